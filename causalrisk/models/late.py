@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -25,18 +29,23 @@ from causalrisk.errors import (
     one_of,
     warn_user,
 )
-from causalrisk.errors.aliases import read
+from causalrisk.errors.aliases import attribute, read
 from causalrisk.estimation.options import model_options
 from causalrisk.estimation.record import influence_covariance
 from causalrisk.inference.covariance import resample_covariance
-from causalrisk.inference.intervals import critical_value, inference_frame, wald_interval
+from causalrisk.inference.intervals import critical_value, inference_frame, ratio_and_p, wald_interval
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown
 from causalrisk.numerics.multiplicities import seed_sequence
+from causalrisk.report.page.methods import call_of, late_methods
+from causalrisk.report.page.sections import write_late
+from causalrisk.report.plots.axes import axes_or_new
+from causalrisk.report.plots.fits import GRID, draw_tests
 from causalrisk.report.summary import numbers_table
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.table import ResultTable
+from causalrisk.report.tidy import glance, tidy_frame
 
 WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
 LARGE = 1e6  # F beyond which the number says nothing
@@ -109,6 +118,8 @@ class LATE:
         *,
         propensity: str | None = None,
         method: str = "AIPW",
+        outcome_predictions: Any = None,
+        treatment_predictions: Any = None,
         **options: Any,
     ) -> LATE:
         """Make the model.
@@ -126,6 +137,9 @@ class LATE:
             instrument that was randomly assigned.
         method : {"AIPW", "IPWRA", "Hajek", "OutcomeRegression"}
             Estimator of both effects.
+        outcome_predictions, treatment_predictions : list of str or array_like, or matrix, optional
+            Predictions of outcome and treatment at both values of the instrument, ``["g0", "g1"]`` and
+            ``["r0", "r1"]``, instead of outcome models, as in `AIPW`.
         **options
             Options of `AIPW.from_formula` for both, such as `cluster`, `weights`, `design` and `propensity_link`.
 
@@ -149,6 +163,11 @@ class LATE:
         model = model_named(method)
         if model.spec.name not in METHODS:
             raise OptionError(f"method={method!r} is not available for LATE.\nUse one of {listed(METHODS)}.")
+        if (outcome_predictions is None) != (treatment_predictions is None):
+            raise OptionError(
+                "LATE needs predictions of both the outcome and the treatment.\n"
+                'Use `outcome_predictions=["g0", "g1"], treatment_predictions=["r0", "r1"]`.'
+            )
         frame, scope = as_pandas(data), callers_variables(1)
         for role, name in (("treat", treat), ("instrument", instrument)):
             _check_column(frame, role, name)
@@ -156,20 +175,22 @@ class LATE:
         if options.get("missing") == "raise" and without.any():
             raise DesignError(f"{treat!r} is missing in {int(without.sum())} rows.\nLeave `missing=` out to drop them.")
 
-        def made(formula: str, rows: Any) -> CausalModel:
+        def made(formula: str, rows: Any, predictions: Any) -> CausalModel:
             """Make a model of the instrument; other rows miss it, so that arrays and labels fit."""
             table = frame.assign(**{instrument: frame[instrument].where(rows)})
-            given, read_as = read("model", options | {"treat": instrument, "propensity": propensity}, OPTIONS)
+            own = {"treat": instrument, "propensity": propensity, "outcome_predictions": predictions}
+            given, read_as = read("model", options | own, OPTIONS)
             design = design_of(formula, table, given, scope, [model.spec])
             return model._checked(design, model_options(design, given | {"read_as": read_as}))
 
-        outcome = made(formula, ~without)
+        outcome = made(formula, ~without, outcome_predictions)
         if treat in outcome.design.outcome_encoder.variables:
             raise DesignError(f"{treat!r} is in the formula; it is the treatment.\nUse `treat={treat!r}` alone.")
         left = treat if treat.isidentifier() else f"Q({treat!r})"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CausalRiskWarning)  # given for the outcome already
-            first_stage = made(f"{left} ~ {formula.partition('~')[2]}", outcome.design.in_sample.to_numpy())
+            rows = outcome.design.in_sample.to_numpy()
+            first_stage = made(f"{left} ~ {formula.partition('~')[2]}", rows, treatment_predictions)
         return cls(outcome, first_stage, treat, instrument)
 
     def fit(self, **options: Any) -> LATEResults:
@@ -227,7 +248,13 @@ class LATEResults(Shown):
         Share of compliers, the size of the effect of the instrument on the treatment.
     nobs : int
         Observations.
+    estimand : str
+        "LATE".
     """
+
+    estimand = "LATE"
+    cov_type = property(attrgetter("outcome.cov_type"), doc="Kind of standard errors, as `fit` takes it.")
+    _record = property(attrgetter("outcome._record"))
 
     def __init__(self, model: LATE, outcome: CausalResults, first_stage: CausalResults) -> None:
         self.model, self.outcome, self.first_stage, self.nobs = model, outcome, first_stage, outcome.nobs
@@ -259,15 +286,42 @@ class LATEResults(Shown):
         return float(self.params.iloc[0])
 
     @property
+    def effect_se(self) -> float:
+        """Standard error of the effect."""
+        return float(self.bse.iloc[0])
+
+    @property
+    def tvalues(self) -> pd.Series:
+        """Effect over its standard error."""
+        return self.summary_frame().iloc[:1, 2]
+
+    @property
     def pvalues(self) -> pd.Series:
         """Two-sided p-value of no effect."""
-        return self._frame(0.05).iloc[:1, 3]
+        return self.summary_frame().iloc[:1, 3]
+
+    def cov_params(self) -> pd.DataFrame:
+        """Variance of the effect, as a matrix."""
+        return pd.DataFrame(self._covariance[2:, 2:], self.params.index, self.params.index)
 
     @property
     def _shown_f(self) -> str:
         return f"{self.first_stage_f:.1f}" if self.first_stage_f < LARGE else f"above {LARGE:.0f}"
 
-    def _frame(self, alpha: float) -> pd.DataFrame:
+    def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Return the table of estimates: the effect, the first stage, and the effect of the instrument on the outcome.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level of the intervals.
+
+        Returns
+        -------
+        DataFrame
+            Estimate, standard error, z, p-value and limits; t where the fit has degrees of freedom.
+        """
+        check_alpha(alpha)
         values = np.array([self.effect, *self._effects[::-1]])
         errors = np.sqrt(np.diag(self._covariance))[[2, 1, 0]]
         names = [
@@ -314,6 +368,11 @@ class LATEResults(Shown):
             limits = np.array([[low, high]] if a > 0 else [[-np.inf, low], [high, np.inf]])
         return pd.DataFrame(limits, index=["LATE"] * len(limits))
 
+    def _ends(self, alpha: float = 0.05) -> str:
+        """Return the interval of Anderson and Rubin in words."""
+        limits = self.conf_int(alpha, "anderson-rubin").to_numpy().tolist()
+        return " and ".join(f"{low:.4g} to {high:.4g}" for low, high in limits)
+
     def compliers(self) -> pd.DataFrame:
         """Describe the compliers: means of the covariates among all and among compliers, and how far they are apart.
 
@@ -331,7 +390,9 @@ class LATEResults(Shown):
             x = np.asarray(covariate.values, dtype=float)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CausalRiskWarning)
-                moved = type(first)._of(replace(design, y=design.y * x), options).fit(cov_type=None)
+                predicted = None if design.predictions is None else design.predictions * x[:, None]
+                times_x = replace(design, y=design.y * x, predictions=predicted)
+                moved = type(first)._of(times_x, options).fit(cov_type=None)
             among, mean = moved.effect / self._effects[1], float(weights @ x)
             apart = (among - mean) / np.sqrt(weights @ (x - mean) ** 2)
             rows[covariate.name] = {"all": mean, "compliers": among, "std difference": apart}
@@ -360,24 +421,139 @@ class LATEResults(Shown):
             ("Model:", f"LATE by {self.outcome._record.spec.name}", "First-stage F:", self._shown_f),
         ]
         heading = title or "Local Average Treatment Effect (LATE) Results"
-        ends = [
-            " to ".join(f"{limit:.4g}" for limit in row)
-            for row in self.conf_int(alpha, "anderson-rubin").to_numpy().tolist()
-        ]
         notes = [
             "LATE = effect on the outcome / effect on the treatment, the average effect on compliers: "
             f"{self.complier_share:.1%} of the sample"
             + (f", whose {model.treat} the instrument lowers." if self._effects[1] < 0 else "."),
-            f"Anderson and Rubin's {1 - alpha:.0%} interval, valid with a weak instrument: {' and '.join(ends)}.",
+            f"Anderson and Rubin's {1 - alpha:.0%} interval, valid with a weak instrument: {self._ends(alpha)}.",
             f"Outcome: {design.formula}   Propensity: {design.propensity_formula}",
             f"It is causal only if {model.instrument} is as good as random given the covariates, affects "
             f"{design.endog_name} through {model.treat} only, and moves nobody's {model.treat} the other way.",
         ]
         tables = [
             ResultTable(head, aligns="lrlr", title=heading),
-            numbers_table(self._frame(alpha), "", one_unit=False),
+            numbers_table(self.summary_frame(alpha), "", one_unit=False),
         ]
         return ResultSummary(tables, notes)
+
+    def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
+        """Return the effect as plain data, under the column names of broom and marginaleffects.
+
+        Parameters
+        ----------
+        conf_int : bool, default True
+            Whether to add the limits of the normal interval.
+        alpha : float, default 0.05
+            Significance level of the interval.
+
+        Returns
+        -------
+        DataFrame
+            One row: term, estimate, std_error, statistic, p_value, conf_low, conf_high.
+        """
+        limits = self.conf_int(alpha).to_numpy() if conf_int else None
+        numbers = self.summary_frame().to_numpy()[:1, :4].T
+        return tidy_frame(["LATE"], numbers, limits)
+
+    def glance(self) -> pd.DataFrame:
+        """Return one row that describes the fit: `CausalResults.glance`, with the instrument and the first stage."""
+        model, record = self.model, self._record
+        return glance(record).assign(
+            estimator=f"LATE by {record.spec.name}",
+            estimand=self.estimand,
+            treatment=model.treat,
+            instrument=model.instrument,
+            first_stage_f=self.first_stage_f,
+            complier_share=self.complier_share,
+        )
+
+    def methods(self) -> str:
+        """Return a methods paragraph: estimand, instrument, models, sample, first stage and standard errors."""
+        (_, first), (_, first_se) = self._effects, np.sqrt(np.diag(self._covariance)[:2])
+        found = (
+            f"The first stage is {first:.4g} (standard error {first_se:.4g}), with an F of {self._shown_f}, so "
+            f"{self.complier_share:.1%} of the sample are compliers. The LATE is {self.effect:.4g} "
+            f"({self.effect_se:.4g}); the 95% interval of Anderson and Rubin (1949), which is valid with a weak "
+            f"instrument, is {self._ends()}."
+        )
+        return late_methods(self._record, self.model.treat, found)
+
+    def report(
+        self,
+        path: str | os.PathLike[str] = "report.html",
+        title: str | None = None,
+        alpha: float = 0.05,
+        assumptions: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Write a page with the summary, the compliers, a plot, overlap and balance of the instrument, and methods.
+
+        Parameters
+        ----------
+        path : str or path, default "report.html"
+            Where to write; a file that exists is replaced.
+        title : str, optional
+            Heading.
+        alpha : float, default 0.05
+            Significance level of the intervals.
+        assumptions : mapping, optional
+            Your statements on "unconfoundedness" (of the instrument), "exclusion", "monotonicity", "no_post_treatment"
+            and "no_interference"; the page shows those you leave out as open questions.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        model, predictions = self.model, self.model.first_stage.design.predictions_name
+        columns = {"treat": repr(model.treat), "instrument": repr(model.instrument)}
+        columns |= {"method": repr(self._record.spec.name)}
+        columns |= {"treatment_predictions": repr(list(predictions))} if predictions else {}
+        return write_late(
+            path,
+            self._record,
+            treat=model.treat,
+            title=title or f"Report: {self!r}",
+            summary=self.summary(alpha).as_html(),
+            compliers=self.compliers(),
+            plot=lambda ax: self.plot(ax, alpha),
+            text=self.methods(),
+            call=call_of(self._record, "LATE", columns),
+            assumptions=assumptions,
+        )
+
+    def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
+        """Draw the p-value of Anderson and Rubin's test of each effect; the shaded effects are in its interval.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; by default a new figure.
+        alpha : float, default 0.05
+            Significance level.
+
+        Returns
+        -------
+        matplotlib Axes
+            The plot.
+        """
+        check_alpha(alpha)
+        effects = self.effect + self.effect_se * np.linspace(-4, 4, GRID)
+        (y, d), V = self._effects, self._covariance
+        errors = np.sqrt(V[0, 0] - 2 * effects * V[0, 1] + effects**2 * V[1, 1])
+        pvalues = ratio_and_p(y - effects * d, errors, df=self._record.df)[1]
+        label = f"LATE of {self.model.treat} on {self._record.design.endog_name}"
+        return draw_tests(effects, pvalues, alpha, self.effect, label, axes_or_new(ax))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if hasattr(CausalResults, name):
+            call = "()" if callable(getattr(CausalResults, name)) else ""
+            raise UnavailableError(
+                f"results of LATE have no {name!r}; those of the two effects of the instrument have it.\n"
+                f"Use `res.outcome.{name}{call}` or `res.first_stage.{name}{call}`."
+            )
+        raise UnavailableError(attribute("results", "res", name, dir(type(self))))
 
     def __repr__(self) -> str:
         shown = f"{self.effect:.4g} ({self.bse.iloc[0]:.4g}), first-stage F {self._shown_f}, n {self.nobs}"

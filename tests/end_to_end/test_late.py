@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from causalrisk import AIPW, LATE, CausalRiskError, DesignError, DesignWarning, OptionError
+from causalrisk import AIPW, LATE, CausalRiskError, DesignError, DesignWarning, OptionError, UnavailableError, etable
+
+REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def drawn(n=600, strength=1.0, seed=0):
@@ -182,3 +188,93 @@ def test_standard_errors_that_it_does_not_have_are_refused(options):
 def test_the_summary_says_what_is_assumed():
     text = " ".join(str(LATE.from_formula("y ~ x1", drawn(), treat="d", instrument="z").fit().summary()).split())
     assert "First-stage F:" in text and "Anderson and Rubin's 95% interval" in text and "through d only" in text
+
+
+GIVEN = {"outcome_predictions": ["g0", "g1"], "treatment_predictions": ["r0", "r1"]}
+SCORED = GIVEN | {"treat": "d", "instrument": "z", "propensity_score": "m"}
+
+
+def given_rows():
+    known = json.loads((REFERENCE / "doubleml_iivm.json").read_text("utf-8"))
+    return pd.DataFrame(known.pop("rows")), known
+
+
+def test_given_predictions_as_doubleml():
+    data, known = given_rows()
+    res = LATE.from_formula("y ~ x", data, **SCORED).fit()
+    np.testing.assert_allclose([res.effect, res.effect_se], [known["effect"], known["std_error"]], rtol=1e-8)
+    of_arrays = [data[["g0", "g1"]].to_numpy(), data[["r0", "r1"]].to_numpy()]
+    same = LATE.from_formula("y ~ x", data, **SCORED | dict(zip(GIVEN, of_arrays, strict=True))).fit()
+    np.testing.assert_allclose(same.effect, res.effect, rtol=1e-14)
+
+
+def test_compliers_at_given_predictions():
+    data, _ = given_rows()
+    z, m, d, x = (data[name] for name in ("z", "m", "d", "x"))
+
+    def mean(values, r0, r1):
+        return (r1 - r0 + z / m * (values - r1) - (1 - z) / (1 - m) * (values - r0)).mean()
+
+    among = mean(d * x, data["r0"] * x, data["r1"] * x) / mean(d, data["r0"], data["r1"])
+    found = LATE.from_formula("y ~ x", data, **SCORED).fit().compliers()
+    np.testing.assert_allclose(found.loc["x", "compliers"], among, rtol=1e-10)
+
+
+def test_predictions_of_one_of_both_are_refused():
+    data, _ = given_rows()
+    with pytest.raises(OptionError, match="predictions of both"):
+        LATE.from_formula("y ~ x", data, treat="d", instrument="z", outcome_predictions=["g0", "g1"])
+
+
+def test_what_other_programs_read():
+    data = drawn()
+    res = LATE.from_formula("y ~ x1 + x2", data, treat="d", instrument="z").fit()
+    tidy, row = res.tidy(), res.glance().iloc[0]
+    assert tidy.columns.tolist() == AIPW.from_formula("y ~ x1", data, treat="d").fit().tidy().columns.tolist()
+    assert tidy.loc[0, "term"] == "LATE"
+    numbers = [res.effect, res.effect_se, res.effect / res.effect_se, res.pvalues.iloc[0], *res.conf_int().iloc[0]]
+    np.testing.assert_allclose(tidy.iloc[0, 1:].astype(float), numbers, rtol=1e-12)
+    np.testing.assert_allclose([row["first_stage_f"], row["nobs"]], [res.first_stage_f, 600])
+    table = etable(res, AIPW.from_formula("y ~ x1", data, treat="d").fit())
+    np.testing.assert_allclose(table.frame.iloc[:, 0].dropna()["LATE"].iloc[:2], [res.effect, res.effect_se])
+    assert "First-stage F" in str(table) and "LATE by AIPW" in str(table)
+    assert str(pickle.loads(pickle.dumps(res)).summary()) == str(res.summary())
+
+
+def test_methods_and_report(tmp_path):
+    data = drawn()
+    res = LATE.from_formula("y ~ x1 + x2", data, treat="d", instrument="z", method="IPWRA", cluster="group").fit()
+    text = res.methods()
+    for part in (
+        "local average treatment effect (LATE) of d on",
+        "with the instrument z (Imbens and Angrist 1994)",
+        f"{res.complier_share:.1%} of the sample",
+        "Anderson and Rubin (1949)",
+        "clustered by group",
+        "logit: z ~ x1 + x2",
+    ):
+        assert part in text
+    page = res.report(tmp_path / "late.html", assumptions={"exclusion": "The offer is a letter."}).read_text("utf-8")
+    for part in ("The offer is a letter.", "Compliers", "no defiers", "Econometrica 62", "data:image/png", "Tan, Z."):
+        assert part in page
+    call = page.partition("<pre><code>")[2].partition("</code>")[0].replace("&#x27;", "'")
+    found = {"data": data}
+    exec(call, found)
+    np.testing.assert_allclose(found["res"].effect, res.effect, rtol=1e-14)
+    with pytest.raises(OptionError, match="exclusion"):
+        res.report(tmp_path / "late.html", assumptions={"exclude": "x"})
+
+
+def test_the_plot_crosses_the_level_at_the_ends_of_the_interval():
+    res = LATE.from_formula("y ~ x1 + x2", drawn(), treat="d", instrument="z").fit()
+    values, pvalues = res.plot(alpha=0.1).lines[0].get_data()
+    low, high = res.conf_int(0.1, "anderson-rubin").to_numpy()[0]
+    np.testing.assert_array_equal(pvalues > 0.1, (values > low) & (values < high))
+
+
+def test_methods_of_the_two_effects_are_pointed_to():
+    res = LATE.from_formula("y ~ x1", drawn(), treat="d", instrument="z").fit()
+    with pytest.raises(UnavailableError, match=r"Use `res.outcome.balance\(\)` or `res.first_stage.balance\(\)`"):
+        _ = res.balance
+    with pytest.raises(UnavailableError, match="compliers"):
+        _ = res.complier

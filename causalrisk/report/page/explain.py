@@ -44,6 +44,20 @@ ASSUMPTIONS = {
         "Why does whether {outcome} is missing not depend on its value, given {formula}?",
     ),
 }
+OF_INSTRUMENTS = {
+    "unconfoundedness": (
+        "The instrument is as good as random given the covariates",
+        "Why do the covariates hold every common cause of {instrument}, {treat} and {outcome}?",
+    ),
+    "exclusion": (
+        "The instrument works through the treatment only (exclusion)",
+        "Why does {instrument} not affect the {outcome} in any way but through {treat}?",
+    ),
+    "monotonicity": (
+        "There are no defiers (monotonicity)",
+        "Why does {instrument} move nobody's {treat} the other way?",
+    ),
+}
 IF_THEY_DISAGREE = (
     'compare(..., estimators=["IPWRA", "JRE"]).differences tests the difference on the same resamples. Overlapping '
     "intervals are no test of the difference.",
@@ -157,8 +171,15 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     return Prose(f"How {record.spec.name} came to its estimate", tuple(sections))
 
 
-def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: str) -> Mapping[str, tuple[str, str]]:
+def questions(
+    record: FitRecord,
+    stated: Iterable[str] | None = None,
+    instead: Mapping[str, tuple[str, str]] | None = None,
+    **named: str,
+) -> Mapping[str, tuple[str, str]]:
     """Return heading and question of each assumption that no data can check; `named` renames the variables.
+
+    Some may have other texts `instead`.
 
     The assumptions that the author has `stated` must be among them.
     """
@@ -175,7 +196,7 @@ def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: s
     other = {"unconfoundedness"} if did else {"parallel_trends"}
     other |= {"same_population"} if design.periods is None else set()
     other |= {"missing_at_random"} if seen is None else set()
-    asked = {key: texts for key, texts in ASSUMPTIONS.items() if key not in other}
+    asked = {key: texts for key, texts in (ASSUMPTIONS | dict(instead or {})).items() if key not in other}
     for name in stated or ():
         if name not in asked:
             close = nearest_name(name, asked)

@@ -152,6 +152,26 @@ def study_methods(record: FitRecord, facts: words.StudyFacts, said: Sequence[str
     return " ".join(sentences)
 
 
+def late_methods(record: FitRecord, treat: str, found: str) -> str:
+    """Return the methods paragraph of a local average treatment effect, with a sentence on what was found."""
+    design = record.design
+    instrument, outcome = design.treat_name, words.outcome_text(record)
+    sentences = [
+        f"We estimated the local average treatment effect (LATE) of {treat} on {outcome}, the average effect on "
+        f"compliers, with the instrument {instrument} (Imbens and Angrist 1994). It is the effect of {instrument} on "
+        f"{outcome} over its effect on {treat} (Tan 2006), each over {words.rows_words(record)}, by {record.spec.how}.",
+        *_learner_sentences(record),
+        _outcome_sentence(record),
+        *score_sentences(record),
+        sample_sentence(record),
+        found,
+        f"Standard errors {errors_source(record)}, jointly for both effects; intervals are "
+        f"{words.distribution_words(record)}.",
+        f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.",
+    ]
+    return " ".join(filter(None, sentences))
+
+
 def _model_sentences(record: FitRecord) -> list[str]:
     """Sentences on the effect, the models and the sample."""
     design, options, joint = record.design, record.options, record.joint
@@ -303,15 +323,16 @@ SPECIAL = {"learner", "propensity_score", "repeat", "read_as", "family", "target
 SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.name not in SPECIAL]
 
 
-def call_of(record: FitRecord) -> str:
+def call_of(record: FitRecord, model: str | None = None, columns: Mapping[str, str] | None = None) -> str:
     """Return the Python call that repeats a fit. Objects that cannot be spelled out get a name with a comment."""
-    design, name = record.design, record.spec.name
+    design, name = record.design, model or record.spec.name
     names = ", ".join(sorted([name, *["DiD"] * (record.options.did is not None)]))
     numpy = [] if isinstance(repeating(record.seed), int) else ["import numpy as np"]
     call, head = name, ["y, X, treat,  # outcome, outcome design, treatment"]
     if design.formula is not None:
         formula = without_change(without_indicators(design.formula, design.filled), record.options.did)
-        call, head = f"{name}.from_formula", [f"{formula!r},", "data,", f"treat={design.treat_name!r},"]
+        call, head = f"{name}.from_formula", [f"{formula!r},", "data,"]
+        head += [f"{key}={value}," for key, value in (columns or {"treat": repr(design.treat_name)}).items()]
     options = [f"{key}={value}," for key, value in _model_options(record).items()]
     fit = ", ".join(f"{key}={value}" for key, value in _fit_options(record).items())
     lines = [f"from causalrisk import {names}", *numpy, "", f"model = {call}("]

@@ -29,7 +29,7 @@ from causalrisk.inference.intervals import parameter_limits
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words
 from causalrisk.report.page import verdicts
-from causalrisk.report.page.explain import explain, questions
+from causalrisk.report.page.explain import OF_INSTRUMENTS, explain, questions
 from causalrisk.report.page.methods import call_of, methods, references, sample_sentence, study_methods, versions_text
 from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading, by_contrast
 from causalrisk.report.plots import fits as plots
@@ -358,6 +358,38 @@ def write_study(
         Part("placebos", "Placebos", paragraph(placebos)),
         *written_parts(text, references(text), "", facts.call),
     ]
+    return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
+
+
+def write_late(
+    path: str | os.PathLike[str],
+    record: FitRecord,
+    *,
+    treat: str,
+    title: str,
+    summary: str,
+    compliers: pd.DataFrame,
+    plot: Callable[..., Any],
+    text: str,
+    call: str,
+    assumptions: Mapping[str, str] | None,
+) -> Path:
+    """Write the page of a local average treatment effect; `record` is of the instrument's effect on the outcome."""
+    check_page(path)
+    asked = questions(record, assumptions, OF_INSTRUMENTS, treat=treat, instrument=record.design.treat_name)
+    caption = "P-value of Anderson and Rubin's test of each effect; effects above the dashed line are in the interval."
+    parts = [
+        Part("summary", "Summary", SUMMARY.format(summary)),
+        assumptions_part(asked, assumptions)[0],
+        Part("compliers", "Compliers", table_html(compliers, "Means among all and among compliers")),
+        Part("weak", "Effects that a weak instrument leaves", figure_html(caption, plot)),
+    ]
+    if record.spec.uses_propensity:
+        parts += [
+            Part("overlap", "Overlap of the instrument", *_overlap(record, 0.05)),
+            Part("balance", "Balance of the covariates", *_balance(record, 0.05)),
+        ]
+    parts += written_parts(text, references(text), f"Seed {seed_text(record.seed)}. ", call)
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
 
 

@@ -24,6 +24,7 @@ from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int, critical_value, delta_errors, effect_interval
 from causalrisk.inference.permutation import Permutations
 from causalrisk.inference.simultaneous import distribution
+from causalrisk.numerics.linalg import Array
 from causalrisk.report.plots import axes as style
 from causalrisk.report.summary import one_line
 from causalrisk.report.tables.text import format_p
@@ -247,6 +248,16 @@ def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, reference: int | N
     ax.set_xticks(places, [style.verbatim(name) for name in each.index])
     ax.axhline(0, **style.LINE)
     return style.finish(ax, str(each.index.name), label, columns=2)
+
+
+def draw_tests(values: Array, pvalues: Array, alpha: float, estimate: float, label: str, ax: Any) -> Any:
+    """Draw the p-value of a test of each value of an effect; those above the line at alpha are in its interval."""
+    ax.plot(values, pvalues, color=style.BLUE)
+    ax.fill_between(values, 0, pvalues, where=pvalues >= alpha, color=style.BLUE, alpha=0.15, linewidth=0)
+    ax.axhline(alpha, **style.LINE)
+    ax.axvline(estimate, color=style.ink(ax), linewidth=1)
+    ax.set_ylim(0, 1.02)
+    return style.finish(ax, label, "p-value")
 
 
 GRID = 101  # values at which a curve is drawn

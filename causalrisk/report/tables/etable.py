@@ -31,6 +31,7 @@ STATISTICS = {
     "df": "Degrees of freedom",
     "nobs": "Observations",
     "effective_n": "Effective n by arm",
+    "first_stage_f": "First-stage F",
     "imputations": "Imputations",
     "r_squared": "R-squared",
 }
@@ -86,8 +87,8 @@ def etable(
         Significance level of intervals.
     statistics : sequence of str, optional
         Rows below the estimates: "estimator", "estimand", "learner", "std_errors", "df" (of t tests and intervals),
-        "nobs", "effective_n", "imputations", "r_squared". By default those that any column has; "estimator" only if
-        the columns have other names.
+        "nobs", "effective_n", "first_stage_f", "imputations", "r_squared". By default those that any column has;
+        "estimator" only if the columns have other names.
     extra : mapping of str to sequence, optional
         Further rows below: a label, and one value per column.
     title : str
@@ -233,7 +234,7 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
         statistics = {key: str(row[key]) for key in STATISTICS if key in row and pd.notna(row[key])}
         statistics["df"] = f"{row['df']:.6g}" if row["df"] == row["df"] and "imputations" not in row else ""
         with contextlib.suppress(UnavailableError):  # raised by an estimator without weights
-            if "imputations" not in row and res._record.used_weight_fit is not None:
+            if hasattr(type(res), "overlap") and res._record.used_weight_fit is not None:
                 statistics["effective_n"] = " / ".join(f"{arm.effective_n:.0f}" for arm in res._record.overlap)
     else:
         outcome, statistics = str(res.model.endog_names), {"estimator": type(res.model).__name__}
