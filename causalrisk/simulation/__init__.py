@@ -1,7 +1,8 @@
 """Monte Carlo studies: designs with a known effect, and estimates from samples of them."""
 
-from causalrisk.simulation import designs
-from causalrisk.simulation.designs import DESIGNS, Design, Draw, Population, Specified
+from causalrisk.simulation import designs, published
+from causalrisk.simulation.catalogue import DESIGNS
+from causalrisk.simulation.designs import Design, Draw, Population, Specified
 from causalrisk.simulation.entries import Trial
 from causalrisk.simulation.from_fit import plasmode
 from causalrisk.simulation.results import StudyResults, power
@@ -9,7 +10,7 @@ from causalrisk.simulation.study import four_cells, run_study
 
 __all__ = [
     "DESIGNS", "Design", "Draw", "Population", "Specified", "StudyResults", "Trial", "designs", "four_cells",
-    "plasmode", "power", "run_study",
+    "plasmode", "power", "published", "run_study",
 ]  # fmt: skip
 
 

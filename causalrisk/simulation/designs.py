@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from causalrisk.errors import OptionError, listed, nearest_name
 from causalrisk.numerics.linalg import Array
 
 BLOCK, BLOCKS = 2**16, 16  # units in all from which effects and bounds without a closed form are computed
@@ -593,34 +592,3 @@ def _earnings(frame: pd.DataFrame) -> tuple[Array, Array]:
     works = expit(1.6 - 0.035 * (f["age"] - 16) - 0.5 * f["black"] + 0.05 * f["re74"] + 0.1 * f["re75"])
     log_mean = 1.2 + 0.01 * f["age"] + 0.05 * f["educ"] + 0.02 * (f["re74"] + f["re75"]) - 0.1 * f["black"]
     return works, np.exp(log_mean)
-
-
-DESIGNS: dict[str, Design] = {
-    design.name: design
-    for design in (
-        Linear(), LinearStrong(), Quadratic(), Strong(), WeakOverlap(), DoublyWrong(), KangSchafer(), KangSchaferMean(),
-        TenCovariates(), FortyCovariates(), Wiggly(), Interaction(), BinaryOutcome(), HeavyTails(), RareTreatment(),
-        Randomized(), LalondeLike(),
-    )
-}  # fmt: skip
-
-
-def find_design(design: Any) -> Design:
-    """Return the design of a name, or the design itself; an OptionError names the nearest to an unknown one.
-
-    Examples
-    --------
-    >>> from causalrisk.simulation.designs import find_design
-    >>> find_design("strong")
-    Strong(confounding=1.2, curvature=0.35, shape='square', score_curvature=0.0,
-        heterogeneity=0.5, n_covariates=4, tails=inf, baseline=0.0)
-    """
-    if isinstance(design, Design):
-        return design
-    if isinstance(design, str) and design in DESIGNS:
-        return DESIGNS[design]
-    close = nearest_name(design, DESIGNS)
-    raise OptionError(
-        f"design={design!r} is not known; expected a Design, or any of {listed(tuple(DESIGNS))}.\n"
-        + (f'Use `design="{close}"`.' if close else "Use one of them.")
-    )

@@ -33,7 +33,8 @@ from causalrisk.errors.aliases import call_here
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.runtime.system import write_whole
 from causalrisk.runtime.workers import active_client, on_cluster, progress_bar, worker_processes
-from causalrisk.simulation.designs import Design, Specified, find_design
+from causalrisk.simulation.catalogue import find_design
+from causalrisk.simulation.designs import Design, Specified
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.results import StudyResults
 

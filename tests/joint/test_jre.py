@@ -10,7 +10,8 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.inference.covariance import refitter_of
-from causalrisk.simulation.designs import Linear, find_design
+from causalrisk.simulation.catalogue import find_design
+from causalrisk.simulation.designs import Linear
 
 QUIET = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
 
