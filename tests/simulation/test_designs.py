@@ -78,7 +78,7 @@ def test_no_oracle_beats_the_bound():
 
 
 RIGHT = (
-    "doubly_wrong", "kang_schafer", "strong", "interaction", "linear", "lunceford_davidian", "missed_confounder",
+    "doubly_wrong", "kang_schafer", "strong", "interaction", "linear", "lunceford_davidian",
     "opposite_curves",
 )  # fmt: skip
 
