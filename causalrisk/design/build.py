@@ -373,7 +373,8 @@ def _formula_models(
     outcome, assigned, n = formulas.models[0], formulas.models[1], rows.n
     codes = set().union(*(formula.coded for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
-    columns[treat] = pd.Series(coding.coded(coding.arm))
+    if formulas.seen is not None:  # the one model that may have the treatment
+        columns[treat] = pd.Series(coding.coded(coding.arm))
     encoders, scopes = list[FormulaEncoder](), [formulas.right, formulas.assign, formulas.seen]
     for formula, scope in zip(formulas.models, filter(None, scopes), strict=True):
         own = {name: columns[name] for name in scope.variables}

@@ -167,8 +167,6 @@ class ColumnMoments:
         For each arm the factor of the columns (1, columns - origin), rows times the root of their weights.
     rows : ndarray of int, shape (K,)
         Rows of each arm.
-    nonzero : ndarray of int, shape (K, p)
-        Rows in which a column is not zero.
     """
 
     origin: Array
@@ -176,7 +174,6 @@ class ColumnMoments:
     high: Array
     triangles: tuple[Array, ...]
     rows: NDArray[np.intp]
-    nonzero: NDArray[np.intp]
 
     @classmethod
     def of(
@@ -200,7 +197,7 @@ class ColumnMoments:
         n, p = columns.shape
         origin = np.zeros(p) if origin is None else origin
         low, high = np.full((n_arms, p), np.inf), np.full((n_arms, p), -np.inf)
-        count, nonzero = np.zeros(n_arms, dtype=np.intp), np.zeros((n_arms, p), dtype=np.intp)
+        count = np.zeros(n_arms, dtype=np.intp)
         factors: list[list[Array]] = [[np.empty((0, p + 1))] for _ in range(n_arms)]
         for block in row_blocks(n, max(IN_CACHE, ROWS_A_COLUMN * n_arms * (p + 1))):
             for a, found in enumerate(factors):
@@ -211,7 +208,6 @@ class ColumnMoments:
                 low[a] = np.minimum(low[a], own[:p].min(axis=1, initial=np.inf))
                 high[a] = np.maximum(high[a], own[:p].max(axis=1, initial=-np.inf))
                 count[a] += len(rows)
-                nonzero[a] += np.count_nonzero(own[:p], axis=1)
                 own[:p] -= origin[:, None]
                 if weights is not None:
                     own *= np.sqrt(weights[block][members])
@@ -221,7 +217,7 @@ class ColumnMoments:
         # times the rounding error.
         last = (triangular_factor(np.concatenate(factor)) for factor in factors)
         triangles = tuple(triangular_factor(np.roll(factor, 1, axis=1)) for factor in last)
-        return cls(origin, low, high, triangles, count, nonzero)
+        return cls(origin, low, high, triangles, count)
 
     def beside(self, other: ColumnMoments) -> ColumnMoments:
         """Merge with the moments of other rows."""
@@ -233,7 +229,6 @@ class ColumnMoments:
             high=np.maximum(self.high, other.high),
             triangles=tuple(triangular_factor(np.vstack(pair)) for pair in pairs),
             rows=self.rows + other.rows,
-            nonzero=self.nonzero + other.nonzero,
         )
 
     @property
@@ -337,38 +332,26 @@ SHOWN = 5  # causes named in a message
 SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
 
 
-def check_size(rows: int, columns: int, what: str) -> None:
-    """Refuse a design, named by `what`, that does not fit the memory with the arrays of a fit."""
-    _check_memory(8.0 * COPIES * rows * columns, f"{what}, with {columns:,} columns and {rows:,} rows,", "columns")
-
-
-def _check_memory(needed: float, what: str, fewer: str) -> None:
-    """Refuse what needs more bytes than there are; `fewer` says what to have fewer of."""
-    there = memory()
+def check_size(rows: int, columns: int, what: str, advice: str = "Use fewer columns", arrays: float = COPIES) -> None:
+    """Refuse a design, named by `what`, that does not fit the memory with some arrays of its size."""
+    needed, there = 8.0 * arrays * rows * columns, memory()
     if needed > there:
-        found = f"{what} needs {needed / 1e9:,.3g} GB, and this computer has {there / 1e9:,.3g} GB"
-        raise DesignError(f"{found}.\nUse fewer {fewer}.")
+        found = f"{what}, with {columns:,} columns and {rows:,} rows, needs {needed / 1e9:,.3g} GB"
+        raise DesignError(f"{found}, and this computer has {there / 1e9:,.3g} GB.\n{advice}.")
 
 
-def check_pairs(rows: int, columns: int, what: str, why: str = "", advice: str = "Use fewer levels") -> None:
-    """Refuse a design, named by `what`, whose products of all pairs of columns do not fit the memory.
-
-    `why` says where the columns are from, `advice` what else than fewer columns helps.
-    """
-    found = f"{what}, with {columns:,} columns{why} and {rows:,} rows, by the products of all pairs of columns"
-    _check_memory(4.0 * rows * columns * (columns + 1), found, f"columns. {advice}")
+def check_pairs(rows: int, columns: int, what: str, advice: str = "Use fewer columns") -> None:
+    """Refuse a design whose products of all pairs of columns do not fit the memory."""
+    check_size(rows, columns, what, advice, arrays=(columns + 1) / 2)
 
 
 def check_levels(rows: int, columns: Mapping[str, pd.Series], coded: set[str], model: str) -> None:
     """Refuse variables of a model with too many levels to be fitted; `coded` are numbers that are categories too."""
-    levels = {
-        name: int(values.nunique())
-        for name, values in columns.items()
-        if name in coded or values.dtype.kind not in "bif"
-    }
+    named = [name for name, values in columns.items() if name in coded or values.dtype.kind not in "bif"]
+    levels = {name: int(columns[name].nunique()) for name in named}
     if levels:
-        most = max(levels, key=lambda name: levels[name])
-        check_pairs(rows, sum(levels.values()), f"the {model} model", f" ({most!r} alone has {levels[most]:,} levels)")
+        advice = f"Use fewer levels of {max(levels, key=lambda name: levels[name])!r}"
+        check_pairs(rows, sum(levels.values()), f"the {model} model", advice)
 
 
 @dataclass(frozen=True)
@@ -470,10 +453,8 @@ def supported_columns(
     if not rules.constant_outcome:
         keep, of_x = x.within_arms(keep, n_arms=1 if rules.of_controls else None)
     if of_x and rules.collinear == "raise":
-        arm = of_x[0].arm
-        why = _causes(outcome, [found for found in of_x if found.arm == arm])
-        what = f"the outcome model of arm {outcome.labels[arm]!r} cannot be estimated"
-        raise DesignError(f'{why}, so {what}.\nMerge that level with another, or use `collinear="drop"`.')
+        what = f"the outcome model of arm {outcome.labels[of_x[0].arm]!r} cannot be estimated"
+        raise DesignError(f'{what}: {_causes(outcome, of_x)}.\nMerge levels, or use `collinear="drop"`.')
     if rules.collinear == "drop" and rules.scores == "balanced":
         keep_z, of_z = z.within_arms(keep_z)
     elif rules.collinear == "drop" and rules.scores == "likely":
@@ -481,9 +462,8 @@ def supported_columns(
     for what, model, found, kept in (("outcome", outcome, of_x, keep), ("propensity", propensity, of_z, keep_z)):
         if found and not kept.any():
             left = f"the {what} model has no column left that varies within every arm"
-            raise DesignError(f"{_causes(model, found)}, so {left}.\nAdd a constant, or merge levels.")
-    if of_x or of_z:
-        notes.extend(_lost_notes((outcome, of_x), (propensity, of_z)))
+            raise DesignError(f"{left}: {_causes(model, found)}.\nAdd a constant, or merge levels.")
+    notes += _lost_notes((outcome, of_x), (propensity, of_z))
     return keep, keep_z
 
 
@@ -506,19 +486,14 @@ def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple
 
 def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -> tuple[Array, Array]:
     """Limits in each arm, shape (K, m) each, of combinations, shape (p, m), of columns, shape (n, p)."""
-    low = np.full((n_arms, directions.shape[1]), np.inf)
-    high = -low
-    for rows in row_blocks(len(columns)):
-        values = columns[rows] @ directions
-        for a in range(n_arms):
-            own = values[arm[rows] == a]
-            low[a] = np.minimum(low[a], own.min(axis=0, initial=np.inf))
-            high[a] = np.maximum(high[a], own.max(axis=0, initial=-np.inf))
-    return low, high
+    values = columns @ directions
+    own = [values[arm == a] for a in range(n_arms)]
+    low = np.array([part.min(axis=0, initial=np.inf) for part in own])
+    return low, np.array([part.max(axis=0, initial=-np.inf) for part in own])
 
 
 def _lost_notes(from_outcome: Lost, from_propensity: Lost) -> list[str]:
-    """Return notes on terms left out for what an arm's rows do not tell; one note where both models lose a term."""
+    """Return notes on columns left out for what the rows of an arm do not tell; one where both models lose a column."""
     lost = [{model.encoder.names[one.column] for one in found} for model, found in (from_outcome, from_propensity)]
     both, notes = lost[0] & lost[1], list[str]()
     cases = (("outcome and propensity models", from_outcome, both), ("outcome model", from_outcome, lost[0] - both))
@@ -527,49 +502,34 @@ def _lost_notes(from_outcome: Lost, from_propensity: Lost) -> list[str]:
         if found:
             dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
             notes.append(
-                f"{what}: dropped {dropped} in all arms. {_causes(model, found, dropped=True)}. What an arm has no "
-                "rows for is a lack of overlap: its outcome there is extrapolated.\n"
-                "Merge such a level with another, or leave its rows out of the data."
+                f"{what}: dropped {dropped} in all arms, as {_causes(model, found)}. This is a lack of overlap: the "
+                "outcome is extrapolated.\nMerge such a level with another, or leave its rows out of the data."
             )
     return notes
 
 
-def _causes(model: ModelColumns, found: Sequence[Dependence], *, dropped: bool = False) -> str:
-    """Clauses that say why the rows of arms do not tell columns apart, and what dropping them implies."""
-    texts = list(dict.fromkeys(_cause(model, one, dropped) for one in found))
+def _causes(model: ModelColumns, found: Sequence[Dependence]) -> str:
+    """Say which columns the rows of an arm do not tell apart, and of which levels it has none."""
+    texts = list(dict.fromkeys(_cause(model, one) for one in found))
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more
 
 
-def _cause(model: ModelColumns, found: Dependence, dropped: bool) -> str:
-    """Say why the rows of an arm do not tell a column from the ones before: a level, a constant, a combination."""
-    seen, names, labels, j, k = model.seen, model.encoder.names, model.labels, found.column, found.arm
-    nonzero, value, levels = seen.nonzero[:, j], seen.low[k, j] + 0.0, model.encoder.levels()
-    factor = next((name for name, columns in levels.items() if names[j] in columns.values()), "")
-    columns, plain = levels.get(factor, {}), re.sub(r"^C\((\w+)\)$", r"\1", factor)
-    level, coded = [own for own, name in columns.items() if name == names[j]], list(filter(None, columns.values()))
-    reference = [own for own, name in columns.items() if not name] if len(coded) == len(columns) - 1 else []
-    if factor and not nonzero[k]:
-        zero = f"with 0 for {plain}, as there is no constant"
-        like = f"as those of {plain} = {listing(reference)}" if reference else zero
-        like = f", and they are predicted {like}" if dropped else ""
-        return f"{plain} = {listing(level)} has rows only in {_arms(nonzero, labels)}{like}"
-    if value == seen.high[k, j]:
-        elsewhere = "" if value else f", and is not in {_arms(nonzero, labels)}"
-        return f"{names[j]} is {value:g} in all {seen.rows[k]} rows of arm {labels[k]!r}{elsewhere}"
-    if reference and set(coded) <= set(names):
-        rows = seen.rows - seen.nonzero[:, [names.index(column) for column in coded]].sum(axis=1)
-        if not rows[k]:
-            like = f", and they are predicted as those of {plain} = {listing(level)}" if dropped else ""
-            return f"{plain} = {listing(reference)}, the reference level, has rows only in {_arms(rows, labels)}{like}"
-    combined = [name for name, share in zip(names, found.direction, strict=True) if share and name != names[j]]
-    return f"{names[j]} is a linear combination of {listing(combined)} in arm {labels[k]!r}"
-
-
-def _arms(rows: np.ndarray, labels: Sequence[str]) -> str:
-    there = [(label, count) for label, count in zip(labels, rows, strict=True) if count]
-    names = ", ".join(repr(label) for label, _ in there)
-    return f"arm{'s' if len(there) > 1 else ''} {names} ({sum(count for _, count in there)})"
+def _cause(model: ModelColumns, found: Dependence) -> str:
+    names, low, arm = model.encoder.names, model.seen.low[found.arm], f"arm {model.labels[found.arm]!r}"
+    own, value = names[found.column], low[found.column] + 0.0
+    constant = value == model.seen.high[found.arm, found.column]
+    others = {name for name, share in zip(names, found.direction, strict=True) if share and name != own}
+    for factor, columns in model.encoder.levels().items():
+        plain, reference = re.sub(r"^C\((\w+)\)$", r"\1", factor), [v for v, name in columns.items() if not name]
+        coded = {name: level for level, name in columns.items() if name}
+        if own in coded and constant and not value:
+            return f"{plain} = {listing([coded[own]])} has no rows in {arm}"
+        if own in coded and len(reference) == 1 and len(coded.keys() - others) == 1 == len(others - coded.keys()):
+            return f"{plain} = {listing(reference)}, the reference level, has no rows in {arm}"
+    if constant:
+        return f"{own} is {value:g} in all rows of {arm}"
+    return f"{own} is a linear combination of {listing(name for name in names if name in others)} in {arm}"
 
 
 def left_out(encoder: Encoder, keep: Mask) -> list[str]:

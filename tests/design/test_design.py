@@ -286,12 +286,10 @@ def test_three_arms_that_cannot_be_estimated(data):
         make_three(few)
     empty = three_arms(data, g=np.where(np.arange(N) % 3 == 2, "p", data.g))
     empty.iloc[0, empty.columns.get_loc("g")] = "p"
-    with pytest.raises(DesignError, match=r"g = 'b' has rows only in arms 'a', 'c' \(\d+\); "):
+    with pytest.raises(DesignError, match=r"g = 'b' has no rows in arm 'b'; "):
         make_three(empty, "y ~ x + g", collinear="raise")
     dummy = ((np.arange(N) % 3 != 2) & data.flag).astype(int)
-    with pytest.raises(
-        DesignError, match=r"only is 0 in all \d+ rows of arm 'b', and .* 'a', 'c' \(\d+\), so .* 'b' cannot"
-    ):
+    with pytest.raises(DesignError, match="of arm 'b' cannot be estimated: only is 0 in all rows of arm 'b'"):
         make_three(three_arms(data, only=dummy), "y ~ x + only", collinear="raise")
 
 

@@ -42,24 +42,24 @@ EMPTY_CELL = base()[lambda f: (f.g != "c") | (f.h != "q") | (f.d == 1)].reset_in
 
 # data, formula, options; terms that both models lose, and the outcome model alone; words of the warning
 CASES = {
-    "a level": (LAST, "y ~ x + g + h", {}, ["g[T.z]"], [], ["g = 'z' has rows only in arm '1' (4)", "g = 'b'"]),
+    "a level": (LAST, "y ~ x + g + h", {}, ["g[T.z]"], [], ["g = 'z' has no rows in arm '0'"]),
     "the reference": (
         REFERENCE, "y ~ x + g + h", {}, ["g[T.e]"], [],
-        ["g = 'a', the reference level, has rows only in arm '0' (4)", "predicted as those of g = 'e'"],
+        ["g = 'a', the reference level, has no rows in arm '1'"],
     ),
     "another reference": (
         LAST, "y ~ x + C(g, Treatment('z')) + h", {}, ["C(g, Treatment('z'))[T.e]"], [],
-        ["C(g, Treatment('z')) = 'z', the reference level, has rows only in arm '1' (4)"],
+        ["C(g, Treatment('z')) = 'z', the reference level, has no rows in arm '0'"],
     ),
-    "no constant": (LAST, "y ~ 0 + g + x", {}, ["g[z]"], [], ["g = 'z' has rows only in arm '1' (4)"]),
+    "no constant": (LAST, "y ~ 0 + g + x", {}, ["g[z]"], [], ["g = 'z' has no rows in arm '0'"]),
     "sum coding": (LAST, "y ~ x + C(g, Sum)", {}, ["C(g, Sum)[S.e]"], [], ["is a linear combination of 'Intercept'"]),
     "two levels": (
         with_level(LAST, "h", "s", [0]), "y ~ x + g + h", {}, ["g[T.z]", "h[T.s]"], [],
-        ["h = 's' has rows only in arm '0'"],
+        ["h = 's' has no rows in arm '1'"],
     ),
     "three arms": (
         THREE, "y ~ x + g + h", {"reference": 0}, ["g[T.e]", "h[T.s]"], [],
-        ["g = 'a', the reference level, has rows only in arm '2' (4)", "h = 's' has rows only in arms '0', '1' (9)"],
+        ["g = 'a', the reference level, has no rows in arm '0'", "h = 's' has no rows in arm '2'"],
     ),
     "a cell": (EMPTY_CELL, "y ~ x + g*h", {}, ["g[T.c]:h[T.q]"], [], ["g[T.c]:h[T.q] is 0 in all"]),
     "a constant, others above": (FROM_BELOW, "y ~ x + v", {}, ["v"], [], ["v is 2 in all"]),
@@ -178,7 +178,7 @@ def test_an_absent_reference_level_among_eighty_columns(n):
     made, told = model(cr.OutcomeRegression, frame, f"y ~ {right}")
     assert (
         made.design.dropped_terms == ("g[T.j]",)
-        and "g = 'a', the reference level, has rows only in arm '0' (3)" in told[0]
+        and "g = 'a', the reference level, has no rows in arm '1'" in told[0]
     )
     X = pd.get_dummies(frame.drop(columns=["y", "d"]), columns=["g", "h", "k"], drop_first=True, dtype=float)
     X = sm.add_constant(X.drop(columns="g_j"))
@@ -203,7 +203,7 @@ def test_rounding_of_many_columns_is_told_from_columns_that_are_near():
 def test_arrays_have_terms_and_no_levels():
     frame = pd.get_dummies(LAST[["x", "g"]], columns=["g"], drop_first=True, dtype=float).assign(const=1.0)
     with pytest.warns(
-        cr.DesignWarning, match=r"dropped 'g_z' in all arms. g_z is 0 in all \d+ rows of arm '0', and is not"
+        cr.DesignWarning, match=r"dropped 'g_z' in all arms, as g_z is 0 in all rows of arm '0'"
     ):
         design = array_design(LAST.y, frame, LAST.d)
     assert design.exog_names == design.propensity_names == ("x", "g_c", "g_e", "const")
@@ -220,8 +220,7 @@ def test_raise_refuses_them(case):
     for data in (frame, cr.scan([frame[:77], frame[77:]])):
         with pytest.raises(cr.DesignError, match="the outcome model of arm") as caught:
             model(cr.IPWRA, data, formula, collinear="raise", **options)
-        said = "g = 'z' has rows only in arm '1'" if case == "two levels" else words[0].partition("(")[0]
-        assert said in str(caught.value) and "predicted as" not in str(caught.value)
+        assert words[0] in str(caught.value)
         assert 'collinear="drop"' in str(caught.value).splitlines()[-1]
 
 
@@ -322,18 +321,18 @@ def test_comparisons_and_later_trimming_take_the_option():
     with pytest.warns(cr.DesignWarning, match="dropped 'g"):
         both = cr.compare("y ~ x + g", LAST, treat="d", estimators=["OutcomeRegression", "IPWRA"], n_boot=10)
     assert any("dropped 'g[T.z]'" in note for note in both.summary().notes)
-    with pytest.raises(cr.DesignError, match="g = 'z' has rows only in arm '1'"):
+    with pytest.raises(cr.DesignError, match="g = 'z' has no rows in arm '0'"):
         cr.compare("y ~ x + g", LAST, treat="d", estimators=["IPWRA"], n_boot=10, collinear="raise")
     keep = (REFERENCE.d == 1) | (REFERENCE.g != "b")
     with pytest.warns(cr.DesignWarning, match="dropped 'g"):
         design = formula_design("y ~ x + g", REFERENCE, treat="d")
     with pytest.warns(
-        cr.DesignWarning, match="after trimming: .* dropped 'g\\[T.b\\]'.* g = 'b' has rows only in arm '1'"
+        cr.DesignWarning, match="after trimming: .* dropped 'g\\[T.b\\]'.* g = 'b' has no rows in arm '0'"
     ):
         small = design.subset(keep.to_numpy(), "by hand")
     assert small.dropped_terms == ("g[T.e]", "g[T.b]")
     strict = formula_design("y ~ x + g", base(), treat="d", collinear="raise")
-    with pytest.raises(cr.DesignError, match=r"trimming [^$]*g = 'c' has rows only in arm '1'"):
+    with pytest.raises(cr.DesignError, match=r"trimming [^$]*g = 'c' has no rows in arm '0'"):
         strict.subset(((base().d == 1) | (base().g != "c")).to_numpy(), "by hand")
 
 

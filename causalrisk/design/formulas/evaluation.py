@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-import difflib
 import functools
-import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,8 +30,6 @@ FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__al
 STATEFUL = {name: known for name, known in FUNCTIONS.items() if hasattr(known, "__patsy_stateful_transform__")}
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 OPTIONS = {"observation": "observed"}  # of the models that go by another name there
-MOST_TERMS = 10_000  # terms that * and ** may be expanded to
-MOST_FACTORS = 20  # of more terms, products of up to so many are more than these
 PARSER = threading.RLock()  # Python 3.11 may fail to parse in two threads at once (recursion depth mismatch)
 AS_THEY_ARE = patsy.NAAction("raise", [])  # missing and infinite values have their own errors here
 
@@ -55,8 +51,8 @@ def parsed(code: str) -> ast.Expression:
 class Use(NamedTuple):
     """Name and role of a use in a term.
 
-    Roles: "called" (``f(...)``), "quoted" (``Q("...")``), "base" (before a dot), "contrast" (a further argument of
-    ``C``), "option" (the value of a keyword), "term" (the whole term), "plain" (anywhere else).
+    Roles: "called" (``f(...)``), "quoted" (``Q("...")``), "base" (before a dot), "option" (the value of a keyword, or a
+    further argument of ``C``), "term" (the whole term), "plain" (anywhere else).
     """
 
     name: str
@@ -97,9 +93,9 @@ def _named(code: str) -> list[tuple[Any, Use]]:
         elif isinstance(node, ast.Call):
             look(node.func, "called")
             for k, argument in enumerate(node.args):
-                look(argument, "contrast" if function == "C" and k else "plain")
+                look(argument, "option" if function == "C" and k else "plain")
             for keyword in node.keywords:
-                look(keyword.value, "contrast" if function == "C" else "option")
+                look(keyword.value, "option")
         else:
             for child in ast.iter_child_nodes(node):
                 look(child, "base" if isinstance(node, ast.Attribute) else "plain")
@@ -166,7 +162,7 @@ class Formula:
     learnt: Mapping[str, Any] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _parsed_again, (self.text, self.model, self.learnt, bool(self.left))  # patsy's terms do not pickle
+        return _parsed_again, (self.text, self.model, self.learnt)  # patsy's terms do not pickle
 
     def codes(self, *sides: str) -> list[str]:
         """List the factors of the terms on the given sides ("left", "right"; both by default) as they are typed."""
@@ -188,9 +184,8 @@ class Formula:
         return self.text.split("~", 1)[-1].strip()
 
 
-def _parsed_again(text: str, model: str, learnt: Mapping[str, Any], two_sided: bool) -> Formula:
-    formula = replace(parse(text, model, []), learnt=learnt)
-    return formula if two_sided else replace(formula, left=())
+def _parsed_again(text: str, model: str, learnt: Mapping[str, Any]) -> Formula:
+    return replace(parse(text, model, []), learnt=learnt)
 
 
 @dataclass(frozen=True)
@@ -221,28 +216,20 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
         found = f"the {model} formula is of type {type(text).__name__}; expected text."
         raise TypeError(f"{found}\nUse `{typed.format('x1 + x2')}`.")
     text = re.sub(r"(\"[^\"]*\"|'[^']*')|\s+", lambda m: m.group(1) or " ", text).strip()
-    empty = DesignError(
-        f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\n"
-        f"Use `{typed.format(1)}` for a constant only."
-    )
-    if not text.split("~", 1)[-1].strip():
-        raise empty
     refuse_foreign(text, model)
     try:
-        tree = parse_formula(text)
-        if (count := _written_out(tree)) > MOST_TERMS:
-            raise _too_many(model, f"{count:,} terms")
+        tree = parse_formula(text if text.split("~", 1)[-1].strip() else f"{text} 0")
         terms = patsy.ModelDesc.from_formula(tree)
         formula = Formula(model, text, tuple(terms.lhs_termlist), tuple(terms.rhs_termlist))
         formula.uses()
-    except (patsy.PatsyError, SyntaxError) as error:
-        reason = f"{error.msg} in {(error.text or '').strip()!r}" if isinstance(error, SyntaxError) else str(error)
-        found = f"the {model} formula {text!r} cannot be read: {reason}"
-        raise DesignError(f"{found}\nArithmetic is inside `I(...)`.") from error
-    except (RecursionError, MemoryError) as error:
-        raise _too_many(model, f"{text.count('+') + 1} terms, or too many parentheses") from error
+    except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError) as error:
+        found = f"the {model} formula {text!r} cannot be read: {getattr(error, 'message', error)}"
+        raise DesignError(f'{found}\nArithmetic is inside `I(...)`, and an odd name is `Q("odd name")`.') from error
     if not formula.right:
-        raise empty
+        raise DesignError(
+            f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\n"
+            f"Use `{typed.format(1)}` for a constant only."
+        )
     notes += [note for note in dict.fromkeys(_odd_terms(tree, formula)) if note not in notes]
     return formula
 
@@ -255,44 +242,29 @@ def right_side(text: Any, model: str, notes: list[str]) -> Formula:
     return formula
 
 
-def _too_many(model: str, found: str) -> DesignError:
-    return DesignError(f"the {model} formula has {found}.\nGive arrays: `Model(endog, exog, treat)`.")
-
-
-def _written_out(node: Any) -> int:
-    """Bound the number of terms of a node of a parsed formula when its products are written out."""
-    counts = [_written_out(arg) for arg in node.args]
-    if node.type == "**":
-        power = node.args[1].origin.relevant_code()
-        most = min(counts[0], int(power[:9]), MOST_FACTORS) if power.isdecimal() else 0  # patsy refuses other powers
-        return min(sum(math.comb(counts[0], k) for k in range(1, most + 1)), MOST_TERMS + 1)
-    if node.type in ("*", ":"):
-        return math.prod(counts) + (sum(counts) if node.type == "*" else 0)
-    return sum(counts) or 1
-
-
 def _odd_terms(node: Any, formula: Formula) -> Iterator[str]:
     """Note each ``x**2`` or ``x*x``, which means x alone, and each ``a - b`` that removes a term that is not there."""
-    where = f"in the {formula.model} formula {formula.text!r}"
-    names = [arg.token.extra if arg.type == "PYTHON_EXPR" else None for arg in node.args]
+    where, names = f"in the {formula.model} formula {formula.text!r}", [_typed(arg) for arg in node.args]
     itself = node.type in ("*", ":") and names == names[:1] * 2
-    if (node.type == "**" or itself) and names[0] is not None and not names[0].startswith("C("):
-        power = "2" if itself else node.args[1].origin.relevant_code()
+    if (node.type == "**" or itself) and node.args[0].type == "PYTHON_EXPR" and not names[0].startswith("C("):
+        power = "2" if itself else names[1]
         yield (
             f"{names[0]}{node.type}{names[0] if itself else power} {where} means just {names[0]}: outside I(), "
             f"{node.type} builds interactions. For the power use `I({names[0]}**{power})`."
         )
-    if node.type == "-" and len(node.args) == 2:
-        sides = (patsy.ModelDesc.from_formula(arg.origin.relevant_code()).rhs_termlist for arg in node.args)
-        kept, gone = ([term for term in side if term.factors] for side in sides)
-        if gone and not set(gone) <= set(kept):
-            minuend, removed = (arg.origin.relevant_code().rpartition("~")[2].strip() for arg in node.args)
-            yield (
-                f"- {removed} {where} takes out a term that is not there. For the difference use "
-                f"`I({kept[-1].name() if kept else minuend} - {removed})`."
-            )
+    if node.type == "-" and len(names) == 2:
+        kept, gone = (patsy.ModelDesc.from_formula(name).rhs_termlist for name in names)
+        if not set(gone) <= {patsy.INTERCEPT, *kept}:
+            instead = f"For the difference use `I({names[0].rpartition('+')[2].strip()} - {names[1]})`."
+            yield f"- {names[1]} {where} takes out a term that is not there. {instead}"
     for child in node.args:
         yield from _odd_terms(child, formula)
+
+
+def _typed(node: Any) -> str:
+    """Return a node of a parsed formula as it was typed."""
+    known = node.type == "PYTHON_EXPR" or not node.origin
+    return str(node.token.extra if known else node.origin.relevant_code().rpartition("~")[2].strip())
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
@@ -303,14 +275,17 @@ class _Factor(patsy.EvalFactor):
 
     def __init__(self, shown: Any, formula: Formula) -> None:
         super().__init__(shown.code, shown.origin)
-        nodes = list(ast.walk(parsed(shown.code)))
+        self.formula, self.is_name = formula, shown.code.isidentifier()
+        nodes: Any = () if self.is_name else ast.walk(parsed(shown.code))
         product = any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Pow | ast.Mult) for n in nodes)
-        self.formula, self.floats = formula, product and not coded_names(shown.code)
+        self.floats = product and not coded_names(shown.code)
 
     def name(self) -> str:
         return "Q('Intercept')" if self.code == "Intercept" else str(self.code)  # patsy takes no second of that name
 
     def memorize_passes_needed(self, state: Any, eval_env: Any) -> int:
+        if self.is_name:  # of a variable, which needs none of what patsy does for code
+            return 0
         passes = super().memorize_passes_needed(state, eval_env)
         if self.code not in self.formula.learnt:
             return int(passes)
@@ -323,7 +298,7 @@ class _Factor(patsy.EvalFactor):
 
     def eval(self, state: Any, data: Any) -> Any:
         """Evaluate the factor: numbers as they are, and others as a Categorical, where patsy goes row by row."""
-        value = super().eval(state, self._numbers(data))
+        value = data[self.code] if self.is_name else super().eval(state, self._numbers(data))
         boxed = hasattr(value, "contrast")  # C(...)
         values = value.data if boxed else value
         values = values if hasattr(values, "dtype") else np.asarray(values)
@@ -331,8 +306,6 @@ class _Factor(patsy.EvalFactor):
         if not values.ndim or size != max(rows, default=size):
             where = f"{self.code!r} of the {self.formula.model} formula has length {size}; expected one value a row"
             raise DesignError(f"{where}.\nUse functions that keep the number of rows.")
-        if values.ndim > 1 and (boxed or values.dtype.kind not in "iuf"):
-            raise DesignError(f"{self.code!r} has {values.shape[1]} columns of categories.\nUse one term for each.")
         if values.dtype.kind in "cm":
             raise DesignError(f"{self.code!r} has the dtype {values.dtype}; expected numbers.\nConvert it to float.")
         if not boxed and values.dtype.kind in "iuf":
@@ -378,7 +351,7 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy
 
 def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
     """Make the matrix, shape (n, p) and C-contiguous, of rows of the estimation sample or of new data."""
-    data = pd.DataFrame(dict(variables), index=None if variables else range(n), copy=False)
+    data: Any = variables or pd.DataFrame(index=range(n))
     with in_words(formula):
         matrix = np.asarray(patsy.build_design_matrices([info], data, AS_THEY_ARE)[0])
     finite = np.isfinite(matrix)
@@ -431,7 +404,6 @@ def in_words(formula: Formula, place: str = "") -> Iterator[None]:
         raise
     except (patsy.PatsyError, *CANNOT) as error:  # others are raised within a spline or a contrast
         message, origin = getattr(error, "message", f"{type(error).__name__}: {error}"), getattr(error, "origin", None)
-        message = re.sub(r"\bnp\.\w+\((.*?)\)", r"\1", message)  # NumPy's repr of a scalar
         where = "" if origin is None else f" in {origin.relevant_code()!r}"
         found = f"{place}the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}"
         levels = "a level that is a number is `Treatment(1)`, one that is text `Treatment('1')`"
@@ -531,7 +503,7 @@ def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], no
             roles.setdefault(use.name, set()).add(use.role)
     if table is None:
         # The value of a keyword (knots=, levels=) need not go by rows; it joins below if its length is right.
-        firm = [name for name, found in roles.items() if found - {"option", "contrast"}]
+        firm = [name for name, found in roles.items() if found - {"option"}]
         table = gather({name: frame[name] for name in firm}, notes)
     extra = dict(table.extra)
     for name, found in roles.items():
@@ -569,12 +541,11 @@ def is_function(value: Any) -> bool:
 
 
 def _meaning(name: str, role: str, table: Table, frame: Mapping[str, Any]) -> str:
-    value = frame.get(name)
+    value, builtin = frame.get(name), name in FUNCTIONS or hasattr(builtins, name)
     if role == "called":
-        if callable(value) and name not in RESERVED and (name not in FUNCTIONS or is_function(value)):
-            return "constant"
-        return "builtin" if name in FUNCTIONS or hasattr(builtins, name) else "unknown"
-    if role == "contrast" and name in FUNCTIONS:
+        own = callable(value) and name not in RESERVED and (name not in FUNCTIONS or is_function(value))
+        return "constant" if own else "builtin" if builtin else "unknown"
+    if role == "option" and name in FUNCTIONS:
         return "builtin"
     if role == "base" and isinstance(value, ModuleType):
         return "constant"
@@ -582,33 +553,18 @@ def _meaning(name: str, role: str, table: Table, frame: Mapping[str, Any]) -> st
         return "variable"
     if role in ("quoted", "term"):
         return "unknown"
-    if name in frame:
-        return "constant"
-    return "builtin" if name in FUNCTIONS or hasattr(builtins, name) else "unknown"
-
-
-def _instead_of(name: str, formula: Formula, table: Table) -> str:
-    """Advice for a function that is not defined."""
-    typed = function_here(name, formula.text)
-    if typed:
-        return f"Use `{typed}`."
-    if name in table:
-        return f"To multiply, use `{name} * (...)`."
-    if name == "Surv":
-        return SURVIVAL
-    close = difflib.get_close_matches(name, FUNCTIONS, 1, 0.75)
-    return f"Did you mean {close[0]}?" if close else f"Define or import {name} first."
+    return "constant" if name in frame else "builtin" if builtin else "unknown"
 
 
 def _unknown(name: str, role: str, formula: Formula, table: Table, frame: Mapping[str, Any]) -> DesignError:
     start = f"the {formula.model} formula {formula.text!r} uses"
     if role == "called":
-        typed = _instead_of(name, formula, table)
-        return DesignError(f"{start} the function {name!r}, which is not defined where the model is.\n{typed}")
-    kind = f"; the {type(frame[name]).__name__} of that name has no rows" if name in frame else ""
+        typed = function_here(name, formula.text)
+        advice = f"Use `{typed}`." if typed else SURVIVAL if name == "Surv" else f"Define or import {name} first."
+        return DesignError(f"{start} the function {name!r}, which is not defined where the model is.\n{advice}")
     there = f"Define {name!r} where the model is made, or give a data frame as data=."
     if table.frame is not None:
         there = table.in_index(name) or nearest(
             name, table.names, lambda n: repr(n) if role == "quoted" or n.isidentifier() else in_formula(n)
         )
-    return DesignError(f"{start} {name!r}, neither a column of the data nor an array of the caller{kind}.\n{there}")
+    return DesignError(f"{start} {name!r}, neither a column of the data nor an array of the caller.\n{there}")

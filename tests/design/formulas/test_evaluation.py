@@ -78,7 +78,7 @@ def test_transformed_and_bool_outcomes(data):
         ("y ~ 2 + x", "cannot be read: numbers besides"),
         ("y ~ xx", r"uses 'xx', neither .*\nDid you mean 'x'"),
         ("y ~ id", "uses 'id', neither"),
-        ("y ~ np", "the module of that name has no rows"),
+        ("y ~ np", "uses 'np', neither"),
         ("y ~ lg(x)", "uses the function 'lg', which is not defined"),
         ('y ~ Q("k1")', "uses 'k1', neither"),
         ("y ~ Q(x)", "does not quote a name"),
@@ -239,7 +239,7 @@ def test_more_terms_or_levels_than_a_model_can_have(data):
         with pytest.raises(DesignError, match="formula"):
             make(formula, data)
     levels = pd.DataFrame({"y": np.sin(np.arange(20_000)), "d": np.arange(20_000) % 2, "g": np.arange(20_000) // 4})
-    with pytest.raises(DesignError, match="'g' alone has 5,000 levels"):
+    with pytest.raises(DesignError, match=r"5,000 columns .*\nUse fewer levels of 'g'"):
         make("y ~ C(g)", levels)
 
 
@@ -385,11 +385,6 @@ def test_encoder_holds_nothing_of_the_callers(data):
 def test_terms_that_are_no_columns_of_numbers_are_refused(data, term, told):
     with pytest.raises(DesignError, match=told):
         make(f"y ~ I({term})" if term == "x * 1j" else f"y ~ {term}", data, frame={"pd": pd})
-
-
-def test_powers_beyond_counting_are_refused_at_once(data):
-    with pytest.raises(DesignError, match="terms"):
-        make(f"y ~ (({' + '.join(f'x{k}' for k in range(14))})**14)**99999999999999999999", data)
 
 
 def test_a_class_in_the_scope_does_not_replace_a_spline(data):
