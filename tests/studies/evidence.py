@@ -22,7 +22,6 @@ import causalrisk as cr
 from tests.studies.designs import MISSPECIFIED, RIGHT
 from tests.studies.evidence_pages import SIZES, TABLES, write_pages
 from tests.studies.groups import run_in_groups
-from tests.studies.study_defaults import compare_settings
 from tests.studies.study_real import compare_on_real_data
 
 MORE = (
@@ -56,8 +55,6 @@ class Grid:
         Samples of Kang and Schafer's mean problem.
     n_replicates : int
         Propensity replicates of JRE.
-    settings : int
-        Samples of each design in the comparison of settings.
     n_boot_real : int
         Resamples of the comparison on real data.
     """
@@ -70,12 +67,11 @@ class Grid:
     n_boot: int
     mean: int
     n_replicates: int
-    settings: int
     n_boot_real: int
 
 
-QUICK = Grid(300, 800, 150, 60, 500, 99, 600, 60, 60, 999)
-FULL = Grid(2000, 5000, 2000, 2000, 2000, 399, 5000, 500, 2000, 999)
+QUICK = Grid(300, 800, 150, 60, 500, 99, 600, 60, 999)
+FULL = Grid(2000, 5000, 2000, 2000, 2000, 399, 5000, 500, 999)
 
 
 def gains(args, grid, estimators):
@@ -138,15 +134,12 @@ def store_tables(args, folder):
         "coverage": coverage(args, grid),
         "real": compare_on_real_data(grid.n_boot_real).rename_axis("data").reset_index(),
     }
-    for name, frame in zip(("ratios", "coverage"), compare_settings(200, grid.settings, jobs=args.jobs), strict=True):
-        tables[f"settings_{name}"] = frame.rename_axis("n = 200").reset_index()
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     made = {
         "command": f"python -m tests.studies.evidence --{'full' if args.full else 'quick'} --jobs {args.jobs}",
         "version": cr.__version__, "replicates": grid.n_replicates, "n_boot": grid.n_boot,
-        "settings_samples": grid.settings,
     }  # fmt: skip
     (folder / "made.json").write_text(json.dumps(made, indent=1) + "\n", "utf-8")
 

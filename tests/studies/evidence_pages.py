@@ -196,21 +196,9 @@ def mean_table(mean):
     return markdown(rows, ["estimator", "bias", "RMSE", "published bias / RMSE"])
 
 
-def settings_table(ratios):
-    """Mean squared error of each setting over that of the default."""
-    first, default, *others = ratios.columns
-    values = ratios[[default, *others]].map(lambda cell: float(str(cell).split()[0])).set_axis(ratios[first])
-    quotients = values[others].div(values[default], axis=0)
-    rows = [[name, *(f"{value:.2f}" if value < 100 else "fails" for value in row)] for name, *row in
-            quotients.itertuples()]  # fmt: skip
-    return markdown(rows, ["n = 200", *others])
-
-
 def notebook_words(tables, made):
     """Every table and number of the notebook."""
     others, covered = tables["others"], tables["coverage"].query("n == 200")
-    shares = tables["settings_coverage"].iloc[:, 1:]
-    apart = shares.iloc[:, 1:].sub(shares.iloc[:, 0], axis=0).abs().to_numpy().max()
     names = [name for name in dict.fromkeys(others["estimator"]) if name not in ("IPWRA", "JRE")]
     return {
         "others_samples": others["samples"].min(),
@@ -220,8 +208,7 @@ def notebook_words(tables, made):
         "scores_biases": biases_table(tables["wrong_scores"], ["design", "n"]), "replicates": made["replicates"],
         "scores_samples": counted(tables["wrong_scores"]), "cells": biases_table(tables["cells"], ["design"]),
         "cells_samples": counted(tables["cells"]), "outside": outside_table(tables["outside"]),
-        "settings": settings_table(tables["settings_ratios"]), "settings_samples": made["settings_samples"],
-        "coverage_apart": number(apart), "n_boot": made["n_boot"], "made": made_by(made),
+        "n_boot": made["n_boot"], "made": made_by(made),
     }  # fmt: skip
 
 

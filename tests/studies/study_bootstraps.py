@@ -115,18 +115,14 @@ def markdown(table):
         As of `study`.
     """
     lines = [
-        "| design | n | estimator | refused: pairs | bayesian | coverage: pairs | bayesian | difference | "
-        "bayesian, all | width ratio | SE / SD: pairs | bayesian |",
-        "|---" * 12 + "|",
+        "| design | n | estimator | refused: pairs | coverage: pairs | bayesian | SE / SD: pairs | bayesian |",
+        "|---" * 8 + "|",
     ]
     for row in table.to_dict("records"):
-        difference = row["bayesian coverage"] - row["pairs coverage"]
         lines.append(
             f"| `{row['design']}` | {row['n']} | {row['estimator']} | {row['pairs refused']:.3f} | "
-            f"{row['bayesian refused']:.3f} | {row['pairs coverage']:.3f} ({row['MC error']:.3f}) | "
-            f"{row['bayesian coverage']:.3f} | {difference:.3f} ({row['MC error of difference']:.3f}) | "
-            f"{row['bayesian coverage, all']:.3f} | {row['width ratio']:.3f} | {row['pairs se/sd']:.3f} | "
-            f"{row['bayesian se/sd']:.3f} |"
+            f"{row['pairs coverage']:.3f} ({row['MC error']:.3f}) | {row['bayesian coverage']:.3f} | "
+            f"{row['pairs se/sd']:.3f} | {row['bayesian se/sd']:.3f} |"
         )
     return "\n".join(lines)
 

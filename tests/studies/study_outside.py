@@ -30,7 +30,7 @@ from scipy.special import expit, logsumexp
 from causalrisk.simulation.designs import Design, Draw, Population
 from causalrisk.simulation.entries import choose_estimators
 from causalrisk.simulation.results import StudyResults, mse_ratio
-from causalrisk.simulation.study import Task, _run, open_folder
+from causalrisk.simulation.study import Task, _run
 from tests.studies.competitors import cross_fitted, doubleml_irm
 from tests.studies.groups import run_in_groups
 from tests.studies.study_robust import joint
@@ -169,9 +169,8 @@ def run_stored(samples, estimators, path=None, n_jobs=1, progress=False, n_sims=
         A design a benchmark.
     """
     entries = choose_estimators(estimators)
-    settings = {"estimators": [entry.signature for entry in entries], "n_boot": 0}
     if path:
-        open_folder(path, settings, SEED, fresh=False)
+        path.mkdir(parents=True, exist_ok=True)
     numbered = [list(group) for _, group in groupby(enumerate(samples), key=lambda item: item[1].name)]
     tasks = [
         Task(design=sample, n=len(sample.frame), first=number, count=1, entries=entries, n_boot=0, entropy=SEED)
