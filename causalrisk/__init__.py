@@ -67,5 +67,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(missing)
     if name.startswith("load_"):
         missing += f"\nUse `causalrisk.datasets.{name}()`."
-    aliases = import_module(f"{__name__}.errors.aliases")
-    raise AttributeError(f"{missing}\n{aliases.answer('package', name) or aliases.near(name, __all__)}".rstrip())
+    errors = import_module(f"{__name__}.errors")
+    raise errors.UnavailableError(f"{missing}\n{errors.answer('package', name) or errors.near(name, __all__)}".rstrip())

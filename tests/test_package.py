@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib
 import pkgutil
 import subprocess
@@ -83,6 +84,27 @@ def test_every_module_can_be_imported_by_its_dotted_name():
     modules.remove("causalrisk.__main__")  # which runs the command line
     code = "\n".join(f"import {name} as found; assert found.__name__ == {name!r}, found" for name in modules)
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_error_is_one_of_the_package():
+    names = [found.name for found in pkgutil.walk_packages(cr.__path__, "causalrisk.") if "__main__" not in found.name]
+    values = [value for name in names for value in vars(importlib.import_module(name)).values()]
+    kinds = {value for value in values if isinstance(value, type) and issubclass(value, Exception)}
+    kinds = {kind for kind in kinds if kind.__module__.startswith("causalrisk")}
+    assert {cr.OptionError, cr.LearnerError, cr.CausalRiskWarning} < kinds
+    others = {kind for kind in kinds if not issubclass(kind, cr.CausalRiskError | cr.CausalRiskWarning)}
+    assert others == set()
+
+
+def test_no_error_of_python_is_raised():
+    """But for the AttributeError of private names, and the OSError of a file that cannot be written."""
+    raised = []
+    for path in sorted(Path(cr.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                name = ast.unparse(node.exc.func)
+                raised += [f"{path}:{node.lineno} {name}"] if hasattr(builtins, name) else []
+    assert {line.rpartition(" ")[2] for line in raised} == {"AttributeError", "OSError"}, raised
 
 
 def test_scripts_beside_the_tests_can_be_imported():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from causalrisk.errors import nearest_name, one_of
+from causalrisk.errors import UnavailableError, nearest_name, one_of
 
 __all__ = ["load_castle", "load_cattaneo2", "load_lalonde", "load_nhefs", "load_tutoring"]
 CONTROLS = {"experimental": "nsw", "cps": "cps", "cps3": "cps3"}
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
     message = f"module 'causalrisk.datasets' has no attribute {name!r}."
     stem = name.removeprefix("load").removeprefix("_")
     close = None if name.startswith("_") or not stem else nearest_name(f"load_{stem}", __all__)
-    raise AttributeError(f"{message}\nUse `causalrisk.datasets.{close}()`." if close else message)
+    raise UnavailableError(f"{message}\nUse `causalrisk.datasets.{close}()`." if close else message)
 
 
 def load_castle() -> pd.DataFrame:

@@ -21,8 +21,7 @@ from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import Table, as_table, check_complete, find_column, listing, missing_mask
 from causalrisk.design.treatment import Arms, show
-from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
-from causalrisk.errors.aliases import call_here
+from causalrisk.errors import DesignError, OptionError, UnavailableError, call_here, one_of
 
 PERIODS = 2
 NEVER = "never"
@@ -94,7 +93,7 @@ class DiD:
         for name in ("before", "time", "unit"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
-                raise TypeError(f'{name} is of type {type(value).__name__}.\nUse `DiD({name}="<column>")`.')
+                raise OptionError(f'{name} is of type {type(value).__name__}.\nUse `DiD({name}="<column>")`.')
         if (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None):
             raise OptionError("DiD() needs either before=, or time= with or without unit=.\nUse `DiD(time=, unit=)`.")
         if self.cross_sections and not self.normalize:

@@ -19,8 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.tables import check_complete, condition_names, listing, numbers
-from causalrisk.errors import DesignError, OptionError, one_of
-from causalrisk.errors.aliases import call_here, value_meant
+from causalrisk.errors import DesignError, OptionError, call_here, one_of
+from causalrisk.errors.aliases import value_meant
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array
 

@@ -25,7 +25,7 @@ import pandas as pd
 from pandas.api import types as dtypes
 from pandas.api.types import is_scalar
 
-from causalrisk.errors import DesignError, UnavailableError
+from causalrisk.errors import DesignError, OptionError, UnavailableError
 
 MANY_DATES = 10  # distinct dates beyond which a column of dates in text is not taken for categories
 MANY_NUMBERS, MOST = 10, 0.8  # distinct numbers, and their share, from which text among numbers is taken for missing
@@ -369,7 +369,7 @@ def _one_column(values: Any, what: str) -> Any:
         raise DesignError(f"{what} has shape {tuple(shape)}; expected one value per row.\nPass a single column.")
     kind = f"{type(values).__module__}.{type(values).__qualname__}"
     one = "\nUse `pandas.DataFrame([data])` for one row." if is_scalar(values) else ""
-    raise TypeError(f"{what} is of type {kind}; expected a column name, Series, array or list.{one}")
+    raise OptionError(f"{what} is of type {kind}; expected a column name, Series, array or list.{one}")
 
 
 @dataclass(frozen=True)
@@ -544,7 +544,7 @@ def as_table(data: Any, notes: list[str]) -> Table:
         return Table(frame.index, frame)
     kind = f"{type(data).__module__}.{type(data).__qualname__}"
     expected = "a data frame (pandas, polars, Arrow), a mapping of column names to values, or None"
-    raise TypeError(f"data is of type {kind}; expected {expected}.\nUse `{how_to_convert(data)}`.")
+    raise OptionError(f"data is of type {kind}; expected {expected}.\nUse `{how_to_convert(data)}`.")
 
 
 def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> dict[str, pd.Series]:
@@ -598,7 +598,7 @@ def _frame(values: Any, what: str) -> tuple[pd.DataFrame, bool]:
         values = values.toarray()
     if not isinstance(values, np.ndarray | list | tuple):
         kind = f"{type(values).__module__}.{type(values).__qualname__}"
-        raise TypeError(f"{what} is of type {kind}; expected a pandas DataFrame or a NumPy array.")
+        raise OptionError(f"{what} is of type {kind}; expected a pandas DataFrame or a NumPy array.")
     array = np.asarray(values)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.names is not None:

@@ -1,4 +1,4 @@
-"""Errors and warnings, checks of options, and failures of resamples.
+"""Errors and warnings, the reading and checks of options, and failures of resamples.
 
 A failure is the reason why a resample or a propensity replicate gave no estimate.
 """
@@ -7,18 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import inspect
 import numbers
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.errors.aliases import answer, near, value_meant
+from causalrisk.errors.aliases import (
+    ALSO,
+    NAMES,
+    OF_VALUES,
+    answer,
+    by_word,
+    near,
+    tables_of,
+    unknown_option,
+    value_meant,
+)
 
 __all__ = [
     "BootstrapError", "CausalRiskError", "CausalRiskWarning", "ConvergenceWarning", "DesignError", "DesignWarning",
@@ -82,12 +93,12 @@ class BootstrapError(CausalRiskError):
         self.results = results
 
 
-class OptionError(CausalRiskError):
-    """An option has a value that is not allowed, or two options contradict each other."""
+class OptionError(CausalRiskError, TypeError):
+    """An option is not known, has a value or type that is not allowed, or contradicts another option."""
 
 
 class LearnerError(CausalRiskError):
-    """A learner of the outcome cannot be fitted, or predicts no numbers."""
+    """A learner of the outcome or the propensity score cannot be fitted, or predicts no numbers."""
 
 
 class CausalRiskWarning(UserWarning):
@@ -244,6 +255,84 @@ def check_alpha(alpha: float) -> None:
         raise OptionError(f"alpha={alpha!r}; expected a level between 0 and 1.\nUse `alpha={hint:.3g}`.")
     if alpha > HALF:
         raise OptionError(f"alpha={alpha!r} is the significance level.\nUse `alpha={1 - alpha:.3g}`.")
+
+
+def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the options of a call under their names and values here.
+
+    Parameters
+    ----------
+    place : {"model", "fit", "event_study", "compare"}
+        The call.
+    given : mapping
+        The options that were given, those that were left out maybe with their defaults.
+    defaults : mapping
+        The options that the call has, with their defaults.
+
+    Returns
+    -------
+    options : dict
+        The options, words of other packages replaced.
+    notes : tuple of str
+        A sentence for each replacement.
+
+    Raises
+    ------
+    OptionError
+        If an option has no meaning here, or is given twice.
+    """
+    found, notes = named_here(place, given, defaults)
+    for name, value in list(found.items()):
+        meant = value_meant(name, value)
+        if meant is not value and meant != value:
+            found[name] = meant
+            if str(meant).casefold() != str(value).casefold():
+                notes.append(f"`{name}={value!r}` was read as `{name}={meant!r}`.")
+            if isinstance(value, str) and value.casefold() in ALSO:
+                _say_also(f"`{name}={value!r}`", *ALSO[value.casefold()], found, defaults)
+    return found, tuple(notes)
+
+
+def call_here(
+    call: str, function: Callable[..., Any], given: Mapping[str, Any], others: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a function or method under their names here; `others` may have other names."""
+    parameters = inspect.signature(function).parameters.items()
+    defaults = {name: one.default for name, one in parameters if name not in ("more", "others")}
+    return named_here(call, {**given, **others}, defaults)[0]
+
+
+def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the options of a call under their names here, and a note on each other name; as `read` otherwise."""
+    tables, notes = [NAMES.get(table, {}) for table in reversed(tables_of(place))], list[str]()
+    words = {word: name for table in tables for word, name in by_word(table).items() if name in defaults}
+    found = {name: value for name, value in given.items() if name in defaults}
+    for word in [word for word in given if word not in found]:
+        value = given[word]
+        if word not in words:
+            raise OptionError(unknown_option(place, word, defaults, value))
+        name, (other, values) = words[word], OF_VALUES.get(word, ("", ""))
+        if isinstance(value, str) and value.casefold() in values.split():
+            name = other
+        now = found.get(name)
+        if now is not None and now is not defaults[name] and not (isinstance(now, str | int) and now == defaults[name]):
+            use = f"Use `{name}={value!r}` alone." if isinstance(value, str | int | float) else "Leave one of them out."
+            raise OptionError(f"`{word}` is another name of `{name}`, and both were given.\n{use}")
+        if name == "alpha" and isinstance(value, int | float):
+            value = round(1 - value / (100 if value > 1 else 1), 12)
+        found[name] = value
+        notes.append(f"`{word}` was read as `{name}`.")
+        if word in ALSO:
+            _say_also(f"`{word}`", *ALSO[word], found, defaults)
+    return found, notes
+
+
+def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Set an option that a word says too; refuse another value of it."""
+    given = found.get(name)
+    if given not in (None, defaults.get(name)) and value_meant(name, given) != value:
+        raise OptionError(f"{what} says `{name}={value!r}`, and `{name}={given!r}` was given.\nLeave one of them out.")
+    found[name] = value
 
 
 class Failure:

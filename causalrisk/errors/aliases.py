@@ -7,8 +7,7 @@ no counterpart of the same meaning to a sentence that says what to use.
 from __future__ import annotations
 
 import difflib
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 COMING_FROM = "docs/reference/api/words.md"
@@ -42,6 +41,7 @@ NAMES: dict[str, dict[str, str]] = {
         "clip": "ps_bounds bounds",
         "missing": "na_action dropna na_rm",
         "n_neighbors": "nneighbor M",
+        "exact": "ematch",
         "bias_adjust": "biasadj BiasAdjust",
         "outcome_predictions": "predictions predicted_outcomes yhat Q",
     },
@@ -270,7 +270,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "bal_tab cobalt love_plot": "Use `res.balance()` and `res.plot_balance()`.",
         "summary tidy": "Use `res.summary()` or `res.tidy()`.",
         "svydesign svyset": "Use `causalrisk.Survey(...)`.",
-        "teffects": "Use `OutcomeRegression`, `IPW`, `IPWRA` or `AIPW`, and `.from_formula(...).fit()`.",
+        "teffects TreatmentEffect": "Use `OutcomeRegression`, `IPW`, `IPWRA` or `AIPW`: `.from_formula(...).fit()`.",
         "weightit WeightIt twang PSweight CBPS ebal": 'Use `causalrisk.IPW.from_formula(..., propensity="x1 + x2")`.',
         "matchit MatchIt psmatch psmatch2 nnmatch Match matching": MATCHING,
         "DoubleML doubleml DoubleMLIRM IRM DoubleMLData DRLearner LinearDML telasso SuperLearner sl3": (
@@ -278,6 +278,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         ),
         "att_gt csdid hdidregress staggered CallawaySantAnna": "Use `causalrisk.event_study(begins=, time=, unit=)`.",
         "did drdid DRDID Did DiffInDiff DifferenceInDifferences": 'Use `AIPW` with `did=causalrisk.DiD(before="y0")`.',
+        "IV2SLS IVGMM ivreg ivreg2 ivregress": INSTRUMENT,
         "CausalForestDML causal_forest SLearner TLearner XLearner": UNITS,
         "OLS GLM ols ra RA GFormula": "Use `causalrisk.OutcomeRegression`, a regression in each treatment group.",
     },
@@ -308,7 +309,8 @@ ATTRIBUTES: dict[str, str] = {  # attributes of results that have another name h
 }
 
 
-def _by_word(table: Mapping[str, str]) -> dict[str, str]:
+def by_word(table: Mapping[str, str]) -> dict[str, str]:
+    """Return the name here of each word of a table."""
     return {word: name for name, words in table.items() for word in words.split()}
 
 
@@ -341,112 +343,12 @@ def value_meant(option: str, value: Any) -> Any:
     if option in COLUMNS and value.startswith("~"):
         return value.lstrip("~ ")
     known = VALUES.get(option, {})
-    return ({name.casefold(): name for name in known} | _by_word(known)).get(value.casefold(), value)
+    return ({name.casefold(): name for name in known} | by_word(known)).get(value.casefold(), value)
 
 
 def tables_of(place: str) -> list[str]:
     """Return the tables of a call, the first counts most."""
     return [place, *FURTHER.get(place, ["method"])]
-
-
-def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the options of a call under their names here, and a note on each other name; as `read` otherwise."""
-    tables, notes = [NAMES.get(table, {}) for table in reversed(tables_of(place))], list[str]()
-    words = {word: name for table in tables for word, name in _by_word(table).items() if name in defaults}
-    found = {name: value for name, value in given.items() if name in defaults}
-    for word in [word for word in given if word not in found]:
-        value = given[word]
-        if word not in words:
-            raise TypeError(unknown_option(place, word, defaults, value))
-        name, (other, values) = words[word], OF_VALUES.get(word, ("", ""))
-        if isinstance(value, str) and value.casefold() in values.split():
-            name = other
-        now = found.get(name)
-        if now is not None and now is not defaults[name] and not (isinstance(now, str | int) and now == defaults[name]):
-            use = f"Use `{name}={value!r}` alone." if isinstance(value, str | int | float) else "Leave one of them out."
-            raise TypeError(f"`{word}` is another name of `{name}`, and both were given.\n{use}")
-        if name == "alpha" and isinstance(value, int | float):
-            value = round(1 - value / (100 if value > 1 else 1), 12)
-        found[name] = value
-        notes.append(f"`{word}` was read as `{name}`.")
-        if word in ALSO:
-            _say_also(f"`{word}`", *ALSO[word], found, defaults)
-    return found, notes
-
-
-def call_here(
-    call: str, function: Callable[..., Any], given: dict[str, Any], others: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the arguments of a function or method under their names here.
-
-    Parameters
-    ----------
-    call : str
-        Its name in the tables.
-    function : callable
-        The function.
-    given : dict
-        The arguments by their names here.
-    others : mapping
-        Those by other names.
-
-    Returns
-    -------
-    dict
-        The arguments.
-
-    Raises
-    ------
-    TypeError
-        If one has no meaning here, or is given twice; the message says what to use.
-    """
-    parameters = inspect.signature(function).parameters.items()
-    defaults = {name: one.default for name, one in parameters if name not in ("more", "others")}
-    return named_here(call, given | dict(others), defaults)[0]
-
-
-def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the options of a call under their names and values here.
-
-    Parameters
-    ----------
-    place : {"model", "fit", "event_study", "compare"}
-        The call.
-    given : mapping
-        The options that were given, those that were left out maybe with their defaults.
-    defaults : mapping
-        The options that the call has, with their defaults.
-
-    Returns
-    -------
-    options : dict
-        The options, words of other packages replaced.
-    notes : tuple of str
-        A sentence for each replacement.
-
-    Raises
-    ------
-    TypeError
-        If an option has no meaning here, or is given twice.
-    """
-    found, notes = named_here(place, given, defaults)
-    for name, value in list(found.items()):
-        meant = value_meant(name, value)
-        if meant is not value and meant != value:
-            found[name] = meant
-            if str(meant).casefold() != str(value).casefold():
-                notes.append(f"`{name}={value!r}` was read as `{name}={meant!r}`.")
-            if isinstance(value, str) and value.casefold() in ALSO:
-                _say_also(f"`{name}={value!r}`", *ALSO[value.casefold()], found, defaults)
-    return found, tuple(notes)
-
-
-def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Set an option that a word says too; refuse another value of it."""
-    given = found.get(name)
-    if given not in (None, defaults.get(name)) and value_meant(name, given) != value:
-        raise TypeError(f"{what} says `{name}={value!r}`, and `{name}={given!r}` was given.\nLeave one of them out.")
-    found[name] = value
 
 
 def unknown_option(place: str, word: str, names: Iterable[str], value: Any = None) -> str:

@@ -77,8 +77,7 @@ class Equations:
 
     def probabilities(self, at: Point) -> list[Any]:
         """Return the scores e_a of each arm."""
-        if self.score is None:
-            raise TypeError("there is no propensity score")
+        assert self.score is not None
         return [1 / self.score.inverse(at, a) for a in range(self.sample.n_arms)]
 
     def measure(self, at: Point) -> Any:

@@ -309,8 +309,7 @@ def _chunk_sums(
     if cluster is not None:
         of_cluster = np.zeros(0) if stratum is None else stratum_of_groups(cluster, stratum, count)
         return group_sums(values, cluster, count), of_cluster
-    if strata is None:
-        raise TypeError("neither clusters nor strata")
+    assert strata is not None  # without clusters
     return weighted_gram(values, strata.squares[stratum]), group_sums(values, stratum, len(strata.squares))
 
 

@@ -28,6 +28,7 @@ from causalrisk.errors import (
     Notes,
     OptionError,
     SeparationError,
+    UnavailableError,
     first_failure,
 )
 from causalrisk.estimation.engine import Point, changes, value_of
@@ -101,8 +102,7 @@ def distribution_at(
     indicated = dataclasses.replace(sample, y=(sample.y <= thresholds[sample.arm]).astype(float), family=INDICATOR)
     equations = dataclasses.replace(weights.equations, sample=indicated)
     found = estimate_means(dataclasses.replace(weights, equations=equations), spec)
-    if not isinstance(found.rows, SeparateRows):
-        raise TypeError("a distribution function is of separate models")
+    assert isinstance(found.rows, SeparateRows)
     return found, found.rows
 
 
@@ -221,7 +221,7 @@ class QuantileRows:
     @property
     def predicted(self) -> Array:
         """Quantiles have no predictions of single rows."""
-        raise TypeError("quantiles have no predictions of single rows")
+        raise UnavailableError("quantiles have no predictions of single rows")
 
     @property
     def influence(self) -> Array:

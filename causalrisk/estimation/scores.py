@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, OptionError, SeparationError
 from causalrisk.estimation.engine import ALL, LARGEST, Block, Linear, Point, apply, apply_both, exp
-from causalrisk.learners.cross_fitting import seeded
+from causalrisk.learners.cross_fitting import learner_errors, seeded
 from causalrisk.numerics.families import BINARY_LINKS
 from causalrisk.numerics.linalg import Array
 
@@ -222,17 +222,19 @@ class Classifier:
             rows = np.flatnonzero(~out & (weights > 0))
             # The caller's classifier is not changed by a fit.
             model = seeded(copy.deepcopy(self.classifier), [self.repeat, self.n_arms, fold])
-            if takes_weights:
-                model.fit(self.features[rows], self.arm[rows], sample_weight=weights[rows])
-            else:
-                repeated = np.repeat(rows, _counts(weights[rows]))
-                model.fit(self.features[repeated], self.arm[repeated])
+            where = f"fold {fold + 1} of {self.fold.max() + 1}"
+            with learner_errors(f"classifier {type(model).__name__}", where):
+                if takes_weights:
+                    model.fit(self.features[rows], self.arm[rows], sample_weight=weights[rows])
+                else:
+                    repeated = np.repeat(rows, _counts(weights[rows]))
+                    model.fit(self.features[repeated], self.arm[repeated])
+                found = model.predict_proba(self.features[out])
             if len(model.classes_) < self.n_arms:
                 raise SeparationError(
-                    f"fold {fold + 1} of {self.fold.max() + 1} leaves an arm without rows to fit the classifier to.\n"
-                    "Leave propensity_score= out."
+                    f"{where} leaves an arm without rows to fit the classifier to.\nLeave propensity_score= out."
                 )
-            scores[out] = model.predict_proba(self.features[out])
+            scores[out] = found
         extreme = ((scores <= 0) | (scores >= 1)).any(axis=1)
         if extreme.any() and self.limits is None:
             raise SeparationError(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
+from causalrisk.errors import DesignWarning, OptionError, UnavailableError, check_alpha, warn_user
 from causalrisk.estimation.equations import LINEAR
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.record import FitRecord, Repeats, of_means
@@ -198,15 +198,12 @@ def check_unit_level(record: FitRecord, what: str) -> None:
         raise UnavailableError(f"JRE does not predict single units.\nUse `res.start.{what}`.")
 
 
-STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # in other packages
 BY_CHANCE = 0.01  # probability above which new rows may well be of one arm
 
 
 def _check_arm(record: FitRecord, data: Any, arm: Any) -> None:
-    """Refuse a statistic instead of an arm, and warn of a treatment set in all rows: here each arm is predicted."""
+    """Warn of a treatment set in all rows: here each arm is predicted."""
     design, name = record.design, record.design.treat_name
-    if isinstance(arm, str) and arm in STATISTICS and design.arm_named(arm) is None:
-        raise TypeError(f"arm={arm!r} is not an arm.\nUse `res.potential_outcomes` or `res.propensity_scores`.")
     if arm is not None:
         return
     if not isinstance(data, pd.DataFrame) or list(data.columns).count(name) != 1 or isinstance(design, ScannedDesign):
@@ -309,7 +306,9 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog
 
 def _new_rows(record: FitRecord, data: Any) -> Array:
     if isinstance(data, str):
-        raise TypeError(f"data={data!r} is text; expected rows of covariates.\nUse `res.potential_outcomes` for means.")
+        raise OptionError(
+            f"data={data!r} is text; expected rows of covariates.\nUse `res.potential_outcomes` for means."
+        )
     if record.spec.constants:
         return record.sample.at_means(np.ones((record.design.n if data is None else len(data), 1)))
     rows = record.design.X if data is None else record.design.outcome_encoder.encode(data)

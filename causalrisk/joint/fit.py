@@ -292,8 +292,7 @@ def refitted(
 
 
 def _separate(estimate: Estimate) -> SeparateRows:
-    if not isinstance(estimate.rows, SeparateRows):
-        raise TypeError("IPWRA trains each arm by itself")
+    assert isinstance(estimate.rows, SeparateRows)  # IPWRA trains each arm by itself
     return estimate.rows
 
 

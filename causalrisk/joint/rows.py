@@ -237,8 +237,7 @@ class Weighed:
 
     def _with_scores(self, e: Array) -> Equations:
         model = self.equations.model
-        if model is None:
-            raise TypeError("there is no propensity score")
+        assert model is not None
         return dataclasses.replace(self.equations, model=dataclasses.replace(model, e=e))
 
     @cached_property
@@ -346,8 +345,7 @@ class Weighed:
     def _odds(self, equations: Equations, beta: Beta, place: slice, k: int, width: int) -> Array:
         """Odds of the k-th other arm, or of the arm that is the target, shape (n, width)."""
         score, toward = equations.score, self.equations.target.toward
-        if score is None:
-            raise TypeError("there is no propensity score")
+        assert score is not None
 
         def of_arm(rows: slice, a: int) -> Any:
             at = Point(beta, rows)

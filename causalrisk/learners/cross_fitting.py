@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from causalrisk.errors import LearnerError, OptionError, UnavailableError, listed, one_of
+from causalrisk.errors import CausalRiskError, LearnerError, OptionError, UnavailableError, listed, one_of
 from causalrisk.learners.folds import LearnerRows, Numbers, Training, without_training
 from causalrisk.learners.smooth import Smooth, smooth_fits
 from causalrisk.numerics.families import OutcomeFamily
@@ -158,8 +158,7 @@ class CrossFitted:
 
     def kept_predictions(self) -> Array:
         """Return the predictions of rows in memory; those of a scan are not kept."""
-        if self.predictions is None:
-            raise TypeError("predictions of a scan are not kept")
+        assert self.predictions is not None
         return self.predictions
 
     def of_new(self, features: Array) -> Array:
@@ -227,19 +226,28 @@ def _fit_and_predict(
         raise without_training(training, a, f)
     model = seeded(copy.deepcopy(learner.models[a]), [training.repeat, a, f])
     own = None if rows.weights is None else rows.weights[used]
-    with _listening() as heard:
-        try:
-            _fit(model, learner.name, rows.features[used], rows.y[used], own, counts=rows.counts)
-            values = predicted(model, rows.features[rows.fold == f])
-        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            error.add_note(f"in the learner {learner.name}, arm {label!r}, fold {f + 1} of {n_folds}")
-            raise
+    where = f"arm {label!r}, fold {f + 1} of {n_folds}"
+    with _listening() as heard, learner_errors(f"learner {learner.name}", where):
+        _fit(model, learner.name, rows.features[used], rows.y[used], own, counts=rows.counts)
+        values = predicted(model, rows.features[rows.fold == f])
     if not np.isfinite(values).all():
         raise LearnerError(
             f"{int((~np.isfinite(values)).sum())} of {len(values)} predictions of the learner {learner.name} are not "
             f'finite, in arm {label!r}, fold {f + 1}.\nUse another learner, or `learner="smooth"`.'
         )
     return model, values, next(iter(heard), "")
+
+
+@contextlib.contextmanager
+def learner_errors(what: str, where: str) -> Iterator[None]:
+    """Raise what a learner raises in the block as a LearnerError that says where."""
+    try:
+        yield
+    except CausalRiskError:
+        raise
+    except Exception as error:
+        found = f"the {what} failed in {where}: {type(error).__name__}: {error}"
+        raise LearnerError(f"{found}\nUse another learner, or check its options.") from error
 
 
 CONVERGENCE = ("sklearn.exceptions", "statsmodels.tools.sm_exceptions")  # modules with such a warning

@@ -20,8 +20,8 @@ from causalrisk.errors import (
     ResampleWarning,
     UnavailableError,
     check_alpha,
+    read,
 )
-from causalrisk.errors.aliases import read
 from causalrisk.estimation import options as kinds
 from causalrisk.inference.paired_resamples import (
     Comparison,
@@ -238,9 +238,7 @@ def simultaneous(
     DesignError
         If the fits differ in their rows, weights or clusters.
     OptionError
-        If the adjustment is not known, or there are not as many names as fits.
-    TypeError
-        If something is not the results of a fit.
+        If the adjustment is not known, there are not as many names as fits, or something is not the results of a fit.
     UnavailableError
         If a fit is of a scan, whose rows are not kept.
 
@@ -311,7 +309,7 @@ def compare(
         the bootstrap standard errors of that one.
     UnavailableError
         If the data are a scan: its fits are compared side by side, as the page on scans shows.
-    DesignError, OptionError, SeparationError, TypeError
+    DesignError, OptionError, SeparationError
         As in `JRE.from_formula` and `JRE.fit`.
 
     Notes

@@ -29,11 +29,13 @@ from causalrisk.errors import (
     Notes,
     OptionError,
     UnavailableError,
+    call_here,
     check_alpha,
     one_of,
+    read,
     whole_number,
 )
-from causalrisk.errors.aliases import attribute, call_here, read
+from causalrisk.errors.aliases import attribute
 from causalrisk.estimation.estimates import group_sums, sandwich, small_sample_factor, stratum_of_groups
 from causalrisk.estimation.options import InferenceOptions, model_options
 from causalrisk.estimation.record import FitRecord, unit_influence
@@ -454,7 +456,7 @@ def event_study(
     one_of("use_t", use_t, (None, True, False))
     _check_columns(options)
     if data is None or not (begins and time and unit):
-        raise TypeError(
+        raise OptionError(
             "event_study needs data with a row for each unit in every period, not repeated cross sections.\n"
             'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
         )

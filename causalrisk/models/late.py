@@ -27,9 +27,10 @@ from causalrisk.errors import (
     check_alpha,
     listed,
     one_of,
+    read,
     warn_user,
 )
-from causalrisk.errors.aliases import attribute, read
+from causalrisk.errors.aliases import attribute
 from causalrisk.estimation.options import model_options
 from causalrisk.estimation.record import influence_covariance
 from causalrisk.inference.covariance import resample_covariance

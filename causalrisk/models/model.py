@@ -28,8 +28,8 @@ from causalrisk.design.covariates import clustered
 from causalrisk.design.design import rows_not_kept
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text
-from causalrisk.errors.aliases import attribute, read
+from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, read
+from causalrisk.errors.aliases import attribute
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fit import fit_joint, fit_separate
@@ -241,9 +241,7 @@ class CausalModel:
         DesignError
             If data and formulas do not describe a model that can be fitted.
         OptionError
-            If an option has a value that is not allowed.
-        TypeError
-            If an option is not known.
+            If an option is not known, or has a value that is not allowed.
         """
         given, read_as = read(
             "model",
@@ -306,11 +304,11 @@ class CausalModel:
             Options of `from_formula`.
         """
         if isinstance(endog, str):
-            raise TypeError(f"endog={endog!r} is text; expected an array.\nUse `from_formula(...)` for formulas.")
+            raise OptionError(f"endog={endog!r} is text; expected an array.\nUse `from_formula(...)` for formulas.")
         missing = [name for name, given in (("endog", endog), ("exog", exog), ("treat", treat)) if given is None]
         if missing:
             name = type(self).__name__
-            raise TypeError(
+            raise OptionError(
                 f"{name}(endog, exog, treat) has no {joined(missing)}; expected arrays with one row per unit.\n"
                 f'Use `{name}(y, X, d)` or `{name}.from_formula("y ~ x1 + x2", data, treat="d")`.'
             )
@@ -359,7 +357,7 @@ class CausalModel:
         for name, value in changes.items():
             given_score = name == "propensity_score" and value is not None and not is_classifier(value)
             if name in OPTIONS and (name not in known or given_score):
-                raise TypeError(f"`{name}` belongs to the data.\nMake a new model with `from_formula`.")
+                raise OptionError(f"`{name}` belongs to the data.\nMake a new model with `from_formula`.")
         changes, read_as = read("model", changes, {name: OPTIONS[name] for name in known})
         if "target" in changes:
             changes["target"] = kinds.named_target(changes["target"], self.design)
@@ -608,7 +606,7 @@ def design_of(
         Of a scan a `ScannedDesign`.
     """
     if given.get("treat") is None:
-        raise TypeError(
+        raise OptionError(
             "`treat` is missing: the column of the treatment, which is not part of the formula.\n"
             'Use `from_formula("y ~ x1 + x2", data, treat="d")`.'
         )

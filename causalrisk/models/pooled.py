@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, check_alpha, warn_user
-from causalrisk.errors.aliases import call_here
+from causalrisk.errors import (
+    DesignError,
+    DesignWarning,
+    OptionError,
+    UnavailableError,
+    call_here,
+    check_alpha,
+    warn_user,
+)
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.hypotheses import EquivalenceTest, Expressions, nlcom, single_tests, two_one_sided
 from causalrisk.inference.intervals import limit_names, ratio_and_p, wald_interval
@@ -324,9 +331,7 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None, 
         If the fits are not of one model on equally many observations: any option of the model, its formulas and
         their terms, weights, clusters, offset and the rows of a target frame have to be the same.
     OptionError
-        If there are fewer than two, or `df_complete` is not positive.
-    TypeError
-        If something is not the results of a fit.
+        If there are fewer than two, or `df_complete` is not positive, or something is not the results of a fit.
 
     Notes
     -----

@@ -28,8 +28,17 @@ from causalrisk.diagnostics.influence import influence, se_decomposition
 from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
 from causalrisk.diagnostics.scores import balance_test, calibration, calibration_error, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
-from causalrisk.errors import CausalRiskError, DesignError, Failure, UnavailableError, failures_frame, listed
-from causalrisk.errors.aliases import ATTRIBUTES, attribute, call_here
+from causalrisk.errors import (
+    CausalRiskError,
+    DesignError,
+    Failure,
+    OptionError,
+    UnavailableError,
+    call_here,
+    failures_frame,
+    listed,
+)
+from causalrisk.errors.aliases import ATTRIBUTES, attribute
 from causalrisk.estimation.matching import matched_pairs
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import SPELLINGS
@@ -490,11 +499,11 @@ class CausalResults(Estimates):
 
 
 def given_results(results: Any, typed: str) -> list[CausalResults]:
-    """Return the results of several fits, or of one, as a list; a TypeError says what to type in place of others."""
+    """Return the results of several fits, or of one, as a list; an OptionError says what to type in place of others."""
     given = list(results) if isinstance(results, Iterable) else [results]
     for res in given:
         if not isinstance(res, CausalResults):
-            raise TypeError(
+            raise OptionError(
                 f"results holds a {type(res).__module__}.{type(res).__qualname__}; expected what fit() returns.\n"
                 f"Use `{typed}`."
             )

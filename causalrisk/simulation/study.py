@@ -26,10 +26,10 @@ from causalrisk.errors import (
     CausalRiskError,
     CausalRiskWarning,
     OptionError,
+    call_here,
     check_distinct,
     whole_number,
 )
-from causalrisk.errors.aliases import call_here
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.runtime.system import write_whole
 from causalrisk.runtime.workers import active_client, on_cluster, progress_bar, worker_processes

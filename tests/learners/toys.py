@@ -102,6 +102,16 @@ class Share:
         return np.tile([1 - self.share, self.share], (len(X), 1))
 
 
+class FailingClassifier:
+    """Cannot be fitted to the treatment."""
+
+    def fit(self, X, y):
+        raise KeyError("no such column")
+
+    def predict_proba(self, X):
+        return np.full((len(X), 2), 0.5)
+
+
 class Failing:
     """Cannot be fitted."""
 

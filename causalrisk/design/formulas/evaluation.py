@@ -23,7 +23,7 @@ from patsy.parse_formula import parse_formula
 from causalrisk.design.formulas.foreign import QUOTED, function_here, refuse_foreign
 from causalrisk.design.tables import Table, align, as_table, gather, is_column, listing, nearest
 from causalrisk.design.treatment import show
-from causalrisk.errors import CausalRiskError, DesignError
+from causalrisk.errors import CausalRiskError, DesignError, OptionError
 from causalrisk.errors.aliases import SURVIVAL
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
@@ -214,7 +214,7 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
         if hasattr(text, "predict_proba") or (model == "propensity" and hasattr(text, "__array__")):
             typed = "propensity_score="
         found = f"the {model} formula is of type {type(text).__name__}; expected text."
-        raise TypeError(f"{found}\nUse `{typed.format('x1 + x2')}`.")
+        raise OptionError(f"{found}\nUse `{typed.format('x1 + x2')}`.")
     text = re.sub(r"(\"[^\"]*\"|'[^']*')|\s+", lambda m: m.group(1) or " ", text).strip()
     refuse_foreign(text, model)
     try:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from causalrisk.design.csv_files import csv_frames, csv_names
 from causalrisk.design.tables import as_pandas, listing, nearest
-from causalrisk.errors import CausalRiskError, DesignError, UnavailableError
+from causalrisk.errors import CausalRiskError, DesignError, OptionError, UnavailableError
 from causalrisk.runtime.system import one_blas_thread
 
 T = TypeVar("T")
@@ -206,7 +206,7 @@ def scan(source: Any) -> Scan:
         If there is no such file, or a file is of another kind.
     UnavailableError
         If Dask is not installed, or pyarrow for Parquet files.
-    TypeError
+    OptionError
         If the source is anything else.
 
     Notes
@@ -246,7 +246,7 @@ def _listed_parts(items: Any) -> list[Part]:
         frames = [as_pandas(item) for item in items]
         if all(isinstance(frame, pd.DataFrame) for frame in frames):
             return [Part(f"block {k + 1}", partial(list, frame.columns), frame) for k, frame in enumerate(frames)]
-    raise TypeError(
+    raise OptionError(
         f"scan got a {type(items).__name__}; expected names of files, a list of data frames, a Dask data frame or an "
         'Arrow dataset.\nUse `scan("folder/*.parquet")`.'
     )

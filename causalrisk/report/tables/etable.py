@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.tables import nearest
-from causalrisk.errors import OptionError, UnavailableError, check_alpha, one_of
-from causalrisk.errors.aliases import call_here
+from causalrisk.errors import OptionError, UnavailableError, call_here, check_alpha, one_of
 from causalrisk.estimation.options import Below
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.report.tables.stacked import PaperTable
@@ -107,9 +106,8 @@ def etable(
     Raises
     ------
     OptionError
-        If a name is not a parameter, two parameters of a model get the same name, or lengths differ.
-    TypeError
-        If something is not a result.
+        If a name is not a parameter, two parameters of a model get the same name, lengths differ, or something is not a
+        result.
 
     Notes
     -----
@@ -195,7 +193,9 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Ma
     if hasattr(results, "params") or hasattr(type(results), "bootstrapped"):
         results = [results]
     if isinstance(results, str) or not isinstance(results, Iterable):
-        raise TypeError(f"results is of type {type(results).__name__}; expected fitted results.\nUse `etable([res])`.")
+        raise OptionError(
+            f"results is of type {type(results).__name__}; expected fitted results.\nUse `etable([res])`."
+        )
     fits: list[tuple[str, Any]] = []
     for name, res in results.items() if isinstance(results, Mapping) else [("", res) for res in results]:
         inside = {"": res}
@@ -213,11 +213,11 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Ma
 def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
     """Return the column of a result, by default under the name of its estimator."""
     if not all(hasattr(res, needed) for needed in ("params", "bse", "pvalues", "conf_int")):
-        raise TypeError(
+        raise OptionError(
             f"a result is of type {type(res).__qualname__}, which has no params.\nUse what `fit()` returns."
         )
     if np.ndim(res.params) != 1:
-        raise TypeError(
+        raise OptionError(
             f"the parameters of {type(res.model).__name__} are a matrix of shape {np.shape(res.params)}; expected one "
             "equation."
         )

@@ -16,8 +16,7 @@ from causalrisk.design.survey import Survey, subpopulation
 from causalrisk.design.tables import Table, as_table, find_column, find_condition, missing_mask
 from causalrisk.design.treatment import treatment_levels
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates
-from causalrisk.errors import DesignError, OptionError
-from causalrisk.errors.aliases import call_here
+from causalrisk.errors import DesignError, OptionError, call_here
 from causalrisk.estimation.options import WeightType
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.linalg import Array
@@ -139,7 +138,7 @@ def table_one(
     nonsmoker over the root of the mean variance of the groups; * above 0.1.
     """
     if hasattr(covariates, "columns") and (data is None or isinstance(data, str | list | tuple)):
-        raise TypeError('covariates is a frame and data is not.\nUse `table_one(["x1", "x2"], data, by="d")`.')
+        raise OptionError('covariates is a frame and data is not.\nUse `table_one(["x1", "x2"], data, by="d")`.')
     if others:
         typed = {
             "covariates": covariates, "data": data, "by": by, "treated": treated, "reference": reference,
