@@ -220,8 +220,7 @@ def _fit_and_predict(
 ) -> tuple[Any, Array, str]:
     """Fit an arm's model outside of a fold, predict the fold; return also its first convergence warning."""
     (a, f), n_folds, label = fits[number], training.n_folds, learner.labels[fits[number][0]]
-    used = rows.trained(a)
-    used = used if n_folds == 1 else used[rows.fold[used] != f]
+    used = rows.outside(a, f, n_folds)
     if not len(used):
         raise without_training(training, a, f)
     model = seeded(copy.deepcopy(learner.models[a]), [training.repeat, a, f])

@@ -66,6 +66,11 @@ class LearnerRows:
         """Return where the rows of an arm are that have an outcome."""
         return np.flatnonzero((self.arm == arm) & ~np.isnan(self.y))
 
+    def outside(self, arm: int, fold: int, n_folds: int) -> Numbers:
+        """Return where these rows are outside of a fold; all of them with a single fold."""
+        own = self.trained(arm)
+        return own if n_folds == 1 else own[self.fold[own] != fold]
+
     def weights_of(self, rows: Numbers) -> tuple[Array, Array]:
         """Weights of some rows, and how many rows each stands for."""
         ones = np.ones(len(rows))

@@ -109,11 +109,6 @@ class RidgeProblem:
         least = int(np.argmin(deviance))
         return float(deviance[least]), Choice(shares, float(penalties[least]))
 
-    def fit(self, origin: float = 0.0) -> tuple[Array, Choice]:
-        """Choose, and return coefficients of outcomes about `origin` and the choice."""
-        choice = self.choose(PENALTIES * self.total)
-        return coefficients_of(self.solution(choice), self.unit, origin), choice
-
     def solution(self, choice: Choice) -> Array:
         """Return the constant, and the slopes of the columns in their units, shape (q + 1,)."""
         slopes = self.slopes(choice)

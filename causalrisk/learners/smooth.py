@@ -21,7 +21,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -48,8 +48,6 @@ HALVINGS = 30
 SETTLED = 1e-12  # decrease of the penalised loss, relative to it, at which iterations end
 ROWS = 1024  # rows of a block of basis columns
 Fit: TypeAlias = tuple[int, int]  # to an arm, outside of a fold
-Answer: TypeAlias = tuple[RidgeSums, float]
-Steps: TypeAlias = Generator[Array, Answer, tuple[Array, Choice]]
 
 
 @dataclass(frozen=True)
@@ -277,60 +275,49 @@ def _numbers(name: str, given: Any, ndim: int) -> Array:
     return found
 
 
-def _census(n_arms: int, n_folds: int, rows: LearnerRows) -> Array:
-    """Return the number of rows, sum of weights, weighted sum, least and largest outcome by arm and fold, (5, K, F)."""
-    seen = np.flatnonzero(~np.isnan(rows.y))
-    cell, y, weights = (rows.arm[seen], rows.fold[seen]), rows.y[seen], rows.weights_of(seen)[0]
-    found = np.zeros((5, n_arms, n_folds))
-    found[3], found[4] = np.inf, -np.inf
-    for sums, values in zip(found[:3], (np.ones(len(y)), weights, weights * y), strict=True):
-        np.add.at(sums, cell, values)
-    np.minimum.at(found[3], cell, y)
-    np.maximum.at(found[4], cell, y)
-    return found
-
-
-def _outside(census: Array) -> Array:
-    """Return the census of the rows outside of each fold; of a single fold its own."""
-    n_folds = census.shape[2]
-    if n_folds == 1:
-        return census
-    others = [np.delete(census, f, axis=2) for f in range(n_folds)]
-    low, high = (np.stack([limit(of[k], axis=1) for of in others], axis=1) for k, limit in ((3, np.min), (4, np.max)))
-    return np.stack([*(census[:3] @ (1.0 - np.eye(n_folds))), low, high])
-
-
 def smooth_fits(models: Mapping[int, Smooth], training: Training, workers: int = 1) -> dict[int, tuple[Smooth, ...]]:
     """Fit the learner of some arms to their rows outside of each fold, or to all of them with a single fold."""
-    n_arms, n_folds = len(training.labels), training.n_folds
-    blocks = np.stack(list(training.over(functools.partial(_census, n_arms, n_folds))))
-    seen = np.stack([*blocks[:, :3].sum(axis=0), blocks[:, 3].min(axis=0), blocks[:, 4].max(axis=0)])
-    count, total, sums, low, high = _outside(seen)
-    for a in models:
-        if (count[a] == 0).any():
-            raise without_training(training, a, int(np.argmin(count[a])))
-    shares = {a: PLACED / max(int(seen[0, a].sum()), 1) for a in models}
-    parts = list(training.over(functools.partial(_thinned, shares)))
+    fits, n_folds = list(itertools.product(models, range(training.n_folds))), training.n_folds
+    blocks = np.stack(list(training.over(functools.partial(_counts, fits, n_folds))))
+    count, total, sums = (dict(zip(fits, values, strict=True)) for values in blocks[:, :3].sum(axis=0))
+    low, high = blocks[:, 3].min(axis=0), blocks[:, 4].max(axis=0)
+    for fit in fits:
+        if not count[fit]:
+            raise without_training(training, *fit)
+    means = {fit: float(sums[fit] / total[fit]) for fit in fits}
+    origins = {a: float(np.mean([means[a, f] for f in range(n_folds)])) for a in models}
+    rows_of_arm = {a: sum(count[a, f] for f in range(n_folds)) / max(n_folds - 1, 1) for a in models}
+    parts = list(training.over(functools.partial(_thinned, {a: PLACED / rows_of_arm[a] for a in models})))
     bases = {a: smooth_basis(*(np.concatenate([part[a][k] for part in parts]) for k in (0, 1))) for a in models}
-    means, found = sums / total, dict[Fit, tuple[Array, Choice | None]]()
-    linear, others = list[Fit](), list[Fit]()
-    for a, f in itertools.product(models, range(n_folds)):
-        if low[a, f] == high[a, f]:  # a family may have no finite predictor of it
-            found[a, f] = (np.array([low[a, f]]), None)
-        else:
-            (linear if models[a].family.linear else others).append((a, f))
-    families = {a: model.family for a, model in models.items()}
-    wanted = functools.partial(_Wanted, bases=bases, families=families, means=means, n_folds=n_folds)
+
+    found: dict[Fit, tuple[Array, Choice | None]] = {}
+    constant = {fit for fit, least, largest in zip(fits, low, high, strict=True) if least == largest}
+    found |= {fit: (np.array([least]), None) for fit, least in zip(fits, low, strict=True) if fit in constant}
+    linear = [fit for fit in fits if fit not in constant and models[fit[0]].family.linear]
     if linear:
-        found |= _linear_fits(wanted(tuple(linear)), training, workers)
-    found |= _reweighted_fits(wanted(tuple(others)), training)
-    fitted: dict[int, tuple[Smooth, ...]] = {}
-    for a, model in models.items():
-        fitted[a] = tuple(copy.copy(model) for _ in range(n_folds))
-        for f, own in enumerate(fitted[a]):
-            own.coefficients, own.choice = found[a, f]
-            own.basis = None if own.choice is None else bases[a]
-    return fitted
+        sums_of_folds = add_up(training.over(functools.partial(_products, bases, origins, n_folds)))
+        task = functools.partial(_linear_fit, bases, origins, sums_of_folds, linear)
+        with ordered_map(task, len(linear), workers) as results:
+            found |= zip(linear, results, strict=True)
+    for fit in [fit for fit in fits if fit not in found]:
+        basis, family = bases[fit[0]], models[fit[0]].family
+        found[fit] = _reweighted(basis, family, means[fit], functools.partial(_working, training, fit, basis, family))
+
+    fitted = {fit: copy.copy(models[fit[0]]) for fit in fits}
+    for fit, own in fitted.items():
+        own.coefficients, own.choice = found[fit]
+        own.basis = None if own.choice is None else bases[fit[0]]
+    return {a: tuple(fitted[a, f] for f in range(n_folds)) for a in models}
+
+
+def _counts(fits: Sequence[Fit], n_folds: int, rows: LearnerRows) -> Array:
+    """Return number of rows, sum of weights, weighted sum, least and largest outcome of the rows of fits, (5, m)."""
+    found = np.empty((5, len(fits)))
+    for k, (a, f) in enumerate(fits):
+        own = rows.outside(a, f, n_folds)
+        y, weights = rows.y[own], rows.weights_of(own)[0]
+        found[:, k] = len(own), weights.sum(), weights @ y, y.min(initial=np.inf), y.max(initial=-np.inf)
+    return found
 
 
 def _thinned(shares: Mapping[int, float], rows: LearnerRows) -> dict[int, tuple[Array, Array]]:
@@ -343,74 +330,46 @@ def _thinned(shares: Mapping[int, float], rows: LearnerRows) -> dict[int, tuple[
     return found
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """Fits to be made, by arm and fold, with the basis and family of each arm.
-
-    `means` (K, F) are the mean outcomes outside of each fold, `n_folds` is F.
-    """
-
-    fits: tuple[Fit, ...]
-    bases: Mapping[int, SmoothBasis]
-    families: Mapping[int, OutcomeFamily]
-    means: Array
-    n_folds: int
-
-    def origin(self, arm: int) -> float:
-        """Return a number near the outcomes of an arm."""
-        return float(self.means[arm].mean())
-
-
-def _linear_fits(wanted: _Wanted, training: Training, workers: int) -> dict[Fit, tuple[Array, Choice | None]]:
-    """Return least-squares fits from the products of each fold, in one pass."""
-    every = add_up(training.over(functools.partial(_cells, wanted)))
-    with ordered_map(functools.partial(_linear_fit, wanted, every), len(wanted.fits), workers) as results:
-        return dict(zip(wanted.fits, results, strict=True))
-
-
-def _linear_fit(wanted: _Wanted, every: Mapping[int, list[RidgeSums]], number: int) -> tuple[Array, Choice]:
-    a, f = wanted.fits[number]
-    others = [cell for g, cell in enumerate(every[a]) if g != f or wanted.n_folds == 1]
-    return add_up(others).problem(wanted.bases[a].kinds).fit(wanted.origin(a))
-
-
-def _cells(wanted: _Wanted, rows: LearnerRows) -> dict[int, list[RidgeSums]]:
-    """Products of each arm in each fold, of outcomes about the mean of the arm."""
+def _products(
+    bases: Mapping[int, SmoothBasis], origins: Mapping[int, float], n_folds: int, rows: LearnerRows
+) -> dict[int, list[RidgeSums]]:
+    """Sums of products of each arm in each fold, of outcomes about the origin of the arm."""
     found = {}
-    for a in {arm for arm, _ in wanted.fits}:
-        basis = wanted.bases[a]
-        trained, origin = rows.trained(a), wanted.origin(a)
-        cells = [trained[rows.fold[trained] == f] for f in range(wanted.n_folds)]
-        found[a] = [basis.products(rows.features[own], rows.y[own] - origin, *rows.weights_of(own)) for own in cells]
+    for a, basis in bases.items():
+        trained, y = rows.trained(a), rows.y - origins[a]
+        cells = [trained[rows.fold[trained] == f] for f in range(n_folds)]
+        found[a] = [basis.products(rows.features[own], y[own], *rows.weights_of(own)) for own in cells]
     return found
 
 
-def _reweighted_fits(wanted: _Wanted, training: Training) -> dict[Fit, tuple[Array, Choice | None]]:
-    """Return fits of other families, side by side: an iteration of all of them is a pass."""
-    steps = {
-        (a, f): _reweighted(wanted.bases[a], wanted.families[a], float(wanted.means[a, f])) for a, f in wanted.fits
-    }
-    asked, found = {fit: next(own) for fit, own in steps.items()}, dict[Fit, tuple[Array, Choice | None]]()
-    while asked:
-        answers = add_up(training.over(functools.partial(_answers, wanted, asked)))
-        for fit, answer in answers.items():
-            try:
-                asked[fit] = steps[fit].send(answer)
-            except StopIteration as end:
-                found[fit] = end.value
-                del asked[fit]
-    return found
+def _linear_fit(
+    bases: Mapping[int, SmoothBasis],
+    origins: Mapping[int, float],
+    sums: Mapping[int, list[RidgeSums]],
+    fits: Sequence[Fit],
+    number: int,
+) -> tuple[Array, Choice]:
+    """Return the least-squares fit of an arm to the sums of the other folds."""
+    a, f = fits[number]
+    problem = add_up([of_fold for g, of_fold in enumerate(sums[a]) if g != f or len(sums[a]) == 1]).problem(
+        bases[a].kinds
+    )
+    choice = problem.choose(PENALTIES * problem.total)
+    return coefficients_of(problem.solution(choice), problem.unit, origins[a]), choice
 
 
-def _answers(wanted: _Wanted, asked: Mapping[Fit, Array], rows: LearnerRows) -> dict[Fit, Answer]:
-    """Products of working responses and weights at the coefficients of each fit, and negative log quasi-likelihoods."""
-    return {fit: _working(wanted, fit, coefficients, rows) for fit, coefficients in asked.items()}
+def _working(
+    training: Training, fit: Fit, basis: SmoothBasis, family: OutcomeFamily, coefficients: Array
+) -> tuple[RidgeSums, float]:
+    """Return products of working responses and weights at coefficients, and the negative log quasi-likelihood."""
+    of_rows = functools.partial(_working_of_rows, fit, training.n_folds, basis, family, coefficients)
+    return add_up(training.over(of_rows))
 
 
-def _working(wanted: _Wanted, fit: Fit, coefficients: Array, rows: LearnerRows) -> Answer:
-    a, f = fit
-    own, basis, family = rows.trained(a), wanted.bases[a], wanted.families[a]
-    own = own if wanted.n_folds == 1 else own[rows.fold[own] != f]
+def _working_of_rows(
+    fit: Fit, n_folds: int, basis: SmoothBasis, family: OutcomeFamily, coefficients: Array, rows: LearnerRows
+) -> tuple[RidgeSums, float]:
+    own = rows.outside(*fit, n_folds)
     X, y, (weights, counts) = rows.features[own], rows.y[own], rows.weights_of(own)
     eta = basis.predictors(X, coefficients)
     with np.errstate(all="ignore"):  # of a step that is too long
@@ -420,8 +379,10 @@ def _working(wanted: _Wanted, fit: Fit, coefficients: Array, rows: LearnerRows) 
         return products, float(weights @ family.loss(y, eta))
 
 
-def _reweighted(basis: SmoothBasis, family: OutcomeFamily, mean: float) -> Steps:
-    """Ask for working sums and losses at coefficients; return the coefficients that minimise the penalised loss.
+def _reweighted(
+    basis: SmoothBasis, family: OutcomeFamily, mean: float, working: Callable[[Array], tuple[RidgeSums, float]]
+) -> tuple[Array, Choice]:
+    """Return the coefficients that minimise the penalised loss; `working` gives sums and the loss at coefficients.
 
     The start is the constant model, under which working weights are the weights times a number. So the units of the
     columns are those of the weights, and they and the penalties to choose from stay the same.
@@ -430,8 +391,8 @@ def _reweighted(basis: SmoothBasis, family: OutcomeFamily, mean: float) -> Steps
         raise DesignError(f'y has the mean {mean:g}; link="log" needs one above 0.\nUse `link="identity"`.')
     now = np.zeros(basis.n_columns + 1)
     now[0] = family.distribution.link(mean)
-    working, loss = yield now
-    problem = working.problem(basis.kinds)
+    sums, loss = working(now)
+    problem = sums.problem(basis.kinds)
     unit, grid, searching = problem.unit, PENALTIES * problem.total, True
     choice = Choice((np.nan, np.nan), np.nan)  # none yet
     for iteration in range(MAX_ITERATIONS):
@@ -442,11 +403,11 @@ def _reweighted(basis: SmoothBasis, family: OutcomeFamily, mean: float) -> Steps
         left_out = (factors == 0) & (now[1:] != 0)
         if left_out.any():
             now[1:][left_out] = 0.0
-            _, loss = yield coefficients_of(now, unit)
+            _, loss = working(coefficients_of(now, unit))
         ridge = np.divide(choice.penalty, factors**2, out=np.zeros_like(factors), where=factors > 0)
         penalised, new = loss + ridge @ now[1:] ** 2 / 2, problem.solution(choice)
         for _ in range(HALVINGS):
-            working, loss = yield coefficients_of(new, unit)
+            sums, loss = working(coefficients_of(new, unit))
             reached = loss + ridge @ new[1:] ** 2 / 2
             if reached <= penalised * (1 + SETTLED):
                 break
@@ -454,5 +415,5 @@ def _reweighted(basis: SmoothBasis, family: OutcomeFamily, mean: float) -> Steps
         now = new
         if not searching and penalised - reached <= SETTLED * penalised:
             break
-        problem = working.problem(basis.kinds, unit)
+        problem = sums.problem(basis.kinds, unit)
     return coefficients_of(now, unit), choice
