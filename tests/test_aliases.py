@@ -37,7 +37,7 @@ GIVEN = {  # a value of each option, and the other options that it needs
     "clip": ((0.01, 0.99), {}),
     "missing": ("drop", {}),
     "n_neighbors": (2, {"model_class": Matching}),
-    "exact": ("x1", {"model_class": Matching, "formula": "site ~ x1 + x2"}),
+    "exact": ("w", {"model_class": Matching, "formula": "y ~ x1 + w"}),
     "bias_adjust": (True, {"model_class": Matching}),
     "outcome_predictions": (["x1", "x2"], {}),
 }

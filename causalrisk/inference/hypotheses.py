@@ -6,10 +6,9 @@ of the fit. One-sided p-values are P(T > t) and P(T < t). Two of them make a tes
 
 from __future__ import annotations
 
-import ast
 import numbers
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -290,17 +289,8 @@ def combination_text(row: Array, names: Sequence[str]) -> str:
 
 # --- functions that are not linear -----------------------------------------------------------------------------------
 
-OPERATORS: dict[type, Callable[..., Any]] = {
-    ast.Add: np.add,
-    ast.Sub: np.subtract,
-    ast.Mult: np.multiply,
-    ast.Div: np.divide,
-    ast.Pow: np.power,
-    ast.USub: np.negative,
-    ast.UAdd: np.positive,
-}
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {"log": np.log, "exp": np.exp, "sqrt": np.sqrt}
+FUNCTIONS = {"__builtins__": {}, "log": np.log, "exp": np.exp, "sqrt": np.sqrt}
+ALLOWED = re.compile(r"[\w\s.+\-*/()]+")  # characters of an expression
 
 TOLD = 1e-6  # relative change of an expression beyond which it depends on the level of the arm means
 
@@ -313,49 +303,40 @@ class Expressions:
 
     def __init__(self, text: str, names: Sequence[str]) -> None:
         self.text, self.names = text, names
-        self.places = {f"parameter_{k}_": k for k in range(len(names))}
         found = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
         coded = re.sub(rf"(?<!\w)(?:{found})(?!\w)", lambda name: f"parameter_{names.index(name[0])}_", text)
-        self.texts, self.null, self.trees = [], np.zeros(coded.count(",") + 1), []
+        self.texts, self.codes, self.null = [], [], np.zeros(coded.count(",") + 1)
         for j, part in enumerate(coded.replace("^", "**").split(",")):
-            left, *right = (self._parsed(side) for side in part.split("="))
+            left, equal, right = part.partition("=")
             shown = part
-            if len(right) > 1:
-                raise self._unreadable()
-            if right and not any(isinstance(node, ast.Name) for node in ast.walk(right[0])):
-                self.null[j] = float(self._value(right[0], np.empty(0)))
-                shown = part.partition("=")[0]
-            elif right:
-                left = ast.BinOp(left, ast.Sub(), right[0])
-            self.trees.append(left)
+            if equal and "parameter_" not in right:
+                self.null[j], shown = self._value(self._compiled(right), np.empty(0)), left
+            elif equal:
+                self._compiled(left)
+                left = f"({left}) - ({right})"
+            self.codes.append(self._compiled(left))
             self.texts.append(re.sub(r"parameter_(\d+)_", lambda match: names[int(match[1])], shown).strip())
 
     def values_at(self, params: Array) -> Array:
         """Values at parameters of shape (d,), shape (m,)."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return np.array([self._value(tree, params) for tree in self.trees])
+            return np.array([self._value(code, params) for code in self.codes])
 
-    def _parsed(self, side: str) -> ast.expr:
+    def _compiled(self, side: str) -> Any:
+        known = {*FUNCTIONS, *(f"parameter_{k}_" for k in range(len(self.names)))}
         try:
-            return ast.parse(side.strip(), mode="eval").body
+            code = compile(side.strip(), "expression", "eval")
         except SyntaxError as error:
             raise self._unreadable() from error
+        if not ALLOWED.fullmatch(side) or not known.issuperset(code.co_names):
+            raise self._unreadable()
+        return code
 
-    def _value(self, node: ast.AST, params: Array) -> Any:
-        """Value of a node at the parameters."""
-        if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-            return float(node.value)
-        if isinstance(node, ast.Name) and node.id in self.places:
-            return params[self.places[node.id]]
-        if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-            return OPERATORS[type(node.op)](self._value(node.left, params), self._value(node.right, params))
-        if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
-            return OPERATORS[type(node.op)](self._value(node.operand, params))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1 and not node.keywords:
-            function = FUNCTIONS.get(node.func.id)
-            if function is not None:
-                return function(self._value(node.args[0], params))
-        raise self._unreadable()
+    def _value(self, code: Any, params: Array) -> Any:
+        try:
+            return eval(code, FUNCTIONS, {f"parameter_{k}_": value for k, value in enumerate(params)})
+        except (ArithmeticError, TypeError) as error:
+            raise self._unreadable() from error
 
     def _unreadable(self) -> OptionError:
         known = f"numbers, + - * / **, log, exp, sqrt and the names {', '.join(self.names)}"

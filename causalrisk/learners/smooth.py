@@ -333,7 +333,7 @@ def _thinned(shares: Mapping[int, float], rows: LearnerRows) -> dict[int, tuple[
 def _products(
     bases: Mapping[int, SmoothBasis], origins: Mapping[int, float], n_folds: int, rows: LearnerRows
 ) -> dict[int, list[RidgeSums]]:
-    """Sums of products of each arm in each fold, of outcomes about the origin of the arm."""
+    """Return sums of products of each arm in each fold, of outcomes about the origin of the arm."""
     found = {}
     for a, basis in bases.items():
         trained, y = rows.trained(a), rows.y - origins[a]
