@@ -270,6 +270,9 @@ def test_a_level_of_confidence_is_one_less_alpha(res, level):
     pd.testing.assert_frame_equal(both.conf_int(conf_level=level), both.conf_int(0.1))
     with pytest.raises(causalrisk.OptionError, match=r"alpha=0\.05"):
         res.conf_int(level=0.05)
+    together = compare("y ~ x1", DATA, treat="d", estimators=["IPW", "AIPW"], n_boot=19)
+    for each in (res, both, together):
+        assert str(each.summary(conf_level=level)) == str(each.summary(alpha=0.1))
 
 
 @pytest.mark.parametrize(("word", "option"), words(NAMES["Survey"]))

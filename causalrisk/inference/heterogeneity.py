@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations, permutations
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from causalrisk.errors import (
 )
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected_means, weights_of
 from causalrisk.estimation.options import Adjustment, InferenceOptions
-from causalrisk.estimation.record import FitRecord, influence_covariance, of_means
+from causalrisk.estimation.record import SE_ROUNDING, FitRecord, influence_covariance, of_means
 from causalrisk.estimation.resampling import sample_resampler
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors, resampled
@@ -329,7 +329,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     CausalRiskWarning
         If there is no test, and the statistic is NaN: a group has no effect on this scale, as a ratio where an arm has
         no events; or effects differ without sampling error, as where all outcomes of each arm in a group are alike,
-        which says nothing of how much they would differ in another sample. The warning names the groups.
+        which says nothing of how much they would differ in another sample. The warning says why.
 
     See Also
     --------
@@ -351,33 +351,21 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     size, count = len(found.names), record.design.n_arms - 1
     values = scale.contrast(values)
     left = np.kron(np.eye(count), np.eye(size)[1:] - np.eye(size)[0])
-    none = np.asarray(~np.isfinite(values.reshape(count, size)).all(axis=0))
-    if none.any():
-        return _untested(found, none, "have no effect on this scale", len(left))
+    none = np.flatnonzero(~np.isfinite(values.reshape(count, size)).all(axis=0))
+    if none.size:
+        names = "; ".join(", ".join(_as_tuple(found.names[g])) for g in none)
+        return _untested(found, f"the groups {names} have no effect on this scale", len(left))
     statistic, rank, contradicted = wald_statistic(left, np.zeros(len(left)), values, covariance)
     # Differences that depend on each other otherwise than linearly, as of ratios, contradict each other a little.
-    exact = _without_error(values, covariance, size) if contradicted else none
-    if exact.any():
-        return _untested(found, exact, "have effects without sampling error, which differ", len(left))
+    exact = np.sqrt(np.diag(covariance)) <= SE_ROUNDING * np.abs(values).max()
+    if contradicted and exact.sum() > 1:
+        return _untested(found, "effects without sampling error differ", len(left))
     return joint_test(statistic, rank, record.df)
 
 
-def _without_error(values: Array, covariance: Array, size: int) -> NDArray[np.bool_]:
-    """Which groups, shape (G,), have an effect that differs from that of another one without sampling error."""
-    found = np.zeros(size, dtype=bool)
-    for first in range(0, len(values), size):
-        for pair in combinations(range(size), 2):
-            gap = np.zeros((1, len(values)))
-            gap[0, first + np.array(pair)] = 1, -1
-            found[list(pair)] |= wald_statistic(gap, np.zeros(1), values, covariance)[2]
-    return found
-
-
-def _untested(found: Moderators, which: NDArray[np.bool_], what: str, count: int) -> Any:
-    """Warn that there is no test, and of which groups; return NaN."""
-    names = "; ".join(", ".join(_as_tuple(found.names[g])) for g in np.flatnonzero(which))
-    by = ", ".join(found.levels)
-    warn_user(f"equality_test is NaN: the groups {names} of {by} {what}.\nMerge these groups.", CausalRiskWarning)
+def _untested(found: Moderators, why: str, count: int) -> Any:
+    """Warn that there is no test, and return NaN."""
+    warn_user(f"equality_test by {', '.join(found.levels)} is NaN: {why}.\nMerge groups.", CausalRiskWarning)
     return joint_test(np.nan, count)
 
 

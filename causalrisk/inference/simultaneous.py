@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 
-from causalrisk.design import Design, ScannedDesign
+from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
 from causalrisk.estimation.abilities import check_options
@@ -268,34 +268,23 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     if isinstance(record.design, ScannedDesign):
         raise rows_not_kept("simultaneous")
     one, other = record.design, first.design
+    if one.treat_name == other.treat_name:  # rows in another order may have the same index
+        arms = [np.array([str(level) for level in of.levels])[of.arm] for of in (one, other)]
+    else:
+        arms = [one.counts.sum(), other.counts.sum()]
     rows = (
         (
             *(of.frame is None, of.design.weight_type, of.design.weights, of.design.cluster, of.design.second_cluster),
             *((None, None) if of.design.survey is None else (of.design.survey.stratum, of.design.survey.call)),
+            treatment,
         )
-        for of in (record, first)
+        for of, treatment in zip((record, first), arms, strict=True)
     )
-    same = one.index.equals(other.index) and all(map(np.array_equal, *rows)) and _same_columns(one, other)
-    if not same:
+    if not (one.index.equals(other.index) and all(map(np.array_equal, *rows))):
         typed = f"data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])"
         raise DesignError(f"the fits differ in their rows, weights or clusters.\nUse `{typed}` for both.")
     values, sample = record.estimate.influence[:, : len(record.effect_names)], record.sample
     return first.sample.arrange(np.concatenate([sample.restore(values), values[: sample.n_frame]]))
-
-
-def _same_columns(one: Design, other: Design) -> bool:
-    """Whether treatment and covariates of one name have the same values; arrays have no names of their own."""
-    if one.formula is None or other.formula is None:
-        return True
-    columns, others = (
-        {
-            design.treat_name: np.array([str(level) for level in design.levels])[design.arm],
-            **dict(zip(design.propensity_names, design.Z.T, strict=True)),
-            **dict(zip(design.exog_names, design.X.T, strict=True)),
-        }
-        for design in (one, other)
-    )
-    return all(np.array_equal(columns[name], others[name]) for name in columns.keys() & others.keys())
 
 
 GRID_POINTS = 30  # of the default grid, at quantiles of the outcome from LEAST to 1 - LEAST

@@ -19,6 +19,7 @@ from causalrisk.errors import (
     OptionError,
     ResampleWarning,
     UnavailableError,
+    call_here,
     check_alpha,
     read,
 )
@@ -118,7 +119,7 @@ class ComparisonResults(Shown):
         text = np.array(list(TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
-    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+    def summary(self, alpha: float = 0.05, title: str | None = None, **others: Any) -> ResultSummary:
         """Summary of the effects and of their differences.
 
         Parameters
@@ -127,6 +128,8 @@ class ComparisonResults(Shown):
             Significance level of the intervals.
         title : str, optional
             Heading.
+        **others
+            Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
@@ -134,6 +137,8 @@ class ComparisonResults(Shown):
             With `as_text`, `as_html`, `as_latex`, `as_csv`. Of more than three estimators it shows the differences to
             the last; `differences` has all.
         """
+        if others:
+            return self.summary(**call_here("summary", ComparisonResults.summary, {"alpha": alpha, "title": title}, others))
         check_alpha(alpha)
         return summarize_comparison(self._data, alpha=alpha, title=title)
 

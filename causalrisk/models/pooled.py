@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -188,7 +187,7 @@ class PooledResults(Estimates):
         """
         return self._pooled.drop(columns=["estimate", "std err"])
 
-    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+    def summary(self, alpha: float = 0.05, title: str | None = None, **others: Any) -> ResultSummary:
         """Return a regression-style summary.
 
         Parameters
@@ -197,12 +196,16 @@ class PooledResults(Estimates):
             Significance level of the intervals.
         title : str, optional
             Heading.
+        **others
+            Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
         ResultSummary
             Summary like a fit's.
         """
+        if others:
+            return self.summary(**call_here("summary", PooledResults.summary, {"alpha": alpha, "title": title}, others))
         frame, missing = self.summary_frame(alpha), self.missing_information
         return summarize_pooled(self._records, frame, missing, self.df_complete, title)
 
@@ -394,10 +397,10 @@ NOT_COMPARED = ("rng", "n_boot", "bootstrap", "multiplier", "resamples", "family
 def _check_alike(records: list[FitRecord]) -> None:
     """Refuse fits that are not of one model on equally many observations."""
     first, *others = map(_model_of, records)
-    for own, value in ((own, value) for other in others for own, value in zip(first, other, strict=True)):
-        for name in dict.fromkeys([*own, *value]):
-            if own.get(name) != value.get(name):
-                a, b = (f"{name}{made[name]}" if name in made else f"no {name}" for made in (own, value))
+    for other in others:
+        for name in sorted({**first, **other}, key=lambda name: not name.endswith("=")):  # options first
+            if first.get(name) != other.get(name):
+                a, b = (f"{name}{made[name]}" if name in made else f"no {name}" for made in (first, other))
                 raise DesignError(
                     f"the results are of different models: {a:.120} and {b:.120}; expected fits of one model.\n"
                     "Fit the same model to each data set. Impute every variable, or leave the same rows out of "
@@ -405,21 +408,16 @@ def _check_alike(records: list[FitRecord]) -> None:
                 )
 
 
-def _model_of(record: FitRecord) -> tuple[dict[str, object], ...]:
+def _model_of(record: FitRecord) -> dict[str, object]:
     """Return the description of a fit's model: its names, its options as they are typed, and its terms."""
-    design, family, target = record.design, record.sample.family, record.options.target
-    names: dict[str, object] = {"estimator ": record.spec.name, "outcome ": design.endog_name}
-    names |= {"formula ": design.formula, "treatment ": f"{design.treat_name}: {', '.join(design.labels)}"}
-    typed = typed_options(record).items()
-    options: dict[str, object] = {f"{name}=": text for name, text in typed if name not in NOT_COMPARED}
-    if isinstance(target, FunctionType):  # made anew for each data set
-        cells = [cell.cell_contents for cell in target.__closure__ or ()]
-        options["function of target= "] = (target.__qualname__, repr(cells), target.__defaults__, target.__code__)
-    elif callable(target):
-        options["function of target= "] = target
-    if record.frame is not None:
-        options["rows of target= "] = tuple(record.frame.index)
-    terms: dict[str, object] = {
+    design, family, typed = record.design, record.sample.family, typed_options(record).items()
+    return {
+        "estimator ": record.spec.name,
+        "outcome ": design.endog_name,
+        "formula ": design.formula,
+        "treatment ": f"{design.treat_name}: {', '.join(design.labels)}",
+        **{f"{name}=": text for name, text in typed if name not in NOT_COMPARED},
+        "rows of target= ": None if record.frame is None else tuple(record.frame.index),
         "outcome model ": family.label,
         "parameter of family= ": family.parameter,
         "parameters ": ", ".join(record.names),
@@ -427,7 +425,6 @@ def _model_of(record: FitRecord) -> tuple[dict[str, object], ...]:
         "terms of the propensity model ": design.propensity_names,
         "observations ": design.nobs,
     }
-    return names, options, terms
 
 
 def _pooled(records: list[FitRecord], df_complete: float) -> tuple[pd.DataFrame, Array]:
