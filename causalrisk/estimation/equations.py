@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from causalrisk.errors import Failure
+from causalrisk.errors import CausalRiskError, Failure
 from causalrisk.estimation.engine import (
     ALL,
     Block,
@@ -77,7 +77,8 @@ class Equations:
 
     def probabilities(self, at: Point) -> list[Any]:
         """Return the scores e_a of each arm."""
-        assert self.score is not None
+        if self.score is None:
+            raise CausalRiskError("there is no propensity score")
         return [1 / self.score.inverse(at, a) for a in range(self.sample.n_arms)]
 
     def measure(self, at: Point) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.covariates import Covariate
 from causalrisk.design.survey import Factors
-from causalrisk.errors import Failure, first_failure
+from causalrisk.errors import CausalRiskError, Failure, first_failure
 from causalrisk.estimation.engine import in_memory, is_dask
 from causalrisk.numerics.linalg import Array, weighted_gram
 
@@ -309,7 +309,8 @@ def _chunk_sums(
     if cluster is not None:
         of_cluster = np.zeros(0) if stratum is None else stratum_of_groups(cluster, stratum, count)
         return group_sums(values, cluster, count), of_cluster
-    assert strata is not None  # without clusters
+    if strata is None:
+        raise CausalRiskError("neither clusters nor strata")
     return weighted_gram(values, strata.squares[stratum]), group_sums(values, stratum, len(strata.squares))
 
 

@@ -102,7 +102,8 @@ def distribution_at(
     indicated = dataclasses.replace(sample, y=(sample.y <= thresholds[sample.arm]).astype(float), family=INDICATOR)
     equations = dataclasses.replace(weights.equations, sample=indicated)
     found = estimate_means(dataclasses.replace(weights, equations=equations), spec)
-    assert isinstance(found.rows, SeparateRows)
+    if not isinstance(found.rows, SeparateRows):
+        raise CausalRiskError("a distribution function is of separate models")
     return found, found.rows
 
 

@@ -17,17 +17,11 @@ from causalrisk.errors import Failure, Notes, OptionError, Told, check_alpha, fa
 from causalrisk.estimation.abilities import check_options, options_used, with_change
 from causalrisk.estimation.fit import (
     asked_for,
-    check_clusters,
     check_one_way,
-    check_range,
-    estimate_of,
     fit_joint,
     fit_separate,
-    with_df,
 )
-from causalrisk.estimation.fits import weights_of
 from causalrisk.estimation.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
-from causalrisk.estimation.overlap import overlap_of
 from causalrisk.estimation.record import BootstrapDistribution, FitRecord
 from causalrisk.estimation.specification import IPWRA, JRE, Specification
 from causalrisk.inference.covariance import (
@@ -128,7 +122,7 @@ def fit_estimators(
     inference: InferenceOptions,
     joint_options: JREOptions,
 ) -> Comparison:
-    """Fit estimators to one sample, with one propensity fit and robust errors, not yet resampled."""
+    """Fit estimators to one sample, with robust errors, not yet resampled."""
     for spec in specs:
         check_options(spec, design, options_used(spec, options))
     specs = specs if options.did is None else [with_change(spec, options.did) for spec in specs]
@@ -142,47 +136,21 @@ def fit_estimators(
     )
     for spec in specs:  # refuses what one of them does not have
         asked_for(design, spec, options, inference)
-        asked_for(design, spec, options, robust)
-    if JRE in specs:
-        of_replicates = kind if kind in BOOTSTRAPS and design.survey is None else None
-        lead = fit_joint(design, options, dataclasses.replace(robust, bootstrap=of_replicates), joint_options)
-    else:
-        spec = next((spec for spec in specs if spec.uses_propensity), specs[0])
-        lead = fit_separate(design, spec, options, robust)
-    lead, same = dataclasses.replace(lead, bootstrap=kind), dataclasses.replace(robust, rng=lead.seed)
-    bare = []
-    for spec in specs:
-        if spec.name == lead.spec.name:
-            bare.append(lead)
-        elif options.learner is None:
-            bare.append(with_df(_beside(lead, spec), inference))
-        else:  # outcome models differ in their columns
-            bare.append(dataclasses.replace(fit_separate(design, spec, options, same), bootstrap=kind))
+    of_joint = dataclasses.replace(robust, bootstrap=kind if kind in BOOTSTRAPS and design.survey is None else None)
+    bare = [
+        fit_joint(design, options, of_joint, joint_options)
+        if spec.joint
+        else fit_separate(design, spec, options, robust)
+        for spec in specs
+    ]
+    bare = [dataclasses.replace(record, bootstrap=kind) for record in bare]
     if design.replication is None:
         records = tuple(with_covariance(record, robust) for record in bare)
     else:  # the design's errors come with the resamples
         records = tuple(map(robust_record, bare))
     nothing = [BootstrapDistribution(np.empty((0, len(r.estimate.values))), np.empty(0, np.int8)) for r in bare]
-    notes = next(record.notes for record in records if record.spec.name == lead.spec.name)
-    return Comparison(tuple(bare), records, tuple(nothing), inference.resamples is not None, notes)
-
-
-def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
-    needed = spec.uses_propensity or lead.options.population.tilt is not None
-    used, weights = weights_of(lead), lead.weight_fit if needed else None
-    overlap, message = overlap_of(lead.sample, spec, weights, lead.design, lead.options)
-    notes = Notes([*lead.design.notes, message] if message else lead.design.notes)
-    estimate = estimate_of(used, spec, lead.design, lead.options, notes)
-    size = len(estimate.values)
-    record = dataclasses.replace(
-        lead, spec=spec, weight_fit=weights, estimate=estimate, overlap=overlap, joint=None,
-        covariance=np.full((size, size), np.nan),
-    )  # fmt: skip
-    of_clusters = Told()  # as of the first estimator, which has warned
-    check_clusters(record, of_clusters)
-    notes.extend(of_clusters)
-    check_range(record, notes)
-    return dataclasses.replace(record, notes=tuple(notes))
+    richest = max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity))
+    return Comparison(tuple(bare), records, tuple(nothing), inference.resamples is not None, richest.notes)
 
 
 @one_blas_thread()

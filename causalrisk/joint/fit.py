@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.errors import Failure, first_failure
+from causalrisk.errors import CausalRiskError, Failure, first_failure
 from causalrisk.estimation.beyond_memory import stored
 from causalrisk.estimation.engine import chunks_of, in_memory, is_dask
 from causalrisk.estimation.equations import Equations
@@ -292,7 +292,8 @@ def refitted(
 
 
 def _separate(estimate: Estimate) -> SeparateRows:
-    assert isinstance(estimate.rows, SeparateRows)  # IPWRA trains each arm by itself
+    if not isinstance(estimate.rows, SeparateRows):
+        raise CausalRiskError("IPWRA trains each arm by itself")
     return estimate.rows
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
-from causalrisk.errors import Failure
+from causalrisk.errors import CausalRiskError, Failure
 from causalrisk.estimation.engine import Beta, Dual, Linear, Point, chunks_of, in_memory, is_dask, totals, value_of
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit
@@ -237,7 +237,8 @@ class Weighed:
 
     def _with_scores(self, e: Array) -> Equations:
         model = self.equations.model
-        assert model is not None
+        if model is None:
+            raise CausalRiskError("there is no propensity score")
         return dataclasses.replace(self.equations, model=dataclasses.replace(model, e=e))
 
     @cached_property
@@ -345,7 +346,8 @@ class Weighed:
     def _odds(self, equations: Equations, beta: Beta, place: slice, k: int, width: int) -> Array:
         """Odds of the k-th other arm, or of the arm that is the target, shape (n, width)."""
         score, toward = equations.score, self.equations.target.toward
-        assert score is not None
+        if score is None:
+            raise CausalRiskError("there is no propensity score")
 
         def of_arm(rows: slice, a: int) -> Any:
             at = Point(beta, rows)

@@ -15,7 +15,7 @@ import inspect
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -32,6 +32,7 @@ from causalrisk.runtime.workers import ordered_map
 
 EDGE = 1e-3  # nearest that a prediction comes to the end of the range of a bounded mean
 SMOOTH = "smooth"
+FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)  # of learners
 
 
 @dataclass(frozen=True)
@@ -43,37 +44,32 @@ class Learner:
     labels: Sequence[str]
 
 
-def _scikit_learn(
-    module: str, regressor: str, classifier: str, *, scaled: bool = False, **options: Any
-) -> Callable[[bool], Any]:
-    """Return what makes one of two models of scikit-learn, the classifier for outcomes of 0 and 1."""
-
-    def make(binary: bool) -> Any:
-        try:
-            model = getattr(import_module(f"sklearn.{module}"), classifier if binary else regressor)(**options)
-        except ImportError as error:
-            raise UnavailableError(
-                "this learner needs scikit-learn, which is not installed.\n"
-                'Use `pip install "causalrisk[learners]"`, or `learner="smooth"`.'
-            ) from error
-        if not scaled:
-            return model
-        scaler = import_module("sklearn.preprocessing").StandardScaler()
-        return import_module("sklearn.pipeline").make_pipeline(scaler, model)
-
-    return make
-
-
-NAMED: dict[str, Callable[[bool], Any]] = {
-    "hist-gradient-boosting": _scikit_learn(
+NAMED: dict[str, tuple[str, str, str, dict[str, Any]]] = {  # module, regressor, classifier of 0 and 1, options
+    "hist-gradient-boosting": (
         "ensemble", "HistGradientBoostingRegressor", "HistGradientBoostingClassifier",
-        max_iter=120, learning_rate=0.08, max_leaf_nodes=8, min_samples_leaf=10,
+        {"max_iter": 120, "learning_rate": 0.08, "max_leaf_nodes": 8, "min_samples_leaf": 10},
     ),
-    "random-forest": _scikit_learn(
-        "ensemble", "RandomForestRegressor", "RandomForestClassifier", n_estimators=300, min_samples_leaf=5
+    "random-forest": (
+        "ensemble", "RandomForestRegressor", "RandomForestClassifier", {"n_estimators": 300, "min_samples_leaf": 5},
     ),
-    "lasso": _scikit_learn("linear_model", "LassoCV", "LassoCV", scaled=True),
+    "lasso": ("linear_model", "LassoCV", "LassoCV", {}),
 }  # fmt: skip
+
+
+def scikit_learn_model(name: str, binary: bool) -> Any:
+    """Return a model of scikit-learn, for the lasso of standardised columns."""
+    module, regressor, classifier, options = NAMED[name]
+    try:
+        model = getattr(import_module(f"sklearn.{module}"), classifier if binary else regressor)(**options)
+    except ImportError as error:
+        raise UnavailableError(
+            "this learner needs scikit-learn, which is not installed.\n"
+            'Use `pip install "causalrisk[learners]"`, or `learner="smooth"`.'
+        ) from error
+    if name != "lasso":
+        return model
+    scaler = import_module("sklearn.preprocessing").StandardScaler()
+    return import_module("sklearn.pipeline").make_pipeline(scaler, model)
 
 
 def check_learner(given: Any) -> None:
@@ -122,7 +118,7 @@ def _learner_of(given: Any, labels: Sequence[str], levels: Sequence[Any], smooth
         return Learner(" and ".join(names), tuple(one.models[a] for a, one in enumerate(own)), labels)
     if isinstance(given, str):
         given = one_of("learner", given, (SMOOTH, *NAMED))
-        model = smooth if given == SMOOTH else NAMED[given](binary)
+        model = smooth if given == SMOOTH else scikit_learn_model(given, binary)
         return Learner(given, (model,) * len(labels), labels)
     name = type(given).__name__ if not hasattr(given, "steps") else type(given.steps[-1][1]).__name__
     if hasattr(given, "predict_proba") and not binary:
@@ -158,7 +154,8 @@ class CrossFitted:
 
     def kept_predictions(self) -> Array:
         """Return the predictions of rows in memory; those of a scan are not kept."""
-        assert self.predictions is not None
+        if self.predictions is None:
+            raise UnavailableError("predictions of a scan are not kept")
         return self.predictions
 
     def of_new(self, features: Array) -> Array:
@@ -244,7 +241,7 @@ def learner_errors(what: str, where: str) -> Iterator[None]:
         yield
     except CausalRiskError:
         raise
-    except Exception as error:
+    except FAILURES as error:
         found = f"the {what} failed in {where}: {type(error).__name__}: {error}"
         raise LearnerError(f"{found}\nUse another learner, or check its options.") from error
 

@@ -138,7 +138,8 @@ class ComparisonResults(Shown):
             the last; `differences` has all.
         """
         if others:
-            return self.summary(**call_here("summary", ComparisonResults.summary, {"alpha": alpha, "title": title}, others))
+            given = {"alpha": alpha, "title": title}
+            return self.summary(**call_here("summary", ComparisonResults.summary, given, others))
         check_alpha(alpha)
         return summarize_comparison(self._data, alpha=alpha, title=title)
 
@@ -243,7 +244,7 @@ def simultaneous(
     DesignError
         If the fits differ in their rows, weights or clusters.
     OptionError
-        If the adjustment is not known, there are not as many names as fits, or something is not the results of a fit.
+        If the adjustment is not known, if there are not as many names as fits, or something is not a fit.
     UnavailableError
         If a fit is of a scan, whose rows are not kept.
 

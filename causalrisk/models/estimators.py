@@ -282,21 +282,12 @@ class JRE(CausalModel):
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
         """
-        return self._fit(
-            {
-                "objective": objective,
-                "anchor": anchor,
-                "share": share,
-                "penalty": penalty,
-                "n_replicates": n_replicates,
-                "spread": spread,
-                "replicates": replicates,
-                "method": method,
-                "shrinkage": shrinkage,
-                "join_score": join_score,
-                **others,
-            }
-        )
+        given = {
+            "objective": objective, "anchor": anchor, "share": share, "penalty": penalty,
+            "n_replicates": n_replicates, "spread": spread, "replicates": replicates, "method": method,
+            "shrinkage": shrinkage, "join_score": join_score,
+        }  # fmt: skip
+        return self._fit(given | others)
 
     def _results(self, record: FitRecord) -> CausalResults:
         start = CausalResults(IPWRA._of(self.design, self.options), start_record(record))

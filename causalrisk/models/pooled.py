@@ -410,13 +410,14 @@ def _check_alike(records: list[FitRecord]) -> None:
 
 def _model_of(record: FitRecord) -> dict[str, object]:
     """Return the description of a fit's model: its names, its options as they are typed, and its terms."""
-    design, family, typed = record.design, record.sample.family, typed_options(record).items()
+    design, family, typed, target = record.design, record.sample.family, typed_options(record), record.options.target
     return {
         "estimator ": record.spec.name,
         "outcome ": design.endog_name,
         "formula ": design.formula,
         "treatment ": f"{design.treat_name}: {', '.join(design.labels)}",
-        **{f"{name}=": text for name, text in typed if name not in NOT_COMPARED},
+        **{f"{name}=": text for name, text in typed.items() if name not in NOT_COMPARED},
+        "function of target= ": getattr(target, "__qualname__", None),
         "rows of target= ": None if record.frame is None else tuple(record.frame.index),
         "outcome model ": family.label,
         "parameter of family= ": family.parameter,

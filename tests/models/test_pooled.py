@@ -268,7 +268,7 @@ OTHERS = {
     "no propensity_loss= and propensity_loss=": [{}, {"propensity_loss": "calibrated"}],
     "no n_folds= and n_folds=4": [{}, {"n_folds": 4}],
     "no target= and target='treated'": [{}, {"target": "treated"}],
-    "target=square and target=": [{"target": square}, {"target": odds_like(1)}],
+    "function of target= square and function of target= ": [{"target": square}, {"target": odds_like(1)}],
     "no weights= and weights=": [{}, {"weights": "w", "weight_type": "probability"}],
     "weight_type=": [{"weights": "w", "weight_type": "frequency"}, {"weights": "w", "weight_type": "probability"}],
     "outcome model linear and outcome model poisson": [

@@ -26,7 +26,7 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.linear_model import LogisticRegression
 
-from causalrisk.learners.cross_fitting import NAMED
+from causalrisk.learners.cross_fitting import scikit_learn_model
 from causalrisk.simulation.designs import Design, Population
 from tests.studies.averages import geometric_mean
 from tests.studies.competitors import cross_fitted
@@ -72,7 +72,7 @@ class Remembered(RegressorMixin, BaseEstimator):
 
 def trees(classifier=False):
     """The package's boosted trees, with a seed."""
-    return NAMED["hist-gradient-boosting"](classifier).set_params(random_state=0)
+    return scikit_learn_model("hist-gradient-boosting", classifier).set_params(random_state=0)
 
 
 LEARNERS = {"boosting": Remembered(trees()), "smooth": "smooth"}
