@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -13,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import Failure, Notes, OptionError, Told, check_alpha, failure_text
+from causalrisk.errors import CausalRiskWarning, Failure, Notes, OptionError, Told, check_alpha, failure_text, warn_user
 from causalrisk.estimation.abilities import check_options, options_used, with_change
 from causalrisk.estimation.fit import (
     asked_for,
@@ -137,17 +139,20 @@ def fit_estimators(
     for spec in specs:  # refuses what one of them does not have
         asked_for(design, spec, options, inference)
     of_joint = dataclasses.replace(robust, bootstrap=kind if kind in BOOTSTRAPS and design.survey is None else None)
-    bare = [
-        fit_joint(design, options, of_joint, joint_options)
-        if spec.joint
-        else fit_separate(design, spec, options, robust)
-        for spec in specs
-    ]
-    bare = [dataclasses.replace(record, bootstrap=kind) for record in bare]
-    if design.replication is None:
-        records = tuple(with_covariance(record, robust) for record in bare)
-    else:  # the design's errors come with the resamples
-        records = tuple(map(robust_record, bare))
+    with warnings.catch_warnings(record=True) as given:  # several fits give the same
+        warnings.simplefilter("always", CausalRiskWarning)
+        bare = [
+            fit_joint(design, options, of_joint, joint_options)
+            if spec.joint
+            else fit_separate(design, spec, options, robust)
+            for spec in specs
+        ]
+        bare = [dataclasses.replace(record, bootstrap=kind) for record in bare]
+        # With replicate weights the errors of the design come with the resamples.
+        with_errors = robust_record if design.replication is not None else partial(with_covariance, inference=robust)
+        records = tuple(map(with_errors, bare))
+    for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
+        warn_user(text, category)
     nothing = [BootstrapDistribution(np.empty((0, len(r.estimate.values))), np.empty(0, np.int8)) for r in bare]
     richest = max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity))
     return Comparison(tuple(bare), records, tuple(nothing), inference.resamples is not None, richest.notes)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from causalrisk.errors import UnavailableError
+from causalrisk.errors import OptionError
 from causalrisk.numerics.linalg import Array
 
 BLOCK, BLOCKS = 2**16, 16  # units in all from which effects and bounds without a closed form are computed
@@ -98,7 +98,7 @@ class Design:
     @property
     def formula(self) -> str:
         """Outcome formula that the analyst types."""
-        raise UnavailableError(f"{type(self).__name__} has no formula; define the property.")
+        raise OptionError(f"{type(self).__name__} has no formula; define the property.")
 
     @property
     def propensity(self) -> str:
@@ -130,7 +130,7 @@ class Design:
         Population
             The units.
         """
-        raise UnavailableError(f"{type(self).__name__} has no population; define the method.")
+        raise OptionError(f"{type(self).__name__} has no population; define the method.")
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
         """Draw the outcomes of units without and with treatment, shape (2, n): normal, with the same noise in both."""

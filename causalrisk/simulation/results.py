@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from causalrisk.errors import OptionError, check_alpha, listed
+from causalrisk.models.results import Shown
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.plots.axes import LINE, SERIES, axes_or_new, finish, label_rows, log_scale, verbatim
 from causalrisk.report.tables.stacked import ResultSummary
@@ -22,7 +23,7 @@ from causalrisk.simulation.designs import Design
 KEYS = ["design", "n", "estimator"]
 
 
-class StudyResults:
+class StudyResults(Shown):
     """Estimates of several estimators over many samples; what `run_study` returns.
 
     Parameters
@@ -209,12 +210,6 @@ class StudyResults:
         sizes = ", ".join(str(n) for n in dict.fromkeys(self.raw["n"]))
         count, samples = len(self.estimators), self.raw["sample"].nunique()
         return f"Study of {count} estimator{'s' * (count > 1)}: {names}, n {sizes}, {samples} samples"
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
-
-    def _repr_markdown_(self) -> str:
-        return self.summary().as_markdown()
 
 
 def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:

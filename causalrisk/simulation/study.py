@@ -160,7 +160,8 @@ def run_study(
             "progress": progress, "n_boot": n_boot, "path": path, "reference": reference,
         }  # fmt: skip
         return run_study(**call_here("run_study", run_study, typed, others))
-    designs = _designs(design)
+    designs = [find_design(item) for item in (design if isinstance(design, list | tuple) else [design])]
+    check_distinct("design", [item.name for item in designs])
     sizes = [n] if not isinstance(n, (list, tuple, range, np.ndarray)) else list(n)
     for size in sizes:
         whole_number("n", size, 2)
@@ -182,13 +183,6 @@ def run_study(
     ]
     raw = pd.concat(_run(tasks, folder, n_jobs, progress), ignore_index=True)
     return StudyResults(raw=raw, designs=tuple(designs), reference=reference, entropy=entropy, n_boot=int(n_boot))
-
-
-def _designs(design: Any) -> list[Design]:
-    """Return the designs, each once."""
-    designs = [find_design(item) for item in (design if isinstance(design, list | tuple) else [design])]
-    check_distinct("design", [item.name for item in designs])
-    return designs
 
 
 def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) -> list[pd.DataFrame]:

@@ -300,8 +300,8 @@ def test_warnings_are_given_once(frame):
         ("OutcomeRegresion", ["`OutcomeRegression`"]),
         ([cr.CausalResults], ["CausalResults"]),
         ([3], ["3 is not known"]),
-        (["Hajek", cr.IPW], ["'Hajek' is named twice"]),
-        ([], ["empty", "Leave it out"]),
+        (["Hajek", cr.IPW], ["'Hajek' is given twice"]),
+        ([], ["empty", "Leave estimators= out"]),
     ],
 )
 def test_unknown_estimators(frame, estimators, words):
