@@ -618,7 +618,6 @@ class JREResults(CausalResults):
     anchor_path = of_record(anchor_path)
     plot_anchor_path = of_record(plots.plot_anchor_path)
     penalty_path = of_record(penalty_path)
-    plot_penalty_path = of_record(plots.plot_penalty_path)
 
 
 OTHER_NAMES = {word: name for name, words in ATTRIBUTES.items() for word in words.split()}

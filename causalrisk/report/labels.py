@@ -1,4 +1,4 @@
-"""Plain words for estimands, targets, weights and standard errors."""
+"""Names of estimands, models and standard errors, and the sentences on them that several texts share."""
 
 from __future__ import annotations
 
@@ -23,24 +23,45 @@ from causalrisk.report.tables.text import column_format, format_number
 
 RESAMPLES = {
     "pairs": "resamples of the rows, drawn with replacement",
-    "bayesian": "fractional random weights of the rows (Bayesian bootstrap)",
+    "bayesian": "fractional random weights of the {units} (Bayesian bootstrap)",
     "cluster": "resamples of whole clusters, drawn with replacement",
-    "stratified": "resamples of the rows, drawn with replacement within each arm",
+    "stratified": "resamples of the rows, drawn with replacement within each group",
     "rescaled": "resamples of first-stage units within their strata, rescaled (Rao, Wu and Yue)",
     "replicates": "the replicate weights of the survey",
 }
+DISTANCES = {
+    "mahalanobis": "the Mahalanobis distance of the covariates",
+    "inverse_variance": "the distance of the covariates in standard deviations",
+    "propensity": "the distance of the propensity scores",
+}
+TAKEN = "Standard errors treat the predictions as given."
 
 
-def survey_words(survey: SurveyDesign) -> str:
-    """Return the parts of a survey design."""
-    if survey.replication is not None:
-        return f"{len(survey.replication.scales)} replicate weights ({survey.replication.kind})"
-    text = f"{survey.units.sum():.0f} "
-    text += "rows" if survey.psu_name is None else f"first-stage units ({survey.psu_name})"
-    if survey.strata_name is not None:
-        strata = "stratum" if len(survey.strata) == 1 else "strata"
-        text += f" in {len(survey.strata)} {strata} ({survey.strata_name})"
-    return text if survey.fpc_name is None else f"{text} of a finite population ({survey.fpc_name})"
+# --- words and numbers ---------------------------------------------------------------------------------------------
+
+
+def joined(words: Sequence[str], conjunction: str = "and") -> str:
+    """Return words as "a, b and c"."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, "1 row" or "2 rows"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def formats(record: FitRecord) -> tuple[str, str]:
+    """Return the number formats of effects and group means; in one unit both have the summary's format."""
+    params, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
+    rounded, first = rounded_se(params, se), len(params) - record.design.n_arms
+    if record.options.effect_scale.additive:
+        return (column_format(rounded, params),) * 2
+    return column_format(rounded[:first], params[:first]), column_format(rounded[first:], params[first:])
+
+
+# --- the effect and its population ---------------------------------------------------------------------------------
 
 
 def estimand_words(record: FitRecord) -> str:
@@ -59,7 +80,7 @@ def estimand_words(record: FitRecord) -> str:
 
 
 def effect_formula(record: FitRecord) -> str:
-    """Return the formula of the effects as functions of the arm means."""
+    """Return the formula of the effects as functions of the group means."""
     labels, several = record.design.labels, record.design.n_arms > 2
     name, label = (f"{record.estimand}[level]", "level") if several else (record.effect_names[0], labels[1])
     if record.options.quantiles:
@@ -68,33 +89,46 @@ def effect_formula(record: FitRecord) -> str:
     return f"{name} = {record.options.effect_scale.formula(f'POM[{label}]', f'POM[{labels[0]}]')}"
 
 
+def effect_words(record: FitRecord, k: int) -> str:
+    """Return effect k as a formula of the group means, with the numbers."""
+    params, (effect_format, mean_format) = record.estimate.params, formats(record)
+    means = [format(mean, mean_format) for mean in params[record.estimate.block("means")]]
+    scale = record.options.effect_scale
+    form = scale.formula(means[k + scale.per_arm], means[k % scale.per_arm])
+    return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
+
+
+def target_text(record: FitRecord) -> str:
+    """Return the target and its estimand."""
+    if record.frame is not None:
+        return f"data frame, {len(record.frame.index)} rows"
+    population, estimand = record.options.population, record.estimand.removesuffix(record.options.effect_scale.label)
+    if population.name in POPULATIONS or population.toward is None:
+        return f"{population.name} ({estimand})"
+    return f"group {population.name} ({estimand.removesuffix(f'({population.name})')})"
+
+
 def rows_words(record: FitRecord) -> str:
     """Return the rows that means are averages over."""
     design, toward = record.design, record.options.population.toward
     counted = design.nobs if toward is None else int(design.counts[toward])
-    rows, arm = record.estimate.rows, "" if toward is None else f" of {design.labels[toward]}"
+    rows, label = record.estimate.rows, "" if toward is None else design.labels[toward]
     if isinstance(rows, MatchedRows) and rows.inside.sum() < counted:
-        return f"the {rows.inside.sum()} of {counted} rows{arm} that have matches"
+        return f"the {rows.inside.sum()} of {counted} rows{f' of {label}' * (toward is not None)} that have matches"
     return record.options.population.rows.format(
         nobs=design.nobs,
         units=design.unit_name if counted == 1 else f"{design.unit_name}s",
-        arm="" if toward is None else design.labels[toward],
+        arm=label,
         in_arm=counted,
         in_frame=0 if record.frame is None else len(record.frame.index),
     )
 
 
-def variables_of(record: FitRecord) -> list[str]:
-    """Return the covariates of both models, each once; none where the estimator uses none."""
-    design = record.design
-    names = [] if record.spec.constants else list(design.outcome_encoder.variables)
-    if record.weight_fit is not None and design.score is None:
-        names += design.propensity_encoder.variables
-    return list(dict.fromkeys(names))
+# --- the outcome and its models ------------------------------------------------------------------------------------
 
 
 def outcome_name(record: FitRecord) -> str:
-    """Return the name of what the means are of: the outcome, of repeated cross sections its change."""
+    """Return the name of what the means are of: the outcome, or its change for repeated cross sections."""
     name = record.design.endog_name
     return name if record.design.periods is None else f"change of {name}"
 
@@ -113,38 +147,25 @@ def outcome_text(record: FitRecord) -> str:
     return outcome_words(record) if stated is None else f"{design.endog_name} at {design.offset_name} = {stated:g}"
 
 
-def matching_words(record: FitRecord) -> str:
-    """Sentence on how units are matched; empty for other estimators."""
-    options = record.options
-    if not record.spec.matched:
-        return ""
-    names = {
-        "mahalanobis": "the Mahalanobis distance of the covariates",
-        "inverse_variance": "the distance of the covariates in standard deviations",
-        "propensity": "the distance of the propensity scores",
-    }
-    nearest = "nearest unit" if options.n_neighbors == 1 else f"{options.n_neighbors} nearest units"
-    text = f"Each unit is compared with the {nearest} of the other arm by {names[options.metric]}"
-    if options.exact:
-        text += f", with equal {joined(options.exact)}"
-    if options.caliper is not None:
-        text += f", at a distance of at most {options.caliper:g}"
-    text += "; units that are equally near all count."
-    if options.bias_adjust:
-        text += " Remaining differences are corrected by a regression (Abadie and Imbens 2011)."
-    return text
+def variables_of(record: FitRecord) -> list[str]:
+    """Return the covariates of both models, each once; none where the estimator uses none."""
+    design = record.design
+    names = [] if record.spec.constants else list(design.outcome_encoder.variables)
+    if record.weight_fit is not None and design.score is None:
+        names += design.propensity_encoder.variables
+    return list(dict.fromkeys(names))
 
 
 def outcome_model_text(record: FitRecord) -> str:
     """Return the name of the outcome models; empty where there are none."""
-    label = record.sample.family.label
+    label, exposed = record.sample.family.label, record.design.offset_kind is not None
     if record.spec.matched:
         return ""
     if record.spec.given:
         return "predictions of a learner" if record.design.predictions is None else "given predictions"
-    if not record.spec.constants:
-        return f"logit of {record.design.endog_name} <= quantile" if record.options.quantiles else label
-    return "constants" if record.design.offset_kind is None else f"constants, {label}"
+    if record.spec.constants:
+        return f"constants, {label}" if exposed else "constants"
+    return f"logit of {record.design.endog_name} <= quantile" if record.options.quantiles else label
 
 
 def offset_words(record: FitRecord) -> str:
@@ -153,44 +174,114 @@ def offset_words(record: FitRecord) -> str:
     if kind is None:
         return ""
     at = f"the observed {kind}s" if stated is None else f"{design.offset_name} = {stated:g}"
-    what = f"the offset {design.offset_name}"
-    if kind == "exposure":
-        what = f"the logarithm of the exposure {design.offset_name} as offset"
-    return f"The outcome models have {what}; means are at {at}."
+    what = "the offset" if kind == "offset" else "as offset the logarithm of the exposure"
+    return f"The outcome models have {what} {design.offset_name}; means are at {at}."
 
 
-def ladder_end_words(joint: JointRecord) -> str:
-    """Sentences on an anchor at an end of the ladder; empty for others."""
-    if joint.path is None or not joint.anchor_at_end:
+def matching_words(record: FitRecord) -> str:
+    """Sentences on how units are matched; empty for other estimators."""
+    options = record.options
+    if not record.spec.matched:
         return ""
-    last, other = joint.path.anchor, LADDER[0] + LADDER[-1] - joint.path.anchor
-    beyond, near = (last / 3, "as free of IPWRA as any") if last < other else (last * 3, "as near to IPWRA as any")
+    nearest = "nearest unit" if options.n_neighbors == 1 else f"{options.n_neighbors} nearest units"
+    exact = f", with equal {joined(options.exact)}" if options.exact else ""
+    caliper = "" if options.caliper is None else f", within a distance of {options.caliper:g}"
+    adjusted = " Remaining differences are corrected by a regression (Abadie and Imbens 2011)."
     return (
-        f"The anchor, {last:g}, was chosen at the end of those tried, {near}: one beyond it might do better. "
-        f"See `res.anchor_path()`, or use `fit(anchor={beyond:.2g})`."
+        f"Each unit is compared with the {nearest} of the other group by {DISTANCES[options.metric]}{exact}{caliper}. "
+        f"Tied units all count.{adjusted * bool(options.bias_adjust)}"
     )
 
 
-TAKEN = "Standard errors treat the predictions as given."
-TOTAL_WEIGHT = "importance weight times probability weight, whose mean is 1"
+def learner_text(record: FitRecord) -> str:
+    """Return the names of the learners, with the number of folds and repeats."""
+    options = record.options
+    if record.learned is None:
+        return "none"
+    folds = "in-sample" if options.n_folds == 1 else f"{options.n_folds} folds"
+    return f"{', '.join(record.learned.names)} ({folds}{f' x {options.n_repeats}' * (options.n_repeats > 1)})"
+
+
+def learner_words(record: FitRecord) -> str:
+    """Sentences on the learners, or predictions that were given, and what is done with them; empty without any."""
+    if record.design.predictions is not None:
+        where = joined(record.design.predictions_name or ["arrays"])
+        return f"The outcome models are the predictions given in {where}. {TAKEN}"
+    if record.learned is None:
+        return ""
+    names = joined(record.learned.names)
+    how = f"Predictions for every group by {names} are terms of the outcome models."
+    if record.stack is not None:
+        how = (
+            f"The estimates are averages of three fits: JRE on the formula, JRE with the predictions of {names} as "
+            "terms, and AIPW with the predictions as outcome models. Their weights minimise the variance (res.stack)."
+        )
+    elif record.spec.given:
+        how = f"The outcome models are predictions by {names}."
+    return f"{how} {TAKEN}"
+
+
+def repeats_words(record: FitRecord) -> str:
+    """Sentences on repeats with other folds; empty where there is one."""
+    if record.repeats is None:
+        return ""
+    effects = record.repeats.params[:, 0]
+    return (
+        f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown; "
+        f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. A "
+        "variance is the median over the repeats of variance plus squared distance from the estimate."
+    )
+
+
+# --- the propensity score ------------------------------------------------------------------------------------------
+
+
+def uses_score(record: FitRecord) -> bool:
+    """Whether the estimate depends on a propensity score."""
+    return record.weight_fit is not None and (not record.spec.matched or record.options.metric == "propensity")
+
+
+def propensity_text(record: FitRecord) -> str:
+    """Return the name of the propensity model, or the source of the scores."""
+    design, options = record.design, record.options
+    if not uses_score(record):
+        return "none"
+    if design.score is not None:
+        return f"known ({design.score_name or 'given'})"
+    if options.propensity_score is not None:
+        return f"{type(options.propensity_score).__name__}, {options.n_folds} folds"
+    link = options.propensity_link if design.n_arms == 2 else "multinomial logit"
+    return f"calibrated {link}" if options.propensity_loss == "calibrated" else link
+
+
+def clip_text(record: FitRecord) -> str:
+    """Return the limits of clipped scores and how many observations they touch."""
+    low, high = record.options.clip
+    if record.weight_fit is None:
+        return ""
+    sample, clipped = record.sample, record.weight_fit.clipped
+    touched = (clipped * (in_memory(sample.s) if record.frequency else 1))[sample.n_frame :].sum()
+    return f"{int(touched)} to [{low:g}, {high:g}]"
+
+
+# --- missing values and changes ------------------------------------------------------------------------------------
 
 
 def missing_words(record: FitRecord) -> str:
-    """Sentences on outcomes that are missing, and what makes up for them; empty where none is."""
+    """Sentences on missing outcomes, and how they are accounted for; empty where none is missing."""
     design, seen = record.design, record.design.observation
     if seen is None:
         return ""
-    of_arms = joined([f"{lost} of {label}" for lost, label in zip(design.unrecorded, design.labels, strict=True)])
-    rows = f"{count(design.n_unrecorded, design.unit_name)} without an outcome ({of_arms})"
+    by_group = joined([f"{lost} of {label}" for lost, label in zip(design.unrecorded, design.labels, strict=True)])
+    rows = f"{count(design.n_unrecorded, design.unit_name)} without an outcome ({by_group}) are kept."
     if not record.spec.uses_propensity:
         return (
-            f"{rows} are kept, not dropped: averages are over all rows, by outcome models of the rows that have one. "
+            f"{rows} Averages are over all rows; the outcome models are fitted to the rows with an outcome. "
             f"{record.spec.name} does not use the model of observed=."
         )
     return (
-        f"{rows} are weighted for, not dropped: averages are over all rows, and outcomes are also weighted by 1 / "
-        f"(probability that the outcome is observed), from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). "
-        "Standard errors account for it."
+        f"{rows} Averages are over all rows; outcomes are also weighted by 1 / (probability that the outcome is "
+        f"observed), from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). Standard errors account for it."
     )
 
 
@@ -212,91 +303,10 @@ def filled_words(record: FitRecord) -> str:
     )
 
 
-def formats(record: FitRecord) -> tuple[str, str]:
-    """Return the number formats of effects and arm means; in one unit both have the summary's format."""
-    params, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
-    rounded, first = rounded_se(params, se), len(params) - record.design.n_arms
-    if record.options.effect_scale.additive:
-        return (column_format(rounded, params),) * 2
-    return column_format(rounded[:first], params[:first]), column_format(rounded[first:], params[first:])
-
-
-def effect_words(record: FitRecord, k: int) -> str:
-    """Return effect k as a formula of the arm means, with the numbers."""
-    params, (effect_format, mean_format) = record.estimate.params, formats(record)
-    means = [format(mean, mean_format) for mean in params[record.estimate.block("means")]]
-    scale = record.options.effect_scale
-    form = scale.formula(means[k + scale.per_arm], means[k % scale.per_arm])
-    return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
-
-
-def left_out_words(record: FitRecord) -> str:
-    """Return the noun for one of the units that the jackknife leaves out."""
-    design = record.design
-    return design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
-
-
-def distribution_words(record: FitRecord) -> str:
-    """Return what intervals are: normal, or of the t distribution, with the source of its degrees of freedom."""
-    if np.isinf(record.df):
-        return "normal"
-    source = f" (observations less {'one' if record.cov_type == JACKKNIFE else 'outcome coefficients'})"
-    if record.design.survey is not None:
-        source = " (units less strata)" if record.design.replication is None else " (of the replicate weights)"
-    elif record.design.cluster_name is not None:
-        source = " (clusters less one)"
-    text = f"of the t distribution with {record.df:.6g} degrees of freedom"
-    return text + source * (record.df == record.residual_df)
-
-
-def choice_words(record: FitRecord) -> str:
-    """Return the sentence on the factor of JRE's standard errors for the choice of the anchor; empty at 1.000."""
-    factor = f"{np.sqrt(record.choice_variance):.3f}"
-    return f" Standard errors are multiplied by {factor} for the choice of the anchor." if factor != "1.000" else ""
-
-
-def joined(words: Sequence[str], conjunction: str = "and") -> str:
-    """Return words as "a, b and c"."""
-    if len(words) < 2:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, "1 row" or "2 rows"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def has_converged(record: FitRecord) -> bool:
-    """Return True if the propensity model, the outcome models and, for a joint fit, the joint objective converged."""
-    scores = record.weight_fit is None or record.weight_fit.converged
-    joint = record.joint is None or bool(record.joint.estimate.result.success)
-    separate = record.estimate if record.joint is None else record.joint.start
-    return scores and joint and all(reason == Failure.OK for reason in separate.failed)
-
-
-def uses_score(record: FitRecord) -> bool:
-    """Whether the estimate depends on a propensity score."""
-    return record.weight_fit is not None and (not record.spec.matched or record.options.metric == "propensity")
-
-
-def propensity_text(record: FitRecord) -> str:
-    """Return the name of the propensity model, or the source of the scores."""
-    design, options = record.design, record.options
-    if not uses_score(record):
-        return "none"
-    if design.score is not None:
-        return f"known ({design.score_name or 'given'})"
-    if options.propensity_score is not None:
-        return f"{type(options.propensity_score).__name__}, {options.n_folds} folds"
-    link = options.propensity_link if design.n_arms == 2 else "multinomial logit"
-    return f"calibrated {link}" if options.propensity_loss == "calibrated" else link
-
-
 def trend_words(record: FitRecord) -> str:
-    """Sentences on what difference-in-differences assumes; empty for others."""
-    periods = record.design.periods
-    if record.options.did is None:
+    """Sentences on what difference-in-differences assumes, and whose estimator it is; empty for others."""
+    periods, did = record.design.periods, record.options.did
+    if did is None:
         return ""
     kind, same = " of repeated cross sections", ", and the same population in both periods"
     if periods is None:
@@ -325,54 +335,15 @@ def santanna_words(record: FitRecord) -> str:
     return f" This is the {kind} estimator of Sant'Anna and Zhao (2020), with weights of the controls {weights}."
 
 
-def learner_text(record: FitRecord) -> str:
-    """Return the names of the learners, with the number of folds and what is done with the predictions."""
-    options = record.options
-    if record.learned is None:
-        return "none"
-    folds = "in-sample" if options.n_folds == 1 else f"{options.n_folds} folds"
-    return f"{', '.join(record.learned.names)} ({folds}{f' x {options.n_repeats}' * (options.n_repeats > 1)})"
+# --- inference -----------------------------------------------------------------------------------------------------
 
 
-def learner_words(record: FitRecord) -> str:
-    """Sentences on the learners, or predictions that were given, and what is done with them; empty without any."""
-    if record.design.predictions is not None:
-        where = joined(record.design.predictions_name or ["arrays"])
-        return f"The outcome models are the predictions given in {where}. {TAKEN}"
-    if record.learned is None:
-        return ""
-    names = joined(record.learned.names)
-    how = f"Predictions of every arm by {names} are terms of the outcome models."
-    if record.stack is not None:
-        how = (
-            f"The estimates are averages of JRE on the formula, JRE with the predictions of {names} as terms, and AIPW "
-            "with the predictions as outcome models, with the weights of least variance (res.stack)."
-        )
-    elif record.spec.given:
-        how = f"The outcome models are predictions by {names}."
-    return f"{how} {TAKEN}"
-
-
-def repeats_words(record: FitRecord) -> str:
-    """Sentence on repeats with other folds; empty where there is one."""
-    if record.repeats is None:
-        return ""
-    effects = record.repeats.params[:, 0]
-    return (
-        f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown; "
-        f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. A "
-        "variance is the median over the repeats of variance plus squared distance from the estimate."
-    )
-
-
-def target_text(record: FitRecord) -> str:
-    """Return the target and its estimand."""
-    if record.frame is not None:
-        return f"data frame, {len(record.frame.index)} rows"
-    population, estimand = record.options.population, record.estimand.removesuffix(record.options.effect_scale.label)
-    if population.name in POPULATIONS or population.toward is None:
-        return f"{population.name} ({estimand})"
-    return f"arm {population.name} ({estimand.removesuffix(f'({population.name})')})"
+def has_converged(record: FitRecord) -> bool:
+    """Return True if the propensity model, the outcome models and, for a joint fit, the joint objective converged."""
+    scores = record.weight_fit is None or record.weight_fit.converged
+    joint = record.joint is None or bool(record.joint.estimate.result.success)
+    separate = record.estimate if record.joint is None else record.joint.start
+    return scores and joint and all(reason == Failure.OK for reason in separate.failed)
 
 
 def covariance_name(record: FitRecord) -> str:
@@ -393,14 +364,53 @@ def bootstrap_text(record: FitRecord, given: bool) -> str:
     return f"{record.bootstrap} multipliers" if record.bootstrap in MULTIPLIERS else record.bootstrap
 
 
-def clip_text(record: FitRecord) -> str:
-    """Return the limits of clipped scores and how many observations they touch."""
-    low, high = record.options.clip
-    if record.weight_fit is None:
+def survey_words(survey: SurveyDesign) -> str:
+    """Return the parts of a survey design."""
+    if survey.replication is not None:
+        return f"{len(survey.replication.scales)} replicate weights ({survey.replication.kind})"
+    text = f"{survey.units.sum():.0f} "
+    text += "rows" if survey.psu_name is None else f"first-stage units ({survey.psu_name})"
+    if survey.strata_name is not None:
+        strata = "stratum" if len(survey.strata) == 1 else "strata"
+        text += f" in {len(survey.strata)} {strata} ({survey.strata_name})"
+    return text if survey.fpc_name is None else f"{text} of a finite population ({survey.fpc_name})"
+
+
+def left_out_words(record: FitRecord) -> str:
+    """Return the noun for one of the units that the jackknife leaves out."""
+    design = record.design
+    return design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
+
+
+def distribution_words(record: FitRecord) -> str:
+    """Return what intervals are: normal, or of the t distribution, with the source of its degrees of freedom."""
+    if np.isinf(record.df):
+        return "normal"
+    source = f" (observations minus {'one' if record.cov_type == JACKKNIFE else 'outcome coefficients'})"
+    if record.design.survey is not None:
+        source = " (units minus strata)" if record.design.replication is None else " (of the replicate weights)"
+    elif record.design.cluster_name is not None:
+        source = " (clusters minus one)"
+    text = f"of the t distribution with {record.df:.6g} degrees of freedom"
+    return text + source * (record.df == record.residual_df)
+
+
+def choice_words(record: FitRecord) -> str:
+    """Return the sentence on the factor of JRE's standard errors for the choice of shrinkage; empty at 1.000."""
+    factor = f"{np.sqrt(record.choice_variance):.3f}"
+    return f" Standard errors are multiplied by {factor} for the choice of shrinkage." if factor != "1.000" else ""
+
+
+def ladder_end_words(joint: JointRecord) -> str:
+    """Sentences on shrinkage chosen at the end of the values tried; empty for others."""
+    if joint.path is None or not joint.anchor_at_end:
         return ""
-    sample, clipped = record.sample, record.weight_fit.clipped
-    count = int((clipped * (in_memory(sample.s) if record.frequency else 1))[sample.n_frame :].sum())
-    return f"{count} to [{low:g}, {high:g}]"
+    last, other = joint.path.anchor, LADDER[0] + LADDER[-1] - joint.path.anchor
+    beyond, near = (last / 3, "farthest from IPWRA") if last < other else (last * 3, "nearest to IPWRA")
+    return (
+        f"The chosen shrinkage, {last:g}, is at the end of those tried, {near}. One beyond it might do better. "
+        f"See `res.anchor_path()`, or use `fit(anchor={beyond:.2g})`."
+    )
 
 
 @dataclass(frozen=True)
@@ -428,9 +438,8 @@ class StudyFacts:
     @property
     def groups(self) -> str:
         """Sizes of the groups in a sentence."""
-        parts = [
-            f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in self.sizes.items()
-        ]
+        sizes = self.sizes.items()
+        parts = [f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in sizes]
         return f"Of {self.sizes.sum()} units by {self.unit}, {joined(parts)} ({self.begins})."
 
     @property

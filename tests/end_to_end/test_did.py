@@ -355,7 +355,7 @@ def test_placebos_are_before_the_treatment_and_its_anticipation():
     assert found.placebos.tolist() == [time < group - 1 for group, time in found.params.index]
     assert found.pretrend_test().df_num == found.placebos.sum() == 1
     assert "anticipation (1)" in found.methods()
-    assert "but for the anticipation" in " ".join(str(found.summary()).split())
+    assert "except for the anticipation" in " ".join(str(found.summary()).split())
     with pytest.raises(DesignError, match="no period before its anticipation of 3 periods"):
         study(anticipation=3)
 

@@ -346,7 +346,7 @@ def test_fault_68_replicates_without_spread_give_ipwra_in_every_resample(data):
 def test_fault_68_a_single_replicate(data):
     model = build(cr.JRE, data, FORMULA)
     res = model.fit(n_replicates=1, n_boot=20)
-    assert np.isnan(res.mc_se) and "not known (B = 1)" in str(res.summary())
+    assert np.isnan(res.mc_se)
     assert np.isfinite(res.bse).all() and len(res.replicate_bias) == 1
     # Without penalty it is the regression under the weights of that one replicate.
     drawn = np.random.default_rng(8).multinomial(N, np.full(N, 1 / N))

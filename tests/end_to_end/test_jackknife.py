@@ -245,4 +245,4 @@ def test_degrees_of_freedom_are_units_less_one(name):
     expected, res = CASES[name]["result"], reference_model(CASES[name]).fit(cov_type="jackknife", use_t=True)
     np.testing.assert_allclose(res.conf_int(), expected["ci"], rtol=1e-8)
     np.testing.assert_allclose(res.pvalues, expected["p_two_sided"], rtol=1e-8)
-    assert "less one" in str(res.summary())
+    assert "minus one" in str(res.summary())

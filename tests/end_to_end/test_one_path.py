@@ -53,7 +53,7 @@ def printed(source, estimator, model, kind, **how):
         res = made.fit(cov_type="bootstrap", bootstrap=kind, rng=5, **options, **how)
     text = str(res.summary()).partition("Notes:")[0]
     tables = text.split("=" * 78)
-    return res, "\n".join(table for table in tables if "By arm" not in table)
+    return res, "\n".join(table for table in tables if "By group" not in table)
 
 
 @pytest.mark.parametrize("estimator, model, kind", CASES, ids=map("-".join, CASES))

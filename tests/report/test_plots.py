@@ -79,11 +79,9 @@ def test_balance(res, ax):
 
 def test_balance_marks_binary_columns_and_takes_the_largest_contrast(arms, ax, cattaneo):
     births = cr.IPWRA.from_formula("bweight ~ mage + mmarried", cattaneo, treat="mbsmoke").fit()
-    assert [t.get_text() for t in births.plot_balance(ax).get_yticklabels()] == [
-        "mmarried*",
-        "mage",
-        "propensity score",
-    ]
+    assert [t.get_text() for t in births.plot_balance(ax).get_yticklabels()] == ["mage", "propensity score", "mmarried"]
+    raw = births.plot_balance(Figure().subplots(), binary="raw")
+    assert [t.get_text() for t in raw.get_yticklabels()] == ["mmarried*", "mage", "propensity score"]
     largest = arms.balance()["diff before"].abs().groupby(level="covariate").max().sort_values()
     np.testing.assert_allclose(lines(arms.plot_balance(Figure().subplots()))["before weighting"][0], largest)
 
@@ -95,9 +93,9 @@ def test_overlap(res, arms, ax):
     scores = res.propensity_scores[res.overlap(by="unit")["arm"] == "new"]
     edges = np.linspace(res.propensity_scores.min(), res.propensity_scores.max(), 31)
     np.testing.assert_allclose(heights[0] * len(scores), np.histogram(scores, edges)[0], atol=1e-9)
-    assert ax.get_xlabel() == "propensity score of d = new"
+    assert ax.get_xlabel() == "propensity score: probability of d = new"
     assert ax.yaxis.get_major_formatter()(-0.25, 0) == "25%"
-    assert arms.plot_overlap(Figure().subplots(), arm=2).get_xlabel() == "propensity score of d = 2"
+    assert arms.plot_overlap(Figure().subplots(), arm=2).get_xlabel() == "propensity score: probability of d = 2"
     with pytest.raises(cr.CausalRiskError, match="arm="):
         arms.plot_overlap(ax, arm=7)
 
@@ -140,7 +138,8 @@ def test_every_arm_is_drawn(arms, resampled_arms, name):
     assert panels.shape == (2,) and len({ax.figure for ax in panels}) == 1
     for ax, arm in zip(panels, ("1", "2"), strict=True):
         alone = plot(Figure().subplots(), arm=arm)
-        assert (ax.get_xlabel(), ax.get_ylabel()) == (alone.get_xlabel(), alone.get_ylabel())
+        assert ax.get_xlabel().split() == alone.get_xlabel().split()  # broken at another width
+        assert ax.get_ylabel().split() == alone.get_ylabel().split()
         assert "comparisons" not in ax.get_xlabel()
         for drawn, expected in zip(ax.get_lines(), alone.get_lines(), strict=True):
             np.testing.assert_array_equal(drawn.get_xydata(), expected.get_xydata())
@@ -167,19 +166,6 @@ def test_anchor_path(res, ax):
     np.testing.assert_allclose(drawn["IPWRA"][1], res.start.effect)
     half = 1.959963984540054 * path["std err"]
     np.testing.assert_allclose(ax.collections[0].get_paths()[0].vertices[:, 1].min(), (path["effect"] - half).min())
-
-
-def test_penalty_path(res, ax):
-    res = res.model.fit(objective="erm", cov_type="robust", n_replicates=12)
-    path = res.penalty_path([10.0, 2000.0, 1e5])
-    drawn = lines(res.plot_penalty_path(ax, [10.0, 2000.0, 1e5]))
-    np.testing.assert_allclose(drawn["JRE"], [path.index, path["effect"]])
-    bias = next(other for other in ax.figure.axes if other is not ax)
-    np.testing.assert_allclose(lines(bias)["net bias"], [path.index, path["RMS net"]])
-    band = ax.collections[0].get_paths()[0].vertices
-    half = 1.959963984540054 * path["std err"]
-    np.testing.assert_allclose(band[:, 1].min(), (path["effect"] - half).min())
-    np.testing.assert_allclose(drawn["IPWRA"][1], res.start.effect)
 
 
 def test_dollars_in_a_name_begin_no_formula(ax):
@@ -212,16 +198,19 @@ def test_calibration(res, arms, ax):
     table = res.calibration(5)
     points = next(line for line in res.plot_calibration(ax, bins=5).get_lines() if line.get_marker() == "o")
     np.testing.assert_allclose(np.array(points.get_data(), dtype=float), table[["predicted", "observed"]].T)
-    assert arms.plot_calibration(Figure().subplots(), arm="2").get_xlabel() == "propensity score of d = 2"
+    assert arms.plot_calibration(Figure().subplots(), arm="2").get_xlabel() == "propensity score: probability of d = 2"
 
 
-@pytest.mark.parametrize(("which", "last"), [("res", "Bootstrap"), ("arms", "Anchor"), ("start", "Risk")])
-def test_one_page_of_six(res, arms, which, last):
+@pytest.mark.parametrize(
+    ("which", "more"),
+    [("res", ["Net bias", "Bootstrap"]), ("arms", ["Net bias", "Shrinkage"]), ("start", [])],
+)
+def test_one_page_of_diagnostics(res, arms, which, more):
     fit = {"res": res, "arms": arms, "start": res.start}[which]
     figure = Figure(figsize=(11.7, 8.3), layout="constrained")
     assert fit.plot_diagnostics(figure) is figure
     titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
-    assert titles == ["Overlap", "Balance", "Calibration", "Net bias", "Influence", last]
+    assert titles == ["Overlap", "Balance", "Calibration", "Influence", *more]
     figure.savefig("/dev/null", format="png")
     panels = [ax for ax in figure.axes if ax.get_title(loc="left")]
     widths = [ax.get_position().width for ax in panels]

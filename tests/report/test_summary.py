@@ -17,7 +17,7 @@ from tests.conftest import simulate
 def test_a_covariate_in_money_leaves_the_others_their_digits():
     frame = datasets.load_lalonde("cps3")
     formula = "re78 ~ age + educ + black + hispan + married + nodegree + re74 + re75"
-    summary = IPWRA.from_formula(formula, frame, treat="treat", target="treated").fit().summary()
+    summary = IPWRA.from_formula(formula, frame, treat="treat", target="treated").fit().summary(coefficients=True)
     rows = {row[0]: row for row in summary.tables[-1].body}
     assert rows["age"][1:3] == ["0.01578", "0.01332"]  # 0.01577707 and 0.01331672
     assert rows["black"][1:3] == ["3.0654", "0.2897"]
@@ -71,7 +71,7 @@ def test_a_note_says_where_the_interval_of_ipwra_is_too_short():
     worst = (arms["effective n"] / arms["n"]).idxmin()
     assert arms["effective n"][worst] < arms["n"][worst] / 2
     text = " ".join(str(res.summary()).split())
-    assert f"The effective n of arm '{worst}', {arms['effective n'][worst]:.1f}, {SHORT} {arms['n'][worst]}" in text
+    assert f"The effective n of group '{worst}', {arms['effective n'][worst]:.1f}, {SHORT} {arms['n'][worst]}" in text
     assert 'fit(cov_type="jackknife", use_t=True)' in text and "AIPW" in text
     for options in ({"cov_type": "HC1"}, {"use_t": True}):
         assert SHORT in " ".join(str(model.fit(**options).summary()).split())

@@ -22,12 +22,12 @@ from causalrisk.report.tables.text import format_number, signed_p, wrap
 
 ASSUMPTIONS = {
     "parallel_trends": (
-        "Untreated, the treated would have changed as the controls did (conditional parallel trends)",
-        "Why would the {outcome} have been alike without {treat} in both arms given the covariates, and why did nobody "
+        "Without the treatment, the treated would have changed as the controls did (conditional parallel trends)",
+        "Why would {outcome} have been alike in both groups without {treat}, given the covariates, and why did nobody "
         "react before {treat} began?",
     ),
     "same_population": (
-        "The units of both periods are of the same population",
+        "The units of both periods are from the same population",
         "How were they found in each period, and why are neither the {covariates} nor {treat} distributed otherwise?",
     ),
     "unconfoundedness": (
@@ -38,7 +38,7 @@ ASSUMPTIONS = {
         "No covariate is a consequence of the treatment",
         "When was each covariate measured, and why can {treat} not have changed it? Covariates: {covariates}.",
     ),
-    "no_interference": ("No interference", "Why does the {outcome} of one row not depend on the {treat} of another?"),
+    "no_interference": ("No interference", "Why does {outcome} of one row not depend on {treat} of another?"),
     "missing_at_random": (
         "Outcomes are missing at random",
         "Why does whether {outcome} is missing not depend on its value, given {formula}?",
@@ -61,19 +61,10 @@ OF_INSTRUMENTS = {
 IF_THEY_DISAGREE = (
     'compare(..., estimators=["IPWRA", "JRE"]).differences tests the difference on the same resamples. Overlapping '
     "intervals are no test of the difference.",
-    'If few rows carry the weight, choose a target that the data can answer: target="overlap" or trim="crump".',
+    'If a few rows have most of the weight, choose a target that the data can answer: {other}trim="crump".',
     "If a formula is too simple, add squares and interactions to both.",
-    "If the difference stays, report both estimates. Do not choose the estimator by its result.",
+    "If the difference remains, report both estimates. Do not choose the estimator by its result.",
 )
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, paragraphs, and a list below them."""
-
-    title: str
-    paragraphs: tuple[str, ...]
-    items: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,12 +75,12 @@ class Prose:
     ----------
     title : str
         Heading.
-    sections : tuple of Section
-        The sections.
+    sections : mapping of str to tuple of (list of str, list of str)
+        Paragraphs and list items by heading.
     """
 
     title: str
-    sections: tuple[Section, ...]
+    sections: Mapping[str, tuple[list[str], list[str]]]
 
     def as_text(self, width: int = 78) -> str:
         """Return the text, wrapped.
@@ -105,10 +96,10 @@ class Prose:
             Headings, paragraphs and lists.
         """
         blocks = [f"{self.title}\n{'=' * len(self.title)}"]
-        for section in self.sections:
-            lines = [line for text in section.paragraphs for line in wrap(text, width)]
-            lines += [line for item in section.items for line in wrap(item, width, first="  - ", rest="    ")]
-            blocks.append("\n".join([section.title, "-" * len(section.title), *lines]))
+        for heading, (paragraphs, items) in self.sections.items():
+            lines = [line for text in paragraphs for line in wrap(text, width)]
+            lines += [line for item in items for line in wrap(item, width, first="  - ", rest="    ")]
+            blocks.append("\n".join([heading, "-" * len(heading), *lines]))
         return "\n\n".join(blocks)
 
     def as_html(self) -> str:
@@ -120,11 +111,9 @@ class Prose:
             Headings (h3), paragraphs and lists.
         """
         parts = [f"<h2>{html.escape(self.title)}</h2>"]
-        for section in self.sections:
-            parts.append(f"<h3>{html.escape(section.title)}</h3>")
-            parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in section.paragraphs]
-            if section.items:
-                parts += ["<ul>", *(f"<li>{html.escape(item)}</li>" for item in section.items), "</ul>"]
+        for heading, (paragraphs, items) in self.sections.items():
+            parts += [f"<h3>{html.escape(heading)}</h3>", *(f"<p>{html.escape(text)}</p>" for text in paragraphs)]
+            parts += ["<ul>", *(f"<li>{html.escape(item)}</li>" for item in items), "</ul>"] if items else []
         return "\n".join(parts)
 
     def __str__(self) -> str:
@@ -137,7 +126,7 @@ class Prose:
 
 
 def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
-    """Explain in plain words how the estimate came about, with the numbers of this fit.
+    """Explain the estimate in plain words, step by step, with the numbers of this fit.
 
     Parameters
     ----------
@@ -161,14 +150,16 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
         "The effect": _effects(record),
         "The standard error": _standard_error(record, alpha),
     }
-    sections = [Section(f"{k}. {title}", (*filter(None, texts),)) for k, (title, texts) in enumerate(steps.items(), 1)]
+    sections: dict[str, tuple[list[str], list[str]]] = {}
+    for k, (title, texts) in enumerate(steps.items(), 1):
+        sections[f"{k}. {title}"] = [*filter(None, texts)], []
     if record.joint is not None:
-        other = "" if record.options.did is None else 'target="overlap" or '  # a change has one target
-        advice = tuple(text.replace(other, "") for text in IF_THEY_DISAGREE)
-        sections.append(Section("If JRE and IPWRA disagree", (read_gaps(record, record.joint).headline,), advice))
-    items = tuple(f"{heading}. {question}" for heading, question in questions(record).values())
-    sections.append(Section("What no test answers", ("The effect is causal only if all of these hold:",), items))
-    return Prose(f"How {record.spec.name} came to its estimate", tuple(sections))
+        other = 'target="overlap" or ' if record.options.did is None else ""  # a change has one target
+        advice = [text.replace("{other}", other) for text in IF_THEY_DISAGREE]
+        sections["If JRE and IPWRA disagree"] = [read_gaps(record, record.joint).headline], advice
+    items = [f"{heading}. {question}" for heading, question in questions(record).values()]
+    sections["What no test answers"] = ["The effect is causal only if all of these hold:"], items
+    return Prose(f"How {record.spec.name} came to its estimate", sections)
 
 
 def questions(
@@ -187,7 +178,7 @@ def questions(
     variables = words.variables_of(record) + ([] if design.offset_name is None else [design.offset_name])
     names = {
         "treat": design.treat_name,
-        "outcome": words.outcome_words(record).removeprefix("the "),
+        "outcome": words.outcome_words(record),
         "covariates": words.joined(variables) or "none",
         "formula": f"{design.treat_name} and the covariates of the outcome formula",
     }
@@ -208,20 +199,16 @@ def questions(
 
 def _question(record: FitRecord) -> list[str]:
     labels = record.design.labels
-    arms = words.joined([f"all in arm {label} instead of arm {labels[0]}" for label in labels[1:]], "or")
+    groups = words.joined([f"all in group {label} instead of group {labels[0]}" for label in labels[1:]], "or")
     what = f"{'quantiles' if record.options.quantiles else 'mean'} of {words.outcome_text(record)}"
-    question = f"How would the {what} differ, over {words.rows_words(record)}, with {arms}?"
-    return [
-        f"{question} The answer is the {words.estimand_words(record)}.",
-        sample_sentence(record),
-        words.offset_words(record),
-        words.filled_words(record),
-    ]
+    question = f"How would the {what} differ, over {words.rows_words(record)}, with {groups}?"
+    answer = f"{question} The answer is the {words.estimand_words(record)}."
+    return [answer, sample_sentence(record), words.offset_words(record), words.filled_words(record)]
 
 
 def _observed(record: FitRecord) -> str:
-    """Sentence on the sizes of the arms, and their raw means where these are averages of the outcome."""
-    design, parts = record.design, []
+    """Sentences on the sizes of the groups, and their raw means where effects are of averages of the outcome."""
+    design, groups = record.design, []
     simple = not record.options.quantiles and design.offset is None and design.periods is None
     outcome = words.outcome_words(record).removeprefix("the ")
     for label, n, members in zip(design.labels, design.counts, design.members, strict=True):
@@ -229,11 +216,11 @@ def _observed(record: FitRecord) -> str:
         if simple:
             value = np.average(design.y[design.recorded], weights=(members * design.weights)[design.recorded])
             mean = f", mean {outcome} {format_number(value)}"
-        parts.append(f"{label} ({words.count(int(n), design.unit_name)}{mean})")
+        groups.append(f"{label} ({words.count(int(n), design.unit_name)}{mean})")
     weighted = "" if design.weight_type is None else ", under the observation weights"
     return (
-        f"As observed{weighted}: {words.joined(parts)}. The groups may differ in more than the treatment. Then their "
-        "raw difference is not an effect."
+        f"As observed{weighted}: {words.joined(groups)}. The groups may differ in more than the treatment, so their "
+        "raw difference need not be the effect."
     )
 
 
@@ -241,10 +228,9 @@ def _weights(record: FitRecord) -> list[str]:
     name, design, missing = record.spec.name, record.design, words.missing_words(record)
     if record.weight_fit is None:
         return [f"{name} uses no propensity score and no weights.", missing]
-    texts = ["The propensity score is the probability of each arm given the covariates.", *score_sentences(record)]
+    texts = ["The propensity score is the probability of each group given the covariates.", *score_sentences(record)]
     if not words.uses_score(record):
         texts = [f"{name} on covariates uses no propensity score."]
-    texts += ["The effect is that of the rows that remain."] * bool(record.trimmed)
     if not record.spec.uses_propensity:
         return [*texts, f"{name} uses it for the target only."]
     weight = "the target's weight function divided by the probability of the row's own group"
@@ -252,36 +238,34 @@ def _weights(record: FitRecord) -> list[str]:
         weight = "1 / the probability of its own group"
     if record.spec.matched:
         weight = "one if it is in the target, plus how often it is a match"
-    arms = [
+    spread = [
         f"{label}: {words.count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "
         f"{format_number(arm.heaviest)}"
         for label, arm in zip(design.labels, record.overlap, strict=True)
     ]
-    texts += [f"Each row's weight is {weight}.", f"{'; '.join(arms)}.", missing]
-    return texts + [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
+    poor = [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
+    return [*texts, f"Each row's weight is {weight}.", f"{'; '.join(spread)}.", missing, *poor]
 
 
 def _outcome_models(record: FitRecord) -> list[str]:
-    spec, design, joint, texts = record.spec, record.design, record.joint, []
+    spec, design, joint = record.spec, record.design, record.joint
     each = "" if design.periods is None else " and period"
     name = design.endog_name if each else words.outcome_words(record)  # models of a period are of the outcome itself
     weighted = "weighted " * spec.weighted
     if record.options.quantiles:
         model = f"the {weighted}share of outcomes up to it" if spec.constants else f"a logit of {name} <= quantile"
-        return [f"For each quantile and arm: {model}."]
-    if spec.matched:
-        texts.append(words.matching_words(record))
-    elif spec.constants:
-        texts.append(f"Each arm{each} has one number, the {weighted}mean of {name}.")
-    elif not spec.given:
+        return [f"For each quantile and group: {model}."]
+    texts = [words.matching_words(record)]
+    if spec.constants:
+        texts = [f"Each group{each} has one number, the {weighted}mean of {name}."]
+    elif not (spec.matched or spec.given):
         size = words.count(record.estimate.theta.shape[1] // (2 if each else 1), "coefficient")
-        model = f"Each arm{each} has a {record.sample.family.label} regression of {name} with {size}"
-        if joint is None:
-            texts.append(f"{model}, fitted to its rows only, {spec.trained}.")
-        else:
+        model = f"Each group{each} has a {record.sample.family.label} regression of {name} with {size}"
+        texts = [f"{model}, fitted to its rows only, {spec.trained}."]
+        if joint is not None:
             parts = zip(("error", "net bias", "sampling"), root_mean_squares(joint.estimate).T, strict=True)
             found = [f"{what} {format_number(own)} (IPWRA {format_number(start)})" for what, (own, start) in parts]
-            texts += [
+            texts = [
                 f"{model}. {objective_sentence(record, joint)} {words.ladder_end_words(joint)}".rstrip(),
                 f"Root mean squares over these scores, in units of {design.endog_name}: {words.joined(found)}.",
             ]
@@ -296,7 +280,7 @@ def _effects(record: FitRecord) -> list[str]:
     what = "outcomes, and the means of the matches, are averaged" if record.spec.matched else what
     how = f", {record.spec.averaged}" if record.spec.averaged and record.stack is None else ""
     effects = "; ".join(words.effect_words(record, k) for k in range(len(record.effect_names)))
-    return [f"Each arm's {what} over {words.rows_words(record)}{how}: {found}.", f"{effects}."]
+    return [f"Each group's {what} over {words.rows_words(record)}{how}: {found}.", f"{effects}."]
 
 
 def _standard_error(record: FitRecord, alpha: float) -> list[str]:

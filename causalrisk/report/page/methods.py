@@ -27,52 +27,9 @@ from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.report import labels as words
 from causalrisk.report.tables.text import column_format, format_number, signed_p
 
-OWN_VERSION = "This version of the estimator is the package's own implementation of that paper's idea"
-NOT_THE_LEARNER = "every step but the learner's (its predictions are kept)"
-
-
-def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
-    """Sentence on the objective that was minimised."""
-    design, path = record.design, joint.path
-    units = "rows" if design.cluster_name is None else "clusters" if design.survey is None else "first-stage units"
-    how = f"random weights of the {units}"
-    if joint.replicates.cubature:
-        how = "points that represent the normal distribution of its coefficients"
-    spread = f"{joint.options.replicate_spread:g}" if joint.drawn is None else "as given"
-    over = f"{joint.replicates.count} propensity replicates ({how}, spread {spread})"
-    if joint.anchor is None:
-        return (
-            f"The arms were trained together by weighted fit plus {joint.own_penalty:.4g} times the squared net "
-            f"bias over {over}."
-        )
-    chosen = "given" if path is None else f"chosen between {LADDER[0]:g} and {LADDER[-1]:g} by cross-validation"
-    if path is not None and path.raised_from is not None:
-        why = "as the robust variance there is above IPWRA's"
-        chosen = f"raised from {path.raised_from:.3g}, {chosen}, {why}"
-    return (
-        "The arms were trained together to minimise the expected ATE risk (squared net bias plus sampling variance) "
-        f"over {over}, with no net bias at the fitted score. The weight of the fit, {joint.anchor:g}, was {chosen}. Of "
-        f"the effect heterogeneity at the start, a share of {joint.share:.3g} was left out of the variance."
-    )
-
-
-def _beside_sentence(record: FitRecord) -> str:
-    """Sentence with the effects by JRE and by IPWRA, and on the same resamples the differences."""
-    start, count, texts = start_record(record), len(record.effect_names), []
-    paired = None if record.boot is None or record.boot.start is None else start_difference(record).to_numpy()
-    errors = start.std_errors if paired is None else paired[:, 1]
-    for k, name in enumerate(record.effect_names):
-        own, own_se, before = record.estimate.params[k], record.std_errors[k], start.estimate.params[k]
-        spec = column_format(rounded_se(np.array([own]), np.array([own_se])), np.array([own, before]))
-        text = f"{name} = {own:{spec}} ({own_se:{spec}}) by JRE and {before:{spec}} ({errors[k]:{spec}}) by IPWRA"
-        if paired is not None:
-            difference, se, _, p = paired[count + k, :4]
-            text += f", difference {format_number(difference)} ({format_number(se)}), p {signed_p(p)}"
-        texts.append(text)
-    same = "robust" if paired is None else "the same resamples'"
-    if record.design.survey is not None:
-        same = "the survey design's"
-    return f"With the same models ({same} standard errors in parentheses): {'; '.join(texts)}."
+LIBRARIES = ("numpy", "scipy", "pandas", "patsy", "statsmodels")
+SPECIAL = {"learner", "propensity_score", "repeat", "read_as", "family", "target"}  # no plain values
+SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.name not in SPECIAL]
 
 
 def methods(record: FitRecord) -> str:
@@ -82,7 +39,7 @@ def methods(record: FitRecord) -> str:
     -------
     str
         Estimand and population, estimator, models, trimming and clipping, the sample, standard errors, version
-        and seed; of JRE also the estimate with IPWRA's beside, and their difference. References are named by author
+        and seed; for JRE also the estimates of JRE and IPWRA, and their difference. References are named by author
         and year; the report lists them.
 
     Examples
@@ -93,37 +50,38 @@ def methods(record: FitRecord) -> str:
     >>> res.methods()[:58]
     'We estimated the average treatment effect (ATE) of mbsmoke'
     """
-    text = f"intervals are {words.distribution_words(record)}"
+    intervals = f"intervals are {words.distribution_words(record)}"
     if not record.options.effect_scale.additive:
         source = "" if record.boot is None else ", with the variation of the logarithms over the resamples,"
-        text += f", computed on the logarithmic scale{source} and transformed back"
-    parts = [*_model_sentences(record), f"Standard errors {errors_source(record)}; {text}."]
-    if record.joint is not None:
-        parts.append(_beside_sentence(record))
-    return " ".join([*parts, f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}."])
+        intervals += f", computed on the logarithmic scale{source} and transformed back"
+    return _paragraph(
+        *_model_sentences(record),
+        f"Standard errors {errors_source(record)}; {intervals}.",
+        "" if record.joint is None else _comparison_sentence(record),
+        f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.",
+    )
 
 
 def pooled_methods(records: Sequence[FitRecord]) -> str:
     """Return the methods paragraph of fits to imputed data sets that are pooled; see `PooledResults.methods`."""
     first, seeds = records[0], list(dict.fromkeys(seed_text(record.seed) for record in records))
-    parts = [*_model_sentences(first), f"The models were fitted to each of {len(records)} imputed data sets."]
-    if first.joint is not None or first.learned is not None or first.trimmed or first.options.clip is not None:
-        parts.append("Numbers above that differ between the data sets are those of the first.")
-    parts += [
+    differ = first.joint is not None or first.learned is not None or first.trimmed or first.options.clip is not None
+    return _paragraph(
+        *_model_sentences(first),
+        f"The models were fitted to each of {len(records)} imputed data sets.",
+        "Numbers above that differ between the data sets are those of the first." if differ else "",
         f"In each, standard errors {errors_source(first)}.",
         "Estimates were pooled by Rubin's rules (Rubin 1987): they are means over the data sets, and their variance is "
         f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.",
         "" if first.options.effect_scale.additive else "Effects were pooled on the logarithmic scale.",
         "Intervals are of the t distribution with the degrees of freedom of Barnard and Rubin (1999).",
         f"Computed by causalrisk {__version__} from seed{'s' * (len(seeds) > 1)} {words.joined(seeds)}.",
-    ]
-    return " ".join(filter(None, parts))
+    )
 
 
 def study_methods(record: FitRecord, facts: words.StudyFacts, said: Sequence[str]) -> str:
     """Return the methods paragraph of an event study."""
-    survey, right = record.design.survey, str(record.design.propensity_formula).partition("~")[2].strip()
-    models = ""
+    survey, right, models = record.design.survey, str(record.design.propensity_formula).partition("~")[2].strip(), ""
     if not record.spec.constants:
         models += f"; outcome models were {words.outcome_model_text(record)}: {facts.formula}"
     if record.weight_fit is not None:
@@ -133,11 +91,11 @@ def study_methods(record: FitRecord, facts: words.StudyFacts, said: Sequence[str
         source += f" for the survey design, {words.survey_words(survey)}"
     elif record.cov_type == JACKKNIFE:
         left_out = f"cluster of {facts.clusters}" if facts.clusters else "unit"
-        source = f"by the jackknife, which makes the whole study again without each {left_out} in turn"
+        source = f"by the jackknife, which repeats the whole study without each {left_out} in turn"
     elif facts.clusters:
         source += f", clustered by {facts.clusters}"
     source += ", with the factor for small samples" * record.small_sample
-    sentences = [
+    return _paragraph(
         f"We estimated effects on {facts.outcome} of a treatment that units begin at different times, by "
         f"difference-in-differences for each group that begins together in each of {facts.periods} periods "
         f"({facts.time}; Callaway and Sant'Anna 2021).",
@@ -146,10 +104,14 @@ def study_methods(record: FitRecord, facts: words.StudyFacts, said: Sequence[str
         f"Each is by {record.spec.how}{models}.",
         words.trend_words(record) + words.santanna_words(record),
         "Averages weight groups by size; standard errors account for the estimated sizes.",
-        f"The joint covariance is {source}. Intervals are {facts.intervals}; those of several effects hold together.",
+        f"The joint covariance is {source}. Intervals are {facts.intervals}.",
+        "Intervals of several effects are simultaneous.",
         *(note.splitlines()[0] for note in said),
-    ]
-    return " ".join(sentences)
+    )
+
+
+def _paragraph(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
 
 
 def late_methods(record: FitRecord, treat: str, found: str) -> str:
@@ -174,38 +136,33 @@ def late_methods(record: FitRecord, treat: str, found: str) -> str:
 
 def _model_sentences(record: FitRecord) -> list[str]:
     """Sentences on the effect, the models and the sample."""
-    design, options, joint = record.design, record.options, record.joint
-    parts = [
+    design, joint, ratio = record.design, record.joint, not record.options.effect_scale.additive
+    own = "This version of the estimator is the package's own implementation of that paper's idea"
+    own += "." if joint is None or joint.anchor is None else "; its default objective is not in any paper."
+    filled = words.filled_counts(record)
+    return [
         f"We estimated the {words.estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
-        f"{words.outcome_text(record)}, over {words.rows_words(record)}, by {record.spec.how}."
-    ]
-    if not options.effect_scale.additive:
-        parts.append(f"It is {words.effect_formula(record)}; POM is the potential-outcome mean of a group.")
-    if joint is not None:
-        unpublished = "" if joint.anchor is None else "; its default objective is not in any paper"
-        parts.append(f"{OWN_VERSION}{unpublished}.")
-    parts += [
+        f"{words.outcome_text(record)}, over {words.rows_words(record)}, by {record.spec.how}.",
+        f"It is {words.effect_formula(record)}; POM is the potential-outcome mean of a group." * ratio,
+        "" if joint is None else own,
         words.trend_words(record) + words.santanna_words(record),
         *_learner_sentences(record),
         _outcome_sentence(record),
         words.offset_words(record),
         *score_sentences(record),
         "" if joint is None else objective_sentence(record, joint),
+        sample_sentence(record),
+        words.missing_words(record),
+        f"Missing covariates ({filled}) were set to a constant, with an indicator (Groenwold et al. 2012)."
+        * bool(filled),
     ]
-    parts += [sample_sentence(record), words.missing_words(record)]
-    filled = words.filled_counts(record)
-    if filled:
-        parts.append(
-            f"Missing covariates ({filled}) were set to a constant, with an indicator (Groenwold et al. 2012)."
-        )
-    return [*filter(None, parts)]
 
 
 def _learner_sentences(record: FitRecord) -> list[str]:
     options = record.options
     if record.learned is None:
         return [words.learner_words(record)]
-    how = "fitted to the rows of the arm" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
+    how = "fitted to the rows of the group" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
     repeated = f", {options.n_repeats} times with other folds" * (options.n_repeats > 1)
     parts = [f"Learners were {how}{repeated} (Chernozhukov et al. 2018). {words.learner_words(record)}"]
     if record.stack is not None:
@@ -253,43 +210,76 @@ def score_sentences(record: FitRecord) -> list[str]:
     design, options, text = record.design, record.options, words.propensity_text(record)
     if not words.uses_score(record):
         return []
-    if design.score is not None:
-        sentences = [f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."]
-    else:
+    first = f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."
+    if design.score is None:
         formula = design.propensity_formula
         what = f": {formula}" if formula else f" in {', '.join(design.propensity_names)}"
         loss = " (Tan 2020)" if options.propensity_loss == "calibrated" else ""
         if options.propensity_score is not None:
             loss = ", cross-fitted (Chernozhukov et al. 2018)"
-        sentences = [f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {text}{loss}{what}."]
-    if record.trimmed:
-        sentences.append(f"Rows were left out by their propensity score: {record.trimmed}.")
-    if options.clip is not None:
-        sentences.append(f"Propensity scores were clipped: {words.clip_text(record)}.")
-    return sentences
+        first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {text}{loss}{what}."
+    trimmed = f"Rows were left out by their propensity score: {record.trimmed}." * bool(record.trimmed)
+    clipped = "" if options.clip is None else f"Propensity scores were clipped: {words.clip_text(record)}."
+    return [first, *filter(None, (trimmed, clipped))]
+
+
+def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
+    """Sentences on the objective of JRE and its shrinkage."""
+    over, path = f"{joint.replicates.count} propensity replicates", joint.path
+    if joint.anchor is None:
+        return (
+            f"The groups were trained together by weighted fit plus {joint.own_penalty:.4g} times the squared net bias "
+            f"over {over}."
+        )
+    chosen = "given" if path is None else f"chosen between {LADDER[0]:g} and {LADDER[-1]:g} by cross-validation"
+    if path is not None and path.raised_from is not None:
+        why = "as the robust variance there is above IPWRA's"
+        chosen = f"raised from {path.raised_from:.3g}, {chosen}, {why}"
+    return (
+        "The groups were trained together to minimise the expected ATE risk (squared net bias plus sampling variance) "
+        f"over {over}, with no net bias at the fitted score. The shrinkage toward IPWRA, {joint.anchor:g}, was "
+        f"{chosen}. The variance leaves out a share of {joint.share:.3g} of the effect heterogeneity."
+    )
+
+
+def _comparison_sentence(record: FitRecord) -> str:
+    """Sentence with the effects by JRE and by IPWRA, and on the same resamples the differences."""
+    start, effects, texts = start_record(record), len(record.effect_names), []
+    paired = None if record.boot is None or record.boot.start is None else start_difference(record).to_numpy()
+    errors = start.std_errors if paired is None else paired[:, 1]
+    for k, name in enumerate(record.effect_names):
+        own, own_se, before = record.estimate.params[k], record.std_errors[k], start.estimate.params[k]
+        spec = column_format(rounded_se(np.array([own]), np.array([own_se])), np.array([own, before]))
+        text = f"{name} = {own:{spec}} ({own_se:{spec}}) by JRE and {before:{spec}} ({errors[k]:{spec}}) by IPWRA"
+        if paired is not None:
+            difference, se, _, p = paired[effects + k, :4]
+            text += f", difference {format_number(difference)} ({format_number(se)}), p {signed_p(p)}"
+        texts.append(text)
+    same = "robust" if paired is None else "the same resamples'"
+    same = same if record.design.survey is None else "the survey design's"
+    return f"With the same models ({same} standard errors in parentheses): {'; '.join(texts)}."
 
 
 def errors_source(record: FitRecord) -> str:
-    """Words on the source of the standard errors, behind these two."""
+    """Words on the source of the standard errors, after "Standard errors"."""
     design, survey = record.design, record.design.survey
     if survey is not None and record.cov_type in ("survey", "replicates"):
         linear = survey.replication is None
         how = "linearised (Binder 1983)" if linear else "from estimates under replicate weights"
         return f"are {how} for the survey design, {words.survey_words(survey)} (Lumley 2010)"
-    again = "every step" if record.learned is None else NOT_THE_LEARNER
+    again = "every step" if record.learned is None else "every step but the learner's (its predictions are kept)"
     if design.predictions is not None:
         again = "every step but the outcome predictions, which are kept"
     if record.boot is not None:
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
-        weighted = record.bootstrap == "bayesian" and not record.given_resamples
-        kind = "given resamples" if record.given_resamples else words.RESAMPLES.get(record.bootstrap)
-        if weighted and design.cluster_name is not None:
-            kind = words.RESAMPLES["bayesian"].replace("rows", "clusters")
         used = f"are the {what} over {len(record.boot.used)}"
-        source = "Rubin 1981" if weighted else "Efron and Tibshirani 1993"
         if record.multiplied:
             kind = f"{record.bootstrap} multipliers of the influence of each {words.left_out_words(record)}"
             return f"{used} draws of the multiplier bootstrap (Kline and Santos 2012): {kind}"
+        weighted = record.bootstrap == "bayesian" and not record.given_resamples
+        units = "rows" if design.cluster_name is None else "clusters"
+        kind = "given resamples" if record.given_resamples else words.RESAMPLES[record.bootstrap].format(units=units)
+        source = "Rubin 1981" if weighted else "Efron and Tibshirani 1993"
         return f"{used} resamples that redo {again} ({kind}; {source})"
     if record.cov_type == JACKKNIFE:
         left_out = f"redoes {again} without each {words.left_out_words(record)} in turn"
@@ -304,8 +294,7 @@ def errors_source(record: FitRecord) -> str:
     if record.small_sample:
         factor = "G / (G - 1) (n - 1) / (n - k)" if record.cov_type == "cluster" else "n / (n - k)"
         text += f", with the small-sample factor {factor}"
-    taken = ", at the predictions of the learner" * (record.learned is not None)
-    return f"{text} (Stefanski and Boos 2002){taken}"
+    return f"{text} (Stefanski and Boos 2002)" + ", given the predictions of the learner" * (record.learned is not None)
 
 
 def references(text: str, *keys: str) -> list[str]:
@@ -319,8 +308,10 @@ def references(text: str, *keys: str) -> list[str]:
     return sorted(found)
 
 
-SPECIAL = {"learner", "propensity_score", "repeat", "read_as", "family", "target"}  # no plain values
-SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.name not in SPECIAL]
+def versions_text() -> str:
+    """Return the versions of the package, of Python and of the libraries."""
+    found = [f"{name} {version(name)}" for name in LIBRARIES]
+    return f"causalrisk {__version__}, Python {platform.python_version()}, {', '.join(found)}"
 
 
 def call_of(record: FitRecord, model: str | None = None, columns: Mapping[str, str] | None = None) -> str:
@@ -423,12 +414,3 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
             given["bootstrap"] = repr(record.bootstrap)
     module = "" if isinstance(repeating(record.seed), int) else "np.random."
     return given | {"rng": f"{module}{seed_text(record.seed)}"}
-
-
-LIBRARIES = ("numpy", "scipy", "pandas", "patsy", "statsmodels")
-
-
-def versions_text() -> str:
-    """Return the versions of the package, of Python and of the libraries."""
-    found = [f"{name} {version(name)}" for name in LIBRARIES]
-    return f"causalrisk {__version__}, Python {platform.python_version()}, {', '.join(found)}"

@@ -223,7 +223,7 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
 
 
 def _balance(record: FitRecord, alpha: float) -> Body:
-    table = balance(record)
+    table = balance(record, "std")
     try:
         pvalue = float(balance_test(record).pvalue)
     except CausalRiskError:  # only some propensity models have the test
@@ -235,7 +235,7 @@ def _balance(record: FitRecord, alpha: float) -> Body:
 
 
 def _missing(record: FitRecord, alpha: float) -> Body:
-    table = balance(record, between="observed")
+    table = balance(record, "std", between="observed")
     parts = {f"arm {label}": table.xs(label) for label in record.design.labels}
     reading = by_contrast({name: verdicts.read_balance(part, None, observed=True) for name, part in parts.items()})
     caption = (

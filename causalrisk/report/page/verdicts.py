@@ -67,19 +67,17 @@ def read_overlap(
         verdict, word = BAD, "bad"
     elif kept.min() < SOME_LEFT or max(outside, lonely) > SOME_OUTSIDE * rows:
         verdict, word = CAUTION, "thin"
-    texts = [f"{count(lonely, unit_name)} of {rows} have a propensity score that does not occur in some arm."]
+    texts = [f"{count(lonely, unit_name)} of {rows} have a propensity score that does not occur in some group."]
     if outside:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
-        texts.append(
-            f"{outside} {unit_name}s ({outside / rows:.0%}) have scores outside the limits of {source}. Beyond them an "
-            "average over everybody costs more precision than it is worth."
-        )
+        share = f"{outside} {unit_name}s ({outside / rows:.0%})"
+        texts.append(f"{share} have scores outside the limits of {source}. An average over all is imprecise there.")
     if verdict != GOOD:
         others = populations_text(instead)
-        texts.append(f"Without counterparts the outcome models extrapolate. Consider another population: {others}.")
-    left = "what the probability weights alone leave of its" if surveyed else "its"
-    arm = f"weighting leaves arm {kept.idxmin()} with {kept.min():.0%} of {left} {unit_name}s"
-    return Reading(verdict, f"Overlap is {word}: {arm}.", tuple(texts))
+        texts.append(f"Without comparable rows the outcome models extrapolate. Consider another population: {others}.")
+    left = f"the {unit_name}s that the probability weights leave it" if surveyed else f"its {unit_name}s"
+    group = f"weighting leaves group {kept.idxmin()} with {kept.min():.0%} of {left}"
+    return Reading(verdict, f"Overlap is {word}: {group}.", tuple(texts))
 
 
 def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = False) -> Reading:
@@ -94,10 +92,11 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
     worst = ", ".join(map(str, np.atleast_1d(np.array(after.idxmax(), dtype=object))))
     left, many = int((after > BALANCED).sum()), count(len(covariates), "covariate")
     headline = (
-        f"{left} of {many} differ by more than {BALANCED:g} after weighting, {int((before > BALANCED).sum())} before. "
-        f"The largest difference was {before.max():.2f} and is {after.max():.2f} ({worst})."
+        f"{left} of {many} differ by more than {BALANCED:g} standard deviations after weighting, "
+        f"{int((before > BALANCED).sum())} before. The largest difference was {before.max():.2f} and is "
+        f"{after.max():.2f} ({worst})."
     )
-    texts = ["Differences are in standard deviations, of 0/1 columns in proportions."]
+    texts = []
     if pvalue is not None:
         texts.append(f"Test of the propensity model (Imai and Ratkovic 2014): p {signed_p(pvalue)}.")
     if left:
@@ -118,7 +117,7 @@ def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None)
         what, limit = f"the cluster {clusters[0]} = {label}", max(ONE_ROW, ONE_CLUSTER / clusters[1] ** 0.5)
     verdict = _judged(size, limit, 2 * limit)
     headline = f"Without {what} the effect would move by {format_number(first['change'])}, {size:.2f} standard errors."
-    advice = "Look at the first of them: is it an error, or a kind of case of which there are too few?"
+    advice = "Check it: is it an error, or a rare kind of case?"
     return Reading(verdict, headline, () if verdict == GOOD else (advice,))
 
 
@@ -134,26 +133,28 @@ def read_trimming(table: pd.DataFrame, se: float) -> Reading:
     start, used = float(done["effect"].iloc[0]), most if len(most) else trimmed
     moved = (used["effect"] - start).abs().max()
     size = float(moved / se) if se > 0 else 0.0
-    half = "Trimming that keeps half of the rows or more" if len(most) else "Trimming"
-    apart = f"by up to {format_number(moved)}, {size:.2f} standard errors"
+    what = "Trimming that keeps half of the rows or more" if len(most) else "Trimming"
+    headline = (
+        f"{what} moves the effect from {format_number(start)} by up to {format_number(moved)}, {size:.2f} standard "
+        "errors."
+    )
     texts.append("Trimming changes the population. An effect that moves may differ between people.")
-    headline = f"{half} moves the effect from {format_number(start)} {apart}."
     return Reading(_judged(size, MOVES, MOVES_MUCH), headline, tuple(texts))
 
 
 def read_anchor(path: pd.DataFrame, chosen: float, raised_from: float | None, se: float, end: str = "") -> Reading:
-    """Read the table of `anchor_path()`: how far the effect moves with the anchor; `end` of `ladder_end_words`."""
+    """Read the table of `anchor_path()`: how far the effect moves with shrinkage; `end` of `ladder_end_words`."""
     used = path[path["converged"]]
     low, high = float(used["effect"].min()), float(used["effect"].max())
     size = (high - low) / se if se > 0 else 0.0
     headline = (
-        f"Over anchors from {used.index.max():g} to {used.index.min():g}, the effect moves between "
+        f"With shrinkage from {used.index.max():g} to {used.index.min():g}, the effect moves between "
         f"{format_number(low)} and {format_number(high)}, {size:.2f} standard errors."
     )
     best = chosen if raised_from is None else raised_from
-    texts = [f"{best:g} was chosen by cross-validation. The larger the anchor, the nearer JRE is to IPWRA."]
+    texts = [f"{best:g} was chosen by cross-validation. The larger the shrinkage, the nearer JRE is to IPWRA."]
     if raised_from is not None:
-        texts.append(f"The robust variance there is above IPWRA's, so the anchor was raised to {chosen:g}.")
+        texts.append(f"The robust variance there is above IPWRA's, so the shrinkage was raised to {chosen:g}.")
     return Reading(_judged(size, MOVES, MOVES_MUCH), headline, (*texts, *filter(None, [end])))
 
 
@@ -161,17 +162,22 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
     """Read a row of the table of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
     interval, none = f"{100 * (1 - alpha):.4g}% interval", "1" if first["basis"] == "ratio of the means" else "zero"
     needed = f"a risk ratio of {first['E-value']:.2f} with both treatment and outcome, beyond the covariates (E-value)"
-    of = f"{interval} of the {first['basis']}" if none == "1" else interval
+    headline = (
+        f"To explain the effect away, a confounder would need {needed}; {first['E-value of limit']:.2f} for the "
+        f"{interval} to include {none}."
+    )
+    if first["E-value of limit"] == 1:
+        of = f" of the {first['basis']}" * (none == "1")
+        headline = (
+            f"The {interval}{of} already includes {none}. To explain the estimate away, a confounder would need "
+            f"{needed}."
+        )
     texts = ["Compare it with the strongest covariate you have (VanderWeele and Ding 2017)."]
     if "robustness value" in first:
         texts.append(
             f"By the robustness value, a confounder would have to account for {first['robustness value']:.1%} of what "
             "is left of both the outcome and the weights (Chernozhukov et al. 2022)."
         )
-    clear = f"{first['E-value of limit']:.2f} for the {interval} to include {none}."
-    headline = f"To explain the effect away, a confounder would need {needed}; {clear}"
-    if first["E-value of limit"] == 1:
-        headline = f"The {of} already includes {none}. To explain the estimate away, a confounder would need {needed}."
     return Reading(UNJUDGED, headline, tuple(texts))
 
 

@@ -1,7 +1,7 @@
 """Axes and style of plots. The Axes is given and returned.
 
 Colours are Okabe and Ito's, which colour-blind readers can distinguish; markers and lines differ too, for print. Texts
-have the colour of the Axes, which may be dark.
+have the colour of the Axes, which may be dark. Labels are broken, and ticks are thinned, to the size of the Axes.
 """
 
 from __future__ import annotations
@@ -17,23 +17,11 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.report.labels import outcome_name
 
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "0.5"
-
-SERIES = (("o", ORANGE, "-"), ("^", BLUE, "--"), ("s", GREEN, "-."), ("D", PINK, ":"), ("v", SKY, "-"))  # arms in turn
-
+SERIES = (("o", ORANGE, "-"), ("^", BLUE, "--"), ("s", GREEN, "-."), ("D", PINK, ":"), ("v", SKY, "-"))  # by group
 ROWS: dict[str, Any] = {"color": GREY, "alpha": 0.3, "zorder": 0}
-
 LINE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": "--", "zorder": 0}
-
-ABOVE: dict[str, Any] = {  # a legend above the axes, where it hides nothing and may be as wide as the figure
-    "frameon": False, "fontsize": "small", "loc": "lower right", "bbox_to_anchor": (1, 1), "columnspacing": 1,
-    "borderaxespad": 0.2,
-}  # fmt: skip
-
-PAGE, PANEL = (11.7, 8.3), (5.2, 4.2)  # inches; A4
-
-ACROSS, UPRIGHT, ROW = 45, 40, 28  # characters of a line of a label below axes, beside them, and of the name of a row
-
-WIDE, SMALL = 75, 3  # largest over smallest of an axis that has ticks at 1, 10, ...; and at steps of equal length
+PANEL = (5.2, 4.2)  # inches
+CHARACTER, TICK = 7.5, 55  # points that a character of a label and a tick with its label need
 
 
 def pyplot() -> Any:
@@ -51,7 +39,7 @@ def verbatim(text: object) -> str:
 
 
 def series(record: FitRecord, a: int) -> tuple[str, str, str, str]:
-    """Return marker, colour, line and name of an arm."""
+    """Return marker, colour, line and name of a treatment group."""
     return *SERIES[a % len(SERIES)], verbatim(f"{record.design.treat_name} = {record.design.labels[a]}")
 
 
@@ -69,19 +57,34 @@ def axes_or_new(ax: Any, rows: int | None = None) -> Any:
     return plt.subplots(figsize=size, layout="constrained")[1]
 
 
+def room(ax: Any) -> tuple[float, float]:
+    """Return width and height of axes in points."""
+    box = ax.get_window_extent()
+    return box.width * 72 / ax.figure.dpi, box.height * 72 / ax.figure.dpi
+
+
+def broken(text: object, points: float) -> str:
+    """Break each line of a text into lines of words that need at most so many points."""
+    width = max(int(points / CHARACTER), 8)
+    lines = verbatim(text).split("\n")
+    return "\n".join(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in lines)
+
+
 def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: Sequence[Any] | None = None) -> Any:
-    """Label the axes in lines of words, put a legend in this many columns above, and return the axes."""
-    ax.set_xlabel(broken(verbatim(across), ACROSS))
-    ax.set_ylabel(broken(verbatim(upright), UPRIGHT))
-    if columns:
-        ax.legend(handles=handles, ncols=columns, **ABOVE)
+    """Label the axes, put a legend in this many columns above them, and return the axes."""
+    from matplotlib.ticker import AutoLocator
+
+    width, height = room(ax)
+    ax.set_xlabel(broken(across, width))
+    ax.set_ylabel(broken(upright, height))
+    if type(ax.xaxis.get_major_locator()) is AutoLocator:
+        ax.locator_params(axis="x", nbins=max(int(width / TICK), 2))
+    if columns:  # above the axes, where the legend hides nothing and may be as wide as the figure
+        ax.legend(
+            handles=handles, ncols=columns, frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1),
+            columnspacing=1, borderaxespad=0.2,
+        )  # fmt: skip
     return ax
-
-
-def broken(text: str, width: int) -> str:
-    """Break each line of a text into lines of words of at most this many characters."""
-    lines = [textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in text.split("\n")]
-    return "\n".join(lines)
 
 
 def mark_if_seen(ax: Any, value: float, across: bool = False) -> None:
@@ -93,7 +96,7 @@ def mark_if_seen(ax: Any, value: float, across: bool = False) -> None:
 
 def label_rows(ax: Any, rows: Any, names: Iterable[object]) -> None:
     """Name rows on the left."""
-    ax.set_yticks(rows, [broken(verbatim(name), ROW) for name in names])
+    ax.set_yticks(rows, [broken(name, 0.6 * room(ax)[0]) for name in names])
     ax.set_ylim(min(rows) - 0.6, max(rows) + 0.6)
 
 
@@ -103,8 +106,8 @@ def log_scale(ax: Any) -> None:
 
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    span = high / low
-    ax.xaxis.set_major_locator(MaxNLocator(4) if span < SMALL else LogLocator(subs=(1, 2, 5) if span < WIDE else (1,)))
+    steps = (1, 2, 5) if high / low < 75 else (1,)
+    ax.xaxis.set_major_locator(MaxNLocator(4) if high / low < 3 else LogLocator(subs=steps))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()
 
@@ -112,10 +115,10 @@ def log_scale(ax: Any) -> None:
 def panel_by_arm(
     record: FitRecord, draw: Callable[[int, Any], Any], *, ax: Any = None, arm: Any = None, effect: bool = False
 ) -> Any:
-    """Draw a plot of one arm, or of each arm but the reference in a panel of its own.
+    """Draw a plot of one treatment group, or of each group but the reference in a panel of its own.
 
-    `draw` takes the position of an arm, and the axes. On axes that are given, several arms show the first, which the
-    label below says. An `effect` has no plot of the reference.
+    `draw` takes the position of a group, and the axes. Axes that are given show the first of several groups, and their
+    label says so. An `effect` has no plot of the reference.
     """
     if arm is not None:
         return draw(record.contrast_position(arm) if effect else record.arm_position(arm), axes_or_new(ax))
@@ -135,5 +138,5 @@ def panel_by_arm(
 
 
 def effect_label(record: FitRecord, position: int = 1) -> str:
-    """Return the label of the axis of an arm's effect."""
+    """Return the label of the axis of the effect of a treatment group."""
     return f"{record.estimand} on {outcome_name(record)}, {record.contrasts[position - 1]}"

@@ -1,4 +1,4 @@
-"""Plots of a fit: balance, overlap and calibration, its effects, and the biases, risks and paths of a joint one."""
+"""Plots of a fit: balance, overlap and calibration, its effects, and the biases, risks and shrinkage of JRE."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from causalrisk.design.covariates import moderators
 from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.influence import influence_method, influence_tables, quick_method
-from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path, risk_table
+from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, risk_table
 from causalrisk.diagnostics.scores import calibration
 from causalrisk.errors import OptionError, check_alpha, one_of, whole_number
 from causalrisk.estimation.options import Adjustment, Interval
 from causalrisk.estimation.record import FitRecord, of_means
 from causalrisk.inference.fitted_models import used_learned
 from causalrisk.inference.heterogeneity import effects_by
-from causalrisk.inference.intervals import conf_int, critical_value, delta_errors, effect_interval
+from causalrisk.inference.intervals import conf_int, critical_value
 from causalrisk.inference.permutation import Permutations
 from causalrisk.inference.simultaneous import distribution
 from causalrisk.numerics.linalg import Array
@@ -29,40 +29,37 @@ from causalrisk.report.plots import axes as style
 from causalrisk.report.summary import one_line
 from causalrisk.report.tables.text import format_p
 
-BALANCED = 0.1  # a difference below this is usually taken as balanced
-
-BINS = 30
-
+BINS, BARS = 30, 60  # bars of the histograms of scores, and at most of those of permutations
+GRID = 101  # values at which a curve is drawn
+REMOTE = 1000  # parts smaller than the largest error by this factor are not drawn
+LABEL_GAP = 0.06  # of the height of the axes, between the labels of points
 BAR: dict[str, Any] = {"ecolor": style.GREY, "markersize": 5}
-
 DOTS: dict[str, Any] = {"markersize": 4, "alpha": 0.6, "linestyle": "none", "markeredgewidth": 0}
-
-BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": "small"}
 
 
 def plot_balance(
     record: FitRecord,
     ax: Any = None,
-    binary: Literal["raw", "std"] = "raw",
+    binary: Literal["raw", "std"] = "std",
     *,
     between: Literal["arms", "observed"] = "arms",
     also: Any = None,
     data: Any = None,
     by: Any = None,
     interactions: bool = False,
-    threshold: float = BALANCED,
+    threshold: float = 0.1,
     names: Mapping[str, str] | None = None,
 ) -> Any:
-    """Love plot: differences between the arms, or of the rows with an outcome and all, before and after weighting.
+    """Love plot: standardized mean differences between the treatment groups, before and after weighting.
 
     Parameters
     ----------
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
-    binary : {"raw", "std"}
-        As in `balance`.
+    binary : {"std", "raw"}
+        Whether differences of binary covariates are standardized like the others, or differences of proportions.
     between, also, data, by, interactions, names
-        As in `balance`; of several groups or arms the largest difference is drawn.
+        As in `balance`. With several groups, the plot shows the largest difference.
     threshold : float, default 0.1
         Position of the dashed line.
 
@@ -88,24 +85,24 @@ def plot_balance(
     ax.axvline(0, color=style.ink(ax), linewidth=0.8, zorder=0)
     ax.axvline(threshold, **style.LINE)
     style.label_rows(ax, rows, [f"{name}{'*' * star}" for name, star in zip(sizes.index, raw, strict=True)])
-    label = f"{'largest ' * several}absolute mean difference, standardized"
-    return style.finish(ax, label + "\n(* binary: difference of proportions)" * bool(raw.any()), columns=2)
+    label = f"{'largest ' * several}absolute standardized mean difference"
+    return style.finish(ax, label + "\n(* difference of proportions)" * bool(raw.any()), columns=2)
 
 
 def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
-    """Mirrored histograms of the propensity score in an arm and in the reference arm.
+    """Mirrored histograms of the propensity score in a treatment group and in the reference group.
 
     Parameters
     ----------
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
     arm : level or label, optional
-        The arm; by default a panel for each that is not the reference.
+        The group; by default a panel for each that is not the reference.
 
     Returns
     -------
-    matplotlib Axes, or of several panels an array of Axes
-        The plot: bars the rows as they are, lines as they are weighted.
+    matplotlib Axes, or an array of Axes for several panels
+        The plot. Bars are the rows as they are, lines the weighted rows.
     """
     design = record.design
     rows, once = record.counted_rows, 1.0 if record.frequency else design.weights
@@ -127,14 +124,14 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
             handles += [bar, ax.stairs(line, edges, color=style.ink(ax), linewidth=1.1, label="after weighting")]
         ax.axhline(0, color=style.ink(ax), linewidth=0.8)
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
-        across = f"propensity score of {labels[0]}"
-        return style.finish(ax, across, "share of the arm", columns=2, handles=[handles[0], *handles[2:]])
+        across = f"propensity score: probability of {labels[0]}"
+        return style.finish(ax, across, "share of the group", columns=2, handles=[handles[0], *handles[2:]])
 
     return style.panel_by_arm(record, draw, ax=ax, arm=arm)
 
 
 def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any = None) -> Any:
-    """Share treated against the propensity score, bin by bin.
+    """Observed share of the treated against the propensity score, bin by bin.
 
     Parameters
     ----------
@@ -143,11 +140,11 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
     bins : int, default 10
         Number of bins.
     arm : level or label, optional
-        The arm; by default a panel for each that is not the reference.
+        The treatment group; by default a panel for each that is not the reference.
 
     Returns
     -------
-    matplotlib Axes, or of several panels an array of Axes
+    matplotlib Axes, or an array of Axes for several panels
         The plot, with 95% intervals of the shares.
     """
     design, table = record.design, calibration(record, bins)
@@ -161,27 +158,27 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
         ax.plot(limits, limits, label="calibrated", **style.LINE)
         ax.errorbar(own["predicted"], own["observed"], spread, fmt="o", color=style.BLUE, label="95% interval", **BAR)
         ax.set(xlim=(-0.02 * limits[1], limits[1]), ylim=(-0.02 * limits[1], limits[1]))
-        return style.finish(ax, f"propensity score of {label}", f"share with {label}", columns=2)
+        return style.finish(ax, f"propensity score: probability of {label}", f"observed share of {label}", columns=2)
 
     return style.panel_by_arm(record, draw, ax=ax, arm=arm)
 
 
 def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str | None = None) -> Any:
-    """Mean outcome of the rows of each arm against their predictions by a learner, bin by bin.
+    """Mean outcome of each treatment group against the predictions of a learner, bin by bin.
 
     Parameters
     ----------
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
     bins : int, default 10
-        Number of bins, each with as many rows of an arm.
+        Number of bins of each group, with equal numbers of rows.
     learner : str, optional
         Name of the learner; by default the first.
 
     Returns
     -------
     matplotlib Axes
-        The plot, with 95% intervals of the means. Each prediction is by models that were fitted to other folds.
+        The plot, with 95% intervals of the means. Each prediction comes from models fitted to the other folds.
 
     Raises
     ------
@@ -226,28 +223,37 @@ def draw_forest(frame: pd.DataFrame, label: str, ax: Any) -> Any:
 
 
 def draw_intervals(
-    draw: Callable[..., Any], places: Any, each: pd.DataFrame, joint: pd.DataFrame, at: str = "", filled: bool = False
+    draw: Callable[..., Any],
+    places: Any,
+    each: pd.DataFrame,
+    joint: pd.DataFrame,
+    level: str = "",
+    filled: bool = False,
 ) -> None:
-    """Draw the intervals that hold together, and over them each by itself, as lines or filled."""
+    """Draw simultaneous intervals, and over them pointwise ones, as lines or filled."""
     for frame, colour, width, alpha, label in (
-        (joint, style.ORANGE, 1.2, 0.25, "all together"),
-        (each, style.BLUE, 4, 0.35, "each by itself"),
+        (joint, style.ORANGE, 1.2, 0.25, "simultaneous"),
+        (each, style.BLUE, 4, 0.35, "pointwise"),
     ):
         look = {"linewidth": 0, "alpha": alpha} if filled else {"linewidth": width}
-        draw(places, frame.iloc[:, -2], frame.iloc[:, -1], color=colour, label=f"{label}{at}", **look)
+        draw(places, frame.iloc[:, -2], frame.iloc[:, -1], color=colour, label=f"{label}{level}", **look)
+
+
+ALONG = {"exposure": "periods since adoption", "group": "first period with treatment", "time": "period"}
 
 
 def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, reference: int | None, label: str, ax: Any) -> Any:
-    """Draw effects from left to right, with each interval by itself and those that hold together."""
-    numbers = pd.api.types.is_numeric_dtype(each.index)
-    places = each.index.to_numpy(dtype=float) if numbers else np.arange(len(each))
+    """Draw effects from left to right, with pointwise and simultaneous intervals."""
+    by, numbers = str(each.index.name), pd.api.types.is_numeric_dtype(each.index)
+    places, names = each.index.to_numpy(dtype=float) if numbers else np.arange(len(each)), list(each.index)
     draw_intervals(ax.vlines, places, each, joint)
     ax.plot(places, each["estimate"], "o", color=style.ink(ax))
-    if each.index.name == "exposure" and reference is not None:
-        ax.plot(reference, 0, "o", color=style.ink(ax), fillstyle="none")  # what all others are compared with
-    ax.set_xticks(places, [style.verbatim(name) for name in each.index])
+    if by == "exposure" and reference is not None:
+        ax.plot(reference, 0, "o", color=style.ink(ax), fillstyle="none")  # the period all others are compared with
+        places, names = np.append(places, reference), [*names, reference]
+    ax.set_xticks(places, [style.verbatim(name) for name in names])
     ax.axhline(0, **style.LINE)
-    return style.finish(ax, str(each.index.name), label, columns=2)
+    return style.finish(ax, ALONG.get(by, by), label, columns=2)
 
 
 def draw_tests(values: Array, pvalues: Array, alpha: float, estimate: float, label: str, ax: Any) -> Any:
@@ -258,9 +264,6 @@ def draw_tests(values: Array, pvalues: Array, alpha: float, estimate: float, lab
     ax.axvline(estimate, color=style.ink(ax), linewidth=1)
     ax.set_ylim(0, 1.02)
     return style.finish(ax, label, "p-value")
-
-
-GRID = 101  # values at which a curve is drawn
 
 
 def plot_effects_by(
@@ -274,7 +277,7 @@ def plot_effects_by(
     adjust: Adjustment = "single-step",
     arm: Any = None,
 ) -> Any:
-    """Effects in groups, or along a covariate, with each interval by itself and those that hold together.
+    """Effects in groups, or along a covariate, with pointwise and simultaneous intervals.
 
     Parameters
     ----------
@@ -287,14 +290,14 @@ def plot_effects_by(
     at : int or array_like, default 101
         Values of the variable of a formula, or their number.
     adjust : str, default "single-step"
-        As in `effects_by`: what the wider intervals are; of a formula a uniform band.
+        As in `effects_by`: the kind of simultaneous interval; a uniform band for a formula.
     arm : level or label, optional
-        The arm whose effect it is; by default a panel for each that is not the reference.
+        The treatment group whose effect it is; by default a panel for each that is not the reference.
 
     Returns
     -------
-    matplotlib Axes, or of several panels an array of Axes
-        The plot: of groups a row each, of a formula the curve.
+    matplotlib Axes, or an array of Axes for several panels
+        The plot: one row per group, or the curve of a formula.
 
     Raises
     ------
@@ -310,7 +313,7 @@ def plot_effects_by(
             'Use `res.plot_effects_by("~ bs(x, df=4)")` with its name.'
         )
     frames = [effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust)]
-    covered = f", {100 * (1 - alpha):.4g}%"
+    level = f" {100 * (1 - alpha):.4g}%"
 
     def draw(position: int, ax: Any) -> Any:
         name, several = record.effect_names[position - 1], record.design.n_arms > 2
@@ -318,12 +321,12 @@ def plot_effects_by(
         label = style.effect_label(record, position)
         if along:
             values = own.index.to_numpy(dtype=float)
-            draw_intervals(ax.fill_between, values, own, wide, covered, filled=True)
+            draw_intervals(ax.fill_between, values, own, wide, level, filled=True)
             ax.plot(values, own["estimate"], color=style.ink(ax), linewidth=1.5)
             label, upright = own.index.name, label
         else:
             rows = np.arange(len(own))[::-1]
-            draw_intervals(ax.hlines, rows, own, wide, covered)
+            draw_intervals(ax.hlines, rows, own, wide, level)
             ax.plot(own["estimate"], rows, "o", color=style.ink(ax))
             style.label_rows(ax, rows, [row if isinstance(row, str) else ", ".join(map(str, row)) for row in own.index])
             upright = ", ".join(map(str, own.index.names))
@@ -352,11 +355,11 @@ def plot_bootstrap(
     intervals : sequence of str
         Intervals to draw: methods of `conf_int`.
     arm : level or label, optional
-        The arm whose effect it is; by default a panel for each that is not the reference.
+        The treatment group whose effect it is; by default a panel for each that is not the reference.
 
     Returns
     -------
-    matplotlib Axes, or of several panels an array of Axes
+    matplotlib Axes, or an array of Axes for several panels
         The plot; "normal" is the interval of the summary.
 
     Raises
@@ -383,17 +386,19 @@ def plot_bootstrap(
         ticks = [tick for tick in ax.get_yticks() if 0 <= tick <= 1.1 * top]
         ax.set_yticks([*places, *ticks], [*limits, *(f"{tick:g}" for tick in ticks)])
         style.mark_if_seen(ax, 0)
-        ax.annotate("estimate", (estimate, top), xytext=(4, 2), va="bottom", **BESIDE)
-        ax.locator_params(axis="x", nbins=5)
+        _annotate(ax, "estimate", (estimate, top), (4, 2), va="bottom")
         return style.finish(ax, style.effect_label(record, position), "resamples")
 
     return style.panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
-def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
-    """Distribution functions of the potential outcomes of each arm, with bands that hold at all values of the grid.
+def _annotate(ax: Any, name: object, point: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
+    """Write a name so many points away from a point."""
+    ax.annotate(style.verbatim(name), point, offset, textcoords="offset points", fontsize="small", **look)
 
-    Lines join the values.
+
+def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
+    """Distribution functions of the potential outcomes of each treatment group, with simultaneous bands.
 
     Parameters
     ----------
@@ -405,14 +410,14 @@ def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha
     Returns
     -------
     matplotlib Axes
-        The plot.
+        The plot. Lines join the values of the grid.
     """
     table, ax = distribution(record, grid, alpha), style.axes_or_new(ax)
     for k, label in enumerate(record.design.labels):
         own, (_, colour, line, name) = table.loc[label], style.series(record, k)
         ax.plot(own.index, own["estimate"], line, color=colour, label=name)
         ax.fill_between(own.index, own["band low"], own["band high"], color=colour, alpha=0.2, linewidth=0)
-    upright = f"share of outcomes up to it, with {100 * (1 - alpha):.4g}% bands"
+    upright = f"share of outcomes up to this value, {100 * (1 - alpha):.4g}% bands"
     return style.finish(ax, record.design.endog_name, upright, columns=record.design.n_arms)
 
 
@@ -431,11 +436,11 @@ def plot_influence(
     method, clusters
         As in `influence`.
     arm : level or label, optional
-        The arm whose effect it is; by default a panel for each that is not the reference.
+        The treatment group whose effect it is; by default a panel for each that is not the reference.
 
     Returns
     -------
-    matplotlib Axes, or of several panels an array of Axes
+    matplotlib Axes, or an array of Axes for several panels
         The plot.
     """
     whole_number("top", top, 1)
@@ -450,23 +455,24 @@ def plot_influence(
 def draw_changes(
     record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int = 1, clusters: bool = False
 ) -> Any:
-    """Draw the table of the influences of the rows, or of the clusters, on the effect of an arm."""
+    """Draw the influences of the rows, or of the clusters, on the effect of a treatment group."""
     ax = style.axes_or_new(ax)
     for k, label in enumerate(record.design.labels):
         rows, (marker, colour, _, name) = table[table["arm"] == label], style.series(record, k)
         ax.plot(100 * rows["weight share"], rows["change"], marker, color=colour, label=name, **DOTS)
     ax.axhline(0, **style.LINE)
-    order = table["change"].abs().fillna(-1).to_numpy().argsort()[::-1][:top]
-    for name, row in table.iloc[order].iterrows():
+    named = table.iloc[table["change"].abs().fillna(-1).to_numpy().argsort()[::-1][:top]].sort_values("change")
+    low, high = ax.get_ylim()
+    steps = LABEL_GAP * (high - low) * np.arange(len(named))  # labels are moved up until they do not touch
+    heights = np.maximum.accumulate(named["change"].to_numpy() - steps) + steps
+    for (name, row), height in zip(named.iterrows(), heights, strict=True):
         right = row["weight share"] > table["weight share"].max() / 2
-        place = {"xytext": (-5, 0), "ha": "right"} if right else {"xytext": (5, 0), "ha": "left"}
-        ax.annotate(style.verbatim(name), (100 * row["weight share"], row["change"]), va="center", **place, **BESIDE)
-    across = f"{'largest share of the weight of an' if clusters else 'share of the weight of its'} arm (%)"
+        place, side = (100 * row["weight share"], height), "right" if right else "left"
+        _annotate(ax, name, place, (-5 if right else 5, 0), va="center", ha=side)
     left_out = "cluster" if clusters else "row"
-    return style.finish(ax, across, f"change of {record.effect_names[position - 1]} without the {left_out}", columns=3)
-
-
-BARS = 60
+    across = f"{'largest ' * clusters}share of the total weight of {'a' if clusters else 'its'} group (%)"
+    upright = f"change in {record.effect_names[position - 1]} if the {left_out} is left out"
+    return style.finish(ax, across, upright, columns=3)
 
 
 def draw_permutations(found: Permutations, ax: Any = None) -> Any:
@@ -491,27 +497,23 @@ def draw_permutations(found: Permutations, ax: Any = None) -> Any:
     return style.finish(ax, across, "permutations", columns=3)
 
 
-REMOTE = 1000  # parts smaller than the largest error by this factor are not drawn
-
-
 @of_means
 def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
-    """Net bias of the effect under each propensity replicate, against the bias that both arms share, for JRE and IPWRA.
+    """Net bias of the effect against the bias common to both groups, under each propensity replicate (JRE and IPWRA).
 
     Parameters
     ----------
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
     arm : level or label, optional
-        The arm; by default a panel for each that is not the reference.
+        The treatment group; by default a panel for each that is not the reference.
 
     Returns
     -------
-    matplotlib Axes, or of several panels an array of Axes
-        The plot. Upwards: the bias of the arm less that of the reference, which is what the effect is off by.
-        Across: the mean of the two, which the effect does not have in it. An estimator is better the closer its points
-        are to the line of no net bias, wherever along it they lie. Results of an estimator other than JRE are drawn in
-        place of IPWRA.
+    matplotlib Axes, or an array of Axes for several panels
+        The plot. The vertical axis has the bias of the effect: the bias of the group minus that of the reference. The
+        horizontal axis has the mean of the two, which cancels out of the effect. The closer the points of an estimator
+        are to the line of no net bias, the better. Results of an estimator other than JRE replace IPWRA's.
     """
     design, risks = record.design, estimator_risks(record)
     other = record.spec.name if record.spec.name in risks.biases and record.spec.name != "JRE" else "IPWRA"
@@ -523,10 +525,10 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
         ax.axhline(0, color=style.ink(ax), linewidth=1, label="no net bias")
         extent = 1.1 * max(map(abs, ax.get_ylim()))
         ax.set_ylim(-extent, extent)  # the line in the middle, and both sides alike
-        ax.locator_params(nbins=5)
-        arms = " less ".join(f"{design.treat_name} = {design.labels[a]}" for a in (position, 0))
-        across = f"bias that both arms share: not in the effect ({design.endog_name})"
-        return style.finish(ax, across, f"net bias of the effect:\n{arms}", columns=3)
+        ax.locator_params(axis="y", nbins=5)
+        arms = " minus ".join(f"{design.treat_name} = {design.labels[a]}" for a in (position, 0))
+        across = f"bias common to both groups, not in the effect ({design.endog_name})"
+        return style.finish(ax, across, f"bias of the effect:\n{arms}", columns=3)
 
     return style.panel_by_arm(record, draw, ax=ax, arm=arm)
 
@@ -559,21 +561,11 @@ def plot_risk(record: FitRecord, ax: Any = None) -> Any:
     if least > 0:
         style.log_scale(ax)
     style.label_rows(ax, rows, table.index)
-    return style.finish(ax, f"root mean square over replicates ({record.design.endog_name})", columns=3)
-
-
-def _draw_path(ax: Any, path: pd.DataFrame, start: float, intervals: tuple[Any, Any, str] | None) -> None:
-    """Draw the effect of JRE along a logarithmic axis, maybe with intervals and their name, and IPWRA's."""
-    if intervals is not None:
-        low, high, name = intervals
-        ax.fill_between(path.index, low, high, color=style.BLUE, alpha=0.25, linewidth=0, label=name)
-    ax.plot(path.index, path["effect"], "o-", color=style.BLUE, markersize=4, label="JRE")
-    ax.axhline(start, color=style.GREY, linestyle=":", label="IPWRA")
-    ax.set_xscale("log")
+    return style.finish(ax, f"root mean square over propensity replicates ({record.design.endog_name})", columns=3)
 
 
 def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> Any:
-    """Effect over the anchors that could be chosen (JRE).
+    """Effect under each amount of shrinkage toward IPWRA that could be chosen (JRE).
 
     Parameters
     ----------
@@ -585,68 +577,27 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     Returns
     -------
     matplotlib Axes
-        The plot of `anchor_path`, for a single difference with intervals from the influence functions held out.
+        The plot of `anchor_path`. A single difference has intervals, from cross-validation.
     """
     check_alpha(alpha)
     path, joint, ax = anchor_path(record), joint_of(record), style.axes_or_new(ax)
-    intervals = None
     if record.options.effect == "difference" and record.design.n_arms == 2:
         half = critical_value(alpha, record.df) * path["std err"]
-        intervals = path["effect"] - half, path["effect"] + half, f"{100 * (1 - alpha):.4g}% interval"
-    _draw_path(ax, path, joint.start.params[0], intervals)
+        look = {"color": style.BLUE, "alpha": 0.25, "linewidth": 0, "label": f"{100 * (1 - alpha):.4g}% interval"}
+        ax.fill_between(path.index, path["effect"] - half, path["effect"] + half, **look)
+    ax.plot(path.index, path["effect"], "o-", color=style.BLUE, markersize=4, label="JRE")
+    ax.axhline(joint.start.params[0], color=style.GREY, linestyle=":", label="IPWRA")
+    ax.set_xscale("log")
     chosen, own, empty = float(joint.anchor or 0.0), joint.estimate.estimate.params[0], {"markerfacecolor": "none"}
     ax.plot([chosen], [own], "o", color=style.ink(ax), markersize=9, label=f"chosen: {chosen:g}", **empty)
     rungs = path.index[path["share"].notna()]
     ax.set_xticks(rungs, [f"{anchor:g}" for anchor in rungs])
     ax.minorticks_off()  # the most cautious is on the right, next to IPWRA
-    return style.finish(ax, "anchor: weight of the fit (logarithmic)", style.effect_label(record), columns=2)
-
-
-def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
-    """Effect and net bias over the penalty (JRE).
-
-    Parameters
-    ----------
-    ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
-    grid : sequence of float, optional
-        As in `penalty_path`.
-    alpha : float, default 0.05
-        Significance level of the intervals.
-
-    Returns
-    -------
-    matplotlib Axes
-        The plot of the effect with robust intervals; the net bias has the axis on the right.
-    """
-    check_alpha(alpha)
-    path, joint, scale = penalty_path(record, grid), joint_of(record), record.options.effect_scale
-    path, ax = path[path.index > 0], style.axes_or_new(ax)  # the logarithmic scale has no zero
-    effect = path["effect"].to_numpy()
-    errors = delta_errors(effect, path["std err"].to_numpy(), scale)
-    low, high = effect_interval(effect, errors, scale, alpha, record.df).T
-    _draw_path(ax, path, joint.start.params[0], (low, high, f"robust {100 * (1 - alpha):.4g}% interval"))
-    own = float(joint.own_penalty or 0.0)
-    ax.axvline(own, **style.LINE)
-    left = own > np.sqrt(path.index[0] * path.index[-1])  # the half of the axis that has room
-    place = {"xytext": (-3, -3), "ha": "right"} if left else {"xytext": (3, -3), "ha": "left"}
-    ax.annotate("this fit", (own, 1), xycoords=("data", "axes fraction"), va="top", color=style.GREY, **place, **BESIDE)
-    bias = ax.twinx()
-    bias.plot(path.index, path["RMS net"], "s--", color=style.ORANGE, markersize=4, label="net bias")
-    bias.set_ylim(bottom=0)
-    bias.set_ylabel(style.broken(style.verbatim(f"RMS net bias ({record.design.endog_name})"), style.UPRIGHT))
-    for axes, colour in ((ax, style.BLUE), (bias, style.ORANGE)):
-        axes.yaxis.label.set_color(colour)
-        axes.tick_params(axis="y", colors=colour)
-    handles = [handle for axes in (ax, bias) for handle in axes.get_legend_handles_labels()[0]]
-    return style.finish(ax, "penalty λ (logarithmic)", style.effect_label(record), 2, handles)
-
-
-TITLE_PAD, HEADING, PANEL_LINE = 6, 110, 27  # points above the legends; characters of the heading, and of a label
+    return style.finish(ax, "shrinkage toward IPWRA (logarithmic)", style.effect_label(record), columns=2)
 
 
 def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
-    """Draw six diagnostics on one page.
+    """Draw the main diagnostics on one page.
 
     Parameters
     ----------
@@ -656,8 +607,8 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     Returns
     -------
     matplotlib Figure
-        Overlap, balance, calibration, net bias, influence; and the bootstrap distribution, or without one the
-        path of the anchor or penalty of JRE, or the risks.
+        Overlap, balance, calibration, influence, and the bootstrap distribution if there is one. JRE also has the net
+        bias, and without a bootstrap the effect by shrinkage, or the risks.
     """
     record.check_means("plot_diagnostics()")
     balance(record)  # an estimator without scores is refused before anything is drawn
@@ -666,22 +617,23 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         "Overlap": plot_overlap,
         "Balance": plot_balance,
         "Calibration": plot_calibration,
-        "Net bias": plot_cancellation,
         "Influence": partial(plot_influence, method=quick_method(record, clusters), clusters=clusters),
     }
+    if joint is not None:
+        plots["Net bias"] = plot_cancellation
     if record.cov_type == "bootstrap":
         plots["Bootstrap"] = plot_bootstrap
     elif joint is not None and joint.path is not None:
-        plots["Anchor"] = plot_anchor_path
-    elif joint is not None and joint.own_penalty is not None:
-        plots["Penalty"] = plot_penalty_path
-    else:
+        plots["Shrinkage"] = plot_anchor_path
+    elif joint is not None:
         plots["Risk"] = plot_risk
-    figure = style.pyplot().figure(figsize=style.PAGE, layout="constrained") if figure is None else figure
-    for (title, plot), ax in zip(plots.items(), figure.subplots(2, 3).flat, strict=True):
+    figure = style.pyplot().figure(figsize=(11.7, 8.3), layout="constrained") if figure is None else figure
+    panels = list(figure.subplots(2, -(-len(plots) // 2)).flat)
+    for (title, plot), ax in zip(plots.items(), panels, strict=False):
         legend = plot(record, ax).get_legend()
-        ax.set_xlabel(style.broken(ax.get_xlabel(), PANEL_LINE))
         above = 0 if legend is None else legend.get_window_extent().height * 72 / figure.dpi
-        ax.set_title(title, loc="left", fontweight="bold", pad=TITLE_PAD + above)
-    figure.suptitle(style.broken(style.verbatim(one_line(record)), HEADING))
+        ax.set_title(title, loc="left", fontweight="bold", pad=6 + above)
+    for empty in panels[len(plots) :]:
+        empty.remove()
+    figure.suptitle(style.broken(one_line(record), 72 * figure.get_figwidth()))
     return figure

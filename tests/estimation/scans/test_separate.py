@@ -132,7 +132,7 @@ def test_sorted_rows_and_missing_values(births):
     frame.loc[8000:8100, "mage"] = np.nan
     blocks, whole = compare(IPWRA, frame)
     pd.testing.assert_frame_equal(blocks.sample_ledger, whole.sample_ledger)
-    head = [res.summary(coefficients=False).as_text().split("By arm")[0].splitlines() for res in (blocks, whole)]
+    head = [res.summary().as_text().split("By group")[0].splitlines() for res in (blocks, whole)]
     assert head[0][:13] == head[1][:13]
 
 
@@ -229,7 +229,7 @@ def test_functions_and_frames_as_targets(births, name, monkeypatch, request):
     monkeypatch.setattr("causalrisk.estimation.beyond_memory.CHUNK", 300)  # the frame comes in several blocks
     blocks, whole = compare(model, births, **{"target": frame} | options)
     assert blocks._record.trimmed == whole._record.trimmed
-    heads = [str(res.summary(coefficients=False)).split("By arm")[0].splitlines()[:13] for res in (blocks, whole)]
+    heads = [str(res.summary()).split("By group")[0].splitlines()[:13] for res in (blocks, whole)]
     assert heads[0] == heads[1]
 
 

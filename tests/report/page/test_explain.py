@@ -50,7 +50,7 @@ KINDS = {
     "overlap without weights": (cr.OutcomeRegression, FORMULA, {"target": "overlap"}, ["for the target only"]),
     "frame": (cr.IPWRA, FORMULA, {"target": FRAME.iloc[:50]}, ["the 50 rows of the target frame"]),
     "function": (cr.IPWRA, FORMULA, {"target": matching}, ["(WATE)", "by a function of the propensity score"]),
-    "three arms": (cr.JRE, FORMULA, THREE, ["all in arm b instead of arm a or all in arm c", "Root mean squares over"]),
+    "three arms": (cr.JRE, FORMULA, THREE, ["all in group b instead of group a or", "Root mean squares"]),
     "three arms, overlap": (cr.IPWRA, FORMULA, {**THREE, "target": "overlap"}, ["where the arms overlap"]),
     "binomial": (cr.IPWRA, "binary ~ x1", {"family": "binomial", "effect": "odds_ratio"}, ["odds ratio"]),
     "gamma": (cr.IPWRA, "positive ~ x1", {"family": "gamma", "effect": "ratio"}, ["Against no effect (1)"]),

@@ -105,7 +105,7 @@ def test_lalonde_is_told_that_overlap_is_bad_and_what_moves_the_effect(jobs, job
     text = read(jobs_page).text
     top = text[: text.index("Contents")]
     kept = jobs.overlap()["effective n"] / jobs.overlap()["n"]
-    assert f"Problem Overlap : Overlap is bad: weighting leaves arm 1 with {kept['1']:.0%} of its rows." in top
+    assert f"Problem Overlap : Overlap is bad: weighting leaves group 1 with {kept['1']:.0%} of its rows." in top
     curve = jobs.trim_curve()
     moved = (curve["effect"] - jobs.effect)[curve["n"] >= 307].abs().max()
     assert (
@@ -262,7 +262,7 @@ def test_verdicts_of_the_others():
     assert "At [0.2, 0.8] there is no estimate" in read_trimming(curve, 4.0).texts[0]
     anchors = pd.DataFrame({"effect": [1.0, 1.4, 9.0], "converged": [True, True, False]}, index=[30.0, 0.3, 0.1])
     reading = read_anchor(anchors, 0.5, None, 1.0)
-    assert "Over anchors from 30 to 0.3, the effect moves between 1.000 and 1.400, 0.40" in reading.headline
+    assert "With shrinkage from 30 to 0.3, the effect moves between 1.000 and 1.400, 0.40" in reading.headline
     assert "0.5 was chosen by cross-validation" in reading.texts[0] and "raised" not in " ".join(reading.texts)
     raised = read_anchor(anchors, 30.0, 0.5, 1.0).texts
     assert "0.5 was chosen by cross-validation" in raised[0] and "raised to 30" in raised[1]

@@ -54,7 +54,7 @@ def test_a_summary_has_all_its_tables_and_notes(res, tmp_path):
         assert [row[1:] for row in texts(grid)][max(len(table.heads), 1) : -1] == shown
         assert all(f">{cell}</td>" in page.replace("&lt;", "<") for row in shown for cell in row)
     assert texts(document.tables[-1])[-1][0].startswith(f"[1] {summary.notes[0]}\n[2] ")
-    assert [p.text.removeprefix("Table : ") for p in document.paragraphs if p.text][1:3] == ["y", "By arm"]
+    assert [p.text.removeprefix("Table : ") for p in document.paragraphs if p.text][1:3] == ["y", "By group"]
 
 
 @pytest.mark.parametrize("ending", ["docx", "html"])
