@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -29,7 +29,7 @@ from causalrisk.design.rows import (
 from causalrisk.design.support import ColumnMoments, ModelColumns, Rules, arm_spans, left_out, supported_columns
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
-from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
+from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
 
 T = TypeVar("T")
@@ -443,6 +443,23 @@ class Design:
         X = np.ascontiguousarray(step(self).X)
         made = replace(self, X=X, exog_names=encoder.names, outcome_encoder=encoder)
         return made if given else made._with_independent(notes)
+
+    def without(self, names: Collection[str]) -> Design:
+        """Return the same rows without the columns that are made of any of these covariates, in both models."""
+        keep, keep_z = ~self.outcome_encoder.made_of(names), ~self.propensity_encoder.made_of(names)
+        if keep.all() and keep_z.all():
+            known = listing(dict.fromkeys([*self.outcome_encoder.variables, *self.propensity_encoder.variables]))
+            raise OptionError(f"{listing(names)} is in neither formula.\nUse one of {known}.")
+        X, Z = self.X[:, keep], self.Z[:, keep_z]
+        return replace(
+            self,
+            X=X,
+            Z=X if np.array_equal(X, Z) else Z,
+            exog_names=tuple(itertools.compress(self.exog_names, keep)),
+            propensity_names=tuple(itertools.compress(self.propensity_names, keep_z)),
+            outcome_encoder=self.outcome_encoder.keeping(keep),
+            propensity_encoder=self.propensity_encoder.keeping(keep_z),
+        )
 
     def supported(self, notes: list[str]) -> Design:
         """Drop the columns that the rows do not support, with lines in the notes; errors as of `supported_columns`."""

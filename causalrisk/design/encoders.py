@@ -9,7 +9,7 @@ import copy
 import itertools
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, in_formula, parse
+from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, in_formula, parse, uses
 from causalrisk.design.tables import Table, as_pandas, as_table, listing, missing_mask, new_column, numbers, plain
 from causalrisk.errors import DesignError
 
@@ -59,6 +59,18 @@ class Encoder(ABC):
                 names = (f"{factor.name()}[T.{level}]", f"{factor.name()}[{level}]")
                 columns[level] = next((name for name in names if name in known), "")
         return found
+
+    def made_of(self, names: Collection[str]) -> np.ndarray:
+        """Return whether each column is made of any of these variables, bool of shape (p,)."""
+        found = set(names)
+        if self.info is not None:
+            found = {
+                column
+                for term, place in self.info.term_slices.items()
+                if any(use.name in names for factor in term.factors for use in uses(factor.name()))
+                for column in self.info.column_names[place]
+            }
+        return np.array([name in found for name in self.names], dtype=bool)
 
     def keeping(self, keep: np.ndarray) -> Self:
         """Return an encoder of some of the columns; `keep`, of bool, is over those of this encoder."""

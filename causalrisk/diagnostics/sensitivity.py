@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -9,13 +11,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from causalrisk.design import ScannedDesign
-from causalrisk.errors import OptionError, check_alpha
+from causalrisk.errors import CausalRiskWarning, DesignError, OptionError, UnavailableError, check_alpha, one_of
 from causalrisk.estimation.engine import ALL, Block, Linear, Point, influence, solve
+from causalrisk.estimation.fit import fit_separate
 from causalrisk.estimation.fits import SeparateRows, WeightFit, estimate_means
 from causalrisk.estimation.matching import no_influence
+from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.record import FitRecord, influence_covariance, of_means
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.inference.intervals import critical_value
@@ -95,13 +99,19 @@ class BiasScale:
     """Scale of the bias of an omitted confounder, with influence functions (n,) relative to the sample's weight.
 
     `size` is S, the largest bias at cf_y cf_d / (1 - cf_d) = 1: the root of E (Y - g)^2, the mean squared residual of
-    the outcome, times E alpha^2, the mean square of the Riesz representer.
+    the outcome ("variance"), times E alpha^2, the mean square of the Riesz representer ("nu").
     """
 
     effect: float
-    size: float
+    variance: float
+    nu: float
     effect_influence: Array
     scale_influence: Array
+
+    @property
+    def size(self) -> float:
+        """Scale S of the bias."""
+        return float(np.sqrt(self.variance * self.nu))
 
     def bound(self, record: FitRecord, strength: float) -> tuple[float, float]:
         """Return the effect under a bias of so many S, of either sign, and its robust standard error."""
@@ -148,7 +158,8 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
         nu = float(beta[f"nu {arm}"][0, 0, 0])
         size = float(np.sqrt(variance * nu))
         of_scale = (nu * moved["sigma"] + variance * moved[f"nu {arm}"])[:, 0] / (2 * size) if size else 0 * sample.s
-        scales.append(BiasScale(means[arm] - means[0], size, mean_influence[:, arm] - mean_influence[:, 0], of_scale))
+        effect = means[arm] - means[0]
+        scales.append(BiasScale(effect, variance, nu, mean_influence[:, arm] - mean_influence[:, 0], of_scale))
     return scales
 
 
@@ -279,6 +290,7 @@ def sensitivity_bounds(
     cf_d: float | Sequence[float] = STRENGTHS,
     rho: float = 1.0,
     alpha: float = 0.05,
+    benchmark: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Bounds of the effect if a confounder of given strength was omitted.
 
@@ -293,17 +305,36 @@ def sensitivity_bounds(
         Correlation of the two errors it makes, 1 the worst.
     alpha : float, default 0.05
         Significance level of the intervals.
+    benchmark : str or sequence of str, optional
+        Covariates. The rows are then of confounders as strong as each of these, instead of `cf_y` and `cf_d`.
 
     Returns
     -------
     DataFrame
         A row for each pair of strengths (and arm): "lower" and "upper" bound of the effect, a difference of arm
-        means, and their limits with robust standard errors.
+        means, and their limits with robust standard errors. With `benchmark`, a row for each covariate, and in front
+        its strengths "cf_y" and "cf_d", the correlation "rho" of its two errors, and the "change" of the effect if
+        it is left out of both models.
 
     Notes
     -----
     Bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)) as in theorem 2 of the reference in `sensitivity`,
     with the assumptions named there.
+
+    The strengths of a covariate are those of DoubleML: both models are fitted without it. Then cf_y is the increase of
+    E (Y - g)^2 over its value with the covariate, and cf_d the decrease of E alpha^2 over its value without.
+
+    Examples
+    --------
+    >>> from causalrisk import AIPW, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = AIPW.from_formula(
+    ...     "bweight ~ mage + medu + mmarried", births, treat="mbsmoke"
+    ... ).fit()
+    >>> res.sensitivity_bounds(benchmark="mmarried").iloc[:, :6].round(2)
+               cf_y  cf_d   rho  change   lower   upper
+    benchmark
+    mmarried   0.01  0.11 -0.47   -25.2 -293.26 -175.37
     """
     check_alpha(alpha)
     shares = [np.atleast_1d(np.asarray(values, dtype=float)) for values in (cf_y, cf_d)]
@@ -314,12 +345,125 @@ def sensitivity_bounds(
         raise OptionError(f"rho={rho!r}; expected a correlation.\nUse `rho=1`.")
     record.check_observed(CONFOUNDER)
     scales = bias_scales(record, record.used_weight_fit)
-    z, rows, keys = critical_value(alpha, record.df), [], []
-    for (label, scale), y, d in product(zip(record.design.labels[1:], scales, strict=True), *shares):
+    labels, z = record.design.labels[1:], float(critical_value(alpha, record.df))
+
+    def bounds(scale: BiasScale, y: float, d: float) -> dict[str, float]:
         strength = abs(rho) * float(np.sqrt(y * d / (1 - d)))
         (low, low_se), (high, high_se) = (scale.bound(record, sign * strength) for sign in (-1, 1))
-        rows.append((low, high, low - z * low_se, high + z * high_se))
-        keys.append((label, float(y), float(d)))
-    index = pd.MultiIndex.from_tuples(keys, names=["arm", "cf_y", "cf_d"])
-    table = pd.DataFrame(rows, index=index, columns=["lower", "upper", "ci lower", "ci upper"])
+        return {"lower": low, "upper": high, "ci lower": low - z * low_se, "ci upper": high + z * high_se}
+
+    rows: dict[tuple[Any, ...], dict[str, float]]
+    if benchmark is None:
+        names, arms = ["arm", "cf_y", "cf_d"], zip(labels, scales, strict=True)
+        grid = product(arms, shares[0].tolist(), shares[1].tolist())
+        rows = {(label, y, d): bounds(scale, y, d) for (label, scale), y, d in grid}
+    else:
+        given, names = [benchmark] if isinstance(benchmark, str) else list(benchmark), ["arm", "benchmark"]
+        rows = {
+            (label, name): found | bounds(scale, found["cf_y"], found["cf_d"])
+            for name in given
+            for label, scale, found in zip(labels, scales, covariate_strengths(record, scales, name), strict=True)
+        }
+    index = pd.MultiIndex.from_tuples(rows, names=names)
+    table = pd.DataFrame(rows.values(), index=index)
     return table.droplevel("arm") if len(scales) == 1 else table
+
+
+GAMMAS = (1.0, 1.25, 1.5, 2.0, 3.0)
+
+
+def rosenbaum_bounds(
+    treated: Any, control: Any, gamma: float | Sequence[float] = GAMMAS, alternative: str = "larger"
+) -> pd.DataFrame:
+    """Bounds of the p-value of matched pairs if a confounder was omitted.
+
+    Parameters
+    ----------
+    treated, control : array_like, shape (n,)
+        Outcomes of the two units of each pair. No unit is in two pairs.
+    gamma : float or sequence of float
+        How many times the odds of treatment of one unit of a pair may be those of the other, from 1 on.
+    alternative : {"larger", "smaller"}
+        Whether the treatment raises or lowers the outcome.
+
+    Returns
+    -------
+    DataFrame
+        A row for each gamma: "lower p" and "upper p", limits of the one-sided p-value of Wilcoxon's signed rank test.
+
+    Notes
+    -----
+    Without an effect, the unit with the higher outcome of a pair is treated with a probability between 1 / (1 + gamma)
+    and gamma / (1 + gamma) [1]_. P-values are by the normal distribution, as in R's rbounds.
+
+    References
+    ----------
+    .. [1] Rosenbaum, P. R. (2002). Observational Studies, second edition, chapter 4. Springer.
+
+    Examples
+    --------
+    >>> from causalrisk import rosenbaum_bounds
+    >>> with_drug = [5.1, 6.0, 4.8, 7.2, 6.6, 5.9, 6.1, 7.0, 5.5, 6.3]
+    >>> without = [4.2, 5.1, 5.0, 5.8, 5.1, 5.2, 5.5, 5.6, 5.0, 5.2]
+    >>> rosenbaum_bounds(with_drug, without, [1, 2, 3]).round(4)
+           lower p  upper p
+    gamma
+    1.0     0.0034   0.0034
+    2.0     0.0001   0.0304
+    3.0     0.0000   0.0666
+    """
+    one_of("alternative", alternative, ("larger", "smaller"))
+    limits = np.atleast_1d(np.asarray(gamma, dtype=float))
+    pairs = [np.asarray(outcomes, dtype=float) for outcomes in (treated, control)]
+    if not (limits >= 1).all():
+        raise OptionError(f"gamma={gamma!r}; expected odds ratios from 1 on.\nUse `gamma=[1, 1.5, 2]`.")
+    if pairs[0].ndim != 1 or pairs[0].shape != pairs[1].shape or not all(np.isfinite(one).all() for one in pairs):
+        shapes = " and ".join(str(y.shape) for y in pairs)
+        raise DesignError(
+            f"treated and control have shapes {shapes}; expected one outcome for each unit of every pair, none missing."
+        )
+    differences = (pairs[0] - pairs[1]) * (1 if alternative == "larger" else -1)
+    differences = differences[differences != 0]
+    ranks = pd.Series(np.abs(differences)).rank().to_numpy()
+    statistic, high = ranks[differences > 0].sum(), limits / (1 + limits)
+    error = np.sqrt(high * (1 - high) * (ranks @ ranks))
+    found = {
+        "lower p": ndtr(((1 - high) * ranks.sum() - statistic) / error),
+        "upper p": ndtr((high * ranks.sum() - statistic) / error),
+    }
+    return pd.DataFrame(found, index=pd.Index(limits, name="gamma"))
+
+
+def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -> list[dict[str, float]]:
+    """Return how strong a covariate is as a confounder of each arm's effect, by fits without it [1]_.
+
+    References
+    ----------
+    .. [1] Chernozhukov, V., Cinelli, C., Newey, W., Sharma, A. and Syrgkanis, V. (2022). Long story short: omitted
+       variable bias in causal machine learning. NBER working paper 30302, section 4.
+    """
+    design, options = record.design, record.options
+    if design.predictions is not None or options.learner is not None or not record.used_weight_fit.estimated:
+        raise UnavailableError(
+            "benchmark= fits both models again without the covariate, and has no learners, given predictions or given "
+            "scores.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`."
+        )
+    spec = record.spec if record.joint is None else IPWRA
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CausalRiskWarning)
+        once = dataclasses.replace(options, trim=None)  # the rows are trimmed already
+        short = fit_separate(design.without([name]), spec, once, InferenceOptions())
+    long, means = record.estimate if record.joint is None else record.joint.start, record.estimate.block("means")
+    moved = short.estimate.params[means] - long.params[means]
+    changes = moved[1:] - moved[0]
+    found = []
+    for scale, without, change in zip(scales, bias_scales(short, short.used_weight_fit), changes, strict=True):
+        of_y, of_d = without.variance - scale.variance, scale.nu - without.nu
+        largest = np.sqrt(of_y * of_d) if min(of_y, of_d) > 0 else 0.0
+        found.append({
+            "cf_y": float(np.clip(of_y / scale.variance, 0, 1)),
+            "cf_d": float(np.clip(of_d / without.nu, 0, 1)),
+            "rho": float(np.sign(change) * (min(abs(change) / largest, 1.0) if largest else 1.0)),
+            "change": float(change),
+        })  # fmt: skip
+    return found

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import statsmodels.api as sm
 
 import causalrisk as cr
 from causalrisk.diagnostics.sensitivity import bias_scales, e_value, limit_e_value, robustness_value
 from tests.conftest import RHS, simulate
+
+REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def model(frame, kind=cr.IPWRA, **options):
@@ -151,3 +157,103 @@ def test_refusals(frame):
         res.sensitivity_bounds(rho=2)
     with pytest.raises(cr.CausalRiskError, match="no propensity score"):
         model(frame, cr.OutcomeRegression).fit().sensitivity_bounds()
+
+
+def by_doubleml():
+    known = json.loads((REFERENCE / "doubleml_benchmark.json").read_text("utf-8"))
+    return pd.DataFrame(known.pop("rows")), known
+
+
+@pytest.mark.parametrize(("target", "score"), [("all", "ATE"), ("treated", "ATTE")])
+@pytest.mark.parametrize("kind", [cr.AIPW, cr.IPWRA])
+def test_benchmark_of_a_covariate_as_doubleml(target, score, kind):
+    data, known = by_doubleml()
+    res = kind.from_formula("y ~ C(x1) * C(x2)", data, treat="d", target=target).fit()
+    row, given = res.sensitivity_bounds(benchmark="x2").loc["x2"], known[score]
+    expected = [given["cf_y"], given["cf_d"], given["rho"], given["delta_theta"], *given["theta"].values()]
+    np.testing.assert_allclose(row[["cf_y", "cf_d", "rho", "change", "lower", "upper"]], expected, rtol=1e-8)
+    same = res.sensitivity_bounds(row["cf_y"], row["cf_d"]).iloc[0]
+    np.testing.assert_allclose(row[["lower", "upper", "ci lower", "ci upper"]].astype(float), same, rtol=1e-12)
+
+
+def test_benchmarks_leave_out_every_column_of_a_covariate(frame):
+    data = frame.assign(g=np.arange(300) % 3)
+    formula = "y ~ x1 * C(g) + I(x1 ** 2) + np.exp(x2)"
+    res = cr.AIPW.from_formula(formula, data, treat="d").fit()
+    short = cr.AIPW.from_formula("y ~ C(g) + np.exp(x2)", data, treat="d").fit()
+    table = res.sensitivity_bounds(benchmark=["x1", "g"])
+    np.testing.assert_allclose(table.loc["x1", "change"], short.effect - res.effect, rtol=1e-8)
+    assert table.index.tolist() == ["x1", "g"]
+    X, Z = (np.column_stack([np.ones(300), *frame[list(names)].to_numpy().T]) for names in (["x1", "x2"], ["x1"]))
+    of_arrays = cr.AIPW(frame["y"], X, frame["d"], exog_propensity=Z).fit()
+    without = cr.AIPW(frame["y"], X[:, :2], frame["d"], exog_propensity=Z).fit()
+    name = of_arrays.model.design.exog_names[2]
+    change = of_arrays.sensitivity_bounds(benchmark=name)["change"].iloc[0]
+    np.testing.assert_allclose(change, without.effect - of_arrays.effect, rtol=1e-8)
+
+
+def test_benchmarks_of_jre_and_of_several_arms(frame):
+    joint = model(frame, cr.JRE).fit(cov_type="robust")
+    of_start = model(frame).fit().sensitivity_bounds(benchmark="x1")
+    columns = ["cf_y", "cf_d", "rho", "change"]
+    np.testing.assert_allclose(joint.sensitivity_bounds(benchmark="x1")[columns], of_start[columns], rtol=1e-8)
+    three = frame.assign(d=np.arange(300) % 3)
+    table = cr.AIPW.from_formula("y ~ x1 + x2", three, treat="d", reference=0).fit().sensitivity_bounds(benchmark="x1")
+    assert table.index.tolist() == [("1", "x1"), ("2", "x1")]
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "match"),
+    [
+        ({}, "x9", r"'x9' is in neither formula"),
+        ({"learner": "smooth"}, "x1", "has no learners"),
+        ({"propensity_score": "e"}, "x1", "given scores"),
+    ],
+)
+def test_benchmarks_that_cannot_be(frame, options, name, match):
+    res = model(frame.assign(e=0.5), cr.AIPW, **options).fit()
+    with pytest.raises(cr.CausalRiskError, match=match):
+        res.sensitivity_bounds(benchmark=name)
+
+
+# Pairs, and one-sided p-values of psens() of R's rbounds 2.2 for gamma 1, 1.5, ..., 3, with four digits.
+TREATED = [
+    -0.162, 0.507, 1.059, -0.352, 0.996, 0.83, 0.338, 0.631, -0.419, 2.067, 0.055, -0.331, 0.084, 1.053, 0.952, 0.492,
+    -0.153, 0.152, 2.024, 1, 0.222, -0.142, 0.596, -0.866, 0.316, 0.059, 1.961, 1.812, 0.728, -0.337, 1.701, 1.652,
+    1.528, 1.537, 0.448, 1.506, 2.1, 0.838, -0.179, 1.594,
+]  # fmt: skip
+CONTROL = [
+    0.787, -0.31, 1.699, -0.795, 0.996, -2.265, -0.162, 1.131, -0.456, -0.899, 0.727, -0.809, 0.267, -1.737, -1.411,
+    -0.454, -1.035, 1.362, 0.917, -0.785, 0.574, 0.918, 0.256, 0.352, 1.174, -0.481, -0.419, 0.955, -1.289, 0.186,
+    -0.031, 0.467, 1.024, 0.267, 0.232, 0.748, 1.217, 0.383, -0.988, -0.157,
+]  # fmt: skip
+PSENS = {1.0: (0.002, 0.002), 1.5: (0, 0.0336), 2.0: (0, 0.1287), 2.5: (0, 0.2716), 3.0: (0, 0.4265)}
+
+
+def test_rosenbaum_bounds_as_rbounds():
+    found = cr.rosenbaum_bounds(TREATED, CONTROL, list(PSENS))
+    np.testing.assert_allclose(found.to_numpy(), list(PSENS.values()), atol=5.1e-5)
+    turned = cr.rosenbaum_bounds(CONTROL, TREATED, list(PSENS), alternative="less")
+    pd.testing.assert_frame_equal(turned, found)
+
+
+def test_rosenbaum_bounds_at_one_are_wilcoxons_test():
+    test = scipy.stats.wilcoxon(TREATED, CONTROL, alternative="greater", correction=False, method="asymptotic")
+    found = cr.rosenbaum_bounds(TREATED, CONTROL, 1).iloc[0]
+    tied = np.abs(np.subtract(TREATED, CONTROL))
+    assert len(np.unique(tied[tied > 0].round(12))) < len(tied) - 1  # ties, which scipy corrects its variance for
+    np.testing.assert_allclose(found, test.pvalue, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"gamma": 0.5}, "odds ratios from 1 on"),
+        ({"control": CONTROL[:9]}, r"shapes \(40,\) and \(9,\)"),
+        ({"control": [np.nan, *CONTROL[1:]]}, "none missing"),
+        ({"alternative": "two-sided"}, "alternative"),
+    ],
+)
+def test_rosenbaum_bounds_refuse(options, match):
+    with pytest.raises(cr.CausalRiskError, match=match):
+        cr.rosenbaum_bounds(**{"treated": TREATED, "control": CONTROL} | options)
