@@ -47,6 +47,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, WIDTH, seed_sequence
 
 LARGE = 5_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
+ROWS_A_COLUMN = 6  # of the smallest arm, below which predictions as terms have a bias that their variance does not show
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and all, are too short
 FEW_WHOLE = 15, 3  # the same of clusters with one treatment: by t, and by the jackknife with t
@@ -227,18 +228,26 @@ def fit_joint(
 
 
 def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREOptions) -> FitRecord:
-    """Average JRE on the formula with JRE with each learner's predictions as terms, and the predictions alone."""
+    """Average JRE on the formula, JRE with each learner's predictions as terms if rows are enough, and these alone."""
     lead, notes = joint_record(data, asked, joint_options), asked.notes
     names, records, inference = ["formula"], [lead], dataclasses.replace(asked.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
     data = dataclasses.replace(data, replicates=replicates)
+    rows, columns = min(part.stop - part.start for part in lead.sample.slices), lead.sample.X.columns.shape[1]
+    enough = rows >= ROWS_A_COLUMN * columns
+    if not enough:
+        notes.append(
+            f"The stack does without predictions as terms: the smallest arm has {rows / columns:.1f} observations for "
+            f"each of {columns} outcome columns, and {ROWS_A_COLUMN} are needed."
+        )
     for number, name in enumerate(learned.names):
         said, own = Told(notes), learned.of(number)
         again = dataclasses.replace(asked, inference=inference, notes=said)
-        joined = joint_record(with_learner(data, own, TERMS, JRE, again), again, joint_options)
-        alone = separate_record(with_learner(data, own, REPLACE, AIPW, again), again)
-        names += [f"{name} as terms", f"{name} alone"]
-        records += [joined, alone]
+        if enough:
+            names.append(f"{name} as terms")
+            records.append(joint_record(with_learner(data, own, TERMS, JRE, again), again, joint_options))
+        names.append(f"{name} alone")
+        records.append(separate_record(with_learner(data, own, REPLACE, AIPW, again), again))
         notes.extend(note for note in said if note not in notes)
     return stacked(lead, names, records)
 

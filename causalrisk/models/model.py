@@ -155,7 +155,8 @@ class CausalModel:
             What is done with the predictions. "terms" (the default of OutcomeRegression and IPWRA): those of all arms
             join the terms of every arm's outcome model. "replace" (of AIPW, which then is the interactive regression
             model of double machine learning): they are the outcome models. "stack" (of JRE): the average of JRE on the
-            formula, JRE with the predictions as terms and the predictions alone under which the effect varies least.
+            formula, JRE with the predictions as terms and the predictions alone under which the effect varies least;
+            without the second if the smallest arm has fewer than six observations for each outcome column.
         n_folds : int, default 5
             Folds of a learner and of a cross-fitted propensity score, the same for both; 1 for a learner that predicts
             the rows it is fitted to.

@@ -212,9 +212,12 @@ def learner_words(record: FitRecord) -> str:
     names = joined(record.learned.names)
     how = f"Predictions for every group by {names} are terms of the outcome models."
     if record.stack is not None:
+        fits = "JRE on the formula"
+        if any(name.endswith("as terms") for name in record.stack.names):
+            fits += f", JRE with the predictions of {names} as terms,"
         how = (
-            f"The estimates are averages of three fits: JRE on the formula, JRE with the predictions of {names} as "
-            "terms, and AIPW with the predictions as outcome models. Their weights minimise the variance (res.stack)."
+            f"The estimates are averages of fits: {fits} and AIPW with the predictions of {names} as outcome models. "
+            "Their weights minimise the variance (res.stack)."
         )
     elif record.spec.given:
         how = f"The outcome models are predictions by {names}."

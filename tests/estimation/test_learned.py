@@ -131,6 +131,21 @@ def candidates(model, **how):
     ]
 
 
+@pytest.mark.filterwarnings("ignore::causalrisk.errors.CausalRiskWarning")
+def test_predictions_as_terms_need_six_rows_a_column():
+    """With x1 to x18 the smaller arm has 5.9 rows for each of 19 columns, with x1 to x17 6.2 for each of 18."""
+    rng = np.random.default_rng(5)
+    frame = sample(226).assign(d=(np.arange(226) < 112).astype(int))
+    frame[[f"x{j}" for j in range(3, 19)]] = rng.normal(size=(226, 16))
+    for last, fits in ((17, ["formula", "Square as terms", "Square alone"]), (18, ["formula", "Square alone"])):
+        formula = "y ~ " + " + ".join(f"x{j}" for j in range(1, last + 1))
+        res = JRE.from_formula(formula, frame, treat="d", propensity="x1", learner=Square()).fit(**JOINT)
+        assert list(res.stack.index) == fits
+        assert ("does without predictions as terms" in str(res.summary())) == (last == 18)
+        assert ("predictions of Square as terms" in res.methods()) == (last == 17)
+    np.testing.assert_allclose(res.effect, res.stack["weight"] @ res.stack["ATE"], rtol=1e-12)
+
+
 def test_a_stack_is_the_average_of_its_fits(stacked):
     _, _, res, fits = stacked
     weights = res.stack["weight"].to_numpy()
