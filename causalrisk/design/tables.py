@@ -220,7 +220,7 @@ def as_pandas(value: Any) -> Any:
     """
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index | Mapping | str):
         return value
-    library, kind = _library_and_kind(value)
+    library, kind = type(value).__module__.partition(".")[0], type(value).__name__
     if library.startswith("dask") and hasattr(value, "get_partition"):
         raise DesignError("only data= of a model may be a Dask data frame.\nUse `data.compute()`.")
     if library == "narwhals" and kind in ("DataFrame", "Series"):
@@ -247,7 +247,7 @@ def as_pandas(value: Any) -> Any:
 def is_foreign_column(value: Any) -> bool:
     """Return True if a value is a column of polars, pyarrow or narwhals."""
     columns = {"polars": ("Series",), "narwhals": ("Series",), "pyarrow": ("ChunkedArray",)}
-    library, kind = _library_and_kind(value)
+    library, kind = type(value).__module__.partition(".")[0], type(value).__name__
     return kind in columns.get(library, ()) or (library == "pyarrow" and kind.endswith("Array"))
 
 
@@ -264,10 +264,6 @@ def how_to_convert(data: Any) -> str:
     if hasattr(data, "to_table"):  # a dataset of Arrow
         return "data=data.to_table()"
     return "data=data.to_pandas()" if hasattr(data, "to_pandas") else "data=pandas.DataFrame(data)"
-
-
-def _library_and_kind(value: Any) -> tuple[str, str]:
-    return type(value).__module__.partition(".")[0], type(value).__name__
 
 
 def _polars_column(column: Any) -> Any:
@@ -341,7 +337,8 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
         raise DesignError(f"{found}.\nUse `{typed}`.")
     if np.any(position != np.arange(n)):
         found = f"{what} has the row labels of the data in another order; it was aligned by label"
-        notes.append(f"{found}. Use `.to_numpy()` to match rows by position.")
+        note = f"{found}. Use `.to_numpy()` to match rows by position."
+        notes += [] if note in notes else [note]
         values = values.take(position)
     return pd.Series(values.array, index=index, name=name)
 
@@ -396,7 +393,7 @@ class Table:
         return [*([] if self.frame is None else self.frame.columns), *self.extra]
 
     def __contains__(self, name: object) -> bool:
-        return any(isinstance(n, str) and n == name for n in self.names)
+        return name in self.extra or (self.frame is not None and name in self.frame.columns)
 
     def in_index(self, name: str) -> str:
         """Advice for a name that is a level of the index of the data; empty for others."""
@@ -406,10 +403,10 @@ class Table:
         """Return the column of that name."""
         if name in self.extra or self.frame is None:
             return self.extra[name]
-        found = [i for i, n in enumerate(self.frame.columns) if isinstance(n, str) and n == name]
-        if len(found) > 1:
-            raise _named_twice(f"the data have {len(found)} columns named {name!r}")
-        return self.frame.iloc[:, found[0]]
+        found = self.frame[name]
+        if isinstance(found, pd.DataFrame):
+            raise _named_twice(f"the data have {found.shape[1]} columns named {name!r}")
+        return found
 
 
 def _named_twice(found: str) -> DesignError:
@@ -469,9 +466,8 @@ def find_column(
     if is_column(frame.get(value)):
         return align(frame[value], table.index, f"{role} {value!r}", notes), value
     known = table.names if table.frame is not None else [*table.names, *(k for k in frame if is_column(frame[k]))]
-    found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
-    more = _more_than_a_treatment(value, table) if role == "treatment" else ""
-    raise DesignError(more or found + (table.in_index(value) or nearest(value, known)))
+    found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope"
+    raise DesignError(f"{found}.\n{table.in_index(value) or nearest(value, known)}")
 
 
 def find_condition(
@@ -500,20 +496,6 @@ def condition_names(text: str) -> list[str]:
     if not isinstance(parsed, ast.Compare | ast.BoolOp | ast.BinOp | ast.UnaryOp):
         return []
     return list(dict.fromkeys(node.id for node in ast.walk(parsed) if isinstance(node, ast.Name)))
-
-
-def _more_than_a_treatment(text: str, table: Table) -> str:
-    """Message and advice for a treatment with its covariates, or a condition; empty for other texts."""
-    parts = re.sub(r"[\s+,]+", " ~ ", text.strip("( )"), count=1).partition("~")
-    name, covariates = parts[0].strip(), parts[2].strip()
-    if name not in table or not covariates:
-        return ""
-    if re.search("[<>]|[=!]=", text):
-        found, typed = "a condition", f"treat=data.eval({text!r})"
-    else:
-        covariates = " + ".join(re.findall(r"[A-Za-z_]\w*", covariates.partition(",")[0]))
-        found, typed = "more than a column", f'treat="{name}", propensity="{covariates}"'
-    return f"treat={text!r} is {found}; expected the treatment alone. Use `{typed}`."
 
 
 def _several_columns(role: str, names: Sequence[str]) -> DesignError:
@@ -566,36 +548,30 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
     dict of str to Series
         On `index`, in order; may share memory with `values`.
     """
-    if isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "biuf":
-        names = _names(values)
-        if names and len(values) == len(index):
-            return {name: pd.Series(values[:, j], index, name=name, copy=False) for j, name in enumerate(names)}
-    frame, labelled = _frame(values, what)
-    rows = np.arange(len(frame))
-    position = align(pd.Series(rows, index=frame.index) if labelled else rows, index, what, notes).to_numpy()
-    moved = not np.array_equal(position, rows)
-    twice = sorted(set(frame.columns[frame.columns.duplicated()]))
-    if twice:
-        raise _named_twice(f"{what} has several columns named {listing(twice)}")
-    if frame.shape[1] == 0:
-        raise DesignError(f"{what} has no columns; expected at least one.\nUse `np.ones((n, 1))` for a constant.")
-    frame = (frame.take(position) if moved else frame).set_axis(index)
-    return {str(name): column for name, column in frame.items()}
-
-
-def _frame(values: Any, what: str) -> tuple[pd.DataFrame, bool]:
-    """Columns with names, and whether the rows carry labels."""
     given, values = values, as_pandas(values)
-    if is_foreign_column(given):
-        values = pd.DataFrame({getattr(given, "name", None) or "x1": values})
-    if isinstance(values, pd.Series):
-        name = "x1" if values.name is None else str(values.name)
-        return values.to_frame(name), True
-    if isinstance(values, pd.DataFrame):
+    columns: dict[str, Any]
+    if isinstance(values, pd.Series) or is_foreign_column(given):
+        name = getattr(given, "name", None)
+        columns = {"x1" if name in (None, "") else str(name): values}
+    elif isinstance(values, pd.DataFrame):
+        names = pd.Index([str(name) for name in values.columns])
+        if names.has_duplicates:
+            twice = listing(sorted(set(names[names.duplicated()])))
+            raise _named_twice(f"{what} has several columns named {twice}")
         labelled = given is values or not isinstance(values.index, pd.RangeIndex)
-        return values.set_axis([str(c) for c in values.columns], axis=1), labelled
-    if hasattr(values, "toarray"):
-        values = values.toarray()
+        parts = (values.iloc[:, j] for j in range(len(names)))
+        columns = {name: part if labelled else part.array for name, part in zip(names, parts, strict=True)}
+    else:
+        array = _matrix(values, what)
+        columns = dict(zip(_names(array), array.T, strict=True))
+    if not columns:
+        raise DesignError(f"{what} has no columns; expected at least one.\nUse `np.ones((n, 1))` for a constant.")
+    return {name: align(column, index, what, notes).rename(name) for name, column in columns.items()}
+
+
+def _matrix(values: Any, what: str) -> np.ndarray:
+    """Return a NumPy or sparse matrix, or a list of rows, as an array of two dimensions."""
+    values = values.toarray() if hasattr(values, "toarray") else values
     if not isinstance(values, np.ndarray | list | tuple):
         kind = f"{type(values).__module__}.{type(values).__qualname__}"
         raise OptionError(f"{what} is of type {kind}; expected a pandas DataFrame or a NumPy array.")
@@ -603,7 +579,7 @@ def _frame(values: Any, what: str) -> tuple[pd.DataFrame, bool]:
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.names is not None:
         raise DesignError(f"{what} has shape {array.shape} and dtype {array.dtype}; expected a matrix.")
-    return pd.DataFrame(array, columns=_names(array), copy=False), False
+    return array
 
 
 def _names(array: np.ndarray) -> list[str]:
