@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from causalrisk.design.encoders import Encoder
 from causalrisk.design.tables import listing
 from causalrisk.errors import DesignError
-from causalrisk.numerics.linalg import IN_CACHE, Array, Basis, factored_basis, row_blocks, triangular_factor
+from causalrisk.numerics.linalg import Array, Basis, factored_basis, triangular_factor
 from causalrisk.runtime.system import memory
 
 Mask = NDArray[np.bool_]
@@ -25,7 +25,6 @@ LARGE_CONDITION = 1e7
 ROUNDING = 1e-13
 NEAR = 1e-8  # sines above this are no rounding: the least of NIST's Filip, a polynomial of degree ten, is 5e-8
 ROUNDED = 1e-8  # share of a column in a combination of unit length that is none
-ROWS_A_COLUMN = 4  # least rows of an arm in a block, for each column: factors are then smaller than the rows
 SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whose squares are numbers
 
 
@@ -194,30 +193,21 @@ class ColumnMoments:
         weights : ndarray, shape (n,), optional
             Weights of the rows; one by default.
         """
-        n, p = columns.shape
-        origin = np.zeros(p) if origin is None else origin
-        low, high = np.full((n_arms, p), np.inf), np.full((n_arms, p), -np.inf)
-        count = np.zeros(n_arms, dtype=np.intp)
-        factors: list[list[Array]] = [[np.empty((0, p + 1))] for _ in range(n_arms)]
-        for block in row_blocks(n, max(IN_CACHE, ROWS_A_COLUMN * n_arms * (p + 1))):
-            for a, found in enumerate(factors):
-                members = slice(None) if arm is None else np.flatnonzero(arm[block] == a)
-                rows = columns[block][members]
-                own = np.ones((p + 1, len(rows)))  # a row of memory for each column
-                own[:p] = rows.T
-                low[a] = np.minimum(low[a], own[:p].min(axis=1, initial=np.inf))
-                high[a] = np.maximum(high[a], own[:p].max(axis=1, initial=-np.inf))
-                count[a] += len(rows)
-                own[:p] -= origin[:, None]
-                if weights is not None:
-                    own *= np.sqrt(weights[block][members])
-                found.append(np.asarray(np.linalg.qr(own.T, mode="r")))
-        # Ones before the others only now: were they first from the start, the rounding error of an equal column would
-        # be a direction of its own among all rows, and a dependent column would differ from the others by a hundred
-        # times the rounding error.
-        last = (triangular_factor(np.concatenate(factor)) for factor in factors)
-        triangles = tuple(triangular_factor(np.roll(factor, 1, axis=1)) for factor in last)
-        return cls(origin, low, high, triangles, count)
+        origin = np.zeros(columns.shape[1]) if origin is None else origin
+        low, high, triangles, count = list[Array](), list[Array](), list[Array](), list[int]()
+        for a in range(n_arms):
+            members = slice(None) if arm is None else np.flatnonzero(arm == a)
+            own = np.ascontiguousarray(columns.T[:, members])  # a row of memory for each column
+            low.append(own.min(axis=1, initial=np.inf))
+            high.append(own.max(axis=1, initial=-np.inf))
+            count.append(own.shape[1])
+            root = None if weights is None else np.sqrt(weights[members])
+            # Ones before the others only now: were they first from the start, the rounding error of an equal column
+            # would be a direction of its own among all rows, and a dependent column would differ from the others by a
+            # hundred times the rounding error.
+            last = triangular_factor(np.vstack([own - origin[:, None], np.ones(own.shape[1])]).T, root)
+            triangles.append(triangular_factor(np.roll(last, 1, axis=1)))
+        return cls(origin, np.array(low), np.array(high), tuple(triangles), np.array(count, dtype=np.intp))
 
     def beside(self, other: ColumnMoments) -> ColumnMoments:
         """Merge with the moments of other rows."""
