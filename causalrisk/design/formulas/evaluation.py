@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import patsy.builtins
-from patsy.categorical import CategoricalSniffer
 from patsy.parse_formula import parse_formula
 
 from causalrisk.design.formulas.foreign import QUOTED, function_here, refuse_foreign
@@ -313,9 +312,7 @@ class _Factor(patsy.EvalFactor):
         codes, distinct = pd.factorize(values)
         first = "levels" not in state
         if first:  # of the first rows that are evaluated, the sample's
-            sniffer = CategoricalSniffer(AS_THEY_ARE, self.origin)
-            sniffer.sniff(patsy.builtins.C(distinct, levels=value.levels if boxed else None))
-            state["levels"] = list(sniffer.levels_contrast()[0])
+            state["levels"] = _levels(distinct) if not boxed or value.levels is None else list(value.levels)
         levels = pd.Index(state["levels"], dtype=object, tupleize_cols=False)
         if levels.has_duplicates:
             raise DesignError(f"levels= has {levels[levels.duplicated()][0]!r} twice.\nList each level once.")
@@ -334,6 +331,18 @@ class _Factor(patsy.EvalFactor):
             return data
         names = {use.name for use in uses(self.code)} & set(data)
         return {**data, **{name: data[name].astype(float) for name in names if data[name].dtype.kind == "i"}}
+
+
+def _levels(distinct: Any) -> list[Any]:
+    """Return the levels of distinct values in order, values of several types by the names of these."""
+    if isinstance(distinct.dtype, pd.CategoricalDtype):
+        return list(distinct.dtype.categories)
+    if distinct.dtype == bool:
+        return [False, True]
+    try:
+        return sorted(distinct)
+    except TypeError:
+        return sorted(distinct, key=lambda level: (type(level).__name__, level))
 
 
 def _factors_of(terms: Iterable[Any], formula: Formula) -> list[Any]:
