@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import rows as drawing
+from causalrisk.design import treatment
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
 from causalrisk.design.encoders import INDICATOR, ArrayEncoder, Filled, FormulaEncoder, fill_covariates, with_indicators
@@ -19,14 +20,7 @@ from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels, check_magnitude, check_size
 from causalrisk.design.survey import survey_design
 from causalrisk.design.tables import Table, align, is_column, missing_mask, named_columns, numbers, plain
-from causalrisk.design.treatment import (
-    Arms,
-    code_levels,
-    notes_of_spelling,
-    prediction_matrix,
-    score_matrix,
-    show,
-)
+from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.runtime.system import one_blas_thread
 
@@ -62,7 +56,7 @@ def _drawn(
         if lost:
             notes.append(f"{text}, so this arm is left out. Leave these rows out of the data to silence this.")
     asked = {"treated": columns.treated, "reference": columns.reference, "levels": columns.levels}
-    return rows, code_levels(rows.of(treat.values), treat.name, **asked)
+    return rows, treatment.code_levels(rows.of(treat.values), treat.name, **asked)
 
 
 def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str]) -> np.ndarray | None:
@@ -98,8 +92,8 @@ def freeze(
         weights=drawing.relative_weights(weights, by.weight_type, weights_name),
         cluster=cluster,
         offset=kept_offset(by, rows.keep, (treat.name, outcome)),
-        score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
-        predictions=None if by.predictions is None else prediction_matrix(by.predictions, rows.keep, coding),
+        score=None if by.score is None else treatment.score_matrix(by.score, rows.keep, coding),
+        predictions=None if by.predictions is None else treatment.prediction_matrix(by.predictions, rows.keep, coding),
         labels=coding.labels,
         levels=coding.levels,
         exog_names=models["outcome_encoder"].names,
@@ -280,7 +274,7 @@ def design_from_formula(
         rows.lines.append((drawing.UNRECORDED, models["endog_name"], int(missing.sum()), 0))
     rows.lines.extend((INDICATOR, one.name, int(rows.of(one.rows).sum()), 0) for one in formulas.filled)
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
-    notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
+    notes += treatment.notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
     return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome, joint_outcome), notes)
 
 

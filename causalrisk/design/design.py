@@ -13,19 +13,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_scalar
 
+from causalrisk.design import rows as drawing
 from causalrisk.design.did import Periods
 from causalrisk.design.encoders import Encoder, ExtendedEncoder, Filled, FormulaEncoder
-from causalrisk.design.rows import (
-    LEDGER,
-    Line,
-    Source,
-    check_groups,
-    complete_rows,
-    lines_of,
-    no_rows_left,
-    read_offset,
-    relative_weights,
-)
 from causalrisk.design.support import ColumnMoments, ModelColumns, Rules, arm_spans, left_out, supported_columns
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
@@ -179,7 +169,7 @@ class Design:
     propensity_formula: str | None
     index: pd.Index
     in_sample: pd.Series
-    ledger: tuple[Line, ...]
+    ledger: tuple[drawing.Line, ...]
     notes: tuple[str, ...]
     weights_name: str | None
     cluster_name: str | None
@@ -274,7 +264,8 @@ class Design:
     @property
     def sample_ledger(self) -> pd.DataFrame:
         """Why rows are not in the sample: columns formula, variable, missing, dropped."""
-        return pd.DataFrame(list(self.ledger), columns=LEDGER).astype({"missing": np.int64, "dropped": np.int64})
+        frame = pd.DataFrame(list(self.ledger), columns=drawing.LEDGER)
+        return frame.astype({"missing": np.int64, "dropped": np.int64})
 
     @property
     def n_clusters(self) -> int:
@@ -374,7 +365,7 @@ class Design:
         notes_after, lost = self.notes_after(notes), self.n - left
         in_sample = self.in_sample.copy()
         in_sample.iloc[np.flatnonzero(in_sample)] = keep
-        ledger = (*self.ledger, *lines_of([("trim", reason, lost, lost)]))
+        ledger = (*self.ledger, *drawing.lines_of([("trim", reason, lost, lost)]))
         return replace(smaller, in_sample=in_sample, ledger=ledger, notes=notes_after)
 
     @contextmanager
@@ -413,14 +404,14 @@ class Design:
         cluster, clusters, second = None, None, None
         if self.cluster is not None:
             numbers, cluster = np.unique(self.cluster[keep], return_inverse=True)  # which stay in their order
-            check_groups(numbers.tolist(), str(self.cluster_name))
+            drawing.check_groups(numbers.tolist(), str(self.cluster_name))
             clusters = None if self.clusters is None else self.clusters[numbers]
         if self.second_cluster is not None:
             numbers, second = np.unique(self.second_cluster[keep], return_inverse=True)
-            check_groups(numbers.tolist(), str(self.second_cluster_name))
+            drawing.check_groups(numbers.tolist(), str(self.second_cluster_name))
         return replace(
             taken(self, keep, "y", "X", "Z", "arm", "offset", "score", "predictions", "index"),
-            weights=relative_weights(self.weights[keep], self.weight_type, self.weights_name),
+            weights=drawing.relative_weights(self.weights[keep], self.weight_type, self.weights_name),
             cluster=cluster,
             clusters=clusters,
             second_cluster=second,
@@ -552,7 +543,7 @@ def new_offset(design: Design, data: Any) -> np.ndarray:
     kind, name = str(design.offset_kind), str(design.offset_name)
     table = as_table(data if hasattr(data, "columns") or hasattr(data, "keys") else {}, [])
     use = f"is the {kind} of the fit" + (" (`at_exposure=1` replaces it)" if kind == "exposure" else "")
-    return read_offset(Source(kind, name, new_column(table, name, use)))
+    return drawing.read_offset(drawing.Source(kind, name, new_column(table, name, use)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -612,11 +603,11 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     for model, encoder in models.items():
         for name in encoder.variables:
             column = needed_column(table, name, "the target frame has", f"the {model} model uses")
-            sources[name] = Source(model, name, column)
+            sources[name] = drawing.Source(model, name, column)
     try:
-        rows = complete_rows(list(sources.values()), table.index, missing)
+        rows = drawing.complete_rows(list(sources.values()), table.index, missing)
         if not rows.n:
-            raise no_rows_left(rows.lines, len(rows.keep))
+            raise drawing.no_rows_left(rows.lines, len(rows.keep))
         columns = {name: source.values[rows.keep] for name, source in sources.items()}
         frame = pd.DataFrame(columns, index=table.index[rows.keep])
         X, Z = (encoder.encode(frame) for encoder in models.values())
