@@ -353,7 +353,7 @@ def covariates_of_block(
     every = np.ones(design.n if variables is None else len(variables), dtype=bool)
     for k, encoder in enumerate(encoders):
         columns = list[Covariate]()
-        if isinstance(encoder, FormulaEncoder):
+        if isinstance(encoder, FormulaEncoder) and encoder.base is None:
             own = encoder.sample_variables()
             rows = own if variables is None else encoder.variables_like(as_table(variables, []))
             for term in encoder.formula.right:

@@ -15,7 +15,7 @@ from pandas.api.types import is_scalar
 
 from causalrisk.design import rows as drawing
 from causalrisk.design.did import Periods
-from causalrisk.design.encoders import Encoder, ExtendedEncoder, Filled, FormulaEncoder
+from causalrisk.design.encoders import Encoder, Filled, FormulaEncoder
 from causalrisk.design.support import ColumnMoments, ModelColumns, Rules, arm_spans, left_out, supported_columns
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
@@ -428,7 +428,7 @@ class Design:
         return replace(self, arm=arm).supported([])
 
     def extended(
-        self, step: Callable[[Any], Any], encoder: ExtendedEncoder, notes: list[str], *, given: bool
+        self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool
     ) -> Design:
         """Return the same rows with other columns in the outcome design, as `ScannedDesign.extended`."""
         X = np.ascontiguousarray(step(self).X)

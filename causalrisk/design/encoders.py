@@ -28,6 +28,8 @@ class Encoder(ABC):
 
     _all: tuple[str, ...]  # names of all columns
     _keep: np.ndarray | None = None
+    base: Encoder | None = None  # coding of the columns that others are made of
+    _make: Callable[[np.ndarray], np.ndarray]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -37,7 +39,7 @@ class Encoder(ABC):
     @property
     def variables(self) -> tuple[str, ...]:
         """Names of the variables that new data must have: of arrays the columns."""
-        return self.names
+        return self.names if self.base is None else self.base.variables
 
     def sample_variables(self) -> dict[str, pd.Series]:
         """Return the variables on the estimation sample; arrays have none but their columns."""
@@ -76,15 +78,34 @@ class Encoder(ABC):
         """Return an encoder of some of the columns; `keep`, of bool, is over those of this encoder."""
         if keep.all():
             return self
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other._keep = np.ones(len(keep), dtype=bool) if self._keep is None else self._keep.copy()
         other._keep[other._keep] = keep
         return other
 
-    @abstractmethod
+    def __copy__(self) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)  # with what is not pickled
+        return other
+
+    def extended(
+        self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray | None = None
+    ) -> Self:
+        """Return an encoder with further columns, made of these by a function, of which `keep` are kept."""
+        other = copy.copy(self)
+        other.base, other._make, other._keep, other._all = self, make, keep, (*self.names, *more)
+        return other
+
     def encode(self, newdata: Any) -> np.ndarray:
         """Code new data, shape (m, p)."""
+        if self.base is None:
+            return self._coded(newdata)
+        columns = self.base.encode(newdata)
+        return self._kept(np.hstack([columns, self._make(columns)]))
+
+    @abstractmethod
+    def _coded(self, newdata: Any) -> np.ndarray:
+        """Code new data by the columns that are no others' work."""
 
     def _kept(self, columns: np.ndarray) -> np.ndarray:
         return columns if self._keep is None else np.ascontiguousarray(columns[:, self._keep])
@@ -135,8 +156,8 @@ class FormulaEncoder(Encoder):
         """Return the matrix of the estimation sample of n rows, shape (n, p)."""
         return self._kept(evaluate(self.info, self.formula, self._variables, n))
 
-    def encode(self, newdata: Any) -> np.ndarray:
-        """Code new data, a frame or mapping with the variables of the formula, shape (m, p)."""
+    def _coded(self, newdata: Any) -> np.ndarray:
+        """Code new data, a frame or mapping with the variables of the formula."""
         table = as_table(newdata, [])
         n = len(table.index)
         variables = self.variables_like(table)
@@ -172,20 +193,8 @@ class ArrayEncoder(Encoder):
     def __init__(self, names: Sequence[str], model: str) -> None:
         self._all, self._model = tuple(names), model
 
-    def encode(self, newdata: Any) -> np.ndarray:
-        """Code new data.
-
-        Parameters
-        ----------
-        newdata : DataFrame, mapping of str to array-like, or array of shape (m, p)
-            Named columns are taken by name in any order. An array has the columns of the design: all that were given,
-            or those that are left if some were dropped as dependent.
-
-        Returns
-        -------
-        ndarray of float64, shape (m, p)
-            Columns as in the design.
-        """
+    def _coded(self, newdata: Any) -> np.ndarray:
+        """Code named columns by name in any order, or an array with all columns that were given, or those kept."""
         newdata = as_pandas(newdata)
         if isinstance(newdata, pd.DataFrame | Mapping):
             table = as_table(newdata, [])
@@ -202,51 +211,6 @@ class ArrayEncoder(Encoder):
             rows = int((~np.isfinite(matrix).all(axis=1)).sum())
             raise DesignError(f"new data are missing or infinite in {rows} rows.\nLeave these rows out.")
         return matrix if matrix.shape[1] == p else self._kept(matrix)
-
-
-class ExtendedEncoder(Encoder):
-    """Coding of a model's columns followed by others that are made of them, such as predictions by learners.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Coding of the columns.
-    more : sequence of str
-        Names of the others.
-    make : callable
-        Columns, shape (m, p) -> the others, shape (m, k).
-    keep : ndarray of bool, shape (p + k,), optional
-        The columns to keep; all by default.
-    """
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        more: Sequence[str],
-        make: Callable[[np.ndarray], np.ndarray],
-        keep: np.ndarray | None = None,
-    ) -> None:
-        self._encoder, self._make, self._keep = encoder, make, keep
-        self._all = (*encoder.names, *more)
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Names of the variables that new data must have."""
-        return self._encoder.variables
-
-    def sample_variables(self) -> dict[str, pd.Series]:
-        """Return the variables on the estimation sample."""
-        return self._encoder.sample_variables()
-
-    @property
-    def info(self) -> Any:
-        """The columns of the formula, as patsy has them."""
-        return self._encoder.info
-
-    def encode(self, newdata: Any) -> np.ndarray:
-        """Code new data, as the encoder of the columns does."""
-        columns = self._encoder.encode(newdata)
-        return self._kept(np.hstack([columns, self._make(columns)]))
 
 
 def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Series:

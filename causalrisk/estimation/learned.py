@@ -17,7 +17,6 @@ from typing import TypeVar
 import numpy as np
 
 from causalrisk.design import Design, ScannedDesign, TargetRows
-from causalrisk.design.encoders import ExtendedEncoder
 from causalrisk.design.scan.coding import CodedBlock
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimation.beyond_memory import folds_by_position
@@ -277,7 +276,7 @@ def with_predictions(
     make, before = Predictors(learned.fits, family, feature_columns(design)), list[str]()
     names = [f"{fit.name}[{label}]" for fit in learned.fits for label in design.labels]
     kept = np.repeat([not given, True], [len(design.exog_names), len(names)])
-    encoder = ExtendedEncoder(design.outcome_encoder, names, make, kept)
+    encoder = design.outcome_encoder.extended(names, make, kept)
     step = functools.partial(_with_predictions, make, learned.folds, given)
     extended = design.extended(step, encoder, before, given=given)
     for note in before:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
-from causalrisk.design.encoders import ExtendedEncoder
 from causalrisk.design.scan.source import naming
 from causalrisk.design.support import check_pairs
 from causalrisk.errors import Notes, OptionError, UnavailableError
@@ -154,7 +153,7 @@ def with_given(data: FitData, spec: Specification, asked: Asked) -> FitData:
         )
     names = [f"prediction[{label}]" for label in design.labels]
     keep = np.repeat([False, True], [len(design.exog_names), len(names)])
-    encoder = ExtendedEncoder(design.outcome_encoder, names, no_predictions, keep)
+    encoder = design.outcome_encoder.extended(names, no_predictions, keep)
     design = dataclasses.replace(design, X=X, exog_names=encoder.names, outcome_encoder=encoder)
     equations = equations_of(design, dataclasses.replace(spec, given=True), options)
     return dataclasses.replace(data, equations=equations, design=design)

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.design import Design, Observation, Rowless, is_missing, rows_not_kept
-from causalrisk.design.encoders import Encoder, ExtendedEncoder
+from causalrisk.design.encoders import Encoder
 from causalrisk.design.formulas.evaluation import in_formula
 from causalrisk.design.rows import ColumnOptions, check_drawn, lines_of
 from causalrisk.design.scan.coding import CodedBlock, Coder, Reader, coder_of, read, variable_kinds
@@ -224,7 +224,7 @@ class ScannedDesign(Rowless, Design):
         made.__dict__["notes"] = self.notes_after(notes)
         return made
 
-    def extended(self, step: Step, encoder: ExtendedEncoder, notes: list[str], *, given: bool) -> ScannedDesign:
+    def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> ScannedDesign:
         """Return the same rows with other columns in the outcome design, which `step` adds and `encoder` codes.
 
         Lines are appended to `notes` for columns that are dropped; none are if the coefficients are `given`.
