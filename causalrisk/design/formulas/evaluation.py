@@ -284,6 +284,7 @@ class _Factor(patsy.EvalFactor):
 
     def memorize_passes_needed(self, state: Any, eval_env: Any) -> int:
         if self.is_name:  # of a variable, which needs none of what patsy does for code
+            state["transforms"] = {}
             return 0
         passes = super().memorize_passes_needed(state, eval_env)
         if self.code not in self.formula.learnt:
