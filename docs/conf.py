@@ -195,16 +195,23 @@ def show_figures(app: Any, docname: str, text: str, figures: dict[int, str]) -> 
 def show_sources(text: str) -> str:
     """Replace links to source files, alone in a line, by what is in them.
 
-    A list item becomes the documentation of the object that it names; the link's title has options of the directive.
+    A list item becomes the documentation of the object that it names, or of the members that it lists; the link's title
+    has options of the directive.
     """
 
     def documentation(found: re.Match[str]) -> str:
         name = found[1] if "." in found[1] else f"causalrisk.{found[1]}"
         options = [option.partition(":") for option in found[2].split("; ")] if found[2] else []
         lines = "".join(f"\n   :{key}:{value}" for key, _, value in options)
-        return f"\n```{{eval-rst}}\n.. auto{kind_of(pkgutil.resolve_name(name))}:: {name}{lines}\n```\n"
+        names = [f"{name}.{member}" for member in re.findall(r"`(\w+)`", found[3] or "")]
+        if not names:
+            return f"\n```{{eval-rst}}\n.. auto{kind_of(name)}:: {name}{lines}\n```\n"
+        rows = "".join(f"\n   ~{member}" for member in names)
+        parts = "".join(f"\n\n.. auto{kind_of(member)}:: {member}" for member in names)
+        return f"\n```{{eval-rst}}\n.. autosummary::\n   :nosignatures:\n{rows}{parts}\n```\n"
 
-    text = re.sub(r'^- \[`([\w.]+)`\]\(\S+\.py(?: "(.+)")?\)$', documentation, text, flags=re.M)
+    item = r'^- \[`([\w.]+)`\]\(\S+\.py(?: "(.+)")?\)(?::((?:\s+`\w+`,?)+))?$'
+    text = re.sub(item, documentation, text, flags=re.M)
     return re.sub(r"^\[[^\]]+\]\(\S+/aliases\.py\)$", words(), text, flags=re.M)
 
 
@@ -220,11 +227,26 @@ def words() -> str:
     return "\n".join(["| here | read as the same |", "|---|---|", *rows])
 
 
-def kind_of(documented: Any) -> str:
-    """Return what autodoc calls a module, function, exception or class."""
-    if not inspect.isclass(documented):
-        return "module" if inspect.ismodule(documented) else "function"
-    return "exception" if issubclass(documented, BaseException) else "class"
+def kind_of(name: str) -> str:
+    """Return what autodoc calls a module, class, exception, function, method or property."""
+    documented = pkgutil.resolve_name(name)
+    if inspect.ismodule(documented):
+        return "module"
+    if inspect.isclass(documented):
+        return "exception" if issubclass(documented, BaseException) else "class"
+    if not inspect.isclass(pkgutil.resolve_name(name.rpartition(".")[0])):
+        return "function"
+    return "method" if callable(documented) else "property"
+
+
+def short_signature(app: Any, what: str, name: str, obj: Any, options: Any, signature: str, returned: str) -> Any:
+    """Return the first arguments of a long signature; none for results, which are not made by hand."""
+    if what == "class" and name.endswith("Results"):
+        return "", returned
+    if signature and len(signature) > 120:
+        kept = signature[1:100].rpartition(", ")[0]
+        return f"({kept}, ...)", returned
+    return None
 
 
 def visit_math(translator: Any, node: Any) -> None:
@@ -241,5 +263,6 @@ def visit_math(translator: Any, node: Any) -> None:
 def setup(app: Any) -> None:
     """Register what this file adds to Sphinx."""
     app.add_html_math_renderer("mathml", inline_renderers=(visit_math, None), block_renderers=(visit_math, None))
+    app.connect("autodoc-process-signature", short_signature)
     app.connect("source-read", run_examples)
     app.connect("build-finished", write_agents)

@@ -7,6 +7,7 @@ import datetime
 import inspect
 import pkgutil
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,33 @@ def test_names_of_the_reference_lead_to_their_source(name, link):
 def test_every_public_name_is_in_the_reference():
     listed = {name for name, _ in API}
     assert set(causalrisk.__all__) - listed == {"__version__", "IPW"}
+
+
+@pytest.mark.parametrize("url", ["", "https://github.com/owner/causalrisk"])
+def test_an_index_shows_the_readme_without_relative_links(url):
+    absolute = runpy.run_path(str(ROOT / ".ci" / "absolute_links.py"))["absolute"]
+    text = absolute((ROOT / "README.md").read_text("utf-8"), url, "v1.2.3")
+    links = re.findall(r'\]\(([^)\s]+)|src="([^"]+)', re.sub(r"`[^`]*`", "", text))
+    assert "(docs/" not in text and '"docs/' not in text
+    assert {link for pair in links for link in pair if link and not link.startswith(url or "https:")} == set()
+    for folder, ending in re.findall(r"/(raw|blob)/v1\.2\.3/([^)\"#]+)", text):
+        assert (ROOT / ending).exists()
+        assert (folder == "raw") == ending.endswith((".png", ".svg"))
+
+
+def test_every_result_has_its_place_in_the_reference():
+    page = (ROOT / "docs" / "reference" / "api" / "results.md").read_text("utf-8")
+    lists = re.findall(r"CausalResults`\]\(\S+\):((?:\s+`\w+`,?)+)", page)
+    names = [name for found in lists for name in re.findall(r"`(\w+)`", found)]
+    public = {name for name in dir(causalrisk.CausalResults) if name[0] != "_"} - {"default_model_infos"}
+    assert sorted(names) == sorted(public)
+
+
+def test_every_option_of_a_model_has_its_place_in_the_reference():
+    page = (ROOT / "docs" / "reference" / "api" / "models.md").read_text("utf-8")
+    table = re.findall(r"^\| [\w ]+ \|(.*)\|$", page, re.M)
+    names = [name for row in table for name in re.findall(r"`(\w+)`", row)]
+    assert set(inspect.signature(causalrisk.AIPW.from_formula).parameters) - {"others"} <= set(names)
 
 
 def test_the_description_has_the_words_that_are_searched_for(setup):

@@ -193,7 +193,7 @@ class HahnMurrayCarvalho(Design):
     Parameters
     ----------
     linear : bool
-        Whether the outcome without treatment is 1 + g(x4) + x1 x3, or -6 + g(x4) + 6 |x3 - 1|.
+        Whether the outcome without treatment is 1 + g(x4) + x1 x3, or -6 + g(x4) + 6 abs(x3 - 1).
 
     References
     ----------

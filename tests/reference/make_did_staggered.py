@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from moderndid import aggte, att_gt
 
 HERE = Path(__file__).parent
 TYPES = {"exposure": "dynamic", "group": "group", "time": "calendar"}
@@ -25,6 +24,8 @@ def rows(*columns):
 
 
 def case(data, controls, base, anticipation):
+    from moderndid import aggte, att_gt
+
     made = att_gt(
         data=data, yname="y", tname="year", idname="id", gname="first", xformla="~ x", est_method="dr", boot=False,
         control_group={"never": "nevertreated", "not yet": "notyettreated"}[controls], base_period=base,

@@ -1,4 +1,4 @@
-"""The picture of README.md: `python -m tests.studies.readme_figure` writes docs/_static/overview.png."""
+"""The pictures of README.md: `python -m tests.studies.readme_figure` writes balance.png and effects.png."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import causalrisk as cr
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS
 
-FILE = Path(__file__).resolve().parents[2] / "docs" / "_static" / "overview.png"
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "_static"
 STYLE = {"font.size": 12, "axes.titlesize": 12, "axes.spines.top": False, "axes.spines.right": False}
 NAMES = {
     "medu": "mother's education",
@@ -18,14 +18,13 @@ NAMES = {
 }
 
 
-def draw(figure):
+def draw(balance, effects):
     """Draw balance before and after weighting, and the effect by every estimator."""
     births = cr.datasets.load_cattaneo2()
     options = {"treat": "mbsmoke", "propensity": CATTANEO_PROPENSITY}
-    balance, effects = figure.subplots(1, 2)
     cr.IPWRA.from_formula(f"bweight ~ {CATTANEO_RHS}", births, **options).fit().plot_balance(balance, names=NAMES)
     balance.legend(frameon=False, fontsize=10, loc="lower right")
-    balance.set_title("Smokers and others: balance", loc="left")
+    balance.set_title("Smokers and others", loc="left")
     balance.set_xlabel("absolute difference of means")
     cr.compare(f"bweight ~ {CATTANEO_RHS}", births, **options).plot(effects)
     effects.set_title("Effect on birth weight, grams", loc="left")
@@ -40,9 +39,10 @@ def main():
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(9, 3.6), layout="constrained")
-        draw(figure)
-        figure.savefig(FILE, dpi=150, metadata={"Software": None})
+        figures = [plt.figure(figsize=(4.4, 3.6), layout="constrained") for _ in range(2)]
+        draw(*(figure.subplots() for figure in figures))
+        for figure, name in zip(figures, ("balance", "effects"), strict=True):
+            figure.savefig(FOLDER / f"{name}.png", dpi=200, metadata={"Software": None})
 
 
 if __name__ == "__main__":
