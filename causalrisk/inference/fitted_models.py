@@ -218,7 +218,7 @@ def _check_arm(record: FitRecord, data: Any, arm: Any) -> None:
 
 
 @of_means
-def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any = None) -> pd.DataFrame | pd.Series:
+def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFrame | pd.Series:
     """Predict the mean outcome of new rows in each arm (not for JRE).
 
     Parameters
@@ -230,8 +230,6 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
         need a column of them.
     arm : level or label, optional
         One arm; by default all.
-    exog : DataFrame or array_like, optional
-        Another name of `data`.
 
     Returns
     -------
@@ -244,7 +242,6 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
         If a covariate is missing or has a level that was not in the fit.
     """
     check_unit_level(record, "predict(data)")
-    data = exog if data is None else data
     _check_arm(record, data, arm)
     labels = list(record.design.labels)
     if data is None:
@@ -258,12 +255,12 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
 
 
 @of_means
-def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any = None) -> Predictions:
+def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Predictions:
     """Predict the mean outcome of new rows, with standard errors (not for JRE).
 
     Parameters
     ----------
-    data, arm, exog
+    data, arm
         As in `predict`.
 
     Returns
@@ -287,7 +284,6 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog
         what, use = ("given", "") if record.design.predictions is not None else ("of a learner", "data")
         raise UnavailableError(f"predictions {what} have no standard errors.\nUse `res.predict({use})`.")
     check_unit_level(record, "get_prediction(data)")
-    data = exog if data is None else data
     _check_arm(record, data, arm)
     rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
     predictors = _predictors(record, rows, data)

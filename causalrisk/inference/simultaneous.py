@@ -227,14 +227,9 @@ def adjusted_frame(
     rows, place = np.unique(np.arange(len(frame)) if twins is None else twins, return_inverse=True)
     statistic, df = frame.iloc[rows, 2].to_numpy(), float(np.min(df, initial=np.inf))
     p, critical = adjusted(statistic, covariance[np.ix_(rows, rows)], adjust, alpha, df)
-    return _with_adjustment(frame, p[place], critical * errors, scale)
-
-
-def _with_adjustment(frame: pd.DataFrame, p: Array, reach: Array, scale: EffectScale) -> pd.DataFrame:
-    """Add adjusted p-values, and limits as far from the estimates as `reach` on the scale of differences."""
-    frame, centre = frame.copy(), scale.contrast(frame["estimate"].to_numpy())
+    reach, centre = critical * errors, scale.contrast(frame["estimate"].to_numpy())
     frame.iloc[:, -2], frame.iloc[:, -1] = scale.report(np.stack([centre - reach, centre + reach]))
-    frame.insert(4, "adjusted P", p)
+    frame.insert(4, "adjusted P", p[place])
     return frame
 
 
@@ -245,22 +240,16 @@ def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjus
     """
     first = records[0]
     influence = np.concatenate([_effects_influence(record, first) for record in records], axis=1)
+    values = np.concatenate([record.estimate.params[: len(record.effect_names)] for record in records])
+    se = np.concatenate([record.std_errors[: len(record.effect_names)] for record in records])
     errors = np.concatenate([contrast_errors(record) for record in records])
     covariance, df = influence_covariance(first, influence), min(record.df for record in records)
     with np.errstate(invalid="ignore", divide="ignore"):  # no correlation where there is no sampling error
         covariance = covariance * np.outer(*[errors / np.sqrt(np.diag(covariance))] * 2)
-    frames, ends = [], np.cumsum([len(record.effect_names) for record in records])
-    for record, name in zip(records, names, strict=True):
-        count, scale = len(record.effect_names), record.options.effect_scale
-        index = pd.MultiIndex.from_product([[name], record.effect_names], names=["fit", "effect"])
-        effects, se = record.estimate.params[:count], record.std_errors[:count]
-        frames.append(inference_frame(effects, se, alpha, index, scale, contrast_errors(record), df=df))
-    statistic = np.concatenate([frame.iloc[:, 2] for frame in frames])
-    p, critical = adjusted(statistic, covariance, adjust, alpha, df)
-    parts = zip(frames, records, np.split(p, ends[:-1]), np.split(critical * errors, ends[:-1]), strict=True)
-    return pd.concat(
-        [_with_adjustment(frame, own, reach, record.options.effect_scale) for frame, record, own, reach in parts]
-    )
+    np.fill_diagonal(covariance, errors**2)
+    pairs = [(name, effect) for name, record in zip(names, records, strict=True) for effect in record.effect_names]
+    index, scale = pd.MultiIndex.from_tuples(pairs, names=["fit", "effect"]), first.options.effect_scale
+    return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=df, scale=scale)
 
 
 def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
@@ -274,7 +263,14 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
         arms = [one.counts.sum(), other.counts.sum()]
     rows = (
         (
-            *(of.frame is None, of.design.weight_type, of.design.weights, of.design.cluster, of.design.second_cluster),
+            *(
+                of.options.effect,
+                of.frame is None,
+                of.design.weight_type,
+                of.design.weights,
+                of.design.cluster,
+                of.design.second_cluster,
+            ),
             *((None, None) if of.design.survey is None else (of.design.survey.stratum, of.design.survey.call)),
             treatment,
         )
@@ -282,7 +278,9 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     )
     if not (one.index.equals(other.index) and all(map(np.array_equal, *rows))):
         typed = f"data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])"
-        raise DesignError(f"the fits differ in their rows, weights or clusters.\nUse `{typed}` for both.")
+        raise DesignError(
+            f"the fits differ in their rows, weights or clusters, or in `effect=`.\nUse `{typed}` for both."
+        )
     values, sample = record.estimate.influence[:, : len(record.effect_names)], record.sample
     return first.sample.arrange(np.concatenate([sample.restore(values), values[: sample.n_frame]]))
 

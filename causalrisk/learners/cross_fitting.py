@@ -203,7 +203,9 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
     others = [(a, f) for a in range(len(learner.models)) if a not in smooth for f in range(training.n_folds)]
     if others:
         task = functools.partial(_fit_and_predict, learner, training, rows, others)
-        with _single_threads(), _listening(), ordered_map(task, len(others), workers) as results:
+        # Threads of scikit-learn within a fit wait for each other on a busy machine; `n_jobs` has fits.
+        one_thread = threadpool_limits(1, user_api="openmp") if "sklearn" in sys.modules else contextlib.nullcontext()
+        with one_thread, _listening(), ordered_map(task, len(others), workers) as results:
             for (a, f), (model, values, text) in zip(others, results, strict=True):
                 fitted[a] = (*fitted.get(a, ()), model)
                 predictions[a, rows.fold == f] = values
@@ -281,13 +283,6 @@ def _listening() -> Iterator[list[str]]:
             yield heard
         finally:
             _listeners -= 1
-
-
-def _single_threads() -> contextlib.AbstractContextManager[Any]:
-    """Keep scikit-learn from threads within a fit, which on a busy machine wait for each other; `n_jobs` has fits."""
-    if "sklearn" not in sys.modules:
-        return contextlib.nullcontext()
-    return threadpool_limits(1, user_api="openmp")
 
 
 def _fit(model: Any, name: str, X: Array, y: Array, weights: Array | None, *, counts: bool) -> None:

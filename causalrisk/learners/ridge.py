@@ -45,18 +45,15 @@ class RidgeSums:
     count: float
 
     def problem(self, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
-        """Return the problem of columns times `unit`, by default one over their standard deviations."""
+        """Return the problem of columns times `unit`, by default one over their deviation, 0 for constants."""
         total = float(self.products[0, 0])
         mean = self.products[0, 1:] / total
         centred = self.products[1:, 1:] - total * np.outer(mean, mean)
-        unit = _units(np.diag(centred)[:-1] / total) if unit is None else unit
+        if unit is None:
+            squares = np.diag(centred)[:-1] / total
+            unit = np.where(squares > NO_VARIATION, 1 / np.sqrt(np.maximum(squares, NO_VARIATION)), 0.0)
         gram, inner = centred[:-1, :-1] * np.outer(unit, unit), centred[:-1, -1] * unit
         return RidgeProblem(total, self.count, mean, unit, kinds, float(centred[-1, -1]), gram, inner)
-
-
-def _units(squares: Array) -> Array:
-    """One over the roots of mean squares; zero for constant columns."""
-    return np.where(squares > NO_VARIATION, 1 / np.sqrt(np.maximum(squares, NO_VARIATION)), 0.0)
 
 
 @dataclass(frozen=True)
@@ -88,12 +85,6 @@ class RidgeProblem:
         along = np.divide(along, np.sqrt(values), out=np.zeros_like(along), where=known)
         return Spectrum(values, vectors, along, max(self.square - float(along @ along), 0.0))
 
-    def slopes(self, choice: Choice) -> Array:
-        """Return the slopes of the columns in their units, shape (q,)."""
-        found, spectrum = self.factors(choice.shares), self.spectrum(choice.shares)
-        found[found > 0] *= spectrum.vectors @ (np.sqrt(spectrum.values) * spectrum.shrunk(choice.penalty))
-        return found
-
     def factors(self, shares: tuple[float, float]) -> Array:
         """Return factors of the columns, shape (q,), under which the penalty of all is the same."""
         return np.array([1.0, *shares])[self.kinds]
@@ -111,7 +102,9 @@ class RidgeProblem:
 
     def solution(self, choice: Choice) -> Array:
         """Return the constant, and the slopes of the columns in their units, shape (q + 1,)."""
-        slopes = self.slopes(choice)
+        slopes, spectrum = self.factors(choice.shares), self.spectrum(choice.shares)
+        shrunk = np.sqrt(spectrum.values) * (spectrum.along / (spectrum.values + choice.penalty))
+        slopes[slopes > 0] *= spectrum.vectors @ shrunk
         return np.concatenate([[self.mean[-1] - self.mean[:-1] @ (slopes * self.unit)], slopes])
 
 
@@ -153,7 +146,3 @@ class Spectrum:
         squares = np.maximum(squares, (self.along @ self.along + self.rest) * NO_INFORMATION)
         found = (count - 1) * np.log(squares) + np.log1p(self.values / penalties[:, None]).sum(axis=1)
         return np.where(1 + kept.sum(axis=1) <= count / 2, found, np.inf)
-
-    def shrunk(self, penalty: float) -> Array:
-        """Return `along` divided by the squared singular values and the penalty, shape (r,)."""
-        return self.along / (self.values + penalty)

@@ -242,7 +242,7 @@ def simultaneous(
     Raises
     ------
     DesignError
-        If the fits differ in their rows, weights or clusters.
+        If the fits differ in their rows, weights, clusters or kind of effect.
     OptionError
         If the adjustment is not known, if there are not as many names as fits, or something is not a fit.
     UnavailableError

@@ -284,6 +284,9 @@ def test_fits_of_other_rows_have_no_joint_distribution(trial):
     fits = [cr.AIPW.from_formula(f"{y} ~ x1", data, treat="d").fit() for y in ("y", "z")]
     with pytest.raises(cr.DesignError, match=r"data.dropna\(subset=\['y', 'z'\]\)"):
         cr.simultaneous(fits)
+    ratio = cr.AIPW.from_formula("ill ~ x1", data, treat="d", effect="ratio").fit()
+    with pytest.raises(cr.DesignError, match="or in `effect=`"):
+        cr.simultaneous([fits[0], ratio])
     with pytest.raises(TypeError, match="simultaneous"):
         cr.simultaneous([1])
     with pytest.raises(cr.OptionError, match="simultaneous"):
