@@ -33,6 +33,7 @@ from causalrisk.errors import (
     warn_user,
     whole_number,
 )
+from causalrisk.estimation.estimates import group_sums
 from causalrisk.estimation.fits import centred, weights_of
 from causalrisk.estimation.options import Alternative, InferenceOptions
 from causalrisk.estimation.record import SE_ROUNDING, FitRecord, of_means
@@ -105,9 +106,8 @@ def is_linear(record: FitRecord) -> bool:
 class Linear:
     """Linear outcome models of each arm, averaged over the target, under m assignments at once.
 
-    Rows of a cluster stand together: `q` (n, p) has the columns, `pairs` their products, `y` (n,) the outcome less
-    `height`, `s` (n,) the observation weights, `rows` the positions in the design, `starts` the first row of each
-    cluster.
+    `q` (n, p) has the columns, `pairs` their products, `y` (n,) the outcome less `height`, `s` (n,) the observation
+    weights, `rows` the positions in the design, `cluster` the cluster of each row, if there are any.
     """
 
     record: FitRecord
@@ -116,20 +116,15 @@ class Linear:
     y: Array
     s: Array
     rows: NDArray[np.intp]
-    starts: NDArray[np.intp] | None
+    cluster: NDArray[np.intp] | None
     height: float
 
     @classmethod
     def of(cls, record: FitRecord) -> Linear:
         """Prepare the rows of a record for which `is_linear` is true."""
         equations = centred(weights_of(record).equations)
-        sample, cluster = equations.sample, record.design.cluster
-        order, starts = np.arange(record.design.n), None
-        if cluster is not None:
-            order = np.argsort(cluster[sample.order], kind="stable")
-            starts = np.r_[0, np.flatnonzero(np.diff(cluster[sample.order][order])) + 1]
-        q, y, s = equations.columns[order], sample.y[order], sample.s[order]
-        return cls(record, q, pairwise_columns(q), y, s, sample.order[order], starts, equations.height)
+        q, sample = equations.columns, equations.sample
+        return cls(record, q, pairwise_columns(q), sample.y, sample.s, sample.order, sample.cluster, equations.height)
 
     def __call__(self, arms: Arms) -> Contrasts:
         """Return effects under assignments, arms (n, m) of the rows of the design; refit where columns depend."""
@@ -167,8 +162,9 @@ class Linear:
             on_scale = np.where((levels > scale.low) & (levels < scale.high), on_scale, np.nan)
         reference = slope[0] * influence[0]
         moved = np.stack([b * own - reference for b, own in zip(slope[1:], influence[1:], strict=True)], axis=2)
-        if self.starts is not None:
-            moved = np.add.reduceat(moved, self.starts, axis=0)
+        if self.cluster is not None:
+            count = int(self.cluster.max()) + 1
+            moved = group_sums(moved.reshape(len(moved), -1), self.cluster, count).reshape(count, *moved.shape[1:])
         return (on_scale[1:] - on_scale[0]).T, np.einsum("nmj,nmk->mjk", moved, moved) / total**2
 
 

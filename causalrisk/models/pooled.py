@@ -258,19 +258,11 @@ class PooledResults(Estimates):
         EquivalenceTest
             Tests of all effects, with the degrees of freedom of Barnard and Rubin.
         """
-        names = self._record.effect_names
-        pooled, numbers = self._pooled[: len(names)], self._numbers[: len(names)]
+        names, scale = self._record.effect_names, self._record.options.effect_scale
+        estimate, sd = self._numbers[["estimate", "std err"]][: len(names)].to_numpy().T
+        tested, errors, df = self._pooled[TESTED][: len(names)].to_numpy().T
         return two_one_sided(
-            names,
-            numbers["estimate"].to_numpy(),
-            numbers["std err"].to_numpy(),
-            tested=pooled["estimate"].to_numpy(),
-            errors=pooled["std err"].to_numpy(),
-            scale=self._record.options.effect_scale,
-            df=pooled["df"].to_numpy(),
-            low=low,
-            high=high,
-            alpha=alpha,
+            names, estimate, sd, tested=tested, errors=errors, scale=scale, df=df, low=low, high=high, alpha=alpha
         )
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
