@@ -12,13 +12,13 @@ import pandas as pd
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimation.abilities import check_options, options_used
-from causalrisk.estimation.engine import in_memory, totals
 from causalrisk.estimation.fit import replicates_of_many, train_from
 from causalrisk.estimation.fits import estimate_means
 from causalrisk.estimation.options import DEFAULT_METHOD, TERMS, JREOptions, penalty_grid
 from causalrisk.estimation.record import FitRecord, JointRecord, of_means, robust_covariance, with_robust
 from causalrisk.estimation.specification import IPWRA, SEPARATE
 from causalrisk.joint.fit import JointEstimate, JointEstimateRows, ate_risk
+from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array
 
 
@@ -88,13 +88,12 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
         able.append(spec)
         fitted[spec.name] = np.full_like(estimate.predicted, np.nan) if any(estimate.failed) else estimate.predicted
     fitted["JRE"] = joint.estimate.estimate.predicted
-    fitted = dict(zip(fitted, totals(fitted.values()), strict=True))
     biases, variances = joint_rows(joint).risks_of(np.stack([*fitted.values()]))
     of_each = dict(zip(fitted, biases, strict=True))
     for spec in able:
         if spec.corrected:  # the estimator has subtracted the bias under the fitted propensity score
             error = (sample.own(fitted[spec.name]) - sample.y) * sample.with_outcome
-            own = in_memory(sample.indicators.T @ (sample.s / sample.total * fit.w * error))
+            own = loaded(sample.indicators.T @ (sample.s / sample.total * fit.w * error))
             of_each[spec.name] = of_each[spec.name] - own[:, None]
     spread = {name: value / joint.problem.n_units for name, value in zip(fitted, variances, strict=True)}
     return EstimatorRisks(of_each, spread, joint.estimate.slopes)

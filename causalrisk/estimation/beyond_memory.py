@@ -15,12 +15,12 @@ from causalrisk.design.covariates import Covariate, covariates_of_block
 from causalrisk.design.scan.coding import CodedBlock
 from causalrisk.design.scan.design import Folder, StoredPart
 from causalrisk.design.treatment import Arms
-from causalrisk.estimation.engine import by_row, in_memory, is_dask
 from causalrisk.estimation.estimates import FittedRows
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
 from causalrisk.learners.folds import Numbers, folds_of
+from causalrisk.numerics.blocks import is_dask, loaded
 from causalrisk.numerics.linalg import Array, Basis
 from causalrisk.numerics.multiplicities import Resampler, Units
 
@@ -70,7 +70,9 @@ def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRo
         return np.concatenate([chunked(before) if is_dask(found) else before, found])
 
     def basis(name: str, of: Basis, of_frame: Any) -> Basis:
-        return dataclasses.replace(of, columns=by_row(of.of_rows, column(name, of_frame)))
+        found = column(name, of_frame)
+        columns = found.map_blocks(of.of_rows, dtype=float) if is_dask(found) else of.of_rows(found)
+        return dataclasses.replace(of, columns=columns)
 
     X = basis("X", design.outcome_basis, None if frame is None else frame.X)
     Z = X if "Z" not in names else basis("Z", design.propensity_basis, None if frame is None else frame.Z)
@@ -89,7 +91,7 @@ def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRo
         arm=arm,
         s=column("weights", 1.0),
         slices=tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True)),
-        order=in_memory(rows_by_arm(design, "position")),
+        order=loaded(rows_by_arm(design, "position")),
         family=options.outcome_family,
         offset=offset,
         mean_offset=offset if stated is None or offset is None else np.full_like(offset, np.log(stated)),

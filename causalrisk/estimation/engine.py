@@ -6,21 +6,23 @@ A block has coefficients beta, shape (m, p), in linear predictors eta_j = X beta
 
 where the residuals r may depend on the predictors of the blocks before it. The row weights s are (n, R): the sample, or
 R resamples of it at once. The Jacobian of a stack is block triangular, so that influence functions follow by forward
-substitution (Stefanski and Boos 2002). Rows may be arrays of NumPy or of Dask.
+substitution (Stefanski and Boos 2002). Rows beyond memory come in chunks: what is added up over rows is then added
+up over the chunks by Dask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure
+from causalrisk.numerics.blocks import add_up, in_chunks
 from causalrisk.numerics.linalg import (
     Array,
     pairwise_columns,
@@ -30,11 +32,13 @@ from causalrisk.numerics.linalg import (
     weighted_gram,
 )
 
+T = TypeVar("T")
 ALL = slice(None)
 MAX_ITERATIONS, HALVINGS = 60, 30
 CONVERGED, LAST = 1e-8, 1e-13  # steps that end Newton's method: a small one, or one that the next would be below
 OVERSHOT = 0.9  # share of the equations along a step that may be left, turned, at its end
 RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients of scaled columns, and linear predictors, that have no finite fit
+AT_ONCE = 2**16  # numbers of a stack that are worked on at a time, so that they stay in the cache
 LARGEST, LOG_LARGEST = 1e150, 345.0  # odds of a row that is sure of another arm: their square is a number
 FEW = 8  # stacks narrower than this need no products of columns
 
@@ -104,42 +108,14 @@ def exp(x: Any) -> Any:
 def apply(x: Any, function: Callable[..., Any], slope: Callable[..., Any], *others: Any) -> Any:
     """Return a function of a number and of arrays, with its derivative by the number where that is wanted."""
     if isinstance(x, Dual):
-        return x.chain(by_row(function, x.value, *others), by_row(slope, x.value, *others))
-    return by_row(function, x, *others)
+        return x.chain(function(x.value, *others), slope(x.value, *others))
+    return function(x, *others)
 
 
 def apply_both(x: Any, function: Callable[..., tuple[Any, Any]], *others: Any) -> Any:
     """As `apply`, of a function that returns value and derivative."""
-    first, arrays = value_of(x), [value_of(x), *others]
-    if any(map(is_dask, arrays)):
-        value, slope = (by_row(lambda *each, k=k: function(*each)[k], *arrays) for k in (0, 1))
-    else:
-        value, slope = function(first, *others)
+    value, slope = function(value_of(x), *others)
     return x.chain(value, slope) if isinstance(x, Dual) else value
-
-
-def by_row(function: Callable[..., Any], *arrays: Any) -> Any:
-    """Return a function of rows: of Dask arrays a chunk at a time."""
-    if not any(is_dask(each) for each in arrays):
-        return function(*arrays)
-    import dask.array as da
-
-    return da.map_blocks(_quietly, *arrays, function=function, dtype=float)
-
-
-def _quietly(*arrays: Any, function: Callable[..., Any]) -> Any:
-    with np.errstate(all="ignore"):  # threads do not know of the caller's
-        return function(*arrays)
-
-
-def is_dask(array: Any) -> bool:
-    """Whether rows are beyond memory."""
-    return hasattr(array, "compute")
-
-
-def in_memory(array: Any) -> Any:
-    """Return an array in memory."""
-    return totals([array])[0]
 
 
 # --- blocks ----------------------------------------------------------------------------------------------------------
@@ -157,11 +133,7 @@ class Linear:
     @cached_property
     def pairs(self) -> Array:
         """Products of pairs of columns, shape (n, p (p + 1) / 2)."""
-        if not is_dask(self.X):
-            return pairwise_columns(self.X)
-        p = self.X.shape[1]
-        X: Any = self.X
-        return X.map_blocks(pairwise_columns, dtype=float, chunks=(X.chunks[0], (p * (p + 1) // 2,)))
+        return pairwise_columns(self.X)
 
 
 Beta = dict[str, Array]  # name of a block: its coefficients, shape (m, p, R)
@@ -182,7 +154,7 @@ class Point:
             value = value + eta.offset[self.rows, None]
         return Dual(value, {eta: 1.0}) if eta.block in self.by else value
 
-    def of(self, column: Array) -> Array:
+    def of(self, column: NDArray[Any]) -> NDArray[Any]:
         """Return a column of the sample, (n,), for these rows, as (n, 1)."""
         return column[self.rows, None]
 
@@ -196,12 +168,13 @@ class Block:
 
     own: tuple[Linear, ...]
     terms: tuple[tuple[slice, Residuals], ...]  # rows, and their residuals; the equations add up the terms
-    start: Array | None = None  # coefficients to start from, shape (m, p)
+    start: Callable[[], tuple[Array, Array]] | None = None  # least squares whose solution is a start; else zero
     linear: bool = False  # one step solves it
     least_norm: bool = False  # linear equations may have many solutions
     unsettled: int = Failure.NOT_CONVERGED
     singular: int = Failure.SINGULAR_OUTCOME
     separated: int | None = None  # where predictors may run away
+    chunks: tuple[Any, ...] = ()  # the same equations of each chunk of rows beyond memory, delayed
 
     @property
     def name(self) -> str:
@@ -209,28 +182,9 @@ class Block:
         return self.own[0].block
 
 
-def totals(arrays: Iterable[Any]) -> list[Any]:
-    """Return sums over rows as arrays in memory."""
-    arrays = list(arrays)
-    if any(map(is_dask, arrays)):
-        import dask
-
-        arrays = list(dask.compute(*arrays))
-    return arrays
-
-
-def ones_of(rows: Array) -> Any:
-    """Ones, a column of them, for the rows of an array, shape (n, 1)."""
-    if not is_dask(rows):
-        return np.ones((len(rows), 1))
-    import dask.array as da
-
-    return da.ones((len(rows), 1), chunks=(chunks_of(rows), 1))
-
-
-def chunks_of(rows: Any) -> tuple[int, ...]:
-    """Return the sizes of the blocks of rows of a Dask array."""
-    return tuple(rows.chunks[0])
+def over_rows(function: Callable[..., T], block: Block, s: Array, *given: Any) -> list[T]:
+    """Return what a function of a block and row weights finds; beyond memory in each chunk of the rows."""
+    return in_chunks(function, block.chunks, s, *given) if block.chunks else [function(block, s, *given)]
 
 
 def gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
@@ -238,30 +192,30 @@ def gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
     if v.shape[1] >= FEW and one.X is other.X:
         return one.pairs[rows].T @ v
     X, Y = one.X[rows], other.X[rows]
-    if is_dask(X) or is_dask(v):
-        return np.stack([X.T @ (v[:, [r]] * Y) for r in range(v.shape[1])])
     return np.stack([weighted_gram(X, v[:, r], Y) for r in range(v.shape[1])])
 
 
-def _sums(block: Block, beta: Beta, s: Array) -> tuple[Array, Array]:
+def _sums(block: Block, s: Array, beta: Beta) -> tuple[Array, Array]:
     """Return the equations, shape (m p, R), and minus their derivative by the own coefficients, (R, m p, m p)."""
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
-    keys, sums = list[tuple[int, int | None]](), list[Any]()
-    for rows, residuals in block.terms:
-        weights = s[rows]
-        for i, r in enumerate(residuals(Point(beta, rows, frozenset([block.name])))):
-            keys.append((i, None))
-            sums.append(block.own[i].X[rows].T @ (weights * value_of(r)))
-            for eta, d in r.by.items() if isinstance(r, Dual) else ():
-                keys.append((i, eta.j))
-                sums.append(gram(block.own[i], eta, rows, weights * d))
     equations, slope = np.zeros((m, p, R)), np.zeros((R, m, p, m, p))
-    for (i, j), total in zip(keys, totals(sums), strict=True):
-        if j is None:
-            equations[i] += total
-        else:
-            slope[:, i, :, j] -= unpack_symmetric(total, p) if total.ndim == 2 else total
+    for term, residuals in block.terms:
+        for rows in _pieces(term, s):
+            weights = s[rows]
+            for i, r in enumerate(residuals(Point(beta, rows, frozenset([block.name])))):
+                equations[i] += block.own[i].X[rows].T @ (weights * value_of(r))
+                for eta, d in r.by.items() if isinstance(r, Dual) else ():
+                    found = gram(block.own[i], eta, rows, weights * d)
+                    slope[:, i, :, eta.j] -= unpack_symmetric(found, p) if found.ndim == 2 else found
     return equations.reshape(m * p, R), slope.reshape(R, m * p, m * p)
+
+
+def _pieces(rows: slice, s: Array) -> Iterator[slice]:
+    """Yield rows that stay in the cache while they are worked on."""
+    first, last, _ = rows.indices(len(s))
+    size = AT_ONCE // min(max(s.shape[1], 8), 64)
+    for start in range(first, max(last, first + 1), size):
+        yield slice(start, min(start + size, last))
 
 
 def solve(
@@ -299,17 +253,21 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     """Solve one block by Newton's method; a step is halved while the equations turn by more than they were."""
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
     if block.linear:
-        equations, slope = _sums(block, known | {block.name: np.zeros((m, p, 1))}, s)
+        equations, slope = add_up(over_rows(_sums, block, s, known | {block.name: np.zeros((m, p, 1))}))
         solution, singular = _step(block, slope, equations)
         solution[:, singular] = np.nan
         return solution.reshape(m, p, R), np.where(singular, block.singular, Failure.OK).astype(np.int8)
-    first = block.start if start is None else start[..., 0]
-    beta = np.zeros((m * p, R)) if first is None else np.repeat(first.reshape(m * p, 1), R, axis=1)
+    first = np.zeros(m * p)
+    if start is not None:
+        first = start[..., 0]
+    elif block.start is not None:
+        first = np.linalg.lstsq(*add_up(over_rows(_start, block, s)), rcond=1e-13)[0]
+    beta = np.repeat(first.reshape(m * p, 1), R, axis=1)
     codes, active, last = np.full(R, block.unsettled, dtype=np.int8), np.arange(R), np.full(R, np.inf)
     weights, before = s, known
 
     def at(coefficients: Array) -> tuple[Array, Array]:
-        return _sums(block, {**before, block.name: coefficients.reshape(m, p, -1)}, weights)
+        return add_up(over_rows(_sums, block, weights, {**before, block.name: coefficients.reshape(m, p, -1)}))
 
     equations, slope = at(beta[:, :1])  # the start is the same for all
     for _ in range(MAX_ITERATIONS):
@@ -337,7 +295,8 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     bad = np.flatnonzero(codes != Failure.OK)
     if block.separated is not None and bad.size:
         there = {name: some(each, bad) for name, each in known.items()} | {block.name: beta[:, bad].reshape(m, p, -1)}
-        codes[bad[_farthest(block, there, s[:, bad]) > SEPARATED]] = block.separated
+        farthest = np.max(over_rows(_farthest, block, s[:, bad], there), axis=0)
+        codes[bad[farthest > SEPARATED]] = block.separated
     return beta.reshape(m, p, R), codes
 
 
@@ -354,13 +313,18 @@ def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[
     return np.einsum("rij,jr->ir", inverse, equations), np.zeros(len(slope), dtype=bool)
 
 
-def _farthest(block: Block, beta: Beta, s: Array) -> Array:
+def _start(block: Block, s: Array) -> tuple[Array, Array]:
+    """Return the sums of the least squares that a block starts from."""
+    return block.start()  # type: ignore[misc]
+
+
+def _farthest(block: Block, s: Array, beta: Beta) -> Array:
     """Largest linear predictor of a row that has weight, shape (R,)."""
     found = np.zeros(s.shape[1])
     for rows, _ in block.terms:
         here = Point(beta, rows)
-        for largest in totals((np.abs(here(eta)) * (s[rows] > 0)).max(axis=0) for eta in block.own):
-            found = np.maximum(found, largest)
+        for eta in block.own:
+            found = np.maximum(found, (np.abs(here(eta)) * (s[rows] > 0)).max(axis=0, initial=0))
     return found
 
 
@@ -414,10 +378,6 @@ class Influence:
                 start, stop, _ = rows.indices(self.n)
                 if start <= first and last <= stop:
                     here.append((place, g[first - start : last - start], factor))
-        if any(is_dask(g) for _, g, _ in here):
-            whole = [np.pad(factor, ((0, 0), (place.start, columns - place.stop))) for place, _, factor in here]
-            added: Any = sum(g @ factor for (_, g, _), factor in zip(here, whole, strict=True))
-            return added
         found = np.zeros((last - first, columns))
         for rows in row_blocks(last - first):
             for place, g, factor in here:
@@ -433,6 +393,7 @@ def influence(
     That of a block whose rows have equations g_i is -G^-1 (g_i + sum over earlier blocks of their G times theirs), each
     G the mean derivative of the equations. The covariance of the coefficients is the sum of the outer products of s_i
     times it, over `total` squared. `known` are those of earlier blocks; coefficients that have none count as known.
+    Beyond memory only the factors are found.
     """
     if not isinstance(known, Influence):
         given = known or {}
@@ -441,7 +402,10 @@ def influence(
     parts, factors = dict(known.parts), dict(known.factors)
     by = frozenset([*factors, *(block.name for block in blocks)])
     for block in blocks:
-        parts[block.name], slopes = _linear(block, s, beta, by)
+        if block.chunks:
+            slopes = add_up(over_rows(_slopes, block, s, beta, by))
+        else:
+            parts[block.name], slopes = _linear(block, s, beta, by)
         inverse = -_inverse(slopes.pop(block.name) / total, least_norm=block.least_norm)
         own = {block.name: inverse}
         for name, slope in slopes.items():
@@ -449,6 +413,17 @@ def influence(
                 own[source] = own.get(source, 0.0) + inverse @ (slope / total) @ factor
         factors[block.name] = own
     return Influence(len(s), parts, factors)
+
+
+def of_rows(blocks: Sequence[Block], n: int, beta: Beta, factors: dict[str, dict[str, Array]]) -> Influence:
+    """Return the influence functions of some rows, where the factors are those of all."""
+    s = np.ones((n, 1))
+    parts = {block.name: _linear(block, s, beta, frozenset())[0] for block in blocks if block.name in factors}
+    return Influence(n, parts, factors)
+
+
+def _slopes(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> dict[str, Array]:
+    return _linear(block, s, beta, by)[1]
 
 
 def changes(blocks: Sequence[Block], s: Array, beta: Beta, moved: Mapping[str, Array]) -> dict[str, Array]:
@@ -469,19 +444,17 @@ def _linear(
 ) -> tuple[list[tuple[slice, Array]], dict[str, Array]]:
     """Return what rows add to the equations of a block, and their derivatives by the coefficients of each block."""
     m, p = len(block.own), block.own[0].X.shape[1]
-    parts, keys, sums, slopes = [], [], [], dict[str, Array]()
+    parts, slopes = [], dict[str, Array]()
     for rows, residuals in block.terms:
         columns = []
         for i, r in enumerate(residuals(Point(beta, rows, by))):
             columns.append(value_of(r) * block.own[i].X[rows])
             for eta, d in r.by.items() if isinstance(r, Dual) else ():
-                keys.append((i, eta))
-                sums.append(gram(block.own[i], eta, rows, s[rows] * d)[0])
+                q = eta.X.shape[1]
+                slope = slopes.setdefault(eta.block, np.zeros((m * p, beta[eta.block].shape[0] * q)))
+                found = gram(block.own[i], eta, rows, s[rows] * d)[0]
+                slope[i * p : (i + 1) * p, eta.j * q : (eta.j + 1) * q] += found
         parts.append((rows, np.concatenate(columns, axis=1) if m > 1 else columns[0]))
-    for (i, eta), of_rows in zip(keys, totals(sums), strict=True):
-        q = eta.X.shape[1]
-        slope = slopes.setdefault(eta.block, np.zeros((m * p, beta[eta.block].shape[0] * q)))
-        slope[i * p : (i + 1) * p, eta.j * q : (eta.j + 1) * q] += of_rows
     return parts, slopes
 
 

@@ -7,11 +7,14 @@ a, mu_a its mean. `at` are coefficients: `at(eta)` is a linear predictor there, 
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.errors import CausalRiskError, Failure
 from causalrisk.estimation.engine import (
@@ -21,19 +24,20 @@ from causalrisk.estimation.engine import (
     Point,
     apply,
     apply_both,
-    by_row,
     exp,
-    ones_of,
-    totals,
 )
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.scores import Score, ScoreModel, fitted
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import TargetPopulation
+from causalrisk.numerics.blocks import add_up, chunk_sizes, in_chunks, lazy_rows
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import Array
 
+T = TypeVar("T")
+D = TypeVar("D", bound=np.generic)
 LINEAR = outcome_family("gaussian", None)
+WEIGHT_NAMES = ("score", "member", "observed")
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Equations:
         if self.target.frame:
             return 1.0 - at.of(self.sample.in_sample)
         if self.target.toward is not None:
-            return at.of(self.sample.arm == self.target.toward) * 1.0
+            return (at.of(self.sample.arm) == self.target.toward) * 1.0
         return 1.0 if self.target.tilt is None else self.target.tilt(self.probabilities(at))
 
     def probabilities(self, at: Point) -> list[Any]:
@@ -132,16 +136,19 @@ class Equations:
         basis = self.sample.R if self.spec.uses_propensity else None
         return None if basis is None else Linear("observed", basis.columns)
 
-    @cached_property
+    @property
     def weight_blocks(self) -> list[Block]:
         """The models that weights are made of: score, membership of a target frame, observation."""
+        return [block for block in self.blocks if block.name in WEIGHT_NAMES]
+
+    def _weight_blocks(self) -> list[Block]:
         sample, blocks = self.sample, list[Block]()
         if self.score is None:
             return blocks
         if self.score.block is not None:
             blocks.append(self.score.block)
         if self.target.frame:
-            blocks.append(logit_block(self.member, 1.0 - sample.in_sample, ones_of(sample.y)[:, 0]))
+            blocks.append(logit_block(self.member, 1.0 - sample.in_sample, np.ones(sample.n)))
         if self.observed is not None:
             blocks.append(logit_block(self.observed, sample.with_outcome, sample.in_sample))
         return blocks
@@ -160,7 +167,7 @@ class Equations:
 
     @cached_property
     def _columns(self) -> Array:
-        return ones_of(self.sample.y) if self.spec.constants else self.sample.X.columns
+        return np.ones((self.sample.n, 1)) if self.spec.constants else self.sample.X.columns
 
     @cached_property
     def own(self) -> tuple[Linear, ...]:
@@ -192,23 +199,20 @@ class Equations:
         return Block(
             (eta,),
             ((sample.slices[a], residuals),),
-            start=self._start(a),
+            start=None if self.family.linear or self.family.name == "binomial" else partial(self._start, a),
             linear=self.family.linear,
             least_norm=self.spec.of_controls and a > 0,  # their mean alone is needed
             unsettled=Failure.OUTCOME_NOT_CONVERGED,
             separated=Failure.OUTCOME_SEPARATION if self.family.name == "binomial" else None,
         )
 
-    def _start(self, a: int) -> Array | None:
-        """Coefficients that fit a constant mean, where zero would be far away."""
-        if self.family.linear or self.family.name == "binomial":
-            return None
+    def _start(self, a: int) -> tuple[Array, Array]:
+        """Least squares of the linear predictors that fit each outcome, or nearly."""
         sample, rows = self.sample, self.sample.slices[a]
         u, offset = (sample.s * sample.with_outcome)[rows], 0.0 if sample.offset is None else sample.offset[rows]
-        eta = by_row(self.family.start, sample.y[rows]) - offset
-        q = self.columns[rows]
-        gram, right = totals([(q.T * u) @ q, (q.T * u) @ eta])
-        return np.asarray(np.linalg.lstsq(gram, right, rcond=1e-13)[0])[None]
+        q, y = self.columns[rows], sample.y[rows]
+        eta = self.family.start(y) if len(y) else y  # a chunk of rows has those of one arm
+        return (q.T * u) @ q, (q.T * u) @ (eta - offset)
 
     def predicted(self, at: Point, a: int, shift: Any = 0.0) -> Any:
         """Predicted outcomes in an arm, m_a, where the means are taken; TMLE shifts their linear predictors."""
@@ -272,7 +276,7 @@ class Equations:
 
     def arm_blocks(self, g: Array | None = None) -> list[Block]:
         """Return the means of all arms, projected on columns g; on the constant they are the means themselves."""
-        g, blocks = ones_of(self.sample.y) if g is None else g, list[Block]()
+        g, blocks = np.ones((self.sample.n, 1)) if g is None else g, list[Block]()
         for a in range(self.sample.n_arms):
             if self.spec.corrected:
                 blocks.append(self.correction(a, g))
@@ -286,8 +290,55 @@ class Equations:
         Unadjusted and OutcomeRegression: outcome models, means. Hajek: score, weighted constants, means. IPWRA: score,
         weighted outcome models, means. AIPW and TMLE: score, outcome models, corrections, means.
         """
+        if self.chunks:
+            import dask
+
+            of_chunk = dask.delayed(_block_named)
+            return tuple(
+                dataclasses.replace(block, chunks=tuple(of_chunk(chunk, block.name) for chunk in self.chunks))
+                for block in self.empty.blocks
+            )
         outcome = [] if self.spec.given else [self.outcome(a) for a in range(self.sample.n_arms)]
-        return (*self.weight_blocks, *outcome, *self.arm_blocks())
+        return (*self._weight_blocks(), *outcome, *self.arm_blocks())
+
+    # --- rows beyond memory ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def empty(self) -> Equations:
+        """The equations without rows, in memory."""
+        return dataclasses.replace(self, sample=self.sample.empty)
+
+    @cached_property
+    def chunks(self) -> tuple[Any, ...]:
+        """The equations of each chunk of rows beyond memory, delayed."""
+        if not self.sample.chunks:
+            return ()
+        import dask
+
+        of_chunk = dask.delayed(partial(dataclasses.replace, self.empty))
+        return tuple(of_chunk(sample=chunk) for chunk in self.sample.chunks)
+
+    def each(self, function: Callable[..., T], *given: Any) -> list[T]:
+        """Return what a function of the equations finds in all rows; beyond memory in each chunk of them."""
+        return in_chunks(function, self.chunks, *given) if self.chunks else [function(self, *given)]
+
+    def by_row(self, function: Callable[..., NDArray[D]], *given: Any) -> NDArray[D]:
+        """Return what a function of the equations finds for every row, shape (n, ...)."""
+        found = self.each(function, *given)
+        return np.concatenate(found) if len(found) > 1 else found[0]
+
+    def totals(self, function: Callable[..., Any], *given: Any) -> Any:
+        """Return the sums over rows that a function of the equations finds."""
+        return add_up(self.each(function, *given))
+
+    def lazily(self, width: int, function: Callable[..., Array], *given: Any) -> Any:
+        """As `by_row`, as a Dask array of so many columns that is made when it is needed."""
+        shapes = [(rows, width) for rows in chunk_sizes(self.sample.y)]
+        return lazy_rows(function, self.chunks, shapes, *given)
+
+
+def _block_named(equations: Equations, name: str) -> Block:
+    return next(block for block in equations.blocks if block.name == name)
 
 
 def logit_block(eta: Linear, event: Array, among: Array) -> Block:

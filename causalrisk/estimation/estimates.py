@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from causalrisk.design.covariates import Covariate
 from causalrisk.design.survey import Factors
-from causalrisk.errors import CausalRiskError, Failure, first_failure
-from causalrisk.estimation.engine import in_memory, is_dask
+from causalrisk.errors import Failure, first_failure
+from causalrisk.numerics.blocks import add_up, chunks_of, in_chunks, is_dask
 from causalrisk.numerics.linalg import Array, weighted_gram
 
 
@@ -249,22 +249,34 @@ def sandwich(
     G / (G - 1) (n - 1) / (n - k).
     """
     factor = small_sample_factor(n, n_coefficients, n_clusters if cluster is not None and strata is None else None)
-    if is_dask(influence):
-        return _sandwich_beyond_memory(
-            influence, weights, factor / total**2, frequency, cluster, n_clusters, stratum, strata
-        )
+    given = (weights, cluster, stratum, n_clusters, strata, frequency)
+    parts = in_chunks(_row_sums, chunks_of(influence), *given) if is_dask(influence) else [_row_sums(influence, *given)]
+    squares, of_groups, strata_of = zip(*parts, strict=True)
+    meat, sums = add_up(squares), add_up(of_groups)
+    if cluster is not None and strata is None:
+        meat = sums.T @ sums
+    if strata is not None:
+        if cluster is not None:
+            of_cluster = np.max(strata_of, axis=0)
+            meat = weighted_gram(sums, strata.squares[of_cluster])
+            sums = group_sums(sums, of_cluster, len(strata.squares))
+        meat = meat - weighted_gram(sums, strata.totals)
+    return np.asarray(factor * meat / total**2)
+
+
+def _row_sums(
+    influence: Array, weights: Array, cluster: Any, stratum: Any, n_clusters: int, strata: Factors | None,
+    frequency: bool,
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """Return sums of squares, of clusters or else of strata, and the stratum of each cluster, of some rows."""
     if cluster is None and strata is None:
-        return np.asarray(factor * weighted_gram(influence, weights if frequency else weights**2) / total**2)
-    sums = influence * weights[:, None]
+        return weighted_gram(influence, weights if frequency else weights**2), None, None
+    values = influence * weights[:, None]
     if cluster is not None:
-        if stratum is not None:
-            stratum = stratum_of_groups(cluster, stratum, n_clusters)
-        sums = group_sums(sums, cluster, n_clusters)
-    if strata is None or stratum is None:
-        return np.asarray(factor * (sums.T @ sums) / total**2)
-    totals = group_sums(sums, stratum, len(strata.squares))
-    squares = weighted_gram(sums, strata.squares[stratum]) - weighted_gram(totals, strata.totals)
-    return np.asarray(factor * squares / total**2)
+        of_cluster = None if stratum is None else stratum_of_groups(cluster, stratum, n_clusters)
+        return None, group_sums(values, cluster, n_clusters), of_cluster
+    factors: Any = strata
+    return weighted_gram(values, factors.squares[stratum]), group_sums(values, stratum, len(factors.squares)), None
 
 
 def stratum_of_groups(cluster: NDArray[np.intp], stratum: NDArray[np.intp], n_clusters: int) -> NDArray[np.intp]:
@@ -272,46 +284,6 @@ def stratum_of_groups(cluster: NDArray[np.intp], stratum: NDArray[np.intp], n_cl
     found = np.zeros(n_clusters, dtype=np.intp)
     found[cluster] = stratum
     return found
-
-
-def _sandwich_beyond_memory(
-    influence: Any, weights: Any, factor: float, frequency: bool, cluster: Any, n_clusters: int, stratum: Any,
-    strata: Factors | None,
-) -> Array:  # fmt: skip
-    """As `sandwich`: products of rows, or sums of clusters, a chunk of rows at a time."""
-    if cluster is None and strata is None:
-        root = np.sqrt(weights) if frequency else weights
-        drawn = influence * root[:, None]
-        return np.asarray(factor * in_memory(drawn.T @ drawn))
-    import dask
-
-    groups, count = (cluster, n_clusters) if cluster is not None else (None, 0)
-    parts = []
-    for k, values in enumerate((influence * weights[:, None]).rechunk({1: -1}).to_delayed().ravel()):
-        own = [None if each is None else each.to_delayed().ravel()[k] for each in (groups, stratum)]
-        parts.append(dask.delayed(_chunk_sums)(values, *own, count, strata))
-    found = dask.compute(*parts)
-    if cluster is None:
-        squares, totals = (sum(part[k] for part in found) for k in (0, 1))
-        return np.asarray(factor * (squares - weighted_gram(totals, strata.totals)))  # type: ignore[union-attr]
-    sums = np.asarray(sum(part[0] for part in found))
-    if strata is None:
-        return np.asarray(factor * (sums.T @ sums))
-    of_cluster = np.max([part[1] for part in found], axis=0)
-    totals = group_sums(sums, of_cluster, len(strata.squares))
-    return np.asarray(factor * (weighted_gram(sums, strata.squares[of_cluster]) - weighted_gram(totals, strata.totals)))
-
-
-def _chunk_sums(
-    values: Array, cluster: Any, stratum: Any, count: int, strata: Factors | None
-) -> tuple[Array, NDArray[Any]]:
-    """Return sums of clusters and the stratum of each, or squares and totals of strata, of a chunk of rows."""
-    if cluster is not None:
-        of_cluster = np.zeros(0) if stratum is None else stratum_of_groups(cluster, stratum, count)
-        return group_sums(values, cluster, count), of_cluster
-    if strata is None:
-        raise CausalRiskError("neither clusters nor strata")
-    return weighted_gram(values, strata.squares[stratum]), group_sums(values, stratum, len(strata.squares))
 
 
 def small_sample_factor(n: float, n_coefficients: int, n_clusters: int | None) -> float:

@@ -25,7 +25,6 @@ from causalrisk.errors import (
 )
 from causalrisk.estimation.abilities import check_able, use_of_learner, with_change
 from causalrisk.estimation.beyond_memory import folds_by_position
-from causalrisk.estimation.engine import totals
 from causalrisk.estimation.estimates import Estimate
 from causalrisk.estimation.fits import WeightFit, estimate_means, fit_weights
 from causalrisk.estimation.learned import Learned, learn
@@ -43,6 +42,7 @@ from causalrisk.estimation.targets import FunctionTilt, bad_tilt
 from causalrisk.joint.fit import JointProblem, Trainer, points_about
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import FOLDS, raised
+from causalrisk.numerics.blocks import totals
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, WIDTH, seed_sequence
 

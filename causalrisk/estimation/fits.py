@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, first_failure
-from causalrisk.estimation.engine import Beta, Influence, Point, in_memory, influence, solve, totals, value_of
-from causalrisk.estimation.equations import Equations
+from causalrisk.estimation.engine import Beta, Influence, Point, influence, of_rows, solve, value_of
+from causalrisk.estimation.equations import WEIGHT_NAMES, Equations
 from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
+from causalrisk.numerics.blocks import loaded, totals
 from causalrisk.numerics.linalg import Array
 
 RELATIVE_ROUNDING = 1e-13  # relative size of a mean that is rounding error
 FAR = 100  # standard deviations between the outcomes and zero: nearer, their level costs no digits
-WEIGHT_NAMES = ("score", "member", "observed")
 
 
 @dataclass(frozen=True)
@@ -72,25 +73,17 @@ class WeightFit:
     @cached_property
     def probabilities(self) -> Array:
         """Probability of each arm, shape (K, n)."""
-        e = totals(each[:, 0] for each in self.equations.probabilities(self.at))
-        return np.stack([np.broadcast_to(each, self.equations.sample.n) for each in e])
+        return np.ascontiguousarray(self.equations.by_row(_probabilities, self.at).T)
 
     @cached_property
     def undivided(self) -> Array:
         """Importance weight of each row in its own arm, h / e, shape (n,); zero where the outcome is missing."""
-        equations, found = self.equations, np.empty(self.equations.sample.n)
-        for a, rows in enumerate(equations.sample.slices):
-            w = in_memory(value_of(equations.weight(Point(self.beta, rows), a)))
-            found[rows] = w[:, 0] if np.ndim(w) else w
-        return found
-
-    def _of_rows(self, values: float | Array) -> Array:
-        return np.array(np.broadcast_to(np.reshape(in_memory(values), (-1,)), self.equations.sample.n))
+        return self.equations.by_row(_importance, self.at)
 
     @cached_property
     def s(self) -> Array:
         """Observation weights of the rows, shape (n,)."""
-        return np.asarray(in_memory(self.equations.sample.s))
+        return np.asarray(loaded(self.equations.sample.s))
 
     def _mean(self, values: Array) -> float:
         return float(self.s @ values) / self.equations.sample.total
@@ -98,41 +91,34 @@ class WeightFit:
     @property
     def tilt_total(self) -> float:
         """Sum of the tilt over the rows."""
-        return float(self._of_rows(value_of(self.equations.tilt(self.at))).sum())
+        return float(self.equations.by_row(_tilt, self.at).sum())
 
     @cached_property
     def tilt(self) -> Array:
         """Share of each row in the target, over its mean, shape (n,)."""
-        tilt = self._of_rows(value_of(self.equations.tilt(self.at)))
+        tilt = self.equations.by_row(_tilt, self.at)
         return tilt / self._mean(tilt)
 
     @cached_property
     def measure(self) -> Array:
         """What weights add up to, over its mean, shape (n,)."""
-        measure = self._of_rows(value_of(self.equations.measure(self.at)))
+        measure = self.equations.by_row(_measure, self.at)
         return measure / self._mean(measure)
 
     @cached_property
     def w(self) -> Array:
         """Importance weights over the mean of what they add up to, shape (n,)."""
-        return self.undivided / self._mean(self._of_rows(value_of(self.equations.measure(self.at))))
+        return self.undivided / self._mean(self.equations.by_row(_measure, self.at))
 
     @property
     def observation_probabilities(self) -> Array | None:
         """Probability that the outcome is observed, where some are missing, shape (n,)."""
-        observed = self.equations.observed
-        return None if observed is None else 1 / (1 + np.exp(-in_memory(self.at(observed)[:, 0])))
+        return self.equations.by_row(_chance, self.at) if "observed" in self.beta else None
 
     @property
     def clipped(self) -> NDArray[np.bool_]:
         """Rows whose propensity score was clipped, shape (n,)."""
-        score, sample = self.equations.score, self.equations.sample
-        found = np.zeros(sample.n, dtype=bool)
-        if score is not None and score.unclipped is not None:
-            for a, rows in enumerate(sample.slices):
-                at = Point(self.beta, rows)
-                found[rows] = in_memory((score.unclipped(at, a) != score.inverse(at, a))[:, 0])
-        return found
+        return self.equations.by_row(_clipped, self.at)
 
     @property
     def estimated(self) -> bool:
@@ -147,6 +133,40 @@ class WeightFit:
             equations, codes = under_weights(equations, s)
         beta, failures = solve(equations.weight_blocks, s, self.beta)
         return equations, beta, first_failure(codes, *failures.values())
+
+
+def _probabilities(equations: Equations, at: Point) -> Array:
+    n = equations.sample.n
+    return np.stack([np.broadcast_to(e[:, 0], n) for e in equations.probabilities(at)], axis=1)
+
+
+def _importance(equations: Equations, at: Point) -> Array:
+    found = np.empty((equations.sample.n, 1))
+    for a, rows in enumerate(equations.sample.slices):
+        found[rows] = value_of(equations.weight(Point(at.beta, rows), a))
+    return found[:, 0]
+
+
+def _tilt(equations: Equations, at: Point) -> Array:
+    return np.array(np.broadcast_to(value_of(equations.tilt(at)), (equations.sample.n, 1))[:, 0])
+
+
+def _measure(equations: Equations, at: Point) -> Array:
+    return np.array(np.broadcast_to(value_of(equations.measure(at)), (equations.sample.n, 1))[:, 0])
+
+
+def _chance(equations: Equations, at: Point) -> Array:
+    eta: Any = equations.observed
+    return 1 / (1 + np.exp(-at(eta)[:, 0]))
+
+
+def _clipped(equations: Equations, at: Point) -> NDArray[np.bool_]:
+    score, found = equations.score, np.zeros(equations.sample.n, dtype=bool)
+    if score is not None and score.unclipped is not None:
+        for a, rows in enumerate(equations.sample.slices):
+            here = Point(at.beta, rows)
+            found[rows] = (score.unclipped(here, a) != score.inverse(here, a))[:, 0]
+    return found
 
 
 def under_weights(equations: Equations, s: Array) -> tuple[Equations, NDArray[np.int8]]:
@@ -184,9 +204,7 @@ class SeparateRows:
     @cached_property
     def predicted(self) -> Array:
         """Predicted outcome of every row in every arm, shape (K, n)."""
-        sample, at = self.equations.sample, Point(self.beta)
-        found = totals(value_of(self.equations.predicted(at, a))[:, 0] for a in range(sample.n_arms))
-        return np.stack(found) + self.equations.height
+        return np.ascontiguousarray(self.equations.by_row(_predicted, Point(self.beta)).T) + self.equations.height
 
     def of_blocks(self, estimated: int | None = None) -> Influence:
         """Influence functions of the blocks, where only so many of the models of the weights are estimated."""
@@ -206,7 +224,7 @@ class SeparateRows:
 
     def given_weights(self, estimated: int = 0) -> Array:
         """Influence function of effects and means where only so many of the models of the weights are estimated."""
-        return self.of_blocks(estimated).of(self.of_params)
+        return self._combined(self.of_blocks(estimated), self.of_params)
 
     @cached_property
     def influence(self) -> Array:
@@ -215,8 +233,23 @@ class SeparateRows:
         own = {name: {name: np.eye(len(factors[name]))} for name, factors in psi.factors.items()}
         theta = [own[f"outcome {a}"] for a in range(n_arms) if not self.equations.spec.given]
         theta = theta or [{"mean 0": np.zeros((n_arms**2, 1))}]  # of predictions that are given
+        return self._combined(psi, self.of_params, *theta, *(own[name] for name in WEIGHT_NAMES if name in own))
+
+    def _combined(self, psi: Influence, *combinations: Mapping[str, Array]) -> Array:
+        """Return influence functions of combinations of coefficients; beyond memory a Dask array."""
+        if self.equations.chunks:
+            width = sum(len(next(iter(of.values()))) for of in combinations)
+            return self.equations.lazily(width, _influence, self.beta, psi.factors, combinations)
         with np.errstate(all="ignore"):
-            return psi.of(self.of_params, *theta, *(own[name] for name in WEIGHT_NAMES if name in own))
+            return psi.of(*combinations)
+
+
+def _predicted(equations: Equations, at: Point) -> Array:
+    return np.concatenate([value_of(equations.predicted(at, a)) for a in range(equations.sample.n_arms)], axis=1)
+
+
+def _influence(equations: Equations, beta: Beta, factors: Any, combinations: Any) -> Array:
+    return of_rows(equations.blocks, equations.sample.n, beta, factors).of(*combinations)
 
 
 def means_of(equations: Equations, beta: Beta) -> Array:
@@ -252,14 +285,18 @@ def centred(equations: Equations) -> Equations:
         return equations
     if not equations.constant.any():
         return equations
-    y = sample.y if sample.offset is None else sample.y - sample.offset
-    u = sample.s * sample.with_outcome
-    total, squares, weight = map(float, totals([y @ u, (y * y) @ u, u.sum()]))
+    total, squares, weight = equations.totals(_outcome_sums)
     height = total / weight
     variance = squares / weight - height**2
     if height**2 <= FAR**2 * variance:  # and an arm of zeros has a mean of zero
         return equations
     return dataclasses.replace(equations, sample=dataclasses.replace(sample, y=sample.y - height), height=height)
+
+
+def _outcome_sums(equations: Equations) -> tuple[float, ...]:
+    sample = equations.sample
+    y, u = sample.y if sample.offset is None else sample.y - sample.offset, sample.s * sample.with_outcome
+    return float(y @ u), float((y * y) @ u), float(u.sum())
 
 
 def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale = DIFFERENCE) -> Estimate:
@@ -284,11 +321,13 @@ def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale =
 
 def _model_means(equations: Equations, beta: Beta) -> Array:
     """Means of the outcome models over the target, before any correction, shape (K,)."""
-    sample, at = equations.sample, Point(beta)
-    tilt = value_of(equations.tilt(at)) * sample.s[:, None]
-    predicted = [(tilt * value_of(equations.predicted(at, a))).sum() for a in range(sample.n_arms)]
-    *sums, total = totals([*predicted, tilt.sum()])
-    return np.array(sums) / total + equations.height
+    predicted, total = equations.totals(_predicted_sums, Point(beta))
+    return predicted / total + equations.height
+
+
+def _predicted_sums(equations: Equations, at: Point) -> tuple[Array, float]:
+    tilted = (_tilt(equations, at) * equations.sample.s)[:, None]
+    return (tilted * _predicted(equations, at)).sum(axis=0), tilted.sum()
 
 
 # --- refits ----------------------------------------------------------------------------------------------------------

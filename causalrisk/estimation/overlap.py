@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.design.treatment import show
-from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.separation import refuse_separation, separated_rows
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import arm_population
+from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array
 
 TOP_SHARE = 0.01
@@ -266,7 +266,7 @@ def overlap_of(
 
 def _units(sample: Sample, design: Design) -> Array:
     """Observations that each row stands for."""
-    return np.asarray(in_memory(sample.s)) if design.weight_type == "frequency" else np.ones(sample.n)
+    return np.asarray(loaded(sample.s)) if design.weight_type == "frequency" else np.ones(sample.n)
 
 
 def populations_that_overlap(weights: WeightFit, design: Design, options: ModelOptions) -> tuple[str, ...] | None:
@@ -277,7 +277,7 @@ def populations_that_overlap(weights: WeightFit, design: Design, options: ModelO
     if options.did is not None:
         return None
     sample, scores = weights.equations.sample, weights.probabilities
-    own, passing = scores[in_memory(sample.arm), np.arange(sample.n)], []
+    own, passing = scores[loaded(sample.arm), np.arange(sample.n)], []
     for toward in range(design.n_arms)[::-1]:
         if toward == weights.equations.target.toward:
             continue
@@ -302,7 +302,7 @@ def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -
     nobs : float
         Observations of the whole sample: probability weights are divided by their mean over them.
     """
-    s, seen = in_memory(sample.s) * (nobs / sample.total), in_memory(sample.recorded)
+    s, seen = loaded(sample.s) * (nobs / sample.total), loaded(sample.recorded)
     rows: list[Any] = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
     if seen is not None:  # rows without an outcome have no weight, which is no matter of overlap
         rows = [r.start + np.flatnonzero(seen[r]) for r in rows]

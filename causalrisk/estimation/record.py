@@ -22,7 +22,6 @@ from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
 from causalrisk.estimation.beyond_memory import fitted_rows
-from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.estimates import Estimate, FittedRows, one_after_another, sandwich
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.learned import Learned
@@ -34,6 +33,7 @@ from causalrisk.estimation.specification import Specification, effect_names, par
 from causalrisk.joint.fit import JointEstimate, JointProblem
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import LADDER, Path
+from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 
@@ -516,7 +516,7 @@ def covariance_of(
         total=sample.total,
         frequency=record.frequency,
         cluster=cluster,
-        n_clusters=0 if cluster is None else int(in_memory(cluster.max())) + 1,
+        n_clusters=0 if cluster is None else int(loaded(cluster.max())) + 1,
         n_coefficients=n_coefficients,
         stratum=sample.stratum,
         strata=design.strata,

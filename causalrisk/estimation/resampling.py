@@ -20,9 +20,8 @@ from causalrisk.estimation.beyond_memory import (
     multiplicities_of,
     units_of_parts,
 )
-from causalrisk.estimation.engine import is_dask, totals
 from causalrisk.estimation.sample import Sample
-from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.blocks import add_up, is_dask, totals
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import (
     JACKKNIFE,
@@ -80,7 +79,8 @@ class SampleResampler:
         """Multiplicities of a block, times the weights of the rows."""
         weights = self.sample.s[self.sample.n_frame :, None]
         if self.replicates is not None:
-            return np.asanyarray(given_block(self.replicates, block, width) * weights)
+            drawn: Array = given_block(self.replicates, block, width) * weights
+            return drawn
         if self.survey is None:
             return self._columns(Resampler.draw, stream, block, width)
         generator = functools.partial(stream_generator, self.resampler.seed, stream, block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.design import Observation
 from causalrisk.design.survey import SurveyDesign
+from causalrisk.numerics.blocks import chunk_sizes, chunks_of, is_dask, totals
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import (
     Array,
@@ -19,6 +21,8 @@ from causalrisk.numerics.linalg import (
     orthonormal_basis,
     plain_basis,
 )
+
+BY_ROW = ("y", "arm", "s", "offset", "mean_offset", "recorded", "cluster", "stratum")
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,10 @@ class Sample:
         """Number of rows of a target frame."""
         return self.n - len(self.order)
 
-    @property
+    @cached_property
     def in_sample(self) -> Array:
         """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
-        if not hasattr(self.y, "chunks"):
-            return (np.arange(self.n) >= self.n_frame).astype(float)
-        import dask.array as da
-
-        return (da.arange(self.n, chunks=self.y.chunks) >= self.n_frame).astype(float)
+        return (np.arange(self.n) >= self.n_frame).astype(float)
 
     @property
     def with_outcome(self) -> Array:
@@ -158,6 +158,56 @@ class Sample:
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of the design's rows, then of the target frame's, shape (n, ...), in the order of the sample."""
         return np.concatenate([values[len(self.order) :], values[self.order]])
+
+    # --- rows beyond memory ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def columns(self) -> dict[str, Any]:
+        """The arrays that go by row, by their names."""
+        known = {name: getattr(self, name) for name in (*BY_ROW, "X", "R", *(["Z"] if self.Z is not self.X else []))}
+        return {n: of.columns if isinstance(of, Basis) else of for n, of in known.items() if of is not None}
+
+    @property
+    def in_memory(self) -> Sample:
+        """The same with all rows in memory."""
+        columns = dict(zip(self.columns, totals(self.columns.values()), strict=True))
+        return self.some(columns, (0, self.n), self.slices, self.n_frame, self.total)
+
+    @cached_property
+    def empty(self) -> Sample:
+        """The same without rows, in memory."""
+        none = {name: np.empty((0, *values.shape[1:]), values.dtype) for name, values in self.columns.items()}
+        return self.some(none, (0, 0), self.slices, self.n_frame, self.total)
+
+    @cached_property
+    def chunks(self) -> list[Any]:
+        """The sample of each chunk of rows beyond memory, delayed."""
+        if not is_dask(self.y):
+            return []
+        import dask
+
+        make, edges = dask.delayed(self.empty.some), np.cumsum([0, *chunk_sizes(self.y)]).tolist()
+        parts = {name: chunks_of(values) for name, values in self.columns.items()}
+        return [
+            make({name: each[k] for name, each in parts.items()}, edge, self.slices, self.n_frame, self.total)
+            for k, edge in enumerate(itertools.pairwise(edges))
+        ]
+
+    def some(
+        self, columns: dict[str, Any], edge: tuple[int, int], slices: tuple[slice, ...], n_frame: int, total: float
+    ) -> Sample:
+        """Return the rows of a sample from the first to the last, whose columns are these."""
+        first, last = edge
+        names = [name for name in "XZR" if name in columns]
+        bases = {name: dataclasses.replace(getattr(self, name), columns=columns[name]) for name in names}
+        found = dataclasses.replace(
+            self,
+            **columns | {"Z": bases["X"]} | bases,
+            order=np.arange(last - np.clip(n_frame, first, last)),
+            slices=within(slices, slice(first, last)),
+        )
+        found.__dict__["total"] = total
+        return found
 
     def reweighted(self, weights: Array) -> Sample:
         """Return the same sample under other observation weights; its bases stay as they are."""
@@ -260,3 +310,9 @@ def shifted(eta: Array, offset: Array | None, axis: int = -1) -> Array:
     if offset is None:
         return eta
     return eta + (offset if axis == -1 else offset[:, None])
+
+
+def within(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:
+    """Return the slices of the arms within some of the rows."""
+    first, last = rows.start, rows.stop
+    return tuple(slice(*np.clip((arm.start, arm.stop), first, last) - first) for arm in slices)

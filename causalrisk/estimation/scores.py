@@ -105,7 +105,7 @@ def logit_score(Z: Array, arm: NDArray[Any], n_arms: int, inside: Array) -> Scor
         return sum(odds(at, k, a) for k in range(n_arms))
 
     def residuals(at: Point) -> list[Any]:
-        return [at.of(inside) * (at.of(arm == k) * 1.0 - 1 / inverse(at, k)) for k in range(1, n_arms)]
+        return [at.of(inside) * ((at.of(arm) == k) * 1.0 - 1 / inverse(at, k)) for k in range(1, n_arms)]
 
     return Score(inverse, odds, fitted(predictors, residuals))
 
@@ -126,7 +126,7 @@ def link_score(Z: Array, arm: NDArray[Any], link: str, inside: Array) -> Score:
         return apply(at(eta), partial(bounded, of_link.own_odds), partial(bounded, of_link.own_odds_slope))
 
     def residuals(at: Point) -> list[Any]:
-        treated = at.of(arm == 1) * 1.0
+        treated = (at.of(arm) == 1) * 1.0
 
         def score(x: Array, d: Array) -> tuple[Array, Array]:
             found, information = of_link.score(x, d)
@@ -156,8 +156,9 @@ def calibrated_score(Z: Array, arm: NDArray[Any], n_arms: int, toward: int | Non
     def residuals(at: Point) -> list[Any]:
         found = []
         for a in arms:
-            target = at.of(arm != a if toward is None else arm == toward) * 1.0
-            found.append(at.of(inside) * (at.of(arm == a) * away(at, a) - target))
+            own = at.of(arm)
+            target = (own != a if toward is None else own == toward) * 1.0
+            found.append(at.of(inside) * ((own == a) * away(at, a) - target))
         return found
 
     return Score(inverse, odds, fitted(list(predictors.values()), residuals))

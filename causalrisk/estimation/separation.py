@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.errors import Failure, SeparationError
-from causalrisk.estimation.engine import totals
+from causalrisk.estimation.engine import Point
+from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.sample import Sample
+from causalrisk.numerics.blocks import totals
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import MARGIN, separating_direction
@@ -27,9 +29,14 @@ def is_suspicious(weights: WeightFit, name: str) -> bool:
     """Whether a model gives cause to look for separation: it did not settle, or a linear predictor is that large."""
     if not weights.converged:
         return True
-    block = next(block for block in weights.equations.weight_blocks if block.name == name)
-    inside = weights.equations.sample.in_sample[:, None] if name != "member" else 1.0
-    return any(largest >= SUSPICIOUS for largest in totals(np.abs(inside * weights.at(eta)).max() for eta in block.own))
+    return max(weights.equations.each(_largest, weights.at, name)) >= SUSPICIOUS
+
+
+def _largest(equations: Equations, at: Point, name: str) -> float:
+    """Largest linear predictor of a model of the weights."""
+    block = next(block for block in equations.blocks if block.name == name)
+    inside = equations.sample.in_sample[:, None] if name != "member" else 1.0
+    return max(float(np.abs(inside * at(eta)).max(initial=0)) for eta in block.own)
 
 
 def signed_rows(columns: Array, arm: NDArray[Any], n_arms: int) -> Array:

@@ -34,7 +34,6 @@ from causalrisk.errors import (
     failure_text,
 )
 from causalrisk.estimation.abilities import check_options, options_used
-from causalrisk.estimation.engine import chunks_of, is_dask
 from causalrisk.estimation.estimates import KnownRows, Refits, Refitter, group_sums
 from causalrisk.estimation.fit import fit_joint, fit_separate
 from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, WeightFit
@@ -56,6 +55,7 @@ from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.estimation.stack import StackRefitter
 from causalrisk.joint.fit import JointRefitter
+from causalrisk.numerics.blocks import chunk_sizes, is_dask
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
@@ -331,7 +331,7 @@ def _multiplied_by_chunks(
     import dask.array as da
 
     def over(function: Callable[..., Any], *columns: Any) -> list[Any]:
-        parts = (each.rechunk({0: chunks_of(own)}).to_delayed().ravel() for each in columns)
+        parts = (each.rechunk({0: chunk_sizes(own)}).to_delayed().ravel() for each in columns)
         rows = own.rechunk({1: -1}).to_delayed().ravel()
         return list(dask.compute(*map(dask.delayed(function), rows, *parts)))
 
@@ -341,7 +341,7 @@ def _multiplied_by_chunks(
         sums = sum(over(functools.partial(group_sums, n_groups=units), sample.cluster))
         return drawn(sums, np.arange(units))
     number = np.concatenate([np.arange(design.n, design.n + n_frame), sample.order])
-    number = da.from_array(number, chunks=(chunks_of(own),))
+    number = da.from_array(number, chunks=(chunk_sizes(own),))
     found = over(drawn, number, *([sample.s] if counts_equal_rows(record) else []))
     return sum(moved for moved, _ in found), sum(squares for _, squares in found)
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from causalrisk.errors import CausalRiskError, Failure, first_failure
 from causalrisk.estimation.beyond_memory import stored
-from causalrisk.estimation.engine import chunks_of, in_memory, is_dask
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
 from causalrisk.estimation.fits import RefittedScores, SeparateRefitter, SeparateRows, WeightFit
@@ -41,6 +40,7 @@ from causalrisk.joint.start import (
     score_is_missing,
     start_sums,
 )
+from causalrisk.numerics.blocks import chunk_sizes, is_dask, loaded
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult
 
@@ -133,7 +133,7 @@ class JointProblem:
     @property
     def n_clusters(self) -> int:
         """Number of clusters, 0 without them."""
-        return 0 if self.cluster is None else int(in_memory(self.cluster.max())) + 1
+        return 0 if self.cluster is None else int(loaded(self.cluster.max())) + 1
 
     @property
     def linear(self) -> bool:
@@ -179,7 +179,7 @@ def meat_of(problem: JointProblem, weighed: Weighed, theta: Array, inverse: Arra
         if problem.cluster is None:
             return (scores.T * (s if problem.frequency else s**2)) @ scores
         sums = np.zeros((clusters, scores.shape[1]))
-        np.add.at(sums, in_memory(problem.cluster[place]), s[:, None] * scores)
+        np.add.at(sums, loaded(problem.cluster[place]), s[:, None] * scores)
         return sums
 
     found = weighed.over(squares, places=True)
@@ -192,7 +192,7 @@ def joined_score(problem: JointProblem, weighed: Weighed, theta: Array, asked: b
     if asked is False or "score" not in weighed.beta:
         return None
     every, share = np.hstack([sample.X.columns, sample.Z.columns]), sample.s * sample.in_sample / sample.total
-    gram = in_memory((every.T * share) @ every)
+    gram = loaded((every.T * share) @ every)
     from_X = np.linalg.lstsq(gram[:p, :p], gram[:p, p:], rcond=None)[0]
     rest = gram[p:, p:] - gram[p:, :p] @ from_X
     scale = np.sqrt(np.maximum(np.diag(gram)[p:], np.finfo(float).tiny))
@@ -230,7 +230,7 @@ def fold_weights(problem: JointProblem) -> Array:
     if is_dask(s):
         import dask.array as da
 
-        folds = da.from_array(folds, chunks=(chunks_of(s),))
+        folds = da.from_array(folds, chunks=(chunk_sizes(s),))
     if not problem.frequency or problem.cluster is not None:
         return (folds[:, None] == np.arange(count)) * s[:, None]
     later = (np.arange(count) - folds[:, None]) % count
@@ -621,7 +621,7 @@ class JointEstimateRows:
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
         """Biases (M, K, B) and V (M,) of M predictions in memory, (M, K, n); as in `JointEstimate`."""
         terms, n = self.fit.terms, self.problem.equations.sample.n
-        (own, _), every = self.own.loaded(slice(0, n)), slice(0, n)
+        own, every = self.own.in_memory, slice(0, n)
         rows, weights = own.rows(every), own.weights(every, slice(0, 1))
         sums = start_sums(rows, weights, self.start[..., 0])
         more = float(_left_out(self.start, sums, terms, rows, weights)[0]) if terms.share else 0.0
@@ -707,7 +707,7 @@ class JointEstimateRows:
         problem = self.problem
         pieces = self.own.pieces(AT_ONCE // ROWS, problem.score_influence, problem.start.influence)
         found = (self.influence_of(part, here, *given) for part, here, _, *given in pieces)
-        return stored(found, chunks_of(self.own.s)) if is_dask(self.own.s) else np.concatenate(list(found))
+        return stored(found, chunk_sizes(self.own.s)) if is_dask(self.own.s) else np.concatenate(list(found))
 
     def influence_of(self, own: Weighed, here: slice, score: Array, started: Array) -> Array:
         """Influence function of some rows, from those of the score and of the start."""

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
 from causalrisk.errors import CausalRiskError, Failure
-from causalrisk.estimation.engine import Beta, Dual, Linear, Point, chunks_of, in_memory, is_dask, totals, value_of
+from causalrisk.estimation.engine import Beta, Dual, Linear, Point, value_of
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit
-from causalrisk.estimation.sample import Sample
+from causalrisk.estimation.sample import within
 from causalrisk.joint.influence import Slopes
 from causalrisk.joint.minimum import Evaluate
 from causalrisk.joint.objective import COLUMNS, Expansion, Rows, Sums, Terms, Weights, curvature, expand, sums
-from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of, is_dask, loaded, totals
 from causalrisk.numerics.linalg import Array, row_blocks, symmetric_root
 
 AT_ONCE = 32_768  # rows times columns of weights that are worked on at a time
@@ -171,7 +171,7 @@ class Weighed:
     @cached_property
     def total(self) -> Array:
         """Sum of the weights of the sample's rows, shape (R,)."""
-        return np.asarray(in_memory(self.equations.sample.in_sample @ self.s))
+        return np.asarray(loaded(self.equations.sample.in_sample @ self.s))
 
     def pieces(self, width: int, *arrays: Any) -> Iterator[tuple[Any, ...]]:
         """Yield rows that are worked on at a time, for so many columns or replicates.
@@ -187,19 +187,28 @@ class Weighed:
         """
         size, ends = max(AT_ONCE // width, FEWEST), [0, len(self.s)]
         if is_dask(self.s):
-            size, ends = max(size, PART), np.cumsum([0, *chunks_of(self.equations.sample.y)]).tolist()
-        for first, last in pairwise(ends):
-            part, given = self.loaded(slice(first, last), *arrays)
+            size, ends = max(size, PART), np.cumsum([0, *chunk_sizes(self.s)]).tolist()
+        for k, (first, last) in enumerate(pairwise(ends)):
+            part, given = self.loaded(k, *arrays)
             for here in row_blocks(last - first, size):
                 own = (None if each is None else each[here] for each in given)
                 yield part, here, slice(first + here.start, first + here.stop), *own
 
-    def loaded(self, place: slice, *arrays: Any) -> tuple[Weighed, list[Any]]:
-        """Return some rows of those beyond memory, and of arrays, in memory; all of those that are there."""
+    @property
+    def in_memory(self) -> Weighed:
+        """The same with all rows in memory."""
         if not is_dask(self.s):
-            return self, [None if each is None else each[place] for each in arrays]
-        sample, (s, *given) = part_of_sample(self.equations.sample, place, self.s, *arrays)
-        part = dataclasses.replace(self, equations=dataclasses.replace(self.equations, sample=sample), s=s)
+            return self
+        equations = dataclasses.replace(self.equations, sample=self.equations.sample.in_memory)
+        return dataclasses.replace(self, equations=equations, s=loaded(self.s))
+
+    def loaded(self, k: int, *arrays: Any) -> tuple[Weighed, list[Any]]:
+        """Return a chunk of the rows beyond memory, and of arrays, in memory; all of those that are there."""
+        if not is_dask(self.s):
+            return self, list(arrays)
+        own = [None if each is None else chunks_of(each)[k] for each in (self.s, *arrays)]
+        equations, s, *given = totals([self.equations.chunks[k], *own])
+        part = dataclasses.replace(self, equations=equations, s=s)
         part.__dict__.update(total=self.total, divisors=self.divisors)
         return part, given
 
@@ -248,25 +257,18 @@ class Weighed:
         Of a target frame also the mean of the tilt of each column.
         """
         target, replicated = self.equations.target, list[Array]()
-        every = slice(0, len(self.s))
-        own = self._mean_measure(*self.some(slice(0, self.count)), every, self.s, self.total)
+        own = self._mean_measure(*self.some(slice(0, self.count)), self.s, self.total)
         if target.tilt is None and not target.frame:
             return own, [own[[r]] for r in range(self.count)], []
         for r in range(self.count):
             s, total = self.s[:, [r]], self.total[[r]]
-            replicated.append(self._mean_measure(*self.at_replicates(r), every, s, total))
-        tilt = self.s * value_of(self.equations.tilt(Point(self.beta))) if target.frame else np.zeros((1, self.count))
-        return own, replicated, (in_memory(tilt.sum(axis=0)) / self.total).tolist()
+            replicated.append(self._mean_measure(*self.at_replicates(r), s, total))
+        tilt = self.equations.totals(_tilt_sum, self.s, self.beta) if target.frame else np.zeros(self.count)
+        return own, replicated, (tilt / self.total).tolist()
 
     @staticmethod
-    def _mean_measure(equations: Equations, beta: Beta, rows: slice, s: Array, total: Array) -> Array:
-        if is_dask(s):
-            return np.asarray(in_memory((s * value_of(equations.measure(Point(beta)))).sum(axis=0)) / total)
-        sums: Any = 0.0
-        for place in row_blocks(rows.stop, AT_ONCE):
-            measure = value_of(equations.measure(Point(beta, place)))
-            sums = sums + (s[place] * measure).sum(axis=0)
-        return np.asarray(sums / total)
+    def _mean_measure(equations: Equations, beta: Beta, s: Array, total: Array) -> Array:
+        return np.asarray(equations.totals(_measure_sum, s, beta) / total)
 
     # --- rows --------------------------------------------------------------------------------------------------------
 
@@ -433,32 +435,15 @@ class Weighed:
         return at
 
 
-def part_of_sample(sample: Sample, place: slice, *arrays: Any) -> tuple[Sample, list[Any]]:
-    """Return some rows of a sample beyond memory, and of arrays, in memory."""
-    bases = {name: of for name in ("X", "Z", "R") if (of := getattr(sample, name)) is not None}
-    by_row = ("y", "arm", "s", "offset", "mean_offset", "recorded")
-    columns = {name: of for name in by_row if (of := getattr(sample, name)) is not None}
-    every = [*columns.values(), *(of.columns for of in bases.values()), *arrays]
-    found = totals(None if each is None else each[place] for each in every)
-    values: dict[str, Any] = dict(zip([*columns, *bases], found, strict=False))
-    values |= {name: dataclasses.replace(of, columns=values[name]) for name, of in bases.items()}
-    n = place.stop - place.start
-    own = n - min(max(sample.n_frame - place.start, 0), n)
-    part = Sample(
-        order=np.arange(own),
-        slices=within(sample.slices, place),
-        family=sample.family,
-        constant=sample.constant,
-        **values,
-    )
-    part.__dict__["total"] = sample.total
-    return part, found[len(values) :]
+def _measure_sum(equations: Equations, s: Array, beta: Beta) -> Array:
+    sums: Any = 0.0
+    for place in row_blocks(len(s), AT_ONCE):
+        sums = sums + (s[place] * value_of(equations.measure(Point(beta, place)))).sum(axis=0)
+    return sums
 
 
-def within(slices: tuple[slice, ...], place: slice) -> tuple[slice, ...]:
-    """Slices of the arms within some of the rows."""
-    first, last = place.start, place.stop
-    return tuple(slice(*np.clip((a.start - first, a.stop - first), 0, last - first)) for a in slices)
+def _tilt_sum(equations: Equations, s: Array, beta: Beta) -> Array:
+    return (s * value_of(equations.tilt(Point(beta)))).sum(axis=0)
 
 
 def _fill(found: Array, value: Any, predictors: list[Linear]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,6 +19,66 @@ GOLDEN = (np.sqrt(5) - 1) / 2
 CUTS = 4096  # distinct values kept of a column in blocks; about so many cuts replace them where it has more
 COUNTED = 2**16  # whole numbers within less than this of one another are counted
 HEAVY = 4  # a value of so many times the weight between two cuts is a cut itself
+
+
+def is_dask(array: Any) -> bool:
+    """Whether rows are beyond memory."""
+    return hasattr(array, "compute")
+
+
+def totals(arrays: Iterable[Any]) -> list[Any]:
+    """Return arrays in memory."""
+    found = list(arrays)
+    if not any(map(is_dask, found)):
+        return found
+    import dask
+
+    return list(dask.compute(*found))
+
+
+def loaded(array: Any) -> Any:
+    """Return an array in memory."""
+    return array.compute() if is_dask(array) else array
+
+
+def chunk_sizes(rows: Any) -> tuple[int, ...]:
+    """Return the numbers of rows of the chunks of a Dask array."""
+    return tuple(rows.chunks[0])
+
+
+def chunks_of(rows: Any) -> list[Any]:
+    """Return the chunks of rows of a Dask array, delayed."""
+    return list(rows.rechunk({axis: -1 for axis in range(1, rows.ndim)}).to_delayed().ravel())
+
+
+def in_chunks(function: Callable[..., T], chunks: Sequence[Any], *given: Any) -> list[T]:
+    """Return what a function finds of each of some delayed objects, and the same chunks of Dask arrays among others."""
+    import dask
+
+    return list(dask.compute(*_delayed(function, chunks, *given)))
+
+
+def lazy_rows(
+    function: Callable[..., Array], chunks: Sequence[Any], shapes: Sequence[tuple[int, ...]], *given: Any
+) -> Any:
+    """Return what a function finds of the rows of each chunk, as in `in_chunks`, as a Dask array."""
+    import dask.array as da
+
+    parts = _delayed(function, chunks, *given)
+    return da.concatenate([da.from_delayed(*each, float) for each in zip(parts, shapes, strict=True)])
+
+
+def _delayed(function: Callable[..., Any], chunks: Sequence[Any], *given: Any) -> list[Any]:
+    import dask
+
+    work = dask.delayed(functools.partial(_quietly, function), pure=False)
+    columns = [chunks_of(each) if is_dask(each) else [each] * len(chunks) for each in given]
+    return [work(*each) for each in zip(chunks, *columns, strict=True)]
+
+
+def _quietly(function: Callable[..., T], *given: Any) -> T:
+    with np.errstate(all="ignore"):  # threads do not know of the caller's
+        return function(*given)
 
 
 def add_up(parts: Iterable[T]) -> T:

@@ -12,12 +12,12 @@ from causalrisk.design.did import NEVER, change_words
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
-from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.matching import MatchedRows
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.targets import POPULATIONS
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.joint.shrinkage import LADDER
+from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.report.tables.text import column_format, format_number
 
@@ -263,7 +263,7 @@ def clip_text(record: FitRecord) -> str:
     if record.weight_fit is None:
         return ""
     sample, clipped = record.sample, record.weight_fit.clipped
-    touched = (clipped * (in_memory(sample.s) if record.frequency else 1))[sample.n_frame :].sum()
+    touched = (clipped * (loaded(sample.s) if record.frequency else 1))[sample.n_frame :].sum()
     return f"{int(touched)} to [{low:g}, {high:g}]"
 
 

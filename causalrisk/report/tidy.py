@@ -21,11 +21,11 @@ from causalrisk.design.scan.source import PARQUET
 from causalrisk.design.tables import listing
 from causalrisk.errors import Failure, OptionError, UnavailableError, whole_number
 from causalrisk.estimation.beyond_memory import places_of_parts
-from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.options import OBSERVED, Interval
 from causalrisk.estimation.record import FitRecord, of_means
 from causalrisk.inference import intervals
 from causalrisk.inference.intervals import delta_tests, parameter_tests
+from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words
@@ -275,7 +275,7 @@ def unit_frames(record: FitRecord) -> Iterator[pd.DataFrame]:
     if record.joint is None:
         predicted = zip(design.labels, record.estimate.predicted, strict=True)
         values |= {f"potential_outcome[{label}]": own for label, own in predicted}
-    arm = in_memory(sample.arm)
+    arm = loaded(sample.arm)
     for row, place in places:
         columns = {"row": np.asarray(row), "arm": pd.Categorical.from_codes(arm[place], list(design.labels))}
         yield pd.DataFrame(columns | {name: own[place] for name, own in values.items()})

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
-from causalrisk.estimation.engine import in_memory
+from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.multiplicities import CHUNK, WIDTH
 from tests.conftest import in_parts
 
@@ -95,7 +95,7 @@ def test_rows_beyond_memory_are_drawn_as_in_memory(births, folder, name, monkeyp
         record = OutcomeRegression.from_formula(data=data, **options).fit()._record
         resampler, sample = dataclasses.replace(record, bootstrap=kind).resampler(), record.sample
         for block in (resampler.draw(1, 0, M - 3), resampler.draw(1, 1, 3), resampler.perturb(0, 5, 0.5)):
-            values = in_memory(block)
+            values = loaded(block)
             drawn.append(np.concatenate([values[: sample.n_frame], sample.restore(values)]))
     for k in range(3):
         np.testing.assert_allclose(drawn[3 + k], drawn[k], rtol=1e-13)
