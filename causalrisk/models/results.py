@@ -47,6 +47,7 @@ from causalrisk.inference.heterogeneity import differences_by, effects_by, equal
 from causalrisk.inference.hypotheses import equivalence_test, nlcom, t_test, wald_test
 from causalrisk.inference.intervals import boot_pvalues, conf_int, parameter_tests, statistic_names, summary_frame
 from causalrisk.inference.paired_resamples import start_difference
+from causalrisk.inference.scales import effects_on_scales, nnt
 from causalrisk.inference.simultaneous import distribution
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
@@ -282,6 +283,8 @@ class CausalResults(Estimates):
     equivalence_test = of_record(equivalence_test)
     wald_test = of_record(wald_test)
     nlcom = of_record(nlcom)
+    effects_on_scales = of_record(effects_on_scales)
+    nnt = of_record(nnt)
     effects_by = of_record(effects_by)
     differences_by = of_record(differences_by)
     equality_test = of_record(equality_test)

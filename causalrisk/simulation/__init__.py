@@ -5,12 +5,13 @@ from causalrisk.simulation.catalogue import DESIGNS
 from causalrisk.simulation.designs import Design, Draw, Population, Specified
 from causalrisk.simulation.entries import Trial
 from causalrisk.simulation.from_fit import plasmode
+from causalrisk.simulation.planning import solve_power
 from causalrisk.simulation.results import StudyResults, power
 from causalrisk.simulation.study import four_cells, run_study
 
 __all__ = [
     "DESIGNS", "Design", "Draw", "Population", "Specified", "StudyResults", "Trial", "designs", "four_cells",
-    "plasmode", "power", "published", "run_study",
+    "plasmode", "power", "published", "run_study", "solve_power",
 ]  # fmt: skip
 
 
