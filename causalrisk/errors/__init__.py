@@ -111,7 +111,8 @@ class DesignWarning(CausalRiskWarning):
     Given for a power outside I(), columns that depend on others and were dropped, in all rows or in those of an arm (a
     level without rows there, which is a question of overlap), rows put into another order, rows of weight zero (once in
     a process for the same ones), levels that differ only in blanks or case, clusters of which an arm has fewer than 10,
-    and a treatment that is set in the data of a prediction.
+    a treatment that is set in the data of a prediction, and effects of JRE and IPWRA that are apart where tests find
+    that both models miss a curve.
     """
 
 

@@ -37,7 +37,8 @@ from causalrisk.joint.start import (
     heterogeneity,
     inverse_of,
     real_share,
-    score_is_missing,
+    rejected,
+    sandwich,
     start_sums,
 )
 from causalrisk.numerics.blocks import chunk_sizes, is_dask, loaded
@@ -188,10 +189,31 @@ def meat_of(problem: JointProblem, weighed: Weighed, theta: Array, inverse: Arra
 
 def joined_score(problem: JointProblem, weighed: Weighed, theta: Array, asked: bool | None) -> Joined | None:
     """Return the score's linear predictor among the outcome columns, where it is asked for or a test rejects."""
-    sample, p = problem.equations.sample, theta.shape[1]
     if asked is False or "score" not in weighed.beta:
         return None
-    every, share = np.hstack([sample.X.columns, sample.Z.columns]), sample.s * sample.in_sample / sample.total
+    joined = further_columns(problem, len(weighed.beta["score"]))
+    return joined if joined is not None and (asked or lacks(problem, weighed, theta, joined)) else None
+
+
+def outcome_misses_square(problem: JointProblem) -> bool:
+    """Test whether squares of the score's linear predictors belong to the outcome models of IPWRA."""
+    if "score" not in problem.weights.beta:
+        return False
+    gamma = problem.weights.beta["score"][..., 0].T
+    joined = further_columns(problem, gamma.shape[1], gamma)
+    weighed = problem.weighed(Replicates.of_normal(problem.weights, None))
+    return joined is not None and lacks(problem, weighed, problem.start.theta, joined)
+
+
+def further_columns(problem: JointProblem, count: int, squared: Array | None = None) -> Joined | None:
+    """Return what the score's columns, or squares of predictors with coefficients `squared`, have beyond the formula's.
+
+    There are `count` predictors.
+    """
+    sample = problem.equations.sample
+    X, Z = sample.X.columns, sample.Z.columns
+    p, share = X.shape[1], sample.s * sample.in_sample / sample.total
+    every = np.hstack([X, Z if squared is None else (Z @ squared) ** 2])
     gram = loaded((every.T * share) @ every)
     from_X = np.linalg.lstsq(gram[:p, :p], gram[:p, p:], rcond=None)[0]
     rest = gram[p:, p:] - gram[p:, :p] @ from_X
@@ -202,22 +224,23 @@ def joined_score(problem: JointProblem, weighed: Weighed, theta: Array, asked: b
         return None
     root = np.sqrt(values[kept])
     from_Z = vectors[:, kept] / root / scale[:, None]
-    joined = Joined(from_Z, from_X @ from_Z, (root * vectors[:, kept] * scale[:, None]).T, len(weighed.beta["score"]))
-    if asked:
-        return joined
-    # one step of Newton's method from IPWRA, with these columns too
-    tried = dataclasses.replace(weighed, joined=joined)
+    return Joined(from_Z, from_X @ from_Z, (root * vectors[:, kept] * scale[:, None]).T, count, squared)
+
+
+def lacks(problem: JointProblem, weighed: Weighed, theta: Array, joined: Joined) -> bool:
+    """Test the coefficients of further columns after one step of Newton's method from IPWRA."""
+    tried, p = dataclasses.replace(weighed, joined=joined), theta.shape[1]
     wide = np.pad(theta, ((0, 0), (0, joined.of_score.shape[0])))
     lift = joined.lift(weighed.beta["score"], p)[..., 0]
     sums = tried.over(partial(start_sums, theta=wide))
     inverse = inverse_of(lift.T @ sums.bread @ lift)
     step = np.einsum("kpq,kq->kp", inverse, sums.score @ lift)
-    at = wide + step @ lift.T
     everywhere = np.einsum("Pp,kpq,Qq->kPQ", lift, inverse, lift)
-    meat = meat_of(problem, tried, at, everywhere)
+    meat = meat_of(problem, tried, wide + step @ lift.T, everywhere)
     lifts = np.kron(np.eye(len(theta)), lift)
-    missing = score_is_missing(step, inverse, lifts.T @ meat @ lifts, joined.width)
-    return joined if missing else None
+    covariance, size = sandwich(inverse, lifts.T @ meat @ lifts), lift.shape[1]
+    last = (np.arange(len(theta))[:, None] * size + np.arange(p, size)).ravel()
+    return rejected(step.ravel()[last], covariance[np.ix_(last, last)])
 
 
 # --- how far it is shrunk --------------------------------------------------------------------------------------------

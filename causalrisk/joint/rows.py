@@ -97,12 +97,15 @@ class Joined:
         Coordinates of the columns of Z in them.
     count : int
         Number of predictors; of as many columns as there are, the columns themselves join.
+    squared : ndarray, shape (q', q), optional
+        Of squares of predictors in the place of Z, the coefficients of these.
     """
 
     from_Z: Array
     from_X: Array
     of_score: Array
     count: int
+    squared: Array | None = None
 
     @property
     def fixed(self) -> bool:
@@ -116,7 +119,8 @@ class Joined:
 
     def columns(self, X: Array, Z: Array) -> Array:
         """Return the columns of rows, shape (n, e)."""
-        return Z @ self.from_Z - X @ self.from_X
+        of = Z if self.squared is None else (Z @ self.squared) ** 2
+        return of @ self.from_Z - X @ self.from_X
 
     def lift(self, score: Array, p: int) -> Array:
         """Coefficients of all columns by those of the model, shape (P, p + width, R), at scores (m, q, R)."""

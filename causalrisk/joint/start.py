@@ -117,11 +117,9 @@ def sandwich(inverse: Array, meat: Array) -> Array:
     return wide @ meat @ wide.T
 
 
-def score_is_missing(step: Array, inverse: Array, meat: Array, count: int) -> bool:
-    """Test whether the last `count` columns, whose coefficients are `step` (K, P), are zero in all arms."""
-    n_arms, p = step.shape
-    last = (np.arange(n_arms)[:, None] * p + np.arange(p - count, p)).ravel()
-    covariance = sandwich(inverse, meat)[np.ix_(last, last)]
-    found = step.ravel()[last]
-    statistic = float(found @ np.linalg.lstsq(covariance, found, rcond=None)[0]) if np.isfinite(covariance).all() else 0
-    return bool(statistic > chdtri(len(last), LEVEL))
+def rejected(estimates: Array, covariance: Array) -> bool:
+    """Whether Wald's test that all estimates are zero rejects."""
+    if not np.isfinite(covariance).all():
+        return False
+    statistic = float(estimates @ np.linalg.lstsq(covariance, estimates, rcond=None)[0])
+    return bool(statistic > chdtri(len(estimates), LEVEL))

@@ -215,6 +215,7 @@ def test_names_of_the_amount_of_shrinkage(data):
 
 
 @QUIET
+@pytest.mark.filterwarnings("ignore:ATE is .* by JRE:causalrisk.DesignWarning")
 def test_cross_validation_finds_where_to_gain():
     """Fixed samples of a curved outcome that the formula takes for a line: half of IPWRA's squared error, or less."""
     design, errors, shrinkage = find_design("doubly_wrong"), [], []
@@ -292,3 +293,40 @@ def test_the_score_does_not_join_where_nothing_is_missing():
     assert not fit(instrument, "y ~ x2 + x3 + x4 + x5", options=SCORE).joint.score_joined
     with pytest.raises(cr.OptionError, match="join_score"):
         fit(data, objective="erm", join_score=True)
+
+
+# --- where JRE and IPWRA disagree ------------------------------------------------------------------------------------
+
+
+def opposed(seed, bend, score_bend, n=1000):
+    """Outcomes whose curves are opposite in the two arms, and a score with the same square."""
+    rng = np.random.default_rng([6, seed])
+    x = rng.normal(size=(n, 5))
+    square = x[:, 0] ** 2 - 1
+    d = (rng.random(n) < 1 / (1 + np.exp(-0.7 * x[:, 0] - 0.35 * x[:, 1] - score_bend * square))) * 1
+    y = x[:, 0] + x[:, 1] + bend * (2 * d - 1) * square + rng.normal(size=n)
+    return pd.DataFrame(x, columns=["x1", "x2", "x3", "x4", "x5"]).assign(d=d, y=y)
+
+
+@QUIET
+def test_disagreement_with_ipwra_is_told_where_both_models_are_wrong():
+    with pytest.warns(cr.DesignWarning, match="by JRE and .* by IPWRA"):
+        res = fit(opposed(1, 0.7, 0.5), "y ~ x1 + x2 + x3 + x4 + x5")
+    assert "both miss a curve" in " ".join(str(res.summary()).split())
+
+
+@QUIET
+@pytest.mark.parametrize(("bend", "score_bend"), [(0.7, 0.0), (0.0, 0.5), (0.0, 0.0)])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_disagreement_is_told_where_a_model_is_right(bend, score_bend, seed):
+    data = opposed(seed, bend, score_bend)
+    res = fit(data, "y ~ x1 + x2 + x3 + x4 + x5")  # a warning is an error
+    assert not any("by IPWRA" in note for note in res._record.notes)
+
+
+@QUIET
+def test_squares_in_the_formulas_answer_the_disagreement():
+    square = "x1 + x2 + x3 + x4 + x5 + I(x1**2)"
+    res = fit(opposed(1, 0.7, 0.5), f"y ~ {square}", options={"propensity": square})
+    assert abs(res.effect - res.start.effect) < res.effect_se
+    assert not any("by IPWRA" in note for note in res._record.notes)
