@@ -196,7 +196,6 @@ def test_scipy_reports_a_minimisation(data):
     res = fit(data, "b ~ x1 + x2", options={"family": "binomial"}, shrinkage=0.3)
     report = res.joint.optimize_result
     assert report.success and report.nit > 1 and np.linalg.norm(report.jac) < 1e-8
-    assert f"trust-exact, {report.nit} iter." in str(res.summary())
     by_bfgs = fit(data, "b ~ x1 + x2", options={"family": "binomial"}, shrinkage=0.3, method="BFGS")
     assert by_bfgs.effect == pytest.approx(res.effect, rel=1e-6)
     assert by_bfgs.joint.optimize_result.nit != report.nit
