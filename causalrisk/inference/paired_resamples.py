@@ -6,7 +6,6 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -148,9 +147,10 @@ def fit_estimators(
             for spec in specs
         ]
         bare = [dataclasses.replace(record, bootstrap=kind) for record in bare]
-        # With replicate weights the errors of the design come with the resamples.
-        with_errors = robust_record if design.replication is not None else partial(with_covariance, inference=robust)
-        records = tuple(map(with_errors, bare))
+        if design.replication is None:
+            records = tuple(with_covariance(record, robust) for record in bare)
+        else:  # the design's errors come with the resamples
+            records = tuple(map(robust_record, bare))
     for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
         warn_user(text, category)
     nothing = [BootstrapDistribution(np.empty((0, len(r.estimate.values))), np.empty(0, np.int8)) for r in bare]

@@ -257,32 +257,25 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     if isinstance(record.design, ScannedDesign):
         raise rows_not_kept("simultaneous")
     one, other = record.design, first.design
-    if one.treat_name == other.treat_name:  # rows in another order may have the same index
-        arms = [np.array([str(level) for level in of.levels])[of.arm] for of in (one, other)]
-    else:
-        arms = [one.counts.sum(), other.counts.sum()]
-    rows = (
-        (
-            *(
-                of.options.effect,
-                of.frame is None,
-                of.design.weight_type,
-                of.design.weights,
-                of.design.cluster,
-                of.design.second_cluster,
-            ),
-            *((None, None) if of.design.survey is None else (of.design.survey.stratum, of.design.survey.call)),
-            treatment,
-        )
-        for of, treatment in zip((record, first), arms, strict=True)
-    )
-    if not (one.index.equals(other.index) and all(map(np.array_equal, *rows))):
+    same = one.index.equals(other.index) and all(map(np.array_equal, _settings(record), _settings(first)))
+    if same and one.treat_name == other.treat_name:  # rows in another order may have the same index
+        levels = [np.array([str(level) for level in of.levels])[of.arm] for of in (one, other)]
+        same = np.array_equal(*levels)
+    if not same:
         typed = f"data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])"
         raise DesignError(
             f"the fits differ in their rows, weights or clusters, or in `effect=`.\nUse `{typed}` for both."
         )
     values, sample = record.estimate.influence[:, : len(record.effect_names)], record.sample
     return first.sample.arrange(np.concatenate([sample.restore(values), values[: sample.n_frame]]))
+
+
+def _settings(record: FitRecord) -> tuple[Any, ...]:
+    """Return what fits with a joint distribution share."""
+    design, survey = record.design, record.design.survey
+    of_survey = (None, None) if survey is None else (survey.stratum, survey.call)
+    weights, clusters = (design.weight_type, design.weights), (design.cluster, design.second_cluster)
+    return record.options.effect, record.frame is None, *weights, *clusters, *of_survey
 
 
 GRID_POINTS = 30  # of the default grid, at quantiles of the outcome from LEAST to 1 - LEAST
