@@ -174,18 +174,6 @@ def wide(frame, column, estimators, digits=2):
     return markdown(rows, ["design", *estimators])
 
 
-def coverage_table(coverage):
-    """Coverage and calibration of the standard errors of both estimators, for every design."""
-    rows = []
-    for name, part in coverage.groupby("design", sort=False):
-        row = [name]
-        for estimator in ("IPWRA", "JRE"):
-            found = part.set_index("estimator").loc[estimator]
-            row += [number(found["coverage"], found["coverage_mc"]), number(found["se_over_sd"], digits=2)]
-        rows.append(row)
-    return markdown(rows, ["design", "IPWRA covers", "SE / SD", "JRE covers", "SE / SD"])
-
-
 def mean_table(mean):
     """Kang and Schafer's mean, beside what they published."""
     rows = [
@@ -198,17 +186,16 @@ def mean_table(mean):
 
 def notebook_words(tables, made):
     """Every table and number of the notebook."""
-    others, covered = tables["others"], tables["coverage"].query("n == 200")
+    others = tables["others"]
     names = [name for name in dict.fromkeys(others["estimator"]) if name not in ("IPWRA", "JRE")]
     return {
         "others_samples": others["samples"].min(),
         "ratios": wide(others, "mse_ratio", names),
         "mean": mean_table(tables["mean"]), "mean_samples": tables["mean"]["samples"].min(),
-        "coverage": coverage_table(covered), "covered": covered["samples"].min(),
         "scores_biases": biases_table(tables["wrong_scores"], ["design", "n"]), "replicates": made["replicates"],
         "scores_samples": counted(tables["wrong_scores"]), "cells": biases_table(tables["cells"], ["design"]),
         "cells_samples": counted(tables["cells"]), "outside": outside_table(tables["outside"]),
-        "n_boot": made["n_boot"], "made": made_by(made),
+        "made": made_by(made),
     }  # fmt: skip
 
 

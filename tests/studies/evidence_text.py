@@ -70,7 +70,7 @@ Between {real_low} and {real_high}: nothing gained, nothing lost.
 
 Simulated populations are not yours. Simulate around [your own fit](../howto/simulate.md), or
 [compare](../howto/compare.md) the estimators on your data. Nothing here concerns unmeasured confounders. The
-[notebook](../development/evidence_notebook.md) has every estimator and coverage at n = 200, the
+[notebook](../development/evidence_notebook.md) has every estimator, the
 [benchmarks](../development/benchmarks.md#learners) have learners.
 
 {made}
@@ -113,13 +113,6 @@ Root mean squared error over IPWRA's on the same samples, main effects in both m
 solution on PSID.
 
 {outside}
-
-## Coverage of the 95% interval
-
-n = 200, {covered} samples per row. Normal intervals from {n_boot} resamples of rows. SE / SD is the mean standard error
-over the standard deviation of the estimates.
-
-{coverage}
 
 {made}
 """
