@@ -15,6 +15,7 @@ DATA = simulate(n=120, seed=3).assign(
     score=0.4 + 0.2 * (ROWS % 2), w=1 + ROWS % 3, site=ROWS % 40, ill=lambda data: (data.y > 0).astype(int)
 )
 DATA["gap"] = DATA["y"].where(ROWS % 9 > 0)
+DATA["z"] = np.where(ROWS % 4, DATA["d"], 1 - DATA["d"])
 GIVEN = {  # a value of each option, and the other options that it needs
     "treat": ("d", {}),
     "propensity": ("x1", {}),
@@ -184,6 +185,7 @@ def test_words_of_event_studies():
     pd.testing.assert_frame_equal(read.effects(), plain)
     assert "`control_group` was read as `controls`." in " ".join(str(read.summary()).split())
     pd.testing.assert_frame_equal(read.effects(level=0.9), read.effects(alpha=0.1))
+    assert str(read.summary(level=0.9)) == str(read.summary(alpha=0.1))
     assert causalrisk.event_study("y ~ 1", frame, **options, base_period="varying").facts.base == "varying"
     with pytest.raises(TypeError, match="`level` is another name"):
         read.effects(alpha=0.1, level=0.9)
@@ -271,7 +273,8 @@ def test_a_level_of_confidence_is_one_less_alpha(res, level):
     with pytest.raises(causalrisk.OptionError, match=r"alpha=0\.05"):
         res.conf_int(level=0.05)
     together = compare("y ~ x1", DATA, treat="d", estimators=["IPW", "AIPW"], n_boot=19)
-    for each in (res, both, together):
+    late = causalrisk.LATE.from_formula("y ~ x1", DATA, treat="d", instrument="z").fit()
+    for each in (res, both, together, late):
         assert str(each.summary(conf_level=level)) == str(each.summary(alpha=0.1))
 
 

@@ -238,7 +238,7 @@ class EventStudy(Shown):
         reference = -1 - self.facts.anticipation if self.facts.base == "universal" else None
         return draw_event_study(each, joint, reference, f"ATT on {self.facts.outcome}", axes_or_new(ax))
 
-    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+    def summary(self, alpha: float = 0.05, title: str | None = None, **others: Any) -> ResultSummary:
         """Summary: effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
 
         Parameters
@@ -247,12 +247,17 @@ class EventStudy(Shown):
             Significance level of the intervals.
         title : str, optional
             Heading.
+        **others
+            Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
         ResultSummary
             A statsmodels Summary.
         """
+        if others:
+            given = {"alpha": alpha, "title": title}
+            return self.summary(**call_here("summary", EventStudy.summary, given, others))
         tables = {name: self.effects(name, alpha) for name in ("exposure", "group", "all")}
         return summarize_event_study(self._first, self.facts, tables, self.notes, title)
 

@@ -24,6 +24,7 @@ from causalrisk.errors import (
     DesignWarning,
     OptionError,
     UnavailableError,
+    call_here,
     check_alpha,
     listed,
     one_of,
@@ -399,7 +400,7 @@ class LATEResults(Shown):
             rows[covariate.name] = {"all": mean, "compliers": among, "std difference": apart}
         return pd.DataFrame.from_dict(rows, orient="index", columns=["all", "compliers", "std difference"])
 
-    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+    def summary(self, alpha: float = 0.05, title: str | None = None, **others: Any) -> ResultSummary:
         """Return a regression-style summary.
 
         Parameters
@@ -408,12 +409,17 @@ class LATEResults(Shown):
             Significance level of the intervals.
         title : str, optional
             Heading.
+        **others
+            Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
         ResultSummary
             With `as_text`, `as_html`, `as_latex`, `as_csv`.
         """
+        if others:
+            given = {"alpha": alpha, "title": title}
+            return self.summary(**call_here("summary", LATEResults.summary, given, others))
         design, model = self.outcome._record.design, self.model
         head = [
             ("Dep. Variable:", design.endog_name, "No. Observations:", f"{self.nobs}"),
