@@ -205,6 +205,29 @@ def of_record(
     return method
 
 
+class Plots:
+    """The plots of results, as `res.plot.balance()`."""
+
+    def __init__(self, results: Any) -> None:
+        self._results = results
+
+    def __dir__(self) -> list[str]:
+        return [name.removeprefix("plot_") for name in dir(type(self._results)) if name.startswith("plot_")]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._results, f"plot_{name}")
+
+
+SHOWN = """
+balance balance_test bse conf_int converged cov_params cov_type df_resid effect effect_se effects_by
+equivalence_test estimand explain glance influence methods model nlcom nobs overlap pairwise params permutation_test
+plot potential_outcomes predict propensity_scores pvalues report sample_ledger save sensitivity summary summary_frame
+t_test table_one tidy trim_curve tvalues wald_test
+""".split()  # noqa: SIM905
+
+
 class CausalResults(Estimates):
     """Estimated effects with their uncertainty; what `fit` returns.
 
@@ -483,6 +506,17 @@ class CausalResults(Estimates):
             ) from error
         return write_whole(path, content)
 
+    @property
+    def plot(self) -> Plots:
+        """All plots: `res.plot.balance()` is `res.plot_balance()`."""
+        return Plots(self)
+
+    def __dir__(self) -> list[str]:
+        """Names that are used most; the others are in the documentation, and plots in `plot`."""
+        if isinstance(self, JREResults):
+            return sorted({*SHOWN, "joint", "start", "start_difference"} - {"potential_outcomes"})
+        return sorted({*SHOWN, *(["matches"] if isinstance(self, MatchingResults) else [])})
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or hasattr(type(self), name):
             return object.__getattribute__(self, name)  # raises as usual, and once more what a property has raised
@@ -498,7 +532,7 @@ class CausalResults(Estimates):
             )
         if name in JRE_ONLY:
             raise UnavailableError(f"results of {record.spec.name} have no `{name}`; those of JRE have it.")
-        raise UnavailableError(attribute("results", "res", name, dir(self)))
+        raise UnavailableError(attribute("results", "res", name, dir(type(self))))
 
 
 def given_results(results: Any, typed: str) -> list[CausalResults]:

@@ -12,7 +12,7 @@ import pandas as pd
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.rows import UNRECORDED
-from causalrisk.errors import Failure, OptionError, check_alpha
+from causalrisk.errors import Failure, OptionError, check_alpha, whole_number
 from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import IPWRA
@@ -57,6 +57,7 @@ def summary(
     xname: Sequence[str] | None = None,
     coefficients: bool = False,
     slim: bool = False,
+    digits: int | None = None,
 ) -> ResultSummary:
     """Regression-style summary.
 
@@ -74,6 +75,9 @@ def summary(
         Whether to print the coefficients of the outcome and propensity models.
     slim : bool, default False
         Only the estimates, with the note that defines them.
+    digits : int, optional
+        Decimals of estimates, standard errors and intervals. By default the smallest standard error shows four
+        significant digits.
 
     Returns
     -------
@@ -82,6 +86,8 @@ def summary(
         `save` (also to Word).
     """
     check_alpha(alpha)
+    if digits is not None:
+        whole_number("digits", digits, 0)
     names = tuple(record.names if xname is None else map(str, xname))
     if len(names) != len(record.names):
         raise OptionError(
@@ -89,7 +95,7 @@ def summary(
         )
     outcome, title = yname or words.outcome_name(record), title or record.spec.title
     estimates = summary_frame(record, alpha).set_axis(list(names))
-    numbers = numbers_table(estimates, outcome, one_unit=record.options.effect_scale.additive)
+    numbers = numbers_table(estimates, outcome, one_unit=record.options.effect_scale.additive, digits=digits)
     if slim:
         numbers.title = title
         return ResultSummary([numbers], _notes(record)[:1])
@@ -98,9 +104,9 @@ def summary(
     if record.boot is not None and record.boot.start is not None:
         found = start_difference(record, alpha)
         found.index = [key if isinstance(key, str) else ", ".join(key) for key in found.index]
-        tables.append(numbers_table(found, "On the same resamples", one_unit=False))
+        tables.append(numbers_table(found, "On the same resamples", one_unit=False, digits=digits))
     if coefficients:
-        tables += _coefficient_tables(record, alpha)
+        tables += _coefficient_tables(record, alpha, digits)
     return ResultSummary(tables, _notes(record))
 
 
@@ -269,18 +275,18 @@ def _groups_table(record: FitRecord) -> ResultTable:
     return ResultTable(list(zip(record.design.labels, *columns.values(), strict=True)), [("By group", *columns)])
 
 
-def _coefficient_tables(record: FitRecord, alpha: float) -> list[ResultTable]:
+def _coefficient_tables(record: FitRecord, alpha: float, digits: int | None) -> list[ResultTable]:
     tables, labels = [], record.design.labels
     for arm, block in coefficients(record).items():
         if arm is None or not record.spec.given:  # predictions have no coefficients
             values, se = block["values"].to_numpy(), block["se"].to_numpy()
             frame = inference_frame(values, se, alpha, block.index, df=record.df)
             corner = "propensity" if arm is None else f"outcome, {labels[arm]}"
-            tables.append(numbers_table(frame, corner, one_unit=False))
+            tables.append(numbers_table(frame, corner, one_unit=False, digits=digits))
     return tables
 
 
-def numbers_table(frame: pd.DataFrame, corner: str, one_unit: bool = True) -> ResultTable:
+def numbers_table(frame: pd.DataFrame, corner: str, one_unit: bool = True, digits: int | None = None) -> ResultTable:
     """Lay out a frame of estimates; all numbers share a format where they are in one unit, else those of a row do."""
     values, names = frame.iloc[:, 0].to_numpy(), [name for name in ("std err", "robust se") if name in frame]
     errors, rows = rounded_se(values, frame[names].to_numpy()), []
@@ -291,7 +297,7 @@ def numbers_table(frame: pd.DataFrame, corner: str, one_unit: bool = True) -> Re
     }
     for k, (name, numbers) in enumerate(zip(frame.index, frame.to_numpy(), strict=True)):
         same = slice(None) if one_unit else slice(k, k + 1)
-        spec = column_format(errors[same], values[same])
+        spec = column_format(errors[same], values[same]) if digits is None else f"z.{digits}f"
         cells = (shown.get(c, f"{{:{spec}}}".format)(v) for c, v in zip(frame.columns, numbers, strict=True))
         rows.append((str(name), *cells))
     heads = (name.replace("robust se", "robust") for name in frame.columns)

@@ -212,6 +212,20 @@ def test_summary_of_jre(births):
     np.testing.assert_allclose([float(v) for v in row[5:]], births.conf_int().loc["ATE"], atol=6e-3)
 
 
+def test_the_names_offered_are_few_and_plots_are_together(births, ipwra):
+    for res in (births, ipwra):
+        assert len(dir(res)) <= 45 and all(hasattr(res, name) for name in dir(res))
+    assert {"plot_balance", "boot_params"}.isdisjoint(dir(ipwra)) and "balance" in dir(ipwra.plot)
+    assert ipwra.plot.balance.__func__ is type(ipwra).plot_balance
+    with pytest.raises(cr.UnavailableError, match="plot_balanc"):
+        _ = ipwra.plot.balanc
+
+
+def test_summary_with_decimals_asked_for(ipwra):
+    table = ipwra.summary(digits=1, slim=True).tables[0]
+    assert all(re.fullmatch(r"-?[0-9]+\.[0-9]", row[j]) for row in table.body for j in (1, 2, 5, 6))
+
+
 def test_summary_of_jre_names_ipwra_once(births):
     robust = births.model.fit(cov_type="robust", n_replicates=60)
     text = " ".join(str(robust.summary()).split())

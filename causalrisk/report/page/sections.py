@@ -7,7 +7,7 @@ import html
 import io
 import os
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from causalrisk.report.page.methods import call_of, methods, references, sample_
 from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading, by_contrast
 from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
+from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.report.tables.text import format_number, format_share
 from causalrisk.runtime.system import write_whole
 
@@ -59,6 +60,12 @@ PAGE = """<!DOCTYPE html>
 </html>
 """
 SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">{}</div>'
+SHORT_STYLE = """@page { margin: 12mm 15mm; }
+@media print {
+  html { font-size: 8.5pt; } body { font-size: 9pt; line-height: 1.35; }
+  h2, p, ul, li, figure { margin: .4rem 0 .2rem; } img { max-width: 75mm; }
+}
+"""
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
 
@@ -87,8 +94,9 @@ def report(
     title: str | None = None,
     alpha: float = 0.05,
     assumptions: Mapping[str, str] | None = None,
+    short: bool = False,
 ) -> Path:
-    """Write one self-contained page: estimate, diagnostics with their reading, assumptions, how to repeat it.
+    """Write a self-contained web page: estimate, diagnostics with their reading, assumptions, how to repeat it.
 
     Parameters
     ----------
@@ -103,6 +111,8 @@ def report(
         can check; with `did`, "parallel_trends" instead of the first, and with repeated cross sections also
         "same_population"; with `observed`, also "missing_at_random". The page shows those you leave out as open
         questions.
+    short : bool, default False
+        Only what fits on one printed page: the estimate, the findings, the balance plot and the methods paragraph.
 
     Returns
     -------
@@ -120,11 +130,21 @@ def report(
     check_page(path)
     if isinstance(record.design, ScannedDesign):
         raise rows_not_kept("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
-    asked, unanswered = assumptions_part(questions(record, assumptions), assumptions)
+    asked = questions(record, assumptions)
     blank_figure()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"
-    parts = _parts(record, alpha, asked)
-    return write_page(path, heading, _front(record, heading, alpha, parts, unanswered), parts)
+    parts = _parts(record, alpha, assumptions_part(asked, assumptions))
+    front = _front(record, heading, alpha, parts, short)
+    unanswered = [text for key, (_, text) in asked.items() if not str((assumptions or {}).get(key, "")).strip()]
+    if unanswered:
+        have = (
+            f"{words.count(len(unanswered), 'assumption')} {'has' if len(unanswered) == 1 else 'have'} no argument yet:"
+        )
+        front += [paragraph(have), f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in unanswered)}</ul>"]
+    if short:
+        text = Part("methods", "Methods", paragraph(methods(record)))
+        parts = [*(replace(part, reading=None) for part in parts if part.anchor == "balance"), text]
+    return write_page(path, heading, front, parts, contents=not short)
 
 
 def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
@@ -145,10 +165,11 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
     for holds, anchor, heading, make in (
         (scored, "overlap", "Overlap", _overlap),
         (scored, "balance", "Balance of the covariates", _balance),
+        (scored, "table-1", "Table 1", _table_one),
         (scored and design.observation is not None, "missing", "Missing outcomes", _missing),
         (not means, "distribution", "Distribution functions", _distribution),
         (scored and means, "trimming", "Trimming", _trimming),
-        (joint is not None and joint.path is not None, "anchor", "The anchor", _anchor),
+        (joint is not None and joint.path is not None, "anchor", "Shrinkage", _anchor),
         (means, "influence", f"Influential {units}", _influence),
         (scored and means, "sensitivity", "An omitted confounder", _sensitivity),
     ):
@@ -162,9 +183,7 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
     said = [line for part in found if part.reading for line in (part.reading.headline, *part.reading.texts)]
     keys = [record.options.population.reference, *[crump] * (scored and record.options.population is ALL)]
     cited = references(" ".join([text, *said]), *keys)
-    ledger, rows = design.sample_ledger, [paragraph(sample_sentence(record))]
-    if len(ledger):
-        rows.append(table_html(ledger, "Rows that were left out, and why"))
+    rows = [paragraph(sample_sentence(record)), table_html(_row_flow(record), "From the data to the sample")]
     drawn = {"Resamples": record.boot, "Propensity replicates": None if joint is None else joint.replicates}
     for what, draws in drawn.items():
         if draws is not None:
@@ -181,7 +200,23 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
     ]
 
 
-def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], unanswered: int) -> list[str]:
+def _row_flow(record: FitRecord) -> pd.DataFrame:
+    """Count the rows from the data to the treatment groups of the sample, with the reasons for leaving rows out."""
+    design = record.design
+    flow = [("rows of the data", len(design.in_sample))]
+    for formula, variable, _, dropped in design.ledger:
+        why = "outside of the subpopulation" if formula == "subpop" else f"left out: {variable}"
+        why += " missing" * (formula not in ("subpop", "trim", "weights"))
+        flow += [(why, -dropped)] * bool(dropped)
+    flow.append(("rows of the sample", design.n))
+    groups = zip(design.labels, design.members.sum(axis=1), strict=True)
+    flow += [(f"{design.treat_name} = {label}", rows) for label, rows in groups]
+    if design.n_unrecorded:
+        flow.append(("of these without an outcome", design.n_unrecorded))
+    return pd.DataFrame(flow, columns=["", "rows"]).set_index("")
+
+
+def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], short: bool) -> list[str]:
     """Return the top of the page: heading, answer in a sentence, and headlines of all diagnostics."""
     se, limits, (spec, _) = record.std_errors, parameter_limits(record, alpha), words.formats(record)
     answers = [
@@ -190,18 +225,14 @@ def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part],
         for k in range(len(record.effect_names))
     ]
     what = f"The {words.estimand_words(record)} of {record.design.treat_name} on {words.outcome_words(record)}, over "
-    lines = [
-        f'{badge(part.reading)}<a href="#{part.anchor}">{html.escape(part.heading)}</a>: '
-        f"{html.escape(part.reading.headline)}"
-        for part in parts
-        if part.reading is not None
-    ]
+    lines = []
+    for part in parts:
+        if part.reading is not None:
+            name = html.escape(part.heading) if short else f'<a href="#{part.anchor}">{html.escape(part.heading)}</a>'
+            lines.append(f"{badge(part.reading)}{name}: {html.escape(part.reading.headline)}")
     if record.joint is not None:
         gap = verdicts.read_gaps(record, record.joint)
         lines.append(f"{badge(gap)}{html.escape(gap.headline)}")
-    if unanswered:
-        have = f"{words.count(unanswered, 'assumption')} {'has' if unanswered == 1 else 'have'} no argument yet"
-        lines.append(f'<a href="#assumptions">Assumptions</a>: {have}.')
     return [
         f"<h1>{html.escape(heading)}</h1>",
         f'<div class="answer">{"".join(map(paragraph, answers))}</div>',
@@ -217,9 +248,9 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
     instead = populations_that_overlap(record.used_weight_fit, record.design, record.options)
     everybody = record.options.population is ALL
     reading = verdicts.read_overlap(table, warned, everybody, unit_name=record.design.unit_name, instead=instead)
-    caption = f"Propensity scores in arm {{}} and in arm {labels[0]}: bars are rows, lines rows as weighted."
+    caption = f"Propensity scores of {{}} and of {labels[0]}. Bars are the rows, lines the weighted rows."
     figures = [figure_html(caption.format(label), plots.plot_overlap, record, arm=label) for label in labels[1:]]
-    return "\n".join([*figures, table_html(table, "Overlap by arm", three=table.columns, turned=True)]), reading
+    return "\n".join([*figures, table_html(table, "Overlap by group", three=table.columns, turned=True)]), reading
 
 
 def _balance(record: FitRecord, alpha: float) -> Body:
@@ -230,17 +261,22 @@ def _balance(record: FitRecord, alpha: float) -> Body:
         pvalue = None
     parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}
     reading = by_contrast({contrast: verdicts.read_balance(part, pvalue) for contrast, part in parts.items()})
-    caption = "Differences between the arms before and after weighting; the dashed line is at 0.1."
-    return figure_html(caption, plots.plot_balance, record) + table_html(table, "Balance", three=table.columns), reading
+    caption = "Differences between the groups before and after weighting. The dashed line is at 0.1."
+    return figure_html(caption, plots.plot_balance, record), reading
+
+
+def _table_one(record: FitRecord, alpha: float) -> Body:
+    table = balance_for_paper(record).as_html()
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="Table 1">{table}</div>', None
 
 
 def _missing(record: FitRecord, alpha: float) -> Body:
     table = balance(record, "std", between="observed")
-    parts = {f"arm {label}": table.xs(label) for label in record.design.labels}
+    parts = {f"group {label}": table.xs(label) for label in record.design.labels}
     reading = by_contrast({name: verdicts.read_balance(part, None, observed=True) for name, part in parts.items()})
     caption = (
-        "Differences of the rows with an outcome and all rows of their arm, before and after weighting; the larger one "
-        "of the arms."
+        "Differences between the rows with an outcome and all rows of their group, before and after weighting. The "
+        "plot shows the largest difference over the groups."
     )
     figure = figure_html(caption, plots.plot_balance, record, between="observed")
     shown = table_html(table, "Observed and all", three=table.columns)
@@ -248,7 +284,8 @@ def _missing(record: FitRecord, alpha: float) -> Body:
 
 
 def _distribution(record: FitRecord, alpha: float) -> Body:
-    caption = f"Share of outcomes up to each value; the bands hold for all values and arms at once, at {1 - alpha:.4g}."
+    level = f"{100 * (1 - alpha):.4g}%"
+    caption = f"Share of outcomes up to each value. The {level} bands are simultaneous over all values and groups."
     return figure_html(caption, plots.plot_distribution, record, alpha=alpha), None
 
 
@@ -274,10 +311,10 @@ def _anchor(record: FitRecord, alpha: float) -> Body:
     path, joint = anchor_path(record), joint_of(record)
     raised_from, end = None if joint.path is None else joint.path.raised_from, words.ladder_end_words(joint)
     reading = verdicts.read_anchor(path, float(joint.anchor or 0.0), raised_from, record.std_errors[0], end)
-    caption = "Effect with intervals by cross-validation, over the anchor; the circle is the one chosen."
+    caption = "Effect by shrinkage, with intervals from cross-validation. The circle marks the chosen shrinkage."
     figure = figure_html(caption, plots.plot_anchor_path, record, alpha=alpha)
-    shown = path.set_axis([f"{anchor:g}" for anchor in path.index]).rename_axis("anchor")
-    return figure + table_html(shown, "Effect by anchor (std err: by cross-validation)"), reading
+    shown = path.set_axis([f"{anchor:g}" for anchor in path.index]).rename_axis("shrinkage")
+    return figure + table_html(shown, "Effect by shrinkage (standard errors by cross-validation)"), reading
 
 
 def _influence(record: FitRecord, alpha: float) -> Body:
@@ -290,7 +327,7 @@ def _influence(record: FitRecord, alpha: float) -> Body:
         top = most_influential(table, TOP)
         readings[contrast] = verdicts.read_influence(top, named)
         of = f" of {contrast}" * several
-        caption = f"How much the effect{of} moves without each {what}, against its share of the weight of an arm."
+        caption = f"How much the effect{of} moves without each {what}, against its share of the weight of its group."
         shown: dict[str, Any] = {"top": NAMED, "position": position, "clusters": clusters}
         body.append(figure_html(caption, plots.draw_changes, record, table, **shown))
         heading = f"The {len(top)} most influential {what}s{f' for the effect{of}' * several}"
@@ -305,10 +342,10 @@ def _sensitivity(record: FitRecord, alpha: float) -> Body:
     return table_html(table, "Sensitivity to an omitted confounder", three=three, turned=True), reading
 
 
-def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, str] | None) -> tuple[Part, int]:
-    """Return the author's statements on the assumptions with open questions, and their number."""
+def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, str] | None) -> Part:
+    """Return the author's statements on the assumptions, and the open questions."""
     stated = {name: text for name, text in (given or {}).items() if str(text).strip()}
-    blocks = [paragraph("No data can check these. The author of the report has to argue for each of them.")]
+    blocks = [paragraph("The data cannot check these. The author of the report has to argue for each of them.")]
     for key, (heading, question) in asked.items():
         title = f"<h3>{html.escape(heading)}</h3>{paragraph(question)}"
         if key in stated:
@@ -317,7 +354,7 @@ def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, s
         field = f'<div contenteditable="true" role="textbox" aria-multiline="true" aria-label="{html.escape(heading)}">'
         hint = paragraph(f'Not yet answered. Write here and print, or pass assumptions={{"{key}": "..."}}.', "soft")
         blocks.append(f'<div class="open">{title}{field}</div>{hint}</div>')
-    return Part("assumptions", "Assumptions", "\n".join(blocks)), len(asked) - len(stated)
+    return Part("assumptions", "Assumptions", "\n".join(blocks))
 
 
 def written_parts(text: str, cited: Sequence[str], said: str, call: str) -> list[Part]:
@@ -353,7 +390,7 @@ def write_study(
     caption = f"Effects on {facts.outcome} by {{}}, each by itself and all together."
     parts = [
         Part("summary", "Summary", SUMMARY.format(summary)),
-        assumptions_part(asked, assumptions)[0],
+        assumptions_part(asked, assumptions),
         Part("effects", "Effects", "\n".join(figure_html(caption.format(by), draw) for by, draw in plots.items())),
         Part("placebos", "Placebos", paragraph(placebos)),
         *written_parts(text, references(text), "", facts.call),
@@ -380,7 +417,7 @@ def write_late(
     caption = "P-value of Anderson and Rubin's test of each effect; effects above the dashed line are in the interval."
     parts = [
         Part("summary", "Summary", SUMMARY.format(summary)),
-        assumptions_part(asked, assumptions)[0],
+        assumptions_part(asked, assumptions),
         Part("compliers", "Compliers", table_html(compliers, "Means among all and among compliers")),
         Part("weak", "Effects that a weak instrument leaves", figure_html(caption, plot)),
     ]
@@ -393,12 +430,14 @@ def write_late(
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
 
 
-def write_page(path: str | os.PathLike[str], title: str, top: Sequence[str], parts: Sequence[Part]) -> Path:
+def write_page(
+    path: str | os.PathLike[str], title: str, top: Sequence[str], parts: Sequence[Part], contents: bool = True
+) -> Path:
     """Write the top of a page, links to its parts, and the parts; return the path of the file."""
     links = "".join(f'<li><a href="#{part.anchor}">{html.escape(part.heading)}</a></li>' for part in parts)
-    contents = f'<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>'
-    body = "\n".join([*top, contents, *(part.html() for part in parts)])
-    style = resources.files(__package__).joinpath("style.css").read_text("utf-8")
+    nav = f'<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>' * contents
+    body = "\n".join([*top, nav, *(part.html() for part in parts)])
+    style = resources.files(__package__).joinpath("style.css").read_text("utf-8") + SHORT_STYLE * (not contents)
     return write_whole(path, PAGE.format(title=html.escape(title), style=style, body=body))
 
 

@@ -21,7 +21,7 @@ SERIES = (("o", ORANGE, "-"), ("^", BLUE, "--"), ("s", GREEN, "-."), ("D", PINK,
 ROWS: dict[str, Any] = {"color": GREY, "alpha": 0.3, "zorder": 0}
 LINE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": "--", "zorder": 0}
 PANEL = (5.2, 4.2)  # inches
-CHARACTER, TICK = 7.5, 55  # points that a character of a label and a tick with its label need
+CHARACTER, TICK = 7, 55  # points that a character of a label and a tick with its label need
 
 
 def pyplot() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.tables import nearest
-from causalrisk.errors import OptionError, UnavailableError, call_here, check_alpha, one_of
+from causalrisk.errors import OptionError, call_here, check_alpha, one_of, whole_number
 from causalrisk.estimation.options import Below
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.report.tables.stacked import PaperTable
@@ -29,7 +28,7 @@ STATISTICS = {
     "std_errors": "Standard errors",
     "df": "Degrees of freedom",
     "nobs": "Observations",
-    "effective_n": "Effective n by arm",
+    "effective_n": "Effective n by group",
     "first_stage_f": "First-stage F",
     "imputations": "Imputations",
     "r_squared": "R-squared",
@@ -38,12 +37,16 @@ STATISTICS = {
 
 @dataclass(frozen=True)
 class Column:
-    """Estimates (one row per parameter, columns `NUMBERS`) and statistics of one model, by the keys of `STATISTICS`."""
+    """Estimates (one row per parameter, columns `NUMBERS`) and statistics of one model, by the keys of `STATISTICS`.
+
+    `unit` is the outcome if all estimates are in its units.
+    """
 
     name: str
     outcome: str
     estimates: pd.DataFrame
     statistics: dict[str, str]
+    unit: str | None = None
 
 
 def etable(
@@ -58,6 +61,7 @@ def etable(
     alpha: float = 0.05,
     statistics: Sequence[str] | None = None,
     extra: Mapping[str, Sequence[Any]] | None = None,
+    digits: int | None = None,
     title: str = "",
     notes: Sequence[str] = (),
     **others: Any,
@@ -90,6 +94,9 @@ def etable(
         "estimator" only if the columns have other names.
     extra : mapping of str to sequence, optional
         Further rows below: a label, and one value per column.
+    digits : int, optional
+        Number of decimals. By default the smallest standard error shows four significant digits: of the whole table if
+        all columns are effects on the same outcome, otherwise of each row.
     title : str
         Heading.
     notes : sequence of str
@@ -111,9 +118,8 @@ def etable(
 
     Notes
     -----
-    An estimate and the number below it have the same format: the standard error shows four significant digits and at
-    least two decimals. An average effect has no R-squared. The effective n is Kish's (sum w)^2 / sum w^2 of the
-    importance weights in each treatment group, the reference first. Standard errors of a comparison are the
+    An average effect has no R-squared. The effective n is Kish's (sum w)^2 / sum w^2 of the importance weights in each
+    treatment group, the reference first. Standard errors of a comparison are the
     bootstrap's, as in its `table`.
 
     Examples
@@ -135,7 +141,7 @@ def etable(
     Estimand                                                  ATE         ATE
     Standard errors                                          robust      robust
     Observations                                              4642        4642
-    Effective n by arm                                     3681 / 775  3681 / 775
+    Effective n by group                                   3681 / 775  3681 / 775
     ==============================================================================
     Notes: Standard errors in parentheses.
     """
@@ -143,7 +149,8 @@ def etable(
     if others:
         typed = {
             "results": results, "names": names, "keep": keep, "drop": drop, "rename": rename, "below": below,
-            "stars": stars, "alpha": alpha, "statistics": statistics, "extra": extra, "title": title, "notes": notes,
+            "stars": stars, "alpha": alpha, "statistics": statistics, "extra": extra, "digits": digits, "title": title,
+            "notes": notes,
         }  # fmt: skip
         return etable(**call_here("etable", etable, typed, others))
     check_alpha(alpha)
@@ -162,7 +169,8 @@ def etable(
                 raise OptionError(f"{option}: {term!r} is not a parameter of any column.\n{nearest(term, terms)}")
     left_out = {rename.get(term, term) for term in drop}
     terms = [term for term in (terms if keep is None else [rename.get(t, t) for t in keep]) if term not in left_out]
-    lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars)]
+    specs = _formats(terms, columns, digits)
+    lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars, specs[term])]
     if statistics is None:
         named = names is not None or isinstance(results, Mapping)
         there = [key for key in STATISTICS if any(column.statistics.get(key) for column in columns)]
@@ -228,30 +236,44 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
         raise OptionError(f"rename gives two parameters of a model the name {twice[0]!r}.")
     numbers = np.column_stack([res.params, res.bse, res.tvalues, res.pvalues, np.asarray(res.conf_int(alpha))])
     estimates = pd.DataFrame(numbers, index=labels, columns=list(NUMBERS))
+    unit = None
     if hasattr(res, "glance"):
         row = res.glance().iloc[0]
         outcome = str(row["outcome"])
         statistics = {key: str(row[key]) for key in STATISTICS if key in row and pd.notna(row[key])}
         statistics["df"] = f"{row['df']:.6g}" if row["df"] == row["df"] and "imputations" not in row else ""
-        with contextlib.suppress(UnavailableError):  # raised by an estimator without weights
-            if hasattr(type(res), "overlap") and res._record.used_weight_fit is not None:
+        if hasattr(type(res), "overlap"):  # fits of this package, but for instruments and pooled ones
+            unit = outcome if res._record.options.effect_scale.additive else None
+            if res._record.weight_fit is not None and res._record.spec.uses_propensity:
                 statistics["effective_n"] = " / ".join(f"{arm.effective_n:.0f}" for arm in res._record.overlap)
     else:
         outcome, statistics = str(res.model.endog_names), {"estimator": type(res.model).__name__}
         statistics |= {"std_errors": str(res.cov_type), "nobs": f"{res.nobs:.0f}"}
         statistics |= {"r_squared": f"{res.rsquared:.4f}"} if hasattr(res, "rsquared") else {}
-    return Column(statistics["estimator"] if name is None else name, outcome, estimates, statistics)
+    return Column(statistics["estimator"] if name is None else name, outcome, estimates, statistics, unit)
 
 
-def _estimate_lines(term: str, columns: Sequence[Column], below: str | None, stars: bool) -> list[list[str]]:
+def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None) -> dict[str, str]:
+    """Return the number format of each row; all rows have the same one if the table is in one unit."""
+    if digits is not None:
+        whole_number("digits", digits, 0)
+        return dict.fromkeys(terms, f"z.{digits}f")
+    every = pd.concat([column.estimates for column in columns])
+    every = every.loc[every.index.isin(terms), ["estimate", "std err"]]
+    one_unit, specs = columns[0].unit is not None and len({column.unit for column in columns}) == 1, {}
+    for term in terms:
+        values, errors = (every if one_unit else every.loc[[term]]).to_numpy().T
+        specs[term] = column_format(rounded_se(values, errors), values)
+    return specs
+
+
+def _estimate_lines(term: str, columns: Sequence[Column], below: str | None, stars: bool, spec: str) -> list[list[str]]:
     """Return the line of the estimates of a parameter, and the line below."""
     lines = [[term], *[[""]] * (below is not None)]
     for column in columns:
         cells = ["", ""]
         if term in column.estimates.index:
             row = column.estimates.loc[term]
-            errors = rounded_se(row[["estimate"]].to_numpy(), row[["std err"]].to_numpy())
-            spec = column_format(errors, row["estimate"])
             mark = next((mark for level, mark in STARS if row["P"] < level), "") if stars else ""
             under = {
                 "se": f"({format(row['std err'], spec)})",

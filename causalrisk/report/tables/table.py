@@ -126,10 +126,15 @@ class ResultTable(SimpleTable):
         """
         sides, lines = {"l": "left", "r": "right", "c": "center"}, ['<table class="simpletable">']
         lines += [f"<caption>{html.escape(self.title)}</caption>"] * bool(self.title)
-        for row in self:
+        for head in self.heads[:-1]:
+            spans = [(html.escape(text), len(list(same))) for text, same in groupby(head)]
+            cells = "".join(f'<th colspan="{n}" style="text-align: center">{text}</th>' for text, n in spans)
+            lines.append(f"<tr>{cells}</tr>")
+        last = self.heads[-1:]
+        for row in [*last, *self.body]:
             cells = ""
-            for text, align in zip(map(str, row), self.aligns, strict=True):
-                tag = "th" if row.datatype == "header" or align == "l" else "td"
+            for text, align in zip(row, self.aligns, strict=True):
+                tag = "th" if row in last or align == "l" else "td"
                 cells += f'<{tag} style="text-align: {sides[align]}">{_indented(html.escape(text), "&nbsp;")}</{tag}>'
             lines.append(f"<tr>{cells}</tr>")
         return "\n".join([*lines, "</table>"])
@@ -210,7 +215,12 @@ def _latex_spans(row: Sequence[str]) -> str:
 
 def _latex_row(row: Sequence[str]) -> str:
     cells = [re.sub(r"(?<![^\s(}])-(?=\d)", "$-$", _indented(escape_latex(cell), "~")) for cell in row]
+    cells = [re.sub(r"(?<=\d)(?:\{\*\})+$", _latex_stars, cell) for cell in cells]
     return " & ".join(cells) + r" \\"
+
+
+def _latex_stars(found: re.Match[str]) -> str:
+    return f"$^{{{found[0].replace('{*}', '*')}}}$"
 
 
 def stack_text(tables: Sequence[ResultTable], width: int) -> str:

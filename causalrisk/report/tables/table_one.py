@@ -16,7 +16,7 @@ from causalrisk.design.survey import Survey, subpopulation
 from causalrisk.design.tables import Table, as_table, find_column, find_condition, missing_mask
 from causalrisk.design.treatment import treatment_levels
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates
-from causalrisk.errors import DesignError, OptionError, call_here
+from causalrisk.errors import DesignError, OptionError, call_here, whole_number
 from causalrisk.estimation.options import WeightType
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.linalg import Array
@@ -50,6 +50,7 @@ def table_one(
     overall: bool = False,
     median: Sequence[str] = (),
     threshold: float | None = 0.1,
+    digits: int | None = None,
     names: Mapping[str, str] | None = None,
     title: str = "",
     notes: Sequence[str] = (),
@@ -85,6 +86,9 @@ def table_one(
         Variables to describe by median and quartiles.
     threshold : float or None
         A star marks larger differences.
+    digits : int, optional
+        Decimals of means and standard deviations. By default the smallest standard deviation of a row shows four
+        significant digits.
     names : mapping of str to str, optional
         Printed names, such as ``{"mage": "Mother's age"}``.
     title : str
@@ -143,8 +147,8 @@ def table_one(
         typed = {
             "covariates": covariates, "data": data, "by": by, "treated": treated, "reference": reference,
             "levels": levels, "weights": weights, "weight_type": weight_type, "design": design, "subpop": subpop,
-            "overall": overall, "median": median, "threshold": threshold, "names": names, "title": title,
-            "notes": notes,
+            "overall": overall, "median": median, "threshold": threshold, "digits": digits, "names": names,
+            "title": title, "notes": notes,
         }  # fmt: skip
         return table_one(**call_here("table_one", table_one, typed, others))
     if isinstance(covariates, str) and covariates.count("|") == 1 and "(" not in covariates:
@@ -188,6 +192,9 @@ def table_one(
     exact = columns.weight_type != "probability"
     for c in found:
         parts = [_described(c, rows, weight, units, exact if c.term in quartiles else None) for rows in members]
+        spec = _format([(part["mean"], part["sd"]) for part in parts], digits)
+        for part in parts:
+            part["text"] = part["text"] or f"{part['mean']:{spec}} ({part['sd']:{spec}})" * bool(part["n"])
         compared = parts[len(whole) :]
         scale = np.sqrt(np.mean([part["variance"] for part in compared])) if compared else np.nan
         smd = [(part["mean"] - compared[0]["mean"]) / (scale if scale > 0 else np.nan) for part in compared[1:]]
@@ -214,6 +221,7 @@ def balance_for_paper(
     data: Any = None,
     interactions: bool = False,
     threshold: float | None = 0.1,
+    digits: int | None = None,
     names: Mapping[str, str] | None = None,
     title: str = "",
     notes: Sequence[str] = (),
@@ -226,6 +234,9 @@ def balance_for_paper(
         As in `balance`.
     threshold : float or None
         A star marks larger differences.
+    digits : int, optional
+        Decimals of means and standard deviations. By default the smallest standard deviation of a row shows four
+        significant digits.
     title : str
         Heading.
     notes : sequence of str
@@ -280,7 +291,8 @@ def balance_for_paper(
     for name, row in numbers.iterrows():
         for when in WHEN:
             pairs = [(row[f"mean {label} {when}"], row[f"sd {label} {when}"]) for label in design.labels]
-            texts = [format_share(mean) if np.isnan(sd) else _mean_and_sd(mean, sd) for mean, sd in pairs]
+            spec = _format(pairs, digits)
+            texts = [format_share(mean) if np.isnan(sd) else f"{mean:{spec}} ({sd:{spec}})" for mean, sd in pairs]
             shown[str(name)] += [*texts, *_marked(row[smd[when]].to_numpy(), threshold)]
     half, effective = design.n_arms + len(versus), [f"n {arm.effective_n:.1f}" for arm in record.overlap]
     header = (
@@ -288,12 +300,14 @@ def balance_for_paper(
         ("", *(*design.labels, *["SMD"] * len(versus)) * 2),
         ("", *(f"n {n}" for n in design.counts), *versus, *effective, *versus),
     )
-    scale = "the root of the mean variance of the arms before weighting"
+    scale = "the root of the mean variance of the groups before weighting"
     if population.toward is not None:
-        scale = f"the standard deviation of arm {design.labels[population.toward]} before weighting"
+        scale = f"the standard deviation of group {design.labels[population.toward]} before weighting"
     elif population.balance_denominator == "weighted":
         scale = "the standard deviation of all rows after weighting"
     said = [NOTE_OF_FIT, _note_on_differences(threshold, design.labels[0], scale)]
+    if design.weight_type is not None:
+        said.insert(1, f'"Before" is weighted by {design.weights_name} only.')
     if constant:
         verb = "is" if len(constant) == 1 else "are"
         said.append(f"{joined(constant)} {verb} constant and {verb} left out.")
@@ -404,8 +418,8 @@ def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array, exa
     freedom = total**2 - (w**2 / u).sum()
     found["variance"] = w @ (x - mean) ** 2 * total / freedom if freedom > 0 else np.nan
     found["sd"] = np.sqrt(found["variance"])
-    if exact is None:
-        return found | {"text": _mean_and_sd(mean, found["sd"])}
+    if exact is None:  # its text has the format of the row
+        return found
     low, median, high = quantiles(x, w, np.array([0.25, 0.5, 0.75]), exact)
     whole = all(float(value).is_integer() for value in (low, median, high))
     spec = ".0f" if whole else column_format(high - low, [low, median, high])
@@ -429,9 +443,12 @@ def quantiles(values: Array, weights: Array, levels: Array, counts: bool) -> Arr
     return low + (high - low) * (place - below)
 
 
-def _mean_and_sd(mean: float, sd: float) -> str:
-    spec = column_format(sd, mean)
-    return f"{format(mean, spec)} ({format(sd, spec)})"
+def _format(pairs: Sequence[tuple[float, float]], digits: int | None) -> str:
+    """Return the format of the means and standard deviations of a row."""
+    if digits is None:
+        return column_format([sd for _, sd in pairs], [mean for mean, _ in pairs])
+    whole_number("digits", digits, 0)
+    return f"z.{digits}f"
 
 
 def _marked(differences: Sequence[float] | Array, threshold: float | None) -> list[str]:

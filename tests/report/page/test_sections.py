@@ -14,6 +14,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.report.page.methods import call_of
+from causalrisk.report.page.sections import _row_flow
 from causalrisk.report.page.verdicts import (
     BAD,
     CAUTION,
@@ -29,7 +30,7 @@ from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, LALONDE_RHS, simul
 from tests.report.page.test_explain import FRAME, KINDS, fitted, matching
 
 VOID = {"meta", "img", "br", "wbr"}
-ANCHORS = ["summary", "assumptions", "overlap", "balance", "trimming", "anchor", "influence", "sensitivity",
+ANCHORS = ["summary", "assumptions", "overlap", "balance", "table-1", "trimming", "anchor", "influence", "sensitivity",
            "ledgers", "explained", "methods", "repeat"]  # fmt: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
@@ -115,10 +116,30 @@ def test_lalonde_is_told_that_overlap_is_bad_and_what_moves_the_effect(jobs, job
     assert f"{moved / jobs.effect_se:.2f} standard errors" in top
     path = jobs.joint.path["effect"]
     assert f"the effect moves between {path.min():.2f} and {path.max():.2f}, " in top
-    assert "3 assumptions have no argument yet." in top
+    assert "3 assumptions have no argument yet: Why do the covariates hold every common cause of treat and re78?" in top
     assert f"{jobs.start.effect:.2f}" in top
     outside = int(jobs.overlap()["outside crump"].sum())
     assert f"{outside} rows ({outside / 614:.0%}) have scores outside" in text
+
+
+@pytest.mark.usefixtures("unprinted_plots")
+def test_a_short_report_has_the_findings_a_picture_and_the_methods(jobs, jobs_page, tmp_path):
+    reader = read(jobs.report(tmp_path / "short.html", short=True))
+    assert [attrs["id"] for attrs in reader.all("section")] == ["balance", "methods"]
+    assert not reader.all("a") and not reader.all("table") and len(reader.all("img")) == 1
+    texts = ["".join(page.text.split()).partition("Inshort")[2] for page in (read(jobs_page), reader)]
+    assert texts[0].partition("Contents")[0] == texts[1].partition("BalanceofthecovariatesDiff")[0] != ""
+    assert " ".join(jobs.methods().split()) in reader.text
+
+
+def test_rows_from_the_data_to_the_groups_add_up():
+    frame = FRAME.assign(x1=FRAME.x1.where(FRAME.index % 10 > 0))
+    res = cr.IPWRA.from_formula("y ~ x1", frame, treat="d", trim=(0.2, 0.8)).fit()
+    flow = _row_flow(res._record)["rows"]
+    lost = (frame.x1.isna()).sum()
+    assert flow["rows of the data"] == len(frame) and flow["left out: x1 missing"] == -lost
+    assert flow[: "rows of the sample"].iloc[:-1].sum() == flow["rows of the sample"] == res.in_sample.sum()
+    assert flow[flow.index.str.startswith("d = ")].sum() == flow["rows of the sample"] < len(frame) - lost
 
 
 @pytest.mark.usefixtures("unprinted_plots")
@@ -127,7 +148,7 @@ def test_assumptions_are_the_authors(jobs, tmp_path):
     path = jobs.report(tmp_path / "said.html", title="A <title> & more", assumptions=said)
     reader = read(path)
     assert "Caseworkers <saw> only these & nothing else." in reader.text
-    assert "2 assumptions have no argument yet." in reader.text
+    assert "2 assumptions have no argument yet:" in reader.text
     assert reader.text.count("Not yet answered") == 2
     assert reader.text.startswith("A <title> & more A <title> & more")
     with pytest.raises(cr.OptionError, match="no_interference") as caught:

@@ -56,7 +56,7 @@ def test_numbers_are_those_of_the_results(fits, ols):
         )
         assert shown.count("*") == sum(res.pvalues["ATE"] < level for level in (0.01, 0.05, 0.1))
         sizes = [f"{n:.0f}" for n in res.overlap()["effective n"]] if j > 1 else []
-        assert cells["Effective n by arm"][j] == " / ".join(sizes)
+        assert cells["Effective n by group"][j] == " / ".join(sizes)
     assert cells["Estimand"][1:] == ["ATE", "ATE", "ATE", ""]
     assert cells["Standard errors"][1:] == ["robust", "robust", "robust", "HC1"]
     assert cells["Observations"][1:] == ["300"] * 4
@@ -168,3 +168,22 @@ def test_refusals(fits, ols, tmp_path):
     ):
         with pytest.raises(error, match=f"(?s){words}"):
             call()
+
+
+def test_decimals_are_equal_in_one_unit_and_as_asked_for(fits, frame, ols):
+    def decimals(table):
+        rows = [" ".join(row[1:]) for row in table.tables[0].body[:6]]
+        return [{len(text) for text in re.findall(r"\.([0-9]+)", row)} for row in rows]
+
+    (one,) = set().union(*decimals(etable(fits)))
+    assert one >= 2
+    beside = etable([*fits, ols], rename={"d": "ATE"}, keep=["ATE", "POM[0]", "POM[1]"])
+    assert all(len(row) == 1 for row in decimals(beside))
+    assert set().union(*decimals(etable([*fits, ols], digits=1))) == {1}
+    with pytest.raises(OptionError, match="digits=-1"):
+        etable(fits, digits=-1)
+
+
+def test_stars_are_superscripts_in_latex(fits):
+    text = etable(fits, stars=True).as_latex()
+    assert re.search(r"[0-9]\$\^\{\*\*\*\}\$ ", text) and "{*}{*}{*} p" in text

@@ -71,7 +71,7 @@ TABLES = {  # function: argument -> a table with a text there
 }
 NO_TEXTS = {  # arguments that are numbers, or names of what is there
     "keep", "drop", "below", "stars", "alpha", "statistics", "covariates", "treated", "reference", "weight_type",
-    "overall", "median", "threshold", "interactions", "coefficients", "slim", "more", "others",
+    "overall", "median", "threshold", "interactions", "coefficients", "slim", "digits", "more", "others",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_before_a_fit_by_hand(frame):
     assert "Median [quartiles] where so shown." in table.notes
 
 
-@pytest.mark.parametrize(("target", "whose"), [("treated", "arm 1"), ("control", "arm 0"), ("overlap", "all rows")])
+@pytest.mark.parametrize(("target", "whose"), [("treated", "group 1"), ("control", "group 0"), ("overlap", "all rows")])
 def test_differences_are_those_of_balance_for_every_target(frame, target, whose):
     res = IPWRA.from_formula("y ~ x1 + g", frame, treat="d", target=target).fit()
     table, balance = res.table_one(), res.balance(binary="std")
@@ -225,3 +226,18 @@ def test_refusals(frame):
     ):  # fmt: skip
         with pytest.raises(error, match=f"(?s){words}"):
             call()
+
+
+def test_decimals_asked_for_are_in_every_cell(frame):
+    weights = {"weights": np.arange(1, 241), "weight_type": "probability"}
+    res = IPWRA.from_formula("y ~ x1 + money", frame, treat="d", **weights).fit()
+    for table in (table_one(["x1", "money"], frame, by="d", digits=1), res.table_one(digits=1)):
+        text = " ".join([*cells(table)["x1"], *cells(table)["money"]])
+        found = re.findall(r"-?[0-9]+\.([0-9]+) \([0-9]+\.([0-9]+)\)", text)
+        assert len(found) >= 4 and all(len(mean) == len(sd) == 1 for mean, sd in found)
+    for row in ("x1", "money"):
+        decimals = {len(text) for text in re.findall(r"\.([0-9]+)[ )]", " ".join(cells(res.table_one())[row][:2]))}
+        assert len(decimals) == 1
+    assert '"Before" is weighted by weights only.' in " ".join(res.table_one().notes)
+    with pytest.raises(OptionError, match=r"digits=1\.5"):
+        res.table_one(digits=1.5)
