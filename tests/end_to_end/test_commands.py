@@ -92,11 +92,3 @@ def test_range_of_ratios_in_the_readme_is_that_of_the_evidence():
     assert len(rows) == 16
     said = f"its mean squared error was {min(ratios):.2f} to {max(ratios):.2f} times IPWRA's"
     assert said in " ".join((ROOT / "README.md").read_text("utf-8").split())
-
-
-def test_output_shown_for_r_is_that_of_the_package():
-    """R's digits, typed by hand, beside those that the page's own examples print."""
-    (shown,) = blocks(ROOT / "docs" / "howto" / "coming_from_r.md", "text")
-    page = (ROOT / "docs" / "howto" / "coming_from_stata.md").read_text("utf-8")
-    printed = re.findall(r"^(-\d+\.\d{4})  \d+\.\d{5}$", page, re.M)[:4]
-    assert shown.split()[1:] == printed
