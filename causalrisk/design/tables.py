@@ -466,8 +466,9 @@ def find_column(
     if is_column(frame.get(value)):
         return align(frame[value], table.index, f"{role} {value!r}", notes), value
     known = table.names if table.frame is not None else [*table.names, *(k for k in frame if is_column(frame[k]))]
-    found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope"
-    raise DesignError(f"{found}.\n{table.in_index(value) or nearest(value, known)}")
+    found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
+    more = _more_than_a_treatment(value, table) if role == "treatment" else ""
+    raise DesignError(more or found + (table.in_index(value) or nearest(value, known)))
 
 
 def find_condition(
@@ -496,6 +497,18 @@ def condition_names(text: str) -> list[str]:
     if not isinstance(parsed, ast.Compare | ast.BoolOp | ast.BinOp | ast.UnaryOp):
         return []
     return list(dict.fromkeys(node.id for node in ast.walk(parsed) if isinstance(node, ast.Name)))
+
+
+def _more_than_a_treatment(text: str, table: Table) -> str:
+    """Message and advice for a treatment with its covariates, or a condition; empty for other texts."""
+    name, *others = re.findall(r"[A-Za-z_]\w*", text.partition(",")[0]) or [""]
+    condition = re.search("[<>]|[=!]=", text)
+    if name not in table or not (others or condition):
+        return ""
+    found, typed = "more than a column", f'treat="{name}", propensity="{" + ".join(others)}"'
+    if condition:
+        found, typed = "a condition", f"treat=data.eval({text!r})"
+    return f"treat={text!r} is {found}; expected the treatment alone. Use `{typed}`."
 
 
 def _several_columns(role: str, names: Sequence[str]) -> DesignError:
