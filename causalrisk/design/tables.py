@@ -501,7 +501,8 @@ def condition_names(text: str) -> list[str]:
 
 def _more_than_a_treatment(text: str, table: Table) -> str:
     """Message and advice for a treatment with its covariates, or a condition; empty for other texts."""
-    name, *others = re.findall(r"[A-Za-z_]\w*", text.partition(",")[0]) or [""]
+    name, _, rest = re.sub(r"[\s+,]+", " ~ ", text.strip("( )"), count=1).partition(" ~ ")
+    others = re.findall(r"[A-Za-z_]\w*", rest.partition(",")[0])
     condition = re.search("[<>]|[=!]=", text)
     if name not in table or not (others or condition):
         return ""
