@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.covariates import Covariate, covariates_of_block
 from causalrisk.design.scan.coding import CodedBlock
-from causalrisk.design.scan.design import Folder, StoredPart
+from causalrisk.design.scan.design import Folder, StoredPart, on_disk
 from causalrisk.design.treatment import Arms
 from causalrisk.estimation.estimates import FittedRows
 from causalrisk.estimation.fits import WeightFit
@@ -71,7 +71,7 @@ def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRo
 
     def basis(name: str, of: Basis, of_frame: Any) -> Basis:
         found = column(name, of_frame)
-        columns = found.map_blocks(of.of_rows, dtype=float) if is_dask(found) else of.of_rows(found)
+        columns = on_disk(found.map_blocks(of.of_rows, dtype=float)) if is_dask(found) else of.of_rows(found)
         return dataclasses.replace(of, columns=columns)
 
     X = basis("X", design.outcome_basis, None if frame is None else frame.X)

@@ -401,14 +401,17 @@ def influence(
         known = Influence(len(s), {name: [(ALL, psi)] for name, psi in given.items()}, identity)
     parts, factors = dict(known.parts), dict(known.factors)
     by = frozenset([*factors, *(block.name for block in blocks)])
-    for block in blocks:
-        if block.chunks:
-            slopes = add_up(over_rows(_slopes, block, s, beta, by))
-        else:
-            parts[block.name], slopes = _linear(block, s, beta, by)
-        inverse = -_inverse(slopes.pop(block.name) / total, least_norm=block.least_norm)
+    if blocks and blocks[0].chunks:
+        slopes = add_up(in_chunks(_slopes, [*zip(*(block.chunks for block in blocks), strict=True)], s, beta, by))
+    else:
+        slopes = []
+        for block in blocks:
+            parts[block.name], of_block = _linear(block, s, beta, by)
+            slopes.append(of_block)
+    for block, of_block in zip(blocks, slopes, strict=True):
+        inverse = -_inverse(of_block.pop(block.name) / total, least_norm=block.least_norm)
         own = {block.name: inverse}
-        for name, slope in slopes.items():
+        for name, slope in of_block.items():
             for source, factor in factors[name].items():
                 own[source] = own.get(source, 0.0) + inverse @ (slope / total) @ factor
         factors[block.name] = own
@@ -422,8 +425,8 @@ def of_rows(blocks: Sequence[Block], n: int, beta: Beta, factors: dict[str, dict
     return Influence(n, parts, factors)
 
 
-def _slopes(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> dict[str, Array]:
-    return _linear(block, s, beta, by)[1]
+def _slopes(blocks: Sequence[Block], s: Array, beta: Beta, by: frozenset[str]) -> list[dict[str, Array]]:
+    return [_linear(block, s, beta, by)[1] for block in blocks]
 
 
 def changes(blocks: Sequence[Block], s: Array, beta: Beta, moved: Mapping[str, Array]) -> dict[str, Array]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
+from causalrisk.design.scan.design import on_disk
 from causalrisk.errors import (
     BootstrapError,
     DesignWarning,
@@ -218,7 +219,9 @@ def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: 
     """Refit block `number` of several draws; the last may be narrower. Processes import it from here."""
     first, last = number * width, min((number + 1) * width, n_boot)
     drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
-    few = drawn.shape[1] if is_dask(drawn) else max(NUMBERS // len(drawn), FEWEST)  # columns that stay in the cache
+    if is_dask(drawn):
+        return refitter.refit(on_disk(drawn))
+    few = max(NUMBERS // len(drawn), FEWEST)  # columns that stay in the cache
     return Refits.joined([refitter.refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)])
 
 

@@ -411,18 +411,19 @@ class Coder:
         """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
         if all(code.isidentifier() for formula in self.formulas for code in formula.codes()):
             return
+        coded = {name: getattr(block, name) for name in "yXZR" if getattr(block, name) is not None}
+        rounding = {name: 1e-13 * np.nanmax(np.abs(whole), axis=0, initial=0) for name, whole in coded.items()}
+        texts = {name: formula.text for name, formula in zip("yXZR", [self.formulas[0], *self.formulas], strict=False)}
         for k in np.unique(np.linspace(0, len(rows.row) - 1, TRIED).astype(int)):
             try:
                 alone = self.coded(rows.some(slice(k, k + 1)))
             except DesignError:  # such as a division by what is zero for this row
                 alone = None
-            for formula, name in zip([self.formulas[0], *self.formulas], "yXZR", strict=False):
-                whole = getattr(block, name)
-                rounding = 1e-13 * np.nanmax(np.abs(whole), axis=0, initial=0)
+            for name, whole in coded.items():
                 own = None if alone is None else getattr(alone, name)[0]
-                if own is None or not np.isclose(whole[k], own, rtol=1e-9, atol=rounding, equal_nan=True).all():
+                if own is None or not np.isclose(whole[k], own, rtol=1e-9, atol=rounding[name], equal_nan=True).all():
                     raise DesignError(
-                        f"the formula {formula.text!r} codes a row differently beside other rows, as "
+                        f"the formula {texts[name]!r} codes a row differently beside other rows, as "
                         "`I(x - x.mean())` would; a scan has some rows at a time.\n"
                         "Write the number itself, or a column to the files."
                     )

@@ -34,7 +34,7 @@ from causalrisk.design.support import (
     supported_columns,
 )
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
-from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of
 from causalrisk.numerics.linalg import Array, Basis, plain_basis
 from causalrisk.runtime.system import one_blas_thread
 
@@ -48,6 +48,34 @@ class Folder:
     def __init__(self) -> None:
         self.path = tempfile.mkdtemp(prefix="causalrisk-", dir=needed_dask().config.get("temporary-directory", None))
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Map an array from a file without a header: Python 3.11 cannot parse those of numpy in many threads."""
+    return np.empty(shape, dtype) if 0 in shape else np.memmap(f"{folder.path}/{name}", dtype, "r", shape=shape)
+
+
+def on_disk(rows: Any) -> Any:
+    """Write a Dask array of numbers to a temporary folder, which goes with the array over it that is returned."""
+    import dask
+    import dask.array as da
+
+    folder, found = Folder(), []
+    computed((partial(_write_columns, folder, f"{k}") for k in range(len(chunk_sizes(rows)))), chunks_of(rows))
+    for k, size in enumerate(chunk_sizes(rows)):
+        shape = (size, *rows.shape[1:])
+        load = dask.delayed(partial(_columns, folder, f"{k}", shape), traverse=False)
+        found.append(da.from_delayed(load(), shape, float))
+    return da.concatenate(found)
+
+
+def _write_columns(folder: Folder, name: str, values: Array) -> None:
+    with using(f"{folder.path}/{name}"):
+        np.asarray(values, dtype=float).ravel(order="F").tofile(f"{folder.path}/{name}")
+
+
+def _columns(folder: Folder, name: str, shape: tuple[int, ...]) -> Array:
+    return mapped(folder, name, float, shape[::-1]).T
 
 
 class StoredPart(NamedTuple):
@@ -75,11 +103,8 @@ class StoredPart(NamedTuple):
         return sum(self.counts)
 
     def array(self, name: str) -> NDArray[Any]:
-        """Map an array from its file, which has no header: Python 3.11 cannot parse those of numpy in many threads."""
-        dtype, shape = self.kinds[name]
-        if 0 in shape:
-            return np.empty(shape, dtype)
-        return np.memmap(f"{self.folder.path}/{self.name}-{name}", dtype, "r", shape=shape)
+        """Map an array from its file."""
+        return mapped(self.folder, f"{self.name}-{name}", *self.kinds[name])
 
     def load(self) -> CodedBlock:
         """Return the rows."""
@@ -108,16 +133,17 @@ def _moments(k: int, n_clusters: int, block: CodedBlock) -> dict[str, Any]:
     cells = np.empty(0, dtype=int) if block.cluster is None else block.cluster * k + block.arm
     found = {
         "X": of(block.X[seen], arm, k, weights=weights),
-        "Z": of(block.Z, block.arm, k, weights=block.weights),
         "y": of(outcomes[seen], arm, k, weights=weights),
         "R": None if block.R is None else of(block.R, weights=block.weights),
         "totals": np.bincount(block.arm, block.weights, minlength=k).astype(float),
         "known": np.bincount(arm, weights, minlength=k).astype(float),
         "members": np.bincount(cells, minlength=n_clusters * k).reshape(n_clusters, k),
     }
+    one = block.Z is block.X
+    found["Z"] = found["X"] if one and block.R is None else of(block.Z, block.arm, k, weights=block.weights)
     found["every"] = found["X"]
     if block.R is not None:
-        found["every"] = found["Z"] if block.Z is block.X else of(block.X, weights=block.weights)
+        found["every"] = found["Z"] if one else of(block.X, weights=block.weights)
     return found
 
 
