@@ -50,7 +50,7 @@ def signed_rows(columns: Array, arm: NDArray[Any], n_arms: int) -> Array:
 
 
 def direction_of(signed: Array) -> Array | None:
-    """Direction along which no row contradicts its arm and some are told for certain; None where the arms overlap."""
+    """Direction along which no row contradicts its arm and some are told for certain; None where the groups overlap."""
     return separating_direction(signed.reshape(-1, signed.shape[2]))
 
 

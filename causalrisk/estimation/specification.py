@@ -81,13 +81,13 @@ class Specification:
 UNADJUSTED = Specification(
     name="Unadjusted",
     title="Unadjusted (Difference in Means) Results",
-    how="the difference of the raw arm means",
+    how="the difference of the raw means of the groups",
     constants=True,
 )
 OUTCOME_REGRESSION = Specification(
     name="OutcomeRegression",
     title="Outcome Regression Results",
-    how="outcome regression: a regression in each arm, averaged over the target",
+    how="outcome regression: a regression in each group, averaged over the target",
     aliases=("ra", "regression", "gformula", "ols", "standardization"),
 )
 HAJEK = Specification(
@@ -137,10 +137,10 @@ JRE = Specification(
     name="JRE",
     title="Joint Robust Estimator (JRE) Results",
     how=(
-        "the joint robust estimator, which trains the outcome models of all arms together for the least error of the "
+        "the joint robust estimator, which trains the outcome models of all groups together for the least error of the "
         "effect (after Zhang 2025)"
     ),
-    averaged="less the bias that the arms share",
+    averaged="less the bias that the groups share",
     weighted=True,
     joint=True,
 )

@@ -117,7 +117,7 @@ OVERLAP = TargetPopulation(
     aliases=("ato",),
     estimand="ATO",
     full_name="average treatment effect in the overlap population (ATO)",
-    rows="{nobs} {units} tilted to where the arms overlap",
+    rows="{nobs} {units} tilted to where the groups overlap",
     tilt=overlap_tilt,
     reference="li_2018",
 )

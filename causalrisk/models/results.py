@@ -532,7 +532,7 @@ class CausalResults(Estimates):
             )
         if name in JRE_ONLY:
             raise UnavailableError(f"results of {record.spec.name} have no `{name}`; those of JRE have it.")
-        raise UnavailableError(attribute("results", "res", name, dir(type(self))))
+        raise UnavailableError(attribute("results", "res", name, [*dir(type(self)), *vars(self)]))
 
 
 def given_results(results: Any, typed: str) -> list[CausalResults]:

@@ -76,7 +76,7 @@ def estimand_words(record: FitRecord) -> str:
         name = f"{name.removesuffix(')').replace('average treatment effect', names[options.effect])}{scale.label})"
     if survey is not None and survey.subpop_name is not None:
         name += f" in the subpopulation {survey.subpop_name}".rstrip()
-    return f"{name} among the rows left by trimming" if record.trimmed else name
+    return name
 
 
 def effect_formula(record: FitRecord) -> str:
@@ -115,13 +115,14 @@ def rows_words(record: FitRecord) -> str:
     rows, label = record.estimate.rows, "" if toward is None else design.labels[toward]
     if isinstance(rows, MatchedRows) and rows.inside.sum() < counted:
         return f"the {rows.inside.sum()} of {counted} rows{f' of {label}' * (toward is not None)} that have matches"
-    return record.options.population.rows.format(
+    text = record.options.population.rows.format(
         nobs=design.nobs,
         units=design.unit_name if counted == 1 else f"{design.unit_name}s",
         arm=label,
         in_arm=counted,
         in_frame=0 if record.frame is None else len(record.frame.index),
     )
+    return f"{text} left by trimming" if record.trimmed else text
 
 
 # --- the outcome and its models ------------------------------------------------------------------------------------

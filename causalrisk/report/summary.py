@@ -95,7 +95,8 @@ def summary(
         )
     outcome, title = yname or words.outcome_name(record), title or record.spec.title
     estimates = summary_frame(record, alpha).set_axis(list(names))
-    numbers = numbers_table(estimates, outcome, one_unit=record.options.effect_scale.additive, digits=digits)
+    additive = record.options.effect_scale.additive
+    numbers = numbers_table(estimates, outcome, one_unit=additive, digits=digits)
     if slim:
         numbers.title = title
         return ResultSummary([numbers], _notes(record)[:1])
@@ -104,7 +105,7 @@ def summary(
     if record.boot is not None and record.boot.start is not None:
         found = start_difference(record, alpha)
         found.index = [key if isinstance(key, str) else ", ".join(key) for key in found.index]
-        tables.append(numbers_table(found, "On the same resamples", one_unit=False, digits=digits))
+        tables.append(numbers_table(found, "On the same resamples", one_unit=additive, digits=digits))
     if coefficients:
         tables += _coefficient_tables(record, alpha, digits)
     return ResultSummary(tables, _notes(record))
