@@ -97,15 +97,16 @@ def balance(
     threshold: float | None = None,
     names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Balance of the covariates between arms, before and after weighting.
+    """Balance of the covariates between treatment groups, before and after weighting.
 
     Parameters
     ----------
     binary : {"raw", "std"}
-        Whether differences of binary columns are of proportions, or standardized like the others.
+        Whether differences of binary columns are differences of proportions, or standardized like the others.
     between : {"arms", "observed"}
-        What is compared: each arm with the reference; or, where outcomes are missing, the rows of an arm that have one
-        with all rows of the arm, before and after weighting by the probability that it is observed.
+        What is compared. "arms" compares each treatment group with the reference. "observed" is for missing outcomes:
+        it compares the rows with an outcome with all rows of their group, before and after weighting by the
+        probability that the outcome is observed.
     also : str, sequence of str or DataFrame, optional
         Further covariates: a one-sided formula such as "~ fage + C(mrace)", names, or the variables themselves.
     data : DataFrame or mapping, optional
@@ -124,13 +125,11 @@ def balance(
     Returns
     -------
     DataFrame
-        A row for the propensity score and for each covariate of either formula, every level of a factor among them;
-        several arms: for each arm against the reference; with `by`: for each group. Between the rows with an outcome
-        and all: for each arm, the probability of an outcome and the covariates of all models. Columns "diff", "var
-        ratio" and "KS", each "before" and "after" weighting, "kind" and "unit" ("std" or "raw"); with `means`, "mean"
-        and "sd" of each arm; binary covariates have the proportion of the larger value, and no "sd". Where pandas
-        prints dots for columns that a terminal has no room for, ``pandas.set_option("display.max_columns", None)``
-        shows all.
+        One row for the propensity score and one for each covariate of either formula, with every level of a factor.
+        With several treatments there is a block of rows for each contrast, with `by` for each group, and with
+        ``between="observed"`` for each treatment group. Columns are "diff", "var ratio" and "KS", each "before" and
+        "after" weighting, "kind", and "unit" ("std" or "raw"). `means` adds "mean" and "sd" of each treatment group;
+        binary covariates have the proportion of the larger value, and no "sd".
 
     Raises
     ------
@@ -144,14 +143,18 @@ def balance(
 
     Notes
     -----
-    Definitions are as documented by R's cobalt [1]_. Differences of means are divided by a standard
-    deviation of the unweighted sample, the same before and after: for the ATE sqrt((s_1^2 + s_0^2) / 2),
-    cobalt's "pooled" (several arms: the mean of all variances), for the ATT and ATC the target arm's; for the
-    overlap population and functions of the score the one of all rows after weighting; between the rows with an outcome
-    and all, that of all rows; within a group, the group's.
-    Differences of binary columns are raw by default there too. Variance ratios are treated over control and are not
-    defined for binary columns. KS is the largest distance of the weighted distribution functions. Differences below 0.1
-    are usually taken as balanced.
+    Definitions are those of R's cobalt [1]_. Differences of means are divided by the same standard deviation before
+    and after weighting:
+
+    - for the ATE sqrt((s_1^2 + s_0^2) / 2), cobalt's "pooled"; with several treatments, the root of the mean of all
+      variances;
+    - for the ATT and ATC, the standard deviation of the target group;
+    - for the overlap population and functions of the score, that of all rows after weighting;
+    - between the rows with an outcome and all rows, that of all rows.
+
+    Differences of binary columns are raw by default, as in cobalt. Variance ratios are treated over control and are not
+    defined for binary columns. KS is the largest distance between the weighted distribution functions. Differences
+    below 0.1 are usually considered balanced.
 
     For a scan (`causalrisk.scan`) the numbers come from sums over its blocks, in one pass (between the rows with an
     outcome and all: for each arm), one more for

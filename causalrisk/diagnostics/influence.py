@@ -32,22 +32,21 @@ def influence(
     Parameters
     ----------
     top : int, optional
-        Only so many rows, those that move it most first; by default all in their order.
+        Number of rows to show, the most influential first. By default all rows, in the order of the data.
     method : {"exact", "influence"}, optional
-        "exact" redoes every step without the row, for JRE at its amount of shrinkage. "influence" is the influence
-        function, for large samples, which understates the rows with the most. By default exact up to 5000 rows.
+        "exact" repeats every step without the row; JRE keeps its shrinkage. "influence" uses the influence function,
+        which is faster but understates the most influential rows. By default "exact" up to 5000 rows.
     arm : level or label, optional
-        The arm whose effect it is, by default the first that is not the reference.
+        The treatment group whose effect is studied. By default the first that is not the reference.
     clusters : bool, default False
-        Whether clusters are left out whole instead of rows. By default exact while rows times clusters are no
-        more than with rows.
+        Whether to leave out whole clusters instead of rows.
 
     Returns
     -------
     DataFrame
-        On the index of the data: arm, "change" (the effect without the row less the effect), "in std errors", and
-        "weight share", the share of the weight of its arm. On the clusters: "n", its observations, and the arm in which
-        its share of the weight is largest, with that share.
+        One row per row of the data: its treatment group, "change" (the effect without the row minus the effect), "in
+        std errors", and "weight share", its share of the weight of its group. With clusters, one row per cluster: also
+        "n", its observations, and the group in which its weight share is largest, with that share.
 
     Raises
     ------

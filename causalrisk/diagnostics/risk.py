@@ -114,24 +114,27 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per estimator. "bias[arm]" and "net": means over the replicates of the bias of each arm and of one net
-        of another. "RMS net": root mean squared net bias; "sampling SD": root of the sampling variance of the effect,
-        averaged over the replicates; "RMS error": root of the sum of their squares, the expected ATE "risk". It is no
-        standard error: it takes scores as known, and is measured on the rows that JRE was trained on. "correlation": of
-        the arms' biases; the nearer to 1, the more they move together.
+        One row per estimator.
+
+        - "bias[...]" and "net" are means over the replicates: the bias of each treatment group, and the net bias, their
+          difference.
+        - "RMS net" is the root mean squared net bias. "sampling SD" is the root of the mean sampling variance.
+        - "risk" is the expected ATE risk, the sum of their squares, and "RMS error" its root. It is not a standard
+          error: it treats the scores as known and uses the rows that JRE was trained on.
+        - "correlation" is the correlation of the groups' biases. Near 1, they nearly cancel out of the effect.
 
     Notes
     -----
-    All but "risk" are in units of the outcome. The replicates are the fit's; for an estimator that draws none,
-    the ones that JRE draws with the same seed. AIPW has subtracted the biases under the fitted score, so that what
-    is left is how they vary with it. JRE's risk is not above IPWRA's (objective "risk", canonical link, intercept)
-    unless the score's linear predictor joined its outcome columns, where IPWRA lacks a column.
+    All columns but "risk" are in units of the outcome. An estimator without replicates uses those that JRE draws with
+    the same seed. AIPW subtracts the biases under the fitted score, so its biases show how they vary with the score.
+    With objective "risk", a canonical link and an intercept, JRE's risk is not above IPWRA's, unless the score's linear
+    predictor is one of its outcome columns.
     """
     return estimator_risks(record).frame(record.design.labels)
 
 
 def anchor_path(record: FitRecord) -> pd.DataFrame:
-    """Show the effect under each anchor, and the anchor chosen (JRE).
+    """Show the effect by amount of shrinkage toward IPWRA, and the amount chosen (JRE).
 
     Returns
     -------
@@ -167,12 +170,12 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
 
 
 def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.DataFrame:
-    """Refit JRE under other penalties lambda, on the same replicates (JRE, objective "erm").
+    """Refit JRE with other penalties on the same replicates (objective "erm").
 
     Parameters
     ----------
     grid : sequence of float, optional
-        Penalties; by default from none to n^2, the fit's among them.
+        Penalties. By default from 0 to n^2, with that of the fit.
 
     Returns
     -------
@@ -183,7 +186,7 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     Raises
     ------
     UnavailableError
-        If the objective is "risk", which has an anchor instead of a penalty.
+        If the objective is "risk", which has no penalty.
     """
     joint = joint_of(record)
     if joint.own_penalty is None:

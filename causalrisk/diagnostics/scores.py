@@ -55,17 +55,22 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By arm: n, effective n (Kish), largest weight, shares of the largest and of the 1% largest, all under importance
-        weight times probability weight (of mean one), and where there are probability weights "survey n", the effective
-        n by these alone: from n down to it is their cost, from there down to the effective n the cost of overlap.
-        Further quantiles of the propensity score (several arms: of a row's own arm), how many are outside the common
-        support (the scores that every arm has), the limits of Crump et al. (2009) that minimise the variance (several
-        arms: the largest sum of inverse scores, Yang et al. 2016), and how many are outside them; where outcomes are
-        missing, all this is of the rows that have one, and "least chance" is the smallest probability in the arm that
-        an outcome is observed; a row of frequency weight s counts as s. By unit: arm, score of the own arm, weight,
-        and whether it is inside either; the probability that the outcome is observed, where some are missing. Of a
-        scan (`causalrisk.scan`) by arm alone, in some four passes over the data, with the same numbers but for
-        rounding.
+        With ``by="arm"``, one row per treatment group:
+
+        - "n", "effective n" (Kish), "largest weight", "largest share" and "top 1% share" describe the importance
+          weights, times the probability weights (of mean one) if there are any. "survey n" is then the effective n by
+          the probability weights alone.
+        - "score 0%" to "score 100%" are quantiles of the propensity score; with several treatments, of the score of
+          the row's own group.
+        - "outside support" counts the rows whose score does not occur in every group. "outside crump" counts those
+          outside "crump low" and "crump high", the limits that minimise the variance (Crump et al. 2009); with several
+          treatments "crump cut" is the largest sum of inverse scores (Yang et al. 2016).
+
+        If outcomes are missing, the numbers describe the rows with an outcome, and "least chance" is the smallest
+        probability of observing it. A row with frequency weight s counts s times.
+
+        With ``by="unit"``, one row per row of the sample: group, score of its own group, weight, whether it is inside
+        the support and the limits, and the probability that its outcome is observed. Scanned data have groups only.
 
     Examples
     --------
@@ -339,9 +344,9 @@ class BalanceTest:
 def balance_test(record: FitRecord) -> BalanceTest:
     """Test that the propensity model balances its columns.
 
-    Moment conditions, that weighting balances each column (the constant too), are tested together with the score of
-    the logit, which determines the coefficients. A small p-value says that the model is wrong; a large one does not say
-    that it is right, nor that nothing was left out.
+    The test combines two sets of conditions: weighting balances each column, including the constant, and the
+    coefficients solve the score equations of the logit. A small p-value says that the model is wrong. A large one does
+    not say that the model is correct, or that no covariate is missing.
 
     Returns
     -------
@@ -352,9 +357,9 @@ def balance_test(record: FitRecord) -> BalanceTest:
     -----
     The test of Imai and Ratkovic [1]_ in the continuously updated form, with the variance given the covariates, as
     Stata's ``tebalance overid``: J is the minimum over the coefficients of m' S^-1 m, with m the sum of both sets of
-    conditions and S its variance under the model, and chi-squared. Rows are independent in it. In small
-    samples it rejects less often than its level: a right logit of three covariates at the nominal 5% in 0.5% of 400
-    samples of 80 rows, 2.5% of 300, 3.0% of 1000 (Monte Carlo error 1.1%). Its power is small there too.
+    conditions and S its variance under the model. J is chi-squared. The test assumes independent rows. In small
+    samples it rejects too rarely: a correct logit with three covariates was rejected at the nominal 5% in 0.5% of 400
+    samples of 80 rows, 2.5% of 300 rows, and 3.0% of 1000 rows (Monte Carlo error 1.1%). Its power is small there too.
 
     References
     ----------

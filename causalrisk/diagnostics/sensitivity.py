@@ -215,25 +215,25 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row for each arm against the reference: the effect as a difference; the risk ratio behind the E-value and
-        its "basis"; "E-value" and the E-value of the nearer limit of the interval; "scale" S and the "robustness
-        value", the strength cf_y = cf_d at which the bias is as large as the effect, and that at which the interval
-        holds zero. The last three columns need rows and a propensity score: data on disk, `Matching` and
-        `OutcomeRegression` do not have them.
+        One row per treatment group other than the reference: the effect as a difference, the risk ratio behind the
+        E-value and its "basis", "E-value", and "E-value of limit", the E-value of the limit nearer to no effect. Also
+        the "scale" S and the "robustness value", the strength cf_y = cf_d at which the bias is as large as the effect,
+        or at which the interval includes zero. Data on disk, `Matching` and `OutcomeRegression` do not have these last
+        three columns.
 
     Notes
     -----
     The E-value [1]_ is the risk ratio that a confounder must have with both treatment and outcome, beyond the
-    covariates. It is exact where the outcome is 0/1 or the effect a ratio, odds ratio or percentage: then it is of
-    the ratio of the arm means. Else it rests on the approximation exp(0.91 d) of the standardized effect d, with
-    limits exp(0.91 d +- 1.78 se). Here d is the effect over the standard deviation of all outcomes of the sample, of
+    covariates. For an outcome of 0 and 1, a ratio, an odds ratio or a percentage it is exact and refers to the ratio
+    of the means. Otherwise it uses the approximation exp(0.91 d) for the standardized effect d, with limits
+    exp(0.91 d +- 1.78 se). Here d is the effect over the standard deviation of all outcomes of the sample, of
     all groups together, under the observation weights and with divisor n. A standard deviation pooled within groups
     is smaller, and gives a larger E-value.
 
-    The robustness value [2]_ assumes nothing of how the confounder works, but that the outcome regression and the
-    propensity score are right given the covariates: the bias is at most S sqrt(cf_y cf_d / (1 - cf_d)), with
-    S^2 = E (Y - g)^2 E alpha^2, g the outcome regression and alpha the importance weight with the sign of the
-    arm. See `sensitivity_bounds`. For JRE g is its start's.
+    The robustness value [2]_ makes no assumption about the confounder. It assumes that the outcome regression and the
+    propensity score are correctly specified given the covariates. The bias is then at most
+    S sqrt(cf_y cf_d / (1 - cf_d)), with S^2 = E (Y - g)^2 E alpha^2, g the outcome regression and alpha the importance
+    weight with the sign of the group. See `sensitivity_bounds`. For JRE, g is that of its IPWRA start.
 
     References
     ----------
