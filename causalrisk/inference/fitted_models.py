@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import block_diag
 
 from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.design import rows_not_kept
@@ -51,40 +51,34 @@ def propensity_terms(record: FitRecord) -> tuple[str, ...]:
     return own + tuple(f"observed: {name}" for name in seen.names)
 
 
-def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Callable[[Array], Array], tuple[str, ...]]]:
+def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, tuple[str, ...]]]:
     """Yield what belongs to the outcome model of each arm, and to the propensity score (None).
 
-    The place among all estimates, what turns coefficients of the basis into those of the columns, and names.
+    The place among all estimates, the matrix from coefficients of the basis to those of the columns, and names.
     """
-    estimate, names = record.estimate, outcome_names(record)
-    for arm in range(record.design.n_arms if names else 0):
-        yield arm, estimate.block("theta", arm), partial(_outcome_columns, record), names
+    estimate, sample, names, weights = record.estimate, record.sample, outcome_names(record), record.weight_fit
+    if names:
+        p, size = len(record.design.exog_names), estimate.theta.shape[1]  # p in each period, where there are two
+        plain = np.eye(size) if record.spec.constants else sample.X.coefficients(np.eye(p))
+        matrix = block_diag(*[plain] * (size // len(plain)))
+        for arm in range(record.design.n_arms):
+            yield arm, estimate.block("theta", arm), matrix, names
     if estimate.gamma.size:
-        yield None, estimate.block("gamma"), partial(_propensity_columns, record), propensity_terms(record)
-
-
-def _outcome_columns(record: FitRecord, theta: Array) -> Array:
-    if record.spec.constants:
-        return theta.copy()
-    p = len(record.design.exog_names)  # in each period, where there are two
-    return np.concatenate([record.sample.X.coefficients(theta[k : k + p]) for k in range(0, len(theta), p)])
-
-
-def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
-    weights, sample, q = record.weight_fit, record.sample, record.sample.Z.columns.shape[1]
-    cut, last = len(gamma), []
-    if weights is not None and "observed" in weights.beta and sample.R is not None:
-        cut -= weights.beta["observed"].size
-        last = [sample.R.coefficients(gamma[cut:])]
-    return np.concatenate([*(sample.Z.coefficients(gamma[k : k + q]) for k in range(0, cut, q)), *last])
+        observed, parts = np.empty(0), []
+        if weights is not None and "observed" in weights.beta and sample.R is not None:
+            observed = weights.beta["observed"]
+            parts = [sample.R.coefficients(np.eye(observed.size))]
+        q = sample.Z.columns.shape[1]
+        own = [sample.Z.coefficients(np.eye(q))] * ((estimate.gamma.size - observed.size) // q)
+        yield None, estimate.block("gamma"), block_diag(*own, *parts), propensity_terms(record)
 
 
 def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
     """Return the coefficients of the blocks by arm, None for the propensity score: columns "values" and "se"."""
     found = {}
-    for arm, block, transform, names in _blocks(record):
-        variances = np.diag(transform(transform(record.covariance[block, block]).T))
-        columns = {"values": transform(record.estimate.values[block]), "se": np.sqrt(variances)}
+    for arm, block, matrix, names in _blocks(record):
+        variances = np.diag(matrix @ record.covariance[block, block] @ matrix.T)
+        columns = {"values": matrix @ record.estimate.values[block], "se": np.sqrt(variances)}
         found[arm] = pd.DataFrame(columns, index=list(names))
     return found
 
@@ -96,8 +90,8 @@ def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
     """
     influence, names = record.estimate.influence, []
     parts = [influence[:, : len(record.estimate.params)]]
-    for arm, block, transform, terms in _blocks(record):
-        parts.append(transform(influence[:, block].T).T)
+    for arm, block, matrix, terms in _blocks(record):
+        parts.append(influence[:, block] @ matrix.T)
         model = "propensity" if arm is None else f"outcome[{record.design.labels[arm]}]"
         names += [f"{model}: {term}" for term in terms]
     return np.column_stack(parts), names
