@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,8 @@ from causalrisk.estimation.separation import check_outcome_fits, gaussian_instea
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimation.stack import stacked
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt
-from causalrisk.joint.fit import JointProblem, Trainer, outcome_misses_square, points_about
+from causalrisk.joint.fit import JointEstimateRows, JointProblem, Trainer, outcome_misses_square, points_about
+from causalrisk.joint.minimum import Minimum
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import FOLDS, raised
 from causalrisk.joint.start import rejected
@@ -413,11 +415,18 @@ def train_by(
         join=options.join_score,
     )
     path, alpha = None, options.anchor if risk else 1.0
+
+    @cache
+    def solution(anchor: float) -> tuple[Minimum, JointEstimateRows]:
+        """Return the minimum and its rows, whose influence function is made once."""
+        found = trainer.train(anchor)
+        return found, trainer.solution(found, anchor)
+
     if alpha is None:
         path, failures = trainer.choose()
 
         def variance(anchor: float) -> float:
-            estimate = trainer.solution(trainer.near(anchor), anchor).estimate
+            estimate = solution(anchor)[1].estimate
             return trainer.variance(
                 robust_covariance(dataclasses.replace(record, estimate=estimate, robust=None), False)
             )
@@ -437,7 +446,7 @@ def train_by(
                 "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each.",
                 ConvergenceWarning,
             )
-    estimate = trainer.estimate(trainer.train(alpha), alpha)
+    estimate = trainer.estimate(*solution(alpha))
     return JointRecord(problem, replicates, estimate, dataclasses.replace(options, replicates=None), path)
 
 

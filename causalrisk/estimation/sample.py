@@ -315,4 +315,4 @@ def shifted(eta: Array, offset: Array | None, axis: int = -1) -> Array:
 def within(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:
     """Return the slices of the arms within some of the rows."""
     first, last = rows.start, rows.stop
-    return tuple(slice(*np.clip((arm.start, arm.stop), first, last) - first) for arm in slices)
+    return tuple(slice(*(min(max(end, first), last) - first for end in (arm.start, arm.stop))) for arm in slices)

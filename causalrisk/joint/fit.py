@@ -281,16 +281,17 @@ def choose_shrinkage(
     used = (failures == Failure.OK) & np.array([m.converged for m in of_folds]).all(axis=0)
     thetas = np.stack([lifted(without.lift, m.theta) for m in of_folds])
     thetas[..., ~used] = np.nan
-    found: Any = None
+    found = list[tuple[Any, ...]]()
     for part, here, place, score, fold, cluster in own.pieces(1, problem.score_influence, folds, problem.cluster):
         inside = part.equations.sample.in_sample[here, None]
         known = np.hstack([score, inside, *([1 - inside] if problem.equations.target.frame else [])])
         tilt, w = problem.weights.tilt[place], problem.weights.w[place]
-        one = held_out(part.rows(here), tilt, w, fold, thetas, problem.contrasts, known, cluster)
-        found = one if found is None else found.beside(one)
+        psi, weight, row = held_out(part.rows(here), tilt, w, fold, thetas, problem.contrasts)
+        found.append((psi, known[row], weight, None if cluster is None else cluster[row]))
+    every: Any = [None if each[0] is None else np.concatenate(each) for each in zip(*found, strict=True)]
     averages = own.over(partial(_averages, thetas=[lifted(own.lift, m.theta) for m in of_all]))[..., 0]
     path = choose(
-        variances=compare(found, problem.frequency and problem.cluster is None),
+        variances=compare(problem.frequency and problem.cluster is None, *every),
         converged=np.array([bool(m.converged.all()) for m in of_all]),
         effects=np.array([problem.scale.effects(means)[0] for means in averages]),
         total=sample.total,
@@ -544,10 +545,6 @@ class Trainer:
         evaluate = self.own.evaluate(self.beta, self.terms)
         return minimize_from(evaluate, self.start, alpha, residual if linear else 1.0, self.method, linear)
 
-    def near(self, alpha: float) -> Minimum:
-        """Minimise by Newton steps from IPWRA, as resamples do."""
-        return path_of(self.own, self.problem.start.theta[..., None], self.terms, (alpha,))[0]
-
     def solution(self, found: Minimum, alpha: float) -> JointEstimateRows:
         """Return a minimum with its rows, of which the influence function is made when asked for."""
         problem, own = self.problem, self.own
@@ -562,9 +559,9 @@ class Trainer:
         C, means = self.terms.contrasts, self.problem.start.block("means")
         return float(np.trace(C @ covariance[means, means] @ C.T))
 
-    def estimate(self, found: Minimum, alpha: float) -> JointEstimate:
-        """Return the estimate of a minimum with its diagnostics over the replicates."""
-        rows, terms, own = self.solution(found, alpha), self.terms, self.own
+    def estimate(self, found: Minimum, rows: JointEstimateRows) -> JointEstimate:
+        """Return the estimate of a minimum and its rows with its diagnostics over the replicates."""
+        terms, own = self.terms, self.own
         of, before, more = rows.sums, own.sums(self.beta, self.beta, terms), 0.0
         if terms.share:
             more = float(own.over(partial(_left_out, self.beta, self.sums, terms))[0])
@@ -629,6 +626,12 @@ class JointEstimateRows:
             rows=self,
         )
 
+    @property
+    def lift(self) -> Array:
+        """Coefficients of all columns by those of the models, shape (P, p)."""
+        lift = self.own.lift
+        return np.eye(self.fit.theta.shape[1]) if lift is None else lift[..., 0]
+
     @cached_property
     def at(self) -> At:
         """The minimum, on all columns."""
@@ -657,7 +660,9 @@ class JointEstimateRows:
         sums = self.own.over(partial(start_sums, theta=theta))
         trainer = Trainer(self.problem, replicates, method, terms, self.own, sums, self.fit.points)
         found = trainer.train(1.0)
-        return trainer.estimate(found, 1.0), float(self.own.sums(found.theta, self.start, terms).loss[0])
+        return trainer.estimate(found, trainer.solution(found, 1.0)), float(
+            self.own.sums(found.theta, self.start, terms).loss[0]
+        )
 
     @cached_property
     def hessian(self) -> tuple[Array, Array, Any]:
@@ -677,9 +682,8 @@ class JointEstimateRows:
     @cached_property
     def parts(self) -> tuple[Any, ...]:
         """Sums of Phi over the rows, and what the score and the start move of equations and means."""
-        own, at = self.own, self.at
+        own, at, lift = self.own, self.at, self.lift
         n_arms, p = self.fit.theta.shape[:2]
-        lift = np.eye(p) if own.lift is None else own.lift[..., 0]
         directions: Any = np.kron(np.eye(n_arms), lift.T).T.reshape(n_arms, len(lift), n_arms * p)
 
         def of_rows(part: Weighed, here: slice, place: slice, rows: Rows, weights: Weights) -> tuple[Any, ...]:
@@ -704,7 +708,7 @@ class JointEstimateRows:
         if joined is None or joined.fixed:
             return None
         n_arms, width = self.fit.theta.shape[:2]
-        p, of, lift = width - joined.width, self.sums, np.asarray(self.own.lift)[..., 0]
+        p, of, lift = width - joined.width, self.sums, self.lift
         extra, q = joined.of_score.shape
         gradient = wide.gradient[0] + self.fit.alpha * wide.loss_gradient[0] + self.fit.nu @ wide.u_slope[0]
         hessian = wide.hessian[0].reshape(n_arms, p + extra, n_arms, p + extra)
@@ -749,8 +753,7 @@ class JointEstimateRows:
         hessian, u_slope, _ = self.hessian
         u = direct[:, 2 * n_arms :] @ (terms.contrasts if terms.risk else terms.contrasts[:0]).T
         theta = -solve_constrained(hessian, equations.T[None], u_slope, u.T[None])[0][0].T
-        lift = np.eye(self.fit.theta.shape[1]) if own.lift is None else own.lift[..., 0]
-        steps = np.einsum("nkp,Pp->nkP", theta.reshape(n, n_arms, -1), lift)
+        steps = np.einsum("nkp,Pp->nkP", theta.reshape(n, n_arms, -1), self.lift)
         raw = direct[:, :n_arms] + np.einsum("nkP,kP->nk", steps, self.sums.average_slope[..., 0])
         bias = direct[:, n_arms : 2 * n_arms] - np.einsum("nkP,kP->nk", steps, self.sums.R_slope[..., 0])
         scale, slopes0 = problem.scale, problem.scale.g_slope(problem.start.model_means)
@@ -762,9 +765,8 @@ class JointEstimateRows:
 
     def monte_carlo_se(self) -> Array:
         """Monte Carlo standard errors of the effects over redraws of the replicates, shape (K - 1,)."""
-        terms, own, at = self.fit.terms, self.own, self.at
+        terms, own, at, lift = self.fit.terms, self.own, self.at, self.lift
         n_arms, p = self.fit.theta.shape[:2]
-        lift = np.eye(p) if own.lift is None else own.lift[..., 0]
         count = self.sums.biases.shape[2]
 
         def narrow(slopes: Array) -> Array:

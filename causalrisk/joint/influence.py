@@ -144,25 +144,11 @@ def mean(values: Array) -> Array:
     return values.mean(axis=1, keepdims=True)
 
 
-@dataclass(frozen=True)
-class TiltSlopes:
-    """Sums over rows of share times the derivatives of the tilt by the score: fitted (Q,), replicated (Q, B)."""
-
-    fitted: Array
-    replicated: Array
-
-
-def tilt_slopes(weights: Weights, slopes: Slopes) -> TiltSlopes | None:
-    """Sum over rows; None where the tilt is fixed."""
+def tilt_slopes(weights: Weights, slopes: Slopes) -> tuple[Array, Array] | None:
+    """Sum over rows share times derivatives of the tilt by the score, (Q, 1), and under replicates, (Q, B)."""
     if slopes.tilt is None or slopes.tilts is None:
         return None
-    share = weights.share
-    return TiltSlopes(
-        slopes.by_gamma(share * slopes.tilt[..., None])[:, 0],
-        np.concatenate(
-            [slopes.tilts[:0, 0], *(x.T @ (share * of) for x, of in zip(slopes.columns, slopes.tilts, strict=True))]
-        ),
-    )
+    return slopes.by_gamma(weights.share * slopes.tilt[..., None]), slopes.by_gamma(weights.share * slopes.tilts)
 
 
 def contributions(value: Array, sums: tuple[Array, ...], rows: Rows, weights: Weights, inside: Array) -> Array:
@@ -178,10 +164,10 @@ def contributions(value: Array, sums: tuple[Array, ...], rows: Rows, weights: We
     return value - inside * total - moved - ((1 - h) * f * weights.tilt - inside) * beside
 
 
-def by_score(sums: tuple[Array, ...], tilts: TiltSlopes | None) -> Array:
+def by_score(sums: tuple[Array, ...], tilts: tuple[Array, Array] | None) -> Array:
     """Return the derivative of the sum of Phi by the coefficients of the score, shape (Q, R)."""
     _, _, fitted, each, _, by_gamma, _ = sums
-    return by_gamma if tilts is None else by_gamma - tilts.fitted[:, None] * fitted - tilts.replicated @ each
+    return by_gamma if tilts is None else by_gamma - tilts[0] * fitted - tilts[1] @ each
 
 
 def linear_parts(rows: Rows, weights: Weights, slopes: Slopes, at: At) -> Phi:

@@ -126,13 +126,6 @@ class Weights:
     factor: Array
     tilts: Array | None = None
 
-    @classmethod
-    def of_one(cls, share: Array, tilt: Array, w: Array, replicated: Array, tilts: Array | None = None) -> Weights:
-        """Return the weights of one resample: share, tilt and w of shape (n,), replicated and tilts of (n, B)."""
-        column = share[:, None]
-        terms = np.ones((1, len(share), 1))
-        return cls(column, tilt[:, None], w[:, None], np.zeros_like(column), terms, replicated[None], tilts)
-
     @cached_property
     def moments(self) -> tuple[Array, Array, Array, Array, Array]:
         """Means over the replicates of t, w, t^2, t w and w^2, shape (n, R) or (n, 1)."""

@@ -316,21 +316,18 @@ class Weighed:
         again, many = self.at_replicates(columns.start)
         count, divisors = self.replicates.count, self.divisors[1][columns.start]
         replicated = self.by_arm(place, lambda rows, a: again.weight(Point(many, rows), a), count) / divisors
-        tilt, tilts = tilt[:, 0], None
+        tilts = None
         if equations.target.frame:  # the tilt of a frame's rows, and the divisor's summands of the others
-            inside = equations.sample.in_sample[place]
-            mean = self._mean_tilt(equations, beta, columns)
-            tilt = tilt / mean + value_of(equations.measure(Point(beta, place)))[:, 0] / divisor
-            tilts = (1 - inside[:, None]) / mean + value_of(again.measure(Point(many, place))) / divisors
+            mean, inside = self.divisors[2][columns.start], equations.sample.in_sample[place, None]
+            tilt = tilt / mean + value_of(equations.measure(Point(beta, place))) / divisor
+            tilts = (1 - inside) / mean + value_of(again.measure(Point(many, place))) / divisors
         else:
             tilt = tilt / divisor
             if equations.target.tilt is not None:
                 tilts = value_of(again.tilt(Point(many, place))) / divisors
-        ones = np.ones((1, count))
-        return Weights.of_one(share[:, 0], tilt, w[:, 0], replicated, None if tilts is None else tilts * ones)
-
-    def _mean_tilt(self, equations: Equations, beta: Beta, columns: slice) -> float:
-        return self.divisors[2][columns.start]
+        tilts = None if tilts is None else np.broadcast_to(tilts, replicated.shape)
+        ones = np.ones((1, len(share), 1))
+        return Weights(share, tilt, w, np.zeros_like(share), ones, replicated[None], tilts)
 
     @property
     def _others(self) -> range:

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,48 +71,7 @@ class Path:
         return None if self.held_out == self.anchor else self.held_out
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Influence functions of rows held out, m of them, for A values of alpha and C contrasts.
-
-    Parameters
-    ----------
-    psi : ndarray, shape (m, A, C)
-        At the fits without their fold.
-    known : ndarray, shape (m, Q)
-        Influence function of the score and constants, on which they are projected.
-    weight : ndarray, shape (m,)
-        Weight of the row in its fold.
-    unit : ndarray of int, shape (m,), optional
-        Its cluster.
-    """
-
-    psi: Array
-    known: Array
-    weight: Array
-    unit: NDArray[np.intp] | None
-
-    def beside(self, other: HeldOut) -> HeldOut:
-        """Return these rows and others."""
-        unit = None if self.unit is None or other.unit is None else np.concatenate([self.unit, other.unit])
-        return HeldOut(
-            np.concatenate([self.psi, other.psi]),
-            np.concatenate([self.known, other.known]),
-            np.concatenate([self.weight, other.weight]),
-            unit,
-        )
-
-
-def held_out(
-    rows: Rows,
-    tilt: Array,
-    w: Array,
-    folds: Array,
-    thetas: Array,
-    C: Array,
-    known: Array,
-    unit: NDArray[np.intp] | None,
-) -> HeldOut:
+def held_out(rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: Array) -> tuple[Array, Array, Any]:
     """Return the influence functions of rows in their folds.
 
     Parameters
@@ -122,11 +82,18 @@ def held_out(
         Weight of each row in each fold.
     thetas : ndarray, shape (A, K, P, G)
         Coefficients of the fits without each fold.
+
+    Returns
+    -------
+    psi : ndarray, shape (m, A, C)
+        At the fits without their fold, for the contrasts C.
+    weight : ndarray, shape (m,)
+        Weight of the row in its fold.
+    row : ndarray of int, shape (m,)
+        Which row it is: equal rows that a weight counts are in several folds.
     """
     row, fold = np.nonzero(folds)
-    psi, arm = np.empty((len(row), len(thetas), len(C))), np.empty(len(rows.y), dtype=np.intp)
-    for a, members in enumerate(rows.slices):
-        arm[members] = a
+    psi, arm = np.empty((len(row), len(thetas), len(C))), rows.arm
     offset = np.broadcast_to(np.ravel(rows.offset), rows.y.shape)
     averaged = np.broadcast_to(np.ravel(rows.averaged), rows.y.shape)
     for g in range(folds.shape[1]):
@@ -137,7 +104,7 @@ def held_out(
         terms = (averaged * tilt)[i, None, None] * mean
         terms[np.arange(len(i)), :, arm[i]] += w[i, None] * (rows.y[i, None] - mean[np.arange(len(i)), :, arm[i]])
         psi[at] = terms @ C.T
-    return HeldOut(psi, known[row], folds[row, fold], None if unit is None else unit[row])
+    return psi, folds[row, fold], row
 
 
 @dataclass(frozen=True)
@@ -153,20 +120,20 @@ class Variances:
     unit: float = 1.0
 
 
-def compare(found: HeldOut, frequency: bool) -> Variances:
-    """Sum the squares of influence functions, projected on that of the score, over rows or clusters."""
-    use, count = np.isfinite(found.psi).all(axis=(1, 2)), found.psi.shape[1]
+def compare(frequency: bool, psi: Array, known: Array, weight: Array, cluster: NDArray[np.intp] | None) -> Variances:
+    """Sum the squares of influence functions held out, projected on `known`, (m, Q), over rows or clusters."""
+    use, count = np.isfinite(psi).all(axis=(1, 2)), psi.shape[1]
     if not use.any():  # no fold could be fitted
         return Variances(np.full(count, np.nan), np.full((count, count), np.nan), np.full(count, np.nan))
-    unit = float(np.abs(found.psi[use]).max()) or 1.0
-    psi, known, weight = found.psi[use] / unit, found.known[use], found.weight[use]
+    unit = float(np.abs(psi[use]).max()) or 1.0
+    psi, known, weight = psi[use] / unit, known[use], weight[use]
     root, flat = np.sqrt(weight)[:, None], psi.reshape(len(psi), -1)
     scale = np.maximum(np.abs(known).max(axis=0, initial=0.0), np.finfo(float).tiny)
     rest = flat - (known / scale) @ np.linalg.lstsq(root * known / scale, root * flat, rcond=None)[0]
     times = weight if frequency else np.ones(len(psi))
     own = rest if frequency else weight[:, None] * rest
-    if found.unit is not None:
-        _, codes = np.unique(found.unit[use], return_inverse=True)
+    if cluster is not None:
+        _, codes = np.unique(cluster[use], return_inverse=True)
         own = np.zeros((codes.max() + 1, rest.shape[1]))
         np.add.at(own, codes, weight[:, None] * rest)
         times = np.ones(len(own))
