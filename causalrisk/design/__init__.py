@@ -5,17 +5,17 @@ from causalrisk.design.design import Design, Observation, TargetRows, new_offset
 from causalrisk.design.did import DiD, with_change
 from causalrisk.design.formulas.evaluation import linear_constraint
 from causalrisk.design.rows import ColumnOptions
-from causalrisk.design.scan.design import ScannedDesign, design_from_scan
+from causalrisk.design.scan.design import DesignOnDisk, design_from_scan
 from causalrisk.design.scan.source import Scan, as_scan
 from causalrisk.design.survey import Survey
 
 __all__ = [
     "ColumnOptions",
     "Design",
+    "DesignOnDisk",
     "DiD",
     "Observation",
     "Scan",
-    "ScannedDesign",
     "Survey",
     "TargetRows",
     "as_scan",

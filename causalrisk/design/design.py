@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -205,6 +205,8 @@ class Design:
         what = self.formula or self.endog_name
         return f"Design: {what}, {self.treat_name}: {self.contrast}, n {self.nobs}"
 
+    on_disk: ClassVar[bool] = False  # whether the rows are beyond memory
+
     @property
     def n(self) -> int:
         """Number of rows in the sample."""
@@ -216,7 +218,7 @@ class Design:
         return np.arange(self.n)
 
     def over(self, function: Callable[[Any], T]) -> Iterator[T]:
-        """Begin a pass over the rows, as `ScannedDesign.over`: in memory they are one block, the design itself."""
+        """Begin a pass over the rows, as `DesignOnDisk.over`: in memory they are one block, the design itself."""
         return iter([function(self)])
 
     @property
@@ -427,10 +429,8 @@ class Design:
         """
         return replace(self, arm=arm).supported([])
 
-    def extended(
-        self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool
-    ) -> Design:
-        """Return the same rows with other columns in the outcome design, as `ScannedDesign.extended`."""
+    def extended(self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool) -> Design:
+        """Return the same rows with other columns in the outcome design, as `DesignOnDisk.extended`."""
         X = np.ascontiguousarray(step(self).X)
         made = replace(self, X=X, exog_names=encoder.names, outcome_encoder=encoder)
         return made if given else made._with_independent(notes)

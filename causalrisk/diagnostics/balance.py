@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, ScannedDesign
+from causalrisk.design import Design, DesignOnDisk
 from causalrisk.design.covariates import Covariate, further_covariates, moderators, on_rows, renamed, with_products
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
@@ -192,7 +192,7 @@ def balance(
         _ = record.used_weight_fit  # refuses estimators without one
         arms, labels, denominator = {label: a for a, label in enumerate(labels)}, ("all", OBSERVED), 0
     measures: dict[tuple[str, ...], Measured] = {}
-    if isinstance(design, ScannedDesign):
+    if isinstance(design, DesignOnDisk):
         for name, given in (("also", also), ("by", by)):
             if given is not None:
                 raise rows_not_kept(f"{name}=")
@@ -209,7 +209,7 @@ def balance(
     for key, found in measures.items():
         tables[tuple(key[k] for k in levels)] = balance_table(labels, denominator, found, raw_binary=raw, means=means)
     table = pd.concat(tables, names=[("group", "arm")[k] for k in levels]) if levels else tables[()]
-    if isinstance(design, ScannedDesign):
+    if isinstance(design, DesignOnDisk):
         table.attrs[SHORT] = max(found.short for found in measures.values())
     return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
 

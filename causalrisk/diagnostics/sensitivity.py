@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from causalrisk.design import ScannedDesign
 from causalrisk.errors import CausalRiskWarning, DesignError, OptionError, UnavailableError, check_alpha, one_of
 from causalrisk.estimation.engine import ALL, Block, Linear, Point, influence, solve
 from causalrisk.estimation.fit import fit_separate
@@ -258,7 +257,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     check_alpha(alpha)
     record.check_observed(CONFOUNDER)
-    bounded = record.spec.uses_propensity and not (record.spec.matched or isinstance(record.design, ScannedDesign))
+    bounded = record.spec.uses_propensity and not (record.spec.matched or record.design.on_disk)
     scales = bias_scales(record, record.used_weight_fit) if bounded else None
     z, rows, labels = float(critical_value(alpha, record.df)), [], record.design.labels
     means = record.estimate.params[record.estimate.block("means")]

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from typing import Any
 
-from causalrisk.design import Design, DiD, ScannedDesign
+from causalrisk.design import Design, DiD
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimation.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
 from causalrisk.estimation.specification import Specification
@@ -131,7 +131,7 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
         exact="names" if options.exact else None,
         caliper=None if options.caliper is None else "distance",
         bias_adjust="names" if options.bias_adjust else None,
-        data="scan" if isinstance(design, ScannedDesign) else None,
+        data="scan" if design.on_disk else None,
     )
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, ScannedDesign, TargetRows
+from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import Covariate, covariates_of_block
-from causalrisk.design.scan.coding import CodedBlock
-from causalrisk.design.scan.design import Folder, StoredPart, on_disk
+from causalrisk.design.scan.coding import CodedRows
+from causalrisk.design.scan.design import Folder, StoredPart, stored_array
 from causalrisk.design.treatment import Arms
 from causalrisk.estimation.estimates import FittedRows
 from causalrisk.estimation.fits import WeightFit
@@ -29,7 +29,7 @@ FEW = 2**23  # numbers in the columns of both designs, up to which the rows are 
 Places = list[list[tuple[int, slice]]]  # for each arm the numbers of parts, and its rows in them
 
 
-def arm_places(design: ScannedDesign) -> Places:
+def arm_places(design: DesignOnDisk) -> Places:
     """Return where the rows of each arm are."""
     places: Places = [[] for _ in design.labels]
     for k, part in enumerate(design.parts):
@@ -40,7 +40,7 @@ def arm_places(design: ScannedDesign) -> Places:
     return places
 
 
-def rows_by_arm(design: ScannedDesign, name: str) -> Any:
+def rows_by_arm(design: DesignOnDisk, name: str) -> Any:
     """Return an array of all rows, sorted by arm; beyond memory a Dask array with a chunk for each arm of each part."""
     places = [place for own in arm_places(design) for place in own]
     if design.n * (len(design.exog_names) + len(design.propensity_names)) <= FEW:
@@ -58,7 +58,7 @@ def chunked(rows: Array) -> Any:
     return da.from_array(rows, chunks=(CHUNK, *rows.shape[1:]))
 
 
-def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRows | None) -> Sample:
+def scanned_sample(design: DesignOnDisk, options: ModelOptions, frame: TargetRows | None) -> Sample:
     """Return the rows of a scan, those of a target frame first."""
     n_frame, names = 0 if frame is None else len(frame.X), design.parts[0].kinds
 
@@ -71,7 +71,7 @@ def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRo
 
     def basis(name: str, of: Basis, of_frame: Any) -> Basis:
         found = column(name, of_frame)
-        columns = on_disk(found.map_blocks(of.of_rows, dtype=float)) if is_dask(found) else of.of_rows(found)
+        columns = stored_array(found.map_blocks(of.of_rows, dtype=float)) if is_dask(found) else of.of_rows(found)
         return dataclasses.replace(of, columns=columns)
 
     X = basis("X", design.outcome_basis, None if frame is None else frame.X)
@@ -105,14 +105,14 @@ def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRo
     return sample
 
 
-def places_of_parts(design: ScannedDesign, sample: Sample) -> Iterator[tuple[StoredPart, NDArray[np.intp]]]:
+def places_of_parts(design: DesignOnDisk, sample: Sample) -> Iterator[tuple[StoredPart, NDArray[np.intp]]]:
     """Yield the parts of a scan, and where their rows are in the sample."""
     place = sample.restore(np.arange(sample.n))
     for part in design.parts:
         yield part, place[part.array("position")]
 
 
-def fitted_rows(weights: WeightFit, design: ScannedDesign) -> Iterator[FittedRows]:
+def fitted_rows(weights: WeightFit, design: DesignOnDisk) -> Iterator[FittedRows]:
     """Yield the rows of a fit to a scan, a part after the other."""
     sample, chances = weights.equations.sample, weights.observation_probabilities
     for part, place in places_of_parts(design, sample):
@@ -129,7 +129,7 @@ def fitted_rows(weights: WeightFit, design: ScannedDesign) -> Iterator[FittedRow
         )
 
 
-def _covariates(design: ScannedDesign, rows: CodedBlock, of_observation: bool = False) -> list[Covariate]:
+def _covariates(design: DesignOnDisk, rows: CodedRows, of_observation: bool = False) -> list[Covariate]:
     """Return the covariates of some rows as in `FittedRows`."""
     variables = design.variables(rows)
     if of_observation:
@@ -140,7 +140,7 @@ def _covariates(design: ScannedDesign, rows: CodedBlock, of_observation: bool = 
 
 def folds_by_position(design: Design, n_folds: int, repeat: int = 0) -> Numbers:
     """Return the fold of each row of a design, in memory or not, by its position."""
-    if not isinstance(design, ScannedDesign):
+    if not isinstance(design, DesignOnDisk):
         return folds_of(design.arm, design.cluster, n_folds, repeat)
     names = ("position", "arm", "cluster") if design.n_clusters else ("position", "arm")
     position, arm, *cluster = (np.concatenate([part.array(name) for part in design.parts]) for name in names)
@@ -170,12 +170,12 @@ def stored(values: Iterable[Array], chunks: tuple[int, ...]) -> Any:
 
 def multiplicities_of(design: Design, sample: Sample) -> Any:
     """Return replicate weights of a survey design over its weights, rows in the order of the sample."""
-    if isinstance(design, ScannedDesign):
+    if isinstance(design, DesignOnDisk):
         return rows_by_arm(design, "multiplicities")
     return None if design.replication is None else design.replication.multiplicities[sample.order]
 
 
-def units_of_parts(design: ScannedDesign, kind: str) -> list[Any]:
+def units_of_parts(design: DesignOnDisk, kind: str) -> list[Any]:
     """Return the rows of each part as they are drawn, delayed."""
     import dask
 

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, ScannedDesign
+from causalrisk.design import Design
 from causalrisk.errors import (
     BootstrapError,
     ConvergenceWarning,
@@ -104,7 +104,7 @@ def asked_for(design: Design, spec: Specification, options: ModelOptions, infere
         check_quantiles(design)
     if spec.joint or cov_type == JACKKNIFE or (cov_type == "bootstrap" and bootstrap not in MULTIPLIERS):
         check_size(design, joint=spec.joint)
-    if isinstance(design, ScannedDesign):
+    if design.on_disk:
         check_scan(design, options, inference, cov_type)
     return Asked(options, inference, cov_type, bootstrap, Notes(design.notes))
 
@@ -208,7 +208,7 @@ def estimate_of(
     found = estimate_means(weights, spec, scale)
     if any(found.failed):
         family, sample = weights.equations.sample.family, weights.equations.sample
-        arms = check_outcome_fits(design, family, found.failed, None if isinstance(design, ScannedDesign) else sample)
+        arms = check_outcome_fits(design, family, found.failed, None if design.on_disk else sample)
         what = f"the outcome model ({family.label}) of {arms}"
         if Failure.OUTCOME_SEPARATION in found.failed:
             raise SeparationError(
@@ -322,7 +322,7 @@ def train_from(
     start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
 ) -> JointRecord:
     """Draw the propensity replicates, unless they are drawn already, and train the arms jointly."""
-    if options.replicates is not None and isinstance(start.design, ScannedDesign):
+    if options.replicates is not None and start.design.on_disk:
         raise UnavailableError("replicates= is not available for data on disk.\nUse `n_replicates=200`.")
     given = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
     if replicates is None:

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from causalrisk.design import Design, ScannedDesign, TargetRows
-from causalrisk.design.scan.coding import CodedBlock
+from causalrisk.design import Design, DesignOnDisk, TargetRows
+from causalrisk.design.scan.coding import CodedRows
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimation.beyond_memory import folds_by_position
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
@@ -36,7 +36,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.runtime.workers import worker_count
 
 T = TypeVar("T")
-Rows = TypeVar("Rows", CodedBlock, Design)
+Rows = TypeVar("Rows", CodedRows, Design)
 ROUNDED = 1e-14  # spread of a constant relative to its mean square
 
 
@@ -122,10 +122,10 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
         )
     smooth = Smooth(options.outcome_family, design.weight_type or "frequency")
     learners = learners_of(options.learner, design.labels, design.levels, smooth, design.has_binary_outcome)
-    workers = worker_count(inference.n_jobs, 1.0 if isinstance(design, ScannedDesign) else design.X.nbytes)
+    workers = worker_count(inference.n_jobs, 1.0 if design.on_disk else design.X.nbytes)
     folds = folds_by_position(design, options.n_folds, options.repeat)
     made = functools.partial(_rows_of_block, features, folds, design.weight_type)
-    if isinstance(design, ScannedDesign):
+    if isinstance(design, DesignOnDisk):
         for learner in learners:
             if not all(isinstance(model, Smooth) for model in learner.models):
                 raise UnavailableError(
@@ -166,7 +166,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     return Learned(fits, _quality(products, origin), folds)
 
 
-def _rows_of_block(features: Array, folds: Numbers, weight_type: str | None, block: CodedBlock | Design) -> LearnerRows:
+def _rows_of_block(features: Array, folds: Numbers, weight_type: str | None, block: CodedRows | Design) -> LearnerRows:
     """Return the rows of a block of a scan, or of a design in memory, with the columns that are learnt from."""
     return LearnerRows(
         features=block.X[:, features],

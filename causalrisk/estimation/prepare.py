@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
+from causalrisk.design import Design, DesignOnDisk, TargetRows, target_rows
 from causalrisk.design.scan.source import naming
 from causalrisk.design.support import check_pairs
 from causalrisk.errors import Notes, OptionError, UnavailableError
@@ -95,7 +95,7 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
         check_target(design, options)
     if design.offset_kind is not None or options.at_exposure is not None:
         check_offset(design, options)
-    if isinstance(design, ScannedDesign):
+    if isinstance(design, DesignOnDisk):
         for part in design.parts:
             with naming(part.where):
                 y = part.array("y")
@@ -172,7 +172,7 @@ def equations_of(
     target: TargetPopulation | None = None,
 ) -> Equations:
     """Return what is estimated; the target is that of the options, unless it is given."""
-    if isinstance(design, ScannedDesign):
+    if isinstance(design, DesignOnDisk):
         return _equations(scanned_sample(design, options, frame), spec, design, options, target, frame)
     offsets = None
     if design.offset is not None:
@@ -287,7 +287,7 @@ def check_target(design: Design, options: ModelOptions) -> None:
 
 def check_size(design: Design, *, joint: bool) -> None:
     """Refuse a joint fit, or refits, of so many columns that the products of pairs fill the memory."""
-    if isinstance(design, ScannedDesign):
+    if design.on_disk:
         return
     robust = "robust" if design.cluster_name is None else "cluster"
     advice = "Use `IPWRA` instead of JRE" if joint else f'Use `fit(cov_type="{robust}")`'
@@ -295,7 +295,7 @@ def check_size(design: Design, *, joint: bool) -> None:
         check_pairs(design.n, columns, f"the {model} model", advice=advice)
 
 
-def check_scan(design: ScannedDesign, options: ModelOptions, inference: InferenceOptions, cov_type: str) -> None:
+def check_scan(design: Design, options: ModelOptions, inference: InferenceOptions, cov_type: str) -> None:
     """Refuse what goes by rows in more ways than sums over them, which a scan does not keep."""
     small = "or, if the rows fit into memory, use `data=data.collect()`"
     refused = {

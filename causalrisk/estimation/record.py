@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, ScannedDesign, TargetRows
+from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
@@ -337,7 +337,7 @@ class FitRecord:
         A function that asks for the covariates says so, as those of a scan are read from the files.
         """
         weights = self.used_weight_fit
-        if not isinstance(self.design, ScannedDesign):
+        if not isinstance(self.design, DesignOnDisk):
             return iter([function(self.rows)])
         return map(function, fitted_rows(weights, self.design))
 
@@ -345,7 +345,7 @@ class FitRecord:
     def rows(self) -> FittedRows:
         """The rows of the design, in memory; of a scan without their covariates, part after part."""
         weights, design, full = self.used_weight_fit, self.design, self.full_design
-        if isinstance(design, ScannedDesign):
+        if isinstance(design, DesignOnDisk):
             return one_after_another(list(fitted_rows(weights, design)))
         kept, chances = design.in_sample[full.in_sample].to_numpy(), weights.observation_probabilities
         return FittedRows(
@@ -596,7 +596,7 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
 
 def unit_influence(record: FitRecord, count: int) -> Array:
     """Influence of each unit, or of one of its equal units, on the first estimates, shape (units, count)."""
-    if isinstance(record.design, ScannedDesign):
+    if record.design.on_disk:
         raise rows_not_kept()
     own = np.ones(record.sample.n) if counts_equal_rows(record) else record.sample.s
     return sum_within_units(record, record.estimate.influence[:, :count] * own[:, None])

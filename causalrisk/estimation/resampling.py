@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from causalrisk.design import Design, ScannedDesign
+from causalrisk.design import Design, DesignOnDisk
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimation.beyond_memory import (
     Places,
@@ -126,7 +126,7 @@ def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.
     own, frequency = slice(sample.n_frame, None), design.weight_type == "frequency"
     units: Any = None
     places = None
-    if isinstance(design, ScannedDesign) and is_dask(sample.y):
+    if isinstance(design, DesignOnDisk) and is_dask(sample.y):
         units, places = units_of_parts(design, kind), arm_places(design)
     else:
         number = sample.order if sample.cluster is None else sample.cluster[own]

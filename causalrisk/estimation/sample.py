@@ -168,7 +168,7 @@ class Sample:
         return {n: of.columns if isinstance(of, Basis) else of for n, of in known.items() if of is not None}
 
     @property
-    def in_memory(self) -> Sample:
+    def with_rows(self) -> Sample:
         """The same with all rows in memory."""
         columns = dict(zip(self.columns, totals(self.columns.values()), strict=True))
         return self.some(columns, (0, self.n), self.slices, self.n_frame, self.total)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, ScannedDesign
+from causalrisk.design import Design, DesignOnDisk
 from causalrisk.errors import Failure, SeparationError
 from causalrisk.estimation.engine import Point
 from causalrisk.estimation.equations import Equations
@@ -86,7 +86,7 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
         return
     told, strongest = found
     sample = weights.equations.sample
-    if isinstance(design, ScannedDesign):
+    if isinstance(design, DesignOnDisk):
         Z, arm, place, labels = totals(map(design.dask, ("Z", "arm", "position", "row")))
         predicted = Predicted.of(design, Z, arm, sample.restore(told)[place], labels)
     else:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.design.scan.design import on_disk
+from causalrisk.design.scan.design import stored_array
 from causalrisk.errors import (
     BootstrapError,
     DesignWarning,
@@ -220,7 +220,7 @@ def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: 
     first, last = number * width, min((number + 1) * width, n_boot)
     drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
     if is_dask(drawn):
-        return refitter.refit(on_disk(drawn))
+        return refitter.refit(stored_array(drawn))
     few = max(NUMBERS // len(drawn), FEWEST)  # columns that stay in the cache
     return Refits.joined([refitter.refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)])
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import block_diag
 
-from causalrisk.design import ScannedDesign, new_offset
+from causalrisk.design import new_offset
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, OptionError, UnavailableError, check_alpha, warn_user
 from causalrisk.estimation.equations import LINEAR
@@ -200,7 +200,7 @@ def _check_arm(record: FitRecord, data: Any, arm: Any) -> None:
     design, name = record.design, record.design.treat_name
     if arm is not None:
         return
-    if not isinstance(data, pd.DataFrame) or list(data.columns).count(name) != 1 or isinstance(design, ScannedDesign):
+    if not isinstance(data, pd.DataFrame) or list(data.columns).count(name) != 1 or design.on_disk:
         return
     levels = data[name].unique()
     position = design.arm_named(levels[0]) if len(levels) == 1 else None
@@ -350,7 +350,7 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
     if record.design.predictions is not None:
         return pd.DataFrame(record.design.predictions, index=record.design.index, columns=list(record.design.labels))
     learned, labels = used_learned(record), list(record.design.labels)
-    if isinstance(record.design, ScannedDesign):
+    if record.design.on_disk:
         raise rows_not_kept("the prediction of each row", "`res.learner_fit` has the fit outside of the folds. ")
     values = np.concatenate([fit.kept_predictions() for fit in learned.fits]).T
     columns = pd.Index(labels)

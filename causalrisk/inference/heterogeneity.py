@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design import ScannedDesign
 from causalrisk.design.covariates import Moderators, moderators
 from causalrisk.design.design import rows_not_kept
 from causalrisk.design.tables import listing
@@ -373,7 +372,7 @@ def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
     """Find the moderators, the columns of `by`; a target frame has none."""
     if record.frame is not None:
         raise UnavailableError("a target frame has no groups.\nUse `target=` with the rows of one group.")
-    if isinstance(record.design, ScannedDesign):
+    if record.design.on_disk:
         raise rows_not_kept("effects_by", "Use `scan` on the rows of one group for the effect in it. ")
     return moderators(record.design, by, data)
 

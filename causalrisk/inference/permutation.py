@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from causalrisk.design import Design, ScannedDesign
+from causalrisk.design import Design
 from causalrisk.design.assignment import Assignment, assignment_of, coded_strata
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import (
@@ -400,7 +400,7 @@ def permutation_test(
 
 def _check_fit(record: FitRecord) -> None:
     """Refuse fits that cannot be redone under other assignments."""
-    if isinstance(record.design, ScannedDesign):
+    if record.design.on_disk:
         raise rows_not_kept("permutation_test")
     if record.design.survey is not None:
         raise UnavailableError("permutation_test does not support survey designs.\nUse `res.pvalues`.")

@@ -16,7 +16,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 
-from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
 from causalrisk.estimation.abilities import check_options
@@ -254,7 +253,7 @@ def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjus
 
 def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     """Influence function of a fit's effects; rows as in the first fit's sample, which has to be the same."""
-    if isinstance(record.design, ScannedDesign):
+    if record.design.on_disk:
         raise rows_not_kept("simultaneous")
     one, other = record.design, first.design
     same = one.index.equals(other.index) and all(map(np.array_equal, _settings(record), _settings(first)))

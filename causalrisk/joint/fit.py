@@ -647,7 +647,7 @@ class JointEstimateRows:
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
         """Biases (M, K, B) and V (M,) of M predictions in memory, (M, K, n); as in `JointEstimate`."""
         terms, n = self.fit.terms, self.problem.equations.sample.n
-        own, every = self.own.in_memory, slice(0, n)
+        own, every = self.own.with_rows, slice(0, n)
         rows, weights = own.rows(every), own.weights(every, slice(0, 1))
         sums = start_sums(rows, weights, self.start[..., 0])
         more = float(_left_out(self.start, sums, terms, rows, weights)[0]) if terms.share else 0.0

@@ -199,11 +199,11 @@ class Weighed:
                 yield part, here, slice(first + here.start, first + here.stop), *own
 
     @property
-    def in_memory(self) -> Weighed:
+    def with_rows(self) -> Weighed:
         """The same with all rows in memory."""
         if not is_dask(self.s):
             return self
-        equations = dataclasses.replace(self.equations, sample=self.equations.sample.in_memory)
+        equations = dataclasses.replace(self.equations, sample=self.equations.sample.with_rows)
         return dataclasses.replace(self, equations=equations, s=loaded(self.s))
 
     def loaded(self, k: int, *arrays: Any) -> tuple[Weighed, list[Any]]:

@@ -15,7 +15,6 @@ from causalrisk.design import (
     Design,
     DiD,
     Scan,
-    ScannedDesign,
     Survey,
     as_scan,
     check_scored,
@@ -369,7 +368,7 @@ class CausalModel:
         design, options = self.design, self.options
         names = parameter_names(options.estimand, design.labels, options.effect_scale.quantiles)
         found = ModelData(param_names=names, ynames=design.endog_name, xnames=list(design.exog_names))
-        if not isinstance(design, ScannedDesign):
+        if not design.on_disk:
             found.endog, found.exog = design.y, design.X
             found.orig_endog = pd.Series(design.y, index=design.index, name=design.endog_name)
             found.orig_exog = pd.DataFrame(design.X, index=design.index, columns=found.xnames)
@@ -499,7 +498,7 @@ class CausalModel:
                 f"cov_kwds has {shown}; expected clusters under 'groups', and maybe 'use_correction'.\n"
                 'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
             )
-        if isinstance(self.design, ScannedDesign):
+        if self.design.on_disk:
             raise UnavailableError(
                 "clusters of a scan are read with its rows, when the model is made.\n"
                 'Use `from_formula(..., cluster="column")`.'
@@ -564,7 +563,7 @@ def design_of(
     Returns
     -------
     Design
-        Of a scan a `ScannedDesign`.
+        Of a scan a `DesignOnDisk`.
     """
     if given.get("treat") is None:
         raise OptionError(

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk._version import __version__
-from causalrisk.design import ScannedDesign
+from causalrisk.design import DesignOnDisk
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import influence, se_decomposition
 from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
@@ -495,7 +495,7 @@ class CausalResults(Estimates):
             If the path is that of a file of the scan that they are of.
         """
         design = self.model.design
-        if isinstance(design, ScannedDesign) and design.reads(os.fspath(path)):
+        if isinstance(design, DesignOnDisk) and design.reads(os.fspath(path)):
             raise would_replace(f"path={os.fspath(path)!r}", "one of the files of the scan", 'res.save("fit.pickle").')
         try:
             content = pickle.dumps(self)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import Design, ScannedDesign
+from causalrisk.design import Design
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.rows import UNRECORDED
 from causalrisk.errors import Failure, OptionError, check_alpha, whole_number
@@ -418,7 +418,7 @@ def _short_note(record: FitRecord) -> str:
     arm, label = min(zip(record.overlap, record.design.labels, strict=True), key=lambda pair: pair[0].kept)
     if not (asked and sandwich and arm.kept < SHORT):
         return ""
-    jackknife = not isinstance(record.design, ScannedDesign) and record.design.second_cluster is None
+    jackknife = not record.design.on_disk and record.design.second_cluster is None
     remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, which covered' if jackknife else "The jackknife's covered"
     return (
         f"The effective n of group {label!r}, {arm.effective_n:.1f}, is less than half of the "

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import ScannedDesign
+from causalrisk.design import DesignOnDisk
 from causalrisk.design.design import rows_not_kept, unit_level
 from causalrisk.design.scan.source import PARQUET
 from causalrisk.design.tables import listing
@@ -235,7 +235,7 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
     if not name.lower().endswith(PARQUET):
         expected = f"expected a name that ends in {listing(PARQUET)}"
         raise OptionError(f'path={name!r}: {expected}.\nUse `res.write_units("units.parquet")`.')
-    if isinstance(record.design, ScannedDesign) and record.design.reads(name):
+    if isinstance(record.design, DesignOnDisk) and record.design.reads(name):
         raise would_replace(f"path={name!r}", "one of the files of the scan", 'res.write_units("units.parquet").')
     try:
         import pyarrow as arrow
@@ -254,14 +254,14 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
 
 def check_kept(record: FitRecord) -> None:
     """Refuse a result of one number a row for a scan, whose rows are not kept."""
-    if isinstance(record.design, ScannedDesign):
+    if isinstance(record.design, DesignOnDisk):
         raise unit_level() if record.design.knows_scan else rows_not_kept()
 
 
 def unit_frames(record: FitRecord) -> Iterator[pd.DataFrame]:
     """Yield scores, weights and predictions of every row: one frame in memory, one per part with data on disk."""
     design, fit, sample, places = record.design, record.weight_fit, record.sample, list[Any]()
-    if isinstance(design, ScannedDesign):
+    if isinstance(design, DesignOnDisk):
         for part, place in places_of_parts(design, sample):
             order = np.argsort(part.array("row"))
             places.append((part.array("row")[order], place[order]))

@@ -34,7 +34,7 @@ HEAD = 2  # numbers of each frame that a formula is tried on
 
 
 @dataclass(frozen=True)
-class Kept:
+class SampleRows:
     """The rows of a frame that are in the sample, not yet coded.
 
     Parameters
@@ -62,7 +62,7 @@ class Kept:
     stratum: pd.Series | None
     multiplicities: np.ndarray | None
 
-    def some(self, rows: slice) -> Kept:
+    def some(self, rows: slice) -> SampleRows:
         """Return some of the rows."""
         return taken(self, rows, *(of.name for of in dataclasses.fields(self) if of.name != "where"))
 
@@ -124,7 +124,7 @@ class Reader:
             others += list(self.by.survey.replicates)
         self.used = [name for name in names if name in uses or name in others]
 
-    def look(self, frame: Frame) -> tuple[Kept, Learnt]:
+    def look(self, frame: Frame) -> tuple[SampleRows, Learnt]:
         """Return the rows of a frame that are in the sample, and what they teach."""
         columns, outcome = self.columns, self.formulas[0].left[0].name()
         objects = {name: column for name, column in frame.rows.items() if column.dtype.kind == "O"}
@@ -151,7 +151,7 @@ class Reader:
                 every = surveys.replicate_values(by.survey.survey, by.survey.replicates, rows.weights)
                 replicates, stratum = surveys.ReplicateSums.of(every, rows.weights), None
                 multiplicities = every[keep] / rows.weights[keep, None]
-        kept = Kept(
+        kept = SampleRows(
             where=frame.where,
             row=np.flatnonzero(keep),
             table=pd.DataFrame(variables),
@@ -270,7 +270,7 @@ def _few_rows(found: Sequence[Learnt], name: str, coded: bool) -> pd.Series:
 
 
 @dataclass(frozen=True)
-class CodedBlock:
+class CodedRows:
     """Some rows of the sample as numbers.
 
     Parameters
@@ -329,11 +329,11 @@ class CodedBlock:
         names = (of.name for of in dataclasses.fields(self) if of.name != "Z" or self.Z is not self.X)
         return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), np.ndarray)}
 
-    def with_arrays(self, arrays: Mapping[str, Any]) -> CodedBlock:
+    def with_arrays(self, arrays: Mapping[str, Any]) -> CodedRows:
         """Return a block with other arrays, as of `arrays`."""
         return dataclasses.replace(self, **({"Z": arrays["X"]} | dict(arrays)))
 
-    def some(self, rows: np.ndarray) -> CodedBlock:
+    def some(self, rows: np.ndarray) -> CodedRows:
         """Return some of the rows."""
         return self.with_arrays({name: values[rows] for name, values in self.arrays.items()})
 
@@ -378,7 +378,7 @@ class Coder:
     survey: surveys.SurveyDesign | None
     unit: float
 
-    def coded(self, rows: Kept, row: int = 0, position: int = 0) -> CodedBlock:
+    def coded(self, rows: SampleRows, row: int = 0, position: int = 0) -> CodedRows:
         """Code the rows of a frame; the numbers are those of the first among all data and those of the sample."""
         outcome, propensity, *observed = self.encoders
         table, n = rows.table, len(rows.row)
@@ -390,7 +390,7 @@ class Coder:
             levels = isinstance(dtype, pd.CategoricalDtype)
             V[:, j] = pd.Categorical(table[name], dtype=dtype).codes if levels else table[name]
         left = Scope({name: table[name] for name in self.left.variables}, self.left.constants)
-        return CodedBlock(
+        return CodedRows(
             where=rows.where,
             position=np.arange(position, position + n),
             y=outcome_values(self.formulas[0], left, rows.recorded),
@@ -407,7 +407,7 @@ class Coder:
             V=V,
         )
 
-    def check_by_rows(self, rows: Kept, block: CodedBlock) -> None:
+    def check_by_rows(self, rows: SampleRows, block: CodedRows) -> None:
         """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
         if all(code.isidentifier() for formula in self.formulas for code in formula.codes()):
             return
@@ -495,17 +495,17 @@ def _check_alike(values: Iterable[Any], what: str) -> None:
         )
 
 
-class ScannedReplication(Rowless, surveys.Replication):
+class ReplicationOnDisk(Rowless, surveys.Replication):
     """Replicate weights without those of each row."""
 
 
-class ScannedSurvey(Rowless, surveys.SurveyDesign):
+class SurveyOnDisk(Rowless, surveys.SurveyDesign):
     """A survey design without what it says of each row, which goes with the blocks."""
 
 
 def _survey(
     columns: surveys.SurveyColumns, given: drawing.ColumnOptions, found: Sequence[Learnt]
-) -> tuple[pd.Index, ScannedSurvey]:
+) -> tuple[pd.Index, SurveyOnDisk]:
     """Return the strata in the order of their numbers, and the design that all rows of the data make."""
     replication = None
     drawn = pd.concat([one.drawn for one in found], ignore_index=True)
@@ -520,9 +520,9 @@ def _survey(
     limits = (by["fpc"].min().to_numpy(), by["fpc"].max().to_numpy()) if "fpc" in drawn else None
     sums = [one.replicates for one in found if one.replicates is not None]
     if sums:
-        replication = ScannedReplication(**surveys.replication_of(columns.survey, add_up(sums)))
+        replication = ReplicationOnDisk(**surveys.replication_of(columns.survey, add_up(sums)))
     known = columns.described(surveys.labels_of(names), units.to_numpy(float), limits, given.weights, given.subpop)
-    return pd.Index(names, dtype=object), ScannedSurvey(replication=replication, **known)
+    return pd.Index(names, dtype=object), SurveyOnDisk(replication=replication, **known)
 
 
 def _variables(found: Sequence[Learnt]) -> Iterator[tuple[str, dict[str, pd.Series]]]:

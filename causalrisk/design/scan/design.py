@@ -22,7 +22,7 @@ from causalrisk.design.design import Design, Observation, Rowless, is_missing, r
 from causalrisk.design.encoders import Encoder
 from causalrisk.design.formulas.evaluation import in_formula
 from causalrisk.design.rows import ColumnOptions, check_drawn, lines_of
-from causalrisk.design.scan.coding import CodedBlock, Coder, Reader, coder_of, read, variable_kinds
+from causalrisk.design.scan.coding import CodedRows, Coder, Reader, coder_of, read, variable_kinds
 from causalrisk.design.scan.source import Scan, computed, naming, needed_dask, using
 from causalrisk.design.support import (
     ColumnMoments,
@@ -39,7 +39,7 @@ from causalrisk.numerics.linalg import Array, Basis, plain_basis
 from causalrisk.runtime.system import one_blas_thread
 
 T = TypeVar("T")
-Step = Callable[[CodedBlock], CodedBlock]
+Step = Callable[[CodedRows], CodedRows]
 
 
 class Folder:
@@ -55,7 +55,7 @@ def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDA
     return np.empty(shape, dtype) if 0 in shape else np.memmap(f"{folder.path}/{name}", dtype, "r", shape=shape)
 
 
-def on_disk(rows: Any) -> Any:
+def stored_array(rows: Any) -> Any:
     """Write a Dask array of numbers to a temporary folder, which goes with the array over it that is returned."""
     import dask
     import dask.array as da
@@ -88,7 +88,7 @@ class StoredPart(NamedTuple):
     name: str
 
     @classmethod
-    def of(cls, block: CodedBlock, folder: Folder, name: str) -> StoredPart:
+    def of(cls, block: CodedRows, folder: Folder, name: str) -> StoredPart:
         """Write the rows of a block to files."""
         order, arrays = np.argsort(block.arm, kind="stable"), block.arrays
         with using(f"{folder.path}/{name}"):
@@ -106,16 +106,16 @@ class StoredPart(NamedTuple):
         """Map an array from its file."""
         return mapped(self.folder, f"{self.name}-{name}", *self.kinds[name])
 
-    def load(self) -> CodedBlock:
+    def load(self) -> CodedRows:
         """Return the rows."""
         arrays = {name: self.array(name) for name in self.kinds}
-        return CodedBlock(where=self.where, **{"Z": arrays["X"], **arrays})
+        return CodedRows(where=self.where, **{"Z": arrays["X"], **arrays})
 
 
 Rows = tuple[StoredPart, ...]
 
 
-def _moments(k: int, n_clusters: int, block: CodedBlock) -> dict[str, Any]:
+def _moments(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
     """Return what columns need to be checked, of some rows; it adds up.
 
     X, Z, R, y and every are `ColumnMoments` of the designs, of the outcome and the outcome less its offset, and of X in
@@ -147,7 +147,7 @@ def _moments(k: int, n_clusters: int, block: CodedBlock) -> dict[str, Any]:
     return found
 
 
-class ScannedDesign(Rowless, Design):
+class DesignOnDisk(Rowless, Design):
     """A design whose rows are on disk; its other fields are those of `Design`.
 
     Parameters
@@ -172,6 +172,7 @@ class ScannedDesign(Rowless, Design):
         Fields of `Design`.
     """
 
+    on_disk = True
     # In the place of the properties of Design; plain attributes of the class give way to those of the instance.
     n = nobs = n_dropped = n_clusters = 0
     arm_clusters: list[int] = []  # noqa: RUF012
@@ -183,7 +184,7 @@ class ScannedDesign(Rowless, Design):
     arm_totals: Array
     outcome_moments: tuple[float, float]
 
-    def over(self, function: Callable[[CodedBlock], T]) -> Iterator[T]:
+    def over(self, function: Callable[[CodedRows], T]) -> Iterator[T]:
         """Yield what a function makes of each part of the rows, in order; Dask does the work."""
         return iter(computed(partial(_on_part, function, part) for part in self.parts))
 
@@ -203,7 +204,7 @@ class ScannedDesign(Rowless, Design):
         Parameters
         ----------
         name : str
-            A field of `CodedBlock`, such as "X", "y" or "arm". The rows of each chunk are sorted by arm.
+            A field of `CodedRows`, such as "X", "y" or "arm". The rows of each chunk are sorted by arm.
         """
         import dask.array as da
 
@@ -216,7 +217,7 @@ class ScannedDesign(Rowless, Design):
             found.append(da.from_delayed(load(), known.shape, known.dtype))
         return da.concatenate(found)
 
-    def variables(self, block: CodedBlock) -> pd.DataFrame:
+    def variables(self, block: CodedRows) -> pd.DataFrame:
         """Return the variables of the models on the rows of a block, without the treatment."""
         encoders: list[Encoder] = [self.outcome_encoder, self.propensity_encoder]
         encoders += [] if self.observation is None else [self.observation.encoder]
@@ -228,7 +229,7 @@ class ScannedDesign(Rowless, Design):
             )
         return pd.DataFrame(columns, index=range(len(block.y)))
 
-    def subset(self, keep: np.ndarray, reason: str) -> ScannedDesign:
+    def subset(self, keep: np.ndarray, reason: str) -> DesignOnDisk:
         """As `Design.subset`; `keep` is in the order of `position`."""
         marks = [keep[part.array("position")] for part in self.parts]
         sizes, notes, clusters, scale = [int(mark.sum()) for mark in marks], list[str](), None, 1.0
@@ -250,7 +251,7 @@ class ScannedDesign(Rowless, Design):
         made.__dict__["notes"] = self.notes_after(notes)
         return made
 
-    def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> ScannedDesign:
+    def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
         """Return the same rows with other columns in the outcome design, which `step` adds and `encoder` codes.
 
         Lines are appended to `notes` for columns that are dropped; none are if the coefficients are `given`.
@@ -267,9 +268,9 @@ class ScannedDesign(Rowless, Design):
         same = ("notes", "propensity_basis", "observation_basis")  # coefficients are of the same columns
         return made._supported(notes)._with(**{name: getattr(self, name) for name in same})
 
-    def _with(self, **other: Any) -> ScannedDesign:
+    def _with(self, **other: Any) -> DesignOnDisk:
         """Return a design with other fields."""
-        return ScannedDesign(**self.__dict__ | other)
+        return DesignOnDisk(**self.__dict__ | other)
 
     def _rewritten(self, steps: Sequence[Step], sizes: Sequence[int] | None = None) -> Rows:
         """Store what steps make of the parts; `sizes` are the rows that are left of them, if not all."""
@@ -281,7 +282,7 @@ class ScannedDesign(Rowless, Design):
     def _seen(self) -> dict[str, Any]:
         return add_up(self.over(partial(_moments, self.n_arms, self.n_clusters)))
 
-    def _supported(self, notes: list[str]) -> ScannedDesign:
+    def _supported(self, notes: list[str]) -> DesignOnDisk:
         """Drop dependent columns, as `Design.supported`, and work out what goes by all rows."""
         k, frequency, seen = self.n_arms, self.weight_type == "frequency", self._seen()
         of_X, of_Z, of_y, of_R, totals, members = (seen[name] for name in ("X", "Z", "y", "R", "totals", "members"))
@@ -369,7 +370,7 @@ class ScannedDesign(Rowless, Design):
         return {name: value for name, value in self.__dict__.items() if name not in ("scan", "rows")}
 
 
-def _on_part(function: Callable[[CodedBlock], T], part: StoredPart) -> T:
+def _on_part(function: Callable[[CodedRows], T], part: StoredPart) -> T:
     return function(part.load())
 
 
@@ -385,9 +386,7 @@ def _after(step: Step, folder: Folder, name: str, first: int, part: StoredPart) 
     return StoredPart.of(block, folder, name)
 
 
-def _rows_left(
-    mark: NDArray[np.bool_], scale: float, clusters: NDArray[np.intp] | None, block: CodedBlock
-) -> CodedBlock:
+def _rows_left(mark: NDArray[np.bool_], scale: float, clusters: NDArray[np.intp] | None, block: CodedRows) -> CodedRows:
     """Return the rows that are marked, weights times `scale`; `clusters` has the new number of each cluster."""
     left = block.some(mark)
     cluster = left.cluster if clusters is None or left.cluster is None else clusters[left.cluster]
@@ -395,8 +394,8 @@ def _rows_left(
 
 
 def _of_columns(
-    outcome: NDArray[np.bool_], propensity: NDArray[np.bool_], observed: NDArray[np.bool_] | None, block: CodedBlock
-) -> CodedBlock:
+    outcome: NDArray[np.bool_], propensity: NDArray[np.bool_], observed: NDArray[np.bool_] | None, block: CodedRows
+) -> CodedRows:
     """Return a block with some of the columns of the designs, as marked."""
     one = block.Z is block.X and np.array_equal(outcome, propensity)
     X, R = block.X[:, outcome], block.R if block.R is None or observed is None else block.R[:, observed]
@@ -405,7 +404,7 @@ def _of_columns(
 
 def _code(coder: Coder, folder: Folder, name: str, frames: list[tuple[str, int, int]]) -> StoredPart:
     """Code and store the rows of some frames: where, and the number of the first among all data and in the sample."""
-    blocks = list[CodedBlock]()
+    blocks = list[CodedRows]()
     for path, row, position in frames:
         with using(path):
             rows = pd.read_pickle(path)
@@ -430,7 +429,7 @@ def design_from_scan(
     frame: Mapping[str, Any],
     constant_outcome: bool,
     joint_outcome: bool,
-) -> ScannedDesign:
+) -> DesignOnDisk:
     """Make a design from formulas and a scan, as `design_from_formula`; the rows are read, coded and stored."""
     reader, folder = Reader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Folder()
     tasks = [partial(read, reader, f"{folder.path}/{number}") for number in range(len(scan.parts))]
@@ -458,7 +457,7 @@ def design_from_scan(
         names = coder.encoders[2].names
         text = reader.formulas[2].right_text
         observation = Observation(np.empty(0, dtype=bool), np.empty((0, len(names))), names, text, coder.encoders[2])
-    made = ScannedDesign(
+    made = DesignOnDisk(
         scan=scan,
         rows=rows,
         n_read=ends[-1][0],

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import OptionError, check_alpha, listed, nearest_name
@@ -140,7 +139,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
         if it disagrees with IPWRA, and the questions that no test answers.
     """
     check_alpha(alpha)
-    if isinstance(record.design, ScannedDesign):
+    if record.design.on_disk:
         raise rows_not_kept("explain()", "Use `res.methods()`. ")
     steps = {
         "The question": _question(record),

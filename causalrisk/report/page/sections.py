@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 
-from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
@@ -128,7 +127,7 @@ def report(
     """
     check_alpha(alpha)
     check_page(path)
-    if isinstance(record.design, ScannedDesign):
+    if record.design.on_disk:
         raise rows_not_kept("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
     asked = questions(record, assumptions)
     blank_figure()  # without matplotlib nothing is computed

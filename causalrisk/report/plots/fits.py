@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import ScannedDesign
 from causalrisk.design.covariates import moderators
 from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.balance import balance, check_threshold
@@ -191,7 +190,7 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
     learned, design = used_learned(record), record.design
     one_of("learner", learner, (None, *learned.names))
     fit = learned.fits[0 if learner is None else learned.names.index(learner)]
-    if isinstance(design, ScannedDesign):
+    if design.on_disk:
         raise rows_not_kept("the plot of a learner", "res.learner_fit  has its fit outside of the folds. ")
     values, ax = fit.kept_predictions(), style.axes_or_new(ax)
     for a in range(design.n_arms):
