@@ -9,6 +9,7 @@ var Scorer = {
 
   // The first prefix of the name of a page counts.
   pages: {
+    "howto/weights_clusters": 3.5,
     "howto/coming_from": 2.5,
     "howto/cite": 0,
     "howto/": 3,
