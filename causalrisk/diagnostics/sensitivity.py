@@ -448,10 +448,11 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
             "scores.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`."
         )
     spec = record.spec if record.joint is None else IPWRA
+    names = [name, *(one.indicator for one in design.filled if one.name == name and one.indicator)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CausalRiskWarning)
         once = dataclasses.replace(options, trim=None)  # the rows are trimmed already
-        short = fit_separate(design.without([name]), spec, once, InferenceOptions())
+        short = fit_separate(design.without(names), spec, once, InferenceOptions())
     long, means = record.estimate if record.joint is None else record.joint.start, record.estimate.block("means")
     moved = short.estimate.params[means] - long.params[means]
     changes = moved[1:] - moved[0]

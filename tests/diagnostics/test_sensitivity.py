@@ -192,6 +192,13 @@ def test_benchmarks_leave_out_every_column_of_a_covariate(frame):
     np.testing.assert_allclose(change, without.effect - of_arrays.effect, rtol=1e-8)
 
 
+def test_benchmarks_leave_out_the_indicator_of_missing_values(frame):
+    gaps = frame.assign(x1=frame["x1"].where(np.arange(300) % 5 > 0))
+    res = cr.AIPW.from_formula("y ~ x1 + x2", gaps, treat="d", missing="indicator").fit()
+    short = cr.AIPW.from_formula("y ~ x2", gaps, treat="d").fit()
+    np.testing.assert_allclose(res.sensitivity_bounds(benchmark="x1")["change"], short.effect - res.effect, rtol=1e-8)
+
+
 def test_benchmarks_of_jre_and_of_several_arms(frame):
     joint = model(frame, cr.JRE).fit(cov_type="robust")
     of_start = model(frame).fit().sensitivity_bounds(benchmark="x1")
