@@ -243,7 +243,6 @@ ANSWERS: dict[str, dict[str, str]] = {
         "to_csv to_excel to_dict to_markdown": "Use `res.tidy()`, a data frame.",
         "outreg2 esttab etable modelsummary stargazer estimates_table to_gt gt": "Use `causalrisk.etable([res])`.",
         "remove_data": "Results compute from their data; `res.tidy()` has the numbers alone.",
-        "plot": "Use `res.plot_diagnostics()`, `res.plot_balance()` or `res.plot_overlap()`.",
         "fit refit bootstrap get_robustcov_results HC0_se HC1_se HC2_se HC3_se cov_HC0 cov_HC1 cov_HC2 cov_HC3": (
             'Use `res.model.fit(cov_type="HC1")`, for example.'
         ),

@@ -219,6 +219,10 @@ class Plots:
             raise AttributeError(name)
         return getattr(self._results, f"plot_{name}")
 
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """Draw the main diagnostics on one page."""
+        return self._results.plot_diagnostics(*args, **keywords)
+
 
 SHOWN = """
 balance balance_test bse conf_int converged cov_params cov_type df_resid effect effect_se effects_by
