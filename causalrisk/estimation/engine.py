@@ -12,7 +12,7 @@ up over the chunks by Dask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -23,14 +23,7 @@ from numpy.typing import NDArray
 
 from causalrisk.errors import Failure
 from causalrisk.numerics.blocks import add_up, in_chunks
-from causalrisk.numerics.linalg import (
-    Array,
-    pairwise_columns,
-    row_blocks,
-    solve_definite,
-    unpack_symmetric,
-    weighted_gram,
-)
+from causalrisk.numerics.linalg import Array, pairwise_columns, solve_definite, unpack_symmetric
 
 T = TypeVar("T")
 ALL = slice(None)
@@ -38,7 +31,7 @@ MAX_ITERATIONS, HALVINGS = 60, 30
 CONVERGED, LAST = 1e-8, 1e-13  # steps that end Newton's method: a small one, or one that the next would be below
 OVERSHOT = 0.9  # share of the equations along a step that may be left, turned, at its end
 RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients of scaled columns, and linear predictors, that have no finite fit
-AT_ONCE = 2**16  # numbers of a stack that are worked on at a time, so that they stay in the cache
+AT_ONCE = 2**15  # numbers of a stack that are worked on at a time, so that they stay in the cache
 LARGEST, LOG_LARGEST = 1e150, 345.0  # odds of a row that is sure of another arm: their square is a number
 FEW = 8  # stacks narrower than this need no products of columns
 
@@ -187,35 +180,34 @@ def over_rows(function: Callable[..., T], block: Block, s: Array, *given: Any) -
     return in_chunks(function, block.chunks, s, *given) if block.chunks else [function(block, s, *given)]
 
 
-def gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
-    """Return X' diag(v_r) Y for each column v_r of v, (R, p, q); of many columns, of X alone, as `unpack_symmetric`."""
-    if v.shape[1] >= FEW and one.X is other.X:
-        return one.pairs[rows].T @ v
+def _gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
+    """Return X' diag(v_r) Y for each column v_r of v, (R, p, q)."""
     X, Y = one.X[rows], other.X[rows]
-    return np.stack([weighted_gram(X, v[:, r], Y) for r in range(v.shape[1])])
+    if v.shape[1] >= FEW and one.X is other.X:
+        return unpack_symmetric(one.pairs[rows].T @ v, X.shape[1])
+    return np.stack([X.T @ (v[:, [r]] * Y) for r in range(v.shape[1])])
 
 
-def _sums(block: Block, s: Array, beta: Beta) -> tuple[Array, Array]:
-    """Return the equations, shape (m p, R), and minus their derivative by the own coefficients, (R, m p, m p)."""
-    m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
-    equations, slope = np.zeros((m, p, R)), np.zeros((R, m, p, m, p))
+def _sums(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> tuple[Array, dict[str, Array]]:
+    """Return the equations, shape (m p, R), and their derivatives by the coefficients of some blocks, (R, m p, k)."""
+    (m, p), R = (len(block.own), block.own[0].X.shape[1]), s.shape[1]
+    equations, slopes = np.zeros((m, p, R)), {block.name: np.zeros((R, m, p, m, p))}
     for term, residuals in block.terms:
-        for rows in _pieces(term, s):
+        first, last, _ = term.indices(len(s))
+        for rows in _pieces(first, last, R):
             weights = s[rows]
-            for i, r in enumerate(residuals(Point(beta, rows, frozenset([block.name])))):
+            for i, r in enumerate(residuals(Point(beta, rows, by))):
                 equations[i] += block.own[i].X[rows].T @ (weights * value_of(r))
                 for eta, d in r.by.items() if isinstance(r, Dual) else ():
-                    found = gram(block.own[i], eta, rows, weights * d)
-                    slope[:, i, :, eta.j] -= unpack_symmetric(found, p) if found.ndim == 2 else found
-    return equations.reshape(m * p, R), slope.reshape(R, m * p, m * p)
+                    slope = slopes.setdefault(eta.block, np.zeros((R, m, p, *beta[eta.block].shape[:2])))
+                    slope[:, i, :, eta.j] += _gram(block.own[i], eta, rows, weights * d)
+    return equations.reshape(m * p, R), {name: slope.reshape(R, m * p, -1) for name, slope in slopes.items()}
 
 
-def _pieces(rows: slice, s: Array) -> Iterator[slice]:
-    """Yield rows that stay in the cache while they are worked on."""
-    first, last, _ = rows.indices(len(s))
-    size = AT_ONCE // min(max(s.shape[1], 8), 64)
-    for start in range(first, max(last, first + 1), size):
-        yield slice(start, min(start + size, last))
+def _pieces(first: int, last: int, width: int) -> list[slice]:
+    """Return rows, at least once, that stay in the cache while so many columns of them are worked on."""
+    size = AT_ONCE // min(max(width, 8), 64)
+    return [slice(start, min(start + size, last)) for start in range(first, max(last, first + 1), size)]
 
 
 def solve(
@@ -252,8 +244,15 @@ def solve(
 def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, NDArray[np.int8]]:
     """Solve one block by Newton's method; a step is halved while the equations turn by more than they were."""
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
+    weights, before, own = s, known, frozenset([block.name])
+
+    def at(coefficients: Array) -> tuple[Array, Array]:
+        there = {**before, block.name: coefficients.reshape(m, p, -1)}
+        equations, slopes = add_up(over_rows(_sums, block, weights, there, own))
+        return equations, -slopes[block.name]
+
     if block.linear:
-        equations, slope = add_up(over_rows(_sums, block, s, known | {block.name: np.zeros((m, p, 1))}))
+        equations, slope = at(np.zeros((m * p, 1)))
         solution, singular = _step(block, slope, equations)
         solution[:, singular] = np.nan
         return solution.reshape(m, p, R), np.where(singular, block.singular, Failure.OK).astype(np.int8)
@@ -264,11 +263,6 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
         first = np.linalg.lstsq(*add_up(over_rows(_start, block, s)), rcond=1e-13)[0]
     beta = np.repeat(first.reshape(m * p, 1), R, axis=1)
     codes, active, last = np.full(R, block.unsettled, dtype=np.int8), np.arange(R), np.full(R, np.inf)
-    weights, before = s, known
-
-    def at(coefficients: Array) -> tuple[Array, Array]:
-        return add_up(over_rows(_sums, block, weights, {**before, block.name: coefficients.reshape(m, p, -1)}))
-
     equations, slope = at(beta[:, :1])  # the start is the same for all
     for _ in range(MAX_ITERATIONS):
         step, singular = _step(block, slope, equations)
@@ -338,16 +332,22 @@ class Influence:
     Parameters
     ----------
     n : int
-        Number of rows.
-    parts : dict
-        For each block rows, and what they add to its equations, shape (n, m p).
+        Number of rows; they may be some of those that the factors are of.
+    blocks : tuple of Block
+        The equations.
+    beta : dict
+        The coefficients.
     factors : dict
         For each block the rows of -J^-1 that are its own, one matrix for the equations of each block in them.
+    known : dict
+        Influence functions of the coefficients of other equations, shape (n, k).
     """
 
     n: int
-    parts: dict[str, list[tuple[slice, Array]]]
+    blocks: tuple[Block, ...]
+    beta: Beta
     factors: dict[str, dict[str, Array]]
+    known: Mapping[str, Array] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Array:
         return self.of({name: np.eye(len(self.factors[name][name]))})
@@ -357,108 +357,81 @@ class Influence:
 
         A combination is a matrix, shape (k, m p), for each of some blocks; those of several stand side by side.
         """
-        terms, columns = list[tuple[slice, str, Array]](), 0
-        for combination in combinations:
-            k = len(next(iter(combination.values())))
-            factors = dict[str, Array]()
+        factors, ends = dict[str, Array](), np.cumsum([0, *(len(next(iter(each.values()))) for each in combinations)])
+        for combination, start, stop in zip(combinations, ends, ends[1:], strict=False):
             for name, matrix in combination.items():
                 for source, factor in self.factors[name].items():
-                    factors[source] = factors.get(source, 0.0) + (matrix @ factor).T
-            terms += [(slice(columns, columns + k), source, factor) for source, factor in factors.items()]
-            columns += k
-        edges = {edge for _, source, _ in terms for rows, _ in self.parts[source] for edge in rows.indices(self.n)[:2]}
-        pieces = [self._piece(first, last, terms, columns) for first, last in pairwise(sorted({0, self.n, *edges}))]
-        return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
-
-    def _piece(self, first: int, last: int, terms: Sequence[tuple[slice, str, Array]], columns: int) -> Array:
-        """Return the rows from `first` to `last`, which are all or none of those that add to an equation."""
-        here = list[tuple[slice, Array, Array]]()
-        for place, source, factor in terms:
-            for rows, g in self.parts[source]:
-                start, stop, _ = rows.indices(self.n)
-                if start <= first and last <= stop:
-                    here.append((place, g[first - start : last - start], factor))
-        found = np.zeros((last - first, columns))
-        for rows in row_blocks(last - first):
-            for place, g, factor in here:
-                found[rows, place] += g[rows] @ factor
+                    whole = factors.setdefault(source, np.zeros((factor.shape[1], ends[-1])))
+                    whole[:, start:stop] += (matrix @ factor).T
+        terms = [rows.indices(self.n)[:2] for block in self.blocks for rows, _ in block.terms]
+        edges, found = sorted({0, self.n, *(edge for ends in terms for edge in ends)}), np.zeros((self.n, ends[-1]))
+        with np.errstate(all="ignore"):  # of fits that ran away, which are told
+            for rows in (rows for pair in pairwise(edges) for rows in _pieces(*pair, 1)):
+                g, parts = self._equations(rows, factors)
+                if g:
+                    np.matmul(np.concatenate(g, axis=1), np.concatenate(parts), out=found[rows])
         return found
+
+    def _equations(self, rows: slice, factors: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
+        """Return the equations of some rows, which are all or none of those of a term, and their factors."""
+        g = [psi[rows] for name, psi in self.known.items() if name in factors]
+        parts = [factors[name] for name in self.known if name in factors]
+        for block in self.blocks:
+            for term, residuals in block.terms if block.name in factors else ():
+                start, stop, _ = term.indices(self.n)
+                if start <= rows.start and rows.stop <= stop:
+                    found = zip(residuals(Point(self.beta, rows)), block.own, strict=True)
+                    g += [value_of(r) * eta.X[rows] for r, eta in found]
+                    parts.append(factors[block.name])
+        return g, parts
 
 
 def influence(
     blocks: Sequence[Block], s: Array, beta: Beta, total: float, known: Influence | Mapping[str, Array] | None = None
 ) -> Influence:
-    """Return the influence function of the coefficients of a stack.
+    """Return the influence function of the coefficients of a stack; beyond memory only its factors.
 
     That of a block whose rows have equations g_i is -G^-1 (g_i + sum over earlier blocks of their G times theirs), each
     G the mean derivative of the equations. The covariance of the coefficients is the sum of the outer products of s_i
     times it, over `total` squared. `known` are those of earlier blocks; coefficients that have none count as known.
-    Beyond memory only the factors are found.
     """
     if not isinstance(known, Influence):
         given = known or {}
         identity = {name: {name: np.eye(psi.shape[1])} for name, psi in given.items()}
-        known = Influence(len(s), {name: [(ALL, psi)] for name, psi in given.items()}, identity)
-    parts, factors = dict(known.parts), dict(known.factors)
+        known = Influence(len(s), (), beta, identity, given)
+    factors = dict(known.factors)
     by = frozenset([*factors, *(block.name for block in blocks)])
-    if blocks and blocks[0].chunks:
-        slopes = add_up(in_chunks(_slopes, [*zip(*(block.chunks for block in blocks), strict=True)], s, beta, by))
-    else:
-        slopes = []
-        for block in blocks:
-            parts[block.name], of_block = _linear(block, s, beta, by)
-            slopes.append(of_block)
-    for block, of_block in zip(blocks, slopes, strict=True):
-        inverse = -_inverse(of_block.pop(block.name) / total, least_norm=block.least_norm)
+    with np.errstate(all="ignore"):  # of fits that ran away, which are told
+        if blocks and blocks[0].chunks:
+            chunks = [*zip(*(block.chunks for block in blocks), strict=True)]
+            every = add_up(in_chunks(_slopes, chunks, s, beta, by))
+        else:
+            every = _slopes(blocks, s, beta, by)
+    for block, slopes in zip(blocks, every, strict=True):
+        inverse = -_inverse(slopes.pop(block.name)[0] / total, least_norm=block.least_norm)
         own = {block.name: inverse}
-        for name, slope in of_block.items():
+        for name, slope in slopes.items():
             for source, factor in factors[name].items():
-                own[source] = own.get(source, 0.0) + inverse @ (slope / total) @ factor
+                own[source] = own.get(source, 0.0) + inverse @ (slope[0] / total) @ factor
         factors[block.name] = own
-    return Influence(len(s), parts, factors)
-
-
-def of_rows(blocks: Sequence[Block], n: int, beta: Beta, factors: dict[str, dict[str, Array]]) -> Influence:
-    """Return the influence functions of some rows, where the factors are those of all."""
-    s = np.ones((n, 1))
-    parts = {block.name: _linear(block, s, beta, frozenset())[0] for block in blocks if block.name in factors}
-    return Influence(n, parts, factors)
+    return Influence(len(s), (*known.blocks, *blocks), beta, factors, known.known)
 
 
 def _slopes(blocks: Sequence[Block], s: Array, beta: Beta, by: frozenset[str]) -> list[dict[str, Array]]:
-    return [_linear(block, s, beta, by)[1] for block in blocks]
+    return [_sums(block, s, beta, by)[1] for block in blocks]
 
 
 def changes(blocks: Sequence[Block], s: Array, beta: Beta, moved: Mapping[str, Array]) -> dict[str, Array]:
     """Return how the coefficients of each block change, shape (m p,), where the equations of some of them are moved."""
     found, by = dict[str, Array](), frozenset(block.name for block in blocks)
     for block in blocks:
-        _, slopes = _linear(block, s, beta, by)
-        inverse = _inverse(slopes.pop(block.name), least_norm=block.least_norm)
+        slopes = _sums(block, s, beta, by)[1]
+        inverse = _inverse(slopes.pop(block.name)[0], least_norm=block.least_norm)
         total = np.array(moved.get(block.name, np.zeros(len(inverse))))
         for name, slope in slopes.items():
-            total = total + slope @ found[name]
+            total = total + slope[0] @ found[name]
         found[block.name] = -inverse @ total
     return found
-
-
-def _linear(
-    block: Block, s: Array, beta: Beta, by: frozenset[str]
-) -> tuple[list[tuple[slice, Array]], dict[str, Array]]:
-    """Return what rows add to the equations of a block, and their derivatives by the coefficients of each block."""
-    m, p = len(block.own), block.own[0].X.shape[1]
-    parts, slopes = [], dict[str, Array]()
-    for rows, residuals in block.terms:
-        columns = []
-        for i, r in enumerate(residuals(Point(beta, rows, by))):
-            columns.append(value_of(r) * block.own[i].X[rows])
-            for eta, d in r.by.items() if isinstance(r, Dual) else ():
-                q = eta.X.shape[1]
-                slope = slopes.setdefault(eta.block, np.zeros((m * p, beta[eta.block].shape[0] * q)))
-                found = gram(block.own[i], eta, rows, s[rows] * d)[0]
-                slope[i * p : (i + 1) * p, eta.j * q : (eta.j + 1) * q] += found
-        parts.append((rows, np.concatenate(columns, axis=1) if m > 1 else columns[0]))
-    return parts, slopes
 
 
 def _inverse(slope: Array, *, least_norm: bool = False) -> Array:

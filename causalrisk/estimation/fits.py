@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, first_failure
-from causalrisk.estimation.engine import Beta, Influence, Point, influence, of_rows, solve, value_of
+from causalrisk.estimation.engine import Beta, Influence, Point, influence, solve, value_of
 from causalrisk.estimation.equations import WEIGHT_NAMES, Equations
 from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
@@ -211,8 +211,7 @@ class SeparateRows:
         sample = self.equations.sample
         known = [] if estimated is None else [block.name for block in self.equations.weight_blocks][estimated:]
         blocks = [block for block in self.equations.blocks if block.name not in known]
-        with np.errstate(all="ignore"):  # of fits that ran away, which are told
-            return influence(blocks, sample.s[:, None], self.beta, sample.total)
+        return influence(blocks, sample.s[:, None], self.beta, sample.total)
 
     @property
     def of_params(self) -> dict[str, Array]:
@@ -240,8 +239,7 @@ class SeparateRows:
         if self.equations.chunks:
             width = sum(len(next(iter(of.values()))) for of in combinations)
             return self.equations.lazily(width, _influence, self.beta, psi.factors, combinations)
-        with np.errstate(all="ignore"):
-            return psi.of(*combinations)
+        return psi.of(*combinations)
 
 
 def _predicted(equations: Equations, at: Point) -> Array:
@@ -249,7 +247,7 @@ def _predicted(equations: Equations, at: Point) -> Array:
 
 
 def _influence(equations: Equations, beta: Beta, factors: Any, combinations: Any) -> Array:
-    return of_rows(equations.blocks, equations.sample.n, beta, factors).of(*combinations)
+    return Influence(equations.sample.n, equations.blocks, beta, factors).of(*combinations)
 
 
 def means_of(equations: Equations, beta: Beta) -> Array:

@@ -89,10 +89,12 @@ LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a f
 INTERVALS = get_args(Interval)
 
 
-def _check_number(name: str, value: object, holds: Callable[[float], bool], expected: str, use: str) -> None:
-    """Refuse a value that is no finite number of which something holds."""
+def _check_number(
+    name: str, value: Any, holds: Callable[[float], bool], expected: str, use: str, finite: bool = True
+) -> None:
+    """Refuse a value that is no number, of which something holds."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (number and np.isfinite(float(value)) and holds(float(value))):  # type: ignore[arg-type]
+    if not (number and (np.isfinite(float(value)) or not finite) and holds(float(value))):
         raise OptionError(f"{name}={value!r}; expected {expected}.\n{use}.")
 
 
@@ -415,16 +417,13 @@ class InferenceOptions:
         _check_number("max_failed", self.max_failed, lambda given: 0 <= given < 1, share, "Use `max_failed=0.05`")
         one_of("use_t", self.use_t, (None, True, False))
         if self.df is not None:
-            self._check_df(self.df)
+            expected = "the degrees of freedom, a number above 0"
+            _check_number("df", self.df, lambda given: given > 0, expected, "Use `use_t=True`", finite=False)
+            if self.use_t is False:
+                raise OptionError(f"df={self.df:g} has no effect with use_t=False.\nLeave one of them out.")
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
         check_rng(self.rng)
-
-    def _check_df(self, df: float) -> None:
-        if not isinstance(df, numbers.Real) or isinstance(df, bool) or not float(df) > 0:
-            raise OptionError(f"df={df!r}; expected the degrees of freedom, a number above 0.\nUse `use_t=True`.")
-        if self.use_t is False:
-            raise OptionError(f"df={df:g} has no effect with use_t=False.\nLeave one of them out.")
 
     @property
     def draws(self) -> int:

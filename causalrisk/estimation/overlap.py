@@ -18,7 +18,7 @@ from causalrisk.design.treatment import show
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
-from causalrisk.estimation.separation import refuse_separation, separated_rows
+from causalrisk.estimation.separation import refuse_separation, separation
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import arm_population
 from causalrisk.numerics.blocks import loaded
@@ -77,7 +77,7 @@ class ArmWeights:
         return self.effective_n / self.alone_n
 
 
-def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> ArmWeights:
+def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
     """Summarise the weights of one arm.
 
     Parameters
@@ -86,10 +86,9 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
         Importance weights.
     weights : ndarray, shape (n_a,)
         Observation weights.
-    units : ndarray, shape (n_a,), optional
-        Number of observations of each row: its frequency weight. By default one.
+    units : ndarray, shape (n_a,)
+        Number of observations of each row: its frequency weight.
     """
-    units = np.ones_like(weights) if units is None else units
     alone, alone_total = weights / units, float(weights.sum())
     relative = inverse * alone
     n, heaviest = int(units.sum()), float(relative.max())
@@ -98,7 +97,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
         relative /= heaviest
     else:  # a block of rows without weight, or infinite weights: rows at the largest count alike
         relative = (relative == heaviest).astype(float)
-    held, top = units * relative, top_count(n)
+    held, top = units * relative, max(1, int(np.ceil(TOP_SHARE * n)))
     total = held.sum()
     few = np.argpartition(relative, max(len(relative) - top, 0))[-top:]  # each row is at least one observation
     few = few[np.argsort(-relative[few], kind="stable")]
@@ -117,33 +116,10 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
     )
 
 
-def top_count(n: int) -> int:
-    """Return the number of observations that are the 1% with the largest weights, at least one."""
-    return max(1, int(np.ceil(TOP_SHARE * n)))
-
-
-def remote_units(scores: Array, units: Array | None = None) -> tuple[int, int]:
-    """Count the observations that have hardly a counterpart in another arm; and all observations.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (K, n)
-        Probability of each arm.
-    units : ndarray, shape (n,), optional
-        Number of observations of each row; by default one.
-    """
-    units = np.ones(scores.shape[1]) if units is None else units
-    return int(units[scores.min(axis=0) < REMOTE_SCORE].sum()), int(units.sum())
-
-
-def overlap_message(
-    arms: Sequence[ArmWeights],
-    labels: Sequence[str],
-    remote: tuple[int, int] | None = None,
-    unit_name: str = "row",
-    instead: Sequence[str] | None = (),
-) -> str:
-    """Return a warning where overlap is poor, or an empty text.
+def poor_overlap(
+    arms: Sequence[ArmWeights], labels: Sequence[str], remote: tuple[int, int] | None = None, unit_name: str = "row"
+) -> list[str]:
+    """Say where overlap is poor; nothing where it is not.
 
     It is called poor where a weight exceeds a million, one row holds more than a fifth of its arm's weight (and more
     than twice what one holds by probability weights alone), the effective n is below a third of the arm's rows where
@@ -156,9 +132,7 @@ def overlap_message(
     labels : sequence of str
         Their labels.
     remote : tuple of int, optional
-        Counts of `remote_units`, where everybody is the target.
-    instead : sequence of str or None
-        Names of the other targets that overlap; None where the target is the only one.
+        Observations that have hardly a counterpart in another arm, and all, where everybody is the target.
     """
     found = few_dominate(arms, labels, SMALL_EFFECTIVE if remote is None else SMALL_FOR_ALL, unit_name)
     without, everybody = remote or (0, 0)
@@ -166,12 +140,7 @@ def overlap_message(
         found.append(
             f"{without} of {everybody} {unit_name}s have hardly a counterpart in another arm (probability below 0.001)"
         )
-    if not found:
-        return ""
-    return (
-        f"poor overlap: {'; '.join(found)}.\nSimplify propensity=, or change the target population: "
-        f"{populations_text(instead)}."
-    )
+    return found
 
 
 def populations_text(instead: Sequence[str] | None) -> str:
@@ -251,17 +220,19 @@ def overlap_of(
     sample: Sample, spec: Specification, weights: WeightFit | None, design: Design, options: ModelOptions
 ) -> tuple[tuple[ArmWeights, ...], str]:
     """Summarise the importance weights of each arm, and say where few rows dominate another."""
-    uses, units = spec.uses_propensity and weights is not None, _units(sample, design)
-    inverse = weights.undivided if weights is not None and uses else np.ones(sample.n)
-    arms = weights_of_arms(sample, inverse, units, design.nobs)
-    remote = None
-    if weights is not None and uses and weights.equations.target.everybody:
-        remote = remote_units(weights.probabilities, units)
-    message = overlap_message(arms, design.labels, remote, design.unit_name)
-    if message and weights is not None and uses:
-        instead = populations_that_overlap(weights, design, options)
-        message = overlap_message(arms, design.labels, remote, unit_name=design.unit_name, instead=instead)
-    return arms, message
+    used, units, remote = weights if spec.uses_propensity else None, _units(sample, design), None
+    arms = weights_of_arms(sample, np.ones(sample.n) if used is None else used.undivided, units, design.nobs)
+    if used is not None and used.equations.target.everybody:
+        without = used.probabilities.min(axis=0) < REMOTE_SCORE
+        remote = int(units[without].sum()), int(units.sum())
+    found = poor_overlap(arms, design.labels, remote, design.unit_name)
+    if not found:
+        return arms, ""
+    instead = () if used is None else populations_that_overlap(used, design, options)
+    return arms, (
+        f"poor overlap: {'; '.join(found)}.\nSimplify propensity=, or change the target population: "
+        f"{populations_text(instead)}."
+    )
 
 
 def _units(sample: Sample, design: Design) -> Array:
@@ -324,8 +295,8 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
     """
     sample, scores = weights.equations.sample, weights.probabilities
     if trim == "separated":
-        separated, reason = separated_rows(weights), trim
-        left = np.ones(sample.n, dtype=bool) if separated is None else ~separated
+        found, reason = separation(weights), trim
+        left = np.ones(sample.n, dtype=bool) if found is None else ~found[0]
     else:
         refuse_separation(weights, design, link)
         limits = trim

@@ -113,7 +113,11 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
         first = fit_weights(equations_of(design, IPWRA, unclipped.options, target=ALL))
         design, trimmed = trim_rows(design, first, options.trim, options.propensity_link)
     if is_frame(options.target):
-        check_target_frame(design)
+        if design.replication is not None:
+            raise OptionError(
+                "a target frame has no replicate weights.\n"
+                'Use `Survey(weights=, strata=, psu=)`, or a target such as "treated".'
+            )
         frame = target_rows(design, options.target, design.missing)
         asked.notes.extend(frame.notes)
         if design.weight_type is not None:
@@ -173,39 +177,12 @@ def equations_of(
 ) -> Equations:
     """Return what is estimated; the target is that of the options, unless it is given."""
     if isinstance(design, DesignOnDisk):
-        return _equations(scanned_sample(design, options, frame), spec, design, options, target, frame)
-    offsets = None
-    if design.offset is not None:
-        stated = options.stated_exposure(design)
-        offsets = design.offset, design.offset if stated is None else np.full(design.n, np.log(stated))
-    sample = make_sample(
-        y=design.y,
-        X=design.X,
-        Z=design.Z,
-        arm=design.arm,
-        weights=design.weights,
-        family=options.outcome_family,
-        frame=None if frame is None else (frame.X, frame.Z),
-        offsets=offsets,
-        given=spec.given,
-        observation=design.observation,
-        late=None if design.periods is None else design.periods.late,
-    )
-    sample = dataclasses.replace(sample, cluster=sample.clusters(design.cluster), stratum=sample.strata(design.survey))
-    return _equations(sample, spec, design, options, target, frame)
-
-
-def _equations(
-    sample: Sample,
-    spec: Specification,
-    design: Design,
-    options: ModelOptions,
-    target: TargetPopulation | None,
-    frame: TargetRows | None,
-) -> Equations:
-    own = target or options.population
-    needed = spec.uses_propensity or own.tilt is not None
-    return Equations(sample, spec, own, score_model(design, sample, options, frame) if needed else None)
+        sample = scanned_sample(design, options, frame)
+    else:
+        sample = make_sample(design, options, frame, given=spec.given)
+    target = target or options.population
+    needed = spec.uses_propensity or target.tilt is not None
+    return Equations(sample, spec, target, score_model(design, sample, options, frame) if needed else None)
 
 
 def score_model(design: Design, sample: Sample, options: ModelOptions, frame: TargetRows | None) -> ScoreModel:
@@ -229,15 +206,6 @@ def score_model(design: Design, sample: Sample, options: ModelOptions, frame: Ta
         repeat=options.repeat,
     )
     return ScoreModel("classifier", limits, classifier=classifier)
-
-
-def check_target_frame(design: Design) -> None:
-    """Refuse a target frame where its rows lack what the sample has."""
-    if design.replication is not None:
-        raise OptionError(
-            "a target frame has no replicate weights.\n"
-            'Use `Survey(weights=, strata=, psu=)`, or a target such as "treated".'
-        )
 
 
 def check_offset(design: Design, options: ModelOptions) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -199,6 +198,8 @@ class LevelFit:
         The quantiles.
     estimate : Estimate
         The distribution functions at the quantiles.
+    rows : SeparateRows
+        Their rows.
     density, drift : ndarray, shape (K,)
         As by `densities`.
     """
@@ -207,6 +208,7 @@ class LevelFit:
     places: NDArray[np.intp]
     thresholds: Array
     estimate: Estimate
+    rows: SeparateRows
     density: Array
     drift: Array
 
@@ -321,7 +323,12 @@ def _fit_level(
     for _ in range(TURNS):
         thresholds = np.array([arm.values[place] for arm, place in zip(arms, places, strict=True)])
         found, rows = distribution_at(weights, spec, sample, thresholds)
-        _check_indicators(found, design, thresholds, level)
+        for label, reason, threshold in zip(design.labels, found.failed, thresholds, strict=True):
+            if reason != Failure.OK:
+                raise SeparationError(
+                    f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of arm "
+                    f"{label!r}, has no finite fit.\nSimplify the outcome formula, or use `Hajek`, which has no logit."
+                )
         means = found.params[found.block("means")]
         moved = places.copy()
         for a, height in enumerate(heights):
@@ -347,17 +354,7 @@ def _fit_level(
             f"the estimated density of {design.endog_name!r} at its quantile {level:g} in arm {design.labels[a]!r} is "
             "negative.\nUse `Hajek`, which has no outcome model, or simplify the outcome formula."
         )
-    return LevelFit(level, places, thresholds, found, density, drift)
-
-
-def _check_indicators(found: Estimate, design: Design, thresholds: Array, level: float) -> None:
-    """Refuse a model of an indicator without a finite fit."""
-    for label, reason, threshold in zip(design.labels, found.failed, thresholds, strict=True):
-        if reason != Failure.OK:
-            raise SeparationError(
-                f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of arm {label!r}, "
-                "has no finite fit.\nSimplify the outcome formula, or use `Hajek`, which has no logit."
-            )
+    return LevelFit(level, places, thresholds, found, rows, density, drift)
 
 
 def _warn_of_masses(
@@ -398,37 +395,27 @@ class QuantileRefitter:
     rows: QuantileRows
     weights: WeightFit | None
 
-    @cached_property
-    def refitters(self) -> list[SeparateRefitter]:
-        """One for each level."""
-        found = [fit.estimate.rows for fit in self.rows.fits]
-        return [SeparateRefitter(rows, self.weights) for rows in found if isinstance(rows, SeparateRows)]
-
-    @cached_property
-    def arms(self) -> list[ArmSteps]:
-        """Outcomes of each arm."""
-        return list(self.rows.arms)
-
     def refit(self, s: Array, weighed: Any = None) -> Refits:
         """As in `estimates.Refitter`."""
-        first = self.refitters[0]
+        arms = self.rows.arms
+        first = SeparateRefitter(self.rows.fits[0].rows, self.weights)
         weighed = weighed or first.weights_used.refit(s)
         with np.errstate(invalid="ignore", divide="ignore"):  # resamples without rows in an arm are counted
-            steps = normalised(first.steps(s, weighed), self.arms, first.rows.equations.spec)
-        heights = [arm.cumulated(steps) for arm in self.arms]
+            steps = normalised(first.steps(s, weighed), arms, first.rows.equations.spec)
+        heights = [arm.cumulated(steps) for arm in arms]
         failures, quantiles = np.zeros(s.shape[1], dtype=np.int8), []
-        for fit, refitter in zip(self.rows.fits, self.refitters, strict=True):
-            found = refitter.refit(s, weighed)
+        for fit in self.rows.fits:
+            found = SeparateRefitter(fit.rows, self.weights).refit(s, weighed)
             failures = first_failure(failures, found.failures)
             means = found.values[fit.estimate.block("means")]
-            quantiles.append(np.stack([self._quantile(fit, a, of_arm, means[a]) for a, of_arm in enumerate(heights)]))
+            quantiles.append(np.stack([_quantile(fit, a, arm, heights[a], means[a]) for a, arm in enumerate(arms)]))
         gamma, m = found.values[fit.estimate.block("gamma")], s.shape[1]
         params = self.rows.scale.params(np.stack(quantiles, axis=1).reshape(-1, m))
-        return collect_refits(params, np.empty((len(self.arms), 0, m)), gamma, failures)
+        return collect_refits(params, np.empty((len(arms), 0, m)), gamma, failures)
 
-    def _quantile(self, fit: LevelFit, a: int, heights: Array, mean: Array) -> Array:
-        """Quantile of an arm under each resample, shape (m,); NaN where its distribution function stays below."""
-        arm, place = self.arms[a], fit.places[a]
-        drift = fit.drift[a] * (arm.values - fit.thresholds[a])
-        places = reached(heights - heights[place] + drift[:, None], fit.level - mean)
-        return np.append(arm.values, np.nan)[places]
+
+def _quantile(fit: LevelFit, a: int, arm: ArmSteps, heights: Array, mean: Array) -> Array:
+    """Quantile of an arm under each resample, shape (m,); NaN where its distribution function stays below."""
+    drift = fit.drift[a] * (arm.values - fit.thresholds[a])
+    places = reached(heights - heights[fit.places[a]] + drift[:, None], fit.level - mean)
+    return np.append(arm.values, np.nan)[places]

@@ -11,16 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.design import Observation
-from causalrisk.design.survey import SurveyDesign
+from causalrisk.design import Design, TargetRows
+from causalrisk.estimation.options import ModelOptions
 from causalrisk.numerics.blocks import chunk_sizes, chunks_of, is_dask, totals
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import (
-    Array,
-    Basis,
-    orthonormal_basis,
-    plain_basis,
-)
+from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, plain_basis
 
 BY_ROW = ("y", "arm", "s", "offset", "mean_offset", "recorded", "cluster", "stratum")
 
@@ -129,10 +124,6 @@ class Sample:
         """Columns `in_periods` where means are taken: of repeated cross sections those of the change, (m, 2 k)."""
         return columns if self.late is None else np.hstack([-columns, columns])
 
-    def mean(self, values: Array) -> Array:
-        """Sum over rows of weights times values of shape (n, ...), over N."""
-        return np.tensordot(self.s, values, axes=(0, 0)) / self.total
-
     def own(self, values: Array) -> Array:
         """Values of shape (K, n, ...) in each row's own arm, shape (n, ...)."""
         return np.concatenate([values[a, rows] for a, rows in enumerate(self.slices)])
@@ -142,12 +133,6 @@ class Sample:
         if codes is None:
             return None
         return self.arrange(np.concatenate([codes, int(codes.max()) + 1 + np.arange(self.n_frame)]))
-
-    def strata(self, survey: SurveyDesign | None) -> NDArray[np.intp] | None:
-        """Stratum of each row in a survey design; those of a target frame have one of their own, the last."""
-        if survey is None or survey.replication is not None:
-            return None
-        return self.arrange(np.concatenate([survey.stratum, np.full(self.n_frame, len(survey.units))]))
 
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of shape (n, ...) in this order, those of the sample put back into the order of the design."""
@@ -214,102 +199,63 @@ class Sample:
         return dataclasses.replace(self, s=weights)
 
 
-def make_sample(
-    y: Array,
-    X: Array,
-    Z: Array,
-    arm: NDArray[Any],
-    weights: Array,
-    family: OutcomeFamily,
-    frame: tuple[Array, Array] | None = None,
-    offsets: tuple[Array, Array] | None = None,
-    *,
-    given: bool = False,
-    observation: Observation | None = None,
-    late: NDArray[np.bool_] | None = None,
-) -> Sample:
-    """Sort the rows by arm and orthonormalise the designs.
+def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
+    """Sort the rows of a design by arm and orthonormalise its columns.
 
     Parameters
     ----------
-    y : ndarray, shape (n,)
-        Outcome.
-    X, Z : ndarray, shape (n, p) and (n, q)
-        Outcome and propensity designs of full column rank.
-    arm : ndarray of int, shape (n,)
-        Arm codes 0 .. K-1, each present.
-    weights : ndarray, shape (n,)
-        Positive observation weights.
-    frame : tuple of ndarray, optional
-        Outcome and propensity designs of the rows of a target frame.
-    offsets : tuple of ndarray, shape (n,), optional
-        Offsets of the outcome models as observed, and where the means are taken; with a target frame the latter are
-        all alike.
+    design : Design
+        The data, in memory.
+    options : ModelOptions
+        The family of the outcome, and the exposure that means are at.
+    frame : TargetRows or None
+        The rows of a target frame; with an offset means are then at one exposure.
     given : bool, default False
         Whether the outcome design is predictions that stay as they are.
-    observation : Observation, optional
-        Which outcomes were observed, where some are missing.
-    late : ndarray of bool, shape (n,), optional
-        Rows of the later period of repeated cross sections, which have no target frame.
     """
-    n_frame = 0 if frame is None else len(frame[0])
-    order, slices = by_arm(arm, 0, n_frame)
+    n_frame = 0 if frame is None else len(frame.X)
+    order = np.argsort(design.arm, kind="stable")  # of short integers in time proportional to the rows
+    ends = n_frame + np.cumsum(np.bincount(design.arm))
+    weights, y, seen = design.weights[order], design.y, design.observation
 
-    def beside(of_frame: NDArray[Any], own: NDArray[Any]) -> NDArray[Any]:
-        return np.concatenate([of_frame, own]) if n_frame else own
+    def column(values: NDArray[Any], of_frame: float = 0.0) -> NDArray[Any]:
+        own = values[order]
+        return np.concatenate([np.full(n_frame, of_frame, own.dtype), own]) if n_frame else own
 
-    def basis(own: Array, k: int) -> Basis:
-        found = orthonormal_basis(own, s[n_frame:], order)
-        if frame is None:
+    def basis(own: Array, of_frame: Array | None) -> Basis:
+        found = orthonormal_basis(own, weights, order)
+        if not n_frame:
             return found
-        return dataclasses.replace(found, columns=beside(found.of_rows(frame[k]), found.columns))
+        before = np.zeros((n_frame, own.shape[1])) if of_frame is None else found.of_rows(of_frame)
+        return dataclasses.replace(found, columns=np.concatenate([before, found.columns]))
 
-    s = beside(np.ones(n_frame), weights[order])
-    arms = beside(np.zeros(n_frame, dtype=arm.dtype), arm[order])
-    R, recorded = None, None
-    if observation is not None:
-        seen, columns = observation.recorded, observation.columns
-        y = np.where(seen, y, y[seen].mean())
-        recorded = beside(np.zeros(n_frame), seen[order].astype(float))
-        R = orthonormal_basis(columns, s[n_frame:], order)
-        R = dataclasses.replace(R, columns=beside(np.zeros((n_frame, columns.shape[1])), R.columns))
-    y_all = beside(np.full(n_frame, y.mean()), y[order])
-    offset, mean_offset = None, None
-    if offsets is not None:
-        offset = np.concatenate([np.zeros(n_frame), offsets[0][order]])
-        mean_offset = np.concatenate([np.full(n_frame, offsets[1][0]), offsets[1][order]])
-
-    outcome = plain_basis(X[order] if frame is None else np.vstack([frame[0], X[order]])) if given else basis(X, 0)
-    propensity = outcome if Z is X else basis(Z, 1)
-    return Sample(
-        y=y_all,
-        X=outcome,
-        Z=propensity,
-        arm=arms,
-        s=s,
-        slices=slices,
+    if seen is not None:
+        y = np.where(seen.recorded, y, y[seen.recorded].mean())
+    if given:
+        X = plain_basis(design.X[order] if frame is None else np.vstack([frame.X, design.X[order]]))
+    else:
+        X = basis(design.X, None if frame is None else frame.X)
+    same, stated = design.Z is design.X, options.stated_exposure(design)
+    offset = None if design.offset is None else column(design.offset)
+    sample = Sample(
+        y=column(y, y.mean()),
+        X=X,
+        Z=X if same else basis(design.Z, None if frame is None else frame.Z),
+        arm=column(design.arm),
+        s=column(design.weights, 1.0),
+        slices=tuple(slice(int(low), int(high)) for low, high in zip(np.r_[0, ends[:-1]], ends, strict=True)),
         order=order,
-        family=family,
+        family=options.outcome_family,
         offset=offset,
-        mean_offset=mean_offset,
-        R=R,
-        recorded=recorded,
-        late=None if late is None else late[order].astype(float),
+        mean_offset=offset if offset is None or stated is None else np.full_like(offset, np.log(stated)),
+        R=None if seen is None else basis(seen.columns, None),
+        recorded=None if seen is None else column(seen.recorded.astype(float)),
+        late=None if design.periods is None else design.periods.late[order].astype(float),
     )
-
-
-def by_arm(arm: NDArray[Any], n_arms: int, n_frame: int) -> tuple[NDArray[np.intp], tuple[slice, ...]]:
-    """Order of the rows by arm, and the slice of each arm; there are `n_arms` at the least."""
-    order = np.argsort(arm, kind="stable")  # of short integers in time proportional to the rows
-    ends = np.cumsum(np.bincount(arm, minlength=n_arms)) + n_frame
-    return order, tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True))
-
-
-def shifted(eta: Array, offset: Array | None, axis: int = -1) -> Array:
-    """Linear predictors with their offset, if there is one; rows are the last axis, or the last but one (-2)."""
-    if offset is None:
-        return eta
-    return eta + (offset if axis == -1 else offset[:, None])
+    if design.survey is None or design.survey.replication is not None:
+        return dataclasses.replace(sample, cluster=sample.clusters(design.cluster))
+    stratum = column(design.survey.stratum, len(design.survey.units))  # a target frame has one of its own, the last
+    return dataclasses.replace(sample, cluster=sample.clusters(design.cluster), stratum=stratum)
 
 
 def within(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,59 +37,57 @@ def _largest(equations: Equations, at: Point, name: str) -> float:
     return max(float(np.abs(inside * at(eta)).max(initial=0)) for eta in block.own)
 
 
-def signed_rows(columns: Array, arm: NDArray[Any], n_arms: int) -> Array:
-    """Differentiate by the coefficients the log odds of a row's arm to each other one, (K - 1, n, (K - 1) q)."""
+def _separated(columns: Array, arm: NDArray[Any], n_arms: int) -> tuple[Array, NDArray[np.bool_]] | None:
+    """Direction along which no row contradicts its arm, and the rows told for certain; None where all overlap."""
     n, q = columns.shape
-    signed, rows = np.zeros((n_arms - 1, n, n_arms, q)), np.arange(n)
-    for j in range(1, n_arms):
-        signed[j - 1, rows, arm] += columns
-        signed[j - 1, rows, (arm + j) % n_arms] -= columns
-    return signed[:, :, 1:].reshape(n_arms - 1, n, (n_arms - 1) * q)
+    slopes, rows = np.zeros((n_arms - 1, n, n_arms, q)), np.arange(n)
+    for j in range(1, n_arms):  # of the log odds of a row's arm to each other one
+        slopes[j - 1, rows, arm] += columns
+        slopes[j - 1, rows, (arm + j) % n_arms] -= columns
+    signed = slopes[:, :, 1:].reshape(n_arms - 1, n, (n_arms - 1) * q)
+    direction = separating_direction(signed.reshape(-1, signed.shape[2]))
+    return None if direction is None else (direction, np.asarray((signed @ direction > MARGIN).any(axis=0)))
 
 
-def direction_of(signed: Array) -> Array | None:
-    """Direction along which no row contradicts its arm and some are told for certain; None where the groups overlap."""
-    return separating_direction(signed.reshape(-1, signed.shape[2]))
-
-
-def _signed(weights: WeightFit) -> tuple[Array, NDArray[np.bool_]]:
-    sample = weights.equations.sample
-    columns, arm, inside = totals([sample.Z.columns, sample.arm, sample.in_sample > 0])
-    return signed_rows(columns[inside], arm[inside], sample.n_arms), inside
-
-
-def separated_rows(weights: WeightFit) -> NDArray[np.bool_] | None:
-    """Mark the rows that the propensity model predicts perfectly, shape (n,); None where it predicts none."""
-    found = _separation(weights)
-    return None if found is None else found[0]
-
-
-def _separation(weights: WeightFit) -> tuple[NDArray[np.bool_], Array] | None:
+def separation(weights: WeightFit) -> tuple[NDArray[np.bool_], Array] | None:
+    """Mark the rows that the propensity model predicts perfectly, and return coefficients that do; None for none."""
     if "score" not in weights.beta or not is_suspicious(weights, "score"):
         return None
-    signed, inside = _signed(weights)
-    direction = direction_of(signed)
-    if direction is None:
+    sample = weights.equations.sample
+    columns, arm, inside = totals([sample.Z.columns, sample.arm, sample.in_sample > 0])
+    found = _separated(columns[inside], arm[inside], sample.n_arms)
+    if found is None:
         return None
     told = np.zeros(len(inside), dtype=bool)
-    told[inside] = (signed @ direction > MARGIN).any(axis=0)
-    by_arm = direction.reshape(-1, weights.equations.sample.Z.columns.shape[1])
+    told[inside] = found[1]
+    by_arm = found[0].reshape(-1, columns.shape[1])
     return told, by_arm[np.abs(by_arm).argmax(axis=0), np.arange(by_arm.shape[1])]
 
 
 def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
     """Raise a SeparationError where the propensity model predicts the arm of some rows perfectly."""
-    found = _separation(weights)
+    found = separation(weights)
     if found is None:
         return
-    told, strongest = found
     sample = weights.equations.sample
+    told = sample.restore(found[0])
     if isinstance(design, DesignOnDisk):
         Z, arm, place, labels = totals(map(design.dask, ("Z", "arm", "position", "row")))
-        predicted = Predicted.of(design, Z, arm, sample.restore(told)[place], labels)
+        told = told[place]
     else:
-        predicted = Predicted.of(design, design.Z, design.arm, sample.restore(told), design.index)
-    raise separation_error(design, predicted, sample.Z.coefficients(strongest), link)
+        Z, arm, labels = design.Z, design.arm, design.index
+    cause = _cells(design, Z, arm, told) or _direction(design, sample.Z.coefficients(found[1]), np.ptp(Z, axis=0))
+    count = int(told.sum())
+    right = (design.propensity_formula or "").partition("~")[2].strip()
+    where = f'propensity="{right}"' if right else "exog_propensity"
+    advice = f'Merge or drop that level or term in {where}, or drop the rows: `trim="separated"`.'
+    if told.all():
+        advice = f"The arms have no overlap at all: take that term out of {where}."
+    raise SeparationError(
+        f"the propensity model ({link}) predicts {design.treat_name!r} perfectly in "
+        f"{'all' if told.all() else count} row{'' if count == 1 else 's'}: {cause}, so no weight exists.\n" + advice,
+        rows=np.asarray(labels)[told],
+    )
 
 
 def refuse_other(weights: WeightFit, design: Design) -> None:
@@ -99,7 +95,7 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
     sample = weights.equations.sample
     if "member" in weights.beta and is_suspicious(weights, "member"):
         columns, arm = totals([sample.Z.columns, (sample.in_sample == 0).astype(int)])
-        if direction_of(signed_rows(columns, arm, 2)) is not None:
+        if _separated(columns, arm, 2) is not None:
             raise SeparationError(
                 "the membership model (logit) predicts perfectly which rows are of the target frame, so no weight "
                 "exists.\nSimplify propensity=, or drop the rows of the data or the frame that have no like in the "
@@ -108,7 +104,7 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
     if "observed" not in weights.beta or sample.R is None or not is_suspicious(weights, "observed"):
         return
     columns, seen, inside = totals([sample.R.columns, sample.with_outcome.astype(int), sample.in_sample > 0])
-    if direction_of(signed_rows(columns[inside], seen[inside], 2)) is not None:
+    if _separated(columns[inside], seen[inside], 2) is not None:
         formula = None if design.observation is None else design.observation.formula
         raise SeparationError(
             f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed, so no weight "
@@ -116,128 +112,41 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """What the error of separation says of the rows.
-
-    Cells are all rows, those where each column is not zero, and those at the reference level of each factor.
-
-    Parameters
-    ----------
-    counts : ndarray, shape (c, K)
-        Rows of each arm in each cell.
-    told : ndarray, shape (c,)
-        Rows that are predicted perfectly.
-    limits, others : ndarray, shape (2, q)
-        Smallest and largest value of each column, and of those that are not zero.
-    labels : ndarray
-        Index labels of the rows that are predicted perfectly.
-    """
-
-    counts: NDArray[np.intp]
-    told: NDArray[np.intp]
-    limits: Array
-    others: Array
-    labels: NDArray[Any]
-
-    @classmethod
-    def of(cls, design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_], labels: Any) -> Predicted:
-        """Look at the rows of a block.
-
-        Parameters
-        ----------
-        Z : ndarray, shape (n, q)
-            Propensity design.
-        arm : ndarray of int, shape (n,)
-            Arm of each row.
-        told : ndarray of bool, shape (n,)
-            Rows that are predicted perfectly.
-        labels : sequence
-            Index label of each row.
-        """
-        at_reference = [(Z[:, columns] == 0).all(axis=1) for _, columns in _references(design)]
-        cells = np.column_stack([np.ones(len(Z), dtype=bool), Z != 0, *at_reference]).T.astype(np.intp)
-        other = np.where(Z != 0, Z, np.nan)
-        return cls(
-            counts=cells @ (arm[:, None] == np.arange(design.n_arms)).astype(np.intp),
-            told=cells @ told.astype(np.intp),
-            limits=np.stack([Z.min(axis=0, initial=np.inf), Z.max(axis=0, initial=-np.inf)]),
-            others=np.stack([of.reduce(other, axis=0, initial=np.nan) for of in (np.fmin, np.fmax)]),
-            labels=np.asarray(labels)[told],
-        )
-
-    def cells(self, design: Design) -> Iterator[tuple[str, NDArray[np.intp], int]]:
-        """Cells of the design with their counts: both values of each indicator, and reference levels of factors."""
-        (low, high), q = self.others, len(design.propensity_names)
-        for j, name in enumerate(design.propensity_names):
-            here, told = self.counts[1 + j], self.told[1 + j]
-            if low[j] == high[j] > self.limits[0, j]:
-                yield f"{name} = {high[j]:g}", here, told
-                yield f"{name} = 0", self.counts[0] - here, self.told[0] - told
-        for (name, _), here, told in zip(_references(design), self.counts[1 + q :], self.told[1 + q :], strict=True):
-            yield name, here, told
-
-
-def _references(design: Design) -> list[tuple[str, list[int]]]:
-    """Return the reference levels of the factors, each with the columns that are zero there."""
-    names, found = list(design.propensity_names), list[tuple[str, list[int]]]()
+def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_]) -> str:
+    """Name the values of indicators, and the reference levels of factors, whose rows are told, with their counts."""
+    names, cells = list(design.propensity_names), list[tuple[str, NDArray[np.bool_]]]()
+    for name, column in zip(names, Z.T, strict=True):
+        others = column[column != 0]
+        if others.size and others.min() == others.max() > column.min():
+            cells += [(f"{name} = {others[0]:g}", column != 0), (f"{name} = 0", column == 0)]
     for factor, columns in design.propensity_encoder.levels().items():
-        others = [column for column in columns.values() if column]
-        if others and len(others) == len(columns) - 1 and set(others) <= set(names):
+        coded = [column for column in columns.values() if column]
+        if coded and len(coded) == len(columns) - 1 and set(coded) <= set(names):
             reference = next(level for level, column in columns.items() if not column)
-            found.append((f"{factor} = {reference}", [names.index(other) for other in others]))
-    return found
-
-
-def separation_error(design: Design, found: Predicted, coefficients: Array, link: str) -> SeparationError:
-    """Make the error that names the rows and the term behind them.
-
-    Parameters
-    ----------
-    coefficients : ndarray, shape (q,)
-        Coefficients of the columns of the propensity design that separate the arms.
-    """
-    told = int(found.told[0])
-    every = told == found.counts[0].sum()
-    cause = _cells(design, found) or _direction(design, coefficients, np.ptp(found.limits, axis=0))
-    plural = "" if told == 1 else "s"
-    right = (design.propensity_formula or "").partition("~")[2].strip()
-    where = f'propensity="{right}"' if right else "exog_propensity"
-    if every:
-        advice = f"The arms have no overlap at all: take that term out of {where}."
-    else:
-        advice = f'Merge or drop that level or term in {where}, or drop the rows: `trim="separated"`.'
-    return SeparationError(
-        f"the propensity model ({link}) predicts {design.treat_name!r} perfectly in {'all' if every else told} "
-        f"row{plural}: {cause}, so no weight exists.\n" + advice,
-        rows=found.labels,
-    )
-
-
-def _cells(design: Design, found: Predicted) -> str:
-    """Name the cells that lie in one arm only, with the counts."""
+            at_reference = (Z[:, [names.index(column) for column in coded]] == 0).all(axis=1)
+            cells.append((f"{factor} = {reference}", at_reference))
+    people = [label if label[:1].isalpha() else f"with {design.treat_name} = {label}" for label in design.labels]
     said = []
-    for name, counts, told in found.cells(design):
-        if (counts == 0).any() and told == counts.sum() > 0:
-            shares = sorted(zip(counts, design.labels, strict=True), reverse=True)
-            here = " and ".join(f"{count} {_people(design, label)}" for count, label in shares)
-            said.append(f"{name} has {here}")
+    for name, rows in cells:
+        counts = np.bincount(arm[rows], minlength=design.n_arms).tolist()
+        if min(counts) == 0 and rows.any() and told[rows].all():
+            shares = sorted(zip(counts, design.labels, people, strict=True), reverse=True)
+            said.append(f"{name} has {' and '.join(f'{count} {who}' for count, _, who in shares)}")
     more = f" (and {len(said) - SHOWN} more)" if len(said) > SHOWN else ""
     return "; ".join(said[:SHOWN]) + more
 
 
-def _people(design: Design, label: str) -> str:
-    """Noun for the units of an arm; a numeric label gets the name of the treatment."""
-    return label if label[:1].isalpha() else f"with {design.treat_name} = {label}"
-
-
 def _direction(design: Design, coefficients: Array, lengths: Array) -> str:
     """Name the terms whose combination separates the arms, given how far the values of each column reach."""
-    influence = np.abs(coefficients) * lengths
-    order = [j for j in np.argsort(-influence) if influence[j] > 1e-6 * influence.max()]
+    order = _strongest(np.abs(coefficients) * lengths)
     names = ", ".join(repr(design.propensity_names[j]) for j in order[:SHOWN])
     more = " and others" if len(order) > SHOWN else ""
     return f"a combination of {names}{more} separates the arms" if len(order) > 1 else f"{names} separates the arms"
+
+
+def _strongest(strength: Array) -> list[int]:
+    """Positions in descending order, less those that count for nothing."""
+    return [int(j) for j in np.argsort(-strength) if strength[j] > 1e-6 * strength.max()]
 
 
 # --- outcome models --------------------------------------------------------------------------------------------------
@@ -257,23 +166,12 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
     if direction is None:
         return []
     strength = np.abs(sample.X.coefficients(direction)) * design.X[design.arm == arm].std(axis=0)
-    order = [j for j in np.argsort(-strength) if strength[j] > 1e-6 * strength.max()]
-    return [design.exog_names[j] for j in order[:SHOWN]]
+    return [design.exog_names[j] for j in _strongest(strength)[:SHOWN]]
 
 
 def gaussian_instead(design: Design) -> str:
     """Name a family that has a fit in any case."""
     return '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
-
-
-def check_bound(design: Design, family: OutcomeFamily, arm: int) -> None:
-    """Raise a SeparationError where all outcomes of an arm are at the bound of their family."""
-    low, high = design.outcome_limits[arm]
-    if low == high and low in (family.low, family.high):
-        raise SeparationError(
-            f"outcome {design.endog_name!r} is {low:g} in all rows of arm {design.labels[arm]!r}, so its outcome model "
-            f"({family.label}) has no finite fit.\nUse {gaussian_instead(design)}, or merge that arm."
-        )
 
 
 def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int, ...], sample: Sample | None) -> str:
@@ -289,7 +187,12 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
     for a, reason in enumerate(failed):
         if reason == Failure.OK:
             continue
-        check_bound(design, family, a)
+        low, high = design.outcome_limits[a]
+        if low == high and low in (family.low, family.high):
+            raise SeparationError(
+                f"outcome {design.endog_name!r} is {low:g} in all rows of arm {design.labels[a]!r}, so its outcome "
+                f"model ({family.label}) has no finite fit.\nUse {gaussian_instead(design)}, or merge that arm."
+            )
         found = [] if sample is None else _separating_terms(design, sample, a)
         if found or (reason == Failure.OUTCOME_SEPARATION and sample is not None):
             terms = ", ".join(map(repr, found)) or "a combination of the terms"

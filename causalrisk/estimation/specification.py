@@ -265,10 +265,6 @@ def _same(x: Array) -> Array:
     return x
 
 
-def _inverse(means: Array) -> Array:
-    return 1 / means
-
-
 def _logit_slope(means: Array) -> Array:
     return 1 / (means * (1 - means))
 
@@ -285,65 +281,16 @@ def _from_percent(percent: Array) -> Array:
     return np.log1p(percent / 100)
 
 
+IDENTITY = _same, np.ones_like, _same  # functions, each with its slope and its inverse
+LOG, EXP = (np.log, np.reciprocal, np.exp), (np.exp, np.exp, np.log)
+LOGIT, PERCENT_OF = (logit, _logit_slope, expit), (_percent, _percent_slope, _from_percent)
 DIFFERENCE = EffectScale(
-    name="difference",
-    label="",
-    form="{treated} - {reference}",
-    g=_same,
-    g_slope=np.ones_like,
-    g_inverse=_same,
-    report=_same,
-    report_slope=np.ones_like,
-    contrast=_same,
-    null=0.0,
-    domain="numbers",
-    low=-np.inf,
-    high=np.inf,
+    "difference", "", "{treated} - {reference}", *IDENTITY, *IDENTITY, 0.0, "numbers", -np.inf, np.inf
 )
-RATIO = EffectScale(
-    name="ratio",
-    label=" ratio",
-    form="{treated} / {reference}",
-    g=np.log,
-    g_slope=_inverse,
-    g_inverse=np.exp,
-    report=np.exp,
-    report_slope=np.exp,
-    contrast=np.log,
-    null=1.0,
-    domain="positive means",
-    low=0.0,
-    high=np.inf,
-)
-ODDS_RATIO = EffectScale(
-    name="odds_ratio",
-    label=" odds ratio",
-    form="({treated} / (1 - {treated})) / ({reference} / (1 - {reference}))",
-    g=logit,
-    g_slope=_logit_slope,
-    g_inverse=expit,
-    report=np.exp,
-    report_slope=np.exp,
-    contrast=np.log,
-    null=1.0,
-    domain="means between 0 and 1",
-    low=0.0,
-    high=1.0,
-)
-PERCENT = EffectScale(
-    name="percent",
-    label=" percent",
-    form="100 ({treated} - {reference}) / {reference}",
-    g=np.log,
-    g_slope=_inverse,
-    g_inverse=np.exp,
-    report=_percent,
-    report_slope=_percent_slope,
-    contrast=_from_percent,
-    null=0.0,
-    domain="positive means",
-    low=0.0,
-    high=np.inf,
-)
+RATIO = EffectScale("ratio", " ratio", "{treated} / {reference}", *LOG, *EXP, 1.0, "positive means", 0.0, np.inf)
+ODDS = "({treated} / (1 - {treated})) / ({reference} / (1 - {reference}))"
+ODDS_RATIO = EffectScale("odds_ratio", " odds ratio", ODDS, *LOGIT, *EXP, 1.0, "means between 0 and 1", 0.0, 1.0)
+CHANGE = "100 ({treated} - {reference}) / {reference}"
+PERCENT = EffectScale("percent", " percent", CHANGE, *LOG, *PERCENT_OF, 0.0, "positive means", 0.0, np.inf)
 QUANTILE = replace(DIFFERENCE, name="quantile", quantiles=(0.25, 0.5, 0.75))
 SCALES = {scale.name: scale for scale in (DIFFERENCE, RATIO, ODDS_RATIO, PERCENT, QUANTILE)}

@@ -63,7 +63,7 @@ from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
 TOGETHER = 4096  # rows up to which several blocks of resamples are worked on as one
 NUMBERS, FEWEST = 2**18, 4  # of rows times resamples that are worked on at a time, and resamples at the least
-LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain for the processors to share
+LEAST_TASKS = 4  # blocks of resamples are wide only as far as so many remain for the processors to share
 MORE_MEMORY = "Start workers with more memory, or use `fit(n_jobs=1)`."
 T = TypeVar("T")
 
