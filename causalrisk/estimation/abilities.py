@@ -75,6 +75,14 @@ PREDICTIONS = EVERY | {  # what goes with predictions that are given: they are o
     "outcome_predictions": ("columns",),
 }
 
+NOT_ON_DISK = {  # what needs all rows at once, and what to use instead
+    ("propensity_score", "classifier"): "Leave `propensity_score=` out, or use `data=data.collect()`",
+    ("cov_type", "jackknife"): 'Use `cov_type="robust"`',  # of single rows
+    ("bootstrap", "rescaled"): "Leave `n_boot=` out, or use `data=data.collect()`",
+    ("resamples", "given"): "Use `n_boot=999`",
+    ("replicates", "given"): "Use `n_replicates=200`",
+}
+
 
 def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> None:
     """Refuse options that an estimator, or quantiles, do not have; None where one is not asked for."""
@@ -94,6 +102,16 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         kind, instead = (UnavailableError, "Use `data.collect()`") if option == "data" else (OptionError, instead)
         shown = f'"{value}"' if isinstance(value, str) else value
         raise kind(f"{option}={shown} is not available for {name}{only}.\n{instead}.")
+
+
+def check_on_disk(**asked: Any) -> None:
+    """Refuse options that data on disk do not have; None where one is not asked for."""
+    for option, value in asked.items():
+        if (option, value) in NOT_ON_DISK:
+            shown = "" if value == "given" else f'"{value}"'
+            raise UnavailableError(
+                f"{option}={shown} is not available for data on disk.\n{NOT_ON_DISK[option, value]}."
+            )
 
 
 def check_options(spec: Specification, design: Design, options: ModelOptions) -> None:

@@ -20,11 +20,10 @@ from causalrisk.errors import (
     ResampleWarning,
     SeparationError,
     Told,
-    UnavailableError,
     failure_text,
     listed,
 )
-from causalrisk.estimation.abilities import check_able, use_of_learner, with_change
+from causalrisk.estimation.abilities import check_able, check_on_disk, use_of_learner, with_change
 from causalrisk.estimation.beyond_memory import folds_by_position
 from causalrisk.estimation.estimates import Estimate
 from causalrisk.estimation.fits import WeightFit, estimate_means, fit_weights
@@ -32,7 +31,7 @@ from causalrisk.estimation.learned import Learned, learn
 from causalrisk.estimation.matching import PROPENSITY, estimate_matched
 from causalrisk.estimation.options import DEFAULT_METHOD, REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import overlap_of
-from causalrisk.estimation.prepare import Asked, FitData, check_scan, check_size, prepare, with_given, with_learner
+from causalrisk.estimation.prepare import Asked, FitData, check_size, prepare, with_given, with_learner
 from causalrisk.estimation.quantiles import check_quantiles, estimate_quantiles
 from causalrisk.estimation.record import (
     FitRecord,
@@ -105,7 +104,12 @@ def asked_for(design: Design, spec: Specification, options: ModelOptions, infere
     if spec.joint or cov_type == JACKKNIFE or (cov_type == "bootstrap" and bootstrap not in MULTIPLIERS):
         check_size(design, joint=spec.joint)
     if design.on_disk:
-        check_scan(design, options, inference, cov_type)
+        check_on_disk(
+            propensity_score=None if options.propensity_score is None else "classifier",
+            cov_type=None if design.n_clusters else cov_type,
+            bootstrap=kind,
+            resamples=None if inference.resamples is None else "given",
+        )
     return Asked(options, inference, cov_type, bootstrap, Notes(design.notes))
 
 
@@ -323,7 +327,7 @@ def train_from(
 ) -> JointRecord:
     """Draw the propensity replicates, unless they are drawn already, and train the arms jointly."""
     if options.replicates is not None and start.design.on_disk:
-        raise UnavailableError("replicates= is not available for data on disk.\nUse `n_replicates=200`.")
+        check_on_disk(replicates="given")
     given = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
     if replicates is None:
         replicates = drawn_replicates(start, given, options, notes)

@@ -31,7 +31,6 @@ from causalrisk.estimation.targets import ALL, TargetPopulation
 from causalrisk.learners.cross_fitting import on_predictor_scale
 from causalrisk.learners.folds import folds_of
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import JACKKNIFE
 
 
 @dataclass(frozen=True)
@@ -261,23 +260,3 @@ def check_size(design: Design, *, joint: bool) -> None:
     advice = "Use `IPWRA` instead of JRE" if joint else f'Use `fit(cov_type="{robust}")`'
     for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
         check_pairs(design.n, columns, f"the {model} model", advice=advice)
-
-
-def check_scan(design: Design, options: ModelOptions, inference: InferenceOptions, cov_type: str) -> None:
-    """Refuse what goes by rows in more ways than sums over them, which a scan does not keep."""
-    small = "or, if the rows fit into memory, use `data=data.collect()`"
-    refused = {
-        "a classifier as propensity_score=": (
-            options.propensity_score is not None,
-            f"Leave propensity_score= out, {small}",
-        ),
-        "the jackknife of single rows": (cov_type == JACKKNIFE and not design.n_clusters, 'Use `cov_type="robust"`'),
-        "the rescaled bootstrap": (
-            design.survey is not None and cov_type == "bootstrap",
-            f"Leave cov_type=, bootstrap= and n_boot= out, {small}",
-        ),
-        "resamples=": (inference.resamples is not None, "Use `n_boot=999`"),
-    }
-    for what, (holds, use) in refused.items():
-        if holds:
-            raise UnavailableError(f"{what} is not available for data on disk.\n{use}.")

@@ -21,7 +21,7 @@ from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
-from causalrisk.estimation.beyond_memory import fitted_rows
+from causalrisk.estimation.beyond_memory import fitted_rows, multiplicities_of
 from causalrisk.estimation.estimates import Estimate, FittedRows, one_after_another, sandwich
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.learned import Learned
@@ -497,8 +497,9 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
     """
     replication, sample = record.design.replication, record.sample
     if replication is not None:  # what each of the replicate weights makes of the estimates, to the first order
-        own = sample.restore(influence * sample.s[:, None]) / sample.total
-        return replication.covariance((replication.multiplicities - 1).T @ own, np.zeros(own.shape[1]))
+        own = (influence * sample.s[:, None])[sample.n_frame :] / sample.total
+        moved = loaded((multiplicities_of(record.design, sample) - 1).T @ own)
+        return replication.covariance(moved, np.zeros(own.shape[1]))
     if record.design.second_cluster is not None:
         return _two_way(record, influence, 0, [slice(0, influence.shape[1])], Notes())
     return covariance_of(record, influence, sample.cluster)
