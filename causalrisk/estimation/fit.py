@@ -57,6 +57,7 @@ from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, WIDTH, se
 LARGE = 5_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
 ROWS_A_COLUMN = 6  # of the smallest arm, below which predictions as terms have a bias that their variance does not show
 LEAST_GAP = 0.5  # standard errors of IPWRA by which JRE differs at the least where there is a warning
+CURVED = 0.002  # level of the test of the score there: imbalance of squares by chance moves JRE from IPWRA too
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and all, are too short
 FEW_WHOLE = 15, 3  # the same of clusters with one treatment: by t, and by the jackknife with t
@@ -319,7 +320,7 @@ def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
     weighted = (score.T * sample.s) @ score, (score.T * sample.s) @ moments
     gram, product = (loaded(each) for each in weighted)
     rest = moments - score @ (np.linalg.pinv(gram, hermitian=True) @ product)
-    return rejected(loaded(sample.s @ moments) / sample.total, influence_covariance(record, rest))
+    return rejected(loaded(sample.s @ moments) / sample.total, influence_covariance(record, rest), CURVED)
 
 
 def train_from(

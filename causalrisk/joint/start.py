@@ -117,9 +117,9 @@ def sandwich(inverse: Array, meat: Array) -> Array:
     return wide @ meat @ wide.T
 
 
-def rejected(estimates: Array, covariance: Array) -> bool:
+def rejected(estimates: Array, covariance: Array, level: float = LEVEL) -> bool:
     """Whether Wald's test that all estimates are zero rejects."""
     if not np.isfinite(covariance).all():
         return False
     statistic = float(estimates @ np.linalg.lstsq(covariance, estimates, rcond=None)[0])
-    return bool(statistic > chdtri(len(estimates), LEVEL))
+    return bool(statistic > chdtri(len(estimates), level))
