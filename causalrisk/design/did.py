@@ -39,25 +39,24 @@ class DiD:
         The outcome before the treatment: a column, or a term as in formulas. The outcome of the formula is the one
         after.
     time, unit : str, optional
-        Of long data, in the place of `before`: columns of the period, of which there are two, and of the unit. Each
-        unit becomes one row, with the covariates and weights of the earlier period. Without `unit` the data are
-        repeated cross sections, whose rows are of other units in each period.
+        For long data, instead of `before`: columns with the period, of which there are two, and the unit. Each unit
+        becomes one row, with the covariates and weights of the earlier period. Without `unit`, the data are repeated
+        cross sections: each period has different units.
     normalize : bool, default True
-        Whether the weights of the controls' residuals add up to one, as in R's DRDID (AIPW; the other estimators
-        have no other weights). False is AIPW on the change as it is; repeated cross sections have no such.
+        For AIPW: whether the weights of the controls' residuals add up to one, as in R's DRDID. False is not available
+        for repeated cross sections.
     **others
         Names of options in other packages, such as ``id="unit"``.
 
     Notes
     -----
-    The outcome of both models is the change, and the effect that on the treated: with conditional parallel trends, and
-    no effect before the treatment, the changes of the controls are what those of the treated with the same covariates
-    would have been. AIPW is the doubly robust estimator of [1]_ for panels; with ``propensity_loss="calibrated"``
-    their improved one, which is the default of DRDID.
+    The outcome of both models is the change, and the effect is the effect on the treated. It assumes conditional
+    parallel trends and no effect before the treatment. AIPW is the doubly robust estimator of [1]_ for panels. With
+    ``propensity_loss="calibrated"`` it is their improved estimator, the default of DRDID.
 
-    Of repeated cross sections each arm has an outcome model in each period, the means of the models are differences
-    between the periods, and weights of residuals add up to one in each period: AIPW is the locally efficient doubly
-    robust estimator of [1]_. The population has to be the same in both periods, covariates and treatment.
+    With repeated cross sections, each arm has an outcome model in each period, and the means are differences between
+    the periods. The weights of residuals add up to one in each period, so AIPW is the locally efficient doubly robust
+    estimator of [1]_. Covariates and treatment must have the same distribution in both periods.
 
     References
     ----------

@@ -38,52 +38,54 @@ RATIO = 2.0  # of the mean replicate weights to the weights, beyond which these 
 
 @dataclass(frozen=True, eq=False, init=False)
 class Survey:
-    """How a sample was drawn, for standard errors that know of it.
+    """How a sample was drawn. Standard errors account for it.
 
     Parameters
     ----------
     weights : str or array_like, optional
-        Sampling weights: one over the probability of a row to be in the sample, in any unit.
+        Sampling weights: the inverse of each row's sampling probability, on any scale.
     strata : str or array_like, optional
         Strata of the first stage.
     psu : str or array_like, optional
-        First-stage units (primary sampling units); by default each row is one.
+        First-stage units (primary sampling units). By default each row is one.
     fpc : str or array_like, optional
-        Finite population correction: the number of first-stage units of the row's stratum in the population, or, where
-        all are at most one, the share of them that is in the sample.
+        Finite population correction: the number of first-stage units of the stratum in the population. If all values
+        are at most one, they are the sampled share of these units.
     nest : bool, default False
-        Whether the numbers of units begin anew in each stratum; else one number in two strata is refused.
+        Whether unit numbers restart in each stratum. If False, a number in two strata raises an error.
     lonely : {"fail", "certainty", "adjust", "average"}
-        What a stratum with a single unit, whose variance cannot be known, counts for: it is refused, nothing, the
-        square of its total, or the mean of the other strata.
+        How to count a stratum with a single unit, whose variance is unknown.
+        "fail" (default): raise an error.
+        "certainty": the stratum adds no variance.
+        "adjust": the square of its total.
+        "average": the mean variance of the other strata.
     replicate_weights : str, list of str, DataFrame or array_like of shape (n, R), optional
-        Replicate weights in the place of `strata`, `psu` and `fpc`: names of columns, a pattern such as "repw*", or the
-        columns.
+        Replicate weights, instead of `strata`, `psu` and `fpc`: names, a pattern such as "repw*", or the columns.
     replicate_type : {"BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR"}, optional
-        How they were made; it gives `scale`.
+        How the replicate weights were made. It determines `scale`.
     rho : float, optional
         Fay's factor, from 0 to 1.
     scale : float, optional
-        What the sum over the replicates is multiplied by. By default 1 / R for "BRR", 1 / (R (1 - rho)^2) for "Fay",
-        (R - 1) / R for "JK1", 1 for "JKn", 1 / (R - 1) for "bootstrap" and 4 / R for "ACS" and "SDR".
+        Factor of the sum over the replicates. By default 1 / R for "BRR", 1 / (R (1 - rho)^2) for "Fay", (R - 1) / R
+        for "JK1", 1 for "JKn", 1 / (R - 1) for "bootstrap", and 4 / R for "ACS" and "SDR".
     rscales : float or array_like of shape (R,), optional
-        What the square of each replicate is multiplied by; by default 1. Those of "JKn" are (n_h - 1) / n_h of the
-        stratum of the unit that is left out, and have to be given.
+        Factor of the square of each replicate, by default 1. "JKn" needs (n_h - 1) / n_h, with n_h the units in the
+        stratum of the unit that is left out.
     mse : bool, optional
-        Whether squares are about the estimate, or the mean of the replicates; by default the latter but for "ACS" and
-        "SDR".
+        True: deviations from the estimate. False: deviations from the mean of the replicates. Default: the mean, except
+        for "ACS" and "SDR".
     combined : bool, default True
-        Whether replicate weights are weights, or factors of `weights`.
+        True: replicate weights are weights. False: they are factors of `weights`.
     **others
         Names of options in other packages, such as ``ids="clinic"``.
 
     Notes
     -----
-    With ``t_hj`` the weighted sum of the influence functions of the rows of unit j in stratum h, the variance is
-    ``sum_h (1 - f_h) n_h / (n_h - 1) sum_j (t_hj - mean_h)(t_hj - mean_h)'`` [1]_, with t of (units - strata) degrees
-    of freedom. With replicate weights the effect is estimated anew under each, every step redone, and the variance is
-    ``scale sum_r rscales_r (theta_r - mean)(theta_r - mean)'``, with t of (rank of the replicate weights - 1) degrees
-    of freedom. Both as in R's survey package [2]_.
+    Let ``t_hj`` be the weighted sum of the influence functions of the rows of unit j in stratum h. The variance is
+    ``sum_h (1 - f_h) n_h / (n_h - 1) sum_j (t_hj - mean_h)(t_hj - mean_h)'`` [1]_, with (units - strata) degrees of
+    freedom. With replicate weights, every step is repeated under each replicate. The variance is
+    ``scale sum_r rscales_r (theta_r - mean)(theta_r - mean)'``, with (rank of the replicate weights - 1) degrees of
+    freedom. Both agree with R's survey package [2]_.
 
     References
     ----------

@@ -65,17 +65,17 @@ class ComparisonResults(Shown):
 
     @property
     def bootstrapped(self) -> dict[str, CausalResults]:
-        """The fit of each estimator by name, with the bootstrap's standard errors: as by its own `fit`, at no cost."""
+        """The fit of each estimator by name, with bootstrap standard errors, without fitting again."""
         return {record.spec.name: results_of(record) for record in self._data.bootstrap_records()}
 
     @property
     def table(self) -> pd.DataFrame:
-        """Effects, a row an estimator (and arm): the columns of `summary_frame`, by the bootstrap, and "robust se"."""
+        """Effects, one row per estimator (and arm): `summary_frame` with bootstrap errors, and "robust se"."""
         return Frame(effects_frame(self._data, 0.05))
 
     @property
     def differences(self) -> pd.DataFrame:
-        """Differences of the effects, a row a pair (the first less the second), with paired standard errors."""
+        """Differences of the effects, one row per pair (first minus second), with paired standard errors."""
         return Frame(differences_frame(self._data, 0.05))
 
     def pairwise(
@@ -88,15 +88,15 @@ class ComparisonResults(Shown):
         alpha : float, default 0.05
             Significance level of the intervals.
         adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
-            Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`; "single-step" takes
+            Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`. "single-step" uses
             the correlations of the differences over the resamples.
         against : str, optional
-            Estimator that is subtracted from the others, "reference" for the first; by default all pairs.
+            Estimator that is subtracted from the others; "reference" is the first. By default all pairs.
 
         Returns
         -------
         DataFrame
-            As `differences`; with `adjust` a column "adjusted P" more.
+            As `differences`; with `adjust` also a column "adjusted P".
         """
         check_alpha(alpha)
         check_adjustment(adjust)
@@ -109,7 +109,7 @@ class ComparisonResults(Shown):
 
     @property
     def boot_effects(self) -> pd.DataFrame:
-        """Effects in every resample, a row a resample; NaN where the estimator failed."""
+        """Effects in every resample, one row per resample; NaN if the estimator failed."""
         index = pd.RangeIndex(len(self._data.boot), name="resample")
         return pd.DataFrame(self._data.boot.copy(), columns=list(self._data.rows), index=index)
 
@@ -134,8 +134,8 @@ class ComparisonResults(Shown):
         Returns
         -------
         ResultSummary
-            With `as_text`, `as_html`, `as_latex`, `as_csv`. Of more than three estimators it shows the differences to
-            the last; `differences` has all.
+            With `as_text`, `as_html`, `as_latex`, `as_csv`. With more than three estimators, it shows only the
+            differences from the last; `differences` has all.
         """
         if others:
             given = {"alpha": alpha, "title": title}
@@ -156,7 +156,7 @@ class ComparisonResults(Shown):
         Returns
         -------
         DataFrame
-            One row an estimator (several arms: and effect): estimator, term, estimate, std_error (bootstrap),
+            One row per estimator and effect: estimator, term, estimate, std_error (bootstrap),
             robust_std_error, statistic, p_value, conf_low, conf_high.
         """
         check_alpha(alpha)
@@ -168,7 +168,7 @@ class ComparisonResults(Shown):
         Returns
         -------
         DataFrame
-            A row an estimator; standard errors are of the shared resamples.
+            One row per estimator. Standard errors are from the shared resamples.
         """
         rows = pd.concat([glance(record) for record in self._data.records], ignore_index=True)
         kind = bootstrap_text(self._data.records[0], self._data.given_resamples)
@@ -221,30 +221,30 @@ def simultaneous(
     alpha: float = 0.05,
     names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Effects of several fits to the same rows, such as of several outcomes, adjusted for their number.
+    """Effects on several outcomes, or by several fits to the same rows, adjusted for multiple testing.
 
     Parameters
     ----------
     results : iterable of CausalResults
         Fits to the same rows with the same weights and clusters.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, default "single-step"
-        As in `CausalResults.pairwise`; the single step takes the correlations of the fits' influence functions.
+        As in `CausalResults.pairwise`. "single-step" uses the correlations of the fits' influence functions.
     alpha : float, default 0.05
         Significance level of the intervals.
     names : sequence of str, optional
-        Names of the fits; by default those of the outcomes, or of the estimators where the outcome is one.
+        Names of the fits. By default the outcomes, or the estimators if all fits have the same outcome.
 
     Returns
     -------
     DataFrame
-        A row a fit and effect: estimate, std err, z, P>|z|, adjusted P and simultaneous limits.
+        One row per fit and effect: estimate, std err, z, P>|z|, adjusted P and simultaneous limits.
 
     Raises
     ------
     DesignError
         If the fits differ in their rows, weights, clusters or kind of effect.
     OptionError
-        If the adjustment is not known, if there are not as many names as fits, or something is not a fit.
+        If the adjustment is unknown, the number of names is wrong, or something is not a fit.
     UnavailableError
         If a fit is of a scan, whose rows are not kept.
 
@@ -297,11 +297,11 @@ def compare(
     formula, data, treat
         As in `JRE.from_formula`.
     estimators : name, model class, or sequence of them, optional
-        Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression",
-        "Hajek" (or "IPW"), "IPWRA", "AIPW", "JRE"; by default all, of quantiles those that have them.
+        Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression", "Hajek"
+        (or "IPW"), "IPWRA", "AIPW", "JRE" or "TMLE". By default the first six; for quantiles, those that support them.
+        "Matching" has no valid bootstrap and is not available.
     **options
-        Options of `JRE.from_formula` and of `JRE.fit`; objective, anchor, share, penalty, n_replicates
-        and spread are for JRE only.
+        Options of `JRE.from_formula` and `JRE.fit`. The options of JRE's training are ignored by the others.
 
     Returns
     -------
@@ -311,18 +311,18 @@ def compare(
     Raises
     ------
     BootstrapError
-        If more than `max_failed` of the resamples failed for an estimator; its `results` hold the comparison without
-        the bootstrap standard errors of that one.
+        If more than `max_failed` of the resamples failed for an estimator. Its `results` hold the comparison without
+        bootstrap standard errors for that estimator.
     UnavailableError
-        If the data are a scan: its fits are compared side by side, as the page on scans shows.
+        If the data are a scan. Compare separate fits instead, as the page on scans shows.
     DesignError, OptionError, SeparationError
         As in `JRE.from_formula` and `JRE.fit`.
 
     Notes
     -----
-    Every estimator sees each resample, so the standard error of a difference is the paired differences': sampling error
-    that two estimators share cancels, and only the rest is left. With JRE among them
-    and no `bootstrap` given, fractional weights stand in for draws of which too many fail, as in `JRE.fit`.
+    All estimators use the same resamples. The standard error of a difference is computed from the paired differences,
+    so sampling error that two estimators share cancels. If JRE is included, no `bootstrap` is given and too many draws
+    fail, fractional weights are used instead, as in `JRE.fit`.
 
     Examples
     --------

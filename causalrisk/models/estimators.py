@@ -17,7 +17,7 @@ from causalrisk.models.results import CausalResults, JREResults, MatchingResults
 
 
 class OutcomeRegression(CausalModel):
-    """Outcome regression: a model of the outcome in each arm, averaged over everybody.
+    """Outcome regression: a model of the outcome in each arm, averaged over the target population.
 
     Examples
     --------
@@ -33,7 +33,7 @@ class OutcomeRegression(CausalModel):
 
 
 class Hajek(CausalModel):
-    """Normalised inverse probability weighting: weighted means, whatever covariates the outcome formula names.
+    """Normalised inverse probability weighting: weighted means, without an outcome model.
 
     Examples
     --------
@@ -73,9 +73,9 @@ class AIPW(CausalModel):
     normalize : bool, default False
         Whether the weights of the residuals add up to one in each group, which helps with large weights.
     outcome_predictions : list of str or array_like, or matrix, optional
-        Predictions of the outcome in each group, the reference first, in the place of outcome models: columns of the
-        data or arrays, such as ``["m0", "m1"]``, or a frame whose columns are the levels. With `did` they are of the
-        change. The standard errors take them as given, so they should be cross-fitted.
+        Predictions of the outcome in each group, the reference first, instead of outcome models: columns of the data or
+        arrays, such as ``["m0", "m1"]``, or a frame with one column per level. With `did`, predictions of the change.
+        The standard errors ignore their sampling error, so they should be cross-fitted.
     **options
         Options of `from_formula`.
 
@@ -93,14 +93,14 @@ class AIPW(CausalModel):
 class TMLE(CausalModel):
     """Targeted maximum likelihood: outcome regression, shifted in each arm until its weighted residuals are zero.
 
-    The shift is a constant in the linear predictor, fitted to the arm under the importance weights [1]_ [2]_. So the
-    means stay inside the range of the family: use ``family="binomial"`` for an outcome between 0 and 1. With a linear
-    model the estimate is that of AIPW with normalised weights.
+    The shift is a constant in the linear predictor, fitted to the arm under the importance weights [1]_ [2]_. The means
+    stay inside the range of the family: use ``family="binomial"`` for an outcome between 0 and 1. With a linear model,
+    the estimate equals AIPW's with normalised weights.
 
     Parameters
     ----------
     outcome_predictions : list of str or array_like, or matrix, optional
-        As in `AIPW`; the shift is of these.
+        As in `AIPW`. The shift is applied to these predictions.
     **options
         Options of `from_formula`.
 
@@ -127,8 +127,8 @@ class TMLE(CausalModel):
 class Matching(CausalModel):
     """Nearest-neighbour matching with replacement.
 
-    Each unit of the target is compared with the mean of its nearest units in the other arm; units that are equally
-    near all count. Standard errors are those of [1]_ and [2]_, on the estimated propensity score those of [3]_. The
+    Each unit of the target is compared with the mean of its nearest units in the other arm. All units at the same
+    distance count. Standard errors follow [1]_ and [2]_; on the estimated propensity score they follow [3]_. The
     bootstrap is not valid [4]_.
 
     Parameters
@@ -136,15 +136,15 @@ class Matching(CausalModel):
     n_neighbors : int, default 1
         Matches of each unit; more where distances are equal.
     metric : {"mahalanobis", "inverse_variance", "propensity"}
-        Distance: of the columns of the outcome formula, by the inverse of their covariance matrix or of their
-        variances, or of the propensity score, for two arms.
+        Distance between columns of the outcome formula, scaled by their covariance matrix or by their variances; or
+        between propensity scores (two arms only).
     exact : str or list of str, optional
-        Variables of the outcome formula that are equal for a unit and its matches.
+        Variables of the outcome formula that must be equal for a unit and its matches.
     caliper : float, optional
         Largest distance of a match, in units of the metric. Units without a match are left out of the target.
     bias_adjust : bool, str or list of str, optional
-        Correct for differences between a unit and its matches by a linear regression on all columns of the outcome
-        formula, or on the variables that are named [2]_.
+        Correct for differences between a unit and its matches by a linear regression [2]_. True uses all columns of the
+        outcome formula; names select variables.
     **options
         Options of `from_formula` that need no outcome model.
 
@@ -179,22 +179,22 @@ class Matching(CausalModel):
 class JRE(CausalModel):
     """The Joint Robust Estimator: all arms' outcome models trained together for the least error of the effect.
 
-    Among fits without net bias at the fitted propensity score, it is the one whose effect has the least variance,
-    shrunk toward IPWRA as far as cross-validation says. It is consistent if either the propensity model or the outcome
-    model is correctly specified.
+    Among fits without net bias at the fitted propensity score, it minimises the variance of the effect, with shrinkage
+    toward IPWRA chosen by cross-validation. It is consistent if either the propensity model or the outcome model is
+    correctly specified.
 
     Notes
     -----
-    The net bias is the bias of one arm's model less that of the other's. The idea is that of [1]_: only it enters the
-    effect, so the arms are trained for it, over a distribution of propensity scores. By default they minimise the
-    expected ATE risk, squared net bias plus sampling variance of the effect, over scores that vary half as much as
-    sampling makes them. The net bias at the fitted score is zero, and the distance to IPWRA is penalised. The effect
-    heterogeneity that the IPWRA start finds is taken out of the variance, as far as it is not noise; that makes JRE
-    doubly robust. ``objective="erm"`` adds a penalty on the squared net bias to the importance-weighted fit, both
-    averaged over scores that vary as much as sampling makes them.
+    The net bias is the bias of one arm's model minus the bias of the other's. Only the net bias enters the effect, so
+    the arms are trained to reduce it, over a distribution of propensity scores [1]_. By default they minimise the
+    expected ATE risk: the squared net bias plus the sampling variance of the effect, over scores that vary half as much
+    as under sampling. The net bias at the fitted score is zero, and the distance to IPWRA is penalised. The variance
+    leaves out the effect heterogeneity that IPWRA finds, except its noise; that makes JRE doubly robust.
+    ``objective="erm"`` adds a penalty on the squared net bias to the importance-weighted fit. Both are averaged over
+    scores that vary as much as under sampling.
 
-    Read the effect. Report IPWRA's (`start`) beside it, with the standard error of the difference on the same
-    resamples. JRE is no remedy for poor overlap, and its arm means, coefficients and predictions are not to be read.
+    Interpret the effect only, not the arm means, coefficients or predictions. Report IPWRA's effect (`start`) next to
+    it, with the standard error of their difference on the same resamples. JRE does not fix poor overlap.
 
     References
     ----------
@@ -234,43 +234,41 @@ class JRE(CausalModel):
         Parameters
         ----------
         objective : {"risk", "erm"}
-            "risk": the expected ATE risk over the propensity replicates, squared net bias plus sampling variance, and
-            `shrinkage` times the importance-weighted fit, with no net bias at the fitted score. "erm": the
-            importance-weighted fit plus a penalty times the squared net bias, both averaged over the replicates, as in
-            the paper of the class.
+            "risk" (default): the expected ATE risk over the propensity replicates, plus `shrinkage` times the
+            importance-weighted fit. The risk is the squared net bias plus the sampling variance. Net bias is the bias
+            of one arm's model minus the other's; at the fitted score it is zero.
+            "erm": the importance-weighted fit plus `penalty` times the squared net bias, averaged over the replicates.
         shrinkage : float, optional
-            Weight of the importance-weighted fit ("risk" only): the larger, the nearer to IPWRA. By default chosen
-            between 30 and 0.03 by ten-fold cross-validation, and raised where the robust variance is
-            clearly above IPWRA's (`res.joint.path`).
+            Weight of the importance-weighted fit ("risk" only). A larger weight is nearer to IPWRA. By default, it is
+            chosen between 30 and 0.03 by ten-fold cross-validation, and raised if the robust variance is clearly
+            above IPWRA's (`res.joint.path`).
         anchor : float, optional
             Another name of `shrinkage`.
         join_score : bool, optional
-            Whether the linear predictor of the propensity score is a further outcome column ("risk" only). By default
-            it is where the outcome formula lacks columns of the score and a robust Wald test finds that this matters.
+            Whether the linear predictor of the propensity score is an additional outcome column ("risk" only). By
+            default, if the outcome formula lacks columns of the score and a robust Wald test finds that this matters.
         share : float, optional
-            Share c, from 0 to 1, of the effect heterogeneity of the IPWRA fit that the risk leaves out of the sampling
-            variance ("risk" only): what of it does not depend on the weights. By default what is real of it, one less
-            twice its sampling variance, so that the estimator is consistent if either model is right; 0 keeps all.
+            Share c of the effect heterogeneity found by IPWRA that the sampling variance leaves out ("risk" only). 0
+            leaves out nothing. The default estimates the share that is not noise: 1 - 2 N / S, with size S and sampling
+            variance N. It makes JRE doubly robust.
         penalty : float, optional
-            Weight lambda of the squared net bias ("erm" only); by default the squared number of units.
+            Weight lambda of the squared net bias ("erm" only). By default the squared number of units.
         n_replicates : int, optional
-            Propensity replicates, B: refits of the propensity model under fractional random weights; by default 200 for
-            "risk" and 500 for "erm", and from 5,000 units on, with Q coefficients, the 2 Q points of a normal
-            distribution where these are fewer.
+            Number B of propensity replicates: refits of the propensity model under fractional random weights. By
+            default 200 for "risk" and 500 for "erm". From 5,000 units on, with Q propensity coefficients and 2Q < B,
+            the default uses 2Q fixed points of a normal distribution.
         spread : float, optional
-            Spread of the replicates relative to sampling; by default 0.5 for "risk" and 1 for "erm".
+            Standard deviation of the replicates relative to sampling error. By default 0.5 for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional
-            Weights of the replicates to use in place of random ones, whole or fractional, rows as in the estimation
-            sample; folds and resamples have these replicates too, about their own score. Weight of a row there: with
-            frequency weights the total of the equal rows it stands for, of mean about its weight; else about 1, and
-            probability weights are multiplied in by the fit.
+            Weights of the replicates, instead of random ones, one row per row of the sample. Their mean is about 1;
+            with frequency weights, about the weight of the row. Probability weights are multiplied in. Folds and
+            resamples also use these replicates, about their own score.
         method : str, optional
-            A method of `scipy.optimize.minimize`, which begins at IPWRA; by default "trust-exact".
+            A method of `scipy.optimize.minimize`, starting from IPWRA. By default "trust-exact".
         **others
-            Options of `IPWRA.fit`; by default `cov_type` is "bootstrap". Where more than `max_failed` of the resamples
-            fail and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
-            weights as for the replicates, none of which is zero, so no resample separates unless the sample does. If
-            too many of these fail, standard errors are from "multiplier", which refits nothing.
+            Options of `IPWRA.fit`. By default `cov_type` is "bootstrap". If more than `max_failed` of the resamples
+            fail and `bootstrap` was not given, there is a warning and the bootstrap is "bayesian". Its weights are
+            never zero, so resamples separate only if the sample does. If too many of these fail, it is "multiplier".
 
         Returns
         -------
@@ -295,7 +293,7 @@ class JRE(CausalModel):
 
 
 class Unadjusted(CausalModel):
-    """The difference of the arms' raw means, whatever covariates the formulas name."""
+    """The difference of the arms' raw means; covariates are ignored."""
 
     spec = specification.UNADJUSTED
 

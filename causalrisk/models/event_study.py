@@ -66,31 +66,31 @@ COV_TYPES = (None, "robust", "HC1", "cluster", "jackknife")
 
 @dataclass(frozen=True, eq=False)
 class EventStudy(Shown):
-    """Effects of a treatment that units begin at different times; what `event_study` returns.
+    """Effects of a treatment that starts at different times, returned by `event_study`.
 
     Parameters
     ----------
     fits : mapping of (group, time) to CausalResults
-        The fit of each group and period, of the change from the earlier to the later of this period and its base
-        period. Where the base period is the later one, the effect is that of the fit with the other sign.
+        The fit of each group and period. Its outcome is the change between this period and its base period. If the base
+        period is the later one, the effect is the fit's with the opposite sign.
     contributions : ndarray, shape (n, m)
-        What each unit, or cluster of units, adds to the error of each of the m effects.
+        Contribution of each unit or cluster to the error of each of the m effects.
     shares : ndarray, shape (m,)
         Share of the units that are in the group of each fit.
     of_shares : ndarray, shape (n, m)
-        What each unit or cluster adds to the error of these.
+        Contribution of each unit or cluster to the error of the shares.
     exposure : ndarray of int, shape (m,)
         Periods since the group began, 0 in the first with treatment.
     sign : ndarray, shape (m,)
-        -1 where the base period is the later one, 1 elsewhere.
+        -1 if the base period is the later one, otherwise 1.
     facts : StudyFacts
         The data in words.
     notes : tuple of str
-        What is to be said of the groups and periods.
+        Notes on the groups and periods.
     strata : tuple of (ndarray of int, shape (n,), and Factors)
-        Of a survey design the stratum of each unit or cluster, and the weights of the strata in the variance.
+        With a survey design: the stratum of each unit or cluster, and the weights of the strata in the variance.
     left_out : tuple of (ndarray, shape (n, m), ndarray, shape (n, m), and ndarray, shape (n,)), optional
-        Of the jackknife the effects without each unit or cluster, the shares, and how many equal units it stands for.
+        With the jackknife: the effects and shares without each unit or cluster, and how many equal units it represents.
     """
 
     fits: Mapping[tuple[Any, Any], CausalResults]
@@ -114,7 +114,7 @@ class EventStudy(Shown):
 
     @property
     def placebos(self) -> NDArray[np.bool_]:
-        """Whether an effect is a placebo: of a period before the treatment and its anticipation, shape (m,)."""
+        """Whether each effect is a placebo, before the treatment and its anticipation, shape (m,)."""
         return self.exposure < -self.facts.anticipation
 
     def cov_params(self) -> pd.DataFrame:
@@ -134,22 +134,22 @@ class EventStudy(Shown):
         Parameters
         ----------
         by : {"exposure", "group", "time", "all", "simple", "over exposure"}, optional
-            Averages, weighted by the sizes of the groups. "exposure": effects so many periods after the beginning
-            (negative before it: placebos). "group": of each group over its periods. "time": in each period over the
-            groups that have begun. "all": of the groups' averages. "simple": of all groups and periods since the
-            beginning. "over exposure": of the effects by exposure from 0 on, with equal weights. None: no average.
+            How effects are averaged, weighted by group size.
+            "exposure": by periods since the treatment began (negative: placebos). "group": by group, over its treated
+            periods. "time": by period, over the groups that have begun. "all": over the averages by group. "simple":
+            over all groups and treated periods. "over exposure": over the effects by exposure from 0 on, with equal
+            weights. None: one row per group and period.
         alpha : float, default 0.05
             Significance level of the intervals.
         adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
-            Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`; None for each by
-            itself.
+            Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`. None does not.
         **others
             Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
         DataFrame
-            A row an effect: estimate, std err, z, P>|z|, adjusted P and limits; of t where it has degrees of freedom.
+            One row per effect: estimate, std err, z (or t), P>|z|, adjusted P and limits.
         """
         if others:
             typed = {"by": by, "alpha": alpha, "adjust": adjust}
@@ -188,19 +188,19 @@ class EventStudy(Shown):
         return names, values, self.contributions @ (weights / total).T + self.of_shares @ of_sizes.T
 
     def pretrend_test(self) -> Any:
-        """Test that no group has an effect in a period before its last one without treatment.
+        """Test that all placebo effects are zero.
 
         Returns
         -------
         statsmodels.stats.contrast.ContrastResults
-            F test of j placebos: Hotelling's, W (m - j + 1) / (m j) with j and m - j + 1 degrees of freedom, W Wald's
-            statistic and m those of the study, or units or clusters less one. With few clusters it rejects too often:
-            read the adjusted p-values of `effects` before the beginning, with `cov_type="jackknife"`.
+            Hotelling's F test of j placebos: W (m - j + 1) / (m j) with j and m - j + 1 degrees of freedom. W is Wald's
+            statistic, and m the study's degrees of freedom, or units or clusters minus one. With few clusters it
+            rejects too often: use the adjusted p-values of the placebos in `effects`, with `cov_type="jackknife"`.
 
         Raises
         ------
         OptionError
-            If no group has two periods before it begins, or there are more placebos than degrees of freedom.
+            If there are no placebos, or more placebos than degrees of freedom.
         """
         before = self.placebos
         if not before.any():
@@ -217,7 +217,7 @@ class EventStudy(Shown):
         return joint_test(statistic * (m - count + 1) / m, count, m - count + 1)
 
     def plot(self, by: str = "exposure", ax: Any = None, alpha: float = 0.05) -> Any:
-        """Effects by exposure, group or time, with each interval by itself and those that hold together.
+        """Plot effects by exposure, group or time, with pointwise and simultaneous intervals.
 
         Parameters
         ----------
@@ -239,7 +239,7 @@ class EventStudy(Shown):
         return draw_event_study(each, joint, reference, f"ATT on {self.facts.outcome}", axes_or_new(ax))
 
     def summary(self, alpha: float = 0.05, title: str | None = None, **others: Any) -> ResultSummary:
-        """Summary: effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
+        """Effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
 
         Parameters
         ----------
@@ -284,8 +284,8 @@ class EventStudy(Shown):
         alpha : float, default 0.05
             Significance level of the intervals.
         assumptions : mapping, optional
-            Your statements on "parallel_trends", "no_post_treatment" and "no_interference"; those you leave out stand
-            in the page as questions still to be answered.
+            Your statements on "parallel_trends", "no_post_treatment" and "no_interference". The page shows those you
+            leave out as open questions.
 
         Returns
         -------
@@ -297,7 +297,7 @@ class EventStudy(Shown):
         UnavailableError
             If matplotlib is not installed.
         OptionError
-            If an assumption is not one of these, or the file is not named as a web page.
+            If an assumption is not one of these, or the file name is not that of a web page.
         """
         try:
             p = format_p(float(self.pretrend_test().pvalue))
@@ -357,62 +357,62 @@ def event_study(
     use_t: bool | None = None,
     **options: Any,
 ) -> EventStudy:
-    """Difference-in-differences where units begin the treatment at different times and keep it.
+    """Difference-in-differences for treatments that start at different times and continue.
 
     Parameters
     ----------
     formula : str
-        Outcome formula; the outcome is that of each period.
+        Outcome formula; the outcome is the column with each period's outcome.
     data : DataFrame or mapping of columns
-        A row for each unit and period, every unit in every period.
+        One row per unit and period. Every unit must have every period.
     begins : str
-        Column of the first period with treatment: missing, later than the last period, or 0 where that is before the
-        first, for units that never begin. Units that begin together are a group.
+        Column with the first treated period. For never-treated units: missing, 0 (if periods are positive numbers), or
+        a period after the last. Units with the same first period form a group.
     time, unit : str
-        Columns of the period and the unit.
+        Columns with the period and the unit.
     estimator : name or model class, default "AIPW"
-        Estimator of each group and period; of JRE standard errors are robust.
+        Estimator for each group and period. For JRE, standard errors are robust.
     controls : {"never", "not yet"}
-        Units that each group is compared with: those that never begin, or also those that begin later than both
-        periods.
+        Units that each group is compared with. "never" (default): never-treated units. "not yet": also units treated
+        after both periods.
     base : {"universal", "varying"}
-        Period that placebos compare with: the last one before the treatment and its anticipation, as for the effects,
-        or the period before. The latter is the default of R's did and Stata's csdid.
+        Base period of the placebos. "universal" (default): the last period before treatment and anticipation, as for
+        the effects. "varying": the preceding period, the default of R's did and Stata's csdid.
     anticipation : int, default 0
-        Number of periods before the treatment in which it may already have an effect. Changes are then since the last
-        period before these.
+        Number of periods before the treatment in which it may already have an effect. The base period is the last
+        before these.
     cov_type : {"robust", "HC1", "cluster", "jackknife"}, optional
-        Standard errors, as in `CausalModel.fit`. "jackknife" makes the whole study again without each unit, or each
-        cluster, in turn. By default robust, or "cluster" where clusters are given.
+        Standard errors, as in `CausalModel.fit`. "jackknife" repeats the whole study without each unit, or each
+        cluster, in turn. By default "robust", or "cluster" with clusters.
     small_sample : bool, default False
         Multiply robust standard errors by the factor for small samples, as in `CausalModel.fit`.
     use_t : bool, optional
-        Whether tests and intervals are of t, with clusters less one, or units less one, degrees of freedom; by default
-        only with a survey design, whose degrees of freedom are units less strata.
+        Whether to use the t distribution, with clusters (or units) minus one degrees of freedom. By default only with
+        a survey design, with units minus strata degrees of freedom.
     **options
-        Options of `IPWRA.from_formula` for each of the fits; weights, clusters, survey designs, offsets and scores by
-        the names of columns.
+        Options of `IPWRA.from_formula` for all fits. Give weights, clusters, survey designs, offsets and scores as
+        column names.
 
     Returns
     -------
     EventStudy
-        An effect for each group and period, with their joint covariance.
+        One effect per group and period, with their joint covariance.
 
     Raises
     ------
     DesignError
-        If a unit lacks a period, has several rows in one, or begins at several times or in the first period; if a group
-        has no controls in any period; or as in `IPWRA.from_formula`.
+        If a unit lacks a period, has several rows in one, or has several first treated periods; if a unit is treated in
+        the first period; if no group has controls; or as in `IPWRA.from_formula`.
     OptionError
         As in `IPWRA.from_formula`.
 
     Notes
     -----
-    The effect on group g in period t compares two periods [1]_: the change since the base period, the last one before g
-    and its anticipation, of the units of the group against the controls, with covariates of the earlier of the two
-    periods. Before g and its anticipation it is a placebo. Averages weight groups by size; standard errors account for
-    the estimated sizes. Where effects grow with exposure, a regression with fixed effects of units and periods compares
-    groups with earlier ones, whose effects still grow. These averages do not.
+    The effect on group g in period t is the change since the base period in the group minus the change in the controls
+    [1]_. Covariates are from the earlier of the two periods. Before g and its anticipation, the effect is a placebo.
+    Averages weight groups by size, and standard errors account for the estimated sizes. If effects grow with exposure,
+    a two-way fixed effects regression also compares groups with earlier ones, whose effects still grow. These averages
+    do not.
 
     References
     ----------

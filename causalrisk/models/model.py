@@ -54,7 +54,7 @@ class CausalModel:
     endog : array_like, shape (n,)
         Outcome.
     exog : array_like, shape (n, p)
-        Covariates of the outcome models; no constant is added, a missing one is warned of.
+        Covariates of the outcome models. No constant is added; without one there is a warning.
     treat : array_like, shape (n,)
         Treatment.
     exog_propensity : array_like, shape (n, q), optional
@@ -119,57 +119,62 @@ class CausalModel:
         Parameters
         ----------
         formula : str
-            Outcome formula, such as "y ~ x1 + x2"; the treatment does not appear in it.
+            Outcome formula, such as "y ~ x1 + x2". The treatment does not appear in it.
         data : DataFrame, mapping of columns or Scan, optional
-            The data: a pandas, polars, pyarrow or other data frame; None takes the variables from where this is called;
-            `causalrisk.scan` names files that need not fit into memory; a Dask data frame and an Arrow dataset are
-            read as by it.
+            A pandas, polars, pyarrow or other data frame. None uses the variables where this is called.
+            `causalrisk.scan` reads files that do not fit into memory. Dask frames and Arrow datasets are treated like a
+            scan.
         treat : str or array_like
-            Treatment: a column name, or one value per row. 0/1 and bool need nothing more; any other coding needs
+            Treatment: a column name, or one value per row. 0/1 and bool need nothing more. Any other coding needs
             `treated` or `reference`.
         propensity : str, optional
-            Propensity formula, one-sided ("x1 + x3") or with the treatment on the left; by default the right-hand
+            Propensity formula, one-sided ("x1 + x3") or with the treatment on the left. By default, the right-hand
             side of the outcome formula.
         family : {"gaussian", "binomial", "poisson", "gamma", "inversegaussian"} or statsmodels family
-            Outcome family, such as ``sm.families.Tweedie(var_power=1.5)``; only its variance function counts, so that
-            fractions under "binomial" are fine.
+            Outcome family, such as ``sm.families.Tweedie(var_power=1.5)``. Only its variance function is used, so
+            "binomial" also accepts fractions.
         link : str, optional
-            Outcome link: "identity" or "log" ("gaussian"), "logit", "probit" or "cloglog" ("binomial"), else "log".
+            Outcome link. "gaussian" has "identity" and "log". "binomial" has "logit", "probit" and "cloglog". The other
+            families have "log". The first is the default.
         propensity_link : {"logit", "probit", "cloglog"}
-            Propensity link; several arms have a multinomial logit.
+            Propensity link. With several arms, the model is a multinomial logit.
         propensity_loss : {"ml", "calibrated"}
-            Maximum likelihood, or the loss whose weights balance the covariates exactly (Tan 2020), which has one set
-            of coefficients for each arm that is weighted.
+            "ml" (default): maximum likelihood.
+            "calibrated": its weights balance the covariates exactly (Tan 2020). It fits separate coefficients for each
+            weighted arm.
         propensity_score : str, array_like or classifier, optional
-            Known probability of the treated arm (several arms: a column an arm); or an object with `fit` and
-            `predict_proba`, cross-fitted on the columns of the propensity formula, clusters kept together.
+            Known probability of treatment; with several arms, one column per arm. Or an object with `fit` and
+            `predict_proba`, cross-fitted on the columns of the propensity formula. Folds keep clusters together.
         learner : {"smooth", "hist-gradient-boosting", "random-forest", "lasso"}, learner, dict or list, optional
-            Predicts the mean outcome in each arm from the terms of the outcome formula, cross-fitted: an object with
-            `fit` and `predict`, or for an outcome of 0 and 1 `predict_proba`, as in scikit-learn; one for each arm by
-            label; or a list of these. "smooth" is ridge regression on splines and products of the covariates; it needs
-            nothing installed, and of a scan there is no other. The other names are scikit-learn's.
+            Predicts the mean outcome in each arm from the terms of the outcome formula, cross-fitted. It is a name; an
+            object with `fit` and `predict`, or `predict_proba` for a 0/1 outcome, as in scikit-learn; a dict with one
+            learner per arm label; or a list of learners. "smooth" is ridge regression on splines and products of the
+            covariates. It needs no other package, and it is the only learner for a scan. The other names are
+            scikit-learn's.
         smooth : bool, default False
             Short for ``learner="smooth"``.
         learner_use : {"terms", "replace", "stack"}, optional
-            What is done with the predictions. "terms" (the default of OutcomeRegression and IPWRA): those of all arms
-            join the terms of every arm's outcome model. "replace" (of AIPW, which then is the interactive regression
-            model of double machine learning): they are the outcome models. "stack" (of JRE): the average of JRE on the
-            formula, JRE with the predictions as terms and the predictions alone under which the effect varies least;
-            without the second if the smallest arm has fewer than six observations for each outcome column.
+            "terms" (default of OutcomeRegression and IPWRA): each outcome model also has the predictions of all arms.
+            "replace" (default of AIPW and TMLE): the predictions replace the outcome models. AIPW is then the
+            interactive regression model of double machine learning.
+            "stack" (default of JRE): a weighted average of three fits: JRE on the formula, JRE with the predictions as
+            terms, and the predictions alone. The weights minimise the variance of the effect. The second is left out
+            if the smallest arm has fewer than six observations for each outcome column.
         n_folds : int, default 5
-            Folds of a learner and of a cross-fitted propensity score, the same for both; 1 for a learner that predicts
-            the rows it is fitted to.
+            Folds of a learner and of a cross-fitted propensity score. With 1, a learner predicts the rows it is fitted
+            to.
         n_repeats : int, default 1
-            Fits with other folds each, an odd number: the fit with the median effect is returned, with standard errors
-            that allow for the folds.
+            Number of fits, each with other folds; odd. The fit with the median effect is returned. Its standard errors
+            account for the choice of folds.
         target : {"all", "treated", "control", "overlap", "matching", "entropy"}, level, DataFrame or callable
-            Target population, by default "all", with `did` "treated"; also "ATE", "ATT", "ATC", "ATO", "ATM", "ATEN" in
-            any case; a level of the treatment for the rows of that arm (the ATT with several arms); a frame
-            of another population with the same covariates, whose density ratio to the sample comes from a logit in the
-            covariates of the propensity formula; or a tilt as a function of the propensity score, such as
-            ``lambda e: (e > 0.1) * 1.0``.
+            Target population. By default "all", and "treated" with `did`. "ATE", "ATT", "ATC", "ATO", "ATM" and "ATEN"
+            mean the same, in any case.
+            A treatment level: the rows of that arm (the ATT with several arms).
+            A frame: another population with the same covariates. A logit in the covariates of the propensity formula
+            estimates its density ratio to the sample.
+            A function of the propensity score: the tilt, such as ``lambda e: (e > 0.1) * 1.0``.
         treated, reference : level, optional
-            Level of the treatment that is treated, or that the others are compared with.
+            The level that is treated, or that the other levels are compared with.
         levels : mapping, optional
             Printed label of each treatment level.
         weights : str or array_like, optional
@@ -177,59 +182,63 @@ class CausalModel:
         weight_type : {"frequency", "probability"}, optional
             Meaning of the weights; needed with `weights`.
         cluster : str, array_like, or list of two of them, optional
-            Clusters; standard errors, resamples and propensity replicates then go by cluster. Two are two-way clusters:
-            standard errors allow for both, replicates and folds go by the first, and there are no resamples.
+            Clusters. Standard errors, resamples and propensity replicates go by cluster. With two, standard errors are
+            two-way clustered, replicates and folds go by the first, and there is no bootstrap.
         offset : str or array_like, optional
             Known part of the linear predictor of the outcome models, under any link. The means are averages at the
             observed offsets.
         exposure : str or array_like, optional
-            Time or amount over which each unit was observed: its logarithm is the offset, under a log link.
+            Time or amount for which each unit was observed. Its logarithm is the offset, under a log link.
         at_exposure : float or "observed", optional
-            Exposure that the means of the arms are at, by default 1: rates per unit of `exposure`. "observed" gives
-            means of the outcome at each unit's own exposure; AIPW and JRE have no others, as they go by the residuals
-            of what was observed. For "Unadjusted" and Hajek the outcome models are a constant rate (under "poisson"
-            weighted sum of outcomes over weighted sum of exposures).
+            Exposure at which the means are computed. The default, 1, gives rates per unit of `exposure`. "observed"
+            gives mean outcomes at each unit's own exposure; AIPW, TMLE and JRE need it, because they use residuals of
+            observed outcomes. "Unadjusted" and Hajek fit a constant rate: under "poisson", the weighted sum of outcomes
+            over the weighted sum of exposures.
         trim : {"crump", "separated"} or tuple of float, optional
-            Leave out rows with a propensity score outside of limits (several arms: any of their scores), of those that
-            minimise the variance (several arms: a limit of the sum of inverse scores), or that the propensity model
-            predicts perfectly; the target population changes. The models are then fitted again to the
-            rows left, which the bootstrap resamples.
+            Which rows to leave out. The target population changes. The models are fitted again to the remaining rows,
+            which the bootstrap resamples.
+            (low, high): scores outside these limits; with several arms, any score of a row.
+            "crump": scores outside the limits that minimise the variance; with several arms, a large sum of inverse
+            scores.
+            "separated": rows that the propensity model predicts perfectly.
         clip : tuple of float, optional
-            Limits that propensity scores are clipped to; with several arms the score of each arm by itself.
+            Limits to which propensity scores are clipped. With several arms, each arm's score is clipped separately.
         effect : {"difference", "ratio", "odds_ratio", "percent", "quantile"}
-            Scale of the reported effect: of the arm means, percent of the reference arm's; or differences of the
-            quantiles of the outcome (Unadjusted, Hajek and AIPW).
+            "difference" (default): difference of the arm means.
+            "ratio": ratio of the arm means.
+            "odds_ratio": odds ratio of the arm means.
+            "percent": difference in percent of the reference arm's mean.
+            "quantile": differences of quantiles of the outcome (Unadjusted, Hajek and AIPW only).
         quantiles : float or sequence of float, optional
-            Levels of the quantiles, between 0 and 1, for ``effect="quantile"``; by default 0.25, 0.5 and 0.75.
+            Quantile levels for ``effect="quantile"``, between 0 and 1. By default 0.25, 0.5 and 0.75.
         design : Survey, optional
-            Survey design, in the place of `weights` and `cluster`: standard errors, degrees of freedom and tests are
-            those of strata, first-stage units and finite populations, or of replicate weights.
+            Survey design, instead of `weights` and `cluster`. It determines standard errors, degrees of freedom and
+            tests.
         subpop : str or array_like, optional
-            Subpopulation of the survey that the effect is of: a column of True and False, a condition such as
-            "age >= 20", or one value per row. Units without rows in it count in the variance, which leaving the rows
-            out of the data would change.
+            Subpopulation of the survey: a column of True and False, a condition such as "age >= 20", or one value per
+            row. The rows outside it count in the variance, so do not delete these rows yourself.
         did : DiD, optional
-            Where the outcomes before the treatment are, for difference-in-differences: the outcome of both models is
-            then the change.
+            The outcomes before the treatment, for difference-in-differences. The outcome of both models is then the
+            change.
         observed : str, optional
-            Formula of a logit model of the outcome being observed, where outcomes are missing, such as "x1 + d" with
-            the treatment d or "(x1 + x2) * d" for a model by arm. Rows without an outcome then stay in the sample: the
-            score, the target population and averages of predictions are of all rows, outcome models are trained on
-            those with an outcome, and weights are also divided by the probability that the outcome was observed, whose
-            estimation is counted in the standard errors. OutcomeRegression and "Unadjusted", which have no weights,
-            take the outcomes of an arm as missing at random given the covariates of the outcome formula.
+            Formula of a logit for whether the outcome is observed, if outcomes are missing. Write "x1 + d" with the
+            treatment d, or "(x1 + x2) * d" for one model per arm. Rows without an outcome stay in the sample: they
+            count in the score, the target population and averages of predictions. Outcome models use the other rows.
+            Weights are divided by the estimated probability of observation, and standard errors account for it.
+            OutcomeRegression and "Unadjusted" have no weights: they assume outcomes missing at random in each arm,
+            given the covariates of the outcome formula.
         missing : {"drop", "raise", "indicator"}
-            Whether rows that miss a variable of either formula are left out of both models, or refused; or kept, if
-            only covariates are missing: a missing number is replaced by the weighted mean over the estimation sample,
-            and every formula that has it gets a column `<name>_missing` of 1 there; other covariates get a level for
-            it. That adjusts for a covariate only where it is known: it suits trials; elsewhere what is missing must not
-            confound. Refused with target frames and for arrays and scans.
+            "drop" (default): both models leave out rows that miss a variable of either formula.
+            "raise": such rows raise an error.
+            "indicator": rows stay if only covariates are missing. A missing number becomes the weighted mean of the
+            sample, and a column `<name>_missing` is added. Other covariates get a level for missing values. This suits
+            trials; elsewhere the missing values must not confound. Not for target frames, arrays and scans.
         collinear : {"drop", "raise"}
-            Whether columns that the rows do not tell from the ones before, of all arms or of one (a level without rows
-            there), are left out of all arms with a warning, or refused.
+            What to do with columns that are combinations of earlier ones, in the whole sample or in one arm. "drop"
+            (default) leaves them out of all arms, with a warning. "raise" is an error.
         **others
-            Names of options in other packages, such as ``estimand="ATT"``: read where they mean the same here, with a
-            note in the summary.
+            Options under their names in other packages, such as ``estimand="ATT"``. The summary notes how they were
+            read.
 
         Returns
         -------
@@ -267,7 +276,7 @@ class CausalModel:
         endog : array_like, shape (n,)
             Outcome.
         exog : array_like, shape (n, p)
-            Covariates of the outcome models; no constant is added, a missing one is warned of.
+            Covariates of the outcome models. No constant is added; without one there is a warning.
         treat : array_like, shape (n,)
             Treatment.
         exog_propensity : array_like, shape (n, q), optional
@@ -397,54 +406,58 @@ class CausalModel:
         Parameters
         ----------
         cov_type : {"robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"}, optional
-            Standard errors: "robust" (also "HC0") stacks the estimating equations of all models, "HC1" multiplies by
-            n / (n - k), "cluster" sums contributions within clusters, "jackknife" redoes every step without each row,
-            or where given each cluster, in turn (the variance is (G - 1) / G times the sum of squares of the G
-            estimates about their mean), "bootstrap" redoes every step on resamples. "HC3" names the jackknife of rows
-            and "CR3" that of clusters: those of one regression are the same but for the mean, the factor (G - 1) / G,
-            and that they take the covariates' means as known. A scan has the jackknife of clusters. By default robust,
-            or cluster where a cluster was given; bootstrap for JRE, or where `n_boot`, `bootstrap` or `resamples` ask
-            for it.
+            "robust" or "HC0": stacks the estimating equations of all models.
+            "HC1": multiplies by n / (n - k).
+            "cluster": sums contributions within clusters.
+            "jackknife": repeats every step without each row, or without each cluster, in turn. The variance is
+            (G - 1) / G times the sum of squared deviations of the G estimates from their mean.
+            "HC3", "CR3": the jackknife of rows, and of clusters. In a single regression HC3 and CR3 center at the full
+            estimate, have no factor (G - 1) / G and treat the covariates' means as known.
+            "bootstrap": repeats every step on resamples.
+            The default is "robust", or "cluster" with clusters. It is "bootstrap" for JRE, or if `n_boot`, `bootstrap`
+            or `resamples` is given. A scan has the jackknife of clusters only.
         cov_kwds : mapping, optional
-            Clusters under the key "groups", as in statsmodels, where the model has none: one value per row of the data
-            or of the sample, the name of a variable of the formulas, or two of them. They are as ``cluster=`` of
-            `from_formula`, which also leaves rows out that miss them; the results' model has them. "use_correction" is
-            another name of `small_sample`.
+            Clusters under the key "groups", as in statsmodels, for a model without clusters: one value per row of the
+            data or sample, the name of a variable of the formulas, or two of these. Rows with a missing cluster are
+            dropped; the clusters are stored in `res.model`. "use_correction" is another name of `small_sample`.
         n_boot : int, optional
-            Resamples of the bootstrap, 999 by default; given, it asks for bootstrap standard errors.
+            Number of resamples, by default 999. If given, standard errors are from the bootstrap.
         bootstrap : {"pairs", "bayesian", "cluster", "stratified", "rescaled", "multiplier"}, optional
-            Kind of resamples: rows drawn with replacement; fractional random weights of the rows, or of the clusters
-            where given; clusters drawn with replacement; rows within each arm. By default "cluster" where clusters are
-            given, else "pairs"; of a survey design "rescaled", units within strata. "multiplier" estimates nothing
-            again: the influence functions of the rows, summed within clusters where given, are multiplied by random
-            numbers of mean 0 and variance 1 and added to the estimates, for studentized intervals (`conf_int`) and
-            p-values (`boot_pvalues`).
+            "pairs" (default): draws rows with replacement.
+            "cluster" (default with clusters): draws clusters with replacement.
+            "stratified": draws rows within each arm.
+            "bayesian": gives rows or clusters fractional random weights.
+            "rescaled" (default with a survey design): draws first-stage units within strata.
+            "multiplier": refits nothing. It multiplies the influence functions of rows or clusters by random numbers of
+            mean 0 and variance 1, for studentized intervals (`conf_int`) and p-values (`boot_pvalues`).
         multiplier : {"rademacher", "webb", "mammen"}, optional
-            Distribution of these numbers: 1 and -1 (the default), Webb's six values for a dozen clusters or fewer, or
-            Mammen's two with third moment one.
+            Distribution of these numbers: 1 and -1 (the default); Webb's six values, for a dozen clusters or fewer; or
+            Mammen's two values, with third moment one.
         small_sample : bool, default False
-            Apply the factor of "HC1" also to clustered standard errors, with clusters G / (G - 1) (n - 1) / (n - k).
+            Apply the factor of "HC1" also to clustered standard errors. With G clusters it is
+            G / (G - 1) (n - 1) / (n - k).
         use_t : bool, optional
-            Whether tests and intervals are from the t distribution (joint tests from F) in place of the normal one
-            (chi-squared): with G - 1 degrees of freedom for G clusters, else n - k, k the coefficients of the outcome
-            models as in "HC1". By default they are normal, but of a survey design t with its degrees of freedom.
+            Whether to use the t distribution instead of the normal, and F instead of chi-squared. Degrees of freedom
+            are G - 1 with G clusters, else n - k, with k coefficients of the outcome models. By default only with a
+            survey design, with its degrees of freedom.
         df : float, optional
-            Degrees of freedom in place of these; given, it asks for the t distribution.
+            Degrees of freedom instead of these. If given, the t distribution is used.
         max_failed : float, default 0.05
-            Share of the resamples that may fail before the bootstrap is refused, or of the units that cannot be left
-            out before the jackknife is.
+            Largest share of resamples that may fail; for the jackknife, of units that cannot be left out. Above it,
+            `fit` raises a BootstrapError.
         rng : int, Generator, SeedSequence or None, default 0
-            Source of randomness; None draws fresh entropy. Estimates do not depend on `n_boot`.
+            Source of randomness. None draws a new seed. Estimates do not depend on `n_boot`.
         n_jobs : int, default 1
-            Threads, or workers of the joblib backend whose context (`joblib.parallel_config`) the call is in; -1 means
-            one per processor. With data on disk they are threads that work on parts of the rows. In the context of a
-            `distributed.Client` its cluster works on them. Results do not depend on it.
+            Threads, or workers of the joblib backend set by `joblib.parallel_config`; -1 means one per processor. With
+            data on disk, threads work on parts of the rows. A `distributed.Client` uses its cluster. Results do not
+            depend on it.
         progress : bool, default False
-            Show a progress bar of resamples, or units left out, on standard error (tqdm if installed, else a counter).
-            With data on disk there is none: see `dask.diagnostics.ProgressBar`.
+            Show a progress bar of resamples, or of units left out, on standard error (tqdm if installed). With data on
+            disk there is none: see `dask.diagnostics.ProgressBar`.
         resamples : array_like, shape (n, n_boot), optional
-            Multiplicities to use in place of random ones, rows as in the estimation sample: with frequency weights the
-            total of the equal rows that a row stands for; probability weights are multiplied in by the fit.
+            How often each row of the sample counts in each resample, instead of random draws, such as
+            ``rng.multinomial(n, np.full(n, 1 / n), size=999).T``. With frequency weights, these are totals of the equal
+            rows that a row represents. Probability weights are multiplied in.
         **others
             Names of options in other packages, such as ``seed=1``, as in `from_formula`.
 
