@@ -19,12 +19,12 @@ from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimation.estimates import FittedRows
 from causalrisk.estimation.record import FitRecord
 from causalrisk.learners.folds import Arms
-from causalrisk.numerics.blocks import Cells, Rows, Steps, add_up, sums_at
+from causalrisk.numerics.blocks import Rows, Steps, sums_at
 from causalrisk.numerics.linalg import Array
 
 DISTANCE, CHANCE = "propensity score", "probability of an outcome"
 ARMS, OBSERVED = "arms", "observed"  # what is compared
-SHORT = "KS short by"  # attribute of a table
+ROOM = 10**8  # numbers of covariates on disk that are measured at a time
 
 
 def balance_table(
@@ -156,11 +156,8 @@ def balance(
     defined for binary columns. KS is the largest distance between the weighted distribution functions. Differences
     below 0.1 are usually considered balanced.
 
-    For a scan (`causalrisk.scan`) the numbers come from sums over its blocks, in one pass (between the rows with an
-    outcome and all: for each arm), one more for
-    `interactions`, and one more where a column has more than 4096 distinct values: its KS is then the largest
-    distance at about 4096 of them, evenly spread in weight. Between two there may be a larger one;
-    ``table.attrs["KS short by"]`` bounds by how much. `also` and `by` go by rows and are refused.
+    Covariates on disk (`causalrisk.scan`) are measured some at a time, with the same numbers. `also` and `by` are then
+    refused.
 
     References
     ----------
@@ -197,7 +194,7 @@ def balance(
             if given is not None:
                 raise rows_not_kept(f"{name}=")
         for label, arm in arms.items():
-            measures["", label] = measured_by_block(record, names or {}, interactions, arm)
+            measures["", label] = measured_on_disk(record, names or {}, interactions, arm)
     else:
         fitted, chosen = record.rows, {"also": also, "data": data, "interactions": interactions, "names": names}
         covariates = chosen_covariates(record, fitted, **chosen, of_observation=between == OBSERVED)
@@ -209,8 +206,6 @@ def balance(
     for key, found in measures.items():
         tables[tuple(key[k] for k in levels)] = balance_table(labels, denominator, found, raw_binary=raw, means=means)
     table = pd.concat(tables, names=[("group", "arm")[k] for k in levels]) if levels else tables[()]
-    if isinstance(design, DesignOnDisk):
-        table.attrs[SHORT] = max(found.short for found in measures.values())
     return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
 
 
@@ -355,8 +350,7 @@ class ColumnSums:
             if id(c.column) not in levels:
                 levels[id(c.column)] = cls.of_levels(c.column, last[id(c.column)] + 1, rows, n_arms)
             parts.append(levels[id(c.column)].some(np.array([c.code])))
-        names = "low", "high", "further", "mean", "spread"
-        return replace(parts[0], **{n: np.concatenate([getattr(part, n) for part in parts], axis=-1) for n in names})
+        return side_by_side(parts)
 
     def beside(self, other: ColumnSums) -> ColumnSums:
         """Merge with the moments of other rows, by the formula of Chan, Golub and LeVeque."""
@@ -429,6 +423,12 @@ class ColumnSums:
         return np.sqrt(variances[denominator] if isinstance(denominator, int) else variances.mean(axis=0))
 
 
+def side_by_side(parts: Sequence[ColumnSums]) -> ColumnSums:
+    """Return the moments of the columns of all parts, which are of the same rows."""
+    names = "low", "high", "further", "mean", "spread"
+    return replace(parts[0], **{n: np.concatenate([getattr(part, n) for part in parts], axis=-1) for n in names})
+
+
 SCORE_DECIMALS = 10  # scores that differ by less are the same: rounding differs between equal rows
 
 
@@ -436,15 +436,14 @@ SCORE_DECIMALS = 10  # scores that differ by less are the same: rounding differs
 class Measured:
     """Columns measured: the scores of all arms but the reference, then the covariates `names`.
 
-    `distances` (q, K - 1, 2) are Kolmogorov-Smirnov distances from the reference, before and after weighting; they are
-    too small by `short` at most. `distance` names the scores.
+    `distances` (q, K - 1, 2) are Kolmogorov-Smirnov distances from the reference, before and after weighting.
+    `distance` names the scores.
     """
 
     names: tuple[str, ...]
     sums: ColumnSums
     distances: Array
     distance: str = DISTANCE
-    short: float = 0.0
 
 
 def columns_of(rows: Compared, covariates: Sequence[Covariate]) -> list[Covariate]:
@@ -494,62 +493,42 @@ class Columns:
         return renamed(found, self.names)
 
 
-@dataclass(frozen=True)
-class BlockMeasured:
-    """Measures of the columns of a block, or of all rows, as in `Measured`; `steps` may join neighbours."""
-
-    names: tuple[str, ...]
-    sums: ColumnSums
-    steps: tuple[Steps, ...]
-    distance: str
-
-    @classmethod
-    def of(cls, columns: Columns, with_steps: bool, rows: FittedRows) -> BlockMeasured:
-        """Measure the columns of a block."""
-        covariates, sets = columns.of(rows), compared(rows, columns.arm)
-        every = columns_of(sets, covariates)
-        sums = ColumnSums.of_covariates(every, sets.weighted, len(sets.scores))
-        steps = (steps.joined() for steps in steps_of(every, sums, sets.weighted)) if with_steps else ()
-        return cls(tuple(c.name for c in covariates), sums, tuple(steps), sets.distance)
-
-    def beside(self, other: BlockMeasured) -> BlockMeasured:
-        """Merge with the measures of other rows."""
-        steps = tuple(one.beside(two).joined() for one, two in zip(self.steps, other.steps, strict=True))
-        return replace(self, sums=self.sums.beside(other.sums), steps=steps)
-
-
-def measured_by_block(
+def measured_on_disk(
     record: FitRecord, names: Mapping[str, str], interactions: bool, arm: int | None = None
 ) -> Measured:
-    """Measure the columns of a scan, in one pass; one more for products, and one where a column has many values.
-
-    Distances of columns with more distinct values than `CUTS` are looked for at so many cuts.
-    """
-    columns = Columns(names, arm)
-    if interactions:  # products of those covariates that vary
-        found = _pass(record, Columns({}, arm), False)
+    """Measure covariates on disk, and maybe the products of those that vary."""
+    rows, columns = compared(record.rows, arm), Columns(names, arm)
+    if interactions:
+        found = _some_at_a_time(record, Columns({}, arm), rows)
         first = len(found.sums.low) - len(found.names)
         kinds = zip(found.names, found.sums.varying[first:], found.sums.binary[first:], strict=True)
         base = {name: bool(binary) for name, varying, binary in kinds if varying}
         squared = frozenset(name for name, binary in base.items() if not binary)
         columns = Columns(names, arm, frozenset(base), squared)
-    found = _pass(record, columns, True)
-    cuts = {j: steps.values for j, steps in enumerate(found.steps) if not steps.exact}
-    distances, short = [steps.distances() for steps in found.steps], 0.0
-    if cuts:
-        cells = add_up(record.over(partial(_cells, columns, cuts)))
-        for j, cell in zip(cuts, cells, strict=True):
-            distances[j], more = cell.distances()
-            short = max(short, float(more.max()))
-    return Measured(found.names, found.sums, np.stack(distances), found.distance, short)
+    return _some_at_a_time(record, columns, rows)
 
 
-def _pass(record: FitRecord, columns: Columns, with_steps: bool) -> BlockMeasured:
-    return reduce(BlockMeasured.beside, record.over(partial(BlockMeasured.of, columns, with_steps)))
+def _some_at_a_time(record: FitRecord, columns: Columns, rows: Compared) -> Measured:
+    """As `measured`, with as many covariates in memory at a time as there is room for."""
+    width, found, count = max(ROOM // len(rows.weighted.arm), 1), list[Measured](), 1
+    while width * len(found) < count:
+        some = slice(width * len(found), width * (len(found) + 1))
+        counts, parts = zip(*record.over(partial(_columns_of_part, columns, some)), strict=True)
+        count, whole = counts[0], dict[int, Array]()
+        for same in zip(*parts, strict=True):
+            if id(same[0].column) not in whole:  # the levels of a factor share their codes
+                whole[id(same[0].column)] = np.concatenate([c.column for c in same])
+        found.append(measured([replace(c, column=whole[id(c.column)]) for c in parts[0]], rows))
+    scores = len(rows.scores) - 1
+    rest = [one.sums.some(np.arange(scores, len(one.sums.low))) for one in found[1:]]
+    return Measured(
+        tuple(name for one in found for name in one.names),
+        side_by_side([found[0].sums, *rest]),
+        np.concatenate([found[0].distances, *(one.distances[scores:] for one in found[1:])]),
+        rows.distance,
+    )
 
 
-def _cells(columns: Columns, cuts: Mapping[int, Array], rows: FittedRows) -> tuple[Cells, ...]:
-    """Return the weights between the cuts of some columns of a block, in the order of `cuts`."""
-    sets = compared(rows, columns.arm)
-    every, weighted, n = columns_of(sets, columns.of(rows)), sets.weighted, len(sets.scores)
-    return tuple(Cells.of(every[j].values, weighted.arm, weighted.weights, cuts=cuts[j], n_samples=n) for j in cuts)
+def _columns_of_part(columns: Columns, some: slice, rows: FittedRows) -> tuple[int, list[Covariate]]:
+    found = columns.of(rows)
+    return len(found), found[some]
