@@ -441,7 +441,7 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     on      24.83        3.46       427              34.89
     """
     one_of("binning", binning, BINNINGS)
-    whole_number("n_boot", n_boot, 2)
+    whole_number("n_boot", n_boot, 2, 999)
     arms, table = dict(_arms(frame)), []
     for (arm, rows), seed in zip(arms.items(), seed_sequence(rng).spawn(len(arms)), strict=True):
         answered, calibration = rows[rows["answered"]], _calibration(arm, rows, binning, n_boot, seed)

@@ -19,7 +19,16 @@ from causalrisk.design.formulas.evaluation import Formula, Scope, coded_names, i
 from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels, check_magnitude, check_size
 from causalrisk.design.survey import survey_design
-from causalrisk.design.tables import Table, align, is_column, missing_mask, named_columns, numbers, plain
+from causalrisk.design.tables import (
+    Table,
+    align,
+    is_column,
+    missing_mask,
+    named_columns,
+    numbers,
+    numbers_within,
+    plain,
+)
 from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.runtime.system import one_blas_thread
@@ -411,6 +420,8 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
         if factor.categories not in (None, (False, True)):
             event = f"I({next(iter(codes), term)} == {factor.categories[0]!r})"
             typed = f"Use `{event} ~ {outcome.right_text}`, or the level that is the event."
+            if outcome.left[0].name() in own and (line := numbers_within(term, factor.categories)):
+                typed = f"Use `{line}`."
             raise DesignError(f"the outcome {term!r} is not numeric; expected numbers or bool.\n{typed}")
     y = evaluation.evaluate(info, outcome, own, int(seen.sum()))
     flag = len(outcome.left[0].factors) == 1 and info.factor_infos[outcome.left[0].factors[0]].categories

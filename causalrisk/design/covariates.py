@@ -130,10 +130,11 @@ def _values_on_sample(
     if isinstance(given, str):
         if only_formulas and given not in table:
             inside = next((word for word in re.findall(r"\w+", given) if word in table), None)
-            typed = f'data["{given}"]' if inside is None else f'by="{inside}"'
-            typed = f"by=data.eval({given!r})" if tables.condition_names(given) else typed
-            known = listing(table.names)
-            raise DesignError(f"{role} {given!r} is in neither formula; known are {known}.\nUse `{typed}`.")
+            typed = "`data=data`, the data of the model" if inside is None else f'`by="{inside}"`'
+            typed = f"`by=data.eval({given!r})`" if tables.condition_names(given) else typed
+            typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else typed
+            known = f"known are {listing(table.names)}" if table.names else "arrays have no names"
+            raise DesignError(f"{role} {given!r} is in neither formula; {known}.\nUse {typed}.")
         values, name = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])
     else:
         own = getattr(given, "name", None)

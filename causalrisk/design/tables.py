@@ -191,6 +191,18 @@ def _refuse_typed(texts: list[str], name: str, dtype: Any) -> None:
     raise DesignError(f"{found}; expected numbers, or `C({name})` for categories.\n{advice}")
 
 
+def numbers_within(name: str, levels: Iterable[Any]) -> str:
+    """Return the line that reads the number in texts such as "$1,234.50" or "3 kg"; empty if few have one."""
+    texts = [str(level) for level in levels]
+    found = [text for text in texts if re.fullmatch(r"[^\d\w]*([^\W\d]{1,3}[^\d\w]*)?\d[\d.,]*\D*", text)]
+    if len(texts) < 3 or len(found) < MOST * len(texts):
+        return ""
+    comma = any(re.search(r"\d\.\d{3},|,(\d{1,2}|\d{4,})\D*$", text) for text in found)  # 1.234,5
+    column, kept = f'data["{name}"]', "-,0-9" if comma else "-.0-9"
+    digits = f'{column}.str.replace("[^{kept}]", "", regex=True)' + '.str.replace(",", ".")' * comma
+    return f"{column} = pd.to_numeric({digits})"
+
+
 def numbers(column: pd.Series, what: str) -> np.ndarray:
     """Return a column without missing values as float64, shape (n,), an own copy; bool counts as 0 and 1.
 

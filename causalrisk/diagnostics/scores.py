@@ -242,7 +242,7 @@ def rms_calibration_error_se(
     float
         Standard deviation over the resamples; NaN if there are no rows.
     """
-    whole_number("n_boot", n_boot, 2)
+    whole_number("n_boot", n_boot, 2, 999)
     m = _checked(predicted, binning, size)
     if not m:
         return np.nan

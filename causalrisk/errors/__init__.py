@@ -228,11 +228,11 @@ def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
     raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.\n{why or 'Use one of them.'}")
 
 
-def whole_number(name: str, value: object, least: int) -> None:
-    """Raise an OptionError unless the value is an integer of at least the given size."""
+def whole_number(name: str, value: object, least: int, usual: int | None = None) -> None:
+    """Raise an OptionError unless the value is an integer of at least the given size; it advises the usual one."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         whole = isinstance(value, float) and value.is_integer() and value >= least
-        close = int(value) if whole else least  # type: ignore[call-overload]
+        close = int(value) if whole else usual or least  # type: ignore[call-overload]
         raise OptionError(f"{name}={value!r}; expected a whole number of at least {least}.\nUse `{name}={close}`.")
 
 

@@ -178,7 +178,8 @@ class ModelOptions:
         if self.effect == QUANTILE.name or self.quantiles is not None:
             object.__setattr__(self, "quantiles", _levels(self.quantiles, self.effect))
         alone = self.learner is not None and self.propensity_score is None
-        whole_number("n_folds", self.n_folds, 1 if alone else 2)  # a learner may predict the rows that it was fitted to
+        # a learner may predict the rows that it was fitted to
+        whole_number("n_folds", self.n_folds, 1 if alone else 2, ModelOptions.n_folds)
         whole_number("n_repeats", self.n_repeats, 1)
         if self.learner is not None:
             check_learner(self.learner)
@@ -411,7 +412,7 @@ class InferenceOptions:
         if self.resamples is not None and self.bootstrap == MULTIPLIER:
             raise OptionError('resamples= has no effect with bootstrap="multiplier".\nLeave bootstrap= out.')
         if self.n_boot is not None:
-            whole_number("n_boot", self.n_boot, 2)
+            whole_number("n_boot", self.n_boot, 2, N_BOOT)
         _not_both("resamples", self.resamples, "n_boot", self.n_boot, "the first says how many")
         share = "a share of the resamples, 0 <= max_failed < 1"
         _check_number("max_failed", self.max_failed, lambda given: 0 <= given < 1, share, "Use `max_failed=0.05`")
@@ -562,7 +563,7 @@ class JREOptions:
         one_of("objective", self.objective, OBJECTIVES)
         one_of("method", self.method, (None, *METHODS))
         if self.n_replicates is not None:
-            whole_number("n_replicates", self.n_replicates, 1)
+            whole_number("n_replicates", self.n_replicates, 1, DEFAULT_REPLICATES[self.objective])
         if self.objective == "erm":
             for name in ("anchor", "shrinkage", "share", "join_score"):
                 if getattr(self, name) is not None:

@@ -362,7 +362,7 @@ def permutation_test(
     if n_permutations is None:
         n_permutations = QUICK if linear else REFITTED
     elif n_permutations != ALL:
-        whole_number("n_permutations", n_permutations, 1)
+        whole_number("n_permutations", n_permutations, 1, QUICK if linear else REFITTED)
     position = None if arm is None and record.design.n_arms > 2 else record.contrast_position(arm)
     for name, given, only in (("statistic", statistic, "studentized"), ("alternative", alternative, "two-sided")):
         if position is None and given != only:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from causalrisk import AIPW
 from causalrisk.design.tables import looks_numeric, missing_mask, numbers, plain
 from causalrisk.errors import DesignError
 
@@ -204,3 +205,21 @@ def test_large_integers():
 def test_numbers_refuses_text():
     with pytest.raises(DesignError, match="weights 'w' has dtype"):
         numbers(pd.Series(["a"], name="w"), "weights 'w'")
+
+
+@pytest.mark.parametrize(
+    ("written", "more"), [("${}.5", 0.5), ("{} kg", 0), ("USD 1,0{:02}", 1000), ("1.0{:02},5 EUR", 1000.5)]
+)
+def test_the_advice_for_an_outcome_with_units_makes_it_numbers(written, more):
+    data = pd.DataFrame({"spend": [written.format(k) for k in range(40)], "d": [0, 1] * 20})
+    with pytest.raises(DesignError, match="is not numeric") as refused:
+        AIPW.from_formula("spend ~ 1", data, treat="d", propensity="1")
+    exec(re.search(r"Use `(.*)`", str(refused.value))[1], {"pd": pd, "data": data})
+    assert data["spend"].tolist() == [k + more for k in range(40)]
+
+
+@pytest.mark.parametrize("levels", [["q1", "q2"], ["none", "1-5 daily", "6-10 daily", "11+ daily"]])
+def test_an_outcome_of_categories_is_asked_for_the_event(levels):
+    data = pd.DataFrame({"cut": levels * 10, "d": np.arange(10 * len(levels)) % 2})
+    with pytest.raises(DesignError, match=rf"I\(cut == '{re.escape(min(levels))}'\) ~ 1"):
+        AIPW.from_formula("cut ~ 1", data, treat="d", propensity="1")

@@ -86,6 +86,14 @@ IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", family=sm.families.Twee
     ! family=sm.families.Tweedie(var_power=1.5
 fit.model.fit(vcov={"CRV1": "mage"})
     ! from_formula(..., cluster="column")
+fit.model.fit(n_boot="many")
+    ! n_boot=999
+cr.JRE.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(n_replicates=-5)
+    ! n_replicates=200
+fit.effects_by("fage")
+    ! data=data
+fit.model.fit(cov_kwds={"groups": "fage"})
+    ! from_formula(..., cluster="fage")
 fit.model.fit(vcov="~mage")
     ! from_formula(..., cluster="column")
 IPWRA.from_formula("bweight ~ mage", b.set_index(["mage", "medu"]), treat="mbsmoke").fit()

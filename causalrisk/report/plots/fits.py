@@ -186,7 +186,7 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
     OptionError
         If it has no learner of that name.
     """
-    whole_number("bins", bins, 2)
+    whole_number("bins", bins, 2, 10)
     learned, design = used_learned(record), record.design
     one_of("learner", learner, (None, *learned.names))
     fit = learned.fits[0 if learner is None else learned.names.index(learner)]
@@ -442,7 +442,7 @@ def plot_influence(
     matplotlib Axes, or an array of Axes for several panels
         The plot.
     """
-    whole_number("top", top, 1)
+    whole_number("top", top, 1, 5)
     tables = influence_tables(record, influence_method(record, method, clusters), clusters)
 
     def draw(position: int, ax: Any) -> Any:
