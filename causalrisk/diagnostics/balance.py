@@ -102,62 +102,59 @@ def balance(
     Parameters
     ----------
     binary : {"raw", "std"}
-        Whether differences of binary columns are differences of proportions, or standardized like the others.
+        For binary columns. "raw" (default): difference of proportions. "std": standardized.
     between : {"arms", "observed"}
-        What is compared. "arms" compares each treatment group with the reference. "observed" is for missing outcomes:
-        it compares the rows with an outcome with all rows of their group, before and after weighting by the
-        probability that the outcome is observed.
+        "arms" (default) compares each treatment group with the reference. "observed" is for missing outcomes: it
+        compares the rows with an outcome to all rows of their group, before and after weighting by the probability
+        that the outcome is observed.
     also : str, sequence of str or DataFrame, optional
         Further covariates: a one-sided formula such as "~ fage + C(mrace)", names, or the variables themselves.
     data : DataFrame or mapping, optional
-        The data the model was made from; needed for variables of `also` and `by` that are in neither formula.
+        The data of the model, needed for variables of `also` and `by` that are in neither formula.
     by : str or array-like, optional
-        Name of a grouping variable, or one value per row: balance within each group.
+        Shows balance within groups: the name of a grouping variable, or one value per row.
     interactions : bool
         Whether to add squares and products of the covariates.
     means : bool
         Whether to add means and standard deviations of each arm.
     threshold : float, optional
-        Adds a column "balanced", whether the difference after weighting is no larger; 0.1 is usual.
+        Adds a column "balanced": whether the difference after weighting is at most this. 0.1 is usual.
     names : mapping of str to str, optional
-        Names for the reader, such as ``{"mage": "Mother's age"}``.
+        Printed names, such as ``{"mage": "Mother's age"}``.
 
     Returns
     -------
     DataFrame
-        One row for the propensity score and one for each covariate of either formula, with every level of a factor.
-        With several treatments there is a block of rows for each contrast, with `by` for each group, and with
-        ``between="observed"`` for each treatment group. Columns are "diff", "var ratio" and "KS", each "before" and
-        "after" weighting, "kind", and "unit" ("std" or "raw"). `means` adds "mean" and "sd" of each treatment group;
-        binary covariates have the proportion of the larger value, and no "sd".
+        One row for the propensity score, and one per covariate and factor level of either formula. There is one block
+        of rows per contrast with several treatments, per group with `by`, and per treatment group with
+        ``between="observed"``. Columns are "diff", "var ratio" and "KS", each "before" and "after" weighting, "kind",
+        and "unit" ("std" or "raw"). `means` adds "mean" and "sd" of each treatment group. For a binary covariate the
+        mean is the proportion of the larger value, and there is no "sd".
 
     Raises
     ------
     DesignError
-        If a variable is unknown or misses values in the sample, or a group has no rows in an arm.
+        If a variable is unknown or has missing values in the sample, or a group has no rows in an arm.
     OptionError
         If an option has a value that is not allowed.
     UnavailableError
-        If the estimator uses no propensity score, no outcome is missing that could be observed, or a fit to a scan is
-        asked for `also` or `by`, which go by rows.
+        If the estimator uses no propensity score, if ``between="observed"`` and no outcome is missing, or if `also` or
+        `by` is given for a fit to a scan.
 
     Notes
     -----
-    Definitions are those of R's cobalt [1]_. Differences of means are divided by the same standard deviation before
-    and after weighting:
+    Definitions follow R's cobalt [1]_. Differences of means are divided by the same standard deviation before and after
+    weighting:
 
-    - for the ATE sqrt((s_1^2 + s_0^2) / 2), cobalt's "pooled"; with several treatments, the root of the mean of all
-      variances;
-    - for the ATT and ATC, the standard deviation of the target group;
-    - for the overlap population and functions of the score, that of all rows after weighting;
-    - between the rows with an outcome and all rows, that of all rows.
+    - for the ATE: sqrt((s_1^2 + s_0^2) / 2), cobalt's "pooled"; with several treatments, the root of the mean variance;
+    - for the ATT and ATC: the standard deviation of the target group;
+    - for the overlap population and functions of the score: the standard deviation of all rows after weighting;
+    - with ``between="observed"``: the standard deviation of all rows.
 
-    Differences of binary columns are raw by default, as in cobalt. Variance ratios are treated over control and are not
-    defined for binary columns. KS is the largest distance between the weighted distribution functions. Differences
-    below 0.1 are usually considered balanced.
+    Variance ratios are treated over control, and not defined for binary columns. KS is the largest distance between the
+    weighted distribution functions. Differences below 0.1 are usually considered balanced.
 
-    Covariates on disk (`causalrisk.scan`) are measured some at a time, with the same numbers. `also` and `by` are then
-    refused.
+    Covariates on disk (`causalrisk.scan`) give the same numbers. `also` and `by` are not available for them.
 
     References
     ----------

@@ -32,10 +32,10 @@ def influence(
     Parameters
     ----------
     top : int, optional
-        Number of rows to show, the most influential first. By default all rows, in the order of the data.
+        Show only this number of rows, the most influential first. By default all rows, in the order of the data.
     method : {"exact", "influence"}, optional
-        "exact" repeats every step without the row; JRE keeps its shrinkage. "influence" uses the influence function,
-        which is faster but understates the most influential rows. By default "exact" up to 5000 rows.
+        "exact" repeats every step without the row; JRE keeps its shrinkage. "influence" uses the influence function. It
+        is faster, but understates the most influential rows. By default "exact" up to 5000 rows.
     arm : level or label, optional
         The treatment group whose effect is studied. By default the first that is not the reference.
     clusters : bool, default False
@@ -45,8 +45,8 @@ def influence(
     -------
     DataFrame
         One row per row of the data: its treatment group, "change" (the effect without the row minus the effect), "in
-        std errors", and "weight share", its share of the weight of its group. With clusters, one row per cluster: also
-        "n", its observations, and the group in which its weight share is largest, with that share.
+        std errors", and "weight share", its share of its group's weight. With clusters, one row per cluster: also "n",
+        its observations. The group is then where its weight share is largest.
 
     Raises
     ------
@@ -166,10 +166,10 @@ def se_decomposition(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Rows "sampling of X" (who is in the sample), "outcome model" (their outcomes, at the fitted score),
-        "propensity score" (that it is estimated), where outcomes are missing "observation model" (that it is), twice
-        the covariance of each pair, and "total"; columns "variance", "std err" and "share". Estimating the score often
-        lowers the total: its covariance is negative.
+        Columns "variance", "std err" and "share". Rows: "sampling of X", from the covariates in the sample; "outcome
+        model", from the outcomes at the fitted score; "propensity score", from estimating it; if outcomes are missing,
+        "observation model", from estimating it; twice the covariance of each pair; and "total". Estimating the score
+        often lowers the total, by a negative covariance.
     """
     parts = effect_parts(record)[:, :, 0].T
     names = (*PARTS, OBSERVATION)[: parts.shape[1]]

@@ -119,38 +119,38 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
         - "bias[...]" and "net" are means over the replicates: the bias of each treatment group, and the net bias, their
           difference.
         - "RMS net" is the root mean squared net bias. "sampling SD" is the root of the mean sampling variance.
-        - "risk" is the expected ATE risk, the sum of their squares, and "RMS error" its root. It is not a standard
-          error: it treats the scores as known and uses the rows that JRE was trained on.
+        - "risk" is the expected ATE risk, the sum of these squares. "RMS error" is its root. This is no standard error:
+          it treats the scores as known and uses the rows that JRE was trained on.
         - "correlation" is the correlation of the groups' biases. Near 1, they nearly cancel out of the effect.
 
     Notes
     -----
     All columns but "risk" are in units of the outcome. An estimator without replicates uses those that JRE draws with
     the same seed. AIPW subtracts the biases under the fitted score, so its biases show how they vary with the score.
-    With objective "risk", a canonical link and an intercept, JRE's risk is not above IPWRA's, unless the score's linear
-    predictor is one of its outcome columns.
+    With objective "risk", a canonical link and an intercept, JRE's risk does not exceed IPWRA's, unless the score's
+    linear predictor is one of its outcome columns.
     """
     return estimator_risks(record).frame(record.design.labels)
 
 
 def anchor_path(record: FitRecord) -> pd.DataFrame:
-    """Show the effect by amount of shrinkage toward IPWRA, and the amount chosen (JRE).
+    """Show the effect for each amount of shrinkage toward IPWRA (JRE).
 
     Returns
     -------
     DataFrame
-        One row per amount of shrinkage, the most cautious first: the (first) effect; "std err" by cross-validation, at
-        known outcome models; "robust se", which has the errors of these models too, NaN where not needed; "variance
-        ratio", the square of "std err" over that at 30, and "ratio se", its standard error over the units; "share", of
-        draws of the ratios from the normal distribution of their errors in which this ratio plus half its standard
-        error is the least; whether the optimiser converged. The amount of the fit is `res.joint.shrinkage`: the
-        geometric mean by the shares, or if the robust variance is above IPWRA's there by more than 2 / sqrt(n)
-        of it, the next at which it is not.
+        One row per amount, the largest first. "effect" is the (first) effect. "std err" is by cross-validation and
+        treats the outcome models as known; "robust se" accounts for their errors, and is NaN if not needed. "variance
+        ratio" is the square of "std err" relative to that at 30, and "ratio se" its standard error. Ratios are
+        drawn from their normal distribution; "share" is how often the ratio plus half its standard error is the
+        smallest. "converged" is about the optimiser. `res.joint.shrinkage` is the mean of the amounts, geometric and
+        weighted by "share". If the robust variance there exceeds IPWRA's by more than a share 2 / sqrt(n), it is the
+        next amount where it does not.
 
     Raises
     ------
     UnavailableError
-        If the anchor was given, or the objective has none.
+        If `shrinkage` was given, or the objective has none.
     """
     joint = joint_of(record)
     path, options = joint.path, joint.options
@@ -175,13 +175,13 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     Parameters
     ----------
     grid : sequence of float, optional
-        Penalties. By default from 0 to n^2, with that of the fit.
+        Penalties. By default from 0 to n^2, including the fit's.
 
     Returns
     -------
     DataFrame
         One row per penalty: effect, robust standard error, mean loss of the importance-weighted fit, mean squared net
-        bias "risk" (and "RMS net", its root), and whether the optimiser converged.
+        bias "risk" (and its root "RMS net"), and whether the optimiser converged.
 
     Raises
     ------

@@ -58,19 +58,19 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         With ``by="arm"``, one row per treatment group:
 
         - "n", "effective n" (Kish), "largest weight", "largest share" and "top 1% share" describe the importance
-          weights, times the probability weights (of mean one) if there are any. "survey n" is then the effective n by
-          the probability weights alone.
-        - "score 0%" to "score 100%" are quantiles of the propensity score; with several treatments, of the score of
-          the row's own group.
-        - "outside support" counts the rows whose score does not occur in every group. "outside crump" counts those
-          outside "crump low" and "crump high", the limits that minimise the variance (Crump et al. 2009); with several
-          treatments "crump cut" is the largest sum of inverse scores (Yang et al. 2016).
+          weights. Probability weights, scaled to mean one, multiply them; "survey n" is then the effective n computed
+          from the probability weights only.
+        - "score 0%" to "score 100%" are quantiles of the propensity score. With several treatments, they are quantiles
+          of the score of the row's own group.
+        - "outside support" counts rows whose score is outside the range of some group. "outside crump" counts rows
+          outside "crump low" and "crump high", the limits that minimise the variance (Crump et al. 2009). With several
+          treatments, "crump cut" is the largest sum of inverse scores (Yang et al. 2016).
 
         If outcomes are missing, the numbers describe the rows with an outcome, and "least chance" is the smallest
         probability of observing it. A row with frequency weight s counts s times.
 
         With ``by="unit"``, one row per row of the sample: group, score of its own group, weight, whether it is inside
-        the support and the limits, and the probability that its outcome is observed. Scanned data have groups only.
+        the support and the limits, and the probability that its outcome is observed. Not available for scanned data.
 
     Examples
     --------
@@ -127,20 +127,20 @@ TRIMS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
 
 @of_means
 def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataFrame:
-    """Effect and robust standard error as rows are trimmed by their propensity score.
+    """Effect and robust standard error under different limits of the propensity score.
 
     Parameters
     ----------
     grid : sequence, optional
-        Limits: a number a keeps rows that are in every arm with probability a or more (two arms: scores in
-        [a, 1 - a]), a pair (low, high) scores between, "crump" the limits that minimise the variance, 0 everybody.
-        By default 0 to 0.2, of K arms times 2 / K.
+        Limits. A number a keeps rows whose probability of every arm is at least a (two arms: scores in [a, 1 - a]); 0
+        keeps all rows. A pair (low, high) keeps scores between. "crump" is the pair that minimises the variance. By
+        default from 0 to 0.2; with K arms, times 2 / K.
 
     Returns
     -------
     DataFrame
-        A row for each limits (of several arms for each and each effect): the estimand (trimming changes the population
-        it is about), rows kept, effect, standard error, and "note" with the warnings of the fit or why there is none.
+        One row per limit (and effect, with several arms): the estimand, which changes with trimming, rows kept, effect,
+        standard error, and "note". The note has the warnings of the fit, or why it failed.
     """
     names = record.design.labels[1:]
     rows: list[dict[str, Any]] = []
@@ -179,8 +179,8 @@ BIN_SIZE = 100
 def calibration_bins(predicted: Array, observed: Array, size: int = BIN_SIZE) -> pd.DataFrame:
     """Average predictions (m,) and 0/1 outcomes in bins of `size` rows, sorted by prediction.
 
-    There are m // size bins, at least one; the last also takes what is left over. Ties stay in the order given.
-    Columns are the rows `n` of each bin, and its mean prediction and observed frequency.
+    There are m // size bins, at least one. The last also has the remaining rows. Ties keep their order. Columns are the
+    number of rows `n`, the mean prediction and the observed frequency of each bin.
     """
     order = np.argsort(predicted, kind="stable")
     starts = _starts(len(order), size)
@@ -200,23 +200,23 @@ def rms_calibration_error(predicted: Array, observed: Array, binning: str = "all
         0 or 1.
     binning : {"all", "published"}, default "all"
         "all" uses a stable sort and every bin. "published" is the scoring code of Humanity's Last Exam: it leaves out
-        the last, most confident bin, yet divides by all m rows, and its sort may permute ties.
+        the last, most confident bin, but divides by all m rows. Its sort may permute ties.
     size : int, default 100
-        Rows in a bin, as for `calibration_bins`.
+        Rows per bin, as in `calibration_bins`.
 
     Returns
     -------
     float
-        sqrt(sum_b n_b / m (mean predicted - mean observed)^2), a share; NaN if m is 0.
+        sqrt(sum_b n_b / m (mean predicted - mean observed)^2), from 0 to 1; NaN if m is 0.
 
     Raises
     ------
     DesignError
-        If binning is "published" and there are fewer rows than one bin takes.
+        If binning is "published" and there are fewer rows than one bin needs.
 
     Notes
     -----
-    Even perfect predictions have a positive value in a sample: the gap of a bin has a standard error of its own.
+    Even perfect predictions have a positive value in a sample, because of sampling error in each bin.
     """
     m = _checked(predicted, binning, size)
     order = np.argsort(predicted, kind="stable" if binning == "all" else None)
@@ -226,12 +226,12 @@ def rms_calibration_error(predicted: Array, observed: Array, binning: str = "all
 def rms_calibration_error_se(
     predicted: Array, observed: Array, binning: str = "all", size: int = BIN_SIZE, n_boot: int = 999, rng: Any = 0
 ) -> float:
-    """Bootstrap standard error of the calibration error: rows are drawn, sorted and binned again.
+    """Bootstrap standard error of the calibration error. Rows are drawn, sorted and binned again.
 
     Parameters
     ----------
     predicted, observed, binning, size
-        As for `rms_calibration_error`.
+        As in `rms_calibration_error`.
     n_boot : int, default 999
         Resamples.
     rng : int, Generator, SeedSequence or None, default 0
@@ -274,7 +274,7 @@ def _error(gap: Array, starts: NDArray[np.intp], binning: str) -> Any:
 
 
 def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
-    """Compare propensity scores with how many were treated, in bins of rows with similar scores.
+    """Compare mean propensity scores with the share treated, in bins of rows with similar scores.
 
     Parameters
     ----------
@@ -284,8 +284,8 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per bin: rows, mean score "predicted", share treated "observed", and the "std err" of the latter; with
-        several arms a block for each but the reference. Every row counts once, or as often as its frequency weight.
+        One row per bin: number of rows, mean score "predicted", share treated "observed", and its "std err". With
+        several arms, one block per arm except the reference. Frequency weights count as so many rows.
     """
     size, pairs = _predictions(record, bins)
     tables = {}
@@ -326,9 +326,9 @@ class BalanceTest:
     df : int
         Its degrees of freedom: the number of balance conditions.
     pvalue : float
-        Probability of a larger J where the propensity model is right.
+        Probability of a larger J if the propensity model is correctly specified.
     converged : bool
-        Whether the minimisation settled.
+        Whether the minimisation converged.
     """
 
     statistic: float
@@ -345,8 +345,8 @@ def balance_test(record: FitRecord) -> BalanceTest:
     """Test that the propensity model balances its columns.
 
     The test combines two sets of conditions: weighting balances each column, including the constant, and the
-    coefficients solve the score equations of the logit. A small p-value says that the model is wrong. A large one does
-    not say that the model is correct, or that no covariate is missing.
+    coefficients solve the score equations of the logit. A small p-value shows that the model is misspecified. A large
+    one does not show that the model is correct, or that no covariate is missing.
 
     Returns
     -------
@@ -355,11 +355,11 @@ def balance_test(record: FitRecord) -> BalanceTest:
 
     Notes
     -----
-    The test of Imai and Ratkovic [1]_ in the continuously updated form, with the variance given the covariates, as
-    Stata's ``tebalance overid``: J is the minimum over the coefficients of m' S^-1 m, with m the sum of both sets of
-    conditions and S its variance under the model. J is chi-squared. The test assumes independent rows. In small
-    samples it rejects too rarely: a correct logit with three covariates was rejected at the nominal 5% in 0.5% of 400
-    samples of 80 rows, 2.5% of 300 rows, and 3.0% of 1000 rows (Monte Carlo error 1.1%). Its power is small there too.
+    This is the test of Imai and Ratkovic [1]_ in its continuously updated form, as in Stata's ``tebalance overid``. J
+    is the minimum over the coefficients of m' S^-1 m. Here m is the sum of both sets of conditions, and S its variance
+    under the model, given the covariates. J is chi-squared. The test assumes independent rows. In small samples it
+    rejects too rarely, and has little power. In 400 simulations, it rejected a correct logit with three covariates in
+    0.5% of samples of 80 rows, 2.5% of 300 rows and 3.0% of 1000 rows, at a nominal 5% (Monte Carlo error 1.1%).
 
     References
     ----------

@@ -39,8 +39,8 @@ def e_value(ratio: float) -> float:
     Returns
     -------
     float
-        The risk ratio with both treatment and outcome that an unmeasured confounder would need, beyond the covariates,
-        to explain the ratio away; NaN where the ratio is not positive.
+        The risk ratio that an unmeasured confounder must have with both treatment and outcome, beyond the covariates,
+        to explain the ratio away. NaN if the ratio is not positive.
 
     References
     ----------
@@ -67,12 +67,12 @@ def limit_e_value(low: float, high: float) -> float:
 
 
 def robustness_value(ratio: float) -> float:
-    """Return the share r for which a confounder with cf_y = cf_d = r moves the estimate by as much as it is.
+    """Return the share r for which a confounder with cf_y = cf_d = r has a bias as large as the estimate.
 
     Parameters
     ----------
     ratio : float
-        Estimate over the scale S of the bias.
+        Estimate divided by the scale S of the bias.
 
     Returns
     -------
@@ -206,6 +206,9 @@ STRENGTHS = (0.01, 0.03, 0.1)
 def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """Strength of an omitted confounder that would explain the effect away.
 
+    Two numbers describe a confounder. cf_y is the share of the residual variance of the outcome that it explains. cf_d
+    is the share of the variance of the importance weights (the Riesz representer) that it adds.
+
     Parameters
     ----------
     alpha : float, default 0.05
@@ -214,25 +217,23 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per treatment group other than the reference: the effect as a difference, the risk ratio behind the
-        E-value and its "basis", "E-value", and "E-value of limit", the E-value of the limit nearer to no effect. Also
-        the "scale" S and the "robustness value", the strength cf_y = cf_d at which the bias is as large as the effect,
-        or at which the interval includes zero. Data on disk, `Matching` and `OutcomeRegression` do not have these last
-        three columns.
+        One row per treatment group except the reference: the effect as a difference, the risk ratio that the E-value is
+        computed from, its "basis", "E-value", and "E-value of limit", for the limit nearer to no effect. Then the
+        "scale" S and two robustness values: the strength cf_y = cf_d at which the bias is as large as the effect, and
+        at which the interval includes zero. Data on disk, `Matching` and `OutcomeRegression` lack these three columns.
 
     Notes
     -----
     The E-value [1]_ is the risk ratio that a confounder must have with both treatment and outcome, beyond the
-    covariates. For an outcome of 0 and 1, a ratio, an odds ratio or a percentage it is exact and refers to the ratio
-    of the means. Otherwise it uses the approximation exp(0.91 d) for the standardized effect d, with limits
-    exp(0.91 d +- 1.78 se). Here d is the effect over the standard deviation of all outcomes of the sample, of
-    all groups together, under the observation weights and with divisor n. A standard deviation pooled within groups
-    is smaller, and gives a larger E-value.
+    covariates. For a 0/1 outcome, a ratio, an odds ratio or a percentage, it is exact: it uses the ratio of the means.
+    Otherwise it uses the approximation exp(0.91 d) with limits exp(0.91 d +- 1.78 se). Here d is the effect divided by
+    the (weighted) standard deviation of all outcomes, with divisor n. A standard deviation within groups is smaller,
+    and would give a larger E-value.
 
-    The robustness value [2]_ makes no assumption about the confounder. It assumes that the outcome regression and the
+    The robustness value [2]_ makes no assumption about the confounder. It assumes that the outcome regression g and the
     propensity score are correctly specified given the covariates. The bias is then at most
-    S sqrt(cf_y cf_d / (1 - cf_d)), with S^2 = E (Y - g)^2 E alpha^2, g the outcome regression and alpha the importance
-    weight with the sign of the group. See `sensitivity_bounds`. For JRE, g is that of its IPWRA start.
+    S sqrt(cf_y cf_d / (1 - cf_d)), with S^2 = E (Y - g)^2 E alpha^2. Here alpha is the importance weight with the sign
+    of the group. For JRE, g is the IPWRA outcome regression.
 
     References
     ----------
@@ -291,37 +292,38 @@ def sensitivity_bounds(
     alpha: float = 0.05,
     benchmark: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Bounds of the effect if a confounder of given strength was omitted.
+    """Bounds of the effect if a confounder of a given strength was omitted.
 
     Parameters
     ----------
     cf_y : float or sequence of float
         Share of the residual variance of the outcome that the confounder explains, from 0 to 1.
     cf_d : float or sequence of float
-        Share of the variance of the full Riesz representer that it adds: 1 - E alpha^2 / E alpha_full^2, from 0
-        to below 1; for a treatment that is linear in the covariates its partial R^2 with the treatment.
+        Share of the variance of the full importance weights that the confounder adds, 1 - E alpha^2 / E alpha_full^2,
+        from 0 to below 1. If treatment is linear in the covariates, it is the partial R^2 with the treatment.
     rho : float, default 1
-        Correlation of the two errors it makes, 1 the worst.
+        Correlation of the errors in outcome and weight. 1 is the worst case.
     alpha : float, default 0.05
         Significance level of the intervals.
     benchmark : str or sequence of str, optional
-        Covariates. The rows are then of confounders as strong as each of these, instead of `cf_y` and `cf_d`.
+        Covariates to compare with. Each row is for a confounder as strong as the covariate, instead of `cf_y` and
+        `cf_d`.
 
     Returns
     -------
     DataFrame
-        A row for each pair of strengths (and arm): "lower" and "upper" bound of the effect, a difference of arm
-        means, and their limits with robust standard errors. With `benchmark`, a row for each covariate, and in front
-        its strengths "cf_y" and "cf_d", the correlation "rho" of its two errors, and the "change" of the effect if
-        it is left out of both models.
+        One row per pair of strengths (and arm): "lower" and "upper" bound of the effect, a difference of means, and
+        their limits with robust standard errors. With `benchmark`, one row per covariate, first with its strengths
+        "cf_y" and "cf_d", the correlation "rho" of its errors, and the "change" of the effect without it.
 
     Notes
     -----
-    Bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)) as in theorem 2 of the reference in `sensitivity`,
-    with the assumptions named there.
+    Bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)), as in theorem 2 of [2]_ in `sensitivity`, under the
+    assumptions stated there.
 
-    The strengths of a covariate are those of DoubleML: both models are fitted without it. Then cf_y is the increase of
-    E (Y - g)^2 over its value with the covariate, and cf_d the decrease of E alpha^2 over its value without.
+    The strengths of a covariate are computed as in DoubleML, by fitting both models without it. cf_y is the increase
+    of E (Y - g)^2 relative to its value with the covariate. cf_d is the decrease of E alpha^2 relative to its value
+    without.
 
     Examples
     --------
@@ -381,19 +383,19 @@ def rosenbaum_bounds(
     treated, control : array_like, shape (n,)
         Outcomes of the two units of each pair. No unit is in two pairs.
     gamma : float or sequence of float
-        How many times the odds of treatment of one unit of a pair may be those of the other, from 1 on.
+        Largest ratio of the odds of treatment within a pair, at least 1.
     alternative : {"larger", "smaller"}
-        Whether the treatment raises or lowers the outcome.
+        Whether the treatment raises (default) or lowers the outcome.
 
     Returns
     -------
     DataFrame
-        A row for each gamma: "lower p" and "upper p", limits of the one-sided p-value of Wilcoxon's signed rank test.
+        One row per gamma: "lower p" and "upper p", bounds of the one-sided p-value of Wilcoxon's signed rank test.
 
     Notes
     -----
-    Without an effect, the unit with the higher outcome of a pair is treated with a probability between 1 / (1 + gamma)
-    and gamma / (1 + gamma) [1]_. P-values are by the normal distribution, as in R's rbounds.
+    Without an effect, the unit with the higher outcome in a pair is treated with probability between 1 / (1 + gamma)
+    and gamma / (1 + gamma) [1]_. P-values use the normal distribution, as in R's rbounds.
 
     References
     ----------

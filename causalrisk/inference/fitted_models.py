@@ -98,14 +98,14 @@ def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
 
 
 def estimating_equations(record: FitRecord) -> pd.DataFrame:
-    """Contribution of each row to the estimates: the solved estimating equations, or influence function.
+    """Contribution of each row to the estimates: its influence function, from the estimating equations.
 
     Returns
     -------
     DataFrame
-        One row per row of the sample; columns the effect, the arm means, then ``outcome[arm]: term`` and
-        ``propensity: term``. With psi these numbers and s the observation weights, the robust covariance is
-        (s psi)'(s psi) / (sum s)^2; within clusters s psi is summed first.
+        One row per row of the sample. Columns are the effect, the arm means, then ``outcome[arm]: term`` and
+        ``propensity: term``. If psi are these numbers and s the observation weights, the robust covariance is
+        (s psi)'(s psi) / (sum s)^2. With clusters, s psi is first summed within them.
 
     Examples
     --------
@@ -172,7 +172,7 @@ class Predictions:
     df: float = np.inf
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Return intervals of the mean, columns 0 and 1: those of the linear predictor, transformed."""
+        """Return intervals of the mean, columns 0 and 1, transformed from the linear predictor."""
         check_alpha(alpha)
         limits = self.mean(wald_interval(self.predictor, self.se_predictor, alpha, self.df))
         return pd.DataFrame(limits, index=self.predicted_mean.index)
@@ -218,12 +218,11 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     Parameters
     ----------
     data : DataFrame or array_like, optional
-        New rows with the covariates of the outcome formula, coded as in the fit; by default the estimation sample.
-        A treatment among the columns is ignored, with a warning if it is set to one arm.
-        Predictions are at the exposure that the means are at; if those are the observed ones (or offsets), new rows
-        need a column of them.
+        New rows with the covariates of the outcome formula, coded as in the fit. By default the estimation sample. A
+        treatment column is ignored, with a warning if all its values are one arm. Predictions use the exposure of
+        `at_exposure`. If that is "observed", or the model has an offset, new rows need this column.
     arm : level or label, optional
-        One arm; by default all.
+        One arm. By default all.
 
     Returns
     -------
@@ -260,9 +259,9 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     Returns
     -------
     Predictions
-        With `predicted_mean`, `se_mean`, `conf_int` and `summary_frame`, as in statsmodels; rows of several arms
-        are indexed by row and arm. Standard errors are of the mean, from the fit's covariance;
-        intervals are symmetric on the scale of the linear predictor.
+        With `predicted_mean`, `se_mean`, `conf_int` and `summary_frame`, as in statsmodels. With several arms, rows are
+        indexed by row and arm. Standard errors are for the mean, from the covariance of the fit. Intervals are
+        symmetric on the scale of the linear predictor.
 
     Examples
     --------
@@ -334,13 +333,13 @@ def used_learned(record: FitRecord) -> Learned:
 
 
 def outcome_predictions(record: FitRecord) -> pd.DataFrame:
-    """Return the cross-fitted, or given, predictions of the mean outcome of each row of the sample in each arm.
+    """Return the predictions of the mean outcome of each row in each arm, cross-fitted or given.
 
     Returns
     -------
     DataFrame
-        One row per row of the sample; one column per arm, for several learners under their names. A row is predicted by
-        models that were fitted to rows of other folds.
+        One row per row of the sample and one column per arm (and learner, if there are several). Each row is predicted
+        by models fitted to the other folds.
 
     Raises
     ------
@@ -360,13 +359,13 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
 
 
 def learner_fit(record: FitRecord) -> pd.DataFrame:
-    """Return how well the learners predict rows that they were not fitted to.
+    """Return how well the learners predict rows outside the folds they were fitted to.
 
     Returns
     -------
     DataFrame
-        One row per learner and arm: "r squared", one less the squared errors over those of the arm's mean; "intercept"
-        and "slope" of the outcomes on the predictions, which are 0 and 1 where these are calibrated.
+        One row per learner and arm: "r squared", and "intercept" and "slope" of a regression of the outcomes on the
+        predictions. Calibrated predictions have intercept 0 and slope 1.
 
     Raises
     ------
@@ -379,18 +378,18 @@ def learner_fit(record: FitRecord) -> pd.DataFrame:
 
 
 def stack_table(record: FitRecord) -> pd.DataFrame:
-    """Return the fits that the estimate is an average of.
+    """Return the fits whose weighted average is the estimate.
 
     Returns
     -------
     DataFrame
-        One row per fit: its effects, for two arms their robust standard error, of JRE with the factor for the choice of
-        its anchor, and its weight.
+        One row per fit: its effects, its weight and, for two arms, its robust standard error. JRE's standard error
+        accounts for the choice of the shrinkage.
 
     Raises
     ------
     UnavailableError
-        If the fit is no average.
+        If the estimate is not an average.
     """
     stack, names = record.stack, record.effect_names
     if stack is None:

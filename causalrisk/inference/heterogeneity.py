@@ -104,38 +104,36 @@ def effects_by(
 
     The effect in a group is the mean of its rows' bias-corrected contributions: the difference of the outcome models,
     plus the weighted residuals. It is consistent if the outcome model or the propensity model is correctly specified,
-    whether or not the group is in a formula. `OutcomeRegression` has no weights, so the group has to be in its formula.
-    Weighted by their sizes, the groups average to the effect of the fit: exactly with AIPW, and with IPWRA unless the
-    link is another than the family's usual one; up to its net bias at the fitted score with JRE. With Hajek the
-    weights add up to one in each group.
+    whether or not the group is in a formula. `OutcomeRegression` has no weights, so the group must be in its formula.
+    The average over groups, weighted by size, is the effect of the fit: exactly with AIPW, with IPWRA under the
+    canonical link, and approximately with JRE. With Hajek the weights add up to one in each group.
 
     Parameters
     ----------
     by : str, array_like or list of them
-        Name of a variable of the model's formulas or of `data`, or one value per row: the effect in each group; of
-        several, such as ["sex", "region"], in each combination that occurs. Text that begins with "~" is a formula:
-        the coefficients of the best linear projection of the unit effects on its columns.
+        Groups: the name of a variable of the model's formulas or of `data`, or one value per row. A list such as
+        ["sex", "region"] gives every combination that occurs. Text that begins with "~" is a formula: it gives the
+        coefficients of the best linear projection of the unit effects on its columns.
     data : DataFrame or mapping, optional
-        The data the model was made from, for variables that its formulas do not use.
+        The data of the model, for variables that its formulas do not use.
     alpha : float, default 0.05
         Significance level of the intervals.
     at : int, array_like, mapping or DataFrame, optional
-        For a formula: values of its variable at which the projection is evaluated, in place of its coefficients; a
-        number of values from the smallest to the largest; of several variables a column each.
+        For a formula: values of its variable at which to evaluate the projection, instead of its coefficients. An int
+        is a number of values from smallest to largest. Several variables need one column each.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
-        Adjusts p-values for the number of rows, and makes the intervals simultaneous: with "single-step" by the
-        largest of the correlated statistics, with `at` a uniform band. See `pairwise`.
+        Adjusts p-values for the number of rows, and makes the intervals simultaneous, as in `pairwise`. With `at` and
+        "single-step" they are a uniform band.
     against : level or label, default "reference"
-        Arm that the others are compared with; None for all pairs of arms.
+        Arm that the others are compared with. None compares all pairs of arms.
 
     Returns
     -------
     DataFrame
-        One row per group, column or value (for several arms per effect and group): estimate, std err, z, P>|z| (t,
-        P>|t| where the fit has degrees of freedom), with `adjust` "adjusted P", and the limits of the interval; for
-        groups also their n, rows or the sum of their frequency weights. Standard errors are robust, clustered where the
-        fit is. After ``cov_type="jackknife"``, under replicate weights, and with the bootstrap of JRE they come from
-        the refits of the fit.
+        One row per group, column or value (and effect, with several arms): estimate, std err, z, P>|z| (or t, P>|t|),
+        with `adjust` also "adjusted P", and the limits of the interval. Groups also have n, the number of rows or the
+        sum of frequency weights. Standard errors are robust, or clustered if the fit is. With ``cov_type="jackknife"``,
+        replicate weights or JRE's bootstrap, they come from the refits of the fit.
 
     Warns
     -----
@@ -145,11 +143,11 @@ def effects_by(
     Raises
     ------
     DesignError
-        If a variable is unknown or misses values.
+        If a variable is unknown or has missing values.
     UnavailableError
-        For the effect over a target frame; for a fit to a scan, whose rows are not kept.
+        For the effect over a target frame, and for a fit to a scan, whose rows are not kept.
     OptionError
-        If `at` is given for groups; if an arm is not known.
+        If `at` is given for groups, or an arm is unknown.
 
     See Also
     --------
@@ -233,7 +231,7 @@ def differences_by(
     adjust: Adjustment | None = None,
     against: Any = None,
 ) -> pd.DataFrame:
-    """Differences of the effects between groups: each group against each other, both ways.
+    """Differences of the effects between groups, for all pairs in both directions.
 
     `effects_by` describes the effects.
 
@@ -244,23 +242,23 @@ def differences_by(
     alpha : float, default 0.05
         Significance level of the intervals.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
-        Adjusts for the number of pairs, each of which counts once, as in `pairwise`.
+        Adjusts for the number of pairs, as in `pairwise`. Each pair counts once.
     against : group, optional
-        Group that is subtracted from the others, "reference" for the first; by default all pairs.
+        Group that is subtracted from the others; "reference" is the first. By default all pairs.
 
     Returns
     -------
     DataFrame
-        One row per pair of groups (for several arms per effect and pair), the second of which is subtracted: the
-        columns of `effects_by` without n. For a ratio or odds ratio the estimate is the quotient of the two, for a
-        percentage the quotient of the underlying ratios, in percent.
+        One row per pair of groups (and effect, with several arms): first minus second, with the columns of `effects_by`
+        without n. For a ratio or odds ratio, the estimate is the quotient of the two. For a percentage, it is the
+        quotient of the underlying ratios, in percent.
 
     Raises
     ------
     DesignError
         As `effects_by`.
     OptionError
-        If `by` is a formula, which has no groups, or makes one group only; a group that is not known.
+        If `by` is a formula or makes only one group, or a group is unknown.
 
     See Also
     --------
@@ -317,18 +315,17 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     Returns
     -------
     statsmodels.stats.contrast.ContrastResults
-        Chi-squared test with one degree of freedom less than there are groups (of several arms for each effect), fewer
-        where differences depend on each other, as where a difference is zero without sampling error, or where the
-        effects in many groups are made of few coefficients; of ratios that their logarithms are the same. Where the
-        fit has degrees of freedom it is an F test. With robust errors a joint test may reject too often in small
-        samples, as at `wald_test`.
+        Chi-squared test, or F test if the fit uses the t distribution. Degrees of freedom are the number of groups
+        minus one (per effect, with several arms). They are fewer if differences depend on each other, for example
+        because the effects in many groups come from few coefficients. For ratios, it tests that the logarithms are the
+        same. With robust errors, a joint test may reject too often in small samples: see `wald_test`.
 
     Warns
     -----
     CausalRiskWarning
-        If there is no test, and the statistic is NaN: a group has no effect on this scale, as a ratio where an arm has
-        no events; or effects differ without sampling error, as where all outcomes of each arm in a group are alike,
-        which says nothing of how much they would differ in another sample. The warning says why.
+        If there is no test. The statistic is then NaN, and the warning says why. Either a group has no effect on this
+        scale, such as a ratio if an arm has no events. Or effects differ without sampling error, such as when all
+        outcomes of each arm in a group are equal.
 
     See Also
     --------
@@ -500,24 +497,24 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
 def pairwise(
     record: FitRecord, alpha: float = 0.05, *, adjust: Adjustment | None = None, against: Any = None
 ) -> pd.DataFrame:
-    """Effects of every arm against every other, or against one, with the fit's own standard errors.
+    """Effects of every arm against every other, or against one, with the standard errors of the fit.
 
     Parameters
     ----------
     alpha : float, default 0.05
         Significance level of the intervals.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
-        Adjusts p-values for the number of pairs, and makes the intervals simultaneous. "single-step" takes the
-        largest of the correlated statistics, as Tukey's and Dunnett's tests do; "bonferroni", "holm" and "hochberg"
-        have Bonferroni's intervals. "fdr_bh" (Benjamini and Hochberg) controls the share of wrong rejections; its
-        intervals are each by itself.
+        Adjusts p-values for the number of pairs, and makes the intervals simultaneous. "single-step" uses the largest
+        of the correlated statistics, like Tukey's and Dunnett's tests. "bonferroni", "holm" and "hochberg" have
+        Bonferroni's intervals. "fdr_bh" (Benjamini and Hochberg) controls the false discovery rate; its intervals are
+        not adjusted.
     against : level or label, optional
-        Arm that the others are compared with, "reference" for the reference arm; by default all pairs.
+        Arm that the others are compared with, or "reference". By default all pairs.
 
     Returns
     -------
     DataFrame
-        One row per pair, indexed by the arm and the one it is compared with; with `adjust` a column "adjusted P" more.
+        One row per pair, indexed by the arm and the arm it is compared with. With `adjust` also "adjusted P".
 
     Raises
     ------

@@ -91,15 +91,16 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     Returns
     -------
     statsmodels.stats.contrast.ContrastResults
-        Chi-squared test; where the fit has degrees of freedom (``fit(use_t=True)``) an F test. Since the effect is a
-        difference of the arm means, combinations may be redundant; those that are not are counted.
+        Chi-squared test, or F test if the fit uses the t distribution (``fit(use_t=True)``). The effect is a difference
+        of the arm means, so combinations may be redundant. Redundant ones are not counted.
 
     Notes
     -----
-    With robust errors the joint test of several effects rejects too often in small samples. In a simulation with three
-    arms, a test at 5% rejected in 18 to 25% of the samples at n = 100 and 14 to 19% at n = 300 where the outcome model
-    was wrong. With ``fit(cov_type="jackknife", use_t=True)`` it was 6 to 7% at n = 100; use that with a few hundred
-    rows or less. "What the standard errors are worth" in the documentation has the table.
+    With robust errors, the joint test of several effects rejects too often in small samples. In a simulation with three
+    arms and a misspecified outcome model, a test at 5% rejected in 18 to 25% of samples of 100 rows, and in 14 to 19%
+    of samples of 300 rows. With ``fit(cov_type="jackknife", use_t=True)`` it rejected in 6 to 7% of samples of 100
+    rows; use it with a few hundred rows or fewer. "What the standard errors are worth" in the documentation has the
+    table.
     """
     left, right = linear_hypotheses(r_matrix, record.names)
     statistic, count, impossible = wald_statistic(left, right, record.estimate.params, parameter_covariance(record))
@@ -120,7 +121,7 @@ class OneSidedTest:
     effect, sd, statistic : ndarray, shape (j,)
         Estimates, their standard errors and the statistics.
     alternative : {"larger", "smaller"}
-        What is shown where the hypothesis is rejected: that the combination is larger or smaller than its value.
+        Alternative hypothesis: the combination is larger, or smaller, than its value.
     df : float
         Degrees of freedom; infinite for normal tests.
     c_names : sequence of str, length j
@@ -136,7 +137,7 @@ class OneSidedTest:
 
     @property
     def pvalue(self) -> Array:
-        """One-sided p-values, shape (j,), of one combination without an axis as in statsmodels."""
+        """One-sided p-values, shape (j,); a scalar for one combination, as in statsmodels."""
         sign = -1 if self.alternative == "larger" else 1
         return np.squeeze(stdtr(self.df, sign * self.statistic))
 
@@ -156,17 +157,17 @@ class OneSidedTest:
         return self.df
 
     def conf_int(self, alpha: float = 0.05) -> Array:
-        """Return one-sided intervals, shape (j, 2): the limit on the side of the alternative, and infinity.
+        """Return one-sided intervals, shape (j, 2), with infinity on the side of the alternative.
 
         Parameters
         ----------
         alpha : float, default 0.05
-            Significance level: the limit is the one of a two-sided interval of level 1 - 2 alpha.
+            Significance level. The limit is the same as in a two-sided interval of level 1 - 2 alpha.
 
         Returns
         -------
         ndarray, shape (j, 2)
-            The value of the hypothesis lies outside exactly where the p-value is below alpha.
+            An interval excludes the value of the hypothesis exactly if the p-value is below alpha.
         """
         check_alpha(alpha)
         limits, larger = wald_interval(self.effect, self.sd, 2 * alpha, self.df), self.alternative == "larger"
@@ -186,7 +187,7 @@ class OneSidedTest:
         Returns
         -------
         DataFrame
-            The columns of statsmodels, but for that of the p-values, whose name says the side.
+            The columns of statsmodels. The name of the p-value column shows the side.
         """
         letter = statistic_names(self.df)[0]
         names = ["coef", "std err", letter, f"P{ALTERNATIVES[self.alternative]}{letter}"]
@@ -240,21 +241,21 @@ def t_test(record: FitRecord, r_matrix: Any, alternative: Alternative = "two-sid
     Parameters
     ----------
     r_matrix : str, array_like, or tuple
-        As in statsmodels: a text such as "POM[1] - POM[0] = 0" (several separated by commas), a matrix R with a
+        As in statsmodels: a text such as "POM[1] - POM[0] = 0" (several separated by commas), a matrix R with one
         column per parameter, or a pair (R, q) for R params = q.
     alternative : {"two-sided", "larger", "smaller"}, default "two-sided"
-        What is to be shown: that a combination differs from its value, is larger or is smaller.
+        Alternative hypothesis: the combination differs from its value, is larger, or is smaller.
 
     Returns
     -------
     statsmodels.stats.contrast.ContrastResults or OneSidedTest
-        Estimates, tests and intervals. One-sided tests have the same attributes; their ``conf_int(alpha)`` has one
-        limit, and infinity on the side of the alternative.
+        Estimates, tests and intervals. One-sided tests have the same attributes. Their ``conf_int(alpha)`` has infinity
+        on the side of the alternative.
 
     Raises
     ------
     OptionError
-        If the alternative is not known, or a text has a sign such as > in it.
+        If the alternative is unknown, or a text contains a sign such as >.
 
     Examples
     --------
@@ -345,25 +346,24 @@ class Expressions:
 
 
 def nlcom(record: FitRecord, expression: str) -> Any:
-    """Estimate functions of `params` that need not be linear, with standard errors by the delta method.
+    """Estimate nonlinear functions of `params`, with standard errors by the delta method.
 
     Parameters
     ----------
     expression : str
-        Such as "POM[1] / POM[0] - 1", of numbers, names of `params`, + - * / ** and log, exp, sqrt; several separated
-        by commas. "= value" says what it is tested against, by default 0.
+        An expression such as "POM[1] / POM[0] - 1", or several separated by commas. It may contain numbers, names of
+        `params`, + - * / ** and log, exp, sqrt. "= value" gives the null hypothesis, by default 0.
 
     Returns
     -------
     statsmodels.stats.contrast.ContrastResults
-        Estimates, tests and intervals, as of `t_test`; `summary()` names the expressions.
+        Estimates, tests and intervals, as from `t_test`. `summary()` names the expressions.
 
     Raises
     ------
     OptionError
-        If the expression cannot be read, or has no value at the estimates.
-    OptionError
-        For JRE, if it depends on more than the effect: the arm means are net of a bias that they share.
+        If the expression cannot be read, or has no value at the estimates. For JRE, also if it depends on more than the
+        effect: both arm means lack a common bias.
 
     Examples
     --------
@@ -416,9 +416,9 @@ class EquivalenceTest:
     names : list of str, length m
         Names of the estimates.
     estimate, sd : ndarray, shape (m,)
-        Estimates as they are reported, and their standard errors.
+        Reported estimates and their standard errors.
     low, high : float
-        The limits; infinite where there is none.
+        The limits; infinite if there is none.
     alpha : float
         Significance level.
     df : float or ndarray, shape (m,)
@@ -426,7 +426,7 @@ class EquivalenceTest:
     statistic : ndarray, shape (m, 2)
         Statistics against the lower and the upper limit.
     pvalues : ndarray, shape (m, 2)
-        P-values of the two tests: that the estimate lies above the lower limit, and below the upper.
+        P-values of the two tests, against the lower and the upper limit.
     limits : ndarray, shape (m, 2)
         Intervals of level 1 - 2 alpha.
     """
@@ -453,7 +453,7 @@ class EquivalenceTest:
         return np.asarray(self.pvalue < self.alpha)
 
     def conf_int(self) -> pd.DataFrame:
-        """Return intervals of level 1 - 2 alpha: they lie between the limits exactly where that is shown.
+        """Return intervals of level 1 - 2 alpha. They lie between the limits exactly if equivalence is shown.
 
         Returns
         -------
@@ -468,8 +468,8 @@ class EquivalenceTest:
         Returns
         -------
         DataFrame
-            One row per estimate: estimate, std err; statistic and p-value of each limit; the larger p-value; the
-            interval of level 1 - 2 alpha; and whether the estimate is shown to lie between the limits.
+            One row per estimate: estimate, std err, statistic and p-value for each limit, the larger p-value, the
+            interval of level 1 - 2 alpha, and whether the estimate is shown to lie between the limits.
         """
         letter = statistic_names(self.df)[0]
         columns: dict[str, Any] = {"estimate": self.estimate, "std err": self.sd}
@@ -482,7 +482,7 @@ class EquivalenceTest:
         return pd.DataFrame(columns, index=self.names)
 
     def summary(self, title: str | None = None) -> Any:
-        """Return the tests with a sentence on each estimate.
+        """Return the tests with one sentence per estimate.
 
         Parameters
         ----------
@@ -521,8 +521,8 @@ def equivalence_test(
     Parameters
     ----------
     low, high : float, optional
-        Limits on the scale on which the effect is reported: 0.8 and 1.25 for a ratio. With one of them only, the test
-        is one of non-inferiority: with `low` that the effect lies above it, with `high` that it lies below.
+        Limits on the reported scale, such as 0.8 and 1.25 for a ratio. With only one, it is a test of non-inferiority:
+        that the effect lies above `low`, or below `high`.
     r_matrix : str or array_like, optional
         Linear combinations, as in `t_test`; by default all effects.
     alpha : float, default 0.05
@@ -531,20 +531,20 @@ def equivalence_test(
     Returns
     -------
     EquivalenceTest
-        Both tests of each estimate, the larger p-value, the interval of level 1 - 2 alpha, and `summary()`.
+        Both tests of each estimate, the larger p-value, the interval of level 1 - 2 alpha and `summary()`.
 
     Raises
     ------
     OptionError
-        If no limit is given, they are not numbers in ascending order, a ratio has none, or a combination has a value
-        of its own.
+        If no limit is given, the limits are not ascending numbers, a limit is impossible for a ratio, or a combination
+        has its own null value.
 
     Notes
     -----
-    The two one-sided tests of Schuirmann [1]_: equivalence is shown where both reject, which they do exactly where the
-    interval of level 1 - 2 alpha lies between the limits. An effect that is a ratio, odds ratio or percentage is tested
-    on the logarithmic scale, as in the summary. That all of several effects lie between the limits is shown at the
-    level alpha if it is of each; what is said of some of them is not adjusted for their number.
+    These are the two one-sided tests of Schuirmann [1]_. Equivalence is shown if both reject, or if the interval of
+    level 1 - 2 alpha lies between the limits: the two are the same. Ratios, odds ratios and percentages are tested on
+    the logarithmic scale, as in the summary. If each of several effects passes at level alpha, all of them do jointly.
+    If only some pass, there is no adjustment for multiple testing.
 
     References
     ----------

@@ -325,17 +325,17 @@ def conf_int(
     alpha : float, default 0.05
         Significance level; 0.05 gives 95% intervals.
     method : {"normal", "delta", "percentile", "basic", "bc", "bca", "studentized"}, optional
-        "normal" (also None, and in the summary) uses standard errors, for a ratio, odds ratio or percentage of
-        the logarithm of the ratio, with transformed limits; "delta" uses standard errors on the reported scale,
-        where the interval is symmetric. Both are from the t distribution where the fit has degrees of freedom
-        (``fit(use_t=True)``), else from the normal one. The others use the bootstrap distribution: its
-        quantiles, these reflected about the estimate, bias-corrected, also accelerated, or quantiles of the
-        estimates studentized by the robust standard error of each resample (for JRE with multipliers only). For JRE
-        all of them are as much wider about the estimate as standard errors are larger, for the choice of shrinkage.
+        "normal" (default): by standard errors. For a ratio, odds ratio or percentage, limits are computed for the
+        logarithm of the ratio and transformed.
+        "delta": by standard errors on the reported scale. The interval is symmetric.
+        Both use the t distribution if the fit does (``fit(use_t=True)``). The others use the bootstrap distribution.
+        "percentile": its quantiles. "basic": the quantiles reflected about the estimate. "bc": bias-corrected. "bca":
+        bias-corrected and accelerated. "studentized": quantiles of estimates over each resample's robust standard error
+        (for JRE only with "multiplier"). For JRE, they are widened for the choice of shrinkage.
     acceleration : {"influence", "jackknife"}
-        For "bca": from the influence function, or by leaving out every row (cluster) in turn.
+        For "bca": from the influence function (default), or from leaving out each row (cluster) in turn.
     cols : sequence of int or str, optional
-        Positions or names of the parameters; by default all.
+        Positions or names of the parameters. By default all.
 
     Returns
     -------
@@ -345,7 +345,7 @@ def conf_int(
     Raises
     ------
     OptionError
-        If alpha is not a significance level, or the method is not known.
+        If alpha is not a significance level, or the method is unknown.
     UnavailableError
         If the method needs a bootstrap and the fit has none.
     """
@@ -376,7 +376,7 @@ def summary_frame(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns estimate, std err, z, P>|z| (t, P>|t| where `use_t`) and the limits of the interval.
+        Columns estimate, std err, z, P>|z| (t, P>|t| if `use_t`) and the limits of the interval.
     """
     limits = conf_int(record, alpha).to_numpy()
     columns = np.column_stack([record.estimate.params, record.std_errors, *parameter_tests(record), limits])
@@ -390,22 +390,22 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     Parameters
     ----------
     null : float, optional
-        What the effects are tested against; by default no effect. Arm means are tested against zero.
+        Null value of the effects; by default no effect. Arm means are tested against zero.
     method : {"studentized", "percentile", "basic"}
-        The interval of `conf_int` that the test inverts.
+        The method of `conf_int` whose interval the test inverts.
 
     Returns
     -------
     Series
-        2 (1 + m) / (1 + B), m the fewer of the B resamples that are as far on either side: the smallest alpha, but for
-        one resample, at which the interval leaves the null out. At most one.
+        The p-value 2 (1 + m) / (1 + B), at most 1. Count the B resamples on each side that are at least as extreme; m
+        is the smaller count. Up to one resample, it is the smallest alpha whose interval excludes the null value.
 
     Raises
     ------
     OptionError
-        If the method is not known.
+        If the method is unknown.
     UnavailableError
-        If the fit has no bootstrap, or one that has no such interval.
+        If the fit has no bootstrap, or its bootstrap has no such interval.
 
     References
     ----------

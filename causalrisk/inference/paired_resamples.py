@@ -175,7 +175,7 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
 
 
 def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
-    """Compare JRE with the IPWRA fit that it starts from, on the same resamples (JRE with bootstrap standard errors).
+    """Compare JRE with the IPWRA fit it starts from, on the same resamples (JRE with bootstrap standard errors).
 
     Parameters
     ----------
@@ -185,8 +185,8 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Rows "IPWRA" and "JRE - IPWRA", of several arms one of each effect: estimate, standard error, test, interval.
-        That of the difference is of the pairs of a resample.
+        Rows "IPWRA" and "JRE - IPWRA" (per effect, with several arms): estimate, standard error, test and interval. The
+        standard error of the difference is computed from the paired differences.
 
     Raises
     ------

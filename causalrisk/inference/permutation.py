@@ -270,30 +270,30 @@ def permutation_test(
 ) -> Permutations:
     """Test by randomisation inference that the treatment of a trial has no effect.
 
-    The treatment is permuted as it could have been assigned, and the estimator computed again each time: among the
-    rows; where the fit has clusters with one arm each, among whole clusters; where the treatment varies within each
-    cluster, within clusters.
+    The treatment is permuted, and the estimator is computed again each time. Without clusters, rows are permuted. If
+    each cluster has one arm, whole clusters are permuted. If the treatment varies within clusters, rows are permuted
+    within them.
 
     Parameters
     ----------
     n_permutations : int or "all", optional
-        Number of random permutations. The default is 9999 for linear outcome models without weights, whose permutations
-        take no time, and 199 for the other estimators, which are fitted again in each. If there are no more different
-        assignments than that, or for "all", each is used once and the p-value has no Monte Carlo error.
+        Number of random permutations. The default is 9999 for linear outcome models without weights, which are fast,
+        and 199 for other estimators, which are fitted again in each. With "all", or if there are no more assignments
+        than this, each assignment is used once and the p-value has no Monte Carlo error.
     strata : str, array_like or list of them, optional
-        The strata, blocks or pairs within which the treatment was assigned: name of a variable of the model's formulas
-        or of `data`, or one value per row; of several the combinations.
+        Strata, blocks or pairs within which the treatment was assigned: the name of a variable of the model's formulas
+        or of `data`, or one value per row. A list gives all combinations.
     data : DataFrame or mapping, optional
-        The data the model was made from, for strata that its formulas do not use.
+        The data of the model, for strata that its formulas do not use.
     statistic : {"studentized", "difference"}
-        The effect over its robust (clustered) standard error, or the effect itself, on the scale where it is a
-        difference: of ratios their logarithms. The standard error has no small-sample factor, which would change no
-        p-value.
+        "studentized" (default): the effect over its robust (clustered) standard error, without a small-sample factor.
+        "difference": the effect. For ratios, both use the logarithm.
     alternative : {"two-sided", "larger", "smaller"}
-        Which effects are evidence against the hypothesis; "two-sided" are those as large either way.
+        Alternative hypothesis on the effect. "two-sided" (default) counts effects that are as large in either
+        direction.
     arm : level or label, optional
-        Of several arms the one whose effect is tested; it then changes places with the reference arm alone. By default
-        all arms do, and Wald's statistic tests all effects jointly.
+        With several arms, the arm whose effect is tested. Only it and the reference arm are permuted. By default all
+        arms are permuted, and Wald's statistic tests all effects jointly.
     rng : int, Generator, SeedSequence or None, default 0
         Source of randomness, as in `fit`.
     n_jobs : int, default 1
@@ -309,10 +309,9 @@ def permutation_test(
     Raises
     ------
     OptionError
-        If strata, clusters or known scores do not allow the permutation, or nothing could have been assigned otherwise.
+        If strata, clusters or known scores do not allow the permutation, or only one assignment is possible.
     UnavailableError
-        For a fit to a scan, whose rows are not kept; with replicates that were given; or if the effect has no sampling
-        error.
+        For a fit to a scan, whose rows are not kept; with given replicates; or if the effect has no sampling error.
 
     Warns
     -----
@@ -321,16 +320,15 @@ def permutation_test(
 
     Notes
     -----
-    The p-value is (1 + number as extreme) / (1 + permutations) [1]_. It is exact, whatever the size of the sample and
-    the model, for the sharp hypothesis that no outcome depends on the treatment, if the treatment was assigned as it is
-    permuted. Studentized it also holds in large samples for the hypothesis that the average effect is zero, which
-    the difference alone does not where arms differ in their variance [2]_, [3]_; and it is more reliable than the
-    asymptotic test in the experiments of [4]_. ritest of Stata [5]_, R's ri2 and pyfixest permute likewise.
+    The p-value is (1 + number as extreme) / (1 + permutations) [1]_. It is exact in any sample size and for any model,
+    for the sharp hypothesis that no outcome depends on the treatment, if the treatment was assigned as it is permuted.
+    The studentized test is also valid in large samples for the hypothesis that the average effect is zero. The
+    difference is not, if arms differ in their variance [2]_, [3]_. In the experiments of [4]_ the studentized test is
+    more reliable than the asymptotic test. Stata's ritest [5]_, R's ri2 and pyfixest permute in the same way.
 
-    Linear outcome models (`OutcomeRegression`, `Unadjusted`) without importance weights are fitted under many
-    permutations in matrix products. Other estimators redo each step of their fit, the propensity score, learners and
-    the joint training among them, which takes as long as so many fits. For observational data the test says nothing;
-    where a propensity score was estimated from covariates the printed result says so.
+    `OutcomeRegression` and `Unadjusted` are computed for many permutations at once. Other estimators repeat every step
+    of their fit, including the propensity score, learners and joint training. The test is not valid for observational
+    data; the printed result says so if a propensity score was estimated from covariates.
 
     References
     ----------

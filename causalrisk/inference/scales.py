@@ -26,9 +26,9 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row for each scale, and effect: estimate, standard error, test of no effect and limits, as of fits with
-        ``effect="difference"``, ``"ratio"`` and ``"odds_ratio"``. Ratios need positive means, and odds ratios means
-        between 0 and 1; otherwise they are left out.
+        One row per scale and effect: estimate, standard error, test of no effect and limits, as from fits with
+        ``effect="difference"``, ``"ratio"`` and ``"odds_ratio"``. Ratios need positive means, and odds ratios need
+        means between 0 and 1; otherwise they are left out.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
 
 @of_means
 def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
-    """Return the number needed to treat: one over the difference of the means of a 0/1 outcome.
+    """Return the number needed to treat: 1 / difference of the means of a 0/1 outcome.
 
     Parameters
     ----------
@@ -83,10 +83,9 @@ def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns "nnt", "lower" and "upper". Treating so many units gives one more outcome of 1 on average; of a
-        negative number, one fewer. If the interval of the difference holds zero, numbers near zero are those that the
-        data exclude [1]_: the interval is then from "lower" to infinity, and from minus infinity to "upper", in two
-        rows.
+        Columns "nnt", "lower" and "upper". Treating this number of units gives one more outcome of 1 on average, or one
+        fewer if it is negative. If the interval of the difference includes zero, there are two rows [1]_: an interval
+        from "lower" to infinity, and one from minus infinity to "upper". The data exclude the numbers between.
 
     Raises
     ------

@@ -287,32 +287,32 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     Parameters
     ----------
     grid : array_like, optional
-        Values of the outcome; by default up to 30 of its quantiles, from 0.02 to 0.98.
+        Values of the outcome. By default up to 30 of its quantiles, from 0.02 to 0.98.
     alpha : float, default 0.05
         Significance level of the intervals and bands.
 
     Returns
     -------
     DataFrame
-        One row per arm and value: estimate, std err, limits of the interval of each value by itself, and limits of the
-        band that holds at all values of the grid in all arms at once. Standard errors are robust, clustered or of the
-        survey design as those of the fit. There are none (NaN) where an arm has no outcomes on one side of the value,
-        and no estimate where AIPW's logit of outcomes up to it has no finite fit.
+        One row per arm and value: estimate, std err, limits of the pointwise interval, and limits of the band that is
+        simultaneous over all values and arms. Standard errors are of the same kind as in the fit. They are NaN if an
+        arm has no outcomes on one side of the value. The estimate is NaN if AIPW's logit of outcomes up to the value
+        has no finite fit.
 
     Raises
     ------
     UnavailableError
         If the fit is of a scan.
     OptionError
-        If the estimator has none, or the grid has values that are not finite.
+        If the estimator has no distribution functions, or the grid has values that are not finite.
 
     Notes
     -----
-    The distribution function at q is the arm's mean of the indicator of outcomes up to q, by the estimator of the fit:
-    the logit of AIPW is that of the indicator on the terms of the outcome formula. Estimates and limits of an arm are
-    put into ascending order and cut at 0 and 1, which brings them nearer to the truth [1]_. Limits are those of the log
-    odds of the share, by the delta method, turned back (of AIPW's estimates outside 0 and 1, which have none, those of
-    the share). Bands are as many standard errors wide as the largest of the correlated statistics is.
+    The distribution function at q is the arm mean of the indicator of outcomes up to q, by the estimator of the fit.
+    AIPW fits a logit of the indicator on the terms of the outcome formula. Estimates and limits of an arm are sorted
+    and cut at 0 and 1, which reduces their error [1]_. Limits are computed for the log odds by the delta method, and
+    transformed. If AIPW's estimate is outside 0 and 1, they are computed for the share. The width of bands is the
+    quantile of the largest of the correlated statistics.
 
     References
     ----------

@@ -69,7 +69,7 @@ R = TypeVar("R")
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read results that were saved; as with every pickle, only from a file that one trusts.
+    """Read saved results. They are a pickle: only read files that you trust.
 
     Parameters
     ----------
@@ -151,12 +151,12 @@ class Estimates(Shown):
 
     @property
     def effect(self) -> float:
-        """The effect, of two arms; of several there is one an arm but the reference, in `params`."""
+        """The effect, for two arms. With several arms, `params` has one effect per arm except the reference."""
         return self._single("effect", "params")
 
     @property
     def effect_se(self) -> float:
-        """Standard error of the effect, of two arms; of several in `bse`."""
+        """Standard error of the effect, for two arms. With several arms, see `bse`."""
         return self._single("effect_se", "bse")
 
     def _single(self, name: str, instead: str) -> float:
@@ -206,7 +206,7 @@ def of_record(
 
 
 class Plots:
-    """The plots of results, as `res.plot.balance()`."""
+    """The plots of results, such as `res.plot.balance()`."""
 
     def __init__(self, results: Any) -> None:
         self._results = results
@@ -233,7 +233,7 @@ t_test table_one tidy trim_curve tvalues wald_test
 
 
 class CausalResults(Estimates):
-    """Estimated effects with their uncertainty; what `fit` returns.
+    """Estimated effects with their uncertainty, returned by `fit`.
 
     Parameters
     ----------
@@ -249,9 +249,9 @@ class CausalResults(Estimates):
     nobs : int
         Observations in the estimation sample: the sum of frequency weights, otherwise the number of rows.
     estimand : str
-        "ATE", "ATT", ...; with the kind of effect where it is not a difference.
+        "ATE", "ATT", ...; with the kind of effect if it is not a difference.
     seed : int or SeedSequence
-        What repeats the fit as `rng=`: an int, or where one is not enough (spawned, or of several ints) the sequence.
+        Value of `rng=` that repeats the fit: an int, or a SeedSequence if one int is not enough.
     """
 
     def __init__(self, model: Any, record: FitRecord) -> None:
@@ -270,7 +270,7 @@ class CausalResults(Estimates):
 
     @property
     def params(self) -> pd.Series:
-        """The effects (one for each arm but the reference), then the potential-outcome mean of each arm."""
+        """The effects (one per arm except the reference), then the potential-outcome mean of each arm."""
         return self._by_name(self._record.estimate.params.copy(), "estimate")
 
     @property
@@ -280,22 +280,22 @@ class CausalResults(Estimates):
 
     @property
     def tvalues(self) -> pd.Series:
-        """Statistics z of `params`, or t, of ratios on the logarithmic scale; NaN where the standard error is zero."""
+        """Statistics z (or t) of `params`; for ratios, of the logarithm. NaN if the standard error is zero."""
         return self._by_name(parameter_tests(self._record)[0], statistic_names(self._record.df)[0])
 
     @property
     def pvalues(self) -> pd.Series:
-        """Two-sided p-values of `params`; NaN where the standard error is zero."""
+        """Two-sided p-values of `params`; NaN if the standard error is zero."""
         return self._by_name(parameter_tests(self._record)[1], statistic_names(self._record.df)[1])
 
     @property
     def use_t(self) -> bool:
-        """Whether p-values and intervals are from the t distribution, with `df_resid` degrees of freedom."""
+        """Whether p-values and intervals use the t distribution, with `df_resid` degrees of freedom."""
         return bool(np.isfinite(self._record.df))
 
     @property
     def df_resid(self) -> float:
-        """Degrees of freedom of the t distribution: those of the fit, or that ``fit(use_t=True)`` takes."""
+        """Degrees of freedom of the t distribution, or those that ``fit(use_t=True)`` would use."""
         return self._record.df if self.use_t else self._record.residual_df
 
     def cov_params(self) -> pd.DataFrame:
@@ -319,7 +319,7 @@ class CausalResults(Estimates):
     permutation_test = of_record(permutation_test)
     distribution = of_record(distribution)
 
-    cov_type = property(attrgetter("_record.cov_type"), doc="Kind of standard errors, as `fit` takes it.")
+    cov_type = property(attrgetter("_record.cov_type"), doc="Kind of standard errors, as in `fit`.")
 
     # --- sample and resampling -----------------------------------------------------------------------------------
 
@@ -330,17 +330,17 @@ class CausalResults(Estimates):
 
     @property
     def dropped_terms(self) -> tuple[str, ...]:
-        """Terms that a model leaves out because all rows, or those of an arm, do not tell them from others."""
+        """Terms left out because they are combinations of earlier ones, in the sample or in one arm."""
         return self._record.design.dropped_terms
 
     @property
     def sample_ledger(self) -> pd.DataFrame:
-        """Why rows are not in the sample: formula, variable, rows missing it, rows dropped for it first."""
+        """Why rows were dropped: formula, variable, rows missing it, and rows dropped because of it first."""
         return self._record.design.sample_ledger.copy()
 
     @property
     def boot_params(self) -> pd.DataFrame:
-        """`params` in every resample, a row a resample; NaN where it failed."""
+        """`params` in every resample, one row per resample; NaN if it failed."""
         names = self._record.names
         values = self._record.used_boot.values[:, : len(names)].copy()
         return pd.DataFrame(values, columns=names, index=pd.RangeIndex(len(values), name="resample"))
@@ -356,9 +356,9 @@ class CausalResults(Estimates):
 
     @property
     def outcome_params(self) -> pd.DataFrame:
-        """Coefficients of the outcome models, a row a term and a column an arm.
+        """Coefficients of the outcome models, one row per term and one column per arm.
 
-        Those of JRE serve the effect and are not regression coefficients; `res.start.outcome_params` are.
+        JRE's are not regression coefficients: they are trained for the effect. Use `res.start.outcome_params`.
         """
         return fitted_models.outcome_frame(self._record, "values")
 
@@ -379,7 +379,7 @@ class CausalResults(Estimates):
 
     @property
     def propensity_scores(self) -> pd.Series | pd.DataFrame:
-        """Estimated probability of the treated arm (several arms: a column an arm), a row a row of the sample."""
+        """Estimated probability of treatment for each row of the sample; with several arms, one column per arm."""
         record = self._record
         if record.weight_fit is None:
             raise record.without_scores()
@@ -392,7 +392,7 @@ class CausalResults(Estimates):
 
     @property
     def importance_weights(self) -> pd.Series:
-        """Tilt of the target over the probability of a unit's own arm; ones where the estimator uses no score."""
+        """Tilt of the target divided by the probability of the unit's own arm; 1 if the estimator uses no score."""
         record = self._record
         frames.check_kept(record)
         fit = record.weight_fit if record.spec.uses_propensity else None
@@ -400,7 +400,7 @@ class CausalResults(Estimates):
 
     @property
     def potential_outcomes(self) -> pd.DataFrame:
-        """Predicted outcome of every row in every arm, a column an arm (not for JRE)."""
+        """Predicted outcome of every row in every arm, one column per arm (not for JRE)."""
         record = self._record
         fitted_models.check_unit_level(record, "potential_outcomes")
         record.check_means("potential_outcomes")
@@ -484,19 +484,19 @@ class CausalResults(Estimates):
         Parameters
         ----------
         path : str or path
-            Where to write; the results are pickled, so that only files one trusts should be read.
+            Where to write. The results are pickled: only read files that you trust.
 
         Returns
         -------
         Path
-            Where they are.
+            The file.
 
         Raises
         ------
         UnavailableError
             If the results hold something that cannot be pickled, such as a lambda given as `target`.
         OptionError
-            If the path is that of a file of the scan that they are of.
+            If the path is one of the files of the scan.
         """
         design = self.model.design
         if isinstance(design, DesignOnDisk) and design.reads(os.fspath(path)):
@@ -516,7 +516,7 @@ class CausalResults(Estimates):
         return Plots(self)
 
     def __dir__(self) -> list[str]:
-        """Names that are used most; the others are in the documentation, and plots in `plot`."""
+        """Names that are used most. The documentation has the others, and `plot` the plots."""
         if isinstance(self, JREResults):
             return sorted({*SHOWN, "joint", "start", "start_difference"} - {"potential_outcomes"})
         return sorted({*SHOWN, *(["matches"] if isinstance(self, MatchingResults) else [])})
@@ -564,9 +564,9 @@ class JointView:
     shrinkage : float or None
         Weight of the importance-weighted fit, given or chosen; None for the objective "erm".
     share : float
-        Share of the effect heterogeneity at the start that the risk leaves out; 0 for the objective "erm".
+        Share of IPWRA's effect heterogeneity that the risk leaves out; 0 for the objective "erm".
     score_joined : bool
-        Whether the linear predictor of the propensity score is a further outcome column.
+        Whether the linear predictor of the propensity score is an additional outcome column.
     """
 
     def __init__(self, record: FitRecord) -> None:
@@ -579,7 +579,7 @@ class JointView:
 
     @property
     def replicates(self) -> pd.DataFrame:
-        """Bias of each arm and net of one another under each replicate used, in units of the outcome."""
+        """Bias of each arm, and net bias, under each replicate used, in units of the outcome."""
         joint = self._joint
         bias, net = joint.estimate.bias, joint.estimate.net_bias[0]
         used = np.flatnonzero(joint.replicates.failures == Failure.OK)
@@ -590,7 +590,7 @@ class JointView:
 
     @property
     def optimize_result(self) -> Any:
-        """What scipy reported of the minimisation; it is free of units."""
+        """Scipy's report on the minimisation, free of units."""
         return copy.copy(self._joint.estimate.result)
 
 
@@ -599,12 +599,12 @@ class MatchingResults(CausalResults):
 
     @property
     def matches(self) -> pd.DataFrame:
-        """The matches: "unit" and "match", labels of rows, "weight" (one over the matches of the unit), "distance"."""
+        """The matches: row labels "unit" and "match", "weight" (1 / number of matches of the unit), "distance"."""
         return matched_pairs(self._record)
 
 
 class JREResults(CausalResults):
-    """Results of the Joint Robust Estimator: those of every estimator, and how its arms were trained.
+    """Results of the Joint Robust Estimator, with how its arms were trained.
 
     Parameters
     ----------
@@ -633,7 +633,7 @@ class JREResults(CausalResults):
 
     @property
     def model_means(self) -> pd.Series:
-        """Raw averages of the fitted arm models (JRE); they carry the common bias that the POMs leave out."""
+        """Averages of the fitted arm models (JRE). They include the common bias that the POMs leave out."""
         labels = list(self._record.design.labels)
         return pd.Series(self._joint.estimate.estimate.model_means.copy(), index=labels, name="mean")
 
@@ -641,7 +641,8 @@ class JREResults(CausalResults):
     def expected_ate_risk(self) -> float:
         """Expected ATE risk over the replicates (JRE), in squared units of the outcome; `risk_table` has its parts.
 
-        Squared net bias plus sampling variance for the objective "risk", squared net bias alone for "erm".
+        With objective "risk" it is the squared net bias plus the sampling variance. With "erm" it is the squared net
+        bias.
         """
         return self._joint.estimate.expected_risk
 
@@ -652,7 +653,7 @@ class JREResults(CausalResults):
 
     @property
     def mc_se(self) -> float:
-        """Monte Carlo standard error of the (first) effect, due to the number of replicates (JRE); NaN for one."""
+        """Monte Carlo standard error of the (first) effect due to the replicates (JRE); NaN with one replicate."""
         return float(self._joint.estimate.mc_se[0])
 
     start_difference = of_record(start_difference)
