@@ -187,7 +187,7 @@ def test_words_of_event_studies():
     pd.testing.assert_frame_equal(read.effects(level=0.9), read.effects(alpha=0.1))
     assert str(read.summary(level=0.9)) == str(read.summary(alpha=0.1))
     assert causalrisk.event_study("y ~ 1", frame, **options, base_period="varying").facts.base == "varying"
-    with pytest.raises(TypeError, match="`level` is another name"):
+    with pytest.raises(TypeError, match="`alpha` and `level` both mean `alpha`"):
         read.effects(alpha=0.1, level=0.9)
 
 
@@ -343,7 +343,7 @@ def test_a_table_of_results_that_are_not_in_a_list(res):
 
 
 def test_the_group_of_the_effect_may_be_named_twice():
-    with pytest.raises(TypeError, match=r"Use `target=1` alone\."):
+    with pytest.raises(TypeError, match=r"^`estimand` and `focal` both mean `target` here\.\nUse `target=1` alone"):
         model(estimand="ATT", focal=1)
 
 

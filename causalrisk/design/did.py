@@ -94,7 +94,10 @@ class DiD:
             if value is not None and not isinstance(value, str):
                 raise OptionError(f'{name} is of type {type(value).__name__}.\nUse `DiD({name}="<column>")`.')
         if (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None):
-            raise OptionError("DiD() needs either before=, or time= with or without unit=.\nUse `DiD(time=, unit=)`.")
+            raise OptionError(
+                "DiD needs either before=, or time= with or without unit=.\n"
+                'Use `DiD(before="y0")` or `DiD(time="year", unit="id")`.'
+            )
         if self.cross_sections and not self.normalize:
             raise OptionError("normalize=False is not available for repeated cross sections.\nLeave it out.")
 

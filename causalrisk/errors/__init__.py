@@ -307,7 +307,7 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
     """Return the options of a call under their names here, and a note on each other name; as `read` otherwise."""
     tables, notes = [NAMES.get(table, {}) for table in reversed(tables_of(place))], list[str]()
     words = {word: name for table in tables for word, name in by_word(table).items() if name in defaults}
-    found = {name: value for name, value in given.items() if name in defaults}
+    found, said = {name: value for name, value in given.items() if name in defaults}, dict[str, str]()
     for word in [word for word in given if word not in found]:
         value = given[word]
         if word not in words:
@@ -318,10 +318,10 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
         now = found.get(name)
         if now is not None and now is not defaults[name] and not (isinstance(now, str | int) and now == defaults[name]):
             use = f"Use `{name}={value!r}` alone." if isinstance(value, str | int | float) else "Leave one of them out."
-            raise OptionError(f"`{word}` is another name of `{name}`, and both were given.\n{use}")
+            raise OptionError(f"`{said.get(name, name)}` and `{word}` both mean `{name}` here.\n{use}")
         if name == "alpha" and isinstance(value, int | float):
             value = round(1 - value / (100 if value > 1 else 1), 12)
-        found[name] = value
+        found[name], said[name] = value, word
         notes.append(f"`{word}` was read as `{name}`.")
         if word in ALSO:
             _say_also(f"`{word}`", *ALSO[word], found, defaults)

@@ -7,6 +7,7 @@ no counterpart of the same meaning to a sentence that says what to use.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -134,7 +135,9 @@ ANSWERS: dict[str, dict[str, str]] = {
             "Use `design=Survey(strata=)`; strata of a trial are `C(s)` in the formulas."
         ),
         "before pre pre_outcome lagged_outcome": 'Use `did=DiD(before="y0")`.',
-        "time tname timevar unit id idname ivar entity panel post": "Use `did=DiD(time=, unit=)`, or `cluster=`.",
+        "time tname timevar unit id idname ivar entity panel post": (
+            'Use `did=DiD(time="year", unit="id")`, or `cluster=`.'
+        ),
         "instrument instruments iv z": INSTRUMENT,
         "time_effects entity_effects fixed_effects absorb fe": "Fixed effects are `C(group)` in the formulas.",
         "ps_trim discard common gbound g_bound min_propensity trimming_threshold clipping_threshold": (
@@ -240,6 +243,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "tukey dunnett pwcompare pairs t_test_pairwise emmeans multipletests": "Use `res.pairwise(adjust=)`.",
         "ate ate_ att atc ato": "Use `res.effect`, or `res.model.with_options(target=)` for another population.",
         "to_latex as_latex to_html as_html": "Use `res.summary().as_latex()` or `res.summary().as_html()`.",
+        "to_word to_docx": 'Use `res.summary().save("table.docx")`, or `causalrisk.etable(res).save("table.docx")`.',
         "to_csv to_excel to_dict to_markdown": "Use `res.tidy()`, a data frame.",
         "outreg2 esttab etable modelsummary stargazer estimates_table to_gt gt": "Use `causalrisk.etable([res])`.",
         "remove_data": "Results compute from their data; `res.tidy()` has the numbers alone.",
@@ -261,6 +265,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "vcov cov": "Use `study.cov_params()`.",
         "ggdid iplot event_plot": "Use `study.plot()`.",
         "to_latex as_latex to_html as_html": "Use `study.summary().as_latex()` or `study.summary().as_html()`.",
+        "to_word to_docx": 'Use `study.summary().save("table.docx")`.',
         "balance overlap plot_balance sensitivity predict": "Use `study.fits[group, time]`, one of the fits.",
     },
     "package": {
@@ -325,6 +330,14 @@ def near(word: str, names: Iterable[str]) -> str:
     return f"Did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
 
 
+def clusters_in(value: Any) -> str:
+    """Return the option for clusters that Stata's "cluster firm" or R's "~firm" name; empty for other values."""
+    kind, *names = re.findall(r"~|\w+", value) if isinstance(value, str) else [""]
+    if kind not in ("cl", "cluster", "~") or not names:
+        return ""
+    return f'cluster="{names[0]}"' if len(names) == 1 else f"cluster={names}"
+
+
 def attribute(place: str, what: str, word: str, names: Iterable[str]) -> str:
     """Return the message for an attribute that does not exist."""
     advice = answer(place, word) or near(word, [n for n in names if n[:1] != "_"]) or f"See `dir({what})`."
@@ -357,7 +370,8 @@ def unknown_option(place: str, word: str, names: Iterable[str], value: Any = Non
     advice = next((found for each in words for table in tables if (found := answer(table, each))), "")
     named = (name for name, others in NAMES.get(tables[1], {}).items() if word in (name, *others.split()))
     if elsewhere and (option := next(named, None)):
-        advice = f"Use `{elsewhere}({option}=...)`."
+        clusters = clusters_in(value) if option == "cov_type" else ""
+        advice = f"Use `{clusters or f'{elsewhere}({option}=...)'}`."
     advice = advice or near(word, names)
     advice = advice or f"The options are {', '.join(f'`{name}`' for name in names if name not in ('self', 'record'))}."
     return f"unknown option `{word}`.\n{advice} Options of other packages: {COMING_FROM}."

@@ -16,7 +16,7 @@ from causalrisk.design.survey import SurveyDesign
 from causalrisk.design.tables import is_column
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
-from causalrisk.errors.aliases import answer
+from causalrisk.errors.aliases import answer, clusters_in
 from causalrisk.estimation.specification import QUANTILE, SCALES, EffectScale
 from causalrisk.estimation.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
 from causalrisk.learners.cross_fitting import check_learner
@@ -404,6 +404,10 @@ class InferenceOptions:
     resamples: Any = None
 
     def __post_init__(self) -> None:
+        if clusters := clusters_in(self.cov_type):
+            raise OptionError(
+                f"cov_type={self.cov_type!r}; clusters belong to the model.\nUse `from_formula(..., {clusters})`."
+            )
         one_of("cov_type", self.cov_type, (None, *COV_TYPES))
         one_of("bootstrap", self.bootstrap, (None, *BOOTSTRAPS))
         one_of("multiplier", self.multiplier, (None, *MULTIPLIERS))

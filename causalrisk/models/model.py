@@ -358,7 +358,8 @@ class CausalModel:
         if name.startswith("_") or hasattr(type(self), name):
             return object.__getattribute__(self, name)
         if name in OF_RESULTS_ONLY:
-            raise UnavailableError(f"a model has no `{name}`; its results have.\nUse `model.fit().{name}`.")
+            call = "()" if callable(getattr(JREResults, name, None)) else ""
+            raise UnavailableError(f"a model has no `{name}`; its results have.\nUse `model.fit().{name}{call}`.")
         raise UnavailableError(attribute("model attribute", "model", name, dir(self)))
 
     endog = property(attrgetter("design.y"), doc="Outcome on the estimation sample, shape (n,).")

@@ -58,6 +58,7 @@ from causalrisk.report.page.methods import methods
 from causalrisk.report.page.sections import report
 from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
+from causalrisk.report.tables.stacked import ENDINGS
 from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.runtime.system import one_blas_thread, would_replace, write_whole
 
@@ -206,7 +207,23 @@ def of_record(
 
 
 class Plots:
-    """The plots of results, such as `res.plot.balance()`."""
+    """The plots of results. `res.plot()` draws the main diagnostics on one page.
+
+    res.plot.anchor_path()   Effect under each amount of shrinkage (JRE).
+    res.plot.balance()       Standardized mean differences before and after weighting.
+    res.plot.bootstrap()     Bootstrap distribution of the effect.
+    res.plot.calibration()   Observed share of the treated against the propensity score.
+    res.plot.cancellation()  Net bias under each propensity replicate (JRE and IPWRA).
+    res.plot.diagnostics()   The main diagnostics on one page.
+    res.plot.distribution()  Distribution functions of the potential outcomes.
+    res.plot.effects_by()    Effects in groups, or along a covariate.
+    res.plot.influence()     Influence of each row or cluster on the effect.
+    res.plot.learner()       Mean outcomes against the predictions of a learner.
+    res.plot.overlap()       Propensity scores of both groups.
+    res.plot.risk()          Expected risk of every estimator over the replicates.
+    """
+
+    __slots__ = ("_results",)
 
     def __init__(self, results: Any) -> None:
         self._results = results
@@ -496,8 +513,13 @@ class CausalResults(Estimates):
         UnavailableError
             If the results hold something that cannot be pickled, such as a lambda given as `target`.
         OptionError
-            If the path is one of the files of the scan.
+            If the path is one of the files of the scan, or ends as the name of a table, such as .docx.
         """
+        if Path(path).suffix.lower() in ENDINGS:
+            raise OptionError(
+                f"path={os.fspath(path)!r}; results are pickled, and this is the ending of a table.\n"
+                f'Use `res.summary().save("{os.fspath(path)}")`, or `res.save("fit.pickle")`.'
+            )
         design = self.model.design
         if isinstance(design, DesignOnDisk) and design.reads(os.fspath(path)):
             raise would_replace(f"path={os.fspath(path)!r}", "one of the files of the scan", 'res.save("fit.pickle").')

@@ -95,7 +95,29 @@ fit.effects_by("fage")
 fit.model.fit(cov_kwds={"groups": "fage"})
     ! from_formula(..., cluster="fage")
 fit.model.fit(vcov="~mage")
-    ! from_formula(..., cluster="column")
+    ! from_formula(..., cluster="mage")
+fit.model.fit(vce="cluster mage")
+    ! from_formula(..., cluster="mage")
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", vce="cluster mage medu")
+    ! Use `cluster=['mage', 'medu']`
+compare("bweight ~ mage", b, treat="mbsmoke", estimators=[fit])
+    ! estimators=["IPWRA"]
+fit.plot_balance("love.png")
+    ! ax.figure.savefig("love.png")
+fit.plot_overlap(plt.figure())
+    ! ax=plt.subplots()[1]
+fit.plot("page.png")
+    ! res.plot().savefig("page.png")
+etable(fit).to_word("t.docx")
+    ! table.save("table.docx")
+fit.to_docx("t.docx")
+    ! causalrisk.etable(res).save("table.docx")
+fit.save("table.tex")
+    ! res.summary().save("table.tex")
+cr.DiD()
+    ! DiD(before="y0")` or `DiD(time="year", unit="id")
+fit.model.summary()
+    ! model.fit().summary()
 IPWRA.from_formula("bweight ~ mage", b.set_index(["mage", "medu"]), treat="mbsmoke").fit()
     ! data=data.reset_index()
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity=LogisticRegression())
@@ -114,7 +136,16 @@ LINES = HABITS.strip().splitlines()
 def names():
     births = datasets.load_cattaneo2()
     fitted = IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
-    tools = {"np": np, "pd": pd, "sm": sm, "cr": cr, "compare": compare, "etable": etable, "pool": pool}
+    tools = {
+        "plt": pytest.importorskip("matplotlib.pyplot"),
+        "np": np,
+        "pd": pd,
+        "sm": sm,
+        "cr": cr,
+        "compare": compare,
+        "etable": etable,
+        "pool": pool,
+    }
     tools |= {"LogisticRegression": LogisticRegression, "LinearRegression": LinearRegression}
     models = {"AIPW": AIPW, "IPWRA": IPWRA, "Hajek": Hajek, "table_one": table_one}
     of_arrays = IPWRA(births.bweight, sm.add_constant(births[["mage", "mmarried"]]), births.mbsmoke).fit()

@@ -216,6 +216,9 @@ def test_the_names_offered_are_few_and_plots_are_together(births, ipwra):
     for res in (births, ipwra):
         assert len(dir(res)) <= 45 and all(hasattr(res, name) for name in dir(res))
     assert {"plot_balance", "boot_params"}.isdisjoint(dir(ipwra)) and "balance" in dir(ipwra.plot)
+    assert re.findall(r"res\.plot\.(\w+)", ipwra.plot.__doc__) == dir(births.plot) and not hasattr(
+        ipwra.plot, "__dict__"
+    )
     assert ipwra.plot.balance.__func__ is type(ipwra).plot_balance
     with pytest.raises(cr.UnavailableError, match="plot_balanc"):
         _ = ipwra.plot.balanc

@@ -6,13 +6,14 @@ have the colour of the Axes, which may be dark. Labels are broken, and ticks are
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from causalrisk.errors import UnavailableError
+from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimation.record import FitRecord
 from causalrisk.report.labels import outcome_name
 
@@ -48,9 +49,22 @@ def ink(ax: Any) -> Any:
     return ax.xaxis.label.get_color()
 
 
+def check_drawable(given: Any, name: str, kind: str) -> None:
+    """Refuse an option `ax` or `figure` that is not of its kind, such as the name of a file."""
+    if not isinstance(given, getattr(pyplot(), kind)):
+        typed = "`ax=plt.subplots()[1]`" if name == "ax" else "`figure=plt.figure()`"
+        if isinstance(given, str | os.PathLike):
+            saved = f'savefig("{os.fspath(given)}")`'
+            typed = (
+                f"`ax.figure.{saved} with the Axes that the plot returns" if name == "ax" else f"`res.plot().{saved}"
+            )
+        raise OptionError(f"{name}={given!r:.80}; expected a matplotlib {kind}.\nUse {typed}.")
+
+
 def axes_or_new(ax: Any, rows: int | None = None) -> Any:
     """Return the axes given, or new ones in a figure as high as a number of labelled rows needs."""
     if ax is not None:
+        check_drawable(ax, "ax", "Axes")
         return ax
     plt = pyplot()
     size = None if rows is None else (plt.rcParams["figure.figsize"][0], 1.2 + 0.4 * rows)

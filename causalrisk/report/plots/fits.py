@@ -626,7 +626,9 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         plots["Shrinkage"] = plot_anchor_path
     elif joint is not None:
         plots["Risk"] = plot_risk
-    figure = style.pyplot().figure(figsize=(11.7, 8.3), layout="constrained") if figure is None else figure
+    if figure is None:
+        figure = style.pyplot().figure(figsize=(11.7, 8.3), layout="constrained")
+    style.check_drawable(figure, "figure", "Figure")
     panels = list(figure.subplots(2, -(-len(plots) // 2)).flat)
     for (title, plot), ax in zip(plots.items(), panels, strict=False):
         legend = plot(record, ax).get_legend()

@@ -17,6 +17,7 @@ from causalrisk.report.tables.table import LATEX_SIZE, ResultTable, stack_text
 from causalrisk.report.tables.text import csv_lines, escape_latex, escape_markdown, flat, latex_label, wrap
 from causalrisk.runtime.system import write_whole
 
+ENDINGS = (".txt", ".tex", ".md", ".csv", ".docx", ".html")
 PAGE = '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"></head><body>\n{}\n</body></html>\n'
 
 
@@ -47,9 +48,10 @@ class ResultSummary(Summary):
         self.width = width
 
     def __getattr__(self, name: str) -> Any:
-        written = f"as_{name.removeprefix('to_')}"
-        if name.startswith("to_") and written in dir(type(self)):
-            raise UnavailableError(f"a table has no attribute {name!r}.\nUse `table.{written}()`.")
+        form = name.removeprefix("to_")
+        typed = 'save("table.docx")' if form in ("word", "docx") else f"as_{form}()"
+        if form != name and hasattr(type(self), typed.partition("(")[0]):
+            raise UnavailableError(f"a table has no attribute {name!r}.\nUse `table.{typed}`.")
         return object.__getattribute__(self, name)
 
     def add_extra_txt(self, etext: Sequence[str]) -> None:
@@ -172,10 +174,10 @@ class ResultSummary(Summary):
             return write_whole(file, f"{texts[kind]()}\n")
         if kind == ".html":
             return write_whole(file, PAGE.format("\n".join(table.make("gt").as_raw_html() for table in self._made())))
-        if kind != ".docx":
+        if kind not in ENDINGS:
             typed = file.with_suffix(".docx").as_posix()
             raise OptionError(
-                f"the ending {file.suffix!r} is not known; expected .txt, .tex, .md, .csv, .docx or .html.\n"
+                f"the ending {file.suffix!r} is not known; expected {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.\n"
                 f'Use `save("{typed}")`.'
             )
         whole, *others = [table.make("docx") for table in self._made()]
