@@ -40,21 +40,20 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     Parameters
     ----------
     files : mapping of str to path
-        Name of each arm -> its judged file, as the benchmark's scoring code writes it: a JSON object of question id ->
+        Judged file of each arm, as written by the benchmark's scoring code: a JSON object that maps question ids to
         ``{"model", "response", "usage", "judge_response": {"correct": "yes" or "no", "confidence": 0 to 100, ...}}``.
         A file of predictions, without any ``judge_response``, is graded by comparison (`grade`).
     questions : path or DataFrame
-        The data set: JSON lines (.jsonl or .json), .csv or .parquet with columns ``id``, ``category``,
-        ``answer_type``, and where there are any ``raw_subject``, ``image`` and ``answer``.
+        The data set: JSON lines (.jsonl or .json), .csv or .parquet with columns ``id``, ``category`` and
+        ``answer_type``, and optionally ``raw_subject``, ``image`` and ``answer``.
 
     Returns
     -------
     DataFrame, shape (questions x arms, 8 to 10)
-        Every question stands in every arm, so the frame itself knows how many there are; within an arm the answers
-        come first, in the order of its file. Columns: ``id``; ``arm``; ``correct`` (1 or 0; 0 where there is no
-        answer, as published); ``confidence`` (percent; NaN where none is stated); ``graded_by`` ("judge", "comparison"
-        or ""); ``answered``; ``category``; ``answer_type``; ``raw_subject`` and ``has_image`` if the questions
-        have them. Question texts are left out.
+        One row per question and arm, answered or not. Within an arm, the answers come first, in the order of its file.
+        Columns: ``id``; ``arm``; ``correct`` (1 or 0; 0 without an answer, as published); ``confidence`` (percent; NaN
+        if none is stated); ``graded_by`` ("judge", "comparison" or ""); ``answered``; ``category``; ``answer_type``;
+        ``raw_subject`` and ``has_image`` if the questions have them. Question texts are left out.
 
     Raises
     ------
@@ -64,8 +63,8 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     Warns
     -----
     DesignWarning
-        If a judged file has entries without a judgement: they count as not answered, as published. If every confidence
-        is at most 1, as a share would be.
+        If a judged file has entries without a judgement: they count as not answered, as published. If all confidences
+        are at most 1 and may not be percentages.
 
     Examples
     --------
@@ -231,18 +230,18 @@ def grade(response: str, answer: str, answer_type: str = "exactMatch") -> bool:
     Parameters
     ----------
     response : str
-        Text of the model. After a line that starts with ``Answer:`` or ``Exact Answer:``, as the benchmark asks for,
-        only what it says there counts; otherwise all of it.
+        Text of the model. If it has a line that starts with ``Answer:`` or ``Exact Answer:``, as the benchmark asks
+        for, only the text from there is graded.
     answer : str
-        The right answer.
+        The correct answer.
     answer_type : {"exactMatch", "multipleChoice"}, default "exactMatch"
-        Multiple choice compares the letter, which stands alone or before punctuation. Exact matches compare numbers as
-        numbers, and text without regard to case, spaces, full stops at the end, dollar signs and ``\boxed``.
+        "multipleChoice" compares the letter, alone or before punctuation. "exactMatch" compares numbers as numbers, and
+        text ignoring case, spaces, final full stops, dollar signs and ``\boxed``.
 
     Returns
     -------
     bool
-        Whether they agree. A right answer in other words counts as wrong: use a judge where that matters.
+        Whether they agree. A correct answer in other words counts as wrong; use a judge if that matters.
 
     Examples
     --------
@@ -272,7 +271,7 @@ def stated_confidence(response: str) -> float:
     Parameters
     ----------
     response : str
-        Text of the model; the last number after ``Confidence:`` counts.
+        Text of the model. The last number after ``Confidence:`` is used.
 
     Returns
     -------
@@ -315,13 +314,13 @@ ARMS = {"tools off": (0.0, False), "tools on": (GAIN, True), "tools on, no time 
 def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
     """Write made-up questions and judged answers in the published format.
 
-    One model answers every question without tools and with them. With tools it runs out of time in some questions,
-    mostly the hard categories; a third file has its answers without a time limit, so that the truth is known.
+    One model answers every question, without tools and with them. With tools it runs out of time on some questions,
+    mostly in hard categories. A third file has its answers without a time limit, so the true effect is known.
 
     Parameters
     ----------
     folder : path
-        Where to write; made if it does not exist.
+        Where to write. It is created if it does not exist.
     n : int, default 600
         Questions.
     rng : int, Generator, SeedSequence or None, default 0
@@ -335,8 +334,8 @@ def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
 
     Notes
     -----
-    Tools raise the chance of a right answer by 8 percentage points in every category. Both runs meet the same luck in
-    a question, so that their answers go together. Nothing here comes from the benchmark but the format.
+    Tools raise the chance of a correct answer by 8 percentage points in every category. Both runs share the same random
+    number in each question, so their answers are correlated. Only the format comes from the benchmark.
     """
     whole_number("n", n, 1)
     draw, place = np.random.default_rng(seed_sequence(rng)), Path(folder)
@@ -387,11 +386,10 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     Parameters
     ----------
     frame : DataFrame
-        From `load_judged`, or some of its rows: only the questions given count.
+        From `load_judged`, or some of its rows. Only these questions count.
     binning : {"all", "published"}, default "all"
-        Definition of the calibration error. "published" reproduces the benchmark's scoring code, which sorts the
-        answers by confidence, cuts them into bins of 100 and then leaves out the last, most confident bin; "all" keeps
-        every bin.
+        Definition of the calibration error. Answers are sorted by confidence and cut into bins of 100. "all" keeps
+        every bin. "published" leaves out the last, most confident bin, like the benchmark's scoring code.
     n_boot : int, default 999
         Resamples for the standard error of the calibration error.
     rng : int, Generator, SeedSequence or None, default 0
@@ -401,28 +399,28 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     -------
     DataFrame, one row per arm, all but the counts in percent
 
-        - ``accuracy``: correct answers among all questions; no answer counts as wrong; two decimals
-        - ``half_width``: of its 95% interval, 1.96 sqrt(accuracy (100 - accuracy) / n_questions); two decimals
-        - ``calibration_error``: root mean squared gap between stated confidence and accuracy; whole percent if
-          "published"; NaN if no answer has a confidence
-        - ``calibration_error_se``: its bootstrap standard error
-        - ``n_questions``, ``answered``: counts
-        - ``accuracy_answered``, ``half_width_answered``: the same among the questions answered
+        - ``accuracy``: correct answers among all questions, with two decimals. No answer counts as wrong.
+        - ``half_width``: half of its 95% interval, 1.96 sqrt(accuracy (100 - accuracy) / n_questions); two decimals.
+        - ``calibration_error``: root mean squared gap between stated confidence and accuracy. It is a whole percent if
+          "published", and NaN if no answer has a confidence.
+        - ``calibration_error_se``: its bootstrap standard error.
+        - ``n_questions``, ``answered``: counts.
+        - ``accuracy_answered``, ``half_width_answered``: the same among the answered questions.
 
     Raises
     ------
     DesignError
-        If columns are missing, or "published" is asked for with fewer than 100 answers.
+        If columns are missing, or binning is "published" and there are fewer than 100 answers.
 
     Warns
     -----
     DesignWarning
-        If binning is "published" and an arm has fewer than 200 answers: the only bin is left out, and the error is 0.
+        If binning is "published" and an arm has fewer than 200 answers. The only bin is left out, and the error is 0.
 
     Notes
     -----
-    The half width is for one arm. It says nothing about a difference between arms, which answered the same questions:
-    for that use a model with ``cluster="id"``.
+    The half width is for one arm. Arms answer the same questions, so it does not apply to a difference between arms.
+    Use a model with ``cluster="id"`` for that.
 
     Examples
     --------
@@ -461,12 +459,12 @@ def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame
     frame : DataFrame
         From `load_judged`, or some of its rows.
     size : int, default 100
-        Answers in a bin; the last bin of an arm also takes what is left over.
+        Answers per bin. The last bin of an arm also has the remaining answers.
 
     Returns
     -------
     DataFrame, one row per arm and bin
-        ``n``, and in percent ``confidence``, ``accuracy`` and its ``half_width`` (95%). Answers without a confidence
+        ``n``, and ``confidence``, ``accuracy`` and its ``half_width`` (95%) in percent. Answers without a confidence
         are left out.
     """
     whole_number("size", size, 1)

@@ -318,8 +318,8 @@ def sensitivity_bounds(
 
     Notes
     -----
-    Bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)), as in theorem 2 of [2]_ in `sensitivity`, under the
-    assumptions stated there.
+    Bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)), as in theorem 2 of the second reference in
+    `sensitivity`, under the assumptions stated there.
 
     The strengths of a covariate are computed as in DoubleML, by fitting both models without it. cf_y is the increase
     of E (Y - g)^2 relative to its value with the covariate. cf_d is the decrease of E alpha^2 relative to its value

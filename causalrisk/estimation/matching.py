@@ -384,7 +384,7 @@ def nearest_outcomes(columns: Array, sample: Sample, a: int) -> Array:
 
 
 def matched_pairs(record: Any) -> pd.DataFrame:
-    """Return the matches of each unit of the target, by the labels of the rows."""
+    """Return the matches of each unit of the target, by row label."""
     sample, parts = record.sample, list[pd.DataFrame]()
     labels = record.design.index[sample.order]
     for a, b, found in record.estimate.rows.matches:

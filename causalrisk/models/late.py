@@ -73,17 +73,18 @@ def _check_column(frame: Any, role: str, name: Any) -> None:
 
 
 class LATE:
-    """The local average treatment effect: of a 0/1 treatment on those whose treatment a 0/1 instrument changes.
+    """The local average treatment effect of a 0/1 treatment, with a 0/1 instrument.
 
-    It is the effect of the instrument on the outcome over its effect on the treatment, each by the same estimator with
-    the same propensity score of the instrument [1]_ [2]_. It is the average effect on compliers if the instrument is as
-    good as randomly assigned given the covariates, affects the outcome through the treatment only, and moves nobody's
-    treatment the other way (monotonicity).
+    It is the effect of the instrument on the outcome divided by its effect on the treatment. Both use the same
+    estimator and the same propensity score of the instrument [1]_ [2]_. It is the average effect on compliers, whose
+    treatment the instrument changes, under three assumptions: the instrument is as good as randomly assigned given the
+    covariates; it affects the outcome only through the treatment; and it moves nobody's treatment in the other
+    direction (monotonicity).
 
     Parameters
     ----------
     outcome, first_stage : CausalModel
-        Models of the effect of the instrument on the outcome and on the treatment, of the same rows.
+        Models of the effect of the instrument on the outcome and on the treatment, on the same rows.
     treat, instrument : str
         Names of the two columns.
 
@@ -135,15 +136,15 @@ class LATE:
         treat, instrument : str
             Columns of 0 and 1.
         propensity : str, optional
-            Covariates of the propensity score of the instrument; by default those of the formula, ``"1"`` for an
-            instrument that was randomly assigned.
+            Covariates of the propensity score of the instrument. By default the covariates of the formula. Use ``"1"``
+            for a randomly assigned instrument.
         method : {"AIPW", "IPWRA", "Hajek", "OutcomeRegression"}
-            Estimator of both effects.
+            Estimator of both effects; by default "AIPW".
         outcome_predictions, treatment_predictions : list of str or array_like, or matrix, optional
             Predictions of outcome and treatment at both values of the instrument, ``["g0", "g1"]`` and
             ``["r0", "r1"]``, instead of outcome models, as in `AIPW`.
         **options
-            Options of `AIPW.from_formula` for both, such as `cluster`, `weights`, `design` and `propensity_link`.
+            Options of `AIPW.from_formula` for both effects, such as `cluster`, `weights` and `propensity_link`.
 
         Returns
         -------
@@ -155,7 +156,7 @@ class LATE:
         DesignError
             If treatment or instrument are not columns of 0 and 1.
         OptionError
-            If an option is not one of the ratio.
+            If an option is not available for LATE.
         """
         for name in NOT_HERE:
             if name in options:
@@ -236,7 +237,7 @@ class LATE:
 
 
 class LATEResults(Shown):
-    """The local average treatment effect with its inference; what `LATE.fit` returns.
+    """The local average treatment effect with its inference, returned by `LATE.fit`.
 
     Attributes
     ----------
@@ -247,7 +248,7 @@ class LATEResults(Shown):
     first_stage_f : float
         Squared ratio of the first stage to its standard error.
     complier_share : float
-        Share of compliers, the size of the effect of the instrument on the treatment.
+        Share of compliers: the size of the instrument's effect on the treatment.
     nobs : int
         Observations.
     estimand : str
@@ -311,7 +312,7 @@ class LATEResults(Shown):
         return f"{self.first_stage_f:.1f}" if self.first_stage_f < LARGE else f"above {LARGE:.0f}"
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Return the table of estimates: the effect, the first stage, and the effect of the instrument on the outcome.
+        """Return the effect, the first stage, and the effect of the instrument on the outcome, as a table.
 
         Parameters
         ----------
@@ -321,7 +322,7 @@ class LATEResults(Shown):
         Returns
         -------
         DataFrame
-            Estimate, standard error, z, p-value and limits; t where the fit has degrees of freedom.
+            Estimate, standard error, z (or t), p-value and limits.
         """
         check_alpha(alpha)
         values = np.array([self.effect, *self._effects[::-1]])
@@ -341,9 +342,9 @@ class LATEResults(Shown):
         alpha : float, default 0.05
             Significance level.
         method : {"normal", "anderson-rubin"}
-            "anderson-rubin" keeps its level however weak the instrument is [1]_: it holds the effects t under which the
-            effect of the instrument on y - t d is not significant. It may be the whole line, or two half-lines, of
-            which each has a row.
+            "normal" (default): by the standard error.
+            "anderson-rubin": valid however weak the instrument is [1]_. It contains the effects t for which the effect
+            of the instrument on y - t d is not significant. It may be the whole line, or two half-lines (two rows).
 
         Returns
         -------
@@ -376,14 +377,14 @@ class LATEResults(Shown):
         return " and ".join(f"{low:.4g} to {high:.4g}" for low, high in limits)
 
     def compliers(self) -> pd.DataFrame:
-        """Describe the compliers: means of the covariates among all and among compliers, and how far they are apart.
+        """Describe the compliers: means of the covariates among all units and among compliers.
 
         Returns
         -------
         DataFrame
-            A row for each covariate: "all", "compliers", and "std difference", their difference in standard deviations.
-            The mean among compliers is the ratio of the instrument's effects on treatment times covariate and on the
-            treatment (Abadie 2003).
+            One row per covariate: "all", "compliers", and "std difference", their difference in standard deviations.
+            The mean among compliers is the instrument's effect on treatment times covariate, divided by its effect on
+            the treatment (Abadie 2003).
         """
         first, rows = self.model.first_stage, {}
         design, options = first.design, first.options
@@ -529,7 +530,7 @@ class LATEResults(Shown):
         )
 
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
-        """Draw the p-value of Anderson and Rubin's test of each effect; the shaded effects are in its interval.
+        """Plot the p-value of Anderson and Rubin's test for each effect. Effects in the interval are shaded.
 
         Parameters
         ----------

@@ -161,8 +161,7 @@ class CausalModel:
             terms, and the predictions alone. The weights minimise the variance of the effect. The second is left out
             if the smallest arm has fewer than six observations for each outcome column.
         n_folds : int, default 5
-            Folds of a learner and of a cross-fitted propensity score. With 1, a learner predicts the rows it is fitted
-            to.
+            Folds for learners and cross-fitted propensity scores. With 1, learners predict the rows they are fitted to.
         n_repeats : int, default 1
             Number of fits, each with other folds; odd. The fit with the median effect is returned. Its standard errors
             account for the choice of folds.
@@ -198,8 +197,7 @@ class CausalModel:
             Which rows to leave out. The target population changes. The models are fitted again to the remaining rows,
             which the bootstrap resamples.
             (low, high): scores outside these limits; with several arms, any score of a row.
-            "crump": scores outside the limits that minimise the variance; with several arms, a large sum of inverse
-            scores.
+            "crump": scores outside the limits of least variance; with several arms, a large sum of inverse scores.
             "separated": rows that the propensity model predicts perfectly.
         clip : tuple of float, optional
             Limits to which propensity scores are clipped. With several arms, each arm's score is clipped separately.
@@ -212,14 +210,12 @@ class CausalModel:
         quantiles : float or sequence of float, optional
             Quantile levels for ``effect="quantile"``, between 0 and 1. By default 0.25, 0.5 and 0.75.
         design : Survey, optional
-            Survey design, instead of `weights` and `cluster`. It determines standard errors, degrees of freedom and
-            tests.
+            Survey design, instead of `weights` and `cluster`, for standard errors, degrees of freedom and tests.
         subpop : str or array_like, optional
             Subpopulation of the survey: a column of True and False, a condition such as "age >= 20", or one value per
             row. The rows outside it count in the variance, so do not delete these rows yourself.
         did : DiD, optional
-            The outcomes before the treatment, for difference-in-differences. The outcome of both models is then the
-            change.
+            The outcomes before the treatment, for difference-in-differences. Both models are then for the change.
         observed : str, optional
             Formula of a logit for whether the outcome is observed, if outcomes are missing. Write "x1 + d" with the
             treatment d, or "(x1 + x2) * d" for one model per arm. Rows without an outcome stay in the sample: they
@@ -237,8 +233,7 @@ class CausalModel:
             What to do with columns that are combinations of earlier ones, in the whole sample or in one arm. "drop"
             (default) leaves them out of all arms, with a warning. "raise" is an error.
         **others
-            Options under their names in other packages, such as ``estimand="ATT"``. The summary notes how they were
-            read.
+            Options by their names in other packages, such as ``estimand="ATT"``. The summary has a note on them.
 
         Returns
         -------
@@ -435,8 +430,7 @@ class CausalModel:
             Distribution of these numbers: 1 and -1 (the default); Webb's six values, for a dozen clusters or fewer; or
             Mammen's two values, with third moment one.
         small_sample : bool, default False
-            Apply the factor of "HC1" also to clustered standard errors. With G clusters it is
-            G / (G - 1) (n - 1) / (n - k).
+            Apply the factor of "HC1" also to clustered standard errors: G / (G - 1) (n - 1) / (n - k) for G clusters.
         use_t : bool, optional
             Whether to use the t distribution instead of the normal, and F instead of chi-squared. Degrees of freedom
             are G - 1 with G clusters, else n - k, with k coefficients of the outcome models. By default only with a
@@ -449,9 +443,8 @@ class CausalModel:
         rng : int, Generator, SeedSequence or None, default 0
             Source of randomness. None draws a new seed. Estimates do not depend on `n_boot`.
         n_jobs : int, default 1
-            Threads, or workers of the joblib backend set by `joblib.parallel_config`; -1 means one per processor. With
-            data on disk, threads work on parts of the rows. A `distributed.Client` uses its cluster. Results do not
-            depend on it.
+            Threads, or workers of the joblib backend set by `joblib.parallel_config`; -1 means one per processor. Data
+            on disk use threads. A `distributed.Client` uses its cluster. Results do not depend on it.
         progress : bool, default False
             Show a progress bar of resamples, or of units left out, on standard error (tqdm if installed). With data on
             disk there is none: see `dask.diagnostics.ProgressBar`.

@@ -32,19 +32,19 @@ class PermutationTest(Permutations):
     statistic : float
         The statistic of the fit: the effect over its robust standard error, the effect, or Wald's for several effects.
     pvalue : float
-        Share of the assignments whose statistic is at least as extreme, including the fit's own.
+        Share of assignments whose statistic is at least as extreme, including the fit's own assignment.
     mc_se : float
         Monte Carlo standard error of the p-value; zero if every assignment was used.
     asymptotic_pvalue : float
-        P-value of a studentized statistic by its distribution in large samples; NaN for a difference.
+        Large-sample p-value of a studentized statistic; NaN for a difference.
     null_distribution : ndarray, shape (n_permutations,)
-        The statistic under each permutation; NaN where it could not be computed.
+        The statistic under each permutation; NaN if it could not be computed.
     n_permutations : int
-        Number of permutations, or of all assignments.
+        Number of permutations, or number of all assignments.
     exact : bool
         Whether every assignment was used.
     failed : int
-        Permutations under which the estimator could not be computed; they count as extreme.
+        Number of permutations for which the estimator failed. They count as extreme.
     """
 
     @property
@@ -117,7 +117,7 @@ class PermutationTest(Permutations):
         return notes
 
     def plot(self, ax: Any = None) -> Any:
-        """Histogram of the statistic over the permutations, with that of the fit.
+        """Plot a histogram of the statistic over the permutations, and the statistic of the fit.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class PermutationTest(Permutations):
         Returns
         -------
         matplotlib Axes
-            The plot; what is as extreme is darker.
+            The plot. Statistics at least as extreme are darker.
 
         Raises
         ------

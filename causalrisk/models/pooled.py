@@ -36,25 +36,25 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.
     Parameters
     ----------
     estimates : ndarray, shape (m, d)
-        A row a completed data set.
+        One row per completed data set.
     covariances : ndarray, shape (m, d, d)
         Their covariance matrices.
     df_complete : float
-        Degrees of freedom had nothing been missing; may be infinite.
+        Degrees of freedom of the complete data; may be infinite.
 
     Returns
     -------
     pooled : DataFrame
-        A row an estimate: "estimate", the mean; the columns of `PooledResults.missing_information`; and "std err", the
-        root of "total".
+        One row per estimate: "estimate", the mean; the columns of `PooledResults.missing_information`; and "std err",
+        the root of "total".
     total : ndarray, shape (d, d)
-        Covariance of the means: that within, and (1 + 1/m) times that between the data sets.
+        Covariance of the means: the covariance within data sets plus (1 + 1/m) times the covariance between them.
 
     Notes
     -----
-    The formulas are those of Rubin (1987) with the degrees of freedom of Barnard and Rubin (1999), as R's mice has
-    them: with nu = (m - 1) / lambda^2 and nu_obs = (nu_com + 1) / (nu_com + 3) nu_com (1 - lambda), the degrees of
-    freedom are nu nu_obs / (nu + nu_obs), or nu where nu_com is infinite.
+    The formulas follow Rubin (1987), with the degrees of freedom of Barnard and Rubin (1999), as in R's mice. With
+    nu = (m - 1) / lambda^2 and nu_obs = (nu_com + 1) / (nu_com + 3) nu_com (1 - lambda), the degrees of freedom are
+    nu nu_obs / (nu + nu_obs), or nu if nu_com is infinite.
     """
     m, within = len(estimates), covariances.mean(axis=0)
     between = np.atleast_2d(np.cov(estimates, rowvar=False))
@@ -84,7 +84,7 @@ class PooledResults(Estimates):
     results : list of CausalResults
         The fits.
     df_complete : float
-        Degrees of freedom had nothing been missing.
+        Degrees of freedom of the complete data.
 
     Attributes
     ----------
@@ -93,21 +93,21 @@ class PooledResults(Estimates):
     n_imputations : int
         Their number, m.
     df_complete : float
-        Degrees of freedom had nothing been missing.
+        Degrees of freedom of the complete data.
     nobs : int
         Observations of each fit.
     estimand : str
         "ATE", "ATT", ...
     params, bse : Series
-        The effects, then the potential-outcome mean of each arm; and their standard errors.
+        The effects and then the potential-outcome mean of each arm; their standard errors.
     tvalues, pvalues : Series
-        Statistics t of `params`, of ratios on the logarithmic scale, and two-sided p-values from the t distribution.
+        t statistics of `params` (for ratios, of the logarithm) and two-sided p-values from the t distribution.
     df : Series
         Degrees of freedom of Barnard and Rubin.
     fmi : Series
         Fraction of missing information.
     use_t : bool
-        True: p-values and intervals are from the t distribution.
+        Always True: p-values and intervals use the t distribution.
     """
 
     use_t = True
@@ -151,7 +151,7 @@ class PooledResults(Estimates):
         Returns
         -------
         DataFrame
-            Columns 0 and 1, a row a parameter. Intervals of ratios are transformed from the logarithmic scale.
+            Columns 0 and 1, one row per parameter. Intervals of ratios are transformed from the logarithmic scale.
         """
         if others:
             return self.conf_int(**call_here("conf_int", PooledResults.conf_int, {"alpha": alpha}, others))
@@ -179,11 +179,11 @@ class PooledResults(Estimates):
 
     @property
     def missing_information(self) -> pd.DataFrame:
-        """Contribution of the imputations to the variance, a row a parameter.
+        """Contribution of the imputations to the variance, one row per parameter.
 
         Columns: "within" and "between", the two variances; "total"; "riv", the relative increase of the variance;
-        "lambda", the share of the total due to what is missing; "df"; and "fmi", the fraction of missing information.
-        The columns of ratios are on the logarithmic scale.
+        "lambda", the share of the total due to missing data; "df"; and "fmi", the fraction of missing information. For
+        ratios, they are on the logarithmic scale.
         """
         return self._pooled.drop(columns=["estimate", "std err"])
 
@@ -210,7 +210,7 @@ class PooledResults(Estimates):
         return summarize_pooled(self._records, frame, missing, self.df_complete, title)
 
     def methods(self) -> str:
-        """Return the methods paragraph: that of the fits, and how they were pooled.
+        """Return a methods paragraph on the fits and how they were pooled.
 
         Returns
         -------
@@ -220,7 +220,7 @@ class PooledResults(Estimates):
         return pooled_methods(self._records)
 
     def nlcom(self, expression: str) -> Any:
-        """Pool functions of `params` that need not be linear: each fit's values, by Rubin's rules.
+        """Pool nonlinear functions of `params` by Rubin's rules.
 
         Parameters
         ----------
@@ -230,7 +230,7 @@ class PooledResults(Estimates):
         Returns
         -------
         statsmodels.stats.contrast.ContrastResults
-            Estimates, t tests and intervals; `df_denom` are the degrees of freedom of Barnard and Rubin.
+            Estimates, t tests and intervals. `df_denom` has the degrees of freedom of Barnard and Rubin.
         """
         found = [nlcom(record, expression) for record in self._records]
         wanted = Expressions(expression, self._record.names)
@@ -244,7 +244,7 @@ class PooledResults(Estimates):
     def equivalence_test(
         self, low: float | None = None, high: float | None = None, alpha: float = 0.05
     ) -> EquivalenceTest:
-        """Test that the pooled effects lie between two limits, or beyond one margin.
+        """Test that the pooled effects lie between two limits, or on one side of one.
 
         Parameters
         ----------
@@ -278,7 +278,7 @@ class PooledResults(Estimates):
         Returns
         -------
         DataFrame
-            One row a parameter: term, estimate, std_error, statistic (t), p_value, conf_low, conf_high, df, fmi.
+            One row per parameter: term, estimate, std_error, statistic (t), p_value, conf_low, conf_high, df, fmi.
         """
         limits = self.conf_int(alpha).to_numpy() if conf_int else None
         numbers = self._numbers[["estimate", "std err", "t", "P>|t|"]].to_numpy().T
@@ -286,7 +286,7 @@ class PooledResults(Estimates):
         return tidy_frame(self._record.names, numbers, limits).join(own)
 
     def glance(self) -> pd.DataFrame:
-        """Return `CausalResults.glance` of the fits as one row, with their number as "imputations"."""
+        """Return one row that describes the fits: `CausalResults.glance`, and their number as "imputations"."""
         return glance(self._record).assign(imputations=self.n_imputations)
 
     def __repr__(self) -> str:
@@ -307,11 +307,11 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None, 
     Parameters
     ----------
     results : iterable of CausalResults
-        The fits, of one model to data sets that differ in the imputed values only.
+        Fits of one model to data sets that differ only in the imputed values.
     df_complete : float, optional
-        Degrees of freedom had nothing been missing (mice's ``dfcom``); by default those of the first fit, or what
-        ``fit(use_t=True)`` takes: the clusters less one, or the observations less the coefficients of the outcome
-        models. ``numpy.inf`` gives Rubin's own degrees of freedom.
+        Degrees of freedom of the complete data (mice's ``dfcom``). By default the degrees of freedom of the first fit,
+        or those of ``fit(use_t=True)``: clusters minus one, or observations minus coefficients of the outcome models.
+        ``numpy.inf`` gives Rubin's degrees of freedom.
     **others
         Names of options in other packages, such as ``dfcom=100``.
 
@@ -323,17 +323,17 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None, 
     Raises
     ------
     DesignError
-        If the fits are not of one model on equally many observations: any option of the model, its formulas and
-        their terms, weights, clusters, offset and the rows of a target frame have to be the same.
+        If the fits differ in options, formulas, terms, weights, clusters, offset, target frame or number of
+        observations.
     OptionError
-        If there are fewer than two, or `df_complete` is not positive, or something is not the results of a fit.
+        If there are fewer than two fits, `df_complete` is not positive, or something is not the results of a fit.
 
     Notes
     -----
-    With estimates Q_i of variance U_i from m data sets, the estimate is their mean and its variance
-    T = mean(U_i) + (1 + 1/m) var(Q_i); tests and intervals are from the t distribution with the degrees of freedom of
-    Barnard and Rubin [2]_. Ratios, odds ratios and percentages are pooled on the logarithmic scale and transformed
-    back. The treatment and the outcome must be among the variables the imputation model uses.
+    Let Q_i be the estimates and U_i their variances in m data sets. The pooled estimate is the mean of Q_i. Its
+    variance is T = mean(U_i) + (1 + 1/m) var(Q_i). Tests and intervals use the t distribution with the degrees of
+    freedom of Barnard and Rubin [2]_. Ratios, odds ratios and percentages are pooled on the logarithmic scale and
+    transformed back. The imputation model must include the treatment and the outcome.
 
     References
     ----------

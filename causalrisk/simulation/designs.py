@@ -29,7 +29,7 @@ class Population:
     Parameters
     ----------
     covariates : DataFrame, shape (n, p)
-        Covariates recorded of each unit.
+        Observed covariates of each unit.
     score : ndarray, shape (n,)
         True probability of treatment.
     mean, variance : ndarray, shape (2, n)
@@ -44,14 +44,14 @@ class Population:
 
 @dataclass(frozen=True)
 class Draw:
-    """One simulated sample, with the truth that no analyst sees.
+    """One simulated sample, with its unobserved truth.
 
     Parameters
     ----------
     data : DataFrame, shape (n, p + 2)
-        Data of the analyst: outcome y, treatment d, covariates.
+        Observed data: outcome y, treatment d, covariates.
     y0, y1 : ndarray, shape (n,)
-        Outcome of each unit without and with treatment, in units of the outcome; y is one of the two.
+        Outcome of each unit without and with treatment, in units of the outcome. y is one of the two.
     score : ndarray, shape (n,)
         True probability of treatment.
     """
@@ -66,22 +66,22 @@ class Draw:
 class Design:
     """A population, and the models an analyst fits to samples of it.
 
-    A design of your own is a frozen dataclass under this class with `population`, and, unless its columns are x1 .. xp
-    and the analyst uses them all, with the formulas.
+    To define your own design, write a frozen dataclass that inherits from this class and has `population`. Add the
+    formulas unless the columns are x1 .. xp and the analyst uses them all.
 
     Attributes
     ----------
     formula, propensity : str
-        Formulas of the analyst, wrong on purpose where the design is about that.
+        Formulas of the analyst, misspecified if the design is about that.
     oracle_formula, oracle_propensity : str or None
-        The right models; None where no formula writes them.
+        The correctly specified formulas; None if there is no such formula.
     """
 
     known_effect: ClassVar[float | None] = None  # where it has a closed form
 
     @property
     def name(self) -> str:
-        """Name in tables: the class's, with the knobs that were turned."""
+        """Name in tables: the class name, with the parameters that differ from their defaults."""
         plain = "".join("_" + c.lower() if c.isupper() else c for c in type(self).__name__).strip("_")
         knobs = [
             f"{f.name}={getattr(self, f.name)!r}"
@@ -92,27 +92,27 @@ class Design:
 
     @property
     def stream(self) -> str:
-        """Key of the design's random numbers, which differ from those of other designs: its name."""
+        """Key of the design's random numbers: its name. Other designs have other random numbers."""
         return self.name
 
     @property
     def formula(self) -> str:
-        """Outcome formula that the analyst types."""
+        """Outcome formula of the analyst."""
         raise OptionError(f"{type(self).__name__} has no formula; define the property.")
 
     @property
     def propensity(self) -> str:
-        """Propensity formula that the analyst types; by default the covariates of the outcome formula."""
+        """Propensity formula of the analyst; by default the covariates of the outcome formula."""
         return self.formula.partition("~")[2].strip()
 
     @property
     def oracle_formula(self) -> str | None:
-        """Outcome formula that is right."""
+        """Correctly specified outcome formula."""
         return None
 
     @property
     def oracle_propensity(self) -> str | None:
-        """Propensity formula that is right."""
+        """Correctly specified propensity formula."""
         return None
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -150,7 +150,7 @@ class Design:
         Returns
         -------
         Draw
-            The sample, and the truth that the analyst does not see.
+            The sample and its unobserved truth.
 
         Examples
         --------
@@ -175,7 +175,7 @@ class Design:
 
     @cached_property
     def efficiency_bound(self) -> float:
-        """Least asymptotic variance of sqrt(n) times the error of a regular estimator of the effect [1]_.
+        """Smallest asymptotic variance of sqrt(n) times the error of a regular estimator of the effect [1]_.
 
         References
         ----------
@@ -207,13 +207,13 @@ class Specified(Design):
     Parameters
     ----------
     base : Design
-        Design with the same samples, to the last digit.
+        Design with exactly the same samples.
     label : str
         Name in tables.
     outcome_formula : str
-        Outcome formula that the analyst types.
+        Outcome formula of the analyst.
     propensity_formula : str
-        Propensity formula that the analyst types.
+        Propensity formula of the analyst.
     """
 
     base: Design
@@ -228,17 +228,17 @@ class Specified(Design):
 
     @property
     def stream(self) -> str:
-        """Stream of the other design, so that the samples are the same."""
+        """Stream of the other design, for the same samples."""
         return self.base.stream
 
     @property
     def formula(self) -> str:
-        """Outcome formula that the analyst types."""
+        """Outcome formula of the analyst."""
         return self.outcome_formula
 
     @property
     def propensity(self) -> str:
-        """Propensity formula that the analyst types."""
+        """Propensity formula of the analyst."""
         return self.propensity_formula
 
     def draw(self, n: int, rng: np.random.Generator) -> Draw:
@@ -260,14 +260,14 @@ CV = 0.8  # coefficient of variation of positive earnings given covariates
 
 @dataclass(frozen=True)
 class Linear(Design):
-    """Normal covariates, logit treatment, linear outcome: both models are right.
+    """Normal covariates, logit treatment, linear outcome. Both models are correctly specified.
 
     Parameters
     ----------
     confounding : float
-        Factor c of the score c (x1 + 0.5 x2 - 0.25 x3) of the treatment: 0 randomizes, 1.5 leaves little overlap.
+        Factor c in the log odds of treatment, c (x1 + 0.5 x2 - 0.25 x3). 0 is a trial; 1.5 leaves little overlap.
     curvature : float
-        Factor of the shape that a linear outcome model misses; twice that under treatment.
+        Factor of the shape that a linear outcome model misses; twice this under treatment.
     shape : {"square", "wave", "product"}
         x1^2 - 1, sin(3 x1) or x1 x2.
     score_curvature : float
@@ -275,9 +275,9 @@ class Linear(Design):
     heterogeneity : float
         Slope of the effect in x1.
     n_covariates : int
-        Number of covariates; the fourth and later have no part in anything, but both models have them.
+        Number of covariates. The fourth and later have no effect, but are in both models.
     tails : float
-        Degrees of freedom of the noise, whose variance is 1: infinite for normal noise, 3 for heavy tails.
+        Degrees of freedom of the noise, with variance 1: infinite for normal noise, 3 for heavy tails.
     baseline : float
         Log odds of treatment at average covariates: 0 treats one half, -2.2 one in ten.
 
@@ -316,7 +316,7 @@ class Linear(Design):
 
     @property
     def oracle_propensity(self) -> str:
-        """Main effects, and the square of x1 where it is in the score."""
+        """Main effects, and the square of x1 if it is in the score."""
         return self.propensity + (" + I(x1**2)" if self.score_curvature else "")
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -340,21 +340,21 @@ class Linear(Design):
 
 @dataclass(frozen=True)
 class LinearStrong(Linear):
-    """Both models right, strong confounding."""
+    """Strong confounding; both models correctly specified."""
 
     confounding: float = 1.0
 
 
 @dataclass(frozen=True)
 class Quadratic(Linear):
-    """Mild confounding, propensity model right, the outcome model misses a square."""
+    """Mild confounding; propensity model correct, outcome model misses a square."""
 
     curvature: float = 0.5
 
 
 @dataclass(frozen=True)
 class Strong(Linear):
-    """Strong confounding, propensity model right, the outcome model misses a square."""
+    """Strong confounding; propensity model correct, outcome model misses a square."""
 
     confounding: float = 1.2
     curvature: float = 0.35
@@ -362,7 +362,7 @@ class Strong(Linear):
 
 @dataclass(frozen=True)
 class WeakOverlap(Linear):
-    """Weak overlap, propensity model right, the outcome model misses a square."""
+    """Weak overlap; propensity model correct, outcome model misses a square."""
 
     confounding: float = 1.6
     curvature: float = 0.35
@@ -379,7 +379,7 @@ class DoublyWrong(Linear):
 
 @dataclass(frozen=True)
 class TenCovariates(Linear):
-    """Ten covariates, propensity model right, the outcome model misses a square."""
+    """Ten covariates; propensity model correct, outcome model misses a square."""
 
     confounding: float = 0.7
     curvature: float = 0.2
@@ -388,7 +388,7 @@ class TenCovariates(Linear):
 
 @dataclass(frozen=True)
 class FortyCovariates(Linear):
-    """Forty covariates, propensity model right, the outcome model misses a square."""
+    """Forty covariates; propensity model correct, outcome model misses a square."""
 
     confounding: float = 0.7
     curvature: float = 0.2
@@ -397,7 +397,7 @@ class FortyCovariates(Linear):
 
 @dataclass(frozen=True)
 class Wiggly(Linear):
-    """Mild confounding, propensity model right, the outcome model misses a wave."""
+    """Mild confounding; propensity model correct, outcome model misses a wave."""
 
     curvature: float = 0.5
     shape: str = "wave"
@@ -405,7 +405,7 @@ class Wiggly(Linear):
 
 @dataclass(frozen=True)
 class Interaction(Linear):
-    """Propensity model right, the outcome model misses a product of two confounders."""
+    """Propensity model correct; outcome model misses a product of two confounders."""
 
     confounding: float = 0.7
     curvature: float = 0.5
@@ -414,7 +414,7 @@ class Interaction(Linear):
 
 @dataclass(frozen=True)
 class HeavyTails(Linear):
-    """Both models right, noise from a t distribution with three degrees of freedom."""
+    """Both models correct; noise from a t distribution with three degrees of freedom."""
 
     confounding: float = 0.7
     tails: float = 3.0
@@ -431,7 +431,7 @@ class RareTreatment(Linear):
 
 @dataclass(frozen=True)
 class Randomized(Linear):
-    """A trial: treatment by the toss of a coin, the outcome model misses a square."""
+    """A trial with treatment probability one half; outcome model misses a square."""
 
     confounding: float = 0.0
     curvature: float = 0.5
@@ -439,7 +439,7 @@ class Randomized(Linear):
 
 @dataclass(frozen=True)
 class BinaryOutcome(Linear):
-    """An outcome of 0 or 1 by a logit model, fitted by straight lines unless a family is given to the estimators."""
+    """A 0/1 outcome from a logit model. Estimators fit linear models to it unless given a family."""
 
     confounding: float = 1.0
     known_effect: ClassVar[float | None] = None
@@ -451,20 +451,20 @@ class BinaryOutcome(Linear):
         return Population(units.covariates, units.score, chance, chance * (1 - chance))
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
-        """Draw zeros and ones, treated and untreated by the same uniform number."""
+        """Draw zeros and ones, with the same uniform number for both treatments."""
         return (rng.random(len(population.score)) < population.mean).astype(float)
 
 
 @dataclass(frozen=True)
 class KangSchafer(Design):
-    """Kang and Schafer's covariates [1]_, effect 0: both models use functions of the covariates that matter.
+    """Kang and Schafer's covariates [1]_, with effect 0. Both models use functions of the true covariates.
 
     Parameters
     ----------
     confounding : float
-        Factor of the score of the treatment.
+        Factor of the log odds of treatment.
     misspecified : bool
-        Whether the analyst uses x1 .. x4, the functions, in both models, or z1 .. z4, the covariates themselves.
+        Whether both models use x1 .. x4, the functions, or z1 .. z4, the true covariates.
 
     References
     ----------
@@ -482,12 +482,12 @@ class KangSchafer(Design):
 
     @property
     def oracle_formula(self) -> str:
-        """Main effects of the covariates that matter."""
+        """Main effects of the true covariates."""
         return f"y ~ {self.oracle_propensity}"
 
     @property
     def oracle_propensity(self) -> str:
-        """Main effects of the covariates that matter."""
+        """Main effects of the true covariates."""
         return "z1 + z2 + z3 + z4"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -507,10 +507,10 @@ class KangSchafer(Design):
 
 @dataclass(frozen=True)
 class KangSchaferMean(KangSchafer):
-    """Kang and Schafer's problem itself: the mean of an outcome that is seen for the treated only.
+    """Kang and Schafer's original problem: the mean of an outcome observed only for the treated.
 
-    The outcome is 0 where it is not seen, so that the mean of the untreated arm is exactly 0 and the effect is the
-    treated arm's mean, 210.
+    The outcome is 0 if it is not observed. The mean of the untreated arm is then exactly 0, and the effect is the mean
+    of the treated arm, 210.
     """
 
     known_effect: ClassVar[float | None] = 210.0
@@ -523,17 +523,17 @@ class KangSchaferMean(KangSchafer):
 
 @dataclass(frozen=True)
 class LalondeLike(Design):
-    """Earnings like those of LaLonde's trainees beside a survey: discrete covariates, many zeros, heavy tails.
+    """Earnings as in LaLonde's data with survey controls: discrete covariates, many zeros, heavy tails.
 
-    A parametric look-alike of the 614 rows that MatchIt distributes, with coefficients rounded from fits to them. About
-    a third are treated, most of them black, single and without earnings, and few of the others are.
+    A parametric model of the 614 rows that MatchIt distributes, with rounded coefficients. About a third are treated.
+    Most of these are black, single and without earnings, unlike the controls.
 
     Parameters
     ----------
     confounding : float
-        Factor of the score about its centre.
+        Factor of the log odds of treatment about their centre.
     effect_share : float
-        Earnings with treatment as a share of those without, less one.
+        Relative increase of earnings under treatment.
     """
 
     confounding: float = 1.0
@@ -546,7 +546,7 @@ class LalondeLike(Design):
 
     @property
     def oracle_propensity(self) -> str:
-        """The analyst's: the propensity model is right."""
+        """The analyst's formula: the propensity model is correctly specified."""
         return self.propensity
 
     def population(self, n: int, rng: np.random.Generator) -> Population:

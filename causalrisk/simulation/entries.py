@@ -27,7 +27,7 @@ def lin(trial: Any) -> tuple[float, float]:
     Returns
     -------
     estimate, se : float
-        The estimate equals `OutcomeRegression`'s; the standard error takes the covariates as fixed.
+        The estimate equals `OutcomeRegression`'s. The standard error treats the covariates as fixed.
 
     References
     ----------
@@ -49,7 +49,7 @@ DEFAULT = ("Unadjusted", "Lin", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "
 
 @dataclass
 class Trial:
-    """One sample as an estimator sees it.
+    """One sample, as given to an estimator.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Trial:
     formula, propensity : str
         Formulas of the analyst.
     seed : SeedSequence
-        Randomness of the estimators, the same for each of them, so that their errors stay paired.
+        Randomness of the estimators, the same for all of them, so their errors are paired.
     """
 
     data: pd.DataFrame
@@ -80,7 +80,7 @@ class Trial:
         Returns
         -------
         CausalModel
-            The model; those that differ in the estimator only share the parsed formulas.
+            The model. Models that differ only in the estimator share the parsed formulas.
         """
         given = {"formula": self.formula, "propensity": self.propensity, "treat": "d"} | options
         key = repr(sorted(given.items()))
@@ -99,7 +99,7 @@ class Entry:
     label : str
         Name in tables.
     run : model class or callable
-        Estimator; a callable takes a `Trial` and returns estimate and standard error.
+        Estimator. A callable takes a `Trial` and returns the estimate and its standard error.
     options : mapping
         Options of `from_formula` and of `fit`; empty for a callable.
     """
@@ -109,7 +109,7 @@ class Entry:
     options: Mapping[str, Any]
 
     def estimate(self, trial: Trial, n_boot: int) -> tuple[float, float]:
-        """Estimate the effect: return it and its standard error, robust where n_boot is 0."""
+        """Return the estimated effect and its standard error, which is robust if n_boot is 0."""
         if not isinstance(self.run, type):
             estimate, se = self.run(trial)
             return float(estimate), float(se)
@@ -128,13 +128,13 @@ class Entry:
 
 
 def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
-    """Return the entries that were asked for.
+    """Return the entries of the given estimators.
 
     Parameters
     ----------
     estimators : None, name, model class, callable, sequence of these, or mapping
-        A mapping's keys are labels and its values any of the first, or a pair of one and its options. None: the usual
-        ones.
+        A mapping has labels as keys. Its values are estimators, or pairs of an estimator and its options. None gives
+        the default estimators.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
     Raises
     ------
     OptionError
-        If one is not known, two have the same label, or options are given to a function.
+        If an estimator is unknown, two have the same label, or options are given to a function.
 
     Examples
     --------

@@ -27,14 +27,14 @@ WRONG = ("none", "outcome", "propensity", "both")
 
 @dataclass(frozen=True, eq=False)
 class Plasmode(Design):
-    """Rows of a data set, with treatment and outcomes by models fitted to it.
+    """Rows of a data set, with treatment and outcomes from models fitted to it.
 
     Parameters
     ----------
     wrong : {"none", "outcome", "propensity", "both"}
-        Fitted models that were bent, so that the analyst's are wrong.
+        Fitted models that were changed, to misspecify the analyst's models.
     strength : float
-        Size of the bend, in standard deviations of the residuals and in units of the log odds.
+        Size of the change, in standard deviations of the residuals and in units of the log odds.
     covariates : DataFrame, shape (N, p + q)
         Columns x1 .. xp of the outcome model and z1 .. zq of the propensity model.
     score : ndarray, shape (N,)
@@ -101,35 +101,35 @@ def plasmode(
     estimators: Any = None,
     **options: Any,
 ) -> StudyResults:
-    """Simulate samples like the user's own, and compare what each estimator would have made of them.
+    """Simulate samples like your data, and compare the estimators on them.
 
-    Covariates are rows of the data, drawn with replacement. Treatment follows the fitted propensity score, outcomes the
-    fitted outcome models plus residuals of the arm, drawn with replacement. So the true effect is known: the average of
-    the fitted effects over the data.
+    Covariates are rows of the data, drawn with replacement. Treatment follows the fitted propensity score. Outcomes are
+    from the fitted outcome models, plus residuals of the arm drawn with replacement. The true effect is therefore
+    known: the average of the fitted effects over the data.
 
     Parameters
     ----------
     res : CausalResults
-        A fit with a propensity score. For JRE the outcome models are taken from `res.start`.
+        A fit with a propensity score. For JRE, the outcome models are from `res.start`.
     misspecification : {"none", "outcome", "propensity", "both"} or sequence of them, default "none"
-        Models that the analyst gets wrong: the models that data are drawn from are bent by the distance of the log odds
-        of treatment from their mean, which no linear predictor has, and twice that under treatment.
+        Models that the analyst misspecifies. The true model has an additional term: the absolute deviation of the log
+        odds of treatment from their mean. In outcomes it is doubled under treatment.
     strength : float, default 0.5
-        Standard deviation of the bend, in standard deviations of the residuals and in units of the log odds.
+        Standard deviation of this term, in standard deviations of the residuals and in units of the log odds.
     estimators
-        As in `run_study`; the models are fitted with the links of `res`.
+        As in `run_study`. The models are fitted with the links of `res`.
     **options
-        Options of `run_study`; by default samples have as many rows as the fit.
+        Options of `run_study`. By default samples have as many rows as the fit.
 
     Returns
     -------
     StudyResults
-        Estimates and tables, a design each way to be wrong.
+        Estimates and tables, with one design per misspecification.
 
     Raises
     ------
     OptionError
-        If the fit has observation weights, clusters or an offset, another target than all, or a nonlinear model.
+        If the fit has observation weights, clusters, an offset, a target other than "all", or a nonlinear model.
     UnavailableError
         If the fit has no propensity score.
 

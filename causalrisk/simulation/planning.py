@@ -24,7 +24,9 @@ def solve_power(
     icc: float = 0.0,
     alpha: float = 0.05,
 ) -> float:
-    """Return the minimum detectable effect, the number of units or the power of an experiment, from the other two.
+    """Return the minimum detectable effect, the number of units, or the power of an experiment.
+
+    Give two of the three to compute the third.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ def solve_power(
     power : float, optional
         Chance that the two-sided t test rejects.
     sd : float, default 1.0
-        Standard deviation of the outcome in a group; the root of p (1 - p) for a 0/1 outcome.
+        Standard deviation of the outcome in a group; sqrt(p (1 - p)) for a 0/1 outcome.
     share : float, default 0.5
         Share of the units, or clusters, that are treated.
     r_squared : float, default 0.0
@@ -43,24 +45,24 @@ def solve_power(
     cluster_size : float, default 1.0
         Units per cluster, if whole clusters are treated.
     icc : float, default 0.0
-        Correlation of the outcomes of two units of a cluster.
+        Correlation of the outcomes of two units in a cluster.
     alpha : float, default 0.05
         Significance level.
 
     Returns
     -------
     float
-        The one of effect, n and power that was left out. n is not rounded, and at least three units or clusters.
+        The missing one of effect, n and power. n is not rounded, and at least three units or clusters.
 
     Raises
     ------
     OptionError
-        If not exactly one of the three is left out, or a number is out of its range.
+        If not exactly two of the three are given, or a number is out of range.
 
     Notes
     -----
-    The variance of the difference is sd^2 (1 - r_squared) (1 + (cluster_size - 1) icc) / (n share (1 - share)), and t
-    has as many degrees of freedom as there are clusters, less two. Without clusters and covariates this is
+    The variance of the difference is sd^2 (1 - r_squared) (1 + (cluster_size - 1) icc) / (n share (1 - share)). The
+    degrees of freedom of t are the number of clusters minus two. Without clusters and covariates this is
     `statsmodels.stats.power.TTestIndPower`. For observational data, simulate: `causalrisk.simulation.power`.
 
     Examples

@@ -30,9 +30,9 @@ class Hainmueller(Design):
     Parameters
     ----------
     outcome : {1, 2, 3}
-        Linear, somewhat curved, or the square of a sum: only the first is right with main effects.
+        1: linear; main effects are correctly specified. 2: somewhat curved. 3: the square of a sum.
     noise : float
-        Variance of the normal noise in the choice of treatment: 30 for strong confounding, 100 for weak.
+        Variance of the normal noise in treatment choice: 30 for strong confounding, 100 for weak.
 
     References
     ----------
@@ -71,7 +71,7 @@ class Froelich(Design):
     ----------
     intercept, slope : float
         The score is intercept + slope q, with q the logistic function of sqrt(2) x1. 0.6 and 0.4 leave few controls at
-        one end, 0 and 1 give equal shares and weak overlap at both.
+        one end. 0 and 1 give equal shares and weak overlap at both ends.
 
     References
     ----------
@@ -100,12 +100,12 @@ class Froelich(Design):
 
 @dataclass(frozen=True)
 class LuncefordDavidian(Design):
-    """Confounders x1 to x3 and covariates x4 to x6 of the outcome alone, both models right, effect 2 [1]_.
+    """Confounders x1 to x3, outcome covariates x4 to x6, effect 2 [1]_. Both models are correctly specified.
 
     Parameters
     ----------
     confounding : float
-        Coefficient of the three confounders in the score: 0.6 is the strong one, 0.3 the moderate.
+        Coefficient of the three confounders in the score: 0.6 is strong, 0.3 moderate.
 
     References
     ----------
@@ -123,7 +123,7 @@ class LuncefordDavidian(Design):
 
     @property
     def oracle_formula(self) -> str:
-        """The analyst's."""
+        """The analyst's formula."""
         return self.formula
 
     @property
@@ -165,7 +165,7 @@ class SetoguchiLee(Design):
 
     @property
     def oracle_formula(self) -> str:
-        """The analyst's."""
+        """The analyst's formula."""
         return self.formula
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -221,12 +221,12 @@ class HahnMurrayCarvalho(Design):
 
 @dataclass(frozen=True)
 class Tan(Design):
-    """Many covariates, of which four matter, and a curve in the arm of the treated alone, after [1]_.
+    """Many covariates, four of them relevant, and curvature in the treated arm only, after [1]_.
 
     Parameters
     ----------
     n_covariates : int
-        Number of covariates, all in both models; correlations fall by half with each step.
+        Number of covariates, all in both models. Correlations halve with each step.
 
     References
     ----------
@@ -243,7 +243,7 @@ class Tan(Design):
 
     @property
     def oracle_propensity(self) -> str:
-        """The analyst's: the propensity model is right."""
+        """The analyst's formula: the propensity model is correctly specified."""
         return self.propensity
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -287,7 +287,7 @@ class MissedConfounder(Design):
 
     @property
     def oracle_propensity(self) -> str:
-        """The analyst's."""
+        """The analyst's formula."""
         return self.propensity
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -299,12 +299,12 @@ class MissedConfounder(Design):
 
 @dataclass(frozen=True)
 class OppositeCurves(Design):
-    """The arms bend in opposite ways, and both models miss the square.
+    """The arms have opposite curvature, and both models miss the square.
 
     Parameters
     ----------
     curvature : float
-        Factor of x1^2 - 1 in the outcome with treatment; without, it has the other sign.
+        Factor of x1^2 - 1 in the outcome with treatment. Without treatment, the sign is opposite.
     score_curvature : float
         Factor of x1^2 - 1 in the score.
     """

@@ -24,12 +24,12 @@ KEYS = ["design", "n", "estimator"]
 
 
 class StudyResults(Shown):
-    """Estimates of several estimators over many samples; what `run_study` returns.
+    """Estimates of several estimators over many samples, returned by `run_study`.
 
     Parameters
     ----------
     raw : DataFrame
-        A row a design, size, sample and estimator: estimate, se, failure.
+        One row per design, size, sample and estimator: estimate, se, failure.
     designs : tuple of Design
         The designs.
     reference : str
@@ -42,7 +42,7 @@ class StudyResults(Shown):
     Attributes
     ----------
     raw : DataFrame
-        As above: everything else is computed from it.
+        As above. Everything else is computed from it.
     designs : tuple of Design
         The designs.
     """
@@ -60,12 +60,12 @@ class StudyResults(Shown):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a design, size and estimator.
+        """One row per design, size and estimator.
 
         Columns: samples, failed; bias, sd, rmse in units of the outcome; mse_ratio, mean squared error relative to the
         reference on the same samples; mean_se, median_se; coverage of the 95% interval; mse_over_bound, n times the
-        mean squared error over the design's efficiency bound. A column that ends in _mc is the Monte Carlo error of the
-        one before it.
+        mean squared error over the design's efficiency bound. A column ending in _mc is the Monte Carlo error of the
+        previous column.
         """
         return self.table_at(0.05)
 
@@ -83,12 +83,12 @@ class StudyResults(Shown):
 
     @property
     def failures(self) -> pd.DataFrame:
-        """Counts of failures, a row a design, size, estimator and reason."""
+        """Counts of failures, one row per design, size, estimator and reason."""
         failed = self.raw[self.raw["failure"] != ""]
         return failed.groupby([*KEYS, "failure"], sort=False).size().rename("samples").reset_index()
 
     def errors(self, design: str, n: int) -> pd.DataFrame:
-        """Estimate less true effect, a row a sample and a column an estimator; NaN where it failed.
+        """Estimate minus true effect, one row per sample and one column per estimator; NaN if it failed.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class StudyResults(Shown):
         return found[design, n]
 
     def cells(self) -> Iterator[tuple[Design, int, pd.DataFrame, pd.DataFrame]]:
-        """Design, size, errors and standard errors (a column an estimator) of each cell."""
+        """Design, size, errors and standard errors (one column per estimator) of each cell."""
         by_name = {design.name: design for design in self.designs}
         for (name, n), part in self.raw.groupby(["design", "n"], sort=False):
             wide = part.pivot(index="sample", columns="estimator", values=["estimate", "se"])
@@ -117,7 +117,7 @@ class StudyResults(Shown):
             yield by_name[name], int(n), wide["estimate"][labels] - by_name[name].effect, wide["se"][labels]
 
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-        """Summary of the study, a table a design and size.
+        """Summary of the study, one table per design and size.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ class StudyResults(Shown):
         return notes
 
     def plot(self, ax: Any = None, estimators: Sequence[str] | None = None) -> Any:
-        """Plot mean squared errors relative to the reference, with two Monte Carlo errors of the logarithm either side.
+        """Plot mean squared errors relative to the reference, plus and minus two Monte Carlo errors (log scale).
 
         Parameters
         ----------
@@ -179,7 +179,7 @@ class StudyResults(Shown):
         Returns
         -------
         matplotlib Axes
-            The plot, a row a design and size, on a logarithmic scale.
+            The plot, one row per design and size, on a logarithmic scale.
 
         Raises
         ------
@@ -218,13 +218,13 @@ def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:
     Parameters
     ----------
     error, reference : ndarray, shape (m,)
-        Estimate less true effect, in each sample; samples in which either is NaN are left out.
+        Estimate minus true effect in each sample. Samples in which either is NaN are left out.
 
     Returns
     -------
     ratio, mc_error : float
-        Ratio of the mean squares, and its standard error by the delta method: squared errors of one sample go
-        together, so that the ratio is known better than either mean.
+        Ratio of the mean squares, and its standard error by the delta method. Squared errors of one sample are
+        correlated, so the ratio is more precise than either mean.
 
     Examples
     --------
@@ -277,15 +277,15 @@ def describe(error: pd.Series, se: pd.Series, reference: Array, critical: float)
 def power(
     study: StudyResults, effect: float | None = None, *, alpha: float = 0.05, target: float = 0.8
 ) -> pd.DataFrame:
-    """Chance that the two-sided test of no effect rejects, and the minimum detectable effect.
+    """Power of the two-sided test of no effect, and the minimum detectable effect.
 
     Parameters
     ----------
     study : StudyResults
-        A study of the design that is planned, at the sizes that are thought of.
+        A study of the planned design, at the sizes under consideration.
     effect : float, optional
-        Effect to be found, in units of the outcome; by default the design's. Another effect is taken to be the same for
-        everybody, so that it shifts the estimates and leaves their spread.
+        True effect, in units of the outcome; by default the design's. Another effect is assumed to be the same for all
+        units: it shifts the estimates and keeps their spread.
     alpha : float, default 0.05
         Significance level.
     target : float, default 0.8
@@ -294,9 +294,9 @@ def power(
     Returns
     -------
     DataFrame
-        One row a design, size and estimator: power and its Monte Carlo error; size, the share of rejections if there
-        were no effect (more than alpha: the estimator is biased or its standard errors too small, and its power is not
-        worth having); mde, the smallest positive effect that is found with the target power.
+        One row per design, size and estimator: power and its Monte Carlo error; size, the share of rejections without
+        an effect; mde, the smallest positive effect with the target power. If size exceeds alpha, the estimator is
+        biased or its standard errors are too small: ignore its power.
 
     Examples
     --------

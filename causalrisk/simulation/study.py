@@ -91,34 +91,34 @@ def run_study(
     reference: str = "IPWRA",
     **others: Any,
 ) -> StudyResults:
-    """Draw samples of designs whose effect is known, and compare what estimators make of them.
+    """Draw samples of designs with a known effect, and compare estimators on them.
 
     Parameters
     ----------
     design : Design, name, or sequence of them
-        What to draw from; names are the keys of `causalrisk.simulation.DESIGNS`.
+        Designs to draw from. Names are the keys of `causalrisk.simulation.DESIGNS`.
     n : int or sequence of int, default 500
-        Rows of a sample.
+        Rows per sample.
     n_sims : int, default 200
-        Samples of each design and size.
+        Samples per design and size.
     estimators : None, name, model class, callable, sequence of these, or mapping, optional
         By default "Unadjusted", "Lin", "OutcomeRegression", "Hajek", "IPWRA", "AIPW" and "JRE". A mapping from labels
-        gives options of `from_formula` and `fit` too: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. A callable takes
-        a `Trial` and returns estimate and standard error.
+        can also have options of `from_formula` and `fit`: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. A callable
+        takes a `Trial` and returns the estimate and its standard error.
     rng : int, Generator, SeedSequence or None, default 0
-        Source of randomness. A sample depends on this, the design, n and its own number, on nothing else.
+        Source of randomness. A sample depends only on this, the design, n and its number.
     n_jobs : int, default 1
-        Processes; -1 means one per processor. Results do not depend on it. Under a script, keep the call below
-        ``if __name__ == "__main__":``. Inside ``joblib.parallel_config("dask")`` all workers of the cluster take part,
-        unless it is 1.
+        Number of processes; -1 means one per processor. Results do not depend on it. In a script, put the call below
+        ``if __name__ == "__main__":``. Inside ``joblib.parallel_config("dask")``, a number other than 1 uses all
+        workers of the cluster.
     progress : bool, default False
         Count the samples on standard error (tqdm if installed).
     n_boot : int, default 0
-        Resamples of the bootstrap of the package's own models, of the default kind of each: JRE weighs rows, the
-        others draw them. 0 takes robust standard errors, which are fast, but for JRE a little too small.
+        Bootstrap resamples for the package's own models. 0 uses robust standard errors, which are fast, but a little
+        too small for JRE.
     path : path, optional
-        Folder for finished parts of the study. The same call continues an interrupted study from there, with more
-        samples if wanted. Parts with other settings are left alone.
+        Folder for finished parts of the study. The same call continues an interrupted study from there, and may add
+        samples. Parts with other settings are kept.
     reference : str, default "IPWRA"
         Label of the estimator that mean squared errors are compared with.
     **others
@@ -134,11 +134,12 @@ def run_study(
     OptionError
         If an option is not allowed.
     BootstrapError
-        If a worker process died, or the cluster is lost.
+        If a worker process died, or the cluster was lost.
 
     Notes
     -----
-    An estimator that fails on a sample (separation, say) is left out there; the results count it and say why.
+    If an estimator fails on a sample, for example by separation, the sample has no estimate. The results count failures
+    and give the reasons.
 
     Examples
     --------
@@ -224,7 +225,7 @@ def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFra
 
 
 def run_task(task: Task) -> pd.DataFrame:
-    """Draw the samples of a task and fit the estimators to each: a row a sample and estimator."""
+    """Draw the samples of a task and fit the estimators to each: one row per sample and estimator."""
     rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CausalRiskWarning)  # overlap and Monte Carlo error, sample after sample
@@ -252,12 +253,12 @@ def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.r
 
 
 def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
-    """Fit the same samples with each of the two models right or wrong.
+    """Fit the same samples with each of the two models correctly specified or misspecified.
 
     Parameters
     ----------
     design : Design or name, default "doubly_wrong"
-        A design of which both formulas are wrong and both right ones are known, such as "kang_schafer".
+        A design with two misspecified formulas whose correct formulas are known, such as "kang_schafer".
     **options
         Options of `run_study`.
 
@@ -269,7 +270,7 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     Raises
     ------
     OptionError
-        If the design has no right and wrong formulas.
+        If the design does not have both correct and misspecified formulas.
 
     Examples
     --------

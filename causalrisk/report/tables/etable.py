@@ -71,12 +71,12 @@ def etable(
     Parameters
     ----------
     results : sequence or mapping of results, or one of them
-        Results of this package, of `pool` or of statsmodels, one column each, and comparisons, one column per
+        Results of this package, of `pool` or of statsmodels, with one column each, and comparisons, with one column per
         estimator. A mapping names them.
     *more : results
         Further results: ``etable(first, second)`` is ``etable([first, second])``.
     names : sequence of str, optional
-        Heads of the columns; by default the estimators.
+        Column heads; by default the estimators.
     keep, drop : sequence of str, optional
         Parameters to show, in this order, or to leave out.
     rename : mapping of str to str, optional
@@ -90,13 +90,13 @@ def etable(
         Significance level of intervals.
     statistics : sequence of str, optional
         Rows below the estimates: "estimator", "estimand", "learner", "std_errors", "df" (of t tests and intervals),
-        "nobs", "effective_n", "first_stage_f", "imputations", "r_squared". By default those that any column has;
-        "estimator" only if the columns have other names.
+        "nobs", "effective_n", "first_stage_f", "imputations", "r_squared". Default: every row that at least one column
+        has a value for, but "estimator" only if the columns have other names.
     extra : mapping of str to sequence, optional
         Further rows below: a label, and one value per column.
     digits : int, optional
-        Number of decimals. By default the smallest standard error shows four significant digits: of the whole table if
-        all columns are effects on the same outcome, otherwise of each row.
+        Number of decimals. By default the smallest standard error shows four significant digits. It is the smallest of
+        the table if all columns are effects on the same outcome, otherwise of each row.
     title : str
         Heading.
     notes : sequence of str
