@@ -39,7 +39,7 @@ class DiD:
         The outcome before the treatment: a column, or a term as in formulas. The outcome of the formula is the one
         after.
     time, unit : str, optional
-        For long data, instead of `before`: columns with the period, of which there are two, and the unit. Each unit
+        For long data, instead of `before`: columns with the period (two values) and the unit. Each unit
         becomes one row, with the covariates and weights of the earlier period. Without `unit`, the data are repeated
         cross sections: each period has different units.
     normalize : bool, default True
@@ -326,7 +326,7 @@ class Adoption:
     period, unit : ndarray of int, shape (N,)
         Number of the period and of the unit of each row.
     begins : ndarray of int, shape (n,)
-        Number of the period in which each unit begins; of those that never do the number of periods, T.
+        Number of the period in which each unit begins; T, the number of periods, for never-treated units.
     names : Index, shape (T,)
         The periods.
     units : Index, shape (n,)
@@ -345,7 +345,7 @@ class Adoption:
 
     @property
     def sizes(self) -> pd.Series:
-        """Number of units of each group, under the period in which it begins; last those that never begin."""
+        """Number of units of each group, by the period in which it begins; never-treated units are last."""
         found = np.bincount(self.begins, minlength=len(self.names) + 1)
         return pd.Series(found, index=[*_shown(self.names), NEVER])[found > 0]
 
@@ -370,16 +370,16 @@ class Adoption:
         base, anticipation
             As in `event_study`.
         not_yet : bool
-            Whether units are controls too that begin later than both periods.
+            Whether units that begin after both periods are also controls.
         whole : bool
-            Whether the rows of all units are there, the group and its controls the subpopulation `COMPARED`.
+            Whether to include the rows of all units, with the group and its controls as subpopulation `COMPARED`.
 
         Yields
         ------
         group, period : int
             Number of the period in which the group begins, and of the period.
         part : DataFrame or None
-            The rows; None where there are no controls.
+            The rows; None if there are no controls.
         treat : str
             Name of the treatment in them.
         """

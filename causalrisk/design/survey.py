@@ -173,7 +173,7 @@ class SurveyColumns:
     Parameters
     ----------
     survey : Survey
-        What the caller said.
+        The design as given.
     strata, psu, fpc : Series or None
         One value per row.
     replicates : dict of str to Series, or None
@@ -187,7 +187,7 @@ class SurveyColumns:
     replicates: Mapping[str, pd.Series] | None
 
     def check_complete(self, weights: pd.Series | None) -> None:
-        """Refuse rows that miss where in the design they belong: no other row stands for them."""
+        """Raise an error for rows without weights, stratum, unit or population size."""
         columns = [("weights", weights), *((role, getattr(self, role)) for role in ROLES)]
         columns += [("replicate_weights", column) for column in (self.replicates or {}).values()]
         for role, column in columns:
@@ -195,7 +195,7 @@ class SurveyColumns:
                 check_complete(column, f"{role} {str(column.name)!r} of the survey design")
 
     def units(self) -> pd.Series | None:
-        """Return the first-stage unit of each row under a name of its own; None where rows are the units."""
+        """Return the first-stage unit of each row under a unique name; None if rows are the units."""
         if self.psu is None or self.strata is None:
             return self.psu
         if self.survey.nest:
@@ -206,14 +206,14 @@ class SurveyColumns:
         return self.psu
 
     def check_nested(self, pairs: pd.DataFrame) -> None:
-        """Refuse units in several strata, given the stratum and the unit of rows."""
+        """Raise an error for units in several strata, given the stratum and the unit of rows."""
         units = pairs.drop_duplicates()["unit"]
         twice = units[units.duplicated()].unique().tolist()
         if twice and self.psu is not None and self.strata is not None:
             raise DesignError(f"psu {self.psu.name!r} has {listing(twice)} in several strata.\nUse `nest=True`.")
 
     def drawn(self, units: pd.Series | None, index: pd.Index) -> pd.DataFrame:
-        """Return how each row was drawn: columns "stratum", "unit" where rows are not the units, and "fpc"."""
+        """Return how each row was drawn: columns "stratum", "unit" (unless rows are units) and "fpc"."""
         columns = {"stratum": self.strata, "unit": units}
         if self.strata is None:
             columns["stratum"] = pd.Series(pd.Categorical.from_codes(np.zeros(len(index), dtype=int), [ALL]), index)
@@ -229,7 +229,7 @@ class SurveyColumns:
         weights_name: str | None,
         subpop_name: str | None,
     ) -> dict[str, Any]:
-        """Check the strata, and return what a `SurveyDesign` has that does not go by rows."""
+        """Check the strata, and return the fields of a `SurveyDesign` that are not per row."""
         survey, fractions = self.survey, np.zeros(len(units))
         if limits is not None:
             fractions = _fractions(f"fpc {_name(self.fpc)!r}", strata, units, *limits)
@@ -255,7 +255,7 @@ def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
 
 
 def replicate_names(survey: Survey, known: Sequence[str]) -> list[str] | None:
-    """Return the columns that replicate weights name, among those known; None where they are no names."""
+    """Return the known columns named by replicate weights; None if they are not names."""
     given = survey.replicate_weights
     if isinstance(given, str):
         own = survey.weights if isinstance(survey.weights, str) else None
@@ -279,9 +279,9 @@ class Replication:
     multiplicities : ndarray, shape (n, R)
         Replicate weights of the rows in the sample, over their weights.
     scales : ndarray, shape (R,)
-        What the square of each replicate counts for.
+        Factor of the square of each replicate.
     mse : bool
-        Whether squares are about the estimate; else about the mean of the replicates.
+        Whether deviations are from the estimate; otherwise from the mean of the replicates.
     df : float
         Degrees of freedom.
     """
@@ -316,11 +316,11 @@ class SurveyDesign:
     strata : tuple of str, length H
         The strata.
     units : ndarray, shape (H,)
-        First-stage units of each stratum, those counted that have no row in the sample.
+        Number of first-stage units of each stratum, including units without rows in the sample.
     fractions : ndarray, shape (H,)
-        Share of the units of the population that these are; 0 where the population is not finite.
+        Sampled share of the units of the population; 0 if the population is infinite.
     lonely : str
-        What a stratum with one unit counts for.
+        How to count a stratum with one unit.
     strata_name, psu_name, fpc_name, subpop_name : str or None
         Names of the columns.
     call : str
@@ -349,7 +349,7 @@ class SurveyDesign:
 
     @property
     def notes(self) -> list[str]:
-        """What there is to warn of: a sample of the whole population has no sampling error."""
+        """Warnings: a sample of the whole population has no sampling error."""
         found = f"fpc {self.fpc_name!r} says that every first-stage unit of the population is in the sample, so that"
         advice = "Leave fpc= out for a population that the units are a sample of."
         whole = self.replication is None and bool((self.fractions == 1).all())
@@ -357,7 +357,7 @@ class SurveyDesign:
 
     @property
     def df(self) -> float:
-        """Degrees of freedom: units less strata, or of the replicate weights."""
+        """Degrees of freedom: units minus strata, or those of the replicate weights."""
         return float(self.units.sum()) - len(self.units) if self.replication is None else self.replication.df
 
     @cached_property
@@ -398,9 +398,9 @@ class SurveyDesign:
 
         Notes
         -----
-        In each stratum n_h - 1 units are drawn with replacement; a unit drawn t times counts
-        1 - l + l t n_h / (n_h - 1), l = sqrt(1 - f_h), so that the variance of a total over the resamples is that of
-        the design [1]_. A stratum with one unit is as it is.
+        In each stratum n_h - 1 units are drawn with replacement. A unit drawn t times counts
+        1 - l + l t n_h / (n_h - 1), with l = sqrt(1 - f_h). The variance of a total over the resamples then equals its
+        variance under the design [1]_. A stratum with one unit is not resampled.
 
         References
         ----------

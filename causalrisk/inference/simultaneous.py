@@ -57,21 +57,20 @@ class LargestModulus:
     Parameters
     ----------
     correlation : ndarray, shape (m, m)
-        Correlations of the statistics; they may depend on each other, as the differences of all pairs do.
+        Correlations of the statistics. The matrix may be singular, as for the differences of all pairs.
     df : float
         Degrees of freedom; infinite for the normal distribution.
     points : int, default 17
-        Binary logarithm of the points of the integrals below; fewer where there are many tests.
+        Binary logarithm of the number of points of the integrals below; fewer if there are many tests.
 
     Notes
     -----
-    With the factor L of the correlations, T = L Z / s: Z of r independent normal variables, s the root of a chi-squared
-    variable over its degrees of freedom. Rows of L in the order of its pivots are triangular, so that the probability
-    of |T| <= c is that of Z_1 in an interval, of Z_2 in one that depends on Z_1, and so on [1]_; where more rows than
-    one end in a column, the interval is their intersection. The mean over Z_1, ..., Z_(r-1) and s is one of 2^17 points
-    of Richtmyer's sequence, folded, and pivots that differ by rounding alone are taken in their order, so that the same
-    correlations have the same digits on every processor. Compared with R's mvtnorm, probabilities of up to ten tests
-    differ by about 1e-5 at most.
+    With the factor L of the correlations, T = L Z / s. Z has r independent normal variables, and s is the root of a
+    chi-squared variable over its degrees of freedom. L is triangular, with rows in the order of its pivots. |T| <= c
+    therefore means that Z_1 is in an interval, Z_2 in an interval that depends on Z_1, and so on [1]_. If several rows
+    end in one column, the intervals are intersected. The probability is a mean over 2^17 points of Richtmyer's
+    sequence, folded, for Z_1, ..., Z_(r-1) and s. Pivots that differ only by rounding keep their order, so results are
+    the same on every processor. For up to ten tests, probabilities are within about 1e-5 of R's mvtnorm.
 
     References
     ----------
@@ -92,9 +91,10 @@ class LargestModulus:
             self.scale = np.asarray(np.sqrt(2 * gammaincinv(df / 2, self.points[-1]) / df))
 
     def tail(self, threshold: float) -> float:
-        """Probability that max |T| is at least the threshold; never less than one |T| has, nor more than all add up to.
+        """Probability that max |T| is at least the threshold.
 
-        Below the precision of the integral it is the upper limit: the sum over all |T|, or the precision.
+        It is at least the probability for one |T| and at most the sum over all. Below the precision of the integral,
+        it is the upper limit: the sum, or the precision.
         """
         single = float(two_sided(np.asarray(threshold), self.df))
         if self.factor.shape[1] == 1:
@@ -153,7 +153,7 @@ def _spread_points(size: int, power: int) -> Array:
 
 
 def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list[tuple[int, int]]:
-    """Return positions of arms, groups or estimators and of those they are compared with.
+    """Return pairs of positions of arms, groups or estimators that are compared.
 
     `against` is None for all pairs, "reference" for the first, or a name, whose position is `found`.
     """

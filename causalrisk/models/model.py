@@ -215,7 +215,7 @@ class CausalModel:
             Subpopulation of the survey: a column of True and False, a condition such as "age >= 20", or one value per
             row. The rows outside it count in the variance, so do not delete these rows yourself.
         did : DiD, optional
-            The outcomes before the treatment, for difference-in-differences. Both models are then for the change.
+            The outcomes before the treatment, for difference-in-differences. Outcome models are then for the change.
         observed : str, optional
             Formula of a logit for whether the outcome is observed, if outcomes are missing. Write "x1 + d" with the
             treatment d, or "(x1 + x2) * d" for one model per arm. Rows without an outcome stay in the sample: they
@@ -407,8 +407,8 @@ class CausalModel:
             "cluster": sums contributions within clusters.
             "jackknife": repeats every step without each row, or without each cluster, in turn. The variance is
             (G - 1) / G times the sum of squared deviations of the G estimates from their mean.
-            "HC3", "CR3": the jackknife of rows, and of clusters. In a single regression HC3 and CR3 center at the full
-            estimate, have no factor (G - 1) / G and treat the covariates' means as known.
+            "HC3", "CR3": the jackknife of rows, and of clusters. The usual HC3 and CR3 of one regression center at the
+            full estimate, have no factor (G - 1) / G and treat the covariates' means as known.
             "bootstrap": repeats every step on resamples.
             The default is "robust", or "cluster" with clusters. It is "bootstrap" for JRE, or if `n_boot`, `bootstrap`
             or `resamples` is given. A scan has the jackknife of clusters only.
@@ -561,7 +561,7 @@ def design_of(
     data : DataFrame, mapping of columns or Scan
         The data.
     given : mapping
-        Options of `from_formula`; those that are left out have their defaults.
+        Options of `from_formula`; options left out have their defaults.
     scope : mapping of str to object
         Variables that the formulas may name, from `callers_variables`.
     specs : sequence of Specification
@@ -570,7 +570,7 @@ def design_of(
     Returns
     -------
     Design
-        Of a scan a `DesignOnDisk`.
+        A `DesignOnDisk` for a scan.
     """
     if given.get("treat") is None:
         raise OptionError(

@@ -562,7 +562,7 @@ class CausalResults(Estimates):
 
 
 def given_results(results: Any, typed: str) -> list[CausalResults]:
-    """Return the results of several fits, or of one, as a list; an OptionError says what to type in place of others."""
+    """Return the results of several fits, or of one, as a list; anything else raises an OptionError."""
     given = list(results) if isinstance(results, Iterable) else [results]
     for res in given:
         if not isinstance(res, CausalResults):
