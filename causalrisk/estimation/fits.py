@@ -73,7 +73,7 @@ class WeightFit:
     @cached_property
     def probabilities(self) -> Array:
         """Probability of each arm, shape (K, n)."""
-        return np.ascontiguousarray(self.equations.by_row(_probabilities, self.at).T)
+        return np.ascontiguousarray(self.equations.by_row(probabilities_of, self.at).T)
 
     @cached_property
     def undivided(self) -> Array:
@@ -135,7 +135,8 @@ class WeightFit:
         return equations, beta, first_failure(codes, *failures.values())
 
 
-def _probabilities(equations: Equations, at: Point) -> Array:
+def probabilities_of(equations: Equations, at: Point) -> Array:
+    """Return the probability of each arm, shape (n, K)."""
     n = equations.sample.n
     return np.stack([np.broadcast_to(e[:, 0], n) for e in equations.probabilities(at)], axis=1)
 

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.design.treatment import show
-from causalrisk.estimation.fits import WeightFit
+from causalrisk.estimation.engine import Point
+from causalrisk.estimation.equations import Equations
+from causalrisk.estimation.fits import WeightFit, probabilities_of
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.separation import refuse_separation, separation
@@ -223,7 +225,7 @@ def overlap_of(
     used, units, remote = weights if spec.uses_propensity else None, _units(sample, design), None
     arms = weights_of_arms(sample, np.ones(sample.n) if used is None else used.undivided, units, design.nobs)
     if used is not None and used.equations.target.everybody:
-        without = used.probabilities.min(axis=0) < REMOTE_SCORE
+        without = used.equations.by_row(_is_remote, used.at)
         remote = int(units[without].sum()), int(units.sum())
     found = poor_overlap(arms, design.labels, remote, design.unit_name)
     if not found:
@@ -237,7 +239,12 @@ def overlap_of(
 
 def _units(sample: Sample, design: Design) -> Array:
     """Observations that each row stands for."""
-    return np.asarray(loaded(sample.s)) if design.weight_type == "frequency" else np.ones(sample.n)
+    return np.asarray(loaded(sample.s)) if design.weight_type == "frequency" else np.broadcast_to(1.0, sample.n)
+
+
+def _is_remote(equations: Equations, at: Point) -> NDArray[np.bool_]:
+    """Mark rows that are nearly sure not to be in some arm."""
+    return probabilities_of(equations, at).min(axis=1) < REMOTE_SCORE
 
 
 def populations_that_overlap(weights: WeightFit, design: Design, options: ModelOptions) -> tuple[str, ...] | None:

@@ -170,7 +170,7 @@ class Reader:
         for name, values in raw.items():
             column = values.astype(object) if name in texts else values
             if kept.table[name].dtype.kind in "if" and name not in self.codes:
-                few[name] = column.iloc[:HEAD]
+                few[name] = column.iloc[:HEAD].copy()  # and not a view of all rows
                 continue
             few[name] = column.drop_duplicates()
             size = max(self.part_rows, len(few[name])), len(few[name])
