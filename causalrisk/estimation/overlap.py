@@ -140,7 +140,8 @@ def poor_overlap(
     without, everybody = remote or (0, 0)
     if without > REMOTE_SHARE * everybody:
         found.append(
-            f"{without} of {everybody} {unit_name}s have hardly a counterpart in another arm (probability below 0.001)"
+            f"{without} of {everybody} {unit_name}s have hardly a counterpart in another group (probability below "
+            "0.001)"
         )
     return found
 
@@ -157,19 +158,19 @@ def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
     for arm, label in zip(arms, labels, strict=True):
         if arm.extreme:
             found.append(
-                f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of arm {label!r} with a propensity score so "
+                f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of group {label!r} with a propensity score so "
                 f"extreme that the weight exceeds 1e6 (largest {arm.largest:.3g})"
             )
         elif arm.largest_share > max(LARGE_SHARE, 2 * arm.alone_share) and arm.n > 1 / LARGE_SHARE:
             found.append(
-                f"one {unit_name} holds {arm.largest_share:.0%} of the weight of arm {label!r} (largest weight "
+                f"one {unit_name} holds {arm.largest_share:.0%} of the weight of group {label!r} (largest weight "
                 f"{arm.heaviest:.3g}, effective n {arm.effective_n:.1f} of {arm.n})"
             )
         elif arm.kept < least and arm.n > 1 / SMALL_EFFECTIVE:
             alone = f" ({arm.alone_n:.1f} by the probability weights alone)" if arm.alone_n < arm.n * ALMOST else ""
             found.append(
-                f"the {arm.n} {unit_name}s of arm {label!r} weigh as much as {arm.effective_n:.1f} {unit_name}s would "
-                f"without weights{alone}"
+                f"the {arm.n} {unit_name}s of group {label!r} weigh as much as {arm.effective_n:.1f} {unit_name}s "
+                f"would without weights{alone}"
             )
     return found
 

@@ -98,7 +98,7 @@ TREATED = TargetPopulation(
     aliases=("att", "atet", "atte"),
     estimand="ATT",
     full_name="average treatment effect on the treated (ATT)",
-    rows="the {in_arm} {units} of {arm}",
+    rows="the {in_arm} treated {units} ({group})",
     toward=1,
     balance_denominator="toward",
     two_arms_only=True,
@@ -108,7 +108,7 @@ CONTROL = TargetPopulation(
     aliases=("atc", "atu", "untreated", "controls"),
     estimand="ATC",
     full_name="average treatment effect on the untreated (ATC)",
-    rows="the {in_arm} {units} of {arm}",
+    rows="the {in_arm} control {units} ({group})",
     toward=0,
     balance_denominator="toward",
 )
@@ -172,6 +172,7 @@ def arm_population(arm: int, labels: Sequence[str]) -> TargetPopulation:
         aliases=(),
         estimand=f"ATT({label})",
         full_name=f"average treatment effect on arm {label} (ATT)",
+        rows="the {in_arm} {units} with {group}",
         toward=arm,
         two_arms_only=False,
     )

@@ -112,13 +112,13 @@ def rows_words(record: FitRecord) -> str:
     """Return the rows that means are averages over."""
     design, toward = record.design, record.options.population.toward
     counted = design.nobs if toward is None else int(design.counts[toward])
-    rows, label = record.estimate.rows, "" if toward is None else design.labels[toward]
+    rows, group = record.estimate.rows, "" if toward is None else f"{design.treat_name} = {design.levels[toward]}"
     if isinstance(rows, MatchedRows) and rows.inside.sum() < counted:
-        return f"the {rows.inside.sum()} of {counted} rows{f' of {label}' * (toward is not None)} that have matches"
+        return f"the {rows.inside.sum()} of {counted} rows{group and f' with {group}'} that have matches"
     text = record.options.population.rows.format(
         nobs=design.nobs,
         units=design.unit_name if counted == 1 else f"{design.unit_name}s",
-        arm=label,
+        group=group,
         in_arm=counted,
         in_frame=0 if record.frame is None else len(record.frame.index),
     )
@@ -190,7 +190,7 @@ def matching_words(record: FitRecord) -> str:
     adjusted = " Remaining differences are corrected by a regression (Abadie and Imbens 2011)."
     return (
         f"Each unit is compared with the {nearest} of the other group by {DISTANCES[options.metric]}{exact}{caliper}. "
-        f"Tied units all count.{adjusted * bool(options.bias_adjust)}"
+        f"Units at equal distance are all used.{adjusted * bool(options.bias_adjust)}"
     )
 
 
@@ -387,22 +387,23 @@ def left_out_words(record: FitRecord) -> str:
 
 
 def distribution_words(record: FitRecord) -> str:
-    """Return what intervals are: normal, or of the t distribution, with the source of its degrees of freedom."""
+    """Return the distribution of intervals: the normal, or t with the source of its degrees of freedom."""
     if np.isinf(record.df):
-        return "normal"
+        return "the normal distribution"
     source = f" (observations minus {'one' if record.cov_type == JACKKNIFE else 'outcome coefficients'})"
     if record.design.survey is not None:
         source = " (units minus strata)" if record.design.replication is None else " (of the replicate weights)"
     elif record.design.cluster_name is not None:
         source = " (clusters minus one)"
-    text = f"of the t distribution with {record.df:.6g} degrees of freedom"
+    text = f"the t distribution with {record.df:.6g} degrees of freedom"
     return text + source * (record.df == record.residual_df)
 
 
 def choice_words(record: FitRecord) -> str:
     """Return the sentence on the factor of JRE's standard errors for the choice of shrinkage; empty at 1.000."""
     factor = f"{np.sqrt(record.choice_variance):.3f}"
-    return f" Standard errors are multiplied by {factor} for the choice of shrinkage." if factor != "1.000" else ""
+    text = f" Standard errors are multiplied by {factor} to allow for choosing the shrinkage from the data."
+    return text if factor != "1.000" else ""
 
 
 def ladder_end_words(joint: JointRecord) -> str:
@@ -457,4 +458,5 @@ class StudyFacts:
     @property
     def intervals(self) -> str:
         """Distribution of tests and intervals."""
-        return "normal" if np.isinf(self.df) else f"of the t distribution with {self.df:.6g} degrees of freedom"
+        t = f"the t distribution with {self.df:.6g} degrees of freedom"
+        return "the normal distribution" if np.isinf(self.df) else t

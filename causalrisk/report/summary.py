@@ -15,7 +15,7 @@ from causalrisk.design.rows import UNRECORDED
 from causalrisk.errors import Failure, OptionError, check_alpha, whole_number
 from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.specification import IPWRA
+from causalrisk.estimation.specification import HAJEK, IPWRA
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.fitted_models import coefficients
 from causalrisk.inference.intervals import inference_frame, rounded_se, statistic_names, summary_frame
@@ -26,7 +26,7 @@ from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.table import ResultTable
 from causalrisk.report.tables.text import column_format, format_number, format_p, format_share
 
-SHORT = 0.5  # share of a group's effective n left by the weights below which IPWRA's robust intervals are too short
+POOR = 0.5  # share of a group's effective n left by the weights below which IPWRA's robust intervals are too short
 FEW_ESTIMATORS = 3  # up to so many estimators the summary of a comparison shows every difference
 STUDY_TITLE = "Event Study: Difference-in-Differences by Group and Period"
 MISSING_HEADS = (
@@ -105,7 +105,8 @@ def summary(
     if record.boot is not None and record.boot.start is not None:
         found = start_difference(record, alpha)
         found.index = [key if isinstance(key, str) else ", ".join(key) for key in found.index]
-        tables.append(numbers_table(found, "On the same resamples", one_unit=additive, digits=digits))
+        like = estimates if additive else None
+        tables.append(numbers_table(found, "On the same resamples", one_unit=additive, digits=digits, like=like))
     if coefficients:
         tables += _coefficient_tables(record, alpha, digits)
     return ResultSummary(tables, _notes(record))
@@ -136,7 +137,7 @@ def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | N
             own_effects, apart = effects, differences
         tables.append(numbers_table(own_effects, effect))
         for name in names[:0:-1] if len(names) <= FEW_ESTIMATORS else names[-1:]:
-            tables.append(numbers_table(apart.xs(name, level="minus"), f"Difference to {name}"))
+            tables.append(numbers_table(apart.xs(name, level="minus"), f"Difference to {name}", like=own_effects))
     return ResultSummary(tables, _comparison_notes(comparison))
 
 
@@ -184,7 +185,7 @@ def summarize_event_study(
         f"are placebos{', except for the anticipation' * bool(facts.anticipation)}. Intervals are simultaneous and "
         "match the adjusted p-values; P is for each test alone.",
         f"Outcome: {facts.formula}" + f"   Propensity: {right}" * (record.weight_fit is not None),
-        f"{facts.groups} Controls: {facts.controls}. Intervals are {facts.intervals}.",
+        f"{facts.groups} Controls: {facts.controls}. Confidence intervals use {facts.intervals}.",
         *said,
         words.trend_words(record),
     ]
@@ -207,7 +208,7 @@ def head_texts(record: FitRecord) -> dict[str, str]:
     boot, joint = None if record.cov_type == "replicates" else record.boot, record.joint
     texts: dict[str, Any] = {
         "Treatment:": design.treat_name,
-        "Model:": record.spec.name,
+        "Model:": "IPW (Hajek)" if record.spec is HAJEK else record.spec.name,
         "Target:": words.target_text(record),
         "Outcome model:": words.outcome_model_text(record),
         "Matching:": f"{options.n_neighbors} nearest, {options.metric.replace('_', ' ')}" * record.spec.matched,
@@ -287,10 +288,20 @@ def _coefficient_tables(record: FitRecord, alpha: float, digits: int | None) -> 
     return tables
 
 
-def numbers_table(frame: pd.DataFrame, corner: str, one_unit: bool = True, digits: int | None = None) -> ResultTable:
-    """Lay out a frame of estimates; all numbers share a format where they are in one unit, else those of a row do."""
-    values, names = frame.iloc[:, 0].to_numpy(), [name for name in ("std err", "robust se") if name in frame]
-    errors, rows = rounded_se(values, frame[names].to_numpy()), []
+def numbers_table(
+    frame: pd.DataFrame,
+    corner: str,
+    one_unit: bool = True,
+    digits: int | None = None,
+    like: pd.DataFrame | None = None,
+) -> ResultTable:
+    """Lay out a frame of estimates, with the decimals of the frame `like`.
+
+    All numbers share a format where they are in one unit, else those of a row do.
+    """
+    like, rows = frame if like is None else like, []
+    values, names = like.iloc[:, 0].to_numpy(), [name for name in ("std err", "robust se") if name in like]
+    errors = rounded_se(values, like[names].to_numpy())
     shown: dict[str, Callable[[float], str]] = {
         **dict.fromkeys(("z", "t"), "{:.2f}".format),
         **dict.fromkeys(("P>|z|", "P>|t|", "adjusted P"), format_p),
@@ -323,7 +334,7 @@ def _notes(record: FitRecord) -> list[str]:
         *_dropped_notes(design),
         words.missing_words(record),
         words.filled_words(record),
-        _short_note(record),
+        _overlap_note(record),
         NOTE_SURVEY_N * (design.weight_type == "probability" and record.spec.uses_propensity),
         words.matching_words(record),
         words.learner_words(record),
@@ -401,7 +412,7 @@ def _binary_note(records: Sequence[FitRecord]) -> str:
 def _interval_text(record: FitRecord) -> str:
     """Sentences on intervals and tests."""
     scale = record.options.effect_scale
-    text = f"Intervals are {words.distribution_words(record)}."
+    text = f"Confidence intervals use {words.distribution_words(record)}."
     if record.small_sample:
         text += " Standard errors have the small-sample factor."
     if scale.null:
@@ -411,19 +422,26 @@ def _interval_text(record: FitRecord) -> str:
     return f"{text}{words.choice_words(record)}"
 
 
-def _short_note(record: FitRecord) -> str:
-    """Note where the weights leave so little of a group that IPWRA's sandwich is known to be too small."""
-    asked = record.options.population is ALL and record.options.did is None and not record.options.quantiles
-    sandwich = record.spec is IPWRA and record.cov_type in ("robust", "HC1", "cluster")
-    arm, label = min(zip(record.overlap, record.design.labels, strict=True), key=lambda pair: pair[0].kept)
-    if not (asked and sandwich and arm.kept < SHORT):
+def _overlap_note(record: FitRecord) -> str:
+    """Note where the weights leave less than half of a group, and that IPWRA's sandwich is then too small."""
+    design, everybody = record.design, record.options.population is ALL
+    arm, label = min(zip(record.overlap, design.labels, strict=True), key=lambda pair: pair[0].kept)
+    if record.spec.matched or not (record.spec.uses_propensity and everybody and arm.kept < POOR):
         return ""
-    jackknife = not record.design.on_disk and record.design.second_cluster is None
+    warned = any(note.startswith("poor overlap") for note in record.notes)
+    alone = f" ({arm.alone_n:.0f} by the probability weights alone)" * (design.weight_type == "probability")
+    left = (
+        f"Overlap is poor. After weighting, the {words.count(arm.n, design.unit_name)} of group {label} are worth only "
+        f"{arm.effective_n:.0f}{alone}. See `res.overlap()`. "
+    ) * (not warned)
+    sandwich = record.spec is IPWRA and record.cov_type in ("robust", "HC1", "cluster")
+    if not sandwich or record.options.quantiles:
+        return left and f'{left}`target="overlap"` averages over comparable {design.unit_name}s.'
+    jackknife = not design.on_disk and design.second_cluster is None
     remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, which covered' if jackknife else "The jackknife's covered"
     return (
-        f"The effective n of group {label!r}, {arm.effective_n:.1f}, is less than half of the "
-        f"{arm.alone_n:.6g} without weights. In simulations of such data, IPWRA's 95% intervals were too short and "
-        f"covered 69 to 89%. {remedy} 90 to 97%. AIPW's covered 88 to 93%, with a larger error."
+        f"{left}In simulations of data with such overlap, IPWRA's 95% intervals were too short and covered 69 to 89%. "
+        f"{remedy} 90 to 97%. AIPW's covered 88 to 93%, with a larger error."
     )
 
 

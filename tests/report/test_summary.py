@@ -60,7 +60,7 @@ def short(slope, n=300, square=1.0):
     return pd.DataFrame({"y": x + square * x**2 + d + rng.normal(size=n), "x": x, "d": d, "g": np.arange(n)})
 
 
-SHORT = "is less than half of the"
+POOR, SHORT = "Overlap is poor. After weighting, the", "IPWRA's 95% intervals were too short"
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
@@ -71,19 +71,28 @@ def test_a_note_says_where_the_interval_of_ipwra_is_too_short():
     worst = (arms["effective n"] / arms["n"]).idxmin()
     assert arms["effective n"][worst] < arms["n"][worst] / 2
     text = " ".join(str(res.summary()).split())
-    assert f"The effective n of group '{worst}', {arms['effective n'][worst]:.1f}, {SHORT} {arms['n'][worst]}" in text
+    left = f"{arms['n'][worst]} rows of group {worst} are worth only {arms['effective n'][worst]:.0f}."
+    assert f"{POOR} {left}" in text and SHORT in text
     assert 'fit(cov_type="jackknife", use_t=True)' in text and "AIPW" in text
     for options in ({"cov_type": "HC1"}, {"use_t": True}):
         assert SHORT in " ".join(str(model.fit(**options).summary()).split())
+    alike = [kind.from_formula("y ~ x", short(2.2), treat="d").fit() for kind in (cr.IPW, AIPW, cr.TMLE)]
+    for other in (model.fit(n_boot=19), *alike):
+        text = " ".join(str(other.summary()).split())
+        assert f"{POOR} {left} See `res.overlap()`." in text and SHORT not in text
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
-def test_no_such_note_with_good_overlap_the_remedies_or_another_target():
+def test_no_such_note_with_good_overlap_a_warning_or_another_target():
     good = IPWRA.from_formula("y ~ x", short(0.5), treat="d")
     poor = IPWRA.from_formula("y ~ x", short(2.2), treat="d")
     fits = [
-        good.fit(), poor.fit(cov_type="jackknife", use_t=True), poor.fit(n_boot=19),
-        poor.with_options(target="overlap").fit(), AIPW.from_formula("y ~ x", short(2.2), treat="d").fit(),
+        good.fit(), poor.with_options(target="overlap").fit(),
+        cr.Matching.from_formula("y ~ x", short(2.2), treat="d").fit(),
+        AIPW.from_formula("y ~ x", short(4.0), treat="d").fit(),  # has the warning of poor overlap instead
     ]  # fmt: skip
     for res in fits:
-        assert SHORT not in " ".join(str(res.summary()).split())
+        text = " ".join(str(res.summary()).split())
+        assert POOR not in text and SHORT not in text
+    assert "poor overlap:" in text
+    assert SHORT not in " ".join(str(poor.fit(cov_type="jackknife", use_t=True).summary()).split())

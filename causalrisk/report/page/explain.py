@@ -54,7 +54,7 @@ OF_INSTRUMENTS = {
     ),
     "monotonicity": (
         "There are no defiers (monotonicity)",
-        "Why does {instrument} move nobody's {treat} the other way?",
+        "Why is no one treated ({treat}) without {instrument} who would be untreated with it?",
     ),
 }
 IF_THEY_DISAGREE = (
@@ -232,18 +232,25 @@ def _weights(record: FitRecord) -> list[str]:
         texts = [f"{name} on covariates uses no propensity score."]
     if not record.spec.uses_propensity:
         return [*texts, f"{name} uses it for the target only."]
-    weight = "the target's weight function divided by the probability of the row's own group"
-    if record.options.population is ALL:
-        weight = "1 / the probability of its own group"
+    population, toward = record.options.population, record.options.population.toward
+    weight = "Each row's weight is the target's weight function divided by the probability of the row's own group."
     if record.spec.matched:
-        weight = "one if it is in the target, plus how often it is a match"
+        weight = "Each row's weight is one if it is in the target, plus how often it is a match."
+    elif population is ALL:
+        weight = "Each row's weight is 1 / the probability of its own group."
+    elif toward is not None and design.n_arms == 2:
+        odds = "Treated rows weigh 1, the others p / (1 - p)", "Control rows weigh 1, the others (1 - p) / p"
+        weight = f"{odds[toward == 0]}, with p the propensity score."
+    elif toward is not None:
+        own = f"Rows of group {design.labels[toward]} weigh 1"
+        weight = f"{own}, the others the probability of that group divided by the probability of their own."
     spread = [
         f"{label}: {words.count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "
         f"{format_number(arm.heaviest)}"
         for label, arm in zip(design.labels, record.overlap, strict=True)
     ]
     poor = [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
-    return [*texts, f"Each row's weight is {weight}.", f"{'; '.join(spread)}.", missing, *poor]
+    return [*texts, weight, f"{'; '.join(spread)}.", missing, *poor]
 
 
 def _outcome_models(record: FitRecord) -> list[str]:

@@ -25,7 +25,7 @@ from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.report import labels as words
-from causalrisk.report.tables.text import column_format, format_number, signed_p
+from causalrisk.report.tables.text import column_format, signed_p
 
 LIBRARIES = ("numpy", "scipy", "pandas", "patsy", "statsmodels")
 SPECIAL = {"learner", "propensity_score", "repeat", "read_as", "family", "target"}  # no plain values
@@ -50,21 +50,21 @@ def methods(record: FitRecord) -> str:
     >>> res.methods()[:58]
     'We estimated the average treatment effect (ATE) of mbsmoke'
     """
-    intervals = f"intervals are {words.distribution_words(record)}"
+    intervals = f"confidence intervals use {words.distribution_words(record)}"
     if not record.options.effect_scale.additive:
         source = "" if record.boot is None else ", with the variation of the logarithms over the resamples,"
-        intervals += f", computed on the logarithmic scale{source} and transformed back"
+        intervals += f"; they are computed on the logarithmic scale{source} and transformed back"
     return _paragraph(
         *_model_sentences(record),
         f"Standard errors {errors_source(record)}; {intervals}.",
         "" if record.joint is None else _comparison_sentence(record),
-        f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.",
+        _computed(record),
     )
 
 
 def pooled_methods(records: Sequence[FitRecord]) -> str:
     """Return the methods paragraph of fits to imputed data sets that are pooled; see `PooledResults.methods`."""
-    first, seeds = records[0], list(dict.fromkeys(seed_text(record.seed) for record in records))
+    first = records[0]
     differ = first.joint is not None or first.learned is not None or first.trimmed or first.options.clip is not None
     return _paragraph(
         *_model_sentences(first),
@@ -74,8 +74,8 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
         "Estimates were pooled by Rubin's rules (Rubin 1987): they are means over the data sets, and their variance is "
         f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.",
         "" if first.options.effect_scale.additive else "Effects were pooled on the logarithmic scale.",
-        "Intervals are of the t distribution with the degrees of freedom of Barnard and Rubin (1999).",
-        f"Computed by causalrisk {__version__} from seed{'s' * (len(seeds) > 1)} {words.joined(seeds)}.",
+        "Confidence intervals use the t distribution with the degrees of freedom of Barnard and Rubin (1999).",
+        _computed(*records),
     )
 
 
@@ -104,10 +104,25 @@ def study_methods(record: FitRecord, facts: words.StudyFacts, said: Sequence[str
         f"Each is by {record.spec.how}{models}.",
         words.trend_words(record) + words.santanna_words(record),
         "Averages weight groups by size; standard errors account for the estimated sizes.",
-        f"The joint covariance is {source}. Intervals are {facts.intervals}.",
+        f"The joint covariance is {source}. Confidence intervals use {facts.intervals}.",
         "Intervals of several effects are simultaneous.",
         *(note.splitlines()[0] for note in said),
     )
+
+
+def seeds_text(*records: FitRecord) -> str:
+    """Return "seed 0", or the seeds of several fits; empty where no random number was drawn."""
+    first = records[0]
+    learned = first.learned is not None or first.options.propensity_score is not None
+    if first.joint is None and not learned and (first.boot is None or first.cov_type == "replicates"):
+        return ""
+    seeds = list(dict.fromkeys(seed_text(record.seed) for record in records))
+    return f"seed{'s' * (len(seeds) > 1)} {words.joined(seeds)}"
+
+
+def _computed(*records: FitRecord) -> str:
+    seeds = seeds_text(*records)
+    return f"Computed by causalrisk {__version__}{seeds and f' from {seeds}'}."
 
 
 def _paragraph(*sentences: str) -> str:
@@ -127,9 +142,9 @@ def late_methods(record: FitRecord, treat: str, found: str) -> str:
         *score_sentences(record),
         sample_sentence(record),
         found,
-        f"Standard errors {errors_source(record)}, jointly for both effects; intervals are "
+        f"Standard errors {errors_source(record)}, jointly for both effects; confidence intervals use "
         f"{words.distribution_words(record)}.",
-        f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.",
+        _computed(record),
     ]
     return " ".join(filter(None, sentences))
 
@@ -225,20 +240,21 @@ def score_sentences(record: FitRecord) -> list[str]:
 
 def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     """Sentences on the objective of JRE and its shrinkage."""
-    over, path = f"{joint.replicates.count} propensity replicates", joint.path
+    over, path = f"{joint.replicates.count} random draws of the propensity score", joint.path
     if joint.anchor is None:
         return (
             f"The groups were trained together by weighted fit plus {joint.own_penalty:.4g} times the squared net bias "
             f"over {over}."
         )
-    chosen = "given" if path is None else f"chosen between {LADDER[0]:g} and {LADDER[-1]:g} by cross-validation"
+    chosen = "given" if path is None else f"chosen from {LADDER[-1]:g} to {LADDER[0]:g} by cross-validation"
     if path is not None and path.raised_from is not None:
         why = "as the robust variance there is above IPWRA's"
         chosen = f"raised from {path.raised_from:.3g}, {chosen}, {why}"
+    share = f" The variance leaves out a share of {joint.share:.3g} of the effect heterogeneity." * bool(joint.share)
     return (
-        "The groups were trained together to minimise the expected ATE risk (squared net bias plus sampling variance) "
-        f"over {over}, with no net bias at the fitted score. The shrinkage toward IPWRA, {joint.anchor:g}, was "
-        f"{chosen}. The variance leaves out a share of {joint.share:.3g} of the effect heterogeneity."
+        "The groups were trained together to minimise the expected risk of the "
+        f"{record.options.population.estimand} (squared net bias plus sampling variance) over {over}; at the fitted "
+        f"score the groups' biases cancel. The shrinkage toward IPWRA, {joint.anchor:g}, was {chosen}.{share}"
     )
 
 
@@ -253,7 +269,7 @@ def _comparison_sentence(record: FitRecord) -> str:
         text = f"{name} = {own:{spec}} ({own_se:{spec}}) by JRE and {before:{spec}} ({errors[k]:{spec}}) by IPWRA"
         if paired is not None:
             difference, se, _, p = paired[effects + k, :4]
-            text += f", difference {format_number(difference)} ({format_number(se)}), p {signed_p(p)}"
+            text += f", difference {difference:{spec}} ({se:{spec}}), p {signed_p(p)}"
         texts.append(text)
     same = "robust" if paired is None else "the same resamples'"
     same = same if record.design.survey is None else "the survey design's"

@@ -25,11 +25,18 @@ from causalrisk.estimation.overlap import populations_that_overlap
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameter_limits
-from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words
 from causalrisk.report.page import verdicts
 from causalrisk.report.page.explain import OF_INSTRUMENTS, explain, questions
-from causalrisk.report.page.methods import call_of, methods, references, sample_sentence, study_methods, versions_text
+from causalrisk.report.page.methods import (
+    call_of,
+    methods,
+    references,
+    sample_sentence,
+    seeds_text,
+    study_methods,
+    versions_text,
+)
 from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading, by_contrast
 from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
@@ -195,7 +202,7 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
         *found,
         Part("ledgers", "Rows, resamples and warnings", "\n".join(rows)),
         Part("explained", "How the estimate came about", explain(record, alpha).as_html().partition("\n")[2]),
-        *written_parts(text, cited, f"Seed {seed_text(record.seed)}. ", call_of(record)),
+        *written_parts(text, cited, seeds_text(record), call_of(record)),
     ]
 
 
@@ -356,11 +363,11 @@ def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, s
     return Part("assumptions", "Assumptions", "\n".join(blocks))
 
 
-def written_parts(text: str, cited: Sequence[str], said: str, call: str) -> list[Part]:
+def written_parts(text: str, cited: Sequence[str], seed: str, call: str) -> list[Part]:
     """Return the methods paragraph with references, and the call that repeats the results with the versions."""
     items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
     repeat = [
-        paragraph(f"{said}{versions_text()}."),
+        paragraph(f"{'. '.join(filter(None, [seed.capitalize(), versions_text()]))}."),
         f"<pre><code>{html.escape(call)}</code></pre>",
         paragraph("data is the data frame that was used; the same versions give the same digits.", "soft"),
     ]
@@ -425,7 +432,7 @@ def write_late(
             Part("overlap", "Overlap of the instrument", *_overlap(record, 0.05)),
             Part("balance", "Balance of the covariates", *_balance(record, 0.05)),
         ]
-    parts += written_parts(text, references(text), f"Seed {seed_text(record.seed)}. ", call)
+    parts += written_parts(text, references(text), seeds_text(record), call)
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
 
 

@@ -67,14 +67,17 @@ def read_overlap(
         verdict, word = BAD, "bad"
     elif kept.min() < SOME_LEFT or max(outside, lonely) > SOME_OUTSIDE * rows:
         verdict, word = CAUTION, "thin"
-    texts = [f"{count(lonely, unit_name)} of {rows} have a propensity score that does not occur in some group."]
+    have, others = "has" if lonely == 1 else "have", "the other group" if len(table) == 2 else "another group"
+    texts = [f"{count(lonely, unit_name)} of {rows} {have} a propensity score outside the range of scores in {others}."]
     if outside:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
         share = f"{outside} {unit_name}s ({outside / rows:.0%})"
         texts.append(f"{share} have scores outside the limits of {source}. An average over all is imprecise there.")
     if verdict != GOOD:
-        others = populations_text(instead)
-        texts.append(f"Without comparable rows the outcome models extrapolate. Consider another population: {others}.")
+        instead_text = populations_text(instead)
+        texts.append(
+            f"Without comparable rows the outcome models extrapolate. Consider another population: {instead_text}."
+        )
     left = f"the {unit_name}s that the probability weights leave it" if surveyed else f"its {unit_name}s"
     group = f"weighting leaves group {kept.idxmin()} with {kept.min():.0%} of {left}"
     return Reading(verdict, f"Overlap is {word}: {group}.", tuple(texts))
@@ -92,9 +95,8 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
     worst = ", ".join(map(str, np.atleast_1d(np.array(after.idxmax(), dtype=object))))
     left, many = int((after > BALANCED).sum()), count(len(covariates), "covariate")
     headline = (
-        f"{left} of {many} differ by more than {BALANCED:g} standard deviations after weighting, "
-        f"{int((before > BALANCED).sum())} before. The largest difference was {before.max():.2f} and is "
-        f"{after.max():.2f} ({worst})."
+        f"{int((before > BALANCED).sum())} of {many} differed by more than {BALANCED:g} standard deviations before "
+        f"weighting, {left or 'none'} after. The largest difference is now {after.max():.2f} ({worst})."
     )
     texts = []
     if pvalue is not None:
@@ -138,7 +140,7 @@ def read_trimming(table: pd.DataFrame, se: float) -> Reading:
         f"{what} moves the effect from {format_number(start)} by up to {format_number(moved)}, {size:.2f} standard "
         "errors."
     )
-    texts.append("Trimming changes the population. An effect that moves may differ between people.")
+    texts.append("Trimming changes the population. If the estimate moves, the effect may differ between people.")
     return Reading(_judged(size, MOVES, MOVES_MUCH), headline, tuple(texts))
 
 
@@ -175,8 +177,8 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
     texts = ["Compare it with the strongest covariate you have (VanderWeele and Ding 2017)."]
     if "robustness value" in first:
         texts.append(
-            f"By the robustness value, a confounder would have to account for {first['robustness value']:.1%} of what "
-            "is left of both the outcome and the weights (Chernozhukov et al. 2022)."
+            f"By the robustness value, a confounder would have to explain {first['robustness value']:.1%} of the "
+            "remaining variation in both the outcome and the weights (Chernozhukov et al. 2022)."
         )
     return Reading(UNJUDGED, headline, tuple(texts))
 

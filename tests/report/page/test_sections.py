@@ -138,7 +138,7 @@ def test_rows_from_the_data_to_the_groups_add_up():
     flow = _row_flow(res._record)["rows"]
     lost = (frame.x1.isna()).sum()
     assert flow["rows of the data"] == len(frame) and flow["left out: x1 missing"] == -lost
-    assert flow[: "rows of the sample"].iloc[:-1].sum() == flow["rows of the sample"] == res.in_sample.sum()
+    assert flow[:"rows of the sample"].iloc[:-1].sum() == flow["rows of the sample"] == res.in_sample.sum()
     assert flow[flow.index.str.startswith("d = ")].sum() == flow["rows of the sample"] < len(frame) - lost
 
 
@@ -333,7 +333,8 @@ def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, nam
     text = res.methods()
     assert f"We estimated the {name} (ATE {effect.replace('_', ' ')}) of mbsmoke" in text and means in text
     assert "average treatment effect" not in text
-    assert "intervals are normal, computed on the logarithmic scale" in text and "resamples" not in text
+    assert "intervals use the normal distribution; they are computed on the logarithmic scale" in text
+    assert "resamples" not in text
     assert "variation of the logarithms over the resamples" in model.fit(n_boot=29).methods()
     page = read(res.report(tmp_path / "a.html")).text
     assert page.count(name) > 1 and "The average treatment effect" not in page
@@ -356,9 +357,10 @@ def test_methods_of_jre_have_ipwra_beside(cattaneo):
     shown = np.array([float(found) for found in beside.groups()])
     ours, apart = [res.effect, res.effect_se], paired.loc["JRE - IPWRA", ["estimate", "std err"]]
     np.testing.assert_allclose(shown[:4], [*ours, *paired.loc["IPWRA", ["estimate", "std err"]]], atol=6e-3)
-    np.testing.assert_allclose(shown[4:], apart, rtol=1e-3)
-    assert f"a share of {res.share:.3g}" in text
+    np.testing.assert_allclose(shown[4:], apart, atol=6e-3)
+    assert res.share == 0 and "a share of" not in text and "from seed 0." in text
     robust = model.fit(cov_type="robust", share=0.5).methods()
+    assert "leaves out a share of 0.5 of" in robust
     assert "by IPWRA." in robust and "difference" not in robust
     assert "implementation of that paper's idea; its default objective is not in any paper." in robust
     assert "not in any paper" not in model.fit(cov_type="robust", objective="erm", n_replicates=40).methods()
