@@ -72,7 +72,7 @@ def test_every_task_has_a_solution():
         for name in ("problem_set", "solutions")
     )
     assert tasks == solutions
-    assert len(tasks) == 13
+    assert len(tasks) == 12
 
 
 def test_pages_that_the_search_prefers_exist():
