@@ -312,14 +312,15 @@ def read_formulas(
 
     `propensity` may be None for the outcome's right-hand side; `frame` are the caller's variables.
     """
+    roles = str(formula).partition("~")[0].strip(), columns.treat if isinstance(columns.treat, str) else "d"
     try:
-        outcome = parse(formula, "outcome", notes)
+        outcome = parse(formula, "outcome", notes, roles)
         if len(outcome.left) != 1 or not outcome.uses("left"):
             found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
             raise DesignError(f"the outcome formula {outcome.text!r} has {found}.\nUse `<outcome> ~ <covariates>`.")
         assigned = Formula("propensity", outcome.right_text, (), outcome.right)
         if propensity is not None:
-            assigned = parse(propensity, "propensity", notes)
+            assigned = parse(propensity, "propensity", notes, roles)
         left = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
         if data is None and left and not any(is_column(frame.get(name)) for name in left):
             raise DesignError(f"data= is missing.\nUse `from_formula({show(outcome.text)}, data, ...)`.")

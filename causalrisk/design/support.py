@@ -45,7 +45,9 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_
     for found, count, coefficients, model in [*cases, (f"{size.sum():.0f}", size.sum(), q, "propensity")]:
         if count <= coefficients:
             noun = "coefficient" if coefficients == 1 else "coefficients"
-            raise DesignError(f"{found} rows for {coefficients} {model} {noun}.\nUse fewer {model} terms.")
+            rows = "row" if count == 1 else "rows"
+            advice = f"Use fewer {model} terms." if count > 1 else "A treatment group needs at least two rows."
+            raise DesignError(f"{found} {rows} for {coefficients} {model} {noun}.\n{advice}")
 
 
 @dataclass(frozen=True)

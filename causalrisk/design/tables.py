@@ -187,8 +187,9 @@ def _refuse_typed(texts: list[str], name: str, dtype: Any) -> None:
         found, advice = f"dates as text (e.g. {texts[0]!r})", f"Use `{_days(name, f'pd.to_datetime({column})')}`."
     else:
         return
+    typed = name if name.isidentifier() else f"Q({name!r})"
     found = f"column {name!r} has dtype {dtype} and holds {found}"
-    raise DesignError(f"{found}; expected numbers, or `C({name})` for categories.\n{advice}")
+    raise DesignError(f"{found}; expected numbers, or `C({typed})` for categories.\n{advice}")
 
 
 def numbers_within(name: str, levels: Iterable[Any]) -> str:
@@ -344,9 +345,10 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     position = matched_rows(values.index, index)
     if position is None:
         subset = values.index.is_unique and index.isin(values.index).all()
-        typed = "values.loc[data.index]" if subset else ".to_numpy()"
+        same = "Use `.to_numpy()`." if n == len(index) else "Give one value per row."
+        typed = "Use `values.loc[data.index]`." if subset else same
         found = f"{what} has {n} values whose row labels are not those of {len(index)} rows of data"
-        raise DesignError(f"{found}.\nUse `{typed}`.")
+        raise DesignError(f"{found}.\n{typed}")
     if np.any(position != np.arange(n)):
         found = f"{what} has the row labels of the data in another order; it was aligned by label"
         note = f"{found}. Use `.to_numpy()` to match rows by position."

@@ -184,9 +184,9 @@ def _reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, re
             continue
         match = [i for i, level in enumerate(found) if _same(level, value, binary)]
         if not match:
-            typed = f"Use `{option}={show(found[0])}` or `{option}={show(found[1])}`."
+            typed = " or ".join(f"`{option}={show(level)}`" for level in found[:SHOWN])
             text = f"{option}={show(value)} is not a level of treatment {name!r}:\n{_table(found, counts)}"
-            raise DesignError(f"{text}\n{typed}")
+            raise DesignError(f"{text}\nUse {typed}.")
         places[option] = match[0]
     if len(places) > len(set(places.values())):
         raise OptionError(f"treated= and reference= name the same level, {show(treated)}.\nLeave one of them out.")

@@ -361,8 +361,9 @@ def _target(value: Any) -> Any:
         if re.search("[<>]|[=!]=", value):
             advice = f"Use `target=data.query({value!r})`."
         raise OptionError(
-            f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))}, a level of the treatment, a "
-            f"DataFrame, or a function of the propensity score.\n{advice or 'Use one of them.'}"
+            f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))} (also 'ATE', 'ATT', 'ATC'), "
+            f"a level of the treatment, a DataFrame, or a function of the propensity score.\n"
+            f"{advice or 'Use one of them.'}"
         )
     return name
 

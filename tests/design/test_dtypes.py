@@ -170,9 +170,10 @@ def test_numbers_and_dates_as_text_are_refused_with_what_converts_them(values, m
 
 
 @pytest.mark.parametrize("values", [["1,234", "5"], ["11874,57", "38,0"], ["1.234,5", "38,25"]])
-def test_a_comma_in_numbers_is_not_guessed(values):
-    with pytest.raises(DesignError, match=r"(?s)numbers as text .*`C\(x\)`.*decimal=.*thousands="):
-        plain(pd.Series(values), "x")
+@pytest.mark.parametrize(("name", "typed"), [("x", "x"), ("x y", "Q('x y')")])
+def test_a_comma_in_numbers_is_not_guessed(values, name, typed):
+    with pytest.raises(DesignError, match=rf"(?s)numbers as text .*`C\({re.escape(typed)}\)`.*decimal=.*thousands="):
+        plain(pd.Series(values), name)
     assert plain(pd.Series(values), "x", codes=True).tolist() == values
 
 

@@ -121,13 +121,18 @@ def in_formula(name: str) -> str:
     return name if name.isidentifier() and not iskeyword(name) else f"Q({show(name)})"
 
 
+def typed_name(name: str) -> str:
+    """Return a column's name as a formula between double quotes has it, if it can."""
+    return in_formula(name) if "'" in name else in_formula(name).replace('"', "'")
+
+
 def quoted(text: str, names: Iterable[Any]) -> str:
     """Return a formula with Q() around the names of columns that are no plain words; numbers and operators stay."""
     columns = set(map(str, names))
     odd = {
-        name.strip(): code.replace('"', "'") if "'" not in name else code
+        name.strip(): typed_name(name)
         for name in columns
-        if (code := in_formula(name)) != name and re.search(r"[^\W\d_]", name) and name.strip() not in columns - {name}
+        if in_formula(name) != name and re.search(r"[^\W\d_]", name) and name.strip() not in columns - {name}
     }
     if not odd:
         return text
@@ -203,10 +208,11 @@ class Scope:
     constants: Mapping[str, Any]
 
 
-def parse(text: str, model: str, notes: list[str]) -> Formula:
+def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y", "d")) -> Formula:
     """Split a formula, one- or two-sided, into terms; the variables are not looked up yet.
 
-    Lines are appended to the notes for terms that probably mean something else than they do.
+    Lines are appended to the notes for terms that probably mean something else than they do. `roles` are the names of
+    outcome and treatment, for messages.
     """
     typed = '"y ~ {}"' if model == "outcome" else OPTIONS.get(model, model) + '="{}"'
     if not isinstance(text, str):
@@ -215,7 +221,7 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
         found = f"the {model} formula is of type {type(text).__name__}; expected text."
         raise OptionError(f"{found}\nUse `{typed.format('x1 + x2')}`.")
     text = re.sub(r"(\"[^\"]*\"|'[^']*')|\s+", lambda m: m.group(1) or " ", text).strip()
-    refuse_foreign(text, model)
+    refuse_foreign(text, model, roles)
     try:
         tree = parse_formula(text if text.split("~", 1)[-1].strip() else f"{text} 0")
         terms = patsy.ModelDesc.from_formula(tree)
@@ -223,7 +229,10 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
         formula.uses()
     except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError) as error:
         found = f"the {model} formula {text!r} cannot be read: {getattr(error, 'message', error)}"
-        raise DesignError(f'{found}\nArithmetic is inside `I(...)`, and an odd name is `Q("odd name")`.') from error
+        advice = 'Arithmetic is inside `I(...)`, and an odd name is `Q("odd name")`.'
+        if text[-1:] in ("+", "-", "*", ":"):
+            advice = f"The formula ends in `{text[-1]}`. Leave it out, or add a term."
+        raise DesignError(f"{found}\n{advice}") from error
     if not formula.right:
         raise DesignError(
             f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\n"
@@ -573,8 +582,13 @@ def _unknown(name: str, role: str, formula: Formula, table: Table, frame: Mappin
         advice = f"Use `{typed}`." if typed else SURVIVAL if name == "Surv" else f"Define or import {name} first."
         return DesignError(f"{start} the function {name!r}, which is not defined where the model is.\n{advice}")
     there = f"Define {name!r} where the model is made, or give a data frame as data=."
-    if table.frame is not None:
+    words = re.findall(r"[\w.]+", formula.text) if role == "base" else []
+    odd = [column for column in map(str, table.names) if not column.isidentifier()]
+    of_r = [column for column in odd if re.sub(r"[^\w.]", ".", column) in words]  # R has dots instead of blanks
+    if of_r:
+        there = f"Did you mean {typed_name(of_r[0])}?"
+    elif table.frame is not None:
         there = table.in_index(name) or nearest(
-            name, table.names, lambda n: repr(n) if role == "quoted" or n.isidentifier() else in_formula(n)
+            name, table.names, lambda n: repr(n) if role == "quoted" or n.isidentifier() else typed_name(n)
         )
     return DesignError(f"{start} {name!r}, neither a column of the data nor an array of the caller.\n{there}")

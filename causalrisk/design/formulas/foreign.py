@@ -42,7 +42,7 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the sentence on it, in
     (rf"(?:^|[~+])\s*{NAME}\s*([*/])\s*(\d[\d.]*)\s*(?:$|[~+])", r"Arithmetic is `I(\1 \2 \3)`."),
     (r"\)\s*\^\s*(\d)", r"R's `^\1` is `**\1`."),
     (rf"\b{NAME}\s*\^\s*(\d+)", r"Powers are `I(\1**\2)`."),
-    (r"(?:^|[~+])\s*\.\s*($|[-+])", 'Name the columns: `" + ".join(data.columns.drop(["y", "d"]))`.'),
+    (r"(?:^|[~+])\s*\.\s*($|[-+])", 'Name the columns: `" + ".join(data.columns.drop(["<y>", "<d>"]))`.'),
     (r"(\w+)\s*%in%", r"R's `%in%` is `I(\1.isin([...]))`."),
     (r"(?<![\w.])c\([-\d.,\s]*\)", "R's `c(1, 2)` is the list `[1, 2]`."),
     (r"\bC\(\s*(\w+)\s*,\s*(?:ref|reference|base|baseline)\s*=\s*(\w*)", r"The base level is `C(\1, Treatment(\2))`."),
@@ -71,13 +71,17 @@ FUNCTIONS = {  # functions of R and Stata by their names; x is the first argumen
 }
 
 
-def refuse_foreign(text: str, model: str) -> None:
-    """Refuse a formula that is written as in R or Stata, and say how it is written here."""
+def refuse_foreign(text: str, model: str, roles: tuple[str, str] = ("y", "d")) -> None:
+    """Refuse a formula that is written as in R or Stata, and say how it is written here.
+
+    `roles` are the names of outcome and treatment.
+    """
     bare = re.sub(QUOTED, "", text)
     for pattern, sentence in HABITS:
         found = re.search(pattern, bare)
         if found:
-            raise DesignError(f"the {model} formula {text!r} cannot be read.\n{found.expand(sentence)}")
+            advice = found.expand(sentence).replace("<y>", roles[0]).replace("<d>", roles[1])
+            raise DesignError(f"the {model} formula {text!r} cannot be read.\n{advice}")
 
 
 def function_here(name: str, text: str) -> str:

@@ -267,7 +267,7 @@ def test_an_arm_that_cannot_support_its_model(data):
     frame = data.assign(q=data.d * (data.x1 > 0))
     told = "arm '0' cannot be estimated: q is 0 in all rows of arm '0'"
     refused(told, parts(frame, 300), "y ~ x1 + q", collinear="raise")
-    refused("arm '1' has 1 rows for 2 outcome coefficients", [data.assign(d=(data.index == 3) * 1)], "y ~ x1")
+    refused("arm '1' has 1 row for 2 outcome coefficients", [data.assign(d=(data.index == 3) * 1)], "y ~ x1")
     refused("outcome 'y' is constant: 2 in all rows", [data.assign(y=2.0)])
 
 
