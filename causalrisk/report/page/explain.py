@@ -17,7 +17,7 @@ from causalrisk.inference.intervals import parameter_limits, parameter_tests, st
 from causalrisk.report import labels as words
 from causalrisk.report.page.methods import errors_source, objective_sentence, sample_sentence, score_sentences
 from causalrisk.report.page.verdicts import read_gaps
-from causalrisk.report.tables.text import format_number, signed_p, wrap
+from causalrisk.report.tables.text import escape_html, format_number, signed_p, wrap
 
 ASSUMPTIONS = {
     "parallel_trends": (
@@ -57,6 +57,7 @@ OF_INSTRUMENTS = {
         "Why is no one treated ({treat}) without {instrument} who would be untreated with it?",
     ),
 }
+UNTESTED = "What no test answers"
 IF_THEY_DISAGREE = (
     'compare(..., estimators=["IPWRA", "JRE"]).differences tests the difference on the same resamples. Overlapping '
     "intervals are no test of the difference.",
@@ -111,8 +112,8 @@ class Prose:
         """
         parts = [f"<h2>{html.escape(self.title)}</h2>"]
         for heading, (paragraphs, items) in self.sections.items():
-            parts += [f"<h3>{html.escape(heading)}</h3>", *(f"<p>{html.escape(text)}</p>" for text in paragraphs)]
-            parts += ["<ul>", *(f"<li>{html.escape(item)}</li>" for item in items), "</ul>"] if items else []
+            parts += [f"<h3>{html.escape(heading)}</h3>", *(f"<p>{escape_html(text)}</p>" for text in paragraphs)]
+            parts += ["<ul>", *(f"<li>{escape_html(item)}</li>" for item in items), "</ul>"] if items else []
         return "\n".join(parts)
 
     def __str__(self) -> str:
@@ -157,7 +158,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
         advice = [text.replace("{other}", other) for text in IF_THEY_DISAGREE]
         sections["If JRE and IPWRA disagree"] = [read_gaps(record, record.joint).headline], advice
     items = [f"{heading}. {question}" for heading, question in questions(record).values()]
-    sections["What no test answers"] = ["The effect is causal only if all of these hold:"], items
+    sections[UNTESTED] = ["The effect is causal only if all of these hold:"], items
     return Prose(f"How {record.spec.name} came to its estimate", sections)
 
 
@@ -197,12 +198,13 @@ def questions(
 
 
 def _question(record: FitRecord) -> list[str]:
-    labels = record.design.labels
+    design, labels = record.design, record.design.labels
     groups = words.joined([f"all in group {label} instead of group {labels[0]}" for label in labels[1:]], "or")
     what = f"{'quantiles' if record.options.quantiles else 'mean'} of {words.outcome_text(record)}"
     question = f"How would the {what} differ, over {words.rows_words(record)}, with {groups}?"
     answer = f"{question} The answer is the {words.estimand_words(record)}."
-    return [answer, sample_sentence(record), words.offset_words(record), words.filled_words(record)]
+    sample = sample_sentence(record) * bool(design.n_dropped or design.n_outside or design.weight_type)
+    return [answer, sample, words.offset_words(record), words.filled_words(record)]
 
 
 def _observed(record: FitRecord) -> str:

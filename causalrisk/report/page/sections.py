@@ -27,12 +27,11 @@ from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameter_limits
 from causalrisk.report import labels as words
 from causalrisk.report.page import verdicts
-from causalrisk.report.page.explain import OF_INSTRUMENTS, explain, questions
+from causalrisk.report.page.explain import OF_INSTRUMENTS, UNTESTED, explain, questions
 from causalrisk.report.page.methods import (
     call_of,
     methods,
     references,
-    sample_sentence,
     seeds_text,
     study_methods,
     versions_text,
@@ -41,12 +40,24 @@ from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading, by_cont
 from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
-from causalrisk.report.tables.text import format_number, format_share
+from causalrisk.report.tables.text import escape_html, format_number, format_share
 from causalrisk.runtime.system import write_whole
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
 DPI = 150
-WHOLE = ("n", "outside support", "outside crump")  # columns of whole numbers
+WHOLE = ("n", "outside the scores of another group", "outside Crump's limits")  # columns of whole numbers
+SCORES = {
+    "score 0%": "lowest score",
+    "score 50%": "median score",
+    "score 100%": "highest score",
+    "outside support": "outside the scores of another group",
+    "outside crump": "outside Crump's limits",
+    "crump low": "Crump's lower limit",
+    "crump high": "Crump's upper limit",
+    "crump cut": "Crump's largest sum of inverse scores",
+    "least chance": "lowest chance of an outcome",
+    **{f"score {q}%": f"{q}{'st' if q == 1 else 'th'} percentile of scores" for q in (1, 5, 25, 75, 95, 99)},
+}  # what the overlap table of the page calls its rows
 BADGES = {GOOD: "Fine", CAUTION: "Look closely", BAD: "Problem"}
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -89,7 +100,7 @@ class Part:
         """Return the part as HTML."""
         said = ""
         if self.reading is not None:
-            headline = f"{badge(self.reading)}<strong>{html.escape(self.reading.headline)}</strong>"
+            headline = f"{badge(self.reading)}<strong>{escape_html(self.reading.headline)}</strong>"
             said = "\n".join([f"<p>{headline}</p>", *map(paragraph, self.reading.texts)])
         return f'<section id="{self.anchor}">\n<h2>{html.escape(self.heading)}</h2>\n{said}\n{self.body}\n</section>'
 
@@ -143,11 +154,11 @@ def report(
     front = _front(record, heading, alpha, parts, short)
     unanswered = [text for key, (_, text) in asked.items() if not str((assumptions or {}).get(key, "")).strip()]
     if unanswered:
-        have = (
-            f"{words.count(len(unanswered), 'assumption')} {'has' if len(unanswered) == 1 else 'have'} no argument yet:"
-        )
-        front += [paragraph(have), f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in unanswered)}</ul>"]
+        where = ":" if short else '; see <a href="#assumptions">Assumptions</a>.'
+        have = "has" if len(unanswered) == 1 else "have"
+        front.append(f"<p>{words.count(len(unanswered), 'assumption')} {have} no argument yet{where}</p>")
     if short:
+        front.append(f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in unanswered)}</ul>" * bool(unanswered))
         text = Part("methods", "Methods", paragraph(methods(record)))
         parts = [*(replace(part, reading=None) for part in parts if part.anchor == "balance"), text]
     return write_page(path, heading, front, parts, contents=not short)
@@ -189,19 +200,22 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
     said = [line for part in found if part.reading for line in (part.reading.headline, *part.reading.texts)]
     keys = [record.options.population.reference, *[crump] * (scored and record.options.population is ALL)]
     cited = references(" ".join([text, *said]), *keys)
-    rows = [paragraph(sample_sentence(record)), table_html(_row_flow(record), "From the data to the sample")]
+    rows = [table_html(_row_flow(record), "From the data to the sample")]
     drawn = {"Resamples": record.boot, "Propensity replicates": None if joint is None else joint.replicates}
     for what, draws in drawn.items():
         if draws is not None:
             reasons = failures_frame(draws.failures, what)["reason"].value_counts().items()
             rows.append(paragraph(f"{what}: {words.joined([f'{number} {reason}' for reason, number in reasons])}."))
     rows += [paragraph(f"Warning: {note}") for note in record.notes]
+    explained = explain(record, alpha)
+    steps = {heading: texts for heading, texts in explained.sections.items() if heading != UNTESTED}
+    prose = replace(explained, sections=steps).as_html().partition("\n")[2]
     return [
         Part("summary", "Summary", SUMMARY.format(summary(record, alpha).as_html())),
         assumptions,
         *found,
         Part("ledgers", "Rows, resamples and warnings", "\n".join(rows)),
-        Part("explained", "How the estimate came about", explain(record, alpha).as_html().partition("\n")[2]),
+        Part("explained", "How the estimate came about", prose),
         *written_parts(text, cited, seeds_text(record), call_of(record)),
     ]
 
@@ -235,7 +249,7 @@ def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part],
     for part in parts:
         if part.reading is not None:
             name = html.escape(part.heading) if short else f'<a href="#{part.anchor}">{html.escape(part.heading)}</a>'
-            lines.append(f"{badge(part.reading)}{name}: {html.escape(part.reading.headline)}")
+            lines.append(f"{badge(part.reading)}{name}: {escape_html(part.reading.headline)}")
     if record.joint is not None:
         gap = verdicts.read_gaps(record, record.joint)
         lines.append(f"{badge(gap)}{html.escape(gap.headline)}")
@@ -256,7 +270,8 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
     reading = verdicts.read_overlap(table, warned, everybody, unit_name=record.design.unit_name, instead=instead)
     caption = f"Propensity scores of {{}} and of {labels[0]}. Bars are the rows, lines the weighted rows."
     figures = [figure_html(caption.format(label), plots.plot_overlap, record, arm=label) for label in labels[1:]]
-    return "\n".join([*figures, table_html(table, "Overlap by group", three=table.columns, turned=True)]), reading
+    shown = table.rename(columns=SCORES).rename_axis("group")
+    return "\n".join([*figures, table_html(shown, "Overlap by group", three=shown.columns, turned=True)]), reading
 
 
 def _balance(record: FitRecord, alpha: float) -> Body:
@@ -285,7 +300,7 @@ def _missing(record: FitRecord, alpha: float) -> Body:
         "plot shows the largest difference over the groups."
     )
     figure = figure_html(caption, plots.plot_balance, record, between="observed")
-    shown = table_html(table, "Observed and all", three=table.columns)
+    shown = table_html(table.rename_axis(index={"arm": "group"}), "Observed and all", three=table.columns)
     return paragraph(words.missing_words(record)) + figure + shown, reading
 
 
@@ -337,7 +352,7 @@ def _influence(record: FitRecord, alpha: float) -> Body:
         shown: dict[str, Any] = {"top": NAMED, "position": position, "clusters": clusters}
         body.append(figure_html(caption, plots.draw_changes, record, table, **shown))
         heading = f"The {len(top)} most influential {what}s{f' for the effect{of}' * several}"
-        body.append(table_html(top, heading, three=["in std errors"]))
+        body.append(table_html(top.rename(columns={"arm": "group"}), heading, three=["in std errors"]))
     return "\n".join(body), by_contrast(readings)
 
 
@@ -455,7 +470,7 @@ def badge(reading: Reading) -> str:
 
 def paragraph(text: str, kind: str = "") -> str:
     """Return a text as a paragraph, escaped."""
-    return f'<p class="{kind}">{html.escape(text)}</p>' if kind else f"<p>{html.escape(text)}</p>"
+    return f'<p class="{kind}">{escape_html(text)}</p>' if kind else f"<p>{escape_html(text)}</p>"
 
 
 def table_html(frame: pd.DataFrame, caption: str, three: Container[str] = (), turned: bool = False) -> str:

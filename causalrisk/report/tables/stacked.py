@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 from collections.abc import Sequence
 from os import PathLike
@@ -14,7 +13,7 @@ from statsmodels.iolib.summary import Summary
 
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.report.tables.table import LATEX_SIZE, ResultTable, stack_text
-from causalrisk.report.tables.text import csv_lines, escape_latex, escape_markdown, flat, latex_label, wrap
+from causalrisk.report.tables.text import csv_lines, escape_html, escape_latex, escape_markdown, flat, latex_label, wrap
 from causalrisk.runtime.system import write_whole
 
 ENDINGS = (".txt", ".tex", ".md", ".csv", ".docx", ".html")
@@ -86,7 +85,7 @@ class ResultSummary(Summary):
         str
             One ``table`` element per table, and one paragraph per note.
         """
-        notes = [f"<p>{html.escape(note)}</p>" for note in self._note_texts()]
+        notes = [f"<p>{escape_html(note)}</p>" for note in self._note_texts()]
         return "\n".join([*(table.as_html() for table in self.tables), *notes])
 
     def _repr_markdown_(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import re
 import unicodedata
@@ -146,6 +147,11 @@ def latex_label(label: str) -> str:
 
 
 MARKDOWN = re.compile(r"([\\`*_<>|~$]|&(?=#?\w+;))|(?<=\])(\()")
+
+
+def escape_html(text: str) -> str:
+    """Return the text escaped for HTML, with `code` between backticks as a ``code`` element."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def escape_markdown(text: str) -> str:
