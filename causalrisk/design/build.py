@@ -398,7 +398,7 @@ def _formula_models(
         "Z": X if same else encoders[1].sample_matrix(n),
         "outcome_encoder": encoders[0],
         "propensity_encoder": encoders[1],
-        "endog_name": outcome.left[0].name(),
+        "endog_name": outcome.outcome_name,
         "formula": outcome.text,
         "propensity_formula": f"{in_formula(treat)} ~ {assigned.right_text}",
         "observation": observation[0] if observation else None,

@@ -183,6 +183,13 @@ class Formula:
         return set().union(*map(coded_names, self.codes("right")))
 
     @property
+    def outcome_name(self) -> str:
+        """Name of the left-hand side, of ``Q("a name")`` the name."""
+        name = str(self.left[0].name())
+        quoted_name = re.fullmatch(r"""Q\((['"])(.*)\1\)""", name)
+        return quoted_name[2] if quoted_name else name
+
+    @property
     def right_text(self) -> str:
         """Text of the right-hand side."""
         return self.text.split("~", 1)[-1].strip()

@@ -467,7 +467,7 @@ def design_from_scan(
         predictions=None,
         labels=coder.arms.labels,
         levels=coder.arms.levels,
-        endog_name=reader.formulas[0].left[0].name(),
+        endog_name=reader.formulas[0].outcome_name,
         formula=reader.formulas[0].text,
         propensity_formula=f"{in_formula(columns.treat)} ~ {reader.formulas[1].right_text}",
         ledger=lines_of(ledger),

@@ -166,6 +166,9 @@ def test_odd_names(data):
     design = make('y ~ Q("mutter alter") + größe + Q("class")', frame)
     assert design.exog_names == ("Intercept", 'Q("mutter alter")', "größe", 'Q("class")')
     assert np.array_equal(design.X[:, 1:], frame[["mutter alter", "größe", "class"]].to_numpy(float))
+    pressure = frame.rename(columns={"y": "patient's pressure"})
+    assert make('Q("patient\'s pressure") ~ größe', pressure).endog_name == "patient's pressure"
+    assert make('np.exp(Q("patient\'s pressure")) ~ größe', pressure).endog_name.startswith("np.exp(Q(")
     frame = frame.rename(columns={"d": "the treatment"})
     assert make("y ~ größe", frame, treat="the treatment").propensity_formula == 'Q("the treatment") ~ größe'
     assert make("y ~ größe", frame, treat="the treatment", propensity='Q("the treatment") ~ größe').n == 80

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from causalrisk.report.summary import numbers_table
 from causalrisk.report.tables.text import column_format, format_number
 
 
@@ -54,3 +56,10 @@ def test_column_format_shows_four_digits_of_the_smallest_standard_error():
 
 def test_column_format_prints_no_negative_zero():
     assert format(-0.0004, column_format([27.6])) == "0.00"
+
+
+def test_a_difference_near_zero_has_the_decimals_of_the_estimates():
+    estimates = pd.DataFrame({"estimate": [0.1469, 0.1511], "std err": [0.0212, 0.0224]}, index=["JRE", "IPWRA"])
+    differences = pd.DataFrame({"estimate": [0.00000122], "std err": [0.0000031]}, index=["JRE - IPWRA"])
+    assert numbers_table(differences, "", like=estimates).body == [["JRE - IPWRA", "0.00000", "0.00000"]]
+    assert numbers_table(differences, "").body != numbers_table(differences, "", like=estimates).body
