@@ -45,8 +45,6 @@ class Grid:
     ----------
     misspecified, right, more : int
         Samples of each design of these groups.
-    others : int
-        Samples of the comparison of all estimators.
     covered : int
         Samples of the coverage study.
     n_boot : int
@@ -62,7 +60,6 @@ class Grid:
     misspecified: int
     right: int
     more: int
-    others: int
     covered: int
     n_boot: int
     mean: int
@@ -70,8 +67,8 @@ class Grid:
     n_boot_real: int
 
 
-QUICK = Grid(300, 800, 150, 60, 500, 99, 600, 60, 999)
-FULL = Grid(2000, 5000, 2000, 2000, 2000, 399, 5000, 500, 999)
+QUICK = Grid(300, 800, 150, 500, 99, 600, 60, 999)
+FULL = Grid(2000, 5000, 2000, 2000, 399, 5000, 500, 999)
 
 
 def gains(args, grid, estimators):
@@ -85,16 +82,6 @@ def gains(args, grid, estimators):
     ]
     table = pd.concat(found).reset_index()
     return table.loc[table["estimator"] != "IPWRA", [*KEYS, "samples", "failed", "mse_ratio", "mse_ratio_mc"]]
-
-
-def others(args, grid):
-    """Every estimator at n = 500."""
-    groups = {"usual": ["Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW"], "joint": "JRE"}
-    study = run_in_groups(
-        [*MISSPECIFIED, *RIGHT, "lalonde_like"], groups, args.store and args.store / "others", n=500,
-        n_sims=grid.others, n_jobs=args.jobs, progress=True,
-    )  # fmt: skip
-    return study.table.reset_index()[[*KEYS, "samples", "failed", "mse_ratio", "mse_over_bound"]]
 
 
 def coverage(args, grid):
@@ -130,7 +117,6 @@ def store_tables(args, folder):
     tables = {
         "gains": gains(args, grid, estimators),
         "mean": mean_problem(args, grid),
-        "others": others(args, grid),
         "coverage": coverage(args, grid),
         "real": compare_on_real_data(grid.n_boot_real).rename_axis("data").reset_index(),
     }

@@ -167,13 +167,6 @@ def made_by(made):
     )
 
 
-def wide(frame, column, estimators, digits=2):
-    """A table of one column, designs as rows and estimators as columns."""
-    found = frame.pivot(index="design", columns="estimator", values=column).loc[list(dict.fromkeys(frame["design"]))]
-    rows = [[name, *(number(found.loc[name, e], digits=digits) for e in estimators)] for name in found.index]
-    return markdown(rows, ["design", *estimators])
-
-
 def mean_table(mean):
     """Kang and Schafer's mean, beside what they published."""
     rows = [
@@ -186,11 +179,7 @@ def mean_table(mean):
 
 def notebook_words(tables, made):
     """Every table and number of the notebook."""
-    others = tables["others"]
-    names = [name for name in dict.fromkeys(others["estimator"]) if name not in ("IPWRA", "JRE")]
     return {
-        "others_samples": others["samples"].min(),
-        "ratios": wide(others, "mse_ratio", names),
         "mean": mean_table(tables["mean"]), "mean_samples": tables["mean"]["samples"].min(),
         "scores_biases": biases_table(tables["wrong_scores"], ["design", "n"]), "replicates": made["replicates"],
         "scores_samples": counted(tables["wrong_scores"]), "cells": biases_table(tables["cells"], ["design"]),

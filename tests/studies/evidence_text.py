@@ -69,8 +69,8 @@ Between {real_low} and {real_high}: nothing gained, nothing lost.
 ## What this does not say
 
 Simulated populations are not yours. Simulate around [your own fit](../howto/simulate.md), or
-[compare](../howto/compare.md) the estimators on your data. Nothing here concerns unmeasured confounders. The
-[notebook](../development/evidence_notebook.md) has every estimator, the
+[compare](../howto/compare.md) the estimators on your data. Nothing here concerns unmeasured confounders.
+[JRE beside other estimators](everybody.md) has AIPW, TMLE and more, also on populations of other papers. The
 [benchmarks](../development/benchmarks.md#learners) have learners.
 
 {made}
@@ -79,12 +79,6 @@ Simulated populations are not yours. Simulate around [your own fit](../howto/sim
 NOTEBOOK = """# Notebook of the evidence
 
 What [the page of evidence](../explanation/evidence.md) leaves out. The same command makes both.
-
-## Every estimator
-
-Mean squared error over IPWRA's at n = 500, {others_samples} samples:
-
-{ratios}
 
 ## Kang and Schafer's problem itself
 

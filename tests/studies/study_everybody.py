@@ -19,7 +19,7 @@ import pandas as pd
 import causalrisk as cr
 from causalrisk.simulation import published, run_study
 from causalrisk.simulation.designs import SEED
-from tests.studies.evidence_pages import TABLES
+from tests.studies.evidence_pages import TABLES, filled, markdown, number
 from tests.studies.study_coverage import resampled_error
 
 OWN = [
@@ -101,36 +101,35 @@ def summarise(study):
     return pd.DataFrame(rows)
 
 
-def markdown(table, value, digits=2):
-    """Return a table of Markdown: a row a design, a column an estimator; Monte Carlo errors of ratios for JRE's."""
-    names = list(table["estimator"].unique())
-    lines = ["|" + "|".join(["population", *names]) + "|", "|---|" + "---|" * len(names)]
+def cells(table, value):
+    """Return a table of Markdown: a row a population, a column an estimator; ratios of JRE with Monte Carlo errors."""
+    names, rows = list(table["estimator"].unique()), []
     for design, part in table.groupby("design", sort=False):
-        rows = part.set_index("estimator")
-        cells = [f"{rows.loc[name, value]:.{digits}f}" for name in names]
-        if value == "rmse":
-            for name in ("JRE", "JRE smooth"):
-                cells[names.index(name)] += f" ({rows.loc[name, 'rmse_mc']:.{digits}f})"
-        lines.append("|" + "|".join([design, *cells]) + "|")
-    return "\n".join(lines)
+        found = part.set_index("estimator")
+        errors = [found.loc[name, "rmse_mc"] if value == "rmse" and "JRE" in name else None for name in names]
+        rows.append([design, *(number(found.loc[name, value], mc, 2) for name, mc in zip(names, errors, strict=True))])
+    return markdown(rows, ["population", *names])
 
 
 def page(table, command):
     """Return the text of the page."""
-    joint = table[table["estimator"] == "JRE"].sort_values("rmse", ascending=False)
+    joint = table[table["estimator"] == "JRE"].sort_values("rmse", ascending=False, kind="stable")
     table = pd.concat([table[table["design"] == design] for design in joint["design"]])
-    means = table.groupby("estimator", sort=False)["rmse"].agg(lambda ratio: np.exp(np.log(ratio).mean()))
-    worst = table.loc[table.groupby("estimator", sort=False)["rmse"].idxmax()].set_index("estimator")
-    overall = "\n".join(
-        f"|{name}|{means[name]:.2f}|{worst.loc[name, 'rmse']:.2f} ({worst.loc[name, 'design']})|"
-        f"{part['coverage'].mean():.2f}|{part['coverage'].min():.2f}|"
-        for name, part in table.groupby("estimator", sort=False)
-    )
-    shares = "\n".join(f"|{row.design}|{row.effective:.2f}|{row.samples}|" for row in joint.itertuples())
-    return PAGE_TEXT.format(
-        overall=overall, rmse=markdown(table, "rmse"), coverage=markdown(table, "coverage"),
-        bias=markdown(table, "bias"), length=markdown(table, "length"), shares=shares, command=command,
-        n_designs=len(joint), fewest=joint["samples"].min(), most=joint["samples"].max(),
+    overall = []
+    for name, part in table.groupby("estimator", sort=False):
+        worst = part.loc[part["rmse"].idxmax()]
+        mean, coverage = np.exp(np.log(part["rmse"]).mean()), part["coverage"]
+        overall.append([name, number(mean, digits=2), f"{worst['rmse']:.2f} ({worst['design']})",
+                        number(coverage.mean(), digits=2), number(coverage.min(), digits=2)])  # fmt: skip
+    heads = ["estimator", "RMSE, mean", "RMSE, worst", "coverage, mean", "coverage, lowest"]
+    shares = [[row.design, number(row.effective, digits=2), str(row.samples)] for row in joint.itertuples()]
+    return filled(
+        PAGE_TEXT.format(
+            overall=markdown(overall, heads), rmse=cells(table, "rmse"), coverage=cells(table, "coverage"),
+            bias=cells(table, "bias"), length=cells(table, "length"), command=command, n_designs=len(joint),
+            shares=markdown(shares, ["population", "effective share", "samples"]),
+            fewest=joint["samples"].min(), most=joint["samples"].max(),
+        )
     )  # fmt: skip
 
 
@@ -145,8 +144,6 @@ made because JRE loses there.
 **RMSE is over IPWRA's: below 1 is better.** The geometric mean over the populations, the worst, and the share of 95%
 intervals that contain the effect:
 
-|estimator|RMSE, mean|RMSE, worst|coverage, mean|coverage, lowest|
-|---|---|---|---|---|
 {overall}
 
 Overlap weights have an effect of their own, on units that could be in either arm. They are judged by that effect. Where
@@ -188,8 +185,6 @@ Effective observations in the worse arm, as a share of its observations, if the 
 overlap is good: all estimators with a right model cover. Below 0.5 look at the [weights](../howto/diagnostics.md)
 first.
 
-|population|effective share|samples|
-|---|---|---|
 {shares}
 
 Made by `{command}`.
