@@ -427,7 +427,11 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     early = start == 0
     if early.any():
         found = f"not after the first period, {listing(names[:1])}, in {len(set(unit_codes[early]))} units"
-        instead = f'`data=data[~data["{begins}"].isin([{listing(pd.unique(first[early]))}])]`'
+        values = listing(pd.unique(first[early]))
+        instead = (
+            f'`data["{begins}"] = data["{begins}"].replace([{values}], 0)` if these units never begin, or '
+            f'`data=data[~data["{begins}"].isin([{values}])]` if they began before'
+        )
         if whether:
             found = "0 or 1: whether, not when, units begin"
             instead = f"`{_first_treated('<d>', time, unit)}` of a column <d> that is 1 from then on"

@@ -72,7 +72,7 @@ def arms_in_order(
     explicit = len(found) == 2 and (treated is not None or reference is not None)
     if any(isinstance(v, float) for v in found) and not explicit:
         values = f"it has values {listing(found, 5)} that are not whole numbers; expected 0/1 or bool"
-        typed = f'data["{name}"] = (data["{name}"] > 0.5).astype(int)'
+        typed = f'data["{name}"] = data["{name}"].gt(0.5).astype(float).where(data["{name}"].notna())'
         raise DesignError(f"treatment {name!r} looks like a dose or a probability: {values}.\nUse `{typed}`.")
     if len(found) == 1:
         text = f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}"

@@ -24,7 +24,7 @@ import scipy  # its submodules are imported when they are first used
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import CausalRiskError, DesignWarning, Notes, OptionError, UnavailableError
+from causalrisk.errors import CausalRiskError, DesignWarning, Notes, OptionError, UnavailableError, listed
 from causalrisk.estimation.estimates import Estimate
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.options import ModelOptions
@@ -201,6 +201,22 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions) ->
     return np.asarray(scaled[of_row.ravel()])
 
 
+def check_columns(design: Design, metric: str, notes: Notes) -> None:
+    """Refuse an outcome formula without covariates; warn that columns of the propensity formula alone are not used."""
+    if not np.ptp(design.X, axis=0).any():
+        raise OptionError(
+            "the outcome formula has no covariates to match on.\n"
+            'Use `metric="propensity"` to match on the propensity score, or add covariates: `y ~ x`.'
+        )
+    unused = [name for name in design.propensity_names if name not in design.exog_names]
+    if unused:
+        notes.warn(
+            f"metric={metric!r} matches on the columns of the outcome formula; {listed(unused)} of propensity= "
+            'do not count.\nUse `metric="propensity"`, or add them to the outcome formula.',
+            DesignWarning,
+        )
+
+
 def whitened(columns: Array, counts: Array | float = 1.0) -> Array:
     """Turn centred columns into orthogonal ones of variance one, on rows that count so often."""
     gram = (columns * counts).T @ columns / (np.sum(counts * np.ones((len(columns), 1))) - 1)
@@ -241,6 +257,8 @@ def estimate_matched(
         raise CausalRiskError(
             f"an arm has {fewest} rows; matching with standard errors needs {max(least, WITHIN + 1)}.\nUse `{instead}`."
         )
+    if options.metric != PROPENSITY:
+        check_columns(design, options.metric, notes)
     estimated = options.metric == PROPENSITY and weights.estimated
     for name in ("exact", "bias_adjust"):
         if estimated and getattr(options, name):

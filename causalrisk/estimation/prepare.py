@@ -17,7 +17,7 @@ import numpy as np
 from causalrisk.design import Design, DesignOnDisk, TargetRows, target_rows
 from causalrisk.design.scan.source import naming
 from causalrisk.design.support import check_pairs
-from causalrisk.errors import Notes, OptionError, UnavailableError
+from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimation.beyond_memory import scanned_sample
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WeightFit, fit_weights
@@ -146,6 +146,13 @@ def with_learner(data: FitData, learned: Learned, use: str, spec: Specification,
 def with_given(data: FitData, spec: Specification, asked: Asked) -> FitData:
     """Return the data of a fit whose outcome models are predictions that were given."""
     design, options = data.design, asked.options
+    own = np.asarray(design.predictions)[np.arange(len(design.y)), design.arm]
+    if np.array_equal(own, design.y):
+        asked.notes.warn(
+            "the outcome predictions of every row's own group are its outcomes: standard errors then hold no noise.\n"
+            "Use predictions of a model that was not fitted to the row.",
+            DesignWarning,
+        )
     if not spec.targeted:  # whose means do not go by the family
         options = dataclasses.replace(options, family="gaussian", link=None)
     X, moved = on_predictor_scale(options.outcome_family, np.asarray(design.predictions))

@@ -64,11 +64,14 @@ def _check_column(frame: Any, role: str, name: Any) -> None:
     if not isinstance(name, str) or name not in frame:
         known = listed(list(frame))
         raise DesignError(f"{role}={name!r} is not a column of the data.\nUse `{role}=` with one of {known}.")
-    found = pd.unique(frame[name].dropna()).tolist()
+    found = sorted(pd.unique(frame[name].dropna()).tolist(), key=str)
     if not set(found) <= {0, 1}:
+        text = f"{role}={name!r} has the values {found[:5]}; expected 0 and 1."
+        if len(found) != 2:
+            raise DesignError(f"{text}\nUse a column with two values.")
+        low, high = found
         raise DesignError(
-            f"{role}={name!r} has the values {sorted(found, key=str)[:5]}; expected 0 and 1.\n"
-            f'Use `data["{name}"] = (data["{name}"] == {found[0]!r}).astype(int)`, with the level that counts as 1.'
+            f'{text}\nUse `data["{name}"] = data["{name}"].map({{{low!r}: 0, {high!r}: 1}})` if {high!r} counts as 1.'
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ def solve_power(
     sd: float = 1.0,
     share: float = 0.5,
     r_squared: float = 0.0,
-    cluster_size: float = 1.0,
-    icc: float = 0.0,
+    cluster_size: float | None = None,
+    icc: float | None = None,
     alpha: float = 0.05,
 ) -> float:
     """Return the minimum detectable effect, the number of units, or the power of an experiment.
@@ -42,10 +43,10 @@ def solve_power(
         Share of the units, or clusters, that are treated.
     r_squared : float, default 0.0
         Share of the variance, of units and of clusters, that covariates explain.
-    cluster_size : float, default 1.0
+    cluster_size : float, optional
         Units per cluster, if whole clusters are treated.
-    icc : float, default 0.0
-        Correlation of the outcomes of two units in a cluster.
+    icc : float, optional
+        Correlation of the outcomes of two units in a cluster; goes with `cluster_size`.
     alpha : float, default 0.05
         Significance level.
 
@@ -79,6 +80,12 @@ def solve_power(
     check_alpha(alpha)
     if [effect, n, power].count(None) != 1:
         raise OptionError("leave out one of effect, n and power.\nUse `solve_power(n=500, power=0.8)`.")
+    if (cluster_size is None) != (icc is None):
+        raise OptionError("cluster_size= and icc= go together.\nUse `solve_power(..., cluster_size=25, icc=0.1)`.")
+    cluster_size, icc = (1.0, 0.0) if cluster_size is None or icc is None else (cluster_size, icc)
+    for name, value in {"effect": effect, "n": n, "power": power, "sd": sd, "cluster_size": cluster_size}.items():
+        if value is not None and not isinstance(value, Real):
+            raise OptionError(f"{name}={value!r}; expected a number.")
     for name, value, holds, expected in (
         ("effect", effect, effect is None or effect != 0, "another number than 0"),
         ("n", n, n is None or n >= 3 * cluster_size, "three units or clusters, or more"),

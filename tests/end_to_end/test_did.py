@@ -16,6 +16,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.stats
+import statsmodels.formula.api as smf
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, DesignError, DiD, Hajek, OptionError, OutcomeRegression, Survey
@@ -622,6 +623,16 @@ def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
     pd.testing.assert_frame_equal(again.effects(adjust=None), STUDY.effects(adjust=None))
 
 
+def test_a_study_stands_beside_other_results_in_a_table():
+    found = study()
+    table = cr.etable({"Study": found, "TWFE": smf.ols("y ~ x", PANEL).fit()}, rename={"x": "ATT"})
+    estimates = table.frame.xs("estimate", level="number")
+    numbers = pd.concat([found.effects("all"), found.effects("exposure")])["estimate"]
+    np.testing.assert_array_equal(estimates.iloc[: len(numbers), 0], numbers)
+    assert estimates.loc["ATT"].notna().all()
+    assert "exposure -2" in str(table)
+
+
 def test_errors_of_a_study_are_in_its_own_words():
     always = PANEL.assign(d=(PANEL.year >= PANEL["first"]) * 1)
     for refused, kind, said in (
@@ -637,6 +648,7 @@ def test_errors_of_a_study_are_in_its_own_words():
         (lambda: study(design=Survey(weights=PANEL.w)), OptionError, "weights of design"),
         (lambda: cr.event_study("y ~ x", always, begins="d", time="year", unit="id"), DesignError, ".transform("),
         (lambda: study(PANEL.assign(first=PANEL["first"].replace(2003, 2001))), DesignError, "first period, 2001,"),
+        (lambda: study(PANEL.assign(first=PANEL["first"].replace(np.inf, -1))), DesignError, ".replace([-1.0], 0)"),
         (lambda: study(PANEL.assign(first=(PANEL["first"] < 9999) * 1)), DesignError, ".transform("),
         (lambda: study(PANEL.assign(year=DATES)), DesignError, ".dt.year"),
         (lambda: study(PANEL.assign(first=BEGUN)), DesignError, "time="),

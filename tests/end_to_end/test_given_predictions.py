@@ -198,3 +198,8 @@ def test_other_calls_refuse_them_or_take_them():
     options = {"treat": "d", "propensity_score": "e", "outcome_predictions": ["m0", "m1"], "n_boot": 19}
     both = cr.compare("y ~ 1", DATA, estimators=[AIPW, TMLE], **options)
     np.testing.assert_allclose(both.results["AIPW"].effect, model.fit().effect, rtol=1e-14)
+
+
+def test_the_outcome_itself_is_no_prediction():
+    with pytest.warns(cr.DesignWarning, match="are its outcomes: standard errors then hold no noise"):
+        AIPW.from_formula("y ~ 1", DATA, **(GIVEN | {"outcome_predictions": ["y", "y"]})).fit()

@@ -163,7 +163,13 @@ def test_one_sided_compliance_gives_no_warning():
 @pytest.mark.parametrize(
     ("change", "options", "error", "match"),
     [
-        ({"d": lambda data: data["d"].map({0: "no", 1: "yes"})}, {}, DesignError, "expected 0 and 1"),
+        (
+            {"d": lambda data: data["d"].map({0: "no", 1: "yes"})},
+            {},
+            DesignError,
+            r"expected 0 and 1[^`]*`.*map\(\{'no': 0, 'yes': 1\}\)",
+        ),
+        ({"d": lambda data: data["d"] + data["z"]}, {}, DesignError, "column with two values"),
         ({}, {"treat": "dose"}, DesignError, "treat='dose' is not a column"),
         ({}, {"target": "treated"}, OptionError, "target= is not available for LATE"),
         ({}, {"method": "JRE"}, OptionError, "method='JRE'"),
@@ -237,6 +243,7 @@ def test_what_other_programs_read():
     np.testing.assert_allclose([row["first_stage_f"], row["nobs"]], [res.first_stage_f, 600])
     table = etable(res, AIPW.from_formula("y ~ x1", data, treat="d").fit())
     np.testing.assert_allclose(table.frame.iloc[:, 0].dropna()["LATE"].iloc[:2], [res.effect, res.effect_se])
+    assert f"{res.first_stage_f:.1f}" in str(table)
     assert "First-stage F" in str(table) and "LATE by AIPW" in str(table)
     assert str(pickle.loads(pickle.dumps(res)).summary()) == str(res.summary())
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, Matching, OptionError, UnavailableError
+from causalrisk import AIPW, DesignWarning, Matching, OptionError, UnavailableError
 from tests.conftest import REFERENCE, simulate
 
 KNOWN = json.loads((REFERENCE / "matching.json").read_text())
@@ -199,6 +199,15 @@ def test_no_intercept_and_steep_columns():
 def test_what_it_cannot_do_is_refused(options, fit, match):
     with pytest.raises(OptionError, match=match):
         Matching.from_formula("y ~ x1 + x2 + x3", drawn(), treat="d", **options).fit(**fit)
+
+
+def test_columns_of_the_propensity_formula_alone_are_not_matched_on():
+    with pytest.raises(OptionError, match=r"no covariates to match on[^`]*`metric=\"propensity\"`"):
+        Matching.from_formula("y ~ 1", drawn(), treat="d", propensity="x1").fit()
+    model = Matching.from_formula("y ~ x1", drawn(), treat="d", propensity="x1 + x2")
+    with pytest.warns(DesignWarning, match="'x2' of propensity= do not count"):
+        res = model.fit()
+    assert res.effect == Matching.from_formula("y ~ x1", drawn(), treat="d").fit().effect
 
 
 def test_the_score_of_several_arms_is_refused():

@@ -55,9 +55,12 @@ def test_power_of_clusters_by_simulation():
         ({"effect": 0.3, "n": 100, "power": 0.8}, "leave out one"),
         ({"n": 100, "power": 0.01}, "above alpha"),
         ({"n": 100, "power": 0.8, "share": 1}, "share=1"),
-        ({"n": 20, "power": 0.8, "cluster_size": 10}, "three units or clusters"),
+        ({"n": 20, "power": 0.8, "cluster_size": 10, "icc": 0.1}, "three units or clusters"),
         ({"effect": 0, "n": 20}, "another number than 0"),
-        ({"n": 100, "power": 0.8, "icc": 1.2}, "icc=1.2"),
+        ({"n": 100, "power": 0.8, "icc": 1.2, "cluster_size": 5}, "icc=1.2"),
+        ({"n": 100, "power": 0.8, "icc": 0.1}, "go together"),
+        ({"n": 100, "power": 0.8, "cluster_size": 5}, "go together"),
+        ({"effect": 0.2, "n": "100"}, "n='100'; expected a number"),
     ],
 )
 def test_what_cannot_be_is_refused(options, match):

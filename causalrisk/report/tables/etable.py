@@ -13,6 +13,7 @@ from causalrisk.design.tables import nearest
 from causalrisk.errors import OptionError, call_here, check_alpha, one_of, whole_number
 from causalrisk.estimation.options import Below
 from causalrisk.inference.intervals import rounded_se
+from causalrisk.report.labels import covariance_name
 from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import ResultTable
 from causalrisk.report.tables.text import column_format, format_p
@@ -220,6 +221,8 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Ma
 
 def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
     """Return the column of a result, by default under the name of its estimator."""
+    if hasattr(type(res), "pretrend_test"):
+        return _event_study_column(res, name, alpha, rename)
     if not all(hasattr(res, needed) for needed in ("params", "bse", "pvalues", "conf_int")):
         raise OptionError(
             f"a result is of type {type(res).__qualname__}, which has no params.\nUse what `fit()` returns."
@@ -241,6 +244,8 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
         row = res.glance().iloc[0]
         outcome = str(row["outcome"])
         statistics = {key: str(row[key]) for key in STATISTICS if key in row and pd.notna(row[key])}
+        if "first_stage_f" in statistics:
+            statistics["first_stage_f"] = f"{row['first_stage_f']:.1f}"
         statistics["df"] = f"{row['df']:.6g}" if row["df"] == row["df"] and "imputations" not in row else ""
         if hasattr(type(res), "overlap"):  # fits of this package, but for instruments and pooled ones
             unit = outcome if res._record.options.effect_scale.additive else None
@@ -251,6 +256,18 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
         statistics |= {"std_errors": str(res.cov_type), "nobs": f"{res.nobs:.0f}"}
         statistics |= {"r_squared": f"{res.rsquared:.4f}"} if hasattr(res, "rsquared") else {}
     return Column(statistics["estimator"] if name is None else name, outcome, estimates, statistics, unit)
+
+
+def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
+    """Return the column of an event study: its average effect and its effects by exposure."""
+    parts = [study.effects("all", alpha), study.effects("exposure", alpha, adjust=None)]
+    labels = ["ATT", *(f"exposure {periods}" for periods in parts[1].index)]
+    numbers = [part.drop(columns="adjusted P", errors="ignore").to_numpy() for part in parts]
+    index = [rename.get(label, label) for label in labels]
+    estimates = pd.DataFrame(np.concatenate(numbers), index=index, columns=list(NUMBERS))
+    errors = covariance_name(next(iter(study.fits.values()))._record)
+    statistics = {"estimand": "ATT", "std_errors": errors, "nobs": f"{study.facts.sizes.sum()}"}
+    return Column("Event study" if name is None else name, study.facts.outcome, estimates, statistics)
 
 
 def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None) -> dict[str, str]:
