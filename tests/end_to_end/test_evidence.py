@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import causalrisk as cr
 from causalrisk.simulation.designs import Strong
-from tests.studies import evidence, evidence_pages
+from tests.studies import evidence, evidence_pages, study_everybody
 from tests.studies.study_defaults import Rows, fractional_weights, orthonormal, solve
 
 
@@ -18,6 +19,8 @@ def test_pages_are_those_of_the_stored_tables(tmp_path):
     evidence_pages.write_pages(evidence_pages.TABLES, tmp_path, tmp_path)
     for folder, name in (("explanation", "evidence.md"), ("development", "evidence_notebook.md")):
         assert (tmp_path / name).read_text("utf-8") == (evidence.DOCS / folder / name).read_text("utf-8")
+    everybody = pd.read_csv(evidence_pages.TABLES / "everybody.csv")
+    assert study_everybody.page(everybody, study_everybody.COMMAND) == study_everybody.PAGE.read_text("utf-8")
     lines = (tmp_path / "evidence.md").read_text("utf-8").splitlines()
     rows = [line for line in lines if "(0." in line and line.count("|") == 9]
     largest = [max(float(cell.split()[0]) for cell in row.split("|")[4:7]) for row in rows]
