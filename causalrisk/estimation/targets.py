@@ -171,7 +171,7 @@ def arm_population(arm: int, labels: Sequence[str]) -> TargetPopulation:
         name=label,
         aliases=(),
         estimand=f"ATT({label})",
-        full_name=f"average treatment effect on arm {label} (ATT)",
+        full_name=f"average treatment effect on group {label} (ATT)",
         rows="the {in_arm} {units} with {group}",
         toward=arm,
         two_arms_only=False,
