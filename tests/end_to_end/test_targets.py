@@ -486,7 +486,7 @@ def test_effects_are_functions_of_the_means_by_the_delta_method(model, effect, f
         assert res.effect_se == pytest.approx(np.sqrt(slope @ covariance @ slope), rel=1e-6)
     text = " ".join(str(res.summary()).split())
     assert ("" if effect == "percent" else f"test {label} = 1") in text
-    assert "Interval and test of the effect are those of the logarithm of the ratio, transformed back." in text
+    assert "interval and test are computed on the logarithmic scale and transformed back." in text
     # The formula printed below the table, worked out with the printed means, is the effect.
     printed = text.partition(f"{label} = ")[2].partition(", averaged")[0].replace("100 (", "100 * (")
     assert eval(printed, {"POM": means.tolist()}) == pytest.approx(res.effect, rel=1e-10)
