@@ -81,13 +81,13 @@ def stale(monkeypatch):
 
 def slope_of_weights(monkeypatch):
     """The influence of the propensity fit on what is weighted has the wrong sign."""
-    linear = engine._linear
+    sums = engine._sums
 
     def turned(block, *given):
-        parts, slopes = linear(block, *given)
-        return parts, {name: -by if name == "score" != block.name else by for name, by in slopes.items()}
+        equations, slopes = sums(block, *given)
+        return equations, {name: -by if name == "score" != block.name else by for name, by in slopes.items()}
 
-    monkeypatch.setattr(engine, "_linear", turned)
+    monkeypatch.setattr(engine, "_sums", turned)
 
 
 @pytest.mark.parametrize("plant, first", [(sign, 0), (missing_weight, 0), (stale, 6), (slope_of_weights, 0)])

@@ -145,7 +145,10 @@ def test_frequency_weights_print_what_repeated_rows_print(estimator, options):
     assert (one.nobs, one.model.design.n, two.nobs) == (total, 150, total)
     assert sorted(numbers_of(str(one.summary()))) == sorted(numbers_of(str(two.summary())))
     assert numbers_of(repr(one)) == numbers_of(repr(two))
-    assert numbers_of(str(one.explain())) == numbers_of(str(two.explain()))
+    told = f"The sample has {total} observations with frequency weights (count)."
+    explained = " ".join(str(one.explain()).split())
+    assert told in explained
+    assert numbers_of(explained.replace(told, "")) == numbers_of(str(two.explain()))
     same = ["nobs", "smallest_effective_n", "largest_weight"]
     np.testing.assert_allclose(one.glance()[same].astype(float), two.glance()[same].astype(float), rtol=1e-9)
     if estimator is not cr.OutcomeRegression:

@@ -306,7 +306,7 @@ def test_clusters_given_to_fit_as_in_statsmodels(groups):
     ("given", "cluster", "advice"),
     [
         ({"maxlags": 1}, None, r'Use `cov_kwds=\{"groups": data\["id"\]\}'),
-        ({"groups": "firm"}, None, r'data\["firm"\]'),
+        ({"groups": "firm"}, None, r'Use `from_formula\(..., cluster="firm"\)`'),
         ({"groups": np.r_[np.nan, np.arange(299)]}, None, "missing|NaN|values"),
         ({"groups": np.arange(9)}, None, "one value per row"),
         ({"groups": np.arange(300)}, "firm", "Leave cov_kwds= out"),
