@@ -61,8 +61,9 @@ def test_commands_run_as_written(page, tmp_path):
 def test_python_of_the_readme_prints_what_it_shows_and_writes_its_files(tmp_path):
     codes, (shown,) = blocks(ROOT / "README.md", "python"), blocks(ROOT / "README.md", "text")
     simulate(600).assign(school=np.arange(600) % 200).to_csv(tmp_path / "my.csv", index=False)
+    strict = ["-W", "error::UserWarning", "-W", "ignore::DeprecationWarning"]
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", "\n".join(codes)], cwd=tmp_path,
+        [sys.executable, *strict, "-c", "\n".join(codes)], cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert [line.rstrip() for line in done.stdout.splitlines()] == shown.splitlines()
