@@ -248,7 +248,7 @@ def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREO
     names, records, inference = ["formula"], [lead], dataclasses.replace(asked.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
     data = dataclasses.replace(data, replicates=replicates)
-    rows, columns = min(part.stop - part.start for part in lead.sample.slices), lead.sample.X.columns.shape[1]
+    rows, columns = min(arm.n for arm in lead.overlap), lead.sample.X.columns.shape[1]
     enough = rows >= ROWS_A_COLUMN * columns
     if not enough:
         notes.append(

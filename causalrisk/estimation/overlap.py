@@ -225,15 +225,18 @@ def overlap_of(
     """Summarise the importance weights of each arm, and say where few rows dominate another."""
     used, units, remote = weights if spec.uses_propensity else None, _units(sample, design), None
     arms = weights_of_arms(sample, np.ones(sample.n) if used is None else used.undivided, units, design.nobs)
+    if spec.matched:  # that most units are no match is not a matter of overlap
+        found = "; ".join(few_dominate(arms, design.labels, 0.0, design.unit_name))
+        return arms, found and f"poor overlap: {found}.\nUse `caliper=` to leave out units without near matches."
     if used is not None and used.equations.target.everybody:
         without = used.equations.by_row(_is_remote, used.at)
         remote = int(units[without].sum()), int(units.sum())
-    found = poor_overlap(arms, design.labels, remote, design.unit_name)
-    if not found:
+    texts = poor_overlap(arms, design.labels, remote, design.unit_name)
+    if not texts:
         return arms, ""
     instead = () if used is None else populations_that_overlap(used, design, options)
     return arms, (
-        f"poor overlap: {'; '.join(found)}.\nSimplify propensity=, or change the target population: "
+        f"poor overlap: {'; '.join(texts)}.\nSimplify propensity=, or change the target population: "
         f"{populations_text(instead)}."
     )
 

@@ -146,20 +146,25 @@ def with_learner(data: FitData, learned: Learned, use: str, spec: Specification,
 def with_given(data: FitData, spec: Specification, asked: Asked) -> FitData:
     """Return the data of a fit whose outcome models are predictions that were given."""
     design, options = data.design, asked.options
-    own = np.asarray(design.predictions)[np.arange(len(design.y)), design.arm]
-    if np.array_equal(own, design.y):
+    family, predictions = options.outcome_family, np.asarray(design.predictions)
+    if np.array_equal(predictions[np.arange(len(design.y)), design.arm], design.y):
         asked.notes.warn(
             "the outcome predictions of every row's own group are its outcomes: standard errors then hold no noise.\n"
             "Use predictions of a model that was not fitted to the row.",
             DesignWarning,
         )
+    if outside := int(((predictions < family.low) | (predictions > family.high)).sum()):
+        raise OptionError(
+            f"{outside} outcome predictions are outside of what a mean of the {family.label} model can be; expected "
+            f'{family.low:g} to {family.high:g}.\nUse predicted means, or `family="gaussian"`.'
+        )
     if not spec.targeted:  # whose means do not go by the family
         options = dataclasses.replace(options, family="gaussian", link=None)
-    X, moved = on_predictor_scale(options.outcome_family, np.asarray(design.predictions))
+    X, moved = on_predictor_scale(options.outcome_family, predictions)
     if moved:
         raise OptionError(
-            f"{moved} outcome predictions are no means of the {options.outcome_family.label} model, or nearly so.\n"
-            'Use `predictions.clip(1e-6, 1 - 1e-6)` for a share, or `family="gaussian"`.'
+            f"{moved} outcome predictions are at a limit of what a mean of the {family.label} model can be, or nearly "
+            'so.\nUse `predictions.clip(1e-6, 1 - 1e-6)` for a share, or `family="gaussian"`.'
         )
     names = [f"prediction[{label}]" for label in design.labels]
     keep = np.repeat([False, True], [len(design.exog_names), len(names)])

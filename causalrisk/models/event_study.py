@@ -462,7 +462,8 @@ def event_study(
     _check_columns(options)
     if data is None or not (begins and time and unit):
         raise OptionError(
-            "event_study needs data with a row for each unit in every period, not repeated cross sections.\n"
+            "event_study needs begins=, time= and unit=, and data with a row for each unit in every period; repeated "
+            "cross sections will not do.\n"
             'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
         )
     if isinstance(as_scan(data), Scan):

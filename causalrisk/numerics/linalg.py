@@ -280,12 +280,6 @@ def row_blocks(n: int, size: int | None = None) -> list[slice]:
     return [slice(first, min(first + size, n)) for first in range(0, max(n, 1), size)]
 
 
-def column_blocks(m: int, size: int) -> list[slice]:
-    """Slices of m columns, at least one, of as many numbers each, that stay in the cache."""
-    width = max(NUMBERS_IN_CACHE // max(size, 1), 8)
-    return [slice(first, min(first + width, m)) for first in range(0, max(m, 1), width)]
-
-
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:
     """Upper triangular R with R'R = rows'rows, shape (p, p), of full column rank.
 

@@ -42,11 +42,7 @@ class Hainmueller(Design):
     outcome: int = 3
     noise: float = 30.0
     known_effect: ClassVar[float | None] = 0.0
-
-    @property
-    def formula(self) -> str:
-        """Main effects."""
-        return f"y ~ {_main_effects(6)}"
+    formula = f"y ~ {_main_effects(6)}"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -84,11 +80,7 @@ class Froelich(Design):
     intercept: float = 0.6
     slope: float = 0.4
     known_effect: ClassVar[float | None] = 0.0
-
-    @property
-    def formula(self) -> str:
-        """The covariate."""
-        return "y ~ x1"
+    formula = "y ~ x1"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -115,21 +107,9 @@ class LuncefordDavidian(Design):
 
     confounding: float = 0.6
     known_effect: ClassVar[float | None] = 2.0
-
-    @property
-    def formula(self) -> str:
-        """Main effects."""
-        return f"y ~ {_main_effects(6)}"
-
-    @property
-    def oracle_formula(self) -> str:
-        """The analyst's formula."""
-        return self.formula
-
-    @property
-    def oracle_propensity(self) -> str:
-        """The confounders."""
-        return "x1 + x2 + x3"
+    formula = f"y ~ {_main_effects(6)}"
+    oracle_formula = formula
+    oracle_propensity = "x1 + x2 + x3"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -157,16 +137,8 @@ class SetoguchiLee(Design):
     """
 
     known_effect: ClassVar[float | None] = -0.4
-
-    @property
-    def formula(self) -> str:
-        """Main effects."""
-        return f"y ~ {_main_effects(10)}"
-
-    @property
-    def oracle_formula(self) -> str:
-        """The analyst's formula."""
-        return self.formula
+    formula = f"y ~ {_main_effects(10)}"
+    oracle_formula = formula
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -203,11 +175,7 @@ class HahnMurrayCarvalho(Design):
 
     linear: bool = False
     known_effect: ClassVar[float | None] = 1.0
-
-    @property
-    def formula(self) -> str:
-        """Main effects."""
-        return "y ~ x1 + x2 + x3 + C(x4) + x5"
+    formula = "y ~ x1 + x2 + x3 + C(x4) + x5"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -243,7 +211,7 @@ class Tan(Design):
 
     @property
     def oracle_propensity(self) -> str:
-        """The analyst's formula: the propensity model is correctly specified."""
+        """The analyst's: the propensity model is right."""
         return self.propensity
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -269,26 +237,10 @@ class MissedConfounder(Design):
 
     strength: float = 1.6
     known_effect: ClassVar[float | None] = 1.0
-
-    @property
-    def formula(self) -> str:
-        """Main effects without x1."""
-        return "y ~ x2 + x3 + x4 + x5"
-
-    @property
-    def propensity(self) -> str:
-        """Main effects."""
-        return _main_effects(5)
-
-    @property
-    def oracle_formula(self) -> str:
-        """Main effects."""
-        return f"y ~ {_main_effects(5)}"
-
-    @property
-    def oracle_propensity(self) -> str:
-        """The analyst's formula."""
-        return self.propensity
+    formula = "y ~ x2 + x3 + x4 + x5"
+    propensity = _main_effects(5)
+    oracle_formula = f"y ~ {_main_effects(5)}"
+    oracle_propensity = propensity
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -312,21 +264,9 @@ class OppositeCurves(Design):
     curvature: float = 0.7
     score_curvature: float = 0.5
     known_effect: ClassVar[float | None] = 0.0
-
-    @property
-    def formula(self) -> str:
-        """Main effects."""
-        return f"y ~ {_main_effects(4)}"
-
-    @property
-    def oracle_formula(self) -> str:
-        """Main effects and the square."""
-        return f"{self.formula} + I(x1**2)"
-
-    @property
-    def oracle_propensity(self) -> str:
-        """Main effects and the square."""
-        return f"{self.propensity} + I(x1**2)"
+    formula = f"y ~ {_main_effects(4)}"
+    oracle_formula = f"{formula} + I(x1**2)"
+    oracle_propensity = f"{_main_effects(4)} + I(x1**2)"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""

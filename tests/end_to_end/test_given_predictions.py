@@ -96,8 +96,11 @@ def test_logistic_targeting():
     np.testing.assert_allclose(res.params["POM[1]"], found.mean(), rtol=1e-10)
     binary = fitted(data=data, family="binomial")
     np.testing.assert_allclose(binary.effect, psi(data).mean(), rtol=1e-12)
-    with pytest.raises(cr.OptionError, match="300 outcome predictions are no means of the binomial"):
+    with pytest.raises(cr.OptionError, match="300 outcome predictions are at a limit"):
         fitted(TMLE, data.assign(m1=0.0), family="binomial")
+    for estimator in (AIPW, TMLE):
+        with pytest.raises(cr.OptionError, match=r"300 outcome predictions are outside .* expected 0 to 1"):
+            fitted(estimator, data.assign(m1=1.2), family="binomial")
 
 
 @pytest.mark.parametrize("normalize", [True, False])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, DesignWarning, Matching, OptionError, UnavailableError
+from causalrisk import AIPW, DesignWarning, Matching, OptionError, OverlapWarning, UnavailableError
 from tests.conftest import REFERENCE, simulate
 
 KNOWN = json.loads((REFERENCE / "matching.json").read_text())
@@ -239,3 +240,21 @@ def test_reports_say_how_units_are_matched(tmp_path, unprinted_plots):
     assert "how often it is a match" in str(res.explain())
     score = Matching.from_formula("y ~ x1 + x2 + x3", drawn(200), treat="d", metric="propensity").fit()
     assert "Abadie and Imbens 2016" in score.methods()
+
+
+def test_few_matches_are_no_poor_overlap_unless_one_stands_for_many(tmp_path, unprinted_plots):
+    data = drawn(300).assign(d=lambda frame: (np.arange(300) < 40).astype(int))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OverlapWarning)
+        res = Matching.from_formula("y ~ x1 + x2 + x3", data, treat="d", target="treated").fit()
+    assert res.overlap()["effective n"].min() < 60
+    assert "Overlap is good: matching leaves" in res.report(tmp_path / "report.html").read_text()
+    alone = data.assign(x1=lambda frame: frame["x1"] + 20 * frame["d"] + 19 * (np.arange(300) == 299))
+    with pytest.warns(OverlapWarning, match="holds .* of the weight of group '0'[^`]*`caliper=`"):
+        Matching.from_formula("y ~ x1", alone, treat="d", target="treated").fit()
+
+
+def test_the_page_of_plots_is_without_influence(unprinted_plots):
+    res = Matching.from_formula("y ~ x1 + x2 + x3", drawn(), treat="d").fit()
+    titles = [ax.get_title(loc="left") for ax in res.plot().axes]
+    assert "Balance" in titles and "Influence" not in titles

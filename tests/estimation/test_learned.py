@@ -144,6 +144,9 @@ def test_predictions_as_terms_need_six_rows_a_column():
         assert ("does without predictions as terms" in str(res.summary())) == (last == 18)
         assert ("predictions of Square as terms" in res.methods()) == (last == 17)
     np.testing.assert_allclose(res.effect, res.stack["weight"] @ res.stack["ATE"], rtol=1e-12)
+    twice = {"weights": "w", "weight_type": "frequency", "treat": "d", "propensity": "x1", "learner": Square()}
+    formula = "y ~ " + " + ".join(f"x{j}" for j in range(1, 18))
+    assert len(JRE.from_formula(formula, frame[::2].assign(w=2), **twice).fit(**JOINT).stack) == 3
 
 
 def test_a_stack_is_the_average_of_its_fits(stacked):

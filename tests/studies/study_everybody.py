@@ -156,7 +156,7 @@ In parentheses: Monte Carlo error.
 {rmse}
 
 - `opposite_curves`: the arms bend in opposite ways, and both models miss the square. Held-out variance cannot see that.
-  The fit [warns](jre.md) if JRE differs from IPWRA by more than sampling error.
+  The fit [warns](jre.md) where JRE and IPWRA are apart and tests find that both models miss a curve.
 - `missed_confounder`: the outcome formula lacks a strong confounder. The score's linear predictor joins the outcome
   columns, which mends most of it.
 - Squares in both formulas beat JRE where a square is what is missing, and lose elsewhere.

@@ -267,7 +267,8 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
     warned = any(note.startswith("poor overlap") for note in record.notes)
     instead = populations_that_overlap(record.used_weight_fit, record.design, record.options)
     everybody = record.options.population is ALL
-    reading = verdicts.read_overlap(table, warned, everybody, unit_name=record.design.unit_name, instead=instead)
+    unit_name, matched = record.design.unit_name, record.spec.matched
+    reading = verdicts.read_overlap(table, warned, everybody, unit_name, instead, matched)
     caption = f"Propensity scores of {{}} and of {labels[0]}. Bars are the rows, lines the weighted rows."
     figures = [figure_html(caption.format(label), plots.plot_overlap, record, arm=label) for label in labels[1:]]
     shown = table.rename(columns=SCORES).rename_axis("group")

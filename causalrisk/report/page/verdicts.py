@@ -50,22 +50,23 @@ def _judged(size: float, some: float, much: float) -> str:
 
 
 def read_overlap(
-    table: pd.DataFrame, warned: bool, everybody: bool, unit_name: str = "row", instead: Sequence[str] | None = ()
-) -> Reading:
+    table: pd.DataFrame, warned: bool, everybody: bool, unit_name: str = "row", instead: Sequence[str] | None = (),
+    matched: bool = False,
+) -> Reading:  # fmt: skip
     """Read the table of `overlap()`.
 
     `warned` says whether the fit warned of poor overlap, `everybody` that all rows are the target, to which the limits
-    of Crump et al. apply; `instead` names targets that overlap.
+    of Crump et al. apply; `instead` names targets that overlap. Where units are `matched`, most may be no match.
     """
     surveyed, rows = "survey n" in table, int(table["n"].sum())
     kept = table["effective n"] / table["survey n" if surveyed else "n"]
     outside = int(table["outside crump"].sum()) if everybody and "outside crump" in table else 0
     lonely = int(table["outside support"].sum())
-    few = kept.min() < (SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE)  # the limits at which the fit warns
+    few = kept.min() < (SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE) and not matched  # where the fit warns
     verdict, word = GOOD, "good"
     if warned or few or outside > MANY_OUTSIDE * rows:
         verdict, word = BAD, "bad"
-    elif kept.min() < SOME_LEFT or max(outside, lonely) > SOME_OUTSIDE * rows:
+    elif (kept.min() < SOME_LEFT and not matched) or max(outside, lonely) > SOME_OUTSIDE * rows:
         verdict, word = CAUTION, "thin"
     have, others = "has" if lonely == 1 else "have", "the other group" if len(table) == 2 else "another group"
     texts = [f"{count(lonely, unit_name)} of {rows} {have} a propensity score outside the range of scores in {others}."]
@@ -73,13 +74,15 @@ def read_overlap(
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
         share = f"{outside} {unit_name}s ({outside / rows:.0%})"
         texts.append(f"{share} have scores outside the limits of {source}. An average over all is imprecise there.")
-    if verdict != GOOD:
+    if verdict != GOOD and matched:
+        texts.append("Use `caliper=` to leave out units without near matches.")
+    elif verdict != GOOD:
         instead_text = populations_text(instead)
         texts.append(
             f"Without comparable rows the outcome models extrapolate. Consider another population: {instead_text}."
         )
     left = f"the {unit_name}s that the probability weights leave it" if surveyed else f"its {unit_name}s"
-    group = f"weighting leaves group {kept.idxmin()} with {kept.min():.0%} of {left}"
+    group = f"{'matching' if matched else 'weighting'} leaves group {kept.idxmin()} with {kept.min():.0%} of {left}"
     return Reading(verdict, f"Overlap is {word}: {group}.", tuple(texts))
 
 

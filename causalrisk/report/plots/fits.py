@@ -616,8 +616,9 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         "Overlap": plot_overlap,
         "Balance": plot_balance,
         "Calibration": plot_calibration,
-        "Influence": partial(plot_influence, method=quick_method(record, clusters), clusters=clusters),
     }
+    if not record.spec.matched:
+        plots["Influence"] = partial(plot_influence, method=quick_method(record, clusters), clusters=clusters)
     if joint is not None:
         plots["Net bias"] = plot_cancellation
     if record.cov_type == "bootstrap":
