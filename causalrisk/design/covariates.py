@@ -6,7 +6,7 @@ import ast
 import itertools
 import math
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -408,14 +408,13 @@ def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
     return found
 
 
-def with_products(covariates: Sequence[Covariate], squared: Container[str] | None = None) -> list[Covariate]:
+def with_products(covariates: Sequence[Covariate]) -> list[Covariate]:
     """Return covariates, the squares of the non-binary ones, and the products of all pairs, without constant columns.
 
-    Levels of one factor, and a variable and its own powers, are not multiplied. Of a block of rows `squared` names the
-    covariates to square, and constant columns stay.
+    Levels of one factor, and a variable and its own powers, are not multiplied.
     """
-    numbers = [c for c in covariates if (not c.binary if squared is None else c.name in squared)]
-    squares = [Covariate(f"{c.name}^2", "", c.values**2) for c in numbers if "^" not in c.name]
+    numbers = [c for c in covariates if not c.binary and "^" not in c.name]
+    squares = [Covariate(f"{c.name}^2", "", c.values**2) for c in numbers]
     pairs = [
         Covariate(f"{a.name} * {b.name}", "", a.values * b.values)
         for a, b in itertools.combinations(covariates, 2)
@@ -423,7 +422,7 @@ def with_products(covariates: Sequence[Covariate], squared: Container[str] | Non
     ]
     known = {c.name for c in covariates}
     new = (c for c in (*squares, *pairs) if c.name not in known)
-    return [*covariates, *(c for c in new if squared is not None or c.varies)]
+    return [*covariates, *(c for c in new if c.varies)]
 
 
 def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) -> list[Covariate]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -330,16 +330,6 @@ class FitRecord:
     def scores(self) -> Array:
         """Probability of each arm of the rows of the design, shape (K, n_design)."""
         return self.sample.restore(self.used_weight_fit.probabilities.T).T
-
-    def over(self, function: Callable[[FittedRows], T], covariates: bool = False) -> Iterator[T]:
-        """Begin a pass over the rows of the design: all at once in memory, the parts of a scan one by one.
-
-        A function that asks for the covariates says so, as those of a scan are read from the files.
-        """
-        weights = self.used_weight_fit
-        if not isinstance(self.design, DesignOnDisk):
-            return iter([function(self.rows)])
-        return map(function, fitted_rows(weights, self.design))
 
     @property
     def rows(self) -> FittedRows:

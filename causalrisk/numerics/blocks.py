@@ -1,11 +1,10 @@
-"""Rows some at a time: chunks of Dask arrays, sums over parts of the rows, and distribution functions."""
+"""Rows some at a time: chunks of Dask arrays, and sums over parts of the rows."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +15,6 @@ from causalrisk.numerics.linalg import Array
 T = TypeVar("T")
 Rows = slice | NDArray[np.intp]  # which rows
 GOLDEN = (np.sqrt(5) - 1) / 2
-COUNTED = 2**16  # whole numbers within less than this of one another are counted
 
 
 def is_dask(array: Any) -> bool:
@@ -146,59 +144,3 @@ def spread_evenly(numbers: NDArray[np.intp], share: float) -> NDArray[np.intp]:
     Of any stretch of rows it takes that share, and no period of the rows is one of its own.
     """
     return np.flatnonzero((numbers * GOLDEN) % 1.0 < share)
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Step functions: the distribution functions of K samples, each under m weights.
-
-    Parameters
-    ----------
-    values : ndarray, shape (d,)
-        Distinct values, ascending.
-    masses : ndarray, shape (d, K, m)
-        Weight of each sample at each value.
-    """
-
-    values: Array
-    masses: Array
-
-    @classmethod
-    def of(cls, x: Array, sample: NDArray[np.intp], weights: Array, n_samples: int) -> Steps:
-        """Return the distribution functions of some rows.
-
-        Parameters
-        ----------
-        x : ndarray, shape (n,)
-            The values.
-        sample : ndarray of int, shape (n,)
-            Sample of each row.
-        weights : ndarray, shape (m, n)
-            Its weights.
-        n_samples : int
-            K.
-        """
-        if len(x) and x.max() - x.min() < COUNTED and (x == np.floor(x)).all():  # whole numbers are counted, not sorted
-            low = x.min()
-            place = (x - low).astype(np.intp)
-            there = np.flatnonzero(np.bincount(place))
-            masses = sums_at(place, there[-1] + 1, sample, weights=weights, n_samples=n_samples)
-            return cls(low + there, masses[there])
-        values, place = np.unique(x, return_inverse=True)
-        return cls(values, sums_at(place, len(values), sample, weights=weights, n_samples=n_samples))
-
-    def distances(self) -> Array:
-        """Largest distance of each sample but the first from the first, shape (K - 1, m); ties jump together."""
-        upto = np.cumsum(self.masses, axis=0)
-        with np.errstate(invalid="ignore"):  # of a sample without weight there is none
-            upto /= upto[-1]
-        return np.abs(upto[:, 1:] - upto[:, :1]).max(axis=0)
-
-
-def sums_at(
-    place: NDArray[np.integer], size: int, sample: NDArray[np.intp], *, weights: Array, n_samples: int
-) -> Array:
-    """Sum weights of shape (m, n) by place below `size` and sample below K, both of shape (n,): (size, K, m)."""
-    code = place * n_samples + sample
-    sums = [np.bincount(code, part, size * n_samples).reshape(size, n_samples) for part in weights]
-    return np.stack(sums, axis=-1)

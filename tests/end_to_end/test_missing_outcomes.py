@@ -140,7 +140,7 @@ def test_a_scan_has_the_digits_of_memory(options):
     pd.testing.assert_frame_equal(scanned.sample_ledger, kept.sample_ledger)
     if options["estimator"] is not OutcomeRegression:
         np.testing.assert_allclose(scanned.propensity_bse, kept.propensity_bse, rtol=1e-7)
-        tables = (res.balance(between="observed", interactions=True) for res in (scanned, kept))
+        tables = (res.balance(between="observed") for res in (scanned, kept))
         pd.testing.assert_frame_equal(*tables, rtol=1e-8, atol=1e-8)
         pd.testing.assert_frame_equal(scanned.overlap(), kept.overlap(), rtol=1e-8, atol=1e-8)
 
