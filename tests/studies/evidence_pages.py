@@ -19,7 +19,6 @@ SIZES = (200, 500, 1000)
 NOTHING_TO_GAIN = ["linear", "linear_strong", "heavy_tails", "wiggly"]
 CURVED = [*(name for name in MISSPECIFIED if name != "wiggly"), "quadratic", "interaction", "rare_treatment",
           "forty_covariates"]  # fmt: skip
-BOTH_WRONG = ["doubly_wrong", "kang_schafer"]
 PUBLISHED = {"OutcomeRegression": "-0.51 / 3.38"}
 MARKERS = (("o", "#0072B2"), ("s", "#D55E00"), ("^", "#009E73"))
 
@@ -128,32 +127,20 @@ def counted(table):
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def bounds(cells, column="mse_ratio"):
-    """The least and the largest of a column, as text."""
-    return number(cells[column].min()), number(cells[column].max())
+def bounds(cells):
+    """The least and the largest ratio, as text."""
+    return number(cells["mse_ratio"].min()), number(cells["mse_ratio"].max())
 
 
 def page_words(tables, made):
     """Every number in the prose of the page."""
     cells, _ = ranked(tables["gains"])
-    covered = tables["coverage"].query("n == 500")
-    by_design = covered.set_index(["design", "estimator"])["coverage"]
-    known = covered[~covered["design"].isin(BOTH_WRONG)]
     six = [cells.xs(n, level="n").loc[list(MISSPECIFIED), ["mse_ratio", "mse_ratio_mc"]] for n in SIZES]
-    words = {"gains": gain_table(tables), "real": real_table(tables["real"]), "covered": covered["samples"].min()}
-    for key, name in (("lalonde", "lalonde_like"), ("binary", "binary_outcome")):
-        shown = [number(*row) for row in cells.loc[name][["mse_ratio", "mse_ratio_mc"]].to_numpy()]
-        words[key] = f"{series(shown)} at n = 200, 500 and 1000"
+    words = {"gains": gain_table(tables), "real": real_table(tables["real"])}
     words["right_low"], words["right_high"] = bounds(cells.loc[NOTHING_TO_GAIN])
     words["wrong_low"], words["wrong_high"] = bounds(cells.loc[CURVED])
-    words["real_low"], words["real_high"] = bounds(tables["real"], "SE ratio")
     words["means"] = series([number(*geometric_mean(*frame.to_numpy().T)) for frame in six])
     words["six"] = series([f"`{name}`" for name in MISSPECIFIED])
-    for key, estimator in (("ipwra", "IPWRA"), ("jre", "JRE")):
-        part = known[known["estimator"] == estimator]
-        words[f"{key}_low"], words[f"{key}_high"] = bounds(part, "coverage")
-        words[f"{key}_kang"] = number(by_design["kang_schafer", estimator])
-        words[f"{key}_doubly"] = number(by_design["doubly_wrong", estimator])
     scores = tables["wrong_scores"]
     words |= {"scores": scores_table(scores), "scores_samples": counted(scores[scores["estimator"] == "JRE"])}
     return words | {"replicates": made["replicates"], "n_boot": made["n_boot"], "made": made_by(made)}
@@ -161,10 +148,7 @@ def page_words(tables, made):
 
 def made_by(made):
     """The sentence about the command."""
-    return (
-        f"Made by `{made['command']}` with causalrisk {made['version']}, JRE with {made['replicates']} propensity "
-        "replicates."
-    )
+    return f"Made by `{made['command']}` with causalrisk {made['version']}."
 
 
 def mean_table(mean):

@@ -9,13 +9,12 @@ Where the joint robust estimator (JRE) does better than IPWRA, and where worse. 
 
 ## What was compared
 
-JRE with its defaults (but {replicates} propensity replicates instead of 200) and IPWRA, on the same samples.
-The samples are drawn from [populations](../reference/api/simulation.md) whose effect is known, and the models are what
-an analyst would type: main effects. The table has the mean squared error of JRE over IPWRA's. **Below 1 JRE is
-better.** A number in parentheses is the Monte Carlo error of the one before it.
+JRE with its defaults (but {replicates} propensity replicates instead of 200) and IPWRA, on the same samples. They are
+drawn from [populations](../reference/api/simulation.md) whose effect is known. Both models have main effects only, as
+an analyst would type. The table has the mean squared error of JRE over IPWRA's. **Below 1 JRE is better.** The Monte
+Carlo error is in parentheses.
 
-![Mean squared error of JRE over that of IPWRA, one row per population, the losses on top. Markers are sample sizes
-of 200, 500 and 1000.](evidence.svg)
+![One row per population, losses on top. Markers are sample sizes of 200, 500 and 1000.](evidence.svg)
 
 *Bars reach two Monte Carlo errors to either side; the axis is logarithmic.*
 
@@ -25,9 +24,9 @@ of 200, 500 and 1000.](evidence.svg)
 
 ## Losses
 
-- **LaLonde's kind of data** (discrete covariates, many zeros, heavy tails, poor overlap): {lalonde}. JRE is no
-  remedy for poor overlap.
-- **A binary outcome fitted by lines**: {binary}.
+- **LaLonde's kind of data**: discrete covariates, many zeros, heavy tails, poor overlap. JRE is no remedy for poor
+  overlap.
+- **A binary outcome fitted by lines**, at n = 200.
 - **Both models correct** (`linear`, `linear_strong`, `heavy_tails`), or a wave that no line can follow (`wiggly`):
   between {right_low} and {right_high}.
 - With 800 to 3,000 samples, the cells above 1.03 have 1.026 to 1.034.
@@ -40,38 +39,32 @@ the gain is in the choice of populations: these six were chosen because a model 
 
 ## Only the outcome model correct
 
-JRE is consistent if either model is correct. Ratios where the propensity model misses a square, the outcome model is
-correct and effects differ, {scores_samples} samples
-([biases](../development/evidence_notebook.md#double-robustness)):
+Here the propensity model misses a square, the outcome model is correct, and effects differ. Ratios from
+{scores_samples} samples ([biases](../development/evidence_notebook.md#double-robustness)):
 
 {scores}
 
-The last had 1.744 at n = 2000 before the robust variance [raised the shrinkage](jre.md#the-shrinkage).
-
 ## Coverage
 
-The last two columns are the share of 95% intervals (normal, from {n_boot} resamples of rows, `bootstrap="pairs"`) that
-contain the effect at n = 500. Where the propensity
-model is correct it is {ipwra_low} to {ipwra_high} for IPWRA and {jre_low} to {jre_high} for JRE. Where both models are
-wrong (`kang_schafer`, `doubly_wrong`) intervals ignore the bias: {jre_kang} and {jre_doubly} for JRE,
-{ipwra_kang} and {ipwra_doubly} for IPWRA.
+The last two columns of the first table are the share of 95% intervals that contain the effect at n = 500. The intervals
+are normal, from {n_boot} resamples of rows (`bootstrap="pairs"`). They ignore the bias of two wrong models
+(`kang_schafer`, `doubly_wrong`).
 
 ## Real data
 
-The truth is unknown, so only precision can be compared: the bootstrap standard error of JRE over that of IPWRA, on the
-same resamples of rows, with JRE's 200 replicates and the formulas of the
+The truth is unknown, so only precision can be compared. The last column has the bootstrap standard error of JRE over
+that of IPWRA, on the same resamples of rows. JRE has 200 replicates, and the formulas are those of the
 [lessons](../tutorials/textbooks.md).
 
 {real}
 
-Between {real_low} and {real_high}: nothing gained, nothing lost.
+Nothing gained, nothing lost.
 
 ## What this does not say
 
 Simulated populations are not yours. Simulate around [your own fit](../howto/simulate.md), or
-[compare](../howto/compare.md) the estimators on your data. Nothing here concerns unmeasured confounders.
-[JRE beside other estimators](everybody.md) has AIPW, TMLE and more, also on populations of other papers. The
-[benchmarks](../development/benchmarks.md#learners) have learners.
+[compare](../howto/compare.md) the estimators on your data. [JRE next to other estimators](everybody.md) has AIPW, TMLE
+and more, also on populations of other papers.
 
 {made}
 """
@@ -101,10 +94,10 @@ The four cells, each model correct or wrong: n = 1000, {cells_samples} samples o
 
 ## Benchmarks that others made
 
-Root mean squared error over IPWRA's on the same samples, main effects in both models, the losses of JRE on top
-(`python -m tests.studies.study_outside --data FOLDER`;
-[how the samples are made](benchmarks.md#benchmarks-that-others-made)). EB is entropy balancing, which has no
-solution on PSID.
+Root mean squared error over IPWRA's on the same samples, with main effects in both models, losses of JRE on top. The
+command is `python -m tests.studies.study_outside --data FOLDER`. Another page says
+[how the samples are made](benchmarks.md#benchmarks-that-others-made). EB is entropy balancing, which has no solution on
+PSID.
 
 {outside}
 

@@ -134,16 +134,20 @@ def page(table, command):
     )  # fmt: skip
 
 
-PAGE_TEXT = """# JRE beside other estimators
+PAGE_TEXT = """# JRE next to other estimators
 
-The [evidence](evidence.md) compares JRE with IPWRA. This page adds what a referee asks about: IPWRA with squares, IPWRA
-with calibrated weights, AIPW, AIPW on predictions (`learner="smooth"`), TMLE, overlap weights, and the stack,
-`JRE(learner="smooth")`. There are {n_designs} populations of n = 500, {samples} samples each: the
-package's own, and [those](../reference/api/simulation.md) of other papers, from `hainmueller` on. The last two were
-made because JRE loses there.
+The [evidence](evidence.md) compares JRE with IPWRA. Here are more estimators:
 
-**RMSE is over IPWRA's: below 1 is better.** The geometric mean over the populations, the worst, and the share of 95%
-intervals that contain the effect:
+- IPWRA with squares in both formulas, and IPWRA with calibrated weights;
+- AIPW, AIPW on predictions (`learner="smooth"`), TMLE and overlap weights;
+- "JRE smooth", the stack of the formula and a learner: `JRE(learner="smooth")`.
+
+There are {n_designs} populations of n = 500, {samples} samples each: the package's own, and
+[populations](../reference/api/simulation.md) of other papers. Two of them, `opposite_curves` and `missed_confounder`,
+were made because JRE loses there.
+
+**RMSE is over IPWRA's: below 1 is better.** The table has the geometric mean over the populations, the worst, and the
+share of 95% intervals that contain the effect:
 
 {overall}
 
@@ -155,10 +159,10 @@ In parentheses: Monte Carlo error.
 
 {rmse}
 
-- `opposite_curves`: the arms bend in opposite ways, and both models miss the square. Held-out variance cannot see that.
-  The fit [warns](jre.md) where JRE and IPWRA are apart and tests find that both models miss a curve.
+- `opposite_curves`: the groups bend in opposite ways, and both models miss the square. Held-out variance cannot see
+  that. The fit [warns](jre.md#what-to-report) if JRE and IPWRA differ and tests find that both models miss a curve.
 - `missed_confounder`: the outcome formula lacks a strong confounder. The score's linear predictor joins the outcome
-  columns, which mends most of it.
+  columns, which fixes most of it.
 - Squares in both formulas beat JRE where a square is what is missing, and lose elsewhere.
 - The stack loses in `opposite_curves` alone. It needs more time and more rows than JRE on the formula.
 
@@ -169,7 +173,7 @@ With 50 samples the Monte Carlo error is 0.03 at 0.95 and 0.07 at 0.5.
 
 {coverage}
 
-No interval knows of the bias of two wrong models.
+No interval covers the bias of two wrong models.
 
 ## Bias
 
@@ -184,7 +188,7 @@ In standard deviations of IPWRA's estimates.
 ## Overlap
 
 Effective observations in the worse group, as a share of its observations, if the true scores were known. Above 0.8
-overlap is good: all estimators with a right model cover. Below 0.5 look at the [weights](../howto/diagnostics.md)
+overlap is good: all estimators with a correct model cover. Below 0.5 look at the [weights](../howto/diagnostics.md)
 first.
 
 {shares}
