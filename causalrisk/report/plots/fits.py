@@ -21,7 +21,6 @@ from causalrisk.estimation.record import FitRecord, of_means
 from causalrisk.inference.fitted_models import used_learned
 from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int, critical_value
-from causalrisk.inference.permutation import Permutations
 from causalrisk.inference.simultaneous import distribution
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.plots import axes as style
@@ -474,7 +473,7 @@ def draw_changes(
     return style.finish(ax, across, upright, columns=3)
 
 
-def draw_permutations(found: Permutations, ax: Any = None) -> Any:
+def draw_permutations(found: Any, ax: Any = None) -> Any:
     """Draw a histogram of a statistic over permutations, and that of the fit; infinite values are left out."""
     ax, observed, record = style.axes_or_new(ax), found.statistic, found.record
     null = found.null_distribution[np.isfinite(found.null_distribution)]
