@@ -16,21 +16,20 @@ from typing import TypeVar
 
 import numpy as np
 
-from causalrisk.design import Design, DesignOnDisk, TargetRows
+from causalrisk.design import Design, TargetRows
 from causalrisk.design.scan.coding import CodedRows
-from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, UnavailableError
+from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimation.beyond_memory import folds_by_position
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.learners.cross_fitting import (
     CrossFitted,
-    constant_folds,
     cross_fit,
     learners_of,
     on_predictor_scale,
 )
 from causalrisk.learners.folds import LearnerRows, Numbers, Training
 from causalrisk.learners.smooth import Smooth
-from causalrisk.numerics.blocks import add_up, of_made
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.runtime.workers import worker_count
@@ -64,11 +63,6 @@ class Learned:
         """Names of the learners."""
         return tuple(fit.name for fit in self.fits)
 
-    @property
-    def r_squared(self) -> Array:
-        """Out-of-fold R squared of each learner in each arm, shape (L, K)."""
-        return self.quality[..., 0]
-
     def of(self, number: int) -> Learned:
         """Return the predictions of one learner."""
         return dataclasses.replace(self, fits=(self.fits[number],), quality=self.quality[[number]])
@@ -94,13 +88,12 @@ class Predictors:
 
     def __call__(self, columns: Array) -> Array:
         """Return the predictions for columns of the outcome design, (m, p), an arm after the other, (m, L K)."""
-        return self._on_scale([fit.of_new(columns[:, self.features]) for fit in self.fits])
+        means = [fit.of_new(columns[:, self.features]) for fit in self.fits]
+        return on_predictor_scale(self.family, np.concatenate(means))[0].T
 
     def of_rows(self, columns: Array, fold: Numbers) -> Array:
         """Return the predictions of rows of the sample by the fits of their folds, likewise."""
-        return self._on_scale([fit.of_rows(columns[:, self.features], fold) for fit in self.fits])
-
-    def _on_scale(self, means: Sequence[Array]) -> Array:
+        means = [fit.of_rows(columns[:, self.features], fold) for fit in self.fits]
         return on_predictor_scale(self.family, np.concatenate(means))[0].T
 
 
@@ -123,31 +116,34 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     smooth = Smooth(options.outcome_family, design.weight_type or "frequency")
     learners = learners_of(options.learner, design.labels, design.levels, smooth, design.has_binary_outcome)
     workers = worker_count(inference.n_jobs, 1.0 if design.on_disk else design.X.nbytes)
-    folds = folds_by_position(design, options.n_folds, options.repeat)
-    made = functools.partial(_rows_of_block, features, folds, design.weight_type)
-    if isinstance(design, DesignOnDisk):
-        for learner in learners:
-            if not all(isinstance(model, Smooth) for model in learner.models):
-                raise UnavailableError(
-                    f"the learner {learner.name} is not available for data on disk.\n"
-                    'Use `learner="smooth"`, or, if the rows fit into memory, `data=data.collect()`.'
-                )
-        rows = None
+    folds, kind = folds_by_position(design, options.n_folds, options.repeat), design.weight_type
 
-        def over(function: Callable[[LearnerRows], T]) -> Iterator[T]:
-            return design.over(functools.partial(of_made, function, made))
+    def made(block: CodedRows | Design) -> LearnerRows:
+        """Return the rows of a block of a scan, or of a design in memory, with the columns that are learnt from."""
+        return LearnerRows(
+            features=block.X[:, features],
+            y=block.y,
+            arm=block.arm,
+            fold=folds[block.position],
+            weights=None if kind is None else block.weights,
+            counts=kind == "frequency",
+            number=block.position,
+        )
 
-    else:
-        rows = made(design)
+    for learner in learners if design.on_disk else ():
+        if not all(isinstance(model, Smooth) for model in learner.models):
+            raise UnavailableError(
+                f"the learner {learner.name} is not available for data on disk.\n"
+                'Use `learner="smooth"`, or, if the rows fit into memory, `data=data.collect()`.'
+            )
+    rows = None if design.on_disk else made(design)
 
-        def over(function: Callable[[LearnerRows], T]) -> Iterator[T]:
-            return iter([function(rows)])
+    def over(function: Callable[[LearnerRows], T]) -> Iterator[T]:
+        """Begin a pass over the rows."""
+        return iter([function(rows)]) if rows is not None else design.over(lambda block: function(made(block)))
 
     training = Training(over, design.labels, options.n_folds, options.repeat)
     fits = tuple(cross_fit(learner, training, workers, rows) for learner in learners)
-    _tell_of_convergence(fits, design.labels, options.n_folds, notes)
-    if rows is not None:
-        _tell_of_constants(fits, rows.fold, design.labels, notes)
     family, origin = options.outcome_family, design.outcome_limits.mean(axis=1)
     products, moved, size = add_up(over(functools.partial(_compared, fits, family, origin)))
     if moved:
@@ -164,19 +160,6 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
             )
             notes.warn(f"{told}\n{advice}", DesignWarning)
     return Learned(fits, _quality(products, origin), folds)
-
-
-def _rows_of_block(features: Array, folds: Numbers, weight_type: str | None, block: CodedRows | Design) -> LearnerRows:
-    """Return the rows of a block of a scan, or of a design in memory, with the columns that are learnt from."""
-    return LearnerRows(
-        features=block.X[:, features],
-        y=block.y,
-        arm=block.arm,
-        fold=folds[block.position],
-        weights=None if weight_type is None else block.weights,
-        counts=weight_type == "frequency",
-        number=block.position,
-    )
 
 
 def _compared(
@@ -206,38 +189,6 @@ def _quality(products: Array, origin: Array) -> Array:
         slope = np.where(varies[..., 0], spread[..., 0, 1] / spread[..., 0, 0], np.nan)
     intercept = means[..., 1] + origin - slope * (means[..., 0] + origin)
     return np.stack([r_squared, intercept, slope], axis=-1)
-
-
-def _tell_of_convergence(fits: Sequence[CrossFitted], labels: Sequence[str], n_folds: int, notes: Notes) -> None:
-    """Warn once of each learner whose fits did not all converge."""
-    for fit in fits:
-        texts = [text for said in fit.not_converged for text in said]
-        if not texts:
-            continue
-        arms = ", ".join(
-            f"{len(said)} of {n_folds} folds of arm {label!r}"
-            for label, said in zip(labels, fit.not_converged, strict=True)
-            if said
-        )
-        first, fits_made = texts[0].strip().partition("\n")[0].rstrip("."), n_folds * len(labels)
-        notes.warn(
-            f"the learner {fit.name} did not converge in {len(texts)} of {fits_made} fits: {arms}. It says: {first}.\n"
-            'Give it more iterations or standardised covariates, or use `learner="smooth"`.',
-            ConvergenceWarning,
-        )
-
-
-def _tell_of_constants(fits: Sequence[CrossFitted], fold: Numbers, labels: Sequence[str], notes: Notes) -> None:
-    """Warn of each learner that predicts all rows of a fold the same in an arm."""
-    for fit in fits:
-        counts = zip(labels, constant_folds(fit, fold), strict=True)
-        arms = [f"{count} folds of arm {label!r}" for label, count in counts if count]
-        if arms:
-            notes.warn(
-                f"the learner {fit.name} predicts the same for all rows in {', '.join(arms)}.\n"
-                'Give it fewer restrictions, or use `learner="smooth"`.',
-                DesignWarning,
-            )
 
 
 def feature_columns(design: Design) -> Array:
@@ -277,7 +228,12 @@ def with_predictions(
     names = [f"{fit.name}[{label}]" for fit in learned.fits for label in design.labels]
     kept = np.repeat([not given, True], [len(design.exog_names), len(names)])
     encoder = design.outcome_encoder.extended(names, make, kept)
-    step = functools.partial(_with_predictions, make, learned.folds, given)
+
+    def step(block: Rows) -> Rows:
+        """Put the cross-fitted predictions of a block of rows after its columns, or in their place."""
+        columns = make.of_rows(block.X, learned.folds[block.position])
+        return dataclasses.replace(block, X=columns if given else np.hstack([block.X, columns]))
+
     extended = design.extended(step, encoder, before, given=given)
     for note in before:
         if note not in design.notes:
@@ -289,9 +245,3 @@ def with_predictions(
         kept = np.isin(encoder.names, extended.outcome_encoder.names)
         columns = np.hstack([frame.X, columns])[:, kept]
     return extended, dataclasses.replace(frame, X=columns)
-
-
-def _with_predictions(make: Predictors, folds: Numbers, given: bool, block: Rows) -> Rows:
-    """Put the cross-fitted predictions of a block of rows after its columns, or in their place."""
-    columns = make.of_rows(block.X, folds[block.position])
-    return dataclasses.replace(block, X=columns if given else np.hstack([block.X, columns]))

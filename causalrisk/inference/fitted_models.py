@@ -351,7 +351,7 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
     learned, labels = used_learned(record), list(record.design.labels)
     if record.design.on_disk:
         raise rows_not_kept("the prediction of each row", "`res.learner_fit` has the fit outside of the folds. ")
-    values = np.concatenate([fit.kept_predictions() for fit in learned.fits]).T
+    values = np.concatenate([fit.predictions for fit in learned.fits]).T
     columns = pd.Index(labels)
     if len(learned.fits) > 1:
         columns = pd.MultiIndex.from_product([learned.names, labels], names=["learner", "arm"])

@@ -13,12 +13,10 @@ import copy
 import functools
 import inspect
 import sys
-import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -35,13 +33,11 @@ SMOOTH = "smooth"
 FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)  # of learners
 
 
-@dataclass(frozen=True)
-class Learner:
-    """A learner of the outcome: its name, an unfitted model for each arm, and the labels of the arms."""
+class Learner(NamedTuple):
+    """A learner of the outcome: its name, and an unfitted model for each arm."""
 
     name: str
     models: tuple[Any, ...]
-    labels: Sequence[str]
 
 
 NAMED: dict[str, tuple[str, str, str, dict[str, Any]]] = {  # module, regressor, classifier of 0 and 1, options
@@ -99,8 +95,7 @@ def learners_of(
     found = [_learner_of(one, labels, levels, smooth, binary=binary) for one in every]
     names = [learner.name for learner in found]
     return tuple(
-        Learner(f"{one.name} {k + 1}" if names.count(one.name) > 1 else one.name, one.models, labels)
-        for k, one in enumerate(found)
+        Learner(f"{name} {k + 1}" if names.count(name) > 1 else name, models) for k, (name, models) in enumerate(found)
     )
 
 
@@ -115,11 +110,11 @@ def _learner_of(given: Any, labels: Sequence[str], levels: Sequence[Any], smooth
             )
         own = [_learner_of(model, labels, levels, smooth, binary=binary) for model in models]
         names = list(dict.fromkeys(one.name for one in own))
-        return Learner(" and ".join(names), tuple(one.models[a] for a, one in enumerate(own)), labels)
+        return Learner(" and ".join(names), tuple(one.models[a] for a, one in enumerate(own)))
     if isinstance(given, str):
         given = one_of("learner", given, (SMOOTH, *NAMED))
         model = smooth if given == SMOOTH else scikit_learn_model(given, binary)
-        return Learner(given, (model,) * len(labels), labels)
+        return Learner(given, (model,) * len(labels))
     name = type(given).__name__ if not hasattr(given, "steps") else type(given.steps[-1][1]).__name__
     if hasattr(given, "predict_proba") and not binary:
         raise OptionError(
@@ -130,21 +125,20 @@ def _learner_of(given: Any, labels: Sequence[str], levels: Sequence[Any], smooth
             f"learner {name} is a classifier without predict_proba.\n"
             f"Use `learner=CalibratedClassifierCV({name}())` of sklearn.calibration."
         )
-    return Learner(name, (given,) * len(labels), labels)
+    return Learner(name, (given,) * len(labels))
 
 
 @dataclass(frozen=True)
 class CrossFitted:
     """A learner fitted to the rows of each arm outside of each fold.
 
-    `fitted` has for each arm the model of each fold, `not_converged` the warnings of its fits, `predictions` (K, n) the
-    mean of each row in memory in each arm, by the models of its fold.
+    `fitted` has for each arm the model of each fold, `predictions` (K, n) the mean of each row in each arm, by the
+    models of its fold, where the rows are in memory.
     """
 
     name: str
     fitted: tuple[tuple[Any, ...], ...]
-    not_converged: tuple[tuple[str, ...], ...]
-    predictions: Array | None = None
+    predictions: Any = None
 
     def of_rows(self, features: Array, fold: Numbers) -> Array:
         """Predict rows by the models of their folds, features (n, k), shape (K, n); in memory all rows."""
@@ -152,23 +146,11 @@ class CrossFitted:
             return self.predictions
         return np.stack([predicted_by_fold(models, features, fold) for models in self.fitted])
 
-    def kept_predictions(self) -> Array:
-        """Return the predictions of rows in memory; those of a scan are not kept."""
-        if self.predictions is None:
-            raise UnavailableError("predictions of a scan are not kept")
-        return self.predictions
-
     def of_new(self, features: Array) -> Array:
         """Predict rows of no fold, features (m, k), by the mean over the folds' models, shape (K, m)."""
         if not len(features):
             return np.empty((len(self.fitted), 0))
         return np.stack([np.mean([predicted(model, features) for model in models], axis=0) for models in self.fitted])
-
-
-def constant_folds(fit: CrossFitted, fold: Numbers) -> list[int]:
-    """Count for each arm the folds, of rows in memory, whose rows are all predicted the same."""
-    by_fold = [fit.kept_predictions()[:, fold == f] for f in np.unique(fold)]
-    return np.sum([(np.ptp(values, axis=1) == 0) & (values.shape[1] > 1) for values in by_fold], axis=0).tolist()
 
 
 def predicted(model: Any, features: Array) -> Array:
@@ -193,39 +175,36 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
 
     Without `rows`, all rows in memory, every model is "smooth".
     """
-    smooth = {a: model for a, model in enumerate(learner.models) if isinstance(model, Smooth)}
-    fitted: dict[int, tuple[Any, ...]] = dict(smooth_fits(smooth, training, workers)) if smooth else {}
+    smooth = [a for a, model in enumerate(learner.models) if isinstance(model, Smooth)]
+    fitted = {a: smooth_fits(learner.models[a], a, training, workers) for a in smooth}
     if rows is None:
-        return CrossFitted(learner.name, tuple(fitted[a] for a in range(len(fitted))), ((),) * len(fitted))
-    predictions, said = np.empty((len(learner.models), len(rows.y))), [list[str]() for _ in learner.models]
+        return CrossFitted(learner.name, tuple(fitted.values()))
+    predictions = np.empty((len(learner.models), len(rows.y)))
     for a, models in fitted.items():
         predictions[a] = predicted_by_fold(models, rows.features, rows.fold)
-    others = [(a, f) for a in range(len(learner.models)) if a not in smooth for f in range(training.n_folds)]
+    others = [(a, f) for a in range(len(predictions)) if a not in smooth for f in range(training.n_folds)]
     if others:
         task = functools.partial(_fit_and_predict, learner, training, rows, others)
         # Threads of scikit-learn within a fit wait for each other on a busy machine; `n_jobs` has fits.
         one_thread = threadpool_limits(1, user_api="openmp") if "sklearn" in sys.modules else contextlib.nullcontext()
-        with one_thread, _listening(), ordered_map(task, len(others), workers) as results:
-            for (a, f), (model, values, text) in zip(others, results, strict=True):
+        with one_thread, ordered_map(task, len(others), workers) as results:
+            for (a, f), (model, values) in zip(others, results, strict=True):
                 fitted[a] = (*fitted.get(a, ()), model)
                 predictions[a, rows.fold == f] = values
-                said[a] += [text] if text else []
-    every = tuple(fitted[a] for a in range(len(fitted)))
-    return CrossFitted(learner.name, every, tuple(map(tuple, said)), predictions)
+    return CrossFitted(learner.name, tuple(fitted[a] for a in range(len(fitted))), predictions)
 
 
 def _fit_and_predict(
     learner: Learner, training: Training, rows: LearnerRows, fits: Sequence[tuple[int, int]], number: int
-) -> tuple[Any, Array, str]:
-    """Fit an arm's model outside of a fold, predict the fold; return also its first convergence warning."""
-    (a, f), n_folds, label = fits[number], training.n_folds, learner.labels[fits[number][0]]
-    used = rows.outside(a, f, n_folds)
+) -> tuple[Any, Array]:
+    """Fit an arm's model outside of a fold, and predict the fold."""
+    (a, f), n_folds = fits[number], training.n_folds
+    used, label = rows.outside(a, f, n_folds), training.labels[a]
     if not len(used):
         raise without_training(training, a, f)
     model = seeded(copy.deepcopy(learner.models[a]), [training.repeat, a, f])
     own = None if rows.weights is None else rows.weights[used]
-    where = f"arm {label!r}, fold {f + 1} of {n_folds}"
-    with _listening() as heard, learner_errors(f"learner {learner.name}", where):
+    with learner_errors(f"learner {learner.name}", f"arm {label!r}, fold {f + 1} of {n_folds}"):
         _fit(model, learner.name, rows.features[used], rows.y[used], own, counts=rows.counts)
         values = predicted(model, rows.features[rows.fold == f])
     if not np.isfinite(values).all():
@@ -233,7 +212,7 @@ def _fit_and_predict(
             f"{int((~np.isfinite(values)).sum())} of {len(values)} predictions of the learner {learner.name} are not "
             f'finite, in arm {label!r}, fold {f + 1}.\nUse another learner, or `learner="smooth"`.'
         )
-    return model, values, next(iter(heard), "")
+    return model, values
 
 
 @contextlib.contextmanager
@@ -246,43 +225,6 @@ def learner_errors(what: str, where: str) -> Iterator[None]:
     except FAILURES as error:
         found = f"the {what} failed in {where}: {type(error).__name__}: {error}"
         raise LearnerError(f"{found}\nUse another learner, or check its options.") from error
-
-
-CONVERGENCE = ("sklearn.exceptions", "statsmodels.tools.sm_exceptions")  # modules with such a warning
-_hearing = threading.local()  # what the fit of a thread said
-_listeners = 0
-
-
-@contextlib.contextmanager
-def _listening() -> Iterator[list[str]]:
-    """Gather the convergence warnings of this thread's fits as texts instead of giving them.
-
-    Filters of warnings are a process's own, not a thread's: the first to listen sets them for all.
-    """
-    global _listeners
-    heard: list[str] = []
-    _hearing.heard = heard
-    if _listeners:
-        yield heard
-        return
-    kinds = tuple(sys.modules[name].ConvergenceWarning for name in CONVERGENCE if name in sys.modules)
-    with warnings.catch_warnings():
-        shown = warnings.showwarning
-
-        def hear(message: Warning | str, category: type[Warning], *others: Any, **more: Any) -> None:
-            if issubclass(category, kinds) and hasattr(_hearing, "heard"):
-                _hearing.heard.append(str(message))
-            else:
-                shown(message, category, *others, **more)
-
-        for kind in kinds:
-            warnings.simplefilter("always", kind)
-        warnings.showwarning = hear
-        _listeners += 1
-        try:
-            yield heard
-        finally:
-            _listeners -= 1
 
 
 def _fit(model: Any, name: str, X: Array, y: Array, weights: Array | None, *, counts: bool) -> None:

@@ -19,9 +19,6 @@ References
 from __future__ import annotations
 
 import copy
-import functools
-import itertools
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -239,7 +236,7 @@ class Smooth:
         none, counts = np.zeros(n, dtype=np.intp), self.weight_type == "frequency"
         rows = LearnerRows(X[used], y[used], none, none, weights[used], counts=counts, number=np.arange(n))
         training = Training(lambda function: iter([function(rows)]), labels=("",), n_folds=1)
-        found = smooth_fits({0: self}, training)[0][0]
+        found = smooth_fits(self, 0, training)[0]
         self.basis, self.coefficients, self.choice = found.basis, found.coefficients, found.choice
         return self
 
@@ -275,118 +272,85 @@ def _numbers(name: str, given: Any, ndim: int) -> Array:
     return found
 
 
-def smooth_fits(models: Mapping[int, Smooth], training: Training, workers: int = 1) -> dict[int, tuple[Smooth, ...]]:
-    """Fit the learner of some arms to their rows outside of each fold, or to all of them with a single fold."""
-    fits, n_folds = list(itertools.product(models, range(training.n_folds))), training.n_folds
-    blocks = np.stack(list(training.over(functools.partial(_counts, fits, n_folds))))
-    count, total, sums = (dict(zip(fits, values, strict=True)) for values in blocks[:, :3].sum(axis=0))
-    low, high = blocks[:, 3].min(axis=0), blocks[:, 4].max(axis=0)
-    for fit in fits:
-        if not count[fit]:
-            raise without_training(training, *fit)
-    means = {fit: float(sums[fit] / total[fit]) for fit in fits}
-    origins = {a: float(np.mean([means[a, f] for f in range(n_folds)])) for a in models}
-    rows_of_arm = {a: sum(count[a, f] for f in range(n_folds)) / max(n_folds - 1, 1) for a in models}
-    parts = list(training.over(functools.partial(_thinned, {a: PLACED / rows_of_arm[a] for a in models})))
-    bases = {a: smooth_basis(*(np.concatenate([part[a][k] for part in parts]) for k in (0, 1))) for a in models}
+def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> tuple[Smooth, ...]:
+    """Fit the learner of an arm to its rows outside of each fold, or to all of them with a single fold."""
+    family, n_folds = model.family, training.n_folds
 
-    found: dict[Fit, tuple[Array, Choice | None]] = {}
-    constant = {fit for fit, least, largest in zip(fits, low, high, strict=True) if least == largest}
-    found |= {fit: (np.array([least]), None) for fit, least in zip(fits, low, strict=True) if fit in constant}
-    linear = [fit for fit in fits if fit not in constant and models[fit[0]].family.linear]
-    if linear:
-        sums_of_folds = add_up(training.over(functools.partial(_products, bases, origins, n_folds)))
-        task = functools.partial(_linear_fit, bases, origins, sums_of_folds, linear)
-        with ordered_map(task, len(linear), workers) as results:
-            found |= zip(linear, results, strict=True)
-    for fit in [fit for fit in fits if fit not in found]:
-        basis, family = bases[fit[0]], models[fit[0]].family
-        found[fit] = _reweighted(basis, family, means[fit], functools.partial(_working, training, fit, basis, family))
+    def counted(rows: LearnerRows) -> Array:
+        """Return number of rows, sum of weights, weighted sum, least and largest outcome outside of each fold."""
+        found = np.empty((5, n_folds))
+        for f in range(n_folds):
+            own = rows.outside(a, f, n_folds)
+            y, weights = rows.y[own], rows.weights_of(own)[0]
+            found[:, f] = len(own), weights.sum(), weights @ y, y.min(initial=np.inf), y.max(initial=-np.inf)
+        return found
 
-    fitted = {fit: copy.copy(models[fit[0]]) for fit in fits}
-    for fit, own in fitted.items():
-        own.coefficients, own.choice = found[fit]
-        own.basis = None if own.choice is None else bases[fit[0]]
-    return {a: tuple(fitted[a, f] for f in range(n_folds)) for a in models}
+    blocks = np.stack(list(training.over(counted)))
+    (count, total, sums), low, high = blocks[:, :3].sum(axis=0), blocks[:, 3].min(axis=0), blocks[:, 4].max(axis=0)
+    if not count.all():
+        raise without_training(training, a, int(np.argmin(count)))
+    means = sums / total
+    origin, share = float(means.mean()), PLACED / (count.sum() / max(n_folds - 1, 1))
 
-
-def _counts(fits: Sequence[Fit], n_folds: int, rows: LearnerRows) -> Array:
-    """Return number of rows, sum of weights, weighted sum, least and largest outcome of the rows of fits, (5, m)."""
-    found = np.empty((5, len(fits)))
-    for k, (a, f) in enumerate(fits):
-        own = rows.outside(a, f, n_folds)
-        y, weights = rows.y[own], rows.weights_of(own)[0]
-        found[:, k] = len(own), weights.sum(), weights @ y, y.min(initial=np.inf), y.max(initial=-np.inf)
-    return found
-
-
-def _thinned(shares: Mapping[int, float], rows: LearnerRows) -> dict[int, tuple[Array, Array]]:
-    """Covariates and weights of the rows of each arm by which its knots are placed."""
-    found = {}
-    for a, share in shares.items():
+    def placed(rows: LearnerRows) -> tuple[Array, Array]:
+        """Return covariates and weights of the rows by which knots are placed."""
         own = rows.trained(a)
         own = own if share >= 1 else own[spread_evenly(rows.number[own], share)]
-        found[a] = rows.features[own], rows.weights_of(own)[0]
-    return found
+        return rows.features[own], rows.weights_of(own)[0]
 
+    features, weights = (np.concatenate(parts) for parts in zip(*training.over(placed), strict=True))
+    basis = smooth_basis(features, weights)
 
-def _products(
-    bases: Mapping[int, SmoothBasis], origins: Mapping[int, float], n_folds: int, rows: LearnerRows
-) -> dict[int, list[RidgeSums]]:
-    """Return sums of products of each arm in each fold, of outcomes about the origin of the arm."""
-    found = {}
-    for a, basis in bases.items():
-        trained, y = rows.trained(a), rows.y - origins[a]
+    def products(rows: LearnerRows) -> list[RidgeSums]:
+        """Return sums of products in each fold, of outcomes about the origin."""
+        trained, y = rows.trained(a), rows.y - origin
         cells = [trained[rows.fold[trained] == f] for f in range(n_folds)]
-        found[a] = [basis.products(rows.features[own], y[own], *rows.weights_of(own)) for own in cells]
-    return found
+        return [basis.products(rows.features[own], y[own], *rows.weights_of(own)) for own in cells]
 
+    def fitted(f: int) -> tuple[Array, Choice | None]:
+        """Return the fit outside of a fold; outcomes that are all the same are the fit."""
+        if low[f] == high[f]:
+            return np.array([low[f]]), None
+        if not family.linear:
+            return _reweighted(basis, family, float(means[f]), training, (a, f))
+        others = [of_fold for g, of_fold in enumerate(of_folds) if g != f or n_folds == 1]
+        problem = add_up(others).problem(basis.kinds)
+        choice = problem.choose(PENALTIES * problem.total)
+        return coefficients_of(problem.solution(choice), problem.unit, origin), choice
 
-def _linear_fit(
-    bases: Mapping[int, SmoothBasis],
-    origins: Mapping[int, float],
-    sums: Mapping[int, list[RidgeSums]],
-    fits: Sequence[Fit],
-    number: int,
-) -> tuple[Array, Choice]:
-    """Return the least-squares fit of an arm to the sums of the other folds."""
-    a, f = fits[number]
-    problem = add_up([of_fold for g, of_fold in enumerate(sums[a]) if g != f or len(sums[a]) == 1]).problem(
-        bases[a].kinds
-    )
-    choice = problem.choose(PENALTIES * problem.total)
-    return coefficients_of(problem.solution(choice), problem.unit, origins[a]), choice
-
-
-def _working(
-    training: Training, fit: Fit, basis: SmoothBasis, family: OutcomeFamily, coefficients: Array
-) -> tuple[RidgeSums, float]:
-    """Return products of working responses and weights at coefficients, and the negative log quasi-likelihood."""
-    of_rows = functools.partial(_working_of_rows, fit, training.n_folds, basis, family, coefficients)
-    return add_up(training.over(of_rows))
-
-
-def _working_of_rows(
-    fit: Fit, n_folds: int, basis: SmoothBasis, family: OutcomeFamily, coefficients: Array, rows: LearnerRows
-) -> tuple[RidgeSums, float]:
-    own = rows.outside(*fit, n_folds)
-    X, y, (weights, counts) = rows.features[own], rows.y[own], rows.weights_of(own)
-    eta = basis.predictors(X, coefficients)
-    with np.errstate(all="ignore"):  # of a step that is too long
-        score, _, expected = family.score(y, eta)
-        step = np.divide(score, expected, out=np.zeros_like(eta), where=expected > 0)
-        products = basis.products(X, eta + step, weights * expected, counts)
-        return products, float(weights @ family.loss(y, eta))
+    of_folds = add_up(training.over(products)) if family.linear else []
+    with ordered_map(fitted, n_folds, workers if family.linear else 1) as results:
+        found = list(results)
+    models = tuple(copy.copy(model) for _ in found)
+    for own, (coefficients, choice) in zip(models, found, strict=True):
+        own.coefficients, own.choice, own.basis = coefficients, choice, None if choice is None else basis
+    return models
 
 
 def _reweighted(
-    basis: SmoothBasis, family: OutcomeFamily, mean: float, working: Callable[[Array], tuple[RidgeSums, float]]
+    basis: SmoothBasis, family: OutcomeFamily, mean: float, training: Training, fit: Fit
 ) -> tuple[Array, Choice]:
-    """Return the coefficients that minimise the penalised loss; `working` gives sums and the loss at coefficients.
+    """Return the coefficients that minimise the penalised loss of an arm outside of a fold.
 
     The start is the constant model, under which working weights are the weights times a number. So the units of the
     columns are those of the weights, and they and the penalties to choose from stay the same.
     """
+
+    def working(coefficients: Array) -> tuple[RidgeSums, float]:
+        """Return products of working responses and weights at coefficients, and the negative log quasi-likelihood."""
+
+        def of_rows(rows: LearnerRows) -> tuple[RidgeSums, float]:
+            own = rows.outside(*fit, training.n_folds)
+            X, y, (weights, counts) = rows.features[own], rows.y[own], rows.weights_of(own)
+            eta = basis.predictors(X, coefficients)
+            with np.errstate(all="ignore"):  # of a step that is too long
+                score, _, expected = family.score(y, eta)
+                step = np.divide(score, expected, out=np.zeros_like(eta), where=expected > 0)
+                products = basis.products(X, eta + step, weights * expected, counts)
+                return products, float(weights @ family.loss(y, eta))
+
+        return add_up(training.over(of_rows))
+
     if family.link == "log" and mean <= 0:  # of the normal family, whose constant has no finite estimate then
         raise DesignError(f'y has the mean {mean:g}; link="log" needs one above 0.\nUse `link="identity"`.')
     now = np.zeros(basis.n_columns + 1)

@@ -113,11 +113,6 @@ def _added(first: Any, second: Any) -> Any:
     return first + second
 
 
-def of_made(function: Callable[[Any], T], make: Callable[[Any], Any], block: Any) -> T:
-    """Apply a function to what is made of a block; at the top of a module, so that workers can import it."""
-    return function(make(block))
-
-
 def taken(record: T, which: Any, *names: str) -> T:
     """Return a record with some of the rows of its arrays.
 

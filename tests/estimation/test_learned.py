@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 
 import numpy as np
 import pytest
-import sklearn.exceptions
 from scipy.optimize import minimize
 
-import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, compare
 from causalrisk.estimation.fit import fit_separate
 from causalrisk.estimation.options import InferenceOptions
@@ -280,33 +277,3 @@ def test_learner_fit_by_hand():
     expected = [1 - ((y - m) ** 2).sum() / ((y - y.mean()) ** 2).sum(), intercept, slope]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     assert json.loads(res.glance().to_json())["learner"] == {"0": "Square (5 folds)"}
-
-
-class Stubborn(Line):
-    """Says that it did not converge where it sees the first row, and something else everywhere."""
-
-    def fit(self, X, y, sample_weight=None):
-        warnings.warn("rounded", UserWarning, stacklevel=1)
-        if (X == FIRST).all(axis=1).any():
-            warnings.warn("not there yet.\nMore iterations.", sklearn.exceptions.ConvergenceWarning, stacklevel=1)
-            warnings.warn("nor now", sklearn.exceptions.ConvergenceWarning, stacklevel=1)
-        return super().fit(X, y)
-
-
-FIRST = sample()[["x1", "x2"]].to_numpy()[0]
-
-
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_fits_of_learners_that_do_not_converge_are_told_together(n_jobs):
-    data = sample()
-    model = OutcomeRegression.from_formula("y ~ x1 + x2", data, treat="d", learner=Stubborn(), n_folds=4)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        res = model.fit(n_jobs=n_jobs)
-    told = [warning for warning in caught if "not there yet" in str(warning.message)]
-    assert [warning.category for warning in told] == [cr.ConvergenceWarning]
-    text = str(told[0].message)
-    assert "Stubborn" in text and "3 of 8 fits" in text  # of its arm those of the folds that it is not in
-    assert any("Stubborn did not converge" in note for note in res.summary().notes)
-    assert sum(str(warning.message) == "rounded" for warning in caught) == 8  # other warnings are given as they are
-    assert not any(warning.category is sklearn.exceptions.ConvergenceWarning for warning in caught)

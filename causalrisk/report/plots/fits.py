@@ -191,7 +191,7 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
     fit = learned.fits[0 if learner is None else learned.names.index(learner)]
     if design.on_disk:
         raise rows_not_kept("the plot of a learner", "res.learner_fit  has its fit outside of the folds. ")
-    values, ax = fit.kept_predictions(), style.axes_or_new(ax)
+    values, ax = fit.predictions, style.axes_or_new(ax)
     for a in range(design.n_arms):
         own = np.flatnonzero((design.arm == a) & design.recorded)
         order = own[np.argsort(values[a, own], kind="stable")]
