@@ -25,7 +25,7 @@ from functools import cached_property
 import numpy as np
 
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns
+from causalrisk.numerics.linalg import Array, weighted_grams
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,6 @@ class Rows:
     offset: Array | float = 0.0
     averaged: Array | float = 1.0
     measured: Array | float = 1.0
-
-    @cached_property
-    def pairs(self) -> Array:
-        """Products of pairs of columns."""
-        return pairwise_columns(self.X)
 
     @cached_property
     def arm(self) -> Array:
@@ -94,12 +89,11 @@ class Rows:
 
     def grams(self, weights: Array) -> Array:
         """Sum weights (n, R) times the products of the columns, shape (R, P, P)."""
-        return gram_matrices(self.pairs, weights, self.X.shape[1])
+        return weighted_grams(self.X, weights)
 
     def own_grams(self, weights: Array) -> Array:
         """Sum them over the rows of each arm, shape (K, R, P, P)."""
-        p = self.X.shape[1]
-        return np.stack([gram_matrices(self.pairs[members], weights[members], p) for members in self.slices])
+        return np.stack([weighted_grams(self.X[members], weights[members]) for members in self.slices])
 
 
 @dataclass(frozen=True)

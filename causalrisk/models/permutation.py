@@ -35,7 +35,7 @@ from causalrisk.inference.fitted_models import median_fit
 from causalrisk.inference.intervals import joint_test
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.blocks import taken
-from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, solve_definite
+from causalrisk.numerics.linalg import Array, solve_definite, weighted_grams
 from causalrisk.numerics.multiplicities import WIDTH, seed_sequence
 from causalrisk.report.plots.fits import draw_permutations
 from causalrisk.report.tables.stacked import ResultSummary
@@ -422,7 +422,7 @@ def linear_contrasts(record: FitRecord, arms: Arms) -> Contrasts:
     q, sample, scale, toward = (
         equations.columns, equations.sample, record.options.effect_scale, record.options.population.toward
     )  # fmt: skip
-    arm, s, total, pairs = arms[sample.order], sample.s[:, None], sample.s.sum(), pairwise_columns(q)
+    arm, s, total = arms[sample.order], sample.s[:, None], sample.s.sum()
     tilt = np.ones((len(q), 1))  # of the target, of mean one
     if toward is not None:
         inside = (arm == toward).astype(float)
@@ -430,7 +430,7 @@ def linear_contrasts(record: FitRecord, arms: Arms) -> Contrasts:
     means, influence, alone = [], [], np.zeros(arms.shape[1], dtype=bool)
     for position in range(record.design.n_arms):
         own = (arm == position) * s
-        gram = gram_matrices(pairs, own, q.shape[1])
+        gram = weighted_grams(q, own)
         theta, singular = solve_definite(gram, (q * sample.y[:, None]).T @ own)
         average = np.broadcast_to(q.T @ (s * tilt) / total, theta.shape)
         lever, _ = solve_definite(gram, average)

@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 IN_CACHE = 4096  # rows of a block that stays in the processor's cache
 NUMBERS_IN_CACHE = 131_072  # numbers of an array that stays in the cache
 WELL_CONDITIONED = 1e8  # condition number up to which triangular factors serve, half of the digits left
+MANY, WIDE = 8, 50  # columns of weights from which on, and columns up to which, products of pairs of columns pay
 STEEP = 100.0  # condition number above which one pass does not make columns orthonormal to rounding error
 
 
@@ -193,17 +194,16 @@ def unpack_symmetric(packed: Array, p: int) -> Array:
     return full
 
 
-def gram_matrices(pairs: Array, weights: Array, p: int) -> Array:
-    """Weighted Gram matrices sum_i w_im x_i x_i', shape (m, p, p), one for each column of the weights.
+def weighted_grams(columns: Array, weights: Array) -> Array:
+    """Weighted Gram matrices sum_i w_im x_i x_i', shape (m, p, p), one for each column of the weights (n, m).
 
-    Parameters
-    ----------
-    pairs : ndarray, shape (n, p (p + 1) / 2)
-        `pairwise_columns` of the n x p matrix.
-    weights : ndarray, shape (n, m)
-        Non-negative weights.
+    Products of pairs of columns serve many weights; of wide matrices they would be too many to hold.
     """
-    return unpack_symmetric(pairs.T @ weights, p)
+    p = columns.shape[1]
+    if weights.shape[1] < MANY or p > WIDE:
+        turned = np.ascontiguousarray(columns.T)
+        return np.stack([(turned * of) @ columns for of in weights.T])
+    return unpack_symmetric(pairwise_columns(columns).T @ weights, p)
 
 
 def solve(matrix: Array, right: Array) -> Array:
