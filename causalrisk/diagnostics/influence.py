@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import OptionError, UnavailableError, one_of, whole_number
-from causalrisk.estimation.fits import SeparateRows, weights_of
+from causalrisk.errors import OptionError, one_of, whole_number
 from causalrisk.estimation.options import InferenceOptions
-from causalrisk.estimation.record import FitRecord, influence_covariance, of_means, sum_within_units
+from causalrisk.estimation.record import FitRecord, of_means, sum_within_units
 from causalrisk.estimation.resampling import unit_count
-from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference.covariance import leave_one_out
-from causalrisk.joint.fit import JointEstimateRows
-from causalrisk.numerics.linalg import Array
 
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
 
@@ -127,58 +121,3 @@ def quick_method(record: FitRecord, clusters: bool = False) -> str:
 def _left_out(record: FitRecord, clusters: bool) -> float:
     """Return n, or under clusters sqrt(n times clusters), the number of rows that takes as much time."""
     return float(np.sqrt(record.design.n * record.design.n_clusters)) if clusters else record.design.n
-
-
-PARTS = ("sampling of X", "outcome model", "propensity score")
-OBSERVATION = "observation model"  # a fourth part, where outcomes are missing
-
-
-def effect_parts(record: FitRecord) -> Array:
-    """Split the influence function of the effects, shape (3 or 4, n, K - 1), rows in the order of the sample.
-
-    Parts of the covariates at the fitted models, of the outcomes at the fitted weights, of the estimation of the score,
-    through everything it enters, and where outcomes are missing of the observation model.
-    """
-    count = len(record.effect_names)
-    estimate, scale = record.estimate, record.options.effect_scale
-    if record.stack is not None:
-        if scale != DIFFERENCE:
-            typed = 'model.with_options(effect="difference").fit()'
-            raise UnavailableError(f'a stack has these parts for `effect="difference"` only.\nUse `{typed}`.')
-        pairs = zip(record.stack.weights, record.stack.records, strict=True)
-        return np.sum([weight * effect_parts(of) for weight, of in pairs], axis=0)
-    rows, weights = estimate.rows, weights_of(record)
-    if not isinstance(rows, SeparateRows | JointEstimateRows):
-        raise rows_not_kept()
-    whole, rest = estimate.influence[:, :count], rows.given_weights()[:, :count]
-    means = estimate.params[estimate.block("means")] if record.joint is None else estimate.model_means
-    sampling = weights.tilt[:, None] * (estimate.predicted.T - estimate.model_means) @ scale.jacobian(means)[:count].T
-    if "observed" not in weights.beta:
-        return np.stack([sampling, rest - sampling, whole - rest])
-    scored = rows.given_weights(len(weights.beta) - 1)[:, :count]
-    return np.stack([sampling, rest - sampling, scored - rest, whole - scored])
-
-
-@of_means
-def se_decomposition(record: FitRecord) -> pd.DataFrame:
-    """Decomposition of the robust variance of the effect.
-
-    Returns
-    -------
-    DataFrame
-        Columns "variance", "std err" and "share". Rows: "sampling of X", from the covariates in the sample; "outcome
-        model", from the outcomes at the fitted score; "propensity score", from estimating it; if outcomes are missing,
-        "observation model", from estimating it; twice the covariance of each pair; and "total". Estimating the score
-        often lowers the total, by a negative covariance.
-    """
-    parts = effect_parts(record)[:, :, 0].T
-    names = (*PARTS, OBSERVATION)[: parts.shape[1]]
-    covariance = record.choice_variance * influence_covariance(record, parts)
-    rows = dict(zip(names, np.diag(covariance), strict=True))
-    for (i, first), (j, second) in combinations(enumerate(names), 2):
-        rows[f"2 cov({first}, {second})"] = 2 * covariance[i, j]
-    rows["total"] = total = float(covariance.sum())
-    table = pd.DataFrame({"variance": pd.Series(rows)}).rename_axis("part")
-    table["std err"] = np.sqrt(table["variance"].loc[[*names, "total"]])
-    table["share"] = table["variance"] / total if total > 0 else np.nan
-    return table

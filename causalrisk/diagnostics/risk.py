@@ -14,8 +14,8 @@ from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import replicates_of_many, train_from
 from causalrisk.estimation.fits import estimate_means
-from causalrisk.estimation.options import DEFAULT_METHOD, TERMS, JREOptions, penalty_grid
-from causalrisk.estimation.record import FitRecord, JointRecord, of_means, robust_covariance, with_robust
+from causalrisk.estimation.options import TERMS, JREOptions
+from causalrisk.estimation.record import FitRecord, JointRecord, of_means, with_robust
 from causalrisk.estimation.specification import IPWRA, SEPARATE
 from causalrisk.joint.fit import JointEstimate, JointEstimateRows, ate_risk
 from causalrisk.numerics.blocks import loaded
@@ -167,45 +167,3 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
         "converged": path.converged,
     }
     return pd.DataFrame(table, index=pd.Index(path.anchors, name="anchor"))
-
-
-def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.DataFrame:
-    """Refit JRE with other penalties on the same replicates (objective "erm").
-
-    Parameters
-    ----------
-    grid : sequence of float, optional
-        Penalties. By default from 0 to n^2, including the fit's.
-
-    Returns
-    -------
-    DataFrame
-        One row per penalty: effect, robust standard error, mean loss of the importance-weighted fit, mean squared net
-        bias "risk" (and its root "RMS net"), and whether the optimiser converged.
-
-    Raises
-    ------
-    UnavailableError
-        If the objective is "risk", which has no penalty.
-    """
-    joint = joint_of(record)
-    if joint.own_penalty is None:
-        raise UnavailableError('objective="risk" has no penalty.\nUse `res.anchor_path()`, or `fit(objective="erm")`.')
-    n, own = joint.problem.n_units, joint.own_penalty
-    chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else penalty_grid(grid)
-    if grid is None and not np.isclose(chosen, own).any():
-        chosen = np.sort(np.r_[chosen, own])
-    rows, found = joint_rows(joint), []
-    for penalty in chosen:
-        estimate, loss = rows.under_penalty(float(penalty), joint.replicates, joint.options.method or DEFAULT_METHOD)
-        at = dataclasses.replace(record, estimate=estimate.estimate, cov_type=record.robust_type)
-        numbers = {
-            "effect": float(estimate.estimate.params[0]),
-            "std err": float(np.sqrt(robust_covariance(at, False)[0, 0])),
-            "fit loss": loss,
-            "risk": estimate.squared_net_bias,
-            "RMS net": np.sqrt(estimate.squared_net_bias),
-            "converged": bool(estimate.result.success),
-        }
-        found.append(numbers)
-    return pd.DataFrame(found, index=pd.Index(chosen, name="penalty"))

@@ -207,12 +207,10 @@ class SeparateRows:
         """Predicted outcome of every row in every arm, shape (K, n)."""
         return np.ascontiguousarray(self.equations.by_row(_predicted, Point(self.beta)).T) + self.equations.height
 
-    def of_blocks(self, estimated: int | None = None) -> Influence:
-        """Influence functions of the blocks, where only so many of the models of the weights are estimated."""
+    def of_blocks(self) -> Influence:
+        """Influence functions of the blocks."""
         sample = self.equations.sample
-        known = [] if estimated is None else [block.name for block in self.equations.weight_blocks][estimated:]
-        blocks = [block for block in self.equations.blocks if block.name not in known]
-        return influence(blocks, sample.s[:, None], self.beta, sample.total)
+        return influence(self.equations.blocks, sample.s[:, None], self.beta, sample.total)
 
     @property
     def of_params(self) -> dict[str, Array]:
@@ -221,10 +219,6 @@ class SeparateRows:
         with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
             jacobian = self.scale.jacobian(means)
         return {f"mean {a}": jacobian[:, [a]] for a in range(self.equations.sample.n_arms)}
-
-    def given_weights(self, estimated: int = 0) -> Array:
-        """Influence function of effects and means where only so many of the models of the weights are estimated."""
-        return self._combined(self.of_blocks(estimated), self.of_params)
 
     @cached_property
     def influence(self) -> Array:

@@ -602,8 +602,6 @@ class JointEstimateRows:
         Models of IPWRA on all columns.
     means : ndarray, shape (K,)
         Arm means net of the common bias.
-    estimated : int, optional
-        Number of predictors of the score whose estimation counts; by default all.
     """
 
     problem: JointProblem
@@ -612,7 +610,6 @@ class JointEstimateRows:
     sums: Sums
     start: Array
     means: Array
-    estimated: int | None = None
 
     @property
     def estimate(self) -> Estimate:
@@ -654,16 +651,6 @@ class JointEstimateRows:
         found = [risk_of(rows, weights, mean[..., None], self.start, terms) for mean in predicted]
         return np.stack([biases for biases, _ in found]), more + np.array([value for _, value in found])
 
-    def under_penalty(self, penalty: float, replicates: Replicates, method: str) -> tuple[JointEstimate, float]:
-        """Train again with another penalty of "erm"; also returns the loss."""
-        terms, theta = dataclasses.replace(self.fit.terms, n_units=penalty), self.problem.start.theta
-        sums = self.own.over(partial(start_sums, theta=theta))
-        trainer = Trainer(self.problem, replicates, method, terms, self.own, sums, self.fit.points)
-        found = trainer.train(1.0)
-        return trainer.estimate(found, trainer.solution(found, 1.0)), float(
-            self.own.sums(found.theta, self.start, terms).loss[0]
-        )
-
     @cached_property
     def hessian(self) -> tuple[Array, Array, Any]:
         """Hessian (1, K p, K p) and constraint (1, C, K p) of the models, and the expansion on all columns."""
@@ -696,10 +683,6 @@ class JointEstimateRows:
         more = self.joined_by_score()
         if more is not None:
             by_theta, by_means = by_theta + more[0], by_means + more[1]
-        if self.estimated is not None:
-            sizes = [each.size for each in self.problem.weights.beta.values()]
-            kept = np.arange(len(by_theta)) < sum(sizes[: self.estimated])
-            by_theta, by_means = by_theta * kept[:, None], by_means * kept[:, None]
         return directions, of_theta, means, by_theta, by_means, of_theta[6]
 
     def joined_by_score(self) -> tuple[Array, Array] | None:
@@ -723,10 +706,6 @@ class JointEstimateRows:
             for j, slope in enumerate(steep):
                 by_means[some, j] += np.einsum("be,qbe->qb", slope[:, p:], moved)
         return by_theta.reshape(size, -1), by_means.reshape(size, -1)
-
-    def given_weights(self, estimated: int = 0) -> Array:
-        """Influence function of effects and means where only so many of the models of the weights are estimated."""
-        return dataclasses.replace(self, estimated=estimated).influence[:, : 2 * len(self.means) - 1]
 
     @cached_property
     def influence(self) -> Array:

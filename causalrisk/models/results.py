@@ -24,8 +24,8 @@ import pandas as pd
 from causalrisk._version import __version__
 from causalrisk.design import DesignOnDisk
 from causalrisk.diagnostics.balance import balance
-from causalrisk.diagnostics.influence import influence, se_decomposition
-from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
+from causalrisk.diagnostics.influence import influence
+from causalrisk.diagnostics.risk import anchor_path, joint_of, risk_table
 from causalrisk.diagnostics.scores import balance_test, calibration, calibration_error, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.errors import (
@@ -441,7 +441,6 @@ class CausalResults(Estimates):
     calibration_error = of_record(calibration_error)
     influence = of_record(influence)
     risk_table = of_record(risk_table)
-    se_decomposition = of_record(se_decomposition)
     sensitivity = of_record(sensitivity)
     sensitivity_bounds = of_record(sensitivity_bounds)
     trim_curve = of_record(trim_curve)
@@ -681,7 +680,6 @@ class JREResults(CausalResults):
     start_difference = of_record(start_difference)
     anchor_path = of_record(anchor_path)
     plot_anchor_path = of_record(plots.plot_anchor_path)
-    penalty_path = of_record(penalty_path)
 
 
 OTHER_NAMES = {word: name for name, words in ATTRIBUTES.items() for word in words.split()}

@@ -71,27 +71,3 @@ def test_risk_table_with_known_scores_has_one_replicate(frame):
     mean = np.abs(table["net"])  # one replicate: the root mean square is the mean itself
     np.testing.assert_allclose(table["RMS net"], mean, atol=1e-12)
     assert table["correlation"].isna().all()
-
-
-def test_penalty_path_is_refitting(frame, joint):
-    path = joint.penalty_path([30.0, 3000.0, 90000.0])
-    for penalty, row in path.iterrows():
-        again = model(frame, cr.JRE).fit(objective="erm", cov_type="robust", n_replicates=60, penalty=penalty)
-        np.testing.assert_allclose(row["effect"], again.effect, rtol=1e-8)
-        np.testing.assert_allclose(row["std err"], again.effect_se, rtol=1e-8)
-        np.testing.assert_allclose(row["risk"], again.expected_ate_risk, rtol=1e-6)
-    default = joint.penalty_path()
-    assert joint.effect in default["effect"].to_numpy()
-    assert default["risk"].is_monotonic_decreasing
-    with pytest.raises(cr.CausalRiskError, match="JRE"):
-        joint.start.penalty_path()
-
-
-def test_fit_loss_of_the_path_by_hand(frame):
-    once = np.ones((300, 1))  # one replicate, equal to the fit
-    res = model(frame, cr.JRE).fit(objective="erm", cov_type="robust", replicates=once)
-    theta, X = res.outcome_params, sm.add_constant(frame[["x1", "x2", "x3"]]).to_numpy()
-    own = np.where(frame.d == 1, X @ theta["1"], X @ theta["0"])
-    loss = (res.importance_weights * (frame.y - own) ** 2 / 2).mean()
-    path = res.penalty_path([res._record.joint.own_penalty])
-    np.testing.assert_allclose(path["fit loss"], loss)

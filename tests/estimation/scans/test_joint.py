@@ -194,8 +194,6 @@ def test_results_of_a_scan(births):
     assert res.glance()["n_replicates"].item() == len(res.replicate_bias) == 4
     with pytest.raises(UnavailableError, match="scan"):
         res.explain()
-    whole = JRE.from_formula(F, births, treat="mbsmoke").fit(cov_type="robust", n_replicates=4, anchor=3)
-    pd.testing.assert_frame_equal(res.se_decomposition(), whole.se_decomposition(), rtol=1e-7)
 
 
 def test_what_jre_does_not_have_for_a_scan(births):

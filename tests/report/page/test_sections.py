@@ -19,19 +19,17 @@ from causalrisk.report.page.verdicts import (
     BAD,
     CAUTION,
     GOOD,
-    read_anchor,
     read_balance,
     read_influence,
     read_overlap,
     read_sensitivity,
-    read_trimming,
 )
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, LALONDE_RHS, simulate
 from tests.report.page.test_explain import FRAME, KINDS, fitted, matching
 
 VOID = {"meta", "img", "br", "wbr"}
-ANCHORS = ["summary", "assumptions", "overlap", "balance", "table-1", "trimming", "anchor", "influence", "sensitivity",
-           "ledgers", "explained", "methods", "repeat"]  # fmt: skip
+ANCHORS = ["summary", "assumptions", "overlap", "balance", "table-1", "influence", "sensitivity", "ledgers", "explained",
+           "methods", "repeat"]  # fmt: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
 
@@ -89,7 +87,7 @@ def test_one_file_that_loads_nothing(jobs_page):
     assert not tags & {"script", "link", "iframe", "object", "video"}
     assert not re.search(r"url\(|@import", jobs_page.read_text("utf-8"))
     images = reader.all("img")
-    assert len(images) == 4
+    assert len(images) == 3
     for image in images:
         kind, data = re.fullmatch(r"data:(image/[\w+]+);base64,(.*)", image["src"]).groups()
         content = base64.b64decode(data)
@@ -102,20 +100,11 @@ def test_the_same_fit_gives_the_same_bytes(jobs, jobs_page, tmp_path):
     assert jobs.report(tmp_path / "again.html").read_bytes() == jobs_page.read_bytes()
 
 
-def test_lalonde_is_told_that_overlap_is_bad_and_what_moves_the_effect(jobs, jobs_page):
+def test_lalonde_is_told_that_overlap_is_bad(jobs, jobs_page):
     text = read(jobs_page).text
     top = text[: text.index("Contents")]
     kept = jobs.overlap()["effective n"] / jobs.overlap()["n"]
     assert f"Problem Overlap : Overlap is bad: weighting leaves group 1 with {kept['1']:.0%} of its rows." in top
-    curve = jobs.trim_curve()
-    moved = (curve["effect"] - jobs.effect)[curve["n"] >= 307].abs().max()
-    assert (
-        f"Trimming that keeps half of the rows or more moves the effect from {jobs.effect:.2f} by up to {moved:.2f}, "
-        in top
-    )
-    assert f"{moved / jobs.effect_se:.2f} standard errors" in top
-    path = jobs.joint.path["effect"]
-    assert f"the effect moves between {path.min():.2f} and {path.max():.2f}, " in top
     assert "3 assumptions have no argument yet; see Assumptions" in top
     assert f"{jobs.start.effect:.2f}" in top
     outside = int(jobs.overlap()["outside crump"].sum())
@@ -276,19 +265,6 @@ def test_verdicts_of_the_others():
     assert "Without row r7 the effect would move by -3.000, 0.60 standard errors" in read_influence(rows).headline
     for number, verdict in ((20, GOOD), (50, CAUTION), (500, BAD)):  # 3 / sqrt(G) is 0.67, 0.42, 0.13
         assert read_influence(rows, ("clinic", number)).verdict == verdict
-    curve = pd.DataFrame({"n": [100.0, 80, np.nan], "effect": [10.0, 14.0, np.nan], "std err": [4.0, 5.0, np.nan]},
-                         index=["all", "[0.1, 0.9]", "[0.2, 0.8]"])  # fmt: skip
-    assert read_trimming(curve, 4.0).verdict == CAUTION
-    assert "from 10.00 by up to 4.000, 1.00 standard errors" in read_trimming(curve, 4.0).headline
-    few = curve.assign(n=[100.0, 80, 20], effect=[10.0, 10.5, 30.0], **{"std err": 4.0})
-    assert read_trimming(few, 4.0).verdict == GOOD  # a fifth of the rows is another population
-    assert "At [0.2, 0.8] there is no estimate" in read_trimming(curve, 4.0).texts[0]
-    anchors = pd.DataFrame({"effect": [1.0, 1.4, 9.0], "converged": [True, True, False]}, index=[30.0, 0.3, 0.1])
-    reading = read_anchor(anchors, 0.5, None, 1.0)
-    assert "With shrinkage from 30 to 0.3, the effect moves between 1.000 and 1.400, 0.40" in reading.headline
-    assert "0.5 was chosen by cross-validation" in reading.texts[0] and "raised" not in " ".join(reading.texts)
-    raised = read_anchor(anchors, 30.0, 0.5, 1.0).texts
-    assert "0.5 was chosen by cross-validation" in raised[0] and "raised to 30" in raised[1]
 
 
 def test_an_effect_that_is_not_clear_is_not_to_be_explained_away():
