@@ -28,8 +28,8 @@ from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, LALONDE_RHS, simul
 from tests.report.page.test_explain import FRAME, KINDS, fitted, matching
 
 VOID = {"meta", "img", "br", "wbr"}
-ANCHORS = ["summary", "assumptions", "overlap", "balance", "table-1", "influence", "sensitivity", "ledgers", "explained",
-           "methods", "repeat"]  # fmt: skip
+ANCHORS = ["summary", "assumptions", "overlap", "balance", "table-1", "influence", "sensitivity", "ledgers",
+           "explained", "methods", "repeat"]  # fmt: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
 
