@@ -136,10 +136,10 @@ def page(table, command):
 
 PAGE_TEXT = """# JRE next to other estimators
 
-The [evidence](evidence.md) compares JRE with IPWRA. Here are more estimators:
+The [evidence](evidence.md) compares JRE with IPWRA. Here are more estimators.
 
-- IPWRA with squares in both formulas, and IPWRA with calibrated weights;
-- AIPW, AIPW on predictions (`learner="smooth"`), TMLE and overlap weights;
+- IPWRA with squares in both formulas, and IPWRA with calibrated weights.
+- AIPW, AIPW on predictions (`learner="smooth"`), TMLE and overlap weights.
 - "JRE smooth", the stack of the formula and a learner: `JRE(learner="smooth")`.
 
 There are {n_designs} populations of n = 500, {samples} samples each: the package's own, and
