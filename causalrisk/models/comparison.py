@@ -40,7 +40,7 @@ from causalrisk.report.labels import bootstrap_text
 from causalrisk.report.plots.axes import axes_or_new
 from causalrisk.report.plots.fits import draw_forest
 from causalrisk.report.summary import summarize_comparison
-from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tables.text import format_number
 from causalrisk.report.tidy import Frame, glance, tidy_comparison
 

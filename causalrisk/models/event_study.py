@@ -53,7 +53,7 @@ from causalrisk.report.page.sections import write_study
 from causalrisk.report.plots.axes import axes_or_new
 from causalrisk.report.plots.fits import draw_event_study
 from causalrisk.report.summary import summarize_event_study
-from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tables.text import format_number, format_p
 from causalrisk.report.tidy import printed_whole
 

@@ -45,8 +45,7 @@ from causalrisk.report.page.sections import write_late
 from causalrisk.report.plots.axes import axes_or_new
 from causalrisk.report.plots.fits import GRID, draw_tests
 from causalrisk.report.summary import numbers_table
-from causalrisk.report.tables.stacked import ResultSummary
-from causalrisk.report.tables.table import ResultTable
+from causalrisk.report.tables.table import ResultSummary, ResultTable
 from causalrisk.report.tidy import glance, tidy_frame
 
 WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)

@@ -38,8 +38,7 @@ from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array, solve_definite, weighted_grams
 from causalrisk.numerics.multiplicities import WIDTH, seed_sequence
 from causalrisk.report.plots.fits import draw_permutations
-from causalrisk.report.tables.stacked import ResultSummary
-from causalrisk.report.tables.table import ResultTable
+from causalrisk.report.tables.table import ResultSummary, ResultTable
 from causalrisk.report.tables.text import format_number, format_p
 
 ALL = "all"  # n_permutations="all" lists every assignment

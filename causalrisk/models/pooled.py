@@ -24,7 +24,7 @@ from causalrisk.models.results import CausalResults, Estimates, given_results
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.page.methods import pooled_methods, typed_options
 from causalrisk.report.summary import one_line, summarize_pooled
-from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tidy import Frame, glance, tidy_frame
 
 TESTED = ["estimate", "std err", "df"]  # columns of `rubin` that tests and intervals are made from

@@ -58,7 +58,7 @@ from causalrisk.report.page.methods import methods
 from causalrisk.report.page.sections import report
 from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
-from causalrisk.report.tables.stacked import ENDINGS
+from causalrisk.report.tables.table import ENDINGS
 from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.runtime.system import one_blas_thread, would_replace, write_whole
 

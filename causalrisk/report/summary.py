@@ -22,8 +22,7 @@ from causalrisk.inference.intervals import inference_frame, rounded_se, statisti
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words
-from causalrisk.report.tables.stacked import ResultSummary
-from causalrisk.report.tables.table import ResultTable
+from causalrisk.report.tables.table import ResultSummary, ResultTable
 from causalrisk.report.tables.text import column_format, format_number, format_p, format_share
 
 POOR = 0.5  # share of a group's effective n left by the weights below which IPWRA's robust intervals are too short

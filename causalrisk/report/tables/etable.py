@@ -14,8 +14,7 @@ from causalrisk.errors import OptionError, call_here, check_alpha, one_of, whole
 from causalrisk.estimation.options import Below
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.report.labels import covariance_name
-from causalrisk.report.tables.stacked import PaperTable
-from causalrisk.report.tables.table import ResultTable
+from causalrisk.report.tables.table import PaperTable, ResultTable
 from causalrisk.report.tables.text import column_format, format_p
 
 BELOW = {"se": "Standard errors in parentheses.", "ci": "{level}% confidence intervals in brackets.",

@@ -21,8 +21,7 @@ from causalrisk.estimation.options import WeightType
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.labels import joined
-from causalrisk.report.tables.stacked import PaperTable
-from causalrisk.report.tables.table import ResultTable
+from causalrisk.report.tables.table import PaperTable, ResultTable
 from causalrisk.report.tables.text import column_format, format_share
 
 INDENT = "  "

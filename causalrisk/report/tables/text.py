@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from math import floor, isfinite, log10
@@ -95,20 +96,10 @@ def flat(text: str) -> str:
 
 def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     """Break a text into lines at blanks; its own line breaks stay, and a longer word is not broken."""
-    lines: list[str] = []
-    start = first
-    for paragraph in text.splitlines() or [""]:
-        line = start
-        empty = True
-        for blanks, word in re.findall(r"( *)([^ ]+)", printable(paragraph)):
-            if not empty and display_width(line + blanks + word) > width:
-                lines.append(line)
-                line, blanks = rest, ""
-            line += word if empty else blanks + word
-            empty = False
-        lines.append(line.rstrip())
-        start = rest
-    return lines
+    wrapper = textwrap.TextWrapper(
+        width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+    return [line for paragraph in text.splitlines() or [""] for line in wrapper.wrap(printable(paragraph)) or [""]]
 
 
 LATEX = {
@@ -159,23 +150,8 @@ def escape_markdown(text: str) -> str:
     return MARKDOWN.sub(lambda m: "\\" + m[0], flat(text))
 
 
-FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the beginning of a formula
-
-
-def no_formula(cell: str) -> str:
-    """Return a cell as text for a spreadsheet, on one line: a formula gets an apostrophe in front."""
-    cell = flat(cell)
-    if not cell.lstrip().startswith(FORMULA):
-        return cell
-    try:
-        float(cell.rstrip("%"))
-    except ValueError:
-        return f"'{cell}"
-    return cell
-
-
 def csv_lines(rows: Iterable[Sequence[str]]) -> str:
     """Return rows as comma-separated values, quoted where needed, without a line break at the end."""
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([[no_formula(cell) for cell in row] for row in rows])
+    csv.writer(stream, lineterminator="\n").writerows([[flat(cell) for cell in row] for row in rows])
     return stream.getvalue().removesuffix("\n")
