@@ -37,8 +37,7 @@ from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown, given_results
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.labels import bootstrap_text
-from causalrisk.report.plots.axes import axes_or_new
-from causalrisk.report.plots.fits import draw_forest
+from causalrisk.report.plots import axes_or_new, draw_forest
 from causalrisk.report.summary import summarize_comparison
 from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tables.text import format_number

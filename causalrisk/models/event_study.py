@@ -50,8 +50,7 @@ from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report.labels import StudyFacts
 from causalrisk.report.page.methods import study_methods
 from causalrisk.report.page.sections import write_study
-from causalrisk.report.plots.axes import axes_or_new
-from causalrisk.report.plots.fits import draw_event_study
+from causalrisk.report.plots import axes_or_new, draw_event_study
 from causalrisk.report.summary import summarize_event_study
 from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tables.text import format_number, format_p

@@ -42,8 +42,7 @@ from causalrisk.models.results import CausalResults, Shown
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.page.methods import call_of, late_methods
 from causalrisk.report.page.sections import write_late
-from causalrisk.report.plots.axes import axes_or_new
-from causalrisk.report.plots.fits import GRID, draw_tests
+from causalrisk.report.plots import GRID, axes_or_new, draw_tests
 from causalrisk.report.summary import numbers_table
 from causalrisk.report.tables.table import ResultSummary, ResultTable
 from causalrisk.report.tidy import glance, tidy_frame

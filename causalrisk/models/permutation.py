@@ -37,7 +37,7 @@ from causalrisk.learners.folds import Arms
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array, solve_definite, weighted_grams
 from causalrisk.numerics.multiplicities import WIDTH, seed_sequence
-from causalrisk.report.plots.fits import draw_permutations
+from causalrisk.report.plots import draw_permutations
 from causalrisk.report.tables.table import ResultSummary, ResultTable
 from causalrisk.report.tables.text import format_number, format_p
 

@@ -51,12 +51,12 @@ from causalrisk.inference.scales import effects_on_scales, nnt
 from causalrisk.inference.simultaneous import distribution
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
+from causalrisk.report import plots
 from causalrisk.report import tidy as frames
 from causalrisk.report.labels import has_converged
 from causalrisk.report.page.explain import explain
 from causalrisk.report.page.methods import methods
 from causalrisk.report.page.sections import report
-from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table import ENDINGS
 from causalrisk.report.tables.table_one import balance_for_paper

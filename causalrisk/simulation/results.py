@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from causalrisk.errors import OptionError, check_alpha, listed
 from causalrisk.models.results import Shown
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.plots.axes import LINE, SERIES, axes_or_new, finish, label_rows, log_scale, verbatim
+from causalrisk.report.plots import LINE, SERIES, axes_or_new, finish, label_rows, log_scale, verbatim
 from causalrisk.report.tables.table import ResultSummary, ResultTable
 from causalrisk.report.tables.text import column_format, format_number
 from causalrisk.report.tidy import Frame

@@ -25,6 +25,7 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameter_limits
 from causalrisk.report import labels as words
+from causalrisk.report import plots
 from causalrisk.report.page import verdicts
 from causalrisk.report.page.explain import OF_INSTRUMENTS, UNTESTED, explain, questions
 from causalrisk.report.page.methods import (
@@ -36,7 +37,6 @@ from causalrisk.report.page.methods import (
     versions_text,
 )
 from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading, by_contrast
-from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.report.tables.text import escape_html, format_number, format_share

@@ -1,8 +1,15 @@
-"""Plots of a fit: balance, overlap and calibration, its effects, and the biases, risks and shrinkage of JRE."""
+"""Plots of a fit: balance, overlap and calibration, its effects, and the biases, risks and shrinkage of JRE.
+
+An Axes is given and returned. Colours are Okabe and Ito's, which colour-blind readers can distinguish; markers and
+lines differ too, for print. Texts have the colour of the Axes, which may be dark. Labels are broken, and ticks are
+thinned, to the size of the Axes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -15,7 +22,7 @@ from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.influence import influence_method, influence_tables, quick_method
 from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, risk_table
 from causalrisk.diagnostics.scores import calibration
-from causalrisk.errors import OptionError, check_alpha, one_of, whole_number
+from causalrisk.errors import OptionError, UnavailableError, check_alpha, one_of, whole_number
 from causalrisk.estimation.options import Adjustment, Interval
 from causalrisk.estimation.record import FitRecord, of_means
 from causalrisk.inference.fitted_models import used_learned
@@ -23,16 +30,153 @@ from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int, critical_value
 from causalrisk.inference.simultaneous import distribution
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.plots import axes as style
+from causalrisk.report.labels import outcome_name
 from causalrisk.report.summary import one_line
 from causalrisk.report.tables.text import format_p
 
+BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "0.5"
+SERIES = (("o", ORANGE, "-"), ("^", BLUE, "--"), ("s", GREEN, "-."), ("D", PINK, ":"), ("v", SKY, "-"))  # by group
+ROWS: dict[str, Any] = {"color": GREY, "alpha": 0.3, "zorder": 0}
+LINE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": "--", "zorder": 0}
+PANEL = (5.2, 4.2)  # inches
+CHARACTER, TICK = 7, 55  # points that a character of a label and a tick with its label need
 BINS, BARS = 30, 60  # bars of the histograms of scores, and at most of those of permutations
 GRID = 101  # values at which a curve is drawn
 REMOTE = 1000  # parts smaller than the largest error by this factor are not drawn
 LABEL_GAP = 0.06  # of the height of the axes, between the labels of points
-BAR: dict[str, Any] = {"ecolor": style.GREY, "markersize": 5}
+BAR: dict[str, Any] = {"ecolor": GREY, "markersize": 5}
 DOTS: dict[str, Any] = {"markersize": 4, "alpha": 0.6, "linestyle": "none", "markeredgewidth": 0}
+
+
+def pyplot() -> Any:
+    """Return matplotlib.pyplot, or an error that says how to install it."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise UnavailableError("plots need matplotlib.\nUse `pip install matplotlib`.") from error
+    return plt
+
+
+def verbatim(text: object) -> str:
+    """Return a name as matplotlib shows it as it is: a dollar sign would begin a formula."""
+    return str(text).replace("$", r"\$")
+
+
+def series(record: FitRecord, a: int) -> tuple[str, str, str, str]:
+    """Return marker, colour, line and name of a treatment group."""
+    return *SERIES[a % len(SERIES)], verbatim(f"{record.design.treat_name} = {record.design.labels[a]}")
+
+
+def ink(ax: Any) -> Any:
+    """Return the colour of the texts of axes, which is light on a dark page."""
+    return ax.xaxis.label.get_color()
+
+
+def check_drawable(given: Any, name: str, kind: str) -> None:
+    """Refuse an option `ax` or `figure` that is not of its kind, such as the name of a file."""
+    if not isinstance(given, getattr(pyplot(), kind)):
+        typed = "`ax=plt.subplots()[1]`" if name == "ax" else "`figure=plt.figure()`"
+        if isinstance(given, str | os.PathLike):
+            saved = f'savefig("{os.fspath(given)}")`'
+            typed = (
+                f"`ax.figure.{saved} with the Axes that the plot returns" if name == "ax" else f"`res.plot().{saved}"
+            )
+        raise OptionError(f"{name}={given!r:.80}; expected a matplotlib {kind}.\nUse {typed}.")
+
+
+def axes_or_new(ax: Any, rows: int | None = None) -> Any:
+    """Return the axes given, or new ones in a figure as high as a number of labelled rows needs."""
+    if ax is not None:
+        check_drawable(ax, "ax", "Axes")
+        return ax
+    plt = pyplot()
+    size = None if rows is None else (plt.rcParams["figure.figsize"][0], 1.2 + 0.4 * rows)
+    return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def room(ax: Any) -> tuple[float, float]:
+    """Return width and height of axes in points."""
+    box = ax.get_window_extent()
+    return box.width * 72 / ax.figure.dpi, box.height * 72 / ax.figure.dpi
+
+
+def broken(text: object, points: float) -> str:
+    """Break each line of a text into lines of words that need at most so many points."""
+    width = max(int(points / CHARACTER), 8)
+    lines = verbatim(text).split("\n")
+    return "\n".join(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in lines)
+
+
+def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: Sequence[Any] | None = None) -> Any:
+    """Label the axes, put a legend in this many columns above them, and return the axes."""
+    from matplotlib.ticker import AutoLocator
+
+    width, height = room(ax)
+    ax.set_xlabel(broken(across, width))
+    ax.set_ylabel(broken(upright, height))
+    if type(ax.xaxis.get_major_locator()) is AutoLocator:
+        ax.locator_params(axis="x", nbins=max(int(width / TICK), 2))
+    if columns:  # above the axes, where the legend hides nothing and may be as wide as the figure
+        ax.legend(
+            handles=handles, ncols=columns, frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1),
+            columnspacing=1, borderaxespad=0.2,
+        )  # fmt: skip
+    return ax
+
+
+def mark_if_seen(ax: Any, value: float, across: bool = False) -> None:
+    """Draw a line at a value that the horizontal axis shows, or `across` the axes where the vertical one does."""
+    low, high = ax.get_ylim() if across else ax.get_xlim()
+    if low < value < high:
+        (ax.axhline if across else ax.axvline)(value, **LINE)
+
+
+def label_rows(ax: Any, rows: Any, names: Iterable[object]) -> None:
+    """Name rows on the left."""
+    ax.set_yticks(rows, [broken(name, 0.6 * room(ax)[0]) for name in names])
+    ax.set_ylim(min(rows) - 0.6, max(rows) + 0.6)
+
+
+def log_scale(ax: Any) -> None:
+    """Make the horizontal axis logarithmic, with ticks that are numbers and do not touch."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    steps = (1, 2, 5) if high / low < 75 else (1,)
+    ax.xaxis.set_major_locator(MaxNLocator(4) if high / low < 3 else LogLocator(subs=steps))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+
+
+def panel_by_arm(
+    record: FitRecord, draw: Callable[[int, Any], Any], *, ax: Any = None, arm: Any = None, effect: bool = False
+) -> Any:
+    """Draw a plot of one treatment group, or of each group but the reference in a panel of its own.
+
+    `draw` takes the position of a group, and the axes. Axes that are given show the first of several groups, and their
+    label says so. An `effect` has no plot of the reference.
+    """
+    if arm is not None:
+        return draw(record.contrast_position(arm) if effect else record.arm_position(arm), axes_or_new(ax))
+    count = record.design.n_arms - 1
+    if ax is not None or count == 1:
+        ax = draw(1, axes_or_new(ax))
+        if count > 1:
+            ax.set_xlabel(f"{ax.get_xlabel()}\n(1 of {count} comparisons)")
+        return ax
+    across = min(count, 3)
+    down = -(-count // across)
+    size = (PANEL[0] * across, PANEL[1] * down)
+    axes = pyplot().subplots(down, across, figsize=size, layout="constrained", squeeze=False)[1]
+    for empty in axes.flat[count:]:
+        empty.remove()
+    return np.array([draw(position, axes.flat[position - 1]) for position in range(1, count + 1)])
+
+
+def effect_label(record: FitRecord, position: int = 1) -> str:
+    """Return the label of the axis of the effect of a treatment group."""
+    return f"{record.estimand} on {outcome_name(record)}, {record.contrasts[position - 1]}"
 
 
 def plot_balance(
@@ -75,16 +219,16 @@ def plot_balance(
         sizes, raw = (values.groupby(level="covariate", sort=False).max() for values in (sizes, raw))
     order = np.argsort(sizes["diff before"].to_numpy(), kind="stable")
     sizes, raw, rows = sizes.iloc[order], raw.iloc[order], np.arange(len(sizes))
-    ax = style.axes_or_new(ax, len(sizes))
-    ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), **style.ROWS)
+    ax = axes_or_new(ax, len(sizes))
+    ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), **ROWS)
     paper = ax.get_facecolor()
-    ax.plot(sizes["diff before"], rows, "o", color=style.ORANGE, markerfacecolor=paper, label="before weighting")
-    ax.plot(sizes["diff after"], rows, "o", color=style.BLUE, label="after weighting")
-    ax.axvline(0, color=style.ink(ax), linewidth=0.8, zorder=0)
-    ax.axvline(threshold, **style.LINE)
-    style.label_rows(ax, rows, [f"{name}{'*' * star}" for name, star in zip(sizes.index, raw, strict=True)])
+    ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor=paper, label="before weighting")
+    ax.plot(sizes["diff after"], rows, "o", color=BLUE, label="after weighting")
+    ax.axvline(0, color=ink(ax), linewidth=0.8, zorder=0)
+    ax.axvline(threshold, **LINE)
+    label_rows(ax, rows, [f"{name}{'*' * star}" for name, star in zip(sizes.index, raw, strict=True)])
     label = f"{'largest ' * several}absolute standardized mean difference"
-    return style.finish(ax, label + "\n(* difference of proportions)" * bool(raw.any()), columns=2)
+    return finish(ax, label + "\n(* difference of proportions)" * bool(raw.any()), columns=2)
 
 
 def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
@@ -114,18 +258,18 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
         low, high = used.min(), used.max()
         edges = np.linspace(low, high if high > low else low + 1e-9, BINS + 1)
         handles = []
-        for sign, inside, label, colour in zip((1, -1), members, labels, (style.BLUE, style.ORANGE), strict=True):
+        for sign, inside, label, colour in zip((1, -1), members, labels, (BLUE, ORANGE), strict=True):
             shares = [np.histogram(score[inside], edges, weights=w)[0] for w in (None, weight[inside])]
             bars, line = (sign * share / share.sum() for share in shares)
-            shown = f"{style.verbatim(label)} (n {inside.sum()})"
+            shown = f"{verbatim(label)} (n {inside.sum()})"
             bar = ax.bar(edges[:-1], bars, np.diff(edges), align="edge", color=colour, alpha=0.4, label=shown)
-            handles += [bar, ax.stairs(line, edges, color=style.ink(ax), linewidth=1.1, label="after weighting")]
-        ax.axhline(0, color=style.ink(ax), linewidth=0.8)
+            handles += [bar, ax.stairs(line, edges, color=ink(ax), linewidth=1.1, label="after weighting")]
+        ax.axhline(0, color=ink(ax), linewidth=0.8)
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
         across = f"propensity score: probability of {labels[0]}"
-        return style.finish(ax, across, "share of the group", columns=2, handles=[handles[0], *handles[2:]])
+        return finish(ax, across, "share of the group", columns=2, handles=[handles[0], *handles[2:]])
 
-    return style.panel_by_arm(record, draw, ax=ax, arm=arm)
+    return panel_by_arm(record, draw, ax=ax, arm=arm)
 
 
 def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any = None) -> Any:
@@ -153,12 +297,12 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
         spread = 1.96 * own["std err"]
         top = 1.05 * max(own["predicted"].max(), (own["observed"] + spread).max())
         limits = 0.0, min(1.0, top) if top > 0 else 1.0
-        ax.plot(limits, limits, label="calibrated", **style.LINE)
-        ax.errorbar(own["predicted"], own["observed"], spread, fmt="o", color=style.BLUE, label="95% interval", **BAR)
+        ax.plot(limits, limits, label="calibrated", **LINE)
+        ax.errorbar(own["predicted"], own["observed"], spread, fmt="o", color=BLUE, label="95% interval", **BAR)
         ax.set(xlim=(-0.02 * limits[1], limits[1]), ylim=(-0.02 * limits[1], limits[1]))
-        return style.finish(ax, f"propensity score: probability of {label}", f"observed share of {label}", columns=2)
+        return finish(ax, f"propensity score: probability of {label}", f"observed share of {label}", columns=2)
 
-    return style.panel_by_arm(record, draw, ax=ax, arm=arm)
+    return panel_by_arm(record, draw, ax=ax, arm=arm)
 
 
 def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str | None = None) -> Any:
@@ -191,7 +335,7 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
     fit = learned.fits[0 if learner is None else learned.names.index(learner)]
     if design.on_disk:
         raise rows_not_kept("the plot of a learner", "res.learner_fit  has its fit outside of the folds. ")
-    values, ax = fit.predictions, style.axes_or_new(ax)
+    values, ax = fit.predictions, axes_or_new(ax)
     for a in range(design.n_arms):
         own = np.flatnonzero((design.arm == a) & design.recorded)
         order = own[np.argsort(values[a, own], kind="stable")]
@@ -202,22 +346,22 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
             squared = weights if record.frequency else weights**2
             spread = 1.96 * np.sqrt(squared @ (design.y[part] - mean) ** 2) / weights.sum()
             points.append((np.average(values[a, part], weights=weights), mean, spread))
-        marker, colour, _, name = style.series(record, a)
+        marker, colour, _, name = series(record, a)
         ax.errorbar(*np.transpose(points), fmt=marker, color=colour, label=name, **BAR)
     low, high = ax.get_xlim()
-    ax.plot((low, high), (low, high), label="calibrated", **style.LINE)
+    ax.plot((low, high), (low, high), label="calibrated", **LINE)
     across = f"prediction of {design.endog_name} by {fit.name}"
-    return style.finish(ax, across, f"mean of {design.endog_name}", columns=design.n_arms + 1)
+    return finish(ax, across, f"mean of {design.endog_name}", columns=design.n_arms + 1)
 
 
 def draw_forest(frame: pd.DataFrame, label: str, ax: Any) -> Any:
     """Draw effects and intervals (the last two columns) from the top down, and a line at no effect."""
     rows = np.arange(len(frame))[::-1]
-    ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color=style.GREY)
-    ax.plot(frame.iloc[:, 0], rows, "o", color=style.ink(ax))
-    style.label_rows(ax, rows, frame.index)
-    style.mark_if_seen(ax, 0)
-    return style.finish(ax, label)
+    ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color=GREY)
+    ax.plot(frame.iloc[:, 0], rows, "o", color=ink(ax))
+    label_rows(ax, rows, frame.index)
+    mark_if_seen(ax, 0)
+    return finish(ax, label)
 
 
 def draw_intervals(
@@ -230,8 +374,8 @@ def draw_intervals(
 ) -> None:
     """Draw simultaneous intervals, and over them pointwise ones, as lines or filled."""
     for frame, colour, width, alpha, label in (
-        (joint, style.ORANGE, 1.2, 0.25, "simultaneous"),
-        (each, style.BLUE, 4, 0.35, "pointwise"),
+        (joint, ORANGE, 1.2, 0.25, "simultaneous"),
+        (each, BLUE, 4, 0.35, "pointwise"),
     ):
         look = {"linewidth": 0, "alpha": alpha} if filled else {"linewidth": width}
         draw(places, frame.iloc[:, -2], frame.iloc[:, -1], color=colour, label=f"{label}{level}", **look)
@@ -245,23 +389,23 @@ def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, reference: int | N
     by, numbers = str(each.index.name), pd.api.types.is_numeric_dtype(each.index)
     places, names = each.index.to_numpy(dtype=float) if numbers else np.arange(len(each)), list(each.index)
     draw_intervals(ax.vlines, places, each, joint)
-    ax.plot(places, each["estimate"], "o", color=style.ink(ax))
+    ax.plot(places, each["estimate"], "o", color=ink(ax))
     if by == "exposure" and reference is not None:
-        ax.plot(reference, 0, "o", color=style.ink(ax), fillstyle="none")  # the period all others are compared with
+        ax.plot(reference, 0, "o", color=ink(ax), fillstyle="none")  # the period all others are compared with
         places, names = np.append(places, reference), [*names, reference]
-    ax.set_xticks(places, [style.verbatim(name) for name in names])
-    ax.axhline(0, **style.LINE)
-    return style.finish(ax, ALONG.get(by, by), label, columns=2)
+    ax.set_xticks(places, [verbatim(name) for name in names])
+    ax.axhline(0, **LINE)
+    return finish(ax, ALONG.get(by, by), label, columns=2)
 
 
 def draw_tests(values: Array, pvalues: Array, alpha: float, estimate: float, label: str, ax: Any) -> Any:
     """Draw the p-value of a test of each value of an effect; those above the line at alpha are in its interval."""
-    ax.plot(values, pvalues, color=style.BLUE)
-    ax.fill_between(values, 0, pvalues, where=pvalues >= alpha, color=style.BLUE, alpha=0.15, linewidth=0)
-    ax.axhline(alpha, **style.LINE)
-    ax.axvline(estimate, color=style.ink(ax), linewidth=1)
+    ax.plot(values, pvalues, color=BLUE)
+    ax.fill_between(values, 0, pvalues, where=pvalues >= alpha, color=BLUE, alpha=0.15, linewidth=0)
+    ax.axhline(alpha, **LINE)
+    ax.axvline(estimate, color=ink(ax), linewidth=1)
     ax.set_ylim(0, 1.02)
-    return style.finish(ax, label, "p-value")
+    return finish(ax, label, "p-value")
 
 
 def plot_effects_by(
@@ -316,22 +460,22 @@ def plot_effects_by(
     def draw(position: int, ax: Any) -> Any:
         name, several = record.effect_names[position - 1], record.design.n_arms > 2
         own, wide = (frame.xs(name) if several else frame for frame in frames)
-        label = style.effect_label(record, position)
+        label = effect_label(record, position)
         if along:
             values = own.index.to_numpy(dtype=float)
             draw_intervals(ax.fill_between, values, own, wide, level, filled=True)
-            ax.plot(values, own["estimate"], color=style.ink(ax), linewidth=1.5)
+            ax.plot(values, own["estimate"], color=ink(ax), linewidth=1.5)
             label, upright = own.index.name, label
         else:
             rows = np.arange(len(own))[::-1]
             draw_intervals(ax.hlines, rows, own, wide, level)
-            ax.plot(own["estimate"], rows, "o", color=style.ink(ax))
-            style.label_rows(ax, rows, [row if isinstance(row, str) else ", ".join(map(str, row)) for row in own.index])
+            ax.plot(own["estimate"], rows, "o", color=ink(ax))
+            label_rows(ax, rows, [row if isinstance(row, str) else ", ".join(map(str, row)) for row in own.index])
             upright = ", ".join(map(str, own.index.names))
-        style.mark_if_seen(ax, record.options.effect_scale.null, across=along)
-        return style.finish(ax, label, upright, columns=2)
+        mark_if_seen(ax, record.options.effect_scale.null, across=along)
+        return finish(ax, label, upright, columns=2)
 
-    return style.panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
+    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
 @of_means
@@ -373,26 +517,26 @@ def plot_bootstrap(
 
     def draw(position: int, ax: Any) -> Any:
         k = position - 1
-        look = {"color": style.BLUE, "alpha": 0.35, "edgecolor": ax.get_facecolor(), "linewidth": 0.5}
+        look = {"color": BLUE, "alpha": 0.35, "edgecolor": ax.get_facecolor(), "linewidth": 0.5}
         counts, _, _ = ax.hist(boot.used[:, k], bins="auto", **look)
         estimate, top, step = float(record.estimate.params[k]), counts.max(), 0.14 * counts.max()
-        ax.plot([estimate, estimate], [0, top], color=style.ink(ax), label="estimate")
+        ax.plot([estimate, estimate], [0, top], color=ink(ax), label="estimate")
         places = [-place * step for place in range(1, len(limits) + 1)]
         for place, both in zip(places, limits.values(), strict=True):
-            ax.plot(both.iloc[k], [place, place], "|-", color=style.ink(ax), markersize=7)
+            ax.plot(both.iloc[k], [place, place], "|-", color=ink(ax), markersize=7)
         ax.set_ylim(-(len(limits) + 0.8) * step, 1.12 * top)
         ticks = [tick for tick in ax.get_yticks() if 0 <= tick <= 1.1 * top]
         ax.set_yticks([*places, *ticks], [*limits, *(f"{tick:g}" for tick in ticks)])
-        style.mark_if_seen(ax, 0)
+        mark_if_seen(ax, 0)
         _annotate(ax, "estimate", (estimate, top), (4, 2), va="bottom")
-        return style.finish(ax, style.effect_label(record, position), "resamples")
+        return finish(ax, effect_label(record, position), "resamples")
 
-    return style.panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
+    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
 def _annotate(ax: Any, name: object, point: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
     """Write a name so many points away from a point."""
-    ax.annotate(style.verbatim(name), point, offset, textcoords="offset points", fontsize="small", **look)
+    ax.annotate(verbatim(name), point, offset, textcoords="offset points", fontsize="small", **look)
 
 
 def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
@@ -410,13 +554,13 @@ def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha
     matplotlib Axes
         The plot. Lines join the values of the grid.
     """
-    table, ax = distribution(record, grid, alpha), style.axes_or_new(ax)
+    table, ax = distribution(record, grid, alpha), axes_or_new(ax)
     for k, label in enumerate(record.design.labels):
-        own, (_, colour, line, name) = table.loc[label], style.series(record, k)
+        own, (_, colour, line, name) = table.loc[label], series(record, k)
         ax.plot(own.index, own["estimate"], line, color=colour, label=name)
         ax.fill_between(own.index, own["band low"], own["band high"], color=colour, alpha=0.2, linewidth=0)
     upright = f"share of outcomes up to this value, {100 * (1 - alpha):.4g}% bands"
-    return style.finish(ax, record.design.endog_name, upright, columns=record.design.n_arms)
+    return finish(ax, record.design.endog_name, upright, columns=record.design.n_arms)
 
 
 @of_means
@@ -447,18 +591,18 @@ def plot_influence(
     def draw(position: int, ax: Any) -> Any:
         return draw_changes(record, tables[position - 1], ax, top, position, clusters)
 
-    return style.panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
+    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
 def draw_changes(
     record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int = 1, clusters: bool = False
 ) -> Any:
     """Draw the influences of the rows, or of the clusters, on the effect of a treatment group."""
-    ax = style.axes_or_new(ax)
+    ax = axes_or_new(ax)
     for k, label in enumerate(record.design.labels):
-        rows, (marker, colour, _, name) = table[table["arm"] == label], style.series(record, k)
+        rows, (marker, colour, _, name) = table[table["arm"] == label], series(record, k)
         ax.plot(100 * rows["weight share"], rows["change"], marker, color=colour, label=name, **DOTS)
-    ax.axhline(0, **style.LINE)
+    ax.axhline(0, **LINE)
     named = table.iloc[table["change"].abs().fillna(-1).to_numpy().argsort()[::-1][:top]].sort_values("change")
     low, high = ax.get_ylim()
     steps = LABEL_GAP * (high - low) * np.arange(len(named))  # labels are moved up until they do not touch
@@ -470,19 +614,19 @@ def draw_changes(
     left_out = "cluster" if clusters else "row"
     across = f"{'largest ' * clusters}share of the total weight of {'a' if clusters else 'its'} group (%)"
     upright = f"change in {record.effect_names[position - 1]} if the {left_out} is left out"
-    return style.finish(ax, across, upright, columns=3)
+    return finish(ax, across, upright, columns=3)
 
 
 def draw_permutations(found: Any, ax: Any = None) -> Any:
     """Draw a histogram of a statistic over permutations, and that of the fit; infinite values are left out."""
-    ax, observed, record = style.axes_or_new(ax), found.statistic, found.record
+    ax, observed, record = axes_or_new(ax), found.statistic, found.record
     null = found.null_distribution[np.isfinite(found.null_distribution)]
     edges = np.histogram_bin_edges(np.r_[null, observed], bins=min(BARS, max(len(null) // 5, 10)))
     extreme = found.are_extreme(null)
-    look: dict[str, Any] = {"color": style.BLUE, "edgecolor": ax.get_facecolor(), "linewidth": 0.5}
+    look: dict[str, Any] = {"color": BLUE, "edgecolor": ax.get_facecolor(), "linewidth": 0.5}
     counts, _, _ = ax.hist(null, bins=edges, alpha=0.35, label="permutations", **look)
     ax.hist(null[extreme], bins=edges, label=f"as extreme (p {format_p(found.pvalue)})", **look)
-    ax.plot([observed] * 2, [0, 1.05 * counts.max()], color=style.ink(ax), label="the fit")
+    ax.plot([observed] * 2, [0, 1.05 * counts.max()], color=ink(ax), label="the fit")
     across = f"{record.estimand} on {record.design.endog_name}"
     if record.design.n_arms > 2 and found.position is not None:
         across += f", {record.contrasts[found.position - 1]}"
@@ -492,7 +636,7 @@ def draw_permutations(found: Any, ax: Any = None) -> Any:
         across = f"z of the {across}"
     elif record.options.effect != "difference":
         across = f"log of the {across}"
-    return style.finish(ax, across, "permutations", columns=3)
+    return finish(ax, across, "permutations", columns=3)
 
 
 @of_means
@@ -517,18 +661,18 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
     other = record.spec.name if record.spec.name in risks.biases and record.spec.name != "JRE" else "IPWRA"
 
     def draw(position: int, ax: Any) -> Any:
-        for name, marker, colour in ((other, "^", style.ORANGE), ("JRE", "o", style.BLUE)):
+        for name, marker, colour in ((other, "^", ORANGE), ("JRE", "o", BLUE)):
             untreated, treated = (risks.slopes[:, None] * risks.biases[name])[[0, position]]
             ax.plot((untreated + treated) / 2, treated - untreated, marker, color=colour, label=name, **DOTS)
-        ax.axhline(0, color=style.ink(ax), linewidth=1, label="no net bias")
+        ax.axhline(0, color=ink(ax), linewidth=1, label="no net bias")
         extent = 1.1 * max(map(abs, ax.get_ylim()))
         ax.set_ylim(-extent, extent)  # the line in the middle, and both sides alike
         ax.locator_params(axis="y", nbins=5)
         arms = " minus ".join(f"{design.treat_name} = {design.labels[a]}" for a in (position, 0))
         across = f"bias common to both groups, not in the effect ({design.endog_name})"
-        return style.finish(ax, across, f"bias of the effect:\n{arms}", columns=3)
+        return finish(ax, across, f"bias of the effect:\n{arms}", columns=3)
 
-    return style.panel_by_arm(record, draw, ax=ax, arm=arm)
+    return panel_by_arm(record, draw, ax=ax, arm=arm)
 
 
 @of_means
@@ -545,21 +689,21 @@ def plot_risk(record: FitRecord, ax: Any = None) -> Any:
     matplotlib Axes
         The plot of `risk_table`, on a logarithmic scale; parts far below all errors are not drawn.
     """
-    table, ax = risk_table(record), style.axes_or_new(ax)
+    table, ax = risk_table(record), axes_or_new(ax)
     rows = np.arange(len(table))[::-1]
-    ax.hlines(rows, 0, 1, transform=ax.get_yaxis_transform(), **style.ROWS)
+    ax.hlines(rows, 0, 1, transform=ax.get_yaxis_transform(), **ROWS)
     least = table["RMS error"].max() / REMOTE
     for label, column, marker, edge, face, size in (
-        ("RMS error", "RMS error", "o", style.BLUE, style.BLUE, 9),
-        ("net bias", "RMS net", "D", style.ORANGE, "none", 6),
-        ("sampling", "sampling SD", "|", style.ink(ax), style.ink(ax), 11),
+        ("RMS error", "RMS error", "o", BLUE, BLUE, 9),
+        ("net bias", "RMS net", "D", ORANGE, "none", 6),
+        ("sampling", "sampling SD", "|", ink(ax), ink(ax), 11),
     ):
         values = table[column].where(table[column] > least)
         ax.plot(values, rows, marker, color=edge, markerfacecolor=face, markersize=size, label=label)
     if least > 0:
-        style.log_scale(ax)
-    style.label_rows(ax, rows, table.index)
-    return style.finish(ax, f"root mean square over propensity replicates ({record.design.endog_name})", columns=3)
+        log_scale(ax)
+    label_rows(ax, rows, table.index)
+    return finish(ax, f"root mean square over propensity replicates ({record.design.endog_name})", columns=3)
 
 
 def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> Any:
@@ -578,20 +722,20 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
         The plot of `anchor_path`. A single difference has intervals, from cross-validation.
     """
     check_alpha(alpha)
-    path, joint, ax = anchor_path(record), joint_of(record), style.axes_or_new(ax)
+    path, joint, ax = anchor_path(record), joint_of(record), axes_or_new(ax)
     if record.options.effect == "difference" and record.design.n_arms == 2:
         half = critical_value(alpha, record.df) * path["std err"]
-        look = {"color": style.BLUE, "alpha": 0.25, "linewidth": 0, "label": f"{100 * (1 - alpha):.4g}% interval"}
+        look = {"color": BLUE, "alpha": 0.25, "linewidth": 0, "label": f"{100 * (1 - alpha):.4g}% interval"}
         ax.fill_between(path.index, path["effect"] - half, path["effect"] + half, **look)
-    ax.plot(path.index, path["effect"], "o-", color=style.BLUE, markersize=4, label="JRE")
-    ax.axhline(joint.start.params[0], color=style.GREY, linestyle=":", label="IPWRA")
+    ax.plot(path.index, path["effect"], "o-", color=BLUE, markersize=4, label="JRE")
+    ax.axhline(joint.start.params[0], color=GREY, linestyle=":", label="IPWRA")
     ax.set_xscale("log")
     chosen, own, empty = float(joint.anchor or 0.0), joint.estimate.estimate.params[0], {"markerfacecolor": "none"}
-    ax.plot([chosen], [own], "o", color=style.ink(ax), markersize=9, label=f"chosen: {chosen:g}", **empty)
+    ax.plot([chosen], [own], "o", color=ink(ax), markersize=9, label=f"chosen: {chosen:g}", **empty)
     rungs = path.index[path["share"].notna()]
     ax.set_xticks(rungs, [f"{anchor:g}" for anchor in rungs])
     ax.minorticks_off()  # the most cautious is on the right, next to IPWRA
-    return style.finish(ax, "shrinkage toward IPWRA (logarithmic)", style.effect_label(record), columns=2)
+    return finish(ax, "shrinkage toward IPWRA (logarithmic)", effect_label(record), columns=2)
 
 
 def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
@@ -627,8 +771,8 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     elif joint is not None:
         plots["Risk"] = plot_risk
     if figure is None:
-        figure = style.pyplot().figure(figsize=(11.7, 8.3), layout="constrained")
-    style.check_drawable(figure, "figure", "Figure")
+        figure = pyplot().figure(figsize=(11.7, 8.3), layout="constrained")
+    check_drawable(figure, "figure", "Figure")
     panels = list(figure.subplots(2, -(-len(plots) // 2)).flat)
     for (title, plot), ax in zip(plots.items(), panels, strict=False):
         legend = plot(record, ax).get_legend()
@@ -636,5 +780,5 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         ax.set_title(title, loc="left", fontweight="bold", pad=6 + above)
     for empty in panels[len(plots) :]:
         empty.remove()
-    figure.suptitle(style.broken(one_line(record), 72 * figure.get_figwidth()))
+    figure.suptitle(broken(one_line(record), 72 * figure.get_figwidth()))
     return figure

@@ -1,1 +1,0 @@
-"""Plots: functions that begin with `plot_` take a fitted record, the others what they draw."""
