@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import warnings
@@ -306,17 +305,7 @@ class EventStudy(Shown):
             )
         except OptionError as error:
             placebos = str(error)
-        return write_study(
-            path,
-            self._first,
-            self.facts,
-            title=title or f"Report: {self!r}",
-            summary=self.summary(alpha).as_html(),
-            plots={by: functools.partial(self.plot, by, alpha=alpha) for by in BY[:3]},
-            placebos=placebos,
-            assumptions=assumptions,
-            said=self.notes,
-        )
+        return write_study(self, path, title, alpha, assumptions, placebos)
 
     @property
     def _first(self) -> FitRecord:

@@ -517,18 +517,8 @@ class LATEResults(Shown):
         columns = {"treat": repr(model.treat), "instrument": repr(model.instrument)}
         columns |= {"method": repr(self._record.spec.name)}
         columns |= {"treatment_predictions": repr(list(predictions))} if predictions else {}
-        return write_late(
-            path,
-            self._record,
-            treat=model.treat,
-            title=title or f"Report: {self!r}",
-            summary=self.summary(alpha).as_html(),
-            compliers=self.compliers(),
-            plot=lambda ax: self.plot(ax, alpha),
-            text=self.methods(),
-            call=call_of(self._record, "LATE", columns),
-            assumptions=assumptions,
-        )
+        call = call_of(self._record, "LATE", columns)
+        return write_late(self, path, title, alpha, assumptions, call)
 
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """Plot the p-value of Anderson and Rubin's test for each effect. Effects in the interval are shaded.

@@ -20,13 +20,9 @@ from causalrisk.design.encoders import without_indicators
 from causalrisk.estimation.options import MULTIPLIER, JREOptions, ModelOptions
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.targets import TargetPopulation
-from causalrisk.inference.covariance import start_record
-from causalrisk.inference.intervals import rounded_se
-from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.report import labels as words
-from causalrisk.report.tables.text import column_format, signed_p
 
 LIBRARIES = ("numpy", "scipy", "pandas", "patsy", "statsmodels")
 SPECIAL = {"learner", "propensity_score", "repeat", "read_as", "family", "target"}  # no plain values
@@ -72,8 +68,7 @@ def methods(record: FitRecord) -> str:
     -------
     str
         Estimand and population, estimator, models, trimming and clipping, the sample, standard errors, version
-        and seed; for JRE also the estimates of JRE and IPWRA, and their difference. References are named by author
-        and year; the report lists them.
+        and seed. References are named by author and year; the report lists them.
 
     Examples
     --------
@@ -83,8 +78,7 @@ def methods(record: FitRecord) -> str:
     >>> res.methods()[:58]
     'We estimated the average treatment effect (ATE) of mbsmoke'
     """
-    compared = "" if record.joint is None else _comparison_sentence(record)
-    return _paragraph(*chain(*facts(record).values()), compared, _computed(record))
+    return _paragraph(*chain(*facts(record).values()), _computed(record))
 
 
 def pooled_methods(records: Sequence[FitRecord]) -> str:
@@ -256,24 +250,6 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
         f"{record.options.population.estimand} (squared net bias plus sampling variance) over {over}; at the fitted "
         f"score the groups' biases cancel. The shrinkage toward IPWRA, {joint.anchor:g}, was {chosen}.{share}"
     )
-
-
-def _comparison_sentence(record: FitRecord) -> str:
-    """Sentence with the effects by JRE and by IPWRA, and on the same resamples the differences."""
-    start, effects, texts = start_record(record), len(record.effect_names), []
-    paired = None if record.boot is None or record.boot.start is None else start_difference(record).to_numpy()
-    errors = start.std_errors if paired is None else paired[:, 1]
-    for k, name in enumerate(record.effect_names):
-        own, own_se, before = record.estimate.params[k], record.std_errors[k], start.estimate.params[k]
-        spec = column_format(rounded_se(np.array([own]), np.array([own_se])), np.array([own, before]))
-        text = f"{name} = {own:{spec}} ({own_se:{spec}}) by JRE and {before:{spec}} ({errors[k]:{spec}}) by IPWRA"
-        if paired is not None:
-            difference, se, _, p = paired[effects + k, :4]
-            text += f", difference {difference:{spec}} ({se:{spec}}), p {signed_p(p)}"
-        texts.append(text)
-    same = "robust" if paired is None else "the same resamples'"
-    same = same if record.design.survey is None else "the survey design's"
-    return f"With the same models ({same} standard errors in parentheses): {'; '.join(texts)}."
 
 
 def _errors_source(record: FitRecord) -> str:

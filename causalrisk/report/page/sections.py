@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -39,24 +39,11 @@ from causalrisk.report.page.methods import (
 from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading, by_contrast
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
-from causalrisk.report.tables.text import escape_html, format_number, format_share
+from causalrisk.report.tables.text import escape_html, format_number
 from causalrisk.runtime.system import write_whole
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
 DPI = 150
-WHOLE = ("n", "outside the scores of another group", "outside Crump's limits")  # columns of whole numbers
-SCORES = {
-    "score 0%": "lowest score",
-    "score 50%": "median score",
-    "score 100%": "highest score",
-    "outside support": "outside the scores of another group",
-    "outside crump": "outside Crump's limits",
-    "crump low": "Crump's lower limit",
-    "crump high": "Crump's upper limit",
-    "crump cut": "Crump's largest sum of inverse scores",
-    "least chance": "lowest chance of an outcome",
-    **{f"score {q}%": f"{q}{'st' if q == 1 else 'th'} percentile of scores" for q in (1, 5, 25, 75, 95, 99)},
-}  # what the overlap table of the page calls its rows
 BADGES = {GOOD: "Fine", CAUTION: "Look closely", BAD: "Problem"}
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -268,8 +255,7 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
     reading = verdicts.read_overlap(table, warned, everybody, unit_name, instead, matched)
     caption = f"Propensity scores of {{}} and of {labels[0]}. Bars are the rows, lines the weighted rows."
     figures = [figure_html(caption.format(label), plots.plot_overlap, record, arm=label) for label in labels[1:]]
-    shown = table.rename(columns=SCORES).rename_axis("group")
-    return "\n".join([*figures, table_html(shown, "Overlap by group", three=shown.columns, turned=True)]), reading
+    return "\n".join(figures), reading
 
 
 def _balance(record: FitRecord, alpha: float) -> Body:
@@ -298,7 +284,7 @@ def _missing(record: FitRecord, alpha: float) -> Body:
         "plot shows the largest difference over the groups."
     )
     figure = figure_html(caption, plots.plot_balance, record, between="observed")
-    shown = table_html(table.rename_axis(index={"arm": "group"}), "Observed and all", three=table.columns)
+    shown = table_html(table.rename_axis(index={"arm": "group"}), "Observed and all")
     return paragraph(words.missing_words(record)) + figure + shown, reading
 
 
@@ -322,15 +308,14 @@ def _influence(record: FitRecord, alpha: float) -> Body:
         shown: dict[str, Any] = {"top": NAMED, "position": position, "clusters": clusters}
         body.append(figure_html(caption, plots.draw_changes, record, table, **shown))
         heading = f"The {len(top)} most influential {what}s{f' for the effect{of}' * several}"
-        body.append(table_html(top.rename(columns={"arm": "group"}), heading, three=["in std errors"]))
+        body.append(table_html(top.rename(columns={"arm": "group"}), heading))
     return "\n".join(body), by_contrast(readings)
 
 
 def _sensitivity(record: FitRecord, alpha: float) -> Body:
     table = sensitivity(record, alpha)
-    three = table.columns.difference(["effect", "scale"])
     reading = by_contrast({str(contrast): verdicts.read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
-    return table_html(table, "Sensitivity to an omitted confounder", three=three, turned=True), reading
+    return table_html(table, "Sensitivity to an omitted confounder", turned=True), reading
 
 
 def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, str] | None) -> Part:
@@ -363,26 +348,28 @@ def written_parts(text: str, cited: Sequence[str], seed: str, call: str) -> list
 
 
 def write_study(
+    study: Any,
     path: str | os.PathLike[str],
-    record: FitRecord,
-    facts: words.StudyFacts,
-    *,
-    title: str,
-    summary: str,
-    plots: Mapping[str, Callable[..., Any]],
-    placebos: str,
+    title: str | None,
+    alpha: float,
     assumptions: Mapping[str, str] | None,
-    said: Sequence[str],
+    placebos: str,
 ) -> Path:
-    """Write the page of an event study with its summary in HTML; `plots` draw each kind of average on Axes."""
+    """Write the page of an event study; `placebos` is what the test of its effects before the beginning found."""
     check_page(path, "study")
+    record, facts, title = study._first, study.facts, title or f"Report: {study!r}"
     asked = questions(record, assumptions, treat=f"treatment ({facts.begins})", outcome=f"change of {facts.outcome}")
-    text = study_methods(record, facts, said)
-    caption = f"Effects on {facts.outcome} by {{}}, each by itself and all together."
+    text = study_methods(record, facts, study.notes)
+    figures = [
+        figure_html(
+            f"Effects on {facts.outcome} by {by}, each by itself and all together.", study.plot, by, alpha=alpha
+        )
+        for by in ("exposure", "group", "time")
+    ]
     parts = [
-        Part("summary", "Summary", SUMMARY.format(summary)),
+        Part("summary", "Summary", SUMMARY.format(study.summary(alpha).as_html())),
         assumptions_part(asked, assumptions),
-        Part("effects", "Effects", "\n".join(figure_html(caption.format(by), draw) for by, draw in plots.items())),
+        Part("effects", "Effects", "\n".join(figures)),
         Part("placebos", "Placebos", paragraph(placebos)),
         *written_parts(text, references(text), "", facts.call),
     ]
@@ -390,32 +377,29 @@ def write_study(
 
 
 def write_late(
+    res: Any,
     path: str | os.PathLike[str],
-    record: FitRecord,
-    *,
-    treat: str,
-    title: str,
-    summary: str,
-    compliers: pd.DataFrame,
-    plot: Callable[..., Any],
-    text: str,
-    call: str,
+    title: str | None,
+    alpha: float,
     assumptions: Mapping[str, str] | None,
+    call: str,
 ) -> Path:
-    """Write the page of a local average treatment effect; `record` is of the instrument's effect on the outcome."""
+    """Write the page of a local average treatment effect; its record is of the instrument's effect on the outcome."""
     check_page(path)
-    asked = questions(record, assumptions, OF_INSTRUMENTS, treat=treat, instrument=record.design.treat_name)
+    record, text, title = res._record, res.methods(), title or f"Report: {res!r}"
+    names = {"treat": res.model.treat, "instrument": record.design.treat_name}
+    asked = questions(record, assumptions, OF_INSTRUMENTS, **names)
     caption = "P-value of Anderson and Rubin's test of each effect; effects above the dashed line are in the interval."
     parts = [
-        Part("summary", "Summary", SUMMARY.format(summary)),
+        Part("summary", "Summary", SUMMARY.format(res.summary(alpha).as_html())),
         assumptions_part(asked, assumptions),
-        Part("compliers", "Compliers", table_html(compliers, "Means among all and among compliers")),
-        Part("weak", "Effects that a weak instrument leaves", figure_html(caption, plot)),
+        Part("compliers", "Compliers", table_html(res.compliers(), "Means among all and among compliers")),
+        Part("weak", "Effects that a weak instrument leaves", figure_html(caption, res.plot, alpha=alpha)),
     ]
     if record.spec.uses_propensity:
         parts += [
-            Part("overlap", "Overlap of the instrument", *_overlap(record, 0.05)),
-            Part("balance", "Balance of the covariates", *_balance(record, 0.05)),
+            Part("overlap", "Overlap of the instrument", *_overlap(record, alpha)),
+            Part("balance", "Balance of the covariates", *_balance(record, alpha)),
         ]
     parts += written_parts(text, references(text), seeds_text(record), call)
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
@@ -443,21 +427,14 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{escape_html(text)}</p>' if kind else f"<p>{escape_html(text)}</p>"
 
 
-def table_html(frame: pd.DataFrame, caption: str, three: Container[str] = (), turned: bool = False) -> str:
-    """Return a frame as a table with a caption; columns `three` have three decimals, empty cells no value."""
+def table_html(frame: pd.DataFrame, caption: str, turned: bool = False) -> str:
+    """Return a frame as a table with a caption; empty cells have no value."""
 
-    def cell(name: str, value: Any) -> str:
-        if pd.isna(value):
-            return ""
-        if name in WHOLE or not isinstance(value, float):
-            return f"{value:.0f}" if name in WHOLE else str(value)
-        if name.endswith(" share"):
-            return format_share(value)
-        return f"{value:.3f}" if name in three and abs(value) < 1000 else format_number(value)
+    def cell(value: Any) -> str:
+        return "" if pd.isna(value) else format_number(value) if isinstance(value, float) else str(value)
 
-    texts = {name: [cell(str(name), value) for value in frame[name]] for name in frame}
-    shown = pd.DataFrame(texts, index=frame.index, columns=frame.columns, dtype=object)
-    shown, label = shown.T.rename_axis(None) if turned else shown, html.escape(caption)
+    shown, label = frame.astype(object).map(cell), html.escape(caption)
+    shown = shown.T.rename_axis(None) if turned else shown
     with pd.option_context("display.max_colwidth", None):
         cells = shown.to_html(border=0).replace("<thead>", f"<caption>{label}</caption>\n<thead>", 1)
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n{cells}</div>'
