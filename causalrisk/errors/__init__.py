@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import inspect
 import numbers
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,8 @@ from causalrisk.errors.aliases import (
     value_meant,
 )
 
+P = ParamSpec("P")
+R = TypeVar("R")
 __all__ = [
     "BootstrapError", "CausalRiskError", "CausalRiskWarning", "ConvergenceWarning", "DesignError", "DesignWarning",
     "LearnerError", "MonteCarloWarning", "OptionError", "OverlapWarning", "ResampleWarning", "SeparationError",
@@ -111,8 +114,7 @@ class DesignWarning(CausalRiskWarning):
     Given for a power outside I(), columns that depend on others and were dropped, in all rows or in those of an arm (a
     level without rows there, which is a question of overlap), rows put into another order, rows of weight zero (once in
     a process for the same ones), levels that differ only in blanks or case, clusters of which an arm has fewer than 10,
-    a treatment that is set in the data of a prediction, and effects of JRE and IPWRA that are apart where tests find
-    that both models miss a curve.
+    and effects of JRE and IPWRA that are apart where tests find that both models miss a curve.
     """
 
 
@@ -301,6 +303,21 @@ def call_here(
     parameters = inspect.signature(function).parameters.items()
     defaults = {name: one.default for name, one in parameters if name not in ("more", "others")}
     return named_here(call, {**given, **others}, defaults)[0]
+
+
+def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function or method whose options may have their names in other packages, such as ``level=0.9``."""
+    parameters = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def called(*args: P.args, **options: P.kwargs) -> R:
+        named: Any = options
+        if not options.keys() <= parameters.keys():
+            defaults = {name: one.default for name, one in parameters.items() if name != "more"}
+            named = named_here(function.__name__, options, defaults)[0]
+        return function(*args, **named)
+
+    return called
 
 
 def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

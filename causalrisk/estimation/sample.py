@@ -194,10 +194,6 @@ class Sample:
         found.__dict__["total"] = total
         return found
 
-    def reweighted(self, weights: Array) -> Sample:
-        """Return the same sample under other observation weights; its bases stay as they are."""
-        return dataclasses.replace(self, s=weights)
-
 
 def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
     """Sort the rows of a design by arm and orthonormalise its columns.

@@ -15,7 +15,7 @@ from scipy.linalg import block_diag
 
 from causalrisk.design import new_offset
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import DesignWarning, OptionError, UnavailableError, check_alpha, warn_user
+from causalrisk.errors import OptionError, UnavailableError, check_alpha
 from causalrisk.estimation.equations import LINEAR
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.record import FitRecord, Repeats, of_means
@@ -26,51 +26,29 @@ from causalrisk.numerics.linalg import Array
 # --- coefficients ----------------------------------------------------------------------------------------------------
 
 
-def outcome_names(record: FitRecord) -> tuple[str, ...]:
-    """Return the names of the terms of the outcome models; none of quantiles and of matching."""
-    if record.options.quantiles or record.spec.matched:
-        return ()
-    names = ("Intercept",) if record.spec.constants else record.design.exog_names
-    periods = record.design.periods
-    return names if periods is None else tuple(f"{name} in {period}" for period in periods.names for name in names)
-
-
-def propensity_terms(record: FitRecord) -> tuple[str, ...]:
-    """Return the names of the propensity coefficients; of several predictors with the arm each belongs to."""
-    weights, names = record.weight_fit, record.design.propensity_names
-    if weights is None:
-        return ()
-    labels, arms = record.design.labels, weights.arms
-    prefixes = [f"{labels[a]}: " for a in arms] if len(arms) > 1 else ["" for _ in arms]
-    if "member" in weights.beta:
-        prefixes.append("membership: ")
-    own = tuple(f"{prefix}{name}" for prefix in prefixes for name in names)
-    seen = record.design.observation
-    if "observed" not in weights.beta or seen is None:
-        return own
-    return own + tuple(f"observed: {name}" for name in seen.names)
-
-
-def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, tuple[str, ...]]]:
+def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[str]]]:
     """Yield what belongs to the outcome model of each arm, and to the propensity score (None).
 
     The place among all estimates, the matrix from coefficients of the basis to those of the columns, and names.
     """
-    estimate, sample, names, weights = record.estimate, record.sample, outcome_names(record), record.weight_fit
-    if names:
-        p, size = len(record.design.exog_names), estimate.theta.shape[1]  # p in each period, where there are two
-        plain = np.eye(size) if record.spec.constants else sample.X.coefficients(np.eye(p))
-        matrix = block_diag(*[plain] * (size // len(plain)))
-        for arm in range(record.design.n_arms):
+    estimate, sample, design, weights = record.estimate, record.sample, record.design, record.weight_fit
+    if not (record.options.quantiles or record.spec.matched):
+        terms = ("Intercept",) if record.spec.constants else design.exog_names
+        matrix = np.eye(1) if record.spec.constants else sample.X.coefficients(np.eye(len(terms)))
+        matrix = block_diag(*[matrix] * (estimate.theta.shape[1] // len(matrix)))  # a block in each period
+        periods = [""] if design.periods is None else [f" in {period}" for period in design.periods.names]
+        names = [f"{term}{period}" for period in periods for term in terms]
+        for arm in range(design.n_arms):
             yield arm, estimate.block("theta", arm), matrix, names
-    if estimate.gamma.size:
-        observed, parts = np.empty(0), []
-        if weights is not None and "observed" in weights.beta and sample.R is not None:
-            observed = weights.beta["observed"]
-            parts = [sample.R.coefficients(np.eye(observed.size))]
-        q = sample.Z.columns.shape[1]
-        own = [sample.Z.coefficients(np.eye(q))] * ((estimate.gamma.size - observed.size) // q)
-        yield None, estimate.block("gamma"), block_diag(*own, *parts), propensity_terms(record)
+    if estimate.gamma.size and weights is not None:
+        prefixes = [f"{design.labels[a]}: " for a in weights.arms] if len(weights.arms) > 1 else [""]
+        prefixes += ["membership: "] if "member" in weights.beta else []
+        names = [f"{prefix}{name}" for prefix in prefixes for name in design.propensity_names]
+        matrices = [sample.Z.coefficients(np.eye(sample.Z.columns.shape[1]))] * len(prefixes)
+        if "observed" in weights.beta and sample.R is not None and design.observation is not None:
+            names += [f"observed: {name}" for name in design.observation.names]
+            matrices.append(sample.R.coefficients(np.eye(weights.beta["observed"].size)))
+        yield None, estimate.block("gamma"), block_diag(*matrices), names
 
 
 def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
@@ -79,22 +57,8 @@ def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
     for arm, block, matrix, names in _blocks(record):
         variances = np.diag(matrix @ record.covariance[block, block] @ matrix.T)
         columns = {"values": matrix @ record.estimate.values[block], "se": np.sqrt(variances)}
-        found[arm] = pd.DataFrame(columns, index=list(names))
+        found[arm] = pd.DataFrame(columns, index=names)
     return found
-
-
-def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
-    """Return the influence function (n, d) of parameters and coefficients, and the names of the coefficients.
-
-    Columns are effects and arm means, outcome coefficients of each arm, propensity coefficients; rows as in the sample.
-    """
-    influence, names = record.estimate.influence, []
-    parts = [influence[:, : len(record.estimate.params)]]
-    for arm, block, matrix, terms in _blocks(record):
-        parts.append(influence[:, block] @ matrix.T)
-        model = "propensity" if arm is None else f"outcome[{record.design.labels[arm]}]"
-        names += [f"{model}: {term}" for term in terms]
-    return np.column_stack(parts), names
 
 
 def estimating_equations(record: FitRecord) -> pd.DataFrame:
@@ -116,13 +80,18 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
     >>> bool(abs((psi @ psi) ** 0.5 / len(psi) - res.effect_se) < 1e-9)
     True
     """
-    values, terms = influence_of(record)
-    sample, index = record.sample, record.design.index
+    sample, index, influence = record.sample, record.design.index, record.estimate.influence
+    names, parts = list(record.names), [influence[:, : len(record.estimate.params)]]
+    for arm, block, matrix, terms in _blocks(record):
+        parts.append(influence[:, block] @ matrix.T)
+        model = "propensity" if arm is None else f"outcome[{record.design.labels[arm]}]"
+        names += [f"{model}: {term}" for term in terms]
+    values = np.column_stack(parts)
     if record.frame is not None:
         keys = ["sample"] * record.design.n + ["target"] * sample.n_frame
         index = pd.MultiIndex.from_arrays([keys, [*index, *record.frame.index]])
     rows = np.concatenate([sample.restore(values), values[: sample.n_frame]])
-    return pd.DataFrame(rows, index=index, columns=[*record.names, *terms])
+    return pd.DataFrame(rows, index=index, columns=names)
 
 
 def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
@@ -192,25 +161,6 @@ def check_unit_level(record: FitRecord, what: str) -> None:
         raise UnavailableError(f"JRE does not predict single units.\nUse `res.start.{what}`.")
 
 
-BY_CHANCE = 0.01  # probability above which new rows may well be of one arm
-
-
-def _check_arm(record: FitRecord, data: Any, arm: Any) -> None:
-    """Warn of a treatment set in all rows: here each arm is predicted."""
-    design, name = record.design, record.design.treat_name
-    if arm is not None:
-        return
-    if not isinstance(data, pd.DataFrame) or list(data.columns).count(name) != 1 or design.on_disk:
-        return
-    levels = data[name].unique()
-    position = design.arm_named(levels[0]) if len(levels) == 1 else None
-    if position is None or data.index.isin(design.index[design.arm == position]).all():
-        return
-    if (design.counts[position] / design.nobs) ** len(data) <= BY_CHANCE:
-        typed = f"Use `arm={design.labels[position]!r}` for one arm."
-        warn_user(f"{name!r} is {levels[0]} in all rows, but every arm is predicted.\n{typed}", DesignWarning)
-
-
 @of_means
 def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFrame | pd.Series:
     """Predict the mean outcome of new rows in each arm (not for JRE).
@@ -219,8 +169,8 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     ----------
     data : DataFrame or array_like, optional
         New rows with the covariates of the outcome formula, coded as in the fit. By default the estimation sample. A
-        treatment column is ignored, with a warning if all its values are one arm. Predictions use the exposure of
-        `at_exposure`. If that is "observed", or the model has an offset, new rows need this column.
+        treatment column is ignored. Predictions use the exposure of `at_exposure`. If that is "observed", or the model
+        has an offset, new rows need this column.
     arm : level or label, optional
         One arm. By default all.
 
@@ -235,15 +185,12 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         If a covariate is missing or has a level that was not in the fit.
     """
     check_unit_level(record, "predict(data)")
-    _check_arm(record, data, arm)
-    labels = list(record.design.labels)
     if data is None:
-        fitted = record.sample.restore(record.estimate.predicted.T.copy())
-        frame = pd.DataFrame(fitted, index=record.design.index, columns=labels)
+        values, index = record.sample.restore(record.estimate.predicted.T.copy()), record.design.index
     else:
-        predictors = _predictors(record, _new_rows(record, data), data)
-        index = data.index if isinstance(data, pd.DataFrame) else None
-        frame = pd.DataFrame(_family(record).mean(predictors), index=index, columns=labels)
+        _, predictors, index = _at_rows(record, data)
+        values = _family(record).mean(predictors)
+    frame = pd.DataFrame(values, index=index, columns=list(record.design.labels))
     return frame if arm is None else frame[record.arm_label(arm)]
 
 
@@ -277,14 +224,11 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
         what, use = ("given", "") if record.design.predictions is not None else ("of a learner", "data")
         raise UnavailableError(f"predictions {what} have no standard errors.\nUse `res.predict({use})`.")
     check_unit_level(record, "get_prediction(data)")
-    _check_arm(record, data, arm)
-    rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
-    predictors = _predictors(record, rows, data)
+    (rows, predictors, index), labels, family = _at_rows(record, data), list(record.design.labels), _family(record)
     blocks = [record.estimate.block("theta", position) for position in range(len(labels))]
     variances = [np.einsum("np,pq,nq->n", rows, record.covariance[block, block], rows) for block in blocks]
     se_predictor = np.sqrt(np.clip(np.column_stack(variances), 0, None))
     se_mean = np.abs(family.mean_deriv(predictors)) * se_predictor
-    index = record.design.index if data is None else data.index if isinstance(data, pd.DataFrame) else None
     frames = [
         pd.DataFrame(values, index=index, columns=labels)
         for values in (family.mean(predictors), se_mean, predictors, se_predictor)
@@ -293,33 +237,36 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     return Predictions(means, errors, eta.to_numpy(), se_eta.to_numpy(), family.mean, record.df)
 
 
-def _new_rows(record: FitRecord, data: Any) -> Array:
+def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | None]:
+    """Return new rows in the basis of the outcome models, their linear predictors, shape (m, K), and their index.
+
+    The predictors have the offset at which the means are.
+    """
+    design, sample, stated = record.design, record.sample, record.stated_exposure
     if isinstance(data, str):
         raise OptionError(
             f"data={data!r} is text; expected rows of covariates.\nUse `res.potential_outcomes` for means."
         )
+    index = design.index if data is None else data.index if isinstance(data, pd.DataFrame) else None
     if record.spec.constants:
-        return record.sample.at_means(np.ones((record.design.n if data is None else len(data), 1)))
-    rows = record.design.X if data is None else record.design.outcome_encoder.encode(data)
-    return record.sample.at_means(record.sample.X.of_rows(np.asarray(rows)))
+        rows = np.ones((design.n if data is None else len(data), 1))
+    else:
+        rows = sample.X.of_rows(np.asarray(design.X if data is None else design.outcome_encoder.encode(data)))
+    rows = sample.at_means(rows)
+    eta = rows @ record.estimate.theta.T
+    if design.offset_kind is None:
+        return rows, eta, index
+    if stated is not None:
+        return rows, eta + np.log(stated), index
+    kept = sample.mean_offset if data is None else None
+    offset = new_offset(design, data) if kept is None else sample.restore(kept)
+    return rows, eta + offset[:, None], index
 
 
 def _family(record: FitRecord) -> OutcomeFamily:
     """Family of the outcome models; asks the design for offsets, as a scan's sample has no rows."""
     constants = record.spec.constants and record.design.offset_kind is None
     return LINEAR if constants else record.sample.family
-
-
-def _predictors(record: FitRecord, rows: Array, data: Any) -> Array:
-    """Linear predictors of new rows with the offset at which the means are, an arm a column, shape (m, K)."""
-    eta, sample, stated = rows @ record.estimate.theta.T, record.sample, record.stated_exposure
-    if record.design.offset_kind is None:
-        return eta
-    if stated is not None:
-        return eta + np.log(stated)
-    if data is None and sample.mean_offset is not None:
-        return eta + sample.restore(sample.mean_offset)[:, None]
-    return eta + new_offset(record.design, data)[:, None]
 
 
 # --- learners, stacks and repeats ------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ from causalrisk.errors import (
     Failure,
     OptionError,
     UnavailableError,
-    check_alpha,
     warn_user,
     whole_number,
 )
@@ -32,7 +31,7 @@ from causalrisk.estimation.resampling import sample_resampler
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors, resampled
 from causalrisk.inference.intervals import joint_test, wald_statistic
-from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, check_adjustment, pairs_against
+from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_against
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, RESAMPLE_STREAM, WIDTH
 
@@ -181,8 +180,6 @@ def effects_by(
     20      -155.6     41.2  -247.6   -63.7
     30      -303.5     36.8  -385.6  -221.5
     """
-    check_alpha(alpha)
-    check_adjustment(adjust)
     found = _moderators(record, by, data)
     scale, design = record.options.effect_scale, record.design
     pairs = pairs_against(against, design.labels, design.arm_named(against))
@@ -278,9 +275,7 @@ def differences_by(
     0        1         107.9     45.4  2.4
     1        0        -107.9     45.4 -2.4
     """
-    check_alpha(alpha)
-    check_adjustment(adjust)
-    found, scale = _groups(record, by, data, "differences_by"), record.options.effect_scale
+    found, scale = _moderators(record, by, data, "differences_by"), record.options.effect_scale
     wanted = tuple(map(str, _as_tuple(against)))
     position = next((g for g, name in enumerate(found.names) if tuple(map(str, _as_tuple(name))) == wanted), None)
     both_ways = list(permutations(range(len(found.names)), 2))
@@ -342,7 +337,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     >>> print(f"{float(res.equality_test('mmarried').pvalue):.3f}")
     0.018
     """
-    found, scale = _groups(record, by, data, "equality_test"), record.options.effect_scale
+    found, scale = _moderators(record, by, data, "equality_test"), record.options.effect_scale
     values, _, covariance = _projected(record, found)
     size, count = len(found.names), record.design.n_arms - 1
     values = scale.contrast(values)
@@ -365,22 +360,17 @@ def _untested(found: Moderators, why: str, count: int) -> Any:
     return joint_test(np.nan, count)
 
 
-def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
-    """Find the moderators, the columns of `by`; a target frame has none."""
+def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
+    """Find the moderators, the columns of `by`; for a function that compares groups, two groups or more."""
     if record.frame is not None:
         raise UnavailableError("a target frame has no groups.\nUse `target=` with the rows of one group.")
     if record.design.on_disk:
         raise rows_not_kept("effects_by", "Use `scan` on the rows of one group for the effect in it. ")
-    return moderators(record.design, by, data)
-
-
-def _groups(record: FitRecord, by: Any, data: Any, name: str) -> Moderators:
-    """Find the groups, of which there have to be two or more."""
-    found = _moderators(record, by, data)
-    if not found.groups:
-        raise OptionError(f"{name} is for groups; {by!r} is a formula.\nUse `effects_by`.")
-    if len(found.names) < 2:
-        raise OptionError(f"{name} compares groups; {', '.join(found.levels)} has one.\nUse `effects_by`.")
+    found = moderators(record.design, by, data)
+    if compared_by and not found.groups:
+        raise OptionError(f"{compared_by} is for groups; {by!r} is a formula.\nUse `effects_by`.")
+    if compared_by and len(found.names) < 2:
+        raise OptionError(f"{compared_by} compares groups; {', '.join(found.levels)} has one.\nUse `effects_by`.")
     return found
 
 
@@ -536,8 +526,6 @@ def pairwise(
     11+ daily  0 daily   -297.71         0.0 -386.51 -208.92
     6-10 daily 0 daily   -242.57         0.0 -331.05 -154.09
     """
-    check_alpha(alpha)
-    check_adjustment(adjust)
     block, scale, labels = record.estimate.block("means"), record.options.effect_scale, record.design.labels
     pairs = pairs_against(against, labels, record.design.arm_named(against))
     one, other = np.array(pairs).T

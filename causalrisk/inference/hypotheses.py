@@ -9,7 +9,6 @@ from __future__ import annotations
 import numbers
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from causalrisk.estimation.options import Alternative
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.inference.intervals import (
+    Estimates,
     contrast_errors,
     joint_test,
     parameter_covariance,
@@ -44,7 +44,10 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
     if isinstance(r_matrix, list) and r_matrix and all(isinstance(text, str) for text in r_matrix):
         r_matrix = ", ".join(r_matrix)
     if isinstance(r_matrix, str):
-        _check_without_direction(r_matrix, names)
+        without_names = re.sub("|".join(re.escape(name) for name in names), "", r_matrix)
+        if found := re.search("[<>≤≥]=?", without_names):
+            advice = 'Use `=` with `alternative="larger"` or `alternative="smaller"` in `res.t_test`.'
+            raise OptionError(f"{r_matrix!r} has the sign {found[0]}; expected =.\n{advice}")
         return linear_constraint(names, r_matrix)
     left, right = r_matrix if isinstance(r_matrix, tuple) and len(r_matrix) == 2 else (r_matrix, 0.0)
     matrix = np.atleast_2d(np.asarray(left, dtype=float))
@@ -53,31 +56,24 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
     return matrix, np.broadcast_to(np.asarray(right, dtype=float), len(matrix))
 
 
-def _check_without_direction(text: str, names: Sequence[str]) -> None:
-    """Refuse a hypothesis with a sign such as >, which is no part of the name of a parameter."""
-    known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    found = re.search("[<>≤≥]=?", re.sub(known, lambda name: "_" * len(name[0]), text))
-    if found is not None:
-        side, equal = "smaller" if found[0][0] in "<≤" else "larger", f"{text[: found.start()]}={text[found.end() :]}"
-        typed = f'res.t_test("{equal}", alternative="{side}")'
-        raise OptionError(f"{text!r} has the sign {found[0]}; expected =.\nUse `{typed}`.")
-
-
 def combination_errors(record: FitRecord, left: Array) -> Array:
     """Return the standard errors of linear combinations of `params`, the rows of left, shape (j,)."""
     # Rounding may leave the variance of an exact combination just below zero.
     return np.sqrt(np.clip(np.einsum("jd,de,je->j", left, parameter_covariance(record), left), 0, None))
 
 
-def single_tests(effect: Array, null: Array, sd: Array, df: Array | float) -> Any:
+def single_tests(effect: Array, null: Array, sd: Array, df: Array | float, names: list[str] | None = None) -> Any:
     """Return z or t tests of estimates, as statsmodels has them."""
     from statsmodels.stats.contrast import ContrastResults
 
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(sd > 0, (effect - null) / sd, np.nan)
     if np.isfinite(df).any():
-        return ContrastResults(effect=effect, t=ratios, sd=sd, df_denom=df)
-    return ContrastResults(effect=effect, statistic=ratios, sd=sd, distribution="norm")
+        found = ContrastResults(effect=effect, t=ratios, sd=sd, df_denom=df)
+    else:
+        found = ContrastResults(effect=effect, statistic=ratios, sd=sd, distribution="norm")
+    found.c_names = names or found.c_names
+    return found
 
 
 def wald_test(record: FitRecord, r_matrix: Any) -> Any:
@@ -112,49 +108,31 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
 # --- one-sided tests -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
 class OneSidedTest:
     """One-sided tests of linear combinations, with the attributes of statsmodels' ContrastResults.
 
-    Parameters
+    Attributes
     ----------
-    effect, sd, statistic : ndarray, shape (j,)
+    effect, sd, statistic, tvalue : ndarray, shape (j,)
         Estimates, their standard errors and the statistics.
+    pvalue : ndarray, shape (j,)
+        One-sided p-values; a scalar for one combination, as in statsmodels.
     alternative : {"larger", "smaller"}
         Alternative hypothesis: the combination is larger, or smaller, than its value.
-    df : float
+    distribution : {"norm", "t"}
+        Name of the distribution of the statistics in scipy.
+    df_denom : float
         Degrees of freedom; infinite for normal tests.
-    c_names : sequence of str, length j
+    c_names : list of str, length j
         Names of the combinations.
     """
 
-    effect: Array
-    sd: Array
-    statistic: Array
-    alternative: str
-    df: float
-    c_names: Sequence[str]
-
-    @property
-    def pvalue(self) -> Array:
-        """One-sided p-values, shape (j,); a scalar for one combination, as in statsmodels."""
-        sign = -1 if self.alternative == "larger" else 1
-        return np.squeeze(stdtr(self.df, sign * self.statistic))
-
-    @property
-    def tvalue(self) -> Array:
-        """The statistics, shape (j,)."""
-        return self.statistic
-
-    @property
-    def distribution(self) -> str:
-        """Name of the distribution of the statistics in scipy, "norm" or "t"."""
-        return "norm" if np.isinf(self.df) else "t"
-
-    @property
-    def df_denom(self) -> float:
-        """Degrees of freedom."""
-        return self.df
+    def __init__(self, both: Any, alternative: str, df: float, c_names: Sequence[str]) -> None:
+        self.effect, self.sd, self.statistic = both.effect, both.sd, both.statistic
+        self.tvalue, self.distribution, self.df_denom = both.statistic, both.distribution, df
+        self.alternative, self.c_names = alternative, list(c_names)
+        sign = -1 if alternative == "larger" else 1
+        self.pvalue = np.squeeze(stdtr(df, sign * self.statistic))
 
     def conf_int(self, alpha: float = 0.05) -> Array:
         """Return one-sided intervals, shape (j, 2), with infinity on the side of the alternative.
@@ -170,7 +148,7 @@ class OneSidedTest:
             An interval excludes the value of the hypothesis exactly if the p-value is below alpha.
         """
         check_alpha(alpha)
-        limits, larger = wald_interval(self.effect, self.sd, 2 * alpha, self.df), self.alternative == "larger"
+        limits, larger = wald_interval(self.effect, self.sd, 2 * alpha, self.df_denom), self.alternative == "larger"
         limits[:, int(larger)] = np.inf if larger else -np.inf
         return limits
 
@@ -189,7 +167,7 @@ class OneSidedTest:
         DataFrame
             The columns of statsmodels. The name of the p-value column shows the side.
         """
-        letter = statistic_names(self.df)[0]
+        letter = statistic_names(self.df_denom)[0]
         names = ["coef", "std err", letter, f"P{ALTERNATIVES[self.alternative]}{letter}"]
         columns = [self.effect, self.sd, self.statistic, np.atleast_1d(self.pvalue), self.conf_int(alpha)]
         names += ["Conf. Int. Low", "Conf. Int. Upp."]
@@ -274,7 +252,7 @@ def t_test(record: FitRecord, r_matrix: Any, alternative: Alternative = "two-sid
     if alternative == "two-sided":
         return both
     names = [combination_text(row, record.names) for row in left]
-    return OneSidedTest(both.effect, both.sd, both.statistic, alternative, record.df, names)
+    return OneSidedTest(both, alternative, record.df, names)
 
 
 def combination_text(row: Array, names: Sequence[str]) -> str:
@@ -311,11 +289,10 @@ class Expressions:
             left, equal, right = part.partition("=")
             shown = part
             if equal and "parameter_" not in right:
-                self.null[j], shown = self._value(self._compiled(right), np.empty(0)), left
+                self.null[j], shown = self._value(right, np.empty(0)), left
             elif equal:
-                self._compiled(left)
                 left = f"({left}) - ({right})"
-            self.codes.append(self._compiled(left))
+            self.codes.append(left)
             self.texts.append(re.sub(r"parameter_(\d+)_", lambda match: names[int(match[1])], shown).strip())
 
     def values_at(self, params: Array) -> Array:
@@ -323,26 +300,18 @@ class Expressions:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.array([self._value(code, params) for code in self.codes])
 
-    def _compiled(self, side: str) -> Any:
-        known = {*FUNCTIONS, *(f"parameter_{k}_" for k in range(len(self.names)))}
+    def _value(self, side: str, params: Array) -> Any:
+        """Return the value of an expression; an OptionError if it has other names or characters than allowed."""
+        values, cause = {f"parameter_{k}_": value for k, value in enumerate(params)}, None
         try:
             code = compile(side.strip(), "expression", "eval")
-        except SyntaxError as error:
-            raise self._unreadable() from error
-        if not ALLOWED.fullmatch(side) or not known.issuperset(code.co_names):
-            raise self._unreadable()
-        return code
-
-    def _value(self, code: Any, params: Array) -> Any:
-        try:
-            return eval(code, FUNCTIONS, {f"parameter_{k}_": value for k, value in enumerate(params)})
-        except (ArithmeticError, TypeError) as error:
-            raise self._unreadable() from error
-
-    def _unreadable(self) -> OptionError:
+            if ALLOWED.fullmatch(side) and {*FUNCTIONS, *values}.issuperset(code.co_names):
+                return eval(code, FUNCTIONS, values)
+        except (SyntaxError, ArithmeticError, TypeError) as error:
+            cause = error
         known = f"numbers, + - * / **, log, exp, sqrt and the names {', '.join(self.names)}"
         use = f'Use `res.nlcom("{" / ".join(self.names[:-3:-1])}")`, for example.'
-        return OptionError(f"cannot read the expression {self.text!r}; expected {known}.\n{use}")
+        raise OptionError(f"cannot read the expression {self.text!r}; expected {known}.\n{use}") from cause
 
 
 def nlcom(record: FitRecord, expression: str) -> Any:
@@ -386,9 +355,7 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     if record.joint is not None:
         _check_of_effect(record, wanted, values)
     sd = NonlinearDeltaCov(wanted.values_at, params, parameter_covariance(record)).se_vectorized()
-    found = single_tests(values, wanted.null, rounded_se(np.r_[values, params], sd), record.df)
-    found.c_names = wanted.texts
-    return found
+    return single_tests(values, wanted.null, rounded_se(np.r_[values, params], sd), record.df, wanted.texts)
 
 
 def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> None:
@@ -407,11 +374,10 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
 # --- equivalence -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
 class EquivalenceTest:
     """Two one-sided tests of each of m estimates, returned by `equivalence_test`.
 
-    Parameters
+    Attributes
     ----------
     names : list of str, length m
         Names of the estimates.
@@ -427,30 +393,30 @@ class EquivalenceTest:
         Statistics against the lower and the upper limit.
     pvalues : ndarray, shape (m, 2)
         P-values of the two tests, against the lower and the upper limit.
+    pvalue : ndarray, shape (m,)
+        The larger of the two p-values of each estimate.
+    shown : ndarray of bool, shape (m,)
+        Whether each estimate is shown to lie between the limits, at the level alpha.
     limits : ndarray, shape (m, 2)
         Intervals of level 1 - 2 alpha.
     """
 
-    names: list[str]
-    estimate: Array
-    sd: Array
-    low: float
-    high: float
-    alpha: float
-    df: Array | float
-    statistic: Array
-    pvalues: Array
-    limits: Array
-
-    @property
-    def pvalue(self) -> Array:
-        """The larger of the two p-values of each estimate, shape (m,)."""
-        return self.pvalues.max(axis=1)
-
-    @property
-    def shown(self) -> NDArray[np.bool_]:
-        """Whether each estimate is shown to lie between the limits, at the level alpha, shape (m,)."""
-        return np.asarray(self.pvalue < self.alpha)
+    def __init__(
+        self, names: list[str], estimates: Estimates, low: float | None, high: float | None, alpha: float
+    ) -> None:
+        check_alpha(alpha)
+        _check_limits(low, high, estimates.scale)
+        self.names, self.alpha, self.estimate, self.sd = names, float(alpha), estimates.values, estimates.se
+        self.low, self.high = -np.inf if low is None else float(low), np.inf if high is None else float(high)
+        self.df = np.asarray(estimates.df, dtype=float)
+        ends = np.array([[self.low], [self.high]])
+        reached = np.where(np.isfinite(ends), estimates.contrast(ends), ends)
+        with np.errstate(invalid="ignore"):
+            distance = (estimates.contrast(self.estimate) - reached).T
+        self.statistic = distance / np.where(self.sd > 0, estimates.errors, np.nan)[:, None]
+        self.pvalues = stdtr(self.df[..., None], self.statistic * [-1, 1])
+        self.pvalue, self.limits = self.pvalues.max(axis=1), estimates.limits(2 * alpha)
+        self.shown: NDArray[np.bool_] = self.pvalue < alpha
 
     def conf_int(self) -> pd.DataFrame:
         """Return intervals of level 1 - 2 alpha. They lie between the limits exactly if equivalence is shown.
@@ -566,57 +532,19 @@ def equivalence_test(
              0      1
     ATE -297.0 -216.8
     """
-    scale, count = record.options.effect_scale, len(record.effect_names)
-    if r_matrix is None:
-        left = np.eye(len(record.names))[:count]
-    else:
+    params, count = record.estimate.params, len(record.effect_names)
+    left = np.eye(len(params))[:count]
+    if r_matrix is not None:
         left, right = linear_hypotheses(r_matrix, record.names)
         if (right != 0).any():
             raise OptionError(f"{r_matrix!r} has a value of its own.\nUse `low=` and `high=`.")
-    estimate = left @ record.estimate.params
-    sd = rounded_se(np.r_[estimate, record.estimate.params], combination_errors(record, left))
+    values = left @ params
+    sd = rounded_se(np.r_[values, params], combination_errors(record, left))
     # An effect that stands alone is tested on the scale where effects are differences, everything else as it is.
     alone = (np.count_nonzero(left, axis=1) == 1) & (left[:, :count].max(axis=1, initial=0) == 1)
-    effect = left[:, :count].argmax(axis=1)
-    on_scale = scale.contrast(record.estimate.params[effect]), contrast_errors(record)[effect]
-    tested, errors = (np.where(alone, *pair) for pair in zip(on_scale, (estimate, sd), strict=True))
-    names = [combination_text(row, record.names) for row in left]
-    return two_one_sided(
-        names, estimate, sd, tested=tested, errors=errors, scale=scale, on_scale=alone, df=record.df, low=low,
-        high=high, alpha=alpha,
-    )  # fmt: skip
-
-
-def two_one_sided(
-    names: list[str],
-    estimate: Array,
-    sd: Array,
-    *,
-    tested: Array,
-    errors: Array,
-    scale: EffectScale,
-    on_scale: NDArray[np.bool_] | bool = True,
-    df: Array | float,
-    low: float | None,
-    high: float | None,
-    alpha: float,
-) -> EquivalenceTest:
-    """Two one-sided tests of m estimates; `tested` and `errors` are the estimates and their errors as they are tested.
-
-    `on_scale` says which estimates are tested where effects are differences.
-    """
-    check_alpha(alpha)
-    _check_limits(low, high, scale)
-    moved, df = np.reshape(on_scale, (-1, 1)), np.asarray(df, dtype=float)
-    bounds = np.array([-np.inf if low is None else low, np.inf if high is None else high])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        transformed = np.where(np.isfinite(bounds), scale.contrast(bounds), bounds)
-        distance = tested[:, None] - np.where(moved, transformed, bounds)
-        statistic = distance / np.where(sd > 0, errors, np.nan)[:, None]
-    pvalues, limits = stdtr(df[..., None], statistic * [-1, 1]), wald_interval(tested, errors, 2 * alpha, df)
-    limits = np.where(moved, scale.report(limits), limits)
-    ends = float(bounds[0]), float(bounds[1])
-    return EquivalenceTest(names, estimate, sd, *ends, float(alpha), df, statistic, pvalues, limits)
+    errors = np.where(alone, contrast_errors(record)[left[:, :count].argmax(axis=1)], sd)
+    estimates = Estimates(values, sd, errors, record.options.effect_scale, alone, record.df)
+    return EquivalenceTest([combination_text(row, record.names) for row in left], estimates, low, high, alpha)
 
 
 def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:

@@ -1,4 +1,4 @@
-"""Tests and confidence intervals from a standard error or a bootstrap distribution, and tables of them.
+"""Tests and confidence intervals from a standard error or a bootstrap distribution, and tables of them; effect scales.
 
 A ratio is tested and has its interval as a logarithm, so that both turn over when the arms are swapped; the limits
 are exactly the transformed limits of the logarithm.
@@ -9,30 +9,28 @@ R's `boot.ci` interpolates on the normal scale instead.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 
-from causalrisk.errors import Failure, OptionError, ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
-from causalrisk.estimation.fits import estimate_means, fit_weights, weights_of
+from causalrisk.errors import OptionError, ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
 from causalrisk.estimation.options import INTERVALS, Interval
 from causalrisk.estimation.record import (
     SE_ROUNDING,
     FitRecord,
-    counts_equal_rows,
     equal_units,
+    of_means,
     robust_covariance,
-    sum_within_units,
     unit_influence,
 )
-from causalrisk.estimation.specification import DIFFERENCE, EffectScale
+from causalrisk.estimation.specification import DIFFERENCE, ODDS_RATIO, RATIO, EffectScale
 from causalrisk.inference.covariance import jackknife_contributions, resample_errors
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 
 
 def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
@@ -79,10 +77,62 @@ def rounded_se(values: Array, se: Array) -> Array:
     return np.where(se <= SE_ROUNDING * np.abs(values).max(initial=0), 0.0, se)
 
 
-def delta_errors(effects: Array, se: Array, scale: EffectScale) -> Array:
-    """Return standard errors of reported effects on the scale where they are differences, by the delta method."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(se / scale.report_slope(scale.contrast(effects)))
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """Estimates, and what their tests and intervals are made from.
+
+    `values` and `se` (d,) are as reported, `errors` the standard errors on the scale where effects are differences.
+    `effects` says which of the estimates are effects; all others are tested as they are.
+    """
+
+    values: Array
+    se: Array
+    errors: Array
+    scale: EffectScale = DIFFERENCE
+    effects: NDArray[np.bool_] | bool = True
+    df: Array | float = np.inf
+
+    def contrast(self, values: Array) -> Array:
+        """Return reported values on the scale where effects are differences; NaN where they have none."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(self.effects, self.scale.contrast(values), values)
+
+    def report(self, values: Array) -> Array:
+        """Return values of that scale as they are reported."""
+        with np.errstate(over="ignore"):  # of means, which no scale transforms
+            return np.where(self.effects, self.scale.report(values), values)
+
+    def slopes(self, on_scale: Array) -> Array:
+        """Return the derivatives of `report`."""
+        with np.errstate(over="ignore"):
+            return np.where(self.effects, self.scale.report_slope(on_scale), 1.0)
+
+    def tests(self) -> tuple[Array, Array]:
+        """Return statistics against no effect, or zero, and two-sided p-values."""
+        errors = np.where(rounded_se(self.values, self.se) > 0, self.errors, 0.0)
+        return ratio_and_p(self.contrast(self.values), errors, df=self.df)
+
+    def limits(self, alpha: float) -> Array:
+        """Return intervals, shape (d, 2): limits on the scale where effects are differences, transformed."""
+        return self.report(wald_interval(self.contrast(self.values), self.errors, alpha, self.df).T).T
+
+    def frame(self, index: Any, alpha: float) -> pd.DataFrame:
+        """Return estimates, standard errors, tests and intervals, under the summary's names."""
+        columns = np.column_stack([self.values, self.se, *self.tests(), self.limits(alpha)])
+        names = ["estimate", "std err", *statistic_names(self.df), *limit_names(alpha)]
+        return pd.DataFrame(columns, index=index, columns=names)
+
+
+def parameters(record: FitRecord) -> Estimates:
+    """Return the effects and arm means of a fit."""
+    params, se, scale, count = (
+        record.estimate.params,
+        record.std_errors,
+        record.options.effect_scale,
+        len(record.effect_names),
+    )
+    errors = np.r_[contrast_errors(record), se[count:]]
+    return Estimates(params, se, errors, scale, np.arange(len(params)) < count, record.df)
 
 
 def contrast_errors(record: FitRecord) -> Array:
@@ -91,66 +141,11 @@ def contrast_errors(record: FitRecord) -> Array:
     After a bootstrap they are errors of the resamples' transformed effects, else from the delta method.
     """
     scale, count = record.options.effect_scale, len(record.effect_names)
-    if record.boot is None or scale is DIFFERENCE:
-        return delta_errors(record.estimate.params[:count], record.std_errors[:count], scale)
-    effects, resampled = record.estimate.params[:count], record.boot.used[:, :count]
-    return resample_errors(record, scale.contrast(resampled), scale.contrast(effects))
-
-
-def effect_tests(
-    effects: Array, se: Array, errors: Array, scale: EffectScale, df: Array | float = np.inf
-) -> tuple[Array, Array]:
-    """Return statistics against no effect and p-values; `errors` are on the scale of differences."""
-    return ratio_and_p(scale.contrast(effects), np.where(rounded_se(effects, se) > 0, errors, 0.0), df=df)
-
-
-def effect_interval(
-    effects: Array, errors: Array, scale: EffectScale, alpha: float, df: Array | float = np.inf
-) -> Array:
-    """Limits of effects, shape (d, 2): limits on the scale where effects are differences, transformed."""
-    return np.asarray(scale.report(wald_interval(scale.contrast(effects), errors, alpha, df)))
-
-
-def parameter_tests(record: FitRecord) -> tuple[Array, Array]:
-    """Return statistics and two-sided p-values of `params`: of the effects on their scale, of the means against 0."""
-    count, params, se = len(record.effect_names), record.estimate.params, record.std_errors
-    kept = rounded_se(params, se)  # against the largest of all parameters
-    scale = record.options.effect_scale
-    effects = effect_tests(params[:count], kept[:count], contrast_errors(record), scale, record.df)
-    means = ratio_and_p(params[count:], kept[count:], df=record.df)
-    return np.concatenate([effects[0], means[0]]), np.concatenate([effects[1], means[1]])
-
-
-def parameter_limits(record: FitRecord, alpha: float) -> Array:
-    """Return intervals of `params` by standard errors, shape (2 K - 1, 2); effects' transformed from their scale."""
-    count, params, scale = len(record.effect_names), record.estimate.params, record.options.effect_scale
-    effects = effect_interval(params[:count], contrast_errors(record), scale, alpha, record.df)
-    return np.concatenate([effects, wald_interval(params[count:], record.std_errors[count:], alpha, record.df)])
-
-
-def delta_tests(record: FitRecord) -> tuple[Array, Array]:
-    """Return statistics and two-sided p-values of `params` on the reported scale."""
-    return ratio_and_p(record.estimate.params, record.std_errors, record.null, record.df)
-
-
-def inference_frame(
-    values: Array,
-    se: Array,
-    alpha: float,
-    index: pd.Index,
-    scale: EffectScale = DIFFERENCE,
-    errors: Array | None = None,
-    df: Array | float = np.inf,
-) -> pd.DataFrame:
-    """Return reported effects with standard errors, tests and intervals, under the summary's names.
-
-    `errors` are standard errors on the scale where effects are differences, by default from the delta method.
-    """
-    errors = delta_errors(values, se, scale) if errors is None else errors
-    tests = effect_tests(values, se, errors, scale, df)
-    limits = effect_interval(values, errors, scale, alpha, df)
-    names = ["estimate", "std err", *statistic_names(df), *limit_names(alpha)]
-    return pd.DataFrame(np.column_stack([values, se, *tests, limits]), index=index, columns=names)
+    effects = record.estimate.params[:count]
+    if record.boot is not None and scale is not DIFFERENCE:
+        return resample_errors(record, scale.contrast(record.boot.used[:, :count]), scale.contrast(effects))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(record.std_errors[:count] / scale.report_slope(scale.contrast(effects)))
 
 
 NEGLIGIBLE = 1e-12  # variance of a combination, in those of its parameters, that rounding makes of none
@@ -237,23 +232,6 @@ def _check_tail(count: int, level: float) -> None:
         warn_user(f"{found}.\nUse `fit(n_boot={needed})`.", ResampleWarning)
 
 
-def resample_standard_errors(record: FitRecord, count: int) -> Array:
-    """Robust standard errors of the first `count` estimates in each resample; NaN where it failed."""
-    if record.boot is not None and record.boot.errors is not None:
-        return record.boot.errors[:, :count]
-    if record.options.quantiles or record.given_resamples or record.joint is not None:
-        what = "of quantiles" if record.options.quantiles else "that were given" if record.given_resamples else "of JRE"
-        raise UnavailableError(f'resamples {what} have no studentized intervals.\nUse `conf_int(method="percentile")`.')
-    resampling, failures = record.resampler(), record.used_boot.failures
-    se = np.full((len(failures), count), np.nan)
-    for first in range(0, len(failures), WIDTH):
-        drawn = resampling.draw(RESAMPLE_STREAM, first // WIDTH, min(WIDTH, len(failures) - first))
-        for j, weights in enumerate(drawn.T, first):
-            if failures[j] == Failure.OK:
-                se[j] = _standard_errors(record, weights, count)
-    return se
-
-
 def with_choice(record: FitRecord, values: Array) -> Array:
     """Widen resampled effects and means (m, d) of a joint fit for the choice of its anchor, which resamples keep.
 
@@ -279,9 +257,11 @@ def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
     drawn = boot.used[:, :count]
     if method != "studentized":
         return with_choice(record, drawn) - estimate, np.ones(count)
-    errors = resample_standard_errors(record, count)[boot.failures == Failure.OK]
+    if boot.errors is None:
+        instead = 'Use `method="percentile"`, or `fit(bootstrap="multiplier")`.'
+        raise UnavailableError(f"studentized intervals need the multiplier bootstrap.\n{instead}")
     variances = record.choice_variance * np.diag(robust_covariance(record, False))[:count]
-    return (drawn - estimate) / errors, np.sqrt(variances)
+    return (drawn - estimate) / boot.errors[:, :count], np.sqrt(variances)
 
 
 def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleration: str) -> Array:
@@ -297,18 +277,6 @@ def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleratio
         of_units = unit_influence if acceleration == "influence" else jackknife_contributions
         accelerations = acceleration_of(of_units(record, count), equal_units(record))
     return bias_corrected_interval(estimate, estimate + pivots, accelerations, alpha)
-
-
-def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
-    """Robust standard errors of a fit to one resample, whose repeated units are units of their own."""
-    sample = record.sample.reweighted(weights)
-    fitted = fit_weights(dataclasses.replace(weights_of(record).equations, sample=sample))
-    influence = estimate_means(fitted, record.spec, record.options.effect_scale).influence[:, :count]
-    own = np.ones(sample.n) if counts_equal_rows(record) else record.sample.s
-    moved, times = influence * own[:, None], weights / own
-    if sample.cluster is not None:
-        moved, times = sum_within_units(record, moved), times[np.unique(sample.cluster, return_index=True)[1]]
-    return np.sqrt(times @ moved**2) / sample.total
 
 
 def conf_int(
@@ -331,7 +299,7 @@ def conf_int(
         Both use the t distribution if the fit does (``fit(use_t=True)``). The others use the bootstrap distribution.
         "percentile": its quantiles. "basic": the quantiles reflected about the estimate. "bc": bias-corrected. "bca":
         bias-corrected and accelerated. "studentized": quantiles of estimates over each resample's robust standard error
-        (for JRE only with "multiplier"). For JRE, they are widened for the choice of shrinkage.
+        (multiplier bootstrap only). For JRE, they are widened for the choice of shrinkage.
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function (default), or from leaving out each row (cluster) in turn.
     cols : sequence of int or str, optional
@@ -356,7 +324,7 @@ def conf_int(
     one_of("acceleration", acceleration, ("influence", "jackknife"))
     estimate = record.estimate.params
     if method in (None, "normal"):
-        limits = parameter_limits(record, alpha)
+        limits = parameters(record).limits(alpha)
     elif method == "delta":
         limits = wald_interval(estimate, record.std_errors, alpha, record.df)
     else:
@@ -378,10 +346,8 @@ def summary_frame(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     DataFrame
         Columns estimate, std err, z, P>|z| (t, P>|t| if `use_t`) and the limits of the interval.
     """
-    limits = conf_int(record, alpha).to_numpy()
-    columns = np.column_stack([record.estimate.params, record.std_errors, *parameter_tests(record), limits])
-    names = ["estimate", "std err", *statistic_names(record.df), *limit_names(alpha)]
-    return pd.DataFrame(columns, index=record.names, columns=names)
+    check_alpha(alpha)
+    return parameters(record).frame(record.names, alpha)
 
 
 def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "studentized") -> pd.Series:
@@ -392,7 +358,7 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     null : float, optional
         Null value of the effects; by default no effect. Arm means are tested against zero.
     method : {"studentized", "percentile", "basic"}
-        The method of `conf_int` whose interval the test inverts.
+        The method of `conf_int` whose interval the test inverts. "studentized" is for the multiplier bootstrap.
 
     Returns
     -------
@@ -429,3 +395,111 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     fewer = np.minimum((drawn <= at).sum(axis=0), (drawn >= at).sum(axis=0))
     values = np.where(np.isnan(drawn).any(axis=0) | np.isnan(at), np.nan, 2 * (1 + fewer) / (1 + len(drawn)))
     return pd.Series(np.minimum(values, 1.0), index=record.names, name=f"P ({method})")
+
+
+@of_means
+def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
+    """Return the effects as differences, ratios and odds ratios of the means in one table.
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per scale and effect: estimate, standard error, test of no effect and limits, as from fits with
+        ``effect="difference"``, ``"ratio"`` and ``"odds_ratio"``. Ratios need positive means, and odds ratios need
+        means between 0 and 1; otherwise they are left out.
+
+    Raises
+    ------
+    UnavailableError
+        For JRE, which is trained for the effect on one scale.
+
+    Examples
+    --------
+    >>> from causalrisk import AIPW, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = AIPW.from_formula(
+    ...     "lbweight ~ mage + medu", births, treat="mbsmoke", family="binomial"
+    ... ).fit()
+    >>> res.effects_on_scales()[["estimate", "[0.025", "0.975]"]].round(3)
+                    estimate  [0.025  0.975]
+    ATE                0.061   0.037   0.086
+    ATE ratio          2.234   1.734   2.879
+    ATE odds ratio     2.389   1.807   3.159
+    """
+    check_alpha(alpha)
+    if record.joint is not None:
+        raise UnavailableError(
+            'JRE is trained for the effect on one scale.\nUse `res.model.with_options(effect="ratio").fit()`.'
+        )
+    block, frames = record.estimate.block("means"), []
+    means, covariance = record.estimate.params[block], record.covariance[block, block]
+    for scale in (DIFFERENCE, RATIO, ODDS_RATIO):
+        if not ((means > scale.low) & (means < scale.high)).all():
+            continue
+        effects = scale.effects(means)
+        jacobian = scale.jacobian(means)[: len(effects)]
+        se = np.sqrt(np.diag(jacobian @ covariance @ jacobian.T))
+        errors = se / scale.report_slope(scale.contrast(effects))
+        if record.boot is not None and not record.multiplied:
+            resampled = scale.effects(record.boot.used[:, block].T).T
+            resampled = resampled[np.isfinite(resampled).all(axis=1)]
+            se = resample_errors(record, resampled, effects)
+            errors = resample_errors(record, scale.contrast(resampled), scale.contrast(effects))
+        names = replace(record, options=replace(record.options, effect=scale.name)).effect_names
+        frames.append(Estimates(effects, se, errors, scale, df=record.df).frame(names, alpha))
+    return pd.concat(frames)
+
+
+@of_means
+def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
+    """Return the number needed to treat: 1 / difference of the means of a 0/1 outcome.
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level of the interval.
+
+    Returns
+    -------
+    DataFrame
+        Columns "nnt", "lower" and "upper". Treating this number of units gives one more outcome of 1 on average, or one
+        fewer if it is negative. If the interval of the difference includes zero, there are two rows [1]_: an interval
+        from "lower" to infinity, and one from minus infinity to "upper". The data exclude the numbers between.
+
+    Raises
+    ------
+    UnavailableError
+        If the outcome is not 0/1.
+
+    References
+    ----------
+    .. [1] Altman, D. G. (1998). Confidence intervals for the number needed to treat. BMJ 317, 1309-1312.
+
+    Examples
+    --------
+    >>> from causalrisk import AIPW, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = AIPW.from_formula(
+    ...     "lbweight ~ mage + medu", births, treat="mbsmoke", family="binomial"
+    ... ).fit()
+    >>> res.nnt().round(1)
+               nnt  lower  upper
+    contrast
+    1 vs 0    16.3   11.6   27.0
+    """
+    check_alpha(alpha)
+    design = record.design
+    if record.options.did is not None or not design.has_binary_outcome:
+        raise UnavailableError(f"nnt() is for outcomes of 0 and 1; {design.endog_name} has others.\nUse `res.effect`.")
+    table = (summary_frame if record.options.effect == "difference" else effects_on_scales)(record, alpha)
+    rows, index = [], []
+    for contrast, (value, low, high) in zip(record.contrasts, table.iloc[:, [0, -2, -1]].to_numpy(), strict=False):
+        ends = [(1 / high, 1 / low)] if low * high > 0 else [(1 / high, np.inf), (-np.inf, 1 / low)]
+        rows += [(1 / value, *limits) for limits in ends]
+        index += [contrast] * len(ends)
+    return pd.DataFrame(rows, index=pd.Index(index, name="contrast"), columns=["nnt", "lower", "upper"])

@@ -36,7 +36,7 @@ from causalrisk.inference.covariance import (
     with_covariance,
     without_rounding_error,
 )
-from causalrisk.inference.intervals import inference_frame
+from causalrisk.inference.intervals import Estimates
 from causalrisk.inference.simultaneous import adjusted_frame, pairs_against
 from causalrisk.numerics.linalg import Array
 from causalrisk.runtime.system import one_blas_thread
@@ -225,7 +225,7 @@ def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
         se[own] = resample_errors(record, comparison.boot[:, own], effects[own])
         errors[own] = resample_errors(record, scale.contrast(comparison.boot[:, own]), scale.contrast(effects[own]))
     df = np.repeat([record.df for record in comparison.records], count)
-    frame = inference_frame(effects, se, alpha, comparison.rows, scale, errors, df)
+    frame = Estimates(effects, se, errors, scale, df=df).frame(comparison.rows, alpha)
     robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
     frame.insert(2, "robust se", np.concatenate(robust))
     return frame

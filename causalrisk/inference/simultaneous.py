@@ -24,9 +24,9 @@ from causalrisk.estimation.quantiles import distribution_at
 from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.specification import DIFFERENCE, QUANTILE, EffectScale
 from causalrisk.inference.intervals import (
+    Estimates,
     contrast_errors,
     critical_value,
-    inference_frame,
     limit_names,
     two_sided,
     wald_interval,
@@ -166,11 +166,6 @@ def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list
     return [(k, found) for k in range(len(names)) if k != found]
 
 
-def check_adjustment(adjust: str | None) -> None:
-    """Raise an OptionError unless it is a way to adjust for several tests, or None."""
-    one_of("adjust", adjust, (None, *ADJUSTMENTS))
-
-
 def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df: float) -> tuple[Array, float]:
     """Adjust two-sided p-values for the number of tests, and the critical value of intervals.
 
@@ -214,13 +209,15 @@ def adjusted_frame(
     scale: EffectScale = DIFFERENCE,
     twins: NDArray[np.intp] | None = None,
 ) -> pd.DataFrame:
-    """Return the table of `inference_frame`; with `adjust` also "adjusted P" and simultaneous intervals.
+    """Return the table of `Estimates.frame`; with `adjust` also "adjusted P" and simultaneous intervals.
 
     `covariance` is on the scale where effects are differences. `twins` has for each row the first one that is the same
     test.
     """
+    check_alpha(alpha)
+    one_of("adjust", adjust, (None, *ADJUSTMENTS))
     errors = np.sqrt(np.clip(np.diag(covariance), 0, None))
-    frame = inference_frame(values, se, alpha, index, scale, errors, df)
+    frame = Estimates(values, se, errors, scale, df=df).frame(index, alpha)
     if adjust is None:
         return frame
     rows, place = np.unique(np.arange(len(frame)) if twins is None else twins, return_inverse=True)

@@ -19,9 +19,9 @@ from causalrisk.errors import (
     OptionError,
     ResampleWarning,
     UnavailableError,
-    call_here,
     check_alpha,
     read,
+    with_other_names,
 )
 from causalrisk.estimation import options as kinds
 from causalrisk.inference.paired_resamples import (
@@ -31,7 +31,7 @@ from causalrisk.inference.paired_resamples import (
     fit_estimators,
     resample_estimators,
 )
-from causalrisk.inference.simultaneous import check_adjustment, simultaneous_frame
+from causalrisk.inference.simultaneous import simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown, given_results
@@ -97,8 +97,6 @@ class ComparisonResults(Shown):
         DataFrame
             As `differences`; with `adjust` also a column "adjusted P".
         """
-        check_alpha(alpha)
-        check_adjustment(adjust)
         return Frame(differences_frame(self._data, alpha, adjust, against))
 
     @property
@@ -118,7 +116,8 @@ class ComparisonResults(Shown):
         text = np.array(list(TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
-    def summary(self, alpha: float = 0.05, title: str | None = None, **others: Any) -> ResultSummary:
+    @with_other_names
+    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Summary of the effects and of their differences.
 
         Parameters
@@ -127,8 +126,6 @@ class ComparisonResults(Shown):
             Significance level of the intervals.
         title : str, optional
             Heading.
-        **others
-            Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
@@ -136,9 +133,6 @@ class ComparisonResults(Shown):
             With `as_text`, `as_html`, `as_latex`, `as_csv`. With more than three estimators, it shows only the
             differences from the last; `differences` has all.
         """
-        if others:
-            given = {"alpha": alpha, "title": title}
-            return self.summary(**call_here("summary", ComparisonResults.summary, given, others))
         check_alpha(alpha)
         return summarize_comparison(self._data, alpha=alpha, title=title)
 
@@ -263,8 +257,6 @@ def simultaneous(
     bweight  ATE      -256.86         0.0 -310.28 -203.45
     lbweight ATE         0.06         0.0    0.03    0.09
     """
-    check_alpha(alpha)
-    check_adjustment(adjust)
     records = [res._record for res in given_results(results, "simultaneous([res1, res2])")]
     outcomes, estimators = [record.design.endog_name for record in records], [record.spec.name for record in records]
     numbered = [str(k + 1) for k in range(len(records))]
@@ -348,7 +340,12 @@ def compare(
     inference = kinds.options_of(kinds.InferenceOptions, {**options, "cov_type": "bootstrap"})
     inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
     joint = kinds.options_of(kinds.JREOptions, options)
-    _check_joint(joint, models)
+    of_joint = [name for name in kinds.defaults_of(kinds.JREOptions) if name in options]
+    if of_joint and JRE not in models:
+        raise OptionError(
+            f"{of_joint[0]}= is an option of JRE, which estimators= leaves out.\n"
+            f'Add "JRE" to estimators=, or leave {of_joint[0]}= out.'
+        )
     if isinstance(as_scan(data), Scan):
         raise UnavailableError(
             "compare draws the same resamples for all estimators at once, of rows in memory; fits to a scan under one "
@@ -364,17 +361,6 @@ def compare(
     except BootstrapError as error:  # a worker died
         raise BootstrapError(str(error), ComparisonResults(fitted)) from error.__cause__
     return ComparisonResults(_with_failures_told(resampled, inference.max_failed))
-
-
-def _check_joint(joint: kinds.JREOptions, models: Sequence[type[CausalModel]]) -> None:
-    """Refuse options of JRE where it is not among the estimators."""
-    usual = kinds.defaults_of(kinds.JREOptions)
-    changed = [name for name, value in usual.items() if getattr(joint, name) != value]
-    if JRE not in models and changed:
-        raise OptionError(
-            f"{changed[0]}= is an option of JRE, which estimators= leaves out.\n"
-            f'Add "JRE" to estimators=, or leave {changed[0]}= out.'
-        )
 
 
 def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -28,19 +28,17 @@ from causalrisk.errors import (
     Notes,
     OptionError,
     UnavailableError,
-    call_here,
-    check_alpha,
     one_of,
     read,
     whole_number,
+    with_other_names,
 )
-from causalrisk.errors.aliases import attribute
 from causalrisk.estimation.estimates import group_sums, sandwich, small_sample_factor, stratum_of_groups
 from causalrisk.estimation.options import InferenceOptions, model_options
 from causalrisk.estimation.record import FitRecord, unit_influence
 from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
 from causalrisk.inference.intervals import joint_test, wald_statistic
-from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
+from causalrisk.inference.simultaneous import adjusted_frame
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown
@@ -52,7 +50,7 @@ from causalrisk.report.page.sections import write_study
 from causalrisk.report.plots import axes_or_new, draw_event_study
 from causalrisk.report.summary import summarize_event_study
 from causalrisk.report.tables.table import ResultSummary
-from causalrisk.report.tables.text import format_number, format_p
+from causalrisk.report.tables.text import format_number
 from causalrisk.report.tidy import printed_whole
 
 BY = ("exposure", "group", "time", "all", "simple", "over exposure")
@@ -91,6 +89,7 @@ class EventStudy(Shown):
         With the jackknife: the effects and shares without each unit or cluster, and how many equal units it represents.
     """
 
+    _place: ClassVar = ("study", "study")
     fits: Mapping[tuple[Any, Any], CausalResults]
     contributions: Array
     shares: Array
@@ -124,9 +123,10 @@ class EventStudy(Shown):
         stratum, factors = self.strata
         return sandwich(errors, np.ones(len(errors)), n=len(errors), total=1.0, stratum=stratum, strata=factors)
 
+    @with_other_names
     def effects(
-        self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step", **others: Any
-    ) -> Any:
+        self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step"
+    ) -> pd.DataFrame:
         """Effects by exposure, group or time, or of each group in each period.
 
         Parameters
@@ -141,19 +141,12 @@ class EventStudy(Shown):
             Significance level of the intervals.
         adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
             Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`. None does not.
-        **others
-            Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
         DataFrame
             One row per effect: estimate, std err, z (or t), P>|z|, adjusted P and limits.
         """
-        if others:
-            typed = {"by": by, "alpha": alpha, "adjust": adjust}
-            return EventStudy.effects(self, **call_here("effects", EventStudy.effects, typed, others))
-        check_alpha(alpha)
-        check_adjustment(adjust)
         index, values, errors = self._averages(by)
         covariance = self._covariance(errors)
         adjust, se = adjust if len(values) > 1 else None, np.sqrt(np.diag(covariance))
@@ -236,7 +229,8 @@ class EventStudy(Shown):
         reference = -1 - self.facts.anticipation if self.facts.base == "universal" else None
         return draw_event_study(each, joint, reference, f"ATT on {self.facts.outcome}", axes_or_new(ax))
 
-    def summary(self, alpha: float = 0.05, title: str | None = None, **others: Any) -> ResultSummary:
+    @with_other_names
+    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
 
         Parameters
@@ -245,23 +239,18 @@ class EventStudy(Shown):
             Significance level of the intervals.
         title : str, optional
             Heading.
-        **others
-            Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
         ResultSummary
             A statsmodels Summary.
         """
-        if others:
-            given = {"alpha": alpha, "title": title}
-            return self.summary(**call_here("summary", EventStudy.summary, given, others))
         tables = {name: self.effects(name, alpha) for name in ("exposure", "group", "all")}
-        return summarize_event_study(self._first, self.facts, tables, self.notes, title)
+        return summarize_event_study(self._record, self.facts, tables, self.notes, title)
 
     def methods(self) -> str:
         """Return a methods paragraph: effects, controls, units, models, and standard errors."""
-        return study_methods(self._first, self.facts, self.notes)
+        return study_methods(self._record, self.facts, self.notes)
 
     def report(
         self,
@@ -297,24 +286,11 @@ class EventStudy(Shown):
         OptionError
             If an assumption is not one of these, or the file name is not that of a web page.
         """
-        try:
-            p = format_p(float(self.pretrend_test().pvalue))
-            placebos = (
-                f"Before the beginning there should be no effect. Wald's test that all {self.placebos.sum()} are "
-                f"zero: p {p}. A test that does not reject does not show that trends are parallel."
-            )
-        except OptionError as error:
-            placebos = str(error)
-        return write_study(self, path, title, alpha, assumptions, placebos)
+        return write_study(self, path, title, alpha, assumptions)
 
     @property
-    def _first(self) -> FitRecord:
+    def _record(self) -> FitRecord:
         return next(iter(self.fits.values()))._record
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        raise UnavailableError(attribute("study", "study", name, dir(type(self))))
 
     def __repr__(self) -> str:
         overall = self.effects("all").iloc[0]

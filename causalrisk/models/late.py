@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,23 +24,22 @@ from causalrisk.errors import (
     DesignWarning,
     OptionError,
     UnavailableError,
-    call_here,
     check_alpha,
     listed,
     one_of,
     read,
     warn_user,
+    with_other_names,
 )
-from causalrisk.errors.aliases import attribute
 from causalrisk.estimation.options import model_options
 from causalrisk.estimation.record import influence_covariance
 from causalrisk.inference.covariance import resample_covariance
-from causalrisk.inference.intervals import critical_value, inference_frame, ratio_and_p, wald_interval
+from causalrisk.inference.intervals import Estimates, critical_value, ratio_and_p
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import OPTIONS, CausalModel, design_of
-from causalrisk.models.results import CausalResults, Shown
+from causalrisk.models.results import CausalResults, OneEffect
 from causalrisk.numerics.multiplicities import seed_sequence
-from causalrisk.report.page.methods import call_of, late_methods
+from causalrisk.report.page.methods import late_methods
 from causalrisk.report.page.sections import write_late
 from causalrisk.report.plots import GRID, axes_or_new, draw_tests
 from causalrisk.report.summary import numbers_table
@@ -237,15 +236,15 @@ class LATE:
         return f"LATE: {design.formula}, {self.treat} by {self.instrument}, n {design.nobs}"
 
 
-class LATEResults(Shown):
+class LATEResults(OneEffect):
     """The local average treatment effect with its inference, returned by `LATE.fit`.
 
     Attributes
     ----------
     outcome, first_stage : CausalResults
         Effects of the instrument on the outcome (the reduced form) and on the treatment.
-    params, bse : Series
-        The effect, "LATE", and its standard error.
+    params, bse, tvalues, pvalues : Series
+        The effect, "LATE", its standard error, z (or t) and two-sided p-value.
     first_stage_f : float
         Squared ratio of the first stage to its standard error.
     complier_share : float
@@ -256,7 +255,7 @@ class LATEResults(Shown):
         "LATE".
     """
 
-    estimand = "LATE"
+    estimand, _fits = "LATE", ("res.outcome", "res.first_stage")
     cov_type = property(attrgetter("outcome.cov_type"), doc="Kind of standard errors, as `fit` takes it.")
     _record = property(attrgetter("outcome._record"))
 
@@ -279,30 +278,12 @@ class LATEResults(Shown):
             psi = np.stack([res._record.estimate.influence[:, 0] for res in (outcome, first_stage)], axis=1)
             every = np.column_stack([psi, (psi[:, 0] - late * psi[:, 1]) / self._effects[1]])
             self._covariance = influence_covariance(record, every)
-        self.params = pd.Series([late], index=["LATE"], name="estimate")
-        self.bse = pd.Series(np.sqrt(np.diag(self._covariance)[2:]), index=["LATE"], name="std err")
         self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
         self.complier_share = float(abs(self._effects[1]))
-
-    @property
-    def effect(self) -> float:
-        """The effect."""
-        return float(self.params.iloc[0])
-
-    @property
-    def effect_se(self) -> float:
-        """Standard error of the effect."""
-        return float(self.bse.iloc[0])
-
-    @property
-    def tvalues(self) -> pd.Series:
-        """Effect over its standard error."""
-        return self.summary_frame().iloc[:1, 2]
-
-    @property
-    def pvalues(self) -> pd.Series:
-        """Two-sided p-value of no effect."""
-        return self.summary_frame().iloc[:1, 3]
+        values, errors = np.array([late, *self._effects[::-1]]), np.sqrt(np.diag(self._covariance))[::-1]
+        self._estimates = Estimates(values, errors, errors, df=record.df)
+        frame = self.summary_frame()
+        self.params, self.bse, self.tvalues, self.pvalues = (frame.iloc[:1, k] for k in range(4))
 
     def cov_params(self) -> pd.DataFrame:
         """Variance of the effect, as a matrix."""
@@ -326,14 +307,9 @@ class LATEResults(Shown):
             Estimate, standard error, z (or t), p-value and limits.
         """
         check_alpha(alpha)
-        values = np.array([self.effect, *self._effects[::-1]])
-        errors = np.sqrt(np.diag(self._covariance))[[2, 1, 0]]
-        names = [
-            "LATE",
-            f"effect of {self.model.instrument} on {self.model.treat}",
-            f"effect of {self.model.instrument} on the outcome",
-        ]
-        return inference_frame(values, errors, alpha, pd.Index(names), df=self.outcome._record.df)
+        of_instrument = f"effect of {self.model.instrument} on"
+        names = ["LATE", f"{of_instrument} {self.model.treat}", f"{of_instrument} the outcome"]
+        return self._estimates.frame(names, alpha)
 
     def conf_int(self, alpha: float = 0.05, method: str = "normal") -> pd.DataFrame:
         """Return a confidence interval of the effect.
@@ -357,12 +333,10 @@ class LATEResults(Shown):
         .. [1] Anderson, T. W. and Rubin, H. (1949). Estimation of the parameters of a single equation in a complete
            system of stochastic equations. Annals of Mathematical Statistics 20, 46-63.
         """
-        check_alpha(alpha)
-        df = self.outcome._record.df
         if one_of("method", method, ("normal", "anderson-rubin")) == "normal":
-            limits = wald_interval(self.params.to_numpy(), self.bse.to_numpy(), alpha, df)
-            return pd.DataFrame(limits, index=["LATE"])
-        (y, d), V, z2 = self._effects, self._covariance, float(critical_value(alpha, df)) ** 2
+            return self.summary_frame(alpha).iloc[:1, -2:].set_axis([0, 1], axis=1)
+        check_alpha(alpha)
+        (y, d), V, z2 = self._effects, self._covariance, float(critical_value(alpha, self._record.df)) ** 2
         # a t^2 - 2 b t + c <= 0
         a, b, c = d * d - z2 * V[1, 1], y * d - z2 * V[0, 1], y * y - z2 * V[0, 0]
         if b * b < a * c:
@@ -402,7 +376,8 @@ class LATEResults(Shown):
             rows[covariate.name] = {"all": mean, "compliers": among, "std difference": apart}
         return pd.DataFrame.from_dict(rows, orient="index", columns=["all", "compliers", "std difference"])
 
-    def summary(self, alpha: float = 0.05, title: str | None = None, **others: Any) -> ResultSummary:
+    @with_other_names
+    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Return a regression-style summary.
 
         Parameters
@@ -411,17 +386,12 @@ class LATEResults(Shown):
             Significance level of the intervals.
         title : str, optional
             Heading.
-        **others
-            Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
         ResultSummary
             With `as_text`, `as_html`, `as_latex`, `as_csv`.
         """
-        if others:
-            given = {"alpha": alpha, "title": title}
-            return self.summary(**call_here("summary", LATEResults.summary, given, others))
         design, model = self.outcome._record.design, self.model
         head = [
             ("Dep. Variable:", design.endog_name, "No. Observations:", f"{self.nobs}"),
@@ -460,9 +430,8 @@ class LATEResults(Shown):
         DataFrame
             One row: term, estimate, std_error, statistic, p_value, conf_low, conf_high.
         """
-        limits = self.conf_int(alpha).to_numpy() if conf_int else None
-        numbers = self.summary_frame().to_numpy()[:1, :4].T
-        return tidy_frame(["LATE"], numbers, limits)
+        frame = self.summary_frame(alpha).iloc[:1]
+        return tidy_frame(["LATE"], frame.iloc[:, :4].to_numpy().T, frame.iloc[:, -2:].to_numpy() if conf_int else None)
 
     def glance(self) -> pd.DataFrame:
         """Return one row that describes the fit: `CausalResults.glance`, with the instrument and the first stage."""
@@ -478,7 +447,7 @@ class LATEResults(Shown):
 
     def methods(self) -> str:
         """Return a methods paragraph: estimand, instrument, models, sample, first stage and standard errors."""
-        (_, first), (_, first_se) = self._effects, np.sqrt(np.diag(self._covariance)[:2])
+        first, first_se = self.summary_frame().iloc[1, :2]
         found = (
             f"The first stage is {first:.4g} (standard error {first_se:.4g}), with an F of {self._shown_f}, so "
             f"{self.complier_share:.1%} of the sample are compliers. The LATE is {self.effect:.4g} "
@@ -513,12 +482,7 @@ class LATEResults(Shown):
         Path
             The file.
         """
-        model, predictions = self.model, self.model.first_stage.design.predictions_name
-        columns = {"treat": repr(model.treat), "instrument": repr(model.instrument)}
-        columns |= {"method": repr(self._record.spec.name)}
-        columns |= {"treatment_predictions": repr(list(predictions))} if predictions else {}
-        call = call_of(self._record, "LATE", columns)
-        return write_late(self, path, title, alpha, assumptions, call)
+        return write_late(self, path, title, alpha, assumptions)
 
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """Plot the p-value of Anderson and Rubin's test for each effect. Effects in the interval are shaded.
@@ -542,17 +506,6 @@ class LATEResults(Shown):
         pvalues = ratio_and_p(y - effects * d, errors, df=self._record.df)[1]
         label = f"LATE of {self.model.treat} on {self._record.design.endog_name}"
         return draw_tests(effects, pvalues, alpha, self.effect, label, axes_or_new(ax))
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        if hasattr(CausalResults, name):
-            call = "()" if callable(getattr(CausalResults, name)) else ""
-            raise UnavailableError(
-                f"results of LATE have no {name!r}; those of the two effects of the instrument have it.\n"
-                f"Use `res.outcome.{name}{call}` or `res.first_stage.{name}{call}`."
-            )
-        raise UnavailableError(attribute("results", "res", name, dir(type(self))))
 
     def __repr__(self) -> str:
         shown = f"{self.effect:.4g} ({self.bse.iloc[0]:.4g}), first-stage F {self._shown_f}, n {self.nobs}"

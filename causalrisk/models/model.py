@@ -24,7 +24,6 @@ from causalrisk.design import (
     with_change,
 )
 from causalrisk.design.covariates import clustered
-from causalrisk.design.design import rows_not_kept
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, read
@@ -37,12 +36,12 @@ from causalrisk.estimation.specification import Specification, parameter_names
 from causalrisk.inference.covariance import robust_record, with_covariance
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.models.results import CausalResults, JREResults, stamped
-from causalrisk.report.labels import joined
 from causalrisk.runtime.system import one_blas_thread
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
 OPTIONS = {"treat": None, "propensity": None, "smooth": False} | kinds.defaults_of(ColumnOptions, kinds.ModelOptions)
 del OPTIONS["repeat"], OPTIONS["read_as"]  # which no caller gives
+OF_FORMULAS = ("treat", "propensity", "observed", "did")  # options that arrays do not have
 FIT_OPTIONS = {"cov_kwds": None} | kinds.defaults_of(kinds.InferenceOptions)
 
 
@@ -261,9 +260,7 @@ class CausalModel:
         made = design_of(formula, as_scan(data), given, callers_variables(1), [cls.spec])
         return cls._checked(made, kinds.model_options(made, given | {"read_as": read_as}))
 
-    def __init__(
-        self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
-    ) -> None:
+    def __init__(self, endog: Any, exog: Any, treat: Any, *, exog_propensity: Any = None, **options: Any) -> None:
         """Make a model from arrays.
 
         Parameters
@@ -281,20 +278,8 @@ class CausalModel:
         """
         if isinstance(endog, str):
             raise OptionError(f"endog={endog!r} is text; expected an array.\nUse `from_formula(...)` for formulas.")
-        missing = [name for name, given in (("endog", endog), ("exog", exog), ("treat", treat)) if given is None]
-        if missing:
-            name = type(self).__name__
-            raise OptionError(
-                f"{name}(endog, exog, treat) has no {joined(missing)}; expected arrays with one row per unit.\n"
-                f'Use `{name}(y, X, d)` or `{name}.from_formula("y ~ x1 + x2", data, treat="d")`.'
-            )
-        known = {name: value for name, value in OPTIONS.items() if name not in ("treat", "propensity", "observed")}
+        known = {name: value for name, value in OPTIONS.items() if name not in OF_FORMULAS}
         options, read_as = read("model", options, known)
-        if options.get("did") is not None:
-            raise OptionError(
-                "did= names columns of data, and arrays have none.\n"
-                f'Use `{type(self).__name__}.from_formula("y ~ x1 + x2", data, treat="d", did={options["did"]!r})`.'
-            )
         self.design = design_from_arrays(
             endog,
             exog,
@@ -368,11 +353,11 @@ class CausalModel:
         return list(self.design.exog_names)
 
     @property
-    def data(self) -> ModelData:
+    def data(self) -> SimpleNamespace:
         """The data under statsmodels' names: `orig_endog`, `orig_exog`, `xnames`, `param_names` and others."""
         design, options = self.design, self.options
         names = parameter_names(options.estimand, design.labels, options.effect_scale.quantiles)
-        found = ModelData(param_names=names, ynames=design.endog_name, xnames=list(design.exog_names))
+        found = SimpleNamespace(param_names=names, ynames=design.endog_name, xnames=list(design.exog_names))
         if not design.on_disk:
             found.endog, found.exog = design.y, design.X
             found.orig_endog = pd.Series(design.y, index=design.index, name=design.endog_name)
@@ -495,14 +480,13 @@ class CausalModel:
 
     def _clustered(self, given: dict[str, Any], read_as: tuple[str, ...]) -> Self:
         """Return the model with the clusters of `cov_kwds`, which may also ask for the factor of small samples."""
-        options = dataclasses.replace(self.options, read_as=self.options.read_as + read_as) if read_as else self.options
-        found, known = given.get("cov_kwds"), ("groups", "use_correction")
+        options = dataclasses.replace(self.options, read_as=self.options.read_as + read_as)
+        found = given.get("cov_kwds")
         if found is None:
             return self._of(self.design, options) if read_as else self
-        if not isinstance(found, Mapping) or "groups" not in found or any(name not in known for name in found):
-            shown = sorted(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
+        if not isinstance(found, Mapping) or not {"groups"} <= found.keys() <= {"groups", "use_correction"}:
             raise OptionError(
-                f"cov_kwds has {shown}; expected clusters under 'groups', and maybe 'use_correction'.\n"
+                f"cov_kwds={found!r:.60}; expected clusters under 'groups', and maybe 'use_correction'.\n"
                 'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
             )
         if self.design.on_disk:
@@ -536,17 +520,6 @@ class CausalModel:
             f"{weights}Simplify propensity=, or use `fit({more})`.",
             self._results(robust_record(record)),
         )
-
-
-class ModelData(SimpleNamespace):
-    """The data of a model under statsmodels' names, returned by `CausalModel.data`."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("endog", "exog", "orig_endog", "orig_exog"):  # a model in memory has them
-            raise rows_not_kept(f"model.data.{name}")
-        if name.startswith("_"):
-            return object.__getattribute__(self, name)
-        raise UnavailableError(attribute("model attribute", "model.data", name, dir(self)))
 
 
 def design_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,15 +13,14 @@ from causalrisk.errors import (
     DesignError,
     DesignWarning,
     OptionError,
-    UnavailableError,
-    call_here,
     check_alpha,
     warn_user,
+    with_other_names,
 )
 from causalrisk.estimation.record import FitRecord
-from causalrisk.inference.hypotheses import EquivalenceTest, Expressions, nlcom, single_tests, two_one_sided
-from causalrisk.inference.intervals import limit_names, ratio_and_p, wald_interval
-from causalrisk.models.results import CausalResults, Estimates, given_results
+from causalrisk.inference.hypotheses import EquivalenceTest, Expressions, nlcom, single_tests
+from causalrisk.inference.intervals import Estimates, parameter_covariance, parameters
+from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.page.methods import pooled_methods, typed_options
 from causalrisk.report.summary import one_line, summarize_pooled
@@ -72,11 +72,11 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.
 
 
 def _column(name: str, doc: str) -> property:
-    """Return a property of pooled results: a copy of a column of their numbers."""
-    return property(lambda pooled: pooled._numbers[name].copy(), doc=doc)
+    """Return a property of pooled results: a column of their table."""
+    return property(lambda pooled: pd.Series(pooled.summary_frame()[name]), doc=doc)
 
 
-class PooledResults(Estimates):
+class PooledResults(OneEffect):
     """Effects pooled over imputations, returned by `pool`.
 
     Parameters
@@ -110,56 +110,48 @@ class PooledResults(Estimates):
         Always True: p-values and intervals use the t distribution.
     """
 
-    use_t = True
+    use_t, _fits = True, ("pooled.results[0]",)
 
     def __init__(self, results: list[CausalResults], df_complete: float) -> None:
-        self.results = results
-        self.n_imputations = len(results)
-        self.df_complete = df_complete
+        self.results, self.n_imputations, self.df_complete = results, len(results), df_complete
         self.nobs, self.estimand, self.model = results[0].nobs, results[0].estimand, results[0].model
         self._records = [res._record for res in results]
         self._record = self._records[0]
-        self._pooled, self._total = _pooled(self._records, df_complete)
-        reported, self._slopes = _reported(self._record, self._pooled["estimate"].to_numpy())
-        values, errors, df = self._pooled[TESTED].to_numpy().T
-        t, p = ratio_and_p(values, errors, df=df)
-        numbers = {"estimate": reported, "std err": errors * np.abs(self._slopes), "t": t, "df": df, "P>|t|": p}
-        self._numbers = pd.DataFrame(numbers, index=self._record.names).join(self._pooled["fmi"])
+        scaled, covariances = zip(*map(_on_scale, self._records), strict=True)
+        pooled, total = rubin(np.array(scaled), np.array(covariances), df_complete)
+        self._pooled = pooled.set_axis(self._record.names)
+        first, (values, errors, df) = parameters(self._record), self._pooled[TESTED].to_numpy().T
+        slopes = first.slopes(values)
+        self._covariance = total * np.outer(slopes, slopes)
+        se = errors * np.abs(slopes)
+        self._estimates = dataclasses.replace(first, values=first.report(values), se=se, errors=errors, df=df)
 
     params = _column("estimate", "The effects, then the potential-outcome mean of each arm.")
     bse = _column("std err", "Standard errors of `params`.")
     tvalues = _column("t", "Statistics t of `params`; ratios are tested on the logarithmic scale.")
     pvalues = _column("P>|t|", "Two-sided p-values of `params`, from the t distribution.")
     df = _column("df", "Degrees of freedom of Barnard and Rubin.")
-    fmi = _column("fmi", "Fraction of missing information.")
+    fmi = property(lambda pooled: pooled._pooled["fmi"].copy(), doc="Fraction of missing information.")
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
-        names = self._record.names
-        return pd.DataFrame(self._total * np.outer(self._slopes, self._slopes), index=names, columns=names)
+        return pd.DataFrame(self._covariance, index=self._record.names, columns=self._record.names)
 
-    def conf_int(self, alpha: float = 0.05, **others: Any) -> pd.DataFrame:
+    @with_other_names
+    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return confidence intervals from the t distribution.
 
         Parameters
         ----------
         alpha : float, default 0.05
             Significance level.
-        **others
-            Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
         DataFrame
             Columns 0 and 1, one row per parameter. Intervals of ratios are transformed from the logarithmic scale.
         """
-        if others:
-            return self.conf_int(**call_here("conf_int", PooledResults.conf_int, {"alpha": alpha}, others))
-        check_alpha(alpha)
-        values, errors, df = self._pooled[TESTED].to_numpy().T
-        limits = wald_interval(values, errors, alpha, df)
-        reported = np.column_stack([_reported(self._record, side)[0] for side in limits.T])
-        return pd.DataFrame(reported, index=self._record.names)
+        return self.summary_frame(alpha).iloc[:, -2:].set_axis([0, 1], axis=1)
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the table of estimates as a DataFrame.
@@ -174,8 +166,11 @@ class PooledResults(Estimates):
         DataFrame
             Columns estimate, std err, t, df, P>|t| and the limits of the interval.
         """
-        limits = self.conf_int(alpha).set_axis(limit_names(alpha), axis=1)
-        return Frame(self._numbers.drop(columns="fmi").join(limits))
+        check_alpha(alpha)
+        frame = self._estimates.frame(self._record.names, alpha)
+        frame.columns = ["estimate", "std err", "t", "P>|t|", *frame.columns[-2:]]
+        frame.insert(3, "df", self._estimates.df)
+        return Frame(frame)
 
     @property
     def missing_information(self) -> pd.DataFrame:
@@ -187,7 +182,8 @@ class PooledResults(Estimates):
         """
         return self._pooled.drop(columns=["estimate", "std err"])
 
-    def summary(self, alpha: float = 0.05, title: str | None = None, **others: Any) -> ResultSummary:
+    @with_other_names
+    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Return a regression-style summary.
 
         Parameters
@@ -196,16 +192,12 @@ class PooledResults(Estimates):
             Significance level of the intervals.
         title : str, optional
             Heading.
-        **others
-            Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
         ResultSummary
             Summary like a fit's.
         """
-        if others:
-            return self.summary(**call_here("summary", PooledResults.summary, {"alpha": alpha, "title": title}, others))
         frame, missing = self.summary_frame(alpha), self.missing_information
         return summarize_pooled(self._records, frame, missing, self.df_complete, title)
 
@@ -237,9 +229,7 @@ class PooledResults(Estimates):
         variances = np.array([np.diag(test.sd**2) for test in found])
         pooled, _ = rubin(np.array([test.effect for test in found]), variances, self.df_complete)
         values, errors, df = pooled[TESTED].to_numpy().T
-        tested = single_tests(values, wanted.null, errors, df)
-        tested.c_names = wanted.texts
-        return tested
+        return single_tests(values, wanted.null, errors, df, wanted.texts)
 
     def equivalence_test(
         self, low: float | None = None, high: float | None = None, alpha: float = 0.05
@@ -258,12 +248,12 @@ class PooledResults(Estimates):
         EquivalenceTest
             Tests of all effects, with the degrees of freedom of Barnard and Rubin.
         """
-        names, scale = self._record.effect_names, self._record.options.effect_scale
-        estimate, sd = self._numbers[["estimate", "std err"]][: len(names)].to_numpy().T
-        tested, errors, df = self._pooled[TESTED][: len(names)].to_numpy().T
-        return two_one_sided(
-            names, estimate, sd, tested=tested, errors=errors, scale=scale, df=df, low=low, high=high, alpha=alpha
+        names, found = self._record.effect_names, self._estimates
+        values, se, errors, df = (
+            of[: len(names)] for of in (found.values, found.se, found.errors, np.asarray(found.df))
         )
+        effects = Estimates(values, se, errors, found.scale, df=df)
+        return EquivalenceTest(names, effects, low, high, alpha)
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the estimates as plain data, under the column names of broom and marginaleffects.
@@ -280,10 +270,10 @@ class PooledResults(Estimates):
         DataFrame
             One row per parameter: term, estimate, std_error, statistic (t), p_value, conf_low, conf_high, df, fmi.
         """
-        limits = self.conf_int(alpha).to_numpy() if conf_int else None
-        numbers = self._numbers[["estimate", "std err", "t", "P>|t|"]].to_numpy().T
-        own = self._numbers[["df", "fmi"]].reset_index(drop=True)
-        return tidy_frame(self._record.names, numbers, limits).join(own)
+        frame = self.summary_frame(alpha)
+        limits = frame.iloc[:, -2:].to_numpy() if conf_int else None
+        numbers = frame[["estimate", "std err", "t", "P>|t|"]].to_numpy().T
+        return tidy_frame(self._record.names, numbers, limits).assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
 
     def glance(self) -> pd.DataFrame:
         """Return one row that describes the fits: `CausalResults.glance`, and their number as "imputations"."""
@@ -292,16 +282,9 @@ class PooledResults(Estimates):
     def __repr__(self) -> str:
         return one_line(self._record, (self.params, self.bse), self.n_imputations)
 
-    def __getattr__(self, name: str) -> Any:
-        if name[:1] != "_" and not hasattr(type(self), name) and hasattr(type(self.results[0]), name):
-            call = "()" if callable(getattr(type(self.results[0]), name)) else ""
-            raise UnavailableError(
-                f"pooled results have no {name!r}. Use it on one of the fits: `pooled.results[0].{name}{call}`."
-            )
-        return object.__getattribute__(self, name)
 
-
-def pool(results: Iterable[CausalResults], *, df_complete: float | None = None, **others: Any) -> PooledResults:
+@with_other_names
+def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) -> PooledResults:
     """Pool the fits to several imputed data sets by Rubin's rules.
 
     Parameters
@@ -312,8 +295,6 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None, 
         Degrees of freedom of the complete data (mice's ``dfcom``). By default the degrees of freedom of the first fit,
         or those of ``fit(use_t=True)``: clusters minus one, or observations minus coefficients of the outcome models.
         ``numpy.inf`` gives Rubin's degrees of freedom.
-    **others
-        Names of options in other packages, such as ``dfcom=100``.
 
     Returns
     -------
@@ -362,8 +343,6 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None, 
     >>> bool(0 < pooled.fmi["ATE"] < 0.1)
     True
     """
-    if others:
-        return pool(results, **call_here("pool", pool, {"df_complete": df_complete}, others))
     given = given_results(results, "pool([model.fit() for model in models])")
     if len(given) < 2:
         raise OptionError(f"there are {len(given)} results; expected one for each of at least two imputed data sets.\n"
@@ -420,22 +399,9 @@ def _model_of(record: FitRecord) -> dict[str, object]:
     }
 
 
-def _pooled(records: list[FitRecord], df_complete: float) -> tuple[pd.DataFrame, Array]:
-    """Pool on the scale on which effects are differences, as `rubin` does."""
-    estimates, covariances = [], []
-    for record in records:
-        scale, count = record.options.effect_scale, len(record.names)
-        means = record.estimate.params[record.estimate.block("means")]
-        values = np.r_[scale.against_reference(scale.g(means)), means]
-        slopes = _reported(record, values)[1]
-        estimates.append(values)
-        covariances.append(record.covariance[:count, :count] / np.outer(slopes, slopes))
-    pooled, total = rubin(np.array(estimates), np.array(covariances), df_complete)
-    return pooled.set_axis(records[0].names), total
-
-
-def _reported(record: FitRecord, values: Array) -> tuple[Array, Array]:
-    """Return parameters on the reported scale, and the derivatives of the transformation."""
-    scale, effects = record.options.effect_scale, len(record.effect_names)
-    reported = np.r_[scale.report(values[:effects]), values[effects:]]
-    return reported, np.r_[scale.report_slope(values[:effects]), np.ones(len(values) - effects)]
+def _on_scale(record: FitRecord) -> tuple[Array, Array]:
+    """Return the parameters of a fit, and their covariance, on the scale on which effects are differences."""
+    found = parameters(record)
+    values = found.contrast(found.values)
+    slopes = found.slopes(values)
+    return values, parameter_covariance(record) / np.outer(slopes, slopes)

@@ -34,20 +34,18 @@ from causalrisk.errors import (
     Failure,
     OptionError,
     UnavailableError,
-    call_here,
     failures_frame,
     listed,
+    with_other_names,
 )
 from causalrisk.errors.aliases import ATTRIBUTES, attribute
 from causalrisk.estimation.matching import matched_pairs
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.targets import SPELLINGS
 from causalrisk.inference import fitted_models
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
 from causalrisk.inference.hypotheses import equivalence_test, nlcom, t_test, wald_test
-from causalrisk.inference.intervals import boot_pvalues, conf_int, parameter_tests, statistic_names, summary_frame
+from causalrisk.inference.intervals import boot_pvalues, conf_int, effects_on_scales, nnt, summary_frame
 from causalrisk.inference.paired_resamples import start_difference
-from causalrisk.inference.scales import effects_on_scales, nnt
 from causalrisk.inference.simultaneous import distribution
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
@@ -137,6 +135,8 @@ class Shown:
 
     summary: Callable[..., Any]
     __reduce__ = stamped
+    _place: ClassVar = ("results", "res")  # the table of answers, and the name in messages
+    _fits: ClassVar[tuple[str, ...]] = ()  # where the fits are that have what these results lack
 
     def _repr_html_(self) -> str:
         return str(self.summary().as_html())
@@ -144,8 +144,17 @@ class Shown:
     def _repr_markdown_(self) -> str:
         return str(self.summary().as_markdown())
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or hasattr(type(self), name):
+            return object.__getattribute__(self, name)  # raises as usual, and once more what a property has raised
+        if self._fits and hasattr(CausalResults, name):
+            call = "()" if callable(getattr(CausalResults, name)) else ""
+            typed = " or ".join(f"`{fit}.{name}{call}`" for fit in self._fits)
+            raise UnavailableError(f"{type(self).__name__} has no {name!r}; each of its fits has.\nUse {typed}.")
+        raise UnavailableError(attribute(*self._place, name, dir(type(self))))
 
-class Estimates(Shown):
+
+class OneEffect(Shown):
     """Estimates by the names of the parameters of a fit, `_record`."""
 
     _record: FitRecord
@@ -193,11 +202,8 @@ def of_record(
 
     @functools.wraps(function)
     def method(self: Any, *args: P.args, **keywords: P.kwargs) -> R:
-        named: Any = keywords
-        if not keywords.keys() <= signature.parameters.keys():
-            named = call_here(function.__name__, function, {}, keywords)
         with one_blas_thread():
-            made = function(self._record, *args, **named)
+            made = with_other_names(function)(self._record, *args, **keywords)
             return made if plain else frames.printed_whole(made)
 
     method.__qualname__ = f"CausalResults.{function.__name__}"
@@ -249,7 +255,7 @@ t_test table_one tidy trim_curve tvalues wald_test
 """.split()  # noqa: SIM905
 
 
-class CausalResults(Estimates):
+class CausalResults(OneEffect):
     """Estimated effects with their uncertainty, returned by `fit`.
 
     Parameters
@@ -280,7 +286,7 @@ class CausalResults(Estimates):
 
     # --- effects and their inference -----------------------------------------------------------------------------
 
-    def _by_name(self, values: np.ndarray, name: str) -> pd.Series:
+    def _by_name(self, values: Any, name: str | None = None) -> pd.Series:
         """Values of the parameters; of a model of arrays they go by position too, as those of statsmodels do."""
         kind = frames.Values if self._record.design.formula is None else pd.Series
         return kind(values, index=self._record.names, name=name)
@@ -298,12 +304,12 @@ class CausalResults(Estimates):
     @property
     def tvalues(self) -> pd.Series:
         """Statistics z (or t) of `params`; for ratios, of the logarithm. NaN if the standard error is zero."""
-        return self._by_name(parameter_tests(self._record)[0], statistic_names(self._record.df)[0])
+        return self._by_name(summary_frame(self._record).iloc[:, 2])
 
     @property
     def pvalues(self) -> pd.Series:
         """Two-sided p-values of `params`; NaN if the standard error is zero."""
-        return self._by_name(parameter_tests(self._record)[1], statistic_names(self._record.df)[1])
+        return self._by_name(summary_frame(self._record).iloc[:, 3])
 
     @property
     def use_t(self) -> bool:
@@ -543,21 +549,11 @@ class CausalResults(Estimates):
         return sorted({*SHOWN, *(["matches"] if isinstance(self, MatchingResults) else [])})
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or hasattr(type(self), name):
-            return object.__getattribute__(self, name)  # raises as usual, and once more what a property has raised
         if name in OTHER_NAMES:
             return getattr(self, OTHER_NAMES[name])
-        record, population = self._record, SPELLINGS.get(name.lower())
-        if population is not None and record.options.population.name == population:
-            return self.effect
-        if population is not None:
-            raise UnavailableError(
-                f"these results are of the {record.estimand}.\n"
-                f'Use `res.model.with_options(target="{population}").fit()`.'
-            )
-        if name in JRE_ONLY:
-            raise UnavailableError(f"results of {record.spec.name} have no `{name}`; those of JRE have it.")
-        raise UnavailableError(attribute("results", "res", name, [*dir(type(self)), *vars(self)]))
+        if name in JRE_ONLY and not hasattr(type(self), name):
+            raise UnavailableError(f"results of {self._record.spec.name} have no `{name}`; those of JRE have it.")
+        return super().__getattr__(name)
 
 
 def given_results(results: Any, typed: str) -> list[CausalResults]:

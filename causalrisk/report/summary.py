@@ -18,7 +18,7 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import HAJEK, IPWRA
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.fitted_models import coefficients
-from causalrisk.inference.intervals import inference_frame, rounded_se, statistic_names, summary_frame
+from causalrisk.inference.intervals import Estimates, rounded_se, statistic_names, summary_frame
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words
@@ -281,7 +281,7 @@ def _coefficient_tables(record: FitRecord, alpha: float, digits: int | None) -> 
     for arm, block in coefficients(record).items():
         if arm is None or not record.spec.given:  # predictions have no coefficients
             values, se = block["values"].to_numpy(), block["se"].to_numpy()
-            frame = inference_frame(values, se, alpha, block.index, df=record.df)
+            frame = Estimates(values, se, se, df=record.df).frame(block.index, alpha)
             corner = "propensity" if arm is None else f"outcome, {labels[arm]}"
             tables.append(numbers_table(frame, corner, one_unit=False, digits=digits))
     return tables

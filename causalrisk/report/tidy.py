@@ -24,7 +24,7 @@ from causalrisk.estimation.beyond_memory import places_of_parts
 from causalrisk.estimation.options import OBSERVED, Interval
 from causalrisk.estimation.record import FitRecord, of_means
 from causalrisk.inference import intervals
-from causalrisk.inference.intervals import delta_tests, parameter_tests
+from causalrisk.inference.intervals import parameters, ratio_and_p
 from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
@@ -170,8 +170,10 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
     ['term', 'estimate', 'std_error', 'statistic', 'p_value', 'conf_low', 'conf_high']
     """
     limits = intervals.conf_int(record, alpha, method).to_numpy() if conf_int else None
-    tests = delta_tests(record) if method == "delta" else parameter_tests(record)
-    frame = tidy_frame(record.names, [record.estimate.params, record.std_errors, *tests], limits)
+    params, se = record.estimate.params, record.std_errors
+    delta = method == "delta"
+    tests = ratio_and_p(params, se, record.null, record.df) if delta else parameters(record).tests()
+    frame = tidy_frame(record.names, [params, se, *tests], limits)
     return frame.assign(df=record.df) if np.isfinite(record.df) else frame
 
 

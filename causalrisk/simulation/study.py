@@ -26,9 +26,9 @@ from causalrisk.errors import (
     CausalRiskError,
     CausalRiskWarning,
     OptionError,
-    call_here,
     check_distinct,
     whole_number,
+    with_other_names,
 )
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.runtime.system import write_whole
@@ -77,6 +77,7 @@ class Task:
         return frame if frame["sample"].nunique() == self.count else None
 
 
+@with_other_names
 def run_study(
     design: Any,
     *,
@@ -89,7 +90,6 @@ def run_study(
     n_boot: int = 0,
     path: str | Path | None = None,
     reference: str = "IPWRA",
-    **others: Any,
 ) -> StudyResults:
     """Draw samples of designs with a known effect, and compare estimators on them.
 
@@ -121,8 +121,6 @@ def run_study(
         samples. Parts with other settings are kept.
     reference : str, default "IPWRA"
         Label of the estimator that mean squared errors are compared with.
-    **others
-        Names of options in other packages, such as ``reps=200``.
 
     Returns
     -------
@@ -155,12 +153,6 @@ def run_study(
     strong 200 Unadjusted  1.55  1.57      64.34
                IPWRA       0.03  0.20       1.00
     """
-    if others:
-        typed = {
-            "design": design, "n": n, "n_sims": n_sims, "estimators": estimators, "rng": rng, "n_jobs": n_jobs,
-            "progress": progress, "n_boot": n_boot, "path": path, "reference": reference,
-        }  # fmt: skip
-        return run_study(**call_here("run_study", run_study, typed, others))
     designs = [find_design(item) for item in (design if isinstance(design, list | tuple) else [design])]
     check_distinct("design", [item.name for item in designs])
     sizes = [n] if not isinstance(n, (list, tuple, range, np.ndarray)) else list(n)

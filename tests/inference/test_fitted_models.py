@@ -85,16 +85,3 @@ def test_a_square_far_from_zero_had_predictions_with_standard_errors_of_zero():
     np.testing.assert_allclose(found.predicted_mean, expected.predicted_mean, rtol=1e-5)
     np.testing.assert_allclose(found.se_mean, expected.se_mean, rtol=1e-5)
     assert found.se_mean.min() > 0.05
-
-
-def test_a_treatment_set_in_the_rows_of_a_prediction_triggers_a_warning():
-    """As for g-computation elsewhere; rows of the sample, few rows and a stated arm trigger none."""
-    births = cr.datasets.load_cattaneo2()
-    res = cr.IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
-    for predict in (res.predict, res.get_prediction):
-        with pytest.warns(cr.DesignWarning, match="arm='1'"):
-            predict(births.assign(mbsmoke=1))
-    res.predict(births[births.mbsmoke == 1])
-    res.predict(births.head(10).assign(mbsmoke=0))
-    res.predict(births)
-    res.predict(births.assign(mbsmoke=1), arm=1)

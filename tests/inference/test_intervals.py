@@ -10,8 +10,7 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.inference.intervals import acceleration_of, bias_corrected_interval, resample_standard_errors
-from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, Resampler, Units, seed_sequence
+from causalrisk.inference.intervals import acceleration_of, bias_corrected_interval
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
@@ -87,33 +86,11 @@ def test_intervals_of_counted_rows_are_those_of_the_rows_written_out(clustered, 
     np.testing.assert_allclose(limits[0], limits[1], rtol=1e-8)
 
 
-def test_studentized_intervals_of_counted_rows_are_those_of_the_rows_written_out():
-    """Of clusters that are drawn; resamples that are given have none."""
-    limits = [res.conf_int(method="studentized") for res in counted_and_written(True)]
-    np.testing.assert_allclose(limits[0], limits[1], rtol=1e-8)
-
-
-@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.Hajek, cr.AIPW])
-def test_studentized_interval(model):
-    """The standard error of a resample is the robust one of its repeated rows."""
-    frame = simulate(150, strength=0.4)
-    built = model.from_formula(f"y ~ {RHS}", frame, treat="d")
-    res = built.fit(cov_type="bootstrap", n_boot=100)
-    se = resample_standard_errors(res._record, 3)
-    drawn = Resampler.of("pairs", seed_sequence(0), 150).draw(
-        RESAMPLE_STREAM, 0, 32, Units(np.arange(150), np.ones(150))
-    )
-    again = frame.loc[frame.index.repeat(drawn[:, 3].astype(int))].reset_index(drop=True)
-    expected = model.from_formula(f"y ~ {RHS}", again, treat="d").fit()
-    np.testing.assert_allclose(se[3], expected.bse, rtol=1e-8)
-    t = (res.boot_params - res.params) / se
-    robust = built.fit(cov_type="robust").bse
-    expected = res.effect - np.quantile(t["ATE"], [0.95, 0.05]) * robust["ATE"]
-    np.testing.assert_allclose(res.conf_int(0.1, method="studentized").loc["ATE"], expected, rtol=1e-10)
-    with pytest.raises(cr.UnavailableError, match="percentile"):
-        built.fit(cov_type="bootstrap", resamples=np.ones((150, 3))).conf_int(method="studentized")
-    with pytest.raises(cr.UnavailableError, match="percentile"):
-        cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d").fit(n_boot=20).conf_int(method="studentized")
+@pytest.mark.parametrize(("model", "options"), [(cr.AIPW, {"resamples": np.ones((150, 3))}), (cr.JRE, {"n_boot": 20})])
+def test_studentized_intervals_need_the_multiplier_bootstrap(model, options):
+    res = model.from_formula(f"y ~ {RHS}", simulate(150, strength=0.4), treat="d").fit(cov_type="bootstrap", **options)
+    with pytest.raises(cr.UnavailableError, match=r'percentile.*fit\(bootstrap="multiplier"\)'):
+        res.conf_int(method="studentized")
 
 
 def test_fault_54_too_few_resamples_for_the_tail():

@@ -13,7 +13,7 @@ from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import OptionError, check_alpha, listed, nearest_name
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
-from causalrisk.inference.intervals import parameter_limits, parameter_tests, statistic_names
+from causalrisk.inference.intervals import parameters, statistic_names
 from causalrisk.report import labels as words
 from causalrisk.report.page.methods import facts
 from causalrisk.report.page.verdicts import read_gaps
@@ -281,8 +281,8 @@ def _effects(record: FitRecord) -> list[str]:
 
 def _tests(record: FitRecord, alpha: float) -> list[str]:
     """Sentences with the standard error, interval and test of each effect."""
-    (spec, _), null, limits = words.formats(record), record.options.effect_scale.null, parameter_limits(record, alpha)
-    (z, p), (symbol, _) = parameter_tests(record), statistic_names(record.df)
+    (spec, _), null, found = words.formats(record), record.options.effect_scale.null, parameters(record)
+    limits, (z, p), (symbol, _) = found.limits(alpha), found.tests(), statistic_names(record.df)
     texts = [words.choice_words(record).strip()]
     for k, name in enumerate(record.effect_names):
         se, low, high = (format(value, spec) for value in (record.std_errors[k], *limits[k]))

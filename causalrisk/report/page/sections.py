@@ -23,23 +23,16 @@ from causalrisk.errors import CausalRiskError, OptionError, UnavailableError, ch
 from causalrisk.estimation.overlap import populations_that_overlap
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
-from causalrisk.inference.intervals import parameter_limits
+from causalrisk.inference.intervals import parameters
 from causalrisk.report import labels as words
 from causalrisk.report import plots
 from causalrisk.report.page import verdicts
 from causalrisk.report.page.explain import OF_INSTRUMENTS, UNTESTED, explain, questions
-from causalrisk.report.page.methods import (
-    call_of,
-    methods,
-    references,
-    seeds_text,
-    study_methods,
-    versions_text,
-)
+from causalrisk.report.page.methods import call_of, methods, references, seeds_text, versions_text
 from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading, by_contrast
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
-from causalrisk.report.tables.text import escape_html, format_number
+from causalrisk.report.tables.text import escape_html, format_number, format_p
 from causalrisk.runtime.system import write_whole
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
@@ -222,7 +215,7 @@ def _row_flow(record: FitRecord) -> pd.DataFrame:
 
 def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], short: bool) -> list[str]:
     """Return the top of the page: heading, answer in a sentence, and headlines of all diagnostics."""
-    se, limits, (spec, _) = record.std_errors, parameter_limits(record, alpha), words.formats(record)
+    se, limits, (spec, _) = record.std_errors, parameters(record).limits(alpha), words.formats(record)
     answers = [
         f"{words.effect_words(record, k)} (standard error {se[k]:{spec}}, {100 * (1 - alpha):.4g}% interval "
         f"{limits[k, 0]:{spec}} to {limits[k, 1]:{spec}})."
@@ -348,18 +341,21 @@ def written_parts(text: str, cited: Sequence[str], seed: str, call: str) -> list
 
 
 def write_study(
-    study: Any,
-    path: str | os.PathLike[str],
-    title: str | None,
-    alpha: float,
-    assumptions: Mapping[str, str] | None,
-    placebos: str,
+    study: Any, path: str | os.PathLike[str], title: str | None, alpha: float, assumptions: Mapping[str, str] | None
 ) -> Path:
-    """Write the page of an event study; `placebos` is what the test of its effects before the beginning found."""
+    """Write the page of an event study."""
     check_page(path, "study")
-    record, facts, title = study._first, study.facts, title or f"Report: {study!r}"
+    record, facts, title = study._record, study.facts, title or f"Report: {study!r}"
     asked = questions(record, assumptions, treat=f"treatment ({facts.begins})", outcome=f"change of {facts.outcome}")
-    text = study_methods(record, facts, study.notes)
+    text = study.methods()
+    try:
+        placebos = (
+            f"Before the beginning there should be no effect. Wald's test that all {study.placebos.sum()} are zero: p "
+            f"{format_p(float(study.pretrend_test().pvalue))}. A test that does not reject does not show that trends "
+            "are parallel."
+        )
+    except OptionError as error:
+        placebos = str(error)
     figures = [
         figure_html(
             f"Effects on {facts.outcome} by {by}, each by itself and all together.", study.plot, by, alpha=alpha
@@ -377,12 +373,7 @@ def write_study(
 
 
 def write_late(
-    res: Any,
-    path: str | os.PathLike[str],
-    title: str | None,
-    alpha: float,
-    assumptions: Mapping[str, str] | None,
-    call: str,
+    res: Any, path: str | os.PathLike[str], title: str | None, alpha: float, assumptions: Mapping[str, str] | None
 ) -> Path:
     """Write the page of a local average treatment effect; its record is of the instrument's effect on the outcome."""
     check_page(path)
@@ -401,6 +392,11 @@ def write_late(
             Part("overlap", "Overlap of the instrument", *_overlap(record, alpha)),
             Part("balance", "Balance of the covariates", *_balance(record, alpha)),
         ]
+    columns = {"treat": repr(res.model.treat), "instrument": repr(res.model.instrument)}
+    columns |= {"method": repr(record.spec.name)}
+    if predictions := res.model.first_stage.design.predictions_name:
+        columns["treatment_predictions"] = repr(list(predictions))
+    call = call_of(record, "LATE", columns)
     parts += written_parts(text, references(text), seeds_text(record), call)
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.tables import nearest
-from causalrisk.errors import OptionError, call_here, check_alpha, one_of, whole_number
+from causalrisk.errors import OptionError, check_alpha, one_of, whole_number, with_other_names
 from causalrisk.estimation.options import Below
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.report.labels import covariance_name
@@ -49,6 +49,7 @@ class Column:
     unit: str | None = None
 
 
+@with_other_names
 def etable(
     results: Any,
     *more: Any,
@@ -64,7 +65,6 @@ def etable(
     digits: int | None = None,
     title: str = "",
     notes: Sequence[str] = (),
-    **others: Any,
 ) -> PaperTable:
     """Put results side by side in a table for a paper.
 
@@ -101,8 +101,6 @@ def etable(
         Heading.
     notes : sequence of str
         Sentences to add to the notes.
-    **others
-        Names of options in other packages, such as ``model_names=["a"]``.
 
     Returns
     -------
@@ -146,13 +144,6 @@ def etable(
     Notes: Standard errors in parentheses.
     """
     results = [results, *more] if more else results
-    if others:
-        typed = {
-            "results": results, "names": names, "keep": keep, "drop": drop, "rename": rename, "below": below,
-            "stars": stars, "alpha": alpha, "statistics": statistics, "extra": extra, "digits": digits, "title": title,
-            "notes": notes,
-        }  # fmt: skip
-        return etable(**call_here("etable", etable, typed, others))
     check_alpha(alpha)
     below = one_of("below", below, (*BELOW, None))
     one_of("stars", stars, (True, False))

@@ -16,7 +16,7 @@ from causalrisk.design.survey import Survey, subpopulation
 from causalrisk.design.tables import Table, as_table, find_column, find_condition, missing_mask
 from causalrisk.design.treatment import treatment_levels
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates
-from causalrisk.errors import DesignError, OptionError, call_here, whole_number
+from causalrisk.errors import DesignError, OptionError, whole_number, with_other_names
 from causalrisk.estimation.options import WeightType
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.linalg import Array
@@ -34,6 +34,7 @@ NOTE_OF_FIT = (
 )
 
 
+@with_other_names
 def table_one(
     covariates: Any = None,
     data: Any = None,
@@ -53,7 +54,6 @@ def table_one(
     names: Mapping[str, str] | None = None,
     title: str = "",
     notes: Sequence[str] = (),
-    **others: Any,
 ) -> PaperTable:
     """Describe the rows of each treatment group: the first table of a paper, before anything is fitted.
 
@@ -94,8 +94,6 @@ def table_one(
         Heading.
     notes : sequence of str
         Sentences to add to the notes.
-    **others
-        Names of options in other packages, such as ``strata="d"``.
 
     Returns
     -------
@@ -142,14 +140,6 @@ def table_one(
     """
     if hasattr(covariates, "columns") and (data is None or isinstance(data, str | list | tuple)):
         raise OptionError('covariates is a frame and data is not.\nUse `table_one(["x1", "x2"], data, by="d")`.')
-    if others:
-        typed = {
-            "covariates": covariates, "data": data, "by": by, "treated": treated, "reference": reference,
-            "levels": levels, "weights": weights, "weight_type": weight_type, "design": design, "subpop": subpop,
-            "overall": overall, "median": median, "threshold": threshold, "digits": digits, "names": names,
-            "title": title, "notes": notes,
-        }  # fmt: skip
-        return table_one(**call_here("table_one", table_one, typed, others))
     if isinstance(covariates, str) and covariates.count("|") == 1 and "(" not in covariates:
         left, group = (part.strip() for part in covariates.split("|"))
         raise OptionError(
