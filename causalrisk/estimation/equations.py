@@ -80,10 +80,13 @@ class Equations:
         return 1.0 if self.target.tilt is None else self.target.tilt(self.probabilities(at))
 
     def probabilities(self, at: Point) -> list[Any]:
-        """Return the scores e_a of each arm."""
-        if self.score is None:
+        """Return the scores e_a of each arm; of two arms that are calibrated one by one e_0 is 1 - e_1."""
+        if self.score is None or self.model is None:
             raise CausalRiskError("there is no propensity score")
-        return [1 / self.score.inverse(at, a) for a in range(self.sample.n_arms)]
+        found: list[Any] = [1 / self.score.inverse(at, a) for a in range(self.sample.n_arms)]
+        if self.model.kind == "calibrated" and self.target.toward is None and len(found) == 2:
+            found[0] = 1 - found[1]
+        return found
 
     def measure(self, at: Point) -> Any:
         """Return what weights add up to: the tilt, or the density of a target frame relative to the sample."""
