@@ -64,7 +64,6 @@ from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 TOGETHER = 4096  # rows up to which several blocks of resamples are worked on as one
 NUMBERS, FEWEST = 2**18, 4  # of rows times resamples that are worked on at a time, and resamples at the least
 LEAST_TASKS = 4  # blocks of resamples are wide only as far as so many remain for the processors to share
-MORE_MEMORY = "Start workers with more memory, or use `fit(n_jobs=1)`."
 T = TypeVar("T")
 
 
@@ -177,7 +176,7 @@ def redone(
     parts: list[Refits] = []
     try:
         block, needed = functools.partial(_refit_block, refitter, draw), 8.0 * sample.n * width
-        for part in in_blocks(block, n_boot, width, needed, inference, remedy=MORE_MEMORY):
+        for part in in_blocks(block, n_boot, width, needed, inference):
             parts.append(part)
     except BrokenExecutor as error:
         lost = f"resamples {len(parts) * width} to {n_boot - 1} were lost; see `err.results`"
@@ -193,22 +192,15 @@ def in_blocks(
     needed: float,
     inference: InferenceOptions,
     words: tuple[str, str] = ("bootstrap", "resample"),
-    remedy: str = "",
 ) -> Iterator[T]:
     """Yield in order what a function of `count`, `width` and its number finds for each block of resamples.
 
     `needed` are the bytes that a block takes, `words` the label and the unit of `progress_bar`.
     """
-    label, unit = words
+    block, workers = functools.partial(function, count, width), worker_count(inference.n_jobs, needed)
     with (
-        ordered_map(
-            functools.partial(function, count, width),
-            -(-count // width),
-            worker_count(inference.n_jobs, needed),
-            name=lambda number: f"{unit}s {number * width} to {min((number + 1) * width, count) - 1}",
-            remedy=remedy,
-        ) as results,
-        progress_bar(count, inference.progress, label, unit) as advance,
+        ordered_map(block, range(-(-count // width)), workers) as results,
+        progress_bar(count, inference.progress, *words) as advance,
     ):
         for number, part in enumerate(results):
             advance(min(width, count - number * width))

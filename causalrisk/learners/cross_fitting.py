@@ -187,7 +187,7 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
         task = functools.partial(_fit_and_predict, learner, training, rows, others)
         # Threads of scikit-learn within a fit wait for each other on a busy machine; `n_jobs` has fits.
         one_thread = threadpool_limits(1, user_api="openmp") if "sklearn" in sys.modules else contextlib.nullcontext()
-        with one_thread, ordered_map(task, len(others), workers) as results:
+        with one_thread, ordered_map(task, range(len(others)), workers) as results:
             for (a, f), (model, values) in zip(others, results, strict=True):
                 fitted[a] = (*fitted.get(a, ()), model)
                 predictions[a, rows.fold == f] = values

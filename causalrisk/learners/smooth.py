@@ -319,7 +319,7 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
         return coefficients_of(problem.solution(choice), problem.unit, origin), choice
 
     of_folds = add_up(training.over(products)) if family.linear else []
-    with ordered_map(fitted, n_folds, workers if family.linear else 1) as results:
+    with ordered_map(fitted, range(n_folds), workers if family.linear else 1) as results:
         found = list(results)
     models = tuple(copy.copy(model) for _ in found)
     for own, (coefficients, choice) in zip(models, found, strict=True):

@@ -429,10 +429,10 @@ class CausalModel:
             Source of randomness. None draws a new seed. Estimates do not depend on `n_boot`.
         n_jobs : int, default 1
             Threads, or workers of the joblib backend set by `joblib.parallel_config`; -1 means one per processor. Data
-            on disk use threads. A `distributed.Client` uses its cluster. Results do not depend on it.
+            on disk use threads, or the cluster of a `distributed.Client`. Results do not depend on it.
         progress : bool, default False
-            Show a progress bar of resamples, or of units left out, on standard error (tqdm if installed). With data on
-            disk there is none: see `dask.diagnostics.ProgressBar`.
+            Show a progress bar of resamples, or of units left out, on standard error; it needs tqdm. With data on disk
+            there is none: see `dask.diagnostics.ProgressBar`.
         resamples : array_like, shape (n, n_boot), optional
             How often each row of the sample counts in each resample, instead of random draws, such as
             ``rng.multinomial(n, np.full(n, 1 / n), size=999).T``. With frequency weights, these are totals of the equal

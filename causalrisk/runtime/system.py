@@ -37,43 +37,6 @@ def memory() -> float:
         return USUAL_MEMORY
 
 
-def free_memory(root: str = "/") -> float:
-    """Bytes of memory that can be had without taking them from others.
-
-    Parameters
-    ----------
-    root : str
-        Root of the system's files.
-
-    Returns
-    -------
-    float
-        Memory that Linux calls available, or that the control group of the process (a container, a batch job) leaves of
-        its limit, if that is less; on other systems all memory.
-    """
-    known, top = [memory()], Path(root, "sys/fs/cgroup")
-    known += [1024.0 * size for size in _numbers(Path(root, "proc/meminfo"), "MemAvailable:")]
-    try:
-        own = top / Path(root, "proc/self/cgroup").read_text().rpartition("0::")[2].strip().lstrip("/")
-    except OSError:
-        return min(known)
-    for group in (own, *own.parents):
-        files_again = sum(_numbers(group / "memory.stat", "inactive_file"))  # in memory, and on a disk as well
-        for most, now in zip(_numbers(group / "memory.max"), _numbers(group / "memory.current"), strict=False):
-            known.append(max(most - now + files_again, 0.0))
-    return min(known)
-
-
-def _numbers(path: Path, name: str = "") -> list[float]:
-    """Return the number in a file of the system, or in its line of that name, as a list; empty where there is none."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return []
-    words = [line.removeprefix(name).split() for line in lines if line.startswith(name)]
-    return [float(word[0]) for word in words[:1] if word and word[0].isdigit()]
-
-
 PART = ".part"  # ending of a file that is not yet whole
 
 
@@ -126,9 +89,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())  # else a crash could leave an empty file under the name
         os.replace(part, target)
-    except OSError as error:
-        if error.errno is None or (error.filename is not None and str(error.filename) != str(part)):
-            raise
+    except OSError as error:  # which names the new file, or none
         raise OSError(error.errno, error.strerror, str(given)) from error
     finally:
         part.unlink(missing_ok=True)

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor, as_completed
-from contextlib import closing
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,14 +30,13 @@ from causalrisk.errors import (
 )
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.runtime.system import write_whole
-from causalrisk.runtime.workers import active_client, on_cluster, progress_bar, worker_processes
+from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 from causalrisk.simulation.catalogue import find_design
 from causalrisk.simulation.designs import Design, Specified
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.results import StudyResults
 
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
-ON_A_CLUSTER = "Start workers with more memory, or use `n_jobs=1` to stay in this process; path= keeps finished parts."
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
 
 
@@ -112,7 +109,7 @@ def run_study(
         ``if __name__ == "__main__":``. Inside ``joblib.parallel_config("dask")``, a number other than 1 uses all
         workers of the cluster.
     progress : bool, default False
-        Count the samples on standard error (tqdm if installed).
+        Count the samples on standard error; it needs tqdm.
     n_boot : int, default 0
         Bootstrap resamples for the package's own models. 0 uses robust standard errors, which are fast, but a little
         too small for JRE.
@@ -184,7 +181,7 @@ def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) ->
     left = [task for task in tasks if found.get(task.key) is None]
     with progress_bar(sum(task.count for task in tasks), progress, "study", "sample") as advance:
         advance(sum(task.count for task in tasks) - sum(task.count for task in left))
-        for task, frame in _finished(left, n_jobs):
+        for task, frame in zip(left, _finished(left, n_jobs), strict=True):
             if folder is not None:
                 write_whole(task.file_in(folder), frame.to_csv(index=False, na_rep="nan"))
             found[task.key] = frame
@@ -192,22 +189,14 @@ def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) ->
     return [found[task.key] for task in tasks]
 
 
-def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFrame]]:
-    """Do tasks, in this process or in others, and yield each as it is finished."""
-    client = active_client() if n_jobs != 1 else None
-    if client is not None:
-        with closing(on_cluster(client, run_task, tasks, name=lambda task: task.key, remedy=ON_A_CLUSTER)) as finished:
-            yield from zip(tasks, finished, strict=True)
-        return
-    workers = min(n_jobs if n_jobs > 0 else os.cpu_count() or 1, len(tasks))
-    if workers <= 1:
-        yield from ((task, run_task(task)) for task in tasks)
-        return
-    check_picklable(tasks[0].entries, [task.design for task in tasks])
+def _finished(tasks: list[Task], n_jobs: int) -> Iterator[pd.DataFrame]:
+    """Do tasks, in this process or in others, and yield what each finds."""
+    workers = worker_count(n_jobs)
+    if min(workers, len(tasks)) > 1:
+        check_picklable(tasks[0].entries, [task.design for task in tasks])
     try:
-        with worker_processes(workers) as pool:
-            futures = {pool.submit(run_task, task): task for task in tasks}
-            yield from ((futures[future], future.result()) for future in as_completed(futures))
+        with ordered_map(run_task, tasks, workers, processes=True) as results:
+            yield from results
     except BrokenExecutor as error:
         raise BootstrapError(
             "a worker process died, and the samples it worked on were lost with it: the system ends a process that "

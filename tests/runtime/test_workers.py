@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -13,17 +14,12 @@ import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, scan
 from causalrisk.inference import covariance
-from causalrisk.runtime.workers import active_client, chosen_backend, ordered_map, worker_count
+from causalrisk.runtime.workers import chosen_backend, ordered_map, worker_count
 from causalrisk.simulation import run_study
 from tests.conftest import RHS, in_parts, simulate
 from tests.dask_cluster import local_cluster
-from tests.dask_stub import cluster
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
-
-
-def twice(item):
-    return 2 * item, threading.get_ident(), os.getpid()
 
 
 def fail(item):
@@ -32,7 +28,7 @@ def fail(item):
 
 def test_an_error_leaves_no_thread():
     threads = threading.active_count()
-    with pytest.raises(ZeroDivisionError), ordered_map(fail, 8, 3) as results:
+    with pytest.raises(ZeroDivisionError), ordered_map(fail, range(8), 3) as results:
         list(results)
     assert threading.active_count() == threads
 
@@ -41,7 +37,7 @@ def test_the_context_chooses_where_the_work_is_done():
     here = os.getpid()
 
     def places(workers=2):
-        with ordered_map(lambda number: (os.getpid(), threading.get_ident()), 8, workers) as results:
+        with ordered_map(lambda number: (os.getpid(), threading.get_ident()), range(8), workers) as results:
             return set(results)
 
     assert chosen_backend() is None
@@ -105,7 +101,7 @@ def test_a_cluster_changes_no_number(alone, dask):
     import distributed
 
     name, expected = alone
-    with distributed.Client(dask):
+    with distributed.Client(dask), joblib.parallel_config("dask") if name != "scan" else contextlib.nullcontext():
         np.testing.assert_allclose(numbers(name, 2), expected, rtol=1e-13 if name == "scan" else 0)
         if name == "scan":
             model = IPWRA.from_formula("y ~ x1", scan([simulate(100)]), treat="d", family="binomial")
@@ -138,28 +134,13 @@ def test_a_worker_that_is_killed_changes_no_digit(dask):
     np.testing.assert_allclose(res.bse, whole.bse, rtol=1e-9)
 
 
-def test_studies_on_a_cluster_change_no_digit(monkeypatch):
+def test_studies_on_a_cluster_change_no_digit(dask):
+    import distributed
+
     options = {"n": 100, "n_sims": 60, "estimators": ["Unadjusted", "IPWRA"]}
     expected = run_study("strong", **options).raw
-    monkeypatch.setattr("causalrisk.simulation.study.worker_processes", None)
-    with cluster("works"):
+    with distributed.Client(dask), joblib.parallel_config("dask"):
         assert run_study("strong", **options, n_jobs=2).raw.equals(expected)
-
-
-def test_a_client_is_used_where_there_is_one():
-    assert active_client() is None
-    with cluster("works") as client:
-        assert active_client() is client
-        with ordered_map(twice, 6, 2) as left:
-            assert next(left)[0] == 0
-        assert client.left  # what was given out is forgotten
-
-
-def test_workers_of_a_cluster_that_die_leave_the_estimate():
-    model = memory(IPWRA)()
-    with cluster("workers die"), pytest.raises(BootstrapError, match=r"resamples 0 to 31 .*\n.*memory") as caught:
-        model.fit(n_boot=100, n_jobs=2)
-    np.testing.assert_array_equal(caught.value.results.bse, model.fit().bse)
 
 
 class Dying:
@@ -182,7 +163,7 @@ def test_a_process_that_dies_leaves_the_estimate(monkeypatch):
     assert caught.value.results.summary_frame().equals(model.fit(cov_type="robust").summary_frame())
 
 
-def test_no_more_blocks_are_in_flight_than_fit_half_of_what_is_free(monkeypatch):
-    monkeypatch.setattr("causalrisk.runtime.workers.free_memory", lambda: 1000.0)
+def test_no_more_blocks_are_in_flight_than_fit_half_of_the_memory(monkeypatch):
+    monkeypatch.setattr("causalrisk.runtime.workers.memory", lambda: 1000.0)
     assert [worker_count(8, size) for size in (50.0, 100.0, 240.0, 600.0)] == [8, 5, 2, 1]
     assert worker_count(-1, 1.0) >= 1
