@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,6 @@ from causalrisk.estimation.sample import Sample
 from causalrisk.learners.folds import Numbers, folds_of
 from causalrisk.numerics.blocks import is_dask, loaded
 from causalrisk.numerics.linalg import Array, Basis
-from causalrisk.numerics.multiplicities import Resampler, Units
 
 CHUNK = 100_000  # rows of a target frame that are worked on at a time
 FEW = 2**23  # numbers in the columns of both designs, up to which the rows are worked on in memory
@@ -51,11 +50,11 @@ def rows_by_arm(design: DesignOnDisk, name: str) -> Any:
     return da.concatenate([whole.blocks[k][rows] for k, rows in places])
 
 
-def chunked(rows: Array) -> Any:
-    """Return rows of a target frame as a Dask array."""
+def chunked(rows: NDArray[Any], sizes: Any = CHUNK) -> Any:
+    """Return rows as a Dask array, by default those of a target frame."""
     import dask.array as da
 
-    return da.from_array(rows, chunks=(CHUNK, *rows.shape[1:]))
+    return da.from_array(rows, chunks=(sizes, *rows.shape[1:]))
 
 
 def scanned_sample(design: DesignOnDisk, options: ModelOptions, frame: TargetRows | None) -> Sample:
@@ -165,33 +164,8 @@ def stored(values: Iterable[Array], chunks: tuple[int, ...]) -> Any:
     return found
 
 
-# --- resamples -------------------------------------------------------------------------------------------------------
-
-
 def multiplicities_of(design: Design, sample: Sample) -> Any:
     """Return replicate weights of a survey design over its weights, rows in the order of the sample."""
     if isinstance(design, DesignOnDisk):
         return rows_by_arm(design, "multiplicities")
     return None if design.replication is None else design.replication.multiplicities[sample.order]
-
-
-def units_of_parts(design: DesignOnDisk, kind: str) -> list[Any]:
-    """Return the rows of each part as they are drawn, delayed."""
-    import dask
-
-    names = ["cluster" if design.n_clusters else "position", "weights", *(["arm"] if kind == "stratified" else [])]
-    columns = (design.dask(name).to_delayed() for name in names)
-    return [dask.delayed(Units)(*own) for own in zip(*columns, strict=True)]
-
-
-def drawn_by_parts(
-    draw: Callable[..., Array], resampler: Resampler, which: tuple[int, ...], parts: list[Any], places: Places
-) -> Any:
-    """Draw the rows of each part; `which` are stream, block and width. Return them as `rows_by_arm`."""
-    import dask
-    import dask.array as da
-
-    known = dask.delayed(resampler, traverse=False)
-    drawn = [dask.delayed(draw, pure=False)(known, *which, units) for units in parts]
-    shapes = ((drawn[k][rows], (rows.stop - rows.start, which[-1])) for own in places for k, rows in own)
-    return da.concatenate([da.from_delayed(values, shape, float) for values, shape in shapes])

@@ -352,7 +352,7 @@ def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool
     total = unit_count(record.design) + in_frame(record)
     resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
     if whole:
-        resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
+        resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, sizes=None))
     draw = functools.partial(resampler.draw, RESAMPLE_STREAM)
     return redone(refitter_of(record), draw, total, record.sample, inference)
 

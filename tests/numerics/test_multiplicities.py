@@ -1,10 +1,6 @@
-"""Draws of resamples: their laws, seeds and streams, and that they go by row whatever rows are drawn together."""
+"""Draws of resamples: their laws, seeds and streams, and that units are drawn alike whichever are drawn together."""
 
 from __future__ import annotations
-
-import itertools
-from dataclasses import replace
-from functools import reduce
 
 import numpy as np
 import pytest
@@ -17,9 +13,7 @@ from causalrisk.numerics.multiplicities import (
     REPLICATE_STREAM,
     RESAMPLE_STREAM,
     WIDTH,
-    Chunks,
     Resampler,
-    Units,
     given_multiplicities,
     seed_sequence,
 )
@@ -35,25 +29,14 @@ ARMS = np.arange(N) % 7 % 3
 class Draws:
     """Draws of all rows of a sample, or some."""
 
-    def __init__(self, kind="pairs", n=N, weights=None, frequency=False, arms=None, clusters=None, seed=0):
-        number = np.arange(n) if clusters is None else clusters
-        self.units = Units(number, np.ones(n) if weights is None else weights, arms)
-        sequence = seed_sequence(seed)
-        if frequency or arms is not None:
-            self.resampler = Resampler(kind, sequence, self.chunks([slice(None)], frequency), frequency)
-        else:
-            self.resampler = Resampler.of(kind, sequence, int(number.max()) + 1)
-
-    def chunks(self, blocks, frequency=True):
-        """What the rows know of each other where they come in blocks."""
-        units, n_strata = self.units, 1 if self.units.strata is None else int(self.units.strata.max()) + 1
-        counted = units if frequency else replace(units, weights=np.ones(len(units.number)))
-        return reduce(Chunks.beside, (counted.some(rows).chunks(len(units.number), n_strata) for rows in blocks))
+    def __init__(self, kind="pairs", n=N, weights=None, arms=None, clusters=None, seed=0):
+        self.number = np.arange(n) if clusters is None else clusters
+        self.resampler = Resampler(kind, seed_sequence(seed), int(self.number.max()) + 1, weights, arms)
 
     def draw(self, stream=RESAMPLE_STREAM, block=0, width=WIDTH, rows=slice(None), spread=None):
         if spread is None:
-            return self.resampler.draw(stream, block, width, self.units.some(rows))
-        return self.resampler.perturb(stream, block, width, self.units.some(rows), spread=spread)
+            return self.resampler.draw(stream, block, width, self.number[rows])
+        return self.resampler.perturb(stream, block, width, self.number[rows], spread=spread)
 
     def many(self, count, **options):
         blocks = range(-(-count // WIDTH))
@@ -134,7 +117,7 @@ def test_cluster_resamples_keep_clusters_whole():
 
 
 def test_stratified_resamples_keep_the_arms():
-    for options, size in (({}, np.ones(N)), ({"weights": FREQUENCIES, "frequency": True}, FREQUENCIES)):
+    for options, size in (({}, np.ones(N)), ({"weights": FREQUENCIES}, FREQUENCIES)):
         counts = Draws("stratified", arms=ARMS, **options).draw()
         for arm in range(3):
             np.testing.assert_array_equal(counts[arm == ARMS].sum(axis=0), size[arm == ARMS].sum())
@@ -145,7 +128,7 @@ def test_stratified_resamples_keep_the_arms():
 @pytest.mark.parametrize("scale", [1.0, 9.0])  # counted by draws, and by rows
 def test_frequency_weights_are_drawn_one_by_one(scale):
     weights = scale * np.arange(1.0, 11.0)
-    counts = Draws("pairs", 10, weights, frequency=True).many(4000)
+    counts = Draws("pairs", 10, weights).many(4000)
     total = weights.sum()
     np.testing.assert_array_equal(counts.sum(axis=0), total)
     for row in (0, 4, 9):
@@ -162,11 +145,11 @@ KINDS = {
     "many rows": {"n": LARGE},
     "clusters": {"kind": "cluster", "clusters": np.random.default_rng(0).integers(0, 2 * CHUNK, N)},
     "bayesian": {"kind": "bayesian"},
-    "frequencies": {"weights": FREQUENCIES, "frequency": True},
-    "large frequencies": {"weights": 100 * FREQUENCIES, "frequency": True},
-    "bayesian frequencies": {"kind": "bayesian", "weights": FREQUENCIES, "frequency": True},
+    "frequencies": {"weights": FREQUENCIES},
+    "large frequencies": {"weights": 100 * FREQUENCIES},
+    "bayesian frequencies": {"kind": "bayesian", "weights": FREQUENCIES},
     "stratified": {"kind": "stratified", "arms": ARMS},
-    "stratified frequencies": {"kind": "stratified", "arms": ARMS, "weights": FREQUENCIES, "frequency": True},
+    "stratified frequencies": {"kind": "stratified", "arms": ARMS, "weights": FREQUENCIES},
 }
 
 
@@ -176,24 +159,9 @@ def test_cut_and_order_of_the_rows_do_not_matter(name, spread):
     drawing, rng = Draws(**KINDS[name]), np.random.default_rng(1)
     whole = drawing.draw(spread=spread)
     n = len(whole)
-    chunks = np.split(np.arange(n), np.arange(CHUNK, n, CHUNK))
-    for size in (1, 2, len(chunks)):
-        for part in [np.concatenate(chunks[first : first + size]) for first in range(0, len(chunks), size)][-5:]:
-            rows = rng.permutation(part)
-            np.testing.assert_array_equal(drawing.draw(rows=rows, spread=spread), whole[rows])
-
-
-@pytest.mark.parametrize("spread", [None, 0.5])
-@pytest.mark.parametrize("name", [name for name in KINDS if "frequencies" in name or "stratified" in name])
-def test_blocks_that_cut_chunks_tell_each_other_what_is_in_them(name, spread):
-    drawing = Draws(**KINDS[name])
-    whole, frequency = drawing.draw(spread=spread), drawing.resampler.one_by_one
-    edges = [0, 5, 1500, 1501, 2 * CHUNK, 3 * CHUNK + 50, N]
-    blocks = [np.arange(*pair) for pair in itertools.pairwise(edges)]
-    drawing.resampler = replace(drawing.resampler, chunks=drawing.chunks(blocks, frequency))
-    for rows in blocks:
-        mixed = np.random.default_rng(0).permutation(rows)
-        np.testing.assert_array_equal(drawing.draw(rows=mixed, spread=spread), whole[mixed])
+    for first, last in ((0, n), (0, 5), (5, CHUNK + 1), (CHUNK, 2 * CHUNK), (n - CHUNK - 7, n)):
+        rows = rng.permutation(np.arange(first, last))
+        np.testing.assert_array_equal(drawing.draw(rows=rows, spread=spread), whole[rows])
 
 
 @pytest.mark.parametrize("spread", [None, 0.5])
@@ -202,11 +170,6 @@ def test_fewer_resamples_are_the_first_of_more(name, spread):
     drawing = Draws(**KINDS[name])
     every = drawing.draw(block=3, spread=spread)
     np.testing.assert_array_equal(drawing.draw(block=3, width=5, spread=spread), every[:, :5])
-    for at_once in (1, 7) if spread else ():
-        drawn = drawing.resampler.perturbations(
-            RESAMPLE_STREAM, 3, WIDTH, drawing.units, spread=spread, at_once=at_once
-        )
-        np.testing.assert_array_equal(np.hstack(list(drawn)), every)
 
 
 def test_streams_blocks_seeds_and_chunks_are_independent():
