@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import Covariate, covariates_of_block
 from causalrisk.design.scan.coding import CodedRows
-from causalrisk.design.scan.design import Folder, StoredPart, stored_array
+from causalrisk.design.scan.design import stored_array
+from causalrisk.design.scan.source import Folder
 from causalrisk.design.treatment import Arms
 from causalrisk.estimation.estimates import FittedRows
 from causalrisk.estimation.fits import WeightFit
@@ -32,8 +33,8 @@ def arm_places(design: DesignOnDisk) -> Places:
     """Return where the rows of each arm are."""
     places: Places = [[] for _ in design.labels]
     for k, part in enumerate(design.parts):
-        ends = np.cumsum(part.counts).tolist()
-        for own, low, high in zip(places, [0, *ends], ends, strict=False):
+        ends = np.searchsorted(part.arm, range(len(places) + 1)).tolist()
+        for own, low, high in zip(places, ends, ends[1:], strict=False):
             if high > low:
                 own.append((k, slice(low, high)))
     return places
@@ -43,7 +44,7 @@ def rows_by_arm(design: DesignOnDisk, name: str) -> Any:
     """Return an array of all rows, sorted by arm; beyond memory a Dask array with a chunk for each arm of each part."""
     places = [place for own in arm_places(design) for place in own]
     if design.n * (len(design.exog_names) + len(design.propensity_names)) <= FEW:
-        return np.concatenate([np.asarray(design.parts[k].array(name))[rows] for k, rows in places])
+        return np.concatenate([np.asarray(getattr(design.parts[k], name))[rows] for k, rows in places])
     import dask.array as da
 
     whole = design.dask(name)
@@ -59,7 +60,7 @@ def chunked(rows: NDArray[Any], sizes: Any = CHUNK) -> Any:
 
 def scanned_sample(design: DesignOnDisk, options: ModelOptions, frame: TargetRows | None) -> Sample:
     """Return the rows of a scan, those of a target frame first."""
-    n_frame, names = 0 if frame is None else len(frame.X), design.parts[0].kinds
+    n_frame, names = 0 if frame is None else len(frame.X), design.parts[0].arrays
 
     def column(name: str, of_frame: Any = 0.0) -> Any:
         found = rows_by_arm(design, name)
@@ -104,18 +105,17 @@ def scanned_sample(design: DesignOnDisk, options: ModelOptions, frame: TargetRow
     return sample
 
 
-def places_of_parts(design: DesignOnDisk, sample: Sample) -> Iterator[tuple[StoredPart, NDArray[np.intp]]]:
+def places_of_parts(design: DesignOnDisk, sample: Sample) -> Iterator[tuple[CodedRows, NDArray[np.intp]]]:
     """Yield the parts of a scan, and where their rows are in the sample."""
     place = sample.restore(np.arange(sample.n))
     for part in design.parts:
-        yield part, place[part.array("position")]
+        yield part, place[part.position]
 
 
 def fitted_rows(weights: WeightFit, design: DesignOnDisk) -> Iterator[FittedRows]:
     """Yield the rows of a fit to a scan, a part after the other."""
     sample, chances = weights.equations.sample, weights.observation_probabilities
-    for part, place in places_of_parts(design, sample):
-        rows = part.load()
+    for rows, place in places_of_parts(design, sample):
         yield FittedRows(
             arm=np.asarray(rows.arm),
             weights=np.asarray(rows.weights),
@@ -142,7 +142,7 @@ def folds_by_position(design: Design, n_folds: int, repeat: int = 0) -> Numbers:
     if not isinstance(design, DesignOnDisk):
         return folds_of(design.arm, design.cluster, n_folds, repeat)
     names = ("position", "arm", "cluster") if design.n_clusters else ("position", "arm")
-    position, arm, *cluster = (np.concatenate([part.array(name) for part in design.parts]) for name in names)
+    position, arm, *cluster = (np.concatenate([getattr(part, name) for part in design.parts]) for name in names)
     order = np.argsort(position)
     return folds_of(arm[order], cluster[0][order] if cluster else None, n_folds, repeat)
 

@@ -97,8 +97,7 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
     if isinstance(design, DesignOnDisk):
         for part in design.parts:
             with naming(part.where):
-                y = part.array("y")
-                options.outcome_family.check(y[~np.isnan(y)], design.endog_name)
+                options.outcome_family.check(part.y[part.recorded], design.endog_name)
     else:
         options.outcome_family.check(design.y[design.recorded], design.endog_name)
     full_design, trimmed = design, ""

@@ -265,8 +265,8 @@ def unit_frames(record: FitRecord) -> Iterator[pd.DataFrame]:
     design, fit, sample, places = record.design, record.weight_fit, record.sample, list[Any]()
     if isinstance(design, DesignOnDisk):
         for part, place in places_of_parts(design, sample):
-            order = np.argsort(part.array("row"))
-            places.append((part.array("row")[order], place[order]))
+            order = np.argsort(part.row)
+            places.append((part.row[order], place[order]))
     else:
         places.append((np.flatnonzero(design.in_sample), sample.restore(np.arange(sample.n))))
     found = {} if fit is None else dict(zip(design.labels, fit.probabilities, strict=True))

@@ -21,50 +21,30 @@ from causalrisk.design.build import Formulas, check_roles, kept_offset, outcome_
 from causalrisk.design.design import Rowless
 from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import STATEFUL, Formula, Scope, learn, state_options
-from causalrisk.design.scan.source import Frame, Scan, naming, using
+from causalrisk.design.scan.source import Folder, Frame, Scan, mapped, naming, using
 from causalrisk.design.support import check_size
 from causalrisk.design.tables import Table, as_table, condition_names, is_column, plain
 from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError, UnavailableError
-from causalrisk.numerics.blocks import add_up, taken
+from causalrisk.numerics.blocks import add_up
 
 TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
 HEAD = 2  # numbers of each frame that a formula is tried on
 
 
-@dataclass(frozen=True)
-class SampleRows:
+class KeptRows(NamedTuple):
     """The rows of a frame that are in the sample, not yet coded.
 
-    Parameters
-    ----------
-    where : str
-        The frame, for messages.
-    row : ndarray of int, shape (n,)
-        Their numbers in the frame.
-    table : DataFrame
-        Plain variables of the models; of an outcome that may be missing as they are.
-    recorded : ndarray of bool, shape (n,)
-        Which have an outcome.
-    treat, weights, cluster, offset, stratum, multiplicities
-        As of a design, with their names; None where there are none.
+    `where` names the frame in messages. `variables` are those of the models, an outcome that may be missing as it is.
+    `roles` has the treatment, whether the outcome is recorded, and where there are any, weights, cluster, offset and
+    stratum; its index is the number of the row in the frame. `multiplicities` are replicate weights over the weights.
     """
 
     where: str
-    row: NDArray[np.intp]
-    table: pd.DataFrame
-    recorded: NDArray[np.bool_]
-    treat: pd.Series
-    weights: np.ndarray | None
-    cluster: pd.Series | None
-    offset: np.ndarray | None
-    stratum: pd.Series | None
+    variables: pd.DataFrame
+    roles: pd.DataFrame
     multiplicities: np.ndarray | None
-
-    def some(self, rows: slice) -> SampleRows:
-        """Return some of the rows."""
-        return taken(self, rows, *(of.name for of in dataclasses.fields(self) if of.name != "where"))
 
 
 class Learnt(NamedTuple):
@@ -95,11 +75,7 @@ class Reader:
     def __init__(
         self, scan: Scan, formula: str, propensity: str | None, columns: drawing.ColumnOptions, frame: Mapping[str, Any]
     ) -> None:
-        if columns.missing == INDICATOR:
-            raise UnavailableError(
-                'missing="indicator" is not available for a scan.\n'
-                'Use `missing="drop"`, or `data=data.collect()` if the rows fit into memory.'
-            )
+        _check_given(columns)
         names, self.notes = scan.column_names(), list[str]()
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
         constants = _constants(frame, names, f"{formula} {propensity} {columns.observed}")
@@ -112,7 +88,6 @@ class Reader:
         self.scopes += [] if formulas.seen is None else [formulas.seen]
         for each in self.formulas:
             _refuse_state(each, self.frame, names)
-        _check_names(columns)
         self.by = drawing.by_rows(as_table(empty, []), columns, {}, [])
         check_roles(formulas, columns.treat, columns.did)
         others = [getattr(columns, option) for option in drawing.BY_ROW[:-1]]
@@ -124,69 +99,66 @@ class Reader:
             others += list(self.by.survey.replicates)
         self.used = [name for name in names if name in uses or name in others]
 
-    def look(self, frame: Frame) -> tuple[SampleRows, Learnt]:
+    def look(self, frame: Frame) -> tuple[KeptRows, Learnt]:
         """Return the rows of a frame that are in the sample, and what they teach."""
-        columns, outcome = self.columns, self.formulas[0].left[0].name()
-        objects = {name: column for name, column in frame.rows.items() if column.dtype.kind == "O"}
+        columns, outcome, whole = self.columns, self.formulas[0].left[0].name(), frame.rows.reset_index(drop=True)
+        objects = {name: column for name, column in whole.items() if column.dtype.kind == "O"}
         texts = [n for n, column in objects.items() if pd.api.types.infer_dtype(column, skipna=True) == "string"]
         categories = {name: objects[name].astype(object).astype("category") for name in texts}
-        table = Table(frame.rows.index, frame.rows.assign(**categories))  # whose coding is faster
+        table = Table(whole.index, whole.assign(**categories))  # whose coding is faster
         formulas, by = Formulas.of(self.formulas, table, self.frame), drawing.by_rows(table, columns, {}, [])
         sources = formulas.sources(columns.treat)
         rows = drawing.draw_rows(sources, by, table.index, columns.missing)
-        keep, n, lines, recorded = rows.keep, rows.n, rows.lines, np.ones(rows.n, dtype=bool)
+        keep, n, lines = rows.keep, rows.n, rows.lines
         raw = {source.name: source.values[keep] for source in sources}
         variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()} if n else {}
+        roles: dict[str, Any] = {
+            "treat": by.treat.values[keep],
+            "recorded": True if formulas.recorded is None else formulas.recorded[keep],
+            "weights": None if rows.weights is None else rows.weights[keep],
+            "cluster": None if by.cluster is None else by.cluster.values[keep],
+            "offset": kept_offset(by, keep, (by.treat.name, outcome)),
+        }
         if formulas.recorded is not None:
-            recorded = formulas.recorded[keep]
-            lines.append((drawing.UNRECORDED, outcome, int((~recorded).sum()), 0))
-            left = {name: values[keep].reset_index(drop=True) for name, values in formulas.left.variables.items()}
-            variables = left | variables
-        drawn, stratum, replicates, multiplicities = None, None, None, None
+            lines.append((drawing.UNRECORDED, outcome, int((~roles["recorded"]).sum()), 0))
+            variables = {name: values[keep] for name, values in formulas.left.variables.items()} | variables
+        drawn, replicates, multiplicities = None, None, None
         if by.survey is not None:
             drawn = by.survey.drawn(None if by.cluster is None else by.cluster.values, table.index)
-            stratum = drawn["stratum"][keep]
+            roles["stratum"] = drawn["stratum"][keep]
             drawn = drawn.groupby(list(drawn), observed=True, sort=False).size().reset_index(name="rows")
             if by.survey.replicates is not None and rows.weights is not None:
                 every = surveys.replicate_values(by.survey.survey, by.survey.replicates, rows.weights)
-                replicates, stratum = surveys.ReplicateSums.of(every, rows.weights), None
+                replicates, roles["stratum"] = surveys.ReplicateSums.of(every, rows.weights), None
                 multiplicities = every[keep] / rows.weights[keep, None]
-        kept = SampleRows(
-            where=frame.where,
-            row=np.flatnonzero(keep),
-            table=pd.DataFrame(variables),
-            recorded=recorded,
-            treat=by.treat.values[keep],
-            weights=None if rows.weights is None else rows.weights[keep],
-            cluster=None if by.cluster is None else by.cluster.values[keep],
-            offset=kept_offset(by, keep, (by.treat.name, outcome)),
-            stratum=stratum,
-            multiplicities=multiplicities,
-        )
+        there = {name: values for name, values in roles.items() if values is not None}
+        index = table.index[keep]
+        of_roles = pd.DataFrame(there, index=index)
+        kept = KeptRows(frame.where, pd.DataFrame(variables, index=index), of_roles, multiplicities)
         learnt = Learnt(frame.where, (len(keep), n), lines, drawn, replicates)
         if not n:
             return kept, learnt
         few = {}
         for name, values in raw.items():
             column = values.astype(object) if name in texts else values
-            if kept.table[name].dtype.kind in "if" and name not in self.codes:
+            if kept.variables[name].dtype.kind in "if" and name not in self.codes:
                 few[name] = column.iloc[:HEAD].copy()  # and not a view of all rows
                 continue
             few[name] = column.drop_duplicates()
             size = max(self.part_rows, len(few[name])), len(few[name])
             check_size(*size, f"the coding of the levels of column {name!r}")
             plain(few[name], name, name in self.codes)  # refuses numbers and dates as text
-        codes, levels = treatment_levels(kept.treat, columns.treat)
-        clusters = [] if kept.cluster is None else pd.unique(np.asarray(kept.cluster, dtype=object))
+        treat, weights = of_roles["treat"], of_roles.get("weights")
+        codes, levels = treatment_levels(treat, columns.treat)
+        clusters = [] if "cluster" not in there else pd.unique(np.asarray(of_roles["cluster"], dtype=object))
         drawing.check_exact(clusters, columns.cluster)
-        counts, given = np.bincount(codes, minlength=len(levels)).tolist(), kept.weights
         return kept, learnt._replace(
             few=few,
-            numbers=frozenset(name for name in raw if kept.table[name].dtype.kind in "bif"),
-            treat=kept.treat.drop_duplicates(),
-            counts=dict(zip(levels, counts, strict=True)),
+            numbers=frozenset(name for name in raw if kept.variables[name].dtype.kind in "bif"),
+            treat=treat.drop_duplicates(),
+            counts=dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)),
             clusters=clusters,
-            weights=learnt.weights if given is None else (given.sum(), given.min(), given.max()),
+            weights=learnt.weights if weights is None else (weights.sum(), weights.min(), weights.max()),
         )
 
 
@@ -204,9 +176,16 @@ def read(reader: Reader, stem: str, frames: Iterator[Frame]) -> list[Learnt]:
     return found
 
 
-def _check_names(columns: drawing.ColumnOptions) -> None:
-    """Refuse what is given by rows and not by name, and known scores."""
-    given = {option: getattr(columns, option) for option in drawing.BY_ROW if option not in drawing.GIVEN}
+def _check_given(columns: drawing.ColumnOptions) -> None:
+    """Refuse what is not available, and what is given by rows and not by name."""
+    unavailable = [f"{option}=" for option in drawing.GIVEN if getattr(columns, option) is not None]
+    unavailable += ['missing="indicator"'] if columns.missing == INDICATOR else []
+    if unavailable:
+        raise UnavailableError(
+            f"{unavailable[0]} is not available for a scan.\n"
+            "Leave it out, or use `data=data.collect()` if the rows fit into memory."
+        )
+    given = {option: getattr(columns, option) for option in drawing.BY_ROW}
     if columns.design is not None:
         roles = (*surveys.ROLES, "replicate_weights")
         given |= {"cluster": None, **{role: getattr(columns.design, role) for role in roles}}
@@ -216,12 +195,6 @@ def _check_names(columns: drawing.ColumnOptions) -> None:
             raise DesignError(
                 f"{option}= is a {type(value).__name__}; with a scan, expected the name of a column.\n"
                 f'Write it to the files, and use `{option}="name"`.'
-            )
-    for option in drawing.GIVEN:
-        if getattr(columns, option) is not None:
-            raise UnavailableError(
-                f"{option}= is not available for a scan.\n"
-                "Leave it out, or use `data=data.collect()` if the rows fit into memory."
             )
 
 
@@ -287,6 +260,8 @@ class CodedRows:
         Arm of each row.
     weights : ndarray, shape (n,)
         Observation weights; probability weights over their mean in all rows.
+    row : ndarray of int, shape (n,)
+        Number of each row in all data, those counted that are not in the sample.
     cluster : ndarray of int, shape (n,), or None
         Cluster of each row, 0 .. G-1.
     offset : ndarray, shape (n,), or None
@@ -295,12 +270,12 @@ class CodedRows:
         Stratum of each row in a survey design, 0 .. H-1.
     multiplicities : ndarray, shape (n, R), optional
         Replicate weights of a survey design over the weights.
-    row : ndarray of int, shape (n,), optional
-        Number of each row in all data, those counted that are not in the sample.
     R : ndarray, shape (n, r), optional
         Design of the observation model, where outcomes may be missing.
     V : ndarray, shape (n, v), optional
         Variables of the models as in `variable_kinds`: numbers, or numbers of levels.
+    file : tuple of Folder and str, optional
+        Where they are stored.
     """
 
     where: str
@@ -310,13 +285,14 @@ class CodedRows:
     Z: np.ndarray
     arm: np.ndarray
     weights: np.ndarray
+    row: np.ndarray
     cluster: np.ndarray | None = None
     offset: np.ndarray | None = None
     stratum: np.ndarray | None = None
     multiplicities: np.ndarray | None = None
-    row: np.ndarray | None = None
     R: np.ndarray | None = None
     V: np.ndarray | None = None
+    file: tuple[Folder, str] | None = None
 
     @property
     def recorded(self) -> np.ndarray:
@@ -330,12 +306,28 @@ class CodedRows:
         return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), np.ndarray)}
 
     def with_arrays(self, arrays: Mapping[str, Any]) -> CodedRows:
-        """Return a block with other arrays, as of `arrays`."""
+        """Return rows with other arrays, as of `arrays`."""
         return dataclasses.replace(self, **({"Z": arrays["X"]} | dict(arrays)))
 
-    def some(self, rows: np.ndarray) -> CodedRows:
-        """Return some of the rows."""
-        return self.with_arrays({name: values[rows] for name, values in self.arrays.items()})
+    def stored(self, folder: Folder, name: str) -> CodedRows:
+        """Write the rows to files, sorted by arm, and return them mapped from there."""
+        order, kinds = np.argsort(self.arm, kind="stable"), dict[str, tuple[Any, tuple[int, ...]]]()
+        with using(f"{folder.path}/{name}"):
+            for array, values in self.arrays.items():
+                values[order].tofile(f"{folder.path}/{name}-{array}")
+                kinds[array] = values.dtype, values.shape
+        return _mapped_rows(self.where, folder, name, kinds)
+
+    def __reduce__(self) -> Any:
+        if self.file is None:
+            return super().__reduce__()
+        return _mapped_rows, (self.where, *self.file, {k: (v.dtype, v.shape) for k, v in self.arrays.items()})
+
+
+def _mapped_rows(where: str, folder: Folder, name: str, kinds: Mapping[str, tuple[Any, tuple[int, ...]]]) -> CodedRows:
+    """Return stored rows, their arrays mapped from files."""
+    arrays = {array: mapped(folder, f"{name}-{array}", *kind) for array, kind in kinds.items()}
+    return CodedRows(where=where, file=(folder, name), **({"Z": arrays["X"]} | arrays))
 
 
 def variable_kinds(encoders: Iterable[Encoder], treat: str) -> dict[str, Any]:
@@ -378,11 +370,11 @@ class Coder:
     survey: surveys.SurveyDesign | None
     unit: float
 
-    def coded(self, rows: SampleRows, row: int = 0, position: int = 0) -> CodedRows:
+    def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
         """Code the rows of a frame; the numbers are those of the first among all data and those of the sample."""
         outcome, propensity, *observed = self.encoders
-        table, n = rows.table, len(rows.row)
-        arm = self.arms.arm_of(*treatment_levels(rows.treat, self.treat), self.treat)
+        table, roles, n = rows.variables, rows.roles, len(rows.roles)
+        arm = self.arms.arm_of(*treatment_levels(roles["treat"], self.treat), self.treat)
         with_treat = table.assign(**{self.treat: self.arms.coded(arm)}) if observed else table
         X, V = outcome.encode(table), np.empty((n, len(kinds := variable_kinds(self.encoders, self.treat))))
         same = self.formulas[0].right_text == self.formulas[1].right_text and outcome.names == propensity.names
@@ -393,45 +385,45 @@ class Coder:
         return CodedRows(
             where=rows.where,
             position=np.arange(position, position + n),
-            y=outcome_values(self.formulas[0], left, rows.recorded),
+            y=outcome_values(self.formulas[0], left, roles["recorded"].to_numpy()),
             X=X,
             Z=X if same else propensity.encode(table),
             arm=arm,
-            weights=np.ones(n) if rows.weights is None else rows.weights / self.unit,
-            cluster=None if rows.cluster is None else _numbers(self.clusters, rows.cluster),
-            offset=rows.offset,
-            stratum=None if rows.stratum is None else _numbers(self.strata, rows.stratum),
+            weights=roles["weights"].to_numpy() / self.unit if "weights" in roles else np.ones(n),
+            cluster=_numbers(self.clusters, roles.get("cluster")),
+            offset=roles["offset"].to_numpy() if "offset" in roles else None,
+            stratum=_numbers(self.strata, roles.get("stratum")),
             multiplicities=rows.multiplicities,
-            row=row + rows.row,
+            row=row + roles.index.to_numpy(),
             R=observed[0].encode(with_treat) if observed else None,
             V=V,
         )
 
-    def check_by_rows(self, rows: SampleRows, block: CodedRows) -> None:
+    def check_by_rows(self, rows: KeptRows, block: CodedRows) -> None:
         """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
         if all(code.isidentifier() for formula in self.formulas for code in formula.codes()):
             return
-        coded = {name: getattr(block, name) for name in "yXZR" if getattr(block, name) is not None}
-        rounding = {name: 1e-13 * np.nanmax(np.abs(whole), axis=0, initial=0) for name, whole in coded.items()}
-        texts = {name: formula.text for name, formula in zip("yXZR", [self.formulas[0], *self.formulas], strict=False)}
-        for k in np.unique(np.linspace(0, len(rows.row) - 1, TRIED).astype(int)):
+        texts = dict(zip("yXZR", [self.formulas[0], *self.formulas], strict=False))
+        for k in np.unique(np.linspace(0, len(rows.roles) - 1, TRIED).astype(int)):
+            one = slice(k, k + 1)
             try:
-                alone = self.coded(rows.some(slice(k, k + 1)))
+                alone = self.coded(KeptRows(rows.where, rows.variables[one], rows.roles[one], None))
             except DesignError:  # such as a division by what is zero for this row
                 alone = None
-            for name, whole in coded.items():
-                own = None if alone is None else getattr(alone, name)[0]
-                if own is None or not np.isclose(whole[k], own, rtol=1e-9, atol=rounding[name], equal_nan=True).all():
+            for name, formula in texts.items():
+                whole = getattr(block, name)
+                near = {"rtol": 1e-9, "atol": 1e-13 * np.nanmax(np.abs(whole), axis=0, initial=0)}
+                if alone is None or not np.isclose(whole[k], getattr(alone, name)[0], equal_nan=True, **near).all():
                     raise DesignError(
-                        f"the formula {texts[name]!r} codes a row differently beside other rows, as "
+                        f"the formula {formula.text!r} codes a row differently beside other rows, as "
                         "`I(x - x.mean())` would; a scan has some rows at a time.\n"
                         "Write the number itself, or a column to the files."
                     )
 
 
-def _numbers(names: pd.Index, values: pd.Series) -> NDArray[np.intp]:
-    """Return the number of the cluster or stratum of each row."""
-    return names.get_indexer(pd.Index(np.asarray(values, dtype=object), dtype=object))
+def _numbers(names: pd.Index, values: pd.Series | None) -> NDArray[np.intp] | None:
+    """Return the number of the cluster or stratum of each row, where there are any."""
+    return None if values is None else names.get_indexer(pd.Index(np.asarray(values, dtype=object), dtype=object))
 
 
 def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder:
@@ -529,4 +521,4 @@ def _variables(found: Sequence[Learnt]) -> Iterator[tuple[str, dict[str, pd.Seri
     """Yield the name and the variables of the models of one frame at a time."""
     for path in (one.path for one in found if one.path):
         rows = pd.read_pickle(path)
-        yield rows.where, {str(name): values.copy() for name, values in rows.table.items()}  # without the rest
+        yield rows.where, {str(name): values.copy() for name, values in rows.variables.items()}  # without the rest

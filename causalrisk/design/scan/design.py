@@ -6,13 +6,10 @@ import dataclasses
 import itertools
 import math
 import os
-import shutil
-import tempfile
-import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,7 +20,7 @@ from causalrisk.design.encoders import Encoder
 from causalrisk.design.formulas.evaluation import in_formula
 from causalrisk.design.rows import ColumnOptions, check_drawn, lines_of
 from causalrisk.design.scan.coding import CodedRows, Coder, Reader, coder_of, read, variable_kinds
-from causalrisk.design.scan.source import Scan, computed, naming, needed_dask, using
+from causalrisk.design.scan.source import Folder, Scan, computed, mapped, naming, needed_dask, using
 from causalrisk.design.support import (
     ColumnMoments,
     ModelColumns,
@@ -40,19 +37,6 @@ from causalrisk.runtime.system import one_blas_thread
 
 T = TypeVar("T")
 Step = Callable[[CodedRows], CodedRows]
-
-
-class Folder:
-    """A temporary folder; it goes when nobody has this object in the process that made it, or Python ends."""
-
-    def __init__(self) -> None:
-        self.path = tempfile.mkdtemp(prefix="causalrisk-", dir=needed_dask().config.get("temporary-directory", None))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-
-
-def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Map an array from a file without a header: Python 3.11 cannot parse those of numpy in many threads."""
-    return np.empty(shape, dtype) if 0 in shape else np.memmap(f"{folder.path}/{name}", dtype, "r", shape=shape)
 
 
 def stored_array(rows: Any) -> Any:
@@ -76,43 +60,6 @@ def _write_columns(folder: Folder, name: str, values: Array) -> None:
 
 def _columns(folder: Folder, name: str, shape: tuple[int, ...]) -> Array:
     return mapped(folder, name, float, shape[::-1]).T
-
-
-class StoredPart(NamedTuple):
-    """Coded rows on disk, sorted by arm: how many of each, dtype and shape of arrays, folder and name of the files."""
-
-    where: str
-    counts: list[int]
-    kinds: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
-    folder: Folder
-    name: str
-
-    @classmethod
-    def of(cls, block: CodedRows, folder: Folder, name: str) -> StoredPart:
-        """Write the rows of a block to files."""
-        order, arrays = np.argsort(block.arm, kind="stable"), block.arrays
-        with using(f"{folder.path}/{name}"):
-            for array, values in arrays.items():
-                values[order].tofile(f"{folder.path}/{name}-{array}")
-        kinds = {array: (values.dtype, values.shape) for array, values in arrays.items()}
-        return cls(block.where, np.bincount(block.arm).tolist(), kinds, folder, name)
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return sum(self.counts)
-
-    def array(self, name: str) -> NDArray[Any]:
-        """Map an array from its file."""
-        return mapped(self.folder, f"{self.name}-{name}", *self.kinds[name])
-
-    def load(self) -> CodedRows:
-        """Return the rows."""
-        arrays = {name: self.array(name) for name in self.kinds}
-        return CodedRows(where=self.where, **{"Z": arrays["X"], **arrays})
-
-
-Rows = tuple[StoredPart, ...]
 
 
 def _moments(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
@@ -154,8 +101,8 @@ class DesignOnDisk(Rowless, Design):
     ----------
     scan : Scan
         The data; neither they nor the rows travel with a pickle.
-    rows : tuple of StoredPart
-        The rows.
+    rows : tuple of CodedRows
+        The stored rows.
     n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, column_limits, counts, unrecorded
         What `Design` works out from its rows.
     outcome_basis, propensity_basis : Basis
@@ -186,12 +133,12 @@ class DesignOnDisk(Rowless, Design):
 
     def over(self, function: Callable[[CodedRows], T]) -> Iterator[T]:
         """Yield what a function makes of each part of the rows, in order; Dask does the work."""
-        return iter(computed(partial(_on_part, function, part) for part in self.parts))
+        return iter(computed(partial(function, part) for part in self.parts))
 
     @property
-    def parts(self) -> Rows:
+    def parts(self) -> tuple[CodedRows, ...]:
         """The stored rows, which a model that came from a file does not have."""
-        rows: Rows | None = self.__dict__.get("rows")
+        rows: tuple[CodedRows, ...] | None = self.__dict__.get("rows")
         if rows is None:
             raise UnavailableError(
                 "the model came from a file, which has no rows of a scan.\nMake it anew with `from_formula`, then fit."
@@ -208,12 +155,12 @@ class DesignOnDisk(Rowless, Design):
         """
         import dask.array as da
 
-        dask, found, parts = needed_dask(), [], self.parts
-        name = "X" if name == "Z" and name not in parts[0].kinds else name
-        if name not in parts[0].kinds:
-            raise rows_not_kept(f"{name!r}, which these rows do not have,")
-        for part in parts:
-            known, load = part.array(name), dask.delayed(partial(StoredPart.array, part, name), traverse=False)
+        dask, found = needed_dask(), []
+        for part in self.parts:
+            known = getattr(part, name)
+            if known is None:
+                raise rows_not_kept(f"{name!r}, which these rows do not have,")
+            load = dask.delayed(partial(getattr, part, name), traverse=False)
             found.append(da.from_delayed(load(), known.shape, known.dtype))
         return da.concatenate(found)
 
@@ -231,13 +178,17 @@ class DesignOnDisk(Rowless, Design):
 
     def subset(self, keep: np.ndarray, reason: str) -> DesignOnDisk:
         """As `Design.subset`; `keep` is in the order of `position`."""
-        marks = [keep[part.array("position")] for part in self.parts]
-        sizes, notes, clusters, scale = [int(mark.sum()) for mark in marks], list[str](), None, 1.0
-        n = sum(sizes)
+        marks, notes, n, clusters, scale = (
+            [keep[part.position] for part in self.parts],
+            list[str](),
+            keep.sum(),
+            None,
+            1.0,
+        )
         ledger = (*self.ledger, *lines_of([("trim", reason, self.n - n, self.n - n)]))
 
         def left(name: str) -> list[np.ndarray]:
-            return [part.array(name)[mark] for part, mark in zip(self.parts, marks, strict=True)]
+            return [getattr(part, name)[mark] for part, mark in zip(self.parts, marks, strict=True)]
 
         with self.trimming(reason, n):
             if self.n_clusters:
@@ -247,7 +198,8 @@ class DesignOnDisk(Rowless, Design):
             if self.weight_type == "probability":
                 scale = n / sum(float(weights.sum()) for weights in left("weights"))
             steps = [partial(_rows_left, mark, scale, clusters) for mark in marks]
-            made = self._with(rows=self._rewritten(steps, sizes), ledger=ledger)._supported(notes)
+            made = self._with(rows=self._rewritten(steps, [int(mark.sum()) for mark in marks]), ledger=ledger)
+            made = made._supported(notes)
         made.__dict__["notes"] = self.notes_after(notes)
         return made
 
@@ -272,9 +224,9 @@ class DesignOnDisk(Rowless, Design):
         """Return a design with other fields."""
         return DesignOnDisk(**self.__dict__ | other)
 
-    def _rewritten(self, steps: Sequence[Step], sizes: Sequence[int] | None = None) -> Rows:
+    def _rewritten(self, steps: Sequence[Step], sizes: Sequence[int] | None = None) -> tuple[CodedRows, ...]:
         """Store what steps make of the parts; `sizes` are the rows that are left of them, if not all."""
-        folder, sizes = Folder(), sizes or [part.n for part in self.parts]
+        folder, sizes = Folder(), sizes or [len(part.y) for part in self.parts]
         firsts = np.cumsum([0, *sizes]).tolist()
         works = [partial(_after, step, folder, f"{k}", firsts[k], self.parts[k]) for k, step in enumerate(steps)]
         return _gathered(folder, [work for work, size in zip(works, sizes, strict=True) if size])
@@ -319,7 +271,7 @@ class DesignOnDisk(Rowless, Design):
             step = partial(_of_columns, keep, keep_z, keep_seen)
             made = made._with(rows=self._rewritten([step] * len(self.parts)))
         basis, constant = seen["every"].basis(keep)
-        one, n = "Z" not in made.parts[0].kinds, int(of_Z.rows.sum())
+        one, n = made.parts[0].Z is made.parts[0].X, int(of_Z.rows.sum())
         return made._with(
             n=n,
             nobs=int(size.sum()),
@@ -370,25 +322,20 @@ class DesignOnDisk(Rowless, Design):
         return {name: value for name, value in self.__dict__.items() if name not in ("scan", "rows")}
 
 
-def _on_part(function: Callable[[CodedRows], T], part: StoredPart) -> T:
-    return function(part.load())
-
-
-def _gathered(folder: Folder, works: Iterable[Callable[[], StoredPart]]) -> Rows:
+def _gathered(folder: Folder, works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
     """Return the parts that are stored in a folder, of which a cluster gives back copies."""
-    return tuple(part._replace(folder=folder) for part in computed(works))
+    return tuple(dataclasses.replace(part, file=(folder, part.file[1])) for part in computed(works) if part.file)
 
 
-def _after(step: Step, folder: Folder, name: str, first: int, part: StoredPart) -> StoredPart:
+def _after(step: Step, folder: Folder, name: str, first: int, part: CodedRows) -> CodedRows:
     """Store what a step makes of a part, its rows numbered anew from the first."""
-    block = step(part.load())
-    block = dataclasses.replace(block, position=first + np.argsort(np.argsort(block.position)))
-    return StoredPart.of(block, folder, name)
+    block = step(part)
+    return dataclasses.replace(block, position=first + np.argsort(np.argsort(block.position))).stored(folder, name)
 
 
 def _rows_left(mark: NDArray[np.bool_], scale: float, clusters: NDArray[np.intp] | None, block: CodedRows) -> CodedRows:
     """Return the rows that are marked, weights times `scale`; `clusters` has the new number of each cluster."""
-    left = block.some(mark)
+    left = block.with_arrays({name: values[mark] for name, values in block.arrays.items()})
     cluster = left.cluster if clusters is None or left.cluster is None else clusters[left.cluster]
     return dataclasses.replace(left, weights=left.weights * scale, cluster=cluster)
 
@@ -402,7 +349,7 @@ def _of_columns(
     return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, propensity], R=R)
 
 
-def _code(coder: Coder, folder: Folder, name: str, frames: list[tuple[str, int, int]]) -> StoredPart:
+def _code(coder: Coder, folder: Folder, name: str, frames: list[tuple[str, int, int]]) -> CodedRows:
     """Code and store the rows of some frames: where, and the number of the first among all data and in the sample."""
     blocks = list[CodedRows]()
     for path, row, position in frames:
@@ -416,7 +363,7 @@ def _code(coder: Coder, folder: Folder, name: str, frames: list[tuple[str, int, 
     if len(blocks) > 1:
         arrays = {name: np.concatenate([one.arrays[name] for one in blocks]) for name in block.arrays}
         block = dataclasses.replace(block.with_arrays(arrays), where=f"{block.where} to {blocks[-1].where}")
-    return StoredPart.of(block, folder, name)
+    return block.stored(folder, name)
 
 
 @one_blas_thread()

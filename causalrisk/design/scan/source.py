@@ -5,13 +5,18 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from causalrisk.design.csv_files import csv_frames, csv_names
 from causalrisk.design.tables import as_pandas, listing, nearest
@@ -80,6 +85,28 @@ def using(path: str) -> Iterator[None]:
         ) from error
 
 
+def needed_dask() -> Any:
+    """Return Dask, if it is installed."""
+    try:
+        import dask.delayed
+    except ImportError as error:
+        raise UnavailableError(f"data on disk need Dask, {INSTALL}") from error
+    return dask
+
+
+class Folder:
+    """A temporary folder; it goes when nobody has this object in the process that made it, or Python ends."""
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix="causalrisk-", dir=needed_dask().config.get("temporary-directory", None))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Map an array from a file without a header: Python 3.11 cannot parse those of numpy in many threads."""
+    return np.empty(shape, dtype) if 0 in shape else np.memmap(f"{folder.path}/{name}", dtype, "r", shape=shape)
+
+
 def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: str) -> None:
     """Raise a DesignError where a column is not there, or is there several times."""
     known = [str(name) for name in there]
@@ -88,15 +115,6 @@ def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: st
             raise DesignError(f"{where} has {known.count(name)} columns {name!r}; expected one.\nRename the others.")
         if name not in known:
             raise DesignError(f"{where} has no column {name!r}, which the model uses.\n{nearest(name, known)}")
-
-
-def needed_dask() -> Any:
-    """Return Dask, if it is installed."""
-    try:
-        import dask.delayed
-    except ImportError as error:
-        raise UnavailableError(f"data on disk need Dask, {INSTALL}") from error
-    return dask
 
 
 def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -> Iterator[Frame]:
