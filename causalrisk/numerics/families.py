@@ -36,10 +36,6 @@ class Link:
         Name of the link.
     probability, probabilities : callable
         P(A = 1 | eta) of eta alone; P(A = 0 | eta) and it, shape (2, n, ...), each to all its digits.
-    own_odds : callable
-        (1 - e) / e for the probability e of the arm the unit is in, so that its inverse probability is 1 + own_odds.
-    own_odds_slope : callable
-        Derivative of own_odds by eta.
     score : callable
         First derivative of the log likelihood by eta, and minus the second.
     log_likelihood : callable
@@ -49,10 +45,22 @@ class Link:
     name: str
     probability: Callable[[Array], Array]
     probabilities: Callable[[Array], Array]
-    own_odds: Callable[[Array, Array], Array]
-    own_odds_slope: Callable[[Array, Array], Array]
     score: Callable[[Array, Array], tuple[Array, Array]]
     log_likelihood: Callable[[Array, Array], Array]
+
+    def own_odds(self, eta: Array, d: Array) -> Array:
+        """(1 - e) / e for the probability e of the arm the unit is in, so that its inverse probability is 1 + this."""
+        if self.name == "logit":  # faster
+            signed = np.asarray((1 - 2 * d) * eta)
+            return np.exp(signed, out=signed)
+        with np.errstate(over="ignore"):
+            return np.expm1(-self.log_likelihood(eta, d))
+
+    def own_odds_slope(self, eta: Array, d: Array) -> Array:
+        """Derivative of `own_odds` by eta."""
+        if self.name == "logit":
+            return (1 - 2 * d) * self.own_odds(eta, d)
+        return -self.score(eta, d)[0] * np.exp(-self.log_likelihood(eta, d))
 
     def __reduce__(self) -> tuple[Callable[[str], Link], tuple[str]]:
         return link_of, (self.name,)
@@ -77,11 +85,6 @@ def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
     return np.subtract(d, p, out=p), information
 
 
-def _logit_odds(eta: Array, d: Array) -> Array:
-    signed = np.asarray((1 - 2 * d) * eta)
-    return np.exp(signed, out=signed)
-
-
 def _logit_log_likelihood(eta: Array, d: Array) -> Array:
     signed = (1 - 2 * d) * eta
     # -log(1 + exp(signed)): the exponent is never positive, so nothing overflows, and log1p keeps small terms.
@@ -100,26 +103,9 @@ def _probit_score(eta: Array, d: Array) -> tuple[Array, Array]:
     return sign * mills, mills * (mills + sign * eta)
 
 
-def _probit_odds(eta: Array, d: Array) -> Array:
-    signed = (2 * d - 1) * eta
-    return ndtr(-signed) / ndtr(signed)
-
-
-def _probit_odds_slope(eta: Array, d: Array) -> Array:
-    sign = 2 * d - 1
-    signed = sign * eta
-    return -sign * _mills(signed) / ndtr(signed)
-
-
 def _hazard(eta: Array) -> Array:
     """exp(eta) under the complementary log-log link; the predictor is cut off where exp reaches 1e-300 or 1e300."""
     return np.exp(np.clip(eta, -LARGEST, LARGEST))
-
-
-def _cumulative(hazard: Array) -> Array:
-    """Odds of the treated arm, expm1(hazard); where they overflow to inf, the odds of the other arm are zero."""
-    with np.errstate(over="ignore"):
-        return np.expm1(hazard)
 
 
 def _cloglog_probabilities(eta: Array) -> Array:
@@ -130,24 +116,16 @@ def _cloglog_probabilities(eta: Array) -> Array:
 
 def _cloglog_score(eta: Array, d: Array) -> tuple[Array, Array]:
     hazard = _hazard(eta)
-    treated = hazard / _cumulative(hazard)
+    with np.errstate(over="ignore"):  # to odds of the treated arm that are infinite
+        treated = hazard / np.expm1(hazard)
     return np.where(d > 0, treated, -hazard), np.where(d > 0, treated * (treated + hazard - 1), hazard)
-
-
-def _cloglog_odds(eta: Array, d: Array) -> Array:
-    cumulative = _cumulative(_hazard(eta))
-    return np.where(d > 0, 1 / cumulative, cumulative)
-
-
-def _cloglog_odds_slope(eta: Array, d: Array) -> Array:
-    hazard = _hazard(eta)
-    cumulative, chance = _cumulative(hazard), -np.expm1(-hazard)
-    return np.where(d > 0, -hazard / cumulative / chance, hazard * (cumulative + 1))
 
 
 def _cloglog_log_likelihood(eta: Array, d: Array) -> Array:
     hazard = _hazard(eta)
-    return np.where(d > 0, np.log(-np.expm1(-hazard)), -hazard)
+    near_one = hazard > 1  # where log1p keeps the digits of what is left to one, and else expm1 those of little
+    treated = np.where(near_one, np.log1p(-np.exp(-hazard)), np.log(-np.expm1(-hazard)))
+    return np.where(d > 0, treated, -hazard)
 
 
 BINARY_LINKS = {
@@ -156,8 +134,6 @@ BINARY_LINKS = {
         probability=_logit_probability,
         # each from its own exponential: 1 - p has no digits left where p rounds to 1
         probabilities=lambda eta: _complement(np.stack([eta, -eta])),
-        own_odds=_logit_odds,
-        own_odds_slope=lambda eta, d: (1 - 2 * d) * np.exp((1 - 2 * d) * eta),
         score=_logit_score,
         log_likelihood=_logit_log_likelihood,
     ),
@@ -165,8 +141,6 @@ BINARY_LINKS = {
         name="probit",
         probability=ndtr,
         probabilities=lambda eta: ndtr(np.stack([-eta, eta])),
-        own_odds=_probit_odds,
-        own_odds_slope=_probit_odds_slope,
         score=_probit_score,
         log_likelihood=lambda eta, d: log_ndtr((2 * d - 1) * eta),
     ),
@@ -174,8 +148,6 @@ BINARY_LINKS = {
         name="cloglog",
         probability=lambda eta: -np.expm1(-_hazard(eta)),
         probabilities=_cloglog_probabilities,
-        own_odds=_cloglog_odds,
-        own_odds_slope=_cloglog_odds_slope,
         score=_cloglog_score,
         log_likelihood=_cloglog_log_likelihood,
     ),

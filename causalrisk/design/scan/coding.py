@@ -121,7 +121,8 @@ class Reader:
         }
         if formulas.recorded is not None:
             lines.append((drawing.UNRECORDED, outcome, int((~roles["recorded"]).sum()), 0))
-            variables = {name: values[keep] for name, values in formulas.left.variables.items()} | variables
+            left = {name: values[keep].reset_index(drop=True) for name, values in formulas.left.variables.items()}
+            variables = left | variables
         drawn, replicates, multiplicities = None, None, None
         if by.survey is not None:
             drawn = by.survey.drawn(None if by.cluster is None else by.cluster.values, table.index)
@@ -132,9 +133,8 @@ class Reader:
                 replicates, roles["stratum"] = surveys.ReplicateSums.of(every, rows.weights), None
                 multiplicities = every[keep] / rows.weights[keep, None]
         there = {name: values for name, values in roles.items() if values is not None}
-        index = table.index[keep]
-        of_roles = pd.DataFrame(there, index=index)
-        kept = KeptRows(frame.where, pd.DataFrame(variables, index=index), of_roles, multiplicities)
+        of_roles = pd.DataFrame(there, index=table.index[keep])
+        kept = KeptRows(frame.where, pd.DataFrame(variables), of_roles, multiplicities)
         learnt = Learnt(frame.where, (len(keep), n), lines, drawn, replicates)
         if not n:
             return kept, learnt
@@ -407,7 +407,7 @@ class Coder:
         for k in np.unique(np.linspace(0, len(rows.roles) - 1, TRIED).astype(int)):
             one = slice(k, k + 1)
             try:
-                alone = self.coded(KeptRows(rows.where, rows.variables[one], rows.roles[one], None))
+                alone = self.coded(KeptRows(rows.where, rows.variables.iloc[one], rows.roles.iloc[one], None))
             except DesignError:  # such as a division by what is zero for this row
                 alone = None
             for name, formula in texts.items():
