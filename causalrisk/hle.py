@@ -140,16 +140,14 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _judged(judgement: Any, place: str) -> tuple[int, float, str]:
-    again = "Judge it again, or remove it from the file: it then counts as not answered."
-    if not isinstance(judgement, dict):
-        raise DesignError(f"{place}: judge_response is {judgement!r:.40}; expected an object.\n{again}")
-    correct, confidence = judgement.get("correct"), judgement.get("confidence")
-    if correct not in ("yes", "no"):
-        raise DesignError(f"{place}: correct of judge_response is {correct!r:.40}; expected 'yes' or 'no'.\n{again}")
-    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 100:
-        found = f"confidence of judge_response is {confidence!r:.40}"
-        raise DesignError(f"{place}: {found}; expected a number from 0 to 100.\n{again}")
-    return int(correct == "yes"), float(confidence), "judge"
+    match judgement:
+        case {"correct": "yes" | "no" as correct, "confidence": int() | float() as confidence}:
+            if not isinstance(confidence, bool) and 0 <= confidence <= 100:
+                return int(correct == "yes"), float(confidence), "judge"
+    raise DesignError(
+        f"{place}: judge_response is {judgement!r:.200}; expected 'correct', which is 'yes' or 'no', and 'confidence', a "
+        "number from 0 to 100.\nJudge it again, or remove it from the file: it then counts as not answered."
+    )
 
 
 def _compared(response: Any, question: pd.Series, place: str) -> tuple[int, float, str]:

@@ -154,16 +154,10 @@ ANSWERS: dict[str, dict[str, str]] = {
         "censoring ipcw delta Delta attrition": 'Use `observed=` with a formula such as `"x1 + x2"`.',
         "ratio nearest neighbor replace distance method=nearest": MATCHING,
         "distance=glm distance=logit distance=probit": 'Use `propensity_link=`, or `Matching`, `metric="propensity"`.',
-        "method=ps method=glm": "The propensity score is a logit. Leave it out.",
         "method=cbps method=ebal method=ipt": 'Use `propensity_loss="calibrated"`, whose weights balance.',
         "external_predictions": 'Use `outcome_predictions=["m0", "m1"]` and `propensity_score="e"`.',
-        "dose dosage": "A treatment has levels here; causal-curve and R's causaldrf have continuous doses.",
         "estimator method": "The estimator is the class: `IPWRA.from_formula(...)`, `AIPW.from_formula(...)`.",
         "aequations alpha level conf_level": "Use `res.summary(alpha=, coefficients=)` or `res.conf_int(alpha=)`.",
-        "penalty selection": 'Use `learner="lasso"` for penalised regression.',
-        "pstolerance osample": "Poor overlap gives a warning, and `res.overlap()` a table. Leave it out.",
-        "featurizer": UNITS,
-        "discrete_treatment discrete_outcome eval_env": "It is known from the data. Leave it out.",
     },
     "fit": {
         "groups": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
@@ -176,11 +170,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     "event_study": {
         "est_method method estMethod": 'Use `estimator="AIPW"`, `"Hajek"` or `"OutcomeRegression"`.',
         "long2 reference": 'Use `base="universal"`, the default.',
-        "panel allow_unbalanced_panel": "Every unit needs a row in every period. Leave it out.",
-        "notyet": 'Use `controls="not yet"`.',
         "treat treated d treatment dname": "Use `begins=` with the first period of treatment of each unit.",
-        "did before": "Periods and units are options here: `begins=`, `time=`, `unit=`.",
-        "target effect reference levels quantiles subpop n_repeats": "Effects are of the treated. Leave it out.",
         "n_boot bootstrap multiplier resamples bstrap boot biters cband rng seed n_jobs max_failed": (
             "Intervals are simultaneous without resamples. Leave it out."
         ),
@@ -190,11 +180,8 @@ ANSWERS: dict[str, dict[str, str]] = {
     "Survey": {"probs": "Use `weights=`, one over the probability.", "data": "Use `data=` of the model. Leave it out."},
     "DiD": {"post": "Use `time=`, a column of two periods.", "gname gvar": "Use `event_study(..., begins=)`."},
     "method": {  # of results, studies and tables
-        "figsize": "Use `ax=plt.subplots(figsize=(6, 4))[1]`.",
         "exponentiate transform": 'Use `res.model.with_options(effect="ratio").fit()`.',
-        "statistic type which": "Use `res.potential_outcomes` or `res.propensity_scores`.",
         "un abs stats disp smd test pval pvalue": "Tables have all differences, and no p-values. Leave it out.",
-        "digits fmt decimals float_format": "Numbers have the digits of their standard errors. Leave it out.",
         "output file filename": 'Use `table.save("table.docx")` or `table.as_latex()`.',
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },
@@ -224,19 +211,14 @@ ANSWERS: dict[str, dict[str, str]] = {
         "cox survival weibull hazard": SURVIVAL,
         "nbinomial nbreg negbin nb": "Use `family=sm.families.NegativeBinomial(alpha=1.0)`.",
         "cloglog": 'Use `family="binomial"` with `link="cloglog"`.',
-        "multinomial mlogit ordinal ologit oprobit": "R's WeightIt has ordinal and multinomial outcomes.",
     },
     "adjust": {
         "scheffe sidak tukey tukeyhsd dunnett maxt mvt single_step": 'Use `adjust="single-step"`.',
         "bh fdr benjamini-hochberg": 'Use `adjust="fdr_bh"`.',
     },
     "results": {
-        "resid fittedvalues plot_residuals": "`res.predict()` has the fitted mean in each treatment group.",
         "get_weights match_data": "Use `res.importance_weights`, without ().",
         "predict_proba": "Use `res.propensity_scores`, without ().",
-        "ess effective_n": "Use `res.overlap()`.",
-        "mle_retvals iterations": "Use `res.converged`.",
-        "outlier_test get_influence": "Use `res.influence()`.",
         "llf aic bic rsquared rsquared_adj prsquared deviance scale ssr fvalue df_model": (
             "Several models are estimated together, without one likelihood; see `res.outcome_params`."
         ),
@@ -245,23 +227,17 @@ ANSWERS: dict[str, dict[str, str]] = {
             '`res.params` has effects and potential-outcome means; `res.effects_by("x")` has effects by group.'
         ),
         "lincom hypotheses": "Use `res.t_test(...)` or `res.nlcom(...)`.",
-        "tost noninferiority equivalence": "Use `res.equivalence_test(-10, 10)` with the limits that matter.",
-        "tukey dunnett pwcompare pairs t_test_pairwise emmeans multipletests": "Use `res.pairwise(adjust=)`.",
         "ate ate_ att atc ato": "Use `res.effect`, or `res.model.with_options(target=)` for another population.",
         "to_latex as_latex to_html as_html": "Use `res.summary().as_latex()` or `res.summary().as_html()`.",
         "to_word to_docx": 'Use `res.summary().save("table.docx")`, or `causalrisk.etable(res).save("table.docx")`.',
         "to_csv to_excel to_dict to_markdown": "Use `res.tidy()`, a data frame.",
         "outreg2 esttab etable modelsummary stargazer estimates_table to_gt gt": "Use `causalrisk.etable([res])`.",
-        "remove_data": "Results compute from their data; `res.tidy()` has the numbers alone.",
         "fit refit bootstrap get_robustcov_results HC0_se HC1_se HC2_se HC3_se cov_HC0 cov_HC1 cov_HC2 cov_HC3": (
             'Use `res.model.fit(cov_type="HC1")`, for example.'
         ),
-        "augment": "Use `data.assign(score=res.propensity_scores, weight=res.importance_weights)`.",
     },
     "model attribute": {
         "ra ipw aipw aipw_wls ipwra ipw_ra": "An estimator is a class: `AIPW.from_formula(...).fit()`.",
-        "score loglike hessian information": "Use `model.fit().estimating_equations()`.",
-        "fit_regularized": 'Use `model.with_options(learner="lasso").fit()`.',
     },
     "study": {
         "aggte aggregate dynamic event simple overall": 'Use `study.effects("exposure")`, `"group"` or `"simple"`.',
@@ -269,16 +245,13 @@ ANSWERS: dict[str, dict[str, str]] = {
             "Use `study.params`, or `study.effects(None)` for a table of every group and period."
         ),
         "vcov cov": "Use `study.cov_params()`.",
-        "ggdid iplot event_plot": "Use `study.plot()`.",
         "to_latex as_latex to_html as_html": "Use `study.summary().as_latex()` or `study.summary().as_html()`.",
         "to_word to_docx": 'Use `study.summary().save("table.docx")`.',
-        "balance overlap plot_balance sensitivity predict": "Use `study.fits[group, time]`, one of the fits.",
     },
     "package": {
         "modelsummary esttab estout outreg2 stargazer summary_col texreg": "Use `causalrisk.etable([res1, res2])`.",
         "TableOne tableone CreateTableOne table1 tbl_summary": 'Use `causalrisk.table_one(["x1"], data, by="d")`.',
         "bal_tab cobalt love_plot": "Use `res.balance()` and `res.plot_balance()`.",
-        "summary tidy": "Use `res.summary()` or `res.tidy()`.",
         "svydesign svyset": "Use `causalrisk.Survey(...)`.",
         "teffects TreatmentEffect": "Use `OutcomeRegression`, `IPW`, `IPWRA` or `AIPW`: `.from_formula(...).fit()`.",
         "weightit WeightIt twang PSweight CBPS ebal": 'Use `causalrisk.IPW.from_formula(..., propensity="x1 + x2")`.',

@@ -35,6 +35,7 @@ from causalrisk.errors import (
     failure_text,
 )
 from causalrisk.estimation.abilities import check_options, options_used
+from causalrisk.estimation.beyond_memory import chunked
 from causalrisk.estimation.estimates import KnownRows, Refits, Refitter, group_sums
 from causalrisk.estimation.fit import fit_joint, fit_separate
 from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, WeightFit
@@ -56,7 +57,7 @@ from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.estimation.stack import StackRefitter
 from causalrisk.joint.fit import JointRefitter
-from causalrisk.numerics.blocks import chunk_sizes, is_dask
+from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of, in_chunks, is_dask
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
@@ -322,23 +323,13 @@ def _multiplied_by_chunks(
     record: FitRecord, own: Any, drawn: Callable[..., tuple[Array, Array]]
 ) -> tuple[Array, Array]:
     """As `_multiplied` for the rows of a scan, in which those of a target frame have the last numbers."""
-    import dask
-    import dask.array as da
-
-    def over(function: Callable[..., Any], *columns: Any) -> list[Any]:
-        parts = (each.rechunk({0: chunk_sizes(own)}).to_delayed().ravel() for each in columns)
-        rows = own.rechunk({1: -1}).to_delayed().ravel()
-        return list(dask.compute(*map(dask.delayed(function), rows, *parts)))
-
-    design, sample, n_frame = record.design, record.sample, in_frame(record)
+    design, sample, n_frame, rows = record.design, record.sample, in_frame(record), chunks_of(own)
     if design.n_clusters:
         units = design.n_clusters + n_frame
-        sums = sum(over(functools.partial(group_sums, n_groups=units), sample.cluster))
+        sums = add_up(in_chunks(functools.partial(group_sums, n_groups=units), rows, sample.cluster))
         return drawn(sums, np.arange(units))
-    number = np.concatenate([np.arange(design.n, design.n + n_frame), sample.order])
-    number = da.from_array(number, chunks=(chunk_sizes(own),))
-    found = over(drawn, number, *([sample.s] if counts_equal_rows(record) else []))
-    return sum(moved for moved, _ in found), sum(squares for _, squares in found)
+    number = chunked(np.concatenate([np.arange(design.n, design.n + n_frame), sample.order]), chunk_sizes(own))
+    return add_up(in_chunks(drawn, rows, number, *([sample.s] if counts_equal_rows(record) else [])))
 
 
 # --- the jackknife ---------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Link:
     log_likelihood: Callable[[Array, Array], Array]
 
     def own_odds(self, eta: Array, d: Array) -> Array:
-        """(1 - e) / e for the probability e of the arm the unit is in, so that its inverse probability is 1 + this."""
+        """Return (1 - e) / e for the probability e of the unit's own arm; its inverse probability is 1 more."""
         if self.name == "logit":  # faster
             signed = np.asarray((1 - 2 * d) * eta)
             return np.exp(signed, out=signed)
@@ -57,7 +57,7 @@ class Link:
             return np.expm1(-self.log_likelihood(eta, d))
 
     def own_odds_slope(self, eta: Array, d: Array) -> Array:
-        """Derivative of `own_odds` by eta."""
+        """Return the derivative of `own_odds` by eta."""
         if self.name == "logit":
             return (1 - 2 * d) * self.own_odds(eta, d)
         return -self.score(eta, d)[0] * np.exp(-self.log_likelihood(eta, d))

@@ -17,7 +17,6 @@ from scipy.linalg.blas import dtrsm
 
 Array = NDArray[np.float64]
 IN_CACHE = 4096  # rows of a block that stays in the processor's cache
-NUMBERS_IN_CACHE = 131_072  # numbers of an array that stays in the cache
 WELL_CONDITIONED = 1e8  # condition number up to which triangular factors serve, half of the digits left
 MANY, WIDE = 8, 50  # columns of weights from which on, and columns up to which, products of pairs of columns pay
 STEEP = 100.0  # condition number above which one pass does not make columns orthonormal to rounding error
@@ -300,22 +299,6 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
         part = rows[block] if root is None else rows[block] * root[block, None]
         factors.append(np.linalg.qr(part, mode="r"))
     return np.asarray(factors[0] if len(factors) == 1 else np.linalg.qr(np.concatenate(factors), mode="r"))
-
-
-class Triangle:
-    """Triangular factor of rows; a sum of two is the factor of the rows of both.
-
-    Parameters
-    ----------
-    rows : ndarray, shape (r, p)
-        The rows.
-    """
-
-    def __init__(self, rows: Array) -> None:
-        self.factor = triangular_factor(rows)
-
-    def __add__(self, other: Triangle) -> Triangle:
-        return Triangle(np.concatenate([self.factor, other.factor]))
 
 
 def weighted_gram(columns: Array, weights: Array, right: Array | None = None) -> Array:

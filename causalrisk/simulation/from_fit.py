@@ -18,9 +18,8 @@ from causalrisk.models.estimators import JRE
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
 from causalrisk.simulation.designs import Design, Population
-from causalrisk.simulation.entries import choose_estimators
 from causalrisk.simulation.results import StudyResults
-from causalrisk.simulation.study import run_study
+from causalrisk.simulation.study import choose_estimators, run_study
 
 WRONG = ("none", "outcome", "propensity", "both")
 

@@ -1,4 +1,4 @@
-"""Designs of others' simulations, as far as their papers say, and two in which JRE loses; as in `designs`."""
+"""Designs of others' simulations, as far as their papers say, and two in which JRE loses; all designs by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtr
 
+from causalrisk.errors import OptionError, listed, nearest_name
 from causalrisk.numerics.linalg import Array
+from causalrisk.simulation import designs
 from causalrisk.simulation.designs import Design, Population
 
 
@@ -275,3 +277,37 @@ class OppositeCurves(Design):
         score = expit(0.7 * x[:, 0] + 0.35 * x[:, 1] + self.score_curvature * bend)
         untreated = x[:, 0] + x[:, 1] - self.curvature * bend
         return _units(list(x.T), score, untreated, 2 * self.curvature * bend, 1.0)
+
+
+DESIGNS: dict[str, Design] = {
+    design.name: design
+    for design in (
+        designs.Linear(), designs.LinearStrong(), designs.Quadratic(), designs.Strong(), designs.WeakOverlap(),
+        designs.DoublyWrong(), designs.KangSchafer(), designs.KangSchaferMean(), designs.TenCovariates(),
+        designs.FortyCovariates(), designs.Wiggly(), designs.Interaction(), designs.BinaryOutcome(),
+        designs.HeavyTails(), designs.RareTreatment(), designs.Randomized(), designs.LalondeLike(),
+        Hainmueller(), Froelich(), LuncefordDavidian(), SetoguchiLee(),
+        HahnMurrayCarvalho(), Tan(), MissedConfounder(), OppositeCurves(),
+    )
+}  # fmt: skip
+
+
+def find_design(design: Any) -> Design:
+    """Return the design of a name, or the design itself; an OptionError names the nearest to an unknown one.
+
+    Examples
+    --------
+    >>> from causalrisk.simulation.published import find_design
+    >>> find_design("strong")
+    Strong(confounding=1.2, curvature=0.35, shape='square', score_curvature=0.0,
+        heterogeneity=0.5, n_covariates=4, tails=inf, baseline=0.0)
+    """
+    if isinstance(design, Design):
+        return design
+    if isinstance(design, str) and design in DESIGNS:
+        return DESIGNS[design]
+    close = nearest_name(design, DESIGNS)
+    raise OptionError(
+        f"design={design!r} is not known; expected a Design, or any of {listed(tuple(DESIGNS))}.\n"
+        + (f'Use `design="{close}"`.' if close else "Use one of them.")
+    )

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.simulation.catalogue import find_design
-from causalrisk.simulation.entries import Trial
+from causalrisk.simulation.published import find_design
+from causalrisk.simulation.study import Trial
 from tests.conftest import simulate
 from tests.studies import designs, study_bootstraps, study_coverage, study_learners, study_outside, study_robust
 

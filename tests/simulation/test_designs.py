@@ -11,7 +11,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.simulation import DESIGNS, Design, Population, Specified, designs
-from causalrisk.simulation.catalogue import find_design
+from causalrisk.simulation.published import find_design
 
 LARGE = 200_000
 

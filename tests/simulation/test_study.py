@@ -16,8 +16,8 @@ from scipy import stats
 import causalrisk as cr
 from causalrisk.simulation import designs, run_study
 from causalrisk.simulation import study as module
-from causalrisk.simulation.entries import choose_estimators
 from causalrisk.simulation.results import mse_ratio
+from causalrisk.simulation.study import choose_estimators
 
 FAST = ["Unadjusted", "IPWRA", "AIPW"]
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import causalrisk as cr
-from causalrisk.simulation.catalogue import find_design
+from causalrisk.simulation.published import find_design
 
 CELLS = (("linear", 100), ("linear_strong", 200), ("strong", 300), ("rare_treatment", 150), ("lalonde_like", 200))
 KINDS = ("pairs", "bayesian")

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from causalrisk.simulation.catalogue import find_design
+from causalrisk.simulation.published import find_design
 from causalrisk.simulation.results import mse_ratio
 from tests.studies.averages import geometric_mean
 from tests.studies.designs import MISSPECIFIED, RIGHT

@@ -28,9 +28,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, logsumexp
 
 from causalrisk.simulation.designs import Design, Draw, Population
-from causalrisk.simulation.entries import choose_estimators
 from causalrisk.simulation.results import StudyResults, mse_ratio
-from causalrisk.simulation.study import Task, _run
+from causalrisk.simulation.study import Task, _run, choose_estimators
 from tests.studies.competitors import cross_fitted, doubleml_irm
 from tests.studies.groups import run_in_groups
 from tests.studies.study_robust import joint
