@@ -145,8 +145,8 @@ def _judged(judgement: Any, place: str) -> tuple[int, float, str]:
             if not isinstance(confidence, bool) and 0 <= confidence <= 100:
                 return int(correct == "yes"), float(confidence), "judge"
     raise DesignError(
-        f"{place}: judge_response is {judgement!r:.200}; expected 'correct', which is 'yes' or 'no', and 'confidence', a "
-        "number from 0 to 100.\nJudge it again, or remove it from the file: it then counts as not answered."
+        f"{place}: judge_response is {judgement!r:.200}; expected 'correct', which is 'yes' or 'no', and 'confidence', "
+        "a number from 0 to 100.\nJudge it again, or remove it from the file: it then counts as not answered."
     )
 
 
