@@ -45,11 +45,10 @@ from causalrisk.estimation.separation import check_outcome_fits, gaussian_instea
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimation.stack import stacked
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt
-from causalrisk.joint.fit import JointEstimateRows, JointProblem, Trainer, outcome_misses_square, points_about
-from causalrisk.joint.minimum import Minimum
+from causalrisk.joint.fit import JointFit, Trainer
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import FOLDS, raised
-from causalrisk.joint.start import rejected
+from causalrisk.joint.start import JointProblem, outcome_misses_square, points_about, rejected
 from causalrisk.numerics.blocks import loaded, totals
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, WIDTH, seed_sequence
@@ -422,16 +421,15 @@ def train_by(
     path, alpha = None, options.anchor if risk else 1.0
 
     @cache
-    def solution(anchor: float) -> tuple[Minimum, JointEstimateRows]:
-        """Return the minimum and its rows, whose influence function is made once."""
-        found = trainer.train(anchor)
-        return found, trainer.solution(found, anchor)
+    def trained(anchor: float) -> JointFit:
+        """Return the minimum, whose influence function is made once."""
+        return trainer.train(anchor)
 
     if alpha is None:
         path, failures = trainer.choose()
 
         def variance(anchor: float) -> float:
-            estimate = solution(anchor)[1].estimate
+            estimate = trained(anchor).estimate
             return trainer.variance(
                 robust_covariance(dataclasses.replace(record, estimate=estimate, robust=None), False)
             )
@@ -451,7 +449,7 @@ def train_by(
                 "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each.",
                 ConvergenceWarning,
             )
-    estimate = trainer.estimate(*solution(alpha))
+    estimate = trainer.estimate(trained(alpha))
     return JointRecord(problem, replicates, estimate, dataclasses.replace(options, replicates=None), path)
 
 

@@ -30,9 +30,10 @@ from causalrisk.estimation.overlap import ArmWeights
 from causalrisk.estimation.resampling import SampleResampler, sample_resampler, unit_count
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification, effect_names, parameter_names
-from causalrisk.joint.fit import JointEstimate, JointProblem
+from causalrisk.joint.fit import JointEstimate
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import LADDER, Path
+from causalrisk.joint.start import JointProblem
 from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS

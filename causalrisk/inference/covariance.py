@@ -84,7 +84,7 @@ def refitter_of(record: FitRecord) -> Refitter:
         return SeparateRefitter(rows, record.weight_fit)
     if record.joint is None:
         raise no_influence()
-    return JointRefitter(record.joint.problem, record.joint.estimate.fit, record.estimate.values)
+    return JointRefitter(record.joint.estimate.fit, record.estimate.values)
 
 
 @dataclass(frozen=True)

@@ -1,246 +1,332 @@
 """The influence function of JRE's coefficients and arm means: the stacked equations of score, start, minimum and means.
 
-For a direction e of the coefficients, e' grad J is a function of sums over rows. To first order in these it is a sum of
-Phi_i over rows: its derivative by the weight of a row is the row's part in the equations, that by importance weights
-and tilt gives what the score moves. Phi is a derivative by a step along e of a function of the predictions, taken by a
-complex step for all directions at once.
+The gradient of the Lagrangian is a function of sums over rows. To first order a row adds to it the derivative by its
+weight: that of the Lagrangian by each of the row's means m_a times m_a' X, and what it adds to the totals times how
+these move with the coefficients. All of this, and what it adds to the averages and biases that estimates are made of,
+is linear in the moments of its weights. So the same function of other moments gives the derivative by the score (of the
+derivatives of the moments), and that by the mean tilts which weights are divided by.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from causalrisk.joint.objective import Rows, Sums, Terms, Weights, counted
+from causalrisk.estimation.beyond_memory import stored
+from causalrisk.joint.minimum import solve_constrained
+from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, by_means, centred, pulls
+from causalrisk.joint.rows import AT_ONCE, Slopes, Weighed
+from causalrisk.numerics.blocks import chunk_sizes, is_dask
 from causalrisk.numerics.linalg import Array
 
-STEP = 1e-30
+if TYPE_CHECKING:
+    from causalrisk.joint.fit import JointFit
+
+ROWS = 4096  # that it is worked out for at a time
 
 
-@dataclass(frozen=True)
-class Slopes:
-    """Derivatives by the linear predictors of the score, L of them, before division by the mean tilt.
+class Moments(NamedTuple):
+    """Tilt and weight at the fitted score, means of t, w, t^2, t w and w^2 over the replicates, (n, 1) each; w_b.
 
-    Parameters
-    ----------
-    w, tilt : ndarray, shape (L, n), tilt None where it is fixed
-        Of importance weight and tilt at the fitted score.
-    replicated, tilts : ndarray, shape (L, n, B)
-        Of those under the replicates.
-    columns : list of ndarray, shape (n, q_l)
-        Columns of each predictor.
+    Those of some replicates alone have these for w_b, shape (n, B).
     """
 
-    w: Array
-    tilt: Array | None
-    replicated: Array
-    tilts: Array | None
-    columns: list[Array]
-
-    def by_gamma(self, values: Array) -> Array:
-        """Sum values (L, n, R) times the columns of each predictor, shape (Q, R)."""
-        of_known = np.zeros((0, values.shape[2]))
-        return np.concatenate([of_known, *(x.T @ of for x, of in zip(self.columns, values, strict=True))])
+    t: Any
+    w: Any
+    t1: Any
+    w1: Any
+    t2: Any
+    tw: Any
+    w2: Any
+    each: Array
+    some: slice = slice(None)
 
 
 @dataclass(frozen=True)
-class At:
-    """The minimum of the sample: coefficients (K, P, 1), multipliers (C,), alpha and the sums over all rows there."""
+class RowParts:
+    """What some rows add to the K P equations, and to 2 K + C numbers: a linear function of moments of their weights.
 
+    The numbers are averages over the target, biases averaged over the replicates, and net biases at the fitted score.
+    `theta`, shape (K, P, 1), is the minimum, `nu`, shape (1, C), its multipliers and `at` the expansion there.
+    """
+
+    rows: Rows
     theta: Array
     start: Array
     nu: Array
     alpha: float
     terms: Terms
-    sums: Sums
+    at: Expansion
+
+    @cached_property
+    def means(self) -> tuple[Array, Array, Array, Array]:
+        """m_a and their slopes, d_a, each (K, n, 1), and the residuals, (n, 1)."""
+        rows, eta = self.rows, self.rows.predictors(self.theta)
+        m = rows.family.mean(eta)
+        d = rows.counted(m, self.start, self.terms)
+        return m, rows.family.mean_deriv(eta), d, rows.y[:, None] - rows.own(m)
+
+    def by_predictors(self, of: Moments) -> Array:
+        """Return derivatives of the Lagrangian by each row's linear predictors over its share, shape (K, n)."""
+        rows, (_, slope, d, r), terms = self.rows, self.means, self.terms
+        pull = pulls(self.at, terms)[:, 0, of.some]
+        risk = np.concatenate([of.each[own] @ pull[a] for a, own in enumerate(rows.slices)])[:, None]
+        found = slope * by_means(rows, of[2:7], of.w, risk, self.at, terms, self.nu, d, r)
+        score = rows.family.score(rows.y[:, None], rows.own(rows.predictors(self.theta)))[0]
+        loss = self.alpha * terms.sigma2 * score * (of.w if terms.risk else of.w1)
+        for a, own in enumerate(rows.slices):
+            found[a, own] -= loss[own]
+        return found[..., 0]
+
+    def __call__(self, of: Moments, left: Array | None = None) -> Array:
+        """Return them for each row, shape (n, S), S = K P + 2 K + C, or `left` (q, n) times these."""
+        rows, terms, (m, _, d, r), n_arms = self.rows, self.terms, self.means, len(self.theta)
+        X, D, arms = rows.X, terms.D, np.eye(n_arms)[:, rows.arm]
+
+        def add_up(values: Array) -> Array:
+            return values.T if left is None else left @ values.T
+
+        by = self.by_predictors(of)
+        found = by.T[:, :, None] * X[:, None] if left is None else np.stack([(left * each) @ X for each in by], axis=1)
+        if terms.risk:
+            own, f, h = arms * r.T, np.ravel(rows.averaged), np.ravel(rows.measured)
+            t_psi = of.t2.T * centred(rows, d, self.at.centres)[..., 0] + of.tw.T * own
+            added, measured = f * of.t1.T * d[..., 0], of.w1.T * own
+            every = ((f, added), (h, measured)) if rows.framed else ((f, added + measured),)
+            for centre, (among, to_mean) in zip(self.at.centres, every, strict=True):
+                found -= add_up(among * (D @ t_psi))[:, :, None] * centre.N_slope[0]
+                found -= add_up(D @ to_mean)[:, :, None] * centre.P_slope[0]
+        slopes = terms.n_units / self.at.biases[0].shape[2] * self.at.biases[1][0][..., of.some]
+        for a, own_rows in enumerate(rows.slices):
+            by_bias = r[own_rows] * of.each[own_rows]
+            if left is not None:
+                by_bias = left[:, own_rows] @ by_bias
+            for b, slope in enumerate(slopes):
+                found[slice(None) if left is not None else own_rows, b] -= D[a, b] * (by_bias @ slope.T)
+        averages, fitted = np.ravel(rows.averaged) * of.t.T * m[..., 0], terms.constraint[:, rows.arm] * (of.w * r).T
+        numbers = np.concatenate([averages, -arms * (of.w1 * r).T, -fitted])
+        return np.hstack([found.reshape(len(found), -1), add_up(numbers)])
+
+    def by_start(self, weights: Weights) -> Array:
+        """Sum over rows the derivatives of the equations by the coefficients of the start, shape (K P, K P)."""
+        rows, (_, slope, _, _), terms, centre = self.rows, self.means, self.terms, self.at.centres[0]
+        (t1, _, t2, tw, _), X, arms = weights.moments, rows.X, np.eye(len(self.theta))[:, rows.arm]
+        steep = -terms.share * rows.family.mean_deriv(rows.predictors(self.start))
+        found = list[list[Array]]()
+        for a, of_start in enumerate(steep):
+            left = (X * (weights.share * rows.averaged * of_start)).T
+            found.append([])
+            for b, D in enumerate(terms.D[a]):
+                moved = (left * ((t2.T - tw.T * arms[b]) * slope[b].T)) @ X
+                moved = moved - (left @ (t2 + 0 * of_start)) * centre.N_slope[0, b]
+                found[-1].append(D * (moved - (left @ (t1 + 0 * of_start)) * centre.P_slope[0, b]))
+        return np.block(found)
 
 
-def moved_sums(at: At, directions: Array) -> tuple[Array, ...]:
-    """M, R, t_psi and h_psi centred, and the biases of all rows, complex, for steps along directions (K, P, R)."""
-    of, move = at.sums, 1j * STEP * directions
+def moments_of(weights: Weights) -> Moments:
+    """Return the moments of the weights of the sample."""
+    return Moments(weights.tilt, weights.w, *weights.moments, weights.factor[0])
 
-    def along(value: Array, slope: Array) -> Array:
-        return value + np.einsum("kpb,kpr->krb", slope[:, :, 0].reshape(*slope.shape[:2], -1), move).reshape(
-            len(value), move.shape[2], *value.shape[2:]
-        )
 
-    M, R = along(of.M, of.M_slope), along(of.R, of.R_slope)
-    t_psi, h_psi = along(of.t_psi, of.t_slope), along(of.h_psi, of.h_slope)
-    return M, R, t_psi - M * of.tt - R * of.th, h_psi - M * of.th - R * of.hh, along(of.biases, of.biases_slope)
+def moments_by_score(weights: Weights, slopes: Slopes) -> Iterator[Moments]:
+    """Return the derivatives of the moments by each predictor of the score."""
+    none, W = np.zeros_like(weights.w), weights.factor[0]
+    T = weights.tilt if weights.tilts is None else weights.tilts
+
+    def mean(values: Array) -> Array:
+        return values.mean(axis=1, keepdims=True)
+
+    for k, (dw, dW) in enumerate(zip(slopes.w, slopes.replicated, strict=True)):
+        dt = none if slopes.tilt is None else slopes.tilt[k][:, None]
+        dT = none if slopes.tilts is None else slopes.tilts[k]
+        of_squares = 2 * mean(T * dT), mean(W * dT + T * dW), 2 * mean(W * dW)
+        yield Moments(dt, dw[:, None], mean(dT), mean(dW), *of_squares, dW)
+
+
+def moments_by_divisors(weights: Weights, measured: Array | float) -> list[Moments]:
+    """Return minus the derivatives of the moments by the logs of the mean tilts that divide weights and tilts.
+
+    There is one where the tilt is known. Else there are that at the fitted score, those under each replicate, and that
+    of rows which are averaged over but not measured.
+    """
+    now, W, T = moments_of(weights), weights.factor[0], weights.tilts
+    if T is None:
+        return [now._replace(t2=2 * now.t2, tw=2 * now.tw, w2=2 * now.w2)]
+    zero, none, B, h = np.zeros_like(now.w), np.zeros_like(W), W.shape[1], measured
+    t, t1, t2 = ((1 - h) * of for of in (now.t, now.t1, 2 * now.t2))
+    found = [Moments(h * now.t, now.w, zero, zero, zero, zero, zero, none)]
+    for b in range(B):
+        w, t_b = W[:, [b]] / B, h * T[:, [b]] / B
+        squares = 2 * B * t_b * t_b, 2 * B * t_b * w, 2 * B * w * w
+        found.append(Moments(zero, zero, t_b, w, *squares, W[:, [b]], slice(b, b + 1)))
+    return [*found, Moments(t, zero, t1, zero, t2, zero, zero, none)]
+
+
+def tilts_of(weights: Weights, rows: Rows) -> Array:
+    """Return the tilts whose means are these divisors, shape (n, J)."""
+    if weights.tilts is None:
+        return weights.tilt
+    h = rows.measured
+    return np.hstack([h * weights.tilt, h * weights.tilts, (1 - h) * rows.averaged * weights.tilt])
 
 
 @dataclass(frozen=True)
-class Phi:
-    """Phi of rows for R directions.
+class Totals:
+    """Sums over rows, of S equations and numbers; those of chunks of rows add up.
 
-    Parameters
-    ----------
-    value : ndarray, shape (n, R)
-        Phi.
-    sums : tuple of ndarray
-        Sums over the rows: of Phi, (R,); of weight and tilt times the derivatives by them, over all weights (R,), at
-        the fitted score (R,), under each replicate (B, R) and of averaged rows that are not measured (R,); of the
-        derivatives by the coefficients of the score (Q, R) and by those of the start's outcome models (K, P, R).
+    Of what rows add, (1, S); of minus its derivatives by the logs of the divisors, (J, S); of its derivatives by the
+    coefficients of the score, (Q, S), and by those of the start, (K P, K P); of those of the divisors by the score,
+    (Q, J).
     """
 
     value: Array
-    sums: tuple[Array, ...]
+    by_divisors: Array
+    by_score: Array
+    by_start: Array
+    divisors: Array
+
+    @classmethod
+    def of(cls, parts: RowParts, weights: Weights, slopes: Slopes) -> Totals:
+        """Add up some rows."""
+        share, columns = weights.share.T, [(Z.T * weights.share.T) for Z in slopes.columns]
+        value = parts(moments_of(weights), share)
+        divided = [parts(of, share) for of in moments_by_divisors(weights, parts.rows.measured)]
+        moved = [parts(of, left) for left, of in zip(columns, moments_by_score(weights, slopes), strict=True)]
+        divisors = np.zeros((sum(map(len, columns)), len(divided)))
+        if slopes.tilt is not None and slopes.tilts is not None:
+            every = zip(columns, slopes.tilt, slopes.tilts, strict=True)
+            divisors[:, :-1] = np.concatenate([left @ np.column_stack([tilt, tilts]) for left, tilt, tilts in every])
+        by_start = parts.by_start(weights) if parts.terms.share else np.zeros((parts.theta.size, parts.theta.size))
+        return cls(value, np.concatenate(divided), np.concatenate([value[:0], *moved]), by_start, divisors)
 
 
-def phi(rows: Rows, weights: Weights, slopes: Slopes, at: At, directions: Array) -> Phi:
-    """Phi of rows along directions (K, P, R) of theta, and sums of its derivatives."""
-    terms, (M, R, t_psi, h_psi, biases), D = at.terms, moved_sums(at, directions), at.terms.D
-    f, h, share, W, T = rows.averaged, rows.measured, weights.share, weights.factor[0], weights.tilts
-    t1, w1, t2, tw, w2 = weights.moments
-    eta, step = rows.predictors(at.theta), rows.X @ directions
-    m = rows.family.mean(eta) + 1j * STEP * rows.family.mean_deriv(eta) * step
-    r, arm = rows.y[:, None] - rows.own(m), rows.arm
-    loss = -at.alpha * terms.sigma2 * 1j * STEP * rows.family.score(rows.y[:, None], rows.own(eta))[0] * rows.own(step)
-    DU = terms.n_units / W.shape[1] * np.tensordot(D, biases, axes=1)
-    # Phi = w fitted + mean_b of [w linear - w r D u_b + t averaged + t^2 squares[0] + t w squares[1] + w^2 squares[2]]
-    fitted, linear, averaged, squares, by_start = 0 * r, loss, 0 * r, np.zeros((3, *r.shape), complex), None
-    if terms.risk:
-        fitted, linear = loss - (terms.contrasts.T @ at.nu)[arm][:, None] * r, -(D @ h_psi)[arm] * r
-        d = f * (counted(rows, m, at.start, terms) - terms.level[:, None, None])
-        psi = d - f * M[:, None] - h * R[:, None]
-        D_psi, Dt = np.tensordot(D, psi, axes=1), D @ t_psi
-        averaged = -(Dt[:, None] * d).sum(axis=0)
-        squares = np.stack([(psi * D_psi).sum(axis=0) / 2, r * rows.own(D_psi), np.diag(D)[arm][:, None] * r * r / 2])
-        by_mean = f * (t2 * D_psi + tw * r * D[:, arm][..., None] - t1 * Dt[:, None])
-        moved = -terms.share * rows.family.mean_deriv(rows.predictors(at.start)) * share
-        by_start = rows.slopes(moved * by_mean.imag / STEP)
-    risk = -r * weights.adjoint(rows.slices, DU)
-    in_t, in_w = t1 * averaged + 2 * t2 * squares[0] + tw * squares[1], w1 * linear + tw * squares[1] + risk
-    in_w = in_w + 2 * w2 * squares[2]
-    value = weights.w * fitted + w1 * linear + risk + t1 * averaged
-    value = value + t2 * squares[0] + tw * squares[1] + w2 * squares[2]
-    tilts, every = weights.tilt if T is None else T, []
-    for k, dw in enumerate(slopes.w):
-        dW = slopes.replicated[k]
-        of_k = dw[:, None] * fitted + mean(dW) * linear + mean(tilts * dW) * squares[1] + 2 * mean(W * dW) * squares[2]
-        of_k = of_k - r * np.concatenate([dW[own] @ DU[a].T for a, own in enumerate(rows.slices)])
-        if slopes.tilts is not None and T is not None:
-            dT = slopes.tilts[k]
-            of_k = of_k + mean(dT) * averaged + 2 * mean(T * dT) * squares[0] + mean(W * dT) * squares[1]
-        every.append((share * of_k).imag / STEP)
-    each = np.zeros((0, r.shape[1]))
-    if T is not None:
-        a, (b, c, e) = h * share * averaged, 2 * h * share * squares
-        each = T.T @ a + (T**2).T @ b + (T * W).T @ c + (W**2).T @ e + W.T @ (share * linear)
-        each = each / W.shape[1]
-        each = each - sum(W[own].T @ (share * r)[own] * DU[k].T for k, own in enumerate(rows.slices))
-    sums = (
-        (share * value).sum(axis=0), (share * (weights.w * fitted + in_t + in_w)).sum(axis=0),
-        (share * weights.w * fitted).sum(axis=0), each, (share * (1 - h) * in_t).sum(axis=0),
-    )  # fmt: skip
-    by_gamma = slopes.by_gamma(np.array(every)) if every else np.zeros((0, r.shape[1]))
-    none = np.zeros_like(directions)
-    return Phi(value.imag / STEP, (*(s.imag / STEP for s in sums), by_gamma, none if by_start is None else by_start))
+@dataclass(frozen=True)
+class InfluenceFunction:
+    """The influence function of a joint fit, where only so many of the models of the weights are estimated."""
 
+    fit: JointFit
+    estimated: int | None = None
 
-def mean(values: Array) -> Array:
-    """Mean over the replicates, shape (n, 1)."""
-    return values.mean(axis=1, keepdims=True)
+    def parts(self, rows: Rows) -> RowParts:
+        """Return what rows add."""
+        fit = self.fit
+        return RowParts(rows, fit.beta, fit.objective.start, fit.nu, fit.alpha, fit.objective.terms, fit.at)
 
+    @cached_property
+    def hessian(self) -> tuple[Array, Array]:
+        """Hessian of the Lagrangian by the coefficients of all columns, and of the models, (1, K p, K p)."""
+        fit, lift = self.fit, self.fit.rows.lift_of_arms
+        wide = fit.at.at(fit.alpha)[2]
+        if not fit.objective.linear:
+            wide = wide + fit.objective.curvature(fit.beta, fit.at, fit.nu)
+        return wide, wide if lift is None else lift.transpose(0, 2, 1) @ wide @ lift
 
-def tilt_slopes(weights: Weights, slopes: Slopes) -> tuple[Array, Array] | None:
-    """Sum over rows share times derivatives of the tilt by the score, (Q, 1), and under replicates, (Q, B)."""
-    if slopes.tilt is None or slopes.tilts is None:
-        return None
-    return slopes.by_gamma(weights.share * slopes.tilt[..., None]), slopes.by_gamma(weights.share * slopes.tilts)
+    def solve(self, right: Array, u: Array) -> Array:
+        """Return by how much the models' coefficients (K p, m) move where gradient and net biases move."""
+        u_slope = self.fit.at.projected(self.fit.rows.lift_of_arms).u[1]
+        return -solve_constrained(self.hessian[1], right[None], u_slope, u[None])[0][0]
 
+    @cached_property
+    def totals(self) -> tuple[Totals, Array, Array]:
+        """Sums over all rows, and the derivatives by the score of equations of the models, (Q, K p), and of numbers."""
 
-def contributions(value: Array, sums: tuple[Array, ...], rows: Rows, weights: Weights, inside: Array) -> Array:
-    """Return what rows add to the equations of which Phi is the value, (n, R): weights are divided by the mean tilt.
+        def of_rows(part: Weighed, here: slice, place: slice, rows: Rows, weights: Weights) -> Totals:
+            return Totals.of(self.parts(rows), weights, part.slopes(here))
 
-    `inside`, shape (n, 1), is one for rows of the sample.
-    """
-    total, scaled, fitted, each, beside = sums[:5]
-    f, h = rows.averaged, rows.measured
-    if weights.tilts is None:
-        return value - inside * total - (weights.tilt - inside) * scaled
-    moved = (h * weights.tilt - inside) * fitted + (h * weights.tilts) @ each - inside * each.sum(axis=0)
-    return value - inside * total - moved - ((1 - h) * f * weights.tilt - inside) * beside
+        fit, found = self.fit, self.fit.rows.over(of_rows, places=True)
+        equations, numbers = np.split(found.by_score - found.divisors @ found.by_divisors, [fit.beta.size], axis=1)
+        equations = equations @ fit.lift
+        if fit.rows.joined is not None and not fit.rows.joined.fixed:
+            self.through_joined(equations, numbers)
+        if self.estimated is not None:
+            sizes = [each.size for each in fit.problem.weights.beta.values()]
+            equations[sum(sizes[: self.estimated]) :] = numbers[sum(sizes[: self.estimated]) :] = 0.0
+        return found, equations, numbers
 
+    def through_joined(self, equations: Array, numbers: Array) -> None:
+        """Add what the score moves through its predictor among the outcome columns."""
+        fit, (n_arms, P, _) = self.fit, self.fit.beta.shape
+        joined: Any = fit.rows.joined
+        extra, q = joined.of_score.shape
+        p, at = P - extra, fit.at
+        gradient = at.at(fit.alpha)[1][0] + (fit.nu @ at.u[1][0])[0]
+        hessian = (fit.lift.T @ self.hessian[0][0]).reshape(-1, n_arms, P)[..., p:]
+        u_slope = at.u[1][0].reshape(-1, n_arms, P)[..., p:]
+        average, bias = at.average[1][0][:, p:], at.bias[1][0][:, p:]
+        for k in range(joined.count):
+            some = slice(k * q, (k + 1) * q)
+            moved = np.einsum("eq,b->qbe", joined.of_score, fit.theta[:, p + k, 0])
+            by_column = equations[some].reshape(q, n_arms, -1)
+            by_column[..., p + k] += (gradient.reshape(n_arms, P)[:, p:] @ joined.of_score).T
+            equations[some] = by_column.reshape(q, -1) + np.einsum("rbe,qbe->qr", hessian, moved)
+            numbers[some] += np.hstack(
+                [(average * moved).sum(axis=2), (bias * moved).sum(axis=2), np.einsum("cbe,qbe->qc", u_slope, moved)]
+            )
 
-def by_score(sums: tuple[Array, ...], tilts: tuple[Array, Array] | None) -> Array:
-    """Return the derivative of the sum of Phi by the coefficients of the score, shape (Q, R)."""
-    _, _, fitted, each, _, by_gamma, _ = sums
-    return by_gamma if tilts is None else by_gamma - tilts[0] * fitted - tilts[1] @ each
+    def of_rows(self, part: Weighed, here: slice, score: Array, started: Array) -> Array:
+        """Influence function of (params, theta, gamma) of some rows, from those of the score and of the start."""
+        fit, (totals, by_score, numbers_by_score) = self.fit, self.totals
+        problem, (n_arms, P, _), start = fit.problem, fit.beta.shape, fit.problem.start
+        parts, weights = self.parts(part.rows(here)), part.weights(here, slice(0, 1))
+        inside = part.equations.sample.in_sample[here, None]
+        found = parts(moments_of(weights)) - inside * totals.value
+        found -= (tilts_of(weights, parts.rows) - inside) @ totals.by_divisors
+        equations, numbers = np.split(found, [n_arms * P], axis=1)
+        equations, numbers = equations @ fit.lift + score @ by_score, numbers + score @ numbers_by_score
+        if fit.terms.share:
+            by_start = totals.by_start.reshape(n_arms, P, -1)[:, : start.theta.shape[1]].reshape(start.theta.size, -1)
+            equations = equations + started[:, start.block("theta")] @ by_start @ fit.lift
+        theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
+        steps, at = (theta @ fit.lift.T).reshape(-1, n_arms, P), fit.at
+        raw = numbers[:, :n_arms] + np.einsum("nkP,kP->nk", steps, at.average[1][0])
+        bias = numbers[:, n_arms : 2 * n_arms] + np.einsum("nkP,kP->nk", steps, at.bias[1][0])
+        scale = problem.scale
+        common = bias @ scale.g_slope(start.model_means) / n_arms
+        moved = raw * scale.g_slope(at.average[0][0]) - common[:, None]
+        params = (moved / scale.g_slope(fit.means)) @ scale.jacobian(fit.means).T
+        kept = theta.reshape(len(theta), n_arms, -1)[:, :, : start.theta.shape[1]].reshape(len(theta), -1)
+        return np.hstack([params, kept, score])
 
+    def of_all(self) -> Array:
+        """Influence function of all rows; beyond memory a Dask array."""
+        fit, rows = self.fit, self.fit.rows
+        pieces = rows.pieces(AT_ONCE // ROWS, fit.problem.score_influence, fit.problem.start.influence)
+        found = (self.of_rows(part, here, *given) for part, here, _, *given in pieces)
+        return stored(found, chunk_sizes(rows.s)) if is_dask(rows.s) else np.concatenate(list(found))
 
-def linear_parts(rows: Rows, weights: Weights, slopes: Slopes, at: At) -> Phi:
-    """As `phi`, of averages over the target, biases averaged over the replicates, and those at the fitted score.
+    def monte_carlo_se(self) -> Array:
+        """Return standard errors of the effects over redraws of the replicates, shape (K - 1,); NaN for one replicate.
 
-    R is 3 K; these do not move with directions.
-    """
-    n_arms, arm, share, f, h = len(rows.slices), rows.arm, weights.share, rows.averaged, rows.measured
-    m = rows.family.mean(rows.predictors(at.theta))[..., 0]
-    r, W, T = rows.y - rows.own(m[..., None])[:, 0], weights.factor[0], weights.tilts
-    averaged, own = f * weights.tilt * m.T, -r[:, None] * np.eye(n_arms)[arm]
-    none = np.zeros_like(own)
-    value = np.hstack([averaged, mean(W) * own, weights.w * own])
-    by = []
-    for k, dw in enumerate(slopes.w):
-        dt = none if slopes.tilt is None else f * slopes.tilt[k][:, None] * m.T
-        by.append(share * np.hstack([dt, mean(slopes.replicated[k]) * own, dw[:, None] * own]))
-    fitted = np.hstack([h * averaged, none, weights.w * own])
-    each = np.zeros((0, 3 * n_arms))
-    if T is not None:
-        each = np.hstack(
-            [np.zeros((W.shape[1], n_arms)), W.T @ (share * own) / W.shape[1], np.zeros((W.shape[1], n_arms))]
-        )
-    sums = ((share * value).sum(axis=0), (share * value).sum(axis=0), (share * fitted).sum(axis=0), each)
-    beside = (share * (1 - h) * np.hstack([averaged, none, none])).sum(axis=0)
-    by_gamma = slopes.by_gamma(np.array(by)) if by else np.zeros((0, 3 * n_arms))
-    return Phi(value, (*sums, beside, by_gamma, np.zeros(1)))
+        By the jackknife: without replicate b the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), g_b its part
+        of the gradient, and h_b its leverage.
+        """
+        fit, at, terms = self.fit, self.fit.at, self.fit.terms
+        size, count, n_arms = fit.lift.shape[1], at.biases[0].shape[2], len(fit.beta)
+        if count == 1:
+            return np.full(n_arms - 1, np.nan)
+        gradients = np.zeros((fit.beta.size, count))
+        if terms.risk:
+            gradients = fit.rows.over(self.of_variance).reshape(-1, count)
+        U = terms.contrasts @ at.biases[0][0]
+        U_slope = (terms.contrasts[:, :, None, None] * at.biases[1][0]).reshape(len(U), -1, count)
+        gradients = gradients + terms.n_units * np.einsum("cb,ckb->kb", U, U_slope)
+        inverse = -self.solve(np.eye(size), np.zeros((len(terms.constraint), size)))
+        jacobian = fit.problem.scale.jacobian(at.average[0][0])[: n_arms - 1]
+        contrasts = (jacobian[:, :, None] * at.average[1][0]).reshape(n_arms - 1, -1) @ fit.lift
+        change = (fit.lift.T @ (gradients - gradients.mean(axis=1, keepdims=True))).T @ inverse @ contrasts.T
+        narrow = fit.lift.T @ U_slope
+        leverage = terms.n_units / count * np.einsum("ckb,ckb->b", narrow, inverse @ narrow)
+        return np.linalg.norm(change / (1 - np.minimum(leverage, 1 - 1e-9))[:, None], axis=0) / count
 
-
-def monte_carlo_se(
-    gradients: Array, contrasts: Array, U: Array, U_slope: Array, weight: float, inverse: Array
-) -> Array:
-    """Return standard errors of the effects over redraws of the replicates, shape (d,); NaN for one replicate.
-
-    By the jackknife: without replicate b the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), g_b its part of
-    the gradient, and h_b its leverage.
-
-    Parameters
-    ----------
-    gradients : ndarray, shape (B, K p)
-        g_b but for the net bias.
-    contrasts : ndarray, shape (d, K p)
-        c, a row an effect.
-    U, U_slope : ndarray, shape (C, B) and (C, K p, B)
-        Net biases and their derivatives.
-    weight : float
-        n.
-    inverse : ndarray, shape (K p, K p)
-        Inverse of the Hessian under the constraint.
-    """
-    count = len(gradients)
-    if count == 1:
-        return np.full(len(contrasts), np.nan)
-    gradient = gradients + weight * np.einsum("cb,ckb->bk", U, U_slope)
-    change = (gradient - gradient.mean(axis=0)) @ inverse @ contrasts.T
-    leverage = weight / count * np.einsum("ckb,kj,cjb->b", U_slope, inverse, U_slope, optimize=True)
-    return np.linalg.norm(change / (1 - np.minimum(leverage, 1 - 1e-9))[:, None], axis=0) / count
-
-
-def variance_gradients(rows: Rows, weights: Weights, at: At) -> Array:
-    """Sum over rows the gradient of V / 2 under each replicate, shape (K, P, B), psi centred as over all of them."""
-    terms, of, share, W = at.terms, at.sums, weights.share, weights.factor[0]
-    T = np.broadcast_to(weights.tilt, W.shape) if weights.tilts is None else weights.tilts
-    D, f, h, arm = terms.D, rows.averaged, rows.measured, rows.arm
-    eta = rows.predictors(at.theta)
-    mean_, slope = rows.family.mean(eta), rows.family.mean_deriv(eta)
-    r = rows.y[:, None] - rows.own(mean_)
-    d = counted(rows, mean_, at.start, terms) - terms.level[:, None, None]
-    D_psi = np.tensordot(D, f * (d - of.M[:, None]) - h * of.R[:, None], axes=1)
-    own = W * (T * rows.own(D_psi) + np.diag(D)[arm][:, None] * W * r)
-    found = []
-    for a, members in enumerate(rows.slices):
-        every = f * T * (T * D_psi[a] + W * r * D[a, arm][:, None])
-        every[members] -= own[members]
-        found.append(rows.X.T @ (share * slope[a] * every))
-    return np.stack(found)
+    def of_variance(self, rows: Rows, weights: Weights) -> Array:
+        """Sum over rows the gradient of V / 2 under each replicate, (K, P, B), psi centred as over all of them."""
+        parts, W = self.parts(rows), weights.factor[0]
+        _, slope, d, r = parts.means
+        T = np.broadcast_to(weights.tilt if weights.tilts is None else weights.tilts, W.shape)
+        of_squares = 0.0 * T, 0.0 * T, T**2, T * W, W**2
+        by = by_means(rows, of_squares, 0.0 * weights.w, 0.0 * W, parts.at, parts.terms, parts.nu, d, r)
+        return np.asarray(rows.X.T @ (weights.share * slope * by))

@@ -23,7 +23,8 @@ LARGEST_CONDITION, SINGULAR = 1e14, 1e12
 
 # Evaluates R objectives at theta, shape (K, p, R): the expansion, and the second derivatives of the means in the
 # Hessian (R, K p, K p) given multipliers (R, C), or None of linear models.
-Evaluate = Callable[[Array], tuple[Expansion, "Callable[[Array], Array] | None"]]
+Curvature = Callable[[Array], Array] | None
+Evaluate = Callable[[Array], tuple[Expansion, Curvature]]
 
 
 @dataclass(frozen=True)
@@ -93,17 +94,17 @@ def newton(evaluate: Evaluate, theta: Array, alpha: float, multipliers: Array | 
     step is halved until the objective, with a penalty on net bias, or the error of the conditions is less.
     """
     at, curved = evaluate(theta)
-    nu = np.zeros(at.u.shape) if multipliers is None else multipliers
+    nu = np.zeros(at.u[0].shape) if multipliers is None else multipliers
     settled = np.zeros(theta.shape[2], dtype=bool)
     for _ in range(NEWTON_STEPS):
         value, gradient, hessian = at.at(alpha)
         if curved is not None:
             whole = hessian + curved(nu)
-            convex = _is_convex(whole, at.u_slope)
+            convex = _is_convex(whole, at.u[1])
             hessian = np.where(convex[:, None, None], whole, hessian)
         signs = np.broadcast_to((-1.0) ** np.arange(gradient.shape[1]), gradient.shape)
-        right, u = np.stack([-gradient, signs], axis=2), np.stack([-at.u, np.zeros_like(at.u)], axis=2)
-        moves, multiplied = solve_constrained(hessian, right, at.u_slope, u)
+        right, u = np.stack([-gradient, signs], axis=2), np.stack([-at.u[0], np.zeros_like(at.u[0])], axis=2)
+        moves, multiplied = solve_constrained(hessian, right, at.u[1], u)
         move, new = moves[..., 0], multiplied[..., 0]
         if curved is None:  # what the signs move tells of the condition number
             size = np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1]
@@ -111,14 +112,14 @@ def newton(evaluate: Evaluate, theta: Array, alpha: float, multipliers: Array | 
             return Minimum(theta + unstack(move, theta.shape), new, np.asarray(known & np.isfinite(move).all(axis=1)))
         move, length = np.where(settled[:, None], 0.0, move), np.ones(len(move))
         price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(at, alpha, nu)
-        merit = value + price * np.abs(at.u).sum(axis=1)
+        merit = value + price * np.abs(at.u[0]).sum(axis=1)
         small = np.abs(move).max(axis=1) <= SETTLED * (1 + np.abs(stack(theta)).max(axis=1))
         for _ in range(HALVINGS):
             tried = theta + unstack(length[:, None] * move, theta.shape)
             multiplied = np.where(settled[:, None], nu, nu + length[:, None] * (new - nu))
             with np.errstate(all="ignore"):
                 at, curved = evaluate(tried)
-                less = at.at(alpha)[0] + price * np.abs(at.u).sum(axis=1) < merit
+                less = at.at(alpha)[0] + price * np.abs(at.u[0]).sum(axis=1) < merit
                 less = less | (_error(at, alpha, multiplied) < error)
             worse = ~(less | small | settled)
             if not worse.any():
@@ -144,9 +145,9 @@ def _is_convex(hessian: Array, u_slope: Array) -> Array:
 def _error(at: Expansion, alpha: float, nu: Array) -> Array:
     """How far the conditions of a minimum are from zero, shape (R,)."""
     _, gradient, hessian = at.at(alpha)
-    gradient = gradient + np.einsum("rc,rck->rk", nu, at.u_slope)
+    gradient = gradient + np.einsum("rc,rck->rk", nu, at.u[1])
     unit = np.sqrt(np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1])
-    return np.abs(gradient).max(axis=1) / unit + unit * np.abs(at.u).max(axis=1, initial=0.0)
+    return np.abs(gradient).max(axis=1) / unit + unit * np.abs(at.u[0]).max(axis=1, initial=0.0)
 
 
 def minimize_from(evaluate: Evaluate, start: Array, alpha: float, unit: float, method: str, linear: bool) -> Minimum:
@@ -167,22 +168,10 @@ def minimize_from(evaluate: Evaluate, start: Array, alpha: float, unit: float, m
         A method of `scipy.optimize.minimize`.
     """
     shape, first = start.shape, evaluate(start)
-    across = first[0].u_slope[0].T
+    across = first[0].u[1][0].T
     along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
     scale = max(float(first[0].at(alpha)[0][0]), unit**2 if linear else 0.0) or 1.0
     origin, known = stack(start)[0], dict[bytes, tuple[float, Array, Array, Array, Array]]()
-
-    def expansion(z: Array) -> tuple[Expansion, Callable[[Array], Array] | None]:
-        if not linear:
-            return evaluate(unstack(z[None], shape))
-        at, step = first[0], z - origin  # the expansion is exact
-        value, gradient, hessian = at.at(alpha)
-        moved = gradient + hessian @ step
-        exact = Expansion(
-            value + gradient @ step + step @ hessian[0] @ step / 2, moved, hessian, 0 * at.loss, 0 * moved, 0 * hessian,
-            at.u + at.u_slope @ step, at.u_slope,
-        )  # fmt: skip
-        return exact, None
 
     def at_free(x: Array) -> tuple[float, Array, Array, Array, Array]:
         key = x.tobytes()
@@ -191,18 +180,18 @@ def minimize_from(evaluate: Evaluate, start: Array, alpha: float, unit: float, m
         z, moves = origin + unit * (along @ x), np.zeros(across.shape[1])
         with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
             for _ in range(NEWTON_STEPS):
-                at, curved = expansion(z + across @ moves)
-                if not at.u.size:
+                at, curved = evaluate(unstack((z + across @ moves)[None], shape))
+                if not at.u[0].size:
                     break
-                step = solve_each((at.u_slope @ across), -at.u[..., None])[0, :, 0]
+                step = solve_each((at.u[1] @ across), -at.u[0][..., None])[0, :, 0]
                 moves = moves + step
                 if not np.abs(step).max() > 1e-13 * (1 + np.abs(moves).max()):
                     break
             z = z + across @ moves
             value, gradient, hessian = (part[0] for part in at.at(alpha))
-            steep = at.u_slope[0] @ across
-            nu = -np.linalg.solve(steep.T, across.T @ gradient) if at.u.size else np.zeros(0)
-            tangent = along - across @ np.linalg.solve(steep, at.u_slope[0] @ along) if at.u.size else along
+            steep = at.u[1][0] @ across
+            nu = -np.linalg.solve(steep.T, across.T @ gradient) if at.u[0].size else np.zeros(0)
+            tangent = along - across @ np.linalg.solve(steep, at.u[1][0] @ along) if at.u[0].size else along
             if curved is not None:
                 hessian = hessian + curved(nu[None])[0]
             free = tangent.T @ hessian @ tangent

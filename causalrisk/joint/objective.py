@@ -1,19 +1,22 @@
-"""The objective of JRE: sums over rows, and what they make of its value, gradient and Hessian.
+"""The objective of JRE: sums of products of columns over rows, and its value, gradient and Hessian from them.
 
-With m_a the outcome model of arm a, w the importance weight of a row in its own arm, t the tilt of the target, and
-averages over the target written as sums of `share` times what a row has,
+With m_a the outcome model of arm a, w the importance weight of a row in its own arm, t the tilt of the target, r the
+residual of a row, and averages over the target written as sums of `share` times what a row has,
 
-    B_a = - sum_i share_i 1{arm_i = a} w_i (y_i - m_a)               bias of arm a under a score
-    psi_a = t (d_a - mean d_a) + 1{arm = a} w (y - m_a) - t R_a      d_a = m_a - c m_a of IPWRA; R_a centres, as -B_a
+    B_a = - sum_i share_i 1{arm_i = a} w_i r_i                       bias of arm a under a score
+    psi_a = t (d_a - N_a) + 1{arm = a} w r                           d_a = m_a - c m_a of IPWRA; N_a centres it
     J = alpha sigma_0^2 sum_a L_a + V / 2 + (n / 2) mean_b |C B_b|^2
     V = mean_b sum_i share_i |C psi_ib|^2
 
 minimised under C B = 0 at the fitted score. C has the contrasts of the arms, b = 1 .. B are replicates of the score,
-L_a is the loss of IPWRA. "erm" has alpha = 1, losses averaged over the replicates, no V and no constraint.
+L_a is the loss of IPWRA. "erm" has alpha = 1, losses averaged over the replicates, no V and no constraint. Of a target
+frame t d_a is of its rows and w r of the sample, and each is centred by its own mean.
 
-Every array has the resamples as its last axis, R of them: one for the sample itself. Rows of an arm stand together.
-A replicate's weight is w_b = base + sum_t terms_t factor_tb: for one resample the weights themselves are the factor;
-with a logit the odds of each resample are terms, and what a shift of the score multiplies them by is the factor.
+d_a, r and m_a are products of columns E_a with coefficients: of linear models the columns are the same at all
+coefficients, (X, residual at IPWRA, offset), of others they are (m_a' X, r, d_a, m_a) there. Row weights may be R
+columns, such as resamples. A replicate's weight is w_b = base + sum_t terms_t factor_tb: for one column of row weights
+the weights themselves are the factor; with a logit the odds of each resample are terms, and what a shift of the score
+multiplies them by is the factor.
 """
 
 from __future__ import annotations
@@ -27,10 +30,56 @@ import numpy as np
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, weighted_grams
 
+Pair = tuple[Array, Array]  # a number and its derivative
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the objective holds fixed.
+
+    Parameters
+    ----------
+    contrasts : ndarray, shape (C, K)
+        C.
+    n_units : float
+        n; the penalty of "erm".
+    sigma2 : float
+        sigma_0^2, the mean variance function at the start.
+    share : float
+        c, the share of the start's effect heterogeneity that V leaves out.
+    risk : bool
+        Whether the objective is "risk"; else "erm".
+    level : ndarray, shape (K,)
+        About the mean of each m_a, from which d_a is measured so as to lose no digits.
+    constant : ndarray, shape (P,)
+        Coefficients of the columns that give the constant one.
+    origin : ndarray, shape (K, P)
+        Coefficients from which residuals of linear models are measured.
+    """
+
+    contrasts: Array
+    n_units: float
+    sigma2: float
+    share: float
+    risk: bool
+    level: Array
+    constant: Array
+    origin: Array
+
+    @property
+    def D(self) -> Array:
+        """C'C, shape (K, K)."""
+        return self.contrasts.T @ self.contrasts
+
+    @property
+    def constraint(self) -> Array:
+        """Contrasts that are zero at the fitted score."""
+        return self.contrasts if self.risk else self.contrasts[:0]
+
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a sample, n of them.
+    """Rows of a sample, n of them, those of an arm together.
 
     Parameters
     ----------
@@ -42,7 +91,7 @@ class Rows:
         Rows of each arm.
     family : OutcomeFamily
         Family of the outcome models.
-    offset : ndarray, shape (n, 1), or 0.0
+    offset : ndarray, shape (n, 1), or None
         Known part of the linear predictor.
     averaged, measured : ndarray, shape (n, 1), or 1.0
         One in the rows that the target is averaged over, and in those whose tilt divides the weights: all of them, but
@@ -53,63 +102,63 @@ class Rows:
     y: Array
     slices: tuple[slice, ...]
     family: OutcomeFamily
-    offset: Array | float = 0.0
+    offset: Array | None = None
     averaged: Array | float = 1.0
     measured: Array | float = 1.0
+
+    @property
+    def framed(self) -> bool:
+        """Whether there is a target frame."""
+        return not isinstance(self.measured, float)
 
     @cached_property
     def arm(self) -> Array:
         """Arm of each row."""
         return np.repeat(np.arange(len(self.slices)), [own.stop - own.start for own in self.slices])
 
+    def of_averaged(self, values: Array) -> Array:
+        """Values (n, R) in the rows that are averaged over, zero in others."""
+        return self.averaged * values if self.framed else values
+
     def predictors(self, theta: Array) -> Array:
         """Linear predictors, shape (K, n, R), under theta (K, P, R)."""
-        return self.X @ theta + self.offset
-
-    def derivatives(self, eta: Array) -> Array:
-        """Return derivatives of the means at predictors (K, n, R), of the same shape; (K, n, 1) of linear models."""
-        return np.broadcast_to(1.0, (*eta.shape[:2], 1)) if self.family.linear else self.family.mean_deriv(eta)
+        return self.X @ theta + (0.0 if self.offset is None else self.offset)
 
     def own(self, values: Array) -> Array:
         """Values (K, n, R) in each row's own arm, shape (n, R)."""
         return np.concatenate([values[a, members] for a, members in enumerate(self.slices)])
 
-    def by_arm(self, values: Array) -> Array:
-        """Sum values (n, R) over the rows of each arm, shape (K, R)."""
-        return np.stack([values[members].sum(axis=0) for members in self.slices])
+    def counted(self, mean: Array, start: Array, terms: Terms) -> Array:
+        """d_a of means (K, n, R) and models of IPWRA (K, P, R), measured from their level."""
+        known = terms.share * self.family.mean(self.predictors(start)) if terms.share else 0.0
+        return mean - known - terms.level[:, None, None]
 
-    def slopes(self, weights: Array) -> Array:
-        """Sum weights (K, n, R), or (1, n, R) for all arms, times the columns, shape (K, P, R)."""
-        found = self.X.T @ weights
-        return np.broadcast_to(found, (len(self.slices), *found.shape[1:]))
-
-    def own_slopes(self, weights: Array) -> Array:
-        """Sum weights (n, R) times the columns over the rows of each arm, shape (K, P, R)."""
-        return np.stack([self.X[members].T @ weights[members] for members in self.slices])
-
-    def grams(self, weights: Array) -> Array:
-        """Sum weights (n, R) times the products of the columns, shape (R, P, P)."""
-        return weighted_grams(self.X, weights)
-
-    def own_grams(self, weights: Array) -> Array:
-        """Sum them over the rows of each arm, shape (K, R, P, P)."""
-        return np.stack([weighted_grams(self.X[members], weights[members]) for members in self.slices])
+    def columns(self, theta: Array, start: Array, terms: Terms) -> Array:
+        """E, shape (n, W) for linear models, else (K, R, n, W)."""
+        if self.family.linear:
+            left = self.y - self.own(self.predictors(terms.origin[..., None]))[:, 0]
+            return np.column_stack([self.X, left, *([] if self.offset is None else [self.offset])])
+        eta = self.predictors(theta)
+        mean, slope = self.family.mean(eta), self.family.mean_deriv(eta)
+        r = np.broadcast_to(self.y[:, None] - self.own(mean), mean.shape)
+        further = np.stack([r, self.counted(mean, start, terms), mean], axis=3).transpose(0, 2, 1, 3)
+        return np.concatenate([slope.transpose(0, 2, 1)[..., None] * self.X, further], axis=3)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Importance weights of rows in R resamples.
+    """Importance weights of rows in R columns of row weights.
 
     Parameters
     ----------
     share : ndarray, shape (n, R)
         Weights of the rows over their sum in the sample.
     tilt, w : ndarray, shape (n, R) or (n, 1)
-        Tilt and importance weight at the score of each resample.
+        Tilt and importance weight at the score of each column.
     base, terms, factor : ndarray, shape (n, R) or (n, 1), (T, n, R) and (T, n, B)
         Those under the replicates: see the module.
     tilts : ndarray, shape (n, B), optional
-        Tilt under the replicates, of one resample, if it is not the same.
+        Tilt under the replicates, of one column, if it is not the same.
     """
 
     share: Array
@@ -138,24 +187,27 @@ class Weights:
         t1, t2, tw = (each.mean(axis=1, keepdims=True) for each in means)
         return t1, w1, t2, tw, w2
 
-    def over_replicates(self, members: slice, X: Array, left: Array, own: Array) -> tuple[Array, Array]:
-        """Sum w_b times left (n, R) times columns X (n, P), and times `own` (n, R), over the rows of an arm.
+    def over_replicates(self, members: slice, E: Array) -> Array:
+        """Sum w_b times columns (n, W), or (R, n, W), over the rows of an arm, shape (R, W, B).
 
-        Their shapes are (P, R, B) and (R, B). The fewer of left and factor are multiplied by the columns.
+        The fewer of shares and factor are multiplied by the columns.
         """
-        (n, p), m, count = X.shape, left.shape[1], self.factor.shape[2]
-        plain = self.base[members]
-        slopes, total = (X.T @ (left * plain))[..., None], (own * plain).sum(axis=0)[:, None]
+        left, (n, width), count = self.share[members], E.shape[-2:], self.factor.shape[2]
+        m = left.shape[1]
+        plain = left * self.base[members]
+        total = (E.T @ plain).T if E.ndim == 2 else (plain.T[:, None] @ E)[:, 0]
+        total = total[..., None]
         for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
             weighted = left * terms
-            if m < count:
-                wide = (X[:, :, None] * weighted[:, None]).reshape(n, p * m)
-                slopes = slopes + (wide.T @ factor).reshape(p, m, count)
+            if E.ndim == 3:
+                total = total + (weighted.T[..., None] * E).transpose(0, 2, 1) @ factor
+            elif m < count:
+                wide = (E[:, :, None] * weighted[:, None]).reshape(n, width * m)
+                total = total + (wide.T @ factor).reshape(width, m, count).transpose(1, 0, 2)
             else:
-                wide = (X[:, :, None] * factor[:, None]).reshape(n, p * count)
-                slopes = slopes + (weighted.T @ wide).reshape(m, p, count).transpose(1, 0, 2)
-            total = total + (own * terms).T @ factor
-        return slopes, total
+                wide = (E[:, :, None] * factor[:, None]).reshape(n, width * count)
+                total = total + (weighted.T @ wide).reshape(m, width, count)
+        return total
 
     def adjoint(self, slices: tuple[slice, ...], values: Array) -> Array:
         """Sum w_b times values, shape (K, R, B), of a row's arm over the replicates, shape (n, R)."""
@@ -168,295 +220,285 @@ class Weights:
         return np.concatenate(parts)
 
 
-@dataclass(frozen=True)
-class Terms:
-    """What the objective holds fixed.
+# --- sums over rows --------------------------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    contrasts : ndarray, shape (C, K)
-        C.
-    n_units : float
-        n; the penalty of "erm".
-    sigma2 : float
-        sigma_0^2, the mean variance function at the start.
-    share : float
-        c, the share of the start's effect heterogeneity that V leaves out.
-    risk : bool
-        Whether the objective is "risk"; else "erm".
-    level : ndarray, shape (K,)
-        About the mean of each m_a, from which d_a is measured so as to lose no digits.
+
+def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> dict[str, Array]:
+    """Sum products of the columns at theta, shape (K, P, R), under the weights; those of chunks of rows add up.
+
+    Shapes are (R, K, ...), with one for K where the columns of all arms are the same. "tt" are over all rows, "tw",
+    "ww" and "loss" over those of each arm, as are "w1", "tw1", "w" and "w_b" of single columns.
     """
+    share, (t1, w1, t2, tw, w2), R = weights.share, weights.moments, weights.share.shape[1]
+    linear, E, averaged = rows.family.linear, rows.columns(theta, start, terms), rows.of_averaged(share)
+    by_t1, by_t2, by_w1, by_tw, by_w = averaged * t1, averaged * t2, share * w1, share * tw, share * weights.w
+    squares = by_t2, rows.of_averaged(by_tw), share * w2, by_w if terms.risk else by_w1
 
-    contrasts: Array
-    n_units: float
-    sigma2: float
-    share: float
-    risk: bool
-    level: Array
+    def single(v: Array, a: int, i: slice) -> Array:
+        return (E[i].T @ v[i]).T if linear else (v[i].T[:, None] @ E[a][:, i])[:, 0]
 
-    @property
-    def D(self) -> Array:
-        """C'C, shape (K, K)."""
-        return self.contrasts.T @ self.contrasts
+    def everywhere(v: Array) -> Array:
+        return np.stack([single(v, a, slice(None)) for a in range(1 if linear else len(E))], axis=1)
+
+    def own(v: Array) -> Array:
+        return np.stack([single(v, a, i) for a, i in enumerate(rows.slices)], axis=1)
+
+    def product(v: Array, a: int, b: int, i: slice) -> Array:
+        return (E[a][:, i] * v[i].T[..., None]).transpose(0, 2, 1) @ E[b][:, i]
+
+    if linear:
+        width = E.shape[1]
+        each = [weighted_grams(E[i], np.hstack([v[i] for v in squares])) for i in rows.slices]
+        tt, *of_arms = np.stack(each, axis=1).reshape(4, R, len(rows.slices), width, width)
+        products = [tt.sum(axis=1)[:, None, None], of_arms[0][:, :, None], *of_arms[1:]]
+    else:
+        arms, every = range(len(E)), slice(None)
+        tt = np.array([[product(squares[0], a, b, every) for b in arms] for a in arms])
+        of_tw = np.array([[product(squares[1], a, b, rows.slices[a]) for b in arms] for a in arms])
+        ww = np.stack([product(squares[2], a, a, rows.slices[a]) for a in arms], axis=1)
+        products = [
+            tt.transpose(2, 0, 1, 3, 4),
+            of_tw.transpose(2, 0, 1, 3, 4),
+            ww,
+            _losses(rows, squares[3], theta, E),
+        ]
+    of_t1 = everywhere(by_t1)
+    return dict(zip(("tt", "tw", "ww", "loss"), products, strict=True)) | {
+        "t1": of_t1,
+        "w1": own(by_w1),
+        "t2": everywhere(by_t2),
+        "tw1": own(by_tw),
+        "t2_averaged": by_t2.sum(axis=0),
+        "t2_measured": (rows.measured * share * t2).sum(axis=0) if rows.framed else np.zeros(R),
+        "average": of_t1 if weights.tilts is None else everywhere(averaged * weights.tilt),
+        "w": own(by_w),
+        "w_b": np.stack(
+            [weights.over_replicates(i, E[i] if linear else E[a][:, i]) for a, i in enumerate(rows.slices)], axis=1
+        ),
+    }
+
+
+def _losses(rows: Rows, by: Array, theta: Array, E: Array) -> Array:
+    """Losses of models that are not linear as products of the columns of X and r that give value and derivatives."""
+    eta, y, P = rows.own(rows.predictors(theta)), rows.y[:, None], rows.X.shape[1]
+    score, information, _ = rows.family.score(y, eta)
+    value = by * rows.family.loss(y, eta)
+    found = np.zeros((by.shape[1], len(E), E.shape[3], E.shape[3]))
+    for a, i in enumerate(rows.slices):
+        found[:, a, :P, :P] = weighted_grams(rows.X[i], (by * information)[i])
+        found[:, a, :P, P] = found[:, a, P, :P] = ((by * score)[i].T) @ rows.X[i]
+        found[:, a, P, P] = 2 * value[i].sum(axis=0)
+    return found
+
+
+# --- value, gradient and Hessian -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Sums:
-    """Sums over rows of which the objective is made; those of chunks of rows add up. Letters as in `sums`."""
+class Centre:
+    """A mean N that psi is centred by and P, the mean of t psi in its rows, each (R, K), with slopes (R, K, P)."""
 
-    M: Array
-    R: Array
-    t_psi: Array
-    h_psi: Array
+    N: Array
+    P: Array
+    N_slope: Array
+    P_slope: Array
     tt: Array
-    th: Array
-    hh: Array
-    M_slope: Array
-    R_slope: Array
-    t_slope: Array
-    h_slope: Array
-    value: Array
-    gradient: Array
-    hessian: Array
-    loss: Array
-    loss_gradient: Array
-    loss_hessian: Array
-    bias: Array
-    bias_slope: Array
-    biases: Array
-    biases_slope: Array
-    average: Array
-    average_slope: Array
 
-    def some(self, columns: slice) -> Sums:
-        """Return the sums under some of the columns of weights."""
-        every = {name: getattr(self, name).swapaxes(at, -1) for name, at in COLUMNS.items()}
-        return Sums(**{name: values[..., columns].swapaxes(COLUMNS[name], -1) for name, values in every.items()})
+    @classmethod
+    def of(cls, N: Pair, t_psi: Pair, tt: Array) -> Centre:
+        """Centre t psi."""
+        tt = tt[:, None]
+        return cls(N[0], t_psi[0] - tt * N[0], N[1], t_psi[1] - tt[..., None] * N[1], tt)
 
 
-COLUMNS = {field.name: -1 for field in dataclasses.fields(Sums)}  # axis of the columns of weights
-COLUMNS |= {"hessian": 2, "loss_hessian": 1, "biases": 1, "biases_slope": 2}
-
-
-def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> Sums:
-    """Sum over rows what the objective is made of at theta, shape (K, P, R); `start` are the models of IPWRA.
-
-    V is that of psi with t d_a not yet centred: M_a and R_a are what is subtracted (times t where the rows are averaged
-    over, or measured), `t_psi`, `h_psi`, `tt`, `th` and `hh` their products with psi and t, `..._slope` derivatives.
-    """
-    family, D, arm, frame = rows.family, terms.D, rows.arm, not isinstance(rows.measured, float)
-    share, w, m, p = weights.share, weights.w, weights.share.shape[1], rows.X.shape[1]
-    t1, w1, t2, tw, w2 = weights.moments
-
-    def averaged(values: Array) -> Array:
-        return rows.averaged * values if frame else values
-
-    eta = rows.predictors(theta)
-    mean, slope = family.mean(eta), rows.derivatives(eta)
-    alike = slope[:1] if family.linear else slope
-    n_arms, own_eta, own_slope = len(eta), rows.own(eta), rows.own(slope)
-    r = rows.y[:, None] - (own_eta if family.linear else rows.own(mean))
-    d = averaged(counted(rows, mean, None if start is theta else start, terms) - terms.level[:, None, None])
-    Dd = np.tensordot(D, d, axes=1)
-    own_Dd, score, information = rows.own(Dd), *family.score(rows.y[:, None], own_eta)[:2]
-    by_t, by_tw, by_w = share * t2, share * tw, share * (w if terms.risk else w1)
-    by_w2, each = share * (np.diag(D)[arm][:, None] * w2), share * w1
-    twr, w2r, left = by_tw * r, by_w2 * r, share * own_slope
-    own_twr, psi, t_share = averaged(twr), by_t * d, averaged(by_t)
-    gradient = rows.slopes((by_t * Dd + own_twr * D[:, arm][..., None]) * slope)
-    hessian = np.empty((n_arms, n_arms, m, p, p))
-    for a, members in enumerate(rows.slices):
-        for b in range(a + 1):
-            product = D[a, b] * averaged(slope[a] * slope[b])
-            v = by_t * product
-            for one in (a, b):
-                own = rows.slices[one]
-                v[own] -= by_tw[own] * product[own]
-            if a == b:
-                v[members] += by_w2[members] * own_slope[members] ** 2
-            hessian[a, b] = hessian[b, a] = rows.grams(v)
-    pairs = [weights.over_replicates(own, rows.X[own], left[own], -(share * r)[own]) for own in rows.slices]
-    target = averaged(share * weights.tilt)
-    tt, t_slope = t_share.sum(axis=0), rows.slopes(t_share * alike) - rows.own_slopes(averaged(by_tw * own_slope))
-    t_psi = psi.sum(axis=1) + rows.by_arm(own_twr)
-    th, hh, h_psi, h_slope = tt, tt, t_psi, t_slope
-    if frame:
-        h = rows.measured
-        th, hh = (t_share * h).sum(axis=0), (by_t * h).sum(axis=0)
-        h_psi = (h * psi).sum(axis=1) + rows.by_arm(h * twr)
-        h_slope = rows.slopes(h * t_share * alike) - rows.own_slopes(h * by_tw * own_slope)
-    return Sums(
-        M=np.einsum("nr,anr->ar", share * t1, d),
-        R=rows.by_arm(each * r),
-        t_psi=t_psi,
-        h_psi=h_psi,
-        tt=tt,
-        th=th,
-        hh=hh,
-        M_slope=rows.slopes(averaged(share * t1) * alike),
-        R_slope=-rows.own_slopes(each * own_slope),
-        t_slope=t_slope,
-        h_slope=h_slope,
-        value=np.einsum("anr,anr->r", psi, Dd) + (2 * twr * own_Dd + w2r * r).sum(axis=0),
-        gradient=gradient - rows.own_slopes((by_tw * own_Dd + w2r) * own_slope),
-        hessian=hessian,
-        loss=np.einsum("nr,nr->r", by_w, r * r / 2 if family.linear else family.loss(rows.y[:, None], own_eta)),
-        loss_gradient=-rows.own_slopes(by_w * score),
-        loss_hessian=rows.own_grams(by_w if family.linear else by_w * information),
-        bias=-rows.by_arm(share * w * r),
-        bias_slope=rows.own_slopes(left * w),
-        biases=np.stack([own for _, own in pairs]),
-        biases_slope=np.stack([slopes for slopes, _ in pairs]),
-        average=np.einsum("nr,anr->ar", target, mean),
-        average_slope=rows.slopes(target * alike),
-    )
-
-
-def counted(rows: Rows, mean: Array, start: Array | None, terms: Terms) -> Array:
-    """m_a less the share c of that at the start, shape (K, n, R); None where the start is where m_a is."""
-    if start is None:
-        return (1 - terms.share) * mean
-    return mean - terms.share * rows.family.mean(rows.predictors(start)) if terms.share else mean
+CENTRE = [field.name for field in dataclasses.fields(Centre)]
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """The objective about theta in R resamples; coefficients stacked arm by arm, K P of them.
+    """The objective about theta in R columns of row weights; coefficients stacked arm by arm, K P of them.
 
     Parameters
     ----------
-    value, gradient, hessian : ndarray, shape (R,), (R, K P), (R, K P, K P)
-        Of all terms but the losses.
-    loss, loss_gradient, loss_hessian : ndarray
-        Of sigma_0^2 times the losses.
-    u, u_slope : ndarray, shape (R, C) and (R, C, K P)
-        Net bias at the fitted score; none of "erm".
+    risk, loss : tuple of ndarray, shape (R,), (R, K P) and (R, K P, K P)
+        Value, gradient and Hessian of all terms but the losses, and of sigma_0^2 times these.
+    u : tuple of ndarray, shape (R, C) and (R, C, K P)
+        Net bias at the fitted score and its derivative; none of "erm".
+    average, bias : tuple of ndarray, shape (R, K) and (R, K, P)
+        Means of the models over the target, and biases averaged over the replicates.
+    biases : tuple of ndarray, shape (R, K, B) and (R, K, P, B)
+        Bias under each replicate.
+    variance : ndarray, shape (R,)
+        V.
+    centres : list of Centre
+        Of all rows, or of those averaged over and those of the sample.
     """
 
-    value: Array
-    gradient: Array
-    hessian: Array
-    loss: Array
-    loss_gradient: Array
-    loss_hessian: Array
-    u: Array
-    u_slope: Array
+    risk: tuple[Array, Array, Array]
+    loss: tuple[Array, Array, Array]
+    u: Pair
+    average: Pair
+    bias: Pair
+    biases: Pair
+    variance: Array
+    centres: list[Centre]
 
-    def at(self, alpha: float) -> tuple[Array, Array, Array]:
+    def at(self, alpha: float) -> list[Array]:
         """Value, gradient and Hessian with the weight alpha of the losses."""
-        return (
-            self.value + alpha * self.loss,
-            self.gradient + alpha * self.loss_gradient,
-            self.hessian + alpha * self.loss_hessian,
-        )
+        return [rest + alpha * loss for rest, loss in zip(self.risk, self.loss, strict=True)]
+
+    def projected(self, lift: Array | None) -> Expansion:
+        """Return derivatives by coefficients of which lift, (R, K P, K p), makes those of all columns."""
+        if lift is None:
+            return self
+
+        def narrow(of: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            return of[0], (of[1][:, None] @ lift)[:, 0], lift.transpose(0, 2, 1) @ of[2] @ lift
+
+        u = self.u[0], self.u[1] @ lift
+        return dataclasses.replace(self, risk=narrow(self.risk), loss=narrow(self.loss), u=u)
+
+    def some(self, columns: slice) -> Expansion:
+        """Return the biases and centres of some columns."""
+        biases, slopes = (each[columns] for each in self.biases)
+        centres = [Centre(*(getattr(of, name)[columns] for name in CENTRE)) for of in self.centres]
+        return dataclasses.replace(self, biases=(biases, slopes), centres=centres)
 
 
-def variance(of: Sums, D: Array) -> Array:
-    """V, shape (R,)."""
-    DM, DR = D @ of.M, D @ of.R
-    value = of.value - 2 * (DM * of.t_psi + DR * of.h_psi).sum(axis=0)
-    return value + ((of.M * DM) * of.tt + 2 * (of.M * DR) * of.th + (of.R * DR) * of.hh).sum(axis=0)
+def coefficients(theta: Array, start: Array, terms: Terms, linear: bool, width: int) -> list[Array]:
+    """Coefficients of d_a, r and m_a in the columns, each (R, K, W), at theta (K, P, R)."""
+    theta, start = theta.transpose(2, 0, 1), start.transpose(2, 0, 1)
+    R, n_arms, P = theta.shape
+    d, r, m = np.zeros((3, R, n_arms, width))
+    r[..., P] = 1.0
+    if not linear:
+        d[..., P + 1] = m[..., P + 2] = 1.0
+        return [d, r, m]
+    d[..., :P] = theta - terms.share * start - terms.level[:, None] * terms.constant
+    r[..., :P], m[..., :P] = terms.origin - theta, theta
+    d[..., P + 1 :], m[..., P + 1 :] = 1.0 - terms.share, 1.0
+    return [d, r, m]
 
 
-def expand(of: Sums, terms: Terms) -> Expansion:
-    """Put the sums over all rows together."""
-    C, D, (n_arms, p, m) = terms.contrasts, terms.D, of.M_slope.shape
-    width, count = n_arms * p, of.biases.shape[2]
+def expand(of: dict[str, Array], theta: Array, start: Array, terms: Terms, *, linear: bool, framed: bool) -> Expansion:
+    """Return the objective at theta, shape (K, P, R), from the sums over all rows."""
+    d, r, m = coefficients(theta, start, terms, linear, of["w"].shape[2])
+    C, D, (n_arms, P, R) = terms.contrasts, terms.D, theta.shape
+    size, diagonal = n_arms * P, np.diag(D)
 
-    def stacked(slopes: Array) -> Array:
-        return slopes.transpose(2, 0, 1).reshape(m, width)
+    def pair(name: str, by: Array, sign: float = 1.0) -> Pair:
+        return sign * (of[name] * by).sum(axis=2), np.broadcast_to(of[name][..., :P], (R, n_arms, P))
 
-    U, U_slope = np.tensordot(C, of.biases, axes=1), contrasted(C, of.biases_slope)
-    weight = terms.n_units / count
-    value = weight / 2 * (U**2).sum(axis=(0, 2))
-    gradient = weight * np.einsum("crb,crkb->rk", U, U_slope, optimize=True)
-    wide = U_slope.transpose(1, 2, 0, 3).reshape(m, width, -1)
-    hessian = weight * wide @ wide.transpose(0, 2, 1)
+    average, bias = pair("average", m), pair("w1", r, -1.0)
+    biases = -(of["w_b"] * r[..., None]).sum(axis=2), of["w_b"][:, :, :P]
+    U, U_slope = C @ biases[0], (C[:, :, None, None] * biases[1][:, None]).reshape(R, len(C), size, -1)
+    weight, wide = terms.n_units / biases[0].shape[2], U_slope.transpose(0, 2, 1, 3).reshape(R, size, -1)
+    value, gradient = weight / 2 * (U**2).sum(axis=(1, 2)), weight * (wide @ U.reshape(R, -1, 1))[..., 0]
+    hessian, square, centres = weight * wide @ wide.transpose(0, 2, 1), np.zeros(R), list[Centre]()
     if terms.risk:
-        DM, DR, Dt, Dh = D @ of.M, D @ of.R, D @ of.t_psi, D @ of.h_psi
-        slope = of.gradient - Dt[:, None] * of.M_slope - DM[:, None] * of.t_slope
-        slope = slope - Dh[:, None] * of.R_slope - DR[:, None] * of.h_slope
-        slope = (
-            slope + (of.tt * DM + of.th * DR)[:, None] * of.M_slope + (of.th * DM + of.hh * DR)[:, None] * of.R_slope
-        )
-        value, gradient = value + variance(of, D) / 2, gradient + stacked(slope)
-        hessian = hessian + of.hessian.transpose(2, 0, 3, 1, 4).reshape(m, width, width)
-        # psi is centred by M_a and R_a, which move with theta too
-        for left, right, factor in (
-            (of.M_slope, of.t_slope - of.tt / 2 * of.M_slope - of.th * of.R_slope, -1.0),
-            (of.R_slope, of.h_slope - of.hh / 2 * of.R_slope, -1.0),
-        ):
-            product = factor * np.einsum("apr,ab,bqr->rapbq", left, D, right, optimize=True).reshape(m, width, width)
-            hessian = hessian + product + product.transpose(0, 2, 1)
-    loss_hessian = np.zeros((m, n_arms, p, n_arms, p))
+        # V before centring: d'D d under t^2, r D d under t w, r^2 under w^2
+        tt, tw = of["tt"], of["tw"]
+        tt_d = (D[:, :, None] * (tt @ d[:, None, ..., None])[..., 0]).sum(axis=2)
+        tw_d = (D[:, :, None] * (tw @ d[:, None, ..., None])[..., 0]).sum(axis=2)
+        r_tw = (D[:, :, None] * (r[:, :, None, None] @ tw)[..., 0, :]).sum(axis=1)
+        ww_r = diagonal[:, None] * (of["ww"] @ r[..., None])[..., 0]
+        square = (d * tt_d + r * (2 * tw_d + ww_r)).sum(axis=(1, 2))
+        slope = (tt_d + r_tw - tw_d - ww_r)[..., :P]
+        blocks = D[:, :, None, None] * (tt - tw - tw.transpose(0, 2, 1, 4, 3))[..., :P, :P]
+        blocks[:, range(n_arms), range(n_arms)] += diagonal[:, None, None] * of["ww"][..., :P, :P]
+        curve = blocks.transpose(0, 1, 3, 2, 4).reshape(R, size, size)
+        M, tM, tR = pair("t1", d), pair("t2", d), pair("tw1", r)
+        tR, R_ = (tR[0], -tR[1]), (-bias[0], -bias[1])
+        if framed:
+            centres = [Centre.of(M, tM, of["t2_averaged"]), Centre.of(R_, tR, of["t2_measured"])]
+        else:
+            N, t_psi = ((one[0] + other[0], one[1] + other[1]) for one, other in ((M, R_), (tM, tR)))
+            centres = [Centre.of(N, t_psi, of["t2_averaged"])]
+        for of_rows in centres:
+            DN, DP, half = of_rows.N @ D, of_rows.P @ D, of_rows.tt[..., None] / 2 * of_rows.N_slope
+            square = square - (DN * (2 * of_rows.P + of_rows.tt * of_rows.N)).sum(axis=1)
+            slope = slope - DP[..., None] * of_rows.N_slope
+            slope = slope - DN[..., None] * (of_rows.P_slope + 2 * half)
+            product = np.einsum("ab,rap,rbq->rapbq", D, of_rows.N_slope, of_rows.P_slope + half, optimize=True)
+            product = product.reshape(R, size, size)
+            curve = curve - product - product.transpose(0, 2, 1)
+        value, gradient, hessian = value + square / 2, gradient + slope.reshape(R, size), hessian + curve
+    by_loss, loss_hessian = (of["loss"] @ r[..., None])[..., 0], np.zeros((R, n_arms, P, n_arms, P))
     for a in range(n_arms):
-        loss_hessian[:, a, :, a] = of.loss_hessian[a]
-    constrained = C if terms.risk else C[:0]
+        loss_hessian[:, a, :, a] = terms.sigma2 * of["loss"][:, a, :P, :P]
+    u = pair("w", r, -1.0)
     return Expansion(
-        value=value,
-        gradient=gradient,
-        hessian=hessian,
-        loss=terms.sigma2 * of.loss,
-        loss_gradient=terms.sigma2 * stacked(of.loss_gradient),
-        loss_hessian=terms.sigma2 * loss_hessian.reshape(m, width, width),
-        u=(constrained @ of.bias).T,
-        u_slope=contrasted(constrained, of.bias_slope[..., None])[..., 0].transpose(1, 0, 2),
+        risk=(value, gradient, hessian),
+        loss=(
+            terms.sigma2 / 2 * (r * by_loss).sum(axis=(1, 2)),
+            -terms.sigma2 * by_loss[..., :P].reshape(R, size),
+            loss_hessian.reshape(R, size, size),
+        ),
+        u=(u[0] @ terms.constraint.T, (terms.constraint[:, :, None] * u[1][:, None]).reshape(R, -1, size)),
+        average=average,
+        bias=bias,
+        biases=biases,
+        variance=square,
+        centres=centres,
     )
 
 
-def contrasted(C: Array, slopes: Array) -> Array:
-    """Contrasts of the derivatives of the arms' biases, shape (C, R, K P, B), from (K, P, R, B)."""
-    n_arms, p, m, count = slopes.shape
-    found = C[:, None, :, None, None] * slopes.transpose(2, 0, 1, 3)
-    return found.reshape(len(C), m, n_arms * p, count)
+# --- by row ----------------------------------------------------------------------------------------------------------
+
+
+def centred(rows: Rows, d: Array, centres: list[Centre]) -> Array:
+    """d_a, shape (K, n, R), less the means by which psi is centred over t."""
+    first, last = (centre.N.T[:, None] for centre in (centres[0], centres[-1]))
+    return d - first if len(centres) == 1 else rows.averaged * (d - first) - rows.measured * last
+
+
+def by_means(
+    rows: Rows, moments: tuple[Array, ...], w: Array, risk: Array, at: Expansion, terms: Terms, nu: Array, d: Array,
+    r: Array,
+) -> Array:  # fmt: skip
+    """Return derivatives of all but the losses by each row's means m_a over its share, (K, n, R), totals held fixed.
+
+    It is linear in the moments of the weights, in the weight w at the fitted score, and in `risk`, the sum of w_b times
+    (n / B) D B_b. `nu`, shape (R, C), are the multipliers of the constraint.
+    """
+    arm, D, (t1, w1, t2, tw, w2) = rows.arm, terms.D, moments
+    found = np.zeros(d.shape)
+    own = risk + w * (nu @ terms.constraint).T[arm]
+    if terms.risk:
+        D_psi = np.tensordot(D, centred(rows, d, at.centres), axes=1)
+        first, last = (D @ centre.P.T for centre in (at.centres[0], at.centres[-1]))
+        found = rows.averaged * (t2 * D_psi + tw * r * D[:, arm][..., None] - t1 * first[:, None])
+        own = own + w1 * last[arm] - tw * rows.own(D_psi) - np.diag(D)[arm][:, None] * w2 * r
+    for a, members in enumerate(rows.slices):
+        found[a, members] += own[members]
+    return found
+
+
+def curvature(
+    rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms, at: Expansion, nu: Array
+) -> Array:
+    """Sum over rows the second derivatives of the means in the Hessian, shape (R, K, P, P)."""
+    eta = rows.predictors(theta)
+    mean, second = rows.family.mean(eta), rows.family.mean_deriv2(eta)
+    risk = weights.adjoint(rows.slices, pulls(at, terms))
+    d, r = rows.counted(mean, start, terms), rows.y[:, None] - rows.own(mean)
+    by = weights.share * second * by_means(rows, weights.moments, weights.w, risk, at, terms, nu, d, r)
+    return np.stack([weighted_grams(rows.X, of) for of in by], axis=1)
+
+
+def pulls(at: Expansion, terms: Terms) -> Array:
+    """(n / B) D B_b, shape (K, R, B)."""
+    return terms.n_units / at.biases[0].shape[2] * np.tensordot(terms.D, at.biases[0], axes=(1, 1))
 
 
 def risk_of(rows: Rows, weights: Weights, mean: Array, start: Array, terms: Terms) -> tuple[Array, float]:
-    """Biases (K, B) and V of any predictions of all rows, shape (K, n, 1), in one resample."""
+    """Biases (K, B) and V of any predictions of all rows, shape (K, n, 1), in one column of row weights."""
     r, share, (t1, w1, t2, tw, w2) = rows.y[:, None] - rows.own(mean), weights.share, weights.moments
-    d = rows.averaged * (counted(rows, mean, start, terms) - terms.level[:, None, None])
-    M, R = (share * t1 * d).sum(axis=1), rows.by_arm(share * w1 * r)
-    psi = d - rows.averaged * M[:, None] - rows.measured * R[:, None]
+    d, arm = rows.averaged * rows.counted(mean, start, terms), rows.arm
+    R = np.array([(share * w1 * r)[own].sum() for own in rows.slices])[:, None, None]
+    psi = d - rows.averaged * (share * t1 * d).sum(axis=1, keepdims=True) - rows.measured * R
     D_psi = np.tensordot(terms.D, psi, axes=1)
     square = t2 * (psi * D_psi).sum(axis=0) + 2 * tw * r * rows.own(D_psi)
-    square = square + np.diag(terms.D)[rows.arm][:, None] * w2 * r * r
-    biases = [weights.over_replicates(own, rows.X[own], 0 * r[own], -(share * r)[own])[1][0] for own in rows.slices]
+    square = square + np.diag(terms.D)[arm][:, None] * w2 * r * r
+    biases = [-weights.over_replicates(own, r[own])[0, 0] for own in rows.slices]
     return np.stack(biases), float((share * square).sum())
-
-
-def curvature(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms, of: Sums, nu: Array) -> Array:
-    """Sum over rows the second derivatives of the means in the Hessian, shape (K, R, P, P); `of` all rows' sums.
-
-    `nu`, shape (C, R), are the multipliers of the constraint.
-    """
-    eta = rows.predictors(theta)
-    first, own = coefficients(rows, weights, eta, start, terms, of)
-    own = own + weights.share * weights.w * rows.own(spread(rows, terms.contrasts[: len(nu)].T @ nu))
-    second = rows.family.mean_deriv2(eta)
-    found = np.stack([rows.grams(of_a * deriv) for of_a, deriv in zip(first, second, strict=True)])
-    return found + rows.own_grams(own * rows.own(second))
-
-
-def spread(rows: Rows, values: Array) -> Array:
-    """Values of the arms (K, R) for all rows, shape (K, n, R)."""
-    return np.broadcast_to(values[:, None], (len(values), len(rows.y), values.shape[1]))
-
-
-def coefficients(rows: Rows, weights: Weights, eta: Array, start: Array, terms: Terms, of: Sums) -> tuple[Array, Array]:
-    """Return derivatives of all but the losses by each row's means m_a, (K, n, R), and further by that of its arm."""
-    D, f, h, share = terms.D, rows.averaged, rows.measured, weights.share
-    t1, w1, t2, tw, w2 = weights.moments
-    DU = terms.n_units / of.biases.shape[2] * np.tensordot(D, of.biases, axes=1)
-    own = share * weights.adjoint(rows.slices, DU)
-    if not terms.risk:
-        return np.zeros_like(eta), own
-    mean = rows.family.mean(eta)
-    r = rows.y[:, None] - rows.own(mean)
-    psi = f * (counted(rows, mean, start, terms) - terms.level[:, None, None] - of.M[:, None]) - h * of.R[:, None]
-    D_psi, arm = np.tensordot(D, psi, axes=1), rows.arm
-    Dt = D @ (of.t_psi - of.M * of.tt - of.R * of.th)
-    Dh = D @ (of.h_psi - of.M * of.th - of.R * of.hh)
-    first = share * f * (t2 * D_psi + tw * r * D[:, arm][..., None] - t1 * Dt[:, None])
-    own = own - share * (tw * rows.own(D_psi) + np.diag(D)[arm][:, None] * w2 * r - w1 * rows.own(spread(rows, Dh)))
-    return first, own

@@ -22,9 +22,8 @@ from causalrisk.estimation.engine import Beta, Dual, Linear, Point, value_of
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit
 from causalrisk.estimation.sample import within
-from causalrisk.joint.influence import Slopes
-from causalrisk.joint.minimum import Evaluate
-from causalrisk.joint.objective import COLUMNS, Expansion, Rows, Sums, Terms, Weights, curvature, expand, sums
+from causalrisk.joint.minimum import Curvature
+from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, curvature, expand, sums
 from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of, is_dask, loaded, totals
 from causalrisk.numerics.linalg import Array, row_blocks, symmetric_root
 
@@ -134,6 +133,27 @@ class Joined:
         return found
 
 
+@dataclass(frozen=True)
+class Slopes:
+    """Derivatives by the linear predictors of the score, L of them.
+
+    Parameters
+    ----------
+    w, tilt : ndarray, shape (L, n), tilt None where it is fixed
+        Of importance weight and tilt at the fitted score.
+    replicated, tilts : ndarray, shape (L, n, B)
+        Of those under the replicates.
+    columns : list of ndarray, shape (n, q_l)
+        Columns of each predictor.
+    """
+
+    w: Array
+    tilt: Array | None
+    replicated: Array
+    tilts: Array | None
+    columns: list[Array]
+
+
 def lifted(lift: Array | None, theta: Array) -> Array:
     """Coefficients of all columns, (K, P, R), from those of the models, (K, p, R)."""
     return theta if lift is None else np.einsum("Ppr,kpr->kPr", lift, theta)
@@ -189,7 +209,8 @@ class Weighed:
         *own : ndarray
             The same rows of arrays of all rows; None of None.
         """
-        size, ends = max(AT_ONCE // width, FEWEST), [0, len(self.s)]
+        fewest = max(FEWEST, 4 * self.equations.sample.X.columns.shape[1])  # Gram matrices are added up
+        size, ends = max(AT_ONCE // width, fewest), [0, len(self.s)]
         if is_dask(self.s):
             size, ends = max(size, PART), np.cumsum([0, *chunk_sizes(self.s)]).tolist()
         for k, (first, last) in enumerate(pairwise(ends)):
@@ -220,6 +241,14 @@ class Weighed:
     def lift(self) -> Array | None:
         """Coefficients of all columns by those of the models, shape (P, p, R)."""
         return None if self.joined is None else self.joined.lift(self.beta["score"], self.joined.from_X.shape[0])
+
+    @property
+    def lift_of_arms(self) -> Array | None:
+        """The same for the coefficients of all arms, shape (R, K P, K p)."""
+        if self.lift is None:
+            return None
+        arms = np.eye(self.equations.sample.n_arms)
+        return np.stack([np.kron(arms, of) for of in self.lift.transpose(2, 0, 1)])
 
     @property
     def separable(self) -> bool:
@@ -287,7 +316,7 @@ class Weighed:
             y=sample.y[place],
             slices=within(sample.slices, place),
             family=sample.family,
-            offset=0.0 if sample.offset is None else sample.offset[place, None],
+            offset=None if sample.offset is None else sample.offset[place, None],
             averaged=1 - inside if frame else 1.0,
             measured=inside if frame else 1.0,
         )
@@ -303,16 +332,19 @@ class Weighed:
     def weights(self, place: slice, columns: slice) -> Weights:
         """Weigh some rows under some columns: a stack of them if replicates multiply odds, else one."""
         share, (equations, beta) = self.s[place, columns] / self.total[columns], self.some(columns)
-        width, divisor = share.shape[1], self.divisors[0][columns]
-        tilt = np.broadcast_to(value_of(equations.tilt(Point(beta, place))), share.shape)
-        w = self.by_arm(place, lambda rows, a: equations.weight(Point(beta, rows), a), width) / divisor
+        width, divisor, everybody = share.shape[1], self.divisors[0][columns], equations.target.everybody
+        tilt = np.ones((len(share), 1))
+        if not everybody:
+            tilt = np.broadcast_to(value_of(equations.tilt(Point(beta, place))), share.shape)
         if self.separable and width > 1:
-            base = tilt / divisor
-            terms = np.stack([self._odds(equations, beta, place, k, width) for k in self._others]) / divisor
+            base = tilt if everybody else tilt / divisor
+            terms = np.stack([self._odds(equations, beta, place, k, width) for k in self._others])
+            terms = terms if everybody else terms / divisor
             shifted, shifts = self._factors
             count = self.replicates.count
             factor = np.stack([self._odds(shifted, shifts, place, k, count) for k in self._others])
-            return Weights(share, base, w, base, terms, factor)
+            return Weights(share, base, base + terms.sum(axis=0), base, terms, factor)
+        w = self.by_arm(place, lambda rows, a: equations.weight(Point(beta, rows), a), width) / divisor
         again, many = self.at_replicates(columns.start)
         count, divisors = self.replicates.count, self.divisors[1][columns.start]
         replicated = self.by_arm(place, lambda rows, a: again.weight(Point(many, rows), a), count) / divisors
@@ -404,36 +436,77 @@ class Weighed:
             given = [*([part, here, place] if places else []), part.rows(here)]
             return [function(*given, part.weights(here, own), *([own] if columns else [])) for own in groups]
 
-        return beside(add_up(of_piece(*piece) for piece in self.pieces(max(width, self.replicates.count))))
+        found = add_up(of_piece(*piece) for piece in self.pieces(max(width, self.replicates.count)))
+        if len(found) == 1:
+            return found[0]
+        if isinstance(found[0], dict):
+            return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+        return np.concatenate(found)
 
-    def sums(self, theta: Array, start: Array, terms: Terms) -> Sums:
-        """Add up the objective over all rows, at coefficients of all columns (K, P, R)."""
 
-        def of_rows(rows: Rows, weights: Weights, some: slice) -> Sums:
-            own = theta[..., some]
-            return sums(rows, weights, own, own if start is theta else start[..., some], terms)
+@dataclass(frozen=True)
+class Objective:
+    """The objective under R columns of row weights.
 
-        return self.over(of_rows, columns=True)
+    Parameters
+    ----------
+    rows : Weighed
+        The rows.
+    start : ndarray, shape (K, P, R)
+        Models of IPWRA on all columns.
+    terms : Terms
+        What the objective holds fixed.
+    """
 
-    def evaluate(self, start: Array, terms: Terms) -> Evaluate:
-        """Return the objective as a function of theta, (K, p, R); `start` are the models of IPWRA on all columns."""
+    rows: Weighed
+    start: Array
+    terms: Terms
 
-        def at(theta: Array) -> tuple[Expansion, Callable[[Array], Array] | None]:
-            beta = lifted(self.lift, theta)
-            of = self.sums(beta, start, terms)
-            expansion = projected(expand(of, terms), self.lift, len(beta))
-            if self.equations.sample.family.linear:
-                return expansion, None
+    @property
+    def linear(self) -> bool:
+        """Whether the outcome models are linear, and the objective quadratic."""
+        return self.rows.equations.sample.family.linear
 
-            def curved(nu: Array) -> Array:
-                def of_rows(rows: Rows, weights: Weights, some: slice) -> Array:
-                    return curvature(rows, weights, beta[..., some], start[..., some], terms, of.some(some), nu[some].T)
+    @cached_property
+    def _known(self) -> dict[str, Array]:
+        """Sums over the rows, which for linear models are the same everywhere."""
+        return self._sums(self.start)
 
-                return projected_blocks(self.over(of_rows, columns=True), self.lift)
+    def _sums(self, theta: Array) -> dict[str, Array]:
+        def of_rows(rows: Rows, weights: Weights, own: slice) -> dict[str, Array]:
+            return sums(rows, weights, theta[..., own], self.start[..., own], self.terms)
 
-            return expansion, curved
+        found: dict[str, Array] = self.rows.over(of_rows, columns=True)
+        return found
 
-        return at
+    def at(self, theta: Array) -> Expansion:
+        """Expand the objective about coefficients of all columns, (K, P, R)."""
+        of, framed = self._known if self.linear else self._sums(theta), self.rows.equations.target.frame
+        return expand(of, theta, self.start, self.terms, linear=self.linear, framed=framed)
+
+    def curvature(self, theta: Array, at: Expansion, nu: Array) -> Array:
+        """Second derivatives of the means in the Hessian, (R, K P, K P), given multipliers (R, C)."""
+
+        def of_rows(rows: Rows, weights: Weights, own: slice) -> Array:
+            return curvature(rows, weights, theta[..., own], self.start[..., own], self.terms, at.some(own), nu[own])
+
+        blocks = self.rows.over(of_rows, columns=True)
+        R, n_arms, P, _ = blocks.shape
+        found = np.zeros((R, n_arms, P, n_arms, P))
+        for a in range(n_arms):
+            found[:, a, :, a] = blocks[:, a]
+        return found.reshape(R, n_arms * P, n_arms * P)
+
+    def of_models(self, theta: Array) -> tuple[Expansion, Curvature]:
+        """Expand it about coefficients of the models, (K, p, R); as `minimum.Evaluate`."""
+        beta, lift = lifted(self.rows.lift, theta), self.rows.lift_of_arms
+        wide = self.at(beta)
+
+        def curved(nu: Array) -> Array:
+            found = self.curvature(beta, wide, nu)
+            return found if lift is None else lift.transpose(0, 2, 1) @ found @ lift
+
+        return wide.projected(lift), None if self.linear else curved
 
 
 def _measure_sum(equations: Equations, s: Array, beta: Beta) -> Array:
@@ -454,52 +527,6 @@ def _fill(found: Array, value: Any, predictors: list[Linear]) -> None:
     place = {(eta.block, eta.j): k for k, eta in enumerate(predictors)}
     for eta, d in value.by.items():
         found[place[eta.block, eta.j]] += d
-
-
-def beside(parts: list[Any]) -> Any:
-    """Put sums of groups of columns of weights beside each other."""
-    if len(parts) == 1:
-        return parts[0]
-    if not isinstance(parts[0], Sums):
-        return np.concatenate(parts, axis=1)
-    return Sums(**{n: np.concatenate([getattr(p, n) for p in parts], axis=at) for n, at in COLUMNS.items()})
-
-
-def projected_blocks(blocks: Array, lift: Array | None) -> Array:
-    """Put matrices of the arms (K, R, P, P) into one, (R, K p, K p), for coefficients of the models."""
-    if lift is not None:
-        blocks = np.einsum("Ppr,krPQ,Qqr->krpq", lift, blocks, lift, optimize=True)
-    n_arms, m, p, _ = blocks.shape
-    found = np.zeros((m, n_arms, p, n_arms, p))
-    for a in range(n_arms):
-        found[:, a, :, a] = blocks[a]
-    return found.reshape(m, n_arms * p, n_arms * p)
-
-
-def projected(of: Expansion, lift: Array | None, n_arms: int) -> Expansion:
-    """Return an expansion in the coefficients of the models."""
-    if lift is None:
-        return of
-    _, p, m = lift.shape
-
-    def vector(values: Array) -> Array:
-        shape = values.shape[1:-1]
-        wide = values.reshape(m, -1, n_arms, lift.shape[0])
-        return np.einsum("rckP,Ppr->rckp", wide, lift, optimize=True).reshape(m, *shape, n_arms * p)
-
-    def matrix(values: Array) -> Array:
-        wide = values.reshape(m, n_arms, lift.shape[0], n_arms, lift.shape[0])
-        found = np.einsum("Ppr,rkPlQ,Qqr->rkplq", lift, wide, lift, optimize=True)
-        return found.reshape(m, n_arms * p, n_arms * p)
-
-    return dataclasses.replace(
-        of,
-        gradient=vector(of.gradient),
-        hessian=matrix(of.hessian),
-        loss_gradient=vector(of.loss_gradient),
-        loss_hessian=matrix(of.loss_hessian),
-        u_slope=vector(of.u_slope),
-    )
 
 
 def flat(beta: Beta) -> Array:

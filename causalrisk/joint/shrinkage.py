@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.errors import Failure
+from causalrisk.joint.minimum import Minimum, newton
 from causalrisk.joint.objective import Rows
+from causalrisk.joint.rows import Objective, Replicates, lifted
+from causalrisk.joint.start import JointProblem, padded, refitted
+from causalrisk.numerics.blocks import chunk_sizes, is_dask
 from causalrisk.numerics.linalg import Array, symmetric_root
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # to choose from, most cautious first
@@ -94,7 +99,7 @@ def held_out(rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: 
     """
     row, fold = np.nonzero(folds)
     psi, arm = np.empty((len(row), len(thetas), len(C))), rows.arm
-    offset = np.broadcast_to(np.ravel(rows.offset), rows.y.shape)
+    offset = np.zeros(len(rows.y)) if rows.offset is None else rows.offset[:, 0]
     averaged = np.broadcast_to(np.ravel(rows.averaged), rows.y.shape)
     for g in range(folds.shape[1]):
         at = np.flatnonzero(fold == g)
@@ -233,3 +238,58 @@ def shares_of_winners(variances: Variances, converged: NDArray[np.bool_]) -> Arr
 def _draws(size: int) -> Array:
     drawn = np.random.default_rng(0).standard_normal((size, DRAWS))
     return np.hstack([drawn, -drawn])
+
+
+def fold_weights(problem: JointProblem) -> Array:
+    """Weight of each row in each fold, shape (n, G); equal rows that a weight counts are dealt out."""
+    s, folds = problem.equations.sample.s, problem.folds
+    count = int(folds.max()) + 1
+    if is_dask(s):
+        import dask.array as da
+
+        folds = da.from_array(folds, chunks=(chunk_sizes(s),))
+    if not problem.frequency or problem.cluster is not None:
+        return (folds[:, None] == np.arange(count)) * s[:, None]
+    later = (np.arange(count) - folds[:, None]) % count
+    return s[:, None] // count + (later < (s % count)[:, None])
+
+
+def path_of(objective: Objective, start: Array) -> list[Minimum]:
+    """Minima under each alpha of the ladder, the most cautious first, each from the one before."""
+    theta, nu, found, evaluate = start, None, list[Minimum](), objective.of_models
+    if objective.linear:
+        known = evaluate(start)
+        return [newton(lambda _: known, start, alpha) for alpha in LADDER]
+    for alpha in LADDER:
+        found.append(newton(evaluate, theta, alpha, nu))
+        settled = found[-1].converged
+        theta = np.where(settled, found[-1].theta, theta)
+        nu = np.where(settled[:, None], found[-1].multipliers, 0.0 if nu is None else nu)
+    return found
+
+
+def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replicates) -> tuple[Path, NDArray[np.int8]]:
+    """Choose alpha by cross-validation, with the objective of the sample; also returns why folds failed."""
+    sample, folds, own = problem.equations.sample, fold_weights(problem), objective.rows
+    without, starts, refits = refitted(problem, own.joined, points, sample.s[:, None] - folds)
+    of_folds = path_of(Objective(without, lifted(without.lift, starts), objective.terms), starts)
+    of_all = path_of(objective, padded(problem.start.theta[..., None], own.joined))
+    used = (refits.failures == Failure.OK) & np.array([m.converged for m in of_folds]).all(axis=0)
+    thetas = np.stack([lifted(without.lift, m.theta) for m in of_folds])
+    thetas[..., ~used] = np.nan
+    found = list[tuple[Any, ...]]()
+    for part, here, place, score, fold, cluster in own.pieces(1, problem.score_influence, folds, problem.cluster):
+        inside = part.equations.sample.in_sample[here, None]
+        known = np.hstack([score, inside, *([1 - inside] if problem.equations.target.frame else [])])
+        tilt, w = problem.weights.tilt[place], problem.weights.w[place]
+        psi, weight, row = held_out(part.rows(here), tilt, w, fold, thetas, problem.contrasts)
+        found.append((psi, known[row], weight, None if cluster is None else cluster[row]))
+    every: Any = [None if each[0] is None else np.concatenate(each) for each in zip(*found, strict=True)]
+    averages = [objective.at(lifted(own.lift, m.theta)).average[0][0] for m in of_all]
+    path = choose(
+        variances=compare(problem.frequency and problem.cluster is None, *every),
+        converged=np.array([bool(m.converged.all()) for m in of_all]),
+        effects=np.array([problem.scale.effects(means)[0] for means in averages]),
+        total=sample.total,
+    )
+    return path, refits.failures
