@@ -45,7 +45,8 @@ from causalrisk.estimation.separation import check_outcome_fits, gaussian_instea
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimation.stack import stacked
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt
-from causalrisk.joint.fit import JointFit, Trainer
+from causalrisk.joint.fit import Trainer
+from causalrisk.joint.influence import JointFit
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import FOLDS, raised
 from causalrisk.joint.start import JointProblem, outcome_misses_square, points_about, rejected

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
 from causalrisk.estimation.fits import RefittedScores
-from causalrisk.estimation.specification import EffectScale
-from causalrisk.joint.influence import InfluenceFunction
+from causalrisk.joint.influence import InfluenceFunction, JointFit, left_out, net_means
 from causalrisk.joint.minimum import minimize_from, newton
-from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, risk_of
-from causalrisk.joint.rows import Joined, Objective, Replicates, Weighed, lifted
+from causalrisk.joint.objective import Terms
+from causalrisk.joint.rows import Objective, Replicates, lifted
 from causalrisk.joint.shrinkage import Path, choose_shrinkage
 from causalrisk.joint.start import (
     JointProblem,
@@ -35,129 +34,6 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult
 
 ROUNDING = 1e-12  # mean squared residual over that of the outcome that is rounding error
-
-
-def net_means(raw: Array, mean_bias: Array, slopes: Array, scale: EffectScale) -> Array:
-    """Arm means net of the common bias, shape (K, ...): all moved alike on the scale of the effect."""
-    return scale.g_inverse(scale.g(raw) - np.tensordot(slopes, mean_bias, axes=1) / len(raw))
-
-
-@dataclass(frozen=True)
-class JointFit:
-    """The minimum of the sample, with its predictions and influence function as in `EstimateRows`.
-
-    Parameters
-    ----------
-    problem : JointProblem
-        The rows and the start.
-    objective : Objective
-        What is minimised.
-    points : Replicates
-        The replicates of resamples, about their score.
-    alpha : float
-        The amount of shrinkage.
-    theta : ndarray, shape (K, p, 1)
-        Coefficients, with that of the score's predictor if it joined.
-    nu : ndarray, shape (1, C)
-        Multipliers of the constraint.
-    result : OptimizeResult
-        What scipy reported.
-    """
-
-    problem: JointProblem
-    objective: Objective
-    points: Replicates
-    alpha: float
-    theta: Array
-    nu: Array
-    result: OptimizeResult
-
-    @property
-    def terms(self) -> Terms:
-        """What the objective holds fixed."""
-        return self.objective.terms
-
-    @property
-    def rows(self) -> Weighed:
-        """The rows."""
-        return self.objective.rows
-
-    @property
-    def joined(self) -> Joined | None:
-        """The score's predictor among the outcome columns."""
-        return self.rows.joined
-
-    @property
-    def lift(self) -> Array:
-        """Coefficients of all columns of all arms by those of the models, shape (K P, K p)."""
-        lift = self.rows.lift_of_arms
-        return np.eye(self.theta.size) if lift is None else lift[0]
-
-    @property
-    def beta(self) -> Array:
-        """Coefficients of all columns, shape (K, P, 1)."""
-        return lifted(self.rows.lift, self.theta)
-
-    @cached_property
-    def at(self) -> Expansion:
-        """The objective there, by all columns."""
-        return self.objective.at(self.beta)
-
-    @property
-    def slopes(self) -> Array:
-        """Slopes of the scale of the effect at the start's means, shape (K,)."""
-        return self.problem.scale.g_slope(self.problem.start.model_means)
-
-    @cached_property
-    def means(self) -> Array:
-        """Arm means net of the common bias, shape (K,)."""
-        return net_means(self.at.average[0][0], self.at.bias[0][0], self.slopes, self.problem.scale)
-
-    @property
-    def estimate(self) -> Estimate:
-        """The estimate."""
-        start, raw = self.problem.start, self.at.average[0][0]
-        return Estimate(
-            params=np.concatenate([self.problem.scale.effects(raw), self.means]),
-            theta=self.theta[:, : start.theta.shape[1], 0],
-            gamma=start.gamma,
-            model_means=raw,
-            rows=self,
-        )
-
-    @cached_property
-    def predicted(self) -> Array:
-        """As in `EstimateRows`."""
-        rows = self.rows.rows(slice(0, self.problem.equations.sample.n))
-        return rows.family.mean(rows.predictors(self.beta))[..., 0]
-
-    @cached_property
-    def influence(self) -> Array:
-        """As in `EstimateRows`."""
-        return InfluenceFunction(self).of_all()
-
-    def given_weights(self, estimated: int = 0) -> Array:
-        """Influence function of effects and means where only so many of the models of the weights are estimated."""
-        return InfluenceFunction(self, estimated).of_all()[:, : 2 * len(self.means) - 1]
-
-    def risks_of(self, predicted: Array) -> tuple[Array, Array]:
-        """Biases (M, K, B) and V (M,) of M predictions in memory, (M, K, n); as in `JointEstimate`."""
-        own, start, terms = self.rows.with_rows, self.objective.start, self.terms
-        every = slice(0, self.problem.equations.sample.n)
-        rows, weights = own.rows(every), own.weights(every, slice(0, 1))
-        more = left_out(rows, weights, start, start_sums(rows, weights, start[..., 0]).mean, terms)
-        found = [risk_of(rows, weights, mean[..., None], start, terms) for mean in predicted]
-        return np.stack([biases for biases, _ in found]), more + np.array([value for _, value in found])
-
-
-def left_out(rows: Rows, weights: Weights, start: Array, means: Array, terms: Terms) -> Array:
-    """Sum by how much V at the start is larger with all of the effect heterogeneity than without the share c of it."""
-    _, _, t2, tw, _ = weights.moments
-    m, c = rows.family.mean(rows.predictors(start)), terms.share
-    r, above = rows.y[:, None] - rows.own(m), rows.averaged * (m - means[:, None, None])
-    D_above = np.tensordot(terms.D, above, axes=1)
-    each = (2 - c) * t2 * (above * D_above).sum(axis=0) + 2 * tw * r * rows.own(D_above)
-    return np.array([c * (weights.share * each).sum()])
 
 
 @dataclass(frozen=True)
