@@ -17,7 +17,9 @@ from causalrisk.estimation.fits import estimate_means
 from causalrisk.estimation.options import TERMS, JREOptions
 from causalrisk.estimation.record import FitRecord, JointRecord, of_means, with_robust
 from causalrisk.estimation.specification import IPWRA, SEPARATE
-from causalrisk.joint.fit import JointEstimate, JointEstimateRows, ate_risk
+from causalrisk.joint.fit import JointEstimate
+from causalrisk.joint.influence import JointFit
+from causalrisk.joint.start import ate_risk
 from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array
 
@@ -88,7 +90,7 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
         able.append(spec)
         fitted[spec.name] = np.full_like(estimate.predicted, np.nan) if any(estimate.failed) else estimate.predicted
     fitted["JRE"] = joint.estimate.estimate.predicted
-    biases, variances = joint_rows(joint).risks_of(np.stack([*fitted.values()]))
+    biases, variances = joint_fit(joint).risks_of(np.stack([*fitted.values()]))
     of_each = dict(zip(fitted, biases, strict=True))
     for spec in able:
         if spec.corrected:  # the estimator has subtracted the bias under the fitted propensity score
@@ -99,10 +101,10 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
     return EstimatorRisks(of_each, spread, joint.estimate.slopes)
 
 
-def joint_rows(joint: JointRecord) -> JointEstimateRows:
+def joint_fit(joint: JointRecord) -> JointFit:
     """Return what JRE has of every row, in memory."""
     rows = joint.estimate.estimate.rows
-    if not isinstance(rows, JointEstimateRows):
+    if not isinstance(rows, JointFit):
         raise rows_not_kept()
     return rows
 

@@ -206,16 +206,6 @@ class Trainer:
         )
 
 
-def under_penalty(fit: JointFit, penalty: float, method: str) -> tuple[JointEstimate, float]:
-    """Train again with another penalty of "erm"; also returns the loss."""
-    terms = dataclasses.replace(fit.terms, n_units=penalty)
-    sums = fit.rows.over(partial(start_sums, theta=fit.problem.start.theta))
-    objective = dataclasses.replace(fit.objective, terms=terms)
-    trainer = Trainer(fit.problem, objective, fit.points, method, sums)
-    found = trainer.train(1.0)
-    return trainer.estimate(found), float(found.at.loss[0][0] / terms.sigma2)
-
-
 # --- resamples -------------------------------------------------------------------------------------------------------
 
 

@@ -307,10 +307,6 @@ class JointFit:
         """As in `EstimateRows`."""
         return InfluenceFunction(self).of_all()
 
-    def given_weights(self, estimated: int = 0) -> Array:
-        """Influence function of effects and means where only so many of the models of the weights are estimated."""
-        return InfluenceFunction(self, estimated).of_all()[:, : 2 * len(self.means) - 1]
-
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
         """Biases (M, K, B) and V (M,) of M predictions in memory, (M, K, n); as in `JointEstimate`."""
         own, start, terms = self.rows.with_rows, self.objective.start, self.terms
@@ -333,10 +329,9 @@ def left_out(rows: Rows, weights: Weights, start: Array, means: Array, terms: Te
 
 @dataclass(frozen=True)
 class InfluenceFunction:
-    """The influence function of a joint fit, where only so many of the models of the weights are estimated."""
+    """The influence function of a joint fit."""
 
     fit: JointFit
-    estimated: int | None = None
 
     def parts(self, rows: Rows) -> RowParts:
         """Return what rows add."""
@@ -369,9 +364,6 @@ class InfluenceFunction:
         equations = equations @ fit.lift
         if fit.rows.joined is not None and not fit.rows.joined.fixed:
             self.through_joined(equations, numbers)
-        if self.estimated is not None:
-            sizes = [each.size for each in fit.problem.weights.beta.values()]
-            equations[sum(sizes[: self.estimated]) :] = numbers[sum(sizes[: self.estimated]) :] = 0.0
         return found, equations, numbers
 
     def through_joined(self, equations: Array, numbers: Array) -> None:
