@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,18 +15,10 @@ from causalrisk.estimation.fits import estimate_means
 from causalrisk.estimation.options import TERMS, JREOptions
 from causalrisk.estimation.record import FitRecord, JointRecord, of_means, with_robust
 from causalrisk.estimation.specification import IPWRA, SEPARATE
-from causalrisk.joint.fit import JointEstimate
 from causalrisk.joint.influence import JointFit
 from causalrisk.joint.start import ate_risk
 from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array
-
-
-def root_mean_squares(fit: JointEstimate) -> Array:
-    """Return RMS errors over the replicates, of them net bias and sampling, shape (2, 3): of JRE and of IPWRA."""
-    net = np.array([fit.squared_net_bias, fit.start_squared_net_bias])
-    sampling = np.array([fit.variance, fit.start_variance]) / fit.n_units
-    return np.sqrt(np.stack([net + sampling, net, sampling], axis=1))
 
 
 def joint_of(record: FitRecord) -> JointRecord:
@@ -43,41 +33,12 @@ def joint_of(record: FitRecord) -> JointRecord:
     return train_from(start, options, Notes(()), replicates_of_many(start, options))
 
 
-@dataclass(frozen=True)
-class EstimatorRisks:
-    """Biases and sampling variances of every estimator over the same propensity replicates.
+def estimator_risks(record: FitRecord) -> tuple[dict[str, Array], dict[str, float], Array]:
+    """Return what every estimator has over the propensity replicates of JRE on the data of a fit.
 
-    `biases` (K, B) of each arm under each replicate, NaN for an estimator whose outcome model has no fit; `variances`
-    of the effect at known scores; `slopes` (K,) turn biases into net biases.
+    Biases (K, B) of each arm under each replicate, NaN for an estimator whose outcome model has no fit; variances of
+    the effect at known scores; and slopes (K,) that turn biases into net biases.
     """
-
-    biases: dict[str, Array]
-    variances: dict[str, float]
-    slopes: Array
-
-    def frame(self, labels: Sequence[str]) -> pd.DataFrame:
-        """Split the expected ATE risk, as the table of `risk_table`."""
-        several = len(labels) > 2
-        rows = []
-        for name, bias in self.biases.items():
-            mean = bias.mean(axis=1)
-            scaled, squared_net = self.slopes * mean, float(ate_risk(self.slopes[:, None] * bias).mean())
-            risk = squared_net + self.variances[name]
-            row = {f"bias[{label}]": value for label, value in zip(labels, mean, strict=True)}
-            for a, label in enumerate(labels[1:], start=1):
-                row[f"net[{label}]" if several else "net"] = scaled[a] - scaled[0]
-            row |= {"RMS net": np.sqrt(squared_net), "sampling SD": np.sqrt(self.variances[name])}
-            row |= {"RMS error": np.sqrt(risk), "risk": risk}
-            for a, label in enumerate(labels[1:], start=1):
-                varies = bias.shape[1] > 1 and np.ptp(bias[a]) and np.ptp(bias[0])
-                correlation = float(np.corrcoef(bias[a], bias[0])[0, 1]) if varies else np.nan
-                row[f"correlation[{label}]" if several else "correlation"] = correlation
-            rows.append(row)
-        return pd.DataFrame(rows, index=pd.Index(self.biases, name="estimator"))
-
-
-def estimator_risks(record: FitRecord) -> EstimatorRisks:
-    """Return the biases and variances of every estimator under the replicates of JRE on the data of a fit."""
     fit, joint, sample, able, fitted = record.used_weight_fit, joint_of(record), record.sample, [], {}
     # Predictions of a learner are terms of the outcome models here.
     options = dataclasses.replace(record.options, learner_use=None if record.options.learner is None else TERMS)
@@ -90,23 +51,18 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
         able.append(spec)
         fitted[spec.name] = np.full_like(estimate.predicted, np.nan) if any(estimate.failed) else estimate.predicted
     fitted["JRE"] = joint.estimate.estimate.predicted
-    biases, variances = joint_fit(joint).risks_of(np.stack([*fitted.values()]))
-    of_each = dict(zip(fitted, biases, strict=True))
+    rows = joint.estimate.estimate.rows
+    if not isinstance(rows, JointFit):
+        raise rows_not_kept()
+    found, variances = rows.risks_of(np.stack([*fitted.values()]))
+    biases = dict(zip(fitted, found, strict=True))
     for spec in able:
         if spec.corrected:  # the estimator has subtracted the bias under the fitted propensity score
             error = (sample.own(fitted[spec.name]) - sample.y) * sample.with_outcome
             own = loaded(sample.indicators.T @ (sample.s / sample.total * fit.w * error))
-            of_each[spec.name] = of_each[spec.name] - own[:, None]
+            biases[spec.name] = biases[spec.name] - own[:, None]
     spread = {name: value / joint.problem.n_units for name, value in zip(fitted, variances, strict=True)}
-    return EstimatorRisks(of_each, spread, joint.estimate.slopes)
-
-
-def joint_fit(joint: JointRecord) -> JointFit:
-    """Return what JRE has of every row, in memory."""
-    rows = joint.estimate.estimate.rows
-    if not isinstance(rows, JointFit):
-        raise rows_not_kept()
-    return rows
+    return biases, spread, joint.estimate.slopes
 
 
 @of_means
@@ -132,7 +88,22 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     With objective "risk", a canonical link and an intercept, JRE's risk does not exceed IPWRA's, unless the score's
     linear predictor is one of its outcome columns.
     """
-    return estimator_risks(record).frame(record.design.labels)
+    (biases, variances, slopes), labels, rows = estimator_risks(record), record.design.labels, []
+    for name, bias in biases.items():
+        mean = bias.mean(axis=1)
+        squared_net, row = float(ate_risk(slopes[:, None] * bias).mean()), dict[str, float]()
+        for label, value in zip(labels, mean, strict=True):
+            row[f"bias[{label}]"] = value
+        suffixes = [f"[{label}]" if len(labels) > 2 else "" for label in labels]
+        for a in range(1, len(labels)):
+            row[f"net{suffixes[a]}"] = slopes[a] * mean[a] - slopes[0] * mean[0]
+        row |= {"RMS net": np.sqrt(squared_net), "sampling SD": np.sqrt(variances[name])}
+        row |= {"RMS error": np.sqrt(squared_net + variances[name]), "risk": squared_net + variances[name]}
+        for a in range(1, len(labels)):
+            varies = bias.shape[1] > 1 and np.ptp(bias[a]) and np.ptp(bias[0])
+            row[f"correlation{suffixes[a]}"] = float(np.corrcoef(bias[a], bias[0])[0, 1]) if varies else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows, index=pd.Index(biases, name="estimator"))
 
 
 def anchor_path(record: FitRecord) -> pd.DataFrame:

@@ -458,7 +458,6 @@ class CausalResults(OneEffect):
     plot_calibration = of_record(plots.plot_calibration)
     plot_effects_by = of_record(plots.plot_effects_by)
     plot_influence = of_record(plots.plot_influence)
-    plot_learner = of_record(plots.plot_learner)
     plot_cancellation = of_record(plots.plot_cancellation)
     plot_risk = of_record(plots.plot_risk)
     plot_bootstrap = of_record(plots.plot_bootstrap)

@@ -17,15 +17,13 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.covariates import moderators
-from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.influence import influence_method, influence_tables, quick_method
 from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, risk_table
 from causalrisk.diagnostics.scores import calibration
-from causalrisk.errors import OptionError, UnavailableError, check_alpha, one_of, whole_number
+from causalrisk.errors import OptionError, UnavailableError, check_alpha, whole_number
 from causalrisk.estimation.options import Adjustment, Interval
 from causalrisk.estimation.record import FitRecord, of_means
-from causalrisk.inference.fitted_models import used_learned
 from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int, critical_value
 from causalrisk.inference.simultaneous import distribution
@@ -303,55 +301,6 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
         return finish(ax, f"propensity score: probability of {label}", f"observed share of {label}", columns=2)
 
     return panel_by_arm(record, draw, ax=ax, arm=arm)
-
-
-def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str | None = None) -> Any:
-    """Mean outcome of each treatment group against the predictions of a learner, bin by bin.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
-    bins : int, default 10
-        Number of bins of each group, with equal numbers of rows.
-    learner : str, optional
-        Name of the learner; by default the first.
-
-    Returns
-    -------
-    matplotlib Axes
-        The plot, with 95% intervals of the means. Each prediction comes from models fitted to the other folds.
-
-    Raises
-    ------
-    UnavailableError
-        If the fit has no learner.
-    OptionError
-        If it has no learner of that name.
-    """
-    whole_number("bins", bins, 2, 10)
-    learned, design = used_learned(record), record.design
-    one_of("learner", learner, (None, *learned.names))
-    fit = learned.fits[0 if learner is None else learned.names.index(learner)]
-    if design.on_disk:
-        raise rows_not_kept("the plot of a learner", "res.learner_fit  has its fit outside of the folds. ")
-    values, ax = fit.predictions, axes_or_new(ax)
-    for a in range(design.n_arms):
-        own = np.flatnonzero((design.arm == a) & design.recorded)
-        order = own[np.argsort(values[a, own], kind="stable")]
-        points = []
-        for part in np.array_split(order, min(bins, max(len(order) // 2, 1))):
-            weights = design.weights[part]
-            mean = np.average(design.y[part], weights=weights)
-            squared = weights if record.frequency else weights**2
-            spread = 1.96 * np.sqrt(squared @ (design.y[part] - mean) ** 2) / weights.sum()
-            points.append((np.average(values[a, part], weights=weights), mean, spread))
-        marker, colour, _, name = series(record, a)
-        ax.errorbar(*np.transpose(points), fmt=marker, color=colour, label=name, **BAR)
-    low, high = ax.get_xlim()
-    ax.plot((low, high), (low, high), label="calibrated", **LINE)
-    across = f"prediction of {design.endog_name} by {fit.name}"
-    return finish(ax, across, f"mean of {design.endog_name}", columns=design.n_arms + 1)
 
 
 def draw_forest(frame: pd.DataFrame, label: str, ax: Any) -> Any:
@@ -657,12 +606,12 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
         horizontal axis has the mean of the two, which cancels out of the effect. The closer the points of an estimator
         are to the line of no net bias, the better. Results of an estimator other than JRE replace IPWRA's.
     """
-    design, risks = record.design, estimator_risks(record)
-    other = record.spec.name if record.spec.name in risks.biases and record.spec.name != "JRE" else "IPWRA"
+    design, (biases, _, slopes) = record.design, estimator_risks(record)
+    other = record.spec.name if record.spec.name in biases and record.spec.name != "JRE" else "IPWRA"
 
     def draw(position: int, ax: Any) -> Any:
         for name, marker, colour in ((other, "^", ORANGE), ("JRE", "o", BLUE)):
-            untreated, treated = (risks.slopes[:, None] * risks.biases[name])[[0, position]]
+            untreated, treated = (slopes[:, None] * biases[name])[[0, position]]
             ax.plot((untreated + treated) / 2, treated - untreated, marker, color=colour, label=name, **DOTS)
         ax.axhline(0, color=ink(ax), linewidth=1, label="no net bias")
         extent = 1.1 * max(map(abs, ax.get_ylim()))

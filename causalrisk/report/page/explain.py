@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalrisk.design.design import rows_not_kept
-from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import OptionError, check_alpha, listed, nearest_name
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
@@ -61,7 +60,7 @@ UNTESTED = "What no test answers"
 IF_THEY_DISAGREE = (
     'compare(..., estimators=["IPWRA", "JRE"]).differences tests the difference on the same resamples. Overlapping '
     "intervals are no test of the difference.",
-    'If a few rows have most of the weight, choose a target that the data can answer: {other}trim="crump".',
+    'If a few rows have most of the weight, ask about the rows that can be compared: trim="crump".',
     "If a formula is too simple, add squares and interactions to both.",
     "If the difference remains, report both estimates. Do not choose the estimator by its result.",
 )
@@ -155,9 +154,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     for k, (title, texts) in enumerate(steps.items(), 1):
         sections[f"{k}. {title}"] = [*filter(None, texts)], []
     if record.joint is not None:
-        other = 'target="overlap" or ' if record.options.did is None else ""  # a change has one target
-        advice = [text.replace("{other}", other) for text in IF_THEY_DISAGREE]
-        sections["If JRE and IPWRA disagree"] = [read_gaps(record, record.joint).headline], advice
+        sections["If JRE and IPWRA disagree"] = [read_gaps(record, record.joint).headline], [*IF_THEY_DISAGREE]
     items = [f"{heading}. {question}" for heading, question in questions(record).values()]
     sections[UNTESTED] = ["The effect is causal only if all of these hold:"], items
     return Prose(f"How {record.spec.name} came to its estimate", sections)
@@ -251,20 +248,12 @@ def _weights(record: FitRecord) -> list[str]:
 
 
 def _training(record: FitRecord) -> list[str]:
-    """Sentences on what the outcome models of each group are fitted to, and the errors that JRE expects of them."""
+    """Sentence on what the outcome models of each group are fitted to, each by itself."""
     spec, joint = record.spec, record.joint
-    if joint is not None:
-        parts = zip(("error", "net bias", "sampling"), root_mean_squares(joint.estimate).T, strict=True)
-        found = [f"{what} {format_number(own)} (IPWRA {format_number(start)})" for what, (own, start) in parts]
-        unit = record.design.endog_name
-        return [
-            words.ladder_end_words(joint),
-            f"Root mean squares over these scores, in units of {unit}: {words.joined(found)}.",
-        ]
     if spec.constants and not record.options.quantiles:
         outcome = words.outcome_words(record)
         return [f"Each group has one number, the {'weighted ' * spec.weighted}mean of {outcome}."]
-    fitted = not (spec.constants or spec.matched or spec.given or record.options.quantiles)
+    fitted = not (joint is not None or spec.constants or spec.matched or spec.given or record.options.quantiles)
     return [f"Each group's model is fitted to its rows only, {spec.trained}."] * fitted
 
 
