@@ -224,7 +224,6 @@ class Plots:
     res.plot.distribution()  Distribution functions of the potential outcomes.
     res.plot.effects_by()    Effects in groups, or along a covariate.
     res.plot.influence()     Influence of each row or cluster on the effect.
-    res.plot.learner()       Mean outcomes against the predictions of a learner.
     res.plot.overlap()       Propensity scores of both groups.
     res.plot.risk()          Expected risk of every estimator over the replicates.
     """
