@@ -10,21 +10,7 @@ from causalrisk.design.scan.source import Scan, as_scan
 from causalrisk.design.survey import Survey
 
 __all__ = [
-    "ColumnOptions",
-    "Design",
-    "DesignOnDisk",
-    "DiD",
-    "Observation",
-    "Scan",
-    "Survey",
-    "TargetRows",
-    "as_scan",
-    "check_scored",
-    "design_from_arrays",
-    "design_from_formula",
-    "design_from_scan",
-    "linear_constraint",
-    "new_offset",
-    "target_rows",
-    "with_change",
-]
+    "ColumnOptions", "Design", "DesignOnDisk", "DiD", "Observation", "Scan", "Survey", "TargetRows", "as_scan",
+    "check_scored", "design_from_arrays", "design_from_formula", "design_from_scan", "linear_constraint", "new_offset",
+    "target_rows", "with_change",
+]  # fmt: skip

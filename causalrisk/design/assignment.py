@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from causalrisk.design.covariates import strata as strata_of
+from causalrisk.design.covariates import groups_of
 from causalrisk.design.design import Design
 from causalrisk.errors import OptionError
 from causalrisk.numerics.multiplicities import PERMUTATION_STREAM, WIDTH, stream_generator
@@ -123,7 +123,8 @@ def coded_strata(design: Design, strata: Any, data: Any) -> tuple[NDArray[np.int
         return np.zeros(design.n, dtype=np.intp), ""
     if isinstance(strata, str) and strata == design.cluster_name:
         return np.asarray(design.cluster), strata
-    return strata_of(design, strata, data)
+    _, groups, coded, _ = groups_of(design, strata, data)
+    return groups, ", ".join(name for _, name in coded)
 
 
 def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int | None) -> Assignment:

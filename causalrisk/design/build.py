@@ -13,22 +13,13 @@ from causalrisk.design import rows as drawing
 from causalrisk.design import treatment
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
-from causalrisk.design.encoders import INDICATOR, ArrayEncoder, Filled, FormulaEncoder, fill_covariates, with_indicators
+from causalrisk.design.encoders import INDICATOR, Encoder, Filled, FormulaEncoder, fill_covariates, with_indicators
 from causalrisk.design.formulas import evaluation
 from causalrisk.design.formulas.evaluation import Formula, Scope, coded_names, in_formula, parse, resolve
 from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels, check_magnitude, check_size
 from causalrisk.design.survey import survey_design
-from causalrisk.design.tables import (
-    Table,
-    align,
-    is_column,
-    missing_mask,
-    named_columns,
-    numbers,
-    numbers_within,
-    plain,
-)
+from causalrisk.design.tables import align, is_column, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.runtime.system import one_blas_thread
@@ -89,12 +80,12 @@ def freeze(
     if by.period is not None:
         periods = Periods.of(by.period.name, rows.of(by.period.values), coding, treat.name)
     (cluster, clusters), (second, _) = (
-        (None, None) if given is None else drawing.cluster_codes(rows.of(given.values), given.name)
+        (None, None) if given is None else drawing.cluster_codes(rows.of(given.values))
         for given in (by.cluster, by.second_cluster)
     )
     survey = None
     if by.survey is not None:
-        survey = survey_design(by.survey, rows.weights, rows.keep, weights_name, getattr(by.subpop, "name", None))
+        survey = survey_design(by.survey, rows.weights, rows.keep, getattr(by.subpop, "name", None))
         notes += survey.notes
     made = Design(
         arm=coding.arm,
@@ -154,31 +145,31 @@ def design_from_arrays(
         raise OptionError('missing="indicator" needs formulas.\nUse `from_formula("y ~ x1 + x2", data, treat="d")`.')
     if getattr(columns.treat, "ndim", 1) == 2 and columns.treat.shape[1] > 1:  # other packages have it second
         raise DesignError("treat has several columns; expected one.\nUse `endog=y, exog=X, treat=d`.")
-    given = (endog, exog, exog_propensity, *(getattr(columns, name) for name in drawing.BY_ROW))
+    every = (endog, exog, exog_propensity, *(getattr(columns, name) for name in drawing.BY_ROW))
     plain_index = pd.RangeIndex(len(endog) if hasattr(endog, "__len__") else 0)
-    index = next((values.index for values in given if isinstance(values, pd.Series | pd.DataFrame)), plain_index)
+    index = next((values.index for values in every if isinstance(values, pd.Series | pd.DataFrame)), plain_index)
     y = align(endog, index, "endog", notes)
     endog_name = "y" if y.name is None else str(y.name)
-    right = named_columns(exog, "exog", index, notes)
-    assign = right if exog_propensity is None else named_columns(exog_propensity, "exog_propensity", index, notes)
-    by = drawing.by_rows(Table(index), columns, {}, notes)
-    for what, design in (("exog", right), ("exog_propensity", assign)):
+    given = {"exog": exog} | ({} if exog_propensity is None else {"exog_propensity": exog_propensity})
+    designs = {what: named_columns(values, what, index, notes) for what, values in given.items()}
+    by = drawing.by_rows(pd.DataFrame(index=index), columns, {}, notes)
+    for what, design in designs.items():
         for kind, name in (("treatment", by.treat.name), ("outcome", None if y.name is None else endog_name)):
             if name in design:
                 raise DesignError(f"the {kind} {name!r} is a column of {what}; expected covariates.\nTake it out.")
+    right, assign = designs["exog"], list(designs.values())[-1]
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
     rows, coding = _drawn(sources, by, index, columns, notes)
-
-    def matrix(given: Mapping[str, pd.Series]) -> np.ndarray:
-        return np.column_stack([numbers(rows.of(c), f"column {name!r}") for name, c in given.items()])
-
-    X = matrix(right)
+    matrices = [
+        np.column_stack([numbers(rows.of(column), f"column {name!r}") for name, column in design.items()])
+        for design in designs.values()
+    ]
     models = {
         "y": numbers(rows.of(y).rename(endog_name), f"outcome {endog_name!r}"),
-        "X": X,
-        "Z": X if assign is right else matrix(assign),
-        "outcome_encoder": ArrayEncoder(tuple(right), "outcome"),
-        "propensity_encoder": ArrayEncoder(tuple(assign), "propensity"),
+        "X": matrices[0],
+        "Z": matrices[-1],
+        "outcome_encoder": Encoder(list(right), "outcome"),
+        "propensity_encoder": Encoder(list(assign), "propensity"),
         "endog_name": endog_name,
         "formula": None,
         "propensity_formula": None,
@@ -195,42 +186,39 @@ class Formulas:
     ----------
     models : list of Formula
         Outcome formula, propensity formula, and where there is one, the formula of whether the outcome is observed.
-    left, right, assign : Scope
-        Names on the left and right of the outcome formula, and on the right of the propensity formula.
-    seen : Scope, optional
-        Names on the right of the formula of the observation.
+    left : Scope
+        Names on the left of the outcome formula.
+    scopes : list of Scope
+        Names on the right of each formula.
     filled : tuple of Filled
         Covariates whose missing values were replaced.
     """
 
     models: list[Formula]
     left: Scope
-    right: Scope
-    assign: Scope
-    seen: Scope | None = None
+    scopes: list[Scope]
     filled: tuple[Filled, ...] = ()
 
     @classmethod
     def of(
-        cls, models: list[Formula], table: Table, frame: Mapping[str, Any], filled: tuple[Filled, ...] = ()
+        cls, models: list[Formula], table: pd.DataFrame, frame: Mapping[str, Any], filled: tuple[Filled, ...] = ()
     ) -> Formulas:
         """Look up the names of the formulas in a table and the caller's variables."""
         left = resolve(models[0], table, frame, "left")
-        right, assign, *seen = (resolve(model, table, frame, "right") for model in models)
-        return cls(models, left, right, assign, seen[0] if seen else None, filled)
+        return cls(models, left, [resolve(model, table, frame, "right") for model in models], filled)
 
     def sources(self, treat: str) -> list[Source]:
         """List the variables that rows of the sample must have; not the outcome, where its observation has a model."""
-        left = self.left.variables if self.seen is None else {}
-        sources = merge_sources({**left, **self.right.variables}, self.assign.variables)
+        right, assign, *observed = (scope.variables for scope in self.scopes)
+        sources = merge_sources(right if observed else {**self.left.variables, **right}, assign)
         known = {source.name for source in sources} | {treat}
-        others = {} if self.seen is None else self.seen.variables
-        return [*sources, *(Source("observation", name, v) for name, v in others.items() if name not in known)]
+        others = [pair for variables in observed for pair in variables.items() if pair[0] not in known]
+        return [*sources, *(Source("observation", name, values) for name, values in others)]
 
     @property
     def recorded(self) -> np.ndarray | None:
         """Rows of the data whose outcome was observed, bool, shape (N,), where that has a model."""
-        if self.seen is None:
+        if len(self.models) == 2:
             return None
         return ~np.logical_or.reduce([missing_mask(values) for values in self.left.variables.values()])
 
@@ -287,7 +275,7 @@ def design_from_formula(
     return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome, joint_outcome), notes)
 
 
-def _filled(formulas: Formulas, table: Table, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
+def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
     """Fill in the covariates on the right of formulas, which no row has to have, and add indicators to these."""
     used = dict.fromkeys(use.name for model in formulas.models for use in model.uses("right") if use.role != "called")
     names = [name for name in used if name != by.treat.name and name in table]
@@ -307,7 +295,7 @@ def check_scored(design: Design, propensity: str | None, propensity_score: Any) 
 
 def read_formulas(
     formula: Any, propensity: Any, columns: ColumnOptions, data: Any, frame: Mapping[str, Any], notes: list[str]
-) -> tuple[Formulas, Table]:
+) -> tuple[Formulas, pd.DataFrame]:
     """Parse both formulas, and that of the observation, and look up their names; return all columns there are too.
 
     `propensity` may be None for the outcome's right-hand side; `frame` are the caller's variables.
@@ -330,14 +318,12 @@ def read_formulas(
         table = evaluation.collect(data, frame, models, notes)
         formulas = Formulas.of(models, table, frame)
     except DesignError as error:
-        names = data if isinstance(data, Mapping) else getattr(data, "columns", ())
-        given = {"": formula, "propensity=": propensity, "observed=": columns.observed}
-        typed = {name: evaluation.quoted(text, names) for name, text in given.items() if isinstance(text, str)}
-        changed = [(name, text) for name, text in typed.items() if text != given[name]]
-        retyped = [name + (repr(text) if '"' in text else f'"{text}"') for name, text in changed]
-        if not retyped or any("`" in text for text in given.values() if isinstance(text, str)):
+        texts = [text for text in (formula, propensity, columns.observed) if isinstance(text, str)]
+        known = data if isinstance(data, Mapping) else getattr(data, "columns", ())
+        odd = [name for name in map(str, known) if evaluation.is_unquoted(name, " ".join(texts))]
+        if not odd or any("`" in text for text in texts):
             raise
-        needed = f"Names that are not plain words need Q(...). Use {', '.join(retyped)}."
+        needed = f"Names that are not plain words need Q(...). Use `{'`, `'.join(map(evaluation.typed_name, odd))}`."
         raise DesignError(f"{str(error).splitlines()[0]}\n{needed}") from error
     return formulas, table
 
@@ -360,10 +346,8 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     refused = [("treatment", treat), *outcomes]
     if did is not None and did.cross_sections:
         refused.append(("time", str(did.time)))
-    sides: list[Any] = [(outcome, formulas.right, refused), (assigned, formulas.assign, refused)]
-    sides += [(formula, formulas.seen, outcomes) for formula in observed]
-    for formula, scope, others in sides:
-        for kind, name in others:
+    for formula, scope in zip(formulas.models, formulas.scopes, strict=True):
+        for kind, name in outcomes if formula in observed else refused:
             if name in scope.variables:
                 raise DesignError(
                     f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}.\nTake {name} out."
@@ -374,34 +358,32 @@ def _formula_models(
     formulas: Formulas, treat: str, coding: Arms, sources: Sequence[Source], rows: Rows
 ) -> dict[str, Any]:
     """Build the models, all columns, on the rows of the estimation sample; the treatment in them goes by its levels."""
-    outcome, assigned, n = formulas.models[0], formulas.models[1], rows.n
+    (outcome, assigned, *_), n = formulas.models, rows.n
     codes = set().union(*(formula.coded for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
-    if formulas.seen is not None:  # the one model that may have the treatment
+    if formulas.recorded is not None:  # the one model that may have the treatment
         columns[treat] = pd.Series(coding.coded(coding.arm))
-    encoders, scopes = list[FormulaEncoder](), [formulas.right, formulas.assign, formulas.seen]
-    for formula, scope in zip(formulas.models, filter(None, scopes), strict=True):
+    encoders = list[FormulaEncoder]()
+    for formula, scope in zip(formulas.models, formulas.scopes, strict=True):
         own = {name: columns[name] for name in scope.variables}
         check_levels(n, own, formula.coded, formula.model)
         encoders.append(FormulaEncoder(formula, Scope(own, scope.constants)))
     left = Scope({name: rows.of(values) for name, values in formulas.left.variables.items()}, formulas.left.constants)
     seen = np.ones(n, dtype=bool) if formulas.recorded is None else rows.of(formulas.recorded)
-    X = encoders[0].sample_matrix(n)
-    same = assigned.right == outcome.right  # in order; so it is where no propensity formula was given
-    observation = [
-        Observation(seen, encoder.sample_matrix(n), encoder.names, encoder.formula.right_text, encoder)
-        for encoder in encoders[2:]
-    ]
+    X, observation = encoders[0].sample_matrix(n), None
+    for encoder in encoders[2:]:
+        text = encoder.formula.right_text
+        observation = Observation(seen, encoder.sample_matrix(n), encoder.names, text, encoder)
     return {
         "y": outcome_values(outcome, left, seen),
         "X": X,
-        "Z": X if same else encoders[1].sample_matrix(n),
+        "Z": X if assigned.right == outcome.right else encoders[1].sample_matrix(n),  # the same terms in one order
         "outcome_encoder": encoders[0],
         "propensity_encoder": encoders[1],
         "endog_name": outcome.outcome_name,
         "formula": outcome.text,
         "propensity_formula": f"{in_formula(treat)} ~ {assigned.right_text}",
-        "observation": observation[0] if observation else None,
+        "observation": observation,
         "filled": formulas.filled,
     }
 
@@ -421,8 +403,6 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
         if factor.categories not in (None, (False, True)):
             event = f"I({next(iter(codes), term)} == {factor.categories[0]!r})"
             typed = f"Use `{event} ~ {outcome.right_text}`, or the level that is the event."
-            if outcome.left[0].name() in own and (line := numbers_within(term, factor.categories)):
-                typed = f"Use `{line}`."
             raise DesignError(f"the outcome {term!r} is not numeric; expected numbers or bool.\n{typed}")
     y = evaluation.evaluate(info, outcome, own, int(seen.sum()))
     flag = len(outcome.left[0].factors) == 1 and info.factor_infos[outcome.left[0].factors[0]].categories

@@ -19,10 +19,10 @@ from causalrisk.design import tables
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import Encoder, FormulaEncoder
 from causalrisk.design.formulas import evaluation
-from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, parse, resolve, uses
+from causalrisk.design.formulas.evaluation import FactorValues, Scope, parse, resolve, uses
 from causalrisk.design.rows import cluster_codes, ways_of
 from causalrisk.design.support import ColumnMoments
-from causalrisk.design.tables import Table, align, as_pandas, as_table, check_complete, listing, missing_mask, plain
+from causalrisk.design.tables import align, as_pandas, as_table, check_complete, listing, missing_mask, plain
 from causalrisk.errors import DesignError, OptionError
 
 MANY_LEVELS = 20
@@ -83,7 +83,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
         keep = ColumnMoments.of(matrix).usable(encoder.names, "effects_by", [])
         kept = encoder.keeping(keep)
         return Moderators(matrix[:, keep], kept.names, (f"~ {formula.right_text}",), False, kept)
-    found, groups, coded, several = _coded(design, by, data)
+    found, groups, coded, several = groups_of(design, by, data)
     for levels, name in coded:
         if len(levels) > MANY_LEVELS:
             raise DesignError(f'group {name!r} has over {MANY_LEVELS} values.\nUse `by="~ {name}"` or `pandas.cut`.')
@@ -93,14 +93,8 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     return Moderators(indicators, names, tuple(name for _, name in coded), True)
 
 
-def strata(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, str]:
-    """Return the number of the stratum of each row, (n,), by variables as in `moderators`, and their names."""
-    _, groups, coded, _ = _coded(design, by, data)
-    return groups, ", ".join(name for _, name in coded)
-
-
-def _coded(
-    design: Design, by: Any, data: Any
+def groups_of(
+    design: Design, by: Any, data: Any = None
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[tuple[str, ...], str]], bool]:
     """Code the combinations of one grouping variable, or several.
 
@@ -112,18 +106,18 @@ def _coded(
     several = listed and all(isinstance(part, str) or not is_scalar(part) for part in by)
     table, codes, coded = data_on_sample(design, data), list[np.ndarray](), list[tuple[tuple[str, ...], str]]()
     for part in by if several else [by]:
-        values, name = _values_on_sample(design, part, "group", "group", table, data is None)
-        levels = plain(values, name, codes=True).astype("category").cat
+        values = _values_on_sample(design, part, "group", "group", table, data is None)
+        levels = plain(values, str(values.name), codes=True).astype("category").cat
         codes.append(levels.codes.to_numpy())
-        coded.append((shown_levels(levels.categories), name))
+        coded.append((shown_levels(levels.categories), str(values.name)))
     found, groups = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
     return found, groups.reshape(-1), coded, several
 
 
 def _values_on_sample(
-    design: Design, given: Any, role: str, default: str, table: Table, only_formulas: bool = True
-) -> tuple[pd.Series, str]:
-    """Find a variable on the rows of the sample, by name or by its values, and its name.
+    design: Design, given: Any, role: str, default: str, table: pd.DataFrame, only_formulas: bool = True
+) -> pd.Series:
+    """Find a variable on the rows of the sample, by name or by its values; it has its name.
 
     Values are one per row of the data, or without labels one per row of the sample.
     """
@@ -133,19 +127,20 @@ def _values_on_sample(
             typed = "`data=data`, the data of the model" if inside is None else f'`by="{inside}"`'
             typed = f"`by=data.eval({given!r})`" if tables.condition_names(given) else typed
             typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else typed
-            known = f"known are {listing(table.names)}" if table.names else "arrays have no names"
+            known = f"known are {listing(table.columns)}" if len(table.columns) else "arrays have no names"
             raise DesignError(f"{role} {given!r} is in neither formula; {known}.\nUse {typed}.")
-        values, name = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])
+        found = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])
     else:
-        own = getattr(given, "name", None)
-        name, values = default if own is None else str(own), as_pandas(given)
+        name, values = getattr(given, "name", None), as_pandas(given)
+        name = default if name is None else str(name)
         values = values if isinstance(values, pd.Series | pd.api.extensions.ExtensionArray) else np.asarray(values)
         if not isinstance(values, pd.Series) and len(values) == design.n:
-            values = align(values, design.index, f"{role} {name!r}", [])
+            found = align(values, design.index, f"{role} {name!r}", [])
         else:
-            values = align(values, design.in_sample.index, f"{role} {name!r}", [])[design.in_sample.to_numpy()]
-    check_complete(values, f"{role} {name!r}")
-    return values, name
+            found = align(values, design.in_sample.index, f"{role} {name!r}", [])[design.in_sample.to_numpy()]
+        found = found.rename(name)
+    check_complete(found, f"{role} {found.name!r}")
+    return found
 
 
 def clustered(design: Design, groups: Any) -> Design:
@@ -158,31 +153,26 @@ def clustered(design: Design, groups: Any) -> Design:
         own = "the survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
         raise OptionError(f"groups and {own} of the model were both given.\nLeave cov_kwds= out.")
     (first, second), table = ways_of(groups, design.n), data_on_sample(design)
-    cluster, names = cluster_codes(*_values_on_sample(design, first, "groups", "cluster", table))
+    cluster, names = cluster_codes(_values_on_sample(design, first, "groups", "cluster", table))
     design = replace(design, cluster=cluster, cluster_name=str(names.name), clusters=names)
     if second is None:
         return design
-    cluster, names = cluster_codes(*_values_on_sample(design, second, "groups", "second cluster", table))
+    cluster, names = cluster_codes(_values_on_sample(design, second, "groups", "second cluster", table))
     return replace(design, second_cluster=cluster, second_cluster_name=str(names.name))
 
 
 def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
-    """Levels as they are printed: whole floats without a point, others by six digits or as many as tell them apart."""
+    """Levels as they are printed: whole floats without a point, others by six digits if these tell them apart."""
     raw = list(levels)
-    for digits in range(6, 18):  # 17 tell any two floats apart
-        shown = tuple(_shown(level, digits) for level in raw)
-        if len(set(shown)) == len(raw):
-            return shown
-    return tuple(map(repr, raw))  # tells 1 from "1"
+    whole = [isinstance(level, float) and level.is_integer() and abs(level) < WHOLE for level in raw]
+    shown = tuple(
+        f"{level:.0f}" if is_whole else f"{level:.6g}" if isinstance(level, float) else str(level)
+        for level, is_whole in zip(raw, whole, strict=True)
+    )
+    return shown if len(set(shown)) == len(raw) else tuple(map(repr, raw))  # tells 1 from "1"
 
 
-def _shown(level: Any, digits: int) -> str:
-    if not isinstance(level, float):
-        return str(level)
-    return f"{level:.0f}" if level.is_integer() and abs(level) < WHOLE else f"{level:.{digits}g}"
-
-
-def data_on_sample(design: Design, data: Any = None) -> Table:
+def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     """Return the rows of the data that are in the sample; of no data, the variables of both formulas.
 
     Rows are matched by their labels where these are the fit's, else by position; either way variables that the data and
@@ -194,23 +184,23 @@ def data_on_sample(design: Design, data: Any = None) -> Table:
         own = encoder.sample_variables()
         known |= {k: v for k, v in own.items() if len(v) == design.n and k not in filled}
     if data is None:
-        return Table(design.index, None, known)
+        return pd.DataFrame({name: values.array for name, values in known.items()}, index=design.index, copy=False)
     table = as_table(data, [])
     if len(table.index) != len(design.in_sample):
         raise _other_data(f"data has {len(table.index)} rows, and the model was made from {len(design.in_sample)}")
     rows = np.flatnonzero(design.in_sample)
     position = tables.matched_rows(table.index, design.in_sample.index)
     rows = rows if position is None else position[rows]
-    found = {str(name): pd.Series(table.column(name).array.take(rows), index=design.index) for name in table.names}
-    if design.endog_name in found and is_numeric_dtype(found[design.endog_name]) and design.observation is None:
+    found = {str(name): tables.column_of(table, name).array.take(rows) for name in table.columns}
+    if design.endog_name in found and is_numeric_dtype(found[design.endog_name].dtype) and design.observation is None:
         known[design.endog_name] = pd.Series(design.y)
     shared = [name for name in known if name in found]
-    changed = [name for name in shared if not _same(known[name], found[name])]
+    changed = [name for name in shared if not _same(known[name], pd.Series(found[name]))]
     if changed:
         raise _other_data(f"{listing(changed)} of data differ from what the model was made from")
     if position is None and not shared and not isinstance(table.index, pd.RangeIndex):
         raise _other_data("data has other row labels than the data of the model and no variable of its formulas")
-    return Table(design.index, None, found)
+    return pd.DataFrame(found, index=design.index, copy=False)
 
 
 def _other_data(found: str) -> DesignError:
@@ -302,38 +292,6 @@ def reader_name(code: str) -> str:
     return code.replace("np.", "").replace(" ** ", "^").replace("**", "^")
 
 
-def covariates_of(formula: Formula, scope: Scope, n: int, most: int | None = None) -> list[Covariate]:
-    """Return the columns of a formula's right-hand side on n rows, every level of a factor among them, no constant.
-
-    Variables may miss values; a factor of two levels has one column, for its second level. A DesignError for a term of
-    more than `most` levels.
-    """
-    found = []
-    for term in formula.right:
-        names = {use.name for factor in term.factors for use in uses(factor.code)}
-        used = {name: values for name, values in scope.variables.items() if name in names}
-        keep = ~np.logical_or.reduce([np.zeros(n, dtype=bool), *map(missing_mask, used.values())])
-        codes = set().union(*(evaluation.coded_names(factor.code) for factor in term.factors))
-        known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
-        if term.factors and keep.any():
-            named = dict.fromkeys(reader_name(factor.code) for factor in term.factors)
-            leveled = [n for n in named if n in known and (n in codes or known[n].dtype.kind not in "bif")]
-            _check_listed({name: int(known[name].nunique()) for name in leveled}, most)
-            info = evaluation.compile_terms([term], formula, Scope(known, scope.constants))
-            factors = evaluation.factor_values(term, info, formula, known)
-            _check_listed({reader_name(factor.code): len(factor.levels or (0,)) for factor in factors}, most)
-            found += _products(factors, keep)
-    return found
-
-
-def _check_listed(counts: Mapping[str, int], most: int | None) -> None:
-    """Refuse a term whose factors, with their levels, have more than a reader can take in."""
-    levels = math.prod(counts.values())
-    if most is not None and levels > most:
-        shown = " * ".join(counts)
-        raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave it out.")
-
-
 def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool = False) -> list[Covariate]:
     """Return the covariates of the models, each once, on the rows to keep (n,), without constants."""
     columns = covariates_of_block(design, of_observation=of_observation)
@@ -377,18 +335,46 @@ def on_rows(covariates: Sequence[Covariate], rows: np.ndarray | slice) -> list[C
     return [replace(c, column=some[id(c.column)]) for c in covariates]
 
 
-def covariates_in(covariates: Any, table: Table, most: int | None = None) -> list[Covariate]:
-    """Return the columns of a one-sided formula ("~ age + C(race)"), of names, or of all of the table by None."""
+def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None) -> list[Covariate]:
+    """Return the columns of a one-sided formula ("~ age + C(race)"), of names, or of all of the table by None.
+
+    Every level of a factor has one, of two levels the second; constants have none. Variables may miss values. A
+    DesignError for a term of more than `most` levels.
+    """
     if isinstance(covariates, str):
         text = covariates.strip().removeprefix("~")
     else:
-        names = [str(name) for name in (table.names if covariates is None else covariates)]
+        names = [str(name) for name in (table.columns if covariates is None else covariates)]
         for name in names:
             if name not in table:
-                raise DesignError(f"{name!r} is not a column of the data.\n{tables.nearest(name, table.names)}")
+                raise DesignError(f"{name!r} is not a column of the data.\n{tables.nearest(name, table.columns)}")
         text = " + ".join(map(evaluation.in_formula, names))
     formula = evaluation.right_side(text, "covariates", [])
-    return covariates_of(formula, resolve(formula, table, {"np": np}, "right"), len(table.index), most)
+    scope, found = resolve(formula, table, {"np": np}, "right"), list[Covariate]()
+    for term in formula.right:
+        names = [use.name for factor in term.factors for use in uses(factor.code)]
+        used = {name: values for name, values in scope.variables.items() if name in names}
+        keep = ~np.logical_or.reduce([np.zeros(len(table), dtype=bool), *map(missing_mask, used.values())])
+        codes = set().union(*(evaluation.coded_names(factor.code) for factor in term.factors))
+        known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
+        if not term.factors or not keep.any():
+            continue
+        named = [name for name in dict.fromkeys(reader_name(factor.code) for factor in term.factors) if name in known]
+        leveled = [name for name in named if name in codes or known[name].dtype.kind not in "bif"]
+        _check_listed({name: int(known[name].nunique()) for name in leveled}, most)  # before they are coded
+        info = evaluation.compile_terms([term], formula, Scope(known, scope.constants))
+        factors = evaluation.factor_values(term, info, formula, known)
+        _check_listed({reader_name(factor.code): len(factor.levels or (0,)) for factor in factors}, most)
+        found += _products(factors, keep)
+    return found
+
+
+def _check_listed(counts: Mapping[str, int], most: int | None) -> None:
+    """Refuse a term whose factors, with their levels, have more than a reader can take in."""
+    levels = math.prod(counts.values())
+    if most is not None and levels > most:
+        shown = " * ".join(counts)
+        raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave it out.")
 
 
 def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:

@@ -123,7 +123,7 @@ class Design:
     dropped_terms : tuple of str
         Names of the columns that depend on earlier ones in all rows, or in those of an arm, and that were dropped
         from the outcome model, the propensity model or both.
-    outcome_encoder, propensity_encoder : FormulaEncoder or ArrayEncoder
+    outcome_encoder, propensity_encoder : Encoder
         Their ``encode(newdata)`` codes new rows as the columns of X and Z.
     clusters : pandas.Index, shape (G,), or None
         Names of the clusters; None also where the rows are elsewhere.
@@ -294,12 +294,12 @@ class Design:
     @property
     def outcome_limits(self) -> np.ndarray:
         """Smallest and largest outcome of each arm, shape (K, 2)."""
-        return np.array([(own.min(), own.max()) for own in (self.y[rows] for rows in self.recorded_members)])
+        return np.array([(own.min(), own.max()) for own in (self.y[rows] for rows in self.members & self.recorded)])
 
     @property
     def column_limits(self) -> np.ndarray:
         """Smallest and largest value of each column of the outcome design in each arm, shape (K, 2, p)."""
-        parts = (self.X[rows] for rows in self.recorded_members)
+        parts = (self.X[rows] for rows in self.members & self.recorded)
         return np.array([(own.min(axis=0), own.max(axis=0)) for own in parts])
 
     @property
@@ -318,11 +318,6 @@ class Design:
     def recorded(self) -> np.ndarray:
         """Mask of the rows whose outcome was observed, bool, shape (n,)."""
         return np.ones(self.n, dtype=bool) if self.observation is None else self.observation.recorded
-
-    @property
-    def recorded_members(self) -> np.ndarray:
-        """Mask of these in each arm, bool, shape (K, n)."""
-        return self.members & self.recorded
 
     @property
     def unrecorded(self) -> np.ndarray:
@@ -361,32 +356,32 @@ class Design:
         Design
             Checked like this one; columns that depend on others in the rows kept are dropped with a note, or refused.
         """
-        notes, left = list[str](), int(keep.sum())
-        with self.trimming(reason, left):
+        left = int(keep.sum())
+        with self.trimming(reason, left) as notes:
             smaller = self._checked_subset(keep, notes)
-        notes_after, lost = self.notes_after(notes), self.n - left
         in_sample = self.in_sample.copy()
         in_sample.iloc[np.flatnonzero(in_sample)] = keep
-        ledger = (*self.ledger, *drawing.lines_of([("trim", reason, lost, lost)]))
-        return replace(smaller, in_sample=in_sample, ledger=ledger, notes=notes_after)
+        ledger = (*self.ledger, *drawing.lines_of([("trim", reason, self.n - left, self.n - left)]))
+        return replace(smaller, in_sample=in_sample, ledger=ledger, notes=tuple(notes))
 
     @contextmanager
-    def trimming(self, reason: str, left: int) -> Iterator[None]:
-        """Refuse trimming that leaves no rows; what is wrong with those left is said to come from it."""
+    def trimming(self, reason: str, left: int) -> Iterator[list[str]]:
+        """Say of what is wrong with the rows left that it comes from trimming; the notes on them follow the design's.
+
+        Yields the list for notes, which has those of the design too afterwards.
+        """
+        notes = list[str]()
         try:
             if not left:
                 raise DesignError("no observations left.")
-            yield
+            yield notes
         except DesignError as error:
             found = f"trimming ({reason}) leaves {left} of {self.n} rows: {error}"
             raise DesignError(f"{found}\nUse a wider `trim=(low, high)`.") from error
-
-    def notes_after(self, notes: Sequence[str]) -> tuple[str, ...]:
-        """Warn of notes on the rows that trimming leaves, and return all of them."""
         new = [f"after trimming: {note}" for note in notes if note not in self.notes]
         for note in new:
             warn_user(note, DesignWarning)
-        return (*self.notes, *new)
+        notes[:] = [*self.notes, *new]
 
     @property
     def replication(self) -> Replication | None:
@@ -403,19 +398,13 @@ class Design:
 
     def _checked_subset(self, keep: np.ndarray, notes: list[str]) -> Design:
         """Arrays and encoders of the rows kept."""
-        cluster, clusters, second = None, None, None
-        if self.cluster is not None:
-            numbers, cluster = np.unique(self.cluster[keep], return_inverse=True)  # which stay in their order
-            drawing.check_groups(numbers.tolist(), str(self.cluster_name))
-            clusters = None if self.clusters is None else self.clusters[numbers]
-        if self.second_cluster is not None:
-            numbers, second = np.unique(self.second_cluster[keep], return_inverse=True)
-            drawing.check_groups(numbers.tolist(), str(self.second_cluster_name))
+        numbers, cluster = drawing.renumbered(self.cluster, keep, self.cluster_name)
+        _, second = drawing.renumbered(self.second_cluster, keep, self.second_cluster_name)
         return replace(
             taken(self, keep, "y", "X", "Z", "arm", "offset", "score", "predictions", "index"),
             weights=drawing.relative_weights(self.weights[keep], self.weight_type, self.weights_name),
             cluster=cluster,
-            clusters=clusters,
+            clusters=None if self.clusters is None else self.clusters[numbers],
             second_cluster=second,
             survey=None if self.survey is None else self.survey.of(keep),
             observation=None if self.observation is None else taken(self.observation, keep, "recorded", "columns"),
@@ -441,15 +430,24 @@ class Design:
         if keep.all() and keep_z.all():
             known = listing(dict.fromkeys([*self.outcome_encoder.variables, *self.propensity_encoder.variables]))
             raise OptionError(f"{listing(names)} is in neither formula.\nUse one of {known}.")
-        X, Z = self.X[:, keep], self.Z[:, keep_z]
+        return self._with_columns(keep, keep_z)
+
+    def _with_columns(self, keep: np.ndarray, keep_z: np.ndarray) -> Design:
+        """Return the same rows with some of the columns of the outcome and the propensity model, as marked."""
+        X, Z = (
+            np.ascontiguousarray(columns if kept.all() else columns[:, kept])  # row by row in memory
+            for columns, kept in ((self.X, keep), (self.Z, keep_z))
+        )
+        one = self.Z is self.X and np.array_equal(keep, keep_z)
+        encoder, assigning = self.outcome_encoder.keeping(keep), self.propensity_encoder.keeping(keep_z)
         return replace(
             self,
             X=X,
-            Z=X if np.array_equal(X, Z) else Z,
-            exog_names=tuple(itertools.compress(self.exog_names, keep)),
-            propensity_names=tuple(itertools.compress(self.propensity_names, keep_z)),
-            outcome_encoder=self.outcome_encoder.keeping(keep),
-            propensity_encoder=self.propensity_encoder.keeping(keep_z),
+            Z=X if one or np.array_equal(X, Z) else Z,  # one array, with one basis
+            exog_names=encoder.names,
+            propensity_names=assigning.names,
+            outcome_encoder=encoder,
+            propensity_encoder=assigning,
         )
 
     def supported(self, notes: list[str]) -> Design:
@@ -477,27 +475,17 @@ class Design:
         cell, cells = (arm, self.labels) if periods is None else periods.cells(arm, self.labels)
         counts = self.weights[seen_in] if self.weight_type == "frequency" else None
         size = np.bincount(cell[seen_in], weights=counts, minlength=len(cells))
-        one, seen = self.Z is self.X, ColumnMoments.of(self.X[seen_in], cell[seen_in], len(cells))
-        outcome, same = ModelColumns(seen, self.outcome_encoder, cells), one and recorded is None and cell is arm
-        assigned = seen if same else ColumnMoments.of(self.Z, arm, k)
-        propensity = ModelColumns(assigned, self.propensity_encoder, self.labels)
+        seen = ColumnMoments.of(self.X[seen_in], cell[seen_in], len(cells))
+        same = self.Z is self.X and recorded is None and cell is arm
+        outcome = ModelColumns(seen, self.outcome_encoder, cells)
+        propensity = ModelColumns(
+            seen if same else ColumnMoments.of(self.Z, arm, k), self.propensity_encoder, self.labels
+        )
         spans = partial(arm_spans, self.Z, arm, k)
         keep, keep_z = supported_columns(outcome, propensity, size, self.rules, notes, spans)
-        X, Z = (
-            np.ascontiguousarray(columns if kept.all() else columns[:, kept])  # row by row in memory
-            for columns, kept in ((self.X, keep), (self.Z, keep_z))
-        )
         lost = [*left_out(self.outcome_encoder, keep), *left_out(self.propensity_encoder, keep_z)]
-        encoder, assigning = self.outcome_encoder.keeping(keep), self.propensity_encoder.keeping(keep_z)
         return replace(
-            self,
-            X=X,
-            Z=X if (one and np.array_equal(keep, keep_z)) or np.array_equal(X, Z) else Z,  # one array, with one basis
-            exog_names=encoder.names,
-            propensity_names=assigning.names,
-            dropped_terms=tuple(dict.fromkeys([*self.dropped_terms, *lost])),
-            outcome_encoder=encoder,
-            propensity_encoder=assigning,
+            self._with_columns(keep, keep_z), dropped_terms=tuple(dict.fromkeys([*self.dropped_terms, *lost]))
         )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from causalrisk.design.formulas.evaluation import Formula, in_formula, parse, parsed, renamed, uses
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import labels_of
-from causalrisk.design.tables import Table, as_table, check_complete, find_column, listing, missing_mask
+from causalrisk.design.tables import as_table, check_complete, column_of, find_column, listing, missing_mask
 from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, OptionError, UnavailableError, call_here, one_of
 
@@ -149,13 +149,12 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
 
 def _check_before(before: str, after: str, outcome: Formula) -> None:
     """Refuse the outcome itself, and a column beside an outcome that is a function of one."""
-    if before in (after, outcome.left[0].name()):
-        raise DesignError(f'before={show(before)} is the outcome after the treatment.\nUse `DiD(before="<column>")`.')
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
-    if after.isidentifier() or not before.isidentifier() or len(used) != 1:
-        return
-    typed = f"Use `did=DiD(before={show(renamed(after, {used[0]: before}))})`."
-    raise DesignError(f"before={show(before)} is a column, and the outcome a function of one.\n{typed}")
+    itself = before in (after, outcome.left[0].name())
+    if itself or (len(used) == 1 and not after.isidentifier() and before.isidentifier()):
+        found = "the outcome after the treatment" if itself else "a column, and the outcome a function of one"
+        typed = '"<column>"' if itself else show(renamed(after, {used[0]: before}))
+        raise DesignError(f"before={show(before)} is {found}.\nUse `did=DiD(before={typed})`.")
 
 
 def without_change(formula: str, did: DiD | None) -> str:
@@ -192,8 +191,7 @@ def _change_of(formula: str) -> tuple[str, str]:
 def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd.DataFrame, str]:
     """Return long data with a row for each unit, and the outcome of the earlier period as a term."""
     table = as_table(data, [])
-    frame, period, periods, unit = _keys(table, did.time, did.unit)
-    _check_two(did.time, periods)
+    frame, period, periods, unit = _keys(table, did.time, did.unit, PERIODS)
     cross_sections = f"Use `did=DiD(time={show(did.time)})` for repeated cross sections, without unit=."
     _check_rows(did.time, did.unit, period, unit, cross_sections)
     halves = [frame[period == k].set_axis(pd.Index(unit[period == k], name=did.unit)) for k in range(PERIODS)]
@@ -218,26 +216,30 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
 
 
 def _keys(
-    table: Table, time: str | None, unit: str | None
+    table: pd.DataFrame, time: str | None, unit: str | None, count: int | None = None
 ) -> tuple[pd.DataFrame, NDArray[np.intp], pd.Index, pd.Series]:
     """Columns of long data, number of each row's period, names of the periods in order, and the unit of each row."""
-    found = {role: find_column(name, role, role, table, {}, [])[0] for role, name in (("time", time), ("unit", unit))}
-    check_complete(found["unit"], f"unit {unit!r}")
-    period, periods = _in_order(str(time), found["time"])
-    frame = pd.DataFrame({name: table.column(name) for name in table.names if isinstance(name, str)})
-    return frame, period, periods, found["unit"]
+    times, units = (find_column(name, role, role, table, {}, []) for role, name in (("time", time), ("unit", unit)))
+    check_complete(units, f"unit {unit!r}")
+    frame = pd.DataFrame({name: column_of(table, name) for name in table.columns if isinstance(name, str)})
+    return frame, *_in_order(str(time), times, count), units
 
 
-def _in_order(name: str, values: pd.Series) -> tuple[NDArray[np.intp], pd.Index]:
-    """Return the number of the period of each row, and the periods in their order."""
+def _in_order(name: str, values: pd.Series, count: int | None = None) -> tuple[NDArray[np.intp], pd.Index]:
+    """Return the number of the period of each row, and the periods in their order, of which there must be `count`."""
     check_complete(values, f"time {name!r}")
     values = _without_order(values)
     if not isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(values):
         order = '"<first period>", "<second>"' + ", ..." * (values.nunique() > PERIODS)
         typed = f'data["{name}"] = pandas.Categorical(data["{name}"], [{order}], ordered=True)'
         raise DesignError(f"time {name!r} is text, {listing(sorted(values.unique()))}, without order.\nUse `{typed}`.")
-    period, periods = pd.factorize(values, sort=True)
-    return period, pd.Index(periods)
+    period, found = pd.factorize(values, sort=True)
+    periods = pd.Index(found)
+    if count is not None and len(periods) != count:
+        shown = listing(periods[[0, -1]]) if len(periods) else ""
+        typed = f"`data=data[data[{show(name)}].isin([{shown}])]`" if shown else "the column of the periods"
+        raise DesignError(f"time {name!r} has {len(periods)} periods ({listing(periods)}); expected two.\nUse {typed}.")
+    return period, periods
 
 
 def _without_order(values: pd.Series) -> pd.Series:
@@ -250,16 +252,6 @@ def _without_order(values: pd.Series) -> pd.Series:
 def _shown(periods: pd.Index) -> tuple[str, ...]:
     """Return the periods as text, dates without an hour."""
     return tuple(text.removesuffix(" 00:00:00") for text in labels_of(periods))
-
-
-def _check_two(name: str | None, periods: pd.Index) -> None:
-    """Refuse other than two periods."""
-    if len(periods) == PERIODS:
-        return
-    instead = "Name the column of the periods."
-    if len(periods):
-        instead = f'Use `data=data[data["{name}"].isin([{listing(periods[[0, -1]])}])]`.'
-    raise DesignError(f"time {name!r} has {len(periods)} periods ({listing(periods)}); expected two.\n{instead}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,8 +272,7 @@ class Periods:
     @classmethod
     def of(cls, name: str, values: pd.Series, arms: Arms, treat: str) -> Periods:
         """Read the periods of the rows; a DesignError unless there are two in a known order, with rows of every arm."""
-        period, periods = _in_order(name, values)
-        _check_two(name, periods)
+        period, periods = _in_order(name, values, PERIODS)
         found = cls(period == 1, _shown(periods))
         cell, names = found.cells(arms.arm, arms.labels)
         absent = [name for name, rows in zip(names, np.bincount(cell, minlength=len(names)), strict=True) if not rows]
@@ -413,7 +404,7 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     table = as_table(data, [])
     frame, period, names, units = _keys(table, time, unit)
     _check_rows(time, unit, period, units, "There is no event study of repeated cross sections. Complete the panel.")
-    first, never = find_column(begins, "begins", begins, table, {}, [])[0], len(names)
+    first, never = find_column(begins, "begins", begins, table, {}, []), len(names)
     known = ~missing_mask(first)
     start = np.full(len(frame), never)
     start[known] = _period_of(first[known], names, begins, time)

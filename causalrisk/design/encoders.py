@@ -8,9 +8,9 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Self
@@ -19,17 +19,30 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, in_formula, parse, uses
-from causalrisk.design.tables import Table, as_pandas, as_table, listing, missing_mask, new_column, numbers, plain
+from causalrisk.design.tables import as_pandas, as_table, column_of, listing, missing_mask, new_column, numbers, plain
 from causalrisk.errors import DesignError
 
 
-class Encoder(ABC):
-    """Coding of a model's columns, of which some may have been left out; one of a formula has variables and factors."""
+class Encoder:
+    """Coding of the columns of a model, of which some may have been left out, fixed on the estimation sample.
 
-    _all: tuple[str, ...]  # names of all columns
-    _keep: np.ndarray | None = None
+    Parameters
+    ----------
+    names : sequence of str
+        Names of all columns.
+    model : str
+        Name of the model, for messages.
+    variables : mapping of str to Series, optional
+        Variables of a formula on the estimation sample.
+    """
+
+    info: Any = None  # the columns of a formula, as patsy has them
     base: Encoder | None = None  # coding of the columns that others are made of
+    _keep: np.ndarray | None = None
     _make: Callable[[np.ndarray], np.ndarray]
+
+    def __init__(self, names: Sequence[str], model: str, variables: Mapping[str, pd.Series] | None = None) -> None:
+        self._all, self._model, self._variables = tuple(names), model, dict(variables or {})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -43,23 +56,16 @@ class Encoder(ABC):
 
     def sample_variables(self) -> dict[str, pd.Series]:
         """Return the variables on the estimation sample; arrays have none but their columns."""
-        return {}
-
-    @property
-    def info(self) -> Any:
-        """The columns of a formula, as patsy has them; None of arrays."""
-        return None
+        return dict(self._variables)
 
     def levels(self) -> dict[str, dict[Any, str]]:
         """Return for each factor its levels and their columns, of which a reference level has none: ""."""
-        if self.info is None:
-            return {}
-        known, found = set(self.info.column_names), dict[str, dict[Any, str]]()
-        for factor, coded in self.info.factor_infos.items():
+        found = dict[str, dict[Any, str]]()
+        for factor, coded in self.info.factor_infos.items() if self.info is not None else ():
             columns = found[factor.name()] = {}
             for level in coded.categories or ():
                 names = (f"{factor.name()}[T.{level}]", f"{factor.name()}[{level}]")
-                columns[level] = next((name for name in names if name in known), "")
+                columns[level] = next((name for name in names if name in self.info.column_names), "")
         return found
 
     def made_of(self, names: Collection[str]) -> np.ndarray:
@@ -78,22 +84,22 @@ class Encoder(ABC):
         """Return an encoder of some of the columns; `keep`, of bool, is over those of this encoder."""
         if keep.all():
             return self
-        other = copy.copy(self)
+        other = self._copied()
         other._keep = np.ones(len(keep), dtype=bool) if self._keep is None else self._keep.copy()
         other._keep[other._keep] = keep
-        return other
-
-    def __copy__(self) -> Self:
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)  # with what is not pickled
         return other
 
     def extended(
         self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray | None = None
     ) -> Self:
         """Return an encoder with further columns, made of these by a function, of which `keep` are kept."""
-        other = copy.copy(self)
+        other = self._copied()
         other.base, other._make, other._keep, other._all = self, make, keep, (*self.names, *more)
+        return other
+
+    def _copied(self) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)  # with what is not pickled
         return other
 
     def encode(self, newdata: Any) -> np.ndarray:
@@ -103,16 +109,28 @@ class Encoder(ABC):
         columns = self.base.encode(newdata)
         return self._kept(np.hstack([columns, self._make(columns)]))
 
-    @abstractmethod
     def _coded(self, newdata: Any) -> np.ndarray:
-        """Code new data by the columns that are no others' work."""
+        """Code named columns by name in any order, or an array with all columns that were given, or those kept."""
+        newdata = as_pandas(newdata)
+        if isinstance(newdata, pd.DataFrame | Mapping):
+            table, use = as_table(newdata, []), f"the {self._model} model uses"
+            columns = [numbers(new_column(table, name, use), f"column {name!r}") for name in self.names]
+            return np.column_stack(columns) if columns else np.empty((len(table.index), 0))
+        matrix = np.array(newdata.toarray() if hasattr(newdata, "toarray") else newdata, dtype=np.float64, order="C")
+        p, every = len(self.names), len(self._all)
+        if matrix.ndim != 2 or matrix.shape[1] not in (p, every):
+            raise DesignError(f"new data have shape {matrix.shape}; expected {p} columns: {listing(self.names)}.")
+        if not np.isfinite(matrix).all():
+            rows = int((~np.isfinite(matrix).all(axis=1)).sum())
+            raise DesignError(f"new data are missing or infinite in {rows} rows.\nLeave these rows out.")
+        return matrix if matrix.shape[1] == p else self._kept(matrix)
 
     def _kept(self, columns: np.ndarray) -> np.ndarray:
         return columns if self._keep is None else np.ascontiguousarray(columns[:, self._keep])
 
 
 class FormulaEncoder(Encoder):
-    """Coding of a formula's right-hand side, fixed on the estimation sample.
+    """Coding of a formula's right-hand side.
 
     Parameters
     ----------
@@ -132,25 +150,18 @@ class FormulaEncoder(Encoder):
         own = np.ndarray | pd.Series | pd.Index | list | tuple | dict  # which the caller may change
         self._constants = {n: copy.deepcopy(v) if isinstance(v, own) else v for n, v in scope.constants.items()}
         self._packed: dict[str, Any] = {}
-        self._info: Any = None
-        self._all = tuple(self.info.column_names)
+        super().__init__(self.info.column_names, formula.model, scope.variables)
 
-    @property
+    @cached_property
     def info(self) -> Any:
         """The columns, as patsy has them."""
-        if self._info is None:
-            self._constants |= {name: _unpacked(name, packed) for name, packed in self._packed.items()}
-            self._info = compile_terms(self.formula.right, self.formula, Scope(self._variables, self._constants))
-        return self._info
+        self._constants |= {name: _unpacked(name, packed) for name, packed in self._packed.items()}
+        return compile_terms(self.formula.right, self.formula, Scope(self._variables, self._constants))
 
     @property
     def variables(self) -> tuple[str, ...]:
         """Names of the variables that new data must have."""
         return tuple(self._variables)
-
-    def sample_variables(self) -> dict[str, pd.Series]:
-        """Return the variables on the estimation sample."""
-        return dict(self._variables)
 
     def sample_matrix(self, n: int) -> np.ndarray:
         """Return the matrix of the estimation sample of n rows, shape (n, p)."""
@@ -163,7 +174,7 @@ class FormulaEncoder(Encoder):
         variables = self.variables_like(table)
         return self._kept(evaluate(self.info, self.formula, variables, n)) if n else np.empty((0, len(self.names)))
 
-    def variables_like(self, table: Table) -> dict[str, pd.Series]:
+    def variables_like(self, table: pd.DataFrame) -> dict[str, pd.Series]:
         """Return the variables on new rows in the storage of the fitted ones; a DesignError as by `encode`."""
         use = f"the {self.formula.model} model uses"
         return {
@@ -173,44 +184,11 @@ class FormulaEncoder(Encoder):
 
     def __getstate__(self) -> dict[str, Any]:
         packed = {**self._packed, **{name: _packed(value) for name, value in self._constants.items()}}
-        return {**self.__dict__, "_constants": {}, "_packed": packed, "_info": None}
+        kept = {name: value for name, value in self.__dict__.items() if name != "info"}
+        return {**kept, "_constants": {}, "_packed": packed}
 
     def __deepcopy__(self, memo: Any) -> FormulaEncoder:
         return self  # nothing in it changes, and functions need not be picklable for a copy
-
-
-class ArrayEncoder(Encoder):
-    """Coding of arrays: the named columns, in order.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of all columns.
-    model : {"outcome", "propensity"}
-        For messages.
-    """
-
-    def __init__(self, names: Sequence[str], model: str) -> None:
-        self._all, self._model = tuple(names), model
-
-    def _coded(self, newdata: Any) -> np.ndarray:
-        """Code named columns by name in any order, or an array with all columns that were given, or those kept."""
-        newdata = as_pandas(newdata)
-        if isinstance(newdata, pd.DataFrame | Mapping):
-            table = as_table(newdata, [])
-            columns = [
-                numbers(new_column(table, name, f"the {self._model} model uses"), f"column {name!r}")
-                for name in self.names
-            ]
-            return np.column_stack(columns) if columns else np.empty((len(table.index), 0))
-        matrix = np.array(newdata.toarray() if hasattr(newdata, "toarray") else newdata, dtype=np.float64, order="C")
-        p, every = len(self.names), len(self._all)
-        if matrix.ndim != 2 or matrix.shape[1] not in (p, every):
-            raise DesignError(f"new data have shape {matrix.shape}; expected {p} columns: {listing(self.names)}.")
-        if not np.isfinite(matrix).all():
-            rows = int((~np.isfinite(matrix).all(axis=1)).sum())
-            raise DesignError(f"new data are missing or infinite in {rows} rows.\nLeave these rows out.")
-        return matrix if matrix.shape[1] == p else self._kept(matrix)
 
 
 def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Series:
@@ -277,8 +255,8 @@ class Filled:
 
 
 def fill_covariates(
-    table: Table, formulas: Sequence[Formula], names: Sequence[str], weights: np.ndarray
-) -> tuple[Table, tuple[Filled, ...]]:
+    table: pd.DataFrame, formulas: Sequence[Formula], names: Sequence[str], weights: np.ndarray
+) -> tuple[pd.DataFrame, tuple[Filled, ...]]:
     """Fill in the covariates, on the right of formulas, that rows of the sample miss.
 
     Numbers become their mean, under weights of shape (N,) that are zero outside the sample, and a column is added that
@@ -287,7 +265,7 @@ def fill_covariates(
     coded = set().union(*(formula.coded for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
     for name in names:
-        values = table.column(name)
+        values = column_of(table, name)
         rows = missing_mask(values)
         if not weights[rows].any():
             continue
@@ -310,7 +288,7 @@ def fill_covariates(
             number[rows] = np.average(number[~rows], weights=weights[~rows])
             columns |= {name: pd.Series(number, values.index), indicator: pd.Series(rows.astype(int), values.index)}
         found.append(Filled(name, None if leveled else indicator, rows))
-    return replace(table, extra={**table.extra, **columns}), tuple(found)
+    return table.assign(**columns), tuple(found)
 
 
 def with_indicators(formula: Formula, filled: Sequence[Filled]) -> Formula:

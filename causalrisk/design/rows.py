@@ -13,12 +13,11 @@ import pandas as pd
 from causalrisk.design.did import DiD
 from causalrisk.design.support import check_magnitude
 from causalrisk.design.survey import ROLES, Survey, SurveyColumns, replicate_names, subpopulation
-from causalrisk.design.tables import Table, find_column, find_condition, listing, missing_mask, named_columns, numbers
-from causalrisk.design.treatment import Score, find_predictions, find_score, is_classifier
+from causalrisk.design.tables import find_column, find_condition, listing, missing_mask, named_columns, numbers
+from causalrisk.design.treatment import ByArm, find_by_arm, is_classifier
 from causalrisk.errors import DesignError, Once, OptionError, one_of
 
 WEIGHT_TYPES = ("frequency", "probability")
-EXACT = 2.0**53  # floats up to this hold every whole number
 SMALLEST_SHARE = 1e-100  # least weight over the mean weight, whose square does not underflow
 WAYS = 2  # variables of two-way clusters
 GIVEN = ("propensity_score", "outcome_predictions")  # fits that others made
@@ -96,21 +95,20 @@ def complete_rows(
         The rows that are left, maybe none.
     """
     missing = one_of("missing", missing, ("drop", "raise", "indicator"))
-    keep, lines = np.ones(len(index), dtype=bool), []
     reasons = [(s.used_in, s.name, missing_mask(s.values)) for s in sources]
     if inside is not None:  # what rows outside miss is of no interest
-        reasons = [
-            ("subpop", f"outside {inside[0] or 'the subpopulation'}", ~inside[1]),
-            *((f, n, m & inside[1]) for f, n, m in reasons),
-        ]
-    found = [reason for reason in reasons if reason[0] != "subpop" and reason[2].any()]
+        reasons = [(used_in, name, mask & inside[1]) for used_in, name, mask in reasons]
+    found = [reason for reason in reasons if reason[2].any()]
     if missing == "raise" and found:
         counts = "".join(f"\n    {name!r} ({used_in})  {int(mask.sum())} rows" for used_in, name, mask in found)
         some = index[np.logical_or.reduce([mask for _, _, mask in found])]
         text = f'missing values in {len(some)} of {len(index)} rows, and missing="raise":{counts}'
         raise DesignError(f'{text}\nFirst row labels: {listing(some)}.\nUse `missing="drop"`.')
+    if inside is not None:
+        reasons.insert(0, ("subpop", f"outside {inside[0] or 'the subpopulation'}", ~inside[1]))
     if weights is not None:
         reasons.append((*ZERO, weights == 0))
+    keep, lines = np.ones(len(index), dtype=bool), []
     for used_in, name, mask in reasons:
         lines.append((used_in, name, int(mask.sum()), int((mask & keep).sum())))
         keep &= ~mask
@@ -143,7 +141,7 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
         raise OptionError(f"weights {name!r} without weight_type.\nAdd `{types}`.")
     seen = ~missing_mask(values)
     weights = np.full(len(values), np.nan)
-    weights[seen] = numbers(values[seen].rename(name), f"weights {name!r}")
+    weights[seen] = numbers(values[seen], f"weights {name!r}")
     if (weights < 0).any():
         raise DesignError(f"weights {name!r} have {int((weights < 0).sum())} negative values.\nCorrect them.")
     parts = seen & (weights % 1 != 0)
@@ -170,20 +168,20 @@ def check_smallest(low: float, high: float, share: float, name: str | None) -> N
         raise DesignError(f"weights {name!r} range from {low:.3g} to {high:.3g}.\nSet the smallest to 0.")
 
 
-def cluster_codes(values: pd.Series, name: str) -> tuple[np.ndarray, pd.Index]:
+def cluster_codes(values: pd.Series) -> tuple[np.ndarray, pd.Index]:
     """Return the number of each row's cluster, 0 .. G-1, and the names of the clusters."""
     codes, groups = pd.factorize(np.asarray(values, dtype=object), sort=False)
-    check_exact(groups, name)
-    check_groups(groups, name)
-    return codes.astype(np.intp), pd.Index(groups, name=name).infer_objects()
+    check_groups(groups, str(values.name))
+    return codes.astype(np.intp), pd.Index(groups, name=values.name).infer_objects()
 
 
-def check_exact(groups: Iterable[Any], name: str) -> None:
-    """Raise a DesignError where clusters are floats so large that distinct whole numbers may coincide."""
-    odd = next((group for group in groups if isinstance(group, float) and abs(group) >= EXACT), None)
-    if odd is not None:
-        found = f"cluster {name!r} has numbers such as {odd:.0f}, which lose digits as floats"
-        raise DesignError(f'{found}.\nRead it as text: `read_csv(..., dtype={{"{name}": str}})`.')
+def renumbered(cluster: np.ndarray | None, keep: np.ndarray, name: Any) -> tuple[Any, np.ndarray | None]:
+    """Return the numbers of the clusters of the rows to keep, and the new number of each of these rows."""
+    if cluster is None:
+        return None, None
+    numbers, codes = np.unique(cluster[keep], return_inverse=True)  # which stay in their order
+    check_groups(numbers.tolist(), str(name))
+    return numbers, codes
 
 
 def check_groups(groups: Sequence[Any], name: str) -> None:
@@ -262,9 +260,9 @@ class ByRows:
         Meaning of the weights.
     offset : Source or None
         Offset or exposure of the outcome models, used in "offset" or "exposure".
-    score : Score or None
+    score : ByArm or None
         Known propensity scores.
-    predictions : Score or None
+    predictions : ByArm or None
         Predictions of the outcome in each arm that are given.
     survey : SurveyColumns or None
         Survey design.
@@ -279,12 +277,12 @@ class ByRows:
     weight_type: str | None
     cluster: Source | None
     offset: Source | None
-    score: Score | None
+    score: ByArm | None
     survey: SurveyColumns | None
     subpop: Source | None
     second_cluster: Source | None = None
     period: Source | None = None
-    predictions: Score | None = None
+    predictions: ByArm | None = None
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of `Design` that say what the columns are."""
@@ -294,32 +292,32 @@ class ByRows:
         return {**names, "weight_type": self.weight_type, "offset_kind": getattr(self.offset, "used_in", None)}
 
 
-def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
+def by_rows(table: pd.DataFrame, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
     """Find treatment, weights, cluster, offset and propensity score, each by name or as one value per row."""
 
     def find(value: Any, role: str, default: str | None = None) -> Source | None:
         if value is None:
             return None
-        column, name = find_column(value, role, default or role, table, frame, notes)
-        return Source(role, name, column)
+        column = find_column(value, role, default or role, table, frame, notes)
+        return Source(role, str(column.name), column)
 
     treat, weights = find(given.treat, "treatment", "treat"), find(given.weights, "weights")
     ways = ways_of(given.cluster if given.design is None else None, len(table.index))
     cluster, second = find(ways[0], "cluster"), find(ways[1], "cluster", "second cluster")
     survey, subpop, own = None, None, given.design
     if own is not None:
-        replicates, names = None, replicate_names(own, table.names)
+        replicates, names = None, replicate_names(own, list(table.columns))
         if names is not None:
-            replicates = {name: find_column(name, "replicate weights", name, table, frame, notes)[0] for name in names}
+            replicates = {name: find_column(name, "replicate weights", name, table, frame, notes) for name in names}
         elif own.replicate_weights is not None:
             replicates = named_columns(own.replicate_weights, "replicate_weights", table.index, notes)
         columns = {role: getattr(find(getattr(own, role), role), "values", None) for role in ROLES}
         survey = SurveyColumns(own, replicates=replicates, **columns)
-        survey.check_complete(None if weights is None else weights.values.rename(weights.name))
+        survey.check_complete(None if weights is None else weights.values)
         units = survey.units()
         cluster = None if units is None else Source("cluster", str(units.name), units)
     if given.subpop is not None:
-        inside, _ = find_condition(given.subpop, "subpop", table, frame, notes)
+        inside = find_condition(given.subpop, "subpop", table, frame, notes)
         subpop = Source("subpop", given.subpop if isinstance(given.subpop, str) else "", inside)
     return ByRows(
         treat=cast(Source, treat),
@@ -328,10 +326,10 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         cluster=cluster,
         second_cluster=second,
         offset=find(given.offset, "offset") or find(given.exposure, "exposure"),
-        score=None if given.propensity_score is None else find_score(given.propensity_score, table, frame, notes),
+        score=find_by_arm(given.propensity_score, "propensity_score", table, frame, notes),
         survey=survey,
         subpop=subpop,
-        predictions=find_predictions(given.outcome_predictions, table, frame, notes),
+        predictions=find_by_arm(given.outcome_predictions, "outcome_predictions", table, frame, notes),
         period=find(given.did.time, "time") if given.did is not None and given.did.cross_sections else None,
     )
 
@@ -357,7 +355,7 @@ def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index, missing: s
     used = [*sources, *(other for other in others if other is not None)]
     for what, found in (("propensity score", by.score), ("outcome predictions", by.predictions)):
         if found is not None:
-            used += [Source(what, str(column.name), column) for column in found.columns.values()]
+            used += [Source(what, str(column.name), column) for column in found.columns]
     return complete_rows(used, index, missing, weights, inside)
 
 
@@ -384,7 +382,7 @@ def read_offset(given: Source, taken: Sequence[str] = ()) -> np.ndarray:
     if name in taken:
         kind_of = ("treatment", "outcome")[list(taken).index(name)]
         raise DesignError(f"{kind}={name!r} is the {kind_of}.\nLeave {kind}= out, or name its column.")
-    values = numbers(given.values.rename(name), what)
+    values = numbers(given.values, what)
     if kind == "offset":
         check_magnitude(values, what)
         return values

@@ -389,7 +389,7 @@ class ModelColumns:
     ----------
     seen : ColumnMoments
         Moments of the columns over the rows.
-    encoder : FormulaEncoder or ArrayEncoder
+    encoder : Encoder
         Their coding.
     labels : tuple of str
         Printed labels of the arms, which are those of `seen`; of repeated cross sections arms in either period.

@@ -31,8 +31,6 @@ REPLICATE_TYPES = ("BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR")
 OF_REPLICATES = ("replicate_type", "rho", "scale", "rscales", "mse", "combined")
 DEPENDENT = 1e-5  # singular value of replicate weights, relative, that counts as none; as R's survey has it
 ALL = "all"  # the stratum where there are none
-SAME = 0.02  # ratios of replicate weights to weights that differ by no more are the same
-LEVEL = 0.1  # how far their mean is from one where half of them are above and half below
 RATIO = 2.0  # of the mean replicate weights to the weights, beyond which these are not of one sample
 
 
@@ -145,6 +143,15 @@ class Survey:
         if all(getattr(self, name) is None for name in ("weights", *ROLES)):
             raise OptionError("Survey() has no columns.\nUse `Survey(weights=..., strata=..., psu=...)`.")
 
+    def __repr__(self) -> str:
+        shown = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not field.default:
+                named = not np.isscalar(value) and not isinstance(value, list)
+                shown.append(f"{field.name}={getattr(value, 'name', None) or field.name if named else value!r}")
+        return f"Survey({', '.join(shown)})"
+
     def _check_replicates(self) -> None:
         one_of("replicate_type", self.replicate_type, (None, *REPLICATE_TYPES))
         design = "= and ".join(name for name in ROLES if getattr(self, name) is not None)
@@ -196,56 +203,52 @@ class SurveyColumns:
 
     def units(self) -> pd.Series | None:
         """Return the first-stage unit of each row under a unique name; None if rows are the units."""
-        if self.psu is None or self.strata is None:
+        if self.psu is None or self.strata is None or not self.survey.nest:
             return self.psu
-        if self.survey.nest:
-            coded = (pd.factorize(column) for column in (self.strata, self.psu))
-            strata, units = (np.array(labels_of(names), dtype=object)[codes] for codes, names in coded)
-            return pd.Series(strata + "/" + units, index=self.psu.index, name=self.psu.name)
-        self.check_nested(pd.DataFrame({"stratum": self.strata.to_numpy(), "unit": self.psu.to_numpy()}))
-        return self.psu
+        coded = (pd.factorize(column) for column in (self.strata, self.psu))
+        strata, units = (np.array(labels_of(names), dtype=object)[codes] for codes, names in coded)
+        return pd.Series(strata + "/" + units, index=self.psu.index, name=self.psu.name)
 
-    def check_nested(self, pairs: pd.DataFrame) -> None:
-        """Raise an error for units in several strata, given the stratum and the unit of rows."""
-        units = pairs.drop_duplicates()["unit"]
-        twice = units[units.duplicated()].unique().tolist()
-        if twice and self.psu is not None and self.strata is not None:
-            raise DesignError(f"psu {self.psu.name!r} has {listing(twice)} in several strata.\nUse `nest=True`.")
-
-    def drawn(self, units: pd.Series | None, index: pd.Index) -> pd.DataFrame:
-        """Return how each row was drawn: columns "stratum", "unit" (unless rows are units) and "fpc"."""
-        columns = {"stratum": self.strata, "unit": units}
-        if self.strata is None:
-            columns["stratum"] = pd.Series(pd.Categorical.from_codes(np.zeros(len(index), dtype=int), [ALL]), index)
+    def drawn(self, units: pd.Series | None, n: int) -> pd.DataFrame:
+        """Return how each of n rows was drawn: columns "stratum", "unit" (unless rows are units) and "fpc"."""
+        one = pd.Categorical.from_codes(np.zeros(n, dtype=int), [ALL])
+        columns = {"stratum": one if self.strata is None else self.strata.array}
+        if units is not None:
+            columns["unit"] = units.array
         if self.fpc is not None:
-            columns["fpc"] = pd.Series(numbers(self.fpc, f"fpc {self.fpc.name!r}"), index)
-        return pd.DataFrame({name: column for name, column in columns.items() if column is not None})
+            columns["fpc"] = numbers(self.fpc, f"fpc {self.fpc.name!r}")
+        return pd.DataFrame(columns)
 
-    def described(
-        self,
-        strata: tuple[str, ...],
-        units: Array,
-        limits: tuple[Array, Array] | None,
-        weights_name: str | None,
-        subpop_name: str | None,
-    ) -> dict[str, Any]:
-        """Check the strata, and return the fields of a `SurveyDesign` that are not per row."""
-        survey, fractions = self.survey, np.zeros(len(units))
-        if limits is not None:
-            fractions = _fractions(f"fpc {_name(self.fpc)!r}", strata, units, *limits)
-        every = zip(strata, units, fractions, strict=True)
-        alone = [label for label, count, f in every if count == 1 and f < 1]
-        if alone and survey.lonely == "fail" and survey.replicate_weights is None:
+    def described(self, drawn: pd.DataFrame, subpop_name: str | None) -> tuple[pd.Index, dict[str, Any]]:
+        """Check the strata, and return them in order and the fields of a `SurveyDesign` that are not per row.
+
+        `drawn` is as of the method of that name, with a column "rows" that counts equal rows of the data.
+        """
+        stratum, names = pd.factorize(drawn["stratum"], sort=True)
+        strata, by = labels_of(names), drawn.groupby(stratum)
+        counts = by["rows"].sum()
+        if "unit" in drawn:
+            pairs = pd.DataFrame({"stratum": stratum, "unit": drawn["unit"].astype(object)}).drop_duplicates()
+            twice = pairs["unit"][pairs["unit"].duplicated()].unique().tolist()
+            if twice:
+                raise DesignError(f"psu {_name(self.psu)!r} has {listing(twice)} in several strata.\nUse `nest=True`.")
+            counts = pairs.groupby("stratum").size()
+        units, fractions = counts.to_numpy(dtype=float), np.zeros(len(strata))
+        if "fpc" in drawn:
+            low, high = by["fpc"].min().to_numpy(), by["fpc"].max().to_numpy()
+            fractions = _fractions(f"fpc {_name(self.fpc)!r}", strata, units, low, high)
+        alone = [label for label, count, f in zip(strata, units, fractions, strict=True) if count == 1 and f < 1]
+        if alone and self.survey.lonely == "fail" and self.survey.replicate_weights is None:
             named = "the sample" if self.strata is None else f"stratum {listing(alone)} of {self.strata.name!r}"
             raise DesignError(f'{named} has a single first-stage unit, without variance.\nUse `lonely="adjust"`.')
-        return {
+        return pd.Index(names), {
             "strata": strata,
             "units": units,
             "fractions": fractions,
-            "lonely": survey.lonely,
+            "lonely": self.survey.lonely,
             **{f"{role}_name": _name(getattr(self, role)) for role in ROLES},
             "subpop_name": subpop_name,
-            "call": _call(self, weights_name),
+            "call": repr(self.survey),
         }
 
 
@@ -435,23 +438,16 @@ class Factors:
     totals: Array
 
 
-def survey_design(
-    columns: SurveyColumns, weights: Array | None, keep: Mask, weights_name: str | None, subpop_name: str | None
-) -> SurveyDesign:
+def survey_design(columns: SurveyColumns, weights: Array | None, keep: Mask, subpop_name: str | None) -> SurveyDesign:
     """Make the survey design of the rows in the sample."""
-    n = len(keep)
-    stratum, strata = np.zeros(n, dtype=np.intp), pd.Index([ALL])
-    if columns.strata is not None:
-        stratum, strata = pd.factorize(columns.strata, sort=True)
-    units_of = np.arange(n) if columns.psu is None else pd.factorize(columns.units())[0]
+    n, psu = len(keep), columns.units()
+    drawn = columns.drawn(psu, n)
+    counted = drawn.groupby(list(drawn), observed=True, sort=False).size().reset_index(name="rows")
+    known = columns.described(counted, subpop_name)[1]
+    stratum = pd.factorize(drawn["stratum"], sort=True)[0]
+    units_of = np.arange(n) if psu is None else pd.factorize(psu)[0]
     first = np.unique(units_of, return_index=True)[1]  # a row of each unit
-    units = np.bincount(stratum[first], minlength=len(strata)).astype(float)
     within = pd.Series(first).groupby(stratum[first]).cumcount().to_numpy(dtype=np.intp)
-    limits = None
-    if columns.fpc is not None:
-        by = pd.Series(numbers(columns.fpc, f"fpc {columns.fpc.name!r}")).groupby(stratum)
-        limits = by.min().to_numpy(), by.max().to_numpy()
-    known = columns.described(labels_of(strata), units, limits, weights_name, subpop_name)
     replication = None
     if columns.replicates is not None:
         weights = np.ones(n) if weights is None else weights
@@ -461,23 +457,6 @@ def survey_design(
     return SurveyDesign(
         stratum=stratum[keep].astype(np.intp), unit=within[units_of[keep]], replication=replication, **known
     )
-
-
-def _call(columns: SurveyColumns, weights_name: str | None) -> str:
-    """Return the survey design as it is typed; columns that were given as values by their names."""
-    survey, own = columns.survey, {role: _name(getattr(columns, role)) for role in ROLES}
-    names = {"weights": weights_name, **own}
-    given = {role: repr(name) for role, name in names.items() if name is not None}
-    if columns.replicates is not None:
-        text = isinstance(survey.replicate_weights, str)
-        given["replicate_weights"] = repr(survey.replicate_weights if text else list(columns.replicates))
-    for field in dataclasses.fields(survey):
-        if field.name not in (*names, "replicate_weights"):
-            value = getattr(survey, field.name)
-            value = value.tolist() if hasattr(value, "tolist") else value
-            if value != field.default:
-                given[field.name] = repr(value)
-    return f"Survey({', '.join(f'{name}={value}' for name, value in given.items())})"
 
 
 def _name(column: pd.Series | None) -> str | None:
@@ -511,22 +490,16 @@ class ReplicateSums:
         Sums of the replicate weights.
     products : ndarray, shape (R, R)
         Sums of their products.
-    moves : ndarray, shape (3,)
-        How many ratios of replicate weights to weights there are; sums of how far they are from one, and of its square.
     """
 
     weights: float
     replicates: Array
     products: Array
-    moves: Array
 
     @classmethod
     def of(cls, replicates: Array, weights: Array) -> ReplicateSums:
         """Return those of some rows, from replicate weights of shape (n, R) and weights of shape (n,)."""
-        used = weights > 0
-        moved = np.abs(replicates[used] / weights[used, None] - 1)
-        moves = np.array([moved.size, moved.sum(), (moved**2).sum()])
-        return cls(float(weights.sum()), replicates.sum(axis=0), replicates.T @ replicates, moves)
+        return cls(float(weights.sum()), replicates.sum(axis=0), replicates.T @ replicates)
 
 
 def replicate_values(survey: Survey, replicates: Mapping[str, pd.Series], weights: Array) -> Array:
@@ -563,7 +536,6 @@ def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
     rscales = np.asarray(1.0 if survey.rscales is None else survey.rscales, dtype=float)
     if rscales.shape not in ((), (count,)) or (rscales < 0).any():
         raise DesignError(f"rscales= has the shape {rscales.shape}; expected {count} numbers.\nUse `rscales=[...]`.")
-    _check_type(survey, sums)
     size = np.sqrt(np.diag(sums.products))
     size = np.where(size > 0, size, 1.0)
     singular = np.sqrt(np.clip(np.linalg.eigvalsh(sums.products / np.outer(size, size)), 0, None))
@@ -575,23 +547,6 @@ def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
         "mse": bool(mse),
         "df": float((singular > DEPENDENT * singular.max()).sum() - 1),
     }
-
-
-def _check_type(survey: Survey, sums: ReplicateSums) -> None:
-    """Refuse a type that the ratios to the weights contradict: by BRR and Fay's method each is rho or 2 - rho."""
-    count, total, squares = sums.moves
-    move, level = total / count, sums.replicates.mean() / sums.weights
-    halved = squares / count - move**2 < SAME**2 and abs(level - 1) < LEVEL and move > SAME
-    if not halved or survey.scale is not None or survey.replicate_type not in ("BRR", "Fay", "JK1"):
-        return  # weights that were adjusted afterwards have other ratios
-    rho = round(1 - move, 2)
-    given = {"BRR": 0.0, "Fay": survey.rho}.get(survey.replicate_type)
-    if given is not None and abs(rho - given) <= SAME:
-        return
-    meant = 'replicate_type="BRR"' if abs(rho) <= SAME else f'replicate_type="Fay", rho={rho:g}'
-    said = f"replicate_type={survey.replicate_type!r}" + ("" if survey.rho is None else f", rho={survey.rho:g}")
-    found = f"the replicate weights are {rho:g} or {2 - rho:g} times the weights, which contradicts {said}"
-    raise DesignError(f"{found}.\nUse `{meant}`, or `scale=`.")
 
 
 def subpopulation(values: pd.Series, name: str) -> Mask:

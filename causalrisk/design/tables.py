@@ -1,4 +1,4 @@
-"""Tables of variables: frames of any library as pandas holds them, columns by name, aligned, in five plain dtypes.
+"""Columns of the data: frames of any library as pandas holds them, aligned by row, in five plain dtypes.
 
 A column (pandas nullable, Arrow, Sparse, Categorical, float32, big-endian) becomes float64, int64, bool, an object
 array of text, or a Categorical with object categories, so that the same numbers give the same result. Nothing here
@@ -13,8 +13,7 @@ import difflib
 import glob
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from importlib.util import find_spec
 from numbers import Real
@@ -29,22 +28,13 @@ from causalrisk.errors import DesignError, OptionError, UnavailableError
 
 MANY_DATES = 10  # distinct dates beyond which a column of dates in text is not taken for categories
 MANY_NUMBERS, MOST = 10, 0.8  # distinct numbers, and their share, from which text among numbers is taken for missing
-NUMBERS = (  # 1.5e3; 1,234.5; 1,5; 1.234,5
-    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?",
-    r"[+-]?(\d{1,3}(,\d{3})+|\d+)(\.\d*)?",
-    r"[+-]?\d*(,\d*)?",
-    r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d*)?",
-)
-DATE = r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}"
+NUMBER = re.compile(r"(?=.*\d)[+-]?(\d{1,3}([.,]\d{3})+|\d*)([.,]\d*)?([eE][+-]?\d+)?")  # 1.5e3; 1,234.5; 1,5; 1.234,5
+DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}")
+DAYS = "({0} - {0}.min()).dt.days"
+NUMBERS_OF = {"M": DAYS, "m": '{0} / pd.Timedelta("1D")', "c": "{0}.to_numpy().real"}  # by the kind of the dtype
 ARROW_TEXT = ("string[pyarrow]", "large_string[pyarrow]", "string_view[pyarrow]")
 SHOWN = 8
 COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # writing to a column copies it
-
-
-def looks_numeric(text: str) -> bool:
-    """Return True if a text is a number, also one with a comma."""
-    text = text.strip()
-    return bool(re.search(r"\d", text)) and any(re.fullmatch(pattern, text) for pattern in NUMBERS)
 
 
 def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
@@ -52,6 +42,9 @@ def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
     shown = [repr(v.item() if isinstance(v, np.generic) else v) for v in values]
     rest = len(shown) - limit
     return ", ".join(shown[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+# --- plain columns ---------------------------------------------------------------------------------------------------
 
 
 def missing_mask(column: pd.Series) -> np.ndarray:
@@ -112,18 +105,23 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     elif dtypes.is_float_dtype(dtype):
         values = column.to_numpy(dtype=np.float64)
     elif getattr(dtype, "kind", "O") in "mMc" or isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype):
-        found = f"column {name!r} has dtype {dtype}; expected numbers, bool, text or categories"
-        raise DesignError(f"{found}.\nUse `{_converted(name, dtype, codes)}`.")
+        made = "{0}.astype(str)" if codes else NUMBERS_OF.get(dtype.kind, "{0}.astype(str)")
+        raise _other_dtype(name, dtype, "", "numbers, bool, text or categories", made)
     elif isinstance(dtype, pd.StringDtype) or str(dtype) in ARROW_TEXT:
         values = _texts(column, name, dtype, codes)
     else:
         values = _from_objects(column.to_numpy(dtype=object), name, dtype, codes)
-    if COPY_ON_WRITE and values.dtype == dtype and values.flags.c_contiguous:
-        result = column.rename(name)
-    else:
-        result = pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
     _check_finite(values, name)
-    return result
+    if COPY_ON_WRITE and values.dtype == dtype and values.flags.c_contiguous:
+        return column.rename(name)
+    return pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
+
+
+def _other_dtype(name: str, dtype: Any, holds: str, expected: str, made: str) -> DesignError:
+    """Make the error of a column of another dtype; `made` is code that converts the column {0}."""
+    column = f'data["{name}"]'
+    found = f"column {name!r} has dtype {dtype}{holds}; expected {expected}"
+    return DesignError(f"{found}.\nUse `{column} = {made.format(column)}`.")
 
 
 def _check_finite(values: np.ndarray, name: str) -> None:
@@ -139,69 +137,37 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
         return _texts(values, name, dtype, codes)
     if all(issubclass(k, Real | Decimal | np.bool_) for k in kinds):
         return values.astype(np.float64)
-    typed = f'data["{name}"] = data["{name}"].astype(str)'
+    made = "{0}.astype(str)"
     if all(issubclass(k, datetime.date) for k in kinds):  # datetimes and pandas' are dates too
-        typed = _days(name, f'pd.to_datetime(data["{name}"])')
+        made = DAYS.replace("{0}", "pd.to_datetime({0})")
     elif all(issubclass(k, str | Real | Decimal) for k in kinds):
-        typed = f'data["{name}"] = pd.to_numeric(data["{name}"], errors="coerce")'
-    found = f"dtype {dtype} and holds {', '.join(sorted(k.__name__ for k in kinds))}"
-    raise DesignError(f"column {name!r} has {found}; expected numbers, bool or text alone.\nUse `{typed}`.")
+        made = 'pd.to_numeric({0}, errors="coerce")'
+    holds = f" and holds {', '.join(sorted(k.__name__ for k in kinds))}"
+    raise _other_dtype(name, dtype, holds, "numbers, bool or text alone", made)
 
 
 def _texts(values: Any, name: str, dtype: Any, codes: bool) -> np.ndarray:
-    """Bring text without missing values to an object array, in which equal texts are one object."""
+    """Bring text without missing values to an object array, in which equal texts are one object.
+
+    Numbers and dates as text are refused, unless they are welcome as category codes.
+    """
     places, distinct = pd.factorize(values)
     texts = [str(text) for text in distinct]
-    if not codes and texts:
-        _refuse_typed(texts, name, dtype)
-    return np.array(texts, dtype=object)[places]
-
-
-def _converted(name: str, dtype: Any, codes: bool) -> str:
-    """Return the line that converts a column of dates, times, periods, intervals or complex numbers."""
-    column = f'data["{name}"]'
-    if getattr(dtype, "kind", "O") == "c":
-        return f"{column} = {column}.to_numpy().real"
-    if codes or isinstance(dtype, pd.IntervalDtype):
-        return f"{column} = {column}.astype(str)"
-    if isinstance(dtype, pd.PeriodDtype):
-        return f"{column} = {column}.dt.year"
-    return f'{column} = {column} / pd.Timedelta("1D")' if dtype.kind == "m" else _days(name, column)
-
-
-def _days(name: str, dates: str) -> str:
-    return f'data["{name}"] = ({dates} - {dates}.min()).dt.days'
-
-
-def _refuse_typed(texts: list[str], name: str, dtype: Any) -> None:
-    """Refuse distinct texts that are numbers or dates."""
-    odd, column = [text for text in texts if not looks_numeric(text)], f'data["{name}"]'
-    count = len(texts) - len(odd)
-    if not odd or (count >= MANY_NUMBERS and count >= MOST * len(texts)):
-        found = f"numbers as text, but for {listing(odd, 5)}" if odd else f"numbers as text (e.g. {texts[0]!r})"
-        coerce = ', errors="coerce"' if odd else ""
-        advice = f"Use `{column} = pd.to_numeric({column}{coerce})`."
-        if any("," in text for text in texts if text not in odd):  # 1,234 may be either
-            advice = 'Read the file with `decimal=","` or `thousands=","`, whichever the comma is.'
-    elif len(texts) > MANY_DATES and all(re.fullmatch(DATE, text.strip()) for text in texts):
-        found, advice = f"dates as text (e.g. {texts[0]!r})", f"Use `{_days(name, f'pd.to_datetime({column})')}`."
-    else:
-        return
-    typed = name if name.isidentifier() else f"Q({name!r})"
-    found = f"column {name!r} has dtype {dtype} and holds {found}"
-    raise DesignError(f"{found}; expected numbers, or `C({typed})` for categories.\n{advice}")
-
-
-def numbers_within(name: str, levels: Iterable[Any]) -> str:
-    """Return the line that reads the number in texts such as "$1,234.50" or "3 kg"; empty if few have one."""
-    texts = [str(level) for level in levels]
-    found = [text for text in texts if re.fullmatch(r"[^\d\w]*([^\W\d]{1,3}[^\d\w]*)?\d[\d.,]*\D*", text)]
-    if len(texts) < 3 or len(found) < MOST * len(texts):
-        return ""
-    comma = any(re.search(r"\d\.\d{3},|,(\d{1,2}|\d{4,})\D*$", text) for text in found)  # 1.234,5
-    column, kept = f'data["{name}"]', "-,0-9" if comma else "-.0-9"
-    digits = f'{column}.str.replace("[^{kept}]", "", regex=True)' + '.str.replace(",", ".")' * comma
-    return f"{column} = pd.to_numeric({digits})"
+    odd = [text for text in texts if not NUMBER.fullmatch(text.strip())]
+    count, made = len(texts) - len(odd), ""
+    if count and not codes and (not odd or (count >= MANY_NUMBERS and count >= MOST * len(texts))):
+        holds = f"numbers as text, but for {listing(odd, 5)}" if odd else f"numbers as text (e.g. {texts[0]!r})"
+        made = 'pd.to_numeric({0}, errors="coerce")' if odd else "pd.to_numeric({0})"
+    elif not codes and len(texts) > MANY_DATES and all(DATE.fullmatch(text.strip()) for text in texts):
+        holds, made = f"dates as text (e.g. {texts[0]!r})", DAYS.replace("{0}", "pd.to_datetime({0})")
+    if not made:
+        return np.array(texts, dtype=object)[places]
+    expected = f"numbers, or `C({name if name.isidentifier() else f'Q({name!r})'})` for categories"
+    error = _other_dtype(name, dtype, f" and holds {holds}", expected, made)
+    if any("," in text for text in texts if text not in odd):  # 1,234 may be either
+        advice = 'Read the file with `decimal=","` or `thousands=","`, whichever the comma is.'
+        raise DesignError(f"{str(error).splitlines()[0]}\n{advice}")
+    raise error
 
 
 def numbers(column: pd.Series, what: str) -> np.ndarray:
@@ -219,10 +185,10 @@ def numbers(column: pd.Series, what: str) -> np.ndarray:
     return np.array(values, dtype=np.float64)
 
 
-READERS = {
-    ".csv": "csv", ".dta": "stata", ".parquet": "parquet", ".xlsx": "excel", ".xls": "excel", ".feather": "feather",
-    ".json": "json", ".sas7bdat": "sas", ".xpt": "sas", ".sav": "spss", ".tsv": "table",
-}  # fmt: skip
+# --- frames and columns of other libraries ---------------------------------------------------------------------------
+
+
+READERS = {".dta": "stata", ".parquet": "parquet", ".xlsx": "excel", ".sav": "spss"}
 
 
 def as_pandas(value: Any) -> Any:
@@ -257,56 +223,15 @@ def as_pandas(value: Any) -> Any:
     return read.array if isinstance(read, pd.Series) else read
 
 
-def is_foreign_column(value: Any) -> bool:
-    """Return True if a value is a column of polars, pyarrow or narwhals."""
-    columns = {"polars": ("Series",), "narwhals": ("Series",), "pyarrow": ("ChunkedArray",)}
-    library, kind = type(value).__module__.partition(".")[0], type(value).__name__
-    return kind in columns.get(library, ()) or (library == "pyarrow" and kind.endswith("Array"))
-
-
-def how_to_convert(data: Any) -> str:
-    """Return the option to type for data that are not a frame."""
-    if isinstance(data, str | os.PathLike):
-        path = os.fspath(data)
-        if glob.has_magic(path) or os.path.isdir(path):
-            return f'data=causalrisk.scan("{path}")'
-        return f'data=pandas.read_{READERS.get(os.path.splitext(path)[1].lower(), "csv")}("{path}")'
-    for name in ("collect", "compute"):  # lazy frames of polars and narwhals; of dask
-        if callable(getattr(data, name, None)):
-            return f"data=data.{name}()"
-    if hasattr(data, "to_table"):  # a dataset of Arrow
-        return "data=data.to_table()"
-    return "data=data.to_pandas()" if hasattr(data, "to_pandas") else "data=pandas.DataFrame(data)"
-
-
 def _polars_column(column: Any) -> Any:
     """Values of a polars Series: text through Arrow where pyarrow is there, else by NumPy, as numbers are."""
-    dtype, kind = column.dtype, type(column.dtype).__name__
+    kind = type(column.dtype).__name__
     if kind == "Enum":
-        codes = column.to_physical().cast(int).fill_null(-1).to_numpy()
-        return pd.Categorical.from_codes(codes, categories=list(dtype.categories), ordered=True)
+        return pd.Categorical(column.to_list(), categories=list(column.dtype.categories), ordered=True)
     if kind in ("String", "Categorical") and find_spec("pyarrow"):
         return as_pandas(column.cast(str).to_arrow())
-    if not column.null_count() or not (dtype.is_integer() or kind == "Boolean"):
-        return column.to_numpy()
-    return pd.array(column.to_list(), dtype="boolean" if kind == "Boolean" else kind)
-
-
-def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) -> str:
-    """Return a line that names the columns nearest to a name that was not found, each printed by `show`."""
-    known = [str(n) for n in names]
-    words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside of other text
-    folded = {k.casefold(): k for k in known}  # difflib minds the case, people do not
-    close = difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)
-    near = words[:3] or [folded[match] for match in close]
-    separator = next((s for s in (";", "\t", "|") if s in known[0]), None) if len(known) == 1 else None
-    if separator is not None:  # a file with another separator was read as if it had commas
-        return f"The only column is {known[0]!r}. Use `pd.read_csv(..., sep={separator!r})`."
-    if near:
-        return f"Did you mean {' or '.join(map(show, near))}?"
-    if not known:
-        return f"Arrays have no names. Use `data[{name!r}]`."
-    return f"The columns are {listing(known)}."
+    gaps = column.null_count() and (column.dtype.is_integer() or kind == "Boolean")
+    return pd.array(column.to_list()) if gaps else column.to_numpy()
 
 
 def is_column(value: Any) -> bool:
@@ -314,7 +239,39 @@ def is_column(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim == 1
     known = isinstance(value, pd.Series | pd.Index | list | tuple | pd.api.extensions.ExtensionArray)
-    return known or is_foreign_column(value)
+    foreign = type(value).__module__.partition(".")[0] in ("polars", "narwhals", "pyarrow")
+    return known or (foreign and hasattr(value, "to_numpy") and not hasattr(value, "columns"))
+
+
+def as_table(data: Any, notes: list[str]) -> pd.DataFrame:
+    """Return the caller's data, a frame of any library or a mapping of names to columns, as a data frame."""
+    if isinstance(data, Mapping):
+        return gather(data, notes)
+    frame = as_pandas(data)
+    if isinstance(frame, pd.DataFrame):
+        return frame
+    typed = "pandas.DataFrame(data)"
+    if isinstance(data, str | os.PathLike):
+        path = os.fspath(data)
+        typed = f'pandas.read_{READERS.get(os.path.splitext(path)[1].lower(), "csv")}("{path}")'
+        typed = f'causalrisk.scan("{path}")' if glob.has_magic(path) or os.path.isdir(path) else typed
+    for name in ("to_pandas", "to_table", "compute", "collect"):  # lazy frames, datasets of Arrow, Dask
+        typed = f"data.{name}()" if callable(getattr(data, name, None)) else typed
+    kind = f"{type(data).__module__}.{type(data).__qualname__}"
+    expected = "a data frame (pandas, polars, Arrow), a mapping of column names to values, or None"
+    raise OptionError(f"data is of type {kind}; expected {expected}.\nUse `data={typed}`.")
+
+
+def gather(columns: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
+    """Make a data frame of separate variables, aligned by label where they carry labels."""
+    columns = {name: _one_column(values, f"variable {name!r}") for name, values in columns.items()}
+    labelled = [v.index for v in columns.values() if isinstance(v, pd.Series)]
+    index = labelled[0] if labelled else pd.RangeIndex(len(next(iter(columns.values()), ())))
+    found = {name: align(values, index, f"variable {name!r}", notes) for name, values in columns.items()}
+    return pd.DataFrame(found, index=index, copy=False)
+
+
+# --- one value per row -----------------------------------------------------------------------------------------------
 
 
 def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Series:
@@ -383,180 +340,6 @@ def _one_column(values: Any, what: str) -> Any:
     raise OptionError(f"{what} is of type {kind}; expected a column name, Series, array or list.{one}")
 
 
-@dataclass(frozen=True)
-class Table:
-    """Columns that a formula may use: of the data, then variables of the caller's scope.
-
-    Parameters
-    ----------
-    index : pandas.Index
-        Labels of the n rows.
-    frame : DataFrame or None
-        The caller's data; never changed.
-    extra : dict of str to Series
-        Variables from elsewhere, on `index`, and in the place of columns of the data with their names.
-    """
-
-    index: pd.Index
-    frame: pd.DataFrame | None = None
-    extra: dict[str, pd.Series] = field(default_factory=dict)
-
-    @property
-    def names(self) -> list[Any]:
-        """Names of all columns, of the data first."""
-        return [*([] if self.frame is None else self.frame.columns), *self.extra]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.extra or (self.frame is not None and name in self.frame.columns)
-
-    def in_index(self, name: str) -> str:
-        """Advice for a name that is a level of the index of the data; empty for others."""
-        return "It is in the index.\nUse `data=data.reset_index()`." if name in self.index.names else ""
-
-    def column(self, name: str) -> pd.Series:
-        """Return the column of that name."""
-        if name in self.extra or self.frame is None:
-            return self.extra[name]
-        found = self.frame[name]
-        if isinstance(found, pd.DataFrame):
-            raise _named_twice(f"the data have {found.shape[1]} columns named {name!r}")
-        return found
-
-
-def _named_twice(found: str) -> DesignError:
-    return DesignError(f"{found}; expected distinct names.\nUse `data.loc[:, ~data.columns.duplicated()]`.")
-
-
-def needed_column(table: Table, name: str, where: str, use: str) -> pd.Series:
-    """Return a column of new rows; `where` and `use` say in an error whose rows lack it, and what it is for."""
-    if name not in table:
-        raise DesignError(f"{where} no column {name!r}, which {use}.\nAdd it. {nearest(name, table.names)}")
-    return table.column(name)
-
-
-def new_column(table: Table, name: str, use: str) -> pd.Series:
-    """Return a column of new rows that misses no value; `use` as in `needed_column`."""
-    column = needed_column(table, name, "the new data have", use)
-    check_complete(column, f"column {name!r} of the new data")
-    return column.rename(name)
-
-
-def find_column(
-    value: Any, role: str, default: str, table: Table, frame: Mapping[str, Any], notes: list[str]
-) -> tuple[pd.Series, str]:
-    """Find a variable with one value per row, given as the name of a column or as its values.
-
-    Parameters
-    ----------
-    value : str or array-like
-        A name, or the values.
-    role : str
-        Role of the variable, for messages, e.g. ``"treatment"``.
-    default : str
-        Its name if it has none.
-    table : Table
-        The columns there are.
-    frame : mapping of str to object
-        The caller's variables.
-    notes : list of str
-        A line is appended if rows had to be put into another order.
-
-    Returns
-    -------
-    column : Series
-        On the index of the table.
-    name : str
-        Its name.
-    """
-    named = isinstance(value, list | tuple) and all(isinstance(name, str) and name in table for name in value)
-    if named and 0 < len(value) != len(table.index):
-        raise _several_columns(role, value)
-    if not isinstance(value, str):
-        name = getattr(value, "name", None)
-        own = default if name is None else str(name)
-        return align(value, table.index, f"{role} {own!r}", notes), own
-    if value in table:
-        return table.column(value), value
-    if is_column(frame.get(value)):
-        return align(frame[value], table.index, f"{role} {value!r}", notes), value
-    known = table.names if table.frame is not None else [*table.names, *(k for k in frame if is_column(frame[k]))]
-    found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
-    more = _more_than_a_treatment(value, table) if role == "treatment" else ""
-    raise DesignError(more or found + (table.in_index(value) or nearest(value, known)))
-
-
-def find_condition(
-    value: Any, role: str, table: Table, frame: Mapping[str, Any], notes: list[str]
-) -> tuple[pd.Series, str]:
-    """Find a variable as `find_column` does, or evaluate a condition on columns of the data, such as "age >= 20".
-
-    The condition is missing where one of its columns is.
-    """
-    if not isinstance(value, str) or value in table or is_column(frame.get(value)) or not condition_names(value):
-        return find_column(value, role, role, table, frame, notes)
-    names = condition_names(value)
-    what = f"in the condition {role}={value!r},"
-    columns = {name: find_column(name, what, name, table, {}, notes)[0] for name in names}
-    found = pd.DataFrame(columns).eval(value, engine="python")
-    missing = np.logical_or.reduce([missing_mask(column) for column in columns.values()])
-    return (found.astype(object).mask(missing, None) if missing.any() else found), value
-
-
-def condition_names(text: str) -> list[str]:
-    """Names in a condition, such as "age >= 20 and region == 'north'"; none where the text is no condition."""
-    try:
-        parsed = ast.parse(text, mode="eval").body
-    except SyntaxError:
-        return []
-    if not isinstance(parsed, ast.Compare | ast.BoolOp | ast.BinOp | ast.UnaryOp):
-        return []
-    return list(dict.fromkeys(node.id for node in ast.walk(parsed) if isinstance(node, ast.Name)))
-
-
-def _more_than_a_treatment(text: str, table: Table) -> str:
-    """Message and advice for a treatment with its covariates, or a condition; empty for other texts."""
-    name, _, rest = re.sub(r"[\s+,]+", " ~ ", text.strip("( )"), count=1).partition(" ~ ")
-    others = re.findall(r"[A-Za-z_]\w*", rest.partition(",")[0])
-    condition = re.search("[<>]|[=!]=", text)
-    if name not in table or not (others or condition):
-        return ""
-    found, typed = "more than a column", f'treat="{name}", propensity="{" + ".join(others)}"'
-    if condition:
-        found, typed = "a condition", f"treat=data.eval({text!r})"
-    return f"treat={text!r} is {found}; expected the treatment alone. Use `{typed}`."
-
-
-def _several_columns(role: str, names: Sequence[str]) -> DesignError:
-    """Make the error of a list of columns where one is expected."""
-    typed = repr(names[0])
-    if role == "cluster" and len(names) > 1:
-        typed = repr(list(names[:2]))  # two-way
-    elif role in ("treatment", "strata", "psu") and len(names) > 1:
-        typed = ' + "/" + '.join(f'data["{name}"].astype(str)' for name in names)
-    option = "treat" if role == "treatment" else role
-    return DesignError(f"{role} is a list, {listing(names)}; expected one column.\nUse `{option}={typed}`.")
-
-
-def gather(columns: Mapping[str, Any], notes: list[str]) -> Table:
-    """Make a table of separate variables, aligned by label where they carry labels."""
-    columns = {name: _one_column(values, f"variable {name!r}") for name, values in columns.items()}
-    labelled = [v.index for v in columns.values() if isinstance(v, pd.Series)]
-    index = labelled[0] if labelled else pd.RangeIndex(len(next(iter(columns.values()), ())))
-    return Table(index, None, {name: align(v, index, f"variable {name!r}", notes) for name, v in columns.items()})
-
-
-def as_table(data: Any, notes: list[str]) -> Table:
-    """Return the caller's data as a table."""
-    if isinstance(data, Mapping):
-        return gather(data, notes)
-    frame = as_pandas(data)
-    if isinstance(frame, pd.DataFrame):
-        return Table(frame.index, frame)
-    kind = f"{type(data).__module__}.{type(data).__qualname__}"
-    expected = "a data frame (pandas, polars, Arrow), a mapping of column names to values, or None"
-    raise OptionError(f"data is of type {kind}; expected {expected}.\nUse `{how_to_convert(data)}`.")
-
-
 def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> dict[str, pd.Series]:
     """Return the columns of a matrix by name.
 
@@ -577,28 +360,25 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
         On `index`, in order; may share memory with `values`.
     """
     given, values = values, as_pandas(values)
-    columns: dict[str, Any]
-    if isinstance(values, pd.Series) or is_foreign_column(given):
+    if isinstance(values, pd.Series) or (is_column(given) and not isinstance(given, np.ndarray | list | tuple)):
         name = getattr(given, "name", None)
         columns = {"x1" if name in (None, "") else str(name): values}
     elif isinstance(values, pd.DataFrame):
         names = pd.Index([str(name) for name in values.columns])
         if names.has_duplicates:
-            twice = listing(sorted(set(names[names.duplicated()])))
-            raise _named_twice(f"{what} has several columns named {twice}")
+            raise _named_twice(f"{what} has several columns named {listing(sorted(set(names[names.duplicated()])))}")
         labelled = given is values or not isinstance(values.index, pd.RangeIndex)
         parts = (values.iloc[:, j] for j in range(len(names)))
         columns = {name: part if labelled else part.array for name, part in zip(names, parts, strict=True)}
     else:
-        array = _matrix(values, what)
-        columns = dict(zip(_names(array), array.T, strict=True))
+        columns = _columns_of_matrix(values, what)
     if not columns:
         raise DesignError(f"{what} has no columns; expected at least one.\nUse `np.ones((n, 1))` for a constant.")
     return {name: align(column, index, what, notes).rename(name) for name, column in columns.items()}
 
 
-def _matrix(values: Any, what: str) -> np.ndarray:
-    """Return a NumPy or sparse matrix, or a list of rows, as an array of two dimensions."""
+def _columns_of_matrix(values: Any, what: str) -> dict[str, Any]:
+    """Return the columns of a NumPy or sparse matrix, or of a list of rows: "const" for the first that is one, "x1"."""
     values = values.toarray() if hasattr(values, "toarray") else values
     if not isinstance(values, np.ndarray | list | tuple):
         kind = f"{type(values).__module__}.{type(values).__qualname__}"
@@ -607,11 +387,126 @@ def _matrix(values: Any, what: str) -> np.ndarray:
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.names is not None:
         raise DesignError(f"{what} has shape {array.shape} and dtype {array.dtype}; expected a matrix.")
-    return array
+    constant = next((j for j, column in enumerate(array.T) if len(column) and (column == 1).all()), array.shape[1])
+    names = ["const" if j == constant else f"x{j + (j < constant)}" for j in range(array.shape[1])]
+    return dict(zip(names, array.T, strict=True))
 
 
-def _names(array: np.ndarray) -> list[str]:
-    """Names of the columns of a matrix without names: "const" for the first that is one, "x1" and so on."""
-    likely = np.flatnonzero((array[:1] == 1).all(axis=0)).tolist() if len(array) else []
-    constant = next((j for j in likely if (array[:, j] == 1).all()), array.shape[1])
-    return ["const" if j == constant else f"x{j + (j < constant)}" for j in range(array.shape[1])]
+def _named_twice(found: str) -> DesignError:
+    return DesignError(f"{found}; expected distinct names.\nUse `data.loc[:, ~data.columns.duplicated()]`.")
+
+
+# --- columns by name -------------------------------------------------------------------------------------------------
+
+
+def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) -> str:
+    """Return a line that names the columns nearest to a name that was not found, each printed by `show`."""
+    known = [str(n) for n in names]
+    words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside of other text
+    folded = {k.casefold(): k for k in known}  # difflib minds the case, people do not
+    close = difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)
+    near = words[:3] or [folded[match] for match in close]
+    separator = next((s for s in (";", "\t", "|") if s in known[0]), None) if len(known) == 1 else None
+    if separator is not None:  # a file with another separator was read as if it had commas
+        return f"The only column is {known[0]!r}. Use `pd.read_csv(..., sep={separator!r})`."
+    if near:
+        return f"Did you mean {' or '.join(map(show, near))}?"
+    return f"The columns are {listing(known)}." if known else f"Arrays have no names. Use `data[{name!r}]`."
+
+
+def in_index(table: pd.DataFrame, name: str) -> str:
+    """Advice for a name that is a level of the index of the data; empty for others."""
+    return "It is in the index.\nUse `data=data.reset_index()`." if name in table.index.names else ""
+
+
+def column_of(table: pd.DataFrame, name: str) -> pd.Series:
+    """Return the column of that name."""
+    found = table[name]
+    if isinstance(found, pd.DataFrame):
+        raise _named_twice(f"the data have {found.shape[1]} columns named {name!r}")
+    return found
+
+
+def needed_column(table: pd.DataFrame, name: str, where: str, use: str) -> pd.Series:
+    """Return a column of new rows; `where` and `use` say in an error whose rows lack it, and what it is for."""
+    if name not in table:
+        raise DesignError(f"{where} no column {name!r}, which {use}.\nAdd it. {nearest(name, table.columns)}")
+    return column_of(table, name)
+
+
+def new_column(table: pd.DataFrame, name: str, use: str) -> pd.Series:
+    """Return a column of new rows that misses no value; `use` as in `needed_column`."""
+    column = needed_column(table, name, "the new data have", use)
+    check_complete(column, f"column {name!r} of the new data")
+    return column
+
+
+def find_column(
+    value: Any, role: str, default: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]
+) -> pd.Series:
+    """Find a variable with one value per row, given as the name of a column or as its values.
+
+    Parameters
+    ----------
+    value : str or array-like
+        A name, or the values.
+    role : str
+        Role of the variable, for messages, e.g. ``"treatment"``.
+    default : str
+        Its name if it has none.
+    table : DataFrame
+        The columns there are.
+    frame : mapping of str to object
+        The caller's variables.
+    notes : list of str
+        A line is appended if rows had to be put into another order.
+
+    Returns
+    -------
+    Series
+        On the index of the table, under its name.
+    """
+    named = isinstance(value, list | tuple) and all(isinstance(name, str) and name in table for name in value)
+    if named and 0 < len(value) != len(table.index):
+        more = "; as a cluster, at most two" if role == "cluster" else ""
+        raise DesignError(f"{role} is a list, {listing(value)}; expected one column{more}.\nUse `{value[0]!r}`.")
+    if not isinstance(value, str):
+        name = getattr(value, "name", None)
+        own = default if name is None else str(name)
+        return align(value, table.index, f"{role} {own!r}", notes).rename(own)
+    if value in table:
+        return column_of(table, value)
+    if is_column(frame.get(value)):
+        return align(frame[value], table.index, f"{role} {value!r}", notes).rename(value)
+    found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
+    if role == "treatment" and (names := [word for word in re.findall(r"\w+", value) if word in table]):
+        found = f"{role} {value!r} is more than a column; expected the treatment alone.\n"
+        typed = f'`treat="{names[0]}", propensity="{" + ".join(names[1:]) or 1}"`'
+        raise DesignError(f"{found}Use {f'`treat=data.eval({value!r})`' if re.search('[<>=]', value) else typed}.")
+    raise DesignError(found + (in_index(table, value) or nearest(value, table.columns)))
+
+
+def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]) -> pd.Series:
+    """Find a variable as `find_column` does, or evaluate a condition on columns of the data, such as "age >= 20".
+
+    The condition is missing where one of its columns is.
+    """
+    names = condition_names(value) if isinstance(value, str) and value not in table else []
+    if not names or is_column(frame.get(value)):
+        return find_column(value, role, role, table, frame, notes)
+    what = f"in the condition {role}={value!r},"
+    columns = {name: find_column(name, what, name, table, {}, notes) for name in names}
+    found = pd.DataFrame(columns).eval(value, engine="python")
+    missing = np.logical_or.reduce([missing_mask(column) for column in columns.values()])
+    return (found.astype(object).mask(missing, None) if missing.any() else found).rename(value)
+
+
+def condition_names(text: str) -> list[str]:
+    """Names in a condition, such as "age >= 20 and region == 'north'"; none where the text is no condition."""
+    try:
+        parsed = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return []
+    if not isinstance(parsed, ast.Compare | ast.BoolOp | ast.BinOp | ast.UnaryOp):
+        return []
+    return list(dict.fromkeys(node.id for node in ast.walk(parsed) if isinstance(node, ast.Name)))

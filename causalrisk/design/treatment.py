@@ -1,4 +1,4 @@
-"""The treatment: reference arm, order and labels of the arms; known propensity scores of each."""
+"""The treatment: reference arm, order and labels of the arms; what is known of each, a score or predictions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.tables import Table, as_pandas, find_column, listing, named_columns, numbers, plain
+from causalrisk.design.tables import as_pandas, find_column, listing, named_columns, numbers, plain
 from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12
-MISSING = {"", ".", "#n/a", "<na>", "missing", "n/a", "na", "nan", "null"}  # words for missing values, not levels
 MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a count or a dose
 
 
@@ -56,78 +55,14 @@ def code_levels(values: pd.Series, name: str, **asked: Any) -> Arms:
     return replace(arms, arm=arms.arm_of(codes, found, name))
 
 
-def arms_in_order(
-    found: list[Any], counts: np.ndarray, name: str, *, named: bool, treated: Any, reference: Any, levels: Any
-) -> Arms:
-    """Return the levels, sorted or in the order of their categories, as arms, the reference first.
-
-    `counts`, shape (K,), are the rows of each; `named` says whether the treatment has categories, so that many numbers
-    may be levels. Values 0/1 and bool need neither `treated` nor `reference`; any other two levels need one of them,
-    because the sign of the effect depends on it, and more need `reference`. `levels` are the printed labels of raw
-    levels.
-    """
-    binary = all(isinstance(v, int | float) and v in (0, 1) for v in found)
-    if reference is None:
-        _check_words(name, found, counts)
-    explicit = len(found) == 2 and (treated is not None or reference is not None)
-    if any(isinstance(v, float) for v in found) and not explicit:
-        values = f"it has values {listing(found, 5)} that are not whole numbers; expected 0/1 or bool"
-        typed = f'data["{name}"] = data["{name}"].gt(0.5).astype(float).where(data["{name}"].notna())'
-        raise DesignError(f"treatment {name!r} looks like a dose or a probability: {values}.\nUse `{typed}`.")
-    if len(found) == 1:
-        text = f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}"
-        raise DesignError(f"{text}.\nGive rows of both groups.")
-    if len(found) > MOST_NUMBERS and not named and isinstance(found[0], int):  # text is levels, however many
-        typed = f'`data["{name}"] = pd.cut(data["{name}"], 3)`, or `.astype("category")` if each is an arm'
-        text = f"treatment {name!r} looks like a count or a dose: {len(found)} levels:\n{_table(found, counts)}"
-        raise DesignError(f"{text}\nUse {typed}.")
-    if len(found) > 2 and (treated is not None or reference is None):
-        raise _no_reference(name, found, counts, treated, reference)
-    first = _reference(name, found=found, counts=counts, treated=treated, reference=reference, binary=binary)
-    raw = (found[first], *(level for i, level in enumerate(found) if i != first))
-    return Arms(raw, _labels(name, raw, levels))
-
-
-def alike(levels: Iterable[Any]) -> list[str]:
-    """Return the levels of text that differ from another in nothing but case and blanks at their ends."""
-    groups: dict[str, list[str]] = {}
-    for level in levels:
-        if isinstance(level, str):
-            groups.setdefault(level.strip().casefold(), []).append(level)
-    return [level for group in groups.values() if len(group) > 1 for level in sorted(group)]
-
-
-def cleaned(name: str, levels: Iterable[str]) -> str:
-    """Line to type that makes levels that are `alike` one."""
-    fold = ".str.lower()" if len({level.strip() for level in levels}) > 1 else ""
-    return f'data["{name}"] = data["{name}"].str.strip(){fold}'
-
-
-def notes_of_spelling(levels: Mapping[str, Iterable[Any]]) -> list[str]:
-    """Return a note for each variable that has levels which are `alike`."""
-    found = {name: alike(values) for name, values in levels.items()}
-    return [
-        f"column {name!r} has levels that differ only in blanks or case, {listing(twins)}; they are kept as different "
-        f"ones. If they mean the same, use `{cleaned(name, twins)}`."
-        for name, twins in found.items()
-        if twins
-    ]
-
-
-def show(level: Any) -> str:
-    """Return a raw level as it would be typed, text in double quotes."""
-    if isinstance(level, str):
-        return '"' + level.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return repr(level.item() if isinstance(level, np.generic) else level)
-
-
 def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
     """Codes and the sorted levels as plain Python values; whole numbers and bool as int, intervals as text."""
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in "bi":
         codes, found = pd.factorize(values.to_numpy(dtype=values.dtype.newbyteorder("=")), sort=True)
-        return codes, [_python(level) for level in found]
-    levels = plain(values, name, codes=True).astype("category").cat
-    return levels.codes.to_numpy(dtype=np.intp), [_python(v) for v in levels.categories]
+    else:
+        levels = plain(values, name, codes=True).astype("category").cat
+        codes, found = levels.codes.to_numpy(dtype=np.intp), levels.categories
+    return codes, [_python(level) for level in found]
 
 
 def _python(value: Any) -> Any:
@@ -138,31 +73,42 @@ def _python(value: Any) -> Any:
     return int(value) if whole else value
 
 
+def arms_in_order(
+    found: list[Any], counts: np.ndarray, name: str, *, named: bool, treated: Any, reference: Any, levels: Any
+) -> Arms:
+    """Return the levels, sorted or in the order of their categories, as arms, the reference first.
+
+    `counts`, shape (K,), are the rows of each; `named` says whether the treatment has categories, so that many numbers
+    may be levels. Values 0/1 and bool need neither `treated` nor `reference`; any other two levels need one of them,
+    because the sign of the effect depends on it, and more need `reference`. `levels` are the printed labels of raw
+    levels.
+    """
+    if len(found) == 1:
+        text = f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}"
+        raise DesignError(f"{text}.\nGive rows of both groups.")
+    table = _table(found, counts)
+    asked = len(found) == 2 and (treated is not None or reference is not None)
+    dose = any(isinstance(v, float) for v in found) and not asked
+    if not named and (dose or (len(found) > MOST_NUMBERS and isinstance(found[0], int))):  # text is levels
+        text = f"treatment {name!r} looks like a count, a dose or a probability: {len(found)} levels:\n{table}"
+        typed = f'data["{name}"] = pd.cut(data["{name}"], 2)'
+        raise DesignError(f'{text}\nUse `{typed}`, or `.astype("category")` if each level is a group.')
+    if len(found) > 2 and (treated is not None or reference is None):
+        raise _no_reference(name, found, table, treated, reference)
+    first = _reference(name, found, table, treated, reference)
+    raw = (found[first], *(level for i, level in enumerate(found) if i != first))
+    return Arms(raw, _labels(name, raw, levels))
+
+
 def _table(found: Sequence[Any], counts: np.ndarray) -> str:
     width = max(len(repr(v)) for v in found[:SHOWN])
     digits = max(len(str(c)) for c in counts[:SHOWN])
     lines = [f"    {v!r:<{width}}   {c:>{digits}} rows" for v, c in zip(found[:SHOWN], counts[:SHOWN], strict=True)]
-    if len(found) > SHOWN:
-        lines.append(f"    and {len(found) - SHOWN} more levels")
-    return "\n".join(lines)
+    more = [f"    and {len(found) - SHOWN} more levels"] if len(found) > SHOWN else []
+    return "\n".join([*lines, *more])
 
 
-def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
-    """Refuse levels that are the same but for blanks and case, or words for missing values, before one is proposed."""
-    column = f'data["{name}"]'
-    twins = alike(found)
-    words = [level for level in found if isinstance(level, str) and level.strip().casefold() in MISSING]
-    if twins:
-        what, typed = f"differ only in blanks or case, {listing(twins)}", cleaned(name, twins)
-    elif words and len(found) > 2:
-        what, typed = f"look like missing values, {listing(words)}", f"{column} = {column}.mask({column}.isin({words}))"
-    else:
-        return
-    text = f"treatment {name!r} has levels that {what}:\n{_table(found, counts)}"
-    raise DesignError(f"{text}\nUse `{typed}`, or, if they are arms, `reference=` with a level.")
-
-
-def _no_reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, reference: Any) -> Exception:
+def _no_reference(name: str, found: list[Any], table: str, treated: Any, reference: Any) -> Exception:
     """Make the error of more than two levels without a reference, or with one that is called treated."""
     others = [level for level in found if treated is None or not _same(level, treated, False)]
     # Negative codes are often of missing values.
@@ -172,22 +118,21 @@ def _no_reference(name: str, found: list[Any], counts: np.ndarray, treated: Any,
     instead = "" if treated is None else " without `treated=`"
     return (DesignError if treated is None else OptionError)(
         f"treatment {name!r} has {len(found)} levels, and {why} the others are compared with:\n"
-        f"{_table(found, counts)}\nUse `reference={show(base)}`{instead} if that is the level."
+        f"{table}\nUse `reference={show(base)}`{instead} if that is the level."
     )
 
 
-def _reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, reference: Any, binary: bool) -> int:
+def _reference(name: str, found: list[Any], table: str, treated: Any, reference: Any) -> int:
     """Position of the reference level; the sign of the effect hangs on it, so it is never guessed."""
-    places = {}
+    binary = all(isinstance(v, int | float) and v in (0, 1) for v in found)
+    places: dict[str, int] = {}
     for option, value in (("treated", treated), ("reference", reference)):
-        if value is None:
-            continue
-        match = [i for i, level in enumerate(found) if _same(level, value, binary)]
-        if not match:
+        match = [i for i, level in enumerate(found) if value is not None and _same(level, value, binary)]
+        if value is not None and not match:
             typed = " or ".join(f"`{option}={show(level)}`" for level in found[:SHOWN])
-            text = f"{option}={show(value)} is not a level of treatment {name!r}:\n{_table(found, counts)}"
+            text = f"{option}={show(value)} is not a level of treatment {name!r}:\n{table}"
             raise DesignError(f"{text}\nUse {typed}.")
-        places[option] = match[0]
+        places |= {option: match[0]} if match else {}
     if len(places) > len(set(places.values())):
         raise OptionError(f"treated= and reference= name the same level, {show(treated)}.\nLeave one of them out.")
     if "reference" in places:
@@ -198,7 +143,7 @@ def _reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, re
         return found.index(0)
     typed = f"Use `treated={show(found[1])}` or `treated={show(found[0])}`."
     text = f"treatment {name!r} is not 0/1 or bool, and the sign of the effect depends on which level is treated"
-    raise DesignError(f"{text}:\n{_table(found, counts)}\n{typed}")
+    raise DesignError(f"{text}:\n{table}\n{typed}")
 
 
 def _same(level: Any, value: Any, binary: bool) -> bool:
@@ -210,49 +155,89 @@ def _same(level: Any, value: Any, binary: bool) -> bool:
 
 
 def _labels(name: str, raw: tuple[Any, ...], levels: Mapping[Any, str] | None) -> tuple[str, ...]:
-    labels = tuple(str(v) for v in raw)
+    """Return the printed labels of the levels: themselves, or those that the caller gave each."""
+    labels, found = tuple(str(v) for v in raw), ""
     if levels is not None:
         binary = set(raw) <= {0, 1}
         match = [[key for key in levels if _same(level, key, binary)] for level in raw]
         absent = [level for level, keys in zip(raw, match, strict=True) if not keys]
         unknown = [key for key in levels if not any(key in keys for keys in match)]
-        if absent or unknown:
-            found = f"levels= has no label for {listing(absent)}" if absent else f"levels= has {listing(unknown)}"
-            found += f" of treatment {name!r}" if absent else f", which treatment {name!r} does not have"
-            raise DesignError(f"{found}.\nUse `levels={_example(raw)}`.")
-        labels = tuple(str(levels[keys[0]]) for keys in match)
-    shared = [i for i, label in enumerate(labels) if labels.count(label) > 1]
-    if shared:
-        same = listing(labels[i] for i in shared)
-        raise DesignError(f"levels of treatment {name!r} would print as {same}.\nUse `levels={_example(raw)}`.")
+        if absent:
+            found = f"levels= has no label for {listing(absent)} of treatment {name!r}"
+        elif unknown:
+            found = f"levels= has {listing(unknown)}, which treatment {name!r} does not have"
+        else:
+            labels = tuple(str(levels[keys[0]]) for keys in match)
+    shared = [label for label in labels if labels.count(label) > 1]
+    if shared and not found:
+        found = f"levels of treatment {name!r} would print as {listing(shared)}"
+    if found:
+        names = ["control", "treated"] if len(raw) == 2 else [f"level {i}" for i in range(len(raw))]
+        example = ", ".join(f"{show(v)}: {show(n)}" for v, n in zip(raw, names, strict=True))
+        raise DesignError(f"{found}.\nUse `levels={{{example}}}`.")
     return labels
 
 
-def _example(raw: tuple[Any, ...]) -> str:
-    names = ["control", "treated"] if len(raw) == 2 else [f"level {i}" for i in range(len(raw))]
-    return "{" + ", ".join(f"{show(v)}: {show(n)}" for v, n in zip(raw, names, strict=True)) + "}"
+def show(level: Any) -> str:
+    """Return a raw level as it would be typed, text in double quotes."""
+    if isinstance(level, str):
+        return '"' + level.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(level.item() if isinstance(level, np.generic) else level)
+
+
+def notes_of_spelling(levels: Mapping[str, Iterable[Any]]) -> list[str]:
+    """Return a note for each variable that has levels of text which differ in nothing but case and outer blanks."""
+    notes = []
+    for name, values in levels.items():
+        groups: dict[str, list[str]] = {}
+        for level in values:
+            if isinstance(level, str):
+                groups.setdefault(level.strip().casefold(), []).append(level)
+        twins = [level for group in groups.values() if len(group) > 1 for level in sorted(group)]
+        if twins:
+            text = f"column {name!r} has levels that differ only in blanks or case, {listing(twins)}; they are kept as"
+            typed = f'data["{name}"] = data["{name}"].str.strip().str.lower()'
+            notes.append(f"{text} different ones. If they mean the same, use `{typed}`.")
+    return notes
 
 
 SUM_TOLERANCE = 1e-6  # a sum over arms of scores in single precision may be so far from one
 
 
 @dataclass(frozen=True)
-class Score:
+class ByArm:
     """Propensity scores, or predictions of the outcome, as they were given, on the caller's index.
 
     Parameters
     ----------
     name : str, tuple of str or None
         Name of a single column, or of the predictions of each arm.
-    columns : dict of str to Series
-        One column, the probability of the treated arm, or one per arm; the keys are the names of the columns.
-    matched : bool
-        Whether the columns go by their names; else they are in the order of the arms.
+    columns : list of Series
+        One column, the probability of the treated arm, or one per arm.
+    keys : list of str or None
+        Names by which the columns go; else they are in the order of the arms.
     """
 
     name: Any
-    columns: dict[str, pd.Series]
-    matched: bool
+    columns: list[pd.Series]
+    keys: list[str] | None = None
+
+    def of_arms(self, coding: Arms, what: str) -> list[tuple[pd.Series, str]]:
+        """Return the column and the label of each arm, in order; only the treated arm if there is one column."""
+        levels = [str(level) for level in coding.levels]
+        if what == "scores" and len(self.columns) == 1 and len(levels) == 2:
+            return [(self.columns[0], coding.labels[1])]
+        if self.keys is None and len(self.columns) == len(levels):
+            return list(zip(self.columns, coding.labels, strict=True))
+        by_key = dict(zip(self.keys or (), self.columns, strict=False))
+        for names in (levels, coding.labels):
+            if len(self.columns) == len(levels) and set(names) == set(by_key):
+                return [(by_key[name], label) for name, label in zip(names, coding.labels, strict=True)]
+        own = self.keys or ([self.name] if isinstance(self.name, str) else None)
+        found = listing(own) if own else f"{len(self.columns)} columns"
+        expected = f"expected one column per level: {listing(coding.levels)}"
+        typed = f"{what}.set_axis([{listing(levels)}], axis=1)"
+        raise DesignError(f"the {what} are {found} for {len(levels)} arms; {expected}.\nUse `{typed}`.")
 
 
 def is_classifier(value: Any) -> bool:
@@ -265,61 +250,43 @@ def is_classifier(value: Any) -> bool:
     return True
 
 
-def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[str]) -> Score:
-    """Find the propensity scores."""
-    matrix = _matrix_of_arms(value, "propensity_score", table, notes)
-    if matrix is not None:
-        return matrix
-    column, name = find_column(value, "propensity score", "propensity_score", table, frame, notes)
-    return Score(name, {name: column.rename(name)}, False)
-
-
-def _matrix_of_arms(value: Any, option: str, table: Table, notes: list[str]) -> Score | None:
-    """Return the columns of a matrix, one per arm; None where the value is none."""
-    matrix = as_pandas(value)
-    if not (isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and matrix.shape[1] > 1):
-        return None
-    found = named_columns(value, option.replace("_", " "), table.index, notes)
-    matched = isinstance(matrix, pd.DataFrame)
-    columns = {key if matched else str(j): column for j, (key, column) in enumerate(found.items())}
-    return Score(None, {key: column.rename(f"{option}[{key}]") for key, column in columns.items()}, matched)
-
-
-def find_predictions(value: Any, table: Table, frame: Mapping[str, Any], notes: list[str]) -> Score | None:
-    """Find predictions of the outcome, one column per arm: names or arrays in a list, or a matrix."""
+def find_by_arm(
+    value: Any, option: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]
+) -> ByArm | None:
+    """Find known scores or predictions: one column, or one per arm as names or arrays in a list, or as a matrix."""
     if value is None:
         return None
-    matrix = _matrix_of_arms(value, "outcome_predictions", table, notes)
-    if matrix is not None:
-        return matrix
+    matrix = as_pandas(value)
+    if isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and matrix.shape[1] > 1:
+        found = named_columns(value, option.replace("_", " "), table.index, notes)
+        keys = list(found) if isinstance(matrix, pd.DataFrame) else [str(j) for j in range(len(found))]
+        columns = [column.rename(f"{option}[{key}]") for key, column in zip(keys, found.values(), strict=True)]
+        return ByArm(None, columns, keys if isinstance(matrix, pd.DataFrame) else None)
+    if option == "propensity_score":
+        column = find_column(value, "propensity score", option, table, frame, notes)
+        return ByArm(column.name, [column])
     if not isinstance(value, list | tuple):
-        found = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
-        raise OptionError(
-            f"outcome_predictions is {found}; expected one column per arm, the reference first.\n"
-            'Use `outcome_predictions=["m0", "m1"]`.'
-        )
-    each = [
-        find_column(one, "outcome prediction", f"outcome_predictions[{j}]", table, frame, notes)
-        for j, one in enumerate(value)
+        given = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+        text = f"{option} is {given}; expected one column per arm, the reference first"
+        raise OptionError(f'{text}.\nUse `{option}=["m0", "m1"]`.')
+    columns = [
+        find_column(one, "outcome prediction", f"{option}[{j}]", table, frame, notes) for j, one in enumerate(value)
     ]
-    columns = {str(j): column.rename(name) for j, (column, name) in enumerate(each)}
     named = all(isinstance(one, str) for one in value)
-    return Score(tuple(value) if named else None, columns, False)
+    return ByArm(tuple(value) if named else None, columns)
 
 
-def prediction_matrix(predictions: Score, keep: np.ndarray, coding: Arms) -> np.ndarray:
+def prediction_matrix(predictions: ByArm, keep: np.ndarray, coding: Arms) -> np.ndarray:
     """Return the predictions of each arm, shape (n, K), of the rows to keep."""
-    what = "outcome predictions"
-    found = [predictions.columns[key] for key, _ in _places(predictions, coding, f"{what} are", "predictions")]
-    return np.column_stack([numbers(column[keep], f"{what} {column.name!r}") for column in found])
+    found = predictions.of_arms(coding, "predictions")
+    return np.column_stack([numbers(column[keep], f"outcome predictions {column.name!r}") for column, _ in found])
 
 
-def score_matrix(score: Score, keep: np.ndarray, coding: Arms) -> np.ndarray:
+def score_matrix(score: ByArm, keep: np.ndarray, coding: Arms) -> np.ndarray:
     """Return the probability of each arm, shape (n, K), of the rows to keep; rows sum to one, up to rounding."""
     columns = []
-    for key, arm in _places(score, coding, "the propensity score is", "scores"):
-        column = score.columns[key][keep]
-        values = numbers(column, f"propensity score {column.name!r}")
+    for column, arm in score.of_arms(coding, "scores"):
+        values = numbers(column[keep], f"propensity score {column.name!r}")
         outside = (values <= 0) | (values >= 1)
         if outside.any():
             found = f"outside the open interval (0, 1) in {int(outside.sum())} rows (e.g. {values[outside][0]})"
@@ -335,18 +302,3 @@ def score_matrix(score: Score, keep: np.ndarray, coding: Arms) -> np.ndarray:
         found = f"do not sum to 1 in {int(off.sum())} rows (e.g. {total[off][0]:.6g})"
         raise DesignError(f"the propensity scores {found}.\nUse `scores.div(scores.sum(axis=1), axis=0)`.")
     return matrix
-
-
-def _places(score: Score, coding: Arms, what: str, frame: str) -> list[tuple[str, str]]:
-    """Column and arm of each score, in the order of the arms; only the treated arm if there is one column."""
-    keys, levels = list(score.columns), [str(level) for level in coding.levels]
-    if len(keys) == 1 and len(levels) == 2 and frame == "scores":
-        return [(keys[0], coding.labels[1])]
-    orders = (levels, list(coding.labels)) if score.matched else (keys,)
-    for names in orders:
-        if sorted(names) == sorted(keys) and len(names) == len(levels):
-            return list(zip(names, coding.labels, strict=True))
-    found = listing(keys) if score.matched or isinstance(score.name, str) else f"{len(keys)} columns"
-    expected = f"expected one column per level: {listing(coding.levels)}"
-    typed = f"{frame}.set_axis([{listing(levels)}], axis=1)"
-    raise DesignError(f"{what} {found} for {len(levels)} arms; {expected}.\nUse `{typed}`.")

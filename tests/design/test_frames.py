@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from causalrisk import AIPW, IPW, IPWRA, JRE, OutcomeRegression
-from causalrisk.design.tables import as_pandas, how_to_convert
+from causalrisk.design.tables import as_pandas
 
 pl = pytest.importorskip("polars")
 pa = pytest.importorskip("pyarrow", exc_type=ImportError)
@@ -216,7 +216,6 @@ def test_text_and_levels_are_those_of_pandas_and_no_python_objects(kind, role):
     ],
 )
 def test_what_to_type_for_anything_else(data, typed, tmp_path, monkeypatch):
-    assert how_to_convert(data) == typed
     with pytest.raises(TypeError, match=r"expected a data frame") as caught:
         IPWRA.from_formula("y ~ x", data, treat="d")
     assert str(caught.value).endswith(f"`{typed}`.")

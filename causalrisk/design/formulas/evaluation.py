@@ -20,7 +20,7 @@ import patsy.builtins
 from patsy.parse_formula import parse_formula
 
 from causalrisk.design.formulas.foreign import QUOTED, function_here, refuse_foreign
-from causalrisk.design.tables import Table, align, as_table, gather, is_column, listing, nearest
+from causalrisk.design.tables import align, as_table, column_of, gather, in_index, is_column, listing, nearest
 from causalrisk.design.treatment import show
 from causalrisk.errors import CausalRiskError, DesignError, OptionError
 from causalrisk.errors.aliases import SURVIVAL
@@ -126,18 +126,11 @@ def typed_name(name: str) -> str:
     return in_formula(name) if "'" in name else in_formula(name).replace('"', "'")
 
 
-def quoted(text: str, names: Iterable[Any]) -> str:
-    """Return a formula with Q() around the names of columns that are no plain words; numbers and operators stay."""
-    columns = set(map(str, names))
-    odd = {
-        name.strip(): typed_name(name)
-        for name in columns
-        if in_formula(name) != name and re.search(r"[^\W\d_]", name) and name.strip() not in columns - {name}
-    }
-    if not odd:
-        return text
-    found = "|".join(map(re.escape, sorted(odd, key=len, reverse=True)))
-    return re.sub(rf"{QUOTED}|(?<!\w)({found})(?!\w)", lambda m: odd[m[1]] if m[1] else m[0], text)
+def is_unquoted(name: str, text: str) -> bool:
+    """Return True if a column that is no plain word is in the text of a formula without Q(...)."""
+    bare = re.sub(QUOTED, "", text)
+    word = re.search(r"[^\W\d_]", name) and re.search(rf"(?<!\w){re.escape(name.strip())}(?!\w)", bare)
+    return in_formula(name) != name and bool(word)
 
 
 # --- formulas --------------------------------------------------------------------------------------------------------
@@ -245,7 +238,7 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
             f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\n"
             f"Use `{typed.format(1)}` for a constant only."
         )
-    notes += [note for note in dict.fromkeys(_odd_terms(tree, formula)) if note not in notes]
+    notes += [note for note in dict.fromkeys(_powers(tree, formula)) if note not in notes]
     return formula
 
 
@@ -257,23 +250,19 @@ def right_side(text: Any, model: str, notes: list[str]) -> Formula:
     return formula
 
 
-def _odd_terms(node: Any, formula: Formula) -> Iterator[str]:
-    """Note each ``x**2`` or ``x*x``, which means x alone, and each ``a - b`` that removes a term that is not there."""
-    where, names = f"in the {formula.model} formula {formula.text!r}", [_typed(arg) for arg in node.args]
+def _powers(node: Any, formula: Formula) -> Iterator[str]:
+    """Note each ``x**2`` or ``x*x``, which means x alone."""
+    names = [_typed(arg) for arg in node.args]
     itself = node.type in ("*", ":") and names == names[:1] * 2
     if (node.type == "**" or itself) and node.args[0].type == "PYTHON_EXPR" and not names[0].startswith("C("):
         power = "2" if itself else names[1]
         yield (
-            f"{names[0]}{node.type}{names[0] if itself else power} {where} means just {names[0]}: outside I(), "
-            f"{node.type} builds interactions. For the power use `I({names[0]}**{power})`."
+            f"{names[0]}{node.type}{names[0] if itself else power} in the {formula.model} formula {formula.text!r} "
+            f"means just {names[0]}: outside I(), {node.type} builds interactions. For the power use "
+            f"`I({names[0]}**{power})`."
         )
-    if node.type == "-" and len(names) == 2:
-        kept, gone = (patsy.ModelDesc.from_formula(name).rhs_termlist for name in names)
-        if not set(gone) <= {patsy.INTERCEPT, *kept}:
-            instead = f"For the difference use `I({names[0].rpartition('+')[2].strip()} - {names[1]})`."
-            yield f"- {names[1]} {where} takes out a term that is not there. {instead}"
     for child in node.args:
-        yield from _odd_terms(child, formula)
+        yield from _powers(child, formula)
 
 
 def _typed(node: Any) -> str:
@@ -290,18 +279,12 @@ class _Factor(patsy.EvalFactor):
 
     def __init__(self, shown: Any, formula: Formula) -> None:
         super().__init__(shown.code, shown.origin)
-        self.formula, self.is_name = formula, shown.code.isidentifier()
-        nodes: Any = () if self.is_name else ast.walk(parsed(shown.code))
-        product = any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Pow | ast.Mult) for n in nodes)
-        self.floats = product and not coded_names(shown.code)
+        self.formula, self.floats = formula, "*" in shown.code and not coded_names(shown.code)
 
     def name(self) -> str:
         return "Q('Intercept')" if self.code == "Intercept" else str(self.code)  # patsy takes no second of that name
 
     def memorize_passes_needed(self, state: Any, eval_env: Any) -> int:
-        if self.is_name:  # of a variable, which needs none of what patsy does for code
-            state["transforms"] = {}
-            return 0
         passes = super().memorize_passes_needed(state, eval_env)
         if self.code not in self.formula.learnt:
             return int(passes)
@@ -314,7 +297,7 @@ class _Factor(patsy.EvalFactor):
 
     def eval(self, state: Any, data: Any) -> Any:
         """Evaluate the factor: numbers as they are, and others as a Categorical, where patsy goes row by row."""
-        value = data[self.code] if self.is_name else super().eval(state, self._numbers(data))
+        value = super().eval(state, self._numbers(data))
         boxed = hasattr(value, "contrast")  # C(...)
         values = value.data if boxed else value
         values = values if hasattr(values, "dtype") else np.asarray(values)
@@ -327,12 +310,11 @@ class _Factor(patsy.EvalFactor):
         if not boxed and values.dtype.kind in "iuf":
             return np.asarray(values)
         codes, distinct = pd.factorize(values)
-        first = "levels" not in state
-        if first:  # of the first rows that are evaluated, the sample's
-            state["levels"] = _levels(distinct) if not boxed or value.levels is None else list(value.levels)
-        levels = pd.Index(state["levels"], dtype=object, tupleize_cols=False)
-        if levels.has_duplicates:
-            raise DesignError(f"levels= has {levels[levels.duplicated()][0]!r} twice.\nList each level once.")
+        first = "levels" not in state  # of the first rows that are evaluated, the sample's
+        if first:
+            levels = _levels(distinct) if not boxed or value.levels is None else list(value.levels)
+            state["levels"] = pd.CategoricalDtype(pd.Index(levels, dtype=object, tupleize_cols=False))
+        levels = state["levels"].categories
         places = levels.get_indexer(pd.Index(distinct, dtype=object, tupleize_cols=False))
         if (codes < 0).any():
             raise _not_finite(self.code, int((codes < 0).sum()), self.formula)
@@ -340,7 +322,7 @@ class _Factor(patsy.EvalFactor):
             unseen = listing(np.asarray(distinct, dtype=object)[places < 0][:1])
             where = f"{self.code!r} in the {self.formula.model} formula {self.formula.text!r}"
             raise DesignError(f"{where} has the level {unseen}; expected {listing(levels)}.\nLeave out these rows.")
-        coded = pd.Categorical.from_codes(places[codes], levels)
+        coded = pd.Categorical.from_codes(places[codes], dtype=state["levels"])
         return patsy.builtins.C(coded, value.contrast) if boxed and first else coded
 
     def _numbers(self, data: Any) -> Any:
@@ -362,17 +344,20 @@ def _levels(distinct: Any) -> list[Any]:
         return sorted(distinct, key=lambda level: (type(level).__name__, level))
 
 
-def _factors_of(terms: Iterable[Any], formula: Formula) -> list[Any]:
-    return [patsy.Term([_Factor(factor, formula) for factor in term.factors]) for term in terms]
+Blocks = Callable[[], Iterator[Mapping[str, pd.Series]]]
 
 
-def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy.DesignInfo:
-    """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope."""
+def compile_terms(
+    terms: Iterable[Any], formula: Formula, scope: Scope, blocks: Blocks | None = None
+) -> patsy.DesignInfo:
+    """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope.
+
+    `blocks` begins a pass over blocks of rows with the variables instead.
+    """
     env = patsy.EvalEnvironment([dict(scope.constants)])
+    factors = [patsy.Term([_Factor(factor, formula) for factor in term.factors]) for term in terms]
     with in_words(formula), PARSER:
-        return patsy.design_matrix_builders(
-            [_factors_of(terms, formula)], lambda: iter([scope.variables]), env, AS_THEY_ARE
-        )[0]
+        return patsy.design_matrix_builders([factors], blocks or (lambda: iter([scope.variables])), env, AS_THEY_ARE)[0]
 
 
 def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
@@ -421,8 +406,8 @@ def factor_values(
 
 
 @contextmanager
-def in_words(formula: Formula, place: str = "") -> Iterator[None]:
-    """Turn what patsy and the functions of a formula raise into a DesignError that begins with the place."""
+def in_words(formula: Formula) -> Iterator[None]:
+    """Turn what patsy and the functions of a formula raise into a DesignError."""
     try:
         with np.errstate(all="ignore"):
             yield
@@ -431,7 +416,7 @@ def in_words(formula: Formula, place: str = "") -> Iterator[None]:
     except (patsy.PatsyError, *CANNOT) as error:  # others are raised within a spline or a contrast
         message, origin = getattr(error, "message", f"{type(error).__name__}: {error}"), getattr(error, "origin", None)
         where = "" if origin is None else f" in {origin.relevant_code()!r}"
-        found = f"{place}the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}"
+        found = f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}"
         levels = "a level that is a number is `Treatment(1)`, one that is text `Treatment('1')`"
         raise DesignError(f"{found}\nArithmetic is inside `I(...)`; {levels}.") from error
 
@@ -455,35 +440,24 @@ def state_options(formula: Formula, frame: Mapping[str, Any]) -> Iterator[tuple[
                     yield name, option
 
 
-def learn(
-    formulas: Sequence[Formula],
-    constants: Mapping[str, Any],
-    blocks: Callable[[], Iterable[tuple[str, Mapping[str, pd.Series]]]],
-) -> dict[str, dict[str, Any]]:
-    """Let the stateful transforms of formulas learn from all rows, in as many passes over named blocks as they need.
+def learn(formulas: Sequence[Formula], constants: Mapping[str, Any], blocks: Blocks) -> dict[str, dict[str, Any]]:
+    """Let the stateful transforms of formulas learn from all rows, in as many passes over blocks as they need.
 
     Returns the state of each factor that has some, by the names patsy gives its transforms.
     """
-    env = patsy.EvalEnvironment([dict(constants)])
-    terms = [term for formula in formulas for term in _factors_of((*formula.left, *formula.right), formula)]
-    states: dict[Any, dict[str, Any]] = {factor: {} for term in terms for factor in term.factors}
-    with PARSER:
-        passes = {factor: factor.memorize_passes_needed(state, env) for factor, state in states.items()}
-    for k in range(max(passes.values(), default=0)):
-        waiting = [factor for factor, needed in passes.items() if needed > k]
-        for place, variables in blocks():
-            for factor in waiting:
-                used = [use.name for use in uses(factor.code) if use.role != "called" and use.name not in constants]
-                with in_words(factor.formula, f"{place}: "):
-                    factor.memorize_chunk(states[factor], k, {n: variables[n] for n in used if n in variables})
-        for factor in waiting:
-            with in_words(factor.formula):
-                factor.memorize_finish(states[factor], k)
-    return {
-        factor.code: {name: vars(transform) for name, transform in states[factor]["transforms"].items()}
-        for factor, needed in passes.items()
-        if needed
-    }
+
+    def variables() -> Iterator[Mapping[str, pd.Series]]:
+        return ({name: v for name, v in block.items() if name not in constants} for block in blocks())
+
+    found = dict[str, dict[str, Any]]()
+    for formula in formulas:
+        factors = {factor.code: factor for term in (*formula.left, *formula.right) for factor in term.factors}
+        asked = [code for code in factors if code not in found and any(use.name in STATEFUL for use in uses(code))]
+        terms = [patsy.Term([factors[code]]) for code in asked]
+        info = compile_terms(terms, formula, Scope({}, constants), variables)
+        for factor, known in info.factor_infos.items():
+            found[factor.code] = {name: vars(made) for name, made in known.state["transforms"].items()}
+    return found
 
 
 def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.ndarray]:
@@ -519,7 +493,7 @@ def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.n
 RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may be replaced by the caller's own
 
 
-def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], notes: list[str]) -> Table:
+def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], notes: list[str]) -> pd.DataFrame:
     """Collect the columns of the data, and the arrays of the caller's scope that have one value per row."""
     table = None if data is None else as_table(data, notes)
     used = [use for formula in formulas for use in formula.uses()]
@@ -531,29 +505,34 @@ def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], no
         # The value of a keyword (knots=, levels=) need not go by rows; it joins below if its length is right.
         firm = [name for name, found in roles.items() if found - {"option"}]
         table = gather({name: frame[name] for name in firm}, notes)
-    extra = dict(table.extra)
+    extra = dict[str, pd.Series]()
     for name, found in roles.items():
-        if name not in extra and (len(frame[name]) == len(table.index) or "term" in found):
+        if name not in table and (len(frame[name]) == len(table.index) or "term" in found):
             extra[name] = align(frame[name], table.index, f"variable {name!r}", notes)
-    return replace(table, extra=extra)
+    return table.assign(**extra) if extra else table
 
 
-def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: str) -> Scope:
+def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *sides: str) -> Scope:
     """Look up each name on the given sides: a variable of the table, or a function or constant of the caller."""
-    variables: dict[str, pd.Series] = {}
-    constants: dict[str, Any] = {}
-    functions = set[str]()
+    variables, constants, others = dict[str, pd.Series](), dict[str, Any](), set[str]()
     for name, role in formula.uses(*sides):
-        meaning = _meaning(name, role, table, frame)
-        if meaning == "unknown":
-            raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
-        if meaning == "variable":
-            variables[name] = table.column(name)
+        value, builtin = frame.get(name), name in FUNCTIONS or hasattr(builtins, name)
+        if role == "called":
+            own, known = callable(value) and name not in RESERVED, builtin
+            own = own and (name not in FUNCTIONS or is_function(value))
+        elif role == "option" and name in FUNCTIONS:
+            own, known = False, True
+        elif name in table and not (role == "base" and isinstance(value, ModuleType)):
+            variables[name] = column_of(table, name)
             continue
-        functions.add(name)
-        if meaning == "constant":
-            constants[name] = frame[name]
-    for name in sorted(functions & variables.keys()):
+        else:
+            own, known = name in frame and role not in ("quoted", "term"), builtin and role not in ("quoted", "term")
+        if not own and not known:
+            raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
+        others.add(name)
+        if own:
+            constants[name] = value
+    for name in sorted(others & variables.keys()):
         typed = f"`data.rename(columns={{{name!r}: {name + '_1'!r}}})`, and the new name in the formula"
         raise DesignError(
             f"the {formula.model} formula {formula.text!r} uses {name!r} as a column and as a function.\nUse {typed}."
@@ -566,23 +545,7 @@ def is_function(value: Any) -> bool:
     return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, "__patsy_stateful_transform__")
 
 
-def _meaning(name: str, role: str, table: Table, frame: Mapping[str, Any]) -> str:
-    value, builtin = frame.get(name), name in FUNCTIONS or hasattr(builtins, name)
-    if role == "called":
-        own = callable(value) and name not in RESERVED and (name not in FUNCTIONS or is_function(value))
-        return "constant" if own else "builtin" if builtin else "unknown"
-    if role == "option" and name in FUNCTIONS:
-        return "builtin"
-    if role == "base" and isinstance(value, ModuleType):
-        return "constant"
-    if name in table:
-        return "variable"
-    if role in ("quoted", "term"):
-        return "unknown"
-    return "constant" if name in frame else "builtin" if builtin else "unknown"
-
-
-def _unknown(name: str, role: str, formula: Formula, table: Table, frame: Mapping[str, Any]) -> DesignError:
+def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any]) -> DesignError:
     start = f"the {formula.model} formula {formula.text!r} uses"
     if role == "called":
         typed = function_here(name, formula.text)
@@ -590,12 +553,12 @@ def _unknown(name: str, role: str, formula: Formula, table: Table, frame: Mappin
         return DesignError(f"{start} the function {name!r}, which is not defined where the model is.\n{advice}")
     there = f"Define {name!r} where the model is made, or give a data frame as data=."
     words = re.findall(r"[\w.]+", formula.text) if role == "base" else []
-    odd = [column for column in map(str, table.names) if not column.isidentifier()]
+    odd = [column for column in map(str, table.columns) if not column.isidentifier()]
     of_r = [column for column in odd if re.sub(r"[^\w.]", ".", column) in words]  # R has dots instead of blanks
     if of_r:
         there = f"Did you mean {typed_name(of_r[0])}?"
-    elif table.frame is not None:
-        there = table.in_index(name) or nearest(
-            name, table.names, lambda n: repr(n) if role == "quoted" or n.isidentifier() else typed_name(n)
+    elif not all(column in frame for column in table.columns):
+        there = in_index(table, name) or nearest(
+            name, table.columns, lambda n: repr(n) if role == "quoted" or n.isidentifier() else typed_name(n)
         )
     return DesignError(f"{start} {name!r}, neither a column of the data nor an array of the caller.\n{there}")

@@ -23,7 +23,7 @@ from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import STATEFUL, Formula, Scope, learn, state_options
 from causalrisk.design.scan.source import Folder, Frame, Scan, mapped, naming, using
 from causalrisk.design.support import check_size
-from causalrisk.design.tables import Table, as_table, condition_names, is_column, plain
+from causalrisk.design.tables import as_table, condition_names, is_column, plain
 from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError, UnavailableError
 from causalrisk.numerics.blocks import add_up
@@ -84,8 +84,7 @@ class Reader:
         self.codes = set().union(*(formula.coded for formula in self.formulas))
         uses = {use.name for each in self.formulas for use in each.uses()}
         self.frame = {name: value for name, value in constants.items() if name in uses}
-        self.scopes = [formulas.left, formulas.right, formulas.assign]
-        self.scopes += [] if formulas.seen is None else [formulas.seen]
+        self.scopes = [formulas.left, *formulas.scopes]
         for each in self.formulas:
             _refuse_state(each, self.frame, names)
         self.by = drawing.by_rows(as_table(empty, []), columns, {}, [])
@@ -105,7 +104,7 @@ class Reader:
         objects = {name: column for name, column in whole.items() if column.dtype.kind == "O"}
         texts = [n for n, column in objects.items() if pd.api.types.infer_dtype(column, skipna=True) == "string"]
         categories = {name: objects[name].astype(object).astype("category") for name in texts}
-        table = Table(whole.index, whole.assign(**categories))  # whose coding is faster
+        table = whole.assign(**categories)  # whose coding is faster
         formulas, by = Formulas.of(self.formulas, table, self.frame), drawing.by_rows(table, columns, {}, [])
         sources = formulas.sources(columns.treat)
         rows = drawing.draw_rows(sources, by, table.index, columns.missing)
@@ -125,7 +124,7 @@ class Reader:
             variables = left | variables
         drawn, replicates, multiplicities = None, None, None
         if by.survey is not None:
-            drawn = by.survey.drawn(None if by.cluster is None else by.cluster.values, table.index)
+            drawn = by.survey.drawn(None if by.cluster is None else by.cluster.values, len(table))
             roles["stratum"] = drawn["stratum"][keep]
             drawn = drawn.groupby(list(drawn), observed=True, sort=False).size().reset_index(name="rows")
             if by.survey.replicates is not None and rows.weights is not None:
@@ -151,7 +150,6 @@ class Reader:
         treat, weights = of_roles["treat"], of_roles.get("weights")
         codes, levels = treatment_levels(treat, columns.treat)
         clusters = [] if "cluster" not in there else pd.unique(np.asarray(of_roles["cluster"], dtype=object))
-        drawing.check_exact(clusters, columns.cluster)
         return kept, learnt._replace(
             few=few,
             numbers=frozenset(name for name in raw if kept.variables[name].dtype.kind in "bif"),
@@ -502,23 +500,15 @@ def _survey(
     replication = None
     drawn = pd.concat([one.drawn for one in found], ignore_index=True)
     _check_alike(drawn["stratum"], "the stratum")
-    stratum, names = treatment_levels(drawn["stratum"], "stratum")
-    by = drawn.groupby(stratum)
-    units = by["rows"].sum()
-    if "unit" in drawn:
-        pairs = pd.DataFrame({"stratum": stratum, "unit": drawn["unit"].astype(object)}).drop_duplicates()
-        columns.check_nested(pairs)
-        units = pairs.groupby("stratum").size()
-    limits = (by["fpc"].min().to_numpy(), by["fpc"].max().to_numpy()) if "fpc" in drawn else None
     sums = [one.replicates for one in found if one.replicates is not None]
     if sums:
         replication = ReplicationOnDisk(**surveys.replication_of(columns.survey, add_up(sums)))
-    known = columns.described(surveys.labels_of(names), units.to_numpy(float), limits, given.weights, given.subpop)
+    names, known = columns.described(drawn, given.subpop)
     return pd.Index(names, dtype=object), SurveyOnDisk(replication=replication, **known)
 
 
-def _variables(found: Sequence[Learnt]) -> Iterator[tuple[str, dict[str, pd.Series]]]:
-    """Yield the name and the variables of the models of one frame at a time."""
+def _variables(found: Sequence[Learnt]) -> Iterator[dict[str, pd.Series]]:
+    """Yield the variables of the models of one frame at a time."""
     for path in (one.path for one in found if one.path):
         rows = pd.read_pickle(path)
-        yield rows.where, {str(name): values.copy() for name, values in rows.variables.items()}  # without the rest
+        yield {str(name): values.copy() for name, values in rows.variables.items()}  # without the rest

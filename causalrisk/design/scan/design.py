@@ -178,19 +178,14 @@ class DesignOnDisk(Rowless, Design):
 
     def subset(self, keep: np.ndarray, reason: str) -> DesignOnDisk:
         """As `Design.subset`; `keep` is in the order of `position`."""
-        marks, notes, n, clusters, scale = (
-            [keep[part.position] for part in self.parts],
-            list[str](),
-            keep.sum(),
-            None,
-            1.0,
-        )
+        marks, clusters, scale = [keep[part.position] for part in self.parts], None, 1.0
+        n = int(keep.sum())
         ledger = (*self.ledger, *lines_of([("trim", reason, self.n - n, self.n - n)]))
 
         def left(name: str) -> list[np.ndarray]:
             return [getattr(part, name)[mark] for part, mark in zip(self.parts, marks, strict=True)]
 
-        with self.trimming(reason, n):
+        with self.trimming(reason, n) as notes:
             if self.n_clusters:
                 numbers = np.unique(np.concatenate(left("cluster")))
                 clusters = np.full(self.n_clusters, -1)
@@ -200,7 +195,7 @@ class DesignOnDisk(Rowless, Design):
             steps = [partial(_rows_left, mark, scale, clusters) for mark in marks]
             made = self._with(rows=self._rewritten(steps, [int(mark.sum()) for mark in marks]), ledger=ledger)
             made = made._supported(notes)
-        made.__dict__["notes"] = self.notes_after(notes)
+        made.__dict__["notes"] = tuple(notes)
         return made
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:

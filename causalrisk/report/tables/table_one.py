@@ -13,7 +13,7 @@ import pandas as pd
 from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
 from causalrisk.design.rows import ColumnOptions, Source, read_weights, relative_weights
 from causalrisk.design.survey import Survey, subpopulation
-from causalrisk.design.tables import Table, as_table, find_column, find_condition, missing_mask
+from causalrisk.design.tables import as_table, find_column, find_condition, missing_mask
 from causalrisk.design.treatment import treatment_levels
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates
 from causalrisk.errors import DesignError, OptionError, whole_number, with_other_names
@@ -160,7 +160,7 @@ def table_one(
         option = "reference" if treated is None else "treated"
         raise OptionError(f'{option}= needs the groups.\nUse `by="..."` with the name of their column.')
     if covariates is None:
-        covariates = [str(name) for name in table.names if name not in (grouping, weights_name)]
+        covariates = [str(name) for name in table.columns if name not in (grouping, weights_name)]
     found = renamed(map(_indicator, covariates_in(covariates, table, MOST_LEVELS)), names)
     quartiles = [(names or {}).get(name, name) for name in median]
     unknown = [name for name in quartiles if name not in {c.term for c in found}]
@@ -168,9 +168,9 @@ def table_one(
         raise OptionError(f"median: {unknown[0]!r} is not among the covariates.")
     used = weight > 0
     if subpop is not None:
-        inside, name = find_condition(subpop, "subpop", table, {}, told)
-        used &= subpopulation(inside, name)
-        which = f"the subpopulation {name}" if isinstance(subpop, str) else "a subpopulation"
+        inside = find_condition(subpop, "subpop", table, {}, told)
+        used &= subpopulation(inside, str(inside.name))
+        which = f"the subpopulation {inside.name}" if isinstance(subpop, str) else "a subpopulation"
         told.append(f"Rows are those of {which}.")
     whole = ["overall"] if overall or by is None else []
     heads, members = (*whole, *labels), [*[used] * len(whole), *(used & rows for rows in groups)]
@@ -304,12 +304,12 @@ def balance_for_paper(
     return PaperTable(table, [*said, *notes], numbers, together=half)
 
 
-def _weighing(columns: ColumnOptions, table: Table, told: list[str]) -> tuple[Array, Array, str | None]:
+def _weighing(columns: ColumnOptions, table: pd.DataFrame, told: list[str]) -> tuple[Array, Array, str | None]:
     """Return the weight of each row, 0 for none, the rows it stands for, and their name; note the weighting."""
     given = None
     if columns.weights is not None:
-        column, name = find_column(columns.weights, "weights", "weights", table, {}, told)
-        given = Source("weights", name, column)
+        column = find_column(columns.weights, "weights", "weights", table, {}, told)
+        given = Source("weights", str(column.name), column)
     weights = read_weights(given, columns.weight_type)
     if weights is None or given is None:
         return np.ones(len(table.index)), np.ones(len(table.index)), None
@@ -328,10 +328,11 @@ def _weighing(columns: ColumnOptions, table: Table, told: list[str]) -> tuple[Ar
 
 
 def _groups(
-    by: Any, table: Table, options: Mapping[str, Any], levels: Mapping[Any, str], told: list[str]
+    by: Any, table: pd.DataFrame, options: Mapping[str, Any], levels: Mapping[Any, str], told: list[str]
 ) -> tuple[tuple[str, ...], list[np.ndarray], str]:
     """Return labels of the groups, the reference first, their rows and name; note rows in none."""
-    column, name = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
+    column = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
+    name = str(column.name)
     known = ~missing_mask(column)
     codes, found = treatment_levels(column[known], name)
     if not 2 <= len(found) <= MANY_LEVELS:

@@ -137,7 +137,3 @@ def test_a_column_of_the_propensity_model_named_like_a_module_is_no_matter(birth
         IPWRA.from_formula("bweight ~ center(np.log(mage))", source, **options) for source in (frame, scan([frame]))
     )
     assert other.fit().effect == pytest.approx(one.fit().effect, rel=1e-10)
-
-
-def test_errors_while_learning_name_the_block(births):
-    refused(parts(births, 900), "bs(prenatal + '', df=4)", "block 1, rows 0 to")
