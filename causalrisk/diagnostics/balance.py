@@ -93,8 +93,7 @@ def balance(
         ``between="observed"``. Columns are "diff", "var ratio" and "KS", each "before" and "after" weighting, "kind",
         and "unit" ("std" or "raw"). `means` adds "mean" and "sd" of each treatment group. For a binary covariate the
         mean is the proportion of the larger value, and there is no "sd". For a paper use
-        ``res.table_one().save("balance.tex")``, which has the same differences; `to_latex` of a data frame escapes
-        names only with ``escape=True``.
+        ``res.table_one().save("balance.tex")``, which has the same differences.
 
     Raises
     ------

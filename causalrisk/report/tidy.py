@@ -19,7 +19,7 @@ from causalrisk.design import DesignOnDisk
 from causalrisk.design.design import rows_not_kept, unit_level
 from causalrisk.design.scan.source import PARQUET
 from causalrisk.design.tables import listing
-from causalrisk.errors import Failure, OptionError, UnavailableError, whole_number
+from causalrisk.errors import Failure, OptionError, UnavailableError
 from causalrisk.estimation.beyond_memory import places_of_parts
 from causalrisk.estimation.options import OBSERVED, Interval
 from causalrisk.estimation.record import FitRecord, of_means
@@ -59,6 +59,10 @@ class Frame(pd.DataFrame):
         shown = pd.get_option("display.max_columns")
         with pd.option_context("display.max_columns", shown or None):  # 0 leaves out what the terminal has no room for
             return super().__repr__()
+
+    def to_latex(self, *args: Any, **keywords: Any) -> Any:
+        """Return the frame as LaTeX, with names such as ``x_1`` escaped; arguments as in pandas."""
+        return super().to_latex(*args, **{"escape": True, **keywords})
 
     def __reduce__(self) -> Any:
         return pd.DataFrame, (pd.DataFrame(self),)
@@ -178,7 +182,7 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
 
 
 @of_means
-def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int = 1) -> Path:
+def write_units(record: FitRecord, path: str | os.PathLike[str]) -> Path:
     """Write propensity scores, importance weights and predicted potential outcomes to a Parquet file (needs pyarrow).
 
     The file has one row per row of the estimation sample, in the order of the data. With data on disk, one more pass
@@ -188,8 +192,6 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
     ----------
     path : str or path
         A name that ends in ".parquet" or ".pq". The file is written whole or not at all; one that exists is replaced.
-    n_jobs : int, default 1
-        As in `fit`, with data on disk.
 
     Returns
     -------
@@ -231,8 +233,6 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
     0    0   0        0.20    1.25               3379.23               3140.41
     1    1   0        0.24    1.32               3331.69               3151.87
     """
-    if n_jobs != -1:
-        whole_number("n_jobs", n_jobs, 1)
     name = os.fspath(path)
     if not name.lower().endswith(PARQUET):
         expected = f"expected a name that ends in {listing(PARQUET)}"

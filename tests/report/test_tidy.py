@@ -33,6 +33,12 @@ def arms(frame):
     return cr.IPWRA.from_formula("y ~ x1 + x2", three, treat="d", reference="a").fit()
 
 
+def test_names_of_frames_are_escaped_in_latex(frame):
+    named = frame.rename(columns={"x1": "x_1%"})
+    table = cr.IPWRA.from_formula("y ~ Q('x_1%')", named, treat="d").fit().balance()
+    assert r"x\_1\%" in table.to_latex() and "x_1%" in table.to_latex(escape=False)
+
+
 def test_tidy_is_the_summary_in_columns(jre):
     tidy = jre.tidy()
     assert list(tidy.columns) == COLUMNS

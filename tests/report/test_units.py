@@ -82,8 +82,6 @@ def test_what_cannot_be_written_is_told(tmp_path):
         res.write_units(tmp_path / "nowhere" / "units.parquet")
     with pytest.raises(OptionError, match=r"units\.csv'[^$]*`res\.write_units"):
         res.write_units(tmp_path / "units.csv")
-    with pytest.raises(OptionError, match="n_jobs=0; expected a whole number of at least 1"):
-        res.write_units(tmp_path / "units.parquet", n_jobs=0)
 
 
 @pytest.mark.parametrize("source", [scan, pyarrow.dataset.dataset])
