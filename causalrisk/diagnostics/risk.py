@@ -130,13 +130,4 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     if path is None:
         given = f"anchor={options.anchor:g} was given" if options.objective == "risk" else 'objective="erm" has none'
         raise UnavailableError(f"no anchor was chosen: {given}.\nUse `fit()`.")
-    table = {
-        "effect": path.effects,
-        "std err": path.std_errors,
-        "robust se": path.robust_errors,
-        "variance ratio": path.ratios,
-        "ratio se": path.ratio_errors,
-        "share": path.shares,
-        "converged": path.converged,
-    }
-    return pd.DataFrame(table, index=pd.Index(path.anchors, name="anchor"))
+    return path.table.copy()

@@ -45,10 +45,10 @@ from causalrisk.estimation.separation import check_outcome_fits, gaussian_instea
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimation.stack import stacked
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt
-from causalrisk.joint.fit import Trainer
+from causalrisk.joint.fit import diagnosed, objective_of, train
 from causalrisk.joint.influence import JointFit
 from causalrisk.joint.rows import Replicates
-from causalrisk.joint.shrinkage import FOLDS, raised
+from causalrisk.joint.shrinkage import FOLDS, choose_shrinkage, raised
 from causalrisk.joint.start import JointProblem, outcome_misses_square, points_about, rejected
 from causalrisk.numerics.blocks import loaded, totals
 from causalrisk.numerics.linalg import Array
@@ -409,48 +409,42 @@ def train_by(
     """Train the arms jointly; choose the amount of shrinkage unless it is given."""
     risk = options.objective == "risk"
     penalty = None if risk else float(problem.n_units**2 if options.penalty is None else options.penalty)
-    given = options.replicates is not None
-    trainer = Trainer.of(
-        problem,
-        replicates,
-        replicates if given else points_about(problem, options.replicate_spread),
-        options.method or DEFAULT_METHOD,
-        penalty=penalty,
-        share=options.share,
-        join=options.join_score,
-    )
+    points = replicates if options.replicates is not None else points_about(problem, options.replicate_spread)
+    objective = objective_of(problem, replicates, penalty, options.share, options.join_score)
     path, alpha = None, options.anchor if risk else 1.0
 
     @cache
     def trained(anchor: float) -> JointFit:
         """Return the minimum, whose influence function is made once."""
-        return trainer.train(anchor)
+        return train(problem, objective, points, anchor, options.method or DEFAULT_METHOD)
+
+    def variance(covariance: Array) -> float:
+        """Sum the variances of the contrasts of the objective, from a covariance of all estimates."""
+        C, means = problem.contrasts, problem.start.block("means")
+        return float(np.trace(C @ covariance[means, means] @ C.T))
+
+    def variance_at(anchor: float) -> float:
+        there = dataclasses.replace(record, estimate=trained(anchor).estimate, robust=None)
+        return variance(robust_covariance(there, False))
 
     if alpha is None:
-        path, failures = trainer.choose()
-
-        def variance(anchor: float) -> float:
-            estimate = trained(anchor).estimate
-            return trainer.variance(
-                robust_covariance(dataclasses.replace(record, estimate=estimate, robust=None), False)
-            )
-
+        path, failures = choose_shrinkage(problem, objective, points)
         if problem.covariance is not None:
-            units = problem.n_clusters or problem.n_units
-            path = raised(path, variance, trainer.variance(problem.covariance), units)
+            path = raised(path, variance_at, variance(problem.covariance), problem.n_clusters or problem.n_units)
         alpha = path.anchor
         failed = int((failures != Failure.OK).sum())
         if failed:
             told = f"{failed} of {len(failures)} folds of the cross-validation could not be fitted and were left out: "
             notes.append(f"{told}{failure_text(failures)}.")
-        if not path.converged.all():
-            anchors = listed(path.anchors[~path.converged].tolist())
+        converged = path.table["converged"]
+        if not converged.all():
+            anchors = listed(converged.index[~converged].tolist())
             notes.warn(
                 f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen.\n"
                 "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each.",
                 ConvergenceWarning,
             )
-    estimate = trainer.estimate(trained(alpha))
+    estimate = diagnosed(trained(alpha))
     return JointRecord(problem, replicates, estimate, dataclasses.replace(options, replicates=None), path)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
@@ -16,10 +15,8 @@ from causalrisk.joint.influence import InfluenceFunction, JointFit, left_out, ne
 from causalrisk.joint.minimum import minimize_from, newton
 from causalrisk.joint.objective import Terms
 from causalrisk.joint.rows import Objective, Replicates, lifted
-from causalrisk.joint.shrinkage import Path, choose_shrinkage
 from causalrisk.joint.start import (
     JointProblem,
-    StartSums,
     ate_risk,
     heterogeneity,
     inverse_of,
@@ -111,99 +108,56 @@ class JointEstimate:
         return self.start_squared_net_bias + (self.start_variance / self.n_units if self.full_risk else 0.0)
 
 
-@dataclass(frozen=True)
-class Trainer:
-    """Trains the arms of a problem, under one alpha after another.
+def objective_of(
+    problem: JointProblem, replicates: Replicates, penalty: float | None, share: float | None, join: bool | None
+) -> Objective:
+    """Decide what the objective holds fixed; with a penalty it is "erm"."""
+    theta, rows = problem.start.theta, problem.weighed(replicates)
+    sums = rows.over(partial(start_sums, theta=theta))
+    risk, C, c = penalty is None, problem.contrasts, 0.0 if penalty is not None else share
+    if c is None:
+        inverse = inverse_of(sums.bread)
+        spreads = rows.over(partial(heterogeneity, theta=theta, sums=sums, C=C))
+        c = real_share(spreads, inverse, meat_of(problem, rows, theta, inverse), C)
+    rows = dataclasses.replace(rows, joined=joined_score(problem, rows, theta, join) if risk else None)
+    start, constant = lifted(rows.lift, padded(theta[..., None], rows.joined)), problem.equations.constant
+    terms = Terms(
+        contrasts=C,
+        n_units=problem.n_units if penalty is None else penalty,
+        sigma2=sums.variance / sums.weight,
+        share=c,
+        risk=risk,
+        level=(1 - c) * sums.mean * (constant.any() or not problem.linear),
+        constant=np.pad(constant, (0, start.shape[1] - len(constant))),
+        origin=start[..., 0],
+        unit=float(np.sqrt(max(sums.squares, ROUNDING * sums.size))) or 1.0,
+    )
+    return Objective(rows, start, terms)
 
-    Parameters
-    ----------
-    problem : JointProblem
-        The rows and the start.
-    objective : Objective
-        What is minimised.
-    points : Replicates
-        The replicates of resamples and folds, about their score.
-    method : str
-        A method of `scipy.optimize.minimize`.
-    sums : StartSums
-        Those of the start.
-    """
 
-    problem: JointProblem
-    objective: Objective
-    points: Replicates
-    method: str
-    sums: StartSums
+def train(problem: JointProblem, objective: Objective, points: Replicates, alpha: float, method: str) -> JointFit:
+    """Minimise by scipy, from IPWRA; `points` are the replicates of resamples."""
+    start = padded(problem.start.theta[..., None], objective.rows.joined)
+    unit = objective.terms.unit if problem.linear else 1.0
+    found = minimize_from(objective.of_models, start, alpha, unit, method, problem.linear)
+    return JointFit(problem, objective, points, alpha, found.theta, found.multipliers, found.result)
 
-    @classmethod
-    def of(
-        cls, problem: JointProblem, replicates: Replicates, points: Replicates, method: str, *, penalty: float | None,
-        share: float | None, join: bool | None,
-    ) -> Trainer:  # fmt: skip
-        """Decide what the objective holds fixed; with a penalty it is "erm"."""
-        theta, rows = problem.start.theta, problem.weighed(replicates)
-        sums = rows.over(partial(start_sums, theta=theta))
-        risk, C, c = penalty is None, problem.contrasts, 0.0 if penalty is not None else share
-        if c is None:
-            inverse = inverse_of(sums.bread)
-            spreads = rows.over(partial(heterogeneity, theta=theta, sums=sums, C=C))
-            c = real_share(spreads, inverse, meat_of(problem, rows, theta, inverse), C)
-        joined = joined_score(problem, rows, theta, join) if risk else None
-        rows = dataclasses.replace(rows, joined=joined)
-        start = lifted(rows.lift, padded(theta[..., None], joined))
-        constant = problem.equations.constant
-        level = (1 - c) * sums.mean
-        terms = Terms(
-            contrasts=C,
-            n_units=problem.n_units if penalty is None else penalty,
-            sigma2=sums.variance / sums.weight,
-            share=c,
-            risk=risk,
-            level=level if constant.any() or not problem.linear else 0 * level,
-            constant=np.pad(constant, (0, start.shape[1] - len(constant))),
-            origin=start[..., 0],
-        )
-        return cls(problem, Objective(rows, start, terms), points, method, sums)
 
-    @property
-    def start(self) -> Array:
-        """Models of IPWRA on the columns of the models, shape (K, p, 1)."""
-        return padded(self.problem.start.theta[..., None], self.objective.rows.joined)
-
-    def choose(self) -> tuple[Path, NDArray[np.int8]]:
-        """Choose alpha."""
-        return choose_shrinkage(self.problem, self.objective, self.points)
-
-    def train(self, alpha: float) -> JointFit:
-        """Minimise by scipy, from IPWRA."""
-        linear, squares = self.problem.linear, max(self.sums.squares, ROUNDING * self.sums.size)
-        unit = (float(np.sqrt(squares)) or 1.0) if linear else 1.0
-        found = minimize_from(self.objective.of_models, self.start, alpha, unit, self.method, linear)
-        return JointFit(self.problem, self.objective, self.points, alpha, found.theta, found.multipliers, found.result)
-
-    def variance(self, covariance: Array) -> float:
-        """Variance of the effects, summed over the contrasts of the objective, from a covariance of all estimates."""
-        C, means = self.objective.terms.contrasts, self.problem.start.block("means")
-        return float(np.trace(C @ covariance[means, means] @ C.T))
-
-    def estimate(self, fit: JointFit) -> JointEstimate:
-        """Return the estimate of a minimum with its diagnostics over the replicates."""
-        objective, at = self.objective, fit.at
-        before, more = objective.at(objective.start), 0.0
-        if objective.terms.share:
-            given = partial(left_out, start=objective.start, means=self.sums.mean, terms=objective.terms)
-            more = float(objective.rows.over(given)[0])
-        random = not objective.rows.replicates.cubature
-        return JointEstimate(
-            fit=fit,
-            bias=at.biases[0][0],
-            start_bias=before.biases[0][0],
-            variance=float(at.variance[0]) + more,
-            start_variance=float(before.variance[0]) + more,
-            n_units=self.problem.n_units,
-            mc_se=InfluenceFunction(fit).monte_carlo_se() if random else np.zeros(len(fit.means) - 1),
-            slopes=fit.slopes / np.sqrt((fit.slopes**2).mean()),
-        )
+def diagnosed(fit: JointFit) -> JointEstimate:
+    """Return the estimate of a minimum with its diagnostics over the replicates."""
+    at, before, random = fit.at, fit.objective.at(fit.objective.start), not fit.rows.replicates.cubature
+    given = partial(left_out, start=fit.objective.start, means=before.average[0][0], terms=fit.terms)
+    more = float(fit.rows.over(given)[0]) if fit.terms.share else 0.0
+    return JointEstimate(
+        fit=fit,
+        bias=at.biases[0][0],
+        start_bias=before.biases[0][0],
+        variance=float(at.variance[0]) + more,
+        start_variance=float(before.variance[0]) + more,
+        n_units=fit.problem.n_units,
+        mc_se=InfluenceFunction(fit).monte_carlo_se() if random else np.zeros(len(fit.means) - 1),
+        slopes=fit.slopes / np.sqrt((fit.slopes**2).mean()),
+    )
 
 
 # --- resamples -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ derivatives of the moments), and that by the mean tilts which weights are divide
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from causalrisk.estimation.estimates import Estimate
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import solve_constrained
 from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, by_means, centred, pulls, risk_of
-from causalrisk.joint.rows import AT_ONCE, Joined, Objective, Replicates, Slopes, Weighed, lifted
+from causalrisk.joint.rows import AT_ONCE, Joined, Objective, Replicates, Weighed, lifted
 from causalrisk.joint.start import JointProblem, start_sums
 from causalrisk.numerics.blocks import chunk_sizes, is_dask
 from causalrisk.numerics.linalg import Array
@@ -133,19 +132,15 @@ def moments_of(weights: Weights) -> Moments:
     return Moments(weights.tilt, weights.w, *weights.moments, weights.factor[0])
 
 
-def moments_by_score(weights: Weights, slopes: Slopes) -> Iterator[Moments]:
-    """Return the derivatives of the moments by each predictor of the score."""
-    none, W = np.zeros_like(weights.w), weights.factor[0]
-    T = weights.tilt if weights.tilts is None else weights.tilts
+def moments_by_predictor(weights: Weights, dw: Array, dt: Array, dW: Array, dT: Array) -> Moments:
+    """Return the derivatives of the moments by a predictor of the score."""
+    W, T = weights.factor[0], weights.tilt if weights.tilts is None else weights.tilts
 
     def mean(values: Array) -> Array:
         return values.mean(axis=1, keepdims=True)
 
-    for k, (dw, dW) in enumerate(zip(slopes.w, slopes.replicated, strict=True)):
-        dt = none if slopes.tilt is None else slopes.tilt[k][:, None]
-        dT = none if slopes.tilts is None else slopes.tilts[k]
-        of_squares = 2 * mean(T * dT), mean(W * dT + T * dW), 2 * mean(W * dW)
-        yield Moments(dt, dw[:, None], mean(dT), mean(dW), *of_squares, dW)
+    of_squares = 2 * mean(T * dT), mean(W * dT + T * dW), 2 * mean(W * dW)
+    return Moments(dt, dw, mean(dT), mean(dW), *of_squares, dW)
 
 
 def moments_by_divisors(weights: Weights, measured: Array | float) -> list[Moments]:
@@ -191,18 +186,18 @@ class Totals:
     divisors: Array
 
     @classmethod
-    def of(cls, parts: RowParts, weights: Weights, slopes: Slopes) -> Totals:
-        """Add up some rows."""
-        share, columns = weights.share.T, [(Z.T * weights.share.T) for Z in slopes.columns]
+    def of(cls, parts: RowParts, weights: Weights, slopes: list[tuple[Array, ...]]) -> Totals:
+        """Add up some rows; `slopes` are those of the weights."""
+        share, varies, size = weights.share.T, weights.tilts is not None, parts.theta.size
         value = parts(moments_of(weights), share)
         divided = [parts(of, share) for of in moments_by_divisors(weights, parts.rows.measured)]
-        moved = [parts(of, left) for left, of in zip(columns, moments_by_score(weights, slopes), strict=True)]
-        divisors = np.zeros((sum(map(len, columns)), len(divided)))
-        if slopes.tilt is not None and slopes.tilts is not None:
-            every = zip(columns, slopes.tilt, slopes.tilts, strict=True)
-            divisors[:, :-1] = np.concatenate([left @ np.column_stack([tilt, tilts]) for left, tilt, tilts in every])
-        by_start = parts.by_start(weights) if parts.terms.share else np.zeros((parts.theta.size, parts.theta.size))
-        return cls(value, np.concatenate(divided), np.concatenate([value[:0], *moved]), by_start, divisors)
+        by_score, divisors = [value[:0]], [np.zeros((0, len(divided)))]
+        for Z, dw, dt, dW, dT in slopes:
+            left, further = Z.T * share, np.zeros((len(share.T), 1))
+            by_score.append(parts(moments_by_predictor(weights, dw, dt, dW, dT), left))
+            divisors.append(left @ (np.hstack([dt, dT, further]) if varies else further))
+        by_start = parts.by_start(weights) if parts.terms.share else np.zeros((size, size))
+        return cls(value, np.concatenate(divided), np.concatenate(by_score), by_start, np.concatenate(divisors))
 
 
 # --- the fit ----------------------------------------------------------------------------------------------------------

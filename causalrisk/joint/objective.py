@@ -55,6 +55,8 @@ class Terms:
         Coefficients of the columns that give the constant one.
     origin : ndarray, shape (K, P)
         Coefficients from which residuals of linear models are measured.
+    unit : float
+        Root mean square of the residuals of the start.
     """
 
     contrasts: Array
@@ -65,6 +67,7 @@ class Terms:
     level: Array
     constant: Array
     origin: Array
+    unit: float
 
     @property
     def D(self) -> Array:

@@ -133,27 +133,6 @@ class Joined:
         return found
 
 
-@dataclass(frozen=True)
-class Slopes:
-    """Derivatives by the linear predictors of the score, L of them.
-
-    Parameters
-    ----------
-    w, tilt : ndarray, shape (L, n), tilt None where it is fixed
-        Of importance weight and tilt at the fitted score.
-    replicated, tilts : ndarray, shape (L, n, B)
-        Of those under the replicates.
-    columns : list of ndarray, shape (n, q_l)
-        Columns of each predictor.
-    """
-
-    w: Array
-    tilt: Array | None
-    replicated: Array
-    tilts: Array | None
-    columns: list[Array]
-
-
 def lifted(lift: Array | None, theta: Array) -> Array:
     """Coefficients of all columns, (K, P, R), from those of the models, (K, p, R)."""
     return theta if lift is None else np.einsum("Ppr,kpr->kPr", lift, theta)
@@ -394,33 +373,30 @@ class Weighed:
 
         return self.by_arm(place, of_arm, width)
 
-    def slopes(self, place: slice) -> Slopes:
-        """Return the derivatives of the weights of some rows by the predictors of the score, of a single column."""
+    def slopes(self, place: slice) -> list[tuple[Array, ...]]:
+        """Return the derivatives of the weights of some rows by each predictor of the score, of a single column.
+
+        They are its columns, and derivatives of weight and tilt at the fitted score, (n, 1), and under the replicates,
+        (n, B); zeros of a tilt that is fixed.
+        """
         equations, sample, by = self.equations, self.equations.sample, frozenset(self.beta)
-        again, many = self.at_replicates(0)
-        count, n = self.replicates.count, place.stop - place.start
         predictors = [eta for block in equations.weight_blocks for eta in block.own]
         varies = equations.target.tilt is not None or equations.target.frame
 
-        def derivatives(of: Equations, beta: Beta, width: int, divisor: Array) -> tuple[Array, Array]:
-            w, measure = np.zeros((2, len(predictors), n, width))
+        def derivatives(of: Equations, beta: Beta, divisor: Array) -> list[Array]:
+            w, tilt = np.zeros((2, len(predictors), place.stop - place.start, len(divisor)))
             for a, own in enumerate(within(sample.slices, place)):
                 rows = slice(place.start + own.start, place.start + own.stop)
                 if own.stop > own.start:
                     _fill(w[:, own], of.weight(Point(beta, rows, by), a), predictors)
             if varies:
-                _fill(measure, of.measure(Point(beta, place, by)), predictors)
-            return w / divisor, measure / divisor
+                _fill(tilt, of.measure(Point(beta, place, by)), predictors)
+            return [w / divisor, tilt / divisor]
 
-        w, tilt = derivatives(equations, self.beta, 1, self.divisors[0])
-        replicated, tilts = derivatives(again, many, count, self.divisors[1][0])
-        return Slopes(
-            w=w[..., 0],
-            tilt=tilt[..., 0] if varies else None,
-            replicated=replicated,
-            tilts=tilts if varies else None,
-            columns=[eta.X[place] for eta in predictors],
-        )
+        fitted = derivatives(equations, self.beta, self.divisors[0])
+        count = self.replicates.count
+        replicated = derivatives(*self.at_replicates(0), np.broadcast_to(self.divisors[1][0], count))
+        return list(zip([eta.X[place] for eta in predictors], *fitted, *replicated, strict=True))
 
     # --- sums over the rows ------------------------------------------------------------------------------------------
 

@@ -9,13 +9,13 @@ too: where the robust variance, which has them, is above IPWRA's by more than `E
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure
@@ -41,31 +41,18 @@ class Path:
 
     Parameters
     ----------
-    anchors, effects : ndarray, shape (r,)
-        alpha, and the (first) effect.
-    std_errors, robust_errors : ndarray, shape (r,)
-        Standard error of the effect by cross-validation, and the robust one, NaN where this was not needed; for several
-        effects those of the contrasts of the objective.
-    ratios, ratio_errors : ndarray, shape (r,)
-        The square of the first over that of the first alpha, and the standard error of this ratio.
-    shares : ndarray, shape (r,)
-        Share of the draws in which the variance is the least.
-    converged : ndarray of bool, shape (r,)
-        Whether the fits converged.
+    table : DataFrame
+        One row per alpha: (first) effect; its standard error by cross-validation, and the robust one, NaN where this
+        was not needed (for several effects those of the contrasts of the objective); the square of the first over that
+        of the first alpha, and the standard error of this ratio; share of the draws in which the variance is the least;
+        whether the fits converged.
     held_out, anchor : float
         alpha by cross-validation, and that of the fit, which may be raised.
     choice_variance : float
         Factor of the variance of the estimates that allows for the choice.
     """
 
-    anchors: Array
-    effects: Array
-    std_errors: Array
-    robust_errors: Array
-    ratios: Array
-    ratio_errors: Array
-    shares: Array
-    converged: NDArray[np.bool_]
+    table: pd.DataFrame
     held_out: float
     anchor: float
     choice_variance: float
@@ -166,26 +153,23 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, t
     """
     shares = shares_of_winners(variances, converged)
     anchor = rounded(float(np.exp(shares @ np.log(LADDER))))
-    first, nothing = variances.squares[0] or np.nan, np.full(len(LADDER), np.nan)
+    first = variances.squares[0] or np.nan
     errors = np.sqrt(np.maximum(np.diag(variances.covariance), 0.0))
     factor = 1.0
     if anchor < LADDER[0] and np.isfinite(variances.squares).all():
         at, ladder = -np.log(anchor), -np.log(LADDER)
         allowed, own, square = (np.interp(at, ladder, v) for v in (errors, variances.errors, variances.squares))
         factor += min(allowed, own) / square if square > 0 else 0.0
-    return Path(
-        anchors=np.array(LADDER),
-        effects=effects,
-        std_errors=np.sqrt(variances.squares) * (variances.unit / total),
-        robust_errors=nothing,
-        ratios=variances.squares / first,
-        ratio_errors=errors / first,
-        shares=shares,
-        converged=converged,
-        held_out=anchor,
-        anchor=anchor,
-        choice_variance=float(factor),
-    )
+    table = {
+        "effect": effects,
+        "std err": np.sqrt(variances.squares) * (variances.unit / total),
+        "robust se": np.nan,
+        "variance ratio": variances.squares / first,
+        "ratio se": errors / first,
+        "share": shares,
+        "converged": converged,
+    }
+    return Path(pd.DataFrame(table, index=pd.Index(LADDER, name="anchor")), anchor, anchor, float(factor))
 
 
 def raised(path: Path, variance: Callable[[float], float], start: float, units: float) -> Path:
@@ -206,9 +190,8 @@ def raised(path: Path, variance: Callable[[float], float], start: float, units: 
             break
         reached = here = rung
         at = beyond
-    robust = np.sqrt([known.get(one, np.nan) for one in path.anchors.tolist()])
-    factor = path.choice_variance if reached < LADDER[0] else 1.0
-    return dataclasses.replace(path, anchor=reached, robust_errors=robust, choice_variance=factor)
+    table = path.table.assign(**{"robust se": np.sqrt([known.get(one, np.nan) for one in LADDER])})
+    return Path(table, path.held_out, reached, path.choice_variance if reached < LADDER[0] else 1.0)
 
 
 def rounded(anchor: float) -> float:
