@@ -24,7 +24,7 @@ from causalrisk.design.formulas.evaluation import STATEFUL, Formula, Scope, lear
 from causalrisk.design.scan.source import Folder, Frame, Scan, mapped, naming, using
 from causalrisk.design.support import check_size
 from causalrisk.design.tables import as_table, condition_names, is_column, plain
-from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, treatment_levels
+from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError, UnavailableError
 from causalrisk.numerics.blocks import add_up
 
@@ -69,8 +69,13 @@ class Learnt(NamedTuple):
     path: str = ""
 
 
-class Reader:
-    """Finds the rows and variables of a model in the frames of a scan; parameters as of `design_from_scan`."""
+class Coding:
+    """Finds the rows and variables of a model in the frames of a scan, and codes them, always in the same way.
+
+    Parameters are those of `design_from_scan`. `look` says what a frame teaches; once all frames have been seen, `fix`
+    sets the coding: `encoders` of the right-hand sides (outcome, propensity and maybe observation), `arms`, `clusters`
+    and `strata` in the order of their numbers, the `survey` design, and the `unit` that weights are divided by.
+    """
 
     def __init__(
         self, scan: Scan, formula: str, propensity: str | None, columns: drawing.ColumnOptions, frame: Mapping[str, Any]
@@ -159,19 +164,105 @@ class Reader:
             weights=learnt.weights if weights is None else (weights.sum(), weights.min(), weights.max()),
         )
 
+    def read(self, stem: str, frames: Iterator[Frame]) -> list[Learnt]:
+        """Learn from the frames of a part, and store the rows that are kept in files whose names begin alike."""
+        found = []
+        for k, frame in enumerate(frames):
+            with naming(frame.where):
+                kept, learnt = self.look(frame)
+            if learnt.size[1]:
+                learnt = learnt._replace(path=f"{stem}-{k}.pickle")
+                with using(learnt.path):
+                    pd.to_pickle(kept, learnt.path)
+            found.append(learnt)
+        return found
 
-def read(reader: Reader, stem: str, frames: Iterator[Frame]) -> list[Learnt]:
-    """Learn from the frames of a part, and store the rows that are kept in files whose names begin alike."""
-    found = []
-    for k, frame in enumerate(frames):
-        with naming(frame.where):
-            kept, learnt = reader.look(frame)
-        if learnt.size[1]:
-            learnt = learnt._replace(path=f"{stem}-{k}.pickle")
-            with using(learnt.path):
-                pd.to_pickle(kept, learnt.path)
-        found.append(learnt)
-    return found
+    def fix(self, found: Sequence[Learnt], notes: list[str]) -> None:
+        """Fix the coding on what the frames taught; lines are appended to `notes`."""
+        columns, n, self.unit = self.columns, sum(one.size[1] for one in found), 1.0
+        if columns.weight_type == "probability":
+            total, low, high = zip(*(one.weights for one in found), strict=True)
+            self.unit = sum(total) / n
+            drawing.check_smallest(min(low), max(high), min(low) / self.unit, columns.weights)
+        names = dict.fromkeys(name for one in found for name in one.few)
+        few = {name: _few_rows(found, name, name in self.codes) for name in names}
+        counts = sum((Counter(one.counts) for one in found), Counter())
+        notes += notes_of_spelling({**few, columns.treat: counts})
+        self.clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
+        if columns.cluster is not None:
+            _check_alike(self.clusters, f"cluster {columns.cluster!r}")
+            drawing.check_groups(list(self.clusters), columns.cluster)
+        self.strata, self.survey = _survey(self.by.survey, columns, found)
+        notes += [] if self.survey is None else self.survey.notes
+        treat = [one.treat for one in found if one.treat is not None]
+        _check_alike(counts, f"treatment {columns.treat!r}")
+        levels = treatment_levels(pd.concat(treat, ignore_index=True), columns.treat)[1]
+        self.arms = arms_in_order(
+            levels,
+            np.array([counts[level] for level in levels]),
+            columns.treat,
+            named=any(isinstance(one.dtype, pd.CategoricalDtype) for one in treat),
+            **{option: getattr(columns, option) for option in ("treated", "reference", "levels")},
+        )
+        size = max([HEAD, len(levels), *map(len, few.values())])
+        few = {name: values.iloc[np.resize(np.arange(len(values)), size)] for name, values in few.items()}
+        few = {name: values.reset_index(drop=True) for name, values in few.items()}
+        constants = {name: value for scope in self.scopes for name, value in scope.constants.items()}
+        learnt = learn(self.formulas, constants, lambda: _variables(found))
+        self.formulas = [dataclasses.replace(formula, learnt=learnt) for formula in self.formulas]
+        few[columns.treat] = pd.Series(self.arms.coded(np.resize(np.arange(len(levels)), size)))
+        scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in self.scopes[1:]]
+        self.encoders = tuple(_encoder(formula, scope) for formula, scope in zip(self.formulas, scopes, strict=True))
+
+    def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
+        """Code the rows of a frame; the numbers are those of the first among all data and those of the sample."""
+        (outcome, propensity, *observed), treat = self.encoders, self.columns.treat
+        table, roles, n = rows.variables, rows.roles, len(rows.roles)
+        arm = self.arms.arm_of(*treatment_levels(roles["treat"], treat), treat)
+        with_treat = table.assign(**{treat: self.arms.coded(arm)}) if observed else table
+        X, V = outcome.encode(table), np.empty((n, len(kinds := variable_kinds(self.encoders, treat))))
+        same = self.formulas[0].right_text == self.formulas[1].right_text and outcome.names == propensity.names
+        for j, (name, dtype) in enumerate(kinds.items()):
+            levels = isinstance(dtype, pd.CategoricalDtype)
+            V[:, j] = pd.Categorical(table[name], dtype=dtype).codes if levels else table[name]
+        left = Scope({name: table[name] for name in self.scopes[0].variables}, self.scopes[0].constants)
+        return CodedRows(
+            where=rows.where,
+            position=np.arange(position, position + n),
+            y=outcome_values(self.formulas[0], left, roles["recorded"].to_numpy()),
+            X=X,
+            Z=X if same else propensity.encode(table),
+            arm=arm,
+            weights=roles["weights"].to_numpy() / self.unit if "weights" in roles else np.ones(n),
+            cluster=_numbers(self.clusters, roles.get("cluster")),
+            offset=roles["offset"].to_numpy() if "offset" in roles else None,
+            stratum=_numbers(self.strata, roles.get("stratum")),
+            multiplicities=rows.multiplicities,
+            row=row + roles.index.to_numpy(),
+            R=observed[0].encode(with_treat) if observed else None,
+            V=V,
+        )
+
+    def check_by_rows(self, rows: KeptRows, block: CodedRows) -> None:
+        """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
+        if all(code.isidentifier() for formula in self.formulas for code in formula.codes()):
+            return
+        texts = dict(zip("yXZR", [self.formulas[0], *self.formulas], strict=False))
+        for k in np.unique(np.linspace(0, len(rows.roles) - 1, TRIED).astype(int)):
+            one = slice(k, k + 1)
+            try:
+                alone = self.coded(KeptRows(rows.where, rows.variables.iloc[one], rows.roles.iloc[one], None))
+            except DesignError:  # such as a division by what is zero for this row
+                alone = None
+            for name, formula in texts.items():
+                whole = getattr(block, name)
+                near = {"rtol": 1e-9, "atol": 1e-13 * np.nanmax(np.abs(whole), axis=0, initial=0)}
+                if alone is None or not np.isclose(whole[k], getattr(alone, name)[0], equal_nan=True, **near).all():
+                    raise DesignError(
+                        f"the formula {formula.text!r} codes a row differently beside other rows, as "
+                        "`I(x - x.mean())` would; a scan has some rows at a time.\n"
+                        "Write the number itself, or a column to the files."
+                    )
 
 
 def _check_given(columns: drawing.ColumnOptions) -> None:
@@ -334,133 +425,9 @@ def variable_kinds(encoders: Iterable[Encoder], treat: str) -> dict[str, Any]:
     return {name: dtype for name, dtype in found.items() if name != treat}
 
 
-@dataclass(frozen=True)
-class Coder:
-    """Codes rows, always in the same way.
-
-    Parameters
-    ----------
-    formulas : list of Formula
-        Formulas of outcome, propensity and, where there is one, observation.
-    left : Scope
-        Names on the left of that of the outcome.
-    treat : str
-        Name of the treatment.
-    encoders : tuple of FormulaEncoder
-        Coding of their right-hand sides.
-    arms : Arms
-        Coding of the treatment.
-    clusters, strata : Index
-        Clusters and strata in the order of their numbers.
-    survey : surveys.SurveyDesign or None
-        The survey design.
-    unit : float
-        What weights are divided by.
-    """
-
-    formulas: list[Formula]
-    left: Scope
-    treat: str
-    encoders: tuple[FormulaEncoder, ...]
-    arms: Arms
-    clusters: pd.Index
-    strata: pd.Index
-    survey: surveys.SurveyDesign | None
-    unit: float
-
-    def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
-        """Code the rows of a frame; the numbers are those of the first among all data and those of the sample."""
-        outcome, propensity, *observed = self.encoders
-        table, roles, n = rows.variables, rows.roles, len(rows.roles)
-        arm = self.arms.arm_of(*treatment_levels(roles["treat"], self.treat), self.treat)
-        with_treat = table.assign(**{self.treat: self.arms.coded(arm)}) if observed else table
-        X, V = outcome.encode(table), np.empty((n, len(kinds := variable_kinds(self.encoders, self.treat))))
-        same = self.formulas[0].right_text == self.formulas[1].right_text and outcome.names == propensity.names
-        for j, (name, dtype) in enumerate(kinds.items()):
-            levels = isinstance(dtype, pd.CategoricalDtype)
-            V[:, j] = pd.Categorical(table[name], dtype=dtype).codes if levels else table[name]
-        left = Scope({name: table[name] for name in self.left.variables}, self.left.constants)
-        return CodedRows(
-            where=rows.where,
-            position=np.arange(position, position + n),
-            y=outcome_values(self.formulas[0], left, roles["recorded"].to_numpy()),
-            X=X,
-            Z=X if same else propensity.encode(table),
-            arm=arm,
-            weights=roles["weights"].to_numpy() / self.unit if "weights" in roles else np.ones(n),
-            cluster=_numbers(self.clusters, roles.get("cluster")),
-            offset=roles["offset"].to_numpy() if "offset" in roles else None,
-            stratum=_numbers(self.strata, roles.get("stratum")),
-            multiplicities=rows.multiplicities,
-            row=row + roles.index.to_numpy(),
-            R=observed[0].encode(with_treat) if observed else None,
-            V=V,
-        )
-
-    def check_by_rows(self, rows: KeptRows, block: CodedRows) -> None:
-        """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
-        if all(code.isidentifier() for formula in self.formulas for code in formula.codes()):
-            return
-        texts = dict(zip("yXZR", [self.formulas[0], *self.formulas], strict=False))
-        for k in np.unique(np.linspace(0, len(rows.roles) - 1, TRIED).astype(int)):
-            one = slice(k, k + 1)
-            try:
-                alone = self.coded(KeptRows(rows.where, rows.variables.iloc[one], rows.roles.iloc[one], None))
-            except DesignError:  # such as a division by what is zero for this row
-                alone = None
-            for name, formula in texts.items():
-                whole = getattr(block, name)
-                near = {"rtol": 1e-9, "atol": 1e-13 * np.nanmax(np.abs(whole), axis=0, initial=0)}
-                if alone is None or not np.isclose(whole[k], getattr(alone, name)[0], equal_nan=True, **near).all():
-                    raise DesignError(
-                        f"the formula {formula.text!r} codes a row differently beside other rows, as "
-                        "`I(x - x.mean())` would; a scan has some rows at a time.\n"
-                        "Write the number itself, or a column to the files."
-                    )
-
-
 def _numbers(names: pd.Index, values: pd.Series | None) -> NDArray[np.intp] | None:
     """Return the number of the cluster or stratum of each row, where there are any."""
     return None if values is None else names.get_indexer(pd.Index(np.asarray(values, dtype=object), dtype=object))
-
-
-def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder:
-    """Fix the coding on what the frames taught; lines are appended to `notes`."""
-    columns, n, unit = reader.columns, sum(one.size[1] for one in found), 1.0
-    if columns.weight_type == "probability":
-        total, low, high = zip(*(one.weights for one in found), strict=True)
-        unit = sum(total) / n
-        drawing.check_smallest(min(low), max(high), min(low) / unit, columns.weights)
-    names = dict.fromkeys(name for one in found for name in one.few)
-    few = {name: _few_rows(found, name, name in reader.codes) for name in names}
-    counts = sum((Counter(one.counts) for one in found), Counter())
-    notes += notes_of_spelling({**few, columns.treat: counts})
-    clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
-    if columns.cluster is not None:
-        _check_alike(clusters, f"cluster {columns.cluster!r}")
-        drawing.check_groups(list(clusters), columns.cluster)
-    strata, survey = (pd.Index([]), None) if reader.by.survey is None else _survey(reader.by.survey, columns, found)
-    notes += [] if survey is None else survey.notes
-    treat = [one.treat for one in found if one.treat is not None]
-    _check_alike(counts, f"treatment {columns.treat!r}")
-    levels = treatment_levels(pd.concat(treat, ignore_index=True), columns.treat)[1]
-    arms = arms_in_order(
-        levels,
-        np.array([counts[level] for level in levels]),
-        columns.treat,
-        named=any(isinstance(one.dtype, pd.CategoricalDtype) for one in treat),
-        **{option: getattr(columns, option) for option in ("treated", "reference", "levels")},
-    )
-    size = max([HEAD, len(levels), *map(len, few.values())])
-    few = {name: values.iloc[np.resize(np.arange(len(values)), size)] for name, values in few.items()}
-    few = {name: values.reset_index(drop=True) for name, values in few.items()}
-    constants = {name: value for scope in reader.scopes for name, value in scope.constants.items()}
-    learnt = learn(reader.formulas, constants, lambda: _variables(found))
-    formulas = [dataclasses.replace(formula, learnt=learnt) for formula in reader.formulas]
-    few[columns.treat] = pd.Series(arms.coded(np.resize(np.arange(len(levels)), size)))
-    scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in reader.scopes[1:]]
-    encoders = tuple(_encoder(formula, scope) for formula, scope in zip(formulas, scopes, strict=True))
-    return Coder(formulas, reader.scopes[0], columns.treat, encoders, arms, clusters, strata, survey, unit)
 
 
 def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
@@ -494,9 +461,11 @@ class SurveyOnDisk(Rowless, surveys.SurveyDesign):
 
 
 def _survey(
-    columns: surveys.SurveyColumns, given: drawing.ColumnOptions, found: Sequence[Learnt]
-) -> tuple[pd.Index, SurveyOnDisk]:
+    columns: surveys.SurveyColumns | None, given: drawing.ColumnOptions, found: Sequence[Learnt]
+) -> tuple[pd.Index, SurveyOnDisk | None]:
     """Return the strata in the order of their numbers, and the design that all rows of the data make."""
+    if columns is None:
+        return pd.Index([]), None
     replication = None
     drawn = pd.concat([one.drawn for one in found], ignore_index=True)
     _check_alike(drawn["stratum"], "the stratum")

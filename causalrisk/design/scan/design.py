@@ -19,7 +19,7 @@ from causalrisk.design.design import Design, Observation, Rowless, is_missing, r
 from causalrisk.design.encoders import Encoder
 from causalrisk.design.formulas.evaluation import in_formula
 from causalrisk.design.rows import ColumnOptions, check_drawn, lines_of
-from causalrisk.design.scan.coding import CodedRows, Coder, Reader, coder_of, read, variable_kinds
+from causalrisk.design.scan.coding import CodedRows, Coding, variable_kinds
 from causalrisk.design.scan.source import Folder, Scan, computed, mapped, naming, needed_dask, using
 from causalrisk.design.support import (
     ColumnMoments,
@@ -263,8 +263,13 @@ class DesignOnDisk(Rowless, Design):
             propensity_encoder=self.propensity_encoder.keeping(keep_z),
         )
         if not (keep.all() and keep_z.all() and (keep_seen is None or keep_seen.all())):
-            step = partial(_of_columns, keep, keep_z, keep_seen)
-            made = made._with(rows=self._rewritten([step] * len(self.parts)))
+
+            def of_columns(block: CodedRows) -> CodedRows:
+                X, R = block.X[:, keep], block.R if block.R is None or keep_seen is None else block.R[:, keep_seen]
+                one = block.Z is block.X and np.array_equal(keep, keep_z)
+                return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, keep_z], R=R)
+
+            made = made._with(rows=self._rewritten([of_columns] * len(self.parts)))
         basis, constant = seen["every"].basis(keep)
         one, n = made.parts[0].Z is made.parts[0].X, int(of_Z.rows.sum())
         return made._with(
@@ -335,25 +340,16 @@ def _rows_left(mark: NDArray[np.bool_], scale: float, clusters: NDArray[np.intp]
     return dataclasses.replace(left, weights=left.weights * scale, cluster=cluster)
 
 
-def _of_columns(
-    outcome: NDArray[np.bool_], propensity: NDArray[np.bool_], observed: NDArray[np.bool_] | None, block: CodedRows
-) -> CodedRows:
-    """Return a block with some of the columns of the designs, as marked."""
-    one = block.Z is block.X and np.array_equal(outcome, propensity)
-    X, R = block.X[:, outcome], block.R if block.R is None or observed is None else block.R[:, observed]
-    return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, propensity], R=R)
-
-
-def _code(coder: Coder, folder: Folder, name: str, frames: list[tuple[str, int, int]]) -> CodedRows:
+def _code(coding: Coding, folder: Folder, name: str, frames: list[tuple[str, int, int]]) -> CodedRows:
     """Code and store the rows of some frames: where, and the number of the first among all data and in the sample."""
     blocks = list[CodedRows]()
     for path, row, position in frames:
         with using(path):
             rows = pd.read_pickle(path)
         with naming(rows.where):
-            blocks.append(coder.coded(rows, row, position))
+            blocks.append(coding.coded(rows, row, position))
             if position == 0:
-                coder.check_by_rows(rows, blocks[0])
+                coding.check_by_rows(rows, blocks[0])
     block = blocks[0]
     if len(blocks) > 1:
         arrays = {name: np.concatenate([one.arrays[name] for one in blocks]) for name in block.arrays}
@@ -373,15 +369,15 @@ def design_from_scan(
     joint_outcome: bool,
 ) -> DesignOnDisk:
     """Make a design from formulas and a scan, as `design_from_formula`; the rows are read, coded and stored."""
-    reader, folder = Reader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Folder()
-    tasks = [partial(read, reader, f"{folder.path}/{number}") for number in range(len(scan.parts))]
-    found, lines = scan.read(tasks, reader.used), defaultdict[tuple[str, str], Any](lambda: np.zeros(2, dtype=int))
+    coding, folder = Coding(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Folder()
+    tasks = [partial(coding.read, f"{folder.path}/{number}") for number in range(len(scan.parts))]
+    found, lines = scan.read(tasks, coding.used), defaultdict[tuple[str, str], Any](lambda: np.zeros(2, dtype=int))
     for formula_name, name, *counts in itertools.chain.from_iterable(one.lines for one in found):
         lines[formula_name, name] += counts
     ledger = [(*key, *counts.tolist()) for key, counts in lines.items()]
     ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
-    notes = [*reader.notes, *check_drawn(ledger, ends[-1][0], ends[-1][1], reader.by)]
-    coder = coder_of(reader, found, notes)
+    notes = [*coding.notes, *check_drawn(ledger, ends[-1][0], ends[-1][1], coding.by)]
+    coding.fix(found, notes)
     groups, together = list[list[tuple[str, int, int]]](), 0
     for one, (row, position) in zip(found, ends, strict=False):
         if one.path:  # small frames are joined
@@ -390,36 +386,36 @@ def design_from_scan(
                 together = 0
             groups[-1].append((one.path, row, position))
             together += one.size[1]
-    rows = _gathered(folder, (partial(_code, coder, folder, f"{k}", frames) for k, frames in enumerate(groups)))
+    rows = _gathered(folder, (partial(_code, coding, folder, f"{k}", frames) for k, frames in enumerate(groups)))
     for one in found:
         if one.path:
             os.remove(one.path)
-    outcome, assigned, observation = coder.encoders[0], coder.encoders[1], None
-    if len(coder.encoders) > 2:
-        names = coder.encoders[2].names
-        text = reader.formulas[2].right_text
-        observation = Observation(np.empty(0, dtype=bool), np.empty((0, len(names))), names, text, coder.encoders[2])
+    outcome, assigned, observation = coding.encoders[0], coding.encoders[1], None
+    if len(coding.encoders) > 2:
+        names = coding.encoders[2].names
+        text = coding.formulas[2].right_text
+        observation = Observation(np.empty(0, dtype=bool), np.empty((0, len(names))), names, text, coding.encoders[2])
     made = DesignOnDisk(
         scan=scan,
         rows=rows,
         n_read=ends[-1][0],
-        n_clusters=len(coder.clusters),
+        n_clusters=len(coding.clusters),
         observation=observation,
         score=None,
         predictions=None,
-        labels=coder.arms.labels,
-        levels=coder.arms.levels,
-        endog_name=reader.formulas[0].outcome_name,
-        formula=reader.formulas[0].text,
-        propensity_formula=f"{in_formula(columns.treat)} ~ {reader.formulas[1].right_text}",
+        labels=coding.arms.labels,
+        levels=coding.arms.levels,
+        endog_name=coding.formulas[0].outcome_name,
+        formula=coding.formulas[0].text,
+        propensity_formula=f"{in_formula(columns.treat)} ~ {coding.formulas[1].right_text}",
         ledger=lines_of(ledger),
         rules=Rules.of(columns, constant_outcome, joint_outcome),
         missing=columns.missing,
         dropped_terms=(),
         outcome_encoder=outcome,
         propensity_encoder=assigned,
-        survey=coder.survey,
-        **reader.by.fields(),
+        survey=coding.survey,
+        **coding.by.fields(),
     )._supported(notes)
     for note in notes:
         warn_user(note, DesignWarning)
