@@ -39,11 +39,6 @@ def common_support(scores: Array, arm: Arms) -> NDArray[np.bool_]:
     return inside(compared, low * (1 - EQUAL), high * (1 + EQUAL))
 
 
-def in_crump(scores: Array, cut: float) -> NDArray[np.bool_]:
-    """Mask of the rows within the limits of Crump et al., shape (n,), for scores of all arms, shape (K, n)."""
-    return np.asarray(inverse_sum(scores) <= cut) if len(scores) > 2 else inside(scores[1:], *limits_at(cut))
-
-
 def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     """Overlap of the arms in the propensity score, and spread of their importance weights.
 
@@ -88,7 +83,8 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     one_of("by", by, ("arm", "unit"))
     design, rows, n_arms = record.design, record.rows, record.design.n_arms
     cut = crump_cut(rows.scores, rows.weights)
-    support, crump = common_support(rows.scores, rows.arm), in_crump(rows.scores, cut)
+    support, compared = common_support(rows.scores, rows.arm), rows.scores[1:]
+    crump = inside(compared, *limits_at(cut)) if n_arms == 2 else inverse_sum(rows.scores) <= cut
     own = rows.scores[rows.arm, np.arange(len(rows.arm))]
     if by == "unit":
         columns = {

@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import Design
-from causalrisk.design.encoders import INDICATOR
-from causalrisk.design.rows import UNRECORDED
 from causalrisk.errors import Failure, OptionError, check_alpha, whole_number
 from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
@@ -466,17 +464,12 @@ def _dropped_notes(design: Design) -> list[str]:
         outside = words.count(design.n_outside, "row")
         notes.append(f"{outside} outside of the subpopulation stay in the design for the standard errors.")
     if design.n_dropped:
-        ledger = design.sample_ledger[~design.sample_ledger["formula"].isin([UNRECORDED, INDICATOR, "subpop"])]
-        dropping = ledger["dropped"].gt(0)
-        used_in = ledger["formula"].where(ledger["formula"].isin(["trim", "weights"]) & dropping, "")
-        counts = ledger.groupby([used_in, "variable"], sort=False)["missing"].max()
+        lines = [(used_in, name, lost) for used_in, name, _, lost in design.ledger if lost and used_in != "subpop"]
         reasons = ", ".join(
-            f"{name} in {number} rows" if used_in else f"{name} missing in {number}"
-            for (used_in, name), number in counts.items()
+            f"{name} in {lost} rows" if used_in in ("trim", "weights") else f"{name} missing in {lost}"
+            for used_in, name, lost in lines
         )
-        several = " (a row may have several reasons)" if counts.sum() > design.n_dropped else ""
         kept = f" `observed=` keeps rows without {outcome}, by a model of why it is missing."
-        kept *= bool((ledger["variable"].eq(outcome) & dropping).any())
-        dropped = f"{design.n_dropped} rows dropped from both models: {reasons}{several}."
-        notes.append(f"{dropped} See res.sample_ledger.{kept}")
+        kept *= outcome in [name for _, name, _ in lines]
+        notes.append(f"{design.n_dropped} rows dropped from both models: {reasons}. See res.sample_ledger.{kept}")
     return notes

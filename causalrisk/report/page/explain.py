@@ -154,7 +154,8 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     for k, (title, texts) in enumerate(steps.items(), 1):
         sections[f"{k}. {title}"] = [*filter(None, texts)], []
     if record.joint is not None:
-        sections["If JRE and IPWRA disagree"] = [read_gaps(record, record.joint).headline], [*IF_THEY_DISAGREE]
+        found = [read_gaps(record, record.joint).headline, words.ladder_end_words(record.joint)]
+        sections["If JRE and IPWRA disagree"] = [*filter(None, found)], [*IF_THEY_DISAGREE]
     items = [f"{heading}. {question}" for heading, question in questions(record).values()]
     sections[UNTESTED] = ["The effect is causal only if all of these hold:"], items
     return Prose(f"How {record.spec.name} came to its estimate", sections)
