@@ -64,7 +64,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
     "pygments_light_style": "a11y-high-contrast-light",
-    "pygments_dark_style": "monokai",
+    "pygments_dark_style": "a11y-high-contrast-dark",
 }
 html_sidebars = {"changes": [], "index": []}
 copybutton_prompt_text = r">>> |\.\.\. "

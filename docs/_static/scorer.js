@@ -9,7 +9,10 @@ var Scorer = {
 
   // The first prefix of the name of a page counts.
   pages: {
+    "explanation/jre": 2.5,
     "howto/weights_clusters": 3.5,
+    "howto/propensity_scores": 3.5,
+    "howto/small_samples": 3.6,
     "howto/coming_from": 2.5,
     "howto/cite": 0,
     "howto/": 3,
