@@ -173,10 +173,9 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
             except CausalRiskError as error:
                 reason = f"Not available for this fit: {str(error).splitlines()[0]}"
                 found.append(Part(anchor, heading, paragraph(reason, "soft")))
-    text, crump = methods(record), "crump_2009" if design.n_arms == 2 else "yang_2016"
+    text = methods(record)
     said = [line for part in found if part.reading for line in (part.reading.headline, *part.reading.texts)]
-    keys = [record.options.population.reference, *[crump] * (scored and record.options.population is ALL)]
-    cited = references(" ".join([text, *said]), *keys)
+    cited = references(" ".join([text, *said]), record.options.population.reference)
     rows = [table_html(_row_flow(record), "From the data to the sample")]
     drawn = {"Resamples": record.boot, "Propensity replicates": None if joint is None else joint.replicates}
     for what, draws in drawn.items():

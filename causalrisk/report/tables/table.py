@@ -284,10 +284,9 @@ class ResultSummary(Summary):
 
     def __getattr__(self, name: str) -> Any:
         form = name.removeprefix("to_")
-        typed = 'save("table.docx")' if form in ("word", "docx") else f"as_{form}()"
-        if form != name and hasattr(type(self), typed.partition("(")[0]):
-            raise UnavailableError(f"a table has no attribute {name!r}.\nUse `table.{typed}`.")
-        return object.__getattribute__(self, name)
+        if form in ("word", "docx"):
+            raise UnavailableError(f'a table has no attribute {name!r}.\nUse `table.save("table.docx")`.')
+        return object.__getattribute__(self, f"as_{form}" if form != name else name)
 
     def add_extra_txt(self, etext: Sequence[str]) -> None:
         """Add notes.
