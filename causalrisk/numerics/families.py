@@ -7,7 +7,7 @@ links of binary models serve the propensity score as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,47 +23,75 @@ LARGEST = 690.0  # predictors of a complementary log-log link are cut off here: 
 CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Probit", "cloglog": "CLogLog"}
 
 
-@dataclass(frozen=True)
-class Link:
-    """Inverse link of a binary treatment model, as the functions of the linear predictor the package needs.
+class Link(ABC):
+    """Inverse link of a binary model, as the functions of the linear predictor the package needs.
 
-    Each takes the linear predictor eta, shape (n, ...), and the treated indicator d, shape (n, 1) or (n,), and returns
-    an array shaped like eta.
-
-    Parameters
-    ----------
-    name : str
-        Name of the link.
-    probability, probabilities : callable
-        P(A = 1 | eta) of eta alone; P(A = 0 | eta) and it, shape (2, n, ...), each to all its digits.
-    score : callable
-        First derivative of the log likelihood by eta, and minus the second.
-    log_likelihood : callable
-        Log likelihood of each unit.
+    They take the linear predictor eta, shape (n, ...), and maybe the treated indicator d, shape (n, 1) or (n,), and
+    return arrays shaped like eta.
     """
 
     name: str
-    probability: Callable[[Array], Array]
-    probabilities: Callable[[Array], Array]
-    score: Callable[[Array, Array], tuple[Array, Array]]
-    log_likelihood: Callable[[Array, Array], Array]
+
+    @abstractmethod
+    def probability(self, eta: Array) -> Array:
+        """Return P(A = 1 | eta)."""
+
+    @abstractmethod
+    def probabilities(self, eta: Array) -> Array:
+        """Return P(A = 0 | eta) and P(A = 1 | eta), shape (2, n, ...), each to all its digits."""
+
+    @abstractmethod
+    def score(self, eta: Array, d: Array) -> tuple[Array, Array]:
+        """Return the first derivative of the log likelihood by eta, and minus the second."""
+
+    @abstractmethod
+    def log_likelihood(self, eta: Array, d: Array) -> Array:
+        """Return the log likelihood of each unit."""
 
     def own_odds(self, eta: Array, d: Array) -> Array:
         """Return (1 - e) / e for the probability e of the unit's own arm; its inverse probability is 1 more."""
-        if self.name == "logit":  # faster
-            signed = np.asarray((1 - 2 * d) * eta)
-            return np.exp(signed, out=signed)
         with np.errstate(over="ignore"):
             return np.expm1(-self.log_likelihood(eta, d))
 
     def own_odds_slope(self, eta: Array, d: Array) -> Array:
         """Return the derivative of `own_odds` by eta."""
-        if self.name == "logit":
-            return (1 - 2 * d) * self.own_odds(eta, d)
         return -self.score(eta, d)[0] * np.exp(-self.log_likelihood(eta, d))
 
-    def __reduce__(self) -> tuple[Callable[[str], Link], tuple[str]]:
-        return link_of, (self.name,)
+
+class Logit(Link):
+    """P(A = 1 | eta) = 1 / (1 + exp(-eta))."""
+
+    name = "logit"
+
+    def probability(self, eta: Array) -> Array:
+        """As in `Link`."""
+        return _complement(np.negative(eta, out=np.empty_like(eta)))
+
+    def probabilities(self, eta: Array) -> Array:
+        """As in `Link`; each from its own exponential: 1 - p has no digits left where p rounds to 1."""
+        return _complement(np.stack([eta, -eta]))
+
+    def score(self, eta: Array, d: Array) -> tuple[Array, Array]:
+        """As in `Link`."""
+        p = self.probability(eta)
+        information = p * p
+        np.subtract(p, information, out=information)
+        return np.subtract(d, p, out=p), information
+
+    def log_likelihood(self, eta: Array, d: Array) -> Array:
+        """As in `Link`."""
+        signed = (1 - 2 * d) * eta
+        # -log(1 + exp(signed)): the exponent is never positive, so nothing overflows, and log1p keeps small terms.
+        return np.asarray(-np.maximum(signed, 0.0) - np.log1p(np.exp(-np.abs(signed))))
+
+    def own_odds(self, eta: Array, d: Array) -> Array:
+        """As in `Link`, faster."""
+        signed = np.asarray((1 - 2 * d) * eta)
+        return np.exp(signed, out=signed)
+
+    def own_odds_slope(self, eta: Array, d: Array) -> Array:
+        """As in `Link`, faster."""
+        return (1 - 2 * d) * self.own_odds(eta, d)
 
 
 def _complement(eta: Array) -> Array:
@@ -74,33 +102,59 @@ def _complement(eta: Array) -> Array:
     return np.reciprocal(eta, out=eta)
 
 
-def _logit_probability(eta: Array) -> Array:
-    return _complement(np.negative(eta, out=np.empty_like(eta)))
+class Probit(Link):
+    """P(A = 1 | eta) is the normal distribution function."""
+
+    name = "probit"
+
+    def probability(self, eta: Array) -> Array:
+        """As in `Link`."""
+        return np.asarray(ndtr(eta))
+
+    def probabilities(self, eta: Array) -> Array:
+        """As in `Link`."""
+        return np.asarray(ndtr(np.stack([-eta, eta])))
+
+    def score(self, eta: Array, d: Array) -> tuple[Array, Array]:
+        """As in `Link`, by the ratio of the normal density to the distribution function."""
+        sign = 2 * d - 1
+        x = sign * eta
+        # Far out in the tail both underflow; the difference of their logarithms does not.
+        mills = np.exp(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_ndtr(x))
+        return sign * mills, mills * (mills + x)
+
+    def log_likelihood(self, eta: Array, d: Array) -> Array:
+        """As in `Link`."""
+        return np.asarray(log_ndtr((2 * d - 1) * eta))
 
 
-def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
-    p = _logit_probability(eta)
-    information = p * p
-    np.subtract(p, information, out=information)
-    return np.subtract(d, p, out=p), information
+class CLogLog(Link):
+    """P(A = 1 | eta) = 1 - exp(-exp(eta)), the complementary log-log link."""
 
+    name = "cloglog"
 
-def _logit_log_likelihood(eta: Array, d: Array) -> Array:
-    signed = (1 - 2 * d) * eta
-    # -log(1 + exp(signed)): the exponent is never positive, so nothing overflows, and log1p keeps small terms.
-    return np.asarray(-np.maximum(signed, 0.0) - np.log1p(np.exp(-np.abs(signed))))
+    def probability(self, eta: Array) -> Array:
+        """As in `Link`."""
+        return -np.expm1(-_hazard(eta))
 
+    def probabilities(self, eta: Array) -> Array:
+        """As in `Link`; expm1 keeps the digits of a small probability, of which 1 - exp would leave none."""
+        hazard = -_hazard(eta)
+        return np.stack([np.exp(hazard), -np.expm1(hazard)])
 
-def _mills(x: Array) -> Array:
-    """Ratio of the normal density to the distribution function, accurate in both tails."""
-    # Far out in the tail density and distribution function underflow; the difference of their logarithms does not.
-    return np.exp(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_ndtr(x))
+    def score(self, eta: Array, d: Array) -> tuple[Array, Array]:
+        """As in `Link`."""
+        hazard = _hazard(eta)
+        with np.errstate(over="ignore"):  # to odds of the treated arm that are infinite
+            treated = hazard / np.expm1(hazard)
+        return np.where(d > 0, treated, -hazard), np.where(d > 0, treated * (treated + hazard - 1), hazard)
 
-
-def _probit_score(eta: Array, d: Array) -> tuple[Array, Array]:
-    sign = 2 * d - 1
-    mills = _mills(sign * eta)
-    return sign * mills, mills * (mills + sign * eta)
+    def log_likelihood(self, eta: Array, d: Array) -> Array:
+        """As in `Link`; log1p keeps the digits of what a large probability lacks, and expm1 those of a small one."""
+        hazard = _hazard(eta)
+        with np.errstate(divide="ignore"):  # of the one that is not used
+            treated = np.where(hazard > 1, np.log1p(-np.exp(-hazard)), np.log(-np.expm1(-hazard)))
+        return np.where(d > 0, treated, -hazard)
 
 
 def _hazard(eta: Array) -> Array:
@@ -108,55 +162,7 @@ def _hazard(eta: Array) -> Array:
     return np.exp(np.clip(eta, -LARGEST, LARGEST))
 
 
-def _cloglog_probabilities(eta: Array) -> Array:
-    hazard = -_hazard(eta)
-    # expm1 keeps the digits of a small probability, of which 1 - exp would leave none.
-    return np.stack([np.exp(hazard), -np.expm1(hazard)])
-
-
-def _cloglog_score(eta: Array, d: Array) -> tuple[Array, Array]:
-    hazard = _hazard(eta)
-    with np.errstate(over="ignore"):  # to odds of the treated arm that are infinite
-        treated = hazard / np.expm1(hazard)
-    return np.where(d > 0, treated, -hazard), np.where(d > 0, treated * (treated + hazard - 1), hazard)
-
-
-def _cloglog_log_likelihood(eta: Array, d: Array) -> Array:
-    hazard = _hazard(eta)
-    near_one = hazard > 1  # where log1p keeps the digits of what is left to one, and else expm1 those of little
-    treated = np.where(near_one, np.log1p(-np.exp(-hazard)), np.log(-np.expm1(-hazard)))
-    return np.where(d > 0, treated, -hazard)
-
-
-BINARY_LINKS = {
-    "logit": Link(
-        name="logit",
-        probability=_logit_probability,
-        # each from its own exponential: 1 - p has no digits left where p rounds to 1
-        probabilities=lambda eta: _complement(np.stack([eta, -eta])),
-        score=_logit_score,
-        log_likelihood=_logit_log_likelihood,
-    ),
-    "probit": Link(
-        name="probit",
-        probability=ndtr,
-        probabilities=lambda eta: ndtr(np.stack([-eta, eta])),
-        score=_probit_score,
-        log_likelihood=lambda eta, d: log_ndtr((2 * d - 1) * eta),
-    ),
-    "cloglog": Link(
-        name="cloglog",
-        probability=lambda eta: -np.expm1(-_hazard(eta)),
-        probabilities=_cloglog_probabilities,
-        score=_cloglog_score,
-        log_likelihood=_cloglog_log_likelihood,
-    ),
-}
-
-
-def link_of(name: str) -> Link:
-    """Return a link by name; pickle restores links by it."""
-    return BINARY_LINKS[name]
+BINARY_LINKS: dict[str, Link] = {link.name: link for link in (Logit(), Probit(), CLogLog())}
 
 
 @dataclass(frozen=True)
