@@ -16,7 +16,7 @@ from causalrisk.design.covariates import Covariate, further_covariates, moderato
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimation.beyond_memory import fitted_rows
-from causalrisk.estimation.estimates import FittedRows
+from causalrisk.estimation.fits import FittedRows
 from causalrisk.estimation.record import FitRecord
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.linalg import Array

@@ -16,8 +16,7 @@ from causalrisk.design.scan.coding import CodedRows
 from causalrisk.design.scan.design import stored_array
 from causalrisk.design.scan.source import Folder
 from causalrisk.design.treatment import Arms
-from causalrisk.estimation.estimates import FittedRows
-from causalrisk.estimation.fits import WeightFit
+from causalrisk.estimation.fits import FittedRows, WeightFit
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
 from causalrisk.learners.folds import Numbers, folds_of

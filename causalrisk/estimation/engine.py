@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -373,27 +372,18 @@ class Influence:
                 for source, factor in self.factors[name].items():
                     whole = factors.setdefault(source, np.zeros((factor.shape[1], ends[-1])))
                     whole[:, start:stop] += (matrix @ factor).T
-        terms = [rows.indices(self.n)[:2] for block in self.blocks for rows, _ in block.terms]
-        edges, found = sorted({0, self.n, *(edge for ends in terms for edge in ends)}), np.zeros((self.n, ends[-1]))
+        found = np.zeros((self.n, ends[-1]))
+        for name, psi in self.known.items():
+            if name in factors:
+                found += psi @ factors[name]
         with np.errstate(all="ignore"):  # of fits that ran away, which are told
-            for rows in (rows for pair in pairwise(edges) for rows in _pieces(*pair, 1)):
-                g, parts = self._equations(rows, factors)
-                if g:
-                    np.matmul(np.concatenate(g, axis=1), np.concatenate(parts), out=found[rows])
+            for block in (block for block in self.blocks if block.name in factors):
+                own = np.split(factors[block.name], len(block.own))
+                for term, residuals in block.terms:
+                    for rows in _pieces(*term.indices(self.n)[:2], 1):
+                        for eta, r, factor in zip(block.own, residuals(Point(self.beta, rows)), own, strict=True):
+                            found[rows] += value_of(r) * (eta.X[rows] @ factor)
         return found
-
-    def _equations(self, rows: slice, factors: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
-        """Return the equations of some rows, which are all or none of those of a term, and their factors."""
-        g = [psi[rows] for name, psi in self.known.items() if name in factors]
-        parts = [factors[name] for name in self.known if name in factors]
-        for block in self.blocks:
-            for term, residuals in block.terms if block.name in factors else ():
-                start, stop, _ = term.indices(self.n)
-                if start <= rows.start and rows.stop <= stop:
-                    found = zip(residuals(Point(self.beta, rows)), block.own, strict=True)
-                    g += [value_of(r) * eta.X[rows] for r, eta in found]
-                    parts.append(factors[block.name])
-        return g, parts
 
 
 def influence(

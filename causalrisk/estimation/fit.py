@@ -6,7 +6,6 @@ import dataclasses
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import (
@@ -15,7 +14,6 @@ from causalrisk.errors import (
     DesignWarning,
     Failure,
     Notes,
-    OptionError,
     OverlapWarning,
     ResampleWarning,
     SeparationError,
@@ -23,25 +21,31 @@ from causalrisk.errors import (
     failure_text,
     listed,
 )
-from causalrisk.estimation.abilities import check_able, check_on_disk, use_of_learner, with_change
+from causalrisk.estimation.abilities import check_on_disk, use_of_learner, with_change
 from causalrisk.estimation.beyond_memory import folds_by_position
-from causalrisk.estimation.estimates import Estimate
-from causalrisk.estimation.fits import WeightFit, estimate_means, fit_weights
+from causalrisk.estimation.equations import Equations
+from causalrisk.estimation.fits import Estimate, WeightFit, estimate_means, fit_weights
 from causalrisk.estimation.learned import Learned, learn
 from causalrisk.estimation.matching import PROPENSITY, estimate_matched
 from causalrisk.estimation.options import DEFAULT_METHOD, REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
-from causalrisk.estimation.overlap import overlap_of
-from causalrisk.estimation.prepare import Asked, FitData, check_size, prepare, with_given, with_learner
-from causalrisk.estimation.quantiles import check_quantiles, estimate_quantiles
+from causalrisk.estimation.overlap import (
+    check_outcome_fits,
+    gaussian_instead,
+    overlap_of,
+    refuse_other,
+    refuse_separation,
+)
+from causalrisk.estimation.prepare import equations_of, prepare, task_of, with_learner
+from causalrisk.estimation.quantiles import estimate_quantiles
 from causalrisk.estimation.record import (
     FitRecord,
     JointRecord,
+    Task,
     influence_covariance,
     robust_covariance,
     with_robust,
 )
 from causalrisk.estimation.resampling import unit_count
-from causalrisk.estimation.separation import check_outcome_fits, gaussian_instead, refuse_other, refuse_separation
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimation.stack import stacked
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt
@@ -52,7 +56,7 @@ from causalrisk.joint.shrinkage import FOLDS, choose_shrinkage, raised
 from causalrisk.joint.start import JointProblem, outcome_misses_square, points_about, rejected
 from causalrisk.numerics.blocks import loaded, totals
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, WIDTH, seed_sequence
+from causalrisk.numerics.multiplicities import JACKKNIFE, WIDTH, seed_sequence
 
 LARGE = 5_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
 ROWS_A_COLUMN = 6  # of the smallest arm, below which predictions as terms have a bias that their variance does not show
@@ -72,53 +76,18 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     """Fit one of the estimators that train each arm by itself."""
     if options.did is not None:
         spec = with_change(spec, options.did)
+    use = use_of_learner(spec, options)
+    task = task_of(
+        design, dataclasses.replace(spec, normalized=spec.normalized or options.normalize), options, inference
+    )
     if options.normalize:
-        spec = dataclasses.replace(spec, normalized=True)
-    use, asked = use_of_learner(spec, options), asked_for(design, spec, options, inference)
-    if options.normalize:
-        asked.notes.append("The weights of the residuals add up to one in each arm.")
-    data = prepare(design, spec, asked)
-    if design.predictions is not None:
-        data = with_given(data, spec, asked)
+        task.notes.append("The weights of the residuals add up to one in each arm.")
+    task = prepare(task)
     if use is None:
-        return checked(separate_record(data, asked), asked.notes)
-    learned = learn(data.design, options, inference, asked.notes)
-    record = separate_record(with_learner(data, learned, use, spec, asked), asked)
-    return checked(dataclasses.replace(record, learned=learned), asked.notes)
-
-
-def asked_for(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> Asked:
-    """Refuse what cannot be; else what is asked for, with the notes of the data."""
-    cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
-    kind = bootstrap if cov_type == "bootstrap" else None
-    if spec.matched and kind:
-        raise OptionError(
-            "the bootstrap is not valid for matching (Abadie and Imbens 2008).\n"
-            "Leave cov_type=, bootstrap= and n_boot= out for Abadie and Imbens' standard errors."
-        )
-    factor = inference.small_sample or None
-    check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind, small_sample=factor)
-    if cov_type in ("bootstrap", JACKKNIFE):
-        check_one_way(design, 'fit(cov_type="cluster")')
-    if options.quantiles:
-        check_quantiles(design)
-    if spec.joint or cov_type == JACKKNIFE or (cov_type == "bootstrap" and bootstrap not in MULTIPLIERS):
-        check_size(design, joint=spec.joint)
-    if design.on_disk:
-        check_on_disk(
-            propensity_score=None if options.propensity_score is None else "classifier",
-            cov_type=None if design.n_clusters else cov_type,
-            bootstrap=kind,
-            resamples=None if inference.resamples is None else "given",
-        )
-    return Asked(options, inference, cov_type, bootstrap, Notes(design.notes))
-
-
-def check_one_way(design: Design, advice: str) -> None:
-    """Refuse resamples of two-way clusters, which no draw keeps whole."""
-    if design.second_cluster is not None:
-        names = listed(design.cluster_names)
-        raise OptionError(f"no resample keeps the clusters of both {names} whole.\nUse `{advice}`.")
+        return checked(separate_record(task), task.notes)
+    learned = learn(task.design, options, inference, task.notes)
+    record = separate_record(with_learner(task, learned, use))
+    return checked(dataclasses.replace(record, learned=learned), task.notes)
 
 
 def checked(record: FitRecord, notes: Notes) -> FitRecord:
@@ -129,61 +98,53 @@ def checked(record: FitRecord, notes: Notes) -> FitRecord:
     return dataclasses.replace(record, notes=tuple(notes))
 
 
-def separate_record(data: FitData, asked: Asked) -> FitRecord:
+def separate_record(task: Task) -> FitRecord:
     """Fit weights and outcome models, and average over the target."""
-    equations, design, options, inference, notes = (
-        data.equations, data.design, asked.options, asked.inference, asked.notes
-    )  # fmt: skip
-    weights, robust = data.weights or weigh(data, options, notes), None
-    if equations.spec.matched:
+    equations, design, options, notes = equations_of(task), task.design, task.options, task.notes
+    weights, robust = weigh(equations, task), None
+    if task.spec.matched:
         found, weights, robust = estimate_matched(weights, design, options, notes)
     weight_fit = None if equations.model is None else weights
-    overlap, message = overlap_of(equations.sample, equations.spec, weight_fit, design, options)
+    overlap, message = overlap_of(equations.sample, task.spec, weight_fit, design, options)
     if message:
         notes.warn(message, OverlapWarning)
-    if not equations.spec.matched:
-        found = estimate_of(weights, equations.spec, design, options, notes)
+    if not task.spec.matched:
+        found = estimate_of(weights, task)
     size = len(found.values)
     record = FitRecord(
-        design=design,
-        full_design=data.full_design,
-        spec=equations.spec,
-        options=options,
+        **vars(task) | {"notes": design.notes, "inference": dataclasses.replace(task.inference, resamples=None)},
         sample=equations.sample,
-        frame=data.frame,
-        trimmed=data.trimmed,
         weight_fit=weight_fit,
         estimate=found,
         overlap=overlap,
-        joint=None,
-        cov_type=asked.cov_type,
-        bootstrap=asked.bootstrap,
         covariance=np.full((size, size), np.nan),
-        boot=None,
-        given_resamples=inference.resamples is not None,
-        seed=seed_sequence(inference.rng),
-        notes=design.notes,
+        given_resamples=task.inference.resamples is not None,
+        seed=seed_sequence(task.inference.rng),
         robust=robust,
     )
-    return with_df(record, inference)
+    use_t, df = task.inference.use_t, task.inference.df
+    if df is None and (design.survey is not None if use_t is None else use_t):
+        df = record.residual_df
+    return dataclasses.replace(record, df=np.inf if df is None else float(df))
 
 
-def weigh(data: FitData, options: ModelOptions, notes: Notes) -> WeightFit:
+def weigh(equations: Equations, task: Task) -> WeightFit:
     """Fit the models of the weights; refuse separation, warn of one that did not settle."""
-    weights = fit_weights(data.equations)
-    if data.equations.spec.matched and options.metric != PROPENSITY:  # scores are for diagnostics only
+    weights = fit_weights(equations)
+    if task.spec.matched and task.options.metric != PROPENSITY:  # scores are for diagnostics only
         return weights
-    refuse_separation(weights, data.design, options.propensity_link)
-    refuse_other(weights, data.design)
+    link = task.options.propensity_link
+    refuse_separation(weights, task.design, link)
+    refuse_other(weights, task.design)
     if not weights.converged:
-        models = f"the propensity model ({options.propensity_link})"
+        models = f"the propensity model ({link})"
         if "observed" in weights.beta:
             models += " or of the observation model (logit), which tells which outcomes are missing,"
         if "member" in weights.beta:
             models += " or of the membership model (logit), which tells the target frame from the sample,"
-        notes.warn(not_converged(models, "it did not settle."), ConvergenceWarning)
-    tilt = data.equations.target.tilt
-    if isinstance(tilt, FunctionTilt) and not weights.tilt_total > 0:
+        task.notes.warn(not_converged(models, "it did not settle."), ConvergenceWarning)
+    tilt = equations.target.tilt
+    if isinstance(tilt, FunctionTilt) and not weights.by_row("tilt").sum() > 0:
         raise bad_tilt(tilt.name, "zero at every score: nobody is in the population")
     return weights
 
@@ -196,32 +157,23 @@ def not_converged(what: str, message: str) -> str:
     )
 
 
-def with_df(record: FitRecord, inference: InferenceOptions) -> FitRecord:
-    """Return a fit with the degrees of freedom of its tests and intervals that the options ask for."""
-    use_t = inference.use_t if inference.use_t is not None else record.design.survey is not None
-    own = record.residual_df if use_t else np.inf
-    return dataclasses.replace(record, df=own if inference.df is None else float(inference.df))
-
-
-def estimate_of(
-    weights: WeightFit, spec: Specification, design: Design, options: ModelOptions, notes: Notes
-) -> Estimate:
+def estimate_of(weights: WeightFit, task: Task) -> Estimate:
     """Train and average; refuse an outcome model without a finite fit, warn of one that did not settle."""
-    scale = options.effect_scale
+    design, scale = task.design, task.options.effect_scale
     if scale.quantiles:
-        return estimate_quantiles(weights, spec, design, scale, notes)
-    found = estimate_means(weights, spec, scale)
+        return estimate_quantiles(weights, task.spec, design, scale, task.notes)
+    found = estimate_means(weights, task.spec, scale)
     if any(found.failed):
-        family, sample = weights.equations.sample.family, weights.equations.sample
-        arms = check_outcome_fits(design, family, found.failed, None if design.on_disk else sample)
-        what = f"the outcome model ({family.label}) of {arms}"
+        sample = weights.equations.sample
+        arms = check_outcome_fits(design, sample.family, found.failed, None if design.on_disk else sample)
+        what = f"the outcome model ({sample.family.label}) of {arms}"
         if Failure.OUTCOME_SEPARATION in found.failed:
             raise SeparationError(
                 f"{what} predicts {design.endog_name!r} perfectly in some rows.\n"
                 f"Simplify the outcome formula, or use {gaussian_instead(design)}."
             )
         if arms:
-            notes.warn(not_converged(what, "it did not settle."), ConvergenceWarning)
+            task.notes.warn(not_converged(what, "it did not settle."), ConvergenceWarning)
     scale.check(found.params[-design.n_arms :], design.labels)
     return found
 
@@ -230,24 +182,23 @@ def fit_joint(
     design: Design, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions
 ) -> FitRecord:
     """Fit the Joint Robust Estimator."""
-    use, asked = use_of_learner(JRE, options), asked_for(design, JRE, options, inference)
-    data = prepare(design, JRE, asked)
+    use = use_of_learner(JRE, options)
+    task = prepare(task_of(design, JRE, options, inference))
     if use is None:
-        return checked(joint_record(data, asked, joint_options), asked.notes)
-    learned = learn(data.design, options, inference, asked.notes)
+        return checked(joint_record(task, joint_options), task.notes)
+    learned = learn(task.design, options, inference, task.notes)
     if use == TERMS:
-        record = joint_record(with_learner(data, learned, use, JRE, asked), asked, joint_options)
+        record = joint_record(with_learner(task, learned, use), joint_options)
     else:
-        record = fit_stack(data, learned, asked, joint_options)
-    return checked(dataclasses.replace(record, learned=learned), asked.notes)
+        record = fit_stack(task, learned, joint_options)
+    return checked(dataclasses.replace(record, learned=learned), task.notes)
 
 
-def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREOptions) -> FitRecord:
+def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:
     """Average JRE on the formula, JRE with each learner's predictions as terms if rows are enough, and these alone."""
-    lead, notes = joint_record(data, asked, joint_options), asked.notes
-    names, records, inference = ["formula"], [lead], dataclasses.replace(asked.inference, rng=lead.seed)
+    lead, notes = joint_record(task, joint_options), task.notes
+    names, records, inference = ["formula"], [lead], dataclasses.replace(task.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
-    data = dataclasses.replace(data, replicates=replicates)
     rows, columns = min(arm.n for arm in lead.overlap), lead.sample.X.columns.shape[1]
     enough = rows >= ROWS_A_COLUMN * columns
     if not enough:
@@ -257,23 +208,23 @@ def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREO
         )
     for number, name in enumerate(learned.names):
         said, own = Told(notes), learned.of(number)
-        again = dataclasses.replace(asked, inference=inference, notes=said)
+        again = dataclasses.replace(task, inference=inference, notes=said)
         if enough:
             names.append(f"{name} as terms")
-            records.append(joint_record(with_learner(data, own, TERMS, JRE, again), again, joint_options))
+            records.append(joint_record(with_learner(again, own, TERMS), joint_options, replicates))
         names.append(f"{name} alone")
-        records.append(separate_record(with_learner(data, own, REPLACE, AIPW, again), again))
+        records.append(separate_record(with_learner(dataclasses.replace(again, spec=AIPW), own, REPLACE)))
         notes.extend(note for note in said if note not in notes)
     return stacked(lead, names, records)
 
 
-def joint_record(data: FitData, asked: Asked, joint_options: JREOptions) -> FitRecord:
+def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates | None = None) -> FitRecord:
     """Fit IPWRA and train the arms jointly from there."""
-    notes = asked.notes
+    notes = task.notes
     # What is refused is JRE's; what is fitted first is IPWRA, where it starts.
-    start = separate_record(dataclasses.replace(data, equations=dataclasses.replace(data.equations, spec=IPWRA)), asked)
+    start = separate_record(dataclasses.replace(task, spec=IPWRA))
     robust = with_robust(start)
-    joint = train_from(robust, joint_options, notes, data.replicates or replicates_of_many(robust, joint_options))
+    joint = train_from(robust, joint_options, notes, replicates or replicates_of_many(robust, joint_options))
     result = joint.estimate.result
     if not result.success:
         what = f"the joint objective ({joint_options.method or DEFAULT_METHOD})"
@@ -329,9 +280,9 @@ def train_from(
     """Draw the propensity replicates, unless they are drawn already, and train the arms jointly."""
     if options.replicates is not None and start.design.on_disk:
         check_on_disk(replicates="given")
-    given = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
+    drawn = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
     if replicates is None:
-        replicates = drawn_replicates(start, given, options, notes)
+        replicates = drawn_replicates(start, drawn, options, notes)
     design, sample = start.design, start.sample
     count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
     own = folds_by_position(design, count)[sample.order]
@@ -345,7 +296,7 @@ def train_from(
         cluster=sample.cluster,
         folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
     )
-    return dataclasses.replace(train_by(start, problem, replicates, options, notes), drawn=given)
+    return dataclasses.replace(train_by(start, problem, replicates, options, notes), drawn=drawn)
 
 
 def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions, notes: Notes) -> Replicates:
@@ -353,8 +304,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
     weights, resampler = start.used_weight_fit, start.resampler()
     if not weights.estimated:
         return Replicates.of_normal(weights, None)
-    model = weights.equations.model
-    shifts, ratios, failures = dict[str, list[Array]](), list[Array](), list[NDArray[np.int8]]()
+    model, parts = weights.equations.model, list[Replicates]()
     for first in range(0, options.n_drawn if given is None else given.shape[1], WIDTH):
         if given is None:
             width = min(WIDTH, options.n_drawn - first)
@@ -364,14 +314,14 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
         equations, beta, codes = weights.refit(s)
         empty = np.stack(totals(s[rows].sum(axis=0) for rows in start.sample.slices)).min(axis=0) <= 0
         codes = np.where(empty, Failure.EMPTY_ARM, codes).astype(np.int8)
-        for name, each in beta.items():
-            shifts.setdefault(name, []).append((each - weights.beta[name])[:, :, codes == Failure.OK])
-        if model is not None and model.e is not None and equations.model is not None and equations.model.e is not None:
-            ratios.append((equations.model.e / model.e)[:, :, codes == Failure.OK])
-        failures.append(codes)
+        fine, e = codes == Failure.OK, None if equations.model is None else equations.model.e
+        ratio = None if e is None or model is None or model.e is None else (e / model.e)[:, :, fine]
+        shifts = {name: (each - weights.beta[name])[:, :, fine] for name, each in beta.items()}
+        parts.append(Replicates(shifts, codes, ratio))
+    ratios = [part.ratio for part in parts if part.ratio is not None]
     found = Replicates(
-        {name: np.concatenate(each, axis=2) for name, each in shifts.items()},
-        np.concatenate(failures),
+        {name: np.concatenate([part.shifts[name] for part in parts], axis=2) for name in parts[0].shifts},
+        np.concatenate([part.failures for part in parts]),
         np.concatenate(ratios, axis=2) if ratios else None,
     )
     failed = len(found.failures) - found.count

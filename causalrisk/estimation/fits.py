@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,13 +11,286 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.design.covariates import Covariate
+from causalrisk.design.survey import Factors
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Beta, Influence, Point, influence, solve, value_of
 from causalrisk.estimation.equations import WEIGHT_NAMES, Equations
-from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
-from causalrisk.numerics.blocks import loaded, totals
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.blocks import add_up, chunks_of, in_chunks, is_dask, loaded, totals
+from causalrisk.numerics.linalg import Array, weighted_gram
+
+
+@dataclass(frozen=True)
+class FittedRows:
+    """Rows of a fit in the order of the data.
+
+    Parameters
+    ----------
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    weights, units : ndarray, shape (n,)
+        Observation weights, and how many observations each row stands for.
+    importance : ndarray, shape (n,)
+        Importance weights, not divided by the mean tilt.
+    scores : ndarray, shape (K, n)
+        Probability of each arm.
+    covariates : callable
+        Returns the covariates of both models, or if True is passed of the observation model too; of a block of others
+        with those that are constant.
+    chances : ndarray, shape (n,), optional
+        Probability that the outcome is observed, where some are missing.
+    recorded : ndarray of bool, shape (n,), optional
+        Whether it is.
+    """
+
+    arm: NDArray[np.signedinteger[Any]]
+    weights: Array
+    units: Array
+    importance: Array
+    scores: Array
+    covariates: Callable[..., list[Covariate]]
+    chances: Array | None = None
+    recorded: NDArray[np.bool_] | None = None
+
+    @property
+    def with_outcome(self) -> NDArray[np.bool_]:
+        """Whether the outcome is observed, shape (n,)."""
+        return np.ones(len(self.arm), dtype=bool) if self.recorded is None else self.recorded
+
+
+def one_after_another(parts: Sequence[FittedRows]) -> FittedRows:
+    """Return the rows of some parts as one, without their covariates."""
+
+    def all_of(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else np.concatenate(values, axis=-1)
+
+    names = ("arm", "weights", "units", "importance", "scores", "chances", "recorded")
+    return FittedRows(**{name: all_of(name) for name in names}, covariates=lambda *_: [])
+
+
+@dataclass(frozen=True)
+class KnownRows:
+    """What an estimate has of every row, as arrays."""
+
+    predicted: Array
+    influence: Array
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A point estimate with its influence function; rows in the order of the sample.
+
+    Parameters
+    ----------
+    params : ndarray, shape (2 K - 1,)
+        Effects of the arms against the reference, then the mean of each arm; of J quantiles an arm ((2 K - 1) J,).
+    theta : ndarray, shape (K, p)
+        Outcome coefficients of the basis columns; none, p = 0, of quantiles.
+    gamma : ndarray, shape (Q,)
+        Propensity coefficients of the basis columns; empty without a propensity model.
+    model_means : ndarray, shape (K,)
+        Averages of `predicted` over the target.
+    rows : object
+        What it has of every row in the order of the sample: `predicted`, the outcome in every arm, shape (K, n), and
+        `influence`, the influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q).
+    failed : tuple of int
+        For each arm OK, or why its outcome model has no fit; empty for a joint fit.
+    """
+
+    params: Array
+    theta: Array
+    gamma: Array
+    model_means: Array
+    rows: Any
+    failed: tuple[int, ...] = ()
+
+    @property
+    def predicted(self) -> Array:
+        """Predicted outcome of every row in every arm, shape (K, n)."""
+        return self.rows.predicted
+
+    @property
+    def influence(self) -> Array:
+        """Influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q)."""
+        return self.rows.influence
+
+    def block(self, name: str, arm: int | None = None) -> slice:
+        """Columns of `influence`, and entries of `values`, that belong to one kind of estimate.
+
+        Parameters
+        ----------
+        name : {"effects", "means", "theta", "gamma"}
+            Effects, arm means, outcome or propensity coefficients.
+        arm : int, optional
+            One arm's outcome coefficients; by default those of all arms.
+        """
+        n_arms, p = self.theta.shape
+        first = len(self.params)
+        effects = first // (2 * n_arms - 1) * (n_arms - 1)
+        if name == "theta" and arm is not None:
+            return slice(first + arm * p, first + (arm + 1) * p)
+        last = first + self.theta.size
+        return {
+            "effects": slice(0, effects),
+            "means": slice(effects, first),
+            "theta": slice(first, last),
+            "gamma": slice(last, last + len(self.gamma)),
+        }[name]
+
+    @property
+    def values(self) -> Array:
+        """All estimates in the order of the columns of `influence`."""
+        return np.concatenate([self.params, self.theta.ravel(), self.gamma])
+
+
+# --- refits ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Refits:
+    """Estimates under m resamples.
+
+    They are made by a refitter, whose method ``refit(s, weighed=None)`` has row weights (n, R) and, where these are
+    known already, what `WeightFit.refit` found for them.
+
+    Parameters
+    ----------
+    values : ndarray, shape (d, m)
+        `Estimate.values` for each resample; NaN where it failed.
+    failures : ndarray of int8, shape (m,)
+        A `Failure` for each resample.
+    start : ndarray, shape (2 K - 1, m), optional
+        Of a joint fit effects and arm means of IPWRA, where it starts; NaN where this failed.
+    """
+
+    values: Array
+    failures: NDArray[np.int8]
+    start: Array | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Refits]) -> Refits:
+        """Put estimates under resamples one after the other."""
+        starts = [part.start for part in parts if part.start is not None]
+        return cls(
+            np.concatenate([part.values for part in parts], axis=1),
+            np.concatenate([part.failures for part in parts]),
+            np.concatenate(starts, axis=1) if starts else None,
+        )
+
+
+def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
+    """Collect the values; NaN where a resample failed, or where the effect is not defined.
+
+    Parameters
+    ----------
+    params : ndarray, shape (2 K - 1, m)
+        Effects and arm means.
+    theta : ndarray, shape (K, p, m)
+        Outcome coefficients.
+    gamma : ndarray, shape (Q, m)
+        Propensity coefficients.
+    failures : ndarray of int8, shape (m,)
+        What failed so far.
+    """
+    failures = first_failure(failures, np.where(np.isnan(params).any(axis=0), Failure.NO_EFFECT, Failure.OK))
+    values = np.concatenate([params, theta.reshape(-1, params.shape[1]), gamma])
+    values[:, failures != Failure.OK] = np.nan
+    return Refits(values, failures)
+
+
+# --- covariance ------------------------------------------------------------------------------------------------------
+
+
+def sandwich(
+    influence: Array,
+    weights: Array,
+    *,
+    n: float,
+    total: float,
+    frequency: bool = False,
+    cluster: NDArray[np.intp] | None = None,
+    n_clusters: int = 0,
+    n_coefficients: int = 0,
+    stratum: NDArray[np.intp] | None = None,
+    strata: Factors | None = None,
+) -> Array:
+    """Return the covariance of estimates from their influence function.
+
+    Parameters
+    ----------
+    influence, weights : ndarray, shape (n, d) and (n,)
+        Influence function and observation weights of the rows.
+    n, total : float
+        Number of observations, and sum of the weights of the sample.
+    frequency : bool, default False
+        Whether a weight counts equal rows: it repeats their squares. Another multiplies the influence.
+    cluster, n_clusters : ndarray of int, shape (n,), and int
+        Cluster of each row, and how many there are, where rows depend on each other within clusters.
+    n_coefficients : int, default 0
+        Outcome coefficients k of the small-sample factor; 0 for none.
+    stratum, strata : ndarray of int, shape (n,), and Factors
+        Stratum of each row in a survey design, and the factors of its variance.
+
+    Notes
+    -----
+    Clusters: Liang and Zeger (1986). Surveys: Binder (1983). The factor is n / (n - k), with clusters
+    G / (G - 1) (n - 1) / (n - k).
+    """
+    factor = small_sample_factor(n, n_coefficients, n_clusters if cluster is not None and strata is None else None)
+    given = (weights, cluster, stratum, n_clusters, strata, frequency)
+    parts = in_chunks(_row_sums, chunks_of(influence), *given) if is_dask(influence) else [_row_sums(influence, *given)]
+    squares, of_groups, strata_of = zip(*parts, strict=True)
+    meat, sums = add_up(squares), add_up(of_groups)
+    if cluster is not None and strata is None:
+        meat = sums.T @ sums
+    if strata is not None:
+        if cluster is not None:
+            of_cluster = np.max(strata_of, axis=0)
+            meat = weighted_gram(sums, strata.squares[of_cluster])
+            sums = group_sums(sums, of_cluster, len(strata.squares))
+        meat = meat - weighted_gram(sums, strata.totals)
+    return np.asarray(factor * meat / total**2)
+
+
+def _row_sums(
+    influence: Array, weights: Array, cluster: Any, stratum: Any, n_clusters: int, strata: Factors | None,
+    frequency: bool,
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """Return sums of squares, of clusters or else of strata, and the stratum of each cluster, of some rows."""
+    if cluster is None and strata is None:
+        return weighted_gram(influence, weights if frequency else weights**2), None, None
+    values = influence * weights[:, None]
+    if cluster is not None:
+        of_cluster = None if stratum is None else stratum_of_groups(cluster, stratum, n_clusters)
+        return None, group_sums(values, cluster, n_clusters), of_cluster
+    factors: Any = strata
+    return weighted_gram(values, factors.squares[stratum]), group_sums(values, stratum, len(factors.squares)), None
+
+
+def stratum_of_groups(cluster: NDArray[np.intp], stratum: NDArray[np.intp], n_clusters: int) -> NDArray[np.intp]:
+    """Stratum of each cluster."""
+    found = np.zeros(n_clusters, dtype=np.intp)
+    found[cluster] = stratum
+    return found
+
+
+def small_sample_factor(n: float, n_coefficients: int, n_clusters: int | None) -> float:
+    """Return the factor n / (n - k) of a covariance, with clusters G / (G - 1) (n - 1) / (n - k); k = 0 for none."""
+    if not n_coefficients:
+        return 1.0
+    of_clusters = n_clusters / (n_clusters - 1) * (n - 1) / n if n_clusters else 1.0
+    return n / (n - n_coefficients) * of_clusters
+
+
+def group_sums(values: Array, group: NDArray[np.intp], n_groups: int) -> Array:
+    """Add up values of rows, shape (n, d), in each group, shape (G, d)."""
+    return np.stack([np.bincount(group, column, minlength=n_groups) for column in values.T], axis=1)
+
+
+# --- fits -------------------------------------------------------------------------------------------------------------
+
 
 RELATIVE_ROUNDING = 1e-13  # relative size of a mean that is rounding error
 FAR = 100  # standard deviations between the outcomes and zero: nearer, their level costs no digits
@@ -49,7 +322,7 @@ class WeightFit:
     @cached_property
     def gamma(self) -> Array:
         """The coefficients of all models, shape (Q,)."""
-        return np.concatenate([np.empty(0), *(self.beta[name].ravel() for name in WEIGHT_NAMES if name in self.beta)])
+        return gamma_of(self.beta, 1)[:, 0]
 
     @property
     def arms(self) -> list[int]:
@@ -88,27 +361,26 @@ class WeightFit:
     def _mean(self, values: Array) -> float:
         return float(self.s @ values) / self.equations.sample.total
 
-    @property
-    def tilt_total(self) -> float:
-        """Sum of the tilt over the rows."""
-        return float(self.equations.by_row(_tilt, self.at).sum())
+    def by_row(self, name: str) -> Array:
+        """Return the tilt or the measure of each row, shape (n,)."""
+        return self.equations.by_row(_column, self.at, name)
 
     @cached_property
     def tilt(self) -> Array:
         """Share of each row in the target, over its mean, shape (n,)."""
-        tilt = self.equations.by_row(_tilt, self.at)
+        tilt = self.by_row("tilt")
         return tilt / self._mean(tilt)
 
     @cached_property
     def measure(self) -> Array:
         """What weights add up to, over its mean, shape (n,)."""
-        measure = self.equations.by_row(_measure, self.at)
+        measure = self.by_row("measure")
         return measure / self._mean(measure)
 
     @cached_property
     def w(self) -> Array:
         """Importance weights over the mean of what they add up to, shape (n,)."""
-        return self.undivided / self._mean(self.equations.by_row(_measure, self.at))
+        return self.undivided / self._mean(self.by_row("measure"))
 
     @property
     def observation_probabilities(self) -> Array | None:
@@ -128,9 +400,7 @@ class WeightFit:
 
     def refit(self, s: Array) -> tuple[Equations, Beta, NDArray[np.int8]]:
         """Fit under row weights (n, R): equations of these scores, coefficients, and failures."""
-        equations, codes = self.equations, np.zeros(s.shape[1], dtype=np.int8)
-        if equations.model is not None and equations.model.classifier is not None:
-            equations, codes = under_weights(equations, s)
+        equations, codes = under_weights(self.equations, s)
         beta, failures = solve(equations.weight_blocks, s, self.beta)
         return equations, beta, first_failure(codes, *failures.values())
 
@@ -148,12 +418,9 @@ def _importance(equations: Equations, at: Point) -> Array:
     return found[:, 0]
 
 
-def _tilt(equations: Equations, at: Point) -> Array:
-    return np.array(np.broadcast_to(value_of(equations.tilt(at)), (equations.sample.n, 1))[:, 0])
-
-
-def _measure(equations: Equations, at: Point) -> Array:
-    return np.array(np.broadcast_to(value_of(equations.measure(at)), (equations.sample.n, 1))[:, 0])
+def _column(equations: Equations, at: Point, name: str) -> Array:
+    """Return the tilt or the measure of each row, shape (n,)."""
+    return np.array(np.broadcast_to(value_of(getattr(equations, name)(at)), (equations.sample.n, 1))[:, 0])
 
 
 def _chance(equations: Equations, at: Point) -> Array:
@@ -168,6 +435,12 @@ def _clipped(equations: Equations, at: Point) -> NDArray[np.bool_]:
             here = Point(at.beta, rows)
             found[rows] = (score.unclipped(here, a) != score.inverse(here, a))[:, 0]
     return found
+
+
+def gamma_of(beta: Beta, width: int) -> Array:
+    """Coefficients of all models of the weights, shape (Q, R)."""
+    own = [beta[name].reshape(-1, width) for name in WEIGHT_NAMES if name in beta]
+    return np.concatenate([np.empty((0, width)), *own])
 
 
 def under_weights(equations: Equations, s: Array) -> tuple[Equations, NDArray[np.int8]]:
@@ -213,28 +486,61 @@ class SeparateRows:
         return influence(self.equations.blocks, sample.s[:, None], self.beta, sample.total)
 
     @property
+    def means(self) -> Array:
+        """Arm means, shape (K, R), less the height."""
+        return np.stack([self.beta[f"mean {a}"][0, 0] for a in range(self.equations.sample.n_arms)])
+
+    @property
+    def params(self) -> Array:
+        """Effects and arm means, shape (2 K - 1, R).
+
+        A mean that is zero, or one, to rounding has no ratio, or odds ratio, which would be a large number.
+        """
+        levels = self.means + self.equations.height
+        if self.scale.additive:  # the height cancels
+            return np.concatenate([self.scale.effects(self.means), levels])
+        return self.scale.params(self.scale.on_bounds(levels, RELATIVE_ROUNDING * np.abs(levels).max(axis=0)))
+
+    @property
+    def theta(self) -> Array:
+        """Outcome coefficients of outcomes as they are, shape (K, p, R)."""
+        equations, n_arms = self.equations, self.equations.sample.n_arms
+        if equations.spec.given:
+            return np.eye(n_arms)[..., None]
+        theta = np.stack([self.beta[f"outcome {a}"][0] for a in range(n_arms)])
+        return theta + equations.height * equations.constant[:, None] if equations.height else theta
+
+    @property
+    def gamma(self) -> Array:
+        """Coefficients of the models of the weights that the estimator uses, shape (Q, R)."""
+        used = {block.name: self.beta[block.name] for block in self.equations.weight_blocks}
+        return gamma_of(used, self.means.shape[1])
+
+    @property
     def of_params(self) -> dict[str, Array]:
         """Effects and means as a combination of the means, for `Influence.of`."""
-        means = means_of(self.equations, self.beta)[:, 0] + self.equations.height
+        means = self.means[:, 0] + self.equations.height
         with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
             jacobian = self.scale.jacobian(means)
         return {f"mean {a}": jacobian[:, [a]] for a in range(self.equations.sample.n_arms)}
 
+    @property
+    def of_effects(self) -> Array:
+        """Influence function of effects and means alone, of rows in memory, shape (n, 2 K - 1)."""
+        return self.of_blocks().of(self.of_params)
+
     @cached_property
     def influence(self) -> Array:
-        """Influence function of (params, theta, gamma), shape (n, d)."""
+        """Influence function of (params, theta, gamma), shape (n, d); beyond memory a Dask array."""
         psi, n_arms = self.of_blocks(), self.equations.sample.n_arms
         own = {name: {name: np.eye(len(factors[name]))} for name, factors in psi.factors.items()}
         theta = [own[f"outcome {a}"] for a in range(n_arms) if not self.equations.spec.given]
         theta = theta or [{"mean 0": np.zeros((n_arms**2, 1))}]  # of predictions that are given
-        return self._combined(psi, self.of_params, *theta, *(own[name] for name in WEIGHT_NAMES if name in own))
-
-    def _combined(self, psi: Influence, *combinations: Mapping[str, Array]) -> Array:
-        """Return influence functions of combinations of coefficients; beyond memory a Dask array."""
-        if self.equations.chunks:
-            width = sum(len(next(iter(of.values()))) for of in combinations)
-            return self.equations.lazily(width, _influence, self.beta, psi.factors, combinations)
-        return psi.of(*combinations)
+        every = [self.of_params, *theta, *(own[name] for name in WEIGHT_NAMES if name in own)]
+        if not self.equations.chunks:
+            return psi.of(*every)
+        width = sum(len(next(iter(of.values()))) for of in every)
+        return self.equations.lazily(width, _influence, self.beta, psi.factors, every)
 
 
 def _predicted(equations: Equations, at: Point) -> Array:
@@ -243,31 +549,6 @@ def _predicted(equations: Equations, at: Point) -> Array:
 
 def _influence(equations: Equations, beta: Beta, factors: Any, combinations: Any) -> Array:
     return Influence(equations.sample.n, equations.blocks, beta, factors).of(*combinations)
-
-
-def means_of(equations: Equations, beta: Beta) -> Array:
-    """Arm means, shape (K, R), less the height."""
-    return np.stack([beta[f"mean {a}"][0, 0] for a in range(equations.sample.n_arms)])
-
-
-def params_of(equations: Equations, means: Array, scale: EffectScale) -> Array:
-    """Effects and arm means, shape (2 K - 1, R), of arm means less the height, (K, R).
-
-    A mean that is zero, or one, to rounding has no ratio, or odds ratio, which would be a large number.
-    """
-    levels = means + equations.height
-    if scale.additive:  # the height cancels
-        return np.concatenate([scale.effects(means), levels])
-    return scale.params(scale.on_bounds(levels, RELATIVE_ROUNDING * np.abs(levels).max(axis=0)))
-
-
-def theta_of(equations: Equations, beta: Beta) -> Array:
-    """Outcome coefficients of outcomes as they are, shape (K, p, R)."""
-    n_arms = equations.sample.n_arms
-    if equations.spec.given:
-        return np.eye(n_arms)[..., None]
-    theta = np.stack([beta[f"outcome {a}"][0] for a in range(n_arms)])
-    return theta + equations.height * equations.constant[:, None] if equations.height else theta
 
 
 def centred(equations: Equations) -> Equations:
@@ -294,32 +575,24 @@ def _outcome_sums(equations: Equations) -> tuple[float, ...]:
 
 def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale = DIFFERENCE) -> Estimate:
     """Train the arms and average over the target, at fitted importance weights."""
-    equations = weights.equations
-    needed = spec.uses_propensity or equations.target.tilt is not None
-    equations = centred(dataclasses.replace(equations, spec=spec, model=equations.model if needed else None))
+    equations = centred(weights.equations.of_estimator(spec))
     rest = [block for block in equations.blocks if block.name not in weights.beta]
     beta, failures = solve(rest, equations.sample.s[:, None], known=weights.beta)
-    arms = range(equations.sample.n_arms)
+    rows, arms = SeparateRows(equations, beta, scale), range(equations.sample.n_arms)
     of_arms = [[codes for name, codes in failures.items() if name.endswith(f" {a}")] for a in arms]
-    used = {block.name for block in equations.blocks}
+    predicted, total = equations.totals(_predicted_sums, Point(beta))
     return Estimate(
-        params=params_of(equations, means_of(equations, beta), scale)[:, 0],
-        theta=theta_of(equations, beta)[:, :, 0],
-        gamma=np.concatenate([np.empty(0), *(beta[name].ravel() for name in WEIGHT_NAMES if name in used)]),
-        model_means=_model_means(equations, beta),
-        rows=SeparateRows(equations, beta, scale),
+        params=rows.params[:, 0],
+        theta=rows.theta[:, :, 0],
+        gamma=rows.gamma[:, 0],
+        model_means=predicted / total + equations.height,
+        rows=rows,
         failed=tuple(int(first_failure(*codes)[0]) for codes in of_arms),
     )
 
 
-def _model_means(equations: Equations, beta: Beta) -> Array:
-    """Means of the outcome models over the target, before any correction, shape (K,)."""
-    predicted, total = equations.totals(_predicted_sums, Point(beta))
-    return predicted / total + equations.height
-
-
 def _predicted_sums(equations: Equations, at: Point) -> tuple[Array, float]:
-    tilted = (_tilt(equations, at) * equations.sample.s)[:, None]
+    tilted = (_column(equations, at, "tilt") * equations.sample.s)[:, None]
     return (tilted * _predicted(equations, at)).sum(axis=0), tilted.sum()
 
 
@@ -344,14 +617,10 @@ class SeparateRefitter:
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         """Return the estimates under row weights (n, R); `weighed` is what `WeightFit.refit` found for them."""
         equations, beta, failures = self.solved(s, weighed)
-        used = {block.name for block in equations.blocks}
-        theta = theta_of(equations, beta)
-        return collect_refits(
-            params_of(equations, means_of(equations, beta), self.rows.scale),
-            np.broadcast_to(theta, (*theta.shape[:2], s.shape[1])),
-            np.concatenate([np.empty((0, s.shape[1])), *(_flat(beta[name]) for name in WEIGHT_NAMES if name in used)]),
-            failures,
-        )
+        found = SeparateRows(equations, beta, self.rows.scale)
+        theta, width = found.theta, s.shape[1]
+        gamma = np.broadcast_to(found.gamma, (len(found.gamma), width))
+        return collect_refits(found.params, np.broadcast_to(theta, (*theta.shape[:2], width)), gamma, failures)
 
     def solved(self, s: Array, weighed: RefittedScores | None = None) -> RefittedScores:
         """Return equations and coefficients under row weights, and failures."""
@@ -368,18 +637,12 @@ class SeparateRefitter:
 
     def steps(self, s: Array, weighed: RefittedScores) -> Array:
         """Return what each row adds to weighted means under row weights, shape (n, R)."""
-        equations, beta, _ = weighed
-        equations, sample = dataclasses.replace(equations, spec=self.rows.equations.spec), equations.sample
-        if self.rows.equations.model is None:
-            equations = dataclasses.replace(equations, model=None)
+        beta, equations = weighed[1], weighed[0].of_estimator(self.rows.equations.spec)
+        sample = equations.sample
         found = np.empty(s.shape)
         for a, rows in enumerate(sample.slices):
             found[rows] = s[rows] * value_of(equations.weight(Point(beta, rows), a)) * sample.in_sample[rows, None]
         return found / (s * value_of(equations.measure(Point(beta)))).sum(axis=0)
-
-
-def _flat(beta: Array) -> Array:
-    return beta.reshape(-1, beta.shape[2])
 
 
 # --- means in groups -------------------------------------------------------------------------------------------------
@@ -392,16 +655,13 @@ def weights_of(record: Any) -> WeightFit:
 
 def projected_means(weights: WeightFit, spec: Specification, found: Estimate, columns: Array) -> tuple[Array, Array]:
     """Project the means of all arms on columns g: coefficients, shape (K, k), and influence function, (n, K, k)."""
-    equations, beta, psi = at_estimate(weights, spec, found.theta)
-    for a in range(equations.sample.n_arms):
-        if not spec.given:
-            psi[f"outcome {a}"] = found.influence[:, found.block("theta", a)]
-    first = found.block("gamma").start
-    for name in WEIGHT_NAMES:
-        if name in beta:
-            size = beta[name].size
-            psi[name] = found.influence[:, first : first + size]
-            first += size
+    equations, beta = at_estimate(weights, spec, found.theta)
+    psi, first = dict[str, Array](), found.block("gamma").start
+    for a in range(0 if spec.given else equations.sample.n_arms):
+        psi[f"outcome {a}"] = found.influence[:, found.block("theta", a)]
+    for name in (name for name in WEIGHT_NAMES if name in beta):
+        psi[name] = found.influence[:, first : first + beta[name].size]
+        first += beta[name].size
     sample, blocks = equations.sample, equations.arm_blocks(columns)
     s = sample.s[:, None]
     beta, _ = solve(blocks, s, known=beta)
@@ -411,23 +671,20 @@ def projected_means(weights: WeightFit, spec: Specification, found: Estimate, co
     return means, np.stack([moved[f"mean {a}"] for a in arms], axis=1)
 
 
-def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta, dict[str, Array]]:
+def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta]:
     """Return the equations and coefficients of outcome models of outcomes as they are, theta of shape (K, p)."""
-    needed = spec.uses_propensity or weights.equations.target.tilt is not None
-    equations = dataclasses.replace(weights.equations, spec=spec, model=weights.equations.model if needed else None)
-    beta = {name: each for name, each in weights.beta.items() if needed}
+    equations = weights.equations.of_estimator(spec)
+    beta = {} if equations.model is None else dict(weights.beta)
     if not spec.given:
         beta |= {f"outcome {a}": of_arm[None, :, None] for a, of_arm in enumerate(theta)}
-    return equations, beta, {}
+    return equations, beta
 
 
 def means_under(weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array) -> Array:
     """Project the means on columns under row weights (n, 1) and the coefficients that a refit found, shape (K, k)."""
-    equations, beta, _ = at_estimate(weights, spec, theta)
-    if equations.model is not None and equations.model.classifier is not None:
-        equations, _ = under_weights(equations, s)
-    elif gamma.size:
+    equations, beta = at_estimate(weights, spec, theta)
+    equations, _ = under_weights(equations, s)
+    if gamma.size:
         beta |= weights.beta_of(gamma)
-    blocks = equations.arm_blocks(columns)
-    beta, _ = solve(blocks, s, known=beta)
+    beta, _ = solve(equations.arm_blocks(columns), s, known=beta)
     return np.stack([beta[f"mean {a}"][0, :, 0] for a in range(equations.sample.n_arms)])

@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import CausalRiskError, DesignWarning, Notes, OptionError, UnavailableError, listed
-from causalrisk.estimation.estimates import Estimate
-from causalrisk.estimation.fits import WeightFit
+from causalrisk.estimation.fits import Estimate, WeightFit
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
 from causalrisk.numerics.families import BINARY_LINKS

@@ -71,31 +71,40 @@ OneLearner = LearnerName | LearnerLike
 Learners = OneLearner | Mapping[Any, OneLearner] | Sequence[OneLearner]
 
 
-OBJECTIVES = get_args(Objective)
 DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
 DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
-METHODS = get_args(Method)
 DEFAULT_METHOD = "trust-exact"
 N_BOOT = 999
-METRICS = get_args(Metric)
 OBSERVED = "observed"  # exposures
 MULTIPLIER = "multiplier"  # the bootstrap that estimates nothing again
-BOOTSTRAPS = get_args(Bootstrap)
-LOSSES = get_args(PropensityLoss)
+COV_TYPES, BOOTSTRAPS = get_args(CovType), get_args(Bootstrap)
 TRIMS = get_args(Trim)
 TERMS, REPLACE, STACK = "terms", "replace", "stack"  # what is done with the predictions of a learner
-LEARNER_USES = get_args(LearnerUse)
-LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
 INTERVALS = get_args(Interval)
+OF_CLUSTERS, WITH_CLUSTERS = ("cluster", "CR3"), (None, "cluster", "CR3", "jackknife", "bootstrap")
+CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
+LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
+CHOSEN = "a positive number, or None to have it chosen"
+NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # what holds, what is expected, and what to use
+    "at_exposure": (lambda x: x > 0, f'the exposure of the means, a positive number, or "{OBSERVED}"', "at_exposure=1"),
+    "caliper": (lambda x: x > 0, "the largest distance of a match, a positive number", "caliper=0.25"),
+    "max_failed": (lambda x: 0 <= x < 1, "a share of the resamples, 0 <= max_failed < 1", "max_failed=0.05"),
+    "df": (lambda x: x > 0, "the degrees of freedom, a number above 0", "use_t=True"),
+    "anchor": (lambda x: x > 0, CHOSEN, "anchor=3"),
+    "shrinkage": (lambda x: x > 0, CHOSEN, "shrinkage=3"),
+    "share": (lambda x: 0 <= x <= 1, "a number from 0 to 1, or None to have it estimated", "share=1"),
+    "penalty": (lambda x: 0 <= x <= LARGEST_PENALTY, f"a number from 0 to {LARGEST_PENALTY:g}", "penalty=1e6"),
+    "spread": (lambda x: 0 < x <= 1, "a number above 0 and at most 1", "spread=0.5"),
+}
 
 
-def _check_number(
-    name: str, value: Any, holds: Callable[[float], bool], expected: str, use: str, finite: bool = True
-) -> None:
-    """Refuse a value that is no number, of which something holds."""
+def _check_number(name: str, value: Any) -> None:
+    """Refuse a value of an option that is no number, or not of the kind that is expected; None is not given."""
+    holds, expected, use = NUMBERS[name]
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (number and (np.isfinite(float(value)) or not finite) and holds(float(value))):
-        raise OptionError(f"{name}={value!r}; expected {expected}.\n{use}.")
+    if value is None or (number and (np.isfinite(float(value)) or name == "df") and holds(float(value))):
+        return
+    raise OptionError(f"{name}={value!r}; expected {expected}.\nUse `{use}`.")
 
 
 def _not_both(first: str, one: object, second: str, other: object, why: str) -> None:
@@ -111,11 +120,6 @@ def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
     """Return the options of one kind, a dataclass, from all those of a call."""
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: given[name] for name in names if name in given})
-
-
-COV_TYPES = get_args(CovType)
-OF_CLUSTERS, WITH_CLUSTERS = ("cluster", "CR3"), (None, "cluster", "CR3", "jackknife", "bootstrap")
-CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
 
 
 def defaults_of(*kinds: Any) -> dict[str, Any]:
@@ -171,9 +175,9 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if not is_classifier(self.propensity_score):
             object.__setattr__(self, "propensity_score", None)
-        one_of("learner_use", self.learner_use, (None, *LEARNER_USES))
+        one_of("learner_use", self.learner_use, (None, *get_args(LearnerUse)))
         one_of("propensity_link", self.propensity_link, tuple(BINARY_LINKS))
-        one_of("propensity_loss", self.propensity_loss, LOSSES)
+        one_of("propensity_loss", self.propensity_loss, get_args(PropensityLoss))
         one_of("effect", self.effect, tuple(SCALES))
         if self.effect == QUANTILE.name or self.quantiles is not None:
             object.__setattr__(self, "quantiles", _levels(self.quantiles, self.effect))
@@ -193,8 +197,7 @@ class ModelOptions:
             raise OptionError(f'{name}= needs a learner.\nAdd `learner="smooth"`, for example.')
         _ = self.outcome_family  # checks itself
         if self.at_exposure is not None and not (isinstance(self.at_exposure, str) and self.at_exposure == OBSERVED):
-            expected = f'the exposure of the means, a positive number, or "{OBSERVED}"'
-            _check_number("at_exposure", self.at_exposure, lambda given: given > 0, expected, "Use `at_exposure=1`")
+            _check_number("at_exposure", self.at_exposure)
             object.__setattr__(self, "at_exposure", float(self.at_exposure))
         object.__setattr__(self, "target", _target(self.target))
         if self.propensity_loss == "calibrated":
@@ -203,10 +206,8 @@ class ModelOptions:
             self._check_change(self.did)
         one_of("normalize", self.normalize, (False, True))
         whole_number("n_neighbors", self.n_neighbors, 1)
-        one_of("metric", self.metric, METRICS)
-        if self.caliper is not None:
-            expected = "the largest distance of a match, a positive number"
-            _check_number("caliper", self.caliper, lambda given: given > 0, expected, "Use `caliper=0.25`")
+        one_of("metric", self.metric, get_args(Metric))
+        _check_number("caliper", self.caliper)
         for name in ("exact", "bias_adjust"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
         if self.trim is not None and not (isinstance(self.trim, str) and self.trim in TRIMS):
@@ -419,14 +420,11 @@ class InferenceOptions:
         if self.n_boot is not None:
             whole_number("n_boot", self.n_boot, 2, N_BOOT)
         _not_both("resamples", self.resamples, "n_boot", self.n_boot, "the first says how many")
-        share = "a share of the resamples, 0 <= max_failed < 1"
-        _check_number("max_failed", self.max_failed, lambda given: 0 <= given < 1, share, "Use `max_failed=0.05`")
+        _check_number("max_failed", self.max_failed)
         one_of("use_t", self.use_t, (None, True, False))
-        if self.df is not None:
-            expected = "the degrees of freedom, a number above 0"
-            _check_number("df", self.df, lambda given: given > 0, expected, "Use `use_t=True`", finite=False)
-            if self.use_t is False:
-                raise OptionError(f"df={self.df:g} has no effect with use_t=False.\nLeave one of them out.")
+        _check_number("df", self.df)
+        if self.df is not None and self.use_t is False:
+            raise OptionError(f"df={self.df:g} has no effect with use_t=False.\nLeave one of them out.")
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
         check_rng(self.rng)
@@ -451,26 +449,21 @@ class InferenceOptions:
             cov_type in {"robust", "HC1", "cluster", "jackknife", "bootstrap", "survey", "replicates"} and the kind of
             bootstrap, or the distribution of its multipliers.
         """
-        clustered = design.cluster_name is not None
         if design.survey is not None:
             return self._resolved_survey(design.survey)
-        if self.bootstrap == "rescaled":
-            raise OptionError('bootstrap="rescaled" needs a survey design.\nUse `design=Survey(strata=..., psu=...)`.')
-        if clustered:
-            self._check_clustered()
-        elif self.cov_type in OF_CLUSTERS or self.bootstrap == "cluster":
-            option = f'cov_type="{self.cov_type}"' if self.cov_type in OF_CLUSTERS else 'bootstrap="cluster"'
-            raise OptionError(f'{option} needs the clusters.\nUse `from_formula(..., cluster="column")`.')
+        clustered = design.cluster_name is not None
+        self._check_clusters(clustered)
         kind = self.bootstrap or ("cluster" if clustered else "pairs")
         if kind == MULTIPLIER:
             kind = self.multiplier or next(iter(MULTIPLIERS))
-        if self.cov_type in (None, "bootstrap"):
-            named = self.bootstrap is not None or self.resamples is not None or self.n_boot is not None
-            asked = joint or self.cov_type == "bootstrap" or named
-            return ("bootstrap" if asked else "cluster" if clustered else "robust"), kind
-        own = None if joint and self.bootstrap != MULTIPLIER else self.bootstrap  # of the replicates too
-        for name, given in (("resamples", self.resamples), ("bootstrap", own), ("n_boot", self.n_boot)):
-            if given is not None:
+        named = {name: getattr(self, name) is not None for name in ("resamples", "bootstrap", "n_boot")}
+        if self.cov_type == "bootstrap" or (self.cov_type is None and (joint or any(named.values()))):
+            return "bootstrap", kind
+        if self.cov_type is None:
+            return "cluster" if clustered else "robust", kind
+        named["bootstrap"] &= not joint or self.bootstrap == MULTIPLIER  # it is of the replicates too
+        for name, given in named.items():
+            if given:
                 raise OptionError(
                     f'{name}= is for bootstrap standard errors, not cov_type="{self.cov_type}".\n'
                     f'Use `cov_type="bootstrap"`, or leave {name}= out.'
@@ -480,26 +473,42 @@ class InferenceOptions:
             raise OptionError("small_sample= has no effect on the jackknife.\nLeave small_sample= out.")
         return found, kind
 
+    def _check_clusters(self, clustered: bool) -> None:
+        """Refuse options that need clusters where none were given, or treat rows as independent where some were."""
+        if self.bootstrap == "rescaled":
+            raise OptionError('bootstrap="rescaled" needs a survey design.\nUse `design=Survey(strata=..., psu=...)`.')
+        if not clustered and (self.cov_type in OF_CLUSTERS or self.bootstrap == "cluster"):
+            option = f'cov_type="{self.cov_type}"' if self.cov_type in OF_CLUSTERS else 'bootstrap="cluster"'
+            raise OptionError(f'{option} needs the clusters.\nUse `from_formula(..., cluster="column")`.')
+        if clustered and self.cov_type not in WITH_CLUSTERS:
+            instead = "CR3" if self.cov_type == "HC3" else "cluster"
+            raise OptionError(
+                f'cov_type="{self.cov_type}" treats rows as independent, but cluster= was given.\n'
+                f'Use `cov_type="{instead}"`.'
+            )
+        if clustered and self.bootstrap not in (None, "cluster", "bayesian", MULTIPLIER):
+            raise OptionError(
+                f'bootstrap="{self.bootstrap}" resamples rows, but cluster= was given.\nUse `bootstrap="cluster"`.'
+            )
+
     def _resolved_survey(self, survey: SurveyDesign) -> tuple[str, str]:
         """Covariance type and kind of resampling for a survey design; what knows nothing of it is refused."""
-        wanted = self.cov_type == "bootstrap" or self.bootstrap is not None or self.n_boot is not None
+        replicates = survey.replication is not None
         refused = {
             "cov_type": self.cov_type not in (None, "bootstrap"),
-            "bootstrap": self.bootstrap not in (None, "rescaled"),
+            "bootstrap": self.bootstrap is not None and (replicates or self.bootstrap != "rescaled"),
             "resamples": self.resamples is not None,
             "small_sample": self.small_sample,
+            "n_boot": replicates and self.n_boot is not None,
         }
-        if survey.replication is not None:
-            refused |= {name: getattr(self, name) is not None for name in ("n_boot", "bootstrap")}
-        for name, holds in refused.items():
-            if holds:
-                raise OptionError(
-                    f"{name}={getattr(self, name)!r} ignores the survey design, which has standard errors of its own.\n"
-                    f"Leave {name}= out."
-                )
-        if survey.replication is not None:
+        for name in (name for name, holds in refused.items() if holds):
+            raise OptionError(
+                f"{name}={getattr(self, name)!r} ignores the survey design, which has standard errors of its own.\n"
+                f"Leave {name}= out."
+            )
+        if replicates:
             return "replicates", "replicates"
-        if not wanted:
+        if self.cov_type is None and self.bootstrap is None and self.n_boot is None:
             return "survey", "rescaled"
         if survey.lonely in ("adjust", "average") and (survey.units == 1).any():
             raise OptionError(
@@ -507,19 +516,6 @@ class InferenceOptions:
                 'Leave cov_type=, bootstrap= and n_boot= out, or use `Survey(..., lonely="certainty")`.'
             )
         return "bootstrap", "rescaled"
-
-    def _check_clustered(self) -> None:
-        """Refuse options that treat rows as independent where a cluster was given."""
-        if self.cov_type not in WITH_CLUSTERS:
-            instead = "CR3" if self.cov_type == "HC3" else "cluster"
-            raise OptionError(
-                f'cov_type="{self.cov_type}" treats rows as independent, but cluster= was given.\n'
-                f'Use `cov_type="{instead}"`.'
-            )
-        if self.bootstrap not in (None, "cluster", "bayesian", MULTIPLIER):
-            raise OptionError(
-                f'bootstrap="{self.bootstrap}" resamples rows, but cluster= was given.\nUse `bootstrap="cluster"`.'
-            )
 
 
 def penalty_grid(values: Any) -> np.ndarray:
@@ -534,19 +530,6 @@ def penalty_grid(values: Any) -> np.ndarray:
             "Use `grid=[0, 100, 10000]`, for example."
         )
     return grid
-
-
-JOINT_NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {
-    "anchor": (lambda given: given > 0, "a positive number, or None to have it chosen", "Use `anchor=3`"),
-    "shrinkage": (lambda given: given > 0, "a positive number, or None to have it chosen", "Use `shrinkage=3`"),
-    "share": (lambda given: 0 <= given <= 1, "a number from 0 to 1, or None to have it estimated", "Use `share=1`"),
-    "penalty": (
-        lambda given: 0 <= given <= LARGEST_PENALTY,
-        f"a number from 0 to {LARGEST_PENALTY:g}",
-        "Leave `penalty` out for the squared number of units",
-    ),
-    "spread": (lambda given: 0 < given <= 1, "a number above 0 and at most 1", "Use `spread=0.5`"),
-}
 
 
 @dataclass(frozen=True)
@@ -565,8 +548,8 @@ class JREOptions:
     shrinkage: float | None = None
 
     def __post_init__(self) -> None:
-        one_of("objective", self.objective, OBJECTIVES)
-        one_of("method", self.method, (None, *METHODS))
+        one_of("objective", self.objective, get_args(Objective))
+        one_of("method", self.method, (None, *get_args(Method)))
         if self.n_replicates is not None:
             whole_number("n_replicates", self.n_replicates, 1, DEFAULT_REPLICATES[self.objective])
         if self.objective == "erm":
@@ -580,9 +563,8 @@ class JREOptions:
                 'penalty= has no effect with objective="risk".\nUse `shrinkage=3` to fix its balance with the fit, or '
                 '`objective="erm"`.'
             )
-        for name, (holds, expected, use) in JOINT_NUMBERS.items():
-            if getattr(self, name) is not None:
-                _check_number(name, getattr(self, name), holds, expected, use)
+        for name in ("anchor", "shrinkage", "share", "penalty", "spread"):
+            _check_number(name, getattr(self, name))
         if self.join_score not in (None, True, False):
             raise OptionError(f"join_score={self.join_score!r}; expected True, False or None.\nUse `join_score=False`.")
         _not_both("shrinkage", self.shrinkage, "anchor", self.anchor, "they are two names of one option")

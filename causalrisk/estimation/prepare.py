@@ -1,4 +1,4 @@
-"""From a design and options to what is estimated: checks, trimming, the target and the problem.
+"""From a design and options to what is estimated: checks, trimming, the target and the equations.
 
 With eta the linear predictor of the covariates and o the offset (of an exposure t its logarithm), the outcome models
 are trained to g^{-1}(eta + o). The means are averages of g^{-1}(eta + o) at the observed offsets, or, for a stated
@@ -9,87 +9,79 @@ estimator says of its bias carries over. At another exposure they are not: nothi
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from causalrisk.design import Design, DesignOnDisk, TargetRows, target_rows
 from causalrisk.design.scan.source import naming
 from causalrisk.design.support import check_pairs
-from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError
+from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError, listed
+from causalrisk.estimation.abilities import check_able, check_on_disk
 from causalrisk.estimation.beyond_memory import scanned_sample
-from causalrisk.estimation.equations import Equations
-from causalrisk.estimation.fits import WeightFit, fit_weights
+from causalrisk.estimation.equations import Classifier, Equations, ScoreModel
+from causalrisk.estimation.fits import fit_weights
 from causalrisk.estimation.learned import Learned, with_predictions
 from causalrisk.estimation.options import REPLACE, InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimation.overlap import trim_rows
+from causalrisk.estimation.record import Task
 from causalrisk.estimation.sample import Sample, make_sample
-from causalrisk.estimation.scores import Classifier, ScoreModel
 from causalrisk.estimation.specification import IPWRA, Specification
 from causalrisk.estimation.targets import ALL, TargetPopulation
 from causalrisk.learners.cross_fitting import on_predictor_scale
 from causalrisk.learners.folds import folds_of
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is asked of a fit.
-
-    Parameters
-    ----------
-    options : ModelOptions
-        What is estimated.
-    inference : InferenceOptions
-        How standard errors are computed.
-    cov_type, bootstrap : str
-        Kinds of standard errors and of resampling.
-    notes : Notes
-        Warnings so far; more are added.
-    """
-
-    options: ModelOptions
-    inference: InferenceOptions
-    cov_type: str
-    bootstrap: str
-    notes: Notes
-
-
-@dataclass(frozen=True)
-class FitData:
-    """The data of a fit.
-
-    Parameters
-    ----------
-    equations : Equations
-        What is estimated from which rows.
-    design : Design
-        The data, trimmed if asked for.
-    full_design : Design
-        The data before trimming.
-    frame : TargetRows or None
-        Rows of a target frame.
-    trimmed : str
-        How many rows were trimmed and by what limits; empty where none were.
-    weights : WeightFit, optional
-        Importance weights and scores, where another fit to these rows has them already.
-    replicates : Replicates, optional
-        Propensity replicates, likewise.
-    """
-
-    equations: Equations
-    design: Design
-    full_design: Design
-    frame: TargetRows | None
-    trimmed: str
-    weights: WeightFit | None = None
-    replicates: Any = None
+def task_of(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> Task:
+    """Refuse what cannot be; else return what is asked for, with the notes of the data."""
+    cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
+    kind = bootstrap if cov_type == "bootstrap" else None
+    if spec.matched and kind:
+        raise OptionError(
+            "the bootstrap is not valid for matching (Abadie and Imbens 2008).\n"
+            "Leave cov_type=, bootstrap= and n_boot= out for Abadie and Imbens' standard errors."
+        )
+    factor = inference.small_sample or None
+    check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind, small_sample=factor)
+    if cov_type in ("bootstrap", JACKKNIFE):
+        check_one_way(design, 'fit(cov_type="cluster")')
+    if options.quantiles and design.has_binary_outcome:
+        raise OptionError(f'quantiles of a 0/1 outcome, {design.endog_name!r}, are 0 or 1.\nUse `effect="difference"`.')
+    if design.on_disk:
+        check_on_disk(
+            propensity_score=None if options.propensity_score is None else "classifier",
+            cov_type=None if design.n_clusters else cov_type,
+            bootstrap=kind,
+            resamples=None if inference.resamples is None else "given",
+        )
+    elif spec.joint or cov_type == JACKKNIFE or (cov_type == "bootstrap" and bootstrap not in MULTIPLIERS):
+        robust = "robust" if design.cluster_name is None else "cluster"
+        advice = "Use `IPWRA` instead of JRE" if spec.joint else f'Use `fit(cov_type="{robust}")`'
+        for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
+            check_pairs(design.n, columns, f"the {model} model", advice=advice)
+    return Task(
+        design=design,
+        full_design=design,
+        spec=spec,
+        options=options,
+        inference=inference,
+        cov_type=cov_type,
+        bootstrap=bootstrap,
+        notes=Notes(design.notes),
+    )
 
 
-def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
-    """Check, trim and make the problem."""
-    options, frame = asked.options, None
+def check_one_way(design: Design, advice: str) -> None:
+    """Refuse resamples of two-way clusters, which no draw keeps whole."""
+    if design.second_cluster is not None:
+        names = listed(design.cluster_names)
+        raise OptionError(f"no resample keeps the clusters of both {names} whole.\nUse `{advice}`.")
+
+
+def prepare(task: Task) -> Task:
+    """Check the outcome and the target, trim, and read the target frame."""
+    design, options = task.design, task.options
     if design.n_arms > 2:
         check_target(design, options)
     if design.offset_kind is not None or options.at_exposure is not None:
@@ -100,16 +92,17 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
                 options.outcome_family.check(part.y[part.recorded], design.endog_name)
     else:
         options.outcome_family.check(design.y[design.recorded], design.endog_name)
-    full_design, trimmed = design, ""
     if options.trim is not None:  # by the scores as they are
         if is_frame(options.target):
             raise OptionError(
                 "trim= would trim the sample and not the target frame.\n"
                 "Leave trim= out, and drop the rows of the frame that have no like in the sample."
             )
-        unclipped = dataclasses.replace(asked, options=dataclasses.replace(options, clip=None))
-        first = fit_weights(equations_of(design, IPWRA, unclipped.options, target=ALL))
-        design, trimmed = trim_rows(design, first, options.trim, options.propensity_link)
+        first = dataclasses.replace(task, spec=IPWRA, options=dataclasses.replace(options, clip=None))
+        design, trimmed = trim_rows(
+            design, fit_weights(equations_of(first, ALL)), options.trim, options.propensity_link
+        )
+        task = dataclasses.replace(task, design=design, trimmed=trimmed)
     if is_frame(options.target):
         if design.replication is not None:
             raise OptionError(
@@ -117,37 +110,25 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
                 'Use `Survey(weights=, strata=, psu=)`, or a target such as "treated".'
             )
         frame = target_rows(design, options.target, design.missing)
-        asked.notes.extend(frame.notes)
+        task.notes.extend(frame.notes)
         if design.weight_type is not None:
-            asked.notes.append("The rows of the target frame count alike; weights= are those of the sample.")
-    return FitData(equations_of(design, spec, options, frame), design, full_design, frame, trimmed)
+            task.notes.append("The rows of the target frame count alike; weights= are those of the sample.")
+        task = dataclasses.replace(task, frame=frame)
+    return task if design.predictions is None else with_given(task)
 
 
-def with_learner(data: FitData, learned: Learned, use: str, spec: Specification, asked: Asked) -> FitData:
-    """Return the data of a fit with predictions of learners as terms of the outcome models, or in their place.
-
-    Parameters
-    ----------
-    use : {"terms", "replace"}
-        What is done with them.
-    spec, asked
-        As in `prepare`.
-    """
-    given = use == REPLACE
-    design, frame = with_predictions(
-        data.design, data.frame, learned, asked.options.outcome_family, asked.notes, given=given
-    )
-    spec = dataclasses.replace(spec, given=True) if given else spec
-    equations = equations_of(design, spec, asked.options, frame)
-    return dataclasses.replace(data, equations=equations, design=design, frame=frame)
+def with_learner(task: Task, learned: Learned, use: str) -> Task:
+    """Return a task with predictions of learners as terms of the outcome models, or in their place."""
+    given, family = use == REPLACE, task.options.outcome_family
+    design, frame = with_predictions(task.design, task.frame, learned, family, task.notes, given=given)
+    return dataclasses.replace(task, design=design, frame=frame, spec=dataclasses.replace(task.spec, given=given))
 
 
-def with_given(data: FitData, spec: Specification, asked: Asked) -> FitData:
-    """Return the data of a fit whose outcome models are predictions that were given."""
-    design, options = data.design, asked.options
-    family, predictions = options.outcome_family, np.asarray(design.predictions)
+def with_given(task: Task) -> Task:
+    """Return a task whose outcome models are the predictions that were given."""
+    design, family, predictions = task.design, task.options.outcome_family, np.asarray(task.design.predictions)
     if np.array_equal(predictions[np.arange(len(design.y)), design.arm], design.y):
-        asked.notes.warn(
+        task.notes.warn(
             "the outcome predictions of every row's own group are its outcomes: standard errors then hold no noise.\n"
             "Use predictions of a model that was not fitted to the row.",
             DesignWarning,
@@ -157,9 +138,7 @@ def with_given(data: FitData, spec: Specification, asked: Asked) -> FitData:
             f"{outside} outcome predictions are outside of what a mean of the {family.label} model can be; expected "
             f'{family.low:g} to {family.high:g}.\nUse predicted means, or `family="gaussian"`.'
         )
-    if not spec.targeted:  # whose means do not go by the family
-        options = dataclasses.replace(options, family="gaussian", link=None)
-    X, moved = on_predictor_scale(options.outcome_family, predictions)
+    X, moved = on_predictor_scale(family, predictions) if task.spec.targeted else (predictions, 0)
     if moved:
         raise OptionError(
             f"{moved} outcome predictions are at a limit of what a mean of the {family.label} model can be, or nearly "
@@ -169,8 +148,7 @@ def with_given(data: FitData, spec: Specification, asked: Asked) -> FitData:
     keep = np.repeat([False, True], [len(design.exog_names), len(names)])
     encoder = design.outcome_encoder.extended(names, no_predictions, keep)
     design = dataclasses.replace(design, X=X, exog_names=encoder.names, outcome_encoder=encoder)
-    equations = equations_of(design, dataclasses.replace(spec, given=True), options)
-    return dataclasses.replace(data, equations=equations, design=design)
+    return dataclasses.replace(task, design=design, spec=dataclasses.replace(task.spec, given=True))
 
 
 def no_predictions(columns: Array) -> Array:
@@ -178,17 +156,14 @@ def no_predictions(columns: Array) -> Array:
     raise UnavailableError("outcome predictions were given for the rows of the data alone.\nUse `res.predict()`.")
 
 
-def equations_of(
-    design: Design,
-    spec: Specification,
-    options: ModelOptions,
-    frame: TargetRows | None = None,
-    target: TargetPopulation | None = None,
-) -> Equations:
+def equations_of(task: Task, target: TargetPopulation | None = None) -> Equations:
     """Return what is estimated; the target is that of the options, unless it is given."""
+    design, spec, options, frame = task.design, task.spec, task.options, task.frame
     if isinstance(design, DesignOnDisk):
         sample = scanned_sample(design, options, frame)
     else:
+        if design.predictions is not None and not spec.targeted:  # whose means do not go by the family
+            options = dataclasses.replace(options, family="gaussian", link=None)
         sample = make_sample(design, options, frame, given=spec.given)
     target = target or options.population
     needed = spec.uses_propensity or target.tilt is not None
@@ -261,13 +236,3 @@ def check_target(design: Design, options: ModelOptions) -> None:
             f"propensity_link={options.propensity_link!r} is for two arms; here are {design.n_arms}.\n"
             'Use `propensity_link="logit"`.'
         )
-
-
-def check_size(design: Design, *, joint: bool) -> None:
-    """Refuse a joint fit, or refits, of so many columns that the products of pairs fill the memory."""
-    if design.on_disk:
-        return
-    robust = "robust" if design.cluster_name is None else "cluster"
-    advice = "Use `IPWRA` instead of JRE" if joint else f'Use `fit(cov_type="{robust}")`'
-    for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
-        check_pairs(design.n, columns, f"the {model} model", advice=advice)

@@ -25,14 +25,20 @@ from causalrisk.errors import (
     DesignWarning,
     Failure,
     Notes,
-    OptionError,
     SeparationError,
     UnavailableError,
     first_failure,
 )
 from causalrisk.estimation.engine import Point, changes, value_of
-from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
-from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, WeightFit, estimate_means
+from causalrisk.estimation.fits import (
+    Estimate,
+    Refits,
+    SeparateRefitter,
+    SeparateRows,
+    WeightFit,
+    collect_refits,
+    estimate_means,
+)
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import EffectScale, Specification
 from causalrisk.numerics.families import outcome_family
@@ -94,16 +100,11 @@ def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> A
     return steps
 
 
-def distribution_at(
-    weights: WeightFit, spec: Specification, sample: Sample, thresholds: Array
-) -> tuple[Estimate, SeparateRows]:
+def distribution_at(weights: WeightFit, spec: Specification, sample: Sample, thresholds: Array) -> Estimate:
     """Estimate the distribution function of each arm at a threshold, shape (K,), of its own."""
     indicated = dataclasses.replace(sample, y=(sample.y <= thresholds[sample.arm]).astype(float), family=INDICATOR)
     equations = dataclasses.replace(weights.equations, sample=indicated)
-    found = estimate_means(dataclasses.replace(weights, equations=equations), spec)
-    if not isinstance(found.rows, SeparateRows):
-        raise CausalRiskError("a distribution function is of separate models")
-    return found, found.rows
+    return estimate_means(dataclasses.replace(weights, equations=equations), spec)
 
 
 # --- the density ---------------------------------------------------------------------------------------------------
@@ -175,12 +176,6 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
     return float(spread * (ndtri(level + h) - ndtri(level - h)))
 
 
-def _kernel(sample: Sample, thresholds: Array, widths: Array) -> Array:
-    """Epanechnikov's kernel of the distance of each outcome from the threshold of its arm, shape (n,)."""
-    u = (sample.y - thresholds[sample.arm]) / widths[sample.arm]
-    return np.where(np.abs(u) <= 1, 0.75 * (1 - u**2), 0.0) / widths[sample.arm]
-
-
 # --- the estimate --------------------------------------------------------------------------------------------------
 
 
@@ -198,8 +193,6 @@ class LevelFit:
         The quantiles.
     estimate : Estimate
         The distribution functions at the quantiles.
-    rows : SeparateRows
-        Their rows.
     density, drift : ndarray, shape (K,)
         As by `densities`.
     """
@@ -208,14 +201,13 @@ class LevelFit:
     places: NDArray[np.intp]
     thresholds: Array
     estimate: Estimate
-    rows: SeparateRows
     density: Array
     drift: Array
 
 
 @dataclass(frozen=True)
 class QuantileRows:
-    """The influence function of quantiles, as in `EstimateRows`."""
+    """The influence function of quantiles."""
 
     fits: tuple[LevelFit, ...]
     scale: EffectScale
@@ -228,7 +220,7 @@ class QuantileRows:
 
     @property
     def influence(self) -> Array:
-        """As in `EstimateRows`."""
+        """As in `Estimate`."""
         means, gamma = (self.fits[0].estimate.block(name) for name in ("means", "gamma"))
         jacobian = self.scale.jacobian(quantiles_of(self.fits))
         every = [fit.estimate.influence for fit in self.fits]
@@ -240,12 +232,6 @@ class QuantileRows:
 def quantiles_of(fits: Sequence[LevelFit]) -> Array:
     """Quantiles, those of an arm together, shape (K J,)."""
     return np.stack([fit.thresholds for fit in fits], axis=1).ravel()
-
-
-def check_quantiles(design: Design) -> None:
-    """Refuse quantiles of an outcome of two values."""
-    if design.has_binary_outcome:
-        raise OptionError(f'quantiles of a 0/1 outcome, {design.endog_name!r}, are 0 or 1.\nUse `effect="difference"`.')
 
 
 def estimate_quantiles(
@@ -322,7 +308,7 @@ def _fit_level(
     places, met = np.array(start), [{int(place)} for place in start]
     for _ in range(TURNS):
         thresholds = np.array([arm.values[place] for arm, place in zip(arms, places, strict=True)])
-        found, rows = distribution_at(weights, spec, sample, thresholds)
+        found = distribution_at(weights, spec, sample, thresholds)
         for label, reason, threshold in zip(design.labels, found.failed, thresholds, strict=True):
             if reason != Failure.OK:
                 raise SeparationError(
@@ -347,14 +333,16 @@ def _fit_level(
             break
         places = moved
     widths = np.array([bandwidth(sample.y[a.rows], steps[a.rows], units[a.rows], level) for a in arms])
-    density, drift = densities(rows, _kernel(sample, thresholds, widths))
+    u = (sample.y - thresholds[sample.arm]) / widths[sample.arm]
+    kernel = np.where(np.abs(u) <= 1, 0.75 * (1 - u**2), 0.0) / widths[sample.arm]  # Epanechnikov's
+    density, drift = densities(found.rows, kernel)
     if (density <= 0).any():
         a = int(np.argmin(density))
         raise CausalRiskError(
             f"the estimated density of {design.endog_name!r} at its quantile {level:g} in arm {design.labels[a]!r} is "
             "negative.\nUse `Hajek`, which has no outcome model, or simplify the outcome formula."
         )
-    return LevelFit(level, places, thresholds, found, rows, density, drift)
+    return LevelFit(level, places, thresholds, found, density, drift)
 
 
 def _warn_of_masses(
@@ -386,7 +374,7 @@ def _warn_of_masses(
 
 @dataclass(frozen=True)
 class QuantileRefitter:
-    """Refits quantiles under resamples, as in `estimates.Refitter`.
+    """Refits quantiles under resamples.
 
     The distribution functions are refitted at the quantiles of the full sample; those of the resample are where they
     reach the level by the steps of its weights, and by the drift as the models of the indicators move along.
@@ -396,26 +384,23 @@ class QuantileRefitter:
     weights: WeightFit | None
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """As in `estimates.Refitter`."""
+        """As in `Refits`."""
         arms = self.rows.arms
-        first = SeparateRefitter(self.rows.fits[0].rows, self.weights)
+        first = SeparateRefitter(self.rows.fits[0].estimate.rows, self.weights)
         weighed = weighed or first.weights_used.refit(s)
         with np.errstate(invalid="ignore", divide="ignore"):  # resamples without rows in an arm are counted
             steps = normalised(first.steps(s, weighed), arms, first.rows.equations.spec)
         heights = [arm.cumulated(steps) for arm in arms]
-        failures, quantiles = np.zeros(s.shape[1], dtype=np.int8), []
+        failures, quantiles, m = np.zeros(s.shape[1], dtype=np.int8), [], s.shape[1]
         for fit in self.rows.fits:
-            found = SeparateRefitter(fit.rows, self.weights).refit(s, weighed)
+            found, of_arms = SeparateRefitter(fit.estimate.rows, self.weights).refit(s, weighed), []
             failures = first_failure(failures, found.failures)
             means = found.values[fit.estimate.block("means")]
-            quantiles.append(np.stack([_quantile(fit, a, arm, heights[a], means[a]) for a, arm in enumerate(arms)]))
-        gamma, m = found.values[fit.estimate.block("gamma")], s.shape[1]
+            for a, arm in enumerate(arms):
+                drift = fit.drift[a] * (arm.values - fit.thresholds[a])
+                rise = heights[a] - heights[a][fit.places[a]] + drift[:, None]
+                of_arms.append(np.append(arm.values, np.nan)[reached(rise, fit.level - means[a])])
+            quantiles.append(np.stack(of_arms))
+        gamma = found.values[fit.estimate.block("gamma")]
         params = self.rows.scale.params(np.stack(quantiles, axis=1).reshape(-1, m))
         return collect_refits(params, np.empty((len(arms), 0, m)), gamma, failures)
-
-
-def _quantile(fit: LevelFit, a: int, arm: ArmSteps, heights: Array, mean: Array) -> Array:
-    """Quantile of an arm under each resample, shape (m,); NaN where its distribution function stays below."""
-    drift = fit.drift[a] * (arm.values - fit.thresholds[a])
-    places = reached(heights - heights[fit.places[a]] + drift[:, None], fit.level - mean)
-    return np.append(arm.values, np.nan)[places]

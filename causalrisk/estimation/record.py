@@ -22,10 +22,17 @@ from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
 from causalrisk.estimation.beyond_memory import fitted_rows, multiplicities_of
-from causalrisk.estimation.estimates import Estimate, FittedRows, one_after_another, sandwich
-from causalrisk.estimation.fits import WeightFit
+from causalrisk.estimation.fits import (
+    Estimate,
+    FittedRows,
+    SeparateRows,
+    WeightFit,
+    group_sums,
+    one_after_another,
+    sandwich,
+)
 from causalrisk.estimation.learned import Learned
-from causalrisk.estimation.options import JREOptions, ModelOptions
+from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import ArmWeights
 from causalrisk.estimation.resampling import SampleResampler, sample_resampler, unit_count
 from causalrisk.estimation.sample import Sample
@@ -119,26 +126,52 @@ class JointRecord:
         return path is not None and path.raised_from is None and path.anchor in (LADDER[0], LADDER[-1])
 
 
-@dataclass(frozen=True)
-class FitRecord:
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be fitted.
+
+    Parameters
+    ----------
+    design, full_design : Design
+        The data, trimmed if asked for, and before that.
+    spec : Specification
+        The estimator.
+    options : ModelOptions
+        What is estimated.
+    inference : InferenceOptions
+        How standard errors are computed; of a fit without the caller's resamples.
+    cov_type : str
+        "robust", "HC1", "cluster", "jackknife", "bootstrap", "survey" or "replicates".
+    bootstrap : str
+        Kind of resampling, or the distribution of the multipliers.
+    notes : Notes, or tuple of str
+        Text of every warning so far.
+    frame : TargetRows, optional
+        Rows of a target frame.
+    trimmed : str
+        How many rows were trimmed and by what limits; empty where none were.
+    """
+
+    design: Design
+    full_design: Design
+    spec: Specification
+    options: ModelOptions
+    inference: InferenceOptions
+    cov_type: str
+    bootstrap: str
+    notes: Any
+    frame: TargetRows | None = None
+    trimmed: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRecord(Task):
     """Everything a fit produced.
 
     Parameters
     ----------
-    design : Design
-        The data, trimmed if asked for.
-    full_design : Design
-        The data before trimming.
-    spec : Specification
-        The estimator.
-    options : ModelOptions
-        What was estimated.
     sample : Sample
         The data as numbers, rows sorted by arm.
-    frame : TargetRows or None
-        Rows of a target frame.
-    trimmed : str
-        How many rows were trimmed and by what limits; empty where none were.
     weight_fit : WeightFit or None
         The propensity model and the importance weights.
     estimate : Estimate
@@ -147,20 +180,14 @@ class FitRecord:
         How the importance weights are spread, per arm.
     joint : JointRecord or None
         The joint part, for JRE.
-    cov_type : str
-        "robust", "HC1", "cluster", "jackknife", "bootstrap", "survey" or "replicates".
-    bootstrap : str
-        Kind of resampling, or the distribution of the multipliers.
     covariance : ndarray, shape (d, d)
-        Covariance of `estimate.values`.
+        Covariance of `estimate.values`, or of effects and means alone.
     boot : BootstrapDistribution or None
         The bootstrap distribution.
     given_resamples : bool
         Whether the caller gave the resamples.
     seed : SeedSequence
         Root of the random streams.
-    notes : tuple of str
-        Text of every warning.
     df : float
         Degrees of freedom of t tests and intervals; infinite for the normal distribution.
     small_sample : bool
@@ -175,24 +202,15 @@ class FitRecord:
         Estimates with other folds of the learners, where there are some.
     """
 
-    design: Design
-    full_design: Design
-    spec: Specification
-    options: ModelOptions
     sample: Sample
-    frame: TargetRows | None
-    trimmed: str
     weight_fit: WeightFit | None
     estimate: Estimate
     overlap: tuple[ArmWeights, ...]
-    joint: JointRecord | None
-    cov_type: str
-    bootstrap: str
+    joint: JointRecord | None = None
     covariance: Array
-    boot: BootstrapDistribution | None
+    boot: BootstrapDistribution | None = None
     given_resamples: bool
     seed: np.random.SeedSequence
-    notes: tuple[str, ...]
     df: float = np.inf
     small_sample: bool = False
     robust: Array | None = None
@@ -327,6 +345,13 @@ class FitRecord:
         """Standard errors of the effects and arm means, shape (2 K - 1,)."""
         return np.sqrt(np.diag(self.covariance)[: len(self.estimate.params)])
 
+    def covariance_of(self, block: slice) -> Array:
+        """Covariance of some of `estimate.values`; that of coefficients may be made when it is asked for."""
+        known = self.covariance
+        if block.stop > len(known):
+            known = self.choice_variance * robust_covariance(self, self.small_sample)
+        return known[block, block]
+
     @property
     def scores(self) -> Array:
         """Probability of each arm of the rows of the design, shape (K, n_design)."""
@@ -359,10 +384,6 @@ class FitRecord:
     def per_row(self, values: Array, name: str) -> pd.Series:
         """Return values of the rows of the sample, shape (n,), on the index of the design."""
         return pd.Series(self.sample.restore(values), index=self.design.index, name=name)
-
-    def arm_label(self, arm: Any) -> str:
-        """Return the label of an arm that is named by level or label; an OptionError lists the arms."""
-        return self.design.labels[self.arm_position(arm)]
 
     def arm_position(self, arm: Any) -> int:
         """Return the position of an arm, by default (None) the first that is compared with the reference."""
@@ -487,44 +508,62 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
         The sandwich; of replicate weights their linearised covariance.
     """
     replication, sample = record.design.replication, record.sample
-    if replication is not None:  # what each of the replicate weights makes of the estimates, to the first order
-        own = (influence * sample.s[:, None])[sample.n_frame :] / sample.total
-        moved = loaded((multiplicities_of(record.design, sample) - 1).T @ own)
-        return replication.covariance(moved, np.zeros(own.shape[1]))
-    if record.design.second_cluster is not None:
-        return _two_way(record, influence, 0, [slice(0, influence.shape[1])], Notes())
-    return covariance_of(record, influence, sample.cluster)
+    if replication is None:
+        return _sandwich(record, influence, 0, [slice(0, influence.shape[1])], Notes())
+    # what each of the replicate weights makes of the estimates, to the first order
+    own = (influence * sample.s[:, None])[sample.n_frame :] / sample.total
+    moved = loaded((multiplicities_of(record.design, sample) - 1).T @ own)
+    return replication.covariance(moved, np.zeros(own.shape[1]))
 
 
-def covariance_of(
-    record: FitRecord, influence: Array, cluster: NDArray[np.intp] | None, n_coefficients: int = 0
-) -> Array:
-    """As `influence_covariance`, from one way of clusters, with the small-sample factor of so many coefficients."""
+def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None = None, whole: bool = True) -> Array:
+    """Return the sandwich covariance of all estimates, clustered where a cluster was given, shape (d, d).
+
+    Unless the `whole` is wanted, it is of effects and means alone where the coefficients would take more time. The
+    notes get a warning where two-way clusters leave no covariance without setting eigenvalues to zero.
+    """
+    if record.robust is not None:
+        return record.robust
+    estimate, rows = record.estimate, record.estimate.rows
+    n_coefficients = record.n_coefficients if small_sample or record.cov_type == "HC1" else 0
+    blocks = [slice(0, len(estimate.params))]
+    if not whole and isinstance(rows, SeparateRows) and not record.design.on_disk:
+        influence = rows.of_effects
+    else:
+        influence = estimate.influence
+        arms = [estimate.block("theta", arm) for arm in range(record.design.n_arms)]
+        blocks += [*arms, estimate.block("gamma")]
+    return _sandwich(record, influence, n_coefficients, blocks, Notes() if notes is None else notes)
+
+
+def _sandwich(record: FitRecord, influence: Array, n_coefficients: int, blocks: Sequence[slice], notes: Notes) -> Array:
+    """Covariance with the small-sample factor of so many coefficients.
+
+    Under two-way clusters it is those of both ways, less that of their intersections, each with its factor; it is made
+    a covariance in each block of estimates.
+    """
     design, sample = record.design, record.sample
-    return sandwich(
-        influence,
-        sample.s,
-        n=design.nobs + in_frame(record),
-        total=sample.total,
-        frequency=record.frequency,
-        cluster=cluster,
-        n_clusters=0 if cluster is None else int(loaded(cluster.max())) + 1,
-        n_coefficients=n_coefficients,
-        stratum=sample.stratum,
-        strata=design.strata,
-    )
 
+    def one_way(codes: NDArray[np.intp] | None) -> Array:
+        return sandwich(
+            influence,
+            sample.s,
+            n=design.nobs + sample.n_frame,
+            total=sample.total,
+            frequency=record.frequency,
+            cluster=codes,
+            n_clusters=0 if codes is None else int(loaded(codes.max())) + 1,
+            n_coefficients=n_coefficients,
+            stratum=sample.stratum,
+            strata=design.strata,
+        )
 
-def _two_way(record: FitRecord, influence: Array, n_coefficients: int, blocks: Sequence[slice], notes: Notes) -> Array:
-    """Covariance under two-way clusters: those of both ways, less that of their intersections, each with its factor."""
-    sample, design = record.sample, record.design
+    if design.second_cluster is None:
+        return one_way(sample.cluster)
     one, other = (np.asarray(sample.clusters(codes)) for codes in (design.cluster, design.second_cluster))
     both = np.unique(one * (other.max() + 1) + other, return_inverse=True)[1]
-    by_one, by_other, by_both = (
-        covariance_of(record, influence, codes, n_coefficients) for codes in (one, other, both)
-    )
-    ways = by_one + by_other
-    covariance, size = ways - by_both, np.sqrt(np.diag(ways))
+    ways = one_way(one) + one_way(other)
+    covariance, size = ways - one_way(both), np.sqrt(np.diag(ways))
     for number, block in enumerate(blocks):
         unit = np.outer(size[block], size[block])
         unit = np.where(unit > 0, unit, 1.0)
@@ -536,44 +575,16 @@ def _two_way(record: FitRecord, influence: Array, n_coefficients: int, blocks: S
     return covariance
 
 
-def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None = None) -> Array:
-    """Return the sandwich covariance of all estimates, clustered where a cluster was given.
-
-    Parameters
-    ----------
-    notes : Notes, optional
-        A warning is added where two-way clusters leave no covariance without setting eigenvalues to zero.
-
-    Returns
-    -------
-    ndarray, shape (d, d)
-        The sandwich.
-    """
-    estimate = record.estimate
-    n_coefficients = record.n_coefficients if small_sample or record.cov_type == "HC1" else 0
-    if record.robust is not None:
-        return record.robust
-    if record.design.second_cluster is not None:
-        arms = [estimate.block("theta", arm) for arm in range(record.design.n_arms)]
-        blocks = [slice(0, len(estimate.params)), *arms, estimate.block("gamma")]
-        return _two_way(record, estimate.influence, n_coefficients, blocks, Notes() if notes is None else notes)
-    return covariance_of(record, estimate.influence, record.sample.cluster, n_coefficients)
-
-
 def counts_equal_rows(record: FitRecord) -> bool:
     """Return True if a row is several equal units: under frequency weights without clusters."""
     return record.frequency and not record.design.n_clusters
 
 
-def in_frame(record: FitRecord) -> int:
-    """Return the number of rows of the target frame; 0 without one."""
-    return 0 if record.frame is None else len(record.frame.X)
-
-
 def equal_units(record: FitRecord) -> Array:
     """Return the number of equal units of each unit, shape (units,)."""
-    own = record.sample.restore(record.sample.s) if counts_equal_rows(record) else np.ones(unit_count(record.design))
-    return np.concatenate([own, np.ones(in_frame(record))])
+    sample = record.sample
+    own = sample.restore(sample.s) if counts_equal_rows(record) else np.ones(unit_count(record.design))
+    return np.concatenate([own, np.ones(sample.n_frame)])
 
 
 def sum_within_units(record: FitRecord, contributions: Array) -> Array:
@@ -581,9 +592,7 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
     sample = record.sample
     if sample.cluster is None:
         return np.concatenate([sample.restore(contributions), contributions[: sample.n_frame]])
-    groups = np.zeros((int(sample.cluster.max()) + 1, contributions.shape[1]))
-    np.add.at(groups, sample.cluster, contributions)
-    return groups
+    return group_sums(contributions, sample.cluster, int(sample.cluster.max()) + 1)
 
 
 def unit_influence(record: FitRecord, count: int) -> Array:

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from causalrisk.errors import first_failure
-from causalrisk.estimation.estimates import Estimate, Refits, Refitter, collect_refits
-from causalrisk.estimation.fits import WeightFit
+from causalrisk.estimation.fits import Estimate, Refits, WeightFit, collect_refits
 from causalrisk.estimation.record import FitRecord, Stack, influence_covariance
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale
 from causalrisk.numerics.linalg import Array
@@ -99,7 +98,7 @@ def params_of(scale: EffectScale, mixed: Array, n_arms: int) -> Array:
 
 @dataclass(frozen=True)
 class StackedRows:
-    """Predictions and influence function of an average, as in `EstimateRows`.
+    """Predictions and influence function of an average.
 
     Parameters
     ----------
@@ -120,12 +119,12 @@ class StackedRows:
 
     @cached_property
     def predicted(self) -> Array:
-        """As in `EstimateRows`."""
+        """As in `Estimate`."""
         return np.asarray(sum(w * one.predicted for w, one in zip(self.weights, self.estimates, strict=True)))
 
     @cached_property
     def influence(self) -> Array:
-        """As in `EstimateRows`."""
+        """As in `Estimate`."""
         influences = [one.influence for one in self.estimates]
         pairs = [(w, one, own) for w, one, own in zip(self.weights, self.estimates, influences, strict=True) if w > 0]
         of_means = sum(w * own[:, one.block("means")] for w, one, own in pairs)
@@ -141,7 +140,7 @@ class StackRefitter:
 
     Parameters
     ----------
-    refitters : sequence of Refitter
+    refitters : sequence
         One for each fit, the lead first.
     weights : ndarray, shape (M,)
         Weights of the fits.
@@ -153,14 +152,14 @@ class StackRefitter:
         K.
     """
 
-    refitters: Sequence[Refitter]
+    refitters: Sequence[Any]
     weights: Array
     weight_fit: WeightFit
     scale: EffectScale
     n_arms: int
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """As in `estimates.Refitter`; fits without weight are not made again, but for the lead."""
+        """As in `Refits`; fits without weight are not made again, but for the lead."""
         weighed = weighed or self.weight_fit.refit(s)
         used = [k for k, weight in enumerate(self.weights) if weight > 0 or k == 0]
         found, size = [self.refitters[k].refit(s, weighed) for k in used], 2 * self.n_arms - 1

@@ -36,9 +36,15 @@ from causalrisk.errors import (
 )
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.beyond_memory import chunked
-from causalrisk.estimation.estimates import KnownRows, Refits, Refitter, group_sums
 from causalrisk.estimation.fit import fit_joint, fit_separate
-from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, WeightFit
+from causalrisk.estimation.fits import (
+    KnownRows,
+    Refits,
+    SeparateRefitter,
+    SeparateRows,
+    WeightFit,
+    group_sums,
+)
 from causalrisk.estimation.matching import no_influence
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.estimation.quantiles import QuantileRefitter, QuantileRows
@@ -48,7 +54,6 @@ from causalrisk.estimation.record import (
     FitRecord,
     counts_equal_rows,
     equal_units,
-    in_frame,
     robust_covariance,
     sum_within_units,
 )
@@ -71,7 +76,7 @@ T = TypeVar("T")
 # --- resamples -------------------------------------------------------------------------------------------------------
 
 
-def refitter_of(record: FitRecord) -> Refitter:
+def refitter_of(record: FitRecord) -> Any:
     """Return what estimates a fit again under resamples."""
     stack, rows = record.stack, record.estimate.rows
     if stack is not None:
@@ -94,11 +99,11 @@ class SharedRefitter:
     Rows of `values` are, for each estimator, its own and its `Failure`.
     """
 
-    refitters: tuple[Refitter, ...]
+    refitters: tuple[Any, ...]
     weight_fits: tuple[WeightFit | None, ...]
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """As in `estimates.Refitter`."""
+        """As in `Refits`."""
         scored = next((fit for fit in self.weight_fits if fit is not None), None)
         weighed = weighed or (None if scored is None else scored.refit(s))
         refits = [
@@ -166,7 +171,7 @@ def drawn_or_weighed(
 
 
 def redone(
-    refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, sample: Sample, inference: InferenceOptions
+    refitter: Any, draw: Callable[[int, int], Array], n_boot: int, sample: Sample, inference: InferenceOptions
 ) -> BootstrapDistribution:
     """Refit in memory under multiplicities that `draw` returns for block number and width, shape (n, width).
 
@@ -208,7 +213,7 @@ def in_blocks(
             yield part
 
 
-def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
+def _refit_block(refitter: Any, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
     """Refit block `number` of several draws; the last may be narrower. Processes import it from here."""
     first, last = number * width, min((number + 1) * width, n_boot)
     drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
@@ -281,7 +286,7 @@ def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     design, sample, count = record.design, record.sample, len(record.names)
     counts_rows = counts_equal_rows(record)
     own = record.estimate.influence if counts_rows else record.estimate.influence * sample.s[:, None]
-    units = (design.nobs if counts_rows else unit_count(design)) + in_frame(record)
+    units = (design.nobs if counts_rows else unit_count(design)) + record.sample.n_frame
     drawn = functools.partial(_multiplied, record.bootstrap, record.seed, n_boot, count)
     if is_dask(own):
         found = _multiplied_by_chunks(record, own, drawn)
@@ -323,7 +328,7 @@ def _multiplied_by_chunks(
     record: FitRecord, own: Any, drawn: Callable[..., tuple[Array, Array]]
 ) -> tuple[Array, Array]:
     """As `_multiplied` for the rows of a scan, in which those of a target frame have the last numbers."""
-    design, sample, n_frame, rows = record.design, record.sample, in_frame(record), chunks_of(own)
+    design, sample, n_frame, rows = record.design, record.sample, record.sample.n_frame, chunks_of(own)
     if design.n_clusters:
         units = design.n_clusters + n_frame
         sums = add_up(in_chunks(functools.partial(group_sums, n_groups=units), rows, sample.cluster))
@@ -340,7 +345,7 @@ def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool
 
     With `whole` a row is left out with all its frequency weight, not one of the equal units it stands for.
     """
-    total = unit_count(record.design) + in_frame(record)
+    total = unit_count(record.design) + record.sample.n_frame
     resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
     if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, sizes=None))
@@ -411,7 +416,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     """
     notes = Notes(record.notes)
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
-        covariance = record.choice_variance * robust_covariance(record, inference.small_sample, notes)
+        covariance = record.choice_variance * robust_covariance(record, inference.small_sample, notes, whole=False)
         factor = inference.small_sample or record.cov_type == "HC1"
         if not factor:
             _check_coefficients(record, notes)
@@ -471,7 +476,7 @@ def _completed(record: FitRecord, notes: Notes) -> FitRecord:
 def robust_record(record: FitRecord) -> FitRecord:
     """Return the fit with robust standard errors instead of the bootstrap's."""
     plain = dataclasses.replace(record, cov_type=record.robust_type, boot=None, given_resamples=False)
-    covariance = robust_covariance(plain, False) * plain.choice_variance
+    covariance = robust_covariance(plain, False, whole=False) * plain.choice_variance
     return without_rounding_error(dataclasses.replace(plain, covariance=covariance))
 
 

@@ -55,7 +55,7 @@ def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
     """Return the coefficients of the blocks by arm, None for the propensity score: columns "values" and "se"."""
     found = {}
     for arm, block, matrix, names in _blocks(record):
-        variances = np.diag(matrix @ record.covariance[block, block] @ matrix.T)
+        variances = np.diag(matrix @ record.covariance_of(block) @ matrix.T)
         columns = {"values": matrix @ record.estimate.values[block], "se": np.sqrt(variances)}
         found[arm] = pd.DataFrame(columns, index=names)
     return found
@@ -191,7 +191,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         _, predictors, index = _at_rows(record, data)
         values = _family(record).mean(predictors)
     frame = pd.DataFrame(values, index=index, columns=list(record.design.labels))
-    return frame if arm is None else frame[record.arm_label(arm)]
+    return frame if arm is None else frame[record.design.labels[record.arm_position(arm)]]
 
 
 @of_means
@@ -226,14 +226,16 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     check_unit_level(record, "get_prediction(data)")
     (rows, predictors, index), labels, family = _at_rows(record, data), list(record.design.labels), _family(record)
     blocks = [record.estimate.block("theta", position) for position in range(len(labels))]
-    variances = [np.einsum("np,pq,nq->n", rows, record.covariance[block, block], rows) for block in blocks]
+    variances = [np.einsum("np,pq,nq->n", rows, record.covariance_of(block), rows) for block in blocks]
     se_predictor = np.sqrt(np.clip(np.column_stack(variances), 0, None))
     se_mean = np.abs(family.mean_deriv(predictors)) * se_predictor
     frames = [
         pd.DataFrame(values, index=index, columns=labels)
         for values in (family.mean(predictors), se_mean, predictors, se_predictor)
     ]
-    means, errors, eta, se_eta = [frame.stack() if arm is None else frame[record.arm_label(arm)] for frame in frames]
+    means, errors, eta, se_eta = [
+        frame.stack() if arm is None else frame[record.design.labels[record.arm_position(arm)]] for frame in frames
+    ]
     return Predictions(means, errors, eta.to_numpy(), se_eta.to_numpy(), family.mean, record.df)
 
 

@@ -16,13 +16,9 @@ from numpy.typing import NDArray
 from causalrisk.design import Design
 from causalrisk.errors import CausalRiskWarning, Failure, Notes, OptionError, Told, check_alpha, failure_text, warn_user
 from causalrisk.estimation.abilities import check_options, options_used, with_change
-from causalrisk.estimation.fit import (
-    asked_for,
-    check_one_way,
-    fit_joint,
-    fit_separate,
-)
+from causalrisk.estimation.fit import fit_joint, fit_separate
 from causalrisk.estimation.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimation.prepare import check_one_way, task_of
 from causalrisk.estimation.record import BootstrapDistribution, FitRecord
 from causalrisk.estimation.specification import IPWRA, JRE, Specification
 from causalrisk.inference.covariance import (
@@ -136,7 +132,7 @@ def fit_estimators(
         inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None, multiplier=None
     )
     for spec in specs:  # refuses what one of them does not have
-        asked_for(design, spec, options, inference)
+        task_of(design, spec, options, inference)
     of_joint = dataclasses.replace(robust, bootstrap=kind if kind in BOOTSTRAPS and design.survey is None else None)
     with warnings.catch_warnings(record=True) as given:  # several fits give the same
         warnings.simplefilter("always", CausalRiskWarning)

@@ -342,10 +342,10 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     for value in values:
         shares = np.array([(y <= value).mean() for y in own])
         open_arms = (shares > 0) & (shares < 1)  # another value stands in for what has no fit
-        found, _ = distribution_at(weights, spec, sample, np.where(open_arms, value, middle))
+        found = distribution_at(weights, spec, sample, np.where(open_arms, value, middle))
         fitted = open_arms & (np.array(found.failed) == Failure.OK)
         if not np.array_equal(fitted, open_arms):
-            found, _ = distribution_at(weights, spec, sample, np.where(fitted, value, middle))
+            found = distribution_at(weights, spec, sample, np.where(fitted, value, middle))
         means = found.block("means")
         heights.append(np.where(fitted, found.params[means], np.where(open_arms, np.nan, shares)))
         known.append(fitted)

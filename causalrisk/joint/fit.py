@@ -9,8 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from causalrisk.errors import Failure, first_failure
-from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
-from causalrisk.estimation.fits import RefittedScores
+from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
 from causalrisk.joint.influence import InfluenceFunction, JointFit, left_out, net_means
 from causalrisk.joint.minimum import minimize_from, newton
 from causalrisk.joint.objective import Terms
@@ -165,7 +164,7 @@ def diagnosed(fit: JointFit) -> JointEstimate:
 
 @dataclass(frozen=True)
 class JointRefitter:
-    """Refits JRE, each resample from its own IPWRA fit, as in `estimates.Refitter`; `values` are the estimates."""
+    """Refits JRE, each resample from its own IPWRA fit; `values` are the estimates."""
 
     fit: JointFit
     values: Array

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from causalrisk.estimation.beyond_memory import stored
-from causalrisk.estimation.estimates import Estimate
+from causalrisk.estimation.fits import Estimate
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import solve_constrained
 from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, by_means, centred, pulls, risk_of

@@ -17,8 +17,7 @@ from scipy.special import chdtri
 
 from causalrisk.errors import CausalRiskError
 from causalrisk.estimation.equations import Equations
-from causalrisk.estimation.estimates import Estimate, Refits
-from causalrisk.estimation.fits import RefittedScores, SeparateRefitter, SeparateRows, WeightFit
+from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, SeparateRefitter, SeparateRows, WeightFit
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.objective import Rows, Weights
 from causalrisk.joint.rows import Joined, Replicates, Weighed, flat

@@ -74,16 +74,15 @@ class RidgeProblem:
     gram: Array
     inner: Array
 
-    def spectrum(self, shares: tuple[float, float]) -> Spectrum:
-        """Return the ridge regressions of every penalty, with given shares of curves and products."""
+    def spectrum(self, shares: tuple[float, float]) -> tuple[Array, Array, Array]:
+        """Return squared singular values (r,) of the columns, their directions, and the outcome along these."""
         factors = self.factors(shares)
         used = factors > 0
         values, vectors = np.linalg.eigh((self.gram * np.outer(factors, factors))[np.ix_(used, used)])
         known = values > values.max(initial=0.0) * NO_INFORMATION
         values = np.where(known, values, 0.0)
         along = vectors.T @ (self.inner * factors)[used]
-        along = np.divide(along, np.sqrt(values), out=np.zeros_like(along), where=known)
-        return Spectrum(values, vectors, along, max(self.square - float(along @ along), 0.0))
+        return values, vectors, np.divide(along, np.sqrt(values), out=np.zeros_like(along), where=known)
 
     def factors(self, shares: tuple[float, float]) -> Array:
         """Return factors of the columns, shape (q,), under which the penalty of all is the same."""
@@ -96,15 +95,32 @@ class RidgeProblem:
         return min((self._best((share, found.shares[1]), penalties) for share in curves), key=itemgetter(0))[1]
 
     def _best(self, shares: tuple[float, float], penalties: Array) -> tuple[float, Choice]:
-        deviance = self.spectrum(shares).deviance(penalties, self.count)
+        deviance = self.deviance(shares, penalties)
         least = int(np.argmin(deviance))
         return float(deviance[least]), Choice(shares, float(penalties[least]))
 
+    def deviance(self, shares: tuple[float, float], penalties: Array) -> Array:
+        """Return minus twice the log restricted likelihood at each penalty, up to a constant.
+
+        Of the model in which the coefficients are normal, their variances those of the noise divided by the penalty,
+        with the variance of the noise at its maximum. Infinite where the fit has more than half a degree of freedom for
+        each row: few rows do not tell a smooth outcome from one that they happen to fit.
+
+        Generalised cross-validation, which is found from the same numbers, follows the noise at times, above all with
+        few rows; with a factor against that, as `gamma` of R's mgcv, it misses more where columns are many.
+        """
+        values, _, along = self.spectrum(shares)
+        inside = float(along @ along)
+        rest = max(self.square - inside, 0.0)
+        kept = values / (values + penalties[:, None])
+        squares = np.maximum((1 - kept) @ along**2 + rest, (inside + rest) * NO_INFORMATION)
+        found = (self.count - 1) * np.log(squares) + np.log1p(values / penalties[:, None]).sum(axis=1)
+        return np.where(1 + kept.sum(axis=1) <= self.count / 2, found, np.inf)
+
     def solution(self, choice: Choice) -> Array:
         """Return the constant, and the slopes of the columns in their units, shape (q + 1,)."""
-        slopes, spectrum = self.factors(choice.shares), self.spectrum(choice.shares)
-        shrunk = np.sqrt(spectrum.values) * (spectrum.along / (spectrum.values + choice.penalty))
-        slopes[slopes > 0] *= spectrum.vectors @ shrunk
+        slopes, (values, vectors, along) = self.factors(choice.shares), self.spectrum(choice.shares)
+        slopes[slopes > 0] *= vectors @ (np.sqrt(values) * (along / (values + choice.penalty)))
         return np.concatenate([[self.mean[-1] - self.mean[:-1] @ (slopes * self.unit)], slopes])
 
 
@@ -116,33 +132,3 @@ class Choice(NamedTuple):
 
     shares: tuple[float, float]
     penalty: float
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """Ridge regression for every penalty, along r singular directions of the columns.
-
-    `values` are squared singular values, `vectors` eigenvectors of the columns' or rows' products, `along` the outcome
-    along the left singular vectors, `rest` its sum of squares in other directions.
-    """
-
-    values: Array
-    vectors: Array
-    along: Array
-    rest: float
-
-    def deviance(self, penalties: Array, count: float) -> Array:
-        """Return minus twice the log restricted likelihood at each penalty, up to a constant.
-
-        Of the model in which the coefficients are normal, their variances those of the noise divided by the penalty,
-        with the variance of the noise at its maximum. Infinite where the fit has more than half a degree of freedom for
-        each row: few rows do not tell a smooth outcome from one that they happen to fit.
-
-        Generalised cross-validation, which is found from the same numbers, follows the noise at times, above all with
-        few rows; with a factor against that, as `gamma` of R's mgcv, it misses more where columns are many.
-        """
-        kept = self.values / (self.values + penalties[:, None])
-        squares = (1 - kept) @ self.along**2 + self.rest
-        squares = np.maximum(squares, (self.along @ self.along + self.rest) * NO_INFORMATION)
-        found = (count - 1) * np.log(squares) + np.log1p(self.values / penalties[:, None]).sum(axis=1)
-        return np.where(1 + kept.sum(axis=1) <= count / 2, found, np.inf)

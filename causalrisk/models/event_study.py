@@ -33,7 +33,7 @@ from causalrisk.errors import (
     whole_number,
     with_other_names,
 )
-from causalrisk.estimation.estimates import group_sums, sandwich, small_sample_factor, stratum_of_groups
+from causalrisk.estimation.fits import group_sums, sandwich, small_sample_factor, stratum_of_groups
 from causalrisk.estimation.options import InferenceOptions, model_options
 from causalrisk.estimation.record import FitRecord, unit_influence
 from causalrisk.inference.covariance import jackknife_deviations, leave_one_out

@@ -25,8 +25,7 @@ from causalrisk.design import Design
 from causalrisk.design.assignment import Assignment, assignment_of, coded_strata
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import OptionError, UnavailableError, one_of
-from causalrisk.estimation.estimates import group_sums
-from causalrisk.estimation.fits import centred, weights_of
+from causalrisk.estimation.fits import centred, group_sums, weights_of
 from causalrisk.estimation.options import Alternative, InferenceOptions
 from causalrisk.estimation.record import SE_ROUNDING, FitRecord, of_means
 from causalrisk.estimation.specification import DIFFERENCE
