@@ -518,20 +518,6 @@ class InferenceOptions:
         return "bootstrap", "rescaled"
 
 
-def penalty_grid(values: Any) -> np.ndarray:
-    """Check penalties lambda that were given as a sequence, and return them as floats."""
-    try:
-        grid = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
-        grid = np.empty((0, 0))
-    if grid.ndim != 1 or not grid.size or not ((grid >= 0) & (grid <= LARGEST_PENALTY)).all():
-        raise OptionError(
-            f"grid={values!r:.80}; expected a list of penalties, each a number from 0 to {LARGEST_PENALTY:g}.\n"
-            "Use `grid=[0, 100, 10000]`, for example."
-        )
-    return grid
-
-
 @dataclass(frozen=True)
 class JREOptions:
     """How the Joint Robust Estimator is trained."""

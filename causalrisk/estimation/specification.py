@@ -249,16 +249,10 @@ def effect_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, .
     return [f"{name} q{level:g}" for name in names for level in quantiles] if quantiles else names
 
 
-def mean_names(labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
-    """Names of the potential-outcome means of the arms (POM), or of the potential-outcome quantiles (POQ)."""
-    if quantiles:
-        return [f"POQ[{label}] q{level:g}" for label in labels for level in quantiles]
-    return [f"POM[{label}]" for label in labels]
-
-
 def parameter_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
-    """Names of the effects and of the arm means."""
-    return [*effect_names(estimand, labels, quantiles), *mean_names(labels, quantiles)]
+    """Names of the effects, and of the potential-outcome means of the arms (POM) or their quantiles (POQ)."""
+    means = [f"POQ[{label}] q{level:g}" for label in labels for level in quantiles]
+    return [*effect_names(estimand, labels, quantiles), *(means or [f"POM[{label}]" for label in labels])]
 
 
 def _same(x: Array) -> Array:
