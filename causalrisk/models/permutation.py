@@ -12,6 +12,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -56,6 +57,7 @@ SIZES: dict[str, Callable[[Any], Any]] = {"two-sided": np.abs, "larger": np.posi
 Contrasts: TypeAlias = tuple[Array, Array]  # effects (m, K - 1) where they are differences, and their covariances
 
 
+@dataclass(eq=False, repr=False)
 class PermutationTest:
     """A permutation test of no treatment effect, returned by `permutation_test`.
 
@@ -79,32 +81,30 @@ class PermutationTest:
         Number of permutations for which the estimator failed. They count as extreme.
     """
 
-    def __init__(
-        self,
-        record: FitRecord,
-        position: int | None,
-        kind: str,
-        alternative: str,
-        assignment: Assignment,
-        exact: bool,
-        statistic: float,
-        null_distribution: Array,
-    ) -> None:
-        self.record, self.position, self.kind, self.alternative = record, position, kind, alternative
-        self.assignment, self.exact, self.statistic = assignment, exact, statistic
-        self.null_distribution, self.n_permutations = null_distribution, len(null_distribution)
-        self.failed = int(np.isnan(null_distribution).sum())
-        self.extreme = int(self.are_extreme(null_distribution).sum()) + self.failed
+    record: FitRecord
+    position: int | None
+    kind: str
+    alternative: str
+    assignment: Assignment
+    exact: bool
+    statistic: float
+    null_distribution: Array
+
+    def __post_init__(self) -> None:
+        record, position, exact, statistic = self.record, self.position, self.exact, self.statistic
+        self.n_permutations = len(self.null_distribution)
+        self.failed = int(np.isnan(self.null_distribution).sum())
+        self.extreme = int(self.are_extreme(self.null_distribution).sum()) + self.failed
         own, names = 0 if exact else 1, record.effect_names  # among random assignments the fit's own is one more
         self.pvalue = (self.extreme + own) / (self.n_permutations + own)
         self.mc_se = own * math.sqrt(self.pvalue * (1 - self.pvalue) / (self.n_permutations + 1))
         self.term = ", ".join(names) if position is None else names[position - 1]
         self.asymptotic_pvalue = math.nan
-        if kind == "wald":
+        if self.kind == "wald":
             self.asymptotic_pvalue = float(joint_test(statistic, record.design.n_arms - 1, record.df).pvalue)
-        elif kind == "studentized":
-            tails = 2 if alternative == "two-sided" else 1
-            self.asymptotic_pvalue = float(tails * stdtr(record.df, -SIZES[alternative](statistic)))
+        elif self.kind == "studentized":
+            tails = 2 if self.alternative == "two-sided" else 1
+            self.asymptotic_pvalue = float(tails * stdtr(record.df, -SIZES[self.alternative](statistic)))
         fit = record.weight_fit  # of covariates, as for observational data
         self._adjusts = fit is not None and fit.estimated and record.design.propensity_names != ("Intercept",)
 

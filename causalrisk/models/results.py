@@ -197,13 +197,13 @@ def of_record(
     callable
         The method, under the name, the docstring and the other parameters of the function.
     """
-    signature = inspect.signature(function)
+    signature, named = inspect.signature(function), with_other_names(function)
     self, *others = signature.parameters.values()
 
     @functools.wraps(function)
     def method(self: Any, *args: P.args, **keywords: P.kwargs) -> R:
         with one_blas_thread():
-            made = with_other_names(function)(self._record, *args, **keywords)
+            made = named(self._record, *args, **keywords)
             return made if plain else frames.printed_whole(made)
 
     method.__qualname__ = f"CausalResults.{function.__name__}"
@@ -535,10 +535,7 @@ class CausalResults(OneEffect):
             ) from error
         return write_whole(path, content)
 
-    @property
-    def plot(self) -> Plots:
-        """All plots: `res.plot.balance()` is `res.plot_balance()`."""
-        return Plots(self)
+    plot = property(Plots, doc="All plots: `res.plot.balance()` is `res.plot_balance()`.")
 
     def __dir__(self) -> list[str]:
         """Names that are used most. The documentation has the others, and `plot` the plots."""
