@@ -171,6 +171,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "est_method method estMethod": 'Use `estimator="AIPW"`, `"Hajek"` or `"OutcomeRegression"`.',
         "long2 reference": 'Use `base="universal"`, the default.',
         "treat treated d treatment dname": "Use `begins=` with the first period of treatment of each unit.",
+        "outcome_predictions": 'It is not available for an event study: use `learner="smooth"`.',
         "n_boot bootstrap multiplier resamples bstrap boot biters cband rng seed n_jobs max_failed": (
             "Intervals are simultaneous without resamples. Leave it out."
         ),

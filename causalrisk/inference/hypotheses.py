@@ -21,16 +21,7 @@ from causalrisk.errors import OptionError, check_alpha, one_of
 from causalrisk.estimation.options import Alternative
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import EffectScale
-from causalrisk.inference.intervals import (
-    Estimates,
-    contrast_errors,
-    joint_test,
-    parameter_covariance,
-    rounded_se,
-    statistic_names,
-    wald_interval,
-    wald_statistic,
-)
+from causalrisk.inference import intervals
 from causalrisk.numerics.linalg import Array
 
 ALTERNATIVES = {"larger": ">", "smaller": "<"}
@@ -59,7 +50,7 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
 def combination_errors(record: FitRecord, left: Array) -> Array:
     """Return the standard errors of linear combinations of `params`, the rows of left, shape (j,)."""
     # Rounding may leave the variance of an exact combination just below zero.
-    return np.sqrt(np.clip(np.einsum("jd,de,je->j", left, parameter_covariance(record), left), 0, None))
+    return np.sqrt(np.clip(np.einsum("jd,de,je->j", left, intervals.parameter_covariance(record), left), 0, None))
 
 
 def single_tests(effect: Array, null: Array, sd: Array, df: Array | float, names: list[str] | None = None) -> Any:
@@ -99,10 +90,11 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     table.
     """
     left, right = linear_hypotheses(r_matrix, record.names)
-    statistic, count, impossible = wald_statistic(left, right, record.estimate.params, parameter_covariance(record))
+    params, covariance = record.estimate.params, intervals.parameter_covariance(record)
+    statistic, count, impossible = intervals.wald_statistic(left, right, params, covariance)
     if impossible:
         raise OptionError("the hypotheses contradict each other.\nUse one less.")
-    return joint_test(statistic, count, record.df)
+    return intervals.joint_test(statistic, count, record.df)
 
 
 # --- one-sided tests -------------------------------------------------------------------------------------------------
@@ -148,8 +140,8 @@ class OneSidedTest:
             An interval excludes the value of the hypothesis exactly if the p-value is below alpha.
         """
         check_alpha(alpha)
-        limits, larger = wald_interval(self.effect, self.sd, 2 * alpha, self.df_denom), self.alternative == "larger"
-        limits[:, int(larger)] = np.inf if larger else -np.inf
+        limits = intervals.wald_interval(self.effect, self.sd, 2 * alpha, self.df_denom)
+        limits[:, int(self.alternative == "larger")] = np.inf if self.alternative == "larger" else -np.inf
         return limits
 
     def summary_frame(self, xname: Sequence[str] | None = None, alpha: float = 0.05) -> pd.DataFrame:
@@ -167,7 +159,7 @@ class OneSidedTest:
         DataFrame
             The columns of statsmodels. The name of the p-value column shows the side.
         """
-        letter = statistic_names(self.df_denom)[0]
+        letter = intervals.statistic_names(self.df_denom)[0]
         names = ["coef", "std err", letter, f"P{ALTERNATIVES[self.alternative]}{letter}"]
         columns = [self.effect, self.sd, self.statistic, np.atleast_1d(self.pvalue), self.conf_int(alpha)]
         names += ["Conf. Int. Low", "Conf. Int. Upp."]
@@ -354,8 +346,8 @@ def nlcom(record: FitRecord, expression: str) -> Any:
         raise OptionError(f"{text!r} has no finite value at the estimates.\nUse a difference instead.")
     if record.joint is not None:
         _check_of_effect(record, wanted, values)
-    sd = NonlinearDeltaCov(wanted.values_at, params, parameter_covariance(record)).se_vectorized()
-    return single_tests(values, wanted.null, rounded_se(np.r_[values, params], sd), record.df, wanted.texts)
+    sd = NonlinearDeltaCov(wanted.values_at, params, intervals.parameter_covariance(record)).se_vectorized()
+    return single_tests(values, wanted.null, intervals.rounded_se(np.r_[values, params], sd), record.df, wanted.texts)
 
 
 def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> None:
@@ -402,7 +394,7 @@ class EquivalenceTest:
     """
 
     def __init__(
-        self, names: list[str], estimates: Estimates, low: float | None, high: float | None, alpha: float
+        self, names: list[str], estimates: intervals.Estimates, low: float | None, high: float | None, alpha: float
     ) -> None:
         check_alpha(alpha)
         _check_limits(low, high, estimates.scale)
@@ -437,7 +429,7 @@ class EquivalenceTest:
             One row per estimate: estimate, std err, statistic and p-value for each limit, the larger p-value, the
             interval of level 1 - 2 alpha, and whether the estimate is shown to lie between the limits.
         """
-        letter = statistic_names(self.df)[0]
+        letter = intervals.statistic_names(self.df)[0]
         columns: dict[str, Any] = {"estimate": self.estimate, "std err": self.sd}
         for side, (sign, limit) in enumerate(((">", self.low), ("<", self.high))):
             if np.isfinite(limit):
@@ -539,11 +531,11 @@ def equivalence_test(
         if (right != 0).any():
             raise OptionError(f"{r_matrix!r} has a value of its own.\nUse `low=` and `high=`.")
     values = left @ params
-    sd = rounded_se(np.r_[values, params], combination_errors(record, left))
+    sd = intervals.rounded_se(np.r_[values, params], combination_errors(record, left))
     # An effect that stands alone is tested on the scale where effects are differences, everything else as it is.
     alone = (np.count_nonzero(left, axis=1) == 1) & (left[:, :count].max(axis=1, initial=0) == 1)
-    errors = np.where(alone, contrast_errors(record)[left[:, :count].argmax(axis=1)], sd)
-    estimates = Estimates(values, sd, errors, record.options.effect_scale, alone, record.df)
+    errors = np.where(alone, intervals.contrast_errors(record)[left[:, :count].argmax(axis=1)], sd)
+    estimates = intervals.Estimates(values, sd, errors, record.options.effect_scale, alone, record.df)
     return EquivalenceTest([combination_text(row, record.names) for row in left], estimates, low, high, alpha)
 
 

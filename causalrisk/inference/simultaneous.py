@@ -23,14 +23,7 @@ from causalrisk.estimation.fits import weights_of
 from causalrisk.estimation.quantiles import distribution_at
 from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.specification import DIFFERENCE, QUANTILE, EffectScale
-from causalrisk.inference.intervals import (
-    Estimates,
-    contrast_errors,
-    critical_value,
-    limit_names,
-    two_sided,
-    wald_interval,
-)
+from causalrisk.inference import intervals
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import root_between
 
@@ -96,7 +89,7 @@ class LargestModulus:
         It is at least the probability for one |T| and at most the sum over all. Below the precision of the integral,
         it is the upper limit: the sum, or the precision.
         """
-        single = float(two_sided(np.asarray(threshold), self.df))
+        single = float(intervals.two_sided(np.asarray(threshold), self.df))
         if self.factor.shape[1] == 1:
             return single
         most = min(1.0, len(self.factor) * single)
@@ -121,7 +114,7 @@ class LargestModulus:
 
     def quantile(self, alpha: float) -> float:
         """Return the threshold exceeded with probability alpha, within Bonferroni's bracket."""
-        low, high = (float(critical_value(level, self.df)) for level in (alpha, alpha / len(self.factor)))
+        low, high = (float(intervals.critical_value(level, self.df)) for level in (alpha, alpha / len(self.factor)))
         if self.tail(low) <= alpha:
             return low
         if self.tail(high) >= alpha:
@@ -193,8 +186,8 @@ def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df:
         different, place = np.unique(sizes, return_inverse=True)
         p[tests] = np.array([largest.tail(size) for size in different])[place]
         return p, largest.quantile(alpha)
-    p[tests] = multipletests(two_sided(sizes, df), method=ADJUSTMENTS[adjust])[1]
-    return p, float(critical_value(alpha / (1 if adjust == "fdr_bh" else count), df))
+    p[tests] = multipletests(intervals.two_sided(sizes, df), method=ADJUSTMENTS[adjust])[1]
+    return p, float(intervals.critical_value(alpha / (1 if adjust == "fdr_bh" else count), df))
 
 
 def adjusted_frame(
@@ -217,7 +210,7 @@ def adjusted_frame(
     check_alpha(alpha)
     one_of("adjust", adjust, (None, *ADJUSTMENTS))
     errors = np.sqrt(np.clip(np.diag(covariance), 0, None))
-    frame = Estimates(values, se, errors, scale, df=df).frame(index, alpha)
+    frame = intervals.Estimates(values, se, errors, scale, df=df).frame(index, alpha)
     if adjust is None:
         return frame
     rows, place = np.unique(np.arange(len(frame)) if twins is None else twins, return_inverse=True)
@@ -238,7 +231,7 @@ def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjus
     influence = np.concatenate([_effects_influence(record, first) for record in records], axis=1)
     values = np.concatenate([record.estimate.params[: len(record.effect_names)] for record in records])
     se = np.concatenate([record.std_errors[: len(record.effect_names)] for record in records])
-    errors = np.concatenate([contrast_errors(record) for record in records])
+    errors = np.concatenate([intervals.contrast_errors(record) for record in records])
     covariance, df = influence_covariance(first, influence), min(record.df for record in records)
     with np.errstate(invalid="ignore", divide="ignore"):  # no correlation where there is no sampling error
         covariance = covariance * np.outer(*[errors / np.sqrt(np.diag(covariance))] * 2)
@@ -360,7 +353,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     limits = _limits(record, flat, se, critical, alpha)
     ordered = _ascending(np.column_stack([flat, limits]).reshape(design.n_arms, len(values), -1))
     index = pd.MultiIndex.from_product([design.labels, values], names=["arm", design.endog_name])
-    columns = ["estimate", "std err", *limit_names(alpha), "band low", "band high"]
+    columns = ["estimate", "std err", *intervals.limit_names(alpha), "band low", "band high"]
     return pd.DataFrame(np.insert(ordered, 1, se, axis=1), index=index, columns=columns)
 
 
@@ -370,7 +363,7 @@ def _limits(record: FitRecord, shares: Array, se: Array, critical: float, alpha:
     with np.errstate(divide="ignore", invalid="ignore"):
         for values, errors in ((shares, se), (logit(shares), se / (shares * (1 - shares)))):
             reach = critical * errors
-            interval = wald_interval(values, errors, alpha, record.df)
+            interval = intervals.wald_interval(values, errors, alpha, record.df)
             found.append(np.column_stack([interval, values - reach, values + reach]))
         return np.where(((shares > 0) & (shares < 1))[:, None], expit(found[1]), found[0])
 

@@ -299,7 +299,10 @@ class EventStudy(Shown):
         return f"EventStudy: {text}, {groups} groups, {len(self.fits)} fits"
 
 
-NOT_STUDIED = ["treat", "did", "target", "effect", "treated", "reference", "levels", "subpop", "n_repeats", "quantiles"]
+NOT_STUDIED = (
+    "treat", "did", "target", "effect", "treated", "reference", "levels", "subpop", "n_repeats", "quantiles",
+    "outcome_predictions",
+)  # fmt: skip
 OWN: dict[str, Any] = {"begins": "", "time": "", "unit": "", "estimator": "AIPW", "controls": "never"}
 OWN |= {"base": "universal", "anticipation": 0, "cov_type": None, "small_sample": False, "use_t": None}
 STUDIED = {name: value for name, value in OPTIONS.items() if name not in NOT_STUDIED}
@@ -413,8 +416,7 @@ def event_study(
      2            3.15    3.64
     """
     given = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t)
-    named = dict(zip(OWN, given, strict=True))
-    options, read_as = read("event_study", named | options, OWN | STUDIED)
+    options, read_as = read("event_study", dict(zip(OWN, given, strict=True)) | options, OWN | STUDIED)
     own = {name: options.pop(name) for name in OWN}
     begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t = own.values()
     model, scope = model_named(estimator), callers_variables(1)
@@ -538,11 +540,6 @@ def _check_columns(options: Mapping[str, Any]) -> None:
         given |= {f"{name} of design": getattr(survey, name) for name in ("weights", "strata", "psu", "fpc")}
         if survey.replicate_weights is not None:
             raise OptionError("design= of an event study has no replicate weights.\nUse strata= and psu= instead.")
-    if options.get("outcome_predictions") is not None:
-        raise OptionError(
-            "outcome_predictions= is not available for an event study, whose fits each have a change of their own.\n"
-            'Use `learner="smooth"`.'
-        )
     for name, value in given.items():
         if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
             raise OptionError(

@@ -9,14 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import (
-    DesignError,
-    DesignWarning,
-    OptionError,
-    check_alpha,
-    warn_user,
-    with_other_names,
-)
+from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user, with_other_names
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.hypotheses import EquivalenceTest, Expressions, nlcom, single_tests
 from causalrisk.inference.intervals import Estimates, parameter_covariance, parameters
