@@ -53,7 +53,7 @@ are normal, from {n_boot} resamples of rows (`bootstrap="pairs"`). They ignore t
 ## Real data
 
 The truth is unknown, so only precision can be compared. The last column has the bootstrap standard error of JRE over
-that of IPWRA, on the same resamples of rows. JRE has 200 replicates, and the formulas are those of the
+that of IPWRA, on the same resamples of rows. JRE has 200 replicates. The formulas are from the
 [lessons](../tutorials/textbooks.md).
 
 {real}
