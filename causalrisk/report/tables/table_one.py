@@ -15,7 +15,7 @@ from causalrisk.design.rows import ColumnOptions, Source, read_weights, relative
 from causalrisk.design.survey import Survey, subpopulation
 from causalrisk.design.tables import as_table, find_column, find_condition, missing_mask
 from causalrisk.design.treatment import treatment_levels
-from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates
+from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates, mean_and_variance
 from causalrisk.errors import DesignError, OptionError, whole_number, with_other_names
 from causalrisk.estimation.options import WeightType
 from causalrisk.estimation.record import FitRecord
@@ -396,17 +396,16 @@ def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array, exa
     values = c.values[rows]
     known = ~np.isnan(values)
     x, w, u = values[known], weights[rows][known], units[rows][known]
-    n, total = float(u.sum()), w.sum()
-    missing, share = float(units[rows].sum()) - n, 0.0 if known.all() else 1 - total / weights[rows].sum()
+    n = float(u.sum())
+    missing, share = float(units[rows].sum()) - n, 0.0 if known.all() else 1 - w.sum() / weights[rows].sum()
     found: dict[str, Any] = dict.fromkeys(("mean", "sd", "variance"), np.nan)
     found |= {"n": int(n), "missing": int(missing), "text": "", "absent": f"{missing:.0f} ({format_share(share)})"}
     if not n:
         return found
-    found["mean"] = mean = w @ x / total
-    if c.code is not None or (c.binary and set(c.ends) <= {0.0, 1.0}):  # yes or no
-        return found | {"variance": mean * (1 - mean), "text": f"{u @ x:.0f} ({format_share(mean)})"}
-    freedom = total**2 - (w**2 / u).sum()
-    found["variance"] = w @ (x - mean) ** 2 * total / freedom if freedom > 0 else np.nan
+    indicator = c.code is not None or (c.binary and set(c.ends) <= {0.0, 1.0})  # yes or no
+    found["mean"], found["variance"] = mean_and_variance(x, w, u, indicator)
+    if indicator:
+        return found | {"text": f"{u @ x:.0f} ({format_share(found['mean'])})"}
     found["sd"] = np.sqrt(found["variance"])
     if exact is None:  # its text has the format of the row
         return found
