@@ -70,7 +70,6 @@ def freeze(
 ) -> Design:
     """Drop dependent columns, also within an arm, and freeze the design; `models` are its fields of both models."""
     observation, treat, outcome = models["observation"], by.treat, models["endog_name"]
-    weights_name = getattr(by.weights, "name", None)
     weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
     for model, design in (("outcome", models["X"]), ("propensity", models["Z"])):
         check_size(rows.n, design.shape[1], f"the {model} model")
@@ -89,7 +88,7 @@ def freeze(
         notes += survey.notes
     made = Design(
         arm=coding.arm,
-        weights=drawing.relative_weights(weights, by.weight_type, weights_name),
+        weights=drawing.relative_weights(weights, by.weight_type),
         cluster=cluster,
         offset=kept_offset(by, rows.keep, (treat.name, outcome)),
         score=None if by.score is None else treatment.score_matrix(by.score, rows.keep, coding),

@@ -402,7 +402,7 @@ class Design:
         _, second = drawing.renumbered(self.second_cluster, keep, self.second_cluster_name)
         return replace(
             taken(self, keep, "y", "X", "Z", "arm", "offset", "score", "predictions", "index"),
-            weights=drawing.relative_weights(self.weights[keep], self.weight_type, self.weights_name),
+            weights=drawing.relative_weights(self.weights[keep], self.weight_type),
             cluster=cluster,
             clusters=None if self.clusters is None else self.clusters[numbers],
             second_cluster=second,

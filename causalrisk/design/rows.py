@@ -18,7 +18,6 @@ from causalrisk.design.treatment import ByArm, find_by_arm, is_classifier
 from causalrisk.errors import DesignError, Once, OptionError, one_of
 
 WEIGHT_TYPES = ("frequency", "probability")
-SMALLEST_SHARE = 1e-100  # least weight over the mean weight, whose square does not underflow
 WAYS = 2  # variables of two-way clusters
 GIVEN = ("propensity_score", "outcome_predictions")  # fits that others made
 BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", *GIVEN)  # options that go by rows
@@ -151,21 +150,12 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
     return weights
 
 
-def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | None) -> np.ndarray:
+def relative_weights(weights: np.ndarray, weight_type: str | None) -> np.ndarray:
     """Divide probability weights by their mean: only their ratios count, in whatever units they came."""
     if weight_type != "probability":
         return weights
-    # By the largest first: the sum of huge weights would overflow.
-    scaled = weights / weights.max()
-    scaled = scaled / scaled.mean()
-    check_smallest(weights.min(), weights.max(), scaled.min(), name)
-    return scaled
-
-
-def check_smallest(low: float, high: float, share: float, name: str | None) -> None:
-    """Raise a DesignError where the smallest weight, a share of the mean one, is negligible against the largest."""
-    if share < SMALLEST_SHARE:
-        raise DesignError(f"weights {name!r} range from {low:.3g} to {high:.3g}.\nSet the smallest to 0.")
+    scaled = weights / weights.max()  # by the largest first: the sum of huge weights would overflow
+    return scaled / scaled.mean()
 
 
 def cluster_codes(values: pd.Series) -> tuple[np.ndarray, pd.Index]:

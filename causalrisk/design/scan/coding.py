@@ -51,7 +51,7 @@ class Learnt(NamedTuple):
     """What a frame teaches: rows of the data and of the sample, the ledger, levels of columns, and how rows were drawn.
 
     `few` are rows of each variable, and `treat` of the treatment, that have all its levels; `numbers` are the variables
-    without levels. `weights` are sum and limits. `drawn` counts the rows of each stratum, unit and finite population
+    without levels. `weights` is their sum. `drawn` counts the rows of each stratum, unit and finite population
     correction. `path` is where the rows are.
     """
 
@@ -65,7 +65,7 @@ class Learnt(NamedTuple):
     treat: pd.Series | None = None
     counts: Mapping[Any, int] = MappingProxyType({})
     clusters: Sequence[Any] = ()
-    weights: tuple[float, float, float] = (0.0, np.inf, 0.0)
+    weights: float = 0.0
     path: str = ""
 
 
@@ -161,7 +161,7 @@ class Coding:
             treat=treat.drop_duplicates(),
             counts=dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)),
             clusters=clusters,
-            weights=learnt.weights if weights is None else (weights.sum(), weights.min(), weights.max()),
+            weights=0.0 if weights is None else float(weights.sum()),
         )
 
     def read(self, stem: str, frames: Iterator[Frame]) -> list[Learnt]:
@@ -181,9 +181,7 @@ class Coding:
         """Fix the coding on what the frames taught; lines are appended to `notes`."""
         columns, n, self.unit = self.columns, sum(one.size[1] for one in found), 1.0
         if columns.weight_type == "probability":
-            total, low, high = zip(*(one.weights for one in found), strict=True)
-            self.unit = sum(total) / n
-            drawing.check_smallest(min(low), max(high), min(low) / self.unit, columns.weights)
+            self.unit = sum(one.weights for one in found) / n
         names = dict.fromkeys(name for one in found for name in one.few)
         few = {name: _few_rows(found, name, name in self.codes) for name in names}
         counts = sum((Counter(one.counts) for one in found), Counter())

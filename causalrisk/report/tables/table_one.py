@@ -319,7 +319,7 @@ def _weighing(columns: ColumnOptions, table: pd.DataFrame, told: list[str]) -> t
         raise DesignError(f"weights {given.name!r} are 0 or missing in all rows.")
     if not used.all():
         told.append(f"{int((~used).sum())} rows without a weight are left out.")
-    weights[used] = relative_weights(weights[used], columns.weight_type, given.name)
+    weights[used] = relative_weights(weights[used], columns.weight_type)
     if columns.weight_type == "frequency":
         told.append(f"A row counts as {given.name} rows.")
         return weights, weights, given.name
