@@ -468,8 +468,8 @@ def find_column(
     """
     named = isinstance(value, list | tuple) and all(isinstance(name, str) and name in table for name in value)
     if named and 0 < len(value) != len(table.index):
-        more = "; as a cluster, at most two" if role == "cluster" else ""
-        raise DesignError(f"{role} is a list, {listing(value)}; expected one column{more}.\nUse `{value[0]!r}`.")
+        option, typed = ("treat" if role == "treatment" else role), list(value[:2]) if role == "cluster" else value[0]
+        raise DesignError(f"{role} is a list, {listing(value)}; expected one column.\nUse `{option}={typed!r}`.")
     if not isinstance(value, str):
         name = getattr(value, "name", None)
         own = default if name is None else str(name)
