@@ -394,9 +394,6 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
         return values
     codes, term = set().union(*map(coded_names, outcome.codes("left"))), outcome.left[0].name()
     own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
-    if term in own and own[term].dtype.kind in "bif":  # a column as it is
-        values[seen] = own[term]
-        return values
     info = evaluation.compile_terms(outcome.left, outcome, Scope(own, left.constants))
     for factor in info.factor_infos.values():
         if factor.categories not in (None, (False, True)):
