@@ -117,7 +117,7 @@ def groups_of(
 def _values_on_sample(
     design: Design, given: Any, role: str, default: str, table: pd.DataFrame, only_formulas: bool = True
 ) -> pd.Series:
-    """Find a variable on the rows of the sample, by name or by its values; it has its name.
+    """Find a variable on the rows of the sample, by name or by its values. The result is named.
 
     Values are one per row of the data, or without labels one per row of the sample.
     """
@@ -336,10 +336,10 @@ def on_rows(covariates: Sequence[Covariate], rows: np.ndarray | slice) -> list[C
 
 
 def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None) -> list[Covariate]:
-    """Return the columns of a one-sided formula ("~ age + C(race)"), of names, or of all of the table by None.
+    """Return the columns of a one-sided formula ("~ age + C(race)"), of some names, or of the whole table (None).
 
-    Every level of a factor has one, of two levels the second; constants have none. Variables may miss values. A
-    DesignError for a term of more than `most` levels.
+    Every level of a factor has a column; a factor of two levels has one, for the second. Constants have none. Variables
+    may have missing values. A term with more than `most` levels raises a DesignError.
     """
     if isinstance(covariates, str):
         text = covariates.strip().removeprefix("~")

@@ -366,9 +366,9 @@ class Design:
 
     @contextmanager
     def trimming(self, reason: str, left: int) -> Iterator[list[str]]:
-        """Say of what is wrong with the rows left that it comes from trimming; the notes on them follow the design's.
+        """Name trimming as the cause of errors, and warn of new notes on the rows that are left.
 
-        Yields the list for notes, which has those of the design too afterwards.
+        Yields a list for these notes. Afterwards the list also has the notes of the design.
         """
         notes = list[str]()
         try:
@@ -433,7 +433,7 @@ class Design:
         return self._with_columns(keep, keep_z)
 
     def _with_columns(self, keep: np.ndarray, keep_z: np.ndarray) -> Design:
-        """Return the same rows with some of the columns of the outcome and the propensity model, as marked."""
+        """Return the same rows with the marked columns of the outcome model and of the propensity model."""
         X, Z = (
             np.ascontiguousarray(columns if kept.all() else columns[:, kept])  # row by row in memory
             for columns, kept in ((self.X, keep), (self.Z, keep_z))

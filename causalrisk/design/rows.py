@@ -166,7 +166,7 @@ def cluster_codes(values: pd.Series) -> tuple[np.ndarray, pd.Index]:
 
 
 def renumbered(cluster: np.ndarray | None, keep: np.ndarray, name: Any) -> tuple[Any, np.ndarray | None]:
-    """Return the numbers of the clusters of the rows to keep, and the new number of each of these rows."""
+    """Return the clusters that the rows to keep have, and the new cluster number of each of these rows."""
     if cluster is None:
         return None, None
     numbers, codes = np.unique(cluster[keep], return_inverse=True)  # which stay in their order

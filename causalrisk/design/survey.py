@@ -220,9 +220,9 @@ class SurveyColumns:
         return pd.DataFrame(columns)
 
     def described(self, drawn: pd.DataFrame, subpop_name: str | None) -> tuple[pd.Index, dict[str, Any]]:
-        """Check the strata, and return them in order and the fields of a `SurveyDesign` that are not per row.
+        """Check the strata; return them in order, and the fields of a `SurveyDesign` that do not go by row.
 
-        `drawn` is as of the method of that name, with a column "rows" that counts equal rows of the data.
+        `drawn` has the columns of the method `drawn`, once for each combination, and "rows", how often it occurs.
         """
         stratum, names = pd.factorize(drawn["stratum"], sort=True)
         strata, by = labels_of(names), drawn.groupby(stratum)

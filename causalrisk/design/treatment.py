@@ -1,4 +1,4 @@
-"""The treatment: reference arm, order and labels of the arms; what is known of each, a score or predictions."""
+"""The treatment: reference arm, order and labels of the arms; known scores and predictions of each arm."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ class ByArm:
     keys: list[str] | None = None
 
     def of_arms(self, coding: Arms, what: str) -> list[tuple[pd.Series, str]]:
-        """Return the column and the label of each arm, in order; only the treated arm if there is one column."""
+        """Return the column and the label of each arm, in order. A single column is that of the treated arm."""
         levels = [str(level) for level in coding.levels]
         if what == "scores" and len(self.columns) == 1 and len(levels) == 2:
             return [(self.columns[0], coding.labels[1])]

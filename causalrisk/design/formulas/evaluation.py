@@ -352,7 +352,7 @@ def compile_terms(
 ) -> patsy.DesignInfo:
     """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope.
 
-    `blocks` begins a pass over blocks of rows with the variables instead.
+    With `blocks`, the variables come from passes over blocks of rows instead: each call begins a pass.
     """
     env = patsy.EvalEnvironment([dict(scope.constants)])
     factors = [patsy.Term([_Factor(factor, formula) for factor in term.factors]) for term in terms]
