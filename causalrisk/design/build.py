@@ -82,6 +82,10 @@ def freeze(
         (None, None) if given is None else drawing.cluster_codes(rows.of(given.values))
         for given in (by.cluster, by.second_cluster)
     )
+    predictions = None
+    if by.predictions is not None:
+        own = [column for column, _ in by.predictions.of_arms(coding, "predictions")]
+        predictions = np.column_stack([numbers(rows.of(one), f"outcome predictions {one.name!r}") for one in own])
     survey = None
     if by.survey is not None:
         survey = survey_design(by.survey, rows.weights, rows.keep, getattr(by.subpop, "name", None))
@@ -92,7 +96,7 @@ def freeze(
         cluster=cluster,
         offset=kept_offset(by, rows.keep, (treat.name, outcome)),
         score=None if by.score is None else treatment.score_matrix(by.score, rows.keep, coding),
-        predictions=None if by.predictions is None else treatment.prediction_matrix(by.predictions, rows.keep, coding),
+        predictions=predictions,
         labels=coding.labels,
         levels=coding.levels,
         exog_names=models["outcome_encoder"].names,

@@ -276,12 +276,6 @@ def find_by_arm(
     return ByArm(tuple(value) if named else None, columns)
 
 
-def prediction_matrix(predictions: ByArm, keep: np.ndarray, coding: Arms) -> np.ndarray:
-    """Return the predictions of each arm, shape (n, K), of the rows to keep."""
-    found = predictions.of_arms(coding, "predictions")
-    return np.column_stack([numbers(column[keep], f"outcome predictions {column.name!r}") for column, _ in found])
-
-
 def score_matrix(score: ByArm, keep: np.ndarray, coding: Arms) -> np.ndarray:
     """Return the probability of each arm, shape (n, K), of the rows to keep; rows sum to one, up to rounding."""
     columns = []
