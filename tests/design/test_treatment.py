@@ -168,6 +168,7 @@ def test_continuous_values(values):
         with pytest.raises(DesignError, match="treatment 'd' looks like a count, a dose"):
             code(values, **options)
     assert code([0.5, 1.5, 0.5], treated=1.5).arm.tolist() == [0, 1, 0]
+    assert code(pd.Categorical([0.5, 1.5, 2.5]), reference=0.5).levels == (0.5, 1.5, 2.5)  # as the message advises
 
 
 @pytest.mark.parametrize(("values", "options"), [([1, 1, 1], {}), ([False, False], {}), (["a", "a"], {"treated": "a"})])
