@@ -15,7 +15,7 @@ from causalrisk.design import Design, DesignOnDisk
 from causalrisk.design.covariates import Covariate, further_covariates, moderators, on_rows, renamed, with_products
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
-from causalrisk.estimation.beyond_memory import fitted_rows
+from causalrisk.estimation.beyond_memory import covariates_of_part
 from causalrisk.estimation.fits import FittedRows
 from causalrisk.estimation.record import FitRecord
 from causalrisk.learners.folds import Arms
@@ -322,13 +322,14 @@ def balance_table(
 def covariates_on_disk(record: FitRecord, names: Mapping[str, str] | None, of_observation: bool) -> Iterator[Covariate]:
     """Yield the covariates of data on disk; as many are in memory at a time as there is room for."""
     design, first, count = cast(DesignOnDisk, record.design), 0, 1
-    width = max(ROOM // design.n, 1)
+    width, order = max(ROOM // design.n, 1), np.argsort(np.concatenate([part.position for part in design.parts]))
     while first < count:
         parts: list[list[Covariate]] = []
-        for rows in fitted_rows(record.used_weight_fit, design):
-            every = rows.covariates(of_observation)
+        for part in design.parts:
+            every = covariates_of_part(design, part, of_observation)
             count = len(every)
             parts.append(every[first : first + width])
         for same in zip(*parts, strict=True):
-            yield from renamed([replace(same[0], column=np.concatenate([c.column for c in same]))], names)
+            column = np.concatenate([covariate.column for covariate in same])[order]
+            yield from renamed([replace(same[0], column=column)], names)
         first += width

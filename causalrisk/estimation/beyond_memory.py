@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from causalrisk.design.scan.coding import CodedRows
 from causalrisk.design.scan.design import stored_array
 from causalrisk.design.scan.source import Folder
 from causalrisk.design.treatment import Arms
-from causalrisk.estimation.fits import FittedRows, WeightFit
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
 from causalrisk.learners.folds import Numbers, folds_of
@@ -111,24 +109,8 @@ def places_of_parts(design: DesignOnDisk, sample: Sample) -> Iterator[tuple[Code
         yield part, place[part.position]
 
 
-def fitted_rows(weights: WeightFit, design: DesignOnDisk) -> Iterator[FittedRows]:
-    """Yield the rows of a fit to a scan, a part after the other."""
-    sample, chances = weights.equations.sample, weights.observation_probabilities
-    for rows, place in places_of_parts(design, sample):
-        yield FittedRows(
-            arm=np.asarray(rows.arm),
-            weights=np.asarray(rows.weights),
-            units=np.asarray(rows.weights) if design.weight_type == "frequency" else np.ones(len(place)),
-            importance=weights.undivided[place],
-            scores=weights.probabilities[:, place],
-            covariates=partial(_covariates, design, rows),
-            chances=None if chances is None else chances[place],
-            recorded=None if chances is None else rows.recorded,
-        )
-
-
-def _covariates(design: DesignOnDisk, rows: CodedRows, of_observation: bool = False) -> list[Covariate]:
-    """Return the covariates of some rows as in `FittedRows`."""
+def covariates_of_part(design: DesignOnDisk, rows: CodedRows, of_observation: bool = False) -> list[Covariate]:
+    """Return the covariates of a part of the rows, those that are constant among them, as in `FittedRows`."""
     variables = design.variables(rows)
     if of_observation:
         treat = Arms(design.levels, design.labels).coded(np.asarray(rows.arm))

@@ -59,17 +59,6 @@ class FittedRows:
         return np.ones(len(self.arm), dtype=bool) if self.recorded is None else self.recorded
 
 
-def one_after_another(parts: Sequence[FittedRows]) -> FittedRows:
-    """Return the rows of some parts as one, without their covariates."""
-
-    def all_of(name: str) -> Any:
-        values = [getattr(part, name) for part in parts]
-        return None if values[0] is None else np.concatenate(values, axis=-1)
-
-    names = ("arm", "weights", "units", "importance", "scores", "chances", "recorded")
-    return FittedRows(**{name: all_of(name) for name in names}, covariates=lambda *_: [])
-
-
 @dataclass(frozen=True)
 class KnownRows:
     """What an estimate has of every row, as arrays."""

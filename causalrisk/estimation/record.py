@@ -21,16 +21,8 @@ from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
-from causalrisk.estimation.beyond_memory import fitted_rows, multiplicities_of
-from causalrisk.estimation.fits import (
-    Estimate,
-    FittedRows,
-    SeparateRows,
-    WeightFit,
-    group_sums,
-    one_after_another,
-    sandwich,
-)
+from causalrisk.estimation.beyond_memory import multiplicities_of
+from causalrisk.estimation.fits import Estimate, FittedRows, SeparateRows, WeightFit, group_sums, sandwich
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import ArmWeights
@@ -359,20 +351,21 @@ class FitRecord(Task):
 
     @property
     def rows(self) -> FittedRows:
-        """The rows of the design, in memory; of a scan without their covariates, part after part."""
+        """The rows of the design in the order of the data; of a scan without their covariates."""
         weights, design, full = self.used_weight_fit, self.design, self.full_design
-        if isinstance(design, DesignOnDisk):
-            return one_after_another(list(fitted_rows(weights, design)))
-        kept, chances = design.in_sample[full.in_sample].to_numpy(), weights.observation_probabilities
+        sample, chances = weights.equations.sample, weights.observation_probabilities
+        if isinstance(design, DesignOnDisk) and not design.parts:  # which raises where the model came from a file
+            raise rows_not_kept()
+        own = sample.restore(loaded(sample.s))
         return FittedRows(
-            arm=design.arm,
-            weights=design.weights,
-            units=design.units,
-            importance=self.sample.restore(weights.undivided),
+            arm=sample.restore(loaded(sample.arm)),
+            weights=own,
+            units=own if self.frequency else np.ones(len(own)),
+            importance=sample.restore(weights.undivided),
             scores=self.scores,
-            covariates=functools.partial(covariates_of_design, full, kept),
-            chances=None if chances is None else self.sample.restore(chances),
-            recorded=None if chances is None else design.recorded,
+            covariates=lambda *also: covariates_of_design(full, design.in_sample[full.in_sample].to_numpy(), *also),
+            chances=None if chances is None else sample.restore(chances),
+            recorded=None if chances is None else sample.restore(loaded(sample.with_outcome)) > 0,
         )
 
     @property

@@ -157,11 +157,13 @@ class DesignOnDisk(Rowless, Design):
 
         dask, found = needed_dask(), []
         for part in self.parts:
-            known = getattr(part, name)
-            if known is None:
+            array = "X" if name == "Z" and part.Z is part.X else name
+            known, file = getattr(part, array), part.file
+            if known is None or file is None:
                 raise rows_not_kept(f"{name!r}, which these rows do not have,")
-            load = dask.delayed(partial(getattr, part, name), traverse=False)
-            found.append(da.from_delayed(load(), known.shape, known.dtype))
+            # not of the part, which would map all its files wherever a result with the array is unpickled
+            load = partial(mapped, file[0], f"{file[1]}-{array}", known.dtype, known.shape)
+            found.append(da.from_delayed(dask.delayed(load, traverse=False)(), known.shape, known.dtype))
         return da.concatenate(found)
 
     def variables(self, block: CodedRows) -> pd.DataFrame:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -286,3 +288,14 @@ def test_outcomes_that_a_family_does_not_know_name_the_block(births):
                                family="binomial")  # fmt: skip
     with pytest.raises(causalrisk.DesignError, match=r"block 2, rows 0 to .*outcome 'low' has 1 values"):
         model.fit()
+
+
+def test_a_result_is_unpickled_when_its_rows_are_gone(births):
+    res = IPWRA.from_formula("bweight ~ mage", scan([births[:4000], births[4000:]]), treat="mbsmoke").fit()
+    params, pickled = res.params.copy(), pickle.dumps(res)
+    del res
+    gc.collect()
+    again = pickle.loads(pickled)
+    pd.testing.assert_series_equal(again.params, params)
+    with pytest.raises(causalrisk.UnavailableError, match="has no rows of a scan"):
+        again.overlap()
