@@ -68,7 +68,7 @@ from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
 TOGETHER = 4096  # rows up to which several blocks of resamples are worked on as one
-NUMBERS, FEWEST = 2**18, 4  # of rows times resamples that are worked on at a time, and resamples at the least
+NUMBERS, FEWEST = 2**19, 4  # of rows times resamples that are worked on at a time, and resamples at the least
 LEAST_TASKS = 4  # blocks of resamples are wide only as far as so many remain for the processors to share
 T = TypeVar("T")
 

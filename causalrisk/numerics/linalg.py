@@ -198,9 +198,11 @@ def weighted_grams(columns: Array, weights: Array) -> Array:
 
     Products of pairs of columns serve many weights; of wide matrices they would be too many to hold.
     """
-    p = columns.shape[1]
+    p, turned = columns.shape[1], columns.T
+    if p > WIDE and (weights >= 0).all():  # a symmetric product, at half the time
+        return np.stack([root @ root.T for root in (turned * np.sqrt(of) for of in weights.T)])
     if weights.shape[1] < MANY or p > WIDE:
-        turned = np.ascontiguousarray(columns.T)
+        turned = np.ascontiguousarray(turned)
         return np.stack([(turned * of) @ columns for of in weights.T])
     return unpack_symmetric(pairwise_columns(columns).T @ weights, p)
 
