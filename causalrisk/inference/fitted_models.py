@@ -41,7 +41,8 @@ def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[
         for arm in range(design.n_arms):
             yield arm, estimate.block("theta", arm), matrix, names
     if estimate.gamma.size and weights is not None:
-        prefixes = [f"{design.labels[a]}: " for a in weights.arms] if len(weights.arms) > 1 else [""]
+        several = len(weights.arms) > 1  # none of a known score
+        prefixes = [f"{design.labels[a]}: " if several else "" for a in weights.arms]
         prefixes += ["membership: "] if "member" in weights.beta else []
         names = [f"{prefix}{name}" for prefix in prefixes for name in design.propensity_names]
         matrices = [sample.Z.coefficients(np.eye(sample.Z.columns.shape[1]))] * len(prefixes)
