@@ -363,12 +363,12 @@ class Failure:
 TEXT = {  # in the order of their numbers
     Failure.OK: "used",
     Failure.EMPTY_ARM: "an arm had no rows",
-    Failure.SEPARATION: "the propensity model separated the arms perfectly",
+    Failure.SEPARATION: "treatment was predicted perfectly, perhaps by a rare level that one arm lacks",
     Failure.SINGULAR_PROPENSITY: "the propensity design was singular",
     Failure.NOT_CONVERGED: "the propensity fit did not converge",
     Failure.SINGULAR_OUTCOME: "the outcome design was singular in an arm",
     Failure.NO_REPLICATES: "every propensity replicate failed",
-    Failure.OUTCOME_SEPARATION: "the outcome model predicted an arm's outcomes perfectly",
+    Failure.OUTCOME_SEPARATION: "the outcomes of an arm were predicted perfectly",
     Failure.OUTCOME_NOT_CONVERGED: "the outcome fit did not converge",
     Failure.NO_EFFECT: "the arm means allow no effect of this kind",
 }

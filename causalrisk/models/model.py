@@ -387,16 +387,15 @@ class CausalModel:
         Parameters
         ----------
         cov_type : {"robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"}, optional
-            "robust" or "HC0": stacks the estimating equations of all models.
+            "robust" or "HC0": allows for the estimation of the propensity score and the outcome models.
             "HC1": multiplies by n / (n - k).
-            "cluster": sums contributions within clusters.
+            "cluster": rows of one cluster may be correlated.
             "jackknife": repeats every step without each row, or without each cluster, in turn. The variance is
             (G - 1) / G times the sum of squared deviations of the G estimates from their mean.
-            "HC3", "CR3": the jackknife of rows, and of clusters. The usual HC3 and CR3 of one regression center at the
-            full estimate, have no factor (G - 1) / G and treat the covariates' means as known.
+            "HC3", "CR3": the jackknife of rows, and of clusters.
             "bootstrap": repeats every step on resamples.
             The default is "robust", or "cluster" with clusters. It is "bootstrap" for JRE, or if `n_boot`, `bootstrap`
-            or `resamples` is given. A scan has the jackknife of clusters only.
+            or `resamples` is given. Data on disk (`scan`) have the jackknife of clusters, not of rows.
         cov_kwds : mapping, optional
             Clusters under the key "groups", as in statsmodels, for a model without clusters: one value per row of the
             data or sample, the name of a variable of the formulas, or two of these. Rows with a missing cluster are
@@ -409,11 +408,12 @@ class CausalModel:
             "stratified": draws rows within each arm.
             "bayesian": gives rows or clusters fractional random weights.
             "rescaled" (default with a survey design): draws first-stage units within strata.
-            "multiplier": refits nothing. It multiplies the influence functions of rows or clusters by random numbers of
-            mean 0 and variance 1, for studentized intervals (`conf_int`) and p-values (`boot_pvalues`).
+            "multiplier": refits nothing, and is fast. It multiplies the influence function of each row or cluster by a
+            random number of mean 0 and variance 1. It gives bootstrap-t intervals (`conf_int`) and p-values
+            (`boot_pvalues`).
         multiplier : {"rademacher", "webb", "mammen"}, optional
             Distribution of these numbers: 1 and -1 (the default); Webb's six values, for a dozen clusters or fewer; or
-            Mammen's two values, with third moment one.
+            Mammen's two values, which are skewed.
         small_sample : bool, default False
             Apply the factor of "HC1" also to clustered standard errors: G / (G - 1) (n - 1) / (n - k) for G clusters.
         use_t : bool, optional
@@ -421,12 +421,12 @@ class CausalModel:
             are G - 1 with G clusters, else n - k, with k coefficients of the outcome models. By default only with a
             survey design, with its degrees of freedom.
         df : float, optional
-            Degrees of freedom instead of these. If given, the t distribution is used.
+            Degrees of freedom, in place of those of `use_t`. If given, the t distribution is used.
         max_failed : float, default 0.05
-            Largest share of resamples that may fail; for the jackknife, of units that cannot be left out. Above it,
-            `fit` raises a BootstrapError.
+            Largest share of resamples that may fail; for the jackknife, share of units without which the fit fails.
+            Above it, `fit` raises a BootstrapError.
         rng : int, Generator, SeedSequence or None, default 0
-            Source of randomness. None draws a new seed. Estimates do not depend on `n_boot`.
+            Seed or source of random numbers. None draws a new seed.
         n_jobs : int, default 1
             Threads, or workers of the joblib backend set by `joblib.parallel_config`; -1 means one per processor. Data
             on disk use threads, or the cluster of a `distributed.Client`. Results do not depend on it.
@@ -435,8 +435,8 @@ class CausalModel:
             there is none: see `dask.diagnostics.ProgressBar`.
         resamples : array_like, shape (n, n_boot), optional
             How often each row of the sample counts in each resample, instead of random draws, such as
-            ``rng.multinomial(n, np.full(n, 1 / n), size=999).T``. With frequency weights, these are totals of the equal
-            rows that a row represents. Probability weights are multiplied in.
+            ``rng.multinomial(n, np.full(n, 1 / n), size=999).T``. With frequency weights, give the total count over the
+            rows that a row stands for. Probability weights are multiplied in.
         **others
             Names of options in other packages, such as ``seed=1``, as in `from_formula`.
 

@@ -469,7 +469,7 @@ def _dropped_notes(design: Design) -> list[str]:
             f"{name} in {lost} rows" if used_in in ("trim", "weights") else f"{name} missing in {lost}"
             for used_in, name, lost in lines
         )
-        kept = f" `observed=` keeps rows without {outcome}, by a model of why it is missing."
+        kept = f" To keep them, model why {outcome} is missing with `observed=`."
         kept *= outcome in [name for _, name, _ in lines]
         notes.append(f"{design.n_dropped} rows dropped from both models: {reasons}. See res.sample_ledger.{kept}")
     return notes

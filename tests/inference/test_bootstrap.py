@@ -73,7 +73,7 @@ def with_a_rare_level(n=200):
 @pytest.mark.parametrize("estimator", [cr.JRE, cr.IPWRA])
 def test_fractional_weights_separate_only_where_the_sample_does(estimator):
     model = estimator.from_formula(data=with_a_rare_level(), **RARE)
-    with pytest.raises(cr.BootstrapError, match="separated the arms") as caught:
+    with pytest.raises(cr.BootstrapError, match="treatment was predicted perfectly") as caught:
         model.fit(bootstrap="pairs", n_boot=100)
     advice = str(caught.value).splitlines()[-1]
     assert 'fit(bootstrap="bayesian")' in advice
@@ -89,7 +89,7 @@ def test_jre_weighs_rows_where_too_many_draws_of_them_fail(blocks):
     model = cr.JRE.from_formula(data=cr.scan([frame[:90], frame[90:]]) if blocks else frame, **RARE)
     with pytest.warns(cr.ResampleWarning, match="of 50 resamples of rows failed") as caught:
         res = model.fit(n_boot=50)
-    assert str(caught[0].message).splitlines()[-1].startswith('Use `bootstrap="bayesian"`')
+    assert '(`bootstrap="bayesian"`)' in str(caught[0].message)
     asked = model.fit(bootstrap="bayesian", n_boot=50)
     pd.testing.assert_frame_equal(res.boot_params, asked.boot_params)
     assert res.glance().std_errors[0] == asked.glance().std_errors[0] == "bootstrap (bayesian)"

@@ -214,11 +214,11 @@ def test_failed_resamples_count_per_estimator_and_per_pair(frame, damaged):
     assert len(caught) == 1
     message = str(caught[0].message)
     assert "Unadjusted, OutcomeRegression (in 1 an arm had no rows)" in message
-    assert "Hajek, IPWRA, AIPW, JRE (in 1 an arm had no rows; in 1 the propensity model separated" in message
+    assert "Hajek, IPWRA, AIPW, JRE (in 1 an arm had no rows; in 1 treatment was predicted perfectly" in message
     boot = res.boot_effects
     assert boot.isna().sum().to_list() == [1, 1, 2, 2, 2, 2]
     assert res.boot_ledger.loc[0, "Unadjusted"] == "used"
-    assert "separated" in res.boot_ledger.loc[0, "JRE"]
+    assert "predicted perfectly" in res.boot_ledger.loc[0, "JRE"]
     assert res.table.loc["Unadjusted", "std err"] == pytest.approx(boot["Unadjusted"].dropna().std(), rel=1e-12)
     assert res.table.loc["JRE", "std err"] == pytest.approx(deviation_of_jre(res), rel=1e-12)
     own = (boot["Unadjusted"] - boot["OutcomeRegression"]).dropna()
