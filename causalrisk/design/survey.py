@@ -128,9 +128,21 @@ class Survey:
         rho: float | None = None, scale: float | None = None, rscales: Any = None, mse: bool | None = None,
         combined: bool = True, **others: Any,
     ) -> None:  # fmt: skip
-        typed = {"weights": weights, "strata": strata, "psu": psu, "fpc": fpc, "nest": nest, "lonely": lonely,
-            "replicate_weights": replicate_weights, "replicate_type": replicate_type, "rho": rho, "scale": scale,
-            "rscales": rscales, "mse": mse, "combined": combined}
+        typed = {
+            "weights": weights,
+            "strata": strata,
+            "psu": psu,
+            "fpc": fpc,
+            "nest": nest,
+            "lonely": lonely,
+            "replicate_weights": replicate_weights,
+            "replicate_type": replicate_type,
+            "rho": rho,
+            "scale": scale,
+            "rscales": rscales,
+            "mse": mse,
+            "combined": combined,
+        }
         for name, value in call_here("Survey", type(self), typed, others).items():
             object.__setattr__(self, name, value_meant(name, value))
         one_of("lonely", self.lonely, LONELY)

@@ -408,7 +408,8 @@ class InferenceOptions:
     def __post_init__(self) -> None:
         if clusters := clusters_in(self.cov_type):
             raise OptionError(
-                f"cov_type={self.cov_type!r} names clusters, which the model has to know.\nUse `from_formula(..., {clusters})`."
+                f"cov_type={self.cov_type!r} names clusters, which the model has to know.\n"
+                f"Use `from_formula(..., {clusters})`."
             )
         one_of("cov_type", self.cov_type, (None, *COV_TYPES))
         one_of("bootstrap", self.bootstrap, (None, *BOOTSTRAPS))

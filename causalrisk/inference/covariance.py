@@ -161,8 +161,9 @@ def drawn_or_weighed(
             break
         notes.warn(
             f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows: "
-            f'{failure_text(failures)}. Standard errors come from {words.format(units)} instead (`bootstrap="{typed}"`). '
-            "They are too small if an arm has few rows for its covariates.\nUse a simpler `propensity=`.",
+            f"{failure_text(failures)}. Standard errors come from {words.format(units)} instead "
+            f'(`bootstrap="{typed}"`). They are too small if an arm has few rows for its covariates.\n'
+            "Use a simpler `propensity=`.",
             ResampleWarning,
         )
         records = tuple(dataclasses.replace(record, bootstrap=kind) for record in records)

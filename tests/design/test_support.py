@@ -177,8 +177,7 @@ def test_an_absent_reference_level_among_eighty_columns(n):
     right = " + ".join(name for name in frame if name not in ("y", "d"))
     made, told = model(cr.OutcomeRegression, frame, f"y ~ {right}")
     assert (
-        made.design.dropped_terms == ("g[T.j]",)
-        and "g = 'a', the reference level, has no rows in arm '1'" in told[0]
+        made.design.dropped_terms == ("g[T.j]",) and "g = 'a', the reference level, has no rows in arm '1'" in told[0]
     )
     X = pd.get_dummies(frame.drop(columns=["y", "d"]), columns=["g", "h", "k"], drop_first=True, dtype=float)
     X = sm.add_constant(X.drop(columns="g_j"))
@@ -202,9 +201,7 @@ def test_rounding_of_many_columns_is_told_from_columns_that_are_near():
 
 def test_arrays_have_terms_and_no_levels():
     frame = pd.get_dummies(LAST[["x", "g"]], columns=["g"], drop_first=True, dtype=float).assign(const=1.0)
-    with pytest.warns(
-        cr.DesignWarning, match=r"dropped 'g_z' in all arms, as g_z is 0 in all rows of arm '0'"
-    ):
+    with pytest.warns(cr.DesignWarning, match=r"dropped 'g_z' in all arms, as g_z is 0 in all rows of arm '0'"):
         design = array_design(LAST.y, frame, LAST.d)
     assert design.exog_names == design.propensity_names == ("x", "g_c", "g_e", "const")
     assert np.array_equal(design.outcome_encoder.encode(frame), design.X)
