@@ -90,9 +90,10 @@ def arms_in_order(
     asked = len(found) == 2 and (treated is not None or reference is not None)
     dose = any(isinstance(v, float) for v in found) and not asked
     if not named and (dose or (len(found) > MOST_NUMBERS and isinstance(found[0], int))):  # text is levels
-        text = f"treatment {name!r} looks like a count, a dose or a probability: {len(found)} levels:\n{table}"
+        text = f"treatment {name!r} looks like a count, a dose or a probability: expected 0/1 or bool, found"
         typed = f'data["{name}"] = pd.cut(data["{name}"], 2)'
-        raise DesignError(f'{text}\nUse `{typed}`, or `.astype("category")` if each level is a group.')
+        typed = f'Use `{typed}`, or `.astype("category")` if each level is a group.'
+        raise DesignError(f"{text} {len(found)} levels:\n{table}\n{typed}")
     if len(found) > 2 and (treated is not None or reference is None):
         raise _no_reference(name, found, table, treated, reference)
     first = _reference(name, found, table, treated, reference)

@@ -59,8 +59,10 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
         )
     if not result.success:  # it may have been stopped by rounding, at the minimum
         _, gradient, hessian = parts(result.x)
-        decrease = gradient @ np.linalg.lstsq(hessian, gradient, rcond=None)[0]
-        result.success = bool(0 <= decrease <= NEGLIGIBLE)
+        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
+        result.success = bool(0 <= gradient @ step <= NEGLIGIBLE)
+        if result.success:  # the value cannot tell the points apart, the gradient can
+            result.x = result.x - step
     return result
 
 

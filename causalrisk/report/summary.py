@@ -205,7 +205,7 @@ def head_texts(record: FitRecord) -> dict[str, str]:
     boot, joint = None if record.cov_type == "replicates" else record.boot, record.joint
     texts: dict[str, Any] = {
         "Treatment:": design.treat_name,
-        "Model:": "IPW (Hajek)" if record.spec is HAJEK else record.spec.name,
+        "Model:": "IPW (Hajek)" if record.spec == HAJEK else record.spec.name,
         "Target:": words.target_text(record),
         "Outcome model:": words.outcome_model_text(record),
         "Matching:": f"{options.n_neighbors} nearest, {options.metric.replace('_', ' ')}" * record.spec.matched,
@@ -431,7 +431,7 @@ def _overlap_note(record: FitRecord) -> str:
         f"Overlap is poor. After weighting, the {words.count(arm.n, design.unit_name)} of group {label} are worth only "
         f"{arm.effective_n:.0f}{alone}. See `res.overlap()`. "
     ) * (not warned)
-    sandwich = record.spec is IPWRA and record.cov_type in ("robust", "HC1", "cluster")
+    sandwich = record.spec == IPWRA and record.cov_type in ("robust", "HC1", "cluster")
     if not sandwich or record.options.quantiles:
         return left and f'{left}`target="overlap"` averages over comparable {design.unit_name}s.'
     jackknife = not design.on_disk and design.second_cluster is None

@@ -151,7 +151,7 @@ def test_several_levels_have_no_single_treated_one(treated):
 
 def test_many_numbers_are_a_count_or_a_dose_unless_made_categories():
     counts = np.arange(30) % 21
-    with pytest.raises(DesignError, match="'d' looks like a count, a dose or a probability: 21 levels"):
+    with pytest.raises(DesignError, match=r"'d' looks like a count, a dose or a probability: .* found 21 levels"):
         code(counts, reference=0)
     assert len(code(counts[:20], reference=0).labels) == 20
     assert code(pd.Categorical(counts), reference=0).levels == tuple(range(21))

@@ -490,7 +490,7 @@ def test_effects_are_functions_of_the_means_by_the_delta_method(model, effect, f
     # The formula printed below the table, worked out with the printed means, is the effect.
     printed = text.partition(f"{label} = ")[2].partition(", averaged")[0].replace("100 (", "100 * (")
     assert eval(printed, {"POM": means.tolist()}) == pytest.approx(res.effect, rel=1e-10)
-    explained = " ".join(str(res.explain()).split()).partition(f"{label} = ")[2].partition(" = ")[0]
+    explained = " ".join(str(res.explain()).split()).rpartition(f"{label} = ")[2].partition(" = ")[0]
     assert eval(explained.replace("100 (", "100 * (")) == pytest.approx(res.effect, rel=0.02)
 
 
