@@ -68,6 +68,7 @@ NAMES: dict[str, dict[str, str]] = {
     },
     "DiD": {"before": "pre", "unit": "id idname ivar entity", "time": "tname timevar period year t"},
     "table_one": {"by": "strata groupby group treat treatment", "covariates": "vars columns variables"},
+    "etable": {"below": "ci confint"},
     "method": {  # of results, studies and tables, where they have the option
         "alpha": "level conf_level ci", "data": "newdata X exog", "arm": "treatment", "coefficients": "coef",
         "threshold": "thresholds", "also": "addl", "n_permutations": "reps nperm n_perm", "rng": "seed random_state",

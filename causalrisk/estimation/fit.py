@@ -410,19 +410,19 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     if counts[fewest] >= enough:
         return
     found = (
-        f"arm {design.labels[fewest]!r} has rows in only {counts[fewest]} of the {min(design.cluster_counts)} clusters "
-        f"of {' and '.join(map(repr, design.cluster_names))}"
+        f"group {design.labels[fewest]!r} has rows in {counts[fewest]} cluster{'s' * (counts[fewest] != 1)} of "
+        f"{' and '.join(map(repr, design.cluster_names))}"
     )
     if whole:
         kind = "these" if jackknife else "t" if t else "normal"
-        told = f"with fewer than {enough} in an arm {kind} intervals are too short ({COVERED_WHOLE}).\n"
+        told = f"with fewer than {enough}, {kind} intervals are too short ({COVERED_WHOLE}).\n"
         told += "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
         told += "If the clusters were assigned at random, `res.permutation_test()` is exact."
     elif counts[fewest] < VERY_FEW:
-        told = f"fewer than {VERY_FEW} in an arm do not tell how clusters vary.\nRead the intervals as optimistic."
+        told = f"fewer than {VERY_FEW} do not tell how clusters vary.\nRead the intervals as optimistic."
     else:
         told = (
-            f"with fewer than {FEW_CLUSTERS} in an arm normal tests and intervals are optimistic ({COVERED}).\n"
+            f"with fewer than {FEW_CLUSTERS}, normal P values are too small and intervals too short ({COVERED}).\n"
             'Use `fit(use_t=True)`; where clusters differ in size, add `cov_type="jackknife"`.'
         )
     notes.warn(f"{found}; {told}", DesignWarning)

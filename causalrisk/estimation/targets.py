@@ -117,7 +117,7 @@ OVERLAP = TargetPopulation(
     aliases=("ato",),
     estimand="ATO",
     full_name="average treatment effect in the overlap population (ATO)",
-    rows="{nobs} {units} tilted to where the groups overlap",
+    rows="{nobs} {units}, of which those that could be in any group count more",
     tilt=overlap_tilt,
     reference="li_2018",
 )

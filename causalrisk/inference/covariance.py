@@ -68,7 +68,7 @@ from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
 TOGETHER = 4096  # rows up to which several blocks of resamples are worked on as one
-NUMBERS, FEWEST = 2**19, 4  # of rows times resamples that are worked on at a time, and resamples at the least
+NUMBERS, FEWEST = 2**22, 4  # of rows times resamples that are worked on at a time, and resamples at the least
 LEAST_TASKS = 4  # blocks of resamples are wide only as far as so many remain for the processors to share
 T = TypeVar("T")
 
@@ -220,7 +220,7 @@ def _refit_block(refitter: Any, draw: Callable[[int, int], Array], n_boot: int, 
     drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
     if is_dask(drawn):
         return refitter.refit(stored_array(drawn))
-    few = max(NUMBERS // len(drawn), FEWEST)  # columns that stay in the cache
+    few = max(NUMBERS // len(drawn), FEWEST)
     return Refits.joined([refitter.refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)])
 
 

@@ -34,8 +34,9 @@ MODELS = (
     "Treatment:", "Model:", "Target:", "Outcome model:", "Matching:", "Learner:", "Exposure:", "Offset:", "Propensity:",
 )  # fmt: skip
 DESIGN = ("Clusters:", "Strata:", "PSUs:", "Population:", "Replicates:", "Subpopulation:")
-NOTE_JOINT = "Coefficients and predictions of JRE are not interpretable. Use those of `res.start`, the IPWRA fit."
+NOTE_JOINT = "Do not interpret JRE's coefficients or predictions. Use those of `res.start`, the IPWRA fit."
 NOTE_STACK = "The shrinkage is that of JRE on the formula; `res.start` is IPWRA on the formula."
+NOTE_LOG_SCALE = "The effect's interval and test are computed on the logarithmic scale and transformed back."
 NOTE_SURVEY_N = (
     "survey n is the effective n by the probability weights alone. The columns after it use the importance weight "
     "times the probability weight, whose mean is 1."
@@ -324,6 +325,7 @@ def _notes(record: FitRecord) -> list[str]:
         rows += " under their weights"
     notes = [
         f"{words.effect_formula(record)}, {over} over {rows}. {_interval_text(record)}",
+        _logged_note(record),
         _formulas_text(record),
         words.trend_words(record),
         *options.read_as,
@@ -355,7 +357,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         linearised = "" if design.survey is None else ", linearised for the survey design"
         sources = (
             f"All estimators use the same {units} and the same resamples. Tests and intervals use std err, from the "
-            f"bootstrap; robust is from the stacked estimating equations{linearised}."
+            f"bootstrap; robust is from a formula, without resamples{linearised}."
         )
     uses: dict[str, list[str]] = {}  # what each estimator does with the predictions of learners
     for record in records:
@@ -368,6 +370,8 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         sources,
         "Differences are tested with the standard error of the difference over the resamples that worked for both."
         * (len(records) > 1),
+        NOTE_LOG_SCALE * (not last.options.effect_scale.additive),
+        _logged_note(last),
         _formulas_text(last, any(record.weight_fit is not None for record in records)),
         words.trend_words(max(records, key=lambda record: len(words.variables_of(record)))),
         f"Predictions of the learner are used {used}. {words.TAKEN}" * bool(uses),
@@ -406,6 +410,14 @@ def _binary_note(records: Sequence[FitRecord]) -> str:
     return NOTE_BINARY if linear and records[0].design.has_binary_outcome else ""
 
 
+def _logged_note(record: FitRecord) -> str:
+    """Note that a ratio of means of logarithms is not one of the outcome."""
+    outcome = record.design.endog_name
+    if record.options.effect_scale.additive or not outcome.startswith(("np.log", "log(")):
+        return ""
+    return f"The effect compares means of {outcome}. For the outcome itself, leave the logarithm out of the formula."
+
+
 def _interval_text(record: FitRecord) -> str:
     """Sentences on intervals and tests."""
     scale = record.options.effect_scale
@@ -415,7 +427,7 @@ def _interval_text(record: FitRecord) -> str:
     if scale.null:
         text += f" {statistic_names(record.df)[0]} and P test {record.estimand} = {scale.null:g}."
     if not scale.additive:
-        text += " The effect's interval and test are computed on the logarithmic scale and transformed back."
+        text += f" {NOTE_LOG_SCALE}"
     return f"{text}{words.choice_words(record)}"
 
 

@@ -96,3 +96,13 @@ def test_no_such_note_with_good_overlap_a_warning_or_another_target():
         assert POOR not in text and SHORT not in text
     assert "poor overlap:" in text
     assert SHORT not in " ".join(str(poor.fit(cov_type="jackknife", use_t=True).summary()).split())
+
+
+def test_a_percent_of_a_logged_outcome_says_of_what_it_is():
+    data = short(0.5).assign(y=lambda f: np.exp(f.y / 4 + 3))
+    logged, plain = (
+        " ".join(str(IPWRA.from_formula(f"{y} ~ x", data, treat="d", effect="percent").fit().summary()).split())
+        for y in ("np.log(y)", "y")
+    )
+    assert "The effect compares means of np.log(y)." in logged
+    assert "compares means" not in plain

@@ -39,7 +39,7 @@ STATISTICS = {
 class Column:
     """Estimates (one row per parameter, columns `NUMBERS`) and statistics of one model, by the keys of `STATISTICS`.
 
-    `unit` is the outcome if all estimates are in its units.
+    `unit` is the outcome if all estimates are in its units; `groups` are those of the effective n, in its order.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Column:
     estimates: pd.DataFrame
     statistics: dict[str, str]
     unit: str | None = None
+    groups: tuple[str, ...] = ()
 
 
 @with_other_names
@@ -182,6 +183,8 @@ def etable(
     table = ResultTable((*lines, *found), header, aligns="l" + "c" * len(columns), title=title, rules=rules)
     said = [] if below is None else [BELOW[below].format(level=f"{100 * (1 - alpha):.4g}")]
     said += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] * stars
+    orders = {column.groups for column in columns if len(column.groups) > 2 and "effective_n" in statistics}
+    said += [f"Groups in order: {', '.join(groups)}." for groups in sorted(orders)]
     stacked = {f"({i}) {column.name}": column.estimates.reindex(terms).stack() for i, column in enumerate(columns, 1)}
     index = pd.MultiIndex.from_product([terms, list(NUMBERS)], names=["term", "number"])
     return PaperTable(table, [*said, *notes], pd.DataFrame(stacked, index=index))
@@ -223,7 +226,7 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
             "equation."
         )
     labels = list(res.params.index) if isinstance(res.params, pd.Series) else list(res.model.exog_names)
-    labels = [rename.get(str(label), str(label)) for label in labels]
+    labels, groups = [rename.get(str(label), str(label)) for label in labels], ()
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise OptionError(f"rename gives two parameters of a model the name {twice[0]!r}.")
@@ -241,11 +244,12 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
             unit = outcome if res._record.options.effect_scale.additive else None
             if res._record.weight_fit is not None and res._record.spec.uses_propensity:
                 statistics["effective_n"] = " / ".join(f"{arm.effective_n:.0f}" for arm in res._record.overlap)
+                groups = tuple(res._record.design.labels)
     else:
         outcome, statistics = str(res.model.endog_names), {"estimator": type(res.model).__name__}
         statistics |= {"std_errors": str(res.cov_type), "nobs": f"{res.nobs:.0f}"}
         statistics |= {"r_squared": f"{res.rsquared:.4f}"} if hasattr(res, "rsquared") else {}
-    return Column(statistics["estimator"] if name is None else name, outcome, estimates, statistics, unit)
+    return Column(statistics["estimator"] if name is None else name, outcome, estimates, statistics, unit, groups)
 
 
 def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:

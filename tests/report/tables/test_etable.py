@@ -186,3 +186,10 @@ def test_stars_are_superscripts_in_latex(fits):
     text = etable(fits, stars=True).as_latex()
     assert etable(fits, stars=True).to_latex() == text
     assert re.search(r"[0-9]\$\^\{\*\*\*\}\$ ", text) and "{*}{*}{*} p" in text
+
+
+def test_effective_n_of_several_groups_names_their_order():
+    data = simulate(300).assign(k=lambda f: np.array(["none", "online", "in person"])[np.arange(300) % 3])
+    res = AIPW.from_formula("y ~ x1", data, treat="k", reference="none").fit()
+    text = " ".join(str(etable([res], keep=["ATE[online]"])).split())
+    assert "Groups in order: none, in person, online." in text
