@@ -289,10 +289,11 @@ def compare(
         As in `JRE.from_formula`.
     estimators : name, model class, or sequence of them, optional
         Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression", "Hajek"
-        (or "IPW"), "IPWRA", "AIPW", "JRE" or "TMLE". By default the first six; for quantiles, those that support them.
+        (or "IPW"), "IPWRA", "AIPW", "JRE" or "TMLE". By default the first six; for quantiles, those of them
+        that estimate quantiles.
         "Matching" has no valid bootstrap and is not available.
     **options
-        Options of `JRE.from_formula` and `JRE.fit`. The options of JRE's training are ignored by the others.
+        Options of `JRE.from_formula` and `JRE.fit`. The other estimators ignore what only JRE has.
 
     Returns
     -------
@@ -302,8 +303,8 @@ def compare(
     Raises
     ------
     BootstrapError
-        If more than `max_failed` of the resamples failed for an estimator. Its `results` hold the comparison without
-        bootstrap standard errors for that estimator.
+        If more than `max_failed` of the resamples failed for an estimator. The `results` of the error
+        hold the comparison, without bootstrap standard errors for that estimator.
     UnavailableError
         If the data are a scan. Compare separate fits instead, as the page on scans shows.
     DesignError, OptionError, SeparationError

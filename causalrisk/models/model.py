@@ -130,8 +130,8 @@ class CausalModel:
             Propensity formula, one-sided ("x1 + x3") or with the treatment on the left. By default, the right-hand
             side of the outcome formula.
         family : {"gaussian", "binomial", "poisson", "gamma", "inversegaussian"} or statsmodels family
-            Outcome family, such as ``sm.families.Tweedie(var_power=1.5)``. Only its variance function is used, so
-            "binomial" also accepts fractions.
+            Outcome family, such as ``sm.families.Tweedie(var_power=1.5)``. With "binomial", outcomes may also be
+            fractions between 0 and 1.
         link : str, optional
             Outcome link. "gaussian" has "identity" and "log". "binomial" has "logit", "probit" and "cloglog". The other
             families have "log". The first is the default.
@@ -139,8 +139,8 @@ class CausalModel:
             Propensity link. With several arms, the model is a multinomial logit.
         propensity_loss : {"ml", "calibrated"}
             "ml" (default): maximum likelihood.
-            "calibrated": its weights balance the covariates exactly (Tan 2020). It fits separate coefficients for each
-            weighted arm.
+            "calibrated": its weights balance the covariates exactly (Tan 2020). Each arm that is weighted has its own
+            coefficients.
         propensity_score : str, array_like or classifier, optional
             Known probability of treatment; with several arms, one column per arm. Or an object with `fit` and
             `predict_proba`, cross-fitted on the columns of the propensity formula. Folds keep clusters together.
@@ -169,8 +169,9 @@ class CausalModel:
             mean the same, in any case.
             A treatment level: the rows of that arm (the ATT with several arms).
             A frame: another population with the same covariates. A logit in the covariates of the propensity formula
-            estimates its density ratio to the sample.
-            A function of the propensity score: the tilt, such as ``lambda e: (e > 0.1) * 1.0``.
+            estimates how common rows like each are there, compared with the sample.
+            A function of the propensity score that gives the weight of each row in the target, such as
+            ``lambda e: (e > 0.1) * 1.0``.
         treated, reference : level, optional
             The level that is treated, or that the other levels are compared with.
         levels : mapping, optional
@@ -180,8 +181,8 @@ class CausalModel:
         weight_type : {"frequency", "probability"}, optional
             Meaning of the weights; needed with `weights`.
         cluster : str, array_like, or list of two of them, optional
-            Clusters. Standard errors, resamples and propensity replicates go by cluster. With two, standard errors are
-            two-way clustered, replicates and folds go by the first, and there is no bootstrap.
+            Clusters. Standard errors, resamples and folds keep whole clusters. With two, standard errors are two-way
+            clustered, folds keep the clusters of the first, and there is no bootstrap.
         offset : str or array_like, optional
             Known part of the linear predictor of the outcome models, under any link. The means are averages at the
             observed offsets.
@@ -190,13 +191,14 @@ class CausalModel:
         at_exposure : float or "observed", optional
             Exposure at which the means are computed. The default, 1, gives rates per unit of `exposure`. "observed"
             gives mean outcomes at each unit's own exposure; AIPW, TMLE and JRE need it, because they use residuals of
-            observed outcomes. "Unadjusted" and Hajek fit a constant rate: under "poisson", the weighted sum of outcomes
-            over the weighted sum of exposures.
+            observed outcomes. Unadjusted and Hajek fit a constant rate. Under "poisson" it is the weighted sum of
+            outcomes over the weighted sum of exposures.
         trim : {"crump", "separated"} or tuple of float, optional
             Which rows to leave out. The target population changes. The models are fitted again to the remaining rows,
             which the bootstrap resamples.
             (low, high): scores outside these limits; with several arms, any score of a row.
-            "crump": scores outside the limits of least variance; with several arms, a large sum of inverse scores.
+            "crump": scores outside the limits of least variance; with several arms, rows whose sum of inverse scores is
+            large.
             "separated": rows that the propensity model predicts perfectly.
         clip : tuple of float, optional
             Limits to which propensity scores are clipped. With several arms, each arm's score is clipped separately.

@@ -86,18 +86,18 @@ def etable(
     below : {"se", "ci", "z", "p"} or None
         Number below each estimate: standard error, interval, statistic z (or t) or p-value.
     stars : bool
-        Whether to mark p-values below 0.1, 0.05 and 0.01.
+        Whether to mark p-values below 0.1 (*), 0.05 (**) and 0.01 (***).
     alpha : float
         Significance level of intervals.
     statistics : sequence of str, optional
         Rows below the estimates: "estimator", "estimand", "learner", "std_errors", "df" (of t tests and intervals),
         "nobs", "effective_n", "first_stage_f", "imputations", "r_squared". Default: every row that at least one column
-        has a value for, but "estimator" only if the columns have other names.
+        has a value for. The estimator appears only if the columns have other names.
     extra : mapping of str to sequence, optional
         Further rows below: a label, and one value per column.
     digits : int, optional
-        Number of decimals. By default the smallest standard error shows four significant digits. It is the smallest of
-        the table if all columns are effects on the same outcome, otherwise of each row.
+        Number of decimals. By default the smallest standard error shows four significant digits. If all
+        columns have one outcome, the whole table has the same decimals; otherwise each row has its own.
     title : str
         Heading.
     notes : sequence of str
@@ -117,9 +117,8 @@ def etable(
 
     Notes
     -----
-    An average effect has no R-squared. The effective n is Kish's (sum w)^2 / sum w^2 of the importance weights in each
-    treatment group, the reference first. Standard errors of a comparison are the
-    bootstrap's, as in its `table`.
+    The effective n of a treatment group is Kish's (sum w)^2 / sum w^2 of the importance weights, the reference group
+    first. Standard errors of a comparison are the bootstrap's, as in its `table`. R-squared is for regressions.
 
     Examples
     --------
