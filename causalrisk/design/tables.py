@@ -29,6 +29,7 @@ from causalrisk.errors import DesignError, OptionError, UnavailableError
 MANY_DATES = 10  # distinct dates beyond which a column of dates in text is not taken for categories
 MANY_NUMBERS, MOST = 10, 0.8  # distinct numbers, and their share, from which text among numbers is taken for missing
 NUMBER = re.compile(r"(?=.*\d)[+-]?(\d{1,3}([.,]\d{3})+|\d*)([.,]\d*)?([eE][+-]?\d+)?")  # 1.5e3; 1,234.5; 1,5; 1.234,5
+THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}")
 DAYS = "({0} - {0}.min()).dt.days"
 NUMBERS_OF = {"M": DAYS, "m": '{0} / pd.Timedelta("1D")', "c": "{0}.to_numpy().real"}  # by the kind of the dtype
@@ -164,8 +165,12 @@ def _texts(values: Any, name: str, dtype: Any, codes: bool) -> np.ndarray:
         return np.array(texts, dtype=object)[places]
     expected = f"numbers, or `C({name if name.isidentifier() else f'Q({name!r})'})` for categories"
     error = _other_dtype(name, dtype, f" and holds {holds}", expected, made)
-    if any("," in text for text in texts if text not in odd):  # 1,234 may be either
-        advice = 'Read the file with `decimal=","` or `thousands=","`, whichever the comma is.'
+    commas = [text for text in texts if "," in text and text not in odd]
+    if commas:
+        points = any("." in text for text in commas)
+        advice = f"""Read the file with `decimal=","{', thousands="."' * points}`."""
+        if all(THOUSANDS.fullmatch(text.strip()) for text in commas):  # 1,234 may be either
+            advice = 'Read the file with `thousands=","`, or `decimal=","` if that is what the comma is.'
         raise DesignError(f"{str(error).splitlines()[0]}\n{advice}")
     raise error
 

@@ -40,7 +40,8 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
     if spec.matched and kind:
         raise OptionError(
             "the bootstrap is not valid for matching (Abadie and Imbens 2008).\n"
-            "Leave cov_type=, bootstrap= and n_boot= out for Abadie and Imbens' standard errors."
+            "Leave cov_type=, bootstrap= and n_boot= out for Abadie and Imbens' standard errors. `compare` needs a "
+            "bootstrap: fit Matching by itself."
         )
     factor = inference.small_sample or None
     check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind, small_sample=factor)

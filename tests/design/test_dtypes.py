@@ -169,10 +169,17 @@ def test_numbers_and_dates_as_text_are_refused_with_what_converts_them(values, m
     assert converted(values) == meant
 
 
-@pytest.mark.parametrize("values", [["1,234", "5"], ["11874,57", "38,0"], ["1.234,5", "38,25"]])
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        (["1,234", "5"], '`thousands=","`, or `decimal=","` if'),
+        (["11874,57", "38,0"], '`decimal=","`.'),
+        (["1.234,5", "38,25"], '`decimal=",", thousands="."`.'),
+    ],
+)
 @pytest.mark.parametrize(("name", "typed"), [("x", "x"), ("x y", "Q('x y')")])
-def test_a_comma_in_numbers_is_not_guessed(values, name, typed):
-    with pytest.raises(DesignError, match=rf"(?s)numbers as text .*`C\({re.escape(typed)}\)`.*decimal=.*thousands="):
+def test_a_comma_in_numbers_is_not_guessed(values, read, name, typed):
+    with pytest.raises(DesignError, match=rf"(?s)numbers as text .*`C\({re.escape(typed)}\)`.*{re.escape(read)}"):
         plain(pd.Series(values), name)
     assert plain(pd.Series(values), "x", codes=True).tolist() == values
 

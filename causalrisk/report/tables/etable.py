@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -96,8 +97,9 @@ def etable(
     extra : mapping of str to sequence, optional
         Further rows below: a label, and one value per column.
     digits : int, optional
-        Number of decimals. By default the smallest standard error shows four significant digits. If all
-        columns have one outcome, the whole table has the same decimals; otherwise each row has its own.
+        Number of decimals. By default the smallest standard error shows four significant digits. The whole
+        table has the same decimals if all columns are effects on one outcome. If there are regressions of that
+        outcome too, each row has its own, and with several outcomes each column.
     title : str
         Heading.
     notes : sequence of str
@@ -161,7 +163,7 @@ def etable(
     left_out = {rename.get(term, term) for term in drop}
     terms = [term for term in (terms if keep is None else [rename.get(t, t) for t in keep]) if term not in left_out]
     specs = _formats(terms, columns, digits)
-    lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars, specs[term])]
+    lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars, specs)]
     if statistics is None:
         named = names is not None or isinstance(results, Mapping)
         there = [key for key in STATISTICS if any(column.statistics.get(key) for column in columns)]
@@ -263,25 +265,33 @@ def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapp
     return Column("Event study" if name is None else name, study.facts.outcome, estimates, statistics)
 
 
-def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None) -> dict[str, str]:
-    """Return the number format of each row; all rows have the same one if the table is in one unit."""
+def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None) -> dict[tuple[int, str], str]:
+    """Return the number format of each column and row.
+
+    It is the same in a table in one unit, in each row of a table of one outcome, else in each column.
+    """
+    cells = list(product(range(len(columns)), terms))
     if digits is not None:
         whole_number("digits", digits, 0)
-        return dict.fromkeys(terms, f"z.{digits}f")
-    every = pd.concat([column.estimates for column in columns])
-    every = every.loc[every.index.isin(terms), ["estimate", "std err"]]
-    one_unit, specs = columns[0].unit is not None and len({column.unit for column in columns}) == 1, {}
-    for term in terms:
-        values, errors = (every if one_unit else every.loc[[term]]).to_numpy().T
-        specs[term] = column_format(rounded_se(values, errors), values)
+        return dict.fromkeys(cells, f"z.{digits}f")
+    parts = [column.estimates.loc[column.estimates.index.isin(terms), ["estimate", "std err"]] for column in columns]
+    every, specs = pd.concat(parts), {}
+    one_unit = columns[0].unit is not None and len({column.unit for column in columns}) == 1
+    one_outcome = len({column.outcome for column in columns}) == 1
+    for place, term in cells:
+        alike = every if one_unit else every.loc[[term]] if one_outcome else parts[place]
+        values, errors = alike.to_numpy().T
+        specs[place, term] = column_format(rounded_se(values, errors), values)
     return specs
 
 
-def _estimate_lines(term: str, columns: Sequence[Column], below: str | None, stars: bool, spec: str) -> list[list[str]]:
+def _estimate_lines(
+    term: str, columns: Sequence[Column], below: str | None, stars: bool, specs: Mapping[tuple[int, str], str]
+) -> list[list[str]]:
     """Return the line of the estimates of a parameter, and the line below."""
     lines = [[term], *[[""]] * (below is not None)]
-    for column in columns:
-        cells = ["", ""]
+    for place, column in enumerate(columns):
+        cells, spec = ["", ""], specs[place, term]
         if term in column.estimates.index:
             row = column.estimates.loc[term]
             mark = next((mark for level, mark in STARS if row["P"] < level), "") if stars else ""

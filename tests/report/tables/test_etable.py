@@ -180,6 +180,12 @@ def test_decimals_are_equal_in_one_unit_and_as_asked_for(fits, frame, ols):
     assert set().union(*decimals(etable([*fits, ols], digits=1))) == {1}
     with pytest.raises(OptionError, match="digits=-1"):
         etable(fits, digits=-1)
+    share = AIPW.from_formula("I(y > 0) ~ x1", frame.assign(y=frame.y), treat="d").fit()
+    large = AIPW.from_formula("big ~ x1", frame.assign(big=1e4 * frame.y), treat="d").fit()
+    cells = etable([large, share]).tables[0].body[0][1:]
+    assert [len(cell.rpartition(".")[2]) for cell in cells] == [
+        len(etable([one]).tables[0].body[0][1].rpartition(".")[2]) for one in (large, share)
+    ]
 
 
 def test_stars_are_superscripts_in_latex(fits):
