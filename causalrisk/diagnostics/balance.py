@@ -49,7 +49,7 @@ def chosen_covariates(
 
 def balance(
     record: FitRecord,
-    binary: Literal["raw", "std"] = "raw",
+    binary: Literal["raw", "std"] = "std",
     *,
     between: Literal["arms", "observed"] = "arms",
     also: Any = None,
@@ -64,8 +64,9 @@ def balance(
 
     Parameters
     ----------
-    binary : {"raw", "std"}
-        For binary columns. "raw" (default): difference of proportions. "std": standardized.
+    binary : {"std", "raw"}
+        For binary columns. "std" (default): standardized, as in `plot_balance`. "raw": difference of proportions, the
+        default of R's cobalt.
     between : {"arms", "observed"}
         "arms" (default) compares each treatment group with the reference. "observed" is for missing outcomes: it
         compares the rows with an outcome to all rows of their group, before and after weighting by the probability
@@ -131,12 +132,12 @@ def balance(
     >>> res = IPWRA.from_formula(
     ...     "bweight ~ mage + mmarried", births, treat="mbsmoke"
     ... ).fit()
-    >>> res.balance()[["unit", "diff before", "diff after"]].round(2)
-                     unit  diff before  diff after
+    >>> res.balance()[["diff before", "diff after"]].round(2)
+                      diff before  diff after
     covariate
-    propensity score  std         0.59        0.00
-    mage              std        -0.30       -0.08
-    mmarried          raw        -0.28       -0.00
+    propensity score         0.59        0.00
+    mage                    -0.30       -0.08
+    mmarried                -0.60       -0.00
     """
     one_of("binary", binary, ("raw", "std"))
     one_of("between", between, (ARMS, OBSERVED))

@@ -36,7 +36,7 @@ PUBLISHED = pd.DataFrame(
 
 
 def test_published_balance_of_lalonde(lalonde):
-    table = cr.IPWRA.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde, treat="treat", target="ATT").fit().balance()
+    table = cr.IPWRA.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde, treat="treat", target="ATT").fit().balance("raw")
     np.testing.assert_allclose(table.loc[PUBLISHED.index, PUBLISHED.columns], PUBLISHED, atol=5.1e-5)
     raw = {"race: hispan": -0.0827, "race: white": -0.5577, "married": -0.3236, "nodegree": 0.1114}
     np.testing.assert_allclose(table.loc[list(raw), "diff before"], list(raw.values()), atol=5.1e-5)
@@ -61,7 +61,7 @@ def test_balance_of_weights_is_that_of_cobalt(lalonde):
     reference = pd.read_csv(REFERENCE / "r_cobalt_balance.csv", index_col=0)
     formula = "age + educ + race + re74 + re75"
     res = cr.Hajek.from_formula("re78 ~ 1", lalonde, treat="treat", propensity=formula, target="treated").fit()
-    table = res.balance().loc[reference.index].assign(**{"diff after std": res.balance("std")["diff after"]})
+    table = res.balance("raw").loc[reference.index].assign(**{"diff after std": res.balance()["diff after"]})
     known = reference.notna()
     np.testing.assert_allclose(table[reference.columns].where(known), reference, atol=5.1e-5)
     assert res.overlap()["effective n"].round(1).tolist() == [108.2, 185]
@@ -70,7 +70,7 @@ def test_balance_of_weights_is_that_of_cobalt(lalonde):
 @pytest.mark.parametrize("target", ["all", "treated", "control", "overlap"])
 def test_by_hand(frame, target):
     res = built(frame, propensity="x1 + b", target=target)
-    table, standardized = res.balance(), res.balance(binary="std")
+    table, standardized = res.balance(binary="raw"), res.balance()
     w, treated = res.importance_weights, frame.d == 1
 
     def mean(values, rows, weights):

@@ -246,7 +246,7 @@ def balance_for_paper(
 
     Notes
     -----
-    Differences are those of ``balance(binary="std")``. `causalrisk.table_one` describes the rows before a fit.
+    Differences are those of `balance`. `causalrisk.table_one` describes the rows before a fit.
 
     Examples
     --------
