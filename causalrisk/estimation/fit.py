@@ -410,7 +410,8 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     if counts[fewest] >= enough:
         return
     found = (
-        f"group {design.labels[fewest]!r} has rows in {counts[fewest]} cluster{'s' * (counts[fewest] != 1)} of "
+        f"{'each group' if len(set(counts)) == 1 else f'group {design.labels[fewest]!r}'} has rows in "
+        f"{counts[fewest]} cluster{'s' * (counts[fewest] != 1)} of "
         f"{' and '.join(map(repr, design.cluster_names))}"
     )
     if whole:

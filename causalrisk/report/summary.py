@@ -445,7 +445,10 @@ def _overlap_note(record: FitRecord) -> str:
     ) * (not warned)
     sandwich = record.spec == IPWRA and record.cov_type in ("robust", "HC1", "cluster")
     if not sandwich or record.options.quantiles:
-        return left and f'{left}`target="overlap"` averages over comparable {design.unit_name}s.'
+        joint = "Prefer IPWRA (`res.start`) to JRE here. " * (record.joint is not None)
+        return (
+            left and f'{left}{joint}`target="overlap"` estimates another effect, over comparable {design.unit_name}s.'
+        )
     jackknife = not design.on_disk and design.second_cluster is None
     remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, which covered' if jackknife else "The jackknife's covered"
     return (
