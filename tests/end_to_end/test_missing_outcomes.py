@@ -166,7 +166,7 @@ def test_rows_with_an_outcome_against_all_by_hand():
         assert res.overlap()["least chance"][str(arm)] == chance.min()
         own = by_unit.score[rows.index[seen]] if arm else 1 - by_unit.score[rows.index[seen]]
         np.testing.assert_allclose(res.overlap()["score 25%"][str(arm)], np.percentile(own, 25), rtol=1e-10)
-    within = res.balance(between="observed", by="x2")
+    within = res.balance("raw", between="observed", by="x2")
     assert within.index.nlevels == 3 and within.index.names[:2] == ["group", "arm"]
     one = within.loc[("0", "1", "f: u"), "diff before"]
     some = LARGER[(LARGER.x2 == 0) & (LARGER.d == 1)]
