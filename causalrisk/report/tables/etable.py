@@ -87,7 +87,7 @@ def etable(
     below : {"se", "ci", "z", "p"} or None
         Number below each estimate: standard error, interval, statistic z (or t) or p-value.
     stars : bool
-        Whether to mark p-values below 0.1 (*), 0.05 (**) and 0.01 (***).
+        Whether to mark p-values below 0.1 (``*``), 0.05 (``**``) and 0.01 (``***``).
     alpha : float
         Significance level of intervals.
     statistics : sequence of str, optional
