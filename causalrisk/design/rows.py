@@ -18,6 +18,7 @@ from causalrisk.design.treatment import ByArm, find_by_arm, is_classifier
 from causalrisk.errors import DesignError, Once, OptionError, one_of
 
 WEIGHT_TYPES = ("frequency", "probability")
+EXACT = 2.0**53  # floats up to this hold every whole number
 WAYS = 2  # variables of two-way clusters
 GIVEN = ("propensity_score", "outcome_predictions")  # fits that others made
 BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", *GIVEN)  # options that go by rows
@@ -175,7 +176,11 @@ def renumbered(cluster: np.ndarray | None, keep: np.ndarray, name: Any) -> tuple
 
 
 def check_groups(groups: Sequence[Any], name: str) -> None:
-    """Raise a DesignError unless there are at least two clusters."""
+    """Raise a DesignError unless there are at least two clusters, of which numbers have all their digits."""
+    odd = next((group for group in groups if isinstance(group, float) and abs(group) >= EXACT), None)
+    if odd is not None:
+        found = f"cluster {name!r} has numbers such as {odd:.0f}, which lose digits as floats"
+        raise DesignError(f'{found}.\nRead it as text: `read_csv(..., dtype={{"{name}": str}})`.')
     if len(groups) < 2:
         raise DesignError(f"cluster {name!r} has one group, {listing(groups)}; expected more.\nLeave cluster= out.")
 

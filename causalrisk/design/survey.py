@@ -31,6 +31,8 @@ REPLICATE_TYPES = ("BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR")
 OF_REPLICATES = ("replicate_type", "rho", "scale", "rscales", "mse", "combined")
 DEPENDENT = 1e-5  # singular value of replicate weights, relative, that counts as none; as R's survey has it
 ALL = "all"  # the stratum where there are none
+SAME = 0.02  # ratios of replicate weights to weights that differ by no more are the same
+LEVEL = 0.1  # how far their mean is from one where half of them are above and half below
 RATIO = 2.0  # of the mean replicate weights to the weights, beyond which these are not of one sample
 
 
@@ -502,16 +504,22 @@ class ReplicateSums:
         Sums of the replicate weights.
     products : ndarray, shape (R, R)
         Sums of their products.
+    moves : ndarray, shape (3,)
+        How many ratios of replicate weights to weights there are; sums of how far they are from one, and of its square.
     """
 
     weights: float
     replicates: Array
     products: Array
+    moves: Array
 
     @classmethod
     def of(cls, replicates: Array, weights: Array) -> ReplicateSums:
         """Return those of some rows, from replicate weights of shape (n, R) and weights of shape (n,)."""
-        return cls(float(weights.sum()), replicates.sum(axis=0), replicates.T @ replicates)
+        used = weights > 0
+        moved = np.abs(replicates[used] / weights[used, None] - 1)
+        moves = np.array([moved.size, moved.sum(), (moved**2).sum()])
+        return cls(float(weights.sum()), replicates.sum(axis=0), replicates.T @ replicates, moves)
 
 
 def replicate_values(survey: Survey, replicates: Mapping[str, pd.Series], weights: Array) -> Array:
@@ -534,6 +542,7 @@ def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
     if not 1 / RATIO <= ratio <= RATIO:
         found = f"the replicate weights are {ratio:.3g} times the weights; expected about 1"
         raise DesignError(f"{found}.\nUse `combined={not survey.combined}`.")
+    _check_type(survey, sums)
     scale = survey.scale
     if scale is None:
         scale = {
@@ -559,6 +568,23 @@ def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
         "mse": bool(mse),
         "df": float((singular > DEPENDENT * singular.max()).sum() - 1),
     }
+
+
+def _check_type(survey: Survey, sums: ReplicateSums) -> None:
+    """Refuse a type that the ratios to the weights contradict: by BRR and Fay's method each is rho or 2 - rho."""
+    count, total, squares = sums.moves
+    move, level = total / count, sums.replicates.mean() / sums.weights
+    halved = squares / count - move**2 < SAME**2 and abs(level - 1) < LEVEL and move > SAME
+    if not halved or survey.scale is not None or survey.replicate_type not in ("BRR", "Fay", "JK1"):
+        return  # weights that were adjusted afterwards have other ratios
+    rho = round(1 - move, 2)
+    given = {"BRR": 0.0, "Fay": survey.rho}.get(survey.replicate_type)
+    if given is not None and abs(rho - given) <= SAME:
+        return
+    meant = 'replicate_type="BRR"' if abs(rho) <= SAME else f'replicate_type="Fay", rho={rho:g}'
+    said = f"replicate_type={survey.replicate_type!r}" + ("" if survey.rho is None else f", rho={survey.rho:g}")
+    found = f"the replicate weights are {rho:g} or {2 - rho:g} times the weights, which contradicts {said}"
+    raise DesignError(f"{found}.\nUse `{meant}`, or `scale=`.")
 
 
 def subpopulation(values: pd.Series, name: str) -> Mask:

@@ -210,7 +210,7 @@ def net_means(raw: Array, mean_bias: Array, slopes: Array, scale: EffectScale) -
 
 @dataclass(frozen=True)
 class JointFit:
-    """The minimum of the sample, with its predictions and influence function as in `EstimateRows`.
+    """The minimum of the sample, with its predictions and influence function.
 
     Parameters
     ----------
@@ -293,13 +293,13 @@ class JointFit:
 
     @cached_property
     def predicted(self) -> Array:
-        """As in `EstimateRows`."""
+        """Predicted means of all rows in each arm, shape (K, n)."""
         rows = self.rows.rows(slice(0, self.problem.equations.sample.n))
         return rows.family.mean(rows.predictors(self.beta))[..., 0]
 
     @cached_property
     def influence(self) -> Array:
-        """As in `EstimateRows`."""
+        """Influence function of all estimates, shape (n, d)."""
         return InfluenceFunction(self).of_all()
 
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:

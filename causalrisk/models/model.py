@@ -262,7 +262,9 @@ class CausalModel:
         made = design_of(formula, as_scan(data), given, callers_variables(1), [cls.spec])
         return cls._checked(made, kinds.model_options(made, given | {"read_as": read_as}))
 
-    def __init__(self, endog: Any, exog: Any, treat: Any, *, exog_propensity: Any = None, **options: Any) -> None:
+    def __init__(
+        self, endog: Any, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
+    ) -> None:
         """Make a model from arrays.
 
         Parameters
@@ -278,8 +280,12 @@ class CausalModel:
         **options
             Options of `from_formula`.
         """
-        if isinstance(endog, str):
-            raise OptionError(f"endog={endog!r} is text; expected an array.\nUse `from_formula(...)` for formulas.")
+        if isinstance(endog, str) or endog is None or exog is None or treat is None:
+            name = type(self).__name__
+            raise OptionError(
+                f"{name}(endog, exog, treat) takes arrays: outcome, covariates and treatment.\n"
+                f'Use `{name}.from_formula("y ~ x1 + x2", data, treat="d")` for a formula.'
+            )
         known = {name: value for name, value in OPTIONS.items() if name not in OF_FORMULAS}
         options, read_as = read("model", options, known)
         self.design = design_from_arrays(

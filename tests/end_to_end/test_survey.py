@@ -237,6 +237,26 @@ def test_several_arms_frames_trimming_arrays_and_pickles():
     assert pooled.df_complete == 6
 
 
+@pytest.mark.parametrize(("kind", "given", "typed"), [
+    ("Fay", {"replicate_type": "BRR"}, 'replicate_type="Fay", rho=0.5'),
+    ("Fay", {"replicate_type": "Fay", "rho": 0.3}, 'replicate_type="Fay", rho=0.5'),
+    ("BRR", {"replicate_type": "Fay", "rho": 0.5}, 'replicate_type="BRR"'),
+    ("BRR", {"replicate_type": "JK1"}, 'replicate_type="BRR"'),
+])  # fmt: skip
+def test_a_type_that_the_replicate_weights_contradict_is_refused(kind, given, typed):
+    data = TWO.join(pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv").filter(like=kind))
+    survey = {"weights": "pw", "replicate_weights": f"{kind}_*"}
+    with pytest.raises(DesignError) as caught:
+        model(data=data, survey=survey | given)
+    assert typed in str(caught.value)
+    again = dict(part.split("=") for part in typed.replace('"', "").split(", "))
+    again |= {"rho": float(again["rho"])} if "rho" in again else {}
+    assert model(data=data, survey=survey | again).fit().df_resid == 6
+    assert model(data=data, survey=survey | given | {"scale": 0.1}).fit().df_resid == 6
+    bent = data.assign(**{f"{kind}_{r}": data[f"{kind}_{r}"] * (1 + 0.1 * np.sin(data.index)) for r in range(1, 9)})
+    assert model(data=bent, survey=survey | given).fit().df_resid >= 6  # adjusted after they were made
+
+
 def test_a_pattern_does_not_mean_the_weights_themselves():
     data = TWO.join(pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv").filter(like="BRR")).assign(BRR_0=TWO.pw)
     survey = {"replicate_weights": "BRR_*", "replicate_type": "BRR"}

@@ -132,6 +132,13 @@ def test_fault_61_an_arm_with_a_single_cluster():
         model.fit(cov_type="bootstrap", n_boot=100)
 
 
+def test_numbers_of_clusters_that_lost_digits_are_refused():
+    """Two whole numbers of 18 digits are one float, and their clusters would be one."""
+    frame = simulate(200).assign(g=lambda f: 1e17 + np.arange(200) // 10)
+    with pytest.raises(cr.DesignError, match=r"lose digits as floats(?s:.)*dtype="):
+        built(cr.IPWRA, frame, cluster="g")
+
+
 def test_fault_61_strata_and_clusters_together_or_a_stratum_of_one_row():
     frame = simulate(200).assign(g=np.arange(200) % 20)
     with pytest.raises(cr.OptionError, match=r'(?s)bootstrap="stratified" resamples rows.*bootstrap="cluster"'):

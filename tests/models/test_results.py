@@ -237,6 +237,13 @@ def test_summary_of_jre_names_ipwra_once(births):
     assert "IPWRA's ATE is" not in str(births.summary())  # its table on the same resamples has both
 
 
+def test_a_model_of_arrays_says_what_it_takes(frame):
+    X = frame[["x1", "x2"]].assign(const=1.0)
+    for given in (("y ~ x1", frame), (frame.y, X), (frame.y, X, None), (None, X, frame.d)):
+        with pytest.raises(cr.OptionError, match=r"(?s)IPWRA\(endog, exog, treat\) takes arrays.*IPWRA\.from_formula"):
+            cr.IPWRA(*given)
+
+
 def test_data_of_a_model_under_the_names_of_statsmodels(frame):
     scanned = cr.IPWRA.from_formula("y ~ x1", in_blocks([frame]), treat="d")
     assert scanned.data.xnames == ["Intercept", "x1"] and not hasattr(scanned.data, "orig_exog")
