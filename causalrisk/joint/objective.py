@@ -22,6 +22,7 @@ multiplies them by is the factor.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,6 +32,7 @@ from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, weighted_grams
 
 Pair = tuple[Array, Array]  # a number and its derivative
+Named = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -136,16 +138,10 @@ class Rows:
         known = terms.share * self.family.mean(self.predictors(start)) if terms.share else 0.0
         return mean - known - terms.level[:, None, None]
 
-    def columns(self, theta: Array, start: Array, terms: Terms) -> Array:
-        """E, shape (n, W) for linear models, else (K, R, n, W)."""
-        if self.family.linear:
-            left = self.y - self.own(self.predictors(terms.origin[..., None]))[:, 0]
-            return np.column_stack([self.X, left, *([] if self.offset is None else [self.offset])])
-        eta = self.predictors(theta)
-        mean, slope = self.family.mean(eta), self.family.mean_deriv(eta)
-        r = np.broadcast_to(self.y[:, None] - self.own(mean), mean.shape)
-        further = np.stack([r, self.counted(mean, start, terms), mean], axis=3).transpose(0, 2, 1, 3)
-        return np.concatenate([slope.transpose(0, 2, 1)[..., None] * self.X, further], axis=3)
+    def columns(self, terms: Terms) -> Array:
+        """E of linear models, shape (n, W)."""
+        left = self.y - self.own(self.predictors(terms.origin[..., None]))[:, 0]
+        return np.column_stack([self.X, left, *([] if self.offset is None else [self.offset])])
 
 
 @dataclass(frozen=True)
@@ -190,21 +186,16 @@ class Weights:
         t1, t2, tw = (each.mean(axis=1, keepdims=True) for each in means)
         return t1, w1, t2, tw, w2
 
-    def over_replicates(self, members: slice, E: Array) -> Array:
-        """Sum w_b times columns (n, W), or (R, n, W), over the rows of an arm, shape (R, W, B).
+    def over_replicates(self, members: slice, E: Array, left: Array) -> Array:
+        """Sum w_b times `left` (n, R) times columns E (n, W) over the rows of an arm, shape (R, W, B).
 
-        The fewer of shares and factor are multiplied by the columns.
+        The fewer of left and factor are multiplied by the columns.
         """
-        left, (n, width), count = self.share[members], E.shape[-2:], self.factor.shape[2]
-        m = left.shape[1]
-        plain = left * self.base[members]
-        total = (E.T @ plain).T if E.ndim == 2 else (plain.T[:, None] @ E)[:, 0]
-        total = total[..., None]
+        (n, width), m, count = E.shape, left.shape[1], self.factor.shape[2]
+        total = (E.T @ (left * self.base[members])).T[..., None]
         for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
             weighted = left * terms
-            if E.ndim == 3:
-                total = total + (weighted.T[..., None] * E).transpose(0, 2, 1) @ factor
-            elif m < count:
+            if m < count:
                 wide = (E[:, :, None] * weighted[:, None]).reshape(n, width * m)
                 total = total + (wide.T @ factor).reshape(width, m, count).transpose(1, 0, 2)
             else:
@@ -232,65 +223,90 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
     Shapes are (R, K, ...), with one for K where the columns of all arms are the same. "tt" are over all rows, "tw",
     "ww" and "loss" over those of each arm, as are "w1", "tw1", "w" and "w_b" of single columns.
     """
-    share, (t1, w1, t2, tw, w2), R = weights.share, weights.moments, weights.share.shape[1]
-    linear, E, averaged = rows.family.linear, rows.columns(theta, start, terms), rows.of_averaged(share)
-    by_t1, by_t2, by_w1, by_tw, by_w = averaged * t1, averaged * t2, share * w1, share * tw, share * weights.w
-    squares = by_t2, rows.of_averaged(by_tw), share * w2, by_w if terms.risk else by_w1
-
-    def single(v: Array, a: int, i: slice) -> Array:
-        return (E[i].T @ v[i]).T if linear else (v[i].T[:, None] @ E[a][:, i])[:, 0]
-
-    def everywhere(v: Array) -> Array:
-        return np.stack([single(v, a, slice(None)) for a in range(1 if linear else len(E))], axis=1)
-
-    def own(v: Array) -> Array:
-        return np.stack([single(v, a, i) for a, i in enumerate(rows.slices)], axis=1)
-
-    def product(v: Array, a: int, b: int, i: slice) -> Array:
-        return (E[a][:, i] * v[i].T[..., None]).transpose(0, 2, 1) @ E[b][:, i]
-
-    if linear:
-        width = E.shape[1]
-        each = [weighted_grams(E[i], np.hstack([v[i] for v in squares])) for i in rows.slices]
-        tt, *of_arms = np.stack(each, axis=1).reshape(4, R, len(rows.slices), width, width)
-        products = [tt.sum(axis=1)[:, None, None], of_arms[0][:, :, None], *of_arms[1:]]
+    share, (t1, w1, t2, tw, w2), averaged = weights.share, weights.moments, rows.of_averaged(weights.share)
+    by_w, by_w1, by_t2 = share * weights.w, share * w1, averaged * t2
+    squares = by_t2, rows.of_averaged(share * tw), share * w2, by_w if terms.risk else by_w1
+    everywhere = {"t1": averaged * t1, "t2": by_t2, "average": averaged * weights.tilt}
+    own = {"w1": by_w1, "tw1": share * tw, "w": by_w}
+    if rows.family.linear:
+        found = _of_linear(rows, weights, squares, everywhere, own, terms)
     else:
-        arms, every = range(len(E)), slice(None)
-        tt = np.array([[product(squares[0], a, b, every) for b in arms] for a in arms])
-        of_tw = np.array([[product(squares[1], a, b, rows.slices[a]) for b in arms] for a in arms])
-        ww = np.stack([product(squares[2], a, a, rows.slices[a]) for a in arms], axis=1)
-        products = [
-            tt.transpose(2, 0, 1, 3, 4),
-            of_tw.transpose(2, 0, 1, 3, 4),
-            ww,
-            _losses(rows, squares[3], theta, E),
-        ]
-    of_t1 = everywhere(by_t1)
-    return dict(zip(("tt", "tw", "ww", "loss"), products, strict=True)) | {
-        "t1": of_t1,
-        "w1": own(by_w1),
-        "t2": everywhere(by_t2),
-        "tw1": own(by_tw),
-        "t2_averaged": by_t2.sum(axis=0),
-        "t2_measured": (rows.measured * share * t2).sum(axis=0) if rows.framed else np.zeros(R),
-        "average": of_t1 if weights.tilts is None else everywhere(averaged * weights.tilt),
-        "w": own(by_w),
-        "w_b": np.stack(
-            [weights.over_replicates(i, E[i] if linear else E[a][:, i]) for a, i in enumerate(rows.slices)], axis=1
-        ),
+        found = _of_bent(rows, weights, squares, everywhere, own, theta, start, terms)
+    measured = (rows.measured * share * t2).sum(axis=0) if rows.framed else np.zeros(share.shape[1])
+    return found | {"t2_averaged": by_t2.sum(axis=0), "t2_measured": measured}
+
+
+def _of_linear(
+    rows: Rows, weights: Weights, squares: Sequence[Array], everywhere: Named, own: Named, terms: Terms
+) -> dict[str, Array]:
+    """Return the sums for linear models, whose columns are the same in all arms."""
+    E, slices = rows.columns(terms), rows.slices
+    each = [weighted_grams(E[i], np.hstack([v[i] for v in squares])) for i in slices]
+    shape = (4, weights.share.shape[1], len(slices), E.shape[1], E.shape[1])
+    tt, *of_arms = np.stack(each, axis=1).reshape(shape)
+    return {
+        "tt": tt.sum(axis=1)[:, None, None],
+        "tw": of_arms[0][:, :, None],
+        "ww": of_arms[1],
+        "loss": of_arms[2],
+        **{name: (E.T @ v).T[:, None] for name, v in everywhere.items()},
+        **{name: np.stack([(E[i].T @ v[i]).T for i in slices], axis=1) for name, v in own.items()},
+        "w_b": np.stack([weights.over_replicates(i, E[i], weights.share[i]) for i in slices], axis=1),
     }
 
 
-def _losses(rows: Rows, by: Array, theta: Array, E: Array) -> Array:
-    """Losses of models that are not linear as products of the columns of X and r that give value and derivatives."""
-    eta, y, P = rows.own(rows.predictors(theta)), rows.y[:, None], rows.X.shape[1]
-    score, information, _ = rows.family.score(y, eta)
-    value = by * rows.family.loss(y, eta)
-    found = np.zeros((by.shape[1], len(E), E.shape[3], E.shape[3]))
+def _of_bent(
+    rows: Rows,
+    weights: Weights,
+    squares: Sequence[Array],
+    everywhere: Named,
+    own: Named,
+    theta: Array,
+    start: Array,
+    terms: Terms,
+) -> dict[str, Array]:
+    """Return the sums for models that are not linear; products of columns that nothing needs are zero.
+
+    Products that give the losses and their derivatives stand in place of squares.
+    """
+    X, y, family, share, (by_tt, by_tw, by_ww, by_loss) = rows.X, rows.y[:, None], rows.family, weights.share, squares
+    eta = rows.predictors(theta)
+    m, slope, (n_arms, P, R) = family.mean(eta), family.mean_deriv(eta), theta.shape
+    d, r, own_eta, width = rows.counted(m, start, terms), y - rows.own(m), rows.own(eta), P + 3
+    score, curve, loss = (by_loss * v for v in (*family.score(y, own_eta)[:2], family.loss(y, own_eta)))
+    of_r, of_d, of_m, arms = P, P + 1, P + 2, range(n_arms)
+    found = {name: np.zeros((R, n_arms, width)) for name in (*everywhere, *own)}
+    found |= {name: np.zeros((R, n_arms, width, width)) for name in ("ww", "loss")}
+    found |= {name: np.zeros((R, n_arms, n_arms, width, width)) for name in ("tt", "tw")}
+    found["w_b"] = np.zeros((R, n_arms, width, weights.factor.shape[2]))
+    pairs = [(a, b) for a in arms for b in range(a + 1)]
+    grams = weighted_grams(X, np.hstack([by_tt * slope[a] * slope[b] for a, b in pairs]))
+    for (a, b), gram in zip(pairs, grams.reshape(-1, R, P, P), strict=True):
+        found["tt"][:, a, b, :P, :P] = found["tt"][:, b, a, :P, :P] = gram
     for a, i in enumerate(rows.slices):
-        found[:, a, :P, :P] = weighted_grams(rows.X[i], (by * information)[i])
-        found[:, a, :P, P] = found[:, a, P, :P] = ((by * score)[i].T) @ rows.X[i]
-        found[:, a, P, P] = 2 * value[i].sum(axis=0)
+        x, s = X[i], slope[:, i]
+        for name, v in everywhere.items():
+            column, values = (of_m, m[a]) if name == "average" else (of_d, d[a])
+            found[name][:, a, :P], found[name][:, a, column] = (X.T @ (v * slope[a])).T, (v * values).sum(axis=0)
+        for name, v in own.items():
+            found[name][:, a, :P], found[name][:, a, of_r] = (x.T @ (v[i] * s[a])).T, (v[i] * r[i]).sum(axis=0)
+        of_rows = [*(by_tw[i] * s[a] * s[b] for b in arms), by_ww[i] * s[a] ** 2, curve[i]]
+        *tw, ww, of_loss = weighted_grams(x, np.hstack(of_rows)).reshape(-1, R, P, P)
+        for b in arms:
+            tt, of_tw, by = found["tt"][:, a, b], found["tw"][:, a, b], by_tt * d[b]
+            tt[:, :P, of_d], tt[:, of_d, of_d] = (X.T @ (by * slope[a])).T, (by * d[a]).sum(axis=0)
+            of_tw[:, :P, :P], of_tw[:, :P, of_d] = tw[b], (x.T @ (by_tw[i] * s[a] * d[b, i])).T
+            by = by_tw[i] * r[i]
+            of_tw[:, of_r, :P], of_tw[:, of_r, of_d] = (x.T @ (by * s[b])).T, (by * d[b, i]).sum(axis=0)
+        for name, gram, of_x, value in (
+            ("ww", ww, by_ww[i] * s[a] * r[i], by_ww[i] * r[i] ** 2),
+            ("loss", of_loss, score[i], 2 * loss[i]),
+        ):
+            into = found[name][:, a]
+            into[:, :P, :P], into[:, of_r, of_r] = gram, value.sum(axis=0)
+            into[:, :P, of_r] = into[:, of_r, :P] = (x.T @ of_x).T
+        found["w_b"][:, a, :P] = weights.over_replicates(i, x, share[i] * s[a])
+        found["w_b"][:, a, of_r] = weights.over_replicates(i, np.ones((len(x), 1)), share[i] * r[i])[:, 0]
     return found
 
 
@@ -503,5 +519,5 @@ def risk_of(rows: Rows, weights: Weights, mean: Array, start: Array, terms: Term
     D_psi = np.tensordot(terms.D, psi, axes=1)
     square = t2 * (psi * D_psi).sum(axis=0) + 2 * tw * r * rows.own(D_psi)
     square = square + np.diag(terms.D)[arm][:, None] * w2 * r * r
-    biases = [-weights.over_replicates(own, r[own])[0, 0] for own in rows.slices]
+    biases = [-weights.over_replicates(own, r[own], share[own])[0, 0] for own in rows.slices]
     return np.stack(biases), float((share * square).sum())
