@@ -20,7 +20,7 @@ PLAIN = {  # what every estimator can do
 EVERY: dict[str, tuple[Any, ...]] = {  # what all estimators of the package can do
     "effect": ("ratio", "odds_ratio", "percent"),
     "target": ("treated", "control", "overlap", "matching", "entropy", "level", "function", "data frame"),
-    "family": ("binomial", "poisson", "gamma", "inversegaussian", "negativebinomial", "tweedie"),
+    "family": ("binomial", "poisson", "gamma", "negativebinomial"),
     "link": ("log", "logit", "probit", "cloglog"),
     "propensity_link": ("probit", "cloglog"),
     "propensity_loss": ("calibrated",),

@@ -42,9 +42,7 @@ Scale = Literal["difference", "ratio", "odds_ratio", "percent", "quantile"]
 Trim = Literal["crump", "separated"]
 LearnerUse = Literal["terms", "replace", "stack"]
 LearnerName = Literal["smooth", "hist-gradient-boosting", "random-forest", "lasso"]
-FamilyName = Literal[
-    "gaussian", "normal", "binomial", "logistic", "bernoulli", "poisson", "gamma", "inversegaussian", "inverse_gaussian"
-]
+FamilyName = Literal["gaussian", "normal", "binomial", "logistic", "bernoulli", "poisson", "gamma"]
 Metric = Literal["mahalanobis", "inverse_variance", "propensity"]
 Missing = Literal["drop", "raise", "indicator"]
 Below = Literal["se", "ci", "z", "p"]

@@ -30,7 +30,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import MARGIN, separating_direction
 
 SHOWN = 3  # terms that a message names
-BOUNDED = ("binomial", "poisson", "negativebinomial", "tweedie")  # means reach a bound at infinite predictors only
+BOUNDED = ("binomial", "poisson", "negativebinomial")  # means reach a bound at infinite predictors only
 SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
 
 

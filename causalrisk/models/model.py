@@ -129,8 +129,8 @@ class CausalModel:
         propensity : str, optional
             Propensity formula, one-sided ("x1 + x3") or with the treatment on the left. By default, the right-hand
             side of the outcome formula.
-        family : {"gaussian", "binomial", "poisson", "gamma", "inversegaussian"} or statsmodels family
-            Outcome family, such as ``sm.families.Tweedie(var_power=1.5)``. With "binomial", outcomes may also be
+        family : {"gaussian", "binomial", "poisson", "gamma"} or statsmodels family
+            Outcome family, such as ``sm.families.NegativeBinomial(alpha=0.5)``. With "binomial", outcomes may also be
             fractions between 0 and 1.
         link : str, optional
             Outcome link. "gaussian" has "identity" and "log". "binomial" has "logit", "probit" and "cloglog". The other

@@ -384,7 +384,7 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         "function of target= ": getattr(target, "__qualname__", None),
         "rows of target= ": None if record.frame is None else tuple(record.frame.index),
         "outcome model ": family.label,
-        "parameter of family= ": family.parameter,
+        "alpha of family= ": family.alpha,
         "parameters ": ", ".join(record.names),
         "terms of the outcome models ": design.exog_names,
         "terms of the propensity model ": design.propensity_names,

@@ -7,7 +7,7 @@ links of binary models serve the propensity score as well.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,30 +23,23 @@ LARGEST = 690.0  # predictors of a complementary log-log link are cut off here: 
 CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Probit", "cloglog": "CLogLog"}
 
 
-class Link(ABC):
-    """Inverse link of a binary model, as the functions of the linear predictor the package needs.
+@dataclass(frozen=True)
+class Link:
+    """Inverse link of a binary model, as functions of the linear predictor eta and maybe the treated indicator d.
 
-    They take the linear predictor eta, shape (n, ...), and maybe the treated indicator d, shape (n, 1) or (n,), and
-    return arrays shaped like eta.
+    Parameters
+    ----------
+    probability : callable
+        ``probability(eta)``: P(A = 1 | eta).
+    log_likelihood : callable
+        ``log_likelihood(eta, d)`` of each unit.
+    score : callable
+        ``score(eta, d)``: the first derivative of the log likelihood by eta, and minus the second.
     """
 
-    name: str
-
-    @abstractmethod
-    def probability(self, eta: Array) -> Array:
-        """Return P(A = 1 | eta)."""
-
-    @abstractmethod
-    def probabilities(self, eta: Array) -> Array:
-        """Return P(A = 0 | eta) and P(A = 1 | eta), shape (2, n, ...), each to all its digits."""
-
-    @abstractmethod
-    def score(self, eta: Array, d: Array) -> tuple[Array, Array]:
-        """Return the first derivative of the log likelihood by eta, and minus the second."""
-
-    @abstractmethod
-    def log_likelihood(self, eta: Array, d: Array) -> Array:
-        """Return the log likelihood of each unit."""
+    probability: Callable[[Array], Array]
+    log_likelihood: Callable[[Array, Array], Array]
+    score: Callable[[Array, Array], tuple[Array, Array]]
 
     def own_odds(self, eta: Array, d: Array) -> Array:
         """Return (1 - e) / e for the probability e of the unit's own arm; its inverse probability is 1 more."""
@@ -58,103 +51,32 @@ class Link(ABC):
         return -self.score(eta, d)[0] * np.exp(-self.log_likelihood(eta, d))
 
 
-class Logit(Link):
-    """P(A = 1 | eta) = 1 / (1 + exp(-eta))."""
-
-    name = "logit"
-
-    def probability(self, eta: Array) -> Array:
-        """As in `Link`."""
-        return _complement(np.negative(eta, out=np.empty_like(eta)))
-
-    def probabilities(self, eta: Array) -> Array:
-        """As in `Link`; each from its own exponential: 1 - p has no digits left where p rounds to 1."""
-        return _complement(np.stack([eta, -eta]))
-
-    def score(self, eta: Array, d: Array) -> tuple[Array, Array]:
-        """As in `Link`."""
-        p = self.probability(eta)
-        information = p * p
-        np.subtract(p, information, out=information)
-        return np.subtract(d, p, out=p), information
-
-    def log_likelihood(self, eta: Array, d: Array) -> Array:
-        """As in `Link`."""
-        signed = (1 - 2 * d) * eta
-        # -log(1 + exp(signed)): the exponent is never positive, so nothing overflows, and log1p keeps small terms.
-        return np.asarray(-np.maximum(signed, 0.0) - np.log1p(np.exp(-np.abs(signed))))
-
-    def own_odds(self, eta: Array, d: Array) -> Array:
-        """As in `Link`, faster."""
-        signed = np.asarray((1 - 2 * d) * eta)
-        return np.exp(signed, out=signed)
-
-    def own_odds_slope(self, eta: Array, d: Array) -> Array:
-        """As in `Link`, faster."""
-        return (1 - 2 * d) * self.own_odds(eta, d)
-
-
-def _complement(eta: Array) -> Array:
-    """Put 1 / (1 + exp(eta)) in the place of eta."""
+def _logit_probability(eta: Array) -> Array:
     with np.errstate(over="ignore"):  # to a probability of zero
-        np.exp(eta, out=eta)
-    eta += 1
-    return np.reciprocal(eta, out=eta)
+        return 1 / (1 + np.exp(-eta))
 
 
-class Probit(Link):
-    """P(A = 1 | eta) is the normal distribution function."""
-
-    name = "probit"
-
-    def probability(self, eta: Array) -> Array:
-        """As in `Link`."""
-        return np.asarray(ndtr(eta))
-
-    def probabilities(self, eta: Array) -> Array:
-        """As in `Link`."""
-        return np.asarray(ndtr(np.stack([-eta, eta])))
-
-    def score(self, eta: Array, d: Array) -> tuple[Array, Array]:
-        """As in `Link`, by the ratio of the normal density to the distribution function."""
-        sign = 2 * d - 1
-        x = sign * eta
-        # Far out in the tail both underflow; the difference of their logarithms does not.
-        mills = np.exp(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_ndtr(x))
-        return sign * mills, mills * (mills + x)
-
-    def log_likelihood(self, eta: Array, d: Array) -> Array:
-        """As in `Link`."""
-        return np.asarray(log_ndtr((2 * d - 1) * eta))
+def _logit_log_likelihood(eta: Array, d: Array) -> Array:
+    signed = (1 - 2 * d) * eta
+    # -log(1 + exp(signed)): the exponent is never positive, so nothing overflows, and log1p keeps small terms.
+    return np.asarray(-np.maximum(signed, 0.0) - np.log1p(np.exp(-np.abs(signed))))
 
 
-class CLogLog(Link):
-    """P(A = 1 | eta) = 1 - exp(-exp(eta)), the complementary log-log link."""
+def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
+    p = _logit_probability(eta)
+    return d - p, p * (1 - p)
 
-    name = "cloglog"
 
-    def probability(self, eta: Array) -> Array:
-        """As in `Link`."""
-        return -np.expm1(-_hazard(eta))
+def _probit_log_likelihood(eta: Array, d: Array) -> Array:
+    return np.asarray(log_ndtr((2 * d - 1) * eta))
 
-    def probabilities(self, eta: Array) -> Array:
-        """As in `Link`; expm1 keeps the digits of a small probability, of which 1 - exp would leave none."""
-        hazard = -_hazard(eta)
-        return np.stack([np.exp(hazard), -np.expm1(hazard)])
 
-    def score(self, eta: Array, d: Array) -> tuple[Array, Array]:
-        """As in `Link`."""
-        hazard = _hazard(eta)
-        with np.errstate(over="ignore"):  # to odds of the treated arm that are infinite
-            treated = hazard / np.expm1(hazard)
-        return np.where(d > 0, treated, -hazard), np.where(d > 0, treated * (treated + hazard - 1), hazard)
-
-    def log_likelihood(self, eta: Array, d: Array) -> Array:
-        """As in `Link`; log1p keeps the digits of what a large probability lacks, and expm1 those of a small one."""
-        hazard = _hazard(eta)
-        with np.errstate(divide="ignore"):  # of the one that is not used
-            treated = np.where(hazard > 1, np.log1p(-np.exp(-hazard)), np.log(-np.expm1(-hazard)))
-        return np.where(d > 0, treated, -hazard)
+def _probit_score(eta: Array, d: Array) -> tuple[Array, Array]:
+    sign = 2 * d - 1
+    x = sign * eta
+    # The normal density over the distribution function: in the tail both underflow, but not their logarithms.
+    mills = np.exp(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_ndtr(x))
+    return sign * mills, mills * (mills + x)
 
 
 def _hazard(eta: Array) -> Array:
@@ -162,66 +84,66 @@ def _hazard(eta: Array) -> Array:
     return np.exp(np.clip(eta, -LARGEST, LARGEST))
 
 
-BINARY_LINKS: dict[str, Link] = {link.name: link for link in (Logit(), Probit(), CLogLog())}
+def _cloglog_probability(eta: Array) -> Array:
+    return -np.expm1(-_hazard(eta))
+
+
+def _cloglog_log_likelihood(eta: Array, d: Array) -> Array:
+    hazard = _hazard(eta)
+    with np.errstate(divide="ignore"):  # of the one that is not used: log1p is for large probabilities, expm1 for small
+        treated = np.where(hazard > 1, np.log1p(-np.exp(-hazard)), np.log(-np.expm1(-hazard)))
+    return np.where(d > 0, treated, -hazard)
+
+
+def _cloglog_score(eta: Array, d: Array) -> tuple[Array, Array]:
+    hazard = _hazard(eta)
+    with np.errstate(over="ignore"):  # to odds of the treated arm that are infinite
+        treated = hazard / np.expm1(hazard)
+    return np.where(d > 0, treated, -hazard), np.where(d > 0, treated * (treated + hazard - 1), hazard)
+
+
+BINARY_LINKS = {
+    "logit": Link(_logit_probability, _logit_log_likelihood, _logit_score),
+    "probit": Link(ndtr, _probit_log_likelihood, _probit_score),
+    "cloglog": Link(_cloglog_probability, _cloglog_log_likelihood, _cloglog_score),
+}
 
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """Description of a family: names, links and possible outcomes.
+    """Description of a family: its class in statsmodels, links and possible outcomes.
 
     Parameters
     ----------
-    name : str
-        Spelling of the option.
     statsmodels : str
         Its class in `statsmodels.genmod.families`.
     outcomes : str
         Possible outcomes in words, for messages.
     low, high : float
         Smallest and largest outcome.
-    closed : bool
-        Whether the smallest outcome itself is allowed.
     links : tuple of str
         Links, the usual one first.
-    aliases : tuple of str
-        Other spellings, in lower case.
-    printed : str
-        Its name in tables, where that is another.
+    closed : bool
+        Whether the smallest outcome itself is allowed.
     """
 
-    name: str
     statsmodels: str
     outcomes: str
-    low: float = 0.0
-    high: float = np.inf
+    low: float
+    high: float
+    links: tuple[str, ...]
     closed: bool = True
-    links: tuple[str, ...] = ("log",)
-    aliases: tuple[str, ...] = ()
-    printed: str = ""
 
 
-_ENTRIES = (
-    FamilyEntry("gaussian", "Gaussian", "numbers", low=-np.inf, links=("identity", "log"), aliases=("normal",)),
-    FamilyEntry(
-        "binomial", "Binomial", "values from 0 to 1", high=1.0, links=tuple(BINARY_LINKS),
-        aliases=("logistic", "bernoulli"),
-    ),
-    FamilyEntry("poisson", "Poisson", "values of zero or more"),
-    FamilyEntry("gamma", "Gamma", "values above zero", closed=False),
-    FamilyEntry(
-        "negativebinomial", "NegativeBinomial", "values of zero or more", aliases=("negative_binomial",),
-        printed="negative binomial",
-    ),
-    FamilyEntry(
-        "inversegaussian", "InverseGaussian", "values above zero", closed=False, aliases=("inverse_gaussian",),
-        printed="inverse Gaussian",
-    ),
-    FamilyEntry("tweedie", "Tweedie", "values of zero or more", printed="Tweedie"),
-)  # fmt: skip
-FAMILIES = {entry.name: entry for entry in _ENTRIES}
-SPELLINGS = {name: entry.name for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
-PARAMETERS = {"negativebinomial": "alpha", "tweedie": "var_power"}  # what an object of statsmodels says, not estimated
-TWEEDIE = {1: "poisson", 2: "gamma", 3: "inversegaussian"}  # families with these powers of the mean as variance
+NEGATIVE_BINOMIAL = "negativebinomial"  # whose alpha an object of statsmodels says; it is not estimated
+FAMILIES = {
+    "gaussian": FamilyEntry("Gaussian", "numbers", -np.inf, np.inf, ("identity", "log")),
+    "binomial": FamilyEntry("Binomial", "values from 0 to 1", 0.0, 1.0, tuple(BINARY_LINKS)),
+    "poisson": FamilyEntry("Poisson", "values of zero or more", 0.0, np.inf, ("log",)),
+    "gamma": FamilyEntry("Gamma", "values above zero", 0.0, np.inf, ("log",), closed=False),
+    NEGATIVE_BINOMIAL: FamilyEntry("NegativeBinomial", "values of zero or more", 0.0, np.inf, ("log",)),
+}
+SPELLINGS = {name: name for name in FAMILIES} | {"normal": "gaussian", "logistic": "binomial", "bernoulli": "binomial"}
 EVENT, NO_EVENT = np.array(1.0), np.array(0.0)
 
 
@@ -233,20 +155,20 @@ class OutcomeFamily:
     ----------
     name, link : str
         Names of the family and the link.
-    parameter : float, optional
-        Of the families of `PARAMETERS`: alpha of the negative binomial, the power of the Tweedie family.
+    alpha : float, optional
+        Dispersion of the negative binomial.
     """
 
     name: str
     link: str
-    parameter: float | None = None
+    alpha: float | None = None
 
     @cached_property
     def distribution(self) -> Any:
         """The family of statsmodels, for its variance function, deviance and starting values."""
         from statsmodels.genmod import families  # here, so that importing causalrisk stays fast
 
-        own = {} if self.parameter is None else {PARAMETERS[self.name]: self.parameter}
+        own = {} if self.alpha is None else {"alpha": self.alpha}
         return getattr(families, FAMILIES[self.name].statsmodels)(getattr(families.links, CLASSES[self.link])(), **own)
 
     @property
@@ -267,7 +189,8 @@ class OutcomeFamily:
     @property
     def label(self) -> str:
         """Family and link as the summary prints them."""
-        return "linear" if self.linear else f"{FAMILIES[self.name].printed or self.name} ({self.link})"
+        name = "negative binomial" if self.name == NEGATIVE_BINOMIAL else self.name
+        return "linear" if self.linear else f"{name} ({self.link})"
 
     @property
     def binary(self) -> Link | None:
@@ -373,26 +296,13 @@ class OutcomeFamily:
             )
 
 
-def _unknown(given: Any, name: str) -> OptionError:
-    """Error that names the nearest family."""
-    names = [known for known in FAMILIES if known not in PARAMETERS]
-    shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
-    close = nearest_name(name.partition("(")[0], SPELLINGS)
-    advice = answer("family", name) or (f"Use `family={SPELLINGS[close]!r}`." if close else "Use one of them.")
-    return OptionError(
-        f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "
-        f"such as sm.families.NegativeBinomial(alpha=1.0).\n{advice}"
-    )
-
-
 def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     """Return a family by name, or one of statsmodels.
 
     Parameters
     ----------
     family : str or statsmodels family
-        "gaussian", "binomial", "poisson", "gamma", "inversegaussian", or an instance such as
-        ``sm.families.NegativeBinomial(alpha=0.5)``.
+        "gaussian", "binomial", "poisson", "gamma", or an instance such as ``sm.families.NegativeBinomial(alpha=0.5)``.
     link : str or None
         Name of the link; None for the family's usual one.
 
@@ -401,33 +311,33 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     OptionError
         If family or link is not known.
     """
-    given = family
     if isinstance(family, type) and hasattr(family, "starting_mu"):  # a class of statsmodels
         family = family()
     name = family.lower() if isinstance(family, str) else type(family).__name__.lower()
-    name = SPELLINGS.get(name, name)
+    name, alpha = SPELLINGS.get(name, name), None
     if name not in FAMILIES:
-        raise _unknown(given, name)
-    parameter: Any = getattr(family, PARAMETERS.get(name, ""), None)
-    if name in PARAMETERS and parameter is None:
-        usual = "NegativeBinomial(alpha=1.0)" if name == "negativebinomial" else "Tweedie(var_power=1.5)"
-        raise OptionError(f"family={given!r} does not say its {PARAMETERS[name]}.\nUse `family=sm.families.{usual}`.")
-    if name == "tweedie":
-        name = TWEEDIE.get(parameter, name)
-        if name == "tweedie" and not 1 < parameter < 2:
+        names = ", ".join(repr(known) for known in FAMILIES if known != NEGATIVE_BINOMIAL)
+        shown = repr(family) if isinstance(family, str) else f"a {type(family).__name__}"
+        close = nearest_name(name.partition("(")[0], SPELLINGS)
+        advice = answer("family", name) or (f"Use `family={SPELLINGS[close]!r}`." if close else "Use one of them.")
+        raise OptionError(
+            f"family={shown} is not known; expected one of {names}, or a family of statsmodels such as "
+            f"sm.families.NegativeBinomial(alpha=1.0).\n{advice}"
+        )
+    if name == NEGATIVE_BINOMIAL:
+        alpha = getattr(family, "alpha", None)
+        if alpha is None:
             raise OptionError(
-                f"family: a Tweedie with var_power={parameter:g}; expected a power from 1 to 2, or 3.\n"
-                "Use `family=sm.families.Tweedie(var_power=1.5)`."
+                f"family={family!r} does not say its alpha.\nUse `family=sm.families.NegativeBinomial(alpha=1.0)`."
             )
-    if link is None and not isinstance(family, str):
-        link = {v: k for k, v in CLASSES.items()}.get(type(family.link).__name__, "")
-        link = link if link in FAMILIES[name].links else None
     links = FAMILIES[name].links
-    link = links[0] if link is None else link
+    if link is None:
+        given = None if isinstance(family, str) else type(family.link).__name__
+        link = next((known for known in links if CLASSES[known] == given), links[0])
     if link not in links:
         raise OptionError(
             f"link={link!r} does not go with family={name!r}; expected {' or '.join(map(repr, links))}.\n"
             f"Use `link={(nearest_name(link, links) or links[0])!r}`"
             + (f", or `propensity_link={link!r}` for the propensity score." if link in BINARY_LINKS else ".")
         )
-    return OutcomeFamily(name, link, parameter if name in PARAMETERS else None)
+    return OutcomeFamily(name, link, alpha)

@@ -13,10 +13,11 @@ ETA, STEP = np.linspace(-8, 2.5, 43), 1e-5
 @pytest.mark.parametrize("link", BINARY_LINKS.values(), ids=BINARY_LINKS)
 @pytest.mark.parametrize("arm", [0, 1])
 def test_odds_slopes_and_likelihood_are_those_of_the_probabilities(link, arm):
-    chances, d = link.probabilities(ETA), np.full_like(ETA, arm)
-    own, other = chances[arm], chances[1 - arm]
+    d = np.full_like(ETA, arm)
+    own, other = np.exp(link.log_likelihood(ETA, d)), np.exp(link.log_likelihood(ETA, 1 - d))
+    np.testing.assert_allclose(own + other, 1.0, rtol=1e-13)
+    np.testing.assert_allclose(link.probability(ETA), own if arm else other, rtol=1e-12)
     np.testing.assert_allclose(link.own_odds(ETA, d), other / own, rtol=1e-12)
-    np.testing.assert_allclose(link.log_likelihood(ETA, d), np.log(own), rtol=1e-9, atol=1e-15)
     slopes = (link.own_odds, link.own_odds_slope), (link.log_likelihood, lambda *at: link.score(*at)[0])
     for function, slope in slopes:
         moved = (function(ETA + STEP, d) - function(ETA - STEP, d)) / (2 * STEP)
