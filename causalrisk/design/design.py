@@ -489,11 +489,6 @@ class Design:
         )
 
 
-def unit_level() -> UnavailableError:
-    """Make the error of what a fit says of every row, which can be written to a file."""
-    return UnavailableError("the rows of a scan are not kept.\nUse `res.write_units(path)`, or `data=data.collect()`.")
-
-
 def rows_not_kept(what: str = "that", instead: str = "") -> UnavailableError:
     """Make the error of what goes by rows that were not kept; it may say what else to type."""
     return UnavailableError(f"{what} goes by rows, which a scan does not keep.\n{instead}Use `data=data.collect()`.")

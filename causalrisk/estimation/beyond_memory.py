@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -100,13 +100,6 @@ def scanned_sample(design: DesignOnDisk, options: ModelOptions, frame: TargetRow
     )
     sample.__dict__["total"] = float(design.arm_totals.sum())
     return sample
-
-
-def places_of_parts(design: DesignOnDisk, sample: Sample) -> Iterator[tuple[CodedRows, NDArray[np.intp]]]:
-    """Yield the parts of a scan, and where their rows are in the sample."""
-    place = sample.restore(np.arange(sample.n))
-    for part in design.parts:
-        yield part, place[part.position]
 
 
 def covariates_of_part(design: DesignOnDisk, rows: CodedRows, of_observation: bool = False) -> list[Covariate]:

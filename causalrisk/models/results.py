@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 
 from causalrisk._version import __version__
-from causalrisk.design import DesignOnDisk
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import influence
 from causalrisk.diagnostics.risk import anchor_path, joint_of, risk_table
@@ -58,7 +57,7 @@ from causalrisk.report.page.sections import report
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table import ENDINGS
 from causalrisk.report.tables.table_one import balance_for_paper
-from causalrisk.runtime.system import one_blas_thread, would_replace, write_whole
+from causalrisk.runtime.system import one_blas_thread, write_whole
 
 # What reading a pickle may raise, by the objects that it names and how it was cut off.
 NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
@@ -219,13 +218,11 @@ class Plots:
     res.plot.balance()       Standardized mean differences before and after weighting.
     res.plot.bootstrap()     Bootstrap distribution of the effect.
     res.plot.calibration()   Observed share of the treated against the propensity score.
-    res.plot.cancellation()  Net bias under each propensity replicate (JRE and IPWRA).
     res.plot.diagnostics()   The main diagnostics on one page.
     res.plot.distribution()  Distribution functions of the potential outcomes.
     res.plot.effects_by()    Effects in groups, or along a covariate.
     res.plot.influence()     Influence of each row or cluster on the effect.
     res.plot.overlap()       Propensity scores of both groups.
-    res.plot.risk()          Expected risk of every estimator over the replicates.
     """
 
     __slots__ = ("_results",)
@@ -405,7 +402,6 @@ class CausalResults(OneEffect):
         record = self._record
         if record.weight_fit is None:
             raise record.without_scores()
-        frames.check_kept(record)
         probabilities = record.weight_fit.probabilities
         if len(probabilities) == 2:
             return record.per_row(probabilities[1], "propensity")
@@ -416,7 +412,6 @@ class CausalResults(OneEffect):
     def importance_weights(self) -> pd.Series:
         """Tilt of the target divided by the probability of the unit's own arm; 1 if the estimator uses no score."""
         record = self._record
-        frames.check_kept(record)
         fit = record.weight_fit if record.spec.uses_propensity else None
         return record.per_row(np.ones(record.sample.n) if fit is None else fit.undivided, "weight")
 
@@ -426,7 +421,6 @@ class CausalResults(OneEffect):
         record = self._record
         fitted_models.check_unit_level(record, "potential_outcomes")
         record.check_means("potential_outcomes")
-        frames.check_kept(record)
         return fitted_models.predict(record)
 
     outcome_predictions = property(of_record(fitted_models.outcome_predictions, plain=True))
@@ -457,8 +451,6 @@ class CausalResults(OneEffect):
     plot_calibration = of_record(plots.plot_calibration)
     plot_effects_by = of_record(plots.plot_effects_by)
     plot_influence = of_record(plots.plot_influence)
-    plot_cancellation = of_record(plots.plot_cancellation)
-    plot_risk = of_record(plots.plot_risk)
     plot_bootstrap = of_record(plots.plot_bootstrap)
     plot_distribution = of_record(plots.plot_distribution)
     plot_diagnostics = of_record(plots.plot_diagnostics)
@@ -496,8 +488,6 @@ class CausalResults(OneEffect):
     __maketables_stat_labels__: ClassVar = frames.STATISTICS
     __maketables_default_stat_keys__: ClassVar = list(frames.STATISTICS)
 
-    write_units = of_record(frames.write_units)
-
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the results to a file that `causalrisk.load` reads.
 
@@ -516,16 +506,13 @@ class CausalResults(OneEffect):
         UnavailableError
             If the results hold something that cannot be pickled, such as a lambda given as `target`.
         OptionError
-            If the path is one of the files of the scan, or ends as the name of a table, such as .docx.
+            If the path ends as the name of a table, such as .docx.
         """
         if Path(path).suffix.lower() in ENDINGS:
             raise OptionError(
                 f"path={os.fspath(path)!r}; results are pickled, and this is the ending of a table.\n"
                 f'Use `res.summary().save("{os.fspath(path)}")`, or `res.save("fit.pickle")`.'
             )
-        design = self.model.design
-        if isinstance(design, DesignOnDisk) and design.reads(os.fspath(path)):
-            raise would_replace(f"path={os.fspath(path)!r}", "one of the files of the scan", 'res.save("fit.pickle").')
         try:
             content = pickle.dumps(self)
         except (pickle.PicklingError, AttributeError, TypeError) as error:

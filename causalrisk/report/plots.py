@@ -1,4 +1,4 @@
-"""Plots of a fit: balance, overlap and calibration, its effects, and the biases, risks and shrinkage of JRE.
+"""Plots of a fit: balance, overlap and calibration, its effects, and the shrinkage of JRE.
 
 An Axes is given and returned. Colours are Okabe and Ito's, which colour-blind readers can distinguish; markers and
 lines differ too, for print. Texts have the colour of the Axes, which may be dark. Labels are broken, and ticks are
@@ -19,7 +19,7 @@ import pandas as pd
 from causalrisk.design.covariates import moderators
 from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.influence import influence_method, influence_tables, quick_method
-from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, risk_table
+from causalrisk.diagnostics.risk import anchor_path, joint_of
 from causalrisk.diagnostics.scores import calibration
 from causalrisk.errors import OptionError, UnavailableError, check_alpha, whole_number
 from causalrisk.estimation.options import Adjustment, Interval
@@ -40,7 +40,6 @@ PANEL = (5.2, 4.2)  # inches
 CHARACTER, TICK = 7, 55  # points that a character of a label and a tick with its label need
 BINS, BARS = 30, 60  # bars of the histograms of scores, and at most of those of permutations
 GRID = 101  # values at which a curve is drawn
-REMOTE = 1000  # parts smaller than the largest error by this factor are not drawn
 LABEL_GAP = 0.06  # of the height of the axes, between the labels of points
 BAR: dict[str, Any] = {"ecolor": GREY, "markersize": 5}
 DOTS: dict[str, Any] = {"markersize": 4, "alpha": 0.6, "linestyle": "none", "markeredgewidth": 0}
@@ -588,73 +587,6 @@ def draw_permutations(found: Any, ax: Any = None) -> Any:
     return finish(ax, across, "permutations", columns=3)
 
 
-@of_means
-def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
-    """Net bias of the effect against the bias common to both groups, under each propensity replicate (JRE and IPWRA).
-
-    Parameters
-    ----------
-    ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
-    arm : level or label, optional
-        The treatment group; by default a panel for each that is not the reference.
-
-    Returns
-    -------
-    matplotlib Axes, or an array of Axes for several panels
-        The plot. The vertical axis has the bias of the effect: the bias of the group minus that of the reference. The
-        horizontal axis has the mean of the two, which cancels out of the effect. The closer the points of an estimator
-        are to the line of no net bias, the better. Results of an estimator other than JRE replace IPWRA's.
-    """
-    design, (biases, _, slopes) = record.design, estimator_risks(record)
-    other = record.spec.name if record.spec.name in biases and record.spec.name != "JRE" else "IPWRA"
-
-    def draw(position: int, ax: Any) -> Any:
-        for name, marker, colour in ((other, "^", ORANGE), ("JRE", "o", BLUE)):
-            untreated, treated = (slopes[:, None] * biases[name])[[0, position]]
-            ax.plot((untreated + treated) / 2, treated - untreated, marker, color=colour, label=name, **DOTS)
-        ax.axhline(0, color=ink(ax), linewidth=1, label="no net bias")
-        extent = 1.1 * max(map(abs, ax.get_ylim()))
-        ax.set_ylim(-extent, extent)  # the line in the middle, and both sides alike
-        ax.locator_params(axis="y", nbins=5)
-        arms = " minus ".join(f"{design.treat_name} = {design.labels[a]}" for a in (position, 0))
-        across = f"bias common to both groups, not in the effect ({design.endog_name})"
-        return finish(ax, across, f"bias of the effect:\n{arms}", columns=3)
-
-    return panel_by_arm(record, draw, ax=ax, arm=arm)
-
-
-@of_means
-def plot_risk(record: FitRecord, ax: Any = None) -> Any:
-    """Plot the root of the expected ATE risk of every estimator over the propensity replicates, and its parts.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
-
-    Returns
-    -------
-    matplotlib Axes
-        The plot of `risk_table`, on a logarithmic scale; parts far below all errors are not drawn.
-    """
-    table, ax = risk_table(record), axes_or_new(ax)
-    rows = np.arange(len(table))[::-1]
-    ax.hlines(rows, 0, 1, transform=ax.get_yaxis_transform(), **ROWS)
-    least = table["RMS error"].max() / REMOTE
-    for label, column, marker, edge, face, size in (
-        ("RMS error", "RMS error", "o", BLUE, BLUE, 9),
-        ("net bias", "RMS net", "D", ORANGE, "none", 6),
-        ("sampling", "sampling SD", "|", ink(ax), ink(ax), 11),
-    ):
-        values = table[column].where(table[column] > least)
-        ax.plot(values, rows, marker, color=edge, markerfacecolor=face, markersize=size, label=label)
-    if least > 0:
-        log_scale(ax)
-    label_rows(ax, rows, table.index)
-    return finish(ax, f"root mean square over propensity replicates ({record.design.endog_name})", columns=3)
-
-
 def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> Any:
     """Effect under each amount of shrinkage toward IPWRA that could be chosen (JRE).
 
@@ -698,8 +630,8 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     Returns
     -------
     matplotlib Figure
-        Overlap, balance, calibration, influence, and the bootstrap distribution if there is one. JRE also has the net
-        bias, and without a bootstrap the effect by shrinkage, or the risks.
+        Overlap, balance, calibration, influence, and the bootstrap distribution if there is one. JRE also has the
+        effect by shrinkage.
     """
     record.check_means("plot_diagnostics()")
     balance(record)  # an estimator without scores is refused before anything is drawn
@@ -711,14 +643,10 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     }
     if not record.spec.matched:
         plots["Influence"] = partial(plot_influence, method=quick_method(record, clusters), clusters=clusters)
-    if joint is not None:
-        plots["Net bias"] = plot_cancellation
+    if joint is not None and joint.path is not None:
+        plots["Shrinkage"] = plot_anchor_path
     if record.cov_type == "bootstrap":
         plots["Bootstrap"] = plot_bootstrap
-    elif joint is not None and joint.path is not None:
-        plots["Shrinkage"] = plot_anchor_path
-    elif joint is not None:
-        plots["Risk"] = plot_risk
     if figure is None:
         figure = pyplot().figure(figsize=(11.7, 8.3), layout="constrained")
     check_drawable(figure, "figure", "Figure")

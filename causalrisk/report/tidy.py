@@ -1,35 +1,22 @@
-"""Results as plain data: tidy frames, tables for makers of tables, and every row in a Parquet file.
-
-Column names are those of broom and marginaleffects. The rows of the file have scores, weights and predictions.
-"""
+"""Results as plain data, under the column names of broom and marginaleffects; and tables for makers of tables."""
 
 from __future__ import annotations
 
 import numbers
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import DesignOnDisk
-from causalrisk.design.design import rows_not_kept, unit_level
-from causalrisk.design.scan.source import PARQUET
-from causalrisk.design.tables import listing
-from causalrisk.errors import Failure, OptionError, UnavailableError
-from causalrisk.estimation.beyond_memory import places_of_parts
+from causalrisk.errors import Failure
 from causalrisk.estimation.options import OBSERVED, Interval
-from causalrisk.estimation.record import FitRecord, of_means
+from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import intervals
 from causalrisk.inference.intervals import parameters, ratio_and_p
-from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words
-from causalrisk.runtime.system import whole_file, would_replace
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
@@ -179,105 +166,3 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
     tests = ratio_and_p(params, se, record.null, record.df) if delta else parameters(record).tests()
     frame = tidy_frame(record.names, [params, se, *tests], limits)
     return frame.assign(df=record.df) if np.isfinite(record.df) else frame
-
-
-@of_means
-def write_units(record: FitRecord, path: str | os.PathLike[str]) -> Path:
-    """Write propensity scores, importance weights and predicted potential outcomes to a Parquet file (needs pyarrow).
-
-    The file has one row per row of the estimation sample, in the order of the data. With data on disk, one more pass
-    over the data writes them block by block, so they need not fit into memory.
-
-    Parameters
-    ----------
-    path : str or path
-        A name that ends in ".parquet" or ".pq". The file is written whole or not at all; one that exists is replaced.
-
-    Returns
-    -------
-    Path
-        Path of the file.
-
-    Raises
-    ------
-    UnavailableError
-        If pyarrow is not installed, or the model came from a file and does not know its data any more.
-    OptionError
-        If the path has another ending, or is one of the data files.
-    OSError
-        If the file cannot be written; the former file is unchanged.
-
-    Notes
-    -----
-    The columns are
-
-    - "row": number of the row in all data, from 0;
-    - "arm": label of its treatment group, a category;
-    - "propensity", or with several groups "propensity[arm]" for each: as `propensity_scores`, if there is a
-      propensity model;
-    - "weight": as `importance_weights`;
-    - "potential_outcome[arm]" for each group: as `potential_outcomes`. JRE has none, since its models do not describe
-      single units; ``res.start``, the IPWRA fit it started from, writes them.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import pandas as pd
-    >>> from causalrisk import IPWRA, datasets
-    >>> births = datasets.load_cattaneo2()
-    >>> res = IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     units = pd.read_parquet(res.write_units(f"{folder}/units.parquet"))
-    >>> units.head(2).round(2)
-       row arm  propensity  weight  potential_outcome[0]  potential_outcome[1]
-    0    0   0        0.20    1.25               3379.23               3140.41
-    1    1   0        0.24    1.32               3331.69               3151.87
-    """
-    name = os.fspath(path)
-    if not name.lower().endswith(PARQUET):
-        expected = f"expected a name that ends in {listing(PARQUET)}"
-        raise OptionError(f'path={name!r}: {expected}.\nUse `res.write_units("units.parquet")`.')
-    if isinstance(record.design, DesignOnDisk) and record.design.reads(name):
-        raise would_replace(f"path={name!r}", "one of the files of the scan", 'res.write_units("units.parquet").')
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet
-    except ImportError as error:
-        text = f"{name!r}: a Parquet file needs pyarrow, which is not installed.\nUse `pip install pyarrow`."
-        raise UnavailableError(text) from error
-    with whole_file(path) as stream, ExitStack() as opened:
-        writer = None
-        for frame in unit_frames(record):
-            table = arrow.Table.from_pandas(frame, preserve_index=False)
-            writer = writer or opened.enter_context(pyarrow.parquet.ParquetWriter(stream, table.schema))
-            writer.write_table(table)
-    return Path(path)
-
-
-def check_kept(record: FitRecord) -> None:
-    """Refuse a result of one number a row for a scan, whose rows are not kept."""
-    if isinstance(record.design, DesignOnDisk):
-        raise unit_level() if record.design.knows_scan else rows_not_kept()
-
-
-def unit_frames(record: FitRecord) -> Iterator[pd.DataFrame]:
-    """Yield scores, weights and predictions of every row: one frame in memory, one per part with data on disk."""
-    design, fit, sample, places = record.design, record.weight_fit, record.sample, list[Any]()
-    if isinstance(design, DesignOnDisk):
-        for part, place in places_of_parts(design, sample):
-            order = np.argsort(part.row)
-            places.append((part.row[order], place[order]))
-    else:
-        places.append((np.flatnonzero(design.in_sample), sample.restore(np.arange(sample.n))))
-    found = {} if fit is None else dict(zip(design.labels, fit.probabilities, strict=True))
-    values = {f"propensity[{label}]": e for label, e in found.items()}
-    if len(found) == 2:
-        values = {"propensity": found[design.labels[1]]}
-    values["weight"] = np.ones(sample.n) if fit is None or not record.spec.uses_propensity else fit.undivided
-    if record.joint is None:
-        predicted = zip(design.labels, record.estimate.predicted, strict=True)
-        values |= {f"potential_outcome[{label}]": own for label, own in predicted}
-    arm = loaded(sample.arm)
-    for row, place in places:
-        columns = {"row": np.asarray(row), "arm": pd.Categorical.from_codes(arm[place], list(design.labels))}
-        yield pd.DataFrame(columns | {name: own[place] for name, own in values.items()})

@@ -19,12 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
 from causalrisk._version import __version__
-from causalrisk.errors import OptionError
 
 USUAL_MEMORY = 16e9  # bytes, where the system does not say
 
@@ -40,52 +39,24 @@ def memory() -> float:
 PART = ".part"  # ending of a file that is not yet whole
 
 
-def would_replace(given: str, what: str, typed: str) -> OptionError:
-    """Make the error of an output file that is one of the files read; `typed` is the argument to use instead."""
-    return OptionError(f"{given} is {what}, which would be replaced; expected another.\nUse `{typed.rstrip('.')}`.")
-
-
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a file so that it is there whole or not at all, as `whole_file`; text is written in UTF-8."""
-    with whole_file(path) as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
-    return Path(path)
-
-
-@contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file that is replaced as a whole when the block is left, and stays as it was on an exception.
+    """Write a file so that it is there whole or not at all; text is written in UTF-8.
 
     The content goes into a new file next to the target, reaches the disk, and replaces the target in one step. A target
-    that is no plain file, such as /dev/stdout or a named pipe, is written as it is.
-
-    Parameters
-    ----------
-    path : str or path
-        Where to write; a file that exists keeps its permissions, a link stays a link.
-
-    Yields
-    ------
-    binary file
-        The open file.
-
-    Raises
-    ------
-    OSError
-        If the path, which is named, cannot be written.
+    that is no plain file, such as /dev/stdout or a named pipe, is written as it is. A file that exists keeps its
+    permissions, and a link stays a link. An OSError names the path.
     """
     given = Path(path)
-    target = given.resolve()
+    target, data = given.resolve(), content.encode() if isinstance(content, str) else content
     if target.exists() and not target.is_file():
-        with target.open("wb") as stream:
-            yield stream
-        return
+        target.write_bytes(data)
+        return given
     part = target.parent / f".{target.name[:40]}-{secrets.token_hex(4)}{PART}"
     try:
         with part.open("xb") as stream:
             if target.exists():
                 os.chmod(part, target.stat().st_mode & 0o777)
-            yield stream
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())  # else a crash could leave an empty file under the name
         os.replace(part, target)
@@ -93,6 +64,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise OSError(error.errno, error.strerror, str(given)) from error
     finally:
         part.unlink(missing_ok=True)
+    return given
 
 
 SHOWN = ("numpy", "scipy", "pandas", "patsy", "statsmodels", "matplotlib", "scikit-learn", "pyarrow", "polars")

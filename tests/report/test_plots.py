@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 import causalrisk as cr
 from tests.conftest import RHS, simulate
 
-PLOTS = ["balance", "overlap", "cancellation", "risk", "anchor_path", "bootstrap", "influence", "calibration"]
+PLOTS = ["balance", "overlap", "anchor_path", "bootstrap", "influence", "calibration"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning"),
     pytest.mark.filterwarnings("ignore::causalrisk.errors.OverlapWarning"),  # three arms of few rows
@@ -100,34 +100,7 @@ def test_overlap(res, arms, ax):
         arms.plot_overlap(ax, arm=7)
 
 
-def shared_and_net(bias):
-    """Points of the plot for biases of two arms, the reference first."""
-    reference, other = bias.to_numpy().T
-    return [(reference + other) / 2, other - reference]
-
-
-def test_cancellation(res, arms, ax):
-    """The net bias has an axis of its own: the closer to its line the better, wherever along it."""
-    drawn = lines(res.plot_cancellation(ax))
-    np.testing.assert_allclose(drawn["JRE"], shared_and_net(res.replicate_bias[["old", "new"]]))
-    table = res.risk_table()
-    assert drawn["IPWRA"][1].mean() == pytest.approx(table.loc["IPWRA", "net"])
-    assert (drawn["IPWRA"][1] ** 2).mean() ** 0.5 == pytest.approx(table.loc["IPWRA", "RMS net"])
-    np.testing.assert_array_equal(drawn["no net bias"][1], 0)
-    low, high = ax.get_ylim()
-    assert low == -high
-    other = lines(arms.plot_cancellation(Figure().subplots(), arm=2))["JRE"]
-    np.testing.assert_allclose(other, shared_and_net(arms.replicate_bias[["0", "2"]]))
-
-
-def test_risk_shows_all_estimators(res, ax):
-    res.plot_risk(ax)
-    table = res.risk_table()
-    np.testing.assert_allclose(lines(ax)["RMS error"][0], table["RMS error"])
-    assert [text.get_text() for text in ax.get_yticklabels()] == list(table.index)
-
-
-PANELS = ("overlap", "cancellation", "calibration", "influence", "bootstrap")
+PANELS = ("overlap", "calibration", "influence", "bootstrap")
 
 
 @pytest.mark.parametrize("name", PANELS)
@@ -203,7 +176,7 @@ def test_calibration(res, arms, ax):
 
 @pytest.mark.parametrize(
     ("which", "more"),
-    [("res", ["Net bias", "Bootstrap"]), ("arms", ["Net bias", "Shrinkage"]), ("start", [])],
+    [("res", ["Shrinkage", "Bootstrap"]), ("arms", ["Shrinkage"]), ("start", [])],
 )
 def test_one_page_of_diagnostics(res, arms, which, more):
     fit = {"res": res, "arms": arms, "start": res.start}[which]

@@ -298,15 +298,6 @@ class DesignOnDisk(Rowless, Design):
         )
 
     @property
-    def knows_scan(self) -> bool:
-        """Whether the rows are there; not those of a model that came from a file."""
-        return "rows" in self.__dict__
-
-    def reads(self, path: str) -> bool:
-        """As `Scan.reads`; nothing is read by a model that came from a file."""
-        return "scan" in self.__dict__ and self.scan.reads(path)
-
-    @property
     def has_binary_outcome(self) -> bool:
         """Whether every outcome is 0 or 1: between these, its variance is the largest for its mean."""
         mean, deviation = self.outcome_moments

@@ -180,11 +180,6 @@ class Scan:
             sources = self.frame[names].to_delayed()
         return list(itertools.chain.from_iterable(computed(works, sources)))
 
-    def reads(self, path: str) -> bool:
-        """Whether a file is known to be one of those that are read."""
-        there = [part.path for part in self.parts if os.path.exists(part.path) and os.path.exists(path)]
-        return any(os.path.samefile(path, other) for other in there)
-
     def column_names(self) -> list[str]:
         """Names of the columns, of the first part and of the last where these differ."""
         names: dict[str, None] = {}

@@ -48,7 +48,6 @@ def table_one(
     design: Survey | None = None,
     subpop: Any = None,
     overall: bool = False,
-    median: Sequence[str] = (),
     threshold: float | None = 0.1,
     digits: int | None = None,
     names: Mapping[str, str] | None = None,
@@ -81,8 +80,6 @@ def table_one(
         Subpopulation of the survey to describe, a column of True and False.
     overall : bool
         Whether to add a column of all rows.
-    median : sequence of str
-        Variables to describe by median and quartiles.
     threshold : float or None
         A star marks larger differences.
     digits : int, optional
@@ -115,8 +112,7 @@ def table_one(
     Each variable is described on the rows that have it, and missing values are counted. SMD is the standardized mean
     difference to the reference, over the root of the mean variance of the groups. There are no p-values: they measure
     the sample size. Weighted variances are those of `balance`: under probability weights
-    sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2). A weighted quantile is the smallest value that has its share of the
-    weight at or below it.
+    sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2).
 
     Examples
     --------
@@ -162,10 +158,6 @@ def table_one(
     if covariates is None:
         covariates = [str(name) for name in table.columns if name not in (grouping, weights_name)]
     found = renamed(map(_indicator, covariates_in(covariates, table, MOST_LEVELS)), names)
-    quartiles = [(names or {}).get(name, name) for name in median]
-    unknown = [name for name in quartiles if name not in {c.term for c in found}]
-    if unknown:
-        raise OptionError(f"median: {unknown[0]!r} is not among the covariates.")
     used = weight > 0
     if subpop is not None:
         inside = find_condition(subpop, "subpop", table, {}, told)
@@ -178,9 +170,8 @@ def table_one(
     numbers: dict[str, dict[str, float]] = {}
     shown: dict[str, list[str]] = {}
     absent: dict[str, list[str]] = {}
-    exact = columns.weight_type != "probability"
     for c in found:
-        parts = [_described(c, rows, weight, units, exact if c.term in quartiles else None) for rows in members]
+        parts = [_described(c, rows, weight, units) for rows in members]
         spec = _format([(part["mean"], part["sd"]) for part in parts], digits)
         for part in parts:
             part["text"] = part["text"] or f"{part['mean']:{spec}} ({part['sd']:{spec}})" * bool(part["n"])
@@ -196,7 +187,7 @@ def table_one(
         ("", *heads, *(smd for smd, _ in contrasts)),
         ("", *(f"n {units[rows].sum():.0f}" for rows in members), *(label for _, label in contrasts)),
     )
-    said = [NOTE_CELLS] + ["Median [quartiles] where so shown."] * bool(quartiles) + told
+    said = [NOTE_CELLS, *told]
     if contrasts:
         said.append(_note_on_differences(threshold, labels[0], "the root of the mean variance of the groups"))
     frame = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("covariate")
@@ -391,8 +382,8 @@ def _rows(
     return rows
 
 
-def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array, exact: bool | None) -> dict[str, Any]:
-    """Describe a covariate in some rows, in numbers and as texts; by quartiles where `exact` is given."""
+def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> dict[str, Any]:
+    """Describe a covariate in some rows, in numbers and as texts; the row formats mean and standard deviation."""
     values = c.values[rows]
     known = ~np.isnan(values)
     x, w, u = values[known], weights[rows][known], units[rows][known]
@@ -406,30 +397,7 @@ def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array, exa
     found["mean"], found["variance"] = mean_and_variance(x, w, u, indicator)
     if indicator:
         return found | {"text": f"{u @ x:.0f} ({format_share(found['mean'])})"}
-    found["sd"] = np.sqrt(found["variance"])
-    if exact is None:  # its text has the format of the row
-        return found
-    low, median, high = quantiles(x, w, np.array([0.25, 0.5, 0.75]), exact)
-    whole = all(float(value).is_integer() for value in (low, median, high))
-    spec = ".0f" if whole else column_format(high - low, [low, median, high])
-    return found | {"text": f"{format(median, spec)} [{format(low, spec)}, {format(high, spec)}]"}
-
-
-def quantiles(values: Array, weights: Array, levels: Array, counts: bool) -> Array:
-    """Return quantiles of values with positive weights, at levels from 0 to 1.
-
-    If the weights count equal rows, quantiles are interpolated as in numpy; else a quantile is the smallest value that
-    has its share of the weight at or below it.
-    """
-    order = np.argsort(values, kind="stable")
-    values, reached = values[order], np.cumsum(weights[order])
-    if not counts:
-        share = reached / reached[-1] * (1 + 1e-12)  # rounding leaves a share that is reached exactly just below
-        return values[np.searchsorted(share, levels)]
-    place = levels * (reached[-1] - 1)
-    below = np.floor(place)
-    low, high = (values[np.searchsorted(reached, k, side="right")] for k in (below, np.ceil(place)))
-    return low + (high - low) * (place - below)
+    return found | {"sd": np.sqrt(found["variance"])}
 
 
 def _format(pairs: Sequence[tuple[float, float]], digits: int | None) -> str:
