@@ -1,16 +1,15 @@
 """Monte Carlo studies: designs with a known effect, and estimates from samples of them."""
 
-from causalrisk.simulation import designs, published
-from causalrisk.simulation.designs import Design, Draw, Population, Specified
+from causalrisk.simulation import designs
+from causalrisk.simulation.designs import DESIGNS, Design, Draw, Population, Specified
 from causalrisk.simulation.from_fit import plasmode
 from causalrisk.simulation.planning import solve_power
-from causalrisk.simulation.published import DESIGNS
 from causalrisk.simulation.results import StudyResults, power
 from causalrisk.simulation.study import Trial, four_cells, run_study
 
 __all__ = [
     "DESIGNS", "Design", "Draw", "Population", "Specified", "StudyResults", "Trial", "designs", "four_cells",
-    "plasmode", "power", "published", "run_study", "solve_power",
+    "plasmode", "power", "run_study", "solve_power",
 ]  # fmt: skip
 
 

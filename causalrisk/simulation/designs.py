@@ -1,21 +1,21 @@
-"""Designs of simulations: populations with a known effect and the formulas of an analyst; those that have a name.
+"""Designs of simulations: populations with a known effect, and the formulas of an analyst.
 
-Each named one is a frozen dataclass with knobs: `Strong()`, or `Strong(confounding=2)` for less overlap. The covariates
-of most are independent standard normal. The true effect of those is 1 on average.
+`DESIGNS` has those with a name. Each is a frozen dataclass: ``dataclasses.replace(DESIGNS["strong"], confounding=2)``
+has less overlap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from causalrisk.errors import OptionError
+from causalrisk.errors import OptionError, listed, nearest_name
 from causalrisk.numerics.linalg import Array
 
 BLOCK, BLOCKS = 2**16, 16  # units in all from which effects and bounds without a closed form are computed
@@ -81,14 +81,14 @@ class Design:
 
     @property
     def name(self) -> str:
-        """Name in tables: the class name, with the parameters that differ from their defaults."""
+        """Name in tables: of the class or in `DESIGNS`, with the parameters that differ from their usual values."""
         plain = "".join("_" + c.lower() if c.isupper() else c for c in type(self).__name__).strip("_")
-        knobs = [
-            f"{f.name}={getattr(self, f.name)!r}"
-            for f in fields(self)
-            if f.default is MISSING or getattr(self, f.name) != f.default
-        ]
-        return f"{plain}({', '.join(knobs)})" if knobs else plain
+        plain, changed = getattr(self, "label", plain), []
+        for field in fields(self):
+            value, usual = getattr(self, field.name), getattr(DESIGNS.get(plain), field.name, field.default)
+            if field.name != "label" and value != usual:
+                changed.append(f"{field.name}={value!r}")
+        return f"{plain}({', '.join(changed)})" if changed else plain
 
     @property
     def stream(self) -> str:
@@ -155,8 +155,8 @@ class Design:
         Examples
         --------
         >>> import numpy as np
-        >>> from causalrisk.simulation import designs
-        >>> drawn = designs.Strong().draw(3, np.random.default_rng(0))
+        >>> from causalrisk.simulation import DESIGNS
+        >>> drawn = DESIGNS["strong"].draw(3, np.random.default_rng(0))
         >>> list(drawn.data.columns)
         ['y', 'd', 'x1', 'x2', 'x3', 'x4']
         >>> bool(((drawn.data["y"] == drawn.y1) == (drawn.data["d"] == 1)).all())
@@ -255,7 +255,6 @@ SHAPES: dict[str, tuple[Callable[[Array], Array], str | None]] = {  # functions 
     "wave": (lambda x: np.sin(3 * x[:, 0]), None),
     "product": (lambda x: x[:, 0] * x[:, 1], "x1:x2"),
 }
-CV = 0.8  # coefficient of variation of positive earnings given covariates
 
 
 @dataclass(frozen=True)
@@ -280,6 +279,8 @@ class Linear(Design):
         Degrees of freedom of the noise, with variance 1: infinite for normal noise, 3 for heavy tails.
     baseline : float
         Log odds of treatment at average covariates: 0 treats one half, -2.2 one in ten.
+    label : str
+        Name in tables.
 
     Examples
     --------
@@ -299,6 +300,7 @@ class Linear(Design):
     n_covariates: int = 4
     tails: float = np.inf
     baseline: float = 0.0
+    label: str = "linear"
     known_effect: ClassVar[float | None] = 1.0  # the shapes average to zero
 
     @property
@@ -339,109 +341,11 @@ class Linear(Design):
 
 
 @dataclass(frozen=True)
-class LinearStrong(Linear):
-    """Strong confounding; both models correctly specified."""
-
-    confounding: float = 1.0
-
-
-@dataclass(frozen=True)
-class Quadratic(Linear):
-    """Mild confounding; propensity model correct, outcome model misses a square."""
-
-    curvature: float = 0.5
-
-
-@dataclass(frozen=True)
-class Strong(Linear):
-    """Strong confounding; propensity model correct, outcome model misses a square."""
-
-    confounding: float = 1.2
-    curvature: float = 0.35
-
-
-@dataclass(frozen=True)
-class WeakOverlap(Linear):
-    """Weak overlap; propensity model correct, outcome model misses a square."""
-
-    confounding: float = 1.6
-    curvature: float = 0.35
-
-
-@dataclass(frozen=True)
-class DoublyWrong(Linear):
-    """Both models miss the same square."""
-
-    confounding: float = 0.7
-    curvature: float = 0.25
-    score_curvature: float = 0.25
-
-
-@dataclass(frozen=True)
-class TenCovariates(Linear):
-    """Ten covariates; propensity model correct, outcome model misses a square."""
-
-    confounding: float = 0.7
-    curvature: float = 0.2
-    n_covariates: int = 10
-
-
-@dataclass(frozen=True)
-class FortyCovariates(Linear):
-    """Forty covariates; propensity model correct, outcome model misses a square."""
-
-    confounding: float = 0.7
-    curvature: float = 0.2
-    n_covariates: int = 40
-
-
-@dataclass(frozen=True)
-class Wiggly(Linear):
-    """Mild confounding; propensity model correct, outcome model misses a wave."""
-
-    curvature: float = 0.5
-    shape: str = "wave"
-
-
-@dataclass(frozen=True)
-class Interaction(Linear):
-    """Propensity model correct; outcome model misses a product of two confounders."""
-
-    confounding: float = 0.7
-    curvature: float = 0.5
-    shape: str = "product"
-
-
-@dataclass(frozen=True)
-class HeavyTails(Linear):
-    """Both models correct; noise from a t distribution with three degrees of freedom."""
-
-    confounding: float = 0.7
-    tails: float = 3.0
-
-
-@dataclass(frozen=True)
-class RareTreatment(Linear):
-    """One unit in eight is treated, and a linear outcome model misses a square."""
-
-    confounding: float = 0.6
-    curvature: float = 0.35
-    baseline: float = -2.2
-
-
-@dataclass(frozen=True)
-class Randomized(Linear):
-    """A trial with treatment probability one half; outcome model misses a square."""
-
-    confounding: float = 0.0
-    curvature: float = 0.5
-
-
-@dataclass(frozen=True)
 class BinaryOutcome(Linear):
     """A 0/1 outcome from a logit model. Estimators fit linear models to it unless given a family."""
 
     confounding: float = 1.0
+    label: str = "binary_outcome"
     known_effect: ClassVar[float | None] = None
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -505,91 +409,35 @@ class KangSchafer(Design):
         return Population(pd.DataFrame(columns), score, np.stack([mean, mean]), np.ones((2, n)))
 
 
-@dataclass(frozen=True)
-class KangSchaferMean(KangSchafer):
-    """Kang and Schafer's original problem: the mean of an outcome observed only for the treated.
-
-    The outcome is 0 if it is not observed. The mean of the untreated arm is then exactly 0, and the effect is the mean
-    of the treated arm, 210.
-    """
-
-    known_effect: ClassVar[float | None] = 210.0
-
-    def population(self, n: int, rng: np.random.Generator) -> Population:
-        """Draw units; see `Design.population`."""
-        units, seen = super().population(n, rng), np.array([[0.0], [1.0]])
-        return Population(units.covariates, units.score, seen * units.mean, seen * units.variance)
-
-
-@dataclass(frozen=True)
-class LalondeLike(Design):
-    """Earnings as in LaLonde's data with survey controls: discrete covariates, many zeros, heavy tails.
-
-    A parametric model of the 614 rows that MatchIt distributes, with rounded coefficients. About a third are treated.
-    Most of these are black, single and without earnings, unlike the controls.
-
-    Parameters
-    ----------
-    confounding : float
-        Factor of the log odds of treatment about their centre.
-    effect_share : float
-        Relative increase of earnings under treatment.
-    """
-
-    confounding: float = 1.0
-    effect_share: float = 0.15
-
-    @property
-    def formula(self) -> str:
-        """Main effects, earnings in thousands of dollars."""
-        return "y ~ age + educ + black + hispan + married + nodegree + re74 + re75"
-
-    @property
-    def oracle_propensity(self) -> str:
-        """The analyst's formula: the propensity model is correctly specified."""
-        return self.propensity
-
-    def population(self, n: int, rng: np.random.Generator) -> Population:
-        """Draw units; see `Design.population`."""
-        frame = _trainees(n, rng)
-        index = frame.to_numpy() @ [0.016, 0.16, 3.1, 1.0, -0.8, 0.7, -0.07, 0.05]  # in the order of _trainees
-        score = expit(self.confounding * (index - 3.3) - 1.2)
-        works, earned = _earnings(frame)
-        # A share `works` earns; what they earn has coefficient of variation CV: two moments of the mixture.
-        mean = np.stack([works * earned, works * earned * (1 + self.effect_share)])
-        return Population(frame, score, mean, mean**2 * ((1 + CV**2) / works - 1))
-
-    def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
-        """Draw earnings: none, or lognormal; treatment multiplies them."""
-        works, earned = _earnings(population.covariates)
-        n, spread = len(works), np.log(1 + CV**2)
-        drawn = earned * np.exp(rng.normal(-spread / 2, np.sqrt(spread), n)) * (rng.random(n) < works)
-        return drawn * np.array([[1.0], [1 + self.effect_share]])
+LINEAR: dict[str, dict[str, Any]] = {  # parameters of `Linear`
+    "linear": {},  # mild confounding; both models are correctly specified
+    "linear_strong": {"confounding": 1.0},
+    "heavy_tails": {"confounding": 0.7, "tails": 3.0},
+    # In the others, the outcome model of the analyst misses a term.
+    "quadratic": {"curvature": 0.5},
+    "strong": {"confounding": 1.2, "curvature": 0.35},
+    "weak_overlap": {"confounding": 1.6, "curvature": 0.35},
+    "ten_covariates": {"confounding": 0.7, "curvature": 0.2, "n_covariates": 10},
+    "forty_covariates": {"confounding": 0.7, "curvature": 0.2, "n_covariates": 40},
+    "wiggly": {"curvature": 0.5, "shape": "wave"},
+    "interaction": {"confounding": 0.7, "curvature": 0.5, "shape": "product"},
+    "rare_treatment": {"confounding": 0.6, "curvature": 0.35, "baseline": -2.2},
+    "randomized": {"confounding": 0.0, "curvature": 0.5},
+    # Here both models miss the same square.
+    "doubly_wrong": {"confounding": 0.7, "curvature": 0.25, "score_curvature": 0.25},
+}
+DESIGNS: dict[str, Design] = {name: Linear(**parameters, label=name) for name, parameters in LINEAR.items()}
+DESIGNS |= {"binary_outcome": BinaryOutcome(), "kang_schafer": KangSchafer()}
 
 
-def _trainees(n: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw covariates, earnings in thousands of dollars a year."""
-    race = rng.choice(3, size=n, p=[0.49, 0.4, 0.11])
-    age = np.clip(np.round(16 + rng.gamma(1.4, 8, n)), 16, 55)
-    educ = np.clip(np.round(rng.normal(10.3, 2.5, n)), 0, 17)
-    married = (rng.random(n) < expit(-2.2 + 0.07 * age - 1.2 * (race == 1))).astype(int)
-    level = 1.2 + 0.02 * age + 0.6 * married - 0.3 * (race == 1)
-    before = []
-    for fall in (0.0, 0.5):
-        works = rng.random(n) < expit(0.6 + 0.6 * married - 0.7 * (race == 1))
-        before.append(np.round(works * np.minimum(np.exp(level - fall + rng.normal(0, 0.8, n)), 25), 3))
-    return pd.DataFrame(
-        {
-            "age": age.astype(int), "educ": educ.astype(int), "black": (race == 1).astype(int),
-            "hispan": (race == 2).astype(int), "married": married, "nodegree": (educ < 12).astype(int),
-            "re74": before[0], "re75": before[1],
-        }
-    )  # fmt: skip
-
-
-def _earnings(frame: pd.DataFrame) -> tuple[Array, Array]:
-    """Probability of any earnings, and their mean where there are any."""
-    f = {name: frame[name].to_numpy(dtype=float) for name in frame}
-    works = expit(1.6 - 0.035 * (f["age"] - 16) - 0.5 * f["black"] + 0.05 * f["re74"] + 0.1 * f["re75"])
-    log_mean = 1.2 + 0.01 * f["age"] + 0.05 * f["educ"] + 0.02 * (f["re74"] + f["re75"]) - 0.1 * f["black"]
-    return works, np.exp(log_mean)
+def find_design(design: Any) -> Design:
+    """Return the design of a name, or the design itself; an OptionError names the nearest to an unknown one."""
+    if isinstance(design, Design):
+        return design
+    if isinstance(design, str) and design in DESIGNS:
+        return DESIGNS[design]
+    close = nearest_name(design, DESIGNS)
+    raise OptionError(
+        f"design={design!r} is not known; expected a Design, or any of {listed(tuple(DESIGNS))}.\n"
+        + (f'Use `design="{close}"`.' if close else "Use one of them.")
+    )

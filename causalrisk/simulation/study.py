@@ -36,8 +36,7 @@ from causalrisk.models.model import OPTIONS, CausalModel
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.runtime.system import write_whole
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
-from causalrisk.simulation.designs import Design, Specified
-from causalrisk.simulation.published import find_design
+from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.results import StudyResults
 
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
@@ -218,18 +217,6 @@ def _entry(label: str | None, item: Any) -> Entry:
     return Entry(str(label), found, dict(options))
 
 
-def check_picklable(entries: Sequence[Entry], designs: Sequence[Any]) -> None:
-    """Refuse estimators and designs that cannot be sent to another process."""
-    for what in (*designs, *(entry.run for entry in entries)):
-        try:
-            pickle.dumps(what)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise OptionError(
-                f"{what!r} cannot be sent to another process: {error}.\n"
-                "Define it at the top level of a module, or use `n_jobs=1`."
-            ) from error
-
-
 @dataclass(frozen=True)
 class Task:
     """Some samples of one cell, from number `first` on; `entropy` seeds all random numbers of the study."""
@@ -383,7 +370,11 @@ def _finished(tasks: list[Task], n_jobs: int) -> Iterator[pd.DataFrame]:
     """Do tasks, in this process or in others, and yield what each finds."""
     workers = worker_count(n_jobs)
     if min(workers, len(tasks)) > 1:
-        check_picklable(tasks[0].entries, [task.design for task in tasks])
+        try:
+            pickle.dumps(tasks)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            instead = "Define designs and functions at the top level of a module, or use `n_jobs=1`."
+            raise OptionError(f"a task cannot be sent to another process: {error}.\n{instead}") from error
     try:
         with ordered_map(run_task, tasks, workers, processes=True) as results:
             yield from results
@@ -445,8 +436,9 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
 
     Examples
     --------
+    >>> from dataclasses import replace
     >>> from causalrisk import simulation
-    >>> design = simulation.designs.DoublyWrong(curvature=0.5)
+    >>> design = replace(simulation.DESIGNS["doubly_wrong"], curvature=0.5)
     >>> names = ["OutcomeRegression", "Hajek", "AIPW"]
     >>> cells = simulation.four_cells(design, n=1000, n_sims=20, estimators=names)
     >>> cells.table["bias"].unstack().round(1)[names] + 0.0

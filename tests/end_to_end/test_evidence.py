@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.simulation.designs import Strong
+from causalrisk.simulation import DESIGNS
 from tests.studies import evidence, evidence_pages, study_everybody
 from tests.studies.study_defaults import Rows, fractional_weights, orthonormal, solve
 
@@ -31,10 +31,10 @@ def test_pages_are_those_of_the_stored_tables(tmp_path):
 @pytest.mark.parametrize("share", [None, 0.0, 1.0])
 def test_prototype_and_package_agree(anchor, share):
     rng = np.random.default_rng(0)
-    data, weights = Strong().draw(150, rng).data, fractional_weights(150, 60, 0.5, rng)
+    data, weights = DESIGNS["strong"].draw(150, rng).data, fractional_weights(150, 60, 0.5, rng)
     x = orthonormal(data[["x1", "x2", "x3", "x4"]])
     rows = Rows(x, x, data["y"].to_numpy(), data["d"].to_numpy(), weights, share=share)
-    model = cr.JRE.from_formula(Strong().formula, data, treat="d")
+    model = cr.JRE.from_formula(DESIGNS["strong"].formula, data, treat="d")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cr.CausalRiskWarning)
         res = model.fit(cov_type="robust", replicates=weights, anchor=anchor, share=share)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.simulation.published import find_design
+from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.study import Trial
 from tests.conftest import simulate
 from tests.studies import designs, study_bootstraps, study_coverage, study_learners, study_outside, study_robust

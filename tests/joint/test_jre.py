@@ -10,8 +10,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.inference.covariance import refitter_of
-from causalrisk.simulation.designs import Linear
-from causalrisk.simulation.published import find_design
+from causalrisk.simulation.designs import Linear, find_design
 
 QUIET = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,19 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.simulation import DESIGNS, Design, Population, Specified, designs
-from causalrisk.simulation.published import find_design
+from causalrisk.simulation.designs import find_design
+from tests.studies import published
 
 LARGE = 200_000
+OF_STUDIES = (
+    published.Hainmueller(), published.Froelich(), published.LuncefordDavidian(), published.SetoguchiLee(),
+    published.HahnMurrayCarvalho(), published.Tan(), published.MissedConfounder(), published.OppositeCurves(),
+    *published.BY_NAME.values(),
+)  # fmt: skip
+EVERY = DESIGNS | {design.name: design for design in OF_STUDIES}
 
 
-@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+@pytest.mark.parametrize("design", EVERY.values(), ids=EVERY)
 def test_true_effect_is_the_mean_over_a_large_draw(design):
     drawn = design.draw(LARGE, np.random.default_rng(1))
     effects = drawn.y1 - drawn.y0
@@ -25,7 +32,7 @@ def test_true_effect_is_the_mean_over_a_large_draw(design):
     np.testing.assert_array_equal(drawn.data["y"], np.where(drawn.data["d"] == 1, drawn.y1, drawn.y0))
 
 
-@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+@pytest.mark.parametrize("design", EVERY.values(), ids=EVERY)
 def test_noise_has_the_variance_and_the_mean_it_should(design):
     units = design.population(LARGE, np.random.default_rng(2))
     noise = design.outcomes(units, np.random.default_rng(3)) - units.mean
@@ -37,7 +44,7 @@ def test_noise_has_the_variance_and_the_mean_it_should(design):
         assert mixed == pytest.approx(units.variance[arm].mean(), rel=0.05, abs=1e-12)
 
 
-@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+@pytest.mark.parametrize("design", EVERY.values(), ids=EVERY)
 def test_samples_can_be_fitted_and_sent_to_another_process(design):
     drawn = design.draw(300, np.random.default_rng(0))
     again = pickle.loads(pickle.dumps(design)).draw(300, np.random.default_rng(0))
@@ -55,7 +62,7 @@ class _nothing:
         return False
 
 
-@pytest.mark.parametrize("design", [designs.Linear(), designs.Strong()])
+@pytest.mark.parametrize("design", [DESIGNS["linear"], DESIGNS["strong"]])
 def test_efficiency_bound_by_hand(design):
     # The score is logistic in t ~ N(0, s^2): E[1/e + 1/(1-e)] = E[2 + exp(t) + exp(-t)] = 2 + 2 exp(s^2 / 2). Effect
     # 1 + h x1 + c (x1^2 - 1) with variance h^2 + 2 c^2.
@@ -66,12 +73,12 @@ def test_efficiency_bound_by_hand(design):
 
 def test_efficiency_bound_of_a_trial_by_hand():
     # Both arms have chance one half: 2 (v1 + v0) + Var(effect).
-    bound = designs.Randomized().efficiency_bound
-    assert bound == pytest.approx(4 + 0.25 + 2 * designs.Randomized().curvature ** 2, rel=0.003)
+    design = DESIGNS["randomized"]
+    assert design.efficiency_bound == pytest.approx(4 + 0.25 + 2 * design.curvature**2, rel=0.003)
 
 
 def test_no_oracle_beats_the_bound():
-    design = designs.DoublyWrong()
+    design = DESIGNS["doubly_wrong"]
     oracle = Specified(design, "oracle", design.oracle_formula, design.oracle_propensity)
     study = cr.simulation.run_study(oracle, n=1000, n_sims=60, estimators="AIPW")
     assert study.table["mse_over_bound"].iloc[0] == pytest.approx(1, abs=0.55)  # three Monte Carlo errors
@@ -85,7 +92,7 @@ RIGHT = (
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_oracle_formulas_are_right(name):
-    design = DESIGNS[name]
+    design = EVERY[name]
     drawn = design.draw(20_000, np.random.default_rng(4))
     model = cr.AIPW.from_formula(design.oracle_formula, drawn.data, treat="d", propensity=design.oracle_propensity)
     res = model.fit()
@@ -106,29 +113,33 @@ def test_wrong_formulas_are_wrong_on_purpose():
 
 def test_binary_outcomes_and_zero_earnings():
     assert set(designs.BinaryOutcome().draw(100, np.random.default_rng(0)).data["y"]) == {0, 1}
-    earnings = designs.LalondeLike().draw(5000, np.random.default_rng(0)).data["y"]
+    earnings = published.LalondeLike().draw(5000, np.random.default_rng(0)).data["y"]
     assert 0.1 < (earnings == 0).mean() < 0.3
     assert earnings.max() > 10 * earnings.mean()
 
 
 def test_kang_schafer_mean_has_nothing_where_nothing_is_seen():
-    drawn = designs.KangSchaferMean().draw(500, np.random.default_rng(0))
+    drawn = published.KangSchaferMean().draw(500, np.random.default_rng(0))
     assert (drawn.data["y"][drawn.data["d"] == 0] == 0).all()
-    right = designs.KangSchaferMean(misspecified=False)
+    right = published.KangSchaferMean(misspecified=False)
     assert right.formula == "y ~ z1 + z2 + z3 + z4"
 
 
 def test_knobs_show_in_the_name_and_change_the_samples():
-    assert designs.Strong().name == "strong"
-    assert designs.Strong(confounding=2.0, n_covariates=6).name == "strong(confounding=2.0, n_covariates=6)"
-    assert designs.Strong(n_covariates=6).formula == "y ~ x1 + x2 + x3 + x4 + x5 + x6"
-    little = designs.Strong(confounding=3.0).draw(2000, np.random.default_rng(0)).score
-    assert little.min() < designs.Strong().draw(2000, np.random.default_rng(0)).score.min()
+    strong = DESIGNS["strong"]
+    assert [design.name for design in DESIGNS.values()] == list(DESIGNS)
+    assert replace(strong, confounding=2.0, n_covariates=6).name == "strong(confounding=2.0, n_covariates=6)"
+    assert designs.Linear(confounding=1.5).name == "linear(confounding=1.5)"
+    assert designs.BinaryOutcome(confounding=2.0).name == "binary_outcome(confounding=2.0)"
+    assert designs.Linear(tails=5.0, label="mine").name == "mine(tails=5.0)"
+    assert replace(strong, n_covariates=6).formula == "y ~ x1 + x2 + x3 + x4 + x5 + x6"
+    little = replace(strong, confounding=3.0).draw(2000, np.random.default_rng(0)).score
+    assert little.min() < strong.draw(2000, np.random.default_rng(0)).score.min()
 
 
 def test_names_find_designs_and_errors_name_the_nearest():
-    assert find_design("weak_overlap") == designs.WeakOverlap()
-    assert find_design(designs.Strong(confounding=2)) == designs.Strong(confounding=2)
+    assert find_design("weak_overlap") == designs.Linear(confounding=1.6, curvature=0.35, label="weak_overlap")
+    assert find_design(designs.Linear(confounding=2)) == designs.Linear(confounding=2)
     with pytest.raises(cr.OptionError, match='Use `design="weak_overlap"'):
         find_design("weak overlap")
     with pytest.raises(cr.OptionError, match="expected a Design"):

@@ -20,8 +20,7 @@ from causalrisk.simulation.results import mse_ratio
 from causalrisk.simulation.study import choose_estimators
 
 FAST = ["Unadjusted", "IPWRA", "AIPW"]
-
-
+STRONG = designs.DESIGNS["strong"]
 SMALL = {"design": ["linear", "strong"], "n": [100, 150], "n_sims": 12, "estimators": FAST}
 
 
@@ -57,16 +56,16 @@ def test_a_cell_does_not_depend_on_the_others(small):
 
 
 def test_samples_can_be_drawn_again(small):
-    seed, _ = module.sample_seeds(small.entropy, designs.Strong(), 150, 7)
-    drawn = designs.Strong().draw(150, np.random.default_rng(seed))
-    res = cr.IPWRA.from_formula(designs.Strong().formula, drawn.data, treat="d").fit()
+    seed, _ = module.sample_seeds(small.entropy, STRONG, 150, 7)
+    drawn = STRONG.draw(150, np.random.default_rng(seed))
+    res = cr.IPWRA.from_formula(STRONG.formula, drawn.data, treat="d").fit()
     raw = small.raw.set_index(["design", "n", "sample", "estimator"]).loc[("strong", 150, 7, "IPWRA")]
     assert (raw["estimate"], raw["se"]) == (res.effect, res.effect_se)
 
 
 def test_sizes_have_samples_of_their_own():
-    small, large = (np.random.default_rng(module.sample_seeds(0, designs.Strong(), n, 0)[0]) for n in (100, 200))
-    x = designs.Strong().draw(100, small).data["x1"], designs.Strong().draw(200, large).data["x1"]
+    small, large = (np.random.default_rng(module.sample_seeds(0, STRONG, n, 0)[0]) for n in (100, 200))
+    x = STRONG.draw(100, small).data["x1"], STRONG.draw(200, large).data["x1"]
     assert not np.isin(x[0], x[1]).any()
 
 
@@ -163,12 +162,12 @@ def test_progress_goes_to_standard_error(capsys):
 def test_estimators_are_those_of_the_package(small):
     study = run_study("strong", n=150, n_sims=3)
     assert study.estimators == ["Unadjusted", "Lin", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"]
-    data_seed, fit_seed = module.sample_seeds(0, designs.Strong(), 150, 2)
-    data = designs.Strong().draw(150, np.random.default_rng(data_seed)).data
+    data_seed, fit_seed = module.sample_seeds(0, STRONG, 150, 2)
+    data = STRONG.draw(150, np.random.default_rng(data_seed)).data
     estimates = study.raw[study.raw["sample"] == 2].set_index("estimator")
     warnings.simplefilter("ignore", cr.CausalRiskWarning)
     for model in (cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE):
-        res = model.from_formula(designs.Strong().formula, data, treat="d").fit(cov_type="robust", rng=fit_seed)
+        res = model.from_formula(STRONG.formula, data, treat="d").fit(cov_type="robust", rng=fit_seed)
         assert estimates.loc[model.__name__, "estimate"] == pytest.approx(res.effect, rel=1e-12)
         assert estimates.loc[model.__name__, "se"] == pytest.approx(res.effect_se, rel=1e-12)
     arms = [data["y"][data["d"] == arm] for arm in (1, 0)]
@@ -178,8 +177,8 @@ def test_estimators_are_those_of_the_package(small):
 def test_lin_is_the_interacted_regression_with_hc2_errors():
     import statsmodels.formula.api as smf
 
-    data_seed, _ = module.sample_seeds(0, designs.Strong(), 100, 0)
-    data = designs.Strong().draw(100, np.random.default_rng(data_seed)).data
+    data_seed, _ = module.sample_seeds(0, STRONG, 100, 0)
+    data = STRONG.draw(100, np.random.default_rng(data_seed)).data
     centred = data.assign(**{f"x{j}": data[f"x{j}"] - data[f"x{j}"].mean() for j in range(1, 5)})
     fit = smf.ols("y ~ d * (x1 + x2 + x3 + x4)", centred).fit(cov_type="HC2")
     row = run_study("strong", n=100, n_sims=2, estimators=["Lin", "OutcomeRegression"]).raw
@@ -192,7 +191,7 @@ def test_options_of_models_and_fits():
     estimators = {
         "IPWRA": "IPWRA",
         "probit": ("IPWRA", {"propensity_link": "probit"}),
-        "oracle": (cr.IPWRA, {"formula": designs.Strong().oracle_formula}),
+        "oracle": (cr.IPWRA, {"formula": STRONG.oracle_formula}),
         "erm": ("JRE", {"objective": "erm", "penalty": 3000, "n_replicates": 40}),
         "erm with its start": ("JRE", {"objective": "erm", "penalty": 0, "n_replicates": 40}),
     }
@@ -200,18 +199,18 @@ def test_options_of_models_and_fits():
     wide = study.raw.pivot(index="sample", columns="estimator", values="estimate")
     assert study.estimators == list(estimators)
     assert (wide.nunique(axis=1) == 5).all()
-    data_seed, fit_seed = module.sample_seeds(0, designs.Strong(), 200, 1)
-    data = designs.Strong().draw(200, np.random.default_rng(data_seed)).data
-    model = cr.JRE.from_formula(designs.Strong().formula, data, treat="d")
+    data_seed, fit_seed = module.sample_seeds(0, STRONG, 200, 1)
+    data = STRONG.draw(200, np.random.default_rng(data_seed)).data
+    model = cr.JRE.from_formula(STRONG.formula, data, treat="d")
     res = model.fit(cov_type="robust", objective="erm", penalty=3000, n_replicates=40, rng=fit_seed)
     assert wide.loc[1, "erm"] == pytest.approx(res.effect, rel=1e-12)
 
 
 def test_bootstrap_standard_errors():
     study = run_study("strong", n=100, n_sims=2, estimators=["IPWRA"], n_boot=30)
-    data_seed, fit_seed = module.sample_seeds(0, designs.Strong(), 100, 0)
-    data = designs.Strong().draw(100, np.random.default_rng(data_seed)).data
-    model = cr.IPWRA.from_formula(designs.Strong().formula, data, treat="d")
+    data_seed, fit_seed = module.sample_seeds(0, STRONG, 100, 0)
+    data = STRONG.draw(100, np.random.default_rng(data_seed)).data
+    model = cr.IPWRA.from_formula(STRONG.formula, data, treat="d")
     assert study.raw["se"][0] == model.fit(cov_type="bootstrap", n_boot=30, rng=fit_seed).effect_se
     assert "bootstrap's (30 resamples)" in " ".join(str(study.summary()).split())
 
@@ -266,7 +265,7 @@ def test_wrong_options_are_the_callers_mistake_and_no_failure():
         ({"n_boot": -1}, "n_boot=-1"),
         ({"n_jobs": 0}, "n_jobs=0"),
         ({"design": []}, "design is empty"),
-        ({"design": ["strong", designs.Strong()]}, "'strong' is given twice"),
+        ({"design": ["strong", STRONG]}, "'strong' is given twice"),
         ({"design": "stong"}, 'Use `design="strong"'),
     ],
 )
@@ -335,7 +334,7 @@ def test_table_by_hand(small):
         "rmse": np.sqrt((error**2).mean()), "mse_ratio": (error**2).sum() / (wide["IPWRA"] ** 2).sum(),
         "mean_se": se["AIPW"].mean(), "median_se": se["AIPW"].median(), "coverage": covered,
         "coverage_mc": np.sqrt(covered * (1 - covered) / 12),
-        "mse_over_bound": 100 * (error**2).mean() / designs.Strong().efficiency_bound,
+        "mse_over_bound": 100 * (error**2).mean() / STRONG.efficiency_bound,
     }  # fmt: skip
     for name, value in by_hand.items():
         assert row[name] == pytest.approx(value, rel=1e-9), name

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.simulation import four_cells, plasmode, power, run_study
-from causalrisk.simulation.designs import DoublyWrong
+from causalrisk.simulation import DESIGNS, four_cells, plasmode, power, run_study
 from causalrisk.simulation.from_fit import plasmode_design
 from tests.conftest import RHS, simulate
 
@@ -138,9 +139,9 @@ def test_power_refuses_impossible_targets(trial):
 
 
 def test_four_cells_show_double_robustness():
-    study = four_cells(
-        DoublyWrong(curvature=0.5), n=1500, n_sims=25, estimators=["OutcomeRegression", "Hajek", "IPWRA", "AIPW"]
-    )
+    design = replace(DESIGNS["doubly_wrong"], curvature=0.5)
+    estimators = ["OutcomeRegression", "Hajek", "IPWRA", "AIPW"]
+    study = four_cells(design, n=1500, n_sims=25, estimators=estimators)
     clear = (study.table["bias"] / study.table["bias_mc"]).droplevel("n").unstack().abs() > 5
     expected = pd.DataFrame(
         {

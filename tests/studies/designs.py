@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import pandas as pd
 
 import causalrisk as cr
-from causalrisk.simulation.designs import KangSchafer, Linear, Strong
+from causalrisk.simulation.designs import DESIGNS, KangSchafer, Linear
 from tests.conftest import LALONDE_RHS, REFERENCE
 
 RHS = "x1 + x2 + x3 + x4"
@@ -57,7 +58,7 @@ def strong(n, rng, strength=1.0):
     frame, effect
         As in `drawn`.
     """
-    return drawn(Strong(confounding=strength, curvature=0.5), n, rng)
+    return drawn(replace(DESIGNS["strong"], confounding=strength, curvature=0.5), n, rng)
 
 
 def kang_schafer(n, rng):

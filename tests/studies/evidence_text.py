@@ -88,7 +88,7 @@ JRE is not doubly robust.
 
 {scores_biases}
 
-The four cells, each model correct or wrong: n = 1000, {cells_samples} samples of `designs.DoublyWrong(curvature=0.5)`.
+The four cells, each model correct or wrong: n = 1000, {cells_samples} samples of `"doubly_wrong"` with `curvature=0.5`.
 
 {cells}
 

@@ -12,12 +12,13 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread a process; must be set before numpy loads
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from causalrisk.simulation import four_cells
-from causalrisk.simulation.designs import DoublyWrong, Linear, Specified
+from causalrisk.simulation.designs import DESIGNS, Linear, Specified
 from tests.studies.groups import run_in_groups
 
 SIZES = (500, 2000, 8000)
@@ -26,7 +27,7 @@ MISSED = {
     "a concave square": Linear(confounding=0.7, score_curvature=-0.5, heterogeneity=1.5),
     "a square, weak overlap": Linear(confounding=1.0, score_curvature=0.5, heterogeneity=1.5, baseline=-1.0),
 }
-CELLS = DoublyWrong(curvature=0.5)
+CELLS = replace(DESIGNS["doubly_wrong"], curvature=0.5)
 CELL_SIZE = 1000
 KEYS = ["design", "n", "estimator"]
 

@@ -1,4 +1,4 @@
-"""Designs of others' simulations, as far as their papers say, and two in which JRE loses; all designs by name."""
+"""Designs of others' simulations, as far as their papers say, one like LaLonde's data, and two in which JRE loses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtr
 
-from causalrisk.errors import OptionError, listed, nearest_name
 from causalrisk.numerics.linalg import Array
-from causalrisk.simulation import designs
-from causalrisk.simulation.designs import Design, Population
+from causalrisk.simulation.designs import Design, KangSchafer, Population, find_design
+
+CV = 0.8  # coefficient of variation of positive earnings given covariates
 
 
 def _main_effects(count: int) -> str:
@@ -279,35 +279,99 @@ class OppositeCurves(Design):
         return _units(list(x.T), score, untreated, 2 * self.curvature * bend, 1.0)
 
 
-DESIGNS: dict[str, Design] = {
-    design.name: design
-    for design in (
-        designs.Linear(), designs.LinearStrong(), designs.Quadratic(), designs.Strong(), designs.WeakOverlap(),
-        designs.DoublyWrong(), designs.KangSchafer(), designs.KangSchaferMean(), designs.TenCovariates(),
-        designs.FortyCovariates(), designs.Wiggly(), designs.Interaction(), designs.BinaryOutcome(),
-        designs.HeavyTails(), designs.RareTreatment(), designs.Randomized(), designs.LalondeLike(),
-        Hainmueller(), Froelich(), LuncefordDavidian(), SetoguchiLee(),
-        HahnMurrayCarvalho(), Tan(), MissedConfounder(), OppositeCurves(),
-    )
-}  # fmt: skip
+@dataclass(frozen=True)
+class KangSchaferMean(KangSchafer):
+    """Kang and Schafer's original problem: the mean of an outcome observed only for the treated.
 
-
-def find_design(design: Any) -> Design:
-    """Return the design of a name, or the design itself; an OptionError names the nearest to an unknown one.
-
-    Examples
-    --------
-    >>> from causalrisk.simulation.published import find_design
-    >>> find_design("strong")
-    Strong(confounding=1.2, curvature=0.35, shape='square', score_curvature=0.0,
-        heterogeneity=0.5, n_covariates=4, tails=inf, baseline=0.0)
+    The outcome is 0 if it is not observed. The mean of the untreated arm is then exactly 0, and the effect is the mean
+    of the treated arm, 210.
     """
-    if isinstance(design, Design):
-        return design
-    if isinstance(design, str) and design in DESIGNS:
-        return DESIGNS[design]
-    close = nearest_name(design, DESIGNS)
-    raise OptionError(
-        f"design={design!r} is not known; expected a Design, or any of {listed(tuple(DESIGNS))}.\n"
-        + (f'Use `design="{close}"`.' if close else "Use one of them.")
-    )
+
+    known_effect: ClassVar[float | None] = 210.0
+
+    def population(self, n: int, rng: np.random.Generator) -> Population:
+        """Draw units; see `Design.population`."""
+        units, seen = super().population(n, rng), np.array([[0.0], [1.0]])
+        return Population(units.covariates, units.score, seen * units.mean, seen * units.variance)
+
+
+@dataclass(frozen=True)
+class LalondeLike(Design):
+    """Earnings as in LaLonde's data with survey controls: discrete covariates, many zeros, heavy tails.
+
+    A parametric model of the 614 rows that MatchIt distributes, with rounded coefficients. About a third are treated.
+    Most of these are black, single and without earnings, unlike the controls.
+
+    Parameters
+    ----------
+    confounding : float
+        Factor of the log odds of treatment about their centre.
+    effect_share : float
+        Relative increase of earnings under treatment.
+    """
+
+    confounding: float = 1.0
+    effect_share: float = 0.15
+
+    @property
+    def formula(self) -> str:
+        """Main effects, earnings in thousands of dollars."""
+        return "y ~ age + educ + black + hispan + married + nodegree + re74 + re75"
+
+    @property
+    def oracle_propensity(self) -> str:
+        """The analyst's formula: the propensity model is correctly specified."""
+        return self.propensity
+
+    def population(self, n: int, rng: np.random.Generator) -> Population:
+        """Draw units; see `Design.population`."""
+        frame = _trainees(n, rng)
+        index = frame.to_numpy() @ [0.016, 0.16, 3.1, 1.0, -0.8, 0.7, -0.07, 0.05]  # in the order of _trainees
+        score = expit(self.confounding * (index - 3.3) - 1.2)
+        works, earned = _earnings(frame)
+        # A share `works` earns; what they earn has coefficient of variation CV: two moments of the mixture.
+        mean = np.stack([works * earned, works * earned * (1 + self.effect_share)])
+        return Population(frame, score, mean, mean**2 * ((1 + CV**2) / works - 1))
+
+    def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
+        """Draw earnings: none, or lognormal; treatment multiplies them."""
+        works, earned = _earnings(population.covariates)
+        n, spread = len(works), np.log(1 + CV**2)
+        drawn = earned * np.exp(rng.normal(-spread / 2, np.sqrt(spread), n)) * (rng.random(n) < works)
+        return drawn * np.array([[1.0], [1 + self.effect_share]])
+
+
+def _trainees(n: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw covariates, earnings in thousands of dollars a year."""
+    race = rng.choice(3, size=n, p=[0.49, 0.4, 0.11])
+    age = np.clip(np.round(16 + rng.gamma(1.4, 8, n)), 16, 55)
+    educ = np.clip(np.round(rng.normal(10.3, 2.5, n)), 0, 17)
+    married = (rng.random(n) < expit(-2.2 + 0.07 * age - 1.2 * (race == 1))).astype(int)
+    level = 1.2 + 0.02 * age + 0.6 * married - 0.3 * (race == 1)
+    before = []
+    for fall in (0.0, 0.5):
+        works = rng.random(n) < expit(0.6 + 0.6 * married - 0.7 * (race == 1))
+        before.append(np.round(works * np.minimum(np.exp(level - fall + rng.normal(0, 0.8, n)), 25), 3))
+    return pd.DataFrame(
+        {
+            "age": age.astype(int), "educ": educ.astype(int), "black": (race == 1).astype(int),
+            "hispan": (race == 2).astype(int), "married": married, "nodegree": (educ < 12).astype(int),
+            "re74": before[0], "re75": before[1],
+        }
+    )  # fmt: skip
+
+
+def _earnings(frame: pd.DataFrame) -> tuple[Array, Array]:
+    """Probability of any earnings, and their mean where there are any."""
+    f = {name: frame[name].to_numpy(dtype=float) for name in frame}
+    works = expit(1.6 - 0.035 * (f["age"] - 16) - 0.5 * f["black"] + 0.05 * f["re74"] + 0.1 * f["re75"])
+    log_mean = 1.2 + 0.01 * f["age"] + 0.05 * f["educ"] + 0.02 * (f["re74"] + f["re75"]) - 0.1 * f["black"]
+    return works, np.exp(log_mean)
+
+
+BY_NAME: dict[str, Design] = {"lalonde_like": LalondeLike(), "kang_schafer_mean": KangSchaferMean()}
+
+
+def named(name: Any) -> Design:
+    """Return the design of a name, of this file or of the package, or the design itself."""
+    return BY_NAME[name] if isinstance(name, str) and name in BY_NAME else find_design(name)
