@@ -295,11 +295,12 @@ class ColumnMoments:
         condition = np.inf if not norms.all() else np.linalg.cond(varying / norms) if norms.size else 1.0
         dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
         if dropped:
-            cause = "linear combinations of the columns before (a constant column is one of the intercept)"
+            cause = "constant, or determined by the columns before"
             if collinear == "raise":
-                found = f'{model} model: {listing(dropped)} in it, {cause}, and collinear="raise"'
+                found = f'{model} model: {listing(dropped)} {cause}, and collinear="raise"'
                 raise DesignError(f'{found}.\nLeave them out of the formula, or use `collinear="drop"`.')
-            notes.append(f"{model} model: dropped {listing(dropped)}, {cause}. Leave them out to silence this.")
+            same = "The effect is the same without them. Leave them out to silence this."
+            notes.append(f"{model} model: dropped {listing(dropped)}: {cause}. {same}")
         if not constant:
             left = listing(n for n in names if n not in dropped)
             meant = "Add a constant, unless you want a model through the origin"
@@ -436,8 +437,13 @@ def supported_columns(
         If an arm has no more rows than coefficients, `collinear` is "raise" and columns are dependent, or none is left.
     """
     x, z = outcome.seen, propensity.seen
-    keep = x.usable(outcome.encoder.names, "outcome", notes, rules.collinear)
-    keep_z = z.usable(propensity.encoder.names, "propensity", notes, rules.collinear)
+    own, own_z = list[str](), list[str]()
+    keep = x.usable(outcome.encoder.names, "outcome", own, rules.collinear)
+    keep_z = z.usable(propensity.encoder.names, "propensity", own_z, rules.collinear)
+    both = [note for note in own if note.replace("outcome", "propensity", 1) in own_z]
+    notes += [note.replace("outcome model", "outcome and propensity models", 1) for note in both]
+    notes += [note for note in own if note not in both]
+    notes += [note for note in own_z if note.replace("propensity", "outcome", 1) not in both]
     p = 1 if rules.constant_outcome else int(keep.sum())
     check_arm_sizes(size, outcome.labels, p, int(keep_z.sum()), rules.of_controls)
     of_x: list[Dependence] = []
@@ -494,8 +500,9 @@ def _lost_notes(from_outcome: Lost, from_propensity: Lost) -> list[str]:
         if found:
             dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
             notes.append(
-                f"{what}: dropped {dropped} in all arms, as {_causes(model, found)}. This is a lack of overlap: the "
-                "outcome is extrapolated.\nMerge such a level with another, or leave its rows out of the data."
+                f"{what}: dropped {dropped} in all arms, as {_causes(model, found)}. Its rows stay "
+                "without overlap: their outcome is extrapolated.\nMerge such a level with another, or leave its rows "
+                "out of the data."
             )
     return notes
 

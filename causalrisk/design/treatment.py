@@ -142,7 +142,7 @@ def _reference(name: str, found: list[Any], table: str, treated: Any, reference:
         return 1 - places["treated"]
     if binary:
         return found.index(0)
-    typed = f"Use `treated={show(found[1])}` or `treated={show(found[0])}`."
+    typed = f"Use `treated={show(found[0])}` or `treated={show(found[1])}`."
     text = f"treatment {name!r} is not 0/1 or bool, and the sign of the effect depends on which level is treated"
     raise DesignError(f"{text}:\n{table}\n{typed}")
 

@@ -20,7 +20,7 @@ UNITS = "Effects of single units are not in this package (EconML and grf have th
 
 NAMES: dict[str, dict[str, str]] = {
     "model": {
-        "treat": "treatment treatment_name treat_name zname d D A",
+        "treat": "treatment treatment_name treatment_col treat_col treat_name zname d D A",
         "propensity": "ps_formula propensity_formula treatment_formula gform ps_model propensity_model tmodel",
         "propensity_score": "ps pscore propensity_scores ml_m model_propensity model_t",
         "target": "estimand population stat focal",
@@ -150,7 +150,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "g_SL_library": "Use `propensity_score=` with a classifier such as `LogisticRegression()`.",
         "score": 'Use `target=` for the population (ATTE: `target="treated"`), `propensity_score=` for known scores.',
         "covariates controls confounders common_causes drop_cols x X W": 'Covariates are in the formula, `"y ~ x1"`.',
-        "outcome y Y yname xformla": 'Outcome and covariates are in the formula, `"y ~ x1 + x2"`.',
+        "outcome outcome_col y Y yname xformla": 'Outcome and covariates are in the formula, `"y ~ x1 + x2"`.',
         "by subgroup subgroups": 'Use `res.effects_by("group")` after the fit.',
         "censoring ipcw delta Delta attrition": 'Use `observed=` with a formula such as `"x1 + x2"`.',
         "ratio nearest neighbor replace distance method=nearest": MATCHING,

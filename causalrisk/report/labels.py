@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.design import Design
 from causalrisk.design.did import NEVER, change_words
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
@@ -348,6 +349,12 @@ def has_converged(record: FitRecord) -> bool:
     joint = record.joint is None or bool(record.joint.estimate.result.success)
     separate = record.estimate if record.joint is None else record.joint.start
     return scores and joint and all(reason == Failure.OK for reason in separate.failed)
+
+
+def clusters_text(design: Design) -> str:
+    """Return the names of the clusters and how many there are; empty without clusters."""
+    pairs = zip(design.cluster_names, design.cluster_counts, strict=True)
+    return ", ".join(f"{name} ({count})" for name, count in pairs)
 
 
 def covariance_name(record: FitRecord) -> str:

@@ -38,8 +38,8 @@ NOTE_JOINT = "Do not interpret JRE's coefficients or predictions. Use those of `
 NOTE_STACK = "The shrinkage is that of JRE on the formula; `res.start` is IPWRA on the formula."
 NOTE_LOG_SCALE = "The effect's interval and test are computed on the logarithmic scale and transformed back."
 NOTE_SURVEY_N = (
-    "survey n is the effective n by the probability weights alone. The columns after it use the importance weight "
-    "times the probability weight, whose mean is 1."
+    "survey n is the effective n under the probability weights alone. The columns after it are under these weights, "
+    "scaled to mean 1, times the weights of the propensity score."
 )
 NOTE_BINARY = (
     "The outcome is 0 or 1 and its models are linear, so predictions may lie outside 0 to 1. Use "
@@ -221,8 +221,7 @@ def head_texts(record: FitRecord) -> dict[str, str]:
     elif design.offset_kind is not None:
         texts["Offset:"] = design.offset_name
     if survey is None:
-        pairs = zip(design.cluster_names, design.cluster_counts, strict=True)
-        texts["Clusters:"] = ", ".join(f"{name} ({count})" for name, count in pairs)
+        texts["Clusters:"] = words.clusters_text(design)
     else:
         texts |= {
             "Strata:": survey.strata_name and f"{survey.strata_name} ({len(survey.strata)})",

@@ -315,9 +315,9 @@ def test_dependent_columns(data):
         design = make(data, "y ~ x + twice + z + seven", propensity="seven + z")
     assert design.exog_names == ("Intercept", "x", "z")
     assert design.propensity_names == ("Intercept", "z")
-    assert [str(w.message).split(",")[0] for w in caught] == [
-        "outcome model: dropped 'twice'",
-        "propensity model: dropped 'seven'",
+    assert [str(w.message).split(":")[1] for w in caught] == [
+        " dropped 'twice', 'seven'",
+        " dropped 'seven'",
     ]
     assert "'seven'" in str(caught[0].message)
     assert len(design.notes) == 2

@@ -103,7 +103,7 @@ def test_fault_38_dependent_columns_are_dropped_with_a_warning(data, estimator):
             res = fit(estimator, doubled, formula)
         told = [str(w.message) for w in caught]
         assert all(dropped in text and "dropped" in text for text in told)
-        assert [text.split()[0] for text in told] == ["outcome", "propensity"]
+        assert [text.split(":")[0] for text in told] == ["outcome and propensity models"]
         base = fit(estimator, doubled, same)
         assert_same(res, base, rtol=1e-11)
         assert np.isfinite(res.bse).all() and list(res.outcome_params.index) == list(base.outcome_params.index)
@@ -129,7 +129,7 @@ def test_fault_39_near_collinear_columns(data, estimator, near, rtol):
         found = float(re.search(r"condition number ([\d.e+]+)", text)[1])
         assert 0.1 / near < found < 10 / near
     assert_same(res, clean(estimator, FORMULA), rtol=rtol)
-    assert "condition number" in str(res.summary())
+    assert any("condition number" in note for note in res.summary().notes)
 
 
 @pytest.mark.filterwarnings("ignore:arm .* outcome coefficients")  # what is certified are coefficients

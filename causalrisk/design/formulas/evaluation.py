@@ -228,7 +228,8 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
         formula = Formula(model, text, tuple(terms.lhs_termlist), tuple(terms.rhs_termlist))
         formula.uses()
     except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError) as error:
-        found = f"the {model} formula {text!r} cannot be read: {getattr(error, 'message', error)}"
+        why = getattr(error, "message", getattr(error, "msg", error))  # of patsy, of Python
+        found = f"the {model} formula {text!r} cannot be read: {why}"
         advice = 'Arithmetic is inside `I(...)`, and an odd name is `Q("odd name")`.'
         if text[-1:] in ("+", "-", "*", ":"):
             advice = f"The formula ends in `{text[-1]}`. Leave it out, or add a term."

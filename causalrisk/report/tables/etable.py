@@ -26,7 +26,9 @@ STATISTICS = {
     "estimator": "Estimator",
     "estimand": "Estimand",
     "learner": "Learner",
+    "weights": "Weights",
     "std_errors": "Standard errors",
+    "clusters": "Clusters",
     "df": "Degrees of freedom",
     "nobs": "Observations",
     "effective_n": "Effective n by group",
@@ -91,9 +93,9 @@ def etable(
     alpha : float
         Significance level of intervals.
     statistics : sequence of str, optional
-        Rows below the estimates: "estimator", "estimand", "learner", "std_errors", "df" (of t tests and intervals),
-        "nobs", "effective_n", "first_stage_f", "imputations", "r_squared". Default: every row that at least one column
-        has a value for. The estimator appears only if the columns have other names.
+        Rows below the estimates: "estimator", "estimand", "learner", "weights", "std_errors", "clusters", "df" (of t
+        tests and intervals), "nobs", "effective_n", "first_stage_f", "imputations", "r_squared". Default: every row
+        that at least one column has a value for. The estimator appears only if the columns have other names.
     extra : mapping of str to sequence, optional
         Further rows below: a label, and one value per column.
     digits : int, optional
@@ -156,6 +158,7 @@ def etable(
     rename = rename or {}
     columns = _columns(results, names, alpha, rename)
     terms = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))
+    terms.sort(key=lambda term: term.startswith("POM["))  # below the effects of all columns
     for option, given in (("keep", keep), ("drop", drop)):
         for term in given or ():
             if rename.get(term, term) not in terms:

@@ -125,6 +125,18 @@ def test_a_comparison_without_its_bootstrap_has_robust_errors(frame):
     assert list(etable([kept]).frame.loc[("ATE", "std err")]) == list(kept.table["robust se"])
 
 
+def test_weights_and_clusters_have_rows_and_means_stand_below_the_effects_of_all_columns(fits, frame):
+    given = {"weights": "x4", "weight_type": "probability", "cluster": "g"}
+    frame = frame.assign(x4=1 + frame.x1**2, g=np.arange(len(frame)) % 60)
+    weighted = IPWRA.from_formula(FORMULA, frame, treat="d", target="ATT", **given).fit()
+    body = etable([fits[1], weighted]).tables[0].body
+    rows = {row[0]: row[1:] for row in body}
+    assert rows["Weights"] == ["", "x4 (probability)"] and rows["Clusters"] == ["", "g (60)"]
+    assert [row[0] for row in body if row[0]][:4] == ["ATE", "ATT", "POM[0]", "POM[1]"]
+    assert not {"Weights", "Clusters"} & {row[0] for row in etable(fits).tables[0].body}
+    assert "Clusters" not in str(etable(weighted, statistics=["nobs"]))
+
+
 def test_columns_that_do_not_fit_stand_below(fits):
     lines = str(etable(fits * 3)).splitlines()
     assert max(map(len, lines)) <= 78
