@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -55,19 +54,26 @@ class Observation:
         return replace(self, columns=np.ascontiguousarray(self.columns[:, keep]), names=names)
 
 
-def is_missing(
-    rows: np.ndarray, seen: np.ndarray, labels: Sequence[str], endog_name: str, formula: str, notes: list[str]
-) -> bool:
-    """Whether outcomes are missing, so that there is something to model; else a line is added to the notes.
+class Seen(NamedTuple):
+    """What the rows say of the columns of both models.
 
-    `rows` and `seen`, shape (K,), are the rows of each arm, and those whose outcome was observed.
+    Parameters
+    ----------
+    X, Z : ColumnMoments
+        Moments of the outcome columns over the rows with an outcome, in each cell, and of the propensity columns.
+    R : ColumnMoments or None
+        Moments of the columns of the observation model.
+    size : ndarray, shape (C,)
+        Observations in each cell of the outcome models.
+    cells : tuple of str
+        The arms; of repeated cross sections arms in either period.
     """
-    for count, own, label in zip(rows, seen, labels, strict=True):
-        if not own:
-            raise DesignError(f"{endog_name!r} is missing in all {count} rows of arm {label!r}.\nLeave that arm out.")
-    if seen.sum() == rows.sum():
-        notes.append(f"observed={formula!r} does nothing: no outcome {endog_name!r} is missing. Leave it out.")
-    return bool(seen.sum() < rows.sum())
+
+    X: ColumnMoments
+    Z: ColumnMoments
+    R: ColumnMoments | None
+    size: np.ndarray
+    cells: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -422,7 +428,7 @@ class Design:
         """Return the same rows with other columns in the outcome design, as `DesignOnDisk.extended`."""
         X = np.ascontiguousarray(step(self).X)
         made = replace(self, X=X, exog_names=encoder.names, outcome_encoder=encoder)
-        return made if given else made._with_independent(notes)
+        return made if given else made.supported(notes)
 
     def without(self, names: Collection[str]) -> Design:
         """Return the same rows without the columns that are made of any of these covariates, in both models."""
@@ -452,73 +458,49 @@ class Design:
 
     def supported(self, notes: list[str]) -> Design:
         """Drop the columns that the rows do not support, with lines in the notes; errors as of `supported_columns`."""
+        keep, keep_z, known = self.kept(self.seen(), notes)
+        return replace(self._with_columns(keep, keep_z), **known)
+
+    def seen(self) -> Seen:
+        """Return what the rows say of the columns."""
+        arm, k, rows = self.arm, self.n_arms, self.recorded
+        cell, cells = (arm, self.labels) if self.periods is None else self.periods.cells(arm, self.labels)
+        size = np.bincount(cell[rows], weights=self.units[rows], minlength=len(cells))
+        X = ColumnMoments.of(self.X[rows], cell[rows], len(cells))
+        same = self.Z is self.X and rows.all() and cell is arm
+        Z = X if same else ColumnMoments.of(self.Z, arm, k)
+        R = None if self.observation is None else ColumnMoments.of(self.observation.columns)
+        return Seen(X, Z, R, size, cells)
+
+    def kept(self, seen: Seen, notes: list[str]) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """Mark the columns of both models to keep; return also the observation model, and the names of all others."""
         observation = self.observation
-        if observation is not None:
-            rows, seen = (np.bincount(of, minlength=self.n_arms) for of in (self.arm, self.arm[self.recorded]))
-            if is_missing(rows, seen, self.labels, self.endog_name, observation.formula, notes):
-                moments = ColumnMoments.of(observation.columns)
-                keep = moments.usable(observation.names, "observation", notes, self.rules.collinear)
+        if observation is not None and seen.R is not None:
+            for rows, own, label in zip(seen.Z.rows, seen.X.rows, self.labels, strict=True):
+                if not own:
+                    found = f"{self.endog_name!r} is missing in all {rows} rows of arm {label!r}"
+                    raise DesignError(f"{found}.\nLeave that arm out.")
+            if seen.X.rows.sum() < seen.Z.rows.sum():
+                keep = seen.R.usable(observation.names, "observation", notes, self.rules.collinear)
                 observation = observation.keeping(keep)
             else:
+                nothing = f"no outcome {self.endog_name!r} is missing"
+                notes.append(f"observed={observation.formula!r} does nothing: {nothing}. Leave it out.")
                 observation = None
-        recorded = None if observation is None else observation.recorded
-        return replace(self, observation=observation)._with_independent(notes, recorded, self.periods)
+        outcome = ModelColumns(seen.X, self.outcome_encoder, seen.cells)
+        propensity = ModelColumns(seen.Z, self.propensity_encoder, self.labels)
+        keep, keep_z = supported_columns(outcome, propensity, seen.size, self.rules, notes, self.spans)
+        names = [*self.dropped_terms, *left_out(self.outcome_encoder, keep), *left_out(self.propensity_encoder, keep_z)]
+        return keep, keep_z, {"observation": observation, "dropped_terms": tuple(dict.fromkeys(names))}
 
-    def _with_independent(
-        self, notes: list[str], recorded: np.ndarray | None = None, periods: Periods | None = None
-    ) -> Design:
-        """Drop the columns of both models that are not independent in all rows, or in those of an arm, with notes.
-
-        `recorded` are the rows that the outcome models are trained on, in each of the `periods` by themselves.
-        """
-        arm, k, seen_in = self.arm, self.n_arms, slice(None) if recorded is None else recorded
-        cell, cells = (arm, self.labels) if periods is None else periods.cells(arm, self.labels)
-        counts = self.weights[seen_in] if self.weight_type == "frequency" else None
-        size = np.bincount(cell[seen_in], weights=counts, minlength=len(cells))
-        seen = ColumnMoments.of(self.X[seen_in], cell[seen_in], len(cells))
-        same = self.Z is self.X and recorded is None and cell is arm
-        outcome = ModelColumns(seen, self.outcome_encoder, cells)
-        propensity = ModelColumns(
-            seen if same else ColumnMoments.of(self.Z, arm, k), self.propensity_encoder, self.labels
-        )
-        spans = partial(arm_spans, self.Z, arm, k)
-        keep, keep_z = supported_columns(outcome, propensity, size, self.rules, notes, spans)
-        lost = [*left_out(self.outcome_encoder, keep), *left_out(self.propensity_encoder, keep_z)]
-        return replace(
-            self._with_columns(keep, keep_z), dropped_terms=tuple(dict.fromkeys([*self.dropped_terms, *lost]))
-        )
+    def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the limits in each arm of combinations of the propensity columns, as `arm_spans`."""
+        return arm_spans(self.Z, self.arm, self.n_arms, directions)
 
 
 def rows_not_kept(what: str = "that", instead: str = "") -> UnavailableError:
     """Make the error of what goes by rows that were not kept; it may say what else to type."""
     return UnavailableError(f"{what} goes by rows, which a scan does not keep.\n{instead}Use `data=data.collect()`.")
-
-
-class Rowless:
-    """Mixin of a frozen record whose fields that go by rows were not kept: to ask for one is an UnavailableError.
-
-    Parameters
-    ----------
-    **known
-        The fields that were kept, and others of the subclass.
-    """
-
-    def __init__(self, **known: Any) -> None:
-        self.__dict__.update(known)
-
-    def __getattr__(self, name: str) -> Any:
-        made = getattr(type(self), name, None)
-        if isinstance(made, property) and made.fget is not None:
-            return made.fget(self)  # its own error, in whose place Python asks here
-        if name in {field.name for field in fields(self)}:  # type: ignore[arg-type]
-            raise rows_not_kept()
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return object.__new__, (type(self),), self.__getstate__()
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return self  # nothing in it changes
 
 
 def new_offset(design: Design, data: Any) -> np.ndarray:

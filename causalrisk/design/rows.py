@@ -12,7 +12,7 @@ import pandas as pd
 
 from causalrisk.design.did import DiD
 from causalrisk.design.support import check_magnitude
-from causalrisk.design.survey import ROLES, Survey, SurveyColumns, replicate_names, subpopulation
+from causalrisk.design.survey import ROLES, Survey, SurveyColumns, replicate_names, subpopulation, survey_columns
 from causalrisk.design.tables import find_column, find_condition, listing, missing_mask, named_columns, numbers
 from causalrisk.design.treatment import ByArm, find_by_arm, is_classifier
 from causalrisk.errors import DesignError, Once, OptionError, one_of
@@ -306,11 +306,9 @@ def by_rows(table: pd.DataFrame, given: ColumnOptions, frame: Mapping[str, Any],
             replicates = {name: find_column(name, "replicate weights", name, table, frame, notes) for name in names}
         elif own.replicate_weights is not None:
             replicates = named_columns(own.replicate_weights, "replicate_weights", table.index, notes)
-        columns = {role: getattr(find(getattr(own, role), role), "values", None) for role in ROLES}
-        survey = SurveyColumns(own, replicates=replicates, **columns)
-        survey.check_complete(None if weights is None else weights.values)
-        units = survey.units()
-        cluster = None if units is None else Source("cluster", str(units.name), units)
+        columns = {role: getattr(find(getattr(own, role), role), "values", None) for role in ("weights", *ROLES)}
+        survey = survey_columns(own, columns, replicates)
+        cluster = None if survey.psu is None else Source("cluster", str(survey.psu.name), survey.psu)
     if given.subpop is not None:
         inside = find_condition(given.subpop, "subpop", table, frame, notes)
         subpop = Source("subpop", given.subpop if isinstance(given.subpop, str) else "", inside)

@@ -196,7 +196,7 @@ class SurveyColumns:
     survey : Survey
         The design as given.
     strata, psu, fpc : Series or None
-        One value per row.
+        One value per row. If unit numbers restart in each stratum, `psu` has the stratum in its values.
     replicates : dict of str to Series, or None
         Replicate weights by name.
     """
@@ -207,63 +207,21 @@ class SurveyColumns:
     fpc: pd.Series | None
     replicates: Mapping[str, pd.Series] | None
 
-    def check_complete(self, weights: pd.Series | None) -> None:
-        """Raise an error for rows without weights, stratum, unit or population size."""
-        columns = [("weights", weights), *((role, getattr(self, role)) for role in ROLES)]
-        columns += [("replicate_weights", column) for column in (self.replicates or {}).values()]
-        for role, column in columns:
-            if column is not None:
-                check_complete(column, f"{role} {str(column.name)!r} of the survey design")
 
-    def units(self) -> pd.Series | None:
-        """Return the first-stage unit of each row under a unique name; None if rows are the units."""
-        if self.psu is None or self.strata is None or not self.survey.nest:
-            return self.psu
-        coded = (pd.factorize(column) for column in (self.strata, self.psu))
-        strata, units = (np.array(labels_of(names), dtype=object)[codes] for codes, names in coded)
-        return pd.Series(strata + "/" + units, index=self.psu.index, name=self.psu.name)
-
-    def drawn(self, units: pd.Series | None, n: int) -> pd.DataFrame:
-        """Return how each of n rows was drawn: columns "stratum", "unit" (unless rows are units) and "fpc"."""
-        one = pd.Categorical.from_codes(np.zeros(n, dtype=int), [ALL])
-        columns = {"stratum": one if self.strata is None else self.strata.array}
-        if units is not None:
-            columns["unit"] = units.array
-        if self.fpc is not None:
-            columns["fpc"] = numbers(self.fpc, f"fpc {self.fpc.name!r}")
-        return pd.DataFrame(columns)
-
-    def described(self, drawn: pd.DataFrame, subpop_name: str | None) -> tuple[pd.Index, dict[str, Any]]:
-        """Check the strata; return them in order, and the fields of a `SurveyDesign` that do not go by row.
-
-        `drawn` has the columns of the method `drawn`, once for each combination, and "rows", how often it occurs.
-        """
-        stratum, names = pd.factorize(drawn["stratum"], sort=True)
-        strata, by = labels_of(names), drawn.groupby(stratum)
-        counts = by["rows"].sum()
-        if "unit" in drawn:
-            pairs = pd.DataFrame({"stratum": stratum, "unit": drawn["unit"].astype(object)}).drop_duplicates()
-            twice = pairs["unit"][pairs["unit"].duplicated()].unique().tolist()
-            if twice:
-                raise DesignError(f"psu {_name(self.psu)!r} has {listing(twice)} in several strata.\nUse `nest=True`.")
-            counts = pairs.groupby("stratum").size()
-        units, fractions = counts.to_numpy(dtype=float), np.zeros(len(strata))
-        if "fpc" in drawn:
-            low, high = by["fpc"].min().to_numpy(), by["fpc"].max().to_numpy()
-            fractions = _fractions(f"fpc {_name(self.fpc)!r}", strata, units, low, high)
-        alone = [label for label, count, f in zip(strata, units, fractions, strict=True) if count == 1 and f < 1]
-        if alone and self.survey.lonely == "fail" and self.survey.replicate_weights is None:
-            named = "the sample" if self.strata is None else f"stratum {listing(alone)} of {self.strata.name!r}"
-            raise DesignError(f'{named} has a single first-stage unit, without variance.\nUse `lonely="adjust"`.')
-        return pd.Index(names), {
-            "strata": strata,
-            "units": units,
-            "fractions": fractions,
-            "lonely": self.survey.lonely,
-            **{f"{role}_name": _name(getattr(self, role)) for role in ROLES},
-            "subpop_name": subpop_name,
-            "call": repr(self.survey),
-        }
+def survey_columns(
+    survey: Survey, columns: Mapping[str, pd.Series | None], replicates: Mapping[str, pd.Series] | None
+) -> SurveyColumns:
+    """Check the columns of a survey design: weights, strata, psu and fpc, and replicate weights."""
+    given = [*columns.items(), *(("replicate_weights", column) for column in (replicates or {}).values())]
+    for role, column in given:
+        if column is not None:
+            check_complete(column, f"{role} {str(column.name)!r} of the survey design")
+    strata, psu = columns["strata"], columns["psu"]
+    if survey.nest and strata is not None and psu is not None:
+        coded = (pd.factorize(column) for column in (strata, psu))
+        stratum, unit = (np.array(labels_of(names), dtype=object)[codes] for codes, names in coded)
+        psu = pd.Series(stratum + "/" + unit, index=psu.index, name=psu.name)
+    return SurveyColumns(survey, strata, psu, columns["fpc"], replicates)
 
 
 def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
@@ -453,131 +411,106 @@ class Factors:
 
 
 def survey_design(columns: SurveyColumns, weights: Array | None, keep: Mask, subpop_name: str | None) -> SurveyDesign:
-    """Make the survey design of the rows in the sample."""
-    n, psu = len(keep), columns.units()
-    drawn = columns.drawn(psu, n)
-    counted = drawn.groupby(list(drawn), observed=True, sort=False).size().reset_index(name="rows")
-    known = columns.described(counted, subpop_name)[1]
-    stratum = pd.factorize(drawn["stratum"], sort=True)[0]
-    units_of = np.arange(n) if psu is None else pd.factorize(psu)[0]
-    first = np.unique(units_of, return_index=True)[1]  # a row of each unit
-    within = pd.Series(first).groupby(stratum[first]).cumcount().to_numpy(dtype=np.intp)
+    """Make the survey design of the rows to keep, from its columns and the weights of all rows."""
+    survey, n = columns.survey, len(keep)
+    stratum, names = np.zeros(n, dtype=np.intp), pd.Index([ALL])
+    if columns.strata is not None:
+        stratum, names = pd.factorize(columns.strata, sort=True)
+    unit = np.arange(n) if columns.psu is None else pd.factorize(columns.psu)[0]
+    first = np.unique(unit, return_index=True)[1]  # a row of each unit
+    moved = stratum != stratum[first][unit]
+    if columns.psu is not None and moved.any():
+        twice = listing(columns.psu[moved].unique().tolist())
+        raise DesignError(f"psu {columns.psu.name!r} has {twice} in several strata.\nUse `nest=True`.")
+    strata, of_units = labels_of(names), stratum[first]
+    units = np.bincount(of_units, minlength=len(strata)).astype(float)
+    fractions = np.zeros(len(strata)) if columns.fpc is None else _fractions(columns.fpc, stratum, strata, units)
+    alone = [label for label, count, f in zip(strata, units, fractions, strict=True) if count == 1 and f < 1]
+    if alone and survey.lonely == "fail" and columns.replicates is None:
+        named = "the sample" if columns.strata is None else f"stratum {listing(alone)} of {columns.strata.name!r}"
+        raise DesignError(f'{named} has a single first-stage unit, without variance.\nUse `lonely="adjust"`.')
+    within = pd.Series(of_units).groupby(of_units).cumcount().to_numpy(dtype=np.intp)
     replication = None
-    if columns.replicates is not None:
-        weights = np.ones(n) if weights is None else weights
-        values = replicate_values(columns.survey, columns.replicates, weights)
-        known_of = replication_of(columns.survey, ReplicateSums.of(values, weights))
-        replication = Replication(multiplicities=values[keep] / weights[keep, None], **known_of)
+    if columns.replicates is not None and weights is not None:
+        replication = _replication(survey, columns.replicates, weights, keep)
     return SurveyDesign(
-        stratum=stratum[keep].astype(np.intp), unit=within[units_of[keep]], replication=replication, **known
+        stratum=stratum[keep].astype(np.intp),
+        unit=within[unit[keep]],
+        strata=strata,
+        units=units,
+        fractions=fractions,
+        lonely=survey.lonely,
+        subpop_name=subpop_name,
+        call=repr(survey),
+        replication=replication,
+        **{f"{role}_name": getattr(getattr(columns, role), "name", None) for role in ROLES},
     )
 
 
-def _name(column: pd.Series | None) -> str | None:
-    return None if column is None else str(column.name)
-
-
-def _fractions(what: str, labels: tuple[str, ...], units: Array, low: Array, high: Array) -> Array:
-    """Share of the units of the population that is in the sample, of each stratum; `what` is the column's name."""
+def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...], units: Array) -> Array:
+    """Return the share of the units of the population that is in the sample, of each stratum."""
+    what = f"fpc {fpc.name!r}"
+    by_stratum = pd.Series(numbers(fpc, what)).groupby(stratum)
+    low, high = by_stratum.min().to_numpy(), by_stratum.max().to_numpy()
     h = int(np.argmax(low != high))
     if low[h] != high[h]:
-        raise DesignError(f"{what} differs within stratum {labels[h]!r}.\nName the column of the first stage.")
+        raise DesignError(f"{what} differs within stratum {strata[h]!r}.\nName the column of the first stage.")
     if high.max() <= 1 and low.min() > 0:
         return np.asarray(high)
     h = int(np.argmax(low < units))
     if low[h] < units[h] or low.min() <= 0:
-        raise DesignError(
-            f"{what} has {low[h]:g} units in stratum {labels[h]!r}.\nUse first-stage units in the population."
-        )
-    return units / high
+        found = f"{what} has {low[h]:g} units in stratum {strata[h]!r}"
+        raise DesignError(f"{found}.\nUse first-stage units in the population.")
+    return np.asarray(units / high)
 
 
-@dataclass(frozen=True)
-class ReplicateSums:
-    """Sums over all rows of the data by which replicate weights are checked.
-
-    Parameters
-    ----------
-    weights : float
-        Sum of the weights.
-    replicates : ndarray, shape (R,)
-        Sums of the replicate weights.
-    products : ndarray, shape (R, R)
-        Sums of their products.
-    moves : ndarray, shape (3,)
-        How many ratios of replicate weights to weights there are; sums of how far they are from one, and of its square.
-    """
-
-    weights: float
-    replicates: Array
-    products: Array
-    moves: Array
-
-    @classmethod
-    def of(cls, replicates: Array, weights: Array) -> ReplicateSums:
-        """Return those of some rows, from replicate weights of shape (n, R) and weights of shape (n,)."""
-        used = weights > 0
-        moved = np.abs(replicates[used] / weights[used, None] - 1)
-        moves = np.array([moved.size, moved.sum(), (moved**2).sum()])
-        return cls(float(weights.sum()), replicates.sum(axis=0), replicates.T @ replicates, moves)
-
-
-def replicate_values(survey: Survey, replicates: Mapping[str, pd.Series], weights: Array) -> Array:
-    """Check replicate weights of some rows and return them as they are used for these, shape (n, R)."""
-    values = np.empty((len(replicates), len(weights))).T
-    for r, (name, column) in enumerate(replicates.items()):
-        values[:, r] = numbers(column, f"replicate weights {name!r}")
+def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Array, keep: Mask) -> Replication:
+    """Check replicate weights by all rows, and return what they make of the rows to keep."""
+    values = np.stack([numbers(column, f"replicate weights {name!r}") for name, column in columns.items()], axis=1)
     if (values < 0).any():
         raise DesignError(f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.")
     values = values if survey.combined else values * weights[:, None]
     if (values[weights == 0] > 0).any():
         raise DesignError("rows of weight 0 have replicate weights above 0.\nUse the `weights=` that belong to them.")
-    return values
-
-
-def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
-    """Check replicate weights by all rows, and return what a `Replication` has that does not go by rows."""
-    count = len(sums.replicates)
-    ratio = sums.replicates.mean() / sums.weights
-    if not 1 / RATIO <= ratio <= RATIO:
-        found = f"the replicate weights are {ratio:.3g} times the weights; expected about 1"
+    count, level = values.shape[1], values.sum(axis=0).mean() / weights.sum()
+    if not 1 / RATIO <= level <= RATIO:
+        found = f"the replicate weights are {level:.3g} times the weights; expected about 1"
         raise DesignError(f"{found}.\nUse `combined={not survey.combined}`.")
-    _check_type(survey, sums)
-    scale = survey.scale
-    if scale is None:
-        scale = {
-            "BRR": 1 / count,
-            "Fay": 1 / (count * (1 - (survey.rho or 0.0)) ** 2),
-            "JK1": (count - 1) / count,
-            "JKn": 1.0,
-            "bootstrap": 1 / (count - 1),
-            "ACS": 4 / count,
-            "SDR": 4 / count,
-        }[str(survey.replicate_type)]
+    _check_type(survey, values[weights > 0] / weights[weights > 0, None], level)
+    scales = {
+        "BRR": 1 / count,
+        "Fay": 1 / (count * (1 - (survey.rho or 0.0)) ** 2),
+        "JK1": (count - 1) / count,
+        "JKn": 1.0,
+        "bootstrap": 1 / max(count - 1, 1),
+        "ACS": 4 / count,
+        "SDR": 4 / count,
+    }
+    scale = scales[str(survey.replicate_type)] if survey.scale is None else survey.scale
     rscales = np.asarray(1.0 if survey.rscales is None else survey.rscales, dtype=float)
     if rscales.shape not in ((), (count,)) or (rscales < 0).any():
         raise DesignError(f"rscales= has the shape {rscales.shape}; expected {count} numbers.\nUse `rscales=[...]`.")
-    size = np.sqrt(np.diag(sums.products))
-    size = np.where(size > 0, size, 1.0)
-    singular = np.sqrt(np.clip(np.linalg.eigvalsh(sums.products / np.outer(size, size)), 0, None))
+    size = np.linalg.norm(values, axis=0)
+    unit = values / np.where(size > 0, size, 1.0)
+    singular = np.sqrt(np.clip(np.linalg.eigvalsh(unit.T @ unit), 0, None))
     mse = survey.replicate_type in ("ACS", "SDR") if survey.mse is None else survey.mse
     rho = "" if survey.rho is None else f", rho {survey.rho:g}"
-    return {
-        "kind": f"{survey.replicate_type or 'scaled'}{rho}",
-        "scales": scale * np.broadcast_to(rscales, count),
-        "mse": bool(mse),
-        "df": float((singular > DEPENDENT * singular.max()).sum() - 1),
-    }
+    return Replication(
+        kind=f"{survey.replicate_type or 'scaled'}{rho}",
+        multiplicities=values[keep] / weights[keep, None],
+        scales=scale * np.broadcast_to(rscales, count),
+        mse=bool(mse),
+        df=float((singular > DEPENDENT * singular.max()).sum() - 1),
+    )
 
 
-def _check_type(survey: Survey, sums: ReplicateSums) -> None:
+def _check_type(survey: Survey, ratios: Array, level: float) -> None:
     """Refuse a type that the ratios to the weights contradict: by BRR and Fay's method each is rho or 2 - rho."""
-    count, total, squares = sums.moves
-    move, level = total / count, sums.replicates.mean() / sums.weights
-    halved = squares / count - move**2 < SAME**2 and abs(level - 1) < LEVEL and move > SAME
+    moved = np.abs(ratios - 1)
+    halved = moved.std() < SAME and abs(level - 1) < LEVEL and moved.mean() > SAME
     if not halved or survey.scale is not None or survey.replicate_type not in ("BRR", "Fay", "JK1"):
         return  # weights that were adjusted afterwards have other ratios
-    rho = round(1 - move, 2)
+    rho = round(1 - float(moved.mean()), 2)
     given = {"BRR": 0.0, "Fay": survey.rho}.get(survey.replicate_type)
     if given is not None and abs(rho - given) <= SAME:
         return

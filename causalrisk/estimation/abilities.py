@@ -78,7 +78,6 @@ PREDICTIONS = EVERY | {  # what goes with predictions that are given: they are o
 NOT_ON_DISK = {  # what needs all rows at once, and what to use instead
     ("propensity_score", "classifier"): "Leave `propensity_score=` out, or use `data=data.collect()`",
     ("cov_type", "jackknife"): 'Use `cov_type="robust"`',  # of single rows
-    ("bootstrap", "rescaled"): "Leave `n_boot=` out, or use `data=data.collect()`",
     ("resamples", "given"): "Use `n_boot=999`",
     ("replicates", "given"): "Use `n_replicates=200`",
 }

@@ -78,7 +78,6 @@ def scanned_sample(design: DesignOnDisk, options: ModelOptions, frame: TargetRow
         recorded = np.where(np.isnan(column("y", np.nan)), 0.0, 1.0)
         y = np.where(np.isnan(y), design.outcome_limits.mean(), y)
     offset, stated = column("offset") if "offset" in names else None, options.stated_exposure(design)
-    last = 0 if design.survey is None else len(design.survey.units)
     sizes = [sum(rows.stop - rows.start for _, rows in own) for own in arm_places(design)]
     ends = n_frame + np.cumsum(sizes)
     sample = Sample(
@@ -93,7 +92,6 @@ def scanned_sample(design: DesignOnDisk, options: ModelOptions, frame: TargetRow
         offset=offset,
         mean_offset=offset if stated is None or offset is None else np.full_like(offset, np.log(stated)),
         cluster=column("cluster", design.n_clusters + np.arange(n_frame)) if design.n_clusters else None,
-        stratum=column("stratum", last) if "stratum" in names else None,
         R=None if R is None else basis("R", R, 0.0),
         recorded=recorded,
         constant=design.constant,
@@ -136,10 +134,3 @@ def stored(values: Iterable[Array], chunks: tuple[int, ...]) -> Any:
     found = da.from_array(file, chunks=(chunks, -1))
     found.folder = folder  # which goes with the array
     return found
-
-
-def multiplicities_of(design: Design, sample: Sample) -> Any:
-    """Return replicate weights of a survey design over its weights, rows in the order of the sample."""
-    if isinstance(design, DesignOnDisk):
-        return rows_by_arm(design, "multiplicities")
-    return None if design.replication is None else design.replication.multiplicities[sample.order]

@@ -21,7 +21,6 @@ from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
-from causalrisk.estimation.beyond_memory import multiplicities_of
 from causalrisk.estimation.fits import Estimate, FittedRows, SeparateRows, WeightFit, group_sums, sandwich
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
@@ -505,7 +504,7 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
         return _sandwich(record, influence, 0, [slice(0, influence.shape[1])], Notes())
     # what each of the replicate weights makes of the estimates, to the first order
     own = (influence * sample.s[:, None])[sample.n_frame :] / sample.total
-    moved = loaded((multiplicities_of(record.design, sample) - 1).T @ own)
+    moved = (replication.multiplicities[sample.order] - 1).T @ own
     return replication.covariance(moved, np.zeros(own.shape[1]))
 
 

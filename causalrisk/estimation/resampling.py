@@ -11,7 +11,7 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.design.survey import SurveyDesign
-from causalrisk.estimation.beyond_memory import chunked, multiplicities_of
+from causalrisk.estimation.beyond_memory import chunked
 from causalrisk.estimation.sample import Sample
 from causalrisk.numerics.blocks import is_dask, loaded
 from causalrisk.numerics.linalg import Array
@@ -111,7 +111,8 @@ class SampleResampler:
 def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:
     """Make the resampler of a design: of its clusters where it has any, of arms for "stratified"."""
     survey = design.survey if kind == "rescaled" else None
-    replicates = multiplicities_of(design, sample) if kind == "replicates" else None
+    given = design.replication if kind == "replicates" else None
+    replicates = None if given is None else given.multiplicities[sample.order]
     if survey is not None or replicates is not None:  # fractional weights are drawn by units or rows
         kind = "cluster" if design.n_clusters else "pairs"
     own, frequency = slice(sample.n_frame, None), design.weight_type == "frequency"

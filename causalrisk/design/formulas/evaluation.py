@@ -7,7 +7,7 @@ import builtins
 import functools
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from keyword import iskeyword
@@ -26,7 +26,8 @@ from causalrisk.errors import CausalRiskError, DesignError, OptionError
 from causalrisk.errors.aliases import SURVIVAL
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
-STATEFUL = {name: known for name, known in FUNCTIONS.items() if hasattr(known, "__patsy_stateful_transform__")}
+STATE = "__patsy_stateful_transform__"  # attribute of functions that learn from all rows
+STATEFUL = [name for name, known in FUNCTIONS.items() if hasattr(known, STATE)]
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 OPTIONS = {"observation": "observed"}  # of the models that go by another name there
 PARSER = threading.RLock()  # Python 3.11 may fail to parse in two threads at once (recursion depth mismatch)
@@ -425,20 +426,15 @@ def in_words(formula: Formula) -> Iterator[None]:
 # --- blocks of rows --------------------------------------------------------------------------------------------------
 
 
-def state_options(formula: Formula, frame: Mapping[str, Any]) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the options of all calls of stateful transforms, such as knots, each with the name of the function.
-
-    `frame` has the caller's own functions, which may replace these.
-    """
-    own = {name for name in STATEFUL if is_function(frame.get(name)) and frame[name] is not STATEFUL[name]}
+def computed_options(formula: Formula, columns: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield each option of a stateful transform that is computed from columns, such as knots, after its function."""
     for code in formula.codes():
-        calls: Any = ast.walk(parsed(code))
+        calls: Any = (node for node in ast.walk(parsed(code)) if _function(node) in STATEFUL)
         for call in calls:
-            name = _function(call)
-            if name in STATEFUL and name not in own:
-                positional = [] if name == "te" else call.args[1:]
-                for option in (*positional, *(k.value for k in call.keywords if k.arg != "x")):
-                    yield name, option
+            positional = [] if _function(call) == "te" else call.args[1:]
+            for option in (*positional, *(keyword.value for keyword in call.keywords if keyword.arg != "x")):
+                if {node.id for node in ast.walk(option) if isinstance(node, ast.Name)} & {*columns, "Q"}:
+                    yield _function(call), ast.unparse(option)
 
 
 def learn(formulas: Sequence[Formula], constants: Mapping[str, Any], blocks: Blocks) -> dict[str, dict[str, Any]]:
@@ -446,19 +442,18 @@ def learn(formulas: Sequence[Formula], constants: Mapping[str, Any], blocks: Blo
 
     Returns the state of each factor that has some, by the names patsy gives its transforms.
     """
-
-    def variables() -> Iterator[Mapping[str, pd.Series]]:
-        return ({name: v for name, v in block.items() if name not in constants} for block in blocks())
-
     found = dict[str, dict[str, Any]]()
     for formula in formulas:
-        factors = {factor.code: factor for term in (*formula.left, *formula.right) for factor in term.factors}
-        asked = [code for code in factors if code not in found and any(use.name in STATEFUL for use in uses(code))]
-        terms = [patsy.Term([factors[code]]) for code in asked]
-        info = compile_terms(terms, formula, Scope({}, constants), variables)
-        for factor, known in info.factor_infos.items():
+        asked = [code for code in formula.codes() if code not in found and _learns(code, constants)]
+        terms = [patsy.Term([patsy.EvalFactor(code)]) for code in asked]
+        for factor, known in compile_terms(terms, formula, Scope({}, constants), blocks).factor_infos.items():
             found[factor.code] = {name: vars(made) for name, made in known.state["transforms"].items()}
     return found
+
+
+def _learns(code: str, constants: Mapping[str, Any]) -> bool:
+    """Whether a term uses a stateful transform."""
+    return any(hasattr({**FUNCTIONS, **constants}.get(use.name), STATE) for use in uses(code))
 
 
 def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.ndarray]:
@@ -543,7 +538,7 @@ def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *si
 
 def is_function(value: Any) -> bool:
     """Return True if a caller's variable replaces a function of formulas; a class or module of that name does not."""
-    return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, "__patsy_stateful_transform__")
+    return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, STATE)
 
 
 def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any]) -> DesignError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import re
 from collections import Counter
@@ -16,19 +15,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import rows as drawing
-from causalrisk.design import survey as surveys
 from causalrisk.design.build import Formulas, check_roles, kept_offset, outcome_values, read_formulas
-from causalrisk.design.design import Rowless
 from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
-from causalrisk.design.formulas.evaluation import STATEFUL, Formula, Scope, learn, state_options
-from causalrisk.design.scan.source import Folder, Frame, Scan, mapped, naming, using
+from causalrisk.design.formulas.evaluation import Formula, Scope, computed_options, learn
+from causalrisk.design.scan.source import Folder, Frame, Scan, mapped, naming
 from causalrisk.design.support import check_size
 from causalrisk.design.tables import as_table, condition_names, is_column, plain
 from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError, UnavailableError
-from causalrisk.numerics.blocks import add_up
 
-TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
 HEAD = 2  # numbers of each frame that a formula is tried on
 
@@ -37,29 +32,25 @@ class KeptRows(NamedTuple):
     """The rows of a frame that are in the sample, not yet coded.
 
     `where` names the frame in messages. `variables` are those of the models, an outcome that may be missing as it is.
-    `roles` has the treatment, whether the outcome is recorded, and where there are any, weights, cluster, offset and
-    stratum; its index is the number of the row in the frame. `multiplicities` are replicate weights over the weights.
+    `roles` has the treatment, whether the outcome is recorded, and where there are any, weights, cluster and offset;
+    its index is the number of the row in the frame.
     """
 
     where: str
     variables: pd.DataFrame
     roles: pd.DataFrame
-    multiplicities: np.ndarray | None
 
 
 class Learnt(NamedTuple):
-    """What a frame teaches: rows of the data and of the sample, the ledger, levels of columns, and how rows were drawn.
+    """What a frame teaches: rows of the data and of the sample, the ledger, and levels of columns.
 
     `few` are rows of each variable, and `treat` of the treatment, that have all its levels; `numbers` are the variables
-    without levels. `weights` is their sum. `drawn` counts the rows of each stratum, unit and finite population
-    correction. `path` is where the rows are.
+    without levels. `weights` is their sum. `path` is where the rows are.
     """
 
     where: str
     size: tuple[int, int]
     lines: list[drawing.Line]
-    drawn: pd.DataFrame | None
-    replicates: surveys.ReplicateSums | None
     few: Mapping[str, pd.Series] = MappingProxyType({})
     numbers: frozenset[str] = frozenset()
     treat: pd.Series | None = None
@@ -72,9 +63,9 @@ class Learnt(NamedTuple):
 class Coding:
     """Finds the rows and variables of a model in the frames of a scan, and codes them, always in the same way.
 
-    Parameters are those of `design_from_scan`. `look` says what a frame teaches; once all frames have been seen, `fix`
+    Parameters are those of `design_from_scan`. `read` says what frames teach; once all frames have been seen, `fix`
     sets the coding: `encoders` of the right-hand sides (outcome, propensity and maybe observation), `arms`, `clusters`
-    and `strata` in the order of their numbers, the `survey` design, and the `unit` that weights are divided by.
+    in the order of their numbers, and the `unit` that weights are divided by.
     """
 
     def __init__(
@@ -83,64 +74,54 @@ class Coding:
         _check_given(columns)
         names, self.notes = scan.column_names(), list[str]()
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
-        constants = _constants(frame, names, f"{formula} {propensity} {columns.observed}")
-        formulas, _ = read_formulas(formula, propensity, columns, empty, constants, self.notes)
+        text = f"{formula} {propensity} {columns.observed}"
+        self.frame = {name: frame[name] for name in re.findall(r"(?<![\w.])[^\W\d]\w*", text) if name in frame}
+        _check_constants(self.frame, names)
+        formulas, _ = read_formulas(formula, propensity, columns, empty, self.frame, self.notes)
         self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas.models
+        used = {use.name for each in self.formulas for use in each.uses()}
+        self.frame = {name: value for name, value in self.frame.items() if name in used}
         self.codes = set().union(*(formula.coded for formula in self.formulas))
-        uses = {use.name for each in self.formulas for use in each.uses()}
-        self.frame = {name: value for name, value in constants.items() if name in uses}
         self.scopes = [formulas.left, *formulas.scopes]
         for each in self.formulas:
-            _refuse_state(each, self.frame, names)
+            for function, option in computed_options(each, names):
+                raise DesignError(
+                    f"the {each.model} formula {each.text!r} computes an option of {function}() from columns, "
+                    f"{option}; with a scan, expected numbers.\nWrite the numbers."
+                )
         self.by = drawing.by_rows(as_table(empty, []), columns, {}, [])
         check_roles(formulas, columns.treat, columns.did)
-        others = [getattr(columns, option) for option in drawing.BY_ROW[:-1]]
-        if isinstance(columns.subpop, str):
-            others += condition_names(columns.subpop)
-        if columns.design is not None:
-            others += [getattr(columns.design, role) for role in surveys.ROLES]
-        if self.by.survey is not None and self.by.survey.replicates is not None:
-            others += list(self.by.survey.replicates)
-        self.used = [name for name in names if name in uses or name in others]
+        used |= {getattr(columns, option) for option in drawing.BY_ROW}
+        used |= set(condition_names(columns.subpop)) if isinstance(columns.subpop, str) else set()
+        self.used = [name for name in names if name in used]
 
     def look(self, frame: Frame) -> tuple[KeptRows, Learnt]:
         """Return the rows of a frame that are in the sample, and what they teach."""
-        columns, outcome, whole = self.columns, self.formulas[0].left[0].name(), frame.rows.reset_index(drop=True)
-        objects = {name: column for name, column in whole.items() if column.dtype.kind == "O"}
-        texts = [n for n, column in objects.items() if pd.api.types.infer_dtype(column, skipna=True) == "string"]
-        categories = {name: objects[name].astype(object).astype("category") for name in texts}
-        table = whole.assign(**categories)  # whose coding is faster
+        columns, whole = self.columns, frame.rows.reset_index(drop=True)
+        objects = [name for name, column in whole.items() if column.dtype.kind == "O"]
+        texts = [name for name in objects if pd.api.types.infer_dtype(whole[name], skipna=True) == "string"]
+        table = whole.astype(dict.fromkeys(texts, "category"))  # whose coding is faster
         formulas, by = Formulas.of(self.formulas, table, self.frame), drawing.by_rows(table, columns, {}, [])
         sources = formulas.sources(columns.treat)
         rows = drawing.draw_rows(sources, by, table.index, columns.missing)
-        keep, n, lines = rows.keep, rows.n, rows.lines
+        keep, lines, outcome = rows.keep, rows.lines, self.formulas[0].left[0].name()
         raw = {source.name: source.values[keep] for source in sources}
-        variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()} if n else {}
-        roles: dict[str, Any] = {
-            "treat": by.treat.values[keep],
-            "recorded": True if formulas.recorded is None else formulas.recorded[keep],
-            "weights": None if rows.weights is None else rows.weights[keep],
-            "cluster": None if by.cluster is None else by.cluster.values[keep],
-            "offset": kept_offset(by, keep, (by.treat.name, outcome)),
-        }
+        variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()} if rows.n else {}
+        roles: dict[str, Any] = {"treat": by.treat.values[keep], "recorded": True}
+        if rows.weights is not None:
+            roles["weights"] = rows.weights[keep]
+        if by.cluster is not None:
+            roles["cluster"] = by.cluster.values[keep]
+        if by.offset is not None:
+            roles["offset"] = kept_offset(by, keep, (by.treat.name, outcome))
         if formulas.recorded is not None:
+            roles["recorded"] = formulas.recorded[keep]
             lines.append((drawing.UNRECORDED, outcome, int((~roles["recorded"]).sum()), 0))
             left = {name: values[keep].reset_index(drop=True) for name, values in formulas.left.variables.items()}
             variables = left | variables
-        drawn, replicates, multiplicities = None, None, None
-        if by.survey is not None:
-            drawn = by.survey.drawn(None if by.cluster is None else by.cluster.values, len(table))
-            roles["stratum"] = drawn["stratum"][keep]
-            drawn = drawn.groupby(list(drawn), observed=True, sort=False).size().reset_index(name="rows")
-            if by.survey.replicates is not None and rows.weights is not None:
-                every = surveys.replicate_values(by.survey.survey, by.survey.replicates, rows.weights)
-                replicates, roles["stratum"] = surveys.ReplicateSums.of(every, rows.weights), None
-                multiplicities = every[keep] / rows.weights[keep, None]
-        there = {name: values for name, values in roles.items() if values is not None}
-        of_roles = pd.DataFrame(there, index=table.index[keep])
-        kept = KeptRows(frame.where, pd.DataFrame(variables), of_roles, multiplicities)
-        learnt = Learnt(frame.where, (len(keep), n), lines, drawn, replicates)
-        if not n:
+        kept = KeptRows(frame.where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep]))
+        learnt = Learnt(frame.where, (len(keep), rows.n), lines)
+        if not rows.n:
             return kept, learnt
         few = {}
         for name, values in raw.items():
@@ -149,31 +130,29 @@ class Coding:
                 few[name] = column.iloc[:HEAD].copy()  # and not a view of all rows
                 continue
             few[name] = column.drop_duplicates()
-            size = max(self.part_rows, len(few[name])), len(few[name])
-            check_size(*size, f"the coding of the levels of column {name!r}")
+            count = len(few[name])
+            check_size(max(self.part_rows, count), count, f"the coding of the levels of column {name!r}")
             plain(few[name], name, name in self.codes)  # refuses numbers and dates as text
-        treat, weights = of_roles["treat"], of_roles.get("weights")
+        treat = kept.roles["treat"]
         codes, levels = treatment_levels(treat, columns.treat)
-        clusters = [] if "cluster" not in there else pd.unique(np.asarray(of_roles["cluster"], dtype=object))
         return kept, learnt._replace(
             few=few,
             numbers=frozenset(name for name in raw if kept.variables[name].dtype.kind in "bif"),
             treat=treat.drop_duplicates(),
             counts=dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)),
-            clusters=clusters,
-            weights=0.0 if weights is None else float(weights.sum()),
+            clusters=pd.unique(np.asarray(roles["cluster"], dtype=object)) if "cluster" in roles else (),
+            weights=float(np.sum(roles.get("weights", 0.0))),
         )
 
-    def read(self, stem: str, frames: Iterator[Frame]) -> list[Learnt]:
-        """Learn from the frames of a part, and store the rows that are kept in files whose names begin alike."""
+    def read(self, folder: str, part: int, frames: Iterator[Frame]) -> list[Learnt]:
+        """Learn from the frames of a part, and store the rows that are kept in files of a folder."""
         found = []
         for k, frame in enumerate(frames):
             with naming(frame.where):
                 kept, learnt = self.look(frame)
             if learnt.size[1]:
-                learnt = learnt._replace(path=f"{stem}-{k}.pickle")
-                with using(learnt.path):
-                    pd.to_pickle(kept, learnt.path)
+                learnt = learnt._replace(path=f"{folder}/{part}-{k}.pickle")
+                pd.to_pickle(kept, learnt.path)
             found.append(learnt)
         return found
 
@@ -190,8 +169,6 @@ class Coding:
         if columns.cluster is not None:
             _check_alike(self.clusters, f"cluster {columns.cluster!r}")
             drawing.check_groups(list(self.clusters), columns.cluster)
-        self.strata, self.survey = _survey(self.by.survey, columns, found)
-        notes += [] if self.survey is None else self.survey.notes
         treat = [one.treat for one in found if one.treat is not None]
         _check_alike(counts, f"treatment {columns.treat!r}")
         levels = treatment_levels(pd.concat(treat, ignore_index=True), columns.treat)[1]
@@ -203,14 +180,14 @@ class Coding:
             **{option: getattr(columns, option) for option in ("treated", "reference", "levels")},
         )
         size = max([HEAD, len(levels), *map(len, few.values())])
-        few = {name: values.iloc[np.resize(np.arange(len(values)), size)] for name, values in few.items()}
-        few = {name: values.reset_index(drop=True) for name, values in few.items()}
-        constants = {name: value for scope in self.scopes for name, value in scope.constants.items()}
-        learnt = learn(self.formulas, constants, lambda: _variables(found))
-        self.formulas = [dataclasses.replace(formula, learnt=learnt) for formula in self.formulas]
+        places = {name: np.resize(np.arange(len(values)), size) for name, values in few.items()}
+        few = {name: values.iloc[places[name]].reset_index(drop=True) for name, values in few.items()}
         few[columns.treat] = pd.Series(self.arms.coded(np.resize(np.arange(len(levels)), size)))
+        constants = {name: value for scope in self.scopes for name, value in scope.constants.items()}
+        learnt = learn(self.formulas, constants, lambda: _variables(found, constants))
+        self.formulas = [dataclasses.replace(formula, learnt=learnt) for formula in self.formulas]
         scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in self.scopes[1:]]
-        self.encoders = tuple(_encoder(formula, scope) for formula, scope in zip(self.formulas, scopes, strict=True))
+        self.encoders = [_encoder(formula, scope) for formula, scope in zip(self.formulas, scopes, strict=True)]
 
     def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
         """Code the rows of a frame; the numbers are those of the first among all data and those of the sample."""
@@ -224,6 +201,9 @@ class Coding:
             levels = isinstance(dtype, pd.CategoricalDtype)
             V[:, j] = pd.Categorical(table[name], dtype=dtype).codes if levels else table[name]
         left = Scope({name: table[name] for name in self.scopes[0].variables}, self.scopes[0].constants)
+        cluster = None
+        if "cluster" in roles:
+            cluster = self.clusters.get_indexer(pd.Index(np.asarray(roles["cluster"], dtype=object), dtype=object))
         return CodedRows(
             where=rows.where,
             position=np.arange(position, position + n),
@@ -232,10 +212,8 @@ class Coding:
             Z=X if same else propensity.encode(table),
             arm=arm,
             weights=roles["weights"].to_numpy() / self.unit if "weights" in roles else np.ones(n),
-            cluster=_numbers(self.clusters, roles.get("cluster")),
+            cluster=cluster,
             offset=roles["offset"].to_numpy() if "offset" in roles else None,
-            stratum=_numbers(self.strata, roles.get("stratum")),
-            multiplicities=rows.multiplicities,
             row=row + roles.index.to_numpy(),
             R=observed[0].encode(with_treat) if observed else None,
             V=V,
@@ -243,19 +221,13 @@ class Coding:
 
     def check_by_rows(self, rows: KeptRows, block: CodedRows) -> None:
         """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
-        if all(code.isidentifier() for formula in self.formulas for code in formula.codes()):
-            return
-        texts = dict(zip("yXZR", [self.formulas[0], *self.formulas], strict=False))
-        for k in np.unique(np.linspace(0, len(rows.roles) - 1, TRIED).astype(int)):
-            one = slice(k, k + 1)
-            try:
-                alone = self.coded(KeptRows(rows.where, rows.variables.iloc[one], rows.roles.iloc[one], None))
-            except DesignError:  # such as a division by what is zero for this row
-                alone = None
+        half, texts = len(block.y) // 2, dict(zip("yXZR", [self.formulas[0], *self.formulas], strict=False))
+        for some in (slice(None, half), slice(half, None)):
+            alone = self.coded(KeptRows(rows.where, rows.variables.iloc[some], rows.roles.iloc[some]))
             for name, formula in texts.items():
-                whole = getattr(block, name)
+                whole, part = getattr(block, name), getattr(alone, name)
                 near = {"rtol": 1e-9, "atol": 1e-13 * np.nanmax(np.abs(whole), axis=0, initial=0)}
-                if alone is None or not np.isclose(whole[k], getattr(alone, name)[0], equal_nan=True, **near).all():
+                if not np.isclose(whole[some], part, equal_nan=True, **near).all():
                     raise DesignError(
                         f"the formula {formula.text!r} codes a row differently beside other rows, as "
                         "`I(x - x.mean())` would; a scan has some rows at a time.\n"
@@ -265,52 +237,29 @@ class Coding:
 
 def _check_given(columns: drawing.ColumnOptions) -> None:
     """Refuse what is not available, and what is given by rows and not by name."""
-    unavailable = [f"{option}=" for option in drawing.GIVEN if getattr(columns, option) is not None]
+    unavailable = [f"{option}=" for option in (*drawing.GIVEN, "design") if getattr(columns, option) is not None]
     unavailable += ['missing="indicator"'] if columns.missing == INDICATOR else []
     if unavailable:
         raise UnavailableError(
             f"{unavailable[0]} is not available for a scan.\n"
             "Leave it out, or use `data=data.collect()` if the rows fit into memory."
         )
-    given = {option: getattr(columns, option) for option in drawing.BY_ROW}
-    if columns.design is not None:
-        roles = (*surveys.ROLES, "replicate_weights")
-        given |= {"cluster": None, **{role: getattr(columns.design, role) for role in roles}}
-    for option, value in given.items():
-        names = value if option == "replicate_weights" and isinstance(value, list | tuple) else [value]
-        if value is not None and not all(isinstance(name, str) for name in names):
+    for option in drawing.BY_ROW:
+        value = getattr(columns, option)
+        if value is not None and not isinstance(value, str):
             raise DesignError(
                 f"{option}= is a {type(value).__name__}; with a scan, expected the name of a column.\n"
                 f'Write it to the files, and use `{option}="name"`.'
             )
 
 
-def _constants(frame: Mapping[str, Any], names: list[str], text: str) -> dict[str, Any]:
-    """Variables of the caller's scope that formulas use; a DesignError where one goes by rows and is no column."""
-    used = {name: frame[name] for name in sorted({*re.findall(r"(?<![\w.])[^\W\d]\w*", text)}) if name in frame}
-    for name, value in used.items():
+def _check_constants(frame: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse a variable of the caller that goes by rows and is no column."""
+    for name, value in frame.items():
         if name not in names and is_column(value) and not isinstance(value, list | tuple):
             raise DesignError(
                 f"the formulas use {name!r}, a {type(value).__name__} that is no column of the scan.\n"
                 "Write it to the files; if it is an option such as levels=, make it a list."
-            )
-    return used
-
-
-def _refuse_state(formula: Formula, frame: Mapping[str, Any], columns: Iterable[str]) -> None:
-    """Refuse functions of the caller that learn from all rows, and options of others that go by rows."""
-    for name, role in formula.uses():
-        value = frame.get(name)
-        if role == "called" and hasattr(value, "__patsy_stateful_transform__") and value is not STATEFUL.get(name):
-            raise DesignError(
-                f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows; a scan has "
-                "one block of rows at a time.\nUse powers, such as `x + I(x**2)`, or write its columns to the files."
-            )
-    for name, option in state_options(formula, frame):
-        if {node.id for node in ast.walk(option) if isinstance(node, ast.Name)} & {*columns, "Q"}:
-            raise DesignError(
-                f"the {formula.model} formula {formula.text!r} computes an option of {name}() from columns, "
-                f"{ast.unparse(option)}; with a scan, expected numbers.\nWrite the numbers."
             )
 
 
@@ -353,10 +302,6 @@ class CodedRows:
         Cluster of each row, 0 .. G-1.
     offset : ndarray, shape (n,), or None
         Offset of the outcome models; of an exposure its logarithm.
-    stratum : ndarray of int, shape (n,), optional
-        Stratum of each row in a survey design, 0 .. H-1.
-    multiplicities : ndarray, shape (n, R), optional
-        Replicate weights of a survey design over the weights.
     R : ndarray, shape (n, r), optional
         Design of the observation model, where outcomes may be missing.
     V : ndarray, shape (n, v), optional
@@ -375,8 +320,6 @@ class CodedRows:
     row: np.ndarray
     cluster: np.ndarray | None = None
     offset: np.ndarray | None = None
-    stratum: np.ndarray | None = None
-    multiplicities: np.ndarray | None = None
     R: np.ndarray | None = None
     V: np.ndarray | None = None
     file: tuple[Folder, str] | None = None
@@ -399,10 +342,9 @@ class CodedRows:
     def stored(self, folder: Folder, name: str) -> CodedRows:
         """Write the rows to files, sorted by arm, and return them mapped from there."""
         order, kinds = np.argsort(self.arm, kind="stable"), dict[str, tuple[Any, tuple[int, ...]]]()
-        with using(f"{folder.path}/{name}"):
-            for array, values in self.arrays.items():
-                values[order].tofile(f"{folder.path}/{name}-{array}")
-                kinds[array] = values.dtype, values.shape
+        for array, values in self.arrays.items():
+            values[order].tofile(f"{folder.path}/{name}-{array}")
+            kinds[array] = values.dtype, values.shape
         return _mapped_rows(self.where, folder, name, kinds)
 
     def __reduce__(self) -> Any:
@@ -421,11 +363,6 @@ def variable_kinds(encoders: Iterable[Encoder], treat: str) -> dict[str, Any]:
     """Return the dtypes of the variables of some models, without the treatment."""
     found = {name: few.dtype for encoder in encoders for name, few in encoder.sample_variables().items()}
     return {name: dtype for name, dtype in found.items() if name != treat}
-
-
-def _numbers(names: pd.Index, values: pd.Series | None) -> NDArray[np.intp] | None:
-    """Return the number of the cluster or stratum of each row, where there are any."""
-    return None if values is None else names.get_indexer(pd.Index(np.asarray(values, dtype=object), dtype=object))
 
 
 def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
@@ -450,32 +387,8 @@ def _check_alike(values: Iterable[Any], what: str) -> None:
         )
 
 
-class ReplicationOnDisk(Rowless, surveys.Replication):
-    """Replicate weights without those of each row."""
-
-
-class SurveyOnDisk(Rowless, surveys.SurveyDesign):
-    """A survey design without what it says of each row, which goes with the blocks."""
-
-
-def _survey(
-    columns: surveys.SurveyColumns | None, given: drawing.ColumnOptions, found: Sequence[Learnt]
-) -> tuple[pd.Index, SurveyOnDisk | None]:
-    """Return the strata in the order of their numbers, and the design that all rows of the data make."""
-    if columns is None:
-        return pd.Index([]), None
-    replication = None
-    drawn = pd.concat([one.drawn for one in found], ignore_index=True)
-    _check_alike(drawn["stratum"], "the stratum")
-    sums = [one.replicates for one in found if one.replicates is not None]
-    if sums:
-        replication = ReplicationOnDisk(**surveys.replication_of(columns.survey, add_up(sums)))
-    names, known = columns.described(drawn, given.subpop)
-    return pd.Index(names, dtype=object), SurveyOnDisk(replication=replication, **known)
-
-
-def _variables(found: Sequence[Learnt]) -> Iterator[dict[str, pd.Series]]:
-    """Yield the variables of the models of one frame at a time."""
+def _variables(found: Sequence[Learnt], constants: Mapping[str, Any]) -> Iterator[dict[str, pd.Series]]:
+    """Yield the variables of the models of one frame at a time, without those named like a module of the caller."""
     for path in (one.path for one in found if one.path):
-        rows = pd.read_pickle(path)
-        yield {str(name): values.copy() for name, values in rows.variables.items()}  # without the rest
+        table = pd.read_pickle(path).variables
+        yield {str(name): values.copy() for name, values in table.items() if name not in constants}

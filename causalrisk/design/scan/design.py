@@ -15,22 +15,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.design import Design, Observation, Rowless, is_missing, rows_not_kept
+from causalrisk.design.design import Design, Observation, Seen, rows_not_kept
 from causalrisk.design.encoders import Encoder
 from causalrisk.design.formulas.evaluation import in_formula
 from causalrisk.design.rows import ColumnOptions, check_drawn, lines_of
 from causalrisk.design.scan.coding import CodedRows, Coding, variable_kinds
-from causalrisk.design.scan.source import Folder, Scan, computed, mapped, naming, needed_dask, using
-from causalrisk.design.support import (
-    ColumnMoments,
-    ModelColumns,
-    Rules,
-    arm_spans,
-    check_magnitude,
-    left_out,
-    supported_columns,
-)
-from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
+from causalrisk.design.scan.source import Folder, Scan, computed, mapped, naming, needed_dask
+from causalrisk.design.support import ColumnMoments, Rules, arm_spans, check_magnitude
+from causalrisk.errors import DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of
 from causalrisk.numerics.linalg import Array, Basis, plain_basis
 from causalrisk.runtime.system import one_blas_thread
@@ -45,24 +37,18 @@ def stored_array(rows: Any) -> Any:
     import dask.array as da
 
     folder, found = Folder(), []
-    computed((partial(_write_columns, folder, f"{k}") for k in range(len(chunk_sizes(rows)))), chunks_of(rows))
+    computed((partial(_write_columns, f"{folder.path}/{k}") for k in range(len(chunk_sizes(rows)))), chunks_of(rows))
     for k, size in enumerate(chunk_sizes(rows)):
-        shape = (size, *rows.shape[1:])
-        load = dask.delayed(partial(_columns, folder, f"{k}", shape), traverse=False)
-        found.append(da.from_delayed(load(), shape, float))
+        load = dask.delayed(partial(mapped, folder, f"{k}", float, (rows.shape[1], size)), traverse=False)
+        found.append(da.from_delayed(load(), (rows.shape[1], size), float).T)
     return da.concatenate(found)
 
 
-def _write_columns(folder: Folder, name: str, values: Array) -> None:
-    with using(f"{folder.path}/{name}"):
-        np.asarray(values, dtype=float).ravel(order="F").tofile(f"{folder.path}/{name}")
+def _write_columns(path: str, values: Array) -> None:
+    np.asarray(values, dtype=float).ravel(order="F").tofile(path)
 
 
-def _columns(folder: Folder, name: str, shape: tuple[int, ...]) -> Array:
-    return mapped(folder, name, float, shape[::-1]).T
-
-
-def _moments(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
+def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
     """Return what columns need to be checked, of some rows; it adds up.
 
     X, Z, R, y and every are `ColumnMoments` of the designs, of the outcome and the outcome less its offset, and of X in
@@ -71,30 +57,28 @@ def _moments(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
     """
     outcomes = np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
     seen = slice(None) if block.R is None else block.recorded
-    arm, weights = block.arm[seen], block.weights[seen]
 
-    def of(columns: Array, *of_arm: Any, weights: Array) -> ColumnMoments:
-        origin = columns.mean(axis=0) if len(columns) else None
-        return ColumnMoments.of(columns, *of_arm, origin=origin, weights=weights)
+    def of(columns: Array, rows: Any) -> ColumnMoments:
+        own = columns[rows]
+        origin = own.mean(axis=0) if len(own) else None
+        return ColumnMoments.of(own, block.arm[rows], k, origin=origin, weights=block.weights[rows])
 
     cells = np.empty(0, dtype=int) if block.cluster is None else block.cluster * k + block.arm
-    found = {
-        "X": of(block.X[seen], arm, k, weights=weights),
-        "y": of(outcomes[seen], arm, k, weights=weights),
-        "R": None if block.R is None else of(block.R, weights=block.weights),
+    X = of(block.X, seen)
+    every = X if block.R is None else of(block.X, slice(None))
+    return {
+        "X": X,
+        "Z": every if block.Z is block.X else of(block.Z, slice(None)),
+        "R": None if block.R is None else of(block.R, slice(None)),
+        "every": every,
+        "y": of(outcomes, seen),
         "totals": np.bincount(block.arm, block.weights, minlength=k).astype(float),
-        "known": np.bincount(arm, weights, minlength=k).astype(float),
+        "known": np.bincount(block.arm[seen], block.weights[seen], minlength=k).astype(float),
         "members": np.bincount(cells, minlength=n_clusters * k).reshape(n_clusters, k),
     }
-    one = block.Z is block.X
-    found["Z"] = found["X"] if one and block.R is None else of(block.Z, block.arm, k, weights=block.weights)
-    found["every"] = found["X"]
-    if block.R is not None:
-        found["every"] = found["Z"] if one else of(block.X, weights=block.weights)
-    return found
 
 
-class DesignOnDisk(Rowless, Design):
+class DesignOnDisk(Design):
     """A design whose rows are on disk; its other fields are those of `Design`.
 
     Parameters
@@ -116,7 +100,7 @@ class DesignOnDisk(Rowless, Design):
     observation_basis : Basis or None
         Basis of the columns of the observation model, where outcomes are missing.
     **known
-        Fields of `Design`.
+        Fields of `Design`. To ask for one that goes by rows is an UnavailableError.
     """
 
     on_disk = True
@@ -130,6 +114,24 @@ class DesignOnDisk(Rowless, Design):
     constant: Array
     arm_totals: Array
     outcome_moments: tuple[float, float]
+
+    def __init__(self, **known: Any) -> None:
+        self.__dict__.update(known)
+
+    def __getattr__(self, name: str) -> Any:
+        made = getattr(type(self), name, None)
+        if isinstance(made, property) and made.fget is not None:
+            return made.fget(self)  # its own error, in whose place Python asks here
+        if name in {field.name for field in dataclasses.fields(self)}:
+            raise rows_not_kept()
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        known = {name: value for name, value in self.__dict__.items() if name not in ("scan", "rows")}
+        return object.__new__, (DesignOnDisk,), known
+
+    def __deepcopy__(self, memo: Any) -> DesignOnDisk:
+        return self  # nothing in it changes
 
     def over(self, function: Callable[[CodedRows], T]) -> Iterator[T]:
         """Yield what a function makes of each part of the rows, in order; Dask does the work."""
@@ -181,24 +183,23 @@ class DesignOnDisk(Rowless, Design):
     def subset(self, keep: np.ndarray, reason: str) -> DesignOnDisk:
         """As `Design.subset`; `keep` is in the order of `position`."""
         marks, clusters, scale = [keep[part.position] for part in self.parts], None, 1.0
-        n = int(keep.sum())
+        sizes = [int(mark.sum()) for mark in marks]
+        n = sum(sizes)
         ledger = (*self.ledger, *lines_of([("trim", reason, self.n - n, self.n - n)]))
 
-        def left(name: str) -> list[np.ndarray]:
-            return [getattr(part, name)[mark] for part, mark in zip(self.parts, marks, strict=True)]
+        def left(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(part, name)[mark] for part, mark in zip(self.parts, marks, strict=True)])
 
         with self.trimming(reason, n) as notes:
             if self.n_clusters:
-                numbers = np.unique(np.concatenate(left("cluster")))
+                numbers = np.unique(left("cluster"))
                 clusters = np.full(self.n_clusters, -1)
                 clusters[numbers] = np.arange(len(numbers))
             if self.weight_type == "probability":
-                scale = n / sum(float(weights.sum()) for weights in left("weights"))
+                scale = n / float(left("weights").sum())
             steps = [partial(_rows_left, mark, scale, clusters) for mark in marks]
-            made = self._with(rows=self._rewritten(steps, [int(mark.sum()) for mark in marks]), ledger=ledger)
-            made = made._supported(notes)
-        made.__dict__["notes"] = tuple(notes)
-        return made
+            made = self._with(rows=self._rewritten(steps, sizes), ledger=ledger).supported(notes)
+        return made._with(notes=tuple(notes))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
         """Return the same rows with other columns in the outcome design, which `step` adds and `encoder` codes.
@@ -207,7 +208,7 @@ class DesignOnDisk(Rowless, Design):
         """
         made = self._with(rows=self._rewritten([step] * len(self.parts)), outcome_encoder=encoder)
         if given:
-            count, X = len(encoder.names), made._seen()["X"]
+            count, X = len(encoder.names), made.sums()["X"]
             return made._with(
                 outcome_basis=plain_basis(np.empty((0, count))),
                 constant=np.zeros(count),
@@ -215,7 +216,7 @@ class DesignOnDisk(Rowless, Design):
                 exog_names=encoder.names,
             )
         same = ("notes", "propensity_basis", "observation_basis")  # coefficients are of the same columns
-        return made._supported(notes)._with(**{name: getattr(self, name) for name in same})
+        return made.supported(notes)._with(**{name: getattr(self, name) for name in same})
 
     def _with(self, **other: Any) -> DesignOnDisk:
         """Return a design with other fields."""
@@ -228,53 +229,47 @@ class DesignOnDisk(Rowless, Design):
         works = [partial(_after, step, folder, f"{k}", firsts[k], self.parts[k]) for k, step in enumerate(steps)]
         return _gathered(folder, [work for work, size in zip(works, sizes, strict=True) if size])
 
-    def _seen(self) -> dict[str, Any]:
-        return add_up(self.over(partial(_moments, self.n_arms, self.n_clusters)))
+    def sums(self) -> dict[str, Any]:
+        """Return what columns need to be checked, of all rows."""
+        return dict(add_up(self.over(partial(_sums, self.n_arms, self.n_clusters))))
 
-    def _supported(self, notes: list[str]) -> DesignOnDisk:
+    def spans(self, directions: Array) -> tuple[Array, Array]:
+        """As `Design.spans`."""
+        k = self.n_arms
+        low, high = zip(*self.over(lambda block: arm_spans(block.Z, block.arm, k, directions)), strict=True)
+        return np.min(low, axis=0), np.max(high, axis=0)
+
+    def supported(self, notes: list[str]) -> DesignOnDisk:
         """Drop dependent columns, as `Design.supported`, and work out what goes by all rows."""
-        k, frequency, seen = self.n_arms, self.weight_type == "frequency", self._seen()
-        of_X, of_Z, of_y, of_R, totals, members = (seen[name] for name in ("X", "Z", "y", "R", "totals", "members"))
-        observation, keep_seen, of_seen = self.observation, None, None
-        if observation is not None and of_R is not None:
-            if is_missing(of_Z.rows, of_X.rows, self.labels, self.endog_name, observation.formula, notes):
-                keep_seen = of_R.usable(observation.names, "observation", notes, self.rules.collinear)
-                observation, of_seen = observation.keeping(keep_seen), of_R.basis(keep_seen)[0]
-            else:
-                observation = None
+        sums, frequency = self.sums(), self.weight_type == "frequency"
+        of_X, of_Z, of_y, of_R, totals, members = (sums[name] for name in ("X", "Z", "y", "R", "totals", "members"))
         limits, triangle = np.column_stack([of_y.low[:, 0], of_y.high[:, 0]]), of_y.triangle
         mean = float(of_y.origin[1] + triangle[0, 2] / triangle[0, 0])
         check_magnitude(limits, f"outcome {self.endog_name!r}")
-        if np.ptp(limits) == 0:
-            raise DesignError(
-                f"outcome {self.endog_name!r} is constant: {limits[0, 0]:g} in all rows; the effect is 0."
-            )
-        size, trained = (totals, seen["known"]) if frequency else (of_Z.rows, of_X.rows)
-        outcome = ModelColumns(of_X, self.outcome_encoder, self.labels)
-        propensity = ModelColumns(of_Z, self.propensity_encoder, self.labels)
+        size, trained = (totals, sums["known"]) if frequency else (of_Z.rows, of_X.rows)
+        keep, keep_z, known = self.kept(Seen(of_X, of_Z, of_R, trained, self.labels), notes)
+        seen, keep_r, of_seen = known["observation"], None, None
+        if seen is not None and self.observation is not None:
+            keep_r = np.isin(self.observation.names, seen.names)
+            of_seen = of_R.basis(keep_r)[0]
 
-        def spans(directions: Array) -> tuple[Array, Array]:
-            found = self.over(lambda block: arm_spans(block.Z, block.arm, k, directions))
-            low, high = zip(*found, strict=True)
-            return np.min(low, axis=0), np.max(high, axis=0)
+        def of_columns(block: CodedRows) -> CodedRows:
+            X, R = block.X[:, keep], block.R if block.R is None or keep_r is None else block.R[:, keep_r]
+            one = block.Z is block.X and np.array_equal(keep, keep_z)
+            return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, keep_z], R=R)
 
-        keep, keep_z = supported_columns(outcome, propensity, trained, self.rules, notes, spans)
-        lost = [*left_out(self.outcome_encoder, keep), *left_out(self.propensity_encoder, keep_z)]
-        made = self._with(
-            outcome_encoder=self.outcome_encoder.keeping(keep),
-            propensity_encoder=self.propensity_encoder.keeping(keep_z),
-        )
-        if not (keep.all() and keep_z.all() and (keep_seen is None or keep_seen.all())):
-
-            def of_columns(block: CodedRows) -> CodedRows:
-                X, R = block.X[:, keep], block.R if block.R is None or keep_seen is None else block.R[:, keep_seen]
-                one = block.Z is block.X and np.array_equal(keep, keep_z)
-                return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, keep_z], R=R)
-
-            made = made._with(rows=self._rewritten([of_columns] * len(self.parts)))
-        basis, constant = seen["every"].basis(keep)
-        one, n = made.parts[0].Z is made.parts[0].X, int(of_Z.rows.sum())
-        return made._with(
+        every = keep.all() and keep_z.all() and (keep_r is None or keep_r.all())
+        rows = self.parts if every else self._rewritten([of_columns] * len(self.parts))
+        basis, constant = sums["every"].basis(keep)
+        outcome, propensity = self.outcome_encoder.keeping(keep), self.propensity_encoder.keeping(keep_z)
+        n = int(of_Z.rows.sum())
+        return self._with(
+            **known,
+            rows=rows,
+            outcome_encoder=outcome,
+            propensity_encoder=propensity,
+            exog_names=outcome.names,
+            propensity_names=propensity.names,
             n=n,
             nobs=int(size.sum()),
             n_dropped=self.n_read - n - self.n_outside,
@@ -283,17 +278,13 @@ class DesignOnDisk(Rowless, Design):
             outcome_limits=limits,
             column_limits=np.stack([of_X.low, of_X.high], axis=1)[:, :, keep],
             counts=size.astype(np.intp),
+            unrecorded=(size - trained).astype(np.intp),
             outcome_basis=basis,
-            propensity_basis=basis if one else of_Z.basis(keep_z)[0],
+            propensity_basis=basis if rows[0].Z is rows[0].X else of_Z.basis(keep_z)[0],
+            observation_basis=of_seen,
             constant=constant,
             arm_totals=totals,
             outcome_moments=(mean, float(np.linalg.norm(triangle[1:, 2]) / abs(triangle[0, 0]))),
-            observation=observation,
-            observation_basis=of_seen,
-            unrecorded=(size - trained).astype(np.intp),
-            exog_names=made.outcome_encoder.names,
-            propensity_names=made.propensity_encoder.names,
-            dropped_terms=tuple(dict.fromkeys([*self.dropped_terms, *lost])),
             notes=tuple(notes),
         )
 
@@ -310,9 +301,6 @@ class DesignOnDisk(Rowless, Design):
         if self.offset_kind is not None:
             raise rows_not_kept("the standard deviation of an outcome with an offset")
         return self.outcome_moments[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("scan", "rows")}
 
 
 def _gathered(folder: Folder, works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
@@ -337,8 +325,7 @@ def _code(coding: Coding, folder: Folder, name: str, frames: list[tuple[str, int
     """Code and store the rows of some frames: where, and the number of the first among all data and in the sample."""
     blocks = list[CodedRows]()
     for path, row, position in frames:
-        with using(path):
-            rows = pd.read_pickle(path)
+        rows = pd.read_pickle(path)
         with naming(rows.where):
             blocks.append(coding.coded(rows, row, position))
             if position == 0:
@@ -363,8 +350,8 @@ def design_from_scan(
 ) -> DesignOnDisk:
     """Make a design from formulas and a scan, as `design_from_formula`; the rows are read, coded and stored."""
     coding, folder = Coding(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Folder()
-    tasks = [partial(coding.read, f"{folder.path}/{number}") for number in range(len(scan.parts))]
-    found, lines = scan.read(tasks, coding.used), defaultdict[tuple[str, str], Any](lambda: np.zeros(2, dtype=int))
+    found = scan.read(partial(coding.read, folder.path), coding.used)
+    lines = defaultdict[tuple[str, str], Any](lambda: np.zeros(2, dtype=int))
     for formula_name, name, *counts in itertools.chain.from_iterable(one.lines for one in found):
         lines[formula_name, name] += counts
     ledger = [(*key, *counts.tolist()) for key, counts in lines.items()]
@@ -383,11 +370,10 @@ def design_from_scan(
     for one in found:
         if one.path:
             os.remove(one.path)
-    outcome, assigned, observation = coding.encoders[0], coding.encoders[1], None
-    if len(coding.encoders) > 2:
-        names = coding.encoders[2].names
-        text = coding.formulas[2].right_text
-        observation = Observation(np.empty(0, dtype=bool), np.empty((0, len(names))), names, text, coding.encoders[2])
+    (outcome, assigned, *more), observation = coding.encoders, None
+    for encoder in more:
+        text, none = encoder.formula.right_text, np.empty((0, len(encoder.names)))
+        observation = Observation(np.empty(0, dtype=bool), none, encoder.names, text, encoder)
     made = DesignOnDisk(
         scan=scan,
         rows=rows,
@@ -407,9 +393,8 @@ def design_from_scan(
         dropped_terms=(),
         outcome_encoder=outcome,
         propensity_encoder=assigned,
-        survey=coding.survey,
         **coding.by.fields(),
-    )._supported(notes)
+    ).supported(notes)
     for note in notes:
         warn_user(note, DesignWarning)
     return made

@@ -32,8 +32,8 @@ INSTALL = 'which is not installed.\nUse `pip install "causalrisk[scale]"`.'
 class Part(NamedTuple):
     """A file, a frame, or a part of a Dask data frame or Arrow dataset.
 
-    `source` is a frame, or a picklable function: columns, and most rows of a frame -> frames. A part of a Dask data
-    frame has none.
+    `names` returns the names of the columns. `source` is a frame, or a picklable function: columns, and most rows of a
+    frame -> frames. A part of a Dask data frame has none.
     """
 
     where: str
@@ -72,19 +72,6 @@ def reading(where: str) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def using(path: str) -> Iterator[None]:
-    """Say what to do where rows cannot be stored, or found."""
-    try:
-        yield
-    except OSError as error:
-        raise DesignError(
-            f"rows cannot be kept in the folder of temporary files, {os.path.dirname(path)!r}: {error}.\n"
-            'Use `dask.config.set({"temporary-directory": folder})` or TMPDIR for a folder that has the room, and that '
-            "all workers of a cluster see."
-        ) from error
-
-
 def needed_dask() -> Any:
     """Return Dask, if it is installed."""
     try:
@@ -108,11 +95,9 @@ def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDA
 
 
 def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: str) -> None:
-    """Raise a DesignError where a column is not there, or is there several times."""
+    """Raise a DesignError where a column is not there."""
     known = [str(name) for name in there]
     for name in columns or ():
-        if known.count(name) > 1:
-            raise DesignError(f"{where} has {known.count(name)} columns {name!r}; expected one.\nRename the others.")
         if name not in known:
             raise DesignError(f"{where} has no column {name!r}, which the model uses.\n{nearest(name, known)}")
 
@@ -123,7 +108,7 @@ def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -
     with reading(where):
         for whole in [source] if isinstance(source, pd.DataFrame) else source(columns, most):
             check_columns(whole.columns, columns, where)
-            chosen = whole if columns is None else whole.loc[:, [str(name) in columns for name in whole.columns]]
+            chosen = whole if columns is None else whole.loc[:, whole.columns.map(str).isin(columns)]
             for first in range(0, len(chosen), most):
                 rows = chosen.iloc[first : first + most]
                 yield Frame(f"{where}, rows {done + first} to {done + first + len(rows) - 1}", rows)
@@ -143,8 +128,10 @@ def _alone(work: Callable[..., T], *source: Any) -> T:
         return work(*source)
 
 
-def _on_frames(function: Callable[[Iterator[Frame]], T], where: str, columns: Any, most: int, source: Any) -> T:
-    return function(_frames(source, where, columns, most))
+def _on_frames(
+    function: Callable[[int, Iterator[Frame]], T], k: int, where: str, columns: Any, most: int, rows: Any
+) -> T:
+    return function(k, _frames(rows, where, columns, most))
 
 
 @dataclass(frozen=True, repr=False)
@@ -168,16 +155,17 @@ class Scan:
     def __repr__(self) -> str:
         return f"Scan: {len(self.parts)} parts, the first {self.parts[0].where}"
 
-    def read(self, functions: Iterable[Callable[[Iterator[Frame]], list[T]]], columns: Any = None) -> list[T]:
-        """Read all parts by Dask, some columns or all; return the lists that each function makes of the frames."""
-        works = [
-            partial(_on_frames, function, part.where, columns, self.part_rows)
-            for function, part in zip(functions, self.parts, strict=True)
-        ]
+    def read(self, function: Callable[[int, Iterator[Frame]], list[T]], columns: Any = None) -> list[T]:
+        """Read all parts by Dask, some columns or all.
+
+        Return the lists that a function makes of the number and the frames of each part.
+        """
         sources = [part.source for part in self.parts]
         if self.frame is not None:
             names = [name for name in self.frame.columns if columns is None or str(name) in columns]
             sources = self.frame[names].to_delayed()
+        known = [(k, part.where, columns, self.part_rows) for k, part in enumerate(self.parts)]
+        works = [partial(_on_frames, function, *of_part) for of_part in known]
         return list(itertools.chain.from_iterable(computed(works, sources)))
 
     def column_names(self) -> list[str]:
@@ -196,7 +184,7 @@ class Scan:
         DataFrame
             All rows, numbered from 0.
         """
-        return pd.concat([frame.rows for frame in self.read([list] * len(self.parts))], ignore_index=True)
+        return pd.concat([frame.rows for frame in self.read(lambda _, frames: list(frames))], ignore_index=True)
 
 
 def scan(source: Any) -> Scan:
@@ -272,8 +260,8 @@ def _file_parts(patterns: Sequence[str]) -> list[Part]:
         real, csv = os.path.realpath(path), path.lower().endswith(CSV)
         if real in found:
             raise DesignError(f"the file {path!r} is named twice; its rows would count twice.\nName each file once.")
-        names, read = (csv_names, partial(_csv, path)) if csv else (_parquet_names, partial(_arrow, path, 0))
-        found[real] = Part(path, partial(names, path), read, path)
+        names, read = (csv_names, _csv) if csv else (_parquet_names, _parquet)
+        found[real] = Part(path, partial(names, path), partial(read, path), path)
     return list(found.values())
 
 
@@ -297,43 +285,51 @@ def _csv(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
     return csv_frames(path, most)  # all columns, so that pandas checks their number
 
 
-def _parquet_names(path: str) -> list[str]:
-    return list(_opened(path).schema.names)
-
-
-def _opened(data: Any) -> Any:
-    """Return the dataset that a Parquet file is, or the dataset given."""
+def _dataset(path: str) -> Any:
+    """Return the Arrow dataset that a Parquet file is."""
     try:
         import pyarrow.dataset
     except ImportError as error:
-        raise UnavailableError(f"{data!r} is a Parquet file, which needs pyarrow, {INSTALL}") from error
-    return pyarrow.dataset.dataset(data, format="parquet") if isinstance(data, str) else data
+        raise UnavailableError(f"{path!r} is a Parquet file, which needs pyarrow, {INSTALL}") from error
+    return pyarrow.dataset.dataset(path, format="parquet")
+
+
+def _parquet_names(path: str) -> list[str]:
+    return list(_dataset(path).schema.names)
+
+
+def _parquet(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
+    dataset = _dataset(path)
+    for fragment in dataset.get_fragments():
+        yield from _arrow(fragment, dataset.schema, columns, most)
 
 
 def _arrow_parts(dataset: Any) -> list[Part]:
     """Return the fragments of an Arrow dataset, such as its files; one that is filtered is a single part."""
-    names: Callable[[], list[str]] = partial(list, dataset.schema.names)
+    parts, schema = list[Part](), dataset.schema
+    names: Callable[[], list[str]] = partial(list, schema.names)
     try:
-        paths = [getattr(fragment, "path", "") for fragment in dataset.get_fragments()]
+        fragments = list(dataset.get_fragments())
     except ValueError:  # it is filtered, which its fragments are not
-        return [Part("the Arrow dataset", names, partial(_arrow, dataset, None))]
-    return [
-        Part(path or f"fragment {k + 1} of the Arrow dataset", names, partial(_arrow, dataset, k), path)
-        for k, path in enumerate(paths)
-    ]
+        return [Part("the Arrow dataset", names, partial(_batches, dataset.scanner))]
+    for k, fragment in enumerate(fragments):
+        path = getattr(fragment, "path", "")
+        where = path or f"fragment {k + 1} of the Arrow dataset"
+        parts.append(Part(where, names, partial(_arrow, fragment, schema), path))
+    return parts
 
 
-def _arrow(data: Any, k: int | None, columns: Any, most: int) -> Iterator[pd.DataFrame]:
-    """Read a fragment of a dataset, or all of it."""
-    dataset = _opened(data)
-    fragment = None if k is None else list(dataset.get_fragments())[k]
-    partitioned = getattr(getattr(dataset, "partitioning", None), "schema", None)
-    in_folders = [] if partitioned is None else partitioned.names
-    for path in getattr(dataset, "files", ()) if fragment is None else [getattr(fragment, "path", "")]:
-        if path:  # Arrow would make missing values of a column that a file does not have
-            there = dataset.format.inspect(path, dataset.filesystem).names
-            check_columns(there, [name for name in columns or () if name not in in_folders], path)
-    scanner = dataset.scanner if fragment is None else partial(fragment.scanner, schema=dataset.schema)
+def _arrow(fragment: Any, schema: Any, columns: Any, most: int) -> Iterator[pd.DataFrame]:
+    """Read a fragment of a dataset; Arrow would make missing values of a column that its file does not have."""
+    import pyarrow.dataset
+
+    in_folders = pyarrow.dataset.get_partition_keys(fragment.partition_expression)
+    there = [*fragment.physical_schema.names, *in_folders]
+    check_columns(there, columns, getattr(fragment, "path", "a fragment of the Arrow dataset"))
+    yield from _batches(partial(fragment.scanner, schema), columns, most)
+
+
+def _batches(scanner: Callable[..., Any], columns: Any, most: int) -> Iterator[pd.DataFrame]:
     few = {"batch_size": most, "batch_readahead": 1, "fragment_readahead": 1, "use_threads": False}
     for batch in scanner(columns=columns, **few).to_batches():
         yield batch.to_pandas()

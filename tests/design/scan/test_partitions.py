@@ -92,10 +92,9 @@ def test_files_of_a_dataset_without_a_column_or_of_another_type(data, tmp_path):
         data[:400].to_parquet(tmp_path / "1.parquet")
         second.to_parquet(tmp_path / "2.parquet")
         found = pyarrow.dataset.dataset(tmp_path, format="parquet")
-        for source in (found, found.filter(pyarrow.dataset.field("x1") > -9)):
-            with pytest.raises(DesignError) as caught:
-                IPWRA.from_formula("y ~ x1 + x2", source, treat="d")
-            assert all(word in str(caught.value) for word in words), str(caught.value)
+        with pytest.raises(DesignError) as caught:
+            IPWRA.from_formula("y ~ x1 + x2", found, treat="d")
+        assert all(word in str(caught.value) for word in words), str(caught.value)
 
     refused(data[400:].drop(columns="x2"), "2.parquet has no column 'x2'")
     refused(data[400:].assign(x2="text"), "cannot be read")

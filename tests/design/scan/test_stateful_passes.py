@@ -103,27 +103,33 @@ def test_what_is_infinite_is_refused(births):
 
 
 class Own:
-    """A stateful transform of the user."""
+    """A stateful transform of the user: it subtracts the smallest number."""
+
+    def __init__(self):
+        self.low = np.inf
 
     def memorize_chunk(self, x):
-        pass
+        self.low = min(self.low, x.min())
 
     def memorize_finish(self):
         pass
 
     def transform(self, x):
-        return x
+        return x - self.low
 
 
-def test_functions_and_options_that_a_scan_cannot_let_learn(births):
-    own = patsy.stateful_transform(Own)
-    assert own(3) == 3
-    center = own
-    with pytest.raises(DesignError, match=r"uses own\(\), which learns from all rows"):
-        IPWRA.from_formula("bweight ~ own(mage)", scan([births]), treat="mbsmoke")
-    with pytest.raises(DesignError, match=r"uses center\(\), which learns from all rows"):
-        IPWRA.from_formula("bweight ~ center(mage)", scan([births]), treat="mbsmoke")
-    del center
+def test_functions_of_the_user_learn_from_all_rows(births):
+    own = center = patsy.stateful_transform(Own)
+    for formula in ("bweight ~ own(mage)", "bweight ~ center(mage) + own(medu)"):
+        blocks = scan(parts(births.sort_values("mage", ascending=False), 900))
+        whole = IPWRA.from_formula(formula, births, treat="mbsmoke").design
+        design = IPWRA.from_formula(formula, blocks, treat="mbsmoke").design
+        assert design.exog_names == whole.exog_names
+        np.testing.assert_allclose(np.sort(stored(design, "X"), axis=0), np.sort(whole.X, axis=0), rtol=1e-12)
+    assert own is center
+
+
+def test_options_that_are_computed_from_columns(births):
     option = r"computes an option of bs\(\) from columns, "
     refused([births], "bs(mage, knots=np.quantile(mage, [0.3]))", option + r"np.quantile\(mage, \[0.3\]\)")
     refused([births], "bs(mage, 4, lower_bound=Q('z').min())", option + r"Q\('z'\).min\(\)")
