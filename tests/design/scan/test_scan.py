@@ -261,7 +261,7 @@ def test_arrays_of_the_calling_scope_are_refused(data):
 def test_a_survey_design_is_refused(data):
     for survey in (Survey(weights="w", strata="k"), Survey(weights="w", replicate_weights="x*", replicate_type="BRR")):
         text = refused("design= is not available", parts(data, 300), error=UnavailableError, design=survey)
-        assert text.endswith("Use `data=data.collect()` if the rows fit into memory.")
+        assert text.endswith("use `data=data.collect()` if the rows fit into memory.")
 
 
 def test_an_arm_that_cannot_support_its_model(data):
