@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args
 import numpy as np
 
 from causalrisk.design import Design, DiD
-from causalrisk.design.survey import SurveyDesign
+from causalrisk.design.survey import Survey, SurveyDesign
 from causalrisk.design.tables import is_column
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
@@ -127,7 +127,26 @@ def defaults_of(*kinds: Any) -> dict[str, Any]:
 
 def model_option_names() -> list[str]:
     """Return the names of the options of a model that a caller can give."""
-    return [name for name in defaults_of(ModelOptions) if name not in ("repeat", "did", "read_as")]
+    return [name for name in defaults_of(ModelOptions) if name not in ("repeat", "did", "read_as", "typed")]
+
+
+def typed_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options that are no defaults as they are typed; arrays, tables and functions by their names."""
+    texts = {}
+    for name, value in options.items():
+        items = value if isinstance(value, list | tuple) else [value]
+        plain = name in ("levels", "learner") or all(
+            isinstance(item, str | numbers.Number | np.bool_ | Survey | DiD) or hasattr(item, "predict")
+            for item in items
+        )
+        if value is None or (plain and value == defaults.get(name)):
+            continue
+        if plain:
+            texts[name] = repr(value.item() if isinstance(value, np.generic) else value).replace("\n", " ")
+        else:
+            column = getattr(value, "name", None)
+            texts[name] = repr(column) if isinstance(column, str) else name
+    return texts
 
 
 @dataclass(frozen=True)
@@ -143,6 +162,8 @@ class ModelOptions:
         Of `n_repeats` the one that the folds are of.
     read_as : tuple of str
         Notes on options that were given by names of other packages.
+    typed : mapping of str to str
+        The formula and the options of the model as they were typed.
     """
 
     family: Any = "gaussian"
@@ -169,6 +190,7 @@ class ModelOptions:
     caliper: float | None = None
     bias_adjust: Any = None
     read_as: tuple[str, ...] = ()
+    typed: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not is_classifier(self.propensity_score):

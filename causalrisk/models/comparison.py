@@ -336,7 +336,8 @@ def compare(
     Unadjusted IPWRA     -18.4     10.8
     """
     options, read_as = read("compare", options, COMPARED)
-    options["read_as"] = read_as
+    typed = {name: value for name, value in options.items() if name in OPTIONS} | {"treat": treat}
+    options |= {"read_as": read_as, "typed": {"formula": repr(formula)} | kinds.typed_options(typed, OPTIONS)}
     models = chosen_models(options.pop("estimators", estimators), options.get("effect"))
     inference = kinds.options_of(kinds.InferenceOptions, {**options, "cov_type": "bootstrap"})
     inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all

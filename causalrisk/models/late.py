@@ -31,7 +31,7 @@ from causalrisk.errors import (
     warn_user,
     with_other_names,
 )
-from causalrisk.estimation.options import model_options
+from causalrisk.estimation.options import model_options, typed_options
 from causalrisk.estimation.record import influence_covariance
 from causalrisk.inference.covariance import resample_covariance
 from causalrisk.inference.intervals import Estimates, critical_value, ratio_and_p
@@ -178,13 +178,17 @@ class LATE:
         if options.get("missing") == "raise" and without.any():
             raise DesignError(f"{treat!r} is missing in {int(without.sum())} rows.\nLeave `missing=` out to drop them.")
 
+        typed = options | {"treat": treat, "instrument": instrument, "propensity": propensity, "method": method}
+        typed |= {"outcome_predictions": outcome_predictions, "treatment_predictions": treatment_predictions}
+        typed = {"formula": repr(formula)} | typed_options(typed, OPTIONS)
+
         def made(formula: str, rows: Any, predictions: Any) -> CausalModel:
             """Make a model of the instrument; other rows miss it, so that arrays and labels fit."""
             table = frame.assign(**{instrument: frame[instrument].where(rows)})
             own = {"treat": instrument, "propensity": propensity, "outcome_predictions": predictions}
             given, read_as = read("model", options | own, OPTIONS)
             design = design_of(formula, table, given, scope, [model.spec])
-            return model._checked(design, model_options(design, given | {"read_as": read_as}))
+            return model._checked(design, model_options(design, given | {"read_as": read_as, "typed": typed}))
 
         outcome = made(formula, ~without, outcome_predictions)
         if treat in outcome.design.outcome_encoder.variables:

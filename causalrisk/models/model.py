@@ -40,7 +40,7 @@ from causalrisk.runtime.system import one_blas_thread
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
 OPTIONS = {"treat": None, "propensity": None, "smooth": False} | kinds.defaults_of(ColumnOptions, kinds.ModelOptions)
-del OPTIONS["repeat"], OPTIONS["read_as"]  # which no caller gives
+del OPTIONS["repeat"], OPTIONS["read_as"], OPTIONS["typed"]  # which no caller gives
 OF_FORMULAS = ("treat", "propensity", "observed", "did")  # options that arrays do not have
 FIT_OPTIONS = {"cov_kwds": None} | kinds.defaults_of(kinds.InferenceOptions)
 
@@ -260,7 +260,8 @@ class CausalModel:
         }  # fmt: skip
         given, read_as = read("model", given | others, OPTIONS)
         made = design_of(formula, as_scan(data), given, callers_variables(1), [cls.spec])
-        return cls._checked(made, kinds.model_options(made, given | {"read_as": read_as}))
+        typed = {"formula": repr(formula)} | kinds.typed_options(given, OPTIONS)
+        return cls._checked(made, kinds.model_options(made, given | {"read_as": read_as, "typed": typed}))
 
     def __init__(
         self, endog: Any, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
@@ -295,7 +296,8 @@ class CausalModel:
             exog_propensity=exog_propensity,
             constant_outcome=self.spec.constants,
         )
-        self.options = kinds.model_options(self.design, options | {"read_as": read_as})
+        typed = kinds.typed_options(options | {"exog_propensity": exog_propensity}, OPTIONS)
+        self.options = kinds.model_options(self.design, options | {"read_as": read_as, "typed": typed})
         check_options(self.spec, self.design, self.options)
 
     @classmethod
@@ -328,11 +330,13 @@ class CausalModel:
             if name in OPTIONS and (name not in known or given_score):
                 raise OptionError(f"`{name}` belongs to the data.\nMake a new model with `from_formula`.")
         changes, read_as = read("model", changes, {name: OPTIONS[name] for name in known})
+        typed = {name: text for name, text in self.options.typed.items() if name not in changes}
+        typed |= kinds.typed_options(changes, OPTIONS)
         if "target" in changes:
             changes["target"] = kinds.named_target(changes["target"], self.design)
         if "effect" in changes:  # levels of quantiles go with their effect
             changes.setdefault("quantiles", None)
-        options = dataclasses.replace(self.options, **changes, read_as=self.options.read_as + read_as)
+        options = dataclasses.replace(self.options, **changes, read_as=self.options.read_as + read_as, typed=typed)
         return self._checked(self.design, options)
 
     __reduce__ = stamped
@@ -503,7 +507,8 @@ class CausalModel:
                 'Use `from_formula(..., cluster="column")`.'
             )
         given["small_sample"] = bool(found.get("use_correction", given.get("small_sample", False)))
-        return self._of(clustered(self.design, found["groups"]), options)
+        typed = {**options.typed, **kinds.typed_options({"cluster": found["groups"]}, OPTIONS)}
+        return self._of(clustered(self.design, found["groups"]), dataclasses.replace(options, typed=typed))
 
     def _results(self, record: FitRecord) -> CausalResults:
         return CausalResults(self, record)

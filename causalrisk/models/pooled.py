@@ -15,7 +15,7 @@ from causalrisk.inference.hypotheses import EquivalenceTest, Expressions, nlcom,
 from causalrisk.inference.intervals import Estimates, parameter_covariance, parameters
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.page.methods import pooled_methods, typed_options
+from causalrisk.report.page.methods import pooled_methods, typed_fit
 from causalrisk.report.summary import one_line, summarize_pooled
 from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tidy import Frame, glance, tidy_frame
@@ -355,7 +355,7 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
 
 
 # Resamples may differ; family and link have many spellings, and are compared by their labels.
-NOT_COMPARED = ("rng", "n_boot", "bootstrap", "multiplier", "resamples", "family", "link")
+NOT_COMPARED = ("formula", "treat", "rng", "n_boot", "bootstrap", "multiplier", "resamples", "family", "link")
 
 
 def _check_alike(records: list[FitRecord]) -> None:
@@ -374,7 +374,8 @@ def _check_alike(records: list[FitRecord]) -> None:
 
 def _model_of(record: FitRecord) -> dict[str, object]:
     """Return the description of a fit's model: its names, its options as they are typed, and its terms."""
-    design, family, typed, target = record.design, record.sample.family, typed_options(record), record.options.target
+    design, family, target = record.design, record.sample.family, record.options.target
+    typed = dict(record.options.typed) | typed_fit(record)
     return {
         "estimator ": record.spec.name,
         "outcome ": design.endog_name,

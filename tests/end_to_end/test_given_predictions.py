@@ -155,9 +155,7 @@ def test_results_say_what_they_are_of():
 
 def dict_of(res):
     """Options of the data in the call that the report prints."""
-    from causalrisk.report.page.methods import typed_options
-
-    given = typed_options(res._record)
+    given = res.model.options.typed
     return ", ".join(f"{name}={given[name]}" for name in ("propensity_score", "outcome_predictions"))
 
 

@@ -357,7 +357,7 @@ def test_refusals(frames):
         "estimator IPWRA and estimator AIPW": fits(frames[:1], AIPW)[0],
         "no target= and target='treated'": fits(frames[:1], target="treated")[0],
         "formula y ~ x1 + x2 and formula y ~ x1;": fits(frames[:1], formula="y ~ x1")[0],
-        "cov_type='robust' and cov_type='cluster'": fits(frames[:1], cluster="firm")[0],
+        "no cluster= and cluster='firm'": fits(frames[:1], cluster="firm")[0],
         "observations 250 and observations 200": shorter,
     }
     for what, other in others.items():

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from importlib.metadata import version
 from itertools import chain
-from typing import Any
-
-import numpy as np
 
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
-from causalrisk.design.encoders import without_indicators
-from causalrisk.estimation.options import MULTIPLIER, JREOptions, ModelOptions
+from causalrisk.estimation.options import MULTIPLIER, InferenceOptions, JREOptions, defaults_of, typed_options
 from causalrisk.estimation.record import FitRecord, JointRecord
-from causalrisk.estimation.targets import TargetPopulation
 from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.report import labels as words
 
 LIBRARIES = ("numpy", "scipy", "pandas", "patsy", "statsmodels")
-SPECIAL = {"learner", "propensity_score", "repeat", "read_as", "family", "target"}  # no plain values
-SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.name not in SPECIAL]
 
 
 def facts(record: FitRecord) -> dict[str, list[str]]:
@@ -306,103 +298,31 @@ def versions_text() -> str:
     return f"causalrisk {__version__}, Python {platform.python_version()}, {', '.join(found)}"
 
 
-def call_of(record: FitRecord, model: str | None = None, columns: Mapping[str, str] | None = None) -> str:
-    """Return the Python call that repeats a fit. Objects that cannot be spelled out get a name with a comment."""
-    design, name = record.design, model or record.spec.name
-    names = ", ".join(sorted([name, *["DiD"] * (record.options.did is not None)]))
-    numpy = [] if isinstance(repeating(record.seed), int) else ["import numpy as np"]
+def call_of(record: FitRecord, model: str | None = None) -> str:
+    """Return the Python call that repeats a fit: the options as they were typed, and the seed."""
+    name, typed, fit = model or record.spec.name, dict(record.options.typed), typed_fit(record)
     call, head = name, ["y, X, treat,  # outcome, outcome design, treatment"]
-    if design.formula is not None:
-        formula = without_change(without_indicators(design.formula, design.filled), record.options.did)
-        call, head = f"{name}.from_formula", [f"{formula!r},", "data,"]
-        head += [f"{key}={value}," for key, value in (columns or {"treat": repr(design.treat_name)}).items()]
-    options = [f"{key}={value}," for key, value in _model_options(record).items()]
-    fit = ", ".join(f"{key}={value}" for key, value in _fit_options(record).items())
-    lines = [f"from causalrisk import {names}", *numpy, "", f"model = {call}("]
-    return "\n".join([*lines, *(f"    {line}" for line in head + options), ")", f"res = model.fit({fit})"])
+    if "formula" in typed:
+        call, head = f"{name}.from_formula", [f"{typed.pop('formula')},", "data,"]
+    head += [f"{key}={value}," for key, value in typed.items()]
+    names = [name, *(used for used in ("DiD", "Survey") if any(text.startswith(f"{used}(") for text in typed.values()))]
+    numpy = ["import numpy as np"] * fit["rng"].startswith("np.")
+    lines = [f"from causalrisk import {', '.join(sorted(names))}", *numpy, "", f"model = {call}("]
+    options = ", ".join(f"{key}={value}" for key, value in fit.items())
+    return "\n".join([*lines, *(f"    {line}" for line in head), ")", f"res = model.fit({options})"])
 
 
-def typed_options(record: FitRecord) -> dict[str, str]:
-    """Return the options of the call that repeats a fit, as they are typed."""
-    return _model_options(record) | _fit_options(record)
-
-
-def _model_options(record: FitRecord) -> dict[str, str]:
-    """Return the options that describe the data, and those of the model that are not the default."""
-    design, options, usual = record.design, record.options, ModelOptions()
-    survey, seen, given, target = design.survey, design.observation, without_indicators, options.target
-    outcome, propensity = (
-        str(formula or "").partition("~")[2].strip() for formula in (design.formula, design.propensity_formula)
-    )
-    other = design.formula is not None and outcome.replace(" ", "") != propensity.replace(" ", "")
-    coded = dict(zip(design.levels, design.labels, strict=True))
-    labelled = any(str(level) != label for level, label in coded.items())
-    labels = ", ".join(f"{_plain(level)}: {label!r}" for level, label in coded.items())
-    weighted, clusters = survey is None and design.weight_type, survey is None and list(design.cluster_names)
-    own = not isinstance(options.family, str) and f"family,  # {type(options.family).__name__}"
-    subpop = survey and survey.subpop_name  # empty where it was given by values
-    texts: dict[str, Any] = {
-        "exog_propensity": design.formula is None and "Z",
-        "propensity": other and propensity and repr(given(propensity, design.filled)),
-        "reference": tuple(design.levels) not in ((0, 1), (False, True)) and _plain(design.levels[0]),
-        "levels": labelled and f"{{{labels}}}",
-        "design": survey and survey.call,
-        "subpop": subpop and repr(subpop) if subpop != "" else "condition",
-        "weights": weighted and repr(design.weights_name),
-        "weight_type": weighted and repr(design.weight_type),
-        "cluster": clusters and repr(clusters if len(clusters) > 1 else clusters[0]),
-        str(design.offset_kind): design.offset_kind and repr(design.offset_name),
-        "propensity_score": design.score is not None and (repr(design.score_name) if design.score_name else "scores"),
-        "outcome_predictions": design.predictions is not None
-        and (repr(list(design.predictions_name)) if design.predictions_name else "predictions"),
-        "observed": seen and repr(given(seen.formula, design.filled)),
-        "missing": design.missing != "drop" and repr(design.missing),
-        "collinear": design.rules.collinear != "drop" and repr(design.rules.collinear),
-        "family": record.sample.family.name != "gaussian" and (own or repr(options.family)),
-    }
-    for name in SPELLED:
-        texts[name] = getattr(options, name) != getattr(usual, name) and repr(getattr(options, name))
-    for name in ("learner", "propensity_score"):
-        if getattr(options, name) is not None:
-            texts[name] = repr(getattr(options, name)).replace("\n", " ")
-    if not isinstance(target, (str, TargetPopulation)):
-        frame = isinstance(target, Mapping) or hasattr(target, "columns")
-        texts["target"] = "target_frame" if frame else "tilt"
-    elif target != "all" and options.did is None:
-        texts["target"] = repr(options.population.name)
-    return {name: text for name, text in texts.items() if text}
-
-
-def _plain(level: Any) -> str:
-    return repr(level.item() if isinstance(level, np.generic) else level)
-
-
-def _fit_options(record: FitRecord) -> dict[str, str]:
-    """Return the options of `fit`: the kind of standard errors and the seed, then options other than defaults."""
-    boot, joint, survey = record.boot, record.joint, record.design.survey
-    given = {} if record.cov_type in ("survey", "replicates") else {"cov_type": repr(record.cov_type)}
-    if boot is not None and record.cov_type != "replicates":
-        given["bootstrap"] = repr(record.bootstrap)
-        if record.multiplied:
-            given |= {"bootstrap": repr(MULTIPLIER), "multiplier": repr(record.bootstrap)}
-        given |= {"resamples": "resamples"} if record.given_resamples else {"n_boot": str(len(boot.failures))}
-    elif record.small_sample and record.cov_type != "HC1":
-        given["small_sample"] = "True"
-    if np.isinf(record.df):
-        given |= {} if survey is None else {"use_t": "False"}
-    elif record.df != record.residual_df:
-        given["df"] = f"{record.df!r}"
-    elif survey is None:
-        given["use_t"] = "True"
+def typed_fit(record: FitRecord) -> dict[str, str]:
+    """Return the options of `fit` as they are typed, and the seed that repeats it."""
+    given, joint = vars(record.inference), record.joint
     if joint is not None:
-        usual = JREOptions(objective=joint.options.objective)
-        for field in dataclasses.fields(JREOptions):
-            value = getattr(joint.options, field.name)
-            if value != getattr(usual, field.name) or field.name == "objective":
-                given[field.name] = repr(value)
-        if len(joint.replicates.failures) != joint.options.n_drawn:
-            given["replicates"] = "replicates"
-        if boot is None and record.bootstrap == "stratified":  # its replicates are stratified
-            given["bootstrap"] = repr(record.bootstrap)
+        given = given | vars(joint.options) | {"replicates": joint.drawn}
+    typed = typed_options(given, defaults_of(InferenceOptions, JREOptions))
+    if record.given_resamples:
+        typed["resamples"] = "resamples"
+    elif record.boot is not None and record.cov_type != "replicates":  # which JRE may have chosen
+        typed["bootstrap"] = repr(MULTIPLIER if record.multiplied else record.bootstrap)
+    for name in ("n_jobs", "progress"):
+        typed.pop(name, None)
     module = "" if isinstance(repeating(record.seed), int) else "np.random."
-    return given | {"rng": f"{module}{seed_text(record.seed)}"}
+    return typed | {"rng": f"{module}{seed_text(record.seed)}"}

@@ -391,12 +391,7 @@ def write_late(
             Part("overlap", "Overlap of the instrument", *_overlap(record, alpha)),
             Part("balance", "Balance of the covariates", *_balance(record, alpha)),
         ]
-    columns = {"treat": repr(res.model.treat), "instrument": repr(res.model.instrument)}
-    columns |= {"method": repr(record.spec.name)}
-    if predictions := res.model.first_stage.design.predictions_name:
-        columns["treatment_predictions"] = repr(list(predictions))
-    call = call_of(record, "LATE", columns)
-    parts += written_parts(text, references(text), seeds_text(record), call)
+    parts += written_parts(text, references(text), seeds_text(record), call_of(record, "LATE"))
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
 
 

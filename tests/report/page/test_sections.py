@@ -162,7 +162,7 @@ def test_every_kind_of_fit_has_a_report_and_a_call_that_repeats_it(kind, tmp_pat
     assert not absent
     call = call_of(res._record)
     assert call in unescape(reader.text) or " ".join(call.split()) in reader.text
-    scope = {"data": FRAME, "target_frame": FRAME.iloc[:50], "tilt": matching}
+    scope = {"data": FRAME, "target": matching if kind == "function" else FRAME.iloc[:50]}
     if kind == "classifier":
         call = "from sklearn.linear_model import LogisticRegression\n" + call
     exec(call, scope)
@@ -176,7 +176,7 @@ def test_calls_of_a_score_for_each_arm_name_the_array():
     scores = rng.dirichlet(np.full(3, 9.0), len(FRAME))
     for frame, given in ((FRAME, np.column_stack([1 - one, one])), (FRAME.assign(d=arm), scores)):
         res = cr.AIPW.from_formula("y ~ x1", frame, treat="d", reference=0, propensity_score=given).fit()
-        scope = {"data": frame, "scores": given}
+        scope = {"data": frame, "propensity_score": given}
         exec(call_of(res._record), scope)
         pd.testing.assert_series_equal(scope["res"].params, res.params)
 
