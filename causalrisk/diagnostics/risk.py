@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import replicates_of_many, train_from
@@ -15,7 +14,6 @@ from causalrisk.estimation.fits import estimate_means
 from causalrisk.estimation.options import TERMS, JREOptions
 from causalrisk.estimation.record import FitRecord, JointRecord, of_means, with_robust
 from causalrisk.estimation.specification import IPWRA, SEPARATE
-from causalrisk.joint.influence import JointFit
 from causalrisk.joint.start import ate_risk
 from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array
@@ -50,11 +48,8 @@ def estimator_risks(record: FitRecord) -> tuple[dict[str, Array], dict[str, floa
         estimate = estimate_means(fit, spec, record.options.effect_scale)
         able.append(spec)
         fitted[spec.name] = np.full_like(estimate.predicted, np.nan) if any(estimate.failed) else estimate.predicted
-    fitted["JRE"] = joint.estimate.estimate.predicted
-    rows = joint.estimate.estimate.rows
-    if not isinstance(rows, JointFit):
-        raise rows_not_kept()
-    found, variances = rows.risks_of(np.stack([*fitted.values()]))
+    fitted["JRE"] = joint.fit.predicted
+    found, variances = joint.fit.risks_of(np.stack([*fitted.values()]))
     biases = dict(zip(fitted, found, strict=True))
     for spec in able:
         if spec.corrected:  # the estimator has subtracted the bias under the fitted propensity score
@@ -62,7 +57,7 @@ def estimator_risks(record: FitRecord) -> tuple[dict[str, Array], dict[str, floa
             own = loaded(sample.indicators.T @ (sample.s / sample.total * fit.w * error))
             biases[spec.name] = biases[spec.name] - own[:, None]
     spread = {name: value / joint.problem.n_units for name, value in zip(fitted, variances, strict=True)}
-    return biases, spread, joint.estimate.slopes
+    return biases, spread, joint.fit.bias_slopes
 
 
 @of_means

@@ -49,7 +49,7 @@ from causalrisk.estimation.resampling import unit_count
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimation.stack import stacked
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt
-from causalrisk.joint.fit import diagnosed, objective_of, train
+from causalrisk.joint.fit import objective_of, train
 from causalrisk.joint.influence import JointFit
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import FOLDS, choose_shrinkage, raised
@@ -225,7 +225,7 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     start = separate_record(dataclasses.replace(task, spec=IPWRA))
     robust = with_robust(start)
     joint = train_from(robust, joint_options, notes, replicates or replicates_of_many(robust, joint_options))
-    result = joint.estimate.result
+    result = joint.fit.result
     if not result.success:
         what = f"the joint objective ({joint_options.method or DEFAULT_METHOD})"
         notes.warn(not_converged(what, str(result.message)), ConvergenceWarning)
@@ -234,7 +234,7 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
             "The linear predictor of the propensity score is a further outcome column: a test found that the outcome "
             "formula lacks it. Use `fit(join_score=False)` to leave it out."
         )
-    record = dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint)
+    record = dataclasses.replace(start, spec=JRE, estimate=joint.fit.estimate, joint=joint)
     check_gap(record, joint, notes)
     return record
 
@@ -394,8 +394,8 @@ def train_by(
                 "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each.",
                 ConvergenceWarning,
             )
-    estimate = diagnosed(trained(alpha))
-    return JointRecord(problem, replicates, estimate, dataclasses.replace(options, replicates=None), path)
+    fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
+    return JointRecord(problem, replicates, fit, fit.expected_risk(), fit.monte_carlo_se(), options, path)
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:

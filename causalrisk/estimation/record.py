@@ -28,7 +28,7 @@ from causalrisk.estimation.overlap import ArmWeights
 from causalrisk.estimation.resampling import SampleResampler, sample_resampler, unit_count
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification, effect_names, parameter_names
-from causalrisk.joint.fit import JointEstimate
+from causalrisk.joint.influence import JointFit
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import LADDER, Path
 from causalrisk.joint.start import JointProblem
@@ -62,8 +62,13 @@ class JointRecord:
         What was trained; of a scan without its rows.
     replicates : Replicates
         The propensity replicates.
-    estimate : JointEstimate
-        The estimate with its diagnostics.
+    fit : JointFit
+        The minimum.
+    expected_risk : float
+        Expected ATE risk.
+    mc_se : ndarray, shape (K - 1,)
+        Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate, 0 where
+        they are not random.
     options : JREOptions
         The options, without the caller's weights.
     path : Path or None
@@ -74,7 +79,9 @@ class JointRecord:
 
     problem: JointProblem
     replicates: Replicates
-    estimate: JointEstimate
+    fit: JointFit
+    expected_risk: float
+    mc_se: Array
     options: JREOptions
     path: Path | None
     drawn: Array | None = None
@@ -87,12 +94,12 @@ class JointRecord:
     @property
     def share(self) -> float:
         """The share c of the start's effect heterogeneity that is left out of the variance."""
-        return self.estimate.fit.terms.share
+        return self.fit.terms.share
 
     @property
     def own_penalty(self) -> float | None:
         """The penalty lambda of the objective "erm"; None for "risk", which has none to choose."""
-        terms = self.estimate.fit.terms
+        terms = self.fit.terms
         return None if terms.risk else terms.n_units
 
     @property
@@ -103,12 +110,12 @@ class JointRecord:
     @property
     def anchor(self) -> float | None:
         """The amount of shrinkage, given or chosen; None for "erm", which has none."""
-        return self.estimate.fit.alpha if self.estimate.full_risk else None
+        return self.fit.alpha if self.fit.terms.risk else None
 
     @property
     def score_joined(self) -> bool:
         """Whether the score's linear predictor is among the outcome columns."""
-        return self.estimate.fit.joined is not None
+        return self.fit.rows.joined is not None
 
     @property
     def anchor_at_end(self) -> bool:

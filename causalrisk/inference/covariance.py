@@ -89,7 +89,7 @@ def refitter_of(record: FitRecord) -> Any:
         return SeparateRefitter(rows, record.weight_fit)
     if record.joint is None:
         raise no_influence()
-    return JointRefitter(record.joint.estimate.fit, record.estimate.values)
+    return JointRefitter(record.joint.fit, record.estimate.values)
 
 
 @dataclass(frozen=True)
@@ -524,7 +524,7 @@ def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
     """Warn where the finite number of replicates moves the effect noticeably."""
     if record.joint is None:
         return
-    mc_ses, count = record.joint.estimate.mc_se, record.joint.replicates.count
+    mc_ses, count = record.joint.mc_se, record.joint.replicates.count
     ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
     # What resamples leave out of the combinations of replicates is as small beside the Monte Carlo error.
     real = ses > np.maximum(SE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)

@@ -9,14 +9,13 @@ from functools import cached_property, partial
 import numpy as np
 
 from causalrisk.errors import Failure, first_failure
-from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
-from causalrisk.joint.influence import InfluenceFunction, JointFit, left_out, net_means
+from causalrisk.estimation.fits import Refits, RefittedScores, collect_refits
+from causalrisk.joint.influence import JointFit, net_means
 from causalrisk.joint.minimum import minimize_from, newton
 from causalrisk.joint.objective import Terms
 from causalrisk.joint.rows import Objective, Replicates, lifted
 from causalrisk.joint.start import (
     JointProblem,
-    ate_risk,
     heterogeneity,
     inverse_of,
     joined_score,
@@ -27,84 +26,8 @@ from causalrisk.joint.start import (
     start_sums,
 )
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.optimize import OptimizeResult
 
 ROUNDING = 1e-12  # mean squared residual over that of the outcome that is rounding error
-
-
-@dataclass(frozen=True)
-class JointEstimate:
-    """The Joint Robust Estimator with what its diagnostics need.
-
-    Parameters
-    ----------
-    fit : JointFit
-        The minimum.
-    bias, start_bias : ndarray, shape (K, B)
-        Bias of each arm under each replicate, here and at the IPWRA fit.
-    variance, start_variance : float
-        V here and at the IPWRA fit; here less what the share c leaves out of it, plus what it leaves out there.
-    n_units : float
-        n, by which V is divided in the expected risk.
-    mc_se : ndarray, shape (K - 1,)
-        Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate, 0 where
-        they are not random.
-    slopes : ndarray, shape (K,)
-        What the risk multiplies the biases by: the slopes of the scale of the effect, their mean square one.
-    """
-
-    fit: JointFit
-    bias: Array
-    start_bias: Array
-    variance: float
-    start_variance: float
-    n_units: float
-    mc_se: Array
-    slopes: Array
-
-    @property
-    def estimate(self) -> Estimate:
-        """Point estimate and influence function; arm means are net of the common bias."""
-        return self.fit.estimate
-
-    @property
-    def result(self) -> OptimizeResult:
-        """What scipy reported."""
-        return self.fit.result
-
-    @property
-    def full_risk(self) -> bool:
-        """Whether the objective is "risk"."""
-        return self.fit.terms.risk
-
-    @property
-    def net_bias(self) -> Array:
-        """Net biases of arms 1 .. K-1 against arm 0 under each replicate, here and at the start, shape (2, K - 1, B).
-
-        On another scale than the difference they are what moves the effect, in units of the outcome.
-        """
-        scaled = self.slopes[:, None] * np.stack([self.bias, self.start_bias])
-        return scaled[:, 1:] - scaled[:, :1]
-
-    @property
-    def squared_net_bias(self) -> float:
-        """Squared net bias averaged over the replicates."""
-        return float(ate_risk(self.slopes[:, None] * self.bias).mean())
-
-    @property
-    def start_squared_net_bias(self) -> float:
-        """The same of the IPWRA fit."""
-        return float(ate_risk(self.slopes[:, None] * self.start_bias).mean())
-
-    @property
-    def expected_risk(self) -> float:
-        """The expected ATE risk: squared net bias and, where the objective has it, sampling variance."""
-        return self.squared_net_bias + (self.variance / self.n_units if self.full_risk else 0.0)
-
-    @property
-    def start_risk(self) -> float:
-        """The expected ATE risk of the IPWRA fit."""
-        return self.start_squared_net_bias + (self.start_variance / self.n_units if self.full_risk else 0.0)
 
 
 def objective_of(
@@ -142,23 +65,6 @@ def train(problem: JointProblem, objective: Objective, points: Replicates, alpha
     return JointFit(problem, objective, points, alpha, found.theta, found.multipliers, found.result)
 
 
-def diagnosed(fit: JointFit) -> JointEstimate:
-    """Return the estimate of a minimum with its diagnostics over the replicates."""
-    at, before, random = fit.at, fit.objective.at(fit.objective.start), not fit.rows.replicates.cubature
-    given = partial(left_out, start=fit.objective.start, means=before.average[0][0], terms=fit.terms)
-    more = float(fit.rows.over(given)[0]) if fit.terms.share else 0.0
-    return JointEstimate(
-        fit=fit,
-        bias=at.biases[0][0],
-        start_bias=before.biases[0][0],
-        variance=float(at.variance[0]) + more,
-        start_variance=float(before.variance[0]) + more,
-        n_units=fit.problem.n_units,
-        mc_se=InfluenceFunction(fit).monte_carlo_se() if random else np.zeros(len(fit.means) - 1),
-        slopes=fit.slopes / np.sqrt((fit.slopes**2).mean()),
-    )
-
-
 # --- resamples -------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +88,7 @@ class JointRefitter:
 
     def _refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         fit, problem, scale = self.fit, self.fit.problem, self.fit.problem.scale
-        rows, start, refits = refitted(problem, fit.joined, fit.points, s, weighed)
+        rows, start, refits = refitted(problem, fit.rows.joined, fit.points, s, weighed)
         objective = Objective(rows, lifted(rows.lift, start), fit.terms)
         with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
             theta, nu = start, None

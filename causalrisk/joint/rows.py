@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +136,19 @@ class Joined:
 def lifted(lift: Array | None, theta: Array) -> Array:
     """Coefficients of all columns, (K, P, R), from those of the models, (K, p, R)."""
     return theta if lift is None else np.einsum("Ppr,kpr->kPr", lift, theta)
+
+
+class Scores(NamedTuple):
+    """Tilt and weight of rows at the fitted score, (n, 1), and under the replicates, (n, B), over their divisors.
+
+    They may be numbers with derivatives. Where the tilt does not vary with the score, one of shape (n, 1) serves all.
+    """
+
+    tilt: Any
+    w: Any
+    tilts: Any
+    replicated: Any
+    varies: bool
 
 
 @dataclass(frozen=True)
@@ -300,13 +313,16 @@ class Weighed:
             measured=inside if frame else 1.0,
         )
 
-    def by_arm(self, place: slice, of_arm: Callable[[slice, int], Any], width: int) -> Array:
-        """Return what a function of rows and arm gives for the rows in `place`, shape (n, width)."""
-        found = np.zeros((place.stop - place.start, width))
+    def by_arm(self, place: slice, of_arm: Callable[[slice, int], Any], width: int) -> Any:
+        """Return what a function of rows and arm gives for the rows in `place`, shape (n, width), with derivatives."""
+        found, by = np.zeros((place.stop - place.start, width)), dict[Linear, Array]()
         for a, own in enumerate(within(self.equations.sample.slices, place)):
             if own.stop > own.start:
-                found[own] = value_of(of_arm(slice(place.start + own.start, place.start + own.stop), a))
-        return found
+                value = of_arm(slice(place.start + own.start, place.start + own.stop), a)
+                found[own] = value_of(value)
+                for eta, d in value.by.items() if isinstance(value, Dual) else ():
+                    by.setdefault(eta, np.zeros_like(found))[own] = d
+        return Dual(found, by) if by else found
 
     def weights(self, place: slice, columns: slice) -> Weights:
         """Weigh some rows under some columns: a stack of them if replicates multiply odds, else one."""
@@ -323,22 +339,32 @@ class Weighed:
             count = self.replicates.count
             factor = np.stack([self._odds(shifted, shifts, place, k, count) for k in self._others])
             return Weights(share, base, base + terms.sum(axis=0), base, terms, factor)
-        w = self.by_arm(place, lambda rows, a: equations.weight(Point(beta, rows), a), width) / divisor
-        again, many = self.at_replicates(columns.start)
-        count, divisors = self.replicates.count, self.divisors[1][columns.start]
-        replicated = self.by_arm(place, lambda rows, a: again.weight(Point(many, rows), a), count) / divisors
-        tilts = None
-        if equations.target.frame:  # the tilt of a frame's rows, and the divisor's summands of the others
-            mean, inside = self.divisors[2][columns.start], equations.sample.in_sample[place, None]
-            tilt = tilt / mean + value_of(equations.measure(Point(beta, place))) / divisor
-            tilts = (1 - inside) / mean + value_of(again.measure(Point(many, place))) / divisors
-        else:
-            tilt = tilt / divisor
-            if equations.target.tilt is not None:
-                tilts = value_of(again.tilt(Point(many, place))) / divisors
-        tilts = None if tilts is None else np.broadcast_to(tilts, replicated.shape)
-        ones = np.ones((1, len(share), 1))
-        return Weights(share, tilt, w, np.zeros_like(share), ones, replicated[None], tilts)
+        at = self.scores(place, column=columns.start)
+        zeros, ones = np.zeros_like(share), np.ones((1, len(share), 1))
+        return Weights(share, at.tilt, at.w, zeros, ones, at.replicated[None], at.tilts if at.varies else None)
+
+    def scores(self, place: slice, by: frozenset[str] = frozenset(), column: int = 0) -> Scores:
+        """Return tilt and weight of some rows at the score of a column and under its replicates.
+
+        With names of models `by` they have derivatives by the predictors of these.
+        """
+        target, (own, replicated, mean) = self.equations.target, self.divisors
+        ones, varies = np.ones((place.stop - place.start, 1)), target.frame or target.tilt is not None
+
+        def weight(equations: Equations, beta: Beta, divisor: Array) -> Any:
+            found = self.by_arm(place, lambda rows, a: equations.weight(Point(beta, rows, by), a), len(divisor))
+            return found / divisor
+
+        def tilt(equations: Equations, beta: Beta, divisor: Array) -> Any:
+            here = Point(beta, place, by)
+            if target.frame:  # the tilt of the frame's rows, and the summands of the divisor of the others
+                return equations.tilt(here) / mean[column] + equations.measure(here) / divisor
+            return ones * equations.tilt(here) / divisor
+
+        at = *self.some(slice(column, column + 1)), own[[column]]
+        again = *self.at_replicates(column), np.broadcast_to(replicated[column], self.replicates.count)
+        fixed = tilt(*at)
+        return Scores(fixed, weight(*at), tilt(*again) if varies else fixed, weight(*again), varies)
 
     @property
     def _others(self) -> range:
@@ -373,44 +399,24 @@ class Weighed:
 
         return self.by_arm(place, of_arm, width)
 
-    def slopes(self, place: slice) -> list[tuple[Array, ...]]:
-        """Return the derivatives of the weights of some rows by each predictor of the score, of a single column.
-
-        They are its columns, and derivatives of weight and tilt at the fitted score, (n, 1), and under the replicates,
-        (n, B); zeros of a tilt that is fixed.
-        """
-        equations, sample, by = self.equations, self.equations.sample, frozenset(self.beta)
-        predictors = [eta for block in equations.weight_blocks for eta in block.own]
-        varies = equations.target.tilt is not None or equations.target.frame
-
-        def derivatives(of: Equations, beta: Beta, divisor: Array) -> list[Array]:
-            w, tilt = np.zeros((2, len(predictors), place.stop - place.start, len(divisor)))
-            for a, own in enumerate(within(sample.slices, place)):
-                rows = slice(place.start + own.start, place.start + own.stop)
-                if own.stop > own.start:
-                    _fill(w[:, own], of.weight(Point(beta, rows, by), a), predictors)
-            if varies:
-                _fill(tilt, of.measure(Point(beta, place, by)), predictors)
-            return [w / divisor, tilt / divisor]
-
-        fitted = derivatives(equations, self.beta, self.divisors[0])
-        count = self.replicates.count
-        replicated = derivatives(*self.at_replicates(0), np.broadcast_to(self.divisors[1][0], count))
-        return list(zip([eta.X[place] for eta in predictors], *fitted, *replicated, strict=True))
+    @property
+    def predictors(self) -> list[Linear]:
+        """The linear predictors of the models of the weights."""
+        return [eta for block in self.equations.weight_blocks for eta in block.own]
 
     # --- sums over the rows ------------------------------------------------------------------------------------------
 
-    def over(self, function: Callable[..., Any], *, places: bool = False, columns: bool = False) -> Any:
+    def over(self, function: Callable[..., Any], *, columns: bool = False) -> Any:
         """Add up function(rows, weights) over the rows, some at a time, for all columns.
 
-        With `places` the function takes first what `pieces` yields; with `columns` last which columns these are.
+        With `columns` the function takes last which columns these are.
         """
         width = self.count if self.separable else 1
         groups = [slice(first, first + width) for first in range(0, self.count, width)]
 
-        def of_piece(part: Weighed, here: slice, place: slice) -> list[Any]:
-            given = [*([part, here, place] if places else []), part.rows(here)]
-            return [function(*given, part.weights(here, own), *([own] if columns else [])) for own in groups]
+        def of_piece(part: Weighed, here: slice, _: slice) -> list[Any]:
+            rows = part.rows(here)
+            return [function(rows, part.weights(here, own), *([own] if columns else [])) for own in groups]
 
         found = add_up(of_piece(*piece) for piece in self.pieces(max(width, self.replicates.count)))
         if len(found) == 1:
@@ -494,15 +500,6 @@ def _measure_sum(equations: Equations, s: Array, beta: Beta) -> Array:
 
 def _tilt_sum(equations: Equations, s: Array, beta: Beta) -> Array:
     return (s * value_of(equations.tilt(Point(beta)))).sum(axis=0)
-
-
-def _fill(found: Array, value: Any, predictors: list[Linear]) -> None:
-    """Write the derivatives of a number into an array, shape (L, n, width)."""
-    if not isinstance(value, Dual):
-        return
-    place = {(eta.block, eta.j): k for k, eta in enumerate(predictors)}
-    for eta, d in value.by.items():
-        found[place[eta.block, eta.j]] += d
 
 
 def flat(beta: Beta) -> Array:

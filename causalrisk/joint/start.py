@@ -21,7 +21,7 @@ from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, Separat
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.objective import Rows, Weights
 from causalrisk.joint.rows import Joined, Replicates, Weighed, flat
-from causalrisk.numerics.blocks import loaded
+from causalrisk.numerics.blocks import add_up, loaded
 from causalrisk.numerics.linalg import Array, solve_or_nan, weighted_grams
 
 RANK = 1e-9  # share of the variance of a column of the score that outcome columns leave, below which it is rounding
@@ -256,8 +256,8 @@ def meat_of(problem: JointProblem, weighed: Weighed, theta: Array, inverse: Arra
     """Sum of squares of the scores held out, within clusters, shape (K P, K P)."""
     sample, clusters = problem.equations.sample, problem.n_clusters
 
-    def squares(part: Weighed, here: slice, place: slice, rows: Rows, weights: Weights) -> Array:
-        s = part.equations.sample.s[here]
+    def squares(part: Weighed, here: slice, place: slice) -> Array:
+        s, rows, weights = part.equations.sample.s[here], part.rows(here), part.weights(here, slice(0, 1))
         own = np.ones(len(s)) if problem.frequency else s
         scores = held_out_scores(rows, weights.w[:, 0], own / sample.total, theta, inverse) / sample.total
         if problem.cluster is None:
@@ -266,7 +266,7 @@ def meat_of(problem: JointProblem, weighed: Weighed, theta: Array, inverse: Arra
         np.add.at(sums, loaded(problem.cluster[place]), s[:, None] * scores)
         return sums
 
-    found = weighed.over(squares, places=True)
+    found: Array = add_up(squares(*piece) for piece in weighed.pieces(weighed.replicates.count))
     return found.T @ found if clusters else found
 
 

@@ -580,7 +580,7 @@ class JointView:
     def replicates(self) -> pd.DataFrame:
         """Bias of each arm, and net bias, under each replicate used, in units of the outcome."""
         joint = self._joint
-        bias, net = joint.estimate.bias, joint.estimate.net_bias[0]
+        bias, net = joint.fit.bias, joint.fit.net_bias
         used = np.flatnonzero(joint.replicates.failures == Failure.OK)
         labels = self._record.design.labels
         nets = ["net"] if len(labels) == 2 else [f"net[{label}]" for label in labels[1:]]
@@ -590,7 +590,7 @@ class JointView:
     @property
     def optimize_result(self) -> Any:
         """Scipy's report on the minimisation, free of units."""
-        return copy.copy(self._joint.estimate.result)
+        return copy.copy(self._joint.fit.result)
 
 
 class MatchingResults(CausalResults):
@@ -634,7 +634,7 @@ class JREResults(CausalResults):
     def model_means(self) -> pd.Series:
         """Averages of the fitted arm models (JRE). They include the common bias that the POMs leave out."""
         labels = list(self._record.design.labels)
-        return pd.Series(self._joint.estimate.estimate.model_means.copy(), index=labels, name="mean")
+        return pd.Series(self._joint.fit.estimate.model_means.copy(), index=labels, name="mean")
 
     @property
     def expected_ate_risk(self) -> float:
@@ -643,7 +643,7 @@ class JREResults(CausalResults):
         With objective "risk" it is the squared net bias plus the sampling variance. With "erm" it is the squared net
         bias.
         """
-        return self._joint.estimate.expected_risk
+        return self._joint.expected_risk
 
     @property
     def replicate_ledger(self) -> pd.DataFrame:
@@ -653,7 +653,7 @@ class JREResults(CausalResults):
     @property
     def mc_se(self) -> float:
         """Monte Carlo standard error of the (first) effect due to the replicates (JRE); NaN with one replicate."""
-        return float(self._joint.estimate.mc_se[0])
+        return float(self._joint.mc_se[0])
 
     start_difference = of_record(start_difference)
     anchor_path = of_record(anchor_path)

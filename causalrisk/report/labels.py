@@ -346,7 +346,7 @@ def santanna_words(record: FitRecord) -> str:
 def has_converged(record: FitRecord) -> bool:
     """Return True if the propensity model, the outcome models and, for a joint fit, the joint objective converged."""
     scores = record.weight_fit is None or record.weight_fit.converged
-    joint = record.joint is None or bool(record.joint.estimate.result.success)
+    joint = record.joint is None or bool(record.joint.fit.result.success)
     separate = record.estimate if record.joint is None else record.joint.start
     return scores and joint and all(reason == Failure.OK for reason in separate.failed)
 

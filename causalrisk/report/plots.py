@@ -611,7 +611,7 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     ax.plot(path.index, path["effect"], "o-", color=BLUE, markersize=4, label="JRE")
     ax.axhline(joint.start.params[0], color=GREY, linestyle=":", label="IPWRA")
     ax.set_xscale("log")
-    chosen, own, empty = float(joint.anchor or 0.0), joint.estimate.estimate.params[0], {"markerfacecolor": "none"}
+    chosen, own, empty = float(joint.anchor or 0.0), joint.fit.estimate.params[0], {"markerfacecolor": "none"}
     ax.plot([chosen], [own], "o", color=ink(ax), markersize=9, label=f"chosen: {chosen:g}", **empty)
     rungs = path.index[path["share"].notna()]
     ax.set_xticks(rungs, [f"{anchor:g}" for anchor in rungs])

@@ -116,8 +116,8 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "penalty": np.nan if joint is None or joint.own_penalty is None else joint.own_penalty,
         "anchor": np.nan if joint is None else joint.anchor,
         "share": np.nan if joint is None or joint.anchor is None else joint.share,
-        "expected_ate_risk": np.nan if joint is None else joint.estimate.expected_risk,
-        "mc_se": np.nan if joint is None else float(joint.estimate.mc_se[0]),
+        "expected_ate_risk": np.nan if joint is None else joint.expected_risk,
+        "mc_se": np.nan if joint is None else float(joint.mc_se[0]),
         "seed": seed_text(record.seed),
         "converged": words.has_converged(record),
     }
