@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,14 +35,7 @@ from causalrisk.errors import (
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.beyond_memory import chunked
 from causalrisk.estimation.fit import fit_joint, fit_separate
-from causalrisk.estimation.fits import (
-    KnownRows,
-    Refits,
-    SeparateRefitter,
-    SeparateRows,
-    WeightFit,
-    group_sums,
-)
+from causalrisk.estimation.fits import Refits, SeparateRefitter, SeparateRows, WeightFit, group_sums
 from causalrisk.estimation.matching import no_influence
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.estimation.quantiles import QuantileRefitter, QuantileRows
@@ -52,6 +43,7 @@ from causalrisk.estimation.record import (
     SE_ROUNDING,
     BootstrapDistribution,
     FitRecord,
+    JointRecord,
     counts_equal_rows,
     equal_units,
     robust_covariance,
@@ -92,27 +84,18 @@ def refitter_of(record: FitRecord) -> Any:
     return JointRefitter(record.joint.fit, record.estimate.values)
 
 
-@dataclass(frozen=True)
-class SharedRefitter:
-    """Refits several estimators, fitted to one sample, under the same resamples, the scores fitted again once for all.
+def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | None], s: Array) -> Refits:
+    """Refit several estimators of one sample under the same resamples, the scores once for all.
 
     Rows of `values` are, for each estimator, its own and its `Failure`.
     """
-
-    refitters: tuple[Any, ...]
-    weight_fits: tuple[WeightFit | None, ...]
-
-    def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """As in `Refits`."""
-        scored = next((fit for fit in self.weight_fits if fit is not None), None)
-        weighed = weighed or (None if scored is None else scored.refit(s))
-        refits = [
-            refitter.refit(s, None if fit is None else weighed)
-            for refitter, fit in zip(self.refitters, self.weight_fits, strict=True)
-        ]
-        rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
-        start = next((refit.start for refit in refits if refit.start is not None), None)
-        return Refits(np.concatenate(rows), np.zeros(s.shape[1], dtype=np.int8), start)
+    scored = next((fit for fit in weight_fits if fit is not None), None)
+    weighed = None if scored is None else scored.refit(s)
+    pairs = zip(refitters, weight_fits, strict=True)
+    refits = [refitter.refit(s, None if fit is None else weighed) for refitter, fit in pairs]
+    rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
+    start = next((refit.start for refit in refits if refit.start is not None), None)
+    return Refits(np.concatenate(rows), np.zeros(s.shape[1], dtype=np.int8), start)
 
 
 def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> list[BootstrapDistribution]:
@@ -127,8 +110,9 @@ def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> li
     if inference.resamples is not None:
         given = resampler.given("resamples", inference.resamples)
         n_boot, draw = given.shape[1], functools.partial(given_block, given)
-    shared = SharedRefitter(tuple(map(refitter_of, records)), tuple(record.weight_fit for record in records))
-    found = redone(shared, draw, n_boot, first.sample, inference)
+    refitters, weight_fits = [refitter_of(record) for record in records], [record.weight_fit for record in records]
+    refit = functools.partial(refit_together, refitters, weight_fits)
+    found = redone(refit, draw, n_boot, first.sample, inference)
     ends = np.cumsum([len(record.estimate.values) + 1 for record in records])
     return [
         BootstrapDistribution(part[:, :-1], part[:, -1].astype(np.int8), found.start if record.joint else None)
@@ -172,23 +156,19 @@ def drawn_or_weighed(
 
 
 def redone(
-    refitter: Any, draw: Callable[[int, int], Array], n_boot: int, sample: Sample, inference: InferenceOptions
+    refit: Callable[[Array], Refits],
+    draw: Callable[[int, int], Array],
+    n_boot: int,
+    sample: Sample,
+    inference: InferenceOptions,
 ) -> BootstrapDistribution:
-    """Refit in memory under multiplicities that `draw` returns for block number and width, shape (n, width).
+    """Refit under multiplicities that `draw` returns for block number and width, shape (n, width).
 
-    Blocks do not depend on the number of workers, so the results do not either. A BootstrapError if a worker process
-    dies.
+    Blocks do not depend on the number of workers, so the results do not either.
     """
     width = WIDTH * int(np.clip(TOGETHER // sample.n, 1, max(n_boot // (WIDTH * LEAST_TASKS), 1)))
-    parts: list[Refits] = []
-    try:
-        block, needed = functools.partial(_refit_block, refitter, draw), 8.0 * sample.n * width
-        for part in in_blocks(block, n_boot, width, needed, inference):
-            parts.append(part)
-    except BrokenExecutor as error:
-        lost = f"resamples {len(parts) * width} to {n_boot - 1} were lost; see `err.results`"
-        raise BootstrapError(f"a worker process died, and {lost}.\nUse `fit(n_jobs=1)`.") from error
-    every = Refits.joined(parts)
+    block, needed = functools.partial(_refit_block, refit, draw), 8.0 * sample.n * width
+    every = Refits.joined(list(in_blocks(block, n_boot, width, needed, inference)))
     return BootstrapDistribution(every.values.T, every.failures, None if every.start is None else every.start.T)
 
 
@@ -214,14 +194,16 @@ def in_blocks(
             yield part
 
 
-def _refit_block(refitter: Any, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
+def _refit_block(
+    refit: Callable[[Array], Refits], draw: Callable[[int, int], Array], n_boot: int, width: int, number: int
+) -> Refits:
     """Refit block `number` of several draws; the last may be narrower. Processes import it from here."""
     first, last = number * width, min((number + 1) * width, n_boot)
     drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
     if is_dask(drawn):
-        return refitter.refit(stored_array(drawn))
+        return refit(stored_array(drawn))
     few = max(NUMBERS // len(drawn), FEWEST)
-    return Refits.joined([refitter.refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)])
+    return Refits.joined([refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)])
 
 
 def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
@@ -351,7 +333,7 @@ def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool
     if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, sizes=None))
     draw = functools.partial(resampler.draw, RESAMPLE_STREAM)
-    return redone(refitter_of(record), draw, total, record.sample, inference)
+    return redone(refitter_of(record).refit, draw, total, record.sample, inference)
 
 
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:
@@ -359,14 +341,11 @@ def jackknife_of(record: FitRecord, left_out: Array) -> Array:
 
     (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)'; a target frame, a sample of its own, is added.
     """
-    times, cut = equal_units(record) * np.isfinite(left_out).all(axis=1), unit_count(record.design)
-    total, rows = np.zeros((left_out.shape[1],) * 2), np.arange(len(times))
-    for sample in (rows < cut, rows >= cut):
-        used = sample & (times > 0)
-        if sample.any():
-            deviations = jackknife_deviations(left_out[used], times[used])
-            total += deviations.T @ deviations
-    return np.asarray(record.choice_variance * total)
+    known, cut = np.asarray(np.isfinite(left_out).all(axis=1)), unit_count(record.design)
+    left_out, times = np.where(known[:, None], left_out, 0.0), equal_units(record) * known
+    samples = (slice(None, cut), slice(cut, None)) if record.sample.n_frame else (slice(None),)
+    deviations = np.concatenate([jackknife_deviations(left_out[rows], times[rows]) for rows in samples])
+    return np.asarray(record.choice_variance * deviations.T @ deviations)
 
 
 def jackknife_deviations(left_out: Array, times: Array) -> Array:
@@ -375,27 +354,18 @@ def jackknife_deviations(left_out: Array, times: Array) -> Array:
     return np.asarray(np.sqrt((total - 1) / total * times)[:, None] * (left_out - times @ left_out / total))
 
 
-def jackknife_covariance(record: FitRecord, inference: InferenceOptions, notes: Notes) -> Array:
-    """Return the jackknife covariance of all estimates; a BootstrapError if more than `max_failed` units fail."""
-    left_out = leave_one_out(record, inference)
+def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_failed: float, notes: Notes) -> None:
+    """Warn of units that cannot be left out; a BootstrapError if they are more than `max_failed`."""
     failed, total = int((left_out.failures != Failure.OK).sum()), len(left_out.failures)
-    if failed:
-        what = "rows" if record.design.cluster_name is None else "clusters"
-        found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
-        instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
-        if left_out.failed_share > inference.max_failed:
-            raise BootstrapError(f"{found}, more than `max_failed=` allows; see `err.results`.\n{instead}")
-        notes.warn(f"{found}; the jackknife uses the others.\n{instead}", ResampleWarning)
-    return jackknife_of(record, left_out.values)
-
-
-def jackknife_contributions(record: FitRecord, count: int) -> Array:
-    """Jackknife deviations times (units - 1), as `unit_influence`; zero for units that cannot be left out."""
-    found = leave_one_out(record, InferenceOptions())
-    left_out, worked = found.values[:, :count], found.failures == Failure.OK
-    times = equal_units(record) * worked
-    mean = times[worked] @ left_out[worked] / times.sum()
-    return np.where(worked[:, None], (times.sum() - 1) * (mean - left_out), 0.0)
+    if not failed:
+        return
+    what = "rows" if record.design.cluster_name is None else "clusters"
+    found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
+    instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
+    if left_out.failed_share > max_failed:
+        text = f"{found}, more than `max_failed=` allows; see `err.results`.\n{instead}"
+        raise BootstrapError(text, robust_record(record))
+    notes.warn(f"{found}; the jackknife uses the others.\n{instead}", ResampleWarning)
 
 
 PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer, robust errors trigger a warning
@@ -413,7 +383,7 @@ def fit_again(record: FitRecord, design: Design, options: ModelOptions, inferenc
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:
     """Add the standard errors that `cov_type` of the record asks for, and their warnings.
 
-    If the bootstrap fails, the BootstrapError has the fit with robust standard errors.
+    If too many units fail, the BootstrapError has the fit with robust standard errors.
     """
     notes = Notes(record.notes)
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
@@ -424,18 +394,16 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         return _completed(dataclasses.replace(record, covariance=covariance, small_sample=factor), notes)
     if record.cov_type not in ("bootstrap", "replicates", JACKKNIFE):
         raise OptionError(f'no standard errors are known for cov_type="{record.cov_type}".\nUse `cov_type="robust"`.')
-    try:
-        if record.cov_type == JACKKNIFE:
-            covariance = jackknife_covariance(record, inference, notes)
-            return _completed(dataclasses.replace(record, covariance=covariance), notes)
-        (record,), (boot,) = drawn_or_weighed((record,), inference, notes)
-        failed = np.flatnonzero(boot.failures != Failure.OK)
-        if failed.size and record.cov_type == "replicates":  # each has a part in the variance
-            why = f"replicate weights number {failed[0] + 1} give no estimate: {failure_text(boot.failures)}"
-            raise BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.")
-        note_failures(boot, notes)
-    except BootstrapError as error:  # a worker died, or too many units cannot be left out
-        raise BootstrapError(str(error), robust_record(record)) from error.__cause__
+    if record.cov_type == JACKKNIFE:
+        left_out = leave_one_out(record, inference)
+        _check_left_out(record, left_out, inference.max_failed, notes)
+        return _completed(dataclasses.replace(record, covariance=jackknife_of(record, left_out.values)), notes)
+    (record,), (boot,) = drawn_or_weighed((record,), inference, notes)
+    failed = np.flatnonzero(boot.failures != Failure.OK)
+    if failed.size and record.cov_type == "replicates":  # each has a part in the variance
+        why = f"replicate weights number {failed[0] + 1} give no estimate: {failure_text(boot.failures)}"
+        raise BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.", robust_record(record))
+    note_failures(boot, notes)
     return with_bootstrap(record, boot, notes)
 
 
@@ -469,16 +437,17 @@ def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes)
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
-    """Warn of Monte Carlo error, and remove rounding error where there is no sampling error."""
-    _check_monte_carlo(record, notes)
-    return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
+    """Return the record with its notes, after a warning of noticeable Monte Carlo error."""
+    if record.joint is not None:
+        _check_monte_carlo(record, record.joint, notes)
+    return dataclasses.replace(record, notes=tuple(notes))
 
 
 def robust_record(record: FitRecord) -> FitRecord:
     """Return the fit with robust standard errors instead of the bootstrap's."""
     plain = dataclasses.replace(record, cov_type=record.robust_type, boot=None, given_resamples=False)
     covariance = robust_covariance(plain, False, whole=False) * plain.choice_variance
-    return without_rounding_error(dataclasses.replace(plain, covariance=covariance))
+    return dataclasses.replace(plain, covariance=covariance)
 
 
 def start_record(record: FitRecord) -> FitRecord:
@@ -498,33 +467,9 @@ def start_record(record: FitRecord) -> FitRecord:
     return robust_record(start)
 
 
-def without_rounding_error(record: FitRecord) -> FitRecord:
-    """Give a constant outcome that the models fit its exact estimates: rounding error is not sampling error."""
-    estimate, limits = record.estimate, record.design.outcome_limits
-    level = limits[0, 0]
-    count, n_arms = len(estimate.params), len(estimate.theta)
-    null = record.options.effect_scale.null
-    exact = np.r_[np.full(count - n_arms, null), np.full(n_arms, level)]
-    if record.spec.matched or np.ptp(limits) > 0:
-        return record
-    if not np.allclose(estimate.params, exact, rtol=0, atol=1e-9 * abs(level)):
-        return record
-    boot = record.boot
-    if boot is not None:
-        values = boot.values.copy()
-        values[boot.failures == Failure.OK, :count] = exact
-        boot = dataclasses.replace(boot, values=values)
-    still = dataclasses.replace(
-        estimate, params=exact, rows=KnownRows(estimate.predicted, np.zeros_like(estimate.influence))
-    )
-    return dataclasses.replace(record, estimate=still, covariance=np.zeros_like(record.covariance), boot=boot)
-
-
-def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
+def _check_monte_carlo(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
     """Warn where the finite number of replicates moves the effect noticeably."""
-    if record.joint is None:
-        return
-    mc_ses, count = record.joint.mc_se, record.joint.replicates.count
+    mc_ses, count = joint.mc_se, joint.replicates.count
     ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
     # What resamples leave out of the combinations of replicates is as small beside the Monte Carlo error.
     real = ses > np.maximum(SE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)

@@ -29,7 +29,7 @@ from causalrisk.estimation.record import (
     unit_influence,
 )
 from causalrisk.estimation.specification import DIFFERENCE, ODDS_RATIO, RATIO, EffectScale
-from causalrisk.inference.covariance import jackknife_contributions, resample_errors
+from causalrisk.inference.covariance import resample_errors
 from causalrisk.numerics.linalg import Array
 
 
@@ -264,7 +264,7 @@ def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
     return (drawn - estimate) / boot.errors[:, :count], np.sqrt(variances)
 
 
-def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleration: str) -> Array:
+def bootstrap_interval(record: FitRecord, method: str, alpha: float) -> Array:
     """Return an interval for each parameter from the bootstrap distribution, shape (d, 2)."""
     estimate, (pivots, unit) = record.estimate.params, _pivots(record, method)
     count = len(estimate)
@@ -274,8 +274,7 @@ def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleratio
         return estimate[:, None] - unit[:, None] * percentile_interval(pivots, alpha)[:, ::-1]
     accelerations = np.zeros(count)
     if method == "bca":
-        of_units = unit_influence if acceleration == "influence" else jackknife_contributions
-        accelerations = acceleration_of(of_units(record, count), equal_units(record))
+        accelerations = acceleration_of(unit_influence(record, count), equal_units(record))
     return bias_corrected_interval(estimate, estimate + pivots, accelerations, alpha)
 
 
@@ -283,7 +282,6 @@ def conf_int(
     record: FitRecord,
     alpha: float = 0.05,
     method: Interval | None = None,
-    acceleration: str = "influence",
     cols: Sequence[int | str] | None = None,
 ) -> pd.DataFrame:
     """Confidence intervals of `params`.
@@ -298,10 +296,9 @@ def conf_int(
         "delta": by standard errors on the reported scale. The interval is symmetric.
         Both use the t distribution if the fit does (``fit(use_t=True)``). The others use the bootstrap distribution.
         "percentile": its quantiles. "basic": the quantiles reflected about the estimate. "bc": bias-corrected. "bca":
-        bias-corrected and accelerated. "studentized": quantiles of estimates over each resample's robust standard error
-        (multiplier bootstrap only). For JRE, they are widened for the choice of shrinkage.
-    acceleration : {"influence", "jackknife"}
-        For "bca": from the influence function (default), or from leaving out each row (cluster) in turn.
+        bias-corrected, and accelerated by the influence function. "studentized": quantiles of estimates over each
+        resample's robust standard error (multiplier bootstrap only). For JRE, they are widened for the choice of
+        shrinkage.
     cols : sequence of int or str, optional
         Positions or names of the parameters. By default all.
 
@@ -321,14 +318,13 @@ def conf_int(
         raise OptionError(f"alpha={alpha!r} is a parameter; expected a significance level.\nUse `cols=[{alpha!r}]`.")
     check_alpha(alpha)
     method = one_of("method", method, (None, *INTERVALS))
-    one_of("acceleration", acceleration, ("influence", "jackknife"))
     estimate = record.estimate.params
     if method in (None, "normal"):
         limits = parameters(record).limits(alpha)
     elif method == "delta":
         limits = wald_interval(estimate, record.std_errors, alpha, record.df)
     else:
-        limits = bootstrap_interval(record, str(method), alpha, acceleration)
+        limits = bootstrap_interval(record, str(method), alpha)
     table = pd.DataFrame(limits, index=record.names)
     return table if cols is None else table.loc[[c if isinstance(c, str) else record.names[c] for c in cols]]
 

@@ -30,7 +30,6 @@ from causalrisk.inference.covariance import (
     start_record,
     with_bootstrap,
     with_covariance,
-    without_rounding_error,
 )
 from causalrisk.inference.intervals import Estimates
 from causalrisk.inference.simultaneous import adjusted_frame, pairs_against
@@ -160,11 +159,7 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
     notes = Notes(comparison.notes)
     bare, drawn = drawn_or_weighed(comparison.bare, inference, notes)
     records = tuple(dataclasses.replace(record, bootstrap=bare[0].bootstrap) for record in comparison.records)
-    exact = tuple(
-        without_rounding_error(dataclasses.replace(record, boot=boot)).used_boot
-        for record, boot in zip(records, drawn, strict=True)
-    )
-    found = dataclasses.replace(comparison, bare=bare, records=records, distributions=exact, notes=tuple(notes))
+    found = dataclasses.replace(comparison, bare=bare, records=records, distributions=tuple(drawn), notes=tuple(notes))
     if comparison.design.replication is None:
         return found
     return dataclasses.replace(found, records=found.bootstrap_records())  # the design's errors, not those of rows

@@ -358,11 +358,7 @@ def compare(
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(1), specs)
     fitted = fit_estimators(design, specs, kinds.model_options(design, options), inference, joint)
-    try:
-        resampled = resample_estimators(fitted, inference)
-    except BootstrapError as error:  # a worker died
-        raise BootstrapError(str(error), ComparisonResults(fitted)) from error.__cause__
-    return ComparisonResults(_with_failures_told(resampled, inference.max_failed))
+    return ComparisonResults(_with_failures_told(resample_estimators(fitted, inference), inference.max_failed))
 
 
 def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison:

@@ -584,7 +584,7 @@ def test_fault_42_zero_variance_outcome_in_every_family():
     frame = simulate(200).assign(y=1.0)
     with pytest.warns(cr.DesignWarning, match="constant"):
         res = fitted(cr.IPWRA, frame, effect="ratio")
-    assert (res.effect, res.effect_se) == (1.0, 0.0)
+    assert res.effect == 1.0 and res.effect_se < 1e-14
     assert np.isnan(res.tvalues.iloc[0])
 
 

@@ -78,11 +78,10 @@ def counted_and_written(clustered):
     return [model.fit(resamples=drawn) for model, drawn in zip(models, (counted, draws), strict=True)]
 
 
-@pytest.mark.parametrize("acceleration", ["influence", "jackknife"])
 @pytest.mark.parametrize("clustered", [False, True])
-def test_intervals_of_counted_rows_are_those_of_the_rows_written_out(clustered, acceleration):
+def test_intervals_of_counted_rows_are_those_of_the_rows_written_out(clustered):
     fits = counted_and_written(clustered)
-    limits = [res.conf_int(alpha=0.2, method="bca", acceleration=acceleration) for res in fits]
+    limits = [res.conf_int(alpha=0.2, method="bca") for res in fits]
     np.testing.assert_allclose(limits[0], limits[1], rtol=1e-8)
 
 

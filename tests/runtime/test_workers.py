@@ -12,8 +12,7 @@ import joblib
 import numpy as np
 import pytest
 
-from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, scan
-from causalrisk.inference import covariance
+from causalrisk import AIPW, IPWRA, JRE, DesignError, scan
 from causalrisk.runtime.workers import chosen_backend, ordered_map, worker_count
 from causalrisk.simulation import run_study
 from tests.conftest import RHS, in_parts, simulate
@@ -141,26 +140,6 @@ def test_studies_on_a_cluster_change_no_digit(dask):
     expected = run_study("strong", **options).raw
     with distributed.Client(dask), joblib.parallel_config("dask"):
         assert run_study("strong", **options, n_jobs=2).raw.equals(expected)
-
-
-class Dying:
-    """A refit whose process ends, as if the system had ended it."""
-
-    def __init__(self, refitter):
-        self.refitter, self.home = refitter, os.getpid()
-
-    def refit(self, *given):
-        if os.getpid() != self.home:
-            os._exit(1)
-        return self.refitter.refit(*given)
-
-
-def test_a_process_that_dies_leaves_the_estimate(monkeypatch):
-    make, model = covariance.refitter_of, memory(IPWRA)()
-    monkeypatch.setattr(covariance, "refitter_of", lambda record: Dying(make(record)))
-    with joblib.parallel_config("loky"), pytest.raises(BootstrapError, match=r"n_jobs=1") as caught:
-        model.fit(cov_type="bootstrap", n_boot=320, n_jobs=2)
-    assert caught.value.results.summary_frame().equals(model.fit(cov_type="robust").summary_frame())
 
 
 def test_no_more_blocks_are_in_flight_than_fit_half_of_the_memory(monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -115,12 +114,10 @@ def test_a_comparison_among_fits_is_spread_with_the_errors_of_its_table(fits, fr
 
 
 def test_a_comparison_without_its_bootstrap_has_robust_errors(frame):
-    options = {"treat": "d", "estimators": ["Unadjusted", "IPWRA"], "n_boot": 30}
-    with (
-        mock.patch("causalrisk.models.comparison.resample_estimators", side_effect=BootstrapError("")),
-        pytest.raises(BootstrapError) as caught,
-    ):
-        compare(FORMULA, frame, **options)
+    resamples = np.ones((len(frame), 30))
+    resamples[frame["d"] == 1, 0] = 0
+    with pytest.raises(BootstrapError) as caught:
+        compare(FORMULA, frame, treat="d", estimators=["Unadjusted", "IPWRA"], resamples=resamples, max_failed=0)
     kept = caught.value.results
     assert list(etable([kept]).frame.loc[("ATE", "std err")]) == list(kept.table["robust se"])
 
