@@ -72,7 +72,7 @@ NAMES: dict[str, dict[str, str]] = {
     "method": {  # of results, studies and tables, where they have the option
         "alpha": "level conf_level ci", "data": "newdata X exog", "arm": "treatment", "coefficients": "coef",
         "threshold": "thresholds", "also": "addl", "n_permutations": "reps nperm n_perm", "rng": "seed random_state",
-        "median": "nonnormal", "names": "model_names headers", "rename": "coef_map coef_rename", "df_complete": "dfcom",
+        "names": "model_names headers", "rename": "coef_map coef_rename", "df_complete": "dfcom",
     },
 }  # fmt: skip
 
@@ -187,6 +187,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "output file filename": 'Use `table.save("table.docx")` or `table.as_latex()`.',
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },
+    "t_test": {"alternative": "Use `res.equivalence_test(low=0)` or `high=0` for a one-sided test."},
     "effects_by": {"test": 'Use `res.equality_test("column")`.'},
     "cov_type": {
         "nonrobust oim opg hac newey-west": 'They are always robust; HAC is not supported. Use `cov_type="robust"`.',

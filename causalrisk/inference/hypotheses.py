@@ -1,4 +1,4 @@
-"""Hypotheses of papers: linear combinations and functions of estimates, one-sided tests and equivalence.
+"""Hypotheses of papers: linear combinations and functions of estimates, equivalence and one-sided tests.
 
 A test here is a statistic T, an estimate over its standard error, normal or of Student's t with the degrees of freedom
 of the fit. One-sided p-values are P(T > t) and P(T < t). Two of them make a test of equivalence.
@@ -13,19 +13,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import stdtr
 
 from causalrisk.design import linear_constraint
-from causalrisk.errors import OptionError, check_alpha, one_of
-from causalrisk.estimation.options import Alternative
+from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.inference import intervals
 from causalrisk.numerics.linalg import Array
-
-ALTERNATIVES = {"larger": ">", "smaller": "<"}
-
 
 # --- linear hypotheses -----------------------------------------------------------------------------------------------
 
@@ -37,7 +32,7 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
     if isinstance(r_matrix, str):
         without_names = re.sub("|".join(re.escape(name) for name in names), "", r_matrix)
         if found := re.search("[<>≤≥]=?", without_names):
-            advice = 'Use `=` with `alternative="larger"` or `alternative="smaller"` in `res.t_test`.'
+            advice = "Use `res.equivalence_test(low=0)` or `res.equivalence_test(high=0)` for one side."
             raise OptionError(f"{r_matrix!r} has the sign {found[0]}; expected =.\n{advice}")
         return linear_constraint(names, r_matrix)
     left, right = r_matrix if isinstance(r_matrix, tuple) and len(r_matrix) == 2 else (r_matrix, 0.0)
@@ -97,115 +92,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     return intervals.joint_test(statistic, count, record.df)
 
 
-# --- one-sided tests -------------------------------------------------------------------------------------------------
-
-
-class OneSidedTest:
-    """One-sided tests of linear combinations, with the attributes of statsmodels' ContrastResults.
-
-    Attributes
-    ----------
-    effect, sd, statistic, tvalue : ndarray, shape (j,)
-        Estimates, their standard errors and the statistics.
-    pvalue : ndarray, shape (j,)
-        One-sided p-values; a scalar for one combination, as in statsmodels.
-    alternative : {"larger", "smaller"}
-        Alternative hypothesis: the combination is larger, or smaller, than its value.
-    distribution : {"norm", "t"}
-        Name of the distribution of the statistics in scipy.
-    df_denom : float
-        Degrees of freedom; infinite for normal tests.
-    c_names : list of str, length j
-        Names of the combinations.
-    """
-
-    def __init__(self, both: Any, alternative: str, df: float, c_names: Sequence[str]) -> None:
-        self.effect, self.sd, self.statistic = both.effect, both.sd, both.statistic
-        self.tvalue, self.distribution, self.df_denom = both.statistic, both.distribution, df
-        self.alternative, self.c_names = alternative, list(c_names)
-        sign = -1 if alternative == "larger" else 1
-        self.pvalue = np.squeeze(stdtr(df, sign * self.statistic))
-
-    def conf_int(self, alpha: float = 0.05) -> Array:
-        """Return one-sided intervals, shape (j, 2), with infinity on the side of the alternative.
-
-        Parameters
-        ----------
-        alpha : float, default 0.05
-            Significance level. The limit is the same as in a two-sided interval of level 1 - 2 alpha.
-
-        Returns
-        -------
-        ndarray, shape (j, 2)
-            An interval excludes the value of the hypothesis exactly if the p-value is below alpha.
-        """
-        check_alpha(alpha)
-        limits = intervals.wald_interval(self.effect, self.sd, 2 * alpha, self.df_denom)
-        limits[:, int(self.alternative == "larger")] = np.inf if self.alternative == "larger" else -np.inf
-        return limits
-
-    def summary_frame(self, xname: Sequence[str] | None = None, alpha: float = 0.05) -> pd.DataFrame:
-        """Return the tests as a table.
-
-        Parameters
-        ----------
-        xname : sequence of str, optional
-            Names of the combinations.
-        alpha : float, default 0.05
-            Significance level of the intervals.
-
-        Returns
-        -------
-        DataFrame
-            The columns of statsmodels. The name of the p-value column shows the side.
-        """
-        letter = intervals.statistic_names(self.df_denom)[0]
-        names = ["coef", "std err", letter, f"P{ALTERNATIVES[self.alternative]}{letter}"]
-        columns = [self.effect, self.sd, self.statistic, np.atleast_1d(self.pvalue), self.conf_int(alpha)]
-        names += ["Conf. Int. Low", "Conf. Int. Upp."]
-        return pd.DataFrame(np.column_stack(columns), index=list(xname or self.c_names), columns=names)
-
-    def summary(self, xname: Sequence[str] | None = None, alpha: float = 0.05, title: str | None = None) -> Any:
-        """Return the tests as statsmodels prints them.
-
-        Parameters
-        ----------
-        xname : sequence of str, optional
-            Names of the combinations.
-        alpha : float, default 0.05
-            Significance level of the intervals.
-        title : str, optional
-            Heading.
-
-        Returns
-        -------
-        statsmodels.iolib.summary.Summary
-            With `as_text`, `as_html`, `as_latex` and `as_csv`.
-        """
-        return _summary_of(self.summary_frame(xname, alpha), title or f"One-sided tests: {self.alternative}", [])
-
-    def __repr__(self) -> str:
-        return str(self.summary())
-
-
-def _summary_of(frame: pd.DataFrame, title: str, notes: Sequence[str]) -> Any:
-    """Return a table of numbers, and lines below it, as statsmodels' summaries have them."""
-    from statsmodels.iolib.summary import Summary
-    from statsmodels.iolib.table import SimpleTable
-    from statsmodels.iolib.tableformatting import fmt_params
-
-    texts = frame.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
-    for name in frame.columns[frame.columns.str.startswith("P")]:  # p-values as in the summary of a fit
-        texts[name] = frame[name].map("{:.3f}".format)
-    made = Summary()
-    table = SimpleTable(texts.to_numpy(), list(frame), list(map(str, frame.index)), title, txt_fmt=fmt_params)
-    made.tables.append(table)
-    if notes:
-        made.add_extra_txt(list(notes))
-    return made
-
-
-def t_test(record: FitRecord, r_matrix: Any, alternative: Alternative = "two-sided") -> Any:
+def t_test(record: FitRecord, r_matrix: Any) -> Any:
     """Test linear combinations of `params`, one at a time.
 
     Parameters
@@ -213,19 +100,20 @@ def t_test(record: FitRecord, r_matrix: Any, alternative: Alternative = "two-sid
     r_matrix : str, array_like, or tuple
         As in statsmodels: a text such as "POM[1] - POM[0] = 0" (several separated by commas), a matrix R with one
         column per parameter, or a pair (R, q) for R params = q.
-    alternative : {"two-sided", "larger", "smaller"}, default "two-sided"
-        Alternative hypothesis: the combination differs from its value, is larger, or is smaller.
 
     Returns
     -------
-    statsmodels.stats.contrast.ContrastResults or OneSidedTest
-        Estimates, tests and intervals. One-sided tests have the same attributes. Their ``conf_int(alpha)`` has infinity
-        on the side of the alternative.
+    statsmodels.stats.contrast.ContrastResults
+        Estimates, two-sided tests and intervals.
 
     Raises
     ------
     OptionError
-        If the alternative is unknown, or a text contains a sign such as >.
+        If a text contains a sign such as >.
+
+    See Also
+    --------
+    equivalence_test : One-sided tests, and tests that an estimate lies between two limits.
 
     Examples
     --------
@@ -234,17 +122,12 @@ def t_test(record: FitRecord, r_matrix: Any, alternative: Alternative = "two-sid
     >>> res = IPWRA.from_formula(
     ...     "bweight ~ mage + medu", births, treat="mbsmoke"
     ... ).fit()
-    >>> test = res.t_test("ATE = -200", alternative="smaller")
-    >>> print(f"p = {test.pvalue:.4f}, upper limit {test.conf_int()[0, 1]:.1f}")
-    p = 0.0098, upper limit -216.8
+    >>> test = res.t_test("ATE = -200")
+    >>> print(f"z = {test.tvalue[0]:.2f}, p = {test.pvalue:.4f}")
+    z = -2.33, p = 0.0197
     """
-    alternative = one_of("alternative", alternative, ("two-sided", *ALTERNATIVES))
     left, right = linear_hypotheses(r_matrix, record.names)
-    both = single_tests(left @ record.estimate.params, right, combination_errors(record, left), record.df)
-    if alternative == "two-sided":
-        return both
-    names = [combination_text(row, record.names) for row in left]
-    return OneSidedTest(both, alternative, record.df, names)
+    return single_tests(left @ record.estimate.params, right, combination_errors(record, left), record.df)
 
 
 def combination_text(row: Array, names: Sequence[str]) -> str:
@@ -366,114 +249,29 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
 # --- equivalence -----------------------------------------------------------------------------------------------------
 
 
-class EquivalenceTest:
-    """Two one-sided tests of each of m estimates, returned by `equivalence_test`.
-
-    Attributes
-    ----------
-    names : list of str, length m
-        Names of the estimates.
-    estimate, sd : ndarray, shape (m,)
-        Reported estimates and their standard errors.
-    low, high : float
-        The limits; infinite if there is none.
-    alpha : float
-        Significance level.
-    df : float or ndarray, shape (m,)
-        Degrees of freedom; infinite for normal tests.
-    statistic : ndarray, shape (m, 2)
-        Statistics against the lower and the upper limit.
-    pvalues : ndarray, shape (m, 2)
-        P-values of the two tests, against the lower and the upper limit.
-    pvalue : ndarray, shape (m,)
-        The larger of the two p-values of each estimate.
-    shown : ndarray of bool, shape (m,)
-        Whether each estimate is shown to lie between the limits, at the level alpha.
-    limits : ndarray, shape (m, 2)
-        Intervals of level 1 - 2 alpha.
-    """
-
-    def __init__(
-        self, names: list[str], estimates: intervals.Estimates, low: float | None, high: float | None, alpha: float
-    ) -> None:
-        check_alpha(alpha)
-        _check_limits(low, high, estimates.scale)
-        self.names, self.alpha, self.estimate, self.sd = names, float(alpha), estimates.values, estimates.se
-        self.low, self.high = -np.inf if low is None else float(low), np.inf if high is None else float(high)
-        self.df = np.asarray(estimates.df, dtype=float)
-        ends = np.array([[self.low], [self.high]])
-        reached = np.where(np.isfinite(ends), estimates.contrast(ends), ends)
-        with np.errstate(invalid="ignore"):
-            distance = (estimates.contrast(self.estimate) - reached).T
-        self.statistic = distance / np.where(self.sd > 0, estimates.errors, np.nan)[:, None]
-        self.pvalues = stdtr(self.df[..., None], self.statistic * [-1, 1])
-        self.pvalue, self.limits = self.pvalues.max(axis=1), estimates.limits(2 * alpha)
-        self.shown: NDArray[np.bool_] = self.pvalue < alpha
-
-    def conf_int(self) -> pd.DataFrame:
-        """Return intervals of level 1 - 2 alpha. They lie between the limits exactly if equivalence is shown.
-
-        Returns
-        -------
-        DataFrame
-            Columns 0 and 1, one row per estimate.
-        """
-        return pd.DataFrame(self.limits, index=self.names)
-
-    def summary_frame(self) -> pd.DataFrame:
-        """Return the tests as a table.
-
-        Returns
-        -------
-        DataFrame
-            One row per estimate: estimate, std err, statistic and p-value for each limit, the larger p-value, the
-            interval of level 1 - 2 alpha, and whether the estimate is shown to lie between the limits.
-        """
-        letter = intervals.statistic_names(self.df)[0]
-        columns: dict[str, Any] = {"estimate": self.estimate, "std err": self.sd}
-        for side, (sign, limit) in enumerate(((">", self.low), ("<", self.high))):
-            if np.isfinite(limit):
-                columns |= {f"{letter} ({sign} {limit:.6g})": self.statistic[:, side]}
-                columns |= {f"P ({sign} {limit:.6g})": self.pvalues[:, side]}
-        limits = dict(zip((f"[{self.alpha:.4g}", f"{1 - self.alpha:.4g}]"), self.limits.T, strict=True))
-        columns |= {"P": self.pvalue, **limits, "shown": self.shown}
-        return pd.DataFrame(columns, index=self.names)
-
-    def summary(self, title: str | None = None) -> Any:
-        """Return the tests with one sentence per estimate.
-
-        Parameters
-        ----------
-        title : str, optional
-            Heading.
-
-        Returns
-        -------
-        statsmodels.iolib.summary.Summary
-            With `as_text`, `as_html`, `as_latex` and `as_csv`.
-        """
-        both = np.isfinite([self.low, self.high]).all()
-        claim = f"lies above {self.low:.6g}" if np.isinf(self.high) else f"lies below {self.high:.6g}"
-        claim = f"lies between {self.low:.6g} and {self.high:.6g}" if both else claim
-        notes = [
-            f"{name}: {'' if yes else 'not '}shown that it {claim} (p = {p:.4f}; "
-            f"{100 * (1 - 2 * self.alpha):.4g}% interval {low:.5g} to {high:.5g})."
-            for name, yes, p, (low, high) in zip(self.names, self.shown, self.pvalue, self.limits, strict=True)
-        ]
-        heading = "Test of equivalence (two one-sided tests)" if both else "One-sided test against a margin"
-        repeated = ["shown"] if both else ["shown", "P"]
-        return _summary_of(self.summary_frame().drop(columns=repeated), title or heading, notes)
-
-    def __repr__(self) -> str:
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        return str(self.summary().as_html())
+def equivalence_table(
+    names: Sequence[str], estimates: intervals.Estimates, low: float | None, high: float | None, alpha: float
+) -> pd.DataFrame:
+    """Return the table of `equivalence_test`."""
+    check_alpha(alpha)
+    _check_limits(low, high, estimates.scale)
+    letter, pvalues = intervals.statistic_names(estimates.df)[0], []
+    columns = {"estimate": estimates.values, "std err": estimates.se}
+    errors = np.where(estimates.se > 0, estimates.errors, np.nan)
+    for sign, limit in ((">", low), ("<", high)):
+        if limit is not None:
+            reached = estimates.contrast(np.full(len(errors), float(limit)))
+            statistic = (estimates.contrast(estimates.values) - reached) / errors
+            pvalues.append(stdtr(estimates.df, -statistic if sign == ">" else statistic))
+            columns |= {f"{letter} ({sign} {limit:.6g})": statistic, f"P ({sign} {limit:.6g})": pvalues[-1]}
+    columns["P"] = np.max(pvalues, axis=0)
+    columns |= dict(zip(intervals.limit_names(2 * alpha), estimates.limits(2 * alpha).T, strict=True))
+    return pd.DataFrame({**columns, "shown": columns["P"] < alpha}, index=list(names))
 
 
 def equivalence_test(
     record: FitRecord, low: float | None = None, high: float | None = None, r_matrix: Any = None, alpha: float = 0.05
-) -> EquivalenceTest:
+) -> pd.DataFrame:
     """Test that effects lie between two limits (equivalence), or beyond one margin (non-inferiority).
 
     Parameters
@@ -488,8 +286,9 @@ def equivalence_test(
 
     Returns
     -------
-    EquivalenceTest
-        Both tests of each estimate, the larger p-value, the interval of level 1 - 2 alpha and `summary()`.
+    DataFrame
+        One row per estimate: estimate, std err, statistic and p-value for each limit, the larger p-value "P", the
+        interval of level 1 - 2 alpha, and "shown", whether the estimate is shown to lie between the limits.
 
     Raises
     ------
@@ -518,11 +317,9 @@ def equivalence_test(
     ...     "bweight ~ mage + medu", births, treat="mbsmoke"
     ... ).fit()
     >>> test = res.equivalence_test(-310, -190)
-    >>> print(f"p = {test.pvalue[0]:.4f}", test.shown[0])
-    p = 0.0146 True
-    >>> test.conf_int().round(1)
-             0      1
-    ATE -297.0 -216.8
+    >>> test[["P", "[0.05", "0.95]", "shown"]].round(4)
+              P     [0.05     0.95]  shown
+    ATE  0.0146 -296.9607 -216.7671   True
     """
     params, count = record.estimate.params, len(record.effect_names)
     left = np.eye(len(params))[:count]
@@ -536,7 +333,7 @@ def equivalence_test(
     alone = (np.count_nonzero(left, axis=1) == 1) & (left[:, :count].max(axis=1, initial=0) == 1)
     errors = np.where(alone, intervals.contrast_errors(record)[left[:, :count].argmax(axis=1)], sd)
     estimates = intervals.Estimates(values, sd, errors, record.options.effect_scale, alone, record.df)
-    return EquivalenceTest([combination_text(row, record.names) for row in left], estimates, low, high, alpha)
+    return equivalence_table([combination_text(row, record.names) for row in left], estimates, low, high, alpha)
 
 
 def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:

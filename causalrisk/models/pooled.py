@@ -11,7 +11,7 @@ import pandas as pd
 
 from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user, with_other_names
 from causalrisk.estimation.record import FitRecord
-from causalrisk.inference.hypotheses import EquivalenceTest, Expressions, nlcom, single_tests
+from causalrisk.inference.hypotheses import Expressions, equivalence_table, nlcom, single_tests
 from causalrisk.inference.intervals import Estimates, parameter_covariance, parameters
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.linalg import Array
@@ -226,7 +226,7 @@ class PooledResults(OneEffect):
 
     def equivalence_test(
         self, low: float | None = None, high: float | None = None, alpha: float = 0.05
-    ) -> EquivalenceTest:
+    ) -> pd.DataFrame:
         """Test that the pooled effects lie between two limits, or on one side of one.
 
         Parameters
@@ -238,15 +238,15 @@ class PooledResults(OneEffect):
 
         Returns
         -------
-        EquivalenceTest
-            Tests of all effects, with the degrees of freedom of Barnard and Rubin.
+        DataFrame
+            As of `CausalResults.equivalence_test`, for all effects, with the degrees of freedom of Barnard and Rubin.
         """
         names, found = self._record.effect_names, self._estimates
         values, se, errors, df = (
             of[: len(names)] for of in (found.values, found.se, found.errors, np.asarray(found.df))
         )
         effects = Estimates(values, se, errors, found.scale, df=df)
-        return EquivalenceTest(names, effects, low, high, alpha)
+        return equivalence_table(names, effects, low, high, alpha)
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the estimates as plain data, under the column names of broom and marginaleffects.

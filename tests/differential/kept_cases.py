@@ -534,7 +534,6 @@ def table_cases() -> Iterator[tuple[Any, ...]]:
     }
     tests = {
         "t": lambda r: r.t_test(f"{r.params.index[0]} = 0.5"),
-        "larger": lambda r: r.t_test(np.eye(len(r.params))[:1], alternative="larger"),
         "equivalence": lambda r: r.equivalence_test(-2, 2),
         "wald": lambda r: r.wald_test(np.eye(len(r.params))[: len(r.params) // 2]),
         "nlcom": lambda r: r.nlcom("exp(POM[1]) - POM[0]"),
