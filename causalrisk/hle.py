@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +20,10 @@ from causalrisk.diagnostics.scores import (
 from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_user, whole_number
 from causalrisk.numerics.multiplicities import seed_sequence
 
-__all__ = ["calibration_table", "grade", "load_judged", "score", "stated_confidence", "write_example"]
+__all__ = ["calibration_table", "load_judged", "score", "write_example"]
 REQUIRED = ("id", "category", "answer_type")
-OPTIONAL = ("raw_subject", "image", "answer")
-ENTRY = {"response", "judge_response"}
+OPTIONAL = ("raw_subject", "image")
+ANSWER_TYPES = ("exactMatch", "multipleChoice")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -35,25 +32,24 @@ def __dir__() -> list[str]:
 
 
 def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
-    """Read the answers of one or more arms, judged or not, as one row per question and arm.
+    """Read the judged answers of one or more arms, as one row per question and arm.
 
     Parameters
     ----------
     files : mapping of str to path
         Judged file of each arm, as written by the benchmark's scoring code: a JSON object that maps question ids to
         ``{"model", "response", "usage", "judge_response": {"correct": "yes" or "no", "confidence": 0 to 100, ...}}``.
-        A file of predictions, without any ``judge_response``, is graded by comparison (`grade`).
     questions : path or DataFrame
         The data set: JSON lines (.jsonl or .json), .csv or .parquet with columns ``id``, ``category`` and
-        ``answer_type``, and optionally ``raw_subject``, ``image`` and ``answer``.
+        ``answer_type``, and optionally ``raw_subject`` and ``image``.
 
     Returns
     -------
-    DataFrame, shape (questions x arms, 8 to 10)
+    DataFrame, shape (questions x arms, 7 to 9)
         One row per question and arm, answered or not. Within an arm, the answers come first, in the order of its file.
         Columns: ``id``; ``arm``; ``correct`` (1 or 0; 0 without an answer, as published); ``confidence`` (percent; NaN
-        if none is stated); ``graded_by`` ("judge", "comparison" or ""); ``answered``; ``category``; ``answer_type``;
-        ``raw_subject`` and ``has_image`` if the questions have them. Question texts are left out.
+        if none is stated); ``answered``; ``category``; ``answer_type``; ``raw_subject`` and ``has_image`` if the
+        questions have them. Question texts are left out.
 
     Raises
     ------
@@ -103,61 +99,42 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
             f"{where}: {len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions, the "
             f"first {unknown[0]!r}.\nGive questions= all that were asked, and choose rows of the frame afterwards."
         )
-    malformed = [key for key, entry in entries.items() if not isinstance(entry, dict) or not ENTRY & set(entry)]
-    if malformed:
-        raise DesignError(
-            f"{where}: entry {malformed[0]!r} is {entries[malformed[0]]!r:.40}; expected an object with 'response' or "
-            "'judge_response'."
-        )
-    judged = {key: entry["judge_response"] for key, entry in entries.items() if entry.get("judge_response") is not None}
-    missing = [key for key in entries if key not in judged] if judged else []
+    judged = {key: entry.get("judge_response") for key, entry in entries.items() if isinstance(entry, dict)}
+    missing = [key for key in entries if judged.get(key) is None]
+    if entries and len(missing) == len(entries):
+        raise DesignError(f"{where} has no 'judge_response'; expected a judged file.\nRun the judge first.")
     if missing:
         warn_user(
             f"{where}: {len(missing)} of {len(entries)} entries have no judge_response, the first {missing[0]!r}; they "
             "count as not answered.\nRun the judge again to complete the file.",
             DesignWarning,
         )
-    if judged:
-        found = {key: _judged(judgement, f"{where}: entry {key!r}") for key, judgement in judged.items()}
-    else:
-        responses = {key: entry["response"] for key, entry in entries.items() if entry.get("response") is not None}
-        found = {key: _compared(text, questions.loc[key], f"{where}: entry {key!r}") for key, text in responses.items()}
-    columns = ["correct", "confidence", "graded_by"]
-    frame = pd.DataFrame.from_dict(found, orient="index", columns=columns)
+    found = {key: _judged(judged[key], f"{where}: entry {key!r}") for key in entries if judged.get(key) is not None}
+    frame = pd.DataFrame.from_dict(found, orient="index", columns=["correct", "confidence"])
     stated = frame["confidence"]
-    if judged and stated.max() <= 1 and (stated % 1 > 0).any():  # they would pass as percentages
+    if stated.max() <= 1 and (stated % 1 > 0).any():  # they would pass as percentages
         warn_user(
             f"{where}: every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%.\n"
             "If they are shares, multiply them by 100 in the file.",
             DesignWarning,
         )
     frame = frame.reindex([*found, *questions.index.difference(found, sort=False)]).rename_axis("id").reset_index()
-    frame = frame.fillna({"correct": 0, "graded_by": ""}).astype({"correct": "int64", "confidence": float})
+    frame["answered"] = frame["correct"].notna()
+    frame = frame.fillna({"correct": 0}).astype({"correct": "int64", "confidence": float})
     frame.insert(1, "arm", arm)
-    frame["answered"] = frame["graded_by"] != ""
     about = [name for name in ("category", "answer_type", "raw_subject", "has_image") if name in questions]
     return frame.join(questions[about], on="id")
 
 
-def _judged(judgement: Any, place: str) -> tuple[int, float, str]:
+def _judged(judgement: Any, place: str) -> tuple[int, float]:
     match judgement:
         case {"correct": "yes" | "no" as correct, "confidence": int() | float() as confidence}:
             if not isinstance(confidence, bool) and 0 <= confidence <= 100:
-                return int(correct == "yes"), float(confidence), "judge"
+                return int(correct == "yes"), float(confidence)
     raise DesignError(
         f"{place}: judge_response is {judgement!r:.200}; expected 'correct', which is 'yes' or 'no', and 'confidence', "
         "a number from 0 to 100.\nJudge it again, or remove it from the file: it then counts as not answered."
     )
-
-
-def _compared(response: Any, question: pd.Series, place: str) -> tuple[int, float, str]:
-    if "answer" not in question or not isinstance(response, str):
-        raise DesignError(
-            f"{place} has no judge_response; expected a text as 'response' and a column 'answer' of the questions.\n"
-            "Give judged files, or questions= with the answers."
-        )
-    correct = grade(response, question["answer"], question["answer_type"])
-    return int(correct), stated_confidence(response), "comparison"
 
 
 def _questions(source: Any) -> pd.DataFrame:
@@ -210,88 +187,6 @@ def _parsed(text: bytes, where: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DesignError(f"{where} is not JSON: {error}.\nCheck that the file was written to its end.") from error
-
-
-ANSWER_TYPES = ("exactMatch", "multipleChoice")
-ANSWER = re.compile(r"^[^\w\n]*(?:exact |final )?answer[^\w\n]*:", re.I | re.M)
-CONFIDENCE = re.compile(r"[^\w\n]*confidence[^\w\n]*:", re.I)
-PERCENT = re.compile(r"[^\w\n]*(\d+(?:\.\d+)?)")
-LETTER = re.compile(r"\W*(?:(?:option|choice)\W+)?([A-Z])(?:[^\w\s']|\s*(?:\n|$))", re.I)
-NUMBER = re.compile(r"[-+]?\d+(?:\.\d+|/0*[1-9]\d*)?")
-LATEX = re.compile(r"\\(?:text|mathrm|boxed)\s*\{([^{}]*)\}|\$|\\[()\[\],!;]")
-DASHES = str.maketrans(dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}\N{NON-BREAKING HYPHEN}", "-"))
-
-
-def grade(response: str, answer: str, answer_type: str = "exactMatch") -> bool:
-    r"""Grade a response by comparison, without a judge.
-
-    Parameters
-    ----------
-    response : str
-        Text of the model. If it has a line that starts with ``Answer:`` or ``Exact Answer:``, as the benchmark asks
-        for, only the text from there is graded.
-    answer : str
-        The correct answer.
-    answer_type : {"exactMatch", "multipleChoice"}, default "exactMatch"
-        "multipleChoice" compares the letter, alone or before punctuation. "exactMatch" compares numbers as numbers, and
-        text ignoring case, spaces, final full stops, dollar signs and ``\boxed``.
-
-    Returns
-    -------
-    bool
-        Whether they agree. A correct answer in other words counts as wrong; use a judge if that matters.
-
-    Examples
-    --------
-    >>> from causalrisk.hle import grade
-    >>> grade(
-    ...     "Explanation: elimination.\nAnswer: (B) Paris\nConfidence: 80%",
-    ...     "B",
-    ...     "multipleChoice",
-    ... )
-    True
-    >>> grade("Exact Answer: $0.50$", "1/2")
-    True
-    >>> grade("Exact Answer: one half", "1/2")
-    False
-    """
-    one_of("answer_type", answer_type, ANSWER_TYPES)
-    given = CONFIDENCE.split(ANSWER.split(response)[-1])[0]
-    if answer_type == "multipleChoice" and re.fullmatch("[A-Z]", answer.strip(), re.I):
-        letter = LETTER.match(given)
-        return letter is not None and letter[1].upper() == answer.strip().upper()
-    return _normal(given) == _normal(answer)
-
-
-def stated_confidence(response: str) -> float:
-    """Return the confidence that a response states, in percent.
-
-    Parameters
-    ----------
-    response : str
-        Text of the model. The last number after ``Confidence:`` is used.
-
-    Returns
-    -------
-    float
-        Between 0 and 100; NaN if none is stated or it is above 100.
-
-    Examples
-    --------
-    >>> from causalrisk.hle import stated_confidence
-    >>> stated_confidence("Answer: B. Confidence: 85%")
-    85.0
-    """
-    _, *stated = CONFIDENCE.split(response)
-    number = PERCENT.match(stated[-1]) if stated else None
-    return float(number[1]) if number and float(number[1]) <= 100 else float("nan")
-
-
-def _normal(text: str) -> str | Fraction:
-    plain = LATEX.sub(lambda found: found[1] or "", unicodedata.normalize("NFKC", text).translate(DASHES))
-    plain = " ".join(plain.casefold().split()).strip(" .*'\"`")
-    digits = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", plain)
-    return Fraction(digits) if NUMBER.fullmatch(digits) else plain
 
 
 # Category: share of the questions, chance of a right answer without tools, chance of running out of time with them.
