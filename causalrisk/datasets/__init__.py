@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from causalrisk.errors import UnavailableError, nearest_name, one_of
+from causalrisk.errors import UnavailableError, one_of
+from causalrisk.errors.aliases import attribute
 
 __all__ = ["load_castle", "load_cattaneo2", "load_lalonde", "load_nhefs", "load_tutoring"]
 CONTROLS = {"experimental": "nsw", "cps": "cps", "cps3": "cps3"}
@@ -23,10 +24,7 @@ def _read(name: str) -> pd.DataFrame:
 
 
 def __getattr__(name: str) -> Any:
-    message = f"module 'causalrisk.datasets' has no attribute {name!r}."
-    stem = name.removeprefix("load").removeprefix("_")
-    close = None if name.startswith("_") or not stem else nearest_name(f"load_{stem}", __all__)
-    raise UnavailableError(f"{message}\nUse `causalrisk.datasets.{close}()`." if close else message)
+    raise UnavailableError(attribute("datasets", "causalrisk.datasets", name, __all__))
 
 
 def load_castle() -> pd.DataFrame:

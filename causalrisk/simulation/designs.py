@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from causalrisk.errors import OptionError, listed, nearest_name
+from causalrisk.errors import OptionError, one_of
 from causalrisk.numerics.linalg import Array
 
 BLOCK, BLOCKS = 2**16, 16  # units in all from which effects and bounds without a closed form are computed
@@ -432,12 +432,4 @@ DESIGNS |= {"binary_outcome": BinaryOutcome(), "kang_schafer": KangSchafer()}
 
 def find_design(design: Any) -> Design:
     """Return the design of a name, or the design itself; an OptionError names the nearest to an unknown one."""
-    if isinstance(design, Design):
-        return design
-    if isinstance(design, str) and design in DESIGNS:
-        return DESIGNS[design]
-    close = nearest_name(design, DESIGNS)
-    raise OptionError(
-        f"design={design!r} is not known; expected a Design, or any of {listed(tuple(DESIGNS))}.\n"
-        + (f'Use `design="{close}"`.' if close else "Use one of them.")
-    )
+    return design if isinstance(design, Design) else DESIGNS[one_of("design", design, tuple(DESIGNS))]

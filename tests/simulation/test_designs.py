@@ -140,9 +140,9 @@ def test_knobs_show_in_the_name_and_change_the_samples():
 def test_names_find_designs_and_errors_name_the_nearest():
     assert find_design("weak_overlap") == designs.Linear(confounding=1.6, curvature=0.35, label="weak_overlap")
     assert find_design(designs.Linear(confounding=2)) == designs.Linear(confounding=2)
-    with pytest.raises(cr.OptionError, match='Use `design="weak_overlap"'):
+    with pytest.raises(cr.OptionError, match="Did you mean `weak_overlap`"):
         find_design("weak overlap")
-    with pytest.raises(cr.OptionError, match="expected a Design"):
+    with pytest.raises(cr.OptionError, match="design=3 is not known; expected one of 'linear'"):
         find_design(3)
 
 

@@ -266,7 +266,7 @@ def test_wrong_options_are_the_callers_mistake_and_no_failure():
         ({"n_jobs": 0}, "n_jobs=0"),
         ({"design": []}, "design is empty"),
         ({"design": ["strong", STRONG]}, "'strong' is given twice"),
-        ({"design": "stong"}, 'Use `design="strong"'),
+        ({"design": "stong"}, "Did you mean `strong`"),
     ],
 )
 def test_options_that_are_refused(keywords, message):
