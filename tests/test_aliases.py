@@ -186,7 +186,7 @@ def test_words_of_event_studies():
     assert "`control_group` was read as `controls`." in " ".join(str(read.summary()).split())
     pd.testing.assert_frame_equal(read.effects(level=0.9), read.effects(alpha=0.1))
     assert str(read.summary(level=0.9)) == str(read.summary(alpha=0.1))
-    assert causalrisk.event_study("y ~ 1", frame, **options, base_period="varying").facts.base == "varying"
+    assert causalrisk.event_study("y ~ 1", frame, **options, base_period="varying").given["base"] == "varying"
     with pytest.raises(TypeError, match="`alpha` and `level` both mean `alpha`"):
         read.effects(alpha=0.1, level=0.9)
 
@@ -240,7 +240,6 @@ CALLS = {  # option of methods and functions: a call, and a value
     "also": (lambda res, **options: res.balance(data=DATA, **options), "w"),
     "n_permutations": (lambda res, **options: res.permutation_test(**options), 19),
     "rng": (lambda res, **options: res.permutation_test(19, **options), 1),
-    "median": (lambda _, **options: table_one(["x1"], DATA, by="d", **options), ["x1"]),
     "names": (lambda res, **options: etable([res], **options), ["a"]),
     "rename": (lambda res, **options: etable([res], **options), {"ATE": "a"}),
     "df_complete": (lambda res, **options: pool([res, res], **options), 50),

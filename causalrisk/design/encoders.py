@@ -296,10 +296,3 @@ def with_indicators(formula: Formula, filled: Sequence[Filled]) -> Formula:
     used = {use.name for use in formula.uses("right")}
     more = [in_formula(one.indicator) for one in filled if one.indicator is not None and one.name in used]
     return parse(" + ".join([formula.text, *more]), formula.model, []) if more else formula
-
-
-def without_indicators(text: str, filled: Sequence[Filled]) -> str:
-    """Return a formula as it was given."""
-    for one in reversed(filled):
-        text = text.removesuffix(f" + {in_formula(one.indicator)}" if one.indicator is not None else "")
-    return text

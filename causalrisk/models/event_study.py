@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from causalrisk.design import DiD, Scan, Survey, as_scan, with_change
 from causalrisk.design.did import COMPARED, Adoption, adoption
 from causalrisk.design.formulas.evaluation import callers_variables
-from causalrisk.design.survey import Factors, SurveyDesign, labels_of
+from causalrisk.design.survey import Factors, labels_of
 from causalrisk.design.tables import listing, numbers
 from causalrisk.errors import (
     CausalRiskError,
@@ -34,7 +33,7 @@ from causalrisk.errors import (
     with_other_names,
 )
 from causalrisk.estimation.fits import group_sums, sandwich, small_sample_factor, stratum_of_groups
-from causalrisk.estimation.options import InferenceOptions, model_options
+from causalrisk.estimation.options import InferenceOptions, model_options, typed_options
 from causalrisk.estimation.record import FitRecord, unit_influence
 from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
 from causalrisk.inference.intervals import joint_test, wald_statistic
@@ -44,7 +43,7 @@ from causalrisk.models.model import OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
-from causalrisk.report.labels import StudyFacts
+from causalrisk.report.labels import CONTROLS
 from causalrisk.report.page.methods import study_methods
 from causalrisk.report.page.sections import write_study
 from causalrisk.report.plots import axes_or_new, draw_event_study
@@ -55,7 +54,6 @@ from causalrisk.report.tidy import printed_whole
 
 BY = ("exposure", "group", "time", "all", "simple", "over exposure")
 BASES = ("universal", "varying")
-CONTROL_WORDS = {"never": "units that never begin", "not yet": "units that begin later than both periods, or never"}
 OF_ONE = "does not vary within an arm|has 1 observations|cannot be left out"  # warnings of fits to a single unit
 COV_TYPES = (None, "robust", "HC1", "cluster", "jackknife")
 
@@ -79,8 +77,14 @@ class EventStudy(Shown):
         Periods since the group began, 0 in the first with treatment.
     sign : ndarray, shape (m,)
         -1 if the base period is the later one, otherwise 1.
-    facts : StudyFacts
-        The data in words.
+    given : mapping
+        The formula and the options of the study.
+    sizes : Series of int
+        Units of each group.
+    n_periods : int
+        Periods of the data.
+    df : float
+        Degrees of freedom of tests and intervals; infinite for normal ones.
     notes : tuple of str
         Notes on the groups and periods.
     strata : tuple of (ndarray of int, shape (n,), and Factors)
@@ -96,12 +100,13 @@ class EventStudy(Shown):
     of_shares: Array
     exposure: NDArray[np.intp]
     sign: Array
-    facts: StudyFacts
+    given: Mapping[str, Any]
+    sizes: pd.Series
+    n_periods: int
+    df: float
     notes: tuple[str, ...]
     strata: tuple[NDArray[np.intp] | None, Factors | None] = (None, None)
     left_out: tuple[Array, Array, Array] | None = None
-
-    df = property(attrgetter("facts.df"), doc="Degrees of freedom of tests and intervals; infinite for normal ones.")
 
     @cached_property
     def params(self) -> pd.Series:
@@ -112,7 +117,7 @@ class EventStudy(Shown):
     @property
     def placebos(self) -> NDArray[np.bool_]:
         """Whether each effect is a placebo, before the treatment and its anticipation, shape (m,)."""
-        return self.exposure < -self.facts.anticipation
+        return self.exposure < -self.given["anticipation"]
 
     def cov_params(self) -> pd.DataFrame:
         """Return the joint covariance of `params`, from the influence functions of all fits."""
@@ -226,8 +231,8 @@ class EventStudy(Shown):
         """
         by = one_of("by", by, BY[:3])
         each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
-        reference = -1 - self.facts.anticipation if self.facts.base == "universal" else None
-        return draw_event_study(each, joint, reference, f"ATT on {self.facts.outcome}", axes_or_new(ax))
+        reference = -1 - self.given["anticipation"] if self.given["base"] == "universal" else None
+        return draw_event_study(each, joint, reference, f"ATT on {self.outcome}", axes_or_new(ax))
 
     @with_other_names
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
@@ -246,11 +251,11 @@ class EventStudy(Shown):
             A statsmodels Summary.
         """
         tables = {name: self.effects(name, alpha) for name in ("exposure", "group", "all")}
-        return summarize_event_study(self._record, self.facts, tables, self.notes, title)
+        return summarize_event_study(self, tables, title)
 
     def methods(self) -> str:
         """Return a methods paragraph: effects, controls, units, models, and standard errors."""
-        return study_methods(self._record, self.facts, self.notes)
+        return study_methods(self)
 
     def report(
         self,
@@ -287,6 +292,11 @@ class EventStudy(Shown):
             If an assumption is not one of these, or the file name is not that of a web page.
         """
         return write_study(self, path, title, alpha, assumptions)
+
+    @property
+    def outcome(self) -> str:
+        """Name of the outcome."""
+        return str(self.given["formula"]).partition("~")[0].strip()
 
     @property
     def _record(self) -> FitRecord:
@@ -415,18 +425,51 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    given = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t)
-    options, read_as = read("event_study", dict(zip(OWN, given, strict=True)) | options, OWN | STUDIED)
-    own = {name: options.pop(name) for name in OWN}
-    begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t = own.values()
-    model, scope = model_named(estimator), callers_variables(1)
-    one_of("controls", controls, tuple(CONTROL_WORDS))
-    one_of("base", base, BASES)
-    whole_number("anticipation", anticipation, 0)
-    one_of("cov_type", cov_type, COV_TYPES)
-    one_of("use_t", use_t, (None, True, False))
-    _check_columns(options)
-    if data is None or not (begins and time and unit):
+    typed = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t)
+    given, read_as = read("event_study", dict(zip(OWN, typed, strict=True)) | options, OWN | STUDIED)
+    model, scope, notes = model_named(given["estimator"]), callers_variables(1), Notes(read_as)
+    given |= {"formula": formula, "estimator": model.spec.name}
+    _check(given, data)
+    units = adoption(data, time=given["time"], unit=given["unit"], begins=given["begins"])
+    fits = _fits(model, units, given, scope, notes)
+    groups, periods = np.array(list(fits)).T
+    exposure, first = periods - groups, next(iter(fits.values()))
+    sign = np.where((given["base"] == "universal") & (exposure < -given["anticipation"]), -1.0, 1.0)
+    errors = _errors(fits.values(), units, groups, sign, given)
+    df = len(errors["contributions"]) - 1.0 if given["use_t"] else np.inf
+    return EventStudy(
+        fits={(units.names[group], units.names[period]): res for (group, period), res in fits.items()},
+        **errors,
+        exposure=exposure,
+        sign=sign,
+        given=given,
+        sizes=units.sizes,
+        n_periods=len(units.names),
+        df=df if given.get("design") is None else first._record.df,
+        notes=tuple(notes),
+    )
+
+
+def _check(given: Mapping[str, Any], data: Any) -> None:
+    """Refuse options and data of which there is no study; what goes by rows has to be a column, as rows differ."""
+    one_of("controls", given["controls"], tuple(CONTROLS))
+    one_of("base", given["base"], BASES)
+    whole_number("anticipation", given["anticipation"], 0)
+    one_of("cov_type", given["cov_type"], COV_TYPES)
+    one_of("use_t", given["use_t"], (None, True, False))
+    survey = given.get("design")
+    columns = {name: given.get(name) for name in ("weights", "cluster", "offset", "exposure", "propensity_score")}
+    if isinstance(survey, Survey):
+        columns |= {f"{name} of design": getattr(survey, name) for name in ("weights", "strata", "psu", "fpc")}
+        if survey.replicate_weights is not None:
+            raise OptionError("design= of an event study has no replicate weights.\nUse strata= and psu= instead.")
+    for name, value in columns.items():
+        if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
+            raise OptionError(
+                f"{name} is a {type(value).__name__}; expected the name of a column, as each group and period has rows "
+                "of its own."
+            )
+    if data is None or not (given["begins"] and given["time"] and given["unit"]):
         raise OptionError(
             "event_study needs begins=, time= and unit=, and data with a row for each unit in every period; repeated "
             "cross sections will not do.\n"
@@ -437,34 +480,39 @@ def event_study(
             "an event study fits each group in each period, and a scan would be read for each of them.\n"
             "Use `data=data.collect()` if the rows fit into memory."
         )
-    units = adoption(data, time=time, unit=unit, begins=begins)
-    survey, cluster = options.get("design"), options.get("cluster")
+
+
+def _fits(
+    model: type[CausalModel], units: Adoption, given: Mapping[str, Any], scope: Mapping[str, Any], notes: Notes
+) -> dict[tuple[int, int], CausalResults]:
+    """Fit each group in each period, by their numbers; notes and warnings say what several fits say once."""
+    formula, survey, cluster = given["formula"], given.get("design"), given.get("cluster")
     usual = None if survey is not None else "cluster" if cluster else "robust"
-    inference: dict[str, Any] = {"cov_type": cov_type or usual, "small_sample": small_sample, "use_t": use_t}
-    wanted = options | {"did": DiD(time=time, unit=unit), "read_as": read_as}
-    wanted |= {} if survey is None else {"subpop": COMPARED}
+    inference = {"cov_type": given["cov_type"] or usual, "small_sample": given["small_sample"], "use_t": given["use_t"]}
+    options = {name: value for name, value in given.items() if name in STUDIED}
+    typed = {"formula": repr(formula), "data": "data"} | typed_options(given, OWN | STUDIED | {"formula": formula})
+    options |= {"did": DiD(time=given["time"], unit=given["unit"]), "read_as": tuple(notes), "typed": typed}
+    options |= {} if survey is None else {"subpop": COMPARED}
     alone = units.alone(getattr(survey, "psu", None) or cluster)
-    fits: dict[tuple[Any, Any], CausalResults] = {}
-    places, without, warned = [], list[str](), list[tuple[str, str, Any]]()
-    for group, period, part, treat in units.cells(base, anticipation, controls == "not yet", survey is not None):
-        cell = units.names[group], units.names[period]
+    fits: dict[tuple[int, int], CausalResults] = {}
+    without, warned = list[str](), list[tuple[str, str, Any]]()
+    for group, period, part, treat in units.cells(given["base"], given["anticipation"],
+                                                  given["controls"] == "not yet", survey is not None):  # fmt: skip
+        cell = f"{units.names[group]} in {units.names[period]}"
         if part is None:
-            without.append(f"{cell[0]} in {cell[1]}")
+            without.append(cell)
             continue
-        places.append((group, period))
         failing = {"max_failed": 0.9} if group in alone else {}  # nobody is left of the group without its only cluster
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                design = design_of(formula, part, wanted | {"treat": treat}, scope, [model.spec])
-                fits[cell] = model._checked(design, model_options(design, wanted)).fit(**inference | failing)
+                design = design_of(formula, part, options | {"treat": treat}, scope, [model.spec])
+                fits[group, period] = model._checked(design, model_options(design, options)).fit(**inference | failing)
             except CausalRiskError as error:
-                changed, _ = with_change(wanted["did"], formula, part, treat)
-                text = str(error).replace(changed, formula)
-                raise type(error)(f"group {cell[0]} in {cell[1]}: {text}") from error
-        said = [(f"{cell[0]} in {cell[1]}", str(one.message), one.category) for one in caught]
+                text = str(error).replace(with_change(options["did"], formula, part, treat)[0], formula)
+                raise type(error)(f"group {cell}: {text}") from error
+        said = [(cell, str(one.message), one.category) for one in caught]
         warned += [one for one in said if not (group in alone and re.search(OF_ONE, one[1]))]
-    notes = Notes(read_as)
     _warn_once(warned, notes)
     if alone:
         notes.warn(
@@ -472,32 +520,17 @@ def event_study(
             "not known, and standard errors of these groups are those of the controls alone, too small.",
             DesignWarning,
         )
+    if not fits and (units.begins == len(units.names)).all():
+        raise DesignError(f"no unit begins in a period of the data by {units.column!r}, the first with treatment.")
     if not fits:
-        raise _no_effects(units, controls)
+        other = '\nUse `controls="not yet"` to compare with units that begin later.' * (given["controls"] == "never")
+        raise DesignError(f"no group has a control in any period: every unit begins.{other}")
     left_out = max(res.model.design.n_dropped for res in fits.values())
     if left_out:
         notes.append(f"Up to {left_out} units are left out of a fit, because a variable is missing.")
     if without:
         notes.warn(f"No unit is a control of these groups and periods: {', '.join(without)}.", DesignWarning)
-    groups, periods = np.array(places).T
-    exposure, first = periods - groups, next(iter(fits.values()))
-    sign = np.where((base == "universal") & (exposure < -anticipation), -1.0, 1.0)
-    errors = _errors(fits, units, groups, sign, options)
-    facts = StudyFacts(
-        formula=formula,
-        begins=begins,
-        time=time,
-        unit=unit,
-        sizes=units.sizes,
-        periods=len(units.names),
-        controls=CONTROL_WORDS[controls],
-        base=base,
-        anticipation=anticipation,
-        clusters=f"{options['cluster']} ({len(errors['contributions'])})" if options.get("cluster") else "",
-        df=first._record.df if survey is not None else len(errors["contributions"]) - 1.0 if use_t else np.inf,
-        call=_call(formula, own | {"estimator": model.spec.name} | options, first.model.design.survey),
-    )
-    return EventStudy(fits=fits, **errors, exposure=exposure, sign=sign, facts=facts, notes=tuple(notes))
+    return fits
 
 
 def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: Notes) -> None:
@@ -522,49 +555,15 @@ def _deviations(left_out: Array, times: Array) -> Array:
     return jackknife_deviations(np.where(np.isnan(left_out), np.nanmean(left_out, axis=0), left_out), times)
 
 
-def _call(formula: str, options: Mapping[str, Any], survey: SurveyDesign | None) -> str:
-    """Return the call that repeats a study."""
-    lines, usual = [f"    formula={formula!r},", "    data=data,"], OWN | STUDIED
-    for name, value in options.items():
-        if value is not usual[name]:
-            text = survey.call if name == "design" and survey is not None else repr(value)
-            lines.append(f"    {name}={text},")
-    return "\n".join(["study = causalrisk.event_study(", *lines, ")"])
-
-
-def _check_columns(options: Mapping[str, Any]) -> None:
-    """Refuse what goes by rows and is no column: the rows of each fit are others."""
-    survey = options.get("design")
-    given = {name: options.get(name) for name in ("weights", "cluster", "offset", "exposure", "propensity_score")}
-    if isinstance(survey, Survey):
-        given |= {f"{name} of design": getattr(survey, name) for name in ("weights", "strata", "psu", "fpc")}
-        if survey.replicate_weights is not None:
-            raise OptionError("design= of an event study has no replicate weights.\nUse strata= and psu= instead.")
-    for name, value in given.items():
-        if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
-            raise OptionError(
-                f"{name} is a {type(value).__name__}; expected the name of a column, as each group and period has rows "
-                "of its own."
-            )
-
-
-def _no_effects(units: Adoption, controls: str) -> DesignError:
-    """Make the error of data in which no group has a control."""
-    if (units.begins == len(units.names)).all():
-        return DesignError(f"no unit begins in a period of the data by {units.column!r}, the first with treatment.")
-    other = '\nUse `controls="not yet"` to compare with units that begin later.' if controls == "never" else ""
-    return DesignError(f"no group has a control in any period: every unit begins.{other}")
-
-
 def _errors(
-    fits: Mapping[tuple[Any, Any], CausalResults],
+    fits: Iterable[CausalResults],
     units: Adoption,
     groups: NDArray[np.intp],
     sign: Array,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the fields of `EventStudy` that are of errors, and the shares of the groups."""
-    records = [res._record for res in fits.values()]
+    records = [res._record for res in fits]
     first, survey = records[0], options.get("design")
     cluster, weights = (options.get(name) for name in ("cluster", "weights"))
     if survey is not None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from causalrisk.design.design import Design
 from causalrisk.design.did import NEVER, change_words
@@ -35,6 +34,7 @@ DISTANCES = {
     "inverse_variance": "the distance of the covariates in standard deviations",
     "propensity": "the distance of the propensity scores",
 }
+CONTROLS = {"never": "units that never begin", "not yet": "units that begin later than both periods, or never"}
 TAKEN = "Standard errors treat the predictions as given."
 
 
@@ -395,15 +395,12 @@ def left_out_words(record: FitRecord) -> str:
 
 def distribution_words(record: FitRecord) -> str:
     """Return the distribution of intervals: the normal, or t with the source of its degrees of freedom."""
-    if np.isinf(record.df):
-        return "the normal distribution"
     source = f" (observations minus {'one' if record.cov_type == JACKKNIFE else 'outcome coefficients'})"
     if record.design.survey is not None:
         source = " (units minus strata)" if record.design.replication is None else " (of the replicate weights)"
     elif record.design.cluster_name is not None:
         source = " (clusters minus one)"
-    text = f"the t distribution with {record.df:.6g} degrees of freedom"
-    return text + source * (record.df == record.residual_df)
+    return distribution_of(record.df) + source * bool(np.isfinite(record.df) and record.df == record.residual_df)
 
 
 def choice_words(record: FitRecord) -> str:
@@ -425,45 +422,30 @@ def ladder_end_words(joint: JointRecord) -> str:
     )
 
 
-@dataclass(frozen=True)
-class StudyFacts:
-    """The data of an event study in words: formula, columns, sizes, controls, base period, clusters, df, call."""
+# --- event studies -------------------------------------------------------------------------------------------------
 
-    formula: str
-    begins: str
-    time: str
-    unit: str
-    sizes: pd.Series
-    periods: int
-    controls: str
-    base: str
-    anticipation: int
-    clusters: str
-    df: float
-    call: str
 
-    @property
-    def outcome(self) -> str:
-        """Name of the outcome."""
-        return self.formula.partition("~")[0].strip()
+def study_groups(study: Any) -> str:
+    """Return the sizes of the groups of an event study in a sentence."""
+    sizes = study.sizes.items()
+    parts = [f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in sizes]
+    return f"Of {study.sizes.sum()} units by {study.given['unit']}, {joined(parts)} ({study.given['begins']})."
 
-    @property
-    def groups(self) -> str:
-        """Sizes of the groups in a sentence."""
-        sizes = self.sizes.items()
-        parts = [f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in sizes]
-        return f"Of {self.sizes.sum()} units by {self.unit}, {joined(parts)} ({self.begins})."
 
-    @property
-    def change(self) -> str:
-        """The period that changes are since, in words."""
-        last = "the last period before the group began"
-        if self.anticipation:
-            last = f"the last period before the group began and its anticipation ({self.anticipation})"
-        return last if self.base == "universal" else f"{last}; placebos, on the change since the period before"
+def study_base(study: Any) -> str:
+    """Return the period that changes are since in an event study."""
+    last, anticipation = "the last period before the group began", study.given["anticipation"]
+    if anticipation:
+        last += f" and its anticipation ({anticipation})"
+    return last if study.given["base"] == "universal" else f"{last}; placebos, on the change since the period before"
 
-    @property
-    def intervals(self) -> str:
-        """Distribution of tests and intervals."""
-        t = f"the t distribution with {self.df:.6g} degrees of freedom"
-        return "the normal distribution" if np.isinf(self.df) else t
+
+def study_clusters(study: Any) -> str:
+    """Return the variable of the clusters of an event study, with their number; empty without."""
+    cluster = study.given.get("cluster")
+    return f"{cluster} ({len(study.contributions)})" if cluster else ""
+
+
+def distribution_of(df: float) -> str:
+    """Return the distribution of tests and intervals."""
+    return "the normal distribution" if np.isinf(df) else f"the t distribution with {df:.6g} degrees of freedom"

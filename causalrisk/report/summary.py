@@ -166,28 +166,28 @@ def summarize_pooled(
     return ResultSummary(tables, [*filter(None, notes)])
 
 
-def summarize_event_study(
-    record: FitRecord, facts: words.StudyFacts, tables: Mapping[str, Any], said: Sequence[str], title: str | None
-) -> ResultSummary:
+def summarize_event_study(study: Any, tables: Mapping[str, Any], title: str | None) -> ResultSummary:
     """Compose the summary of an event study from its effects by heading, and notes on groups and controls."""
+    record, given = study._record, study.given
     texts = head_texts(record) | {
-        "Clusters:": facts.clusters,
-        "Units:": f"{facts.unit} ({facts.sizes.sum()})",
-        "Periods:": f"{facts.time} ({facts.periods})",
+        "Clusters:": words.study_clusters(study),
+        "Units:": f"{given['unit']} ({study.sizes.sum()})",
+        "Periods:": f"{given['time']} ({study.n_periods})",
     }
     shown = ("Model:", "Outcome model:", "Propensity:", "Target:", "Units:", "Periods:", "Std. errors:", *DESIGN)
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     notes = [
-        f"Each effect compares the change of a group with the change of the controls, since {facts.change}. "
+        f"Each effect compares the change of a group with the change of the controls, since {words.study_base(study)}. "
         "Averages weight groups by size. Exposure is the number of periods since treatment began; effects before it "
-        f"are placebos{', except for the anticipation' * bool(facts.anticipation)}. Intervals are simultaneous and "
+        f"are placebos{', except for the anticipation' * bool(given['anticipation'])}. Intervals are simultaneous and "
         "match the adjusted p-values; P is for each test alone.",
-        f"Outcome: {facts.formula}" + f"   Propensity: {right}" * (record.weight_fit is not None),
-        f"{facts.groups} Controls: {facts.controls}. Confidence intervals use {facts.intervals}.",
-        *said,
+        f"Outcome: {given['formula']}" + f"   Propensity: {right}" * (record.weight_fit is not None),
+        f"{words.study_groups(study)} Controls: {words.CONTROLS[given['controls']]}. Confidence intervals use "
+        f"{words.distribution_of(study.df)}.",
+        *study.notes,
         words.trend_words(record),
     ]
-    heading = _head(title or STUDY_TITLE, facts.outcome, texts, shown)
+    heading = _head(title or STUDY_TITLE, study.outcome, texts, shown)
     return ResultSummary([heading, *(numbers_table(frame, name) for name, frame in tables.items())], notes)
 
 

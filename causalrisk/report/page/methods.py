@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from importlib.metadata import version
 from itertools import chain
+from typing import Any
 
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
@@ -109,34 +110,35 @@ def late_methods(record: FitRecord, treat: str, found: str) -> str:
     )
 
 
-def study_methods(record: FitRecord, facts: words.StudyFacts, said: Sequence[str]) -> str:
+def study_methods(study: Any) -> str:
     """Return the methods paragraph of an event study."""
+    record, given, clusters = study._record, study.given, words.study_clusters(study)
     survey, right, models = record.design.survey, str(record.design.propensity_formula).partition("~")[2].strip(), ""
     if not record.spec.constants:
-        models += f"; outcome models were {words.outcome_model_text(record)}: {facts.formula}"
+        models += f"; outcome models were {words.outcome_model_text(record)}: {given['formula']}"
     if record.weight_fit is not None:
         models += f"; the propensity model was {words.propensity_text(record)}: {right}"
     source = "from the influence functions of all fits"
     if survey is not None:
         source += f" for the survey design, {words.survey_words(survey)}"
     elif record.cov_type == JACKKNIFE:
-        left_out = f"cluster of {facts.clusters}" if facts.clusters else "unit"
+        left_out = f"cluster of {clusters}" if clusters else "unit"
         source = f"by the jackknife, which repeats the whole study without each {left_out} in turn"
-    elif facts.clusters:
-        source += f", clustered by {facts.clusters}"
+    elif clusters:
+        source += f", clustered by {clusters}"
     source += ", with the factor for small samples" * record.small_sample
     return _paragraph(
-        f"We estimated effects on {facts.outcome} of a treatment that units begin at different times, by "
-        f"difference-in-differences for each group that begins together in each of {facts.periods} periods "
-        f"({facts.time}; Callaway and Sant'Anna 2021).",
-        f"Effects are on the change since {facts.change}. Controls are {facts.controls}.",
-        facts.groups,
+        f"We estimated effects on {study.outcome} of a treatment that units begin at different times, by "
+        f"difference-in-differences for each group that begins together in each of {study.n_periods} periods "
+        f"({given['time']}; Callaway and Sant'Anna 2021).",
+        f"Effects are on the change since {words.study_base(study)}. Controls are {words.CONTROLS[given['controls']]}.",
+        words.study_groups(study),
         f"Each is by {record.spec.how}{models}.",
         words.trend_words(record) + words.santanna_words(record),
         "Averages weight groups by size; standard errors account for the estimated sizes.",
-        f"The joint covariance is {source}. Confidence intervals use {facts.intervals}.",
+        f"The joint covariance is {source}. Confidence intervals use {words.distribution_of(study.df)}.",
         "Intervals of several effects are simultaneous.",
-        *(note.splitlines()[0] for note in said),
+        *(note.splitlines()[0] for note in study.notes),
     )
 
 
@@ -298,9 +300,13 @@ def versions_text() -> str:
     return f"causalrisk {__version__}, Python {platform.python_version()}, {', '.join(found)}"
 
 
-def call_of(record: FitRecord, model: str | None = None) -> str:
+def call_of(record: FitRecord) -> str:
     """Return the Python call that repeats a fit: the options as they were typed, and the seed."""
-    name, typed, fit = model or record.spec.name, dict(record.options.typed), typed_fit(record)
+    typed, fit = dict(record.options.typed), typed_fit(record)
+    if "begins" in typed:
+        options = [f"    {key}={value}," for key, value in typed.items()]
+        return "\n".join(["study = causalrisk.event_study(", *options, ")"])
+    name = "LATE" if "instrument" in typed else record.spec.name
     call, head = name, ["y, X, treat,  # outcome, outcome design, treatment"]
     if "formula" in typed:
         call, head = f"{name}.from_formula", [f"{typed.pop('formula')},", "data,"]
@@ -308,8 +314,8 @@ def call_of(record: FitRecord, model: str | None = None) -> str:
     names = [name, *(used for used in ("DiD", "Survey") if any(text.startswith(f"{used}(") for text in typed.values()))]
     numpy = ["import numpy as np"] * fit["rng"].startswith("np.")
     lines = [f"from causalrisk import {', '.join(sorted(names))}", *numpy, "", f"model = {call}("]
-    options = ", ".join(f"{key}={value}" for key, value in fit.items())
-    return "\n".join([*lines, *(f"    {line}" for line in head), ")", f"res = model.fit({options})"])
+    lines += [f"    {line}" for line in head]
+    return "\n".join([*lines, ")", f"res = model.fit({', '.join(f'{key}={value}' for key, value in fit.items())})"])
 
 
 def typed_fit(record: FitRecord) -> dict[str, str]:

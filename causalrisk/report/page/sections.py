@@ -344,8 +344,8 @@ def write_study(
 ) -> Path:
     """Write the page of an event study."""
     check_page(path, "study")
-    record, facts, title = study._record, study.facts, title or f"Report: {study!r}"
-    asked = questions(record, assumptions, treat=f"treatment ({facts.begins})", outcome=f"change of {facts.outcome}")
+    record, begins, title = study._record, study.given["begins"], title or f"Report: {study!r}"
+    asked = questions(record, assumptions, treat=f"treatment ({begins})", outcome=f"change of {study.outcome}")
     text = study.methods()
     try:
         placebos = (
@@ -357,7 +357,7 @@ def write_study(
         placebos = str(error)
     figures = [
         figure_html(
-            f"Effects on {facts.outcome} by {by}, each by itself and all together.", study.plot, by, alpha=alpha
+            f"Effects on {study.outcome} by {by}, each by itself and all together.", study.plot, by, alpha=alpha
         )
         for by in ("exposure", "group", "time")
     ]
@@ -366,7 +366,7 @@ def write_study(
         assumptions_part(asked, assumptions),
         Part("effects", "Effects", "\n".join(figures)),
         Part("placebos", "Placebos", paragraph(placebos)),
-        *written_parts(text, references(text), "", facts.call),
+        *written_parts(text, references(text), "", call_of(record)),
     ]
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
 
@@ -391,7 +391,7 @@ def write_late(
             Part("overlap", "Overlap of the instrument", *_overlap(record, alpha)),
             Part("balance", "Balance of the covariates", *_balance(record, alpha)),
         ]
-    parts += written_parts(text, references(text), seeds_text(record), call_of(record, "LATE"))
+    parts += written_parts(text, references(text), seeds_text(record), call_of(record))
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
 
 

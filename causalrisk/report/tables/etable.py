@@ -264,8 +264,8 @@ def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapp
     index = [rename.get(label, label) for label in labels]
     estimates = pd.DataFrame(np.concatenate(numbers), index=index, columns=list(NUMBERS))
     errors = covariance_name(next(iter(study.fits.values()))._record)
-    statistics = {"estimand": "ATT", "std_errors": errors, "nobs": f"{study.facts.sizes.sum()}"}
-    return Column("Event study" if name is None else name, study.facts.outcome, estimates, statistics)
+    statistics = {"estimand": "ATT", "std_errors": errors, "nobs": f"{study.sizes.sum()}"}
+    return Column("Event study" if name is None else name, study.outcome, estimates, statistics)
 
 
 def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None) -> dict[tuple[int, str], str]:
