@@ -201,6 +201,8 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
     replicates = None if lead.joint is None else lead.joint.replicates
     rows, columns = min(arm.n for arm in lead.overlap), lead.sample.X.columns.shape[1]
     enough = rows >= ROWS_A_COLUMN * columns
+    # Residuals under weights that do not add up to one vary far more between resamples.
+    alone = dataclasses.replace(AIPW, normalized=True)
     if not enough:
         notes.append(
             f"The stack does without predictions as terms: the smallest arm has {rows / columns:.1f} observations for "
@@ -213,7 +215,7 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
             names.append(f"{name} as terms")
             records.append(joint_record(with_learner(again, own, TERMS), joint_options, replicates))
         names.append(f"{name} alone")
-        records.append(separate_record(with_learner(dataclasses.replace(again, spec=AIPW), own, REPLACE)))
+        records.append(separate_record(with_learner(dataclasses.replace(again, spec=alone), own, REPLACE)))
         notes.extend(note for note in said if note not in notes)
     return stacked(lead, names, records)
 

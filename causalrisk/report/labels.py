@@ -218,8 +218,8 @@ def learner_words(record: FitRecord) -> str:
         if any(name.endswith("as terms") for name in record.stack.names):
             fits += f", JRE with the predictions of {names} as terms,"
         how = (
-            f"The estimates are averages of fits: {fits} and AIPW with the predictions of {names} as outcome models. "
-            "Their weights minimise the variance (res.stack)."
+            f"The estimates are averages of fits: {fits} and AIPW with the predictions of {names} as outcome models "
+            "and normalised weights. The weights of the fits minimise the variance (res.stack)."
         )
     elif record.spec.given:
         how = f"The outcome models are predictions by {names}."

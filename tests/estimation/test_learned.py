@@ -120,7 +120,7 @@ def stacked():
 def candidates(model, **how):
     """The three fits of a stack, each by itself."""
     plain = {name: value for name, value in how.items() if name != "n_replicates"}
-    alone = AIPW._of(model.design, model.with_options(learner_use=None).options)
+    alone = AIPW._of(model.design, model.with_options(learner_use=None).options).with_options(normalize=True)
     return [
         model.with_options(learner=None).fit(**how),
         model.with_options(learner_use="terms").fit(**how),
