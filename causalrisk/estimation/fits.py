@@ -83,7 +83,9 @@ class Estimate:
         Averages of `predicted` over the target.
     rows : object
         What it has of every row in the order of the sample: `predicted`, the outcome in every arm, shape (K, n), and
-        `influence`, the influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q).
+        `influence`, the influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q). But for a joint fit
+        `refit(s, weighed=None)` estimates again under row weights (n, R); `weighed` is what `WeightFit.refit` found
+        for these, where it is known.
     failed : tuple of int
         For each arm OK, or why its outcome model has no fit; empty for a joint fit.
     """
@@ -141,9 +143,6 @@ class Estimate:
 class Refits:
     """Estimates under m resamples.
 
-    They are made by a refitter, whose method ``refit(s, weighed=None)`` has row weights (n, R) and, where these are
-    known already, what `WeightFit.refit` found for them.
-
     Parameters
     ----------
     values : ndarray, shape (d, m)
@@ -193,69 +192,51 @@ def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[
 
 
 def sandwich(
-    influence: Array,
-    weights: Array,
-    *,
-    n: float,
-    total: float,
-    frequency: bool = False,
-    cluster: NDArray[np.intp] | None = None,
-    n_clusters: int = 0,
-    n_coefficients: int = 0,
-    stratum: NDArray[np.intp] | None = None,
-    strata: Factors | None = None,
-) -> Array:
+    influence: Array, weights: Array, total: float, *, frequency: bool = False, cluster: Any = None,
+    stratum: Any = None, strata: Factors | None = None,
+) -> Array:  # fmt: skip
     """Return the covariance of estimates from their influence function.
 
     Parameters
     ----------
     influence, weights : ndarray, shape (n, d) and (n,)
-        Influence function and observation weights of the rows.
-    n, total : float
-        Number of observations, and sum of the weights of the sample.
+        Influence function and observation weights of the rows; beyond memory Dask arrays.
+    total : float
+        Sum of the weights of the sample.
     frequency : bool, default False
         Whether a weight counts equal rows: it repeats their squares. Another multiplies the influence.
-    cluster, n_clusters : ndarray of int, shape (n,), and int
-        Cluster of each row, and how many there are, where rows depend on each other within clusters.
-    n_coefficients : int, default 0
-        Outcome coefficients k of the small-sample factor; 0 for none.
-    stratum, strata : ndarray of int, shape (n,), and Factors
+    cluster : ndarray of int, shape (n,), optional
+        Cluster of each row, where rows depend on each other within clusters.
+    stratum, strata : ndarray of int, shape (n,), and Factors, optional
         Stratum of each row in a survey design, and the factors of its variance.
 
     Notes
     -----
-    Clusters: Liang and Zeger (1986). Surveys: Binder (1983). The factor is n / (n - k), with clusters
-    G / (G - 1) (n - 1) / (n - k).
+    Clusters: Liang and Zeger (1986). Surveys: Binder (1983).
     """
-    factor = small_sample_factor(n, n_coefficients, n_clusters if cluster is not None and strata is None else None)
-    given = (weights, cluster, stratum, n_clusters, strata, frequency)
-    parts = in_chunks(_row_sums, chunks_of(influence), *given) if is_dask(influence) else [_row_sums(influence, *given)]
-    squares, of_groups, strata_of = zip(*parts, strict=True)
-    meat, sums = add_up(squares), add_up(of_groups)
-    if cluster is not None and strata is None:
-        meat = sums.T @ sums
-    if strata is not None:
-        if cluster is not None:
-            of_cluster = np.max(strata_of, axis=0)
-            meat = weighted_gram(sums, strata.squares[of_cluster])
-            sums = group_sums(sums, of_cluster, len(strata.squares))
-        meat = meat - weighted_gram(sums, strata.totals)
-    return np.asarray(factor * meat / total**2)
+
+    def over_rows(function: Callable[..., Array], *given: Any) -> Array:
+        if not is_dask(influence):
+            return function(influence, *given)
+        return add_up(in_chunks(function, chunks_of(influence), *given))
+
+    units = cluster if strata is None or cluster is not None else stratum
+    if units is None:
+        return over_rows(weighted_gram, weights if frequency else weights**2) / total**2
+    sums = over_rows(weighted_sums, weights, units, int(loaded(units.max())) + 1)
+    if strata is None:
+        return sums.T @ sums / total**2
+    if cluster is None:
+        squares = over_rows(weighted_gram, weights**2 * strata.squares[loaded(stratum)])
+    else:
+        of_cluster = stratum_of_groups(loaded(cluster), loaded(stratum), len(sums))
+        squares, sums = weighted_gram(sums, strata.squares[of_cluster]), group_sums(sums, of_cluster)
+    return (squares - weighted_gram(sums, strata.totals[: len(sums)])) / total**2
 
 
-def _row_sums(
-    influence: Array, weights: Array, cluster: Any, stratum: Any, n_clusters: int, strata: Factors | None,
-    frequency: bool,
-) -> tuple[Any, Any, Any]:  # fmt: skip
-    """Return sums of squares, of clusters or else of strata, and the stratum of each cluster, of some rows."""
-    if cluster is None and strata is None:
-        return weighted_gram(influence, weights if frequency else weights**2), None, None
-    values = influence * weights[:, None]
-    if cluster is not None:
-        of_cluster = None if stratum is None else stratum_of_groups(cluster, stratum, n_clusters)
-        return None, group_sums(values, cluster, n_clusters), of_cluster
-    factors: Any = strata
-    return weighted_gram(values, factors.squares[stratum]), group_sums(values, stratum, len(factors.squares)), None
+def weighted_sums(values: Array, weights: Array, group: NDArray[np.intp], n_groups: int) -> Array:
+    """Add up weighted values of rows, shape (n, d), in each group, shape (G, d)."""
+    return group_sums(values * weights[:, None], group, n_groups)
 
 
 def stratum_of_groups(cluster: NDArray[np.intp], stratum: NDArray[np.intp], n_clusters: int) -> NDArray[np.intp]:
@@ -273,8 +254,8 @@ def small_sample_factor(n: float, n_coefficients: int, n_clusters: int | None) -
     return n / (n - n_coefficients) * of_clusters
 
 
-def group_sums(values: Array, group: NDArray[np.intp], n_groups: int) -> Array:
-    """Add up values of rows, shape (n, d), in each group, shape (G, d)."""
+def group_sums(values: Array, group: NDArray[np.intp], n_groups: int = 0) -> Array:
+    """Add up values of rows, shape (n, d), in each group, shape (G, d); of at least so many groups."""
     return np.stack([np.bincount(group, column, minlength=n_groups) for column in values.T], axis=1)
 
 
@@ -452,13 +433,17 @@ def fit_weights(equations: Equations) -> WeightFit:
 # --- estimates -------------------------------------------------------------------------------------------------------
 
 
+RefittedScores = tuple[Equations, Beta, NDArray[np.int8]]  # by `WeightFit.refit`
+
+
 @dataclass(frozen=True)
 class SeparateRows:
-    """What an estimate has of every row: predictions and influence function, made when asked for."""
+    """What an estimate has of every row: predictions and influence function, made when asked for; and its refits."""
 
     equations: Equations
     beta: Beta
     scale: EffectScale
+    weights: WeightFit
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields alone: what is made of them is made again."""
@@ -531,6 +516,34 @@ class SeparateRows:
         width = sum(len(next(iter(of.values()))) for of in every)
         return self.equations.lazily(width, _influence, self.beta, psi.factors, every)
 
+    def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
+        """As in `Estimate`."""
+        equations, beta, failures = self.solved(s, weighed)
+        found, width = dataclasses.replace(self, equations=equations, beta=beta), s.shape[1]
+        theta, gamma = (np.broadcast_to(each, (*each.shape[:-1], width)) for each in (found.theta, found.gamma))
+        return collect_refits(found.params, theta, gamma, failures)
+
+    def solved(self, s: Array, weighed: RefittedScores | None = None) -> RefittedScores:
+        """Return equations and coefficients under row weights, from those of the sample, and failures."""
+        sample, equations = self.equations.sample, self.equations
+        sums = totals(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
+        empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
+        scored, beta, codes = weighed or self.weights.refit(s)
+        if equations.model is not None and equations.model.classifier is not None:  # not in coefficients
+            equations = dataclasses.replace(equations, model=scored.model)
+        rest = [block for block in equations.blocks if block.name not in beta]
+        beta, failures = solve(rest, s, self.beta, known=beta)
+        return equations, beta, first_failure(empty, codes, *failures.values())
+
+    def steps(self, s: Array, weighed: RefittedScores) -> Array:
+        """Return what each row adds to weighted means under row weights, shape (n, R)."""
+        beta, equations = weighed[1], weighed[0].of_estimator(self.equations.spec)
+        sample = equations.sample
+        found = np.empty(s.shape)
+        for a, rows in enumerate(sample.slices):
+            found[rows] = s[rows] * value_of(equations.weight(Point(beta, rows), a)) * sample.in_sample[rows, None]
+        return found / (s * value_of(equations.measure(Point(beta)))).sum(axis=0)
+
 
 def _predicted(equations: Equations, at: Point) -> Array:
     return np.concatenate([value_of(equations.predicted(at, a)) for a in range(equations.sample.n_arms)], axis=1)
@@ -567,7 +580,7 @@ def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale =
     equations = centred(weights.equations.of_estimator(spec))
     rest = [block for block in equations.blocks if block.name not in weights.beta]
     beta, failures = solve(rest, equations.sample.s[:, None], known=weights.beta)
-    rows, arms = SeparateRows(equations, beta, scale), range(equations.sample.n_arms)
+    rows, arms = SeparateRows(equations, beta, scale, weights), range(equations.sample.n_arms)
     of_arms = [[codes for name, codes in failures.items() if name.endswith(f" {a}")] for a in arms]
     predicted, total = equations.totals(_predicted_sums, Point(beta))
     return Estimate(
@@ -583,55 +596,6 @@ def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale =
 def _predicted_sums(equations: Equations, at: Point) -> tuple[Array, float]:
     tilted = (_column(equations, at, "tilt") * equations.sample.s)[:, None]
     return (tilted * _predicted(equations, at)).sum(axis=0), tilted.sum()
-
-
-# --- refits ----------------------------------------------------------------------------------------------------------
-
-
-RefittedScores = tuple[Equations, Beta, NDArray[np.int8]]  # by `WeightFit.refit`
-
-
-@dataclass(frozen=True)
-class SeparateRefitter:
-    """Estimates again under resamples, from the coefficients of the sample."""
-
-    rows: SeparateRows
-    weights: WeightFit | None
-
-    @property
-    def weights_used(self) -> WeightFit:
-        """The importance weights; without a score those that only missing outcomes and the target make."""
-        return self.weights or WeightFit(self.rows.equations, {})
-
-    def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """Return the estimates under row weights (n, R); `weighed` is what `WeightFit.refit` found for them."""
-        equations, beta, failures = self.solved(s, weighed)
-        found = SeparateRows(equations, beta, self.rows.scale)
-        theta, width = found.theta, s.shape[1]
-        gamma = np.broadcast_to(found.gamma, (len(found.gamma), width))
-        return collect_refits(found.params, np.broadcast_to(theta, (*theta.shape[:2], width)), gamma, failures)
-
-    def solved(self, s: Array, weighed: RefittedScores | None = None) -> RefittedScores:
-        """Return equations and coefficients under row weights, and failures."""
-        sample = self.rows.equations.sample
-        sums = totals(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
-        empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
-        scored, beta, codes = weighed or self.weights_used.refit(s)
-        equations = self.rows.equations
-        if equations.model is not None and equations.model.classifier is not None:  # not in coefficients
-            equations = dataclasses.replace(equations, model=scored.model)
-        rest = [block for block in equations.blocks if block.name not in beta]
-        beta, failures = solve(rest, s, self.rows.beta, known=beta)
-        return equations, beta, first_failure(empty, codes, *failures.values())
-
-    def steps(self, s: Array, weighed: RefittedScores) -> Array:
-        """Return what each row adds to weighted means under row weights, shape (n, R)."""
-        beta, equations = weighed[1], weighed[0].of_estimator(self.rows.equations.spec)
-        sample = equations.sample
-        found = np.empty(s.shape)
-        for a, rows in enumerate(sample.slices):
-            found[rows] = s[rows] * value_of(equations.weight(Point(beta, rows), a)) * sample.in_sample[rows, None]
-        return found / (s * value_of(equations.measure(Point(beta)))).sum(axis=0)
 
 
 # --- means in groups -------------------------------------------------------------------------------------------------

@@ -179,6 +179,10 @@ class MatchedRows:
         """Refuse: matching is no sum over rows."""
         raise no_influence()
 
+    def refit(self, *_: Any) -> Any:
+        """Refuse: resamples do not show how matches vary."""
+        raise no_influence()
+
 
 def metric_columns(weights: WeightFit, design: Design, options: ModelOptions) -> Array:
     """Columns whose Euclidean distance is the metric, shape (n, p), rows in the order of the sample."""

@@ -33,7 +33,6 @@ from causalrisk.estimation.engine import Point, changes, value_of
 from causalrisk.estimation.fits import (
     Estimate,
     Refits,
-    SeparateRefitter,
     SeparateRows,
     WeightFit,
     collect_refits,
@@ -207,7 +206,7 @@ class LevelFit:
 
 @dataclass(frozen=True)
 class QuantileRows:
-    """The influence function of quantiles."""
+    """The influence function of quantiles, and their refits."""
 
     fits: tuple[LevelFit, ...]
     scale: EffectScale
@@ -227,6 +226,31 @@ class QuantileRows:
         of_arms = [-values[:, means] / fit.density for fit, values in zip(self.fits, every, strict=True)]
         own = np.stack(of_arms, axis=2).reshape(len(every[0]), -1)
         return np.concatenate([own @ jacobian.T, every[0][:, gamma]], axis=1)
+
+    def refit(self, s: Array, weighed: Any = None) -> Refits:
+        """As in `Estimate`.
+
+        The distribution functions are refitted at the quantiles of the full sample; those of the resample are where
+        they reach the level by the steps of its weights, and by the drift as the models of the indicators move along.
+        """
+        arms, first = self.arms, self.fits[0].estimate.rows
+        weighed = weighed or first.weights.refit(s)
+        with np.errstate(invalid="ignore", divide="ignore"):  # resamples without rows in an arm are counted
+            steps = normalised(first.steps(s, weighed), arms, first.equations.spec)
+        heights = [arm.cumulated(steps) for arm in arms]
+        failures, quantiles, m = np.zeros(s.shape[1], dtype=np.int8), [], s.shape[1]
+        for fit in self.fits:
+            found, of_arms = fit.estimate.rows.refit(s, weighed), []
+            failures = first_failure(failures, found.failures)
+            means = found.values[fit.estimate.block("means")]
+            for a, arm in enumerate(arms):
+                drift = fit.drift[a] * (arm.values - fit.thresholds[a])
+                rise = heights[a] - heights[a][fit.places[a]] + drift[:, None]
+                of_arms.append(np.append(arm.values, np.nan)[reached(rise, fit.level - means[a])])
+            quantiles.append(np.stack(of_arms))
+        gamma = found.values[fit.estimate.block("gamma")]
+        params = self.scale.params(np.stack(quantiles, axis=1).reshape(-1, m))
+        return collect_refits(params, np.empty((len(arms), 0, m)), gamma, failures)
 
 
 def quantiles_of(fits: Sequence[LevelFit]) -> Array:
@@ -367,40 +391,3 @@ def _warn_of_masses(
             f"smooth distribution: {', '.join(shared)}.\nUse `res.distribution()`, whose bands hold in any case.",
             DesignWarning,
         )
-
-
-# --- refits under resamples ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class QuantileRefitter:
-    """Refits quantiles under resamples.
-
-    The distribution functions are refitted at the quantiles of the full sample; those of the resample are where they
-    reach the level by the steps of its weights, and by the drift as the models of the indicators move along.
-    """
-
-    rows: QuantileRows
-    weights: WeightFit | None
-
-    def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """As in `Refits`."""
-        arms = self.rows.arms
-        first = SeparateRefitter(self.rows.fits[0].estimate.rows, self.weights)
-        weighed = weighed or first.weights_used.refit(s)
-        with np.errstate(invalid="ignore", divide="ignore"):  # resamples without rows in an arm are counted
-            steps = normalised(first.steps(s, weighed), arms, first.rows.equations.spec)
-        heights = [arm.cumulated(steps) for arm in arms]
-        failures, quantiles, m = np.zeros(s.shape[1], dtype=np.int8), [], s.shape[1]
-        for fit in self.rows.fits:
-            found, of_arms = SeparateRefitter(fit.estimate.rows, self.weights).refit(s, weighed), []
-            failures = first_failure(failures, found.failures)
-            means = found.values[fit.estimate.block("means")]
-            for a, arm in enumerate(arms):
-                drift = fit.drift[a] * (arm.values - fit.thresholds[a])
-                rise = heights[a] - heights[a][fit.places[a]] + drift[:, None]
-                of_arms.append(np.append(arm.values, np.nan)[reached(rise, fit.level - means[a])])
-            quantiles.append(np.stack(of_arms))
-        gamma = found.values[fit.estimate.block("gamma")]
-        params = self.rows.scale.params(np.stack(quantiles, axis=1).reshape(-1, m))
-        return collect_refits(params, np.empty((len(arms), 0, m)), gamma, failures)

@@ -21,7 +21,15 @@ from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
-from causalrisk.estimation.fits import Estimate, FittedRows, SeparateRows, WeightFit, group_sums, sandwich
+from causalrisk.estimation.fits import (
+    Estimate,
+    FittedRows,
+    SeparateRows,
+    WeightFit,
+    group_sums,
+    sandwich,
+    small_sample_factor,
+)
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import ArmWeights
@@ -544,18 +552,10 @@ def _sandwich(record: FitRecord, influence: Array, n_coefficients: int, blocks: 
     design, sample = record.design, record.sample
 
     def one_way(codes: NDArray[np.intp] | None) -> Array:
-        return sandwich(
-            influence,
-            sample.s,
-            n=design.nobs + sample.n_frame,
-            total=sample.total,
-            frequency=record.frequency,
-            cluster=codes,
-            n_clusters=0 if codes is None else int(loaded(codes.max())) + 1,
-            n_coefficients=n_coefficients,
-            stratum=sample.stratum,
-            strata=design.strata,
-        )
+        rows = {"cluster": codes, "stratum": sample.stratum, "strata": design.strata}
+        n_clusters = None if codes is None or design.strata is not None else int(loaded(codes.max())) + 1
+        factor = small_sample_factor(design.nobs + sample.n_frame, n_coefficients, n_clusters)
+        return factor * sandwich(influence, sample.s, sample.total, frequency=record.frequency, **rows)
 
     if design.second_cluster is None:
         return one_way(sample.cluster)

@@ -140,30 +140,25 @@ class StackRefitter:
 
     Parameters
     ----------
+    rows : StackedRows
+        The average.
     refitters : sequence
         One for each fit, the lead first.
-    weights : ndarray, shape (M,)
-        Weights of the fits.
     weight_fit : WeightFit
         Importance weights, which are the same in all.
-    scale : EffectScale
-        How the effect is reported.
-    n_arms : int
-        K.
     """
 
+    rows: StackedRows
     refitters: Sequence[Any]
-    weights: Array
     weight_fit: WeightFit
-    scale: EffectScale
-    n_arms: int
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """As in `Refits`; fits without weight are not made again, but for the lead."""
+        """As in `Estimate`; fits without weight are not made again, but for the lead."""
+        weights, size = self.rows.weights, len(self.rows.lead.params)
         weighed = weighed or self.weight_fit.refit(s)
-        used = [k for k, weight in enumerate(self.weights) if weight > 0 or k == 0]
-        found, size = [self.refitters[k].refit(s, weighed) for k in used], 2 * self.n_arms - 1
-        mixed = np.tensordot(self.weights[used], np.stack([refits.values[:size] for refits in found]), axes=1)
-        params, rest = params_of(self.scale, mixed, self.n_arms), found[0].values[size:]
-        failures = first_failure(*(refits.failures for refits in found))
+        used = [k for k, weight in enumerate(weights) if weight > 0 or k == 0]
+        found = [self.refitters[k].refit(s, weighed) for k in used]
+        mixed = np.tensordot(weights[used], np.stack([refits.values[:size] for refits in found]), axes=1)
+        params = params_of(self.rows.scale, mixed, len(self.rows.lead.theta))
+        rest, failures = found[0].values[size:], first_failure(*(refits.failures for refits in found))
         return dataclasses.replace(collect_refits(params, rest[:, None], rest[:0], failures), start=found[0].start)

@@ -35,10 +35,13 @@ from causalrisk.errors import (
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.beyond_memory import chunked
 from causalrisk.estimation.fit import fit_joint, fit_separate
-from causalrisk.estimation.fits import Refits, SeparateRefitter, SeparateRows, WeightFit, group_sums
-from causalrisk.estimation.matching import no_influence
+from causalrisk.estimation.fits import (
+
+    Refits,
+    WeightFit,
+    group_sums,
+)
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
-from causalrisk.estimation.quantiles import QuantileRefitter, QuantileRows
 from causalrisk.estimation.record import (
     SE_ROUNDING,
     BootstrapDistribution,
@@ -70,18 +73,10 @@ T = TypeVar("T")
 
 def refitter_of(record: FitRecord) -> Any:
     """Return what estimates a fit again under resamples."""
-    stack, rows = record.stack, record.estimate.rows
-    if stack is not None:
-        refitters = [refitter_of(of) for of in stack.records]
-        scale, n_arms = record.options.effect_scale, record.design.n_arms
-        return StackRefitter(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
-    if isinstance(rows, QuantileRows):
-        return QuantileRefitter(rows, record.weight_fit)
-    if isinstance(rows, SeparateRows):
-        return SeparateRefitter(rows, record.weight_fit)
-    if record.joint is None:
-        raise no_influence()
-    return JointRefitter(record.joint.fit, record.estimate.values)
+    rows = record.estimate.rows
+    if record.stack is not None:
+        return StackRefitter(rows, [refitter_of(of) for of in record.stack.records], record.used_weight_fit)
+    return rows if record.joint is None else JointRefitter(record.joint.fit, record.estimate.values)
 
 
 def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | None], s: Array) -> Refits:

@@ -17,7 +17,7 @@ from scipy.special import chdtri
 
 from causalrisk.errors import CausalRiskError
 from causalrisk.estimation.equations import Equations
-from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, SeparateRefitter, SeparateRows, WeightFit
+from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, SeparateRows, WeightFit
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.objective import Rows, Weights
 from causalrisk.joint.rows import Joined, Replicates, Weighed, flat
@@ -342,7 +342,7 @@ def refitted(
     scored, beta, codes = scores or problem.weights.refit(s)
     if scored.model is not None and scored.model.classifier is not None:  # not in coefficients
         equations = dataclasses.replace(equations, model=scored.model)
-    refits = SeparateRefitter(start.rows, problem.weights).refit(s, (scored, beta, codes))
+    refits = start.rows.refit(s, (scored, beta, codes))
     bad = ~np.isfinite(flat(beta)).all(axis=0)
     beta = {name: np.where(bad, problem.weights.beta[name], each) for name, each in beta.items()}
     theta = refits.values[start.block("theta")].reshape(*start.theta.shape, -1)

@@ -126,7 +126,7 @@ class EventStudy(Shown):
     def _covariance(self, errors: Array) -> Array:
         """Return the covariance of what units or clusters add errors to, shape (d, d)."""
         stratum, factors = self.strata
-        return sandwich(errors, np.ones(len(errors)), n=len(errors), total=1.0, stratum=stratum, strata=factors)
+        return sandwich(errors, np.ones(len(errors)), 1.0, stratum=stratum, strata=factors)
 
     @with_other_names
     def effects(
