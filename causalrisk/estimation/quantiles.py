@@ -287,9 +287,8 @@ def estimate_quantiles(
     used = weights.w if spec.uses_propensity else sample.with_outcome
     steps = normalised(sample.s / sample.total * used, arms, spec)
     units = sample.s if design.weight_type == "frequency" else np.ones(sample.n)
-    _check_levels(design, arms, steps / units, units, scale.quantiles)
     fits = tuple(_fit_level(weights, spec, design, arms, steps, units, level) for level in scale.quantiles)
-    _warn_of_masses(design, arms, steps / units, fits, notes)
+    _warn_of_masses(design, sample.y, arms, steps / units, fits, notes)
     means = quantiles_of(fits)
     codes = zip(*(fit.estimate.failed for fit in fits), strict=True)
     return Estimate(
@@ -300,21 +299,6 @@ def estimate_quantiles(
         rows=QuantileRows(fits, scale, tuple(arms)),
         failed=tuple(max(of_arm) for of_arm in codes),
     )
-
-
-def _check_levels(
-    design: Design, arms: Sequence[ArmSteps], contributions: Array, units: Array, levels: Sequence[float]
-) -> None:
-    """Refuse levels beyond which an arm has less than one outcome."""
-    for arm, label in zip(arms, design.labels, strict=True):
-        own, counts = contributions[arm.rows], units[arm.rows]
-        n = float((counts @ own) ** 2 / (counts @ own**2))
-        for level in levels:
-            if n * min(level, 1 - level) < 1 - ROUNDING:
-                raise CausalRiskError(
-                    f"quantile {level:g}: arm {label!r} has less than one of its {n:.1f} (effective) outcomes beyond "
-                    f"it.\nUse levels from {1 / n:.2g} to {1 - 1 / n:.2g} in `quantiles=`."
-                )
 
 
 def _fit_level(
@@ -370,21 +354,17 @@ def _fit_level(
 
 
 def _warn_of_masses(
-    design: Design, arms: Sequence[ArmSteps], contributions: Array, fits: Sequence[LevelFit], notes: Notes
+    design: Design, y: Array, arms: Sequence[ArmSteps], own: Array, fits: Sequence[LevelFit], notes: Notes
 ) -> None:
     """Warn of quantiles at outcomes that more rows share than the distribution function is uncertain by."""
     shared = []
     for a, arm in enumerate(arms):
-        own = contributions[arm.rows]
-        n = own.sum() ** 2 / (own**2).sum()
+        held = own[arm.rows] / own[arm.rows].sum()
         for fit in fits:
-            last = arm.ends[fit.places[a]]
-            tied = own[(arm.ends[fit.places[a] - 1] + 1 if fit.places[a] else 0) : last + 1]
-            share = tied.sum() / own.sum()
-            if len(tied) > 1 and share > np.sqrt(fit.level * (1 - fit.level) / n):
-                shared.append(
-                    f"{share:.0%} of arm {design.labels[a]!r} at {fit.thresholds[a]:.6g} (quantile {fit.level:g})"
-                )
+            tied = held[y[arm.rows] == fit.thresholds[a]]
+            if len(tied) > 1 and tied.sum() > np.sqrt(fit.level * (1 - fit.level) * (held**2).sum()):
+                at = f"{fit.thresholds[a]:.6g} (quantile {fit.level:g})"
+                shared.append(f"{tied.sum():.0%} of arm {design.labels[a]!r} at {at}")
     if shared:
         notes.warn(
             f"quantiles of {design.endog_name!r} are at values that many rows share; standard errors assume a "
