@@ -1,25 +1,20 @@
-"""The coded rows of a scan as a sample: in memory where they are few, as Dask arrays where they are not."""
+"""The coded rows of a scan: in memory where they are few, as Dask arrays where they are not."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, DesignOnDisk, TargetRows
+from causalrisk.design import Design, DesignOnDisk
 from causalrisk.design.covariates import Covariate, covariates_of_block
 from causalrisk.design.scan.coding import CodedRows
-from causalrisk.design.scan.design import stored_array
 from causalrisk.design.scan.source import Folder
 from causalrisk.design.treatment import Arms
-from causalrisk.estimation.options import ModelOptions
-from causalrisk.estimation.sample import Sample
 from causalrisk.learners.folds import Numbers, folds_of
-from causalrisk.numerics.blocks import is_dask, loaded
-from causalrisk.numerics.linalg import Array, Basis
+from causalrisk.numerics.linalg import Array
 
 CHUNK = 100_000  # rows of a target frame that are worked on at a time
 FEW = 2**23  # numbers in the columns of both designs, up to which the rows are worked on in memory
@@ -53,51 +48,6 @@ def chunked(rows: NDArray[Any], sizes: Any = CHUNK) -> Any:
     import dask.array as da
 
     return da.from_array(rows, chunks=(sizes, *rows.shape[1:]))
-
-
-def scanned_sample(design: DesignOnDisk, options: ModelOptions, frame: TargetRows | None) -> Sample:
-    """Return the rows of a scan, those of a target frame first."""
-    n_frame, names = 0 if frame is None else len(frame.X), design.parts[0].arrays
-
-    def column(name: str, of_frame: Any = 0.0) -> Any:
-        found = rows_by_arm(design, name)
-        if frame is None:
-            return found
-        before = np.array(np.broadcast_to(np.asarray(of_frame, dtype=found.dtype), (n_frame, *found.shape[1:])))
-        return np.concatenate([chunked(before) if is_dask(found) else before, found])
-
-    def basis(name: str, of: Basis, of_frame: Any) -> Basis:
-        found = column(name, of_frame)
-        columns = stored_array(found.map_blocks(of.of_rows, dtype=float)) if is_dask(found) else of.of_rows(found)
-        return dataclasses.replace(of, columns=columns)
-
-    X = basis("X", design.outcome_basis, None if frame is None else frame.X)
-    Z = X if "Z" not in names else basis("Z", design.propensity_basis, None if frame is None else frame.Z)
-    y, arm, R, recorded = column("y", design.outcome_limits.mean()), column("arm"), design.observation_basis, None
-    if R is not None:
-        recorded = np.where(np.isnan(column("y", np.nan)), 0.0, 1.0)
-        y = np.where(np.isnan(y), design.outcome_limits.mean(), y)
-    offset, stated = column("offset") if "offset" in names else None, options.stated_exposure(design)
-    sizes = [sum(rows.stop - rows.start for _, rows in own) for own in arm_places(design)]
-    ends = n_frame + np.cumsum(sizes)
-    sample = Sample(
-        y=y,
-        X=X,
-        Z=Z,
-        arm=arm,
-        s=column("weights", 1.0),
-        slices=tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True)),
-        order=loaded(rows_by_arm(design, "position")),
-        family=options.outcome_family,
-        offset=offset,
-        mean_offset=offset if stated is None or offset is None else np.full_like(offset, np.log(stated)),
-        cluster=column("cluster", design.n_clusters + np.arange(n_frame)) if design.n_clusters else None,
-        R=None if R is None else basis("R", R, 0.0),
-        recorded=recorded,
-        constant=design.constant,
-    )
-    sample.__dict__["total"] = float(design.arm_totals.sum())
-    return sample
 
 
 def covariates_of_part(design: DesignOnDisk, rows: CodedRows, of_observation: bool = False) -> list[Covariate]:

@@ -17,7 +17,6 @@ from causalrisk.design.scan.source import naming
 from causalrisk.design.support import check_pairs
 from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError, listed
 from causalrisk.estimation.abilities import check_able, check_on_disk
-from causalrisk.estimation.beyond_memory import scanned_sample
 from causalrisk.estimation.equations import Classifier, Equations, ScoreModel
 from causalrisk.estimation.fits import fit_weights
 from causalrisk.estimation.learned import Learned, with_predictions
@@ -160,12 +159,9 @@ def no_predictions(columns: Array) -> Array:
 def equations_of(task: Task, target: TargetPopulation | None = None) -> Equations:
     """Return what is estimated; the target is that of the options, unless it is given."""
     design, spec, options, frame = task.design, task.spec, task.options, task.frame
-    if isinstance(design, DesignOnDisk):
-        sample = scanned_sample(design, options, frame)
-    else:
-        if design.predictions is not None and not spec.targeted:  # whose means do not go by the family
-            options = dataclasses.replace(options, family="gaussian", link=None)
-        sample = make_sample(design, options, frame, given=spec.given)
+    if design.predictions is not None and not spec.targeted:  # whose means do not go by the family
+        options = dataclasses.replace(options, family="gaussian", link=None)
+    sample = make_sample(design, options, frame, given=spec.given)
     target = target or options.population
     needed = spec.uses_propensity or target.tilt is not None
     return Equations(sample, spec, target, score_model(design, sample, options, frame) if needed else None)

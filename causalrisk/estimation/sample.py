@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, TargetRows
+from causalrisk.design import Design, DesignOnDisk, TargetRows
+from causalrisk.design.scan.design import stored_array
+from causalrisk.estimation.beyond_memory import arm_places, chunked, rows_by_arm
 from causalrisk.estimation.options import ModelOptions
-from causalrisk.numerics.blocks import chunk_sizes, chunks_of, is_dask, totals
+from causalrisk.numerics.blocks import chunk_sizes, chunks_of, is_dask, loaded, totals
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, plain_basis
 
@@ -201,57 +204,94 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
     Parameters
     ----------
     design : Design
-        The data, in memory.
+        The data, in memory or on disk.
     options : ModelOptions
         The family of the outcome, and the exposure that means are at.
     frame : TargetRows or None
-        The rows of a target frame; with an offset means are then at one exposure.
+        The rows of a target frame, which stand first; with an offset means are then at one exposure.
     given : bool, default False
         Whether the outcome design is predictions that stay as they are.
     """
-    n_frame = 0 if frame is None else len(frame.X)
-    order = np.argsort(design.arm, kind="stable")  # of short integers in time proportional to the rows
-    ends = n_frame + np.cumsum(np.bincount(design.arm))
-    weights, y, seen = design.weights[order], design.y, design.observation
+    own: Callable[[str], Any]
+    if isinstance(design, DesignOnDisk):
+        names, own = design.parts[0].arrays, partial(rows_by_arm, design)
+        order, sizes = loaded(own("position")), [sum(r.stop - r.start for _, r in each) for each in arm_places(design)]
+    else:
+        names, order, sizes = arrays_of(design), np.argsort(design.arm, kind="stable"), [*np.bincount(design.arm)]
+        own = partial(rows_in_order, names, order)
+    n_frame, middle = 0 if frame is None else len(frame.X), 0.0
+    if n_frame or design.observation is not None:
+        middle = float(design.outcome_limits.mean())  # of outcomes that count for nothing
 
-    def column(values: NDArray[Any], of_frame: float = 0.0) -> NDArray[Any]:
-        own = values[order]
-        return np.concatenate([np.full(n_frame, of_frame, own.dtype), own]) if n_frame else own
-
-    def basis(own: Array, of_frame: Array | None) -> Basis:
-        found = orthonormal_basis(own, weights, order)
+    def column(name: str, of_frame: Any = 0.0) -> Any:
+        """Return the rows of the target frame, then those of the sample."""
+        found = own(name)
         if not n_frame:
             return found
-        before = np.zeros((n_frame, own.shape[1])) if of_frame is None else found.of_rows(of_frame)
-        return dataclasses.replace(found, columns=np.concatenate([before, found.columns]))
+        before = np.array(np.broadcast_to(np.asarray(of_frame, dtype=found.dtype), (n_frame, *found.shape[1:])))
+        return np.concatenate([chunked(before) if is_dask(found) else before, found])
 
-    if seen is not None:
-        y = np.where(seen.recorded, y, y[seen.recorded].mean())
-    if given:
-        X = plain_basis(design.X[order] if frame is None else np.vstack([frame.X, design.X[order]]))
-    else:
-        X = basis(design.X, None if frame is None else frame.X)
-    same, stated = design.Z is design.X, options.stated_exposure(design)
-    offset = None if design.offset is None else column(design.offset)
+    def basis(name: str, of_frame: Any = 0.0) -> Basis:
+        """Return the basis of a design in all rows."""
+        if isinstance(design, DesignOnDisk):
+            bases = {"X": design.outcome_basis, "Z": design.propensity_basis, "R": design.observation_basis}
+            of: Any = bases[name]
+            rows = column(name, of_frame)
+            columns = stored_array(rows.map_blocks(of.of_rows, dtype=float)) if is_dask(rows) else of.of_rows(rows)
+            return dataclasses.replace(of, columns=columns)
+        of = plain_basis(own(name)) if given and name == "X" else orthonormal_basis(names[name], s[n_frame:], order)
+        if not n_frame:
+            return of
+        before = of.of_rows(np.broadcast_to(of_frame, (n_frame, of.columns.shape[1])))
+        return dataclasses.replace(of, columns=np.concatenate([before, of.columns]))
+
+    ends, stated = n_frame + np.cumsum(sizes), options.stated_exposure(design)
+    y, offset, recorded = column("y", middle), column("offset") if "offset" in names else None, None
+    if "R" in names:
+        recorded = np.where(np.isnan(column("y", np.nan)), 0.0, 1.0)
+        y = np.where(np.isnan(y), middle, y)
+    s = column("weights", 1.0)
+    X = basis("X", 0.0 if frame is None else frame.X)
+    n_strata = 0 if design.survey is None else len(design.survey.units)  # a target frame is one more, the last
     sample = Sample(
-        y=column(y, y.mean()),
+        y=y,
         X=X,
-        Z=X if same else basis(design.Z, None if frame is None else frame.Z),
-        arm=column(design.arm),
-        s=column(design.weights, 1.0),
+        Z=basis("Z", 0.0 if frame is None else frame.Z) if "Z" in names else X,
+        arm=column("arm"),
+        s=s,
         slices=tuple(slice(int(low), int(high)) for low, high in zip(np.r_[0, ends[:-1]], ends, strict=True)),
         order=order,
         family=options.outcome_family,
         offset=offset,
         mean_offset=offset if offset is None or stated is None else np.full_like(offset, np.log(stated)),
-        R=None if seen is None else basis(seen.columns, None),
-        recorded=None if seen is None else column(seen.recorded.astype(float)),
-        late=None if design.periods is None else design.periods.late[order].astype(float),
+        R=basis("R") if "R" in names else None,
+        recorded=recorded,
+        late=column("late") if "late" in names else None,
+        cluster=column("cluster", design.n_clusters + np.arange(n_frame)) if "cluster" in names else None,
+        stratum=column("stratum", n_strata) if "stratum" in names else None,
     )
-    if design.survey is None or design.survey.replication is not None:
-        return dataclasses.replace(sample, cluster=sample.clusters(design.cluster))
-    stratum = column(design.survey.stratum, len(design.survey.units))  # a target frame has one of its own, the last
-    return dataclasses.replace(sample, cluster=sample.clusters(design.cluster), stratum=stratum)
+    if isinstance(design, DesignOnDisk):
+        sample = dataclasses.replace(sample, constant=design.constant)
+        sample.__dict__["total"] = float(design.arm_totals.sum())
+    return sample
+
+
+def arrays_of(design: Design) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a design in memory by the names that they have on disk; without Z where it is X."""
+    seen, survey, periods = design.observation, design.survey, design.periods
+    found = {name: getattr(design, name) for name in ("y", "X", "Z", "arm", "weights", "offset", "cluster")}
+    found |= {
+        "Z": None if design.Z is design.X else design.Z,
+        "R": None if seen is None else seen.columns,
+        "late": None if periods is None else periods.late.astype(float),
+        "stratum": None if survey is None or survey.replication is not None else survey.stratum,
+    }
+    return {name: array for name, array in found.items() if array is not None}
+
+
+def rows_in_order(arrays: Mapping[str, NDArray[Any]], order: NDArray[np.intp], name: str) -> NDArray[Any]:
+    """Return an array of rows in an order."""
+    return arrays[name][order]
 
 
 def within(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:

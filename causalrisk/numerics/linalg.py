@@ -6,7 +6,7 @@ a multiple of the identity and loses no digits; coefficients of the columns them
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -49,20 +49,16 @@ class Basis:
         beta[self.constant] -= np.tensordot(self.shift, beta, axes=(0, 0))
         return beta
 
-    def of_rows(self, X: Array, order: NDArray[np.intp] | None = None) -> Array:
-        """Return other rows of the design, shape (m, p), in the columns of the basis, and maybe in another order.
+    def of_rows(self, X: Array) -> Array:
+        """Return other rows of the design, shape (m, p), in the columns of the basis.
 
         Predictions by coefficients of the basis keep digits that are lost by coefficients of the original columns
         where these are nearly dependent.
         """
-        columns = _in_order(X, order)
+        columns = _in_order(X)
         _subtract(columns, self.shift, self.constant)
         _solve_rows(columns, self.factor)
         return columns
-
-    def of(self, X: Array, order: NDArray[np.intp] | None = None) -> Basis:
-        """Return the same basis on other rows of the design, shape (m, p)."""
-        return replace(self, columns=self.of_rows(X, order))
 
 
 def plain_basis(X: Array) -> Basis:
@@ -105,7 +101,7 @@ def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None =
     return Basis(columns, factor, shift, constant)
 
 
-def _in_order(X: Array, order: NDArray[np.intp] | None) -> Array:
+def _in_order(X: Array, order: NDArray[np.intp] | None = None) -> Array:
     """Copy rows, shape (n, p), in an order; columns are contiguous, as most work goes column by column."""
     columns = np.empty((X.shape[1], len(X))).T
     for rows in row_blocks(len(X)):
@@ -151,7 +147,7 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
     Returns
     -------
     Basis
-        With columns of shape (0, p); its `of` has them for rows.
+        With columns of shape (0, p); `of_rows` makes those of rows.
     """
     p, unit = len(origin), triangle[0, 0]
     columns, shift = triangle[:, 1:] + triangle[:, [0]] * origin, np.zeros(p)
