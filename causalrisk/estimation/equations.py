@@ -9,9 +9,7 @@ keep the digits of a small probability, which 1 - e would lose.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from causalrisk.errors import CausalRiskError, Failure, OptionError, SeparationError
+from causalrisk.errors import CausalRiskError, Failure, SeparationError
 from causalrisk.estimation.engine import (
     ALL,
     LARGEST,
@@ -35,7 +33,7 @@ from causalrisk.estimation.engine import (
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import TargetPopulation
-from causalrisk.learners.cross_fitting import learner_errors, seeded
+from causalrisk.learners.cross_fitting import fitted_copy, learner_errors
 from causalrisk.numerics.blocks import add_up, chunk_sizes, in_chunks, lazy_rows
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import Array
@@ -247,19 +245,14 @@ class Classifier:
 
     def _under(self, weights: Array) -> Array:
         scores = np.empty((len(self.arm), self.n_arms))
-        takes_weights = "sample_weight" in inspect.signature(self.classifier.fit).parameters
+        counts = np.array_equal(np.rint(weights), weights)
         for fold in range(self.fold.max() + 1):
             out = self.fold == fold
             rows = np.flatnonzero(~out & (weights > 0))
-            # The caller's classifier is not changed by a fit.
-            model = seeded(copy.deepcopy(self.classifier), [self.repeat, self.n_arms, fold])
-            where = f"fold {fold + 1} of {self.fold.max() + 1}"
-            with learner_errors(f"classifier {type(model).__name__}", where):
-                if takes_weights:
-                    model.fit(self.features[rows], self.arm[rows], sample_weight=weights[rows])
-                else:
-                    repeated = np.repeat(rows, _counts(weights[rows]))
-                    model.fit(self.features[repeated], self.arm[repeated])
+            where, entropy = f"fold {fold + 1} of {self.fold.max() + 1}", [self.repeat, self.n_arms, fold]
+            X, y, own = self.features[rows], self.arm[rows], weights[rows]
+            with learner_errors(f"classifier {type(self.classifier).__name__}", where):
+                model = fitted_copy(self.classifier, entropy, X, y, own, counts=counts)
                 found = model.predict_proba(self.features[out])
             if len(model.classes_) < self.n_arms:
                 raise SeparationError(
@@ -274,17 +267,6 @@ class Classifier:
             )
         bounded = np.clip(scores, SMALLEST, 1.0)
         return np.asarray(bounded / bounded.sum(axis=1, keepdims=True))
-
-
-def _counts(weights: Array) -> NDArray[np.intp]:
-    """Weights as repetition counts."""
-    counts = np.rint(weights).astype(np.intp)
-    if not np.allclose(counts, weights):
-        raise OptionError(
-            "this classifier takes no sample_weight, and the weights are not whole numbers.\n"
-            'Use a classifier that does, or `bootstrap="pairs"` and no probability weights.'
-        )
-    return counts
 
 
 # --- the equations ----------------------------------------------------------------------------------------------------

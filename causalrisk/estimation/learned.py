@@ -9,8 +9,7 @@ fixed columns, for influence functions and for resamples.
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,15 +20,9 @@ from causalrisk.design.scan.coding import CodedRows
 from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimation.beyond_memory import folds_by_position
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
-from causalrisk.learners.cross_fitting import (
-    CrossFitted,
-    cross_fit,
-    learners_of,
-    on_predictor_scale,
-)
+from causalrisk.learners.cross_fitting import CrossFitted, cross_fit, learners_of, on_predictor_scale
 from causalrisk.learners.folds import LearnerRows, Numbers, Training
 from causalrisk.learners.smooth import Smooth
-from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.runtime.workers import worker_count
@@ -47,16 +40,22 @@ class Learned:
     ----------
     fits : tuple of CrossFitted
         One for each learner; rows in the order of the design.
+    family : OutcomeFamily
+        Family of the outcome models, on whose scale of linear predictors the columns of predictions are.
+    features : ndarray of bool, shape (p,)
+        The columns of the outcome design that the learners learn from.
+    folds : ndarray of int, shape (n,)
+        Fold of each row, by its position in the data.
     quality : ndarray, shape (L, K, 3)
         Of each learner in each arm, by rows it was not fitted to: R squared, and intercept and slope of the outcomes on
         the predictions.
-    folds : ndarray of int, shape (n,)
-        Fold of each row, by its position in the data.
     """
 
     fits: tuple[CrossFitted, ...]
-    quality: Array
+    family: OutcomeFamily
+    features: Array
     folds: Numbers
+    quality: Array
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,33 +66,14 @@ class Learned:
         """Return the predictions of one learner."""
         return dataclasses.replace(self, fits=(self.fits[number],), quality=self.quality[[number]])
 
-
-@dataclass(frozen=True)
-class Predictors:
-    """Columns of predictions, of rows that are in no fold.
-
-    Parameters
-    ----------
-    fits : tuple of CrossFitted
-        The learners.
-    family : OutcomeFamily
-        Family of the outcome models, on whose scale of linear predictors the columns are.
-    features : ndarray of bool, shape (p,)
-        The columns of the outcome design that the learners learn from.
-    """
-
-    fits: tuple[CrossFitted, ...]
-    family: OutcomeFamily
-    features: Array
-
     def __call__(self, columns: Array) -> Array:
         """Return the predictions for columns of the outcome design, (m, p), an arm after the other, (m, L K)."""
         means = [fit.of_new(columns[:, self.features]) for fit in self.fits]
         return on_predictor_scale(self.family, np.concatenate(means))[0].T
 
-    def of_rows(self, columns: Array, fold: Numbers) -> Array:
+    def of_rows(self, columns: Array, position: Numbers) -> Array:
         """Return the predictions of rows of the sample by the fits of their folds, likewise."""
-        means = [fit.of_rows(columns[:, self.features], fold) for fit in self.fits]
+        means = [fit.of_rows(columns[:, self.features], self.folds[position]) for fit in self.fits]
         return on_predictor_scale(self.family, np.concatenate(means))[0].T
 
 
@@ -107,28 +87,22 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     """
     if design.offset_kind is not None:
         raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= out, or {design.offset_kind}=.")
-    features = feature_columns(design)
+    low, high = design.column_limits.swapaxes(0, 1)
+    features, family = np.asarray(high.max(axis=0) > low.min(axis=0)), options.outcome_family
     if not features.any():
         raise OptionError(
             "learner= needs terms in the outcome formula, which has only the constant.\n"
             'Use `from_formula("y ~ x1 + x2", ..., learner=...)`.'
         )
-    smooth = Smooth(options.outcome_family, design.weight_type or "frequency")
-    learners = learners_of(options.learner, design.labels, design.levels, smooth, design.has_binary_outcome)
-    workers = worker_count(inference.n_jobs, 1.0 if design.on_disk else design.X.nbytes)
-    folds, kind = folds_by_position(design, options.n_folds, options.repeat), design.weight_type
+    smooth, binary = Smooth(family, design.weight_type or "frequency"), design.has_binary_outcome
+    learners = learners_of(options.learner, design.labels, design.levels, smooth, binary=binary)
+    folds = folds_by_position(design, options.n_folds, options.repeat)
 
     def made(block: CodedRows | Design) -> LearnerRows:
         """Return the rows of a block of a scan, or of a design in memory, with the columns that are learnt from."""
-        return LearnerRows(
-            features=block.X[:, features],
-            y=block.y,
-            arm=block.arm,
-            fold=folds[block.position],
-            weights=None if kind is None else block.weights,
-            counts=kind == "frequency",
-            number=block.position,
-        )
+        weights = None if design.weight_type is None else block.weights
+        own, number = (block.X[:, features], block.y, block.arm), block.position
+        return LearnerRows(*own, folds[number], weights, counts=design.weight_type == "frequency", number=number)
 
     for learner in learners if design.on_disk else ():
         if not all(isinstance(model, Smooth) for model in learner.models):
@@ -143,9 +117,14 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
         return iter([function(rows)]) if rows is not None else design.over(lambda block: function(made(block)))
 
     training = Training(over, design.labels, options.n_folds, options.repeat)
+    workers = worker_count(inference.n_jobs, 1.0 if design.on_disk else design.X.nbytes)
     fits = tuple(cross_fit(learner, training, workers, rows) for learner in learners)
-    family, origin = options.outcome_family, design.outcome_limits.mean(axis=1)
-    products, moved, size = add_up(over(functools.partial(_compared, fits, family, origin)))
+    moved, size, quality = 0, 0, np.empty((len(fits), design.n_arms, 3))
+    for number, fit in enumerate(fits):
+        seen = [*over(lambda block, fit=fit: _judged(fit, family, block))]  # type: ignore[misc]
+        moved, size = moved + sum(part[0] for part in seen), size + sum(part[1] for part in seen)
+        for a in range(design.n_arms):
+            quality[number, a] = _quality(*np.concatenate([part[2][a] for part in seen], axis=1))
     if moved:
         told = (
             f"{moved} of {size} predictions of the learner are outside of what a mean of the {family.label} model can "
@@ -155,56 +134,32 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
         if all(hasattr(model, "predict_proba") or isinstance(model, Smooth) for model in models):
             notes.append(told)  # they are of 0 and 1, and merely too near
         else:
-            advice = (
-                "Use a learner whose predictions are in the range of the outcome, such as a classifier for 0 and 1."
-            )
+            advice = "Use a learner whose predictions are in the range of the outcome, such as a classifier."
             notes.warn(f"{told}\n{advice}", DesignWarning)
-    return Learned(fits, _quality(products, origin), folds)
+    return Learned(fits, family, features, folds, quality)
 
 
-def _compared(
-    fits: Sequence[CrossFitted], family: OutcomeFamily, origin: Array, rows: LearnerRows
-) -> tuple[Array, int, int]:
-    """Sum products of 1, prediction and outcome about the origin of each arm, and count predictions out of range."""
-    products, moved, size = np.zeros((len(fits), len(origin), 3, 3)), 0, 0
-    for number, fit in enumerate(fits):
-        values = fit.of_rows(rows.features, rows.fold)
-        moved, size = moved + on_predictor_scale(family, values)[1], size + values.size
-        for a, start in enumerate(origin):
-            own = rows.trained(a)
-            three = np.stack([np.ones(len(own)), values[a, own] - start, rows.y[own] - start])
-            products[number, a] = (three * rows.weights_of(own)[0]) @ three.T
-    return products, moved, size
+def _judged(fit: CrossFitted, family: OutcomeFamily, rows: LearnerRows) -> tuple[int, int, list[Array]]:
+    """Count predictions out of range, and all; and of each arm outcomes, predictions and weights, shape (3, n_a)."""
+    values, of_arms = fit.of_rows(rows.features, rows.fold), []
+    for a, of_arm in enumerate(values):
+        own = rows.trained(a)
+        of_arms.append(np.stack([rows.y[own], of_arm[own], rows.weights_of(own)[0]]))
+    return on_predictor_scale(family, values)[1], values.size, of_arms
 
 
-def _quality(products: Array, origin: Array) -> Array:
-    """R squared, and intercept and slope of outcomes on predictions, (L, K, 3), from sums of products."""
-    count = products[..., 0, 0]
-    means = products[..., 0, 1:] / count[..., None]
-    spread = products[..., 1:, 1:] - count[..., None, None] * means[..., :, None] * means[..., None, :]
-    varies = np.diagonal(spread, axis1=-2, axis2=-1) > ROUNDED * np.diagonal(products, axis1=-2, axis2=-1)[..., 1:]
-    errors = products[..., 1, 1] - 2 * products[..., 1, 2] + products[..., 2, 2]
-    with np.errstate(all="ignore"):
-        r_squared = np.where(varies[..., 1], 1 - errors / spread[..., 1, 1], np.nan)
-        slope = np.where(varies[..., 0], spread[..., 0, 1] / spread[..., 0, 0], np.nan)
-    intercept = means[..., 1] + origin - slope * (means[..., 0] + origin)
-    return np.stack([r_squared, intercept, slope], axis=-1)
-
-
-def feature_columns(design: Design) -> Array:
-    """Mark the columns of the outcome design that vary among the rows with an outcome."""
-    limits = design.column_limits
-    return np.asarray(limits[:, 1].max(axis=0) > limits[:, 0].min(axis=0))
+def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, float]:
+    """R squared, and intercept and slope of outcomes on predictions."""
+    means = np.average([y, predicted], axis=1, weights=weights)
+    dy, df = np.stack([y, predicted]) - means[:, None]
+    varies = [weights @ d**2 > ROUNDED * (weights @ of**2) for d, of in ((dy, y), (df, predicted))]
+    r_squared = 1 - weights @ (y - predicted) ** 2 / (weights @ dy**2) if varies[0] else np.nan
+    slope = (weights * df) @ dy / (weights @ df**2) if varies[1] else np.nan
+    return r_squared, means[0] - slope * means[1], slope
 
 
 def with_predictions(
-    design: Design,
-    frame: TargetRows | None,
-    learned: Learned,
-    family: OutcomeFamily,
-    notes: Notes,
-    *,
-    given: bool,
+    design: Design, frame: TargetRows | None, learned: Learned, notes: Notes, *, given: bool
 ) -> tuple[Design, TargetRows | None]:
     """Add the predictions of all arms to the terms of the outcome models, or put them in the place of these.
 
@@ -224,14 +179,13 @@ def with_predictions(
     frame : TargetRows or None
         Likewise.
     """
-    make, before = Predictors(learned.fits, family, feature_columns(design)), list[str]()
-    names = [f"{fit.name}[{label}]" for fit in learned.fits for label in design.labels]
+    before, names = list[str](), [f"{fit.name}[{label}]" for fit in learned.fits for label in design.labels]
     kept = np.repeat([not given, True], [len(design.exog_names), len(names)])
-    encoder = design.outcome_encoder.extended(names, make, kept)
+    encoder = design.outcome_encoder.extended(names, learned, kept)
 
     def step(block: Rows) -> Rows:
         """Put the cross-fitted predictions of a block of rows after its columns, or in their place."""
-        columns = make.of_rows(block.X, learned.folds[block.position])
+        columns = learned.of_rows(block.X, block.position)
         return dataclasses.replace(block, X=columns if given else np.hstack([block.X, columns]))
 
     extended = design.extended(step, encoder, before, given=given)
@@ -240,7 +194,7 @@ def with_predictions(
             notes.warn(note, DesignWarning)
     if frame is None:
         return extended, None
-    columns = make(frame.X)
+    columns = learned(frame.X)
     if not given:
         kept = np.isin(encoder.names, extended.outcome_encoder.names)
         columns = np.hstack([frame.X, columns])[:, kept]

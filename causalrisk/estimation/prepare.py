@@ -119,9 +119,9 @@ def prepare(task: Task) -> Task:
 
 def with_learner(task: Task, learned: Learned, use: str) -> Task:
     """Return a task with predictions of learners as terms of the outcome models, or in their place."""
-    given, family = use == REPLACE, task.options.outcome_family
-    design, frame = with_predictions(task.design, task.frame, learned, family, task.notes, given=given)
-    return dataclasses.replace(task, design=design, frame=frame, spec=dataclasses.replace(task.spec, given=given))
+    spec = dataclasses.replace(task.spec, given=use == REPLACE)
+    design, frame = with_predictions(task.design, task.frame, learned, task.notes, given=spec.given)
+    return dataclasses.replace(task, design=design, frame=frame, spec=spec)
 
 
 def with_given(task: Task) -> Task:

@@ -52,22 +52,6 @@ NAMED: dict[str, tuple[str, str, str, dict[str, Any]]] = {  # module, regressor,
 }  # fmt: skip
 
 
-def scikit_learn_model(name: str, binary: bool) -> Any:
-    """Return a model of scikit-learn, for the lasso of standardised columns."""
-    module, regressor, classifier, options = NAMED[name]
-    try:
-        model = getattr(import_module(f"sklearn.{module}"), classifier if binary else regressor)(**options)
-    except ImportError as error:
-        raise UnavailableError(
-            "this learner needs scikit-learn, which is not installed.\n"
-            'Use `pip install "causalrisk[learners]"`, or `learner="smooth"`.'
-        ) from error
-    if name != "lasso":
-        return model
-    scaler = import_module("sklearn.preprocessing").StandardScaler()
-    return import_module("sklearn.pipeline").make_pipeline(scaler, model)
-
-
 def check_learner(given: Any) -> None:
     """Raise an OptionError unless a value is a learner, a mapping of arms to learners, or a list of these."""
     if isinstance(given, list | tuple | Mapping):
@@ -88,34 +72,46 @@ def check_learner(given: Any) -> None:
 
 
 def learners_of(
-    given: Any, labels: Sequence[str], levels: Sequence[Any], smooth: Smooth, binary: bool
-) -> tuple[Learner, ...]:
+    given: Any, labels: Sequence[str], levels: Sequence[Any], smooth: Smooth, *, binary: bool
+) -> list[Learner]:
     """Return the learners that a checked option names, with a model for each arm."""
-    every = given if isinstance(given, list | tuple) else [given]
-    found = [_learner_of(one, labels, levels, smooth, binary=binary) for one in every]
-    names = [learner.name for learner in found]
-    return tuple(
-        Learner(f"{name} {k + 1}" if names.count(name) > 1 else name, models) for k, (name, models) in enumerate(found)
-    )
+    found = []
+    for one in given if isinstance(given, list | tuple) else [given]:
+        of_arms = [one] * len(labels)
+        if isinstance(one, Mapping):
+            of_arms = [one.get(label, one.get(level)) for label, level in zip(labels, levels, strict=True)]
+            if any(model is None for model in of_arms) or len(one) != len(labels):
+                raise OptionError(
+                    f"learner= has {listed(list(one))}; expected a learner for each arm.\n"
+                    f"Use `learner={{{', '.join(f'{label!r}: ...' for label in labels)}}}`."
+                )
+        names, models = zip(*(_named_model(model, smooth, binary=binary) for model in of_arms), strict=True)
+        found.append(Learner(" and ".join(dict.fromkeys(names)), models))
+    every = [learner.name for learner in found]
+    return [
+        one._replace(name=f"{one.name} {k + 1}") if every.count(one.name) > 1 else one for k, one in enumerate(found)
+    ]
 
 
-def _learner_of(given: Any, labels: Sequence[str], levels: Sequence[Any], smooth: Smooth, *, binary: bool) -> Learner:
-    if isinstance(given, Mapping):
-        models = [given.get(label, given.get(level)) for label, level in zip(labels, levels, strict=True)]
-        lacking = [label for label, model in zip(labels, models, strict=True) if model is None]
-        if lacking or len(given) != len(labels):
-            raise OptionError(
-                f"learner= has {listed(list(given))}; expected a learner for each arm.\n"
-                f"Use `learner={{{', '.join(f'{label!r}: ...' for label in labels)}}}`."
-            )
-        own = [_learner_of(model, labels, levels, smooth, binary=binary) for model in models]
-        names = list(dict.fromkeys(one.name for one in own))
-        return Learner(" and ".join(names), tuple(one.models[a] for a, one in enumerate(own)))
+def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]:
+    """Return the name of a learner, and its unfitted model; for the lasso of standardised columns."""
     if isinstance(given, str):
-        given = one_of("learner", given, (SMOOTH, *NAMED))
-        model = smooth if given == SMOOTH else scikit_learn_model(given, binary)
-        return Learner(given, (model,) * len(labels))
-    name = type(given).__name__ if not hasattr(given, "steps") else type(given.steps[-1][1]).__name__
+        name = one_of("learner", given, (SMOOTH, *NAMED))
+        if name == SMOOTH:
+            return name, smooth
+        module, regressor, classifier, options = NAMED[name]
+        try:
+            model = getattr(import_module(f"sklearn.{module}"), classifier if binary else regressor)(**options)
+        except ImportError as error:
+            raise UnavailableError(
+                "this learner needs scikit-learn, which is not installed.\n"
+                'Use `pip install "causalrisk[learners]"`, or `learner="smooth"`.'
+            ) from error
+        if name == "lasso":
+            scaler = import_module("sklearn.preprocessing").StandardScaler()
+            model = import_module("sklearn.pipeline").make_pipeline(scaler, model)
+        return name, model
+    name = type(given.steps[-1][1] if hasattr(given, "steps") else given).__name__
     if hasattr(given, "predict_proba") and not binary:
         raise OptionError(
             f'learner {name} is a classifier, and the outcome is not 0 and 1.\nUse a regressor, or `learner="smooth"`.'
@@ -125,7 +121,7 @@ def _learner_of(given: Any, labels: Sequence[str], levels: Sequence[Any], smooth
             f"learner {name} is a classifier without predict_proba.\n"
             f"Use `learner=CalibratedClassifierCV({name}())` of sklearn.calibration."
         )
-    return Learner(name, (given,) * len(labels))
+    return name, given
 
 
 @dataclass(frozen=True)
@@ -202,10 +198,11 @@ def _fit_and_predict(
     used, label = rows.outside(a, f, n_folds), training.labels[a]
     if not len(used):
         raise without_training(training, a, f)
-    model = seeded(copy.deepcopy(learner.models[a]), [training.repeat, a, f])
-    own = None if rows.weights is None else rows.weights[used]
+    weights = None if rows.weights is None else rows.weights[used]
     with learner_errors(f"learner {learner.name}", f"arm {label!r}, fold {f + 1} of {n_folds}"):
-        _fit(model, learner.name, rows.features[used], rows.y[used], own, counts=rows.counts)
+        model = fitted_copy(
+            learner.models[a], [training.repeat, a, f], rows.features[used], rows.y[used], weights, counts=rows.counts
+        )
         values = predicted(model, rows.features[rows.fold == f])
     if not np.isfinite(values).all():
         raise LearnerError(
@@ -227,35 +224,32 @@ def learner_errors(what: str, where: str) -> Iterator[None]:
         raise LearnerError(f"{found}\nUse another learner, or check its options.") from error
 
 
-def _fit(model: Any, name: str, X: Array, y: Array, weights: Array | None, *, counts: bool) -> None:
-    """Fit a model under observation weights, if there are any."""
+def fitted_copy(model: Any, entropy: list[int], X: Array, y: Any, weights: Array | None, *, counts: bool) -> Any:
+    """Fit a copy of a model under observation weights, if there are any; weights that count rows may repeat them.
+
+    Each `random_state` that is None is a number that a seed determines.
+    """
+    model = copy.deepcopy(model)
+    if hasattr(model, "get_params") and hasattr(model, "set_params"):
+        names = [name for name, value in model.get_params().items() if name.endswith("random_state") and value is None]
+        if names:
+            seed = int(np.random.default_rng(entropy).integers(2**31 - 1))
+            model.set_params(**dict.fromkeys(sorted(names), seed))
     if hasattr(model, "predict_proba"):
         y = y.astype(np.intp)
+    step, last = (f"{model.steps[-1][0]}__", model.steps[-1][1]) if hasattr(model, "steps") else ("", model)
     if weights is None:
         model.fit(X, y)
-        return
-    last = f"{model.steps[-1][0]}__sample_weight" if hasattr(model, "steps") else "sample_weight"
-    takes = inspect.signature((model.steps[-1][1] if hasattr(model, "steps") else model).fit).parameters
-    if "sample_weight" in takes:
-        model.fit(X, y, **{last: weights})
+    elif "sample_weight" in inspect.signature(last.fit).parameters:
+        model.fit(X, y, **{f"{step}sample_weight": weights})
     elif counts:
         repeated = np.repeat(np.arange(len(y)), weights.astype(np.intp))
         model.fit(X[repeated], y[repeated])
     else:
         raise OptionError(
-            f"the learner {name} takes no sample_weight, and probability weights are no counts of rows.\n"
-            'Use `learner="smooth"`.'
+            f"{type(last).__name__} takes no sample_weight, and the weights are no counts of rows.\n"
+            'Use `learner="smooth"`, or another that takes them.'
         )
-
-
-def seeded(model: Any, entropy: list[int]) -> Any:
-    """Give each `random_state` of a model (a copy) that is None a number that a seed determines."""
-    if not (hasattr(model, "get_params") and hasattr(model, "set_params")):
-        return model
-    names = [name for name, value in model.get_params().items() if name.endswith("random_state") and value is None]
-    if names:
-        seed = int(np.random.default_rng(entropy).integers(2**31 - 1))
-        model.set_params(**dict.fromkeys(sorted(names), seed))
     return model
 
 
