@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from causalrisk.errors import Failure
 from causalrisk.numerics.blocks import add_up, in_chunks
-from causalrisk.numerics.linalg import Array, solve_definite, weighted_grams
+from causalrisk.numerics.linalg import Array, inverse_or_nan, solve_definite, weighted_grams
 
 T = TypeVar("T")
 ALL = slice(None)
@@ -435,9 +435,4 @@ def changes(blocks: Sequence[Block], s: Array, beta: Beta, moved: Mapping[str, A
 
 
 def _inverse(slope: Array, *, least_norm: bool = False) -> Array:
-    if least_norm:
-        return np.asarray(np.linalg.pinv(slope, rcond=1e-10, hermitian=True))
-    try:
-        return np.asarray(np.linalg.inv(slope))
-    except np.linalg.LinAlgError:
-        return np.full_like(slope, np.nan)
+    return np.asarray(np.linalg.pinv(slope, rcond=1e-10, hermitian=True)) if least_norm else inverse_or_nan(slope)

@@ -22,7 +22,7 @@ from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.objective import Rows, Weights
 from causalrisk.joint.rows import Joined, Replicates, Weighed, flat
 from causalrisk.numerics.blocks import add_up, loaded
-from causalrisk.numerics.linalg import Array, solve_or_nan, weighted_grams
+from causalrisk.numerics.linalg import Array, inverse_or_nan, weighted_grams
 
 RANK = 1e-9  # share of the variance of a column of the score that outcome columns leave, below which it is rounding
 LARGEST_LEVERAGE = 0.9  # of a row: beyond, its residual says nothing of the others
@@ -106,7 +106,7 @@ def heterogeneity(rows: Rows, weighed: Weights, theta: Array, sums: StartSums, C
 
 def inverse_of(bread: Array) -> Array:
     """Inverse of the bread of each arm, shape (K, P, P)."""
-    return np.stack([solve_or_nan(own, np.eye(len(own))) for own in bread])
+    return np.stack([inverse_or_nan(own) for own in bread])
 
 
 def real_share(spread: tuple[float, Array], inverse: Array, meat: Array, C: Array) -> float:
