@@ -94,15 +94,38 @@ NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # what holds, 
     "penalty": (lambda x: 0 <= x <= LARGEST_PENALTY, f"a number from 0 to {LARGEST_PENALTY:g}", "penalty=1e6"),
     "spread": (lambda x: 0 < x <= 1, "a number above 0 and at most 1", "spread=0.5"),
 }
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "learner_use": (None, *get_args(LearnerUse)),
+    "propensity_link": tuple(BINARY_LINKS),
+    "propensity_loss": get_args(PropensityLoss),
+    "effect": tuple(SCALES),
+    "normalize": (False, True),
+    "metric": get_args(Metric),
+    "cov_type": (None, *COV_TYPES),
+    "bootstrap": (None, *BOOTSTRAPS),
+    "multiplier": (None, *MULTIPLIERS),
+    "use_t": (None, True, False),
+    "objective": get_args(Objective),
+    "method": (None, *get_args(Method)),
+    "join_score": (None, True, False),
+}
+WHOLE = {"n_repeats": (1, None), "n_neighbors": (1, None), "n_boot": (2, N_BOOT), "n_replicates": (1, 200)}
 
 
-def _check_number(name: str, value: Any) -> None:
-    """Refuse a value of an option that is no number, or not of the kind that is expected; None is not given."""
-    holds, expected, use = NUMBERS[name]
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if value is None or (number and (np.isfinite(float(value)) or name == "df") and holds(float(value))):
-        return
-    raise OptionError(f"{name}={value!r}; expected {expected}.\nUse `{use}`.")
+def check_values(options: Any) -> None:
+    """Refuse values of options, a dataclass, that are none of those known, or not the number that is expected."""
+    for name, value in vars(options).items():
+        if name in CHOICES:
+            one_of(name, value, CHOICES[name])
+        elif value is None or (name == "at_exposure" and str(value) == OBSERVED):
+            continue
+        elif name in WHOLE:
+            whole_number(name, value, *WHOLE[name])
+        elif name in NUMBERS:
+            holds, expected, use = NUMBERS[name]
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not (number and (np.isfinite(float(value)) or name == "df") and holds(float(value))):
+                raise OptionError(f"{name}={value!r}; expected {expected}.\nUse `{use}`.")
 
 
 def _not_both(first: str, one: object, second: str, other: object, why: str) -> None:
@@ -195,16 +218,12 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if not is_classifier(self.propensity_score):
             object.__setattr__(self, "propensity_score", None)
-        one_of("learner_use", self.learner_use, (None, *get_args(LearnerUse)))
-        one_of("propensity_link", self.propensity_link, tuple(BINARY_LINKS))
-        one_of("propensity_loss", self.propensity_loss, get_args(PropensityLoss))
-        one_of("effect", self.effect, tuple(SCALES))
+        check_values(self)
         if self.effect == QUANTILE.name or self.quantiles is not None:
             object.__setattr__(self, "quantiles", _levels(self.quantiles, self.effect))
         alone = self.learner is not None and self.propensity_score is None
         # a learner may predict the rows that it was fitted to
         whole_number("n_folds", self.n_folds, 1 if alone else 2, ModelOptions.n_folds)
-        whole_number("n_repeats", self.n_repeats, 1)
         if self.learner is not None:
             check_learner(self.learner)
             if self.n_repeats % 2 == 0:
@@ -216,18 +235,11 @@ class ModelOptions:
             name = "n_repeats" if self.learner_use is None else "learner_use"
             raise OptionError(f'{name}= needs a learner.\nAdd `learner="smooth"`, for example.')
         _ = self.outcome_family  # checks itself
-        if self.at_exposure is not None and not (isinstance(self.at_exposure, str) and self.at_exposure == OBSERVED):
-            _check_number("at_exposure", self.at_exposure)
-            object.__setattr__(self, "at_exposure", float(self.at_exposure))
         object.__setattr__(self, "target", _target(self.target))
         if self.propensity_loss == "calibrated":
             self._check_calibrated()
         if self.did is not None:
             self._check_change(self.did)
-        one_of("normalize", self.normalize, (False, True))
-        whole_number("n_neighbors", self.n_neighbors, 1)
-        one_of("metric", self.metric, get_args(Metric))
-        _check_number("caliper", self.caliper)
         for name in ("exact", "bias_adjust"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
         if self.trim is not None and not (isinstance(self.trim, str) and self.trim in TRIMS):
@@ -431,21 +443,12 @@ class InferenceOptions:
                 f"cov_type={self.cov_type!r} names clusters, which the model has to know.\n"
                 f"Use `from_formula(..., {clusters})`."
             )
-        one_of("cov_type", self.cov_type, (None, *COV_TYPES))
-        one_of("bootstrap", self.bootstrap, (None, *BOOTSTRAPS))
-        one_of("multiplier", self.multiplier, (None, *MULTIPLIERS))
+        check_values(self)
         if self.multiplier is not None and self.bootstrap != MULTIPLIER:
             raise OptionError('multiplier= is for the multiplier bootstrap.\nUse `bootstrap="multiplier"` with it.')
         if self.resamples is not None and self.bootstrap == MULTIPLIER:
             raise OptionError('resamples= has no effect with bootstrap="multiplier".\nLeave bootstrap= out.')
-        if self.n_boot is not None:
-            whole_number("n_boot", self.n_boot, 2, N_BOOT)
         _not_both("resamples", self.resamples, "n_boot", self.n_boot, "the first says how many")
-        _check_number("max_failed", self.max_failed)
-        one_of("use_t", self.use_t, (None, True, False))
-        _check_number("df", self.df)
-        if self.df is not None and self.use_t is False:
-            raise OptionError(f"df={self.df:g} has no effect with use_t=False.\nLeave one of them out.")
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
         check_rng(self.rng)
@@ -555,10 +558,7 @@ class JREOptions:
     shrinkage: float | None = None
 
     def __post_init__(self) -> None:
-        one_of("objective", self.objective, get_args(Objective))
-        one_of("method", self.method, (None, *get_args(Method)))
-        if self.n_replicates is not None:
-            whole_number("n_replicates", self.n_replicates, 1, DEFAULT_REPLICATES[self.objective])
+        check_values(self)
         if self.objective == "erm":
             for name in ("anchor", "shrinkage", "share", "join_score"):
                 if getattr(self, name) is not None:
@@ -570,10 +570,6 @@ class JREOptions:
                 'penalty= has no effect with objective="risk".\nUse `shrinkage=3` to fix its balance with the fit, or '
                 '`objective="erm"`.'
             )
-        for name in ("anchor", "shrinkage", "share", "penalty", "spread"):
-            _check_number(name, getattr(self, name))
-        if self.join_score not in (None, True, False):
-            raise OptionError(f"join_score={self.join_score!r}; expected True, False or None.\nUse `join_score=False`.")
         _not_both("shrinkage", self.shrinkage, "anchor", self.anchor, "they are two names of one option")
         if self.shrinkage is not None:
             object.__setattr__(self, "anchor", float(self.shrinkage))
