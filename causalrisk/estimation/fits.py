@@ -227,9 +227,9 @@ def sandwich(
     if strata is None:
         return sums.T @ sums / total**2
     if cluster is None:
-        squares = over_rows(weighted_gram, weights**2 * strata.squares[loaded(stratum)])
+        squares = weighted_gram(influence, weights**2 * strata.squares[stratum])
     else:
-        of_cluster = stratum_of_groups(loaded(cluster), loaded(stratum), len(sums))
+        of_cluster = stratum_of_groups(cluster, stratum, len(sums))
         squares, sums = weighted_gram(sums, strata.squares[of_cluster]), group_sums(sums, of_cluster)
     return (squares - weighted_gram(sums, strata.totals[: len(sums)])) / total**2
 
