@@ -15,9 +15,9 @@ from causalrisk.design import Design, DesignOnDisk
 from causalrisk.design.covariates import Covariate, further_covariates, moderators, on_rows, renamed, with_products
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
-from causalrisk.estimation.beyond_memory import covariates_of_part
 from causalrisk.estimation.fits import FittedRows
 from causalrisk.estimation.record import FitRecord
+from causalrisk.estimation.sample import covariates_of_part
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.linalg import Array
 

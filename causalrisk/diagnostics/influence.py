@@ -11,7 +11,7 @@ import pandas as pd
 from causalrisk.errors import OptionError, one_of, whole_number
 from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.record import FitRecord, of_means, sum_within_units
-from causalrisk.estimation.resampling import unit_count
+from causalrisk.estimation.sample import unit_count
 from causalrisk.inference.covariance import leave_one_out
 
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out

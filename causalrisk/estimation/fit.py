@@ -22,7 +22,6 @@ from causalrisk.errors import (
     listed,
 )
 from causalrisk.estimation.abilities import check_on_disk, use_of_learner, with_change
-from causalrisk.estimation.beyond_memory import folds_by_position
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import Estimate, WeightFit, estimate_means, fit_weights
 from causalrisk.estimation.learned import Learned, learn
@@ -45,7 +44,7 @@ from causalrisk.estimation.record import (
     robust_covariance,
     with_robust,
 )
-from causalrisk.estimation.resampling import unit_count
+from causalrisk.estimation.sample import folds_by_position, unit_count
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimation.stack import stacked
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt

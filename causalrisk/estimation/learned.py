@@ -18,8 +18,8 @@ import numpy as np
 from causalrisk.design import Design, TargetRows
 from causalrisk.design.scan.coding import CodedRows
 from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError
-from causalrisk.estimation.beyond_memory import folds_by_position
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
+from causalrisk.estimation.sample import folds_by_position
 from causalrisk.learners.cross_fitting import CrossFitted, cross_fit, learners_of, on_predictor_scale
 from causalrisk.learners.folds import LearnerRows, Numbers, Training
 from causalrisk.learners.smooth import Smooth

@@ -33,8 +33,7 @@ from causalrisk.estimation.fits import (
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import ArmWeights
-from causalrisk.estimation.resampling import SampleResampler, sample_resampler, unit_count
-from causalrisk.estimation.sample import Sample
+from causalrisk.estimation.sample import Sample, SampleResampler, sample_resampler, unit_count
 from causalrisk.estimation.specification import Specification, effect_names, parameter_names
 from causalrisk.joint.influence import JointFit
 from causalrisk.joint.rows import Replicates

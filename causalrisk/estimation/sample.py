@@ -1,10 +1,13 @@
-"""The numbers of a design in the form the estimators work on: rows grouped by arm, designs as orthonormal bases."""
+"""The numbers of a design in the form the estimators work on: rows grouped by arm, designs as orthonormal bases.
+
+The coded rows of a scan are in memory where they are few, and Dask arrays where they are not. Resamples are drawn here.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -13,13 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, DesignOnDisk, TargetRows
+from causalrisk.design.covariates import Covariate, covariates_of_block
+from causalrisk.design.scan.coding import CodedRows
 from causalrisk.design.scan.design import stored_array
-from causalrisk.estimation.beyond_memory import arm_places, chunked, rows_by_arm
+from causalrisk.design.scan.source import Folder
+from causalrisk.design.survey import SurveyDesign
+from causalrisk.design.treatment import Arms
 from causalrisk.estimation.options import ModelOptions
+from causalrisk.learners.folds import Numbers, folds_of
 from causalrisk.numerics.blocks import chunk_sizes, chunks_of, is_dask, loaded, totals
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, plain_basis
+from causalrisk.numerics.multiplicities import (
+    JACKKNIFE,
+    REPLICATE_STREAM,
+    WIDTH,
+    Resampler,
+    given_multiplicities,
+    stream_generator,
+)
 
+CHUNK = 100_000  # rows of a target frame that are worked on at a time
+FEW = 2**23  # numbers in the columns of both designs, up to which the rows are worked on in memory
+FRAME_STREAM = 16  # added to a stream for the rows of a target frame
+Places = list[list[tuple[int, slice]]]  # for each arm the numbers of parts, and its rows in them
 BY_ROW = ("y", "arm", "s", "offset", "mean_offset", "recorded", "cluster", "stratum")
 
 
@@ -298,3 +318,190 @@ def within(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:
     """Return the slices of the arms within some of the rows."""
     first, last = rows.start, rows.stop
     return tuple(slice(*(min(max(end, first), last) - first for end in (arm.start, arm.stop))) for arm in slices)
+
+
+# --- rows on disk ----------------------------------------------------------------------------------------------------
+
+
+def arm_places(design: DesignOnDisk) -> Places:
+    """Return where the rows of each arm are."""
+    places: Places = [[] for _ in design.labels]
+    for k, part in enumerate(design.parts):
+        ends = np.searchsorted(part.arm, range(len(places) + 1)).tolist()
+        for own, low, high in zip(places, ends, ends[1:], strict=False):
+            if high > low:
+                own.append((k, slice(low, high)))
+    return places
+
+
+def rows_by_arm(design: DesignOnDisk, name: str) -> Any:
+    """Return an array of all rows, sorted by arm; beyond memory a Dask array with a chunk for each arm of each part."""
+    places = [place for own in arm_places(design) for place in own]
+    if design.n * (len(design.exog_names) + len(design.propensity_names)) <= FEW:
+        return np.concatenate([np.asarray(getattr(design.parts[k], name))[rows] for k, rows in places])
+    import dask.array as da
+
+    whole = design.dask(name)
+    return da.concatenate([whole.blocks[k][rows] for k, rows in places])
+
+
+def chunked(rows: NDArray[Any], sizes: Any = CHUNK) -> Any:
+    """Return rows as a Dask array, by default those of a target frame."""
+    import dask.array as da
+
+    return da.from_array(rows, chunks=(sizes, *rows.shape[1:]))
+
+
+def covariates_of_part(design: DesignOnDisk, rows: CodedRows, of_observation: bool = False) -> list[Covariate]:
+    """Return the covariates of a part of the rows, those that are constant among them, as in `FittedRows`."""
+    variables = design.variables(rows)
+    if of_observation:
+        treat = Arms(design.levels, design.labels).coded(np.asarray(rows.arm))
+        variables = variables.assign(**{design.treat_name: treat})
+    return covariates_of_block(design, variables, of_observation)
+
+
+def folds_by_position(design: Design, n_folds: int, repeat: int = 0) -> Numbers:
+    """Return the fold of each row of a design, in memory or not, by its position."""
+    if not isinstance(design, DesignOnDisk):
+        return folds_of(design.arm, design.cluster, n_folds, repeat)
+    names = ("position", "arm", "cluster") if design.n_clusters else ("position", "arm")
+    position, arm, *cluster = (np.concatenate([getattr(part, name) for part in design.parts]) for name in names)
+    order = np.argsort(position)
+    return folds_of(arm[order], cluster[0][order] if cluster else None, n_folds, repeat)
+
+
+def stored(values: Iterable[Array], chunks: tuple[int, ...]) -> Any:
+    """Return rows that are made some at a time as a Dask array over a file."""
+    import dask.array as da
+
+    folder, first, file = Folder(), 0, None
+    for rows in values:
+        if file is None:
+            file = np.lib.format.open_memmap(
+                f"{folder.path}/rows.npy", mode="w+", dtype=float, shape=(sum(chunks), rows.shape[1])
+            )
+        file[first : first + len(rows)] = rows
+        first += len(rows)
+    found = da.from_array(file, chunks=(chunks, -1))
+    found.folder = folder  # which goes with the array
+    return found
+
+
+# --- resamples -------------------------------------------------------------------------------------------------------
+
+
+def unit_count(design: Design) -> int:
+    """Return the number of clusters of a design, or of its rows where it has none."""
+    return design.n_clusters or design.n
+
+
+@dataclass(frozen=True)
+class SampleResampler:
+    """The random part of a fit; multiplicities are of rows in the order of the sample.
+
+    Parameters
+    ----------
+    resampler : Resampler
+        Draws the rows or clusters of the design.
+    frame : Resampler or None
+        Draws those of a target frame, which are a sample of their own.
+    number : ndarray of int
+        Row or cluster of each row of the design; beyond memory a Dask array.
+    sample : Sample
+        Whose rows are drawn.
+    frequency : bool
+        Whether weights count repeated rows.
+    survey : SurveyDesign, optional
+        The survey design whose rescaled bootstrap gives the resamples.
+    replicates : ndarray, shape (n, R), optional
+        Replicate weights over the weights, where these are the resamples.
+    """
+
+    resampler: Resampler
+    frame: Resampler | None
+    number: Any
+    sample: Sample
+    frequency: bool
+    survey: SurveyDesign | None = None
+    replicates: Any = None
+
+    def draw(self, stream: int, block: int, width: int) -> Array:
+        """Multiplicities of a block, times the weights of the rows."""
+        weights = self.sample.s[self.sample.n_frame :, None]
+        if self.replicates is not None:
+            drawn: Array = given_block(self.replicates, block, width) * weights
+            return drawn
+        if self.survey is None:
+            return self._drawn(Resampler.draw, stream, block, width)
+        generator = partial(stream_generator, self.resampler.seed, stream, block)
+        drawn = self.survey.resampled(generator, width)[self.sample.order] * weights
+        return self._after_frame(drawn, Resampler.draw, stream, block, width)
+
+    def perturb(self, block: int, width: int, spread: float) -> Array:
+        """Fractional weights of a block of propensity replicates, times the weights of the rows."""
+        return self._drawn(partial(Resampler.perturb, spread=spread), REPLICATE_STREAM, block, width)
+
+    def given(self, option: str, values: Any) -> Array:
+        """Check multiplicities that the caller gave, (n_design, m), and arrange them as the sample.
+
+        They are multiplied by observation weights that do not count rows; a target frame stays as it is.
+        """
+        multiplicities = given_multiplicities(option, values, len(self.sample.order))
+        scale = np.ones(self.sample.n) if self.frequency else self.sample.s
+        ones = np.ones((self.sample.n_frame, multiplicities.shape[1]))
+        return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]
+
+    def _drawn(self, draw: Callable[..., Array], *which: int) -> Array:
+        """Multiplicities of a stream, a block and a width, times weights that do not count equal units."""
+        of_rows = partial(draw, self.resampler, *which)
+        if is_dask(self.number):
+            shape = (self.number.chunks[0], which[-1:])
+            drawn = self.number.map_blocks(of_rows, chunks=shape, new_axis=1, meta=np.empty((0, 0)))
+        else:
+            drawn = of_rows(self.number)
+        if self.resampler.sizes is None:
+            drawn = drawn * self.sample.s[self.sample.n_frame :, None]
+        return self._after_frame(drawn, draw, *which)
+
+    def _after_frame(self, drawn: Array, draw: Callable[..., Array], stream: int, *which: int) -> Array:
+        """Put the rows of a target frame first."""
+        if self.frame is None:
+            return drawn
+        of_frame = draw(self.frame, stream + FRAME_STREAM, *which, np.arange(self.sample.n_frame))
+        return np.concatenate([chunked(of_frame) if is_dask(drawn) else of_frame, drawn])
+
+
+def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:
+    """Make the resampler of a design: of its clusters where it has any, of arms for "stratified"."""
+    survey = design.survey if kind == "rescaled" else None
+    given = design.replication if kind == "replicates" else None
+    replicates = None if given is None else given.multiplicities[sample.order]
+    if survey is not None or replicates is not None:  # fractional weights are drawn by units or rows
+        kind = "cluster" if design.n_clusters else "pairs"
+    own, frequency = slice(sample.n_frame, None), design.weight_type == "frequency"
+    number: Any = sample.order
+    sizes, strata, n_units = None, None, design.n
+    if sample.cluster is not None:
+        number, n_units = sample.cluster[own], design.n_clusters
+    else:
+        if frequency:  # one by one
+            sizes = np.empty(design.n)
+            sizes[number] = loaded(sample.s[own])
+        if kind == "stratified":
+            strata = np.empty(design.n, dtype=np.intp)
+            strata[number] = loaded(sample.arm[own])
+        if is_dask(sample.y):
+            beyond: Any = sample.y
+            number = chunked(number, beyond[own].chunks[0])
+    resampler = Resampler(kind, seed, n_units, sizes, strata)
+    frame = None
+    if sample.n_frame:  # its rows have neither clusters nor arms, and are left out last
+        frame_kind = kind if kind in ("bayesian", JACKKNIFE) else "pairs"
+        frame = Resampler(frame_kind, seed, sample.n_frame, first=unit_count(design))
+    return SampleResampler(resampler, frame, number, sample, frequency, survey, replicates)
+
+
+def given_block(given: Array, block: int, width: int) -> Array:
+    """Columns of a block of given multiplicities."""
+    return given[:, block * WIDTH : block * WIDTH + width]

@@ -33,7 +33,6 @@ from causalrisk.errors import (
     failure_text,
 )
 from causalrisk.estimation.abilities import check_options, options_used
-from causalrisk.estimation.beyond_memory import chunked
 from causalrisk.estimation.fit import fit_joint, fit_separate
 from causalrisk.estimation.fits import (
 
@@ -52,8 +51,7 @@ from causalrisk.estimation.record import (
     robust_covariance,
     sum_within_units,
 )
-from causalrisk.estimation.resampling import given_block, sample_resampler, unit_count
-from causalrisk.estimation.sample import Sample
+from causalrisk.estimation.sample import Sample, chunked, given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.estimation.stack import StackRefitter
 from causalrisk.joint.fit import JointRefitter

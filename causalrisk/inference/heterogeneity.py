@@ -27,7 +27,7 @@ from causalrisk.errors import (
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected_means, weights_of
 from causalrisk.estimation.options import Adjustment, InferenceOptions
 from causalrisk.estimation.record import SE_ROUNDING, FitRecord, influence_covariance, of_means
-from causalrisk.estimation.resampling import sample_resampler
+from causalrisk.estimation.sample import sample_resampler
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors, resampled
 from causalrisk.inference.intervals import joint_test, wald_statistic

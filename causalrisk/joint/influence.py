@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from causalrisk.estimation.beyond_memory import stored
 from causalrisk.estimation.engine import Dual, Linear, value_of
 from causalrisk.estimation.fits import Estimate
+from causalrisk.estimation.sample import stored
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import solve_constrained
 from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, by_means, centred, pulls, risk_of

@@ -90,7 +90,7 @@ def test_rows_beyond_memory_are_drawn_as_in_memory(births, folder, name, monkeyp
     """Each part draws its own rows, of chunks that it has whole and of chunks that others have too."""
     _, options, fit = given(births, name)
     drawn, kind = [], fit.get("bootstrap", "cluster" if "cluster" in options else "pairs")
-    monkeypatch.setattr("causalrisk.estimation.beyond_memory.FEW", 0)
+    monkeypatch.setattr("causalrisk.estimation.sample.FEW", 0)
     for data in (births, in_parts(f"{folder}/*.parquet", 3 * CHUNK // 2)):
         record = OutcomeRegression.from_formula(data=data, **options).fit()._record
         resampler, sample = dataclasses.replace(record, bootstrap=kind).resampler(), record.sample

@@ -77,7 +77,7 @@ def alone(request):
     """Name of a fit, and all its numbers."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "scan":  # beyond memory, however small
-            patch.setattr("causalrisk.estimation.beyond_memory.FEW", 0)
+            patch.setattr("causalrisk.estimation.sample.FEW", 0)
         yield request.param, numbers(request.param, 1)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-FEW = "causalrisk.estimation.beyond_memory.FEW"
+FEW = "causalrisk.estimation.sample.FEW"
 
 
 @pytest.fixture(autouse=True)

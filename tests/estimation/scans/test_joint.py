@@ -141,7 +141,7 @@ def test_blocks_of_a_target_frame_agree_with_memory(births, name, monkeypatch, r
     options, fit = FRAMES[name]
     options = {"formula": F, "treat": "mbsmoke", "target": target_frame(births)} | options
     fit = {"cov_type": "robust", "spread": 0.5, "n_replicates": B} | fit
-    monkeypatch.setattr("causalrisk.estimation.beyond_memory.CHUNK", 70)  # the frame comes in several blocks
+    monkeypatch.setattr("causalrisk.estimation.sample.CHUNK", 70)  # the frame comes in several blocks
     whole = JRE.from_formula(data=births, **options).fit(**fit)
     blocks = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(**fit)
     agree(blocks, whole)

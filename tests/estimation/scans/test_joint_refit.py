@@ -93,7 +93,7 @@ def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeyp
     fit = {"anchor": 1.0, "max_failed": 0.9, "n_replicates": B, "spread": SPREAD, "n_boot": M} | options.pop("fit", {})
     fit["bootstrap"] = options.pop("kind", "pairs")
     chunk = len(target) // 2 + 1
-    monkeypatch.setattr("causalrisk.estimation.beyond_memory.CHUNK", chunk)  # the frame comes in two blocks
+    monkeypatch.setattr("causalrisk.estimation.sample.CHUNK", chunk)  # the frame comes in two blocks
     whole = JRE.from_formula(data=births, **options).fit(**fit)
     blocks = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(**fit)
     agree(blocks, whole)

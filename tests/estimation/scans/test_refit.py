@@ -110,7 +110,7 @@ def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeyp
     given = {"formula": F, "treat": "mbsmoke", "target": target} | options
     fit = {"n_boot": M, "bootstrap": given.pop("kind", "pairs")}
     chunk = len(target) // 2 + 1
-    monkeypatch.setattr("causalrisk.estimation.beyond_memory.CHUNK", chunk)  # the frame comes in two blocks
+    monkeypatch.setattr("causalrisk.estimation.sample.CHUNK", chunk)  # the frame comes in two blocks
     whole = model.from_formula(data=births, **given).fit(**fit)
     blocks = model.from_formula(data=in_blocks(cut(births)), **given).fit(**fit)
     agree_on_frame(blocks, whole)

@@ -217,7 +217,7 @@ def test_functions_and_frames_as_targets(births, name, monkeypatch, request):
     frame = births[births.mage > 22][::9].drop(columns=["bweight", "mbsmoke", "dose"])
     frame = frame.assign(medu=frame.medu.where(frame.index % 90 > 0))
     births = births.sort_values("mage", ignore_index=True)
-    monkeypatch.setattr("causalrisk.estimation.beyond_memory.CHUNK", 300)  # the frame comes in several blocks
+    monkeypatch.setattr("causalrisk.estimation.sample.CHUNK", 300)  # the frame comes in several blocks
     blocks, whole = compare(model, births, **{"target": frame} | options)
     assert blocks._record.trimmed == whole._record.trimmed
     heads = [str(res.summary()).split("By group")[0].splitlines()[:13] for res in (blocks, whole)]
