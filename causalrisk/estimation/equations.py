@@ -84,17 +84,15 @@ class ScoreModel:
     e: Array | None = None
     classifier: Classifier | None = None
 
-    def score(self, Z: Array, arm: NDArray[Any], n_arms: int, *, toward: int | None, inside: Array) -> Score:
-        """Return the scores of rows, `inside` 1.0 for those of the sample and 0.0 for a target frame."""
+    def score(self, sample: Sample, toward: int | None) -> Score:
+        """Return the scores of the rows of a sample; `toward` is the arm that is the target."""
         if self.e is not None:
             found = known_score(self.e)
         elif self.kind == "calibrated":
-            found = calibrated_score(Z, arm, n_arms, toward, inside)
-        elif self.kind in ("probit", "cloglog"):
-            found = link_score(Z, arm, self.kind, inside)
+            found = calibrated_score(sample, toward)
         else:
-            found = logit_score(Z, arm, n_arms, inside)
-        return found if self.limits is None else clipped(found, n_arms, *self.limits)
+            found = logit_score(sample) if self.kind == "logit" else link_score(sample, self.kind)
+        return found if self.limits is None else clipped(found, sample.n_arms, *self.limits)
 
 
 def fitted(predictors: Sequence[Linear], residuals: Callable[[Point], list[Any]]) -> Block:
@@ -117,9 +115,10 @@ def logistic(x: Any) -> Any:
     return apply_both(x, with_slope)
 
 
-def logit_score(Z: Array, arm: NDArray[Any], n_arms: int, inside: Array) -> Score:
+def logit_score(sample: Sample) -> Score:
     """Multinomial logit, log e_k / e_0 = Z gamma_k; with two arms the logit."""
-    predictors = [Linear("score", Z, j) for j in range(n_arms - 1)]
+    arm, inside, n_arms = sample.arm, sample.in_sample, sample.n_arms
+    predictors = [Linear("score", sample.Z.columns, j) for j in range(n_arms - 1)]
 
     def log_odds(at: Point, k: int) -> Any:
         return at(predictors[k - 1]) if k else 0.0
@@ -138,9 +137,9 @@ def logit_score(Z: Array, arm: NDArray[Any], n_arms: int, inside: Array) -> Scor
     return Score(inverse, odds, fitted(predictors, residuals))
 
 
-def link_score(Z: Array, arm: NDArray[Any], link: str, inside: Array) -> Score:
+def link_score(sample: Sample, link: str) -> Score:
     """Two arms under another link, e_1 = F(Z gamma)."""
-    eta, of_link = Linear("score", Z), BINARY_LINKS[link]
+    eta, of_link = Linear("score", sample.Z.columns), BINARY_LINKS[link]
 
     def odds(at: Point, t: int, a: int) -> Any:
         if t == a:
@@ -154,21 +153,21 @@ def link_score(Z: Array, arm: NDArray[Any], link: str, inside: Array) -> Score:
         return apply(at(eta), partial(bounded, of_link.own_odds), partial(bounded, of_link.own_odds_slope))
 
     def residuals(at: Point) -> list[Any]:
-        treated = (at.of(arm) == 1) * 1.0
+        treated = (at.of(sample.arm) == 1) * 1.0
 
         def score(x: Array, d: Array) -> tuple[Array, Array]:
             found, information = of_link.score(x, d)
             return found, -information
 
-        return [at.of(inside) * apply_both(at(eta), score, treated)]
+        return [at.of(sample.in_sample) * apply_both(at(eta), score, treated)]
 
     return Score(lambda at, a: 1.0 + odds(at, 1 - a, a), odds, fitted([eta], residuals))
 
 
-def calibrated_score(Z: Array, arm: NDArray[Any], n_arms: int, toward: int | None, inside: Array) -> Score:
+def calibrated_score(sample: Sample, toward: int | None) -> Score:
     """Fit a model an arm, with weights 1 + exp(-Z gamma_a) that balance the columns exactly (Tan 2020)."""
-    arms = [a for a in range(n_arms) if a != toward]
-    predictors = {a: Linear("score", Z, j) for j, a in enumerate(arms)}
+    arms = [a for a in range(sample.n_arms) if a != toward]
+    predictors = {a: Linear("score", sample.Z.columns, j) for j, a in enumerate(arms)}
 
     def away(at: Point, a: int) -> Any:
         return exp(-at(predictors[a])) if a != toward else 1.0
@@ -179,14 +178,14 @@ def calibrated_score(Z: Array, arm: NDArray[Any], n_arms: int, toward: int | Non
         return inverse(at, a) / inverse(at, t) if toward is None else away(at, a) / away(at, t)
 
     def inverse(at: Point, a: int) -> Any:
-        return 1.0 + away(at, a) if toward is None else sum(odds(at, k, a) for k in range(n_arms))
+        return 1.0 + away(at, a) if toward is None else sum(odds(at, k, a) for k in range(sample.n_arms))
 
     def residuals(at: Point) -> list[Any]:
         found = []
         for a in arms:
-            own = at.of(arm)
+            own = at.of(sample.arm)
             target = (own != a if toward is None else own == toward) * 1.0
-            found.append(at.of(inside) * ((own == a) * away(at, a) - target))
+            found.append(at.of(sample.in_sample) * ((own == a) * away(at, a) - target))
         return found
 
     return Score(inverse, odds, fitted(list(predictors.values()), residuals))
@@ -306,12 +305,7 @@ class Equations:
     @cached_property
     def score(self) -> Score | None:
         """The propensity scores; None where the estimator needs none."""
-        sample = self.sample
-        if self.model is None:
-            return None
-        return self.model.score(
-            sample.Z.columns, sample.arm, sample.n_arms, toward=self.target.toward, inside=sample.in_sample
-        )
+        return None if self.model is None else self.model.score(self.sample, self.target.toward)
 
     # --- importance weights ------------------------------------------------------------------------------------------
 
@@ -341,9 +335,11 @@ class Equations:
         return exp(at(self.member)) * at.of(self.sample.in_sample)
 
     def weight(self, at: Point, a: int) -> Any:
-        """Weigh rows of arm a, h / e_a over the probability that the outcome is observed."""
+        """Weigh rows of arm a, h / e_a over the probability that the outcome is observed; zero where it is not."""
         w = self.importance(at, a)
-        return w if self.observed is None else w * self.inverse_observed(at)
+        if self.observed is None:
+            return w
+        return w * ((1.0 + exp(-at(self.observed))) * at.of(self.sample.with_outcome))
 
     def importance(self, at: Point, a: int) -> Any:
         """Return h / e_a; an ATT weighs the rows of another arm by the odds e_t / e_a, and those of arm t by one."""
@@ -354,11 +350,6 @@ class Equations:
         if self.target.frame:
             return self.density(at) * self.score.inverse(at, a)
         return self.tilt(at) * self.score.inverse(at, a)
-
-    def inverse_observed(self, at: Point) -> Any:
-        """One over the probability that the outcome is observed, zero where it is not."""
-        eta: Any = self.observed
-        return (1.0 + exp(-at(eta))) * at.of(self.sample.with_outcome)
 
     @cached_property
     def constant(self) -> Array:
@@ -461,16 +452,12 @@ class Equations:
         eta = self.family.start(y) if len(y) else y  # a chunk of rows has those of one arm
         return (q.T * u) @ q, (q.T * u) @ (eta - offset)
 
-    def predicted(self, at: Point, a: int, shift: Any = 0.0) -> Any:
-        """Predicted outcomes in an arm, m_a, where the means are taken; TMLE shifts their linear predictors."""
-        return self._mean(at, a, self.at_means[a], shift)
+    def predicted(self, at: Point, a: int, shift: Any = 0.0, *, observed: bool = False) -> Any:
+        """Predicted outcomes in an arm, m_a, where the means are taken, or of its rows as these were observed.
 
-    def fitted(self, at: Point, a: int, shift: Any = 0.0) -> Any:
-        """Predicted outcomes of the rows of an arm as these were observed."""
-        return self._mean(at, a, self.own[a], shift)
-
-    def _mean(self, at: Point, a: int, eta: Linear, shift: Any) -> Any:
-        """Return the mean; predictions that are given are stored as linear predictors."""
+        TMLE shifts their linear predictors. Predictions that are given are stored as linear predictors.
+        """
+        eta = (self.own if observed else self.at_means)[a]
         x = at.of(self.sample.X.columns[:, a]) if self.spec.given else at(eta)
         return apply(x + shift, self.family.mean, self.family.mean_deriv)
 
@@ -486,7 +473,7 @@ class Equations:
         delta = Linear(f"correction {a}", sample.in_periods(g) if normalized else g)
 
         def weighted(at: Point) -> list[Any]:
-            left = at.of(sample.y) - self.fitted(at, a, at(delta) if targeted else 0.0)
+            left = at.of(sample.y) - self.predicted(at, a, at(delta) if targeted else 0.0, observed=True)
             if normalized:
                 left = left - at(delta) * at.of(self._relative_exposure)
             return [self.weight(at, a) * at.of(sample.with_outcome) * left]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from causalrisk.design.covariates import Covariate
 from causalrisk.design.survey import Factors
@@ -355,7 +356,9 @@ class WeightFit:
     @property
     def observation_probabilities(self) -> Array | None:
         """Probability that the outcome is observed, where some are missing, shape (n,)."""
-        return self.equations.by_row(_chance, self.at) if "observed" in self.beta else None
+        if "observed" not in self.beta:
+            return None
+        return self.equations.by_row(lambda equations, at: expit(at(equations.observed)[:, 0]), self.at)
 
     @property
     def clipped(self) -> NDArray[np.bool_]:
@@ -391,11 +394,6 @@ def _importance(equations: Equations, at: Point) -> Array:
 def _column(equations: Equations, at: Point, name: str) -> Array:
     """Return the tilt or the measure of each row, shape (n,)."""
     return np.array(np.broadcast_to(value_of(getattr(equations, name)(at)), (equations.sample.n, 1))[:, 0])
-
-
-def _chance(equations: Equations, at: Point) -> Array:
-    eta: Any = equations.observed
-    return 1 / (1 + np.exp(-at(eta)[:, 0]))
 
 
 def _clipped(equations: Equations, at: Point) -> NDArray[np.bool_]:
