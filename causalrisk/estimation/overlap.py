@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, DesignOnDisk
-from causalrisk.design.treatment import show
 from causalrisk.errors import Failure, SeparationError
 from causalrisk.estimation.engine import Point
 from causalrisk.estimation.equations import Equations
@@ -23,7 +22,6 @@ from causalrisk.estimation.fits import WeightFit, probabilities_of
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification
-from causalrisk.estimation.targets import arm_population
 from causalrisk.numerics.blocks import loaded, totals
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
@@ -338,10 +336,9 @@ def poor_overlap(
     return found
 
 
-def populations_text(instead: Sequence[str] | None) -> str:
-    """Other targets to use: first the populations found to overlap, then those that always do better."""
-    others = [] if instead is None else [*(f"`target={show(name)}`" for name in instead), '`target="overlap"`']
-    return " or ".join([*others, '`trim="crump"`'])
+def other_populations(options: ModelOptions) -> str:
+    """Other populations to use; the target of a change is the treated."""
+    return '`trim="crump"`' if options.did is not None else '`target="overlap"` or `trim="crump"`'
 
 
 def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str) -> list[str]:
@@ -426,11 +423,8 @@ def overlap_of(
     texts = poor_overlap(arms, design.labels, remote, design.unit_name)
     if not texts:
         return arms, ""
-    instead = () if used is None else populations_that_overlap(used, design, options)
-    return arms, (
-        f"poor overlap: {'; '.join(texts)}.\nSimplify propensity=, or change the target population: "
-        f"{populations_text(instead)}."
-    )
+    instead = f"Simplify propensity=, or change the target population: {other_populations(options)}."
+    return arms, f"poor overlap: {'; '.join(texts)}.\n{instead}"
 
 
 def _units(sample: Sample, design: Design) -> Array:
@@ -441,27 +435,6 @@ def _units(sample: Sample, design: Design) -> Array:
 def _is_remote(equations: Equations, at: Point) -> NDArray[np.bool_]:
     """Mark rows that are nearly sure not to be in some arm."""
     return probabilities_of(equations, at).min(axis=1) < REMOTE_SCORE
-
-
-def populations_that_overlap(weights: WeightFit, design: Design, options: ModelOptions) -> tuple[str, ...] | None:
-    """Return the arms, as names of target populations, towards which the weights of a fit would not warn.
-
-    None where the target cannot be another, as that of a change is the treated.
-    """
-    if options.did is not None:
-        return None
-    sample, scores = weights.equations.sample, weights.probabilities
-    own, passing = scores[loaded(sample.arm), np.arange(sample.n)], []
-    for toward in range(design.n_arms)[::-1]:
-        if toward == weights.equations.target.toward:
-            continue
-        odds = np.divide(scores[toward], own, out=np.full(sample.n, np.inf), where=own > 0)
-        spread = weights_of_arms(sample, odds, _units(sample, design), design.nobs)
-        weighted = [a for a in range(design.n_arms) if a != toward]
-        labels = [design.labels[a] for a in weighted]
-        if not few_dominate([spread[a] for a in weighted], labels, SMALL_EFFECTIVE, "row"):
-            passing.append(arm_population(toward, design.labels).name)
-    return tuple(passing)
 
 
 def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -> tuple[ArmWeights, ...]:

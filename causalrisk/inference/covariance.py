@@ -35,7 +35,6 @@ from causalrisk.errors import (
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import fit_joint, fit_separate
 from causalrisk.estimation.fits import (
-
     Refits,
     WeightFit,
     group_sums,

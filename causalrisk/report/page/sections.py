@@ -20,7 +20,7 @@ from causalrisk.diagnostics.influence import influence_tables, most_influential,
 from causalrisk.diagnostics.scores import balance_test, overlap
 from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, UnavailableError, check_alpha, failures_frame
-from causalrisk.estimation.overlap import populations_that_overlap
+from causalrisk.estimation.overlap import other_populations
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameters
@@ -241,7 +241,7 @@ def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part],
 def _overlap(record: FitRecord, alpha: float) -> Body:
     table, labels = overlap(record), record.design.labels
     warned = any(note.startswith("poor overlap") for note in record.notes)
-    instead = populations_that_overlap(record.used_weight_fit, record.design, record.options)
+    instead = other_populations(record.options)
     everybody = record.options.population is ALL
     unit_name, matched = record.design.unit_name, record.spec.matched
     reading = verdicts.read_overlap(table, warned, everybody, unit_name, instead, matched)

@@ -5,13 +5,13 @@ The limits of the verdicts are rules of thumb; the page on the report lists them
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.estimation.overlap import SMALL_EFFECTIVE, SMALL_FOR_ALL, populations_text
+from causalrisk.estimation.overlap import SMALL_EFFECTIVE, SMALL_FOR_ALL
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.report.labels import count
 from causalrisk.report.tables.text import format_number, signed_p
@@ -50,13 +50,13 @@ def _judged(size: float, some: float, much: float) -> str:
 
 
 def read_overlap(
-    table: pd.DataFrame, warned: bool, everybody: bool, unit_name: str = "row", instead: Sequence[str] | None = (),
+    table: pd.DataFrame, warned: bool, everybody: bool, unit_name: str = "row", instead: str = '`target="overlap"`',
     matched: bool = False,
 ) -> Reading:  # fmt: skip
     """Read the table of `overlap()`.
 
     `warned` says whether the fit warned of poor overlap, `everybody` that all rows are the target, to which the limits
-    of Crump et al. apply; `instead` names targets that overlap. Where units are `matched`, most may be no match.
+    of Crump et al. apply; `instead` are other populations. Where units are `matched`, most may be no match.
     """
     surveyed, rows = "survey n" in table, int(table["n"].sum())
     kept = table["effective n"] / table["survey n" if surveyed else "n"]
@@ -77,10 +77,7 @@ def read_overlap(
     if verdict != GOOD and matched:
         texts.append("Use `caliper=` to leave out units without near matches.")
     elif verdict != GOOD:
-        instead_text = populations_text(instead)
-        texts.append(
-            f"Without comparable rows the outcome models extrapolate. Consider another population: {instead_text}."
-        )
+        texts.append(f"Without comparable rows the outcome models extrapolate. Consider another population: {instead}.")
     left = f"the {unit_name}s that the probability weights leave it" if surveyed else f"its {unit_name}s"
     group = f"{'matching' if matched else 'weighting'} leaves group {kept.idxmin()} with {kept.min():.0%} of {left}"
     return Reading(verdict, f"Overlap is {word}: {group}.", tuple(texts))
