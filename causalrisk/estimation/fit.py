@@ -64,11 +64,6 @@ CURVED = 0.002  # level of the test of the score there: imbalance of squares by 
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and all, are too short
 FEW_WHOLE = 15, 3  # the same of clusters with one treatment: by t, and by the jackknife with t
-COVERED = "95% intervals covered 79 to 84% with 6 clusters, 86 to 90% with 12, 91 to 95% with 30 in simulations"
-COVERED_WHOLE = (
-    "in simulations with 6 to 30 clusters that each have one treatment, normal 95% intervals covered 79 to 93%, "
-    "those of t with the factor 86 to 95%, those of the jackknife with t 94 to 96%"
-)
 
 
 def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
@@ -410,24 +405,18 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     enough = (FEW_WHOLE[jackknife] if whole else VERY_FEW) if t else FEW_CLUSTERS
     if counts[fewest] >= enough:
         return
-    found = (
-        f"{'each group' if len(set(counts)) == 1 else f'group {design.labels[fewest]!r}'} has rows in "
-        f"{counts[fewest]} cluster{'s' * (counts[fewest] != 1)} of "
-        f"{' and '.join(map(repr, design.cluster_names))}"
-    )
+    who = "each group" if len(set(counts)) == 1 else f"group {design.labels[fewest]!r}"
+    where = f"cluster{'s' * (counts[fewest] != 1)} of {' and '.join(map(repr, design.cluster_names))}"
+    kind = "these" if jackknife else "t" if t else "normal"
+    told, advice = f"with fewer than {enough}, {kind} intervals are too short", "Use `fit(use_t=True)`"
+    advice += '; where clusters differ in size, add `cov_type="jackknife"`.'
     if whole:
-        kind = "these" if jackknife else "t" if t else "normal"
-        told = f"with fewer than {enough}, {kind} intervals are too short ({COVERED_WHOLE}).\n"
-        told += "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
-        told += "If the clusters were assigned at random, `res.permutation_test()` is exact."
+        advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
+        advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."
     elif counts[fewest] < VERY_FEW:
-        told = f"fewer than {VERY_FEW} do not tell how clusters vary.\nRead the intervals as optimistic."
-    else:
-        told = (
-            f"with fewer than {FEW_CLUSTERS}, normal P values are too small and intervals too short ({COVERED}).\n"
-            'Use `fit(use_t=True)`; where clusters differ in size, add `cov_type="jackknife"`.'
-        )
-    notes.warn(f"{found}; {told}", DesignWarning)
+        told = f"fewer than {VERY_FEW} do not tell how clusters vary"
+        advice = "Read the intervals as optimistic."
+    notes.warn(f"{who} has rows in {counts[fewest]} {where}; {told}.\n{advice}", DesignWarning)
 
 
 def check_outcome(design: Design, notes: Notes) -> None:
@@ -435,21 +424,14 @@ def check_outcome(design: Design, notes: Notes) -> None:
     if design.offset_kind is not None:  # what varies is the outcome given its offset
         return
     name, limits = design.endog_name, design.outcome_limits
+    constant = [
+        f"{low:g} in arm {label!r}" for (low, high), label in zip(limits, design.labels, strict=True) if low == high
+    ]
+    found = f"does not vary within an arm: it is {' and '.join(constant)}"
     if np.ptp(limits) == 0:
-        notes.warn(
-            f"outcome {name!r} is constant: {limits[0, 0]:g} in all {design.n} rows, so there is no test.\n"
-            "Check that it is the column you mean.",
-            DesignWarning,
-        )
-        return
-    arms = zip(limits, design.labels, strict=True)
-    constant = [f"{low:g} in arm {label!r}" for (low, high), label in arms if low == high]
+        found = f"is constant: {limits[0, 0]:g} in all {design.n} rows, so there is no test"
     if constant:
-        notes.warn(
-            f"outcome {name!r} does not vary within an arm: it is {' and '.join(constant)}.\n"
-            "Check that it is the column you mean.",
-            DesignWarning,
-        )
+        notes.warn(f"outcome {name!r} {found}.\nCheck that it is the column you mean.", DesignWarning)
 
 
 def check_range(record: FitRecord, notes: Notes) -> None:
