@@ -408,7 +408,8 @@ def influence(
         else:
             every = _slopes(blocks, s, beta, by)
     for block, slopes in zip(blocks, every, strict=True):
-        inverse = -_inverse(slopes.pop(block.name)[0] / total, least_norm=block.least_norm)
+        slope = slopes.pop(block.name)[0] / total
+        inverse = -(np.linalg.pinv(slope, rcond=1e-10, hermitian=True) if block.least_norm else inverse_or_nan(slope))
         own = {block.name: inverse}
         for name, slope in slopes.items():
             for source, factor in factors[name].items():
@@ -419,20 +420,3 @@ def influence(
 
 def _slopes(blocks: Sequence[Block], s: Array, beta: Beta, by: frozenset[str]) -> list[dict[str, Array]]:
     return [_sums(block, s, beta, by)[1] for block in blocks]
-
-
-def changes(blocks: Sequence[Block], s: Array, beta: Beta, moved: Mapping[str, Array]) -> dict[str, Array]:
-    """Return how the coefficients of each block change, shape (m p,), where the equations of some of them are moved."""
-    found, by = dict[str, Array](), frozenset(block.name for block in blocks)
-    for block in blocks:
-        slopes = _sums(block, s, beta, by)[1]
-        inverse = _inverse(slopes.pop(block.name)[0], least_norm=block.least_norm)
-        total = np.array(moved.get(block.name, np.zeros(len(inverse))))
-        for name, slope in slopes.items():
-            total = total + slope[0] @ found[name]
-        found[block.name] = -inverse @ total
-    return found
-
-
-def _inverse(slope: Array, *, least_norm: bool = False) -> Array:
-    return np.asarray(np.linalg.pinv(slope, rcond=1e-10, hermitian=True)) if least_norm else inverse_or_nan(slope)

@@ -17,24 +17,25 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from causalrisk.errors import CausalRiskError, Failure, SeparationError
 from causalrisk.estimation.engine import (
     ALL,
     LARGEST,
     Block,
+    Dual,
     Linear,
     Point,
     apply,
     apply_both,
     exp,
+    value_of,
 )
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import TargetPopulation
 from causalrisk.learners.cross_fitting import fitted_copy, learner_errors
-from causalrisk.numerics.blocks import add_up, chunk_sizes, in_chunks, lazy_rows
+from causalrisk.numerics.blocks import add_up, in_chunks
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import Array
 
@@ -107,12 +108,8 @@ def fitted(predictors: Sequence[Linear], residuals: Callable[[Point], list[Any]]
 
 def logistic(x: Any) -> Any:
     """Probability of a linear predictor under the logit."""
-
-    def with_slope(x: Array) -> tuple[Array, Array]:
-        p = expit(x)
-        return p, p * (1 - p)
-
-    return apply_both(x, with_slope)
+    p = BINARY_LINKS["logit"].probability(value_of(x))
+    return x.chain(p, p * (1 - p)) if isinstance(x, Dual) else p
 
 
 def logit_score(sample: Sample) -> Score:
@@ -527,7 +524,7 @@ class Equations:
         if self.chunks:
             import dask
 
-            of_chunk = dask.delayed(_block_named)
+            of_chunk = dask.delayed(lambda chunk, name: next(block for block in chunk.blocks if block.name == name))
             return tuple(
                 dataclasses.replace(block, chunks=tuple(of_chunk(chunk, block.name) for chunk in self.chunks))
                 for block in self.empty.blocks
@@ -564,15 +561,6 @@ class Equations:
     def totals(self, function: Callable[..., Any], *given: Any) -> Any:
         """Return the sums over rows that a function of the equations finds."""
         return add_up(self.each(function, *given))
-
-    def lazily(self, width: int, function: Callable[..., Array], *given: Any) -> Any:
-        """As `by_row`, as a Dask array of so many columns that is made when it is needed."""
-        shapes = [(rows, width) for rows in chunk_sizes(self.sample.y)]
-        return lazy_rows(function, self.chunks, shapes, *given)
-
-
-def _block_named(equations: Equations, name: str) -> Block:
-    return next(block for block in equations.blocks if block.name == name)
 
 
 def logit_block(eta: Linear, event: Array, among: Array) -> Block:

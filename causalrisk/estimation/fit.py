@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -300,35 +301,34 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
     weights, resampler = start.used_weight_fit, start.resampler()
     if not weights.estimated:
         return Replicates.of_normal(weights, None)
-    model, parts = weights.equations.model, list[Replicates]()
+    model, parts = weights.equations.model, list[tuple[Any, Any, Any]]()
     for first in range(0, options.n_drawn if given is None else given.shape[1], WIDTH):
         if given is None:
             width = min(WIDTH, options.n_drawn - first)
             s = resampler.perturb(first // WIDTH, width, options.replicate_spread)
         else:
             s = given[:, first : first + WIDTH]
-        equations, beta, codes = weights.refit(s)
+        equations, beta, failed = weights.refit(s)
         empty = np.stack(totals(s[rows].sum(axis=0) for rows in start.sample.slices)).min(axis=0) <= 0
-        codes = np.where(empty, Failure.EMPTY_ARM, codes).astype(np.int8)
-        fine, e = codes == Failure.OK, None if equations.model is None else equations.model.e
-        ratio = None if e is None or model is None or model.e is None else (e / model.e)[:, :, fine]
-        shifts = {name: (each - weights.beta[name])[:, :, fine] for name, each in beta.items()}
-        parts.append(Replicates(shifts, codes, ratio))
-    ratios = [part.ratio for part in parts if part.ratio is not None]
-    found = Replicates(
-        {name: np.concatenate([part.shifts[name] for part in parts], axis=2) for name in parts[0].shifts},
-        np.concatenate([part.failures for part in parts]),
-        np.concatenate(ratios, axis=2) if ratios else None,
-    )
-    failed = len(found.failures) - found.count
-    if failed > MOST_FAILED * len(found.failures):
+        e = None if equations.model is None else equations.model.e
+        ratio = None if e is None or model is None or model.e is None else e / model.e
+        parts.append((beta, np.where(empty, Failure.EMPTY_ARM, failed).astype(np.int8), ratio))
+    betas, codes, ratios = zip(*parts, strict=True)
+    failures = np.concatenate(codes)
+    fine, shifts = failures == Failure.OK, dict[str, Array]()
+    for name in betas[0]:
+        shifts[name] = (np.concatenate([beta[name] for beta in betas], axis=2) - weights.beta[name])[:, :, fine]
+    ratio = None if ratios[0] is None else np.concatenate(ratios, axis=2)[:, :, fine]
+    found = Replicates(shifts, failures, ratio)
+    lost = len(failures) - found.count
+    if lost > MOST_FAILED * len(failures):
         raise BootstrapError(
-            f"{failed} of {len(found.failures)} propensity replicates failed, more than half: "
-            f"{failure_text(found.failures)}.\nSimplify the formula in propensity=, or use `IPWRA`."
+            f"{lost} of {len(failures)} propensity replicates failed, more than half: "
+            f"{failure_text(failures)}.\nSimplify the formula in propensity=, or use `IPWRA`."
         )
-    if failed:
+    if lost:
         notes.warn(
-            f"{failed} of {len(found.failures)} propensity replicates were left out: {failure_text(found.failures)}.\n"
+            f"{lost} of {len(failures)} propensity replicates were left out: {failure_text(failures)}.\n"
             "See res.replicate_ledger; a simpler formula in propensity= would avoid it.",
             ResampleWarning,
         )

@@ -18,7 +18,7 @@ from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Beta, Influence, Point, influence, solve, value_of
 from causalrisk.estimation.equations import WEIGHT_NAMES, Equations
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
-from causalrisk.numerics.blocks import add_up, chunks_of, in_chunks, is_dask, loaded, totals
+from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of, in_chunks, is_dask, lazy_rows, loaded, totals
 from causalrisk.numerics.linalg import Array, weighted_gram
 
 
@@ -224,7 +224,8 @@ def sandwich(
     units = cluster if strata is None or cluster is not None else stratum
     if units is None:
         return over_rows(weighted_gram, weights if frequency else weights**2) / total**2
-    sums = over_rows(weighted_sums, weights, units, int(loaded(units.max())) + 1)
+    n_units = int(loaded(units.max())) + 1
+    sums = over_rows(lambda psi, s, unit: group_sums(psi * s[:, None], unit, n_units), weights, units)
     if strata is None:
         return sums.T @ sums / total**2
     if cluster is None:
@@ -233,11 +234,6 @@ def sandwich(
         of_cluster = stratum_of_groups(cluster, stratum, len(sums))
         squares, sums = weighted_gram(sums, strata.squares[of_cluster]), group_sums(sums, of_cluster)
     return (squares - weighted_gram(sums, strata.totals[: len(sums)])) / total**2
-
-
-def weighted_sums(values: Array, weights: Array, group: NDArray[np.intp], n_groups: int) -> Array:
-    """Add up weighted values of rows, shape (n, d), in each group, shape (G, d)."""
-    return group_sums(values * weights[:, None], group, n_groups)
 
 
 def stratum_of_groups(cluster: NDArray[np.intp], stratum: NDArray[np.intp], n_clusters: int) -> NDArray[np.intp]:
@@ -496,11 +492,6 @@ class SeparateRows:
             jacobian = self.scale.jacobian(means)
         return {f"mean {a}": jacobian[:, [a]] for a in range(self.equations.sample.n_arms)}
 
-    @property
-    def of_effects(self) -> Array:
-        """Influence function of effects and means alone, of rows in memory, shape (n, 2 K - 1)."""
-        return self.of_blocks().of(self.of_params)
-
     @cached_property
     def influence(self) -> Array:
         """Influence function of (params, theta, gamma), shape (n, d); beyond memory a Dask array."""
@@ -512,7 +503,8 @@ class SeparateRows:
         if not self.equations.chunks:
             return psi.of(*every)
         width = sum(len(next(iter(of.values()))) for of in every)
-        return self.equations.lazily(width, _influence, self.beta, psi.factors, every)
+        shapes = [(rows, width) for rows in chunk_sizes(self.equations.sample.y)]
+        return lazy_rows(_influence, self.equations.chunks, shapes, self.beta, psi.factors, every)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         """As in `Estimate`."""

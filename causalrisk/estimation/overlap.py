@@ -418,7 +418,7 @@ def overlap_of(
         found = "; ".join(few_dominate(arms, design.labels, 0.0, design.unit_name))
         return arms, found and f"poor overlap: {found}.\nUse `caliper=` to leave out units without near matches."
     if used is not None and used.equations.target.everybody:
-        without = used.equations.by_row(_is_remote, used.at)
+        without = used.equations.by_row(lambda e, at: probabilities_of(e, at).min(axis=1) < REMOTE_SCORE, used.at)
         remote = int(units[without].sum()), int(units.sum())
     texts = poor_overlap(arms, design.labels, remote, design.unit_name)
     if not texts:
@@ -430,11 +430,6 @@ def overlap_of(
 def _units(sample: Sample, design: Design) -> Array:
     """Observations that each row stands for."""
     return np.asarray(loaded(sample.s)) if design.weight_type == "frequency" else np.broadcast_to(1.0, sample.n)
-
-
-def _is_remote(equations: Equations, at: Point) -> NDArray[np.bool_]:
-    """Mark rows that are nearly sure not to be in some arm."""
-    return probabilities_of(equations, at).min(axis=1) < REMOTE_SCORE
 
 
 def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -> tuple[ArmWeights, ...]:

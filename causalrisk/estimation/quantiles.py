@@ -29,7 +29,7 @@ from causalrisk.errors import (
     UnavailableError,
     first_failure,
 )
-from causalrisk.estimation.engine import Point, changes, value_of
+from causalrisk.estimation.engine import Point, value_of
 from causalrisk.estimation.fits import (
     Estimate,
     Refits,
@@ -130,11 +130,16 @@ def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
         u = w[:, 0] if equations.spec.weighted else 1.0
         moved[f"outcome {a}"] = equations.columns[members].T @ (pull * u)
         weighed[f"correction {a}"] = np.array([pull @ w[:, 0]])
+    factors = rows.of_blocks().factors
     density, drift = (
-        np.array([found[f"mean {a}"][0] for a in range(sample.n_arms)])
-        for found in (
-            changes(equations.blocks, sample.s[:, None], rows.beta, which) for which in (moved | weighed, moved)
+        np.array(
+            [
+                sum(float((factor @ which[name])[0]) for name, factor in factors[f"mean {a}"].items() if name in which)
+                for a in range(sample.n_arms)
+            ]
         )
+        / sample.total
+        for which in (moved | weighed, moved)
     )
     return density, np.zeros_like(drift) if equations.spec.constants else drift
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -237,8 +237,9 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         names, own = design.parts[0].arrays, partial(rows_by_arm, design)
         order, sizes = loaded(own("position")), [sum(r.stop - r.start for _, r in each) for each in arm_places(design)]
     else:
-        names, order, sizes = arrays_of(design), np.argsort(design.arm, kind="stable"), [*np.bincount(design.arm)]
-        own = partial(rows_in_order, names, order)
+        order, sizes = np.argsort(design.arm, kind="stable"), [*np.bincount(design.arm)]
+        names = {name: of[order] if of.ndim == 1 else of for name, of in arrays_of(design).items()}
+        own = names.__getitem__
     n_frame, middle = 0 if frame is None else len(frame.X), 0.0
     if n_frame or design.observation is not None:
         middle = float(design.outcome_limits.mean())  # of outcomes that count for nothing
@@ -259,7 +260,8 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
             rows = column(name, of_frame)
             columns = stored_array(rows.map_blocks(of.of_rows, dtype=float)) if is_dask(rows) else of.of_rows(rows)
             return dataclasses.replace(of, columns=columns)
-        of = plain_basis(own(name)) if given and name == "X" else orthonormal_basis(names[name], s[n_frame:], order)
+        columns, plain = own(name), given and name == "X"
+        of = plain_basis(columns[order]) if plain else orthonormal_basis(columns, s[n_frame:], order)
         if not n_frame:
             return of
         before = of.of_rows(np.broadcast_to(of_frame, (n_frame, of.columns.shape[1])))
@@ -307,11 +309,6 @@ def arrays_of(design: Design) -> dict[str, NDArray[Any]]:
         "stratum": None if survey is None or survey.replication is not None else survey.stratum,
     }
     return {name: array for name, array in found.items() if array is not None}
-
-
-def rows_in_order(arrays: Mapping[str, NDArray[Any]], order: NDArray[np.intp], name: str) -> NDArray[Any]:
-    """Return an array of rows in an order."""
-    return arrays[name][order]
 
 
 def within(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:
