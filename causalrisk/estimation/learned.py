@@ -94,8 +94,8 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
             "learner= needs terms in the outcome formula, which has only the constant.\n"
             'Use `from_formula("y ~ x1 + x2", ..., learner=...)`.'
         )
-    smooth, binary = Smooth(family, design.weight_type or "frequency"), design.has_binary_outcome
-    learners = learners_of(options.learner, design.labels, design.levels, smooth, binary=binary)
+    binary = design.has_binary_outcome
+    learners = learners_of(options.learner, design.labels, design.levels, Smooth(family), binary=binary)
     folds = folds_by_position(design, options.n_folds, options.repeat)
 
     def made(block: CodedRows | Design) -> LearnerRows:

@@ -27,16 +27,16 @@ References
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.errors import DesignError, one_of
+from causalrisk.errors import DesignError
 from causalrisk.learners.folds import LearnerRows, Training, without_training
 from causalrisk.numerics.blocks import add_up, spread_evenly
 from causalrisk.numerics.families import LARGEST, OutcomeFamily
@@ -279,22 +279,18 @@ def _quantiles(values: Array, weights: Array) -> Array:
     return values[np.searchsorted(reached, np.array(KNOTS) * reached[-1])]
 
 
+@dataclass(frozen=True)
 class Smooth:
     """Ridge regression on natural cubic splines and products of the covariates, penalties by restricted likelihood.
 
-    With methods `fit` and `predict` as those of scikit-learn; nothing is drawn at random.
+    Nothing is drawn at random.
 
     Parameters
     ----------
     family : OutcomeFamily
         Family and link of the outcome; by default least squares.
-    weight_type : {"frequency", "probability"}
-        Whether a weight of 2 stands for two rows where penalties are chosen, or for one as any positive weight.
-
-    Attributes
-    ----------
     basis : SmoothBasis or None
-        What the columns are made by; None after a fit to outcomes that are all the same.
+        What the columns are made by; None before a fit, and after one to outcomes that are all the same.
     coefficients : ndarray, shape (q + 1,)
         The constant and the coefficients of the columns.
     choice : Choice or None
@@ -306,93 +302,19 @@ class Smooth:
     by its standard deviation and s_j = 1 for a covariate, else the share of curves or products. For other families
     twice the negative log quasi-likelihood at dispersion 1 is in place of the squares; shares and penalty are chosen by
     the working responses of the first iterations and are then kept.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from causalrisk.learners.smooth import Smooth
-    >>> x = np.linspace(-2, 2, 200)[:, None]
-    >>> fit = Smooth().fit(x, np.abs(x[:, 0]))
-    >>> fit.predict(np.array([[-2.0], [0.0], [2.0]])).round(1)
-    array([2.1, 0.3, 2.1])
     """
 
-    def __init__(self, family: OutcomeFamily = LINEAR, weight_type: str = "frequency") -> None:
-        one_of("weight_type", weight_type, ("frequency", "probability"))
-        self.family, self.weight_type = family, weight_type
-        self.basis: SmoothBasis | None = None
-        self.coefficients: Array = np.empty(0)
-        self.choice: Choice | None = None
+    family: OutcomeFamily = LINEAR
+    basis: SmoothBasis | None = None
+    coefficients: Array = field(default_factory=lambda: np.empty(0))
+    choice: Choice | None = None
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Smooth:
-        """Fit to rows.
-
-        Parameters
-        ----------
-        X : array_like, shape (n, p)
-            Covariates, numbers.
-        y : array_like, shape (n,)
-            Outcome.
-        sample_weight : array_like, shape (n,), optional
-            Non-negative weights; rows with weight 0 count for nothing.
-
-        Returns
-        -------
-        Smooth
-            The learner itself.
-
-        Raises
-        ------
-        DesignError
-            If shapes do not go together, values are missing or infinite, weights are negative or none is positive,
-            outcomes are none of the family, or their mean is not above zero where the link is logarithmic.
-        """
-        X, y = _numbers("X", X, 2), _numbers("y", y, 1)
-        weights = np.ones(len(y)) if sample_weight is None else _numbers("sample_weight", sample_weight, 1)
-        if not len(X) == len(y) == len(weights):
-            raise DesignError(f"X, y and sample_weight have {len(X)}, {len(y)} and {len(weights)} rows.")
-        used = weights > 0
-        if (weights < 0).any() or not used.any():
-            raise DesignError("sample_weight has negative values, or none above zero.")
-        self.family.check(y[used], "y")
-        n = int(used.sum())
-        none, counts = np.zeros(n, dtype=np.intp), self.weight_type == "frequency"
-        rows = LearnerRows(X[used], y[used], none, none, weights[used], counts=counts, number=np.arange(n))
-        training = Training(lambda function: iter([function(rows)]), labels=("",), n_folds=1)
-        found = smooth_fits(self, 0, training)[0]
-        self.basis, self.coefficients, self.choice = found.basis, found.coefficients, found.choice
-        return self
-
-    def predict(self, X: Any) -> Array:
-        """Predict the mean of the outcome.
-
-        Parameters
-        ----------
-        X : array_like, shape (m, p)
-            Covariates.
-
-        Returns
-        -------
-        ndarray, shape (m,)
-            Means, inside of the range of the family.
-        """
-        X = _numbers("X", X, 2)
+    def predict(self, X: Array) -> Array:
+        """Predict the mean of the outcome, shape (m,), inside of the range of the family, at covariates (m, p)."""
         if self.basis is None:
             return np.full(len(X), self.coefficients[0])
-        if X.shape[1] != len(self.basis.centre):
-            raise DesignError(f"X has {X.shape[1]} columns; the learner was fitted to {len(self.basis.centre)}.")
         eta = self.basis.predictors(X, self.coefficients)
         return self.family.mean(eta if self.family.linear else np.clip(eta, -LARGEST, LARGEST))
-
-
-def _numbers(name: str, given: Any, ndim: int) -> Array:
-    """Return an array of finite numbers."""
-    found = np.asarray(given, dtype=float)
-    if found.ndim != ndim:
-        raise DesignError(f"{name} has shape {found.shape}; expected {ndim} dimension{'s' * (ndim > 1)}.")
-    if not np.isfinite(found).all():
-        raise DesignError(f"{name} has {int((~np.isfinite(found)).sum())} values that are missing or infinite.")
-    return found
 
 
 def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> tuple[Smooth, ...]:
@@ -444,10 +366,10 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
     of_folds = add_up(training.over(products)) if family.linear else []
     with ordered_map(fitted, range(n_folds), workers if family.linear else 1) as results:
         found = list(results)
-    models = tuple(copy.copy(model) for _ in found)
-    for own, (coefficients, choice) in zip(models, found, strict=True):
-        own.coefficients, own.choice, own.basis = coefficients, choice, None if choice is None else basis
-    return models
+    return tuple(
+        dataclasses.replace(model, basis=None if choice is None else basis, coefficients=coefficients, choice=choice)
+        for coefficients, choice in found
+    )
 
 
 def _reweighted(
