@@ -130,17 +130,13 @@ def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
         u = w[:, 0] if equations.spec.weighted else 1.0
         moved[f"outcome {a}"] = equations.columns[members].T @ (pull * u)
         weighed[f"correction {a}"] = np.array([pull @ w[:, 0]])
-    factors = rows.of_blocks().factors
-    density, drift = (
-        np.array(
-            [
-                sum(float((factor @ which[name])[0]) for name, factor in factors[f"mean {a}"].items() if name in which)
-                for a in range(sample.n_arms)
-            ]
-        )
-        / sample.total
-        for which in (moved | weighed, moved)
-    )
+    factors = rows.of_blocks().factors  # of the coefficients by the equations of each block
+
+    def change(which: dict[str, Array], a: int) -> float:
+        found = factors[f"mean {a}"]
+        return sum(float((found[name] @ which[name])[0]) for name in found if name in which) / sample.total
+
+    density, drift = (np.array([change(which, a) for a in range(sample.n_arms)]) for which in (moved | weighed, moved))
     return density, np.zeros_like(drift) if equations.spec.constants else drift
 
 
