@@ -379,7 +379,10 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
         columns = _columns_of_matrix(values, what)
     if not columns:
         raise DesignError(f"{what} has no columns; expected at least one.\nUse `np.ones((n, 1))` for a constant.")
-    return {name: align(column, index, what, notes).rename(name) for name, column in columns.items()}
+    found = {name: align(column, index, what, notes) for name, column in columns.items()}
+    for name, column in found.items():
+        column.name = name
+    return found
 
 
 def _columns_of_matrix(values: Any, what: str) -> dict[str, Any]:
