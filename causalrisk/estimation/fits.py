@@ -61,14 +61,6 @@ class FittedRows:
 
 
 @dataclass(frozen=True)
-class KnownRows:
-    """What an estimate has of every row, as arrays."""
-
-    predicted: Array
-    influence: Array
-
-
-@dataclass(frozen=True)
 class Estimate:
     """A point estimate with its influence function; rows in the order of the sample.
 
