@@ -336,9 +336,11 @@ def poor_overlap(
     return found
 
 
-def other_populations(options: ModelOptions) -> str:
+def other_populations(design: Design, options: ModelOptions) -> str:
     """Other populations to use; the target of a change is the treated."""
-    return '`trim="crump"`' if options.did is not None else '`target="overlap"` or `trim="crump"`'
+    treated = options.population.everybody and design.n_arms == 2
+    targets = [] if options.did is not None else ["treated"] * treated + ["overlap"]
+    return " or ".join([*(f'`target="{name}"`' for name in targets), '`trim="crump"`'])
 
 
 def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str) -> list[str]:
@@ -423,7 +425,7 @@ def overlap_of(
     texts = poor_overlap(arms, design.labels, remote, design.unit_name)
     if not texts:
         return arms, ""
-    instead = f"Simplify propensity=, or change the target population: {other_populations(options)}."
+    instead = f"Simplify propensity=, or change the target population: {other_populations(design, options)}."
     return arms, f"poor overlap: {'; '.join(texts)}.\n{instead}"
 
 

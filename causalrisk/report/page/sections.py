@@ -241,7 +241,7 @@ def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part],
 def _overlap(record: FitRecord, alpha: float) -> Body:
     table, labels = overlap(record), record.design.labels
     warned = any(note.startswith("poor overlap") for note in record.notes)
-    instead = other_populations(record.options)
+    instead = other_populations(record.design, record.options)
     everybody = record.options.population is ALL
     unit_name, matched = record.design.unit_name, record.spec.matched
     reading = verdicts.read_overlap(table, warned, everybody, unit_name, instead, matched)
