@@ -26,12 +26,10 @@ from causalrisk.errors import (
     CausalRiskWarning,
     OptionError,
     check_distinct,
-    listed,
     whole_number,
     with_other_names,
 )
-from causalrisk.errors.aliases import near
-from causalrisk.models.estimators import ALIASES, BY_NAME, OutcomeRegression
+from causalrisk.models.estimators import OutcomeRegression, model_named
 from causalrisk.models.model import OPTIONS, CausalModel
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.runtime.system import write_whole
@@ -40,38 +38,8 @@ from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.results import StudyResults
 
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
+DEFAULT = ("Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE")
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
-
-
-def lin(trial: Any) -> tuple[float, float]:
-    """Lin's regression: treatment, centred covariates and their products, with HC2 standard errors [1]_.
-
-    Parameters
-    ----------
-    trial : Trial
-        The sample.
-
-    Returns
-    -------
-    estimate, se : float
-        The estimate equals `OutcomeRegression`'s. The standard error treats the covariates as fixed.
-
-    References
-    ----------
-    .. [1] Lin, W. (2013). Agnostic notes on regression adjustments to experimental data. Annals of Applied Statistics
-       7, 295-318.
-    """
-    from statsmodels.regression.linear_model import OLS  # here, so that importing causalrisk stays fast
-
-    design = trial.model().design
-    treated, centred = design.arm[:, None], design.X[:, np.ptp(design.X, axis=0) > 0]
-    centred = centred - centred.mean(axis=0)
-    columns = np.hstack([np.ones_like(treated), treated, centred, treated * centred])
-    fit = OLS(design.y, columns).fit(cov_type="HC2")
-    return fit.params[1], fit.bse[1]
-
-
-DEFAULT = ("Unadjusted", "Lin", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE")
 
 
 @dataclass
@@ -149,8 +117,7 @@ class Entry:
     @property
     def signature(self) -> str:
         """Text by which a resumed study recognizes the estimator and its options."""
-        known = hasattr(self.run, "__qualname__")  # without its module, which may be __main__ today and moved tomorrow
-        name = self.run.__qualname__.rpartition(".")[2] if known else repr(self.run)
+        name = getattr(self.run, "__qualname__", repr(self.run)).rpartition(".")[2]  # its module may be moved
         return f"{self.label}: {name} {dict(self.options)!r}"
 
 
@@ -197,24 +164,17 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
 def _entry(label: str | None, item: Any) -> Entry:
     """Check one entry and return it."""
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
-    found = (BY_NAME | ALIASES | {"Lin": lin}).get(what) if isinstance(what, str) else what
-    if isinstance(found, type) and issubclass(found, CausalModel):
-        name = found.spec.name
-    elif callable(found) and not isinstance(found, type):
-        name = "Lin" if found is lin else getattr(found, "__name__", repr(found))
-    else:
-        names = [*BY_NAME, "Lin"]
-        known = f"expected one of {listed(names)}, a model class, or a function of a Trial"
-        raise OptionError(f"estimator {what!r} is not known; {known}.\n{near(str(what), names)}".rstrip())
-    label = label or name
+    is_function = callable(what) and not isinstance(what, type)
+    found = what if is_function else model_named(what)
+    label = str(label or (getattr(found, "__name__", repr(found)) if is_function else found.spec.name))
     if not isinstance(options, Mapping):
         raise OptionError(
             f"estimators: the options of {label!r} are {options!r}; expected a mapping.\n"
             'Use `estimators={"JRE erm": ("JRE", {"objective": "erm"})}`.'
         )
-    if options and not isinstance(found, type):
+    if options and is_function:
         raise OptionError(f"estimators: {label!r} takes no options.\nGive it as it is, or wrap it in a function.")
-    return Entry(str(label), found, dict(options))
+    return Entry(label, found, dict(options))
 
 
 @dataclass(frozen=True)
@@ -276,8 +236,8 @@ def run_study(
     n_sims : int, default 200
         Samples per design and size.
     estimators : None, name, model class, callable, sequence of these, or mapping, optional
-        By default "Unadjusted", "Lin", "OutcomeRegression", "Hajek", "IPWRA", "AIPW" and "JRE". A mapping from labels
-        can also have options of `from_formula` and `fit`: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. A callable
+        By default "Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW" and "JRE". A mapping from labels can
+        also have options of `from_formula` and `fit`: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. A callable
         takes a `Trial` and returns the estimate and its standard error.
     rng : int, Generator, SeedSequence or None, default 0
         Source of randomness. A sample depends only on this, the design, n and its number.
