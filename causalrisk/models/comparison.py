@@ -24,14 +24,14 @@ from causalrisk.errors import (
     with_other_names,
 )
 from causalrisk.estimation import options as kinds
-from causalrisk.inference.paired_resamples import (
+from causalrisk.inference.simultaneous import (
     Comparison,
     differences_frame,
     effects_frame,
     fit_estimators,
     resample_estimators,
+    simultaneous_frame,
 )
-from causalrisk.inference.simultaneous import simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown, given_results

@@ -11,8 +11,15 @@ import pandas as pd
 
 from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user, with_other_names
 from causalrisk.estimation.record import FitRecord
-from causalrisk.inference.hypotheses import Expressions, equivalence_table, nlcom, single_tests
-from causalrisk.inference.intervals import Estimates, parameter_covariance, parameters
+from causalrisk.inference.intervals import (
+    Estimates,
+    Expressions,
+    equivalence_table,
+    nlcom,
+    parameter_covariance,
+    parameters,
+    single_tests,
+)
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.page.methods import pooled_methods, typed_fit

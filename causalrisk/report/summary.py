@@ -17,7 +17,7 @@ from causalrisk.estimation.specification import HAJEK, IPWRA
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.fitted_models import coefficients
 from causalrisk.inference.intervals import Estimates, rounded_se, statistic_names, summary_frame
-from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
+from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words
 from causalrisk.report.tables.table import ResultSummary, ResultTable

@@ -11,7 +11,7 @@ from scipy import stats
 
 import causalrisk as cr
 from causalrisk.simulation import DESIGNS, four_cells, plasmode, power, run_study
-from causalrisk.simulation.from_fit import plasmode_design
+from causalrisk.simulation.study import plasmode_design
 from tests.conftest import RHS, simulate
 
 FORMULA = f"y ~ {RHS}"
