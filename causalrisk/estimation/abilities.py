@@ -12,6 +12,7 @@ from causalrisk.estimation.options import REPLACE, STACK, TERMS, ModelOptions, i
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import POPULATIONS
 from causalrisk.numerics.families import FAMILIES
+from causalrisk.numerics.multiplicities import MULTIPLIERS
 
 PLAIN = {  # what every estimator can do
     "effect": "difference", "target": "all", "family": "gaussian", "link": "identity", "propensity_link": "logit",
@@ -78,6 +79,7 @@ PREDICTIONS = EVERY | {  # what goes with predictions that are given: they are o
 NOT_ON_DISK = {  # what needs all rows at once, and what to use instead
     ("propensity_score", "classifier"): "Leave `propensity_score=` out, or use `data=data.collect()`",
     ("cov_type", "jackknife"): 'Use `cov_type="robust"`',  # of single rows
+    **{("bootstrap", law): 'Use `bootstrap="bayesian"`' for law in MULTIPLIERS},
     ("resamples", "given"): "Use `n_boot=999`",
     ("replicates", "given"): "Use `n_replicates=200`",
 }

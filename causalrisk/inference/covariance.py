@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.design import Design
+from causalrisk.design.design import rows_not_kept
 from causalrisk.design.scan.design import stored_array
 from causalrisk.errors import (
     BootstrapError,
@@ -37,7 +37,6 @@ from causalrisk.estimation.fit import fit_joint, fit_separate
 from causalrisk.estimation.fits import (
     Refits,
     WeightFit,
-    group_sums,
 )
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.estimation.record import (
@@ -50,11 +49,11 @@ from causalrisk.estimation.record import (
     robust_covariance,
     sum_within_units,
 )
-from causalrisk.estimation.sample import Sample, chunked, given_block, sample_resampler, unit_count
+from causalrisk.estimation.sample import Sample, given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.estimation.stack import StackRefitter
 from causalrisk.joint.fit import JointRefitter
-from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of, in_chunks, is_dask
+from causalrisk.numerics.blocks import is_dask
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
@@ -244,32 +243,32 @@ def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array
 def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
     """Draw estimates by multipliers; effects move on the scale where they are differences.
 
-    Of a joint fit with the draws of its start under the same multipliers. See Kline,
-    P. and Santos, A. (2012). A score based approach to wild bootstrap inference. Journal of Econometric Methods 1,
-    23-41.
+    A joint fit also has the draws of its start under the same multipliers. See Kline, P. and Santos, A. (2012). A score
+    based approach to wild bootstrap inference. Journal of Econometric Methods 1, 23-41.
     """
-    values, errors = _drawn(record, n_boot)
+    values, errors = _multiplied(record, n_boot)
     start = None
     if record.joint is not None:
-        start = _drawn(dataclasses.replace(record, estimate=record.joint.start), n_boot)[0][:, : len(record.names)]
-    failures = np.full(n_boot, Failure.OK, dtype=np.int8)
-    return BootstrapDistribution(values, failures, start, errors)
+        of_start = dataclasses.replace(record, estimate=record.joint.start)
+        start = _multiplied(of_start, n_boot)[0][:, : len(record.names)]
+    return BootstrapDistribution(values, np.full(n_boot, Failure.OK, dtype=np.int8), start, errors)
 
 
-def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
+def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     """Draws of all estimates, shape (n_boot, d), and standard errors of effects and arm means, (n_boot, 2 K - 1)."""
-    design, sample, count = record.design, record.sample, len(record.names)
-    counts_rows = counts_equal_rows(record)
-    own = record.estimate.influence if counts_rows else record.estimate.influence * sample.s[:, None]
-    units = (design.nobs if counts_rows else unit_count(design)) + record.sample.n_frame
-    drawn = functools.partial(_multiplied, record.bootstrap, record.seed, n_boot, count)
-    if is_dask(own):
-        found = _multiplied_by_chunks(record, own, drawn)
-    else:
-        own = sum_within_units(record, own)
-        found = drawn(own, np.arange(len(own)), equal_units(record) if counts_rows else None)
-    total = sample.total
-    deviations, variances = found[0] / total, found[1] / total**2
+    if record.design.on_disk:
+        raise rows_not_kept("the multiplier bootstrap")
+    sample, count, counts_rows = record.sample, len(record.names), counts_equal_rows(record)
+    own = sum_within_units(record, record.estimate.influence * (1.0 if counts_rows else sample.s[:, None]))
+    units = (record.design.nobs if counts_rows else unit_count(record.design)) + sample.n_frame
+    number, sizes = np.arange(len(own)), equal_units(record) if counts_rows else None
+    moved, squares = [], []
+    for first in range(0, n_boot, WIDTH):
+        width = min(WIDTH, n_boot - first)
+        w, w2 = multipliers(record.bootstrap, record.seed, first // WIDTH, width, number, sizes)
+        moved.append(w.T @ own)
+        squares.append(w2.T @ own[:, :count] ** 2)
+    deviations, variances = np.concatenate(moved) / sample.total, np.concatenate(squares) / sample.total**2
     # Contributions under multipliers have a mean of their own, as those of a sample have at its estimate.
     errors = np.sqrt(np.maximum(variances - deviations[:, :count] ** 2 / units, 0.0))
     values = record.estimate.values + deviations
@@ -279,37 +278,6 @@ def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     values[:, effects] = scale.report(on_scale)
     errors[:, effects] *= scale.report_slope(on_scale) / scale.report_slope(center)
     return values, errors
-
-
-def _multiplied(
-    law: str,
-    seed: np.random.SeedSequence,
-    n_boot: int,
-    count: int,
-    own: Array,
-    number: NDArray[np.intp],
-    sizes: Array | None = None,
-) -> tuple[Array, Array]:
-    """Return sums of multipliers times contributions (n, d) of units, and of squares of the first columns."""
-    moved, squares = [], []
-    for first in range(0, n_boot, WIDTH):
-        w, w2 = multipliers(law, seed, first // WIDTH, min(WIDTH, n_boot - first), number, sizes)
-        moved.append(w.T @ own)
-        squares.append(w2.T @ own[:, :count] ** 2)
-    return np.concatenate(moved), np.concatenate(squares)
-
-
-def _multiplied_by_chunks(
-    record: FitRecord, own: Any, drawn: Callable[..., tuple[Array, Array]]
-) -> tuple[Array, Array]:
-    """As `_multiplied` for the rows of a scan, in which those of a target frame have the last numbers."""
-    design, sample, n_frame, rows = record.design, record.sample, record.sample.n_frame, chunks_of(own)
-    if design.n_clusters:
-        units = design.n_clusters + n_frame
-        sums = add_up(in_chunks(functools.partial(group_sums, n_groups=units), rows, sample.cluster))
-        return drawn(sums, np.arange(units))
-    number = chunked(np.concatenate([np.arange(design.n, design.n + n_frame), sample.order]), chunk_sizes(own))
-    return add_up(in_chunks(drawn, rows, number, *([sample.s] if counts_equal_rows(record) else [])))
 
 
 # --- the jackknife ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The multiplier bootstrap: draws by hand, the same from a scan, and intervals, p-values and tables made of them."""
+"""The multiplier bootstrap: draws by hand, and intervals, p-values and tables made of them."""
 
 from __future__ import annotations
 
@@ -74,31 +74,10 @@ def test_each_of_equal_rows_has_a_multiplier(law):
     assert np.mean(res._record.boot.errors[:, 0] ** 2) == pytest.approx(robust.fit().effect_se ** 2, rel=0.03)
 
 
-@QUIET
-@pytest.mark.filterwarnings("ignore::causalrisk.errors.OverlapWarning")
-@pytest.mark.parametrize("kind", [cr.AIPW, cr.JRE])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"cluster": "g"},
-        {"weights": "k", "weight_type": "frequency"},
-        {"target": simulate(30, seed=3)},
-        {"effect": "ratio"},
-    ],
-)
-def test_a_scan_has_the_same_draws(kind, options):
-    if kind is cr.AIPW and "target" in options:
-        kind = cr.IPWRA
-    scanned = in_parts([DATA[:40], DATA[40:]], 32)
-    extra = {"n_replicates": 20} if kind is cr.JRE else {}
-    one, other = (
-        multiplied(model_of(kind, data, **options), multiplier="mammen", **extra)._record for data in (scanned, DATA)
-    )
-    count = len(one.names)
-    np.testing.assert_allclose(one.boot.values[:, :count], other.boot.values[:, :count], rtol=1e-9)
-    np.testing.assert_allclose(one.boot.errors, other.boot.errors, rtol=1e-9)
-    if kind is cr.JRE:
-        np.testing.assert_allclose(one.boot.start, other.boot.start, rtol=1e-9)
+def test_data_on_disk_have_no_multipliers():
+    model = model_of(cr.IPWRA, in_parts([DATA[:40], DATA[40:]], 32))
+    with pytest.raises(cr.UnavailableError, match='bootstrap="mammen" is not available for data on disk'):
+        multiplied(model, multiplier="mammen")
 
 
 def test_effects_move_on_the_scale_where_they_are_differences():
