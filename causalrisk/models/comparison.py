@@ -9,20 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk import errors
 from causalrisk.design import Scan, as_scan
 from causalrisk.design.formulas.evaluation import callers_variables
-from causalrisk.errors import (
-    TEXT,
-    BootstrapError,
-    Failure,
-    Notes,
-    OptionError,
-    ResampleWarning,
-    UnavailableError,
-    check_alpha,
-    read,
-    with_other_names,
-)
 from causalrisk.estimation import options as kinds
 from causalrisk.inference.simultaneous import (
     Comparison,
@@ -113,10 +102,10 @@ class ComparisonResults(Shown):
     @property
     def boot_ledger(self) -> pd.DataFrame:
         """Use of each resample by each estimator: "used", or the reason why not."""
-        text = np.array(list(TEXT.values()), dtype=object)[self._data.failures]
+        text = np.array(list(errors.TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
-    @with_other_names
+    @errors.with_other_names
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Summary of the effects and of their differences.
 
@@ -133,7 +122,7 @@ class ComparisonResults(Shown):
             With `as_text`, `as_html`, `as_latex`, `as_csv`. With more than three estimators, it shows only the
             differences from the last; `differences` has all.
         """
-        check_alpha(alpha)
+        errors.check_alpha(alpha)
         return summarize_comparison(self._data, alpha=alpha, title=title)
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
@@ -152,7 +141,7 @@ class ComparisonResults(Shown):
             One row per estimator and effect: estimator, term, estimate, std_error (bootstrap),
             robust_std_error, statistic, p_value, conf_low, conf_high.
         """
-        check_alpha(alpha)
+        errors.check_alpha(alpha)
         return tidy_comparison(effects_frame(self._data, alpha), self._data.effect_names, conf_int)
 
     def glance(self) -> pd.DataFrame:
@@ -165,7 +154,7 @@ class ComparisonResults(Shown):
         """
         rows = pd.concat([glance(record) for record in self._data.records], ignore_index=True)
         kind = bootstrap_text(self._data.records[0], self._data.given_resamples)
-        used = (self._data.failures == Failure.OK).sum(axis=0)
+        used = (self._data.failures == errors.Failure.OK).sum(axis=0)
         if self._data.design.replication is None:
             rows = rows.assign(std_errors=f"bootstrap ({kind})")
         return rows.assign(n_boot=len(self._data.boot), n_boot_used=used)
@@ -190,7 +179,7 @@ class ComparisonResults(Shown):
         UnavailableError
             If matplotlib is not installed.
         """
-        check_alpha(alpha)
+        errors.check_alpha(alpha)
         design, frame = self._data.design, effects_frame(self._data, alpha)
         estimand, ax = self._data.records[0].estimand, axes_or_new(ax, len(frame))
         labels = [row if isinstance(row, str) else ": ".join(row) for row in frame.index]
@@ -262,7 +251,7 @@ def simultaneous(
     numbered = [str(k + 1) for k in range(len(records))]
     distinct = next(found for found in (outcomes, estimators, numbered) if len(set(found)) == len(records))
     if not records or (names is not None and len(set(names)) != len(records)):
-        raise OptionError(
+        raise errors.OptionError(
             f"there are {len(records)} fits and names={names!r}; expected one fit or more, and a name of its own for "
             "each.\nUse `simultaneous([res1, res2])`."
         )
@@ -335,7 +324,7 @@ def compare(
     estimator  minus
     Unadjusted IPWRA     -18.4     10.8
     """
-    options, read_as = read("compare", options, COMPARED)
+    options, read_as = errors.read("compare", options, COMPARED)
     typed = {name: value for name, value in options.items() if name in OPTIONS} | {"treat": treat}
     options |= {"read_as": read_as, "typed": {"formula": repr(formula)} | kinds.typed_options(typed, OPTIONS)}
     models = chosen_models(options.pop("estimators", estimators), options.get("effect"))
@@ -344,12 +333,12 @@ def compare(
     joint = kinds.options_of(kinds.JREOptions, options)
     of_joint = [name for name in kinds.defaults_of(kinds.JREOptions) if name in options]
     if of_joint and JRE not in models:
-        raise OptionError(
+        raise errors.OptionError(
             f"{of_joint[0]}= is an option of JRE, which estimators= leaves out.\n"
             f'Add "JRE" to estimators=, or leave {of_joint[0]}= out.'
         )
     if isinstance(as_scan(data), Scan):
-        raise UnavailableError(
+        raise errors.UnavailableError(
             "compare draws the same resamples for all estimators at once, of rows in memory; fits to a scan under one "
             "seed have the same resamples as well.\n"
             "Use `etable([IPWRA.from_formula(...).fit(n_boot=200, rng=0), AIPW.from_formula(...).fit(n_boot=200, "
@@ -363,7 +352,7 @@ def compare(
 
 def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison:
     """Warn of failed resamples, or refuse where they are too many."""
-    failed, drawn = (comparison.failures != Failure.OK).sum(axis=0), len(comparison.failures)
+    failed, drawn = (comparison.failures != errors.Failure.OK).sum(axis=0), len(comparison.failures)
     counts = "; ".join(f"{', '.join(names)} ({text})" for text, names in comparison.failure_counts().items())
     over = failed > max_failed * drawn
     if over.any():
@@ -373,17 +362,17 @@ def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison
         )
         drawn_units = comparison.bare[0].draws_units and not comparison.given_resamples
         first = 'Use `bootstrap="bayesian"` for weights none of which is zero. ' if drawn_units else ""
-        raise BootstrapError(
+        raise errors.BootstrapError(
             f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
             f"The comparison without the bootstrap of these estimators is in err.results. {first}Simplify propensity=, "
             "leave them out of estimators=, or use a larger max_failed=.",
             ComparisonResults(dataclasses.replace(comparison, distributions=distributions)),
         )
-    notes = Notes(comparison.notes)
+    notes = errors.Notes(comparison.notes)
     if failed.any():
         notes.warn(
             f"of {drawn} resamples some were left out of the standard errors: {counts}.\n"
             "See boot_ledger of the results; a simpler formula would avoid it.",
-            ResampleWarning,
+            errors.ResampleWarning,
         )
     return dataclasses.replace(comparison, notes=tuple(notes))

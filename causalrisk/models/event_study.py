@@ -15,23 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalrisk import errors
 from causalrisk.design import DiD, Scan, Survey, as_scan, with_change
 from causalrisk.design.did import COMPARED, Adoption, adoption
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.survey import Factors, labels_of
 from causalrisk.design.tables import listing, numbers
-from causalrisk.errors import (
-    CausalRiskError,
-    DesignError,
-    DesignWarning,
-    Notes,
-    OptionError,
-    UnavailableError,
-    one_of,
-    read,
-    whole_number,
-    with_other_names,
-)
 from causalrisk.estimation.fits import group_sums, sandwich, small_sample_factor, stratum_of_groups
 from causalrisk.estimation.options import InferenceOptions, model_options, typed_options
 from causalrisk.estimation.record import FitRecord, unit_influence
@@ -123,12 +112,12 @@ class EventStudy(Shown):
         """Return the joint covariance of `params`, from the influence functions of all fits."""
         return pd.DataFrame(self._covariance(self.contributions), self.params.index, self.params.index)
 
-    def _covariance(self, errors: Array) -> Array:
+    def _covariance(self, added: Array) -> Array:
         """Return the covariance of what units or clusters add errors to, shape (d, d)."""
         stratum, factors = self.strata
-        return sandwich(errors, np.ones(len(errors)), 1.0, stratum=stratum, strata=factors)
+        return sandwich(added, np.ones(len(added)), 1.0, stratum=stratum, strata=factors)
 
-    @with_other_names
+    @errors.with_other_names
     def effects(
         self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step"
     ) -> pd.DataFrame:
@@ -152,18 +141,18 @@ class EventStudy(Shown):
         DataFrame
             One row per effect: estimate, std err, z (or t), P>|z|, adjusted P and limits.
         """
-        index, values, errors = self._averages(by)
-        covariance = self._covariance(errors)
+        index, values, added = self._averages(by)
+        covariance = self._covariance(added)
         adjust, se = adjust if len(values) > 1 else None, np.sqrt(np.diag(covariance))
         return printed_whole(adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=self.df))
 
     def _averages(self, by: str | None) -> tuple[pd.Index, Array, Array]:
         """Names, averages, and what each unit adds to their errors, the sizes of the groups estimated too."""
-        by = one_of("by", by, (None, *BY))
+        by = errors.one_of("by", by, (None, *BY))
         if by == "over exposure":
-            names, values, errors = self._averages("exposure")
+            names, values, added = self._averages("exposure")
             kept = np.asarray(names) >= 0
-            return pd.Index([by]), values[kept].mean(keepdims=True), errors[:, kept].mean(axis=1, keepdims=True)
+            return pd.Index([by]), values[kept].mean(keepdims=True), added[:, kept].mean(axis=1, keepdims=True)
         effects, after = self.params.to_numpy(), self.exposure >= 0
         if by is None:
             return self.params.index, effects, self.contributions
@@ -200,13 +189,13 @@ class EventStudy(Shown):
         """
         before = self.placebos
         if not before.any():
-            raise OptionError("no group has two periods before it begins, so no placebo.\nAdd earlier periods.")
+            raise errors.OptionError("no group has two periods before it begins, so no placebo.\nAdd earlier periods.")
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
         statistic, count, _ = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
         m = self.df if np.isfinite(self.df) else len(self.contributions) - 1.0
         if m < count:
-            raise OptionError(
+            raise errors.OptionError(
                 f"there are {count} placebos and {m:g} degrees of freedom, too few for a joint test.\n"
                 "Read the adjusted p-values of  study.effects()  before the beginning."
             )
@@ -229,12 +218,12 @@ class EventStudy(Shown):
         matplotlib Axes
             The plot.
         """
-        by = one_of("by", by, BY[:3])
+        by = errors.one_of("by", by, BY[:3])
         each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
         reference = -1 - self.given["anticipation"] if self.given["base"] == "universal" else None
         return draw_event_study(each, joint, reference, f"ATT on {self.outcome}", axes_or_new(ax))
 
-    @with_other_names
+    @errors.with_other_names
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
 
@@ -426,8 +415,8 @@ def event_study(
      2            3.15    3.64
     """
     typed = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t)
-    given, read_as = read("event_study", dict(zip(OWN, typed, strict=True)) | options, OWN | STUDIED)
-    model, scope, notes = model_named(given["estimator"]), callers_variables(1), Notes(read_as)
+    given, read_as = errors.read("event_study", dict(zip(OWN, typed, strict=True)) | options, OWN | STUDIED)
+    model, scope, notes = model_named(given["estimator"]), callers_variables(1), errors.Notes(read_as)
     given |= {"formula": formula, "estimator": model.spec.name}
     _check(given, data)
     units = adoption(data, time=given["time"], unit=given["unit"], begins=given["begins"])
@@ -435,11 +424,11 @@ def event_study(
     groups, periods = np.array(list(fits)).T
     exposure, first = periods - groups, next(iter(fits.values()))
     sign = np.where((given["base"] == "universal") & (exposure < -given["anticipation"]), -1.0, 1.0)
-    errors = _errors(fits.values(), units, groups, sign, given)
-    df = len(errors["contributions"]) - 1.0 if given["use_t"] else np.inf
+    made = _errors(fits.values(), units, groups, sign, given)
+    df = len(made["contributions"]) - 1.0 if given["use_t"] else np.inf
     return EventStudy(
         fits={(units.names[group], units.names[period]): res for (group, period), res in fits.items()},
-        **errors,
+        **made,
         exposure=exposure,
         sign=sign,
         given=given,
@@ -452,38 +441,40 @@ def event_study(
 
 def _check(given: Mapping[str, Any], data: Any) -> None:
     """Refuse options and data of which there is no study; what goes by rows has to be a column, as rows differ."""
-    one_of("controls", given["controls"], tuple(CONTROLS))
-    one_of("base", given["base"], BASES)
-    whole_number("anticipation", given["anticipation"], 0)
-    one_of("cov_type", given["cov_type"], COV_TYPES)
-    one_of("use_t", given["use_t"], (None, True, False))
+    errors.one_of("controls", given["controls"], tuple(CONTROLS))
+    errors.one_of("base", given["base"], BASES)
+    errors.whole_number("anticipation", given["anticipation"], 0)
+    errors.one_of("cov_type", given["cov_type"], COV_TYPES)
+    errors.one_of("use_t", given["use_t"], (None, True, False))
     survey = given.get("design")
     columns = {name: given.get(name) for name in ("weights", "cluster", "offset", "exposure", "propensity_score")}
     if isinstance(survey, Survey):
         columns |= {f"{name} of design": getattr(survey, name) for name in ("weights", "strata", "psu", "fpc")}
         if survey.replicate_weights is not None:
-            raise OptionError("design= of an event study has no replicate weights.\nUse strata= and psu= instead.")
+            raise errors.OptionError(
+                "design= of an event study has no replicate weights.\nUse strata= and psu= instead."
+            )
     for name, value in columns.items():
         if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
-            raise OptionError(
+            raise errors.OptionError(
                 f"{name} is a {type(value).__name__}; expected the name of a column, as each group and period has rows "
                 "of its own."
             )
     if data is None or not (given["begins"] and given["time"] and given["unit"]):
-        raise OptionError(
+        raise errors.OptionError(
             "event_study needs begins=, time= and unit=, and data with a row for each unit in every period; repeated "
             "cross sections will not do.\n"
             'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
         )
     if isinstance(as_scan(data), Scan):
-        raise UnavailableError(
+        raise errors.UnavailableError(
             "an event study fits each group in each period, and a scan would be read for each of them.\n"
             "Use `data=data.collect()` if the rows fit into memory."
         )
 
 
 def _fits(
-    model: type[CausalModel], units: Adoption, given: Mapping[str, Any], scope: Mapping[str, Any], notes: Notes
+    model: type[CausalModel], units: Adoption, given: Mapping[str, Any], scope: Mapping[str, Any], notes: errors.Notes
 ) -> dict[tuple[int, int], CausalResults]:
     """Fit each group in each period, by their numbers; notes and warnings say what several fits say once."""
     formula, survey, cluster = given["formula"], given.get("design"), given.get("cluster")
@@ -508,7 +499,7 @@ def _fits(
             try:
                 design = design_of(formula, part, options | {"treat": treat}, scope, [model.spec])
                 fits[group, period] = model._checked(design, model_options(design, options)).fit(**inference | failing)
-            except CausalRiskError as error:
+            except errors.CausalRiskError as error:
                 text = str(error).replace(with_change(options["did"], formula, part, treat)[0], formula)
                 raise type(error)(f"group {cell}: {text}") from error
         said = [(cell, str(one.message), one.category) for one in caught]
@@ -518,22 +509,24 @@ def _fits(
         notes.warn(
             f"Only one {'cluster' if cluster else 'unit'} begins in {listing(units.names[alone])}: how it varies is "
             "not known, and standard errors of these groups are those of the controls alone, too small.",
-            DesignWarning,
+            errors.DesignWarning,
         )
     if not fits and (units.begins == len(units.names)).all():
-        raise DesignError(f"no unit begins in a period of the data by {units.column!r}, the first with treatment.")
+        raise errors.DesignError(
+            f"no unit begins in a period of the data by {units.column!r}, the first with treatment."
+        )
     if not fits:
         other = '\nUse `controls="not yet"` to compare with units that begin later.' * (given["controls"] == "never")
-        raise DesignError(f"no group has a control in any period: every unit begins.{other}")
+        raise errors.DesignError(f"no group has a control in any period: every unit begins.{other}")
     left_out = max(res.model.design.n_dropped for res in fits.values())
     if left_out:
         notes.append(f"Up to {left_out} units are left out of a fit, because a variable is missing.")
     if without:
-        notes.warn(f"No unit is a control of these groups and periods: {', '.join(without)}.", DesignWarning)
+        notes.warn(f"No unit is a control of these groups and periods: {', '.join(without)}.", errors.DesignWarning)
     return fits
 
 
-def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: Notes) -> None:
+def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> None:
     """Warn once of what several fits say with other numbers; `warned` has fit, text and category."""
     alike: dict[str, list[tuple[str, str, Any]]] = {}
     for one in warned:

@@ -13,35 +13,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk import errors
 from causalrisk.design import Scan
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.tables import as_pandas
-from causalrisk.errors import (
-    CausalRiskError,
-    CausalRiskWarning,
-    DesignError,
-    DesignWarning,
-    OptionError,
-    UnavailableError,
-    check_alpha,
-    listed,
-    one_of,
-    read,
-    warn_user,
-    with_other_names,
-)
 from causalrisk.estimation.options import model_options, typed_options
 from causalrisk.estimation.record import influence_covariance
 from causalrisk.inference.covariance import resample_covariance
-from causalrisk.inference.intervals import Estimates, critical_value, ratio_and_p
+from causalrisk.inference.intervals import Estimates, critical_value
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, OneEffect
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.page.methods import late_methods
 from causalrisk.report.page.sections import write_late
-from causalrisk.report.plots import GRID, axes_or_new, draw_tests
 from causalrisk.report.summary import numbers_table
 from causalrisk.report.tables.table import ResultSummary, ResultTable
 from causalrisk.report.tidy import glance, tidy_frame
@@ -59,15 +45,15 @@ NOT_HERE = (
 def _check_column(frame: Any, role: str, name: Any) -> None:
     """Refuse what is no column of 0 and 1."""
     if not isinstance(name, str) or name not in frame:
-        known = listed(list(frame))
-        raise DesignError(f"{role}={name!r} is not a column of the data.\nUse `{role}=` with one of {known}.")
+        known = errors.listed(list(frame))
+        raise errors.DesignError(f"{role}={name!r} is not a column of the data.\nUse `{role}=` with one of {known}.")
     found = sorted(pd.unique(frame[name].dropna()).tolist(), key=str)
     if not set(found) <= {0, 1}:
         text = f"{role}={name!r} has the values {found[:5]}; expected 0 and 1."
         if len(found) != 2:
-            raise DesignError(f"{text}\nUse a column with two values.")
+            raise errors.DesignError(f"{text}\nUse a column with two values.")
         low, high = found
-        raise DesignError(
+        raise errors.DesignError(
             f'{text}\nUse `data["{name}"] = data["{name}"].map({{{low!r}: 0, {high!r}: 1}})` if {high!r} counts as 1.'
         )
 
@@ -160,14 +146,16 @@ class LATE:
         """
         for name in NOT_HERE:
             if name in options:
-                raise OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
+                raise errors.OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
         if isinstance(data, Scan):
-            raise UnavailableError("LATE is not available for data on disk.\nUse `data=data.collect()`.")
+            raise errors.UnavailableError("LATE is not available for data on disk.\nUse `data=data.collect()`.")
         model = model_named(method)
         if model.spec.name not in METHODS:
-            raise OptionError(f"method={method!r} is not available for LATE.\nUse one of {listed(METHODS)}.")
+            raise errors.OptionError(
+                f"method={method!r} is not available for LATE.\nUse one of {errors.listed(METHODS)}."
+            )
         if (outcome_predictions is None) != (treatment_predictions is None):
-            raise OptionError(
+            raise errors.OptionError(
                 "LATE needs predictions of both the outcome and the treatment.\n"
                 'Use `outcome_predictions=["g0", "g1"], treatment_predictions=["r0", "r1"]`.'
             )
@@ -176,7 +164,9 @@ class LATE:
             _check_column(frame, role, name)
         without = frame[treat].isna()
         if options.get("missing") == "raise" and without.any():
-            raise DesignError(f"{treat!r} is missing in {int(without.sum())} rows.\nLeave `missing=` out to drop them.")
+            raise errors.DesignError(
+                f"{treat!r} is missing in {int(without.sum())} rows.\nLeave `missing=` out to drop them."
+            )
 
         typed = options | {"treat": treat, "instrument": instrument, "propensity": propensity, "method": method}
         typed |= {"outcome_predictions": outcome_predictions, "treatment_predictions": treatment_predictions}
@@ -186,16 +176,16 @@ class LATE:
             """Make a model of the instrument; other rows miss it, so that arrays and labels fit."""
             table = frame.assign(**{instrument: frame[instrument].where(rows)})
             own = {"treat": instrument, "propensity": propensity, "outcome_predictions": predictions}
-            given, read_as = read("model", options | own, OPTIONS)
+            given, read_as = errors.read("model", options | own, OPTIONS)
             design = design_of(formula, table, given, scope, [model.spec])
             return model._checked(design, model_options(design, given | {"read_as": read_as, "typed": typed}))
 
         outcome = made(formula, ~without, outcome_predictions)
         if treat in outcome.design.outcome_encoder.variables:
-            raise DesignError(f"{treat!r} is in the formula; it is the treatment.\nUse `treat={treat!r}` alone.")
+            raise errors.DesignError(f"{treat!r} is in the formula; it is the treatment.\nUse `treat={treat!r}` alone.")
         left = treat if treat.isidentifier() else f"Q({treat!r})"
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CausalRiskWarning)  # given for the outcome already
+            warnings.simplefilter("ignore", errors.CausalRiskWarning)  # given for the outcome already
             rows = outcome.design.in_sample.to_numpy()
             first_stage = made(f"{left} ~ {formula.partition('~')[2]}", rows, treatment_predictions)
         return cls(outcome, first_stage, treat, instrument)
@@ -223,15 +213,15 @@ class LATE:
         record = outcome._record
         if record.cov_type not in COV_TYPES or record.small_sample:
             shown = "small_sample=True" if record.small_sample else f'cov_type="{record.cov_type}"'
-            raise OptionError(f'{shown} is not available for LATE.\nUse `cov_type="robust"` or `"bootstrap"`.')
+            raise errors.OptionError(f'{shown} is not available for LATE.\nUse `cov_type="robust"` or `"bootstrap"`.')
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CausalRiskWarning)
+            warnings.simplefilter("ignore", errors.CausalRiskWarning)
             found = LATEResults(self, outcome, self.first_stage.fit(**options))
         if found.first_stage_f < WEAK:
-            warn_user(
+            errors.warn_user(
                 f"the instrument is weak: its first-stage F is {found.first_stage_f:.1f}, less than {WEAK:g}. Normal "
                 'intervals may be far too short.\nUse `res.conf_int(method="anderson-rubin")`.',
-                DesignWarning,
+                errors.DesignWarning,
             )
         return found
 
@@ -267,7 +257,7 @@ class LATEResults(OneEffect):
         self.model, self.outcome, self.first_stage, self.nobs = model, outcome, first_stage, outcome.nobs
         self._effects, record = np.array([outcome.effect, first_stage.effect]), outcome._record
         if self._effects[1] == 0:
-            raise CausalRiskError(
+            raise errors.CausalRiskError(
                 f"{model.instrument!r} has no effect on {model.treat!r}, so there are no compliers.\n"
                 "Use another instrument."
             )
@@ -284,8 +274,8 @@ class LATEResults(OneEffect):
             self._covariance = influence_covariance(record, every)
         self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
         self.complier_share = float(abs(self._effects[1]))
-        values, errors = np.array([late, *self._effects[::-1]]), np.sqrt(np.diag(self._covariance))[::-1]
-        self._estimates = Estimates(values, errors, errors, df=record.df)
+        values, se = np.array([late, *self._effects[::-1]]), np.sqrt(np.diag(self._covariance))[::-1]
+        self._estimates = Estimates(values, se, se, df=record.df)
         frame = self.summary_frame()
         self.params, self.bse, self.tvalues, self.pvalues = (frame.iloc[:1, k] for k in range(4))
 
@@ -310,7 +300,7 @@ class LATEResults(OneEffect):
         DataFrame
             Estimate, standard error, z (or t), p-value and limits.
         """
-        check_alpha(alpha)
+        errors.check_alpha(alpha)
         of_instrument = f"effect of {self.model.instrument} on"
         names = ["LATE", f"{of_instrument} {self.model.treat}", f"{of_instrument} the outcome"]
         return self._estimates.frame(names, alpha)
@@ -337,9 +327,9 @@ class LATEResults(OneEffect):
         .. [1] Anderson, T. W. and Rubin, H. (1949). Estimation of the parameters of a single equation in a complete
            system of stochastic equations. Annals of Mathematical Statistics 20, 46-63.
         """
-        if one_of("method", method, ("normal", "anderson-rubin")) == "normal":
+        if errors.one_of("method", method, ("normal", "anderson-rubin")) == "normal":
             return self.summary_frame(alpha).iloc[:1, -2:].set_axis([0, 1], axis=1)
-        check_alpha(alpha)
+        errors.check_alpha(alpha)
         (y, d), V, z2 = self._effects, self._covariance, float(critical_value(alpha, self._record.df)) ** 2
         # a t^2 - 2 b t + c <= 0
         a, b, c = d * d - z2 * V[1, 1], y * d - z2 * V[0, 1], y * y - z2 * V[0, 0]
@@ -371,7 +361,7 @@ class LATEResults(OneEffect):
         for covariate in covariates_of_design(design, np.ones(design.n, dtype=bool)):
             x = np.asarray(covariate.values, dtype=float)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", CausalRiskWarning)
+                warnings.simplefilter("ignore", errors.CausalRiskWarning)
                 predicted = None if design.predictions is None else design.predictions * x[:, None]
                 times_x = replace(design, y=design.y * x, predictions=predicted)
                 moved = type(first)._of(times_x, options).fit(cov_type=None)
@@ -380,7 +370,7 @@ class LATEResults(OneEffect):
             rows[covariate.name] = {"all": mean, "compliers": among, "std difference": apart}
         return pd.DataFrame.from_dict(rows, orient="index", columns=["all", "compliers", "std difference"])
 
-    @with_other_names
+    @errors.with_other_names
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Return a regression-style summary.
 
@@ -467,7 +457,7 @@ class LATEResults(OneEffect):
         alpha: float = 0.05,
         assumptions: Mapping[str, str] | None = None,
     ) -> Path:
-        """Write a page with the summary, the compliers, a plot, overlap and balance of the instrument, and methods.
+        """Write a page with the summary, the compliers, overlap and balance of the instrument, and methods.
 
         Parameters
         ----------
@@ -487,29 +477,6 @@ class LATEResults(OneEffect):
             The file.
         """
         return write_late(self, path, title, alpha, assumptions)
-
-    def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
-        """Plot the p-value of Anderson and Rubin's test for each effect. Effects in the interval are shaded.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Where to draw; by default a new figure.
-        alpha : float, default 0.05
-            Significance level.
-
-        Returns
-        -------
-        matplotlib Axes
-            The plot.
-        """
-        check_alpha(alpha)
-        effects = self.effect + self.effect_se * np.linspace(-4, 4, GRID)
-        (y, d), V = self._effects, self._covariance
-        errors = np.sqrt(V[0, 0] - 2 * effects * V[0, 1] + effects**2 * V[1, 1])
-        pvalues = ratio_and_p(y - effects * d, errors, df=self._record.df)[1]
-        label = f"LATE of {self.model.treat} on {self._record.design.endog_name}"
-        return draw_tests(effects, pvalues, alpha, self.effect, label, axes_or_new(ax))
 
     def __repr__(self) -> str:
         shown = f"{self.effect:.4g} ({self.bse.iloc[0]:.4g}), first-stage F {self._shown_f}, n {self.nobs}"

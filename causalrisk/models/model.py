@@ -5,10 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self
-
-import pandas as pd
 
 from causalrisk.design import (
     ColumnOptions,
@@ -32,7 +29,7 @@ from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fit import fit_joint, fit_separate
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.specification import Specification, parameter_names
+from causalrisk.estimation.specification import Specification
 from causalrisk.inference.covariance import robust_record, with_covariance
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.models.results import CausalResults, JREResults, stamped
@@ -363,18 +360,6 @@ class CausalModel:
     def exog_names(self) -> list[str]:
         """Names of the columns of the outcome design."""
         return list(self.design.exog_names)
-
-    @property
-    def data(self) -> SimpleNamespace:
-        """The data under statsmodels' names: `orig_endog`, `orig_exog`, `xnames`, `param_names` and others."""
-        design, options = self.design, self.options
-        names = parameter_names(options.estimand, design.labels, options.effect_scale.quantiles)
-        found = SimpleNamespace(param_names=names, ynames=design.endog_name, xnames=list(design.exog_names))
-        if not design.on_disk:
-            found.endog, found.exog = design.y, design.X
-            found.orig_endog = pd.Series(design.y, index=design.index, name=design.endog_name)
-            found.orig_exog = pd.DataFrame(design.X, index=design.index, columns=found.xnames)
-        return found
 
     def fit(
         self,

@@ -37,7 +37,6 @@ from causalrisk.learners.folds import Arms
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array, solve_definite, weighted_grams
 from causalrisk.numerics.multiplicities import WIDTH, seed_sequence
-from causalrisk.report.plots import draw_permutations
 from causalrisk.report.tables.table import ResultSummary, ResultTable
 from causalrisk.report.tables.text import format_number, format_p
 
@@ -169,26 +168,6 @@ class PermutationTest:
         heading = title or "Permutation Test of No Effect"
         return ResultSummary([ResultTable(rows, aligns="lrlr", title=heading)], notes)
 
-    def plot(self, ax: Any = None) -> Any:
-        """Plot a histogram of the statistic over the permutations, and the statistic of the fit.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        matplotlib Axes
-            The plot. Statistics at least as extreme are darker.
-
-        Raises
-        ------
-        UnavailableError
-            If matplotlib is not installed.
-        """
-        return draw_permutations(self, ax)
-
     def __repr__(self) -> str:
         how = f"all {self.n_permutations:,} assignments" if self.exact else f"{self.n_permutations:,} permutations"
         value = f"{STATISTICS[self.kind][1]} {format_number(self.statistic, 5)}"
@@ -254,7 +233,7 @@ def permutation_test(
     Returns
     -------
     PermutationTest
-        `statistic`, `pvalue`, `null_distribution`, `mc_se`; `summary()` and `plot()`.
+        `statistic`, `pvalue`, `null_distribution`, `mc_se`; `summary()` and `tidy()`.
 
     Raises
     ------

@@ -21,22 +21,13 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 import numpy as np
 import pandas as pd
 
+from causalrisk import errors
 from causalrisk._version import __version__
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import influence
 from causalrisk.diagnostics.risk import anchor_path, joint_of, risk_table
 from causalrisk.diagnostics.scores import balance_test, calibration, calibration_error, overlap
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
-from causalrisk.errors import (
-    CausalRiskError,
-    DesignError,
-    Failure,
-    OptionError,
-    UnavailableError,
-    failures_frame,
-    listed,
-    with_other_names,
-)
 from causalrisk.errors.aliases import ATTRIBUTES, attribute
 from causalrisk.estimation.matching import matched_pairs
 from causalrisk.estimation.record import FitRecord
@@ -109,12 +100,12 @@ def load(path: str | os.PathLike[str]) -> Any:
     typed = f"Use `res.save({shown})` to write some."
     try:
         results = pickle.loads(content)
-    except CausalRiskError:  # the pickle of a newer version was refused
+    except errors.CausalRiskError:  # the pickle of a newer version was refused
         raise
     except NO_PICKLE as error:
-        raise DesignError(f"{shown} does not hold saved results ({error}).\n{typed}") from error
+        raise errors.DesignError(f"{shown} does not hold saved results ({error}).\n{typed}") from error
     if not (type(results).__module__.startswith("causalrisk.models.") and hasattr(results, "params")):
-        raise DesignError(f"{shown} holds a {type(results).__name__}; expected results.\n{typed}")
+        raise errors.DesignError(f"{shown} holds a {type(results).__name__}; expected results.\n{typed}")
     return results
 
 
@@ -125,7 +116,7 @@ def restore(version: str, kind: type) -> Any:
         for text in (version, __version__)
     )
     if written > own:
-        raise CausalRiskError(
+        raise errors.CausalRiskError(
             f"the pickle was written by causalrisk {version}; this is causalrisk {__version__}, which cannot know what "
             f"is in it.\nUse `pip install 'causalrisk>={version}'`."
         )
@@ -157,8 +148,8 @@ class Shown:
         if self._fits and hasattr(CausalResults, name):
             call = "()" if callable(getattr(CausalResults, name)) else ""
             typed = " or ".join(f"`{fit}.{name}{call}`" for fit in self._fits)
-            raise UnavailableError(f"{type(self).__name__} has no {name!r}; each of its fits has.\nUse {typed}.")
-        raise UnavailableError(attribute(*self._place, name, dir(type(self))))
+            raise errors.UnavailableError(f"{type(self).__name__} has no {name!r}; each of its fits has.\nUse {typed}.")
+        raise errors.UnavailableError(attribute(*self._place, name, dir(type(self))))
 
 
 class OneEffect(Shown):
@@ -180,8 +171,8 @@ class OneEffect(Shown):
         """Return the value of the only effect; of several an UnavailableError says how to pick one."""
         effects = self._record.effect_names
         if len(effects) > 1:
-            raise UnavailableError(
-                f"{name} is of a single effect; there are {len(effects)} effects here, {listed(effects)}.\n"
+            raise errors.UnavailableError(
+                f"{name} is of a single effect; there are {len(effects)} effects here, {errors.listed(effects)}.\n"
                 f"Use `res.{instead}[{effects[0]!r}]`."
             )
         return float(getattr(self, instead).iloc[0])
@@ -204,7 +195,7 @@ def of_record(
     callable
         The method, under the name, the docstring and the other parameters of the function.
     """
-    signature, named = inspect.signature(function), with_other_names(function)
+    signature, named = inspect.signature(function), errors.with_other_names(function)
     self, *others = signature.parameters.values()
 
     @functools.wraps(function)
@@ -375,7 +366,7 @@ class CausalResults(OneEffect):
     @property
     def boot_ledger(self) -> pd.DataFrame:
         """Whether each resample was used, and why not."""
-        return failures_frame(self._record.used_boot.failures, "resample")
+        return errors.failures_frame(self._record.used_boot.failures, "resample")
 
     converged = property(of_record(has_converged))
 
@@ -516,14 +507,14 @@ class CausalResults(OneEffect):
             If the path ends as the name of a table, such as .docx.
         """
         if Path(path).suffix.lower() in ENDINGS:
-            raise OptionError(
+            raise errors.OptionError(
                 f"path={os.fspath(path)!r}; results are pickled, and this is the ending of a table.\n"
                 f'Use `res.summary().save("{os.fspath(path)}")`, or `res.save("fit.pickle")`.'
             )
         try:
             content = pickle.dumps(self)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise UnavailableError(
+            raise errors.UnavailableError(
                 f"the results hold something that cannot be written: {error}.\n"
                 "Define it at the top level of a module (def, not lambda), then fit again."
             ) from error
@@ -541,7 +532,9 @@ class CausalResults(OneEffect):
         if name in OTHER_NAMES:
             return getattr(self, OTHER_NAMES[name])
         if name in JRE_ONLY and not hasattr(type(self), name):
-            raise UnavailableError(f"results of {self._record.spec.name} have no `{name}`; those of JRE have it.")
+            raise errors.UnavailableError(
+                f"results of {self._record.spec.name} have no `{name}`; those of JRE have it."
+            )
         return super().__getattr__(name)
 
 
@@ -550,7 +543,7 @@ def given_results(results: Any, typed: str) -> list[CausalResults]:
     given = list(results) if isinstance(results, Iterable) else [results]
     for res in given:
         if not isinstance(res, CausalResults):
-            raise OptionError(
+            raise errors.OptionError(
                 f"results holds a {type(res).__module__}.{type(res).__qualname__}; expected what fit() returns.\n"
                 f"Use `{typed}`."
             )
@@ -588,7 +581,7 @@ class JointView:
         """Bias of each arm, and net bias, under each replicate used, in units of the outcome."""
         joint = self._joint
         bias, net = joint.fit.bias, joint.fit.net_bias
-        used = np.flatnonzero(joint.replicates.failures == Failure.OK)
+        used = np.flatnonzero(joint.replicates.failures == errors.Failure.OK)
         labels = self._record.design.labels
         nets = ["net"] if len(labels) == 2 else [f"net[{label}]" for label in labels[1:]]
         index = pd.Index(used, name="replicate")
@@ -655,7 +648,7 @@ class JREResults(CausalResults):
     @property
     def replicate_ledger(self) -> pd.DataFrame:
         """Whether each propensity replicate was used, and why not (JRE)."""
-        return failures_frame(self._joint.replicates.failures, "replicate")
+        return errors.failures_frame(self._joint.replicates.failures, "replicate")
 
     @property
     def mc_se(self) -> float:

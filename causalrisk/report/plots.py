@@ -27,10 +27,8 @@ from causalrisk.estimation.record import FitRecord, of_means
 from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int, critical_value
 from causalrisk.inference.simultaneous import distribution
-from causalrisk.numerics.linalg import Array
 from causalrisk.report.labels import outcome_name
 from causalrisk.report.summary import one_line
-from causalrisk.report.tables.text import format_p
 
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "0.5"
 SERIES = (("o", ORANGE, "-"), ("^", BLUE, "--"), ("s", GREEN, "-."), ("D", PINK, ":"), ("v", SKY, "-"))  # by group
@@ -38,7 +36,7 @@ ROWS: dict[str, Any] = {"color": GREY, "alpha": 0.3, "zorder": 0}
 LINE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": "--", "zorder": 0}
 PANEL = (5.2, 4.2)  # inches
 CHARACTER, TICK = 7, 55  # points that a character of a label and a tick with its label need
-BINS, BARS = 30, 60  # bars of the histograms of scores, and at most of those of permutations
+BINS = 30  # bars of the histograms of scores
 GRID = 101  # values at which a curve is drawn
 LABEL_GAP = 0.06  # of the height of the axes, between the labels of points
 BAR: dict[str, Any] = {"ecolor": GREY, "markersize": 5}
@@ -72,13 +70,9 @@ def ink(ax: Any) -> Any:
 def check_drawable(given: Any, name: str, kind: str) -> None:
     """Refuse an option `ax` or `figure` that is not of its kind, such as the name of a file."""
     if not isinstance(given, getattr(pyplot(), kind)):
-        typed = "`ax=plt.subplots()[1]`" if name == "ax" else "`figure=plt.figure()`"
-        if isinstance(given, str | os.PathLike):
-            saved = f'savefig("{os.fspath(given)}")`'
-            typed = (
-                f"`ax.figure.{saved} with the Axes that the plot returns" if name == "ax" else f"`res.plot().{saved}"
-            )
-        raise OptionError(f"{name}={given!r:.80}; expected a matplotlib {kind}.\nUse {typed}.")
+        file = os.fspath(given) if isinstance(given, str | os.PathLike) else "plot.png"
+        typed = f'ax.figure.savefig("{file}")' if name == "ax" else f'res.plot().savefig("{file}")'
+        raise OptionError(f"{name}={given!r:.80}; expected a matplotlib {kind}.\nUse `{typed}` to write a file.")
 
 
 def axes_or_new(ax: Any, rows: int | None = None) -> Any:
@@ -346,16 +340,6 @@ def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, reference: int | N
     return finish(ax, ALONG.get(by, by), label, columns=2)
 
 
-def draw_tests(values: Array, pvalues: Array, alpha: float, estimate: float, label: str, ax: Any) -> Any:
-    """Draw the p-value of a test of each value of an effect; those above the line at alpha are in its interval."""
-    ax.plot(values, pvalues, color=BLUE)
-    ax.fill_between(values, 0, pvalues, where=pvalues >= alpha, color=BLUE, alpha=0.15, linewidth=0)
-    ax.axhline(alpha, **LINE)
-    ax.axvline(estimate, color=ink(ax), linewidth=1)
-    ax.set_ylim(0, 1.02)
-    return finish(ax, label, "p-value")
-
-
 def plot_effects_by(
     record: FitRecord,
     by: Any,
@@ -563,28 +547,6 @@ def draw_changes(
     across = f"{'largest ' * clusters}share of the total weight of {'a' if clusters else 'its'} group (%)"
     upright = f"change in {record.effect_names[position - 1]} if the {left_out} is left out"
     return finish(ax, across, upright, columns=3)
-
-
-def draw_permutations(found: Any, ax: Any = None) -> Any:
-    """Draw a histogram of a statistic over permutations, and that of the fit; infinite values are left out."""
-    ax, observed, record = axes_or_new(ax), found.statistic, found.record
-    null = found.null_distribution[np.isfinite(found.null_distribution)]
-    edges = np.histogram_bin_edges(np.r_[null, observed], bins=min(BARS, max(len(null) // 5, 10)))
-    extreme = found.are_extreme(null)
-    look: dict[str, Any] = {"color": BLUE, "edgecolor": ax.get_facecolor(), "linewidth": 0.5}
-    counts, _, _ = ax.hist(null, bins=edges, alpha=0.35, label="permutations", **look)
-    ax.hist(null[extreme], bins=edges, label=f"as extreme (p {format_p(found.pvalue)})", **look)
-    ax.plot([observed] * 2, [0, 1.05 * counts.max()], color=ink(ax), label="the fit")
-    across = f"{record.estimand} on {record.design.endog_name}"
-    if record.design.n_arms > 2 and found.position is not None:
-        across += f", {record.contrasts[found.position - 1]}"
-    if found.position is None:
-        across = f"Wald's statistic of the effects on {record.design.endog_name}"
-    elif found.kind == "studentized":
-        across = f"z of the {across}"
-    elif record.options.effect != "difference":
-        across = f"log of the {across}"
-    return finish(ax, across, "permutations", columns=3)
 
 
 def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> Any:

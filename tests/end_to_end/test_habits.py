@@ -34,10 +34,8 @@ IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity_link=sm.fami
     IPWRA: ATE -275.66 (22.73), 1 vs 0, n 4642
 f"{of_arrays.params[0]:.2f} {of_arrays.bse[0]:.2f} {of_arrays.params[-1] == of_arrays.params['POM[1]']}"
     -243.81 23.68 True
-fit.model.data.xnames, fit.model.data.ynames
+fit.model.exog_names, fit.model.endog_names
     (['Intercept', 'mage', 'mmarried'], 'bweight')
-fit.model.data.orig_exog.join(fit.model.data.orig_endog).shape
-    (4642, 4)
 fit.summary().as_latex(label="tab:smoking").splitlines()[:4]
     ['\\begin{table}[htbp]', '\\centering', '\\caption{IPW Regre
 fit.predict(exog=b.head(1)).round(1).to_numpy().tolist()

@@ -272,13 +272,6 @@ def test_methods_and_report(tmp_path):
         res.report(tmp_path / "late.html", assumptions={"exclude": "x"})
 
 
-def test_the_plot_crosses_the_level_at_the_ends_of_the_interval():
-    res = LATE.from_formula("y ~ x1 + x2", drawn(), treat="d", instrument="z").fit()
-    values, pvalues = res.plot(alpha=0.1).lines[0].get_data()
-    low, high = res.conf_int(0.1, "anderson-rubin").to_numpy()[0]
-    np.testing.assert_array_equal(pvalues > 0.1, (values > low) & (values < high))
-
-
 def test_methods_of_the_two_effects_are_pointed_to():
     res = LATE.from_formula("y ~ x1", drawn(), treat="d", instrument="z").fit()
     with pytest.raises(UnavailableError, match=r"Use `res.outcome.balance\(\)` or `res.first_stage.balance\(\)`"):

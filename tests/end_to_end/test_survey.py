@@ -299,20 +299,10 @@ def test_errors_that_know_nothing_of_the_design_are_refused(options):
         model().fit(**options)
 
 
-def test_table_one_takes_the_weights_and_the_subpopulation_of_a_design():
-    told = cr.table_one(["x1", "x2"], TWO, by="d", design=Survey(**STRATA), subpop="dom")
-    rows = TWO[TWO.dom == 1]
-    wanted = cr.table_one(["x1", "x2"], rows, by="d", weights="pw", weight_type="probability")
-    pd.testing.assert_frame_equal(told.frame, wanted.frame, rtol=1e-12)
-
-
 def test_a_subpopulation_by_a_condition_as_text():
     typed = model(subpop="x1 > -1 and d >= 0").fit()
     np.testing.assert_array_equal(typed.bse, model(subpop=TWO.x1 > -1).fit().bse)
     assert "x1 > -1 and d >= 0" in str(typed.summary()) and "x1 > -1" in typed.methods()
-    by = {"by": "d", "design": Survey(**STRATA)}
-    told = cr.table_one(["x2"], TWO, subpop="x1 > -1", **by)
-    pd.testing.assert_frame_equal(told.frame, cr.table_one(["x2"], TWO, subpop=TWO.x1 > -1, **by).frame)
 
 
 @pytest.mark.parametrize(

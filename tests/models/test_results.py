@@ -12,7 +12,7 @@ import pytest
 from statsmodels.iolib.summary import Summary
 
 import causalrisk as cr
-from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, RHS, in_blocks, simulate
+from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, RHS, simulate
 
 CLASSIC = [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW]
 JOINT_ONLY = [
@@ -242,11 +242,6 @@ def test_a_model_of_arrays_says_what_it_takes(frame):
     for given in (("y ~ x1", frame), (frame.y, X), (frame.y, X, None), (None, X, frame.d)):
         with pytest.raises(cr.OptionError, match=r"(?s)IPWRA\(endog, exog, treat\) takes arrays.*IPWRA\.from_formula"):
             cr.IPWRA(*given)
-
-
-def test_data_of_a_model_under_the_names_of_statsmodels(frame):
-    scanned = cr.IPWRA.from_formula("y ~ x1", in_blocks([frame]), treat="d")
-    assert scanned.data.xnames == ["Intercept", "x1"] and not hasattr(scanned.data, "orig_exog")
 
 
 def test_summary_with_coefficients(births, ipwra):

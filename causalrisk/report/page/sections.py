@@ -19,7 +19,7 @@ from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
 from causalrisk.diagnostics.scores import balance_test, overlap
 from causalrisk.diagnostics.sensitivity import sensitivity
-from causalrisk.errors import CausalRiskError, OptionError, UnavailableError, check_alpha, failures_frame
+from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
 from causalrisk.estimation.overlap import other_populations
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
@@ -127,7 +127,7 @@ def report(
     if record.design.on_disk:
         raise rows_not_kept("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
     asked = questions(record, assumptions)
-    blank_figure()  # without matplotlib nothing is computed
+    plots.pyplot()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"
     parts = _parts(record, alpha, assumptions_part(asked, assumptions))
     front = _front(record, heading, alpha, parts, short)
@@ -379,12 +379,10 @@ def write_late(
     record, text, title = res._record, res.methods(), title or f"Report: {res!r}"
     names = {"treat": res.model.treat, "instrument": record.design.treat_name}
     asked = questions(record, assumptions, OF_INSTRUMENTS, **names)
-    caption = "P-value of Anderson and Rubin's test of each effect; effects above the dashed line are in the interval."
     parts = [
         Part("summary", "Summary", SUMMARY.format(res.summary(alpha).as_html())),
         assumptions_part(asked, assumptions),
         Part("compliers", "Compliers", table_html(res.compliers(), "Means among all and among compliers")),
-        Part("weak", "Effects that a weak instrument leaves", figure_html(caption, res.plot, alpha=alpha)),
     ]
     if record.spec.uses_propensity:
         parts += [
@@ -430,18 +428,12 @@ def table_html(frame: pd.DataFrame, caption: str, turned: bool = False) -> str:
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n{cells}</div>'
 
 
-def blank_figure() -> Any:
-    """Return a figure that no other part of a program has."""
-    try:
-        from matplotlib import figure
-    except ImportError as error:
-        raise UnavailableError("the report needs matplotlib.\nUse `pip install matplotlib`.") from error
-    return figure.Figure(figsize=FIGURE_SIZE, layout="constrained")
-
-
 def figure_html(caption: str, plot: Callable[..., Any], *given: Any, **options: Any) -> str:
     """Return a plot as an image within the page; the caption is also its text for the blind."""
-    figure, stream, label = blank_figure(), io.BytesIO(), html.escape(caption)
+    plots.pyplot()  # or an error that says what to install
+    from matplotlib.figure import Figure
+
+    figure, stream, label = Figure(figsize=FIGURE_SIZE, layout="constrained"), io.BytesIO(), html.escape(caption)
     plot(*given, ax=figure.subplots(), **options)
     figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
     data = base64.b64encode(stream.getvalue()).decode("ascii")

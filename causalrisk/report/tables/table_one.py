@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
-from causalrisk.design.rows import ColumnOptions, Source, read_weights, relative_weights
-from causalrisk.design.survey import Survey, subpopulation
-from causalrisk.design.tables import as_table, find_column, find_condition, missing_mask
+from causalrisk.design.rows import Source, read_weights, relative_weights
+from causalrisk.design.tables import as_table, find_column, missing_mask
 from causalrisk.design.treatment import treatment_levels
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates, mean_and_variance
 from causalrisk.errors import DesignError, OptionError, whole_number, with_other_names
@@ -45,8 +44,6 @@ def table_one(
     levels: Mapping[Any, str] | None = None,
     weights: Any = None,
     weight_type: WeightType | None = None,
-    design: Survey | None = None,
-    subpop: Any = None,
     overall: bool = False,
     threshold: float | None = 0.1,
     digits: int | None = None,
@@ -74,10 +71,6 @@ def table_one(
     weight_type : {"frequency", "probability"}, optional
         Meaning of the weights; needed with weights. Frequencies count equal rows. With probability (survey) weights,
         means, standard deviations, percentages and differences are weighted, and n counts rows.
-    design : Survey, optional
-        Survey design; only its weights are used.
-    subpop : str or array-like, optional
-        Subpopulation of the survey to describe, a column of True and False.
     overall : bool
         Whether to add a column of all rows.
     threshold : float or None
@@ -136,17 +129,10 @@ def table_one(
     """
     if hasattr(covariates, "columns") and (data is None or isinstance(data, str | list | tuple)):
         raise OptionError('covariates is a frame and data is not.\nUse `table_one(["x1", "x2"], data, by="d")`.')
-    if isinstance(covariates, str) and covariates.count("|") == 1 and "(" not in covariates:
-        left, group = (part.strip() for part in covariates.split("|"))
-        raise OptionError(
-            f"the covariates {covariates!r} have a group after a bar, which is an option here.\n"
-            f'Use `covariates="{left}", by="{group}"`.'
-        )
     check_threshold(threshold)
     told: list[str] = []
     table = as_table(data, [])
-    columns = ColumnOptions(by, weights=weights, weight_type=weight_type, design=design, subpop=subpop)
-    weight, units, weights_name = _weighing(columns, table, told)
+    weight, units, weights_name = _weighing(weights, weight_type, table, told)
     labels: tuple[str, ...] = ()
     groups: list[np.ndarray] = []
     grouping = None
@@ -159,11 +145,6 @@ def table_one(
         covariates = [str(name) for name in table.columns if name not in (grouping, weights_name)]
     found = renamed(map(_indicator, covariates_in(covariates, table, MOST_LEVELS)), names)
     used = weight > 0
-    if subpop is not None:
-        inside = find_condition(subpop, "subpop", table, {}, told)
-        used &= subpopulation(inside, str(inside.name))
-        which = f"the subpopulation {inside.name}" if isinstance(subpop, str) else "a subpopulation"
-        told.append(f"Rows are those of {which}.")
     whole = ["overall"] if overall or by is None else []
     heads, members = (*whole, *labels), [*[used] * len(whole), *(used & rows for rows in groups)]
     contrasts = [("SMD", "" if len(labels) == 2 else label) for label in labels[1:]]
@@ -295,27 +276,27 @@ def balance_for_paper(
     return PaperTable(table, [*said, *notes], numbers, together=half)
 
 
-def _weighing(columns: ColumnOptions, table: pd.DataFrame, told: list[str]) -> tuple[Array, Array, str | None]:
+def _weighing(
+    given: Any, weight_type: WeightType | None, table: pd.DataFrame, told: list[str]
+) -> tuple[Array, Array, str | None]:
     """Return the weight of each row, 0 for none, the rows it stands for, and their name; note the weighting."""
-    given = None
-    if columns.weights is not None:
-        column = find_column(columns.weights, "weights", "weights", table, {}, told)
-        given = Source("weights", str(column.name), column)
-    weights = read_weights(given, columns.weight_type)
-    if weights is None or given is None:
+    column = None if given is None else find_column(given, "weights", "weights", table, {}, told)
+    name = None if column is None else str(column.name)
+    found = read_weights(None if column is None else Source("weights", str(name), column), weight_type)
+    if found is None:
         return np.ones(len(table.index)), np.ones(len(table.index)), None
-    weights = np.where(np.isnan(weights), 0.0, weights)
+    weights = np.where(np.isnan(found), 0.0, found)
     used = weights > 0
     if not used.any():
-        raise DesignError(f"weights {given.name!r} are 0 or missing in all rows.")
+        raise DesignError(f"weights {name!r} are 0 or missing in all rows.")
     if not used.all():
         told.append(f"{int((~used).sum())} rows without a weight are left out.")
-    weights[used] = relative_weights(weights[used], columns.weight_type)
-    if columns.weight_type == "frequency":
-        told.append(f"A row counts as {given.name} rows.")
-        return weights, weights, given.name
-    told.append(f"Means, SDs, percentages and SMDs are weighted by {given.name}; n is not.")
-    return weights, used.astype(float), given.name
+    weights[used] = relative_weights(weights[used], weight_type)
+    if weight_type == "frequency":
+        told.append(f"A row counts as {name} rows.")
+        return weights, weights, name
+    told.append(f"Means, SDs, percentages and SMDs are weighted by {name}; n is not.")
+    return weights, used.astype(float), name
 
 
 def _groups(

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from causalrisk import IPWRA, OptionError, Survey, compare, etable, pool, table_one
+from causalrisk import IPWRA, OptionError, compare, etable, pool, table_one
 from tests.conftest import simulate
 
 HOSTILE = (
@@ -41,12 +41,6 @@ TABLES = {  # function: argument -> a table with a text there
         "levels": lambda text: table_one(["x1"], FRAME, by="d", levels={0: text, 1: "one"}),
         "weights": lambda text: table_one(
             ["x1"], FRAME.rename(columns={"c": text}), by="d", weights=text, weight_type="probability"
-        ),
-        "design": lambda text: table_one(
-            ["x1"], FRAME.rename(columns={"c": text}), by="d", design=Survey(weights=text)
-        ),
-        "subpop": lambda text: table_one(
-            ["x1"], FRAME.rename(columns={"c2": text}), by="d", design=Survey(weights="c"), subpop=text
         ),
         "names": lambda text: table_one(["x1"], FRAME, by="d", names={"x1": text}),
         "title": lambda text: table_one(["x1"], FRAME, by="d", title=text),
