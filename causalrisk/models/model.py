@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from causalrisk.design import (
@@ -29,7 +30,7 @@ from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fit import fit_joint, fit_separate
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.specification import Specification
+from causalrisk.estimation.specification import Specification, parameter_names
 from causalrisk.inference.covariance import robust_record, with_covariance
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.models.results import CausalResults, JREResults, stamped
@@ -360,6 +361,12 @@ class CausalModel:
     def exog_names(self) -> list[str]:
         """Names of the columns of the outcome design."""
         return list(self.design.exog_names)
+
+    @property
+    def data(self) -> SimpleNamespace:
+        """The names of the parameters, where statsmodels' `summary_col` reads them."""
+        scale = self.options.effect_scale
+        return SimpleNamespace(param_names=parameter_names(self.options.estimand, self.design.labels, scale.quantiles))
 
     def fit(
         self,

@@ -70,9 +70,12 @@ def ink(ax: Any) -> Any:
 def check_drawable(given: Any, name: str, kind: str) -> None:
     """Refuse an option `ax` or `figure` that is not of its kind, such as the name of a file."""
     if not isinstance(given, getattr(pyplot(), kind)):
-        file = os.fspath(given) if isinstance(given, str | os.PathLike) else "plot.png"
-        typed = f'ax.figure.savefig("{file}")' if name == "ax" else f'res.plot().savefig("{file}")'
-        raise OptionError(f"{name}={given!r:.80}; expected a matplotlib {kind}.\nUse `{typed}` to write a file.")
+        typed, saved = {"ax": ("ax=plt.subplots()[1]", "ax.figure"), "figure": ("figure=plt.figure()", "res.plot()")}[
+            name
+        ]
+        if isinstance(given, str | os.PathLike):
+            typed = f'{saved}.savefig("{os.fspath(given)}")'
+        raise OptionError(f"{name}={given!r:.80}; expected a matplotlib {kind}.\nUse `{typed}`.")
 
 
 def axes_or_new(ax: Any, rows: int | None = None) -> Any:
