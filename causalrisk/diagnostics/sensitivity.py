@@ -23,6 +23,7 @@ from causalrisk.estimation.record import FitRecord, influence_covariance, of_mea
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.inference.intervals import critical_value
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.optimize import root_between
 
 CONFOUNDER = "Bounds for an omitted confounder"
 STANDARDIZED, STANDARDIZED_SE = 0.91, 1.78  # log risk ratio per standardized difference, and its error times 1.96
@@ -186,7 +187,7 @@ def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, fl
 
 
 def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
-    """Smallest r = cf_y = cf_d for which the interval of the bounds holds zero, by bisection."""
+    """Smallest r = cf_y = cf_d for which the interval of the bounds holds zero, by Brent's method."""
     sign = np.sign(scale.effect) or 1.0
 
     def margin(r: float) -> float:
@@ -195,11 +196,7 @@ def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
 
     if margin(0.0) <= 0:
         return 0.0
-    low, high = 0.0, robustness_value(scale.effect / scale.size)
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if margin(middle) > 0 else (low, middle)
-    return high
+    return root_between(margin, 0.0, robustness_value(scale.effect / scale.size))
 
 
 STRENGTHS = (0.01, 0.03, 0.1)

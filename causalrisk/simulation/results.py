@@ -15,6 +15,7 @@ from causalrisk.errors import OptionError, check_alpha, listed
 from causalrisk.inference.intervals import critical_value
 from causalrisk.models.results import Shown
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.optimize import root_between
 from causalrisk.report.plots import LINE, SERIES, axes_or_new, finish, label_rows, log_scale, verbatim
 from causalrisk.report.tables.table import ResultSummary, ResultTable
 from causalrisk.report.tables.text import column_format, format_number
@@ -421,15 +422,13 @@ def solve_power(
         return power_of(effect, n)
 
     def solved(reached: Callable[[float], float], low: float) -> float:
-        """Return the number, `low` or more, whose power is that which is wanted, by bisection."""
+        """Return the number, `low` or more, whose power is that which is wanted."""
         high = low
         while reached(high) < power:
             high *= 2
-        for _ in range(100):
-            middle = (low + high) / 2
-            low, high = (middle, high) if reached(middle) < power else (low, middle)
-        return float(high)
+        return low if high == low else root_between(lambda number: reached(number) - power, low, high)
 
     if effect is None:
-        return solved(lambda effect: power_of(effect, n), 1e-9 * np.sqrt(variance / n))
+        unit = np.sqrt(variance / n)
+        return float(unit) * solved(lambda multiple: power_of(multiple * unit, n), 1e-9)
     return solved(lambda n: power_of(effect, n), 3 * cluster_size)

@@ -58,16 +58,14 @@ def test_risk_table_by_hand(frame):
     assert table.loc["JRE", "risk"] < table.loc["IPWRA", "risk"]
 
 
-@pytest.mark.parametrize("large", [20_000, 50], ids=["drawn", "points"])
-def test_risk_table_of_another_estimator_draws_what_jre_would(frame, monkeypatch, large):
-    monkeypatch.setattr("causalrisk.estimation.fit.LARGE", large)
-    own = model(frame, cr.JRE).fit(cov_type="robust").risk_table()
-    np.testing.assert_allclose(model(frame, cr.AIPW).fit().risk_table(), own, rtol=1e-6, atol=1e-9)
+def test_other_estimators_have_no_replicates(frame):
+    with pytest.raises(cr.UnavailableError, match=r"AIPW has no propensity replicates.\nUse `JRE"):
+        model(frame, cr.AIPW).fit().risk_table()
 
 
 def test_risk_table_with_known_scores_has_one_replicate(frame):
     score = np.clip(1 / (1 + np.exp(-frame.x1)), 0.1, 0.9)
-    table = model(frame, propensity_score=score).fit().risk_table()
+    table = model(frame, cr.JRE, propensity_score=score).fit(cov_type="robust").risk_table()
     mean = np.abs(table["net"])  # one replicate: the root mean square is the mean itself
     np.testing.assert_allclose(table["RMS net"], mean, atol=1e-12)
     assert table["correlation"].isna().all()

@@ -144,7 +144,7 @@ def test_a_comparison_leaves_out_by_default_what_declares_nothing(effect, monkey
 
 
 def test_a_risk_table_has_the_estimators_that_can_do_what_the_fit_does(monkeypatch):
-    res, with_learner = fitted(cr.IPWRA, target="overlap"), fitted(cr.IPWRA, learner="smooth")
+    res, with_learner = fitted(cr.JRE, target="overlap"), fitted(cr.JRE, learner="smooth", learner_use="terms")
     own, predicted = res.risk_table(), with_learner.risk_table()
     assert (
         list(own.index) == list(predicted.index) == ["Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"]
