@@ -1,7 +1,8 @@
 """JRE beside the estimators a referee asks about: `python -m tests.studies.study_everybody --jobs 2 --store FOLDER`.
 
 The study writes tables/everybody.csv and the page docs/explanation/everybody.md; `--pages` writes the page from the
-stored table. Finished parts are kept in the folder, so that a run that was interrupted goes on.
+stored table. Finished parts are kept in the folder, so that a run that was interrupted goes on. DoubleML takes
+`pip install doubleml`; without it it is left out, and a line says so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread a process; must be set before numpy loads
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ import causalrisk as cr
 from causalrisk.simulation import run_study
 from causalrisk.simulation.designs import SEED
 from tests.studies import published
+from tests.studies.competitors import doubleml_irm
 from tests.studies.evidence_pages import TABLES, counted, filled, markdown, number
 from tests.studies.study_coverage import resampled_error
 
@@ -53,6 +56,8 @@ def with_squares(trial):
 def estimators(n_boot):
     """Return the estimators, with the standard errors they have by default, but fewer resamples."""
     resamples = {"cov_type": "bootstrap", "n_boot": n_boot}
+    if not find_spec("doubleml"):
+        print("Without DoubleML: type  pip install doubleml.")
     return {
         REFERENCE: "IPWRA",
         "IPWRA squares": with_squares,
@@ -60,6 +65,7 @@ def estimators(n_boot):
         "AIPW": "AIPW",
         "AIPW smooth": ("AIPW", {"learner": "smooth"}),
         "TMLE": "TMLE",
+        **({"DoubleML": doubleml_irm} if find_spec("doubleml") else {}),
         OVERLAP: ("Hajek", {"target": "overlap"}),
         "JRE": ("JRE", resamples),
         "JRE smooth": ("JRE", resamples | {"learner": "smooth"}),
@@ -141,6 +147,7 @@ The [evidence](evidence.md) compares JRE with IPWRA. Here are more estimators.
 
 - IPWRA with squares in both formulas, and IPWRA with calibrated weights.
 - AIPW, AIPW on predictions (`learner="smooth"`), TMLE and overlap weights.
+- DoubleML's interactive model: linear and logistic regressions, cross-fitted.
 - "JRE smooth", the stack of the formula and a learner: `JRE(learner="smooth")`.
 
 There are {n_designs} populations of n = 500, {samples} samples each: the package's own, and

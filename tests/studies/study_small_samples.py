@@ -1,8 +1,8 @@
 """Coverage of 95% intervals with few clusters, rows, or units of a survey, or many columns; and sizes of joint tests.
 
-Run  python -m tests.studies.study_small_samples clusters  (or assigned, overlap, rows, columns, surveys, tests) from
-the root of a copy of the source. It stores the table that the pages on small samples, standard errors and surveys show;
-`--sims` says how many samples.
+Run  python -m tests.studies.study_small_samples clusters  (or assigned, overlap, rows, columns, intervals, surveys,
+tests) from the root of a copy of the source. It stores the table that the pages on small samples, standard errors and
+surveys show; `--sims` says how many samples.
 """
 
 from __future__ import annotations
@@ -46,6 +46,12 @@ OF_ROWS = {
     "z, factor": ({"cov_type": "HC1"}, None),
     "t, factor": ({"cov_type": "HC1", "use_t": True}, None),
     **USUAL,
+}
+OF_ALL = {
+    "robust": {"cov_type": "robust"},
+    "HC1, t": {"cov_type": "HC1", "use_t": True},
+    "jackknife, t": {"cov_type": "jackknife", "use_t": True},
+    "bootstrap": {"n_boot": 199},
 }
 OF_SURVEYS = {
     "design, z": ({"use_t": False}, None),
@@ -202,6 +208,29 @@ def of_columns(covariates, seed):
     return {model.spec.name: intervals(model.from_formula(**given), kinds, 1.0, False) for model in (IPWRA, AIPW)}
 
 
+def of_intervals(covariates, square, n, seed):
+    """Intervals of the estimators and the stack: many covariates and fair overlap, or three and poor overlap."""
+    score, outcome = np.zeros((2, covariates))
+    if covariates == 3:
+        score[:], outcome[:], key = (2.2, 0.66, 0.0), (1.0, 0.5, 0.0), (2200, 7 + square)
+    else:
+        score[:6], outcome[:10], key = 0.8 / np.sqrt(6), 1 / np.sqrt(10), (1000 * covariates, n)
+    rng = np.random.default_rng([*key, seed[-1], 99])
+    x = rng.normal(size=(n, covariates))
+    d = (rng.random(n) < expit(x @ score)).astype(int)
+    y = d + x @ outcome + square * (x[:, 0] ** 2 - 1) + rng.normal(size=n)
+    names = [f"x{k}" for k in range(covariates)]
+    given = {
+        "formula": "y ~ " + " + ".join(names),
+        "data": pd.DataFrame(x, columns=names).assign(y=y, d=d),
+        "treat": "d",
+    }
+    models = {model.spec.name: model.from_formula(**given) for model in (IPWRA, AIPW, JRE)}
+    models["JRE, stack"] = JRE.from_formula(**given, learner="smooth")
+    kinds = {kind: (options, None) for kind, options in OF_ALL.items()}
+    return {name: intervals(model, kinds, 1.0, False) for name, model in models.items()}
+
+
 POPULATIONS = {}  # by number of strata: the population, and the effect in it by each estimator
 
 
@@ -234,6 +263,7 @@ CELLS = {
     "overlap": (of_overlap, ["slope", "square", "n"], SLOPES),
     "rows": (of_rows, ["n"], [(30,), (40,), (60,)]),
     "columns": (of_columns, ["covariates"], [(10,), (20,), (30,), (40,), (60,)]),
+    "intervals": (of_intervals, ["covariates", "square", "n"], [(40, 0, 200), (40, 0, 400), (3, 0, 300), (3, 1, 300)]),
     "surveys": (of_surveys, ["strata"], [(6,), (12,), (30,)]),
 }
 
