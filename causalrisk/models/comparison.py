@@ -339,10 +339,8 @@ def compare(
         )
     if isinstance(as_scan(data), Scan):
         raise errors.UnavailableError(
-            "compare draws the same resamples for all estimators at once, of rows in memory; fits to a scan under one "
-            "seed have the same resamples as well.\n"
-            "Use `etable([IPWRA.from_formula(...).fit(n_boot=200, rng=0), AIPW.from_formula(...).fit(n_boot=200, "
-            "rng=0)])` or, if the rows fit into memory, `data=data.collect()`."
+            "compare needs rows in memory; separate fits to a scan have the same resamples under one seed.\n"
+            "Use `etable([fit(n_boot=200, rng=0) for fit in fits])`, or `data=data.collect()`."
         )
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(1), specs)

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,20 +40,17 @@ from causalrisk.numerics.multiplicities import WIDTH, seed_sequence
 from causalrisk.report.tables.table import ResultSummary, ResultTable
 from causalrisk.report.tables.text import format_number, format_p
 
-ALL = "all"  # n_permutations="all" lists every assignment
 QUICK, REFITTED = 9999, 199  # permutations by default: in matrix products, and where each takes a fit
 MOST_LISTED = 1_000_000  # assignments that are listed
 TIE = 1e-9  # relative difference of statistics that rounding makes
 PROGRESS = ("permutations", "permutation")  # label of the bar, and what it counts
 ARRAYS = 8  # arrays of a number for each row and permutation, of a block
-LEVEL = 0.05
 STATISTICS = {  # kind -> in the summary, in one line
     "studentized": ("effect over its SE (z)", "z"),
     "difference": ("effect as a difference", "difference"),
     "wald": ("Wald's, of all effects", "Wald"),
 }
 SIZES: dict[str, Callable[[Any], Any]] = {"two-sided": np.abs, "larger": np.positive, "smaller": np.negative}
-Contrasts: TypeAlias = tuple[Array, Array]  # effects (m, K - 1) where they are differences, and their covariances
 
 
 @dataclass(eq=False, repr=False)
@@ -158,7 +155,7 @@ class PermutationTest:
                 f"By its distribution there the p-value is {format_p(self.asymptotic_pvalue)}."
             )
         least = 1 / self.assignment.count
-        if least > LEVEL / 2 and math.isfinite(self.assignment.count):
+        if least > 0.025 and math.isfinite(self.assignment.count):
             count = int(self.assignment.count)
             notes.append(f"There are only {count} assignments, so the p-value cannot be below {least:.2g}.")
         if self.failed:
@@ -284,11 +281,18 @@ def permutation_test(
     one_of("statistic", statistic, ("studentized", "difference"))
     alternative = one_of("alternative", alternative, tuple(SIZES))
     inference = InferenceOptions(rng=rng, n_jobs=n_jobs, progress=progress)
-    _check_fit(record)
+    if record.design.on_disk:
+        raise rows_not_kept("permutation_test")
+    if record.design.survey is not None:
+        raise UnavailableError("permutation_test does not support survey designs.\nUse `res.pvalues`.")
+    if record.design.observation is not None:
+        raise UnavailableError("permutation_test does not support missing outcomes.\nUse `res.pvalues`.")
+    if record.joint is not None and record.joint.drawn is not None:
+        raise UnavailableError("replicates that were given do not permute.\nUse `res.model.fit().permutation_test()`.")
     linear = is_linear(record)
     if n_permutations is None:
         n_permutations = QUICK if linear else REFITTED
-    elif n_permutations != ALL:
+    elif n_permutations != "all":
         errors.whole_number("n_permutations", n_permutations, 1, QUICK if linear else REFITTED)
     position = None if arm is None and record.design.n_arms > 2 else record.contrast_position(arm)
     for name, given, only in (("statistic", statistic, "studentized"), ("alternative", alternative, "two-sided")):
@@ -300,9 +304,9 @@ def permutation_test(
         codes = np.repeat(codes, record.full_design.weights.astype(int))
         record = dataclasses.replace(record, design=of_units(record.design), full_design=of_units(record.full_design))
     assignment = assignment_of(record.full_design, codes, name, position)
-    if n_permutations == ALL and assignment.count > MOST_LISTED:
+    if n_permutations == "all" and assignment.count > MOST_LISTED:
         raise OptionError(f"there are more than {MOST_LISTED:,} assignments.\nUse `n_permutations=9999`.")
-    exact = n_permutations == ALL or assignment.count <= int(n_permutations)
+    exact = n_permutations == "all" or assignment.count <= int(n_permutations)
     count = int(assignment.count) if exact else int(n_permutations)
     draw = assignment.listed if exact else partial(assignment.drawn, seed_sequence(inference.rng))
     kind = "wald" if position is None else statistic
@@ -327,18 +331,6 @@ def permutation_test(
     return test
 
 
-def _check_fit(record: FitRecord) -> None:
-    """Refuse fits that cannot be redone under other assignments."""
-    if record.design.on_disk:
-        raise rows_not_kept("permutation_test")
-    if record.design.survey is not None:
-        raise UnavailableError("permutation_test does not support survey designs.\nUse `res.pvalues`.")
-    if record.design.observation is not None:
-        raise UnavailableError("permutation_test does not support missing outcomes.\nUse `res.pvalues`.")
-    if record.joint is not None and record.joint.drawn is not None:
-        raise UnavailableError("replicates that were given do not permute.\nUse `res.model.fit().permutation_test()`.")
-
-
 def of_units(design: Design) -> Design:
     """Return a design with frequency weights whose observations are rows of their own."""
     rows = np.repeat(np.arange(design.n), design.weights.astype(int))
@@ -358,8 +350,11 @@ def contrasts_of(record: FitRecord) -> tuple[Array, Array]:
         return values, record.covariance[:count, :count] / np.outer(slope, slope)
 
 
-def refitted_contrasts(record: FitRecord, arms: Arms) -> Contrasts:
-    """Repeat all steps of a fit under assignments, arms (n, m) of the rows of the design; NaN where it fails."""
+def refitted_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
+    """Repeat all steps of a fit under assignments, arms (n, m) of the rows of the design; NaN where it fails.
+
+    Effects (m, K - 1) are on the scale where they are differences, and so are their covariances (m, K - 1, K - 1).
+    """
     count = record.design.n_arms - 1
     values = np.full((arms.shape[1], count), np.nan)
     covariance = np.full((arms.shape[1], count, count), np.nan)
@@ -390,7 +385,7 @@ def is_linear(record: FitRecord) -> bool:
     return not (weighted or other_rows or record.frame is not None) and weights_of(record).equations.family.linear
 
 
-def linear_contrasts(record: FitRecord, arms: Arms) -> Contrasts:
+def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
     """Effects by linear models of each arm, averaged over the target, under assignments; refitted where singular.
 
     `arms` (n, m) are of the rows of the design. For such records `is_linear` is true.
@@ -430,7 +425,7 @@ def linear_contrasts(record: FitRecord, arms: Arms) -> Contrasts:
     return values, covariance
 
 
-def statistics_of(contrasts: Contrasts, position: int | None, kind: str, level: float) -> Array:
+def statistics_of(contrasts: tuple[Array, Array], position: int | None, kind: str, level: float) -> Array:
     """Return the statistic (m,) of effects: studentized or not, of the arm at a position, or Wald's of all.
 
     NaN where there are no effects; standard errors far below `level` are rounding error.
@@ -451,9 +446,9 @@ def statistics_of(contrasts: Contrasts, position: int | None, kind: str, level: 
 
 
 def _block(
-    under: Callable[[Arms], Contrasts],
+    under: Callable[[Arms], tuple[Array, Array]],
     draw: Callable[[int, int], Arms],
-    measure: Callable[[Contrasts], Array],
+    measure: Callable[[tuple[Array, Array]], Array],
     count: int,
     width: int,
     number: int,

@@ -85,7 +85,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
         One row with the same columns for every estimator, so that rows of several can be stacked; what does not
         apply is missing. There is no R2: an average effect has none.
     """
-    design, joint, boot = record.design, record.joint, record.boot
+    design, boot = record.design, record.boot
     row: dict[str, Any] = {
         "nobs": design.nobs,
         "n_dropped": design.n_dropped,
@@ -111,13 +111,6 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "n_boot_used": np.nan if boot is None else int((boot.failures == Failure.OK).sum()),
         "smallest_effective_n": min(arm.effective_n for arm in record.overlap),
         "largest_weight": max(arm.heaviest for arm in record.overlap),
-        "n_replicates": np.nan if joint is None else joint.replicates.count,
-        "objective": None if joint is None else joint.options.objective,
-        "penalty": np.nan if joint is None or joint.own_penalty is None else joint.own_penalty,
-        "anchor": np.nan if joint is None else joint.anchor,
-        "share": np.nan if joint is None or joint.anchor is None else joint.share,
-        "expected_ate_risk": np.nan if joint is None else joint.expected_risk,
-        "mc_se": np.nan if joint is None else float(joint.mc_se[0]),
         "seed": seed_text(record.seed),
         "converged": words.has_converged(record),
     }

@@ -62,9 +62,7 @@ def test_glance_rows_of_several_estimators_stack(jre, arms):
     assert list(stacked.contrast) == ["1 vs 0", "b, c vs a"]
     assert list(stacked.std_errors) == ["bootstrap (pairs)", "robust"]
     first = jre.glance().iloc[0]
-    assert (first.n_boot, first.n_boot_used, first.n_replicates, first.mc_se) == (60, 60, 80, jre.mc_se)
-    assert first.expected_ate_risk == jre.expected_ate_risk
-    assert np.isnan(arms.glance().mc_se[0])
+    assert (first.n_boot, first.n_boot_used) == (60, 60)
     assert not any("r2" in name or "rsquared" in name for name in stacked)
 
 
