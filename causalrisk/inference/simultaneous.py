@@ -28,7 +28,6 @@ from causalrisk.errors import (
     OptionError,
     Told,
     check_alpha,
-    failure_text,
     one_of,
     warn_user,
 )
@@ -476,13 +475,6 @@ class Comparison:
         """Effects by each estimator, shape (E (K - 1),)."""
         return np.concatenate([record.estimate.params[: len(self.effect_names)] for record in self.records])
 
-    def failure_counts(self) -> dict[str, list[str]]:
-        """Sentences that count failed resamples -> the estimators they are true of."""
-        found: dict[str, list[str]] = {}
-        for name, failures in zip(self.names, self.failures.T, strict=True):
-            found.setdefault(failure_text(failures), []).append(name)
-        return {text: names for text, names in found.items() if text}
-
     def bootstrap_records(self) -> tuple[FitRecord, ...]:
         """Return the fit of each estimator with the standard errors of its own bootstrap."""
         cov_type, found = "bootstrap" if self.design.replication is None else "replicates", []
@@ -495,14 +487,14 @@ class Comparison:
 
 
 @one_blas_thread()
-def fit_estimators(
+def compare_estimators(
     design: Design,
     specs: Sequence[Specification],
     options: ModelOptions,
     inference: InferenceOptions,
     joint_options: JREOptions,
 ) -> Comparison:
-    """Fit estimators to one sample, with robust errors, not yet resampled."""
+    """Fit estimators to one sample, with robust errors, and redo all of them on the same resamples."""
     for spec in specs:
         check_options(spec, design, options_used(spec, options))
     specs = specs if options.did is None else [with_change(spec, options.did) for spec in specs]
@@ -532,19 +524,11 @@ def fit_estimators(
             records = tuple(map(robust_record, bare))
     for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
         warn_user(text, category)
-    nothing = [BootstrapDistribution(np.empty((0, len(r.estimate.values))), np.empty(0, np.int8)) for r in bare]
-    richest = max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity))
-    return Comparison(tuple(bare), records, tuple(nothing), inference.resamples is not None, richest.notes)
-
-
-@one_blas_thread()
-def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> Comparison:
-    """Redo every estimator on the same resamples; with JRE and no bootstrap named, as in `drawn_or_weighed`."""
-    notes = Notes(comparison.notes)
-    bare, drawn = drawn_or_weighed(comparison.bare, inference, notes)
-    records = tuple(dataclasses.replace(record, bootstrap=bare[0].bootstrap) for record in comparison.records)
-    found = dataclasses.replace(comparison, bare=bare, records=records, distributions=tuple(drawn), notes=tuple(notes))
-    if comparison.design.replication is None:
+    notes = Notes(max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity)).notes)
+    resampled, drawn = drawn_or_weighed(tuple(bare), inference, notes)
+    records = tuple(dataclasses.replace(record, bootstrap=resampled[0].bootstrap) for record in records)
+    found = Comparison(resampled, records, tuple(drawn), inference.resamples is not None, tuple(notes))
+    if design.replication is None:
         return found
     return dataclasses.replace(found, records=found.bootstrap_records())  # the design's errors, not those of rows
 

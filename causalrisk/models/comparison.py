@@ -15,10 +15,9 @@ from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.estimation import options as kinds
 from causalrisk.inference.simultaneous import (
     Comparison,
+    compare_estimators,
     differences_frame,
     effects_frame,
-    fit_estimators,
-    resample_estimators,
     simultaneous_frame,
 )
 from causalrisk.models.estimators import JRE, chosen_models, results_of
@@ -344,14 +343,17 @@ def compare(
         )
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(1), specs)
-    fitted = fit_estimators(design, specs, kinds.model_options(design, options), inference, joint)
-    return ComparisonResults(_with_failures_told(resample_estimators(fitted, inference), inference.max_failed))
+    comparison = compare_estimators(design, specs, kinds.model_options(design, options), inference, joint)
+    return ComparisonResults(_with_failures_told(comparison, inference.max_failed))
 
 
 def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison:
     """Warn of failed resamples, or refuse where they are too many."""
     failed, drawn = (comparison.failures != errors.Failure.OK).sum(axis=0), len(comparison.failures)
-    counts = "; ".join(f"{', '.join(names)} ({text})" for text, names in comparison.failure_counts().items())
+    alike: dict[str, list[str]] = {}
+    for name, failures in zip(comparison.names, comparison.failures.T, strict=True):
+        alike.setdefault(errors.failure_text(failures), []).append(name)
+    counts = "; ".join(f"{', '.join(names)} ({text})" for text, names in alike.items() if text)
     over = failed > max_failed * drawn
     if over.any():
         distributions = tuple(
