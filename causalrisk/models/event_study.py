@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -421,10 +421,9 @@ def event_study(
     _check(given, data)
     units = adoption(data, time=given["time"], unit=given["unit"], begins=given["begins"])
     fits = _fits(model, units, given, scope, notes)
-    groups, periods = np.array(list(fits)).T
-    exposure, first = periods - groups, next(iter(fits.values()))
+    exposure = np.array([period - group for group, period in fits])
     sign = np.where((given["base"] == "universal") & (exposure < -given["anticipation"]), -1.0, 1.0)
-    made = _errors(fits.values(), units, groups, sign, given)
+    made = _errors(fits, units, sign, given)
     df = len(made["contributions"]) - 1.0 if given["use_t"] else np.inf
     return EventStudy(
         fits={(units.names[group], units.names[period]): res for (group, period), res in fits.items()},
@@ -434,7 +433,7 @@ def event_study(
         given=given,
         sizes=units.sizes,
         n_periods=len(units.names),
-        df=df if given.get("design") is None else first._record.df,
+        df=df if given.get("design") is None else next(iter(fits.values()))._record.df,
         notes=tuple(notes),
     )
 
@@ -549,14 +548,10 @@ def _deviations(left_out: Array, times: Array) -> Array:
 
 
 def _errors(
-    fits: Iterable[CausalResults],
-    units: Adoption,
-    groups: NDArray[np.intp],
-    sign: Array,
-    options: Mapping[str, Any],
+    fits: Mapping[tuple[int, int], CausalResults], units: Adoption, sign: Array, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the fields of `EventStudy` that are of errors, and the shares of the groups."""
-    records = [res._record for res in fits]
+    groups, records = np.array([group for group, _ in fits]), [res._record for res in fits.values()]
     first, survey = records[0], options.get("design")
     cluster, weights = (options.get(name) for name in ("cluster", "weights"))
     if survey is not None:

@@ -445,14 +445,8 @@ def statistics_of(contrasts: tuple[Array, Array], position: int | None, kind: st
         return np.asarray((t.T * solved).sum(axis=0))
 
 
-def _block(
-    under: Callable[[Arms], tuple[Array, Array]],
-    draw: Callable[[int, int], Arms],
-    measure: Callable[[tuple[Array, Array]], Array],
-    count: int,
-    width: int,
-    number: int,
-) -> Array:
+def _block(under: Any, draw: Any, measure: Any, count: int, width: int, number: int) -> Array:
+    """Return the statistic of the assignments of a block, of `width` among `count`: drawn, fitted and measured."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.CausalRiskWarning)  # in a process of its own too
         return measure(under(draw(number * width, min(width, count - number * width))))

@@ -11,15 +11,7 @@ import pandas as pd
 
 from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user, with_other_names
 from causalrisk.estimation.record import FitRecord
-from causalrisk.inference.intervals import (
-    Estimates,
-    Expressions,
-    equivalence_table,
-    nlcom,
-    parameter_covariance,
-    parameters,
-    single_tests,
-)
+from causalrisk.inference import intervals
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.page.methods import pooled_methods, typed_fit
@@ -120,7 +112,7 @@ class PooledResults(OneEffect):
         scaled, covariances = zip(*map(_on_scale, self._records), strict=True)
         pooled, total = rubin(np.array(scaled), np.array(covariances), df_complete)
         self._pooled = pooled.set_axis(self._record.names)
-        first, (values, errors, df) = parameters(self._record), self._pooled[TESTED].to_numpy().T
+        first, (values, errors, df) = intervals.parameters(self._record), self._pooled[TESTED].to_numpy().T
         slopes = first.slopes(values)
         self._covariance = total * np.outer(slopes, slopes)
         se = errors * np.abs(slopes)
@@ -224,12 +216,12 @@ class PooledResults(OneEffect):
         statsmodels.stats.contrast.ContrastResults
             Estimates, t tests and intervals. `df_denom` has the degrees of freedom of Barnard and Rubin.
         """
-        found = [nlcom(record, expression) for record in self._records]
-        wanted = Expressions(expression, self._record.names)
+        found = [intervals.nlcom(record, expression) for record in self._records]
+        wanted = intervals.Expressions(expression, self._record.names)
         variances = np.array([np.diag(test.sd**2) for test in found])
         pooled, _ = rubin(np.array([test.effect for test in found]), variances, self.df_complete)
         values, errors, df = pooled[TESTED].to_numpy().T
-        return single_tests(values, wanted.null, errors, df, wanted.texts)
+        return intervals.single_tests(values, wanted.null, errors, df, wanted.texts)
 
     def equivalence_test(
         self, low: float | None = None, high: float | None = None, alpha: float = 0.05
@@ -252,8 +244,8 @@ class PooledResults(OneEffect):
         values, se, errors, df = (
             of[: len(names)] for of in (found.values, found.se, found.errors, np.asarray(found.df))
         )
-        effects = Estimates(values, se, errors, found.scale, df=df)
-        return equivalence_table(names, effects, low, high, alpha)
+        effects = intervals.Estimates(values, se, errors, found.scale, df=df)
+        return intervals.equivalence_table(names, effects, low, high, alpha)
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the estimates as plain data, under the column names of broom and marginaleffects.
@@ -402,7 +394,7 @@ def _model_of(record: FitRecord) -> dict[str, object]:
 
 def _on_scale(record: FitRecord) -> tuple[Array, Array]:
     """Return the parameters of a fit, and their covariance, on the scale on which effects are differences."""
-    found = parameters(record)
+    found = intervals.parameters(record)
     values = found.contrast(found.values)
     slopes = found.slopes(values)
-    return values, parameter_covariance(record) / np.outer(slopes, slopes)
+    return values, intervals.parameter_covariance(record) / np.outer(slopes, slopes)

@@ -309,14 +309,7 @@ def draw_forest(frame: pd.DataFrame, label: str, ax: Any) -> Any:
     return finish(ax, label)
 
 
-def draw_intervals(
-    draw: Callable[..., Any],
-    places: Any,
-    each: pd.DataFrame,
-    joint: pd.DataFrame,
-    level: str = "",
-    filled: bool = False,
-) -> None:
+def draw_intervals(draw: Any, places: Any, each: Any, joint: Any, level: str = "", filled: bool = False) -> None:
     """Draw simultaneous intervals, and over them pointwise ones, as lines or filled."""
     for frame, colour, width, alpha, label in (
         (joint, ORANGE, 1.2, 0.25, "simultaneous"),

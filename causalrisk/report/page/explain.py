@@ -161,17 +161,11 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     return Prose(f"How {record.spec.name} came to its estimate", sections)
 
 
-def questions(
-    record: FitRecord,
-    stated: Iterable[str] | None = None,
-    instead: Mapping[str, tuple[str, str]] | None = None,
-    **named: str,
-) -> Mapping[str, tuple[str, str]]:
+def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: str) -> Mapping[str, tuple[str, str]]:
     """Return heading and question of each assumption that no data can check; `named` renames the variables.
 
-    Some may have other texts `instead`.
-
-    The assumptions that the author has `stated` must be among them.
+    With an instrument among these, the assumptions are those of a local effect. The assumptions that the author has
+    `stated` must be among them.
     """
     design, seen, did = record.design, record.design.observation, record.options.did is not None
     variables = words.variables_of(record) + ([] if design.offset_name is None else [design.offset_name])
@@ -186,7 +180,8 @@ def questions(
     other = {"unconfoundedness"} if did else {"parallel_trends"}
     other |= {"same_population"} if design.periods is None else set()
     other |= {"missing_at_random"} if seen is None else set()
-    asked = {key: texts for key, texts in (ASSUMPTIONS | dict(instead or {})).items() if key not in other}
+    texts = ASSUMPTIONS | (OF_INSTRUMENTS if "instrument" in named else {})
+    asked = {key: text for key, text in texts.items() if key not in other}
     for name in stated or ():
         if name not in asked:
             close = nearest_name(name, asked)

@@ -27,7 +27,7 @@ from causalrisk.inference.intervals import parameters
 from causalrisk.report import labels as words
 from causalrisk.report import plots
 from causalrisk.report.page import verdicts
-from causalrisk.report.page.explain import OF_INSTRUMENTS, UNTESTED, explain, questions
+from causalrisk.report.page.explain import UNTESTED, explain, questions
 from causalrisk.report.page.methods import call_of, methods, references, seeds_text, versions_text
 from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading, by_contrast
 from causalrisk.report.summary import one_line, summary
@@ -377,8 +377,7 @@ def write_late(
     """Write the page of a local average treatment effect; its record is of the instrument's effect on the outcome."""
     check_page(path)
     record, text, title = res._record, res.methods(), title or f"Report: {res!r}"
-    names = {"treat": res.model.treat, "instrument": record.design.treat_name}
-    asked = questions(record, assumptions, OF_INSTRUMENTS, **names)
+    asked = questions(record, assumptions, treat=res.model.treat, instrument=record.design.treat_name)
     parts = [
         Part("summary", "Summary", SUMMARY.format(res.summary(alpha).as_html())),
         assumptions_part(asked, assumptions),
