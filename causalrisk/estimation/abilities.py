@@ -120,38 +120,30 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
     target, family, did, stated, change = options.population.name, options.outcome_family, options.did, None, None
     if target not in POPULATIONS:  # a level of the treatment has its label as a name
         target = "function" if callable(options.target) else "data frame" if is_frame(options.target) else "level"
-    score = None if design.score is None else "values"
     if design.offset_kind == "exposure":
         stated = "observed" if options.stated_exposure(design) is None else "stated"
     if did is not None:  # of cross sections residuals are always normalised
         change = "cross sections" if did.cross_sections else "panel" if did.normalize else "normalize=False"
-    check_able(
-        spec,
-        bool(options.quantiles),
-        effect=options.effect,
-        target=target,
-        family=family.name,
-        link=family.link,
-        propensity_link=options.propensity_link,
-        propensity_loss=options.propensity_loss,
-        propensity_score=score if options.propensity_score is None else "classifier",
-        learner_use=None if options.learner is None else use_of_learner(spec, options) or TERMS,
-        trim=options.trim if options.trim is None or isinstance(options.trim, str) else "limits",
-        clip=None if options.clip is None else "limits",
-        did=change,
-        observed=None if design.observation is None else "formula",
-        offset="column" if design.offset_kind == "offset" else None,
-        at_exposure=stated,
-        weights=design.weight_type,
-        normalize=options.normalize or None,
-        outcome_predictions=None if design.predictions is None else "columns",
-        n_neighbors="number" if options.n_neighbors > 1 else None,
-        metric=options.metric,
-        exact="names" if options.exact else None,
-        caliper=None if options.caliper is None else "distance",
-        bias_adjust="names" if options.bias_adjust else None,
-        data="scan" if design.on_disk else None,
-    )
+    asked = {name: getattr(options, name) for name in ("effect", "propensity_link", "propensity_loss", "metric")}
+    asked |= {"target": target, "family": family.name, "link": family.link, "at_exposure": stated, "did": change}
+    asked |= {"weights": design.weight_type, "normalize": options.normalize or None}
+    asked["learner_use"] = None if options.learner is None else use_of_learner(spec, options) or TERMS
+    asked["trim"] = options.trim if options.trim is None or isinstance(options.trim, str) else "limits"
+    classified = options.propensity_score is not None
+    for name, kind, given in (
+        ("propensity_score", "classifier" if classified else "values", classified or design.score is not None),
+        ("clip", "limits", options.clip),
+        ("observed", "formula", design.observation),
+        ("offset", "column", design.offset_kind == "offset"),
+        ("outcome_predictions", "columns", design.predictions),
+        ("n_neighbors", "number", options.n_neighbors > 1),
+        ("exact", "names", options.exact),
+        ("caliper", "distance", options.caliper),
+        ("bias_adjust", "names", options.bias_adjust),
+        ("data", "scan", design.on_disk),
+    ):
+        asked[name] = None if given is None or given is False else kind
+    check_able(spec, bool(options.quantiles), **asked)
 
 
 def options_used(spec: Specification, options: ModelOptions) -> ModelOptions:

@@ -79,7 +79,10 @@ COV_TYPES, BOOTSTRAPS = get_args(CovType), get_args(Bootstrap)
 TRIMS = get_args(Trim)
 TERMS, REPLACE, STACK = "terms", "replace", "stack"  # what is done with the predictions of a learner
 INTERVALS = get_args(Interval)
-OF_CLUSTERS, WITH_CLUSTERS = ("cluster", "CR3"), (None, "cluster", "CR3", "jackknife", "bootstrap")
+WITH_CLUSTERS = {
+    "cov_type": (None, "cluster", "CR3", "jackknife", "bootstrap"),
+    "bootstrap": (None, "cluster", "bayesian", MULTIPLIER),
+}
 CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
 LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
 CHOSEN = "a positive number, or None to have it chosen"
@@ -501,19 +504,13 @@ class InferenceOptions:
         """Refuse options that need clusters where none were given, or treat rows as independent where some were."""
         if self.bootstrap == "rescaled":
             raise OptionError('bootstrap="rescaled" needs a survey design.\nUse `design=Survey(strata=..., psu=...)`.')
-        if not clustered and (self.cov_type in OF_CLUSTERS or self.bootstrap == "cluster"):
-            option = f'cov_type="{self.cov_type}"' if self.cov_type in OF_CLUSTERS else 'bootstrap="cluster"'
-            raise OptionError(f'{option} needs the clusters.\nUse `from_formula(..., cluster="column")`.')
-        if clustered and self.cov_type not in WITH_CLUSTERS:
-            instead = "CR3" if self.cov_type == "HC3" else "cluster"
-            raise OptionError(
-                f'cov_type="{self.cov_type}" treats rows as independent, but cluster= was given.\n'
-                f'Use `cov_type="{instead}"`.'
-            )
-        if clustered and self.bootstrap not in (None, "cluster", "bayesian", MULTIPLIER):
-            raise OptionError(
-                f'bootstrap="{self.bootstrap}" resamples rows, but cluster= was given.\nUse `bootstrap="cluster"`.'
-            )
+        for option, known in WITH_CLUSTERS.items():
+            value, found = getattr(self, option), f'{option}="{getattr(self, option)}"'
+            if not clustered and value in ("cluster", "CR3"):
+                raise OptionError(f'{found} needs the clusters.\nUse `from_formula(..., cluster="column")`.')
+            if clustered and value not in known:
+                use = f'Use `{option}="{"CR3" if value == "HC3" else "cluster"}"`.'
+                raise OptionError(f"{found} treats rows as independent, but cluster= was given.\n{use}")
 
     def _resolved_survey(self, survey: SurveyDesign) -> tuple[str, str]:
         """Covariance type and kind of resampling for a survey design; what knows nothing of it is refused."""
