@@ -184,28 +184,18 @@ class MatchedRows:
         raise no_influence()
 
 
-def metric_columns(weights: WeightFit, design: Design, options: ModelOptions) -> Array:
-    """Columns whose Euclidean distance is the metric, shape (n, p), rows in the order of the sample."""
-    sample = weights.equations.sample
-    if options.metric == PROPENSITY:
+def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, notes: Notes) -> Array:
+    """Columns whose Euclidean distance is the metric, shape (n, p), rows in the order of the sample.
+
+    An outcome formula without covariates is refused; columns of the propensity formula that are not used get a warning.
+    """
+    sample, metric = weights.equations.sample, options.metric
+    if metric == PROPENSITY:
         if sample.n_arms > 2:
             raise OptionError(
                 f'metric="propensity" is for two arms; here are {sample.n_arms}.\nUse `metric="mahalanobis"`.'
             )
         return weights.probabilities[1][:, None]
-    points, of_row = np.unique(sample.arrange(design.X), axis=0, return_inverse=True)  # equal rows stay equal
-    counts = np.bincount(of_row.ravel()).astype(float)[:, None]
-    centred = points - counts.T @ points / len(design.X)
-    spread = np.sqrt((counts * centred**2).sum(axis=0) / (len(design.X) - 1))
-    kept = spread > 0
-    scaled = centred[:, kept] / spread[kept] if kept.any() else np.zeros((len(points), 1))
-    if options.metric != "inverse_variance":
-        scaled = whitened(scaled, counts)
-    return np.asarray(scaled[of_row.ravel()])
-
-
-def check_columns(design: Design, metric: str, notes: Notes) -> None:
-    """Refuse an outcome formula without covariates; warn that columns of the propensity formula alone are not used."""
     if not np.ptp(design.X, axis=0).any():
         raise OptionError(
             "the outcome formula has no covariates to match on.\n"
@@ -218,6 +208,12 @@ def check_columns(design: Design, metric: str, notes: Notes) -> None:
             'do not count.\nUse `metric="propensity"`, or add them to the outcome formula.',
             DesignWarning,
         )
+    points, of_row = np.unique(sample.arrange(design.X), axis=0, return_inverse=True)  # equal rows stay equal
+    counts = np.bincount(of_row.ravel()).astype(float)[:, None]
+    centred = points - counts.T @ points / len(design.X)
+    spread = np.sqrt((counts * centred**2).sum(axis=0) / (len(design.X) - 1))
+    scaled = centred[:, spread > 0] / spread[spread > 0]
+    return np.asarray((scaled if metric == "inverse_variance" else whitened(scaled, counts))[of_row.ravel()])
 
 
 def whitened(columns: Array, counts: Array | float = 1.0) -> Array:
@@ -260,8 +256,6 @@ def estimate_matched(
         raise CausalRiskError(
             f"an arm has {fewest} rows; matching with standard errors needs {max(least, WITHIN + 1)}.\nUse `{instead}`."
         )
-    if options.metric != PROPENSITY:
-        check_columns(design, options.metric, notes)
     estimated = options.metric == PROPENSITY and weights.estimated
     for name in ("exact", "bias_adjust"):
         if estimated and getattr(options, name):
@@ -269,7 +263,7 @@ def estimate_matched(
                 f"{name}= has no standard errors with an estimated score (Abadie and Imbens 2016 have neither).\n"
                 f'Use `metric="mahalanobis"`, or leave {name}= out.'
             )
-    columns = metric_columns(weights, design, options)
+    columns = metric_columns(weights, design, options, notes)
     matches = matches_of(columns, sample, options, design)
     predicted = np.full((sample.n_arms, sample.n), np.nan)
     terms = options.bias_adjust
@@ -302,7 +296,8 @@ def estimate_matched(
     apart = predicted[:, inside] - means[:, None]
     noise, times = (inside + times) ** 2 - inside - squares, inside + times
     spread = [
-        variance_within(columns[own], sample.y[own], WITHIN + (not estimated)) @ noise[own] for own in sample.slices
+        nearest(columns[own], slice(None), WITHIN + (not estimated)).variance(sample.y[own]) @ noise[own]
+        for own in sample.slices
     ]
     covariance = (apart @ apart.T + np.diag(spread)) / count**2
     if estimated:
@@ -344,11 +339,9 @@ def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:
     return np.asarray(np.linalg.lstsq(columns * root, y * root[:, 0], rcond=None)[0][1:])
 
 
-def variance_within(columns: Array, y: Array, least: int) -> Array:
-    """Variance of the outcome of each unit of an arm, shape (n,), among at least so many nearest, itself among them."""
-    cells = Cells.of(columns)
-    tied = TIED * float(columns.std(axis=0).max())
-    return match(cells, cells, least, tied).variance(y)
+def nearest(columns: Array, among: slice, least: int) -> Matches:
+    """Match units by their columns, shape (n, p), with at least so many nearest of some of them."""
+    return match(Cells.of(columns), Cells.of(columns[among]), least, TIED * float(columns.std(axis=0).max()))
 
 
 # --- the estimated score ---------------------------------------------------------------------------------------------
@@ -365,8 +358,8 @@ def score_correction(weights: WeightFit, options: ModelOptions, means: Array) ->
     e, Z, link = weights.probabilities, sample.Z.columns, BINARY_LINKS[options.propensity_link]
     steep = e[1] * link.score(Z @ weights.gamma, np.array(1.0))[0]  # of the score by its linear predictor
     inverse = np.linalg.inv((Z * (steep**2 / (e[0] * e[1]))[:, None]).T @ Z)
-    score, tied = e[1][:, None], TIED * float(e[1].std())
-    moved = [steep[:, None] * local_covariance(score, sample, a, tied) for a in (0, 1)]
+    score = e[1][:, None]
+    moved = [steep[:, None] * local_covariance(score, sample, a) for a in (0, 1)]
     if toward is None:
         C = np.stack([-(moved[0] / e[0][:, None]).mean(axis=0), (moved[1] / e[1][:, None]).mean(axis=0)])
         return np.asarray(-C @ inverse @ C.T)
@@ -383,10 +376,10 @@ def score_correction(weights: WeightFit, options: ModelOptions, means: Array) ->
     return np.asarray(D @ inverse @ D.T - C @ inverse @ C.T)
 
 
-def local_covariance(score: Array, sample: Sample, a: int, tied: float) -> Array:
+def local_covariance(score: Array, sample: Sample, a: int) -> Array:
     """Covariance of the columns of the score and the outcome in an arm, among the nearest of each unit, (n, q)."""
     own = sample.slices[a]
-    found = match(Cells.of(score), Cells.of(score[own]), WITHIN, tied)
+    found = nearest(score, own, WITHIN)
     y, Z = sample.y[own] - sample.y[own].mean(), sample.Z.columns[own]
     products = np.stack([found.mean(z * y) - found.mean(z) * found.mean(y) for z in Z.T], axis=1)
     return np.asarray(products * (found.count / (found.count - 1))[:, None])
@@ -395,8 +388,7 @@ def local_covariance(score: Array, sample: Sample, a: int, tied: float) -> Array
 def nearest_outcomes(columns: Array, sample: Sample, a: int) -> Array:
     """Outcome of each unit in an arm: its own, or the mean of its nearest there, shape (n,)."""
     own = sample.slices[a]
-    found = match(Cells.of(columns), Cells.of(columns[own]), 1, TIED * float(columns.std(axis=0).max()))
-    outcomes = found.mean(sample.y[own])
+    outcomes = nearest(columns, own, 1).mean(sample.y[own])
     outcomes[own] = sample.y[own]
     return outcomes
 

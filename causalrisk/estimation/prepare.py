@@ -133,16 +133,15 @@ def with_given(task: Task) -> Task:
             "Use predictions of a model that was not fitted to the row.",
             DesignWarning,
         )
-    if outside := int(((predictions < family.low) | (predictions > family.high)).sum()):
-        raise OptionError(
-            f"{outside} outcome predictions are outside of what a mean of the {family.label} model can be; expected "
-            f'{family.low:g} to {family.high:g}.\nUse predicted means, or `family="gaussian"`.'
-        )
+    outside = int(((predictions < family.low) | (predictions > family.high)).sum())
     X, moved = on_predictor_scale(family, predictions) if task.spec.targeted else (predictions, 0)
-    if moved:
+    if outside or moved:
+        found = (
+            f"{outside} outcome predictions are outside" if outside else f"{moved} outcome predictions are at a limit"
+        )
         raise OptionError(
-            f"{moved} outcome predictions are at a limit of what a mean of the {family.label} model can be, or nearly "
-            'so.\nUse `predictions.clip(1e-6, 1 - 1e-6)` for a share, or `family="gaussian"`.'
+            f"{found} of what a mean of the {family.label} model can be; expected {family.low:g} to {family.high:g}.\n"
+            'Use `predictions.clip(1e-6, 1 - 1e-6)` for a share, or `family="gaussian"`.'
         )
     names = [f"prediction[{label}]" for label in design.labels]
     keep = np.repeat([False, True], [len(design.exog_names), len(names)])

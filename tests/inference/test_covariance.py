@@ -141,7 +141,9 @@ def test_numbers_of_clusters_that_lost_digits_are_refused():
 
 def test_fault_61_strata_and_clusters_together_or_a_stratum_of_one_row():
     frame = simulate(200).assign(g=np.arange(200) % 20)
-    with pytest.raises(cr.OptionError, match=r'(?s)bootstrap="stratified" treats rows as independent.*bootstrap="cluster"'):
+    with pytest.raises(
+        cr.OptionError, match=r'(?s)bootstrap="stratified" treats rows as independent.*bootstrap="cluster"'
+    ):
         built(cr.IPWRA, frame, cluster="g").fit(bootstrap="stratified")
     alone = frame.drop(index=np.flatnonzero(frame.d == 1)[1:])
     with pytest.raises(cr.DesignError, match="arm '1' has 1 row"):
