@@ -198,7 +198,7 @@ def _sums(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> tuple[Array
 
 def _pieces(first: int, last: int, width: int) -> list[slice]:
     """Return rows, at least once, that stay in the cache while so many columns of them are worked on."""
-    size = AT_ONCE // min(max(width, 8), 64)
+    size = AT_ONCE // min(max(width, 2), 64)
     return [slice(start, min(start + size, last)) for start in range(first, max(last, first + 1), size)]
 
 

@@ -87,9 +87,8 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
 
 def checked(record: FitRecord, notes: Notes) -> FitRecord:
     """Warn of what the data and the estimates tell, and finish the notes."""
-    check_outcome(record.design, notes)
     check_clusters(record, notes)
-    check_range(record, notes)
+    check_outcome(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))
 
 
@@ -419,27 +418,25 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     notes.warn(f"{who} has rows in {counts[fewest]} {where}; {told}.\n{advice}", DesignWarning)
 
 
-def check_outcome(design: Design, notes: Notes) -> None:
-    """Warn of an outcome that is constant, in all rows or within an arm."""
-    if design.offset_kind is not None:  # what varies is the outcome given its offset
+def check_outcome(record: FitRecord, notes: Notes) -> None:
+    """Warn of an outcome that is constant, in all rows or within an arm, and of means outside of all outcomes.
+
+    Such a mean is outside by more than the outcomes are apart.
+    """
+    design, estimate, limits = record.design, record.estimate, record.design.outcome_limits
+    if design.offset_kind is not None:  # what varies is the outcome given its offset, and means may be rates
         return
-    name, limits = design.endog_name, design.outcome_limits
-    constant = [
-        f"{low:g} in arm {label!r}" for (low, high), label in zip(limits, design.labels, strict=True) if low == high
-    ]
+    arms = zip(limits, design.labels, strict=True)
+    constant = [f"{least:g} in arm {label!r}" for (least, most), label in arms if least == most]
+    low, high = float(limits.min()), float(limits.max())
     found = f"does not vary within an arm: it is {' and '.join(constant)}"
-    if np.ptp(limits) == 0:
-        found = f"is constant: {limits[0, 0]:g} in all {design.n} rows, so there is no test"
+    if low == high:
+        found = f"is constant: {low:g} in all {design.n} rows, so there is no test"
     if constant:
+        name = design.endog_name
         notes.warn(f"outcome {name!r} {found}.\nCheck that it is the column you mean.", DesignWarning)
-
-
-def check_range(record: FitRecord, notes: Notes) -> None:
-    """Warn of an arm mean that is outside of all outcomes by more than these are apart, and say where it is from."""
-    design, estimate = record.design, record.estimate
-    low, high = float(design.outcome_limits.min()), float(design.outcome_limits.max())
-    if design.offset_kind is not None or design.periods is not None or low == high:
-        return  # the mean may be a rate, is a change, or is as constant as the outcomes
+    if design.periods is not None or low == high:  # the mean is a change, or as constant as the outcomes
+        return
     means = estimate.params[-design.n_arms :]
     beyond = np.maximum(low - means, means - high)
     a = int(np.argmax(beyond))
