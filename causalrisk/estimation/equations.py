@@ -376,18 +376,6 @@ class Equations:
         """The models that weights are made of: score, membership of a target frame, observation."""
         return [block for block in self.blocks if block.name in WEIGHT_NAMES]
 
-    def _weight_blocks(self) -> list[Block]:
-        sample, blocks = self.sample, list[Block]()
-        if self.score is None:
-            return blocks
-        if self.score.block is not None:
-            blocks.append(self.score.block)
-        if self.target.frame:
-            blocks.append(logit_block(self.member, 1.0 - sample.in_sample, np.ones(sample.n)))
-        if self.observed is not None:
-            blocks.append(logit_block(self.observed, sample.with_outcome, sample.in_sample))
-        return blocks
-
     # --- outcome models ----------------------------------------------------------------------------------------------
 
     @cached_property
@@ -529,8 +517,16 @@ class Equations:
                 dataclasses.replace(block, chunks=tuple(of_chunk(chunk, block.name) for chunk in self.chunks))
                 for block in self.empty.blocks
             )
-        outcome = [] if self.spec.given else [self.outcome(a) for a in range(self.sample.n_arms)]
-        return (*self._weight_blocks(), *outcome, *self.arm_blocks())
+        sample, blocks = self.sample, list[Block]()
+        if self.score is not None:
+            blocks += [] if self.score.block is None else [self.score.block]
+            if self.target.frame:
+                blocks.append(logit_block(self.member, 1.0 - sample.in_sample, np.ones(sample.n)))
+            if self.observed is not None:
+                blocks.append(logit_block(self.observed, sample.with_outcome, sample.in_sample))
+        if not self.spec.given:
+            blocks += [self.outcome(a) for a in range(sample.n_arms)]
+        return (*blocks, *self.arm_blocks())
 
     # --- rows beyond memory ------------------------------------------------------------------------------------------
 

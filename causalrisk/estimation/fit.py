@@ -87,8 +87,8 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
 
 def checked(record: FitRecord, notes: Notes) -> FitRecord:
     """Warn of what the data and the estimates tell, and finish the notes."""
-    check_clusters(record, notes)
     check_outcome(record, notes)
+    check_clusters(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))
 
 

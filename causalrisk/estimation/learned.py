@@ -66,14 +66,13 @@ class Learned:
         """Return the predictions of one learner."""
         return dataclasses.replace(self, fits=(self.fits[number],), quality=self.quality[[number]])
 
-    def __call__(self, columns: Array) -> Array:
-        """Return the predictions for columns of the outcome design, (m, p), an arm after the other, (m, L K)."""
-        means = [fit.of_new(columns[:, self.features]) for fit in self.fits]
-        return on_predictor_scale(self.family, np.concatenate(means))[0].T
+    def __call__(self, columns: Array, position: Numbers | None = None) -> Array:
+        """Return the predictions for columns of the outcome design, (m, p), an arm after the other, (m, L K).
 
-    def of_rows(self, columns: Array, position: Numbers) -> Array:
-        """Return the predictions of rows of the sample by the fits of their folds, likewise."""
-        means = [fit.of_rows(columns[:, self.features], self.folds[position]) for fit in self.fits]
+        Rows of the sample, whose position in the data is given, are predicted by the fits of their folds.
+        """
+        fold = None if position is None else self.folds[position]
+        means = [fit(columns[:, self.features], fold) for fit in self.fits]
         return on_predictor_scale(self.family, np.concatenate(means))[0].T
 
 
@@ -141,7 +140,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
 
 def _judged(fit: CrossFitted, family: OutcomeFamily, rows: LearnerRows) -> tuple[int, int, list[Array]]:
     """Count predictions out of range, and all; and of each arm outcomes, predictions and weights, shape (3, n_a)."""
-    values, of_arms = fit.of_rows(rows.features, rows.fold), []
+    values, of_arms = fit(rows.features, rows.fold), []
     for a, of_arm in enumerate(values):
         own = rows.trained(a)
         of_arms.append(np.stack([rows.y[own], of_arm[own], rows.weights_of(own)[0]]))
@@ -185,7 +184,7 @@ def with_predictions(
 
     def step(block: Rows) -> Rows:
         """Put the cross-fitted predictions of a block of rows after its columns, or in their place."""
-        columns = learned.of_rows(block.X, block.position)
+        columns = learned(block.X, block.position)
         return dataclasses.replace(block, X=columns if given else np.hstack([block.X, columns]))
 
     extended = design.extended(step, encoder, before, given=given)

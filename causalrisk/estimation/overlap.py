@@ -414,8 +414,16 @@ def overlap_of(
     sample: Sample, spec: Specification, weights: WeightFit | None, design: Design, options: ModelOptions
 ) -> tuple[tuple[ArmWeights, ...], str]:
     """Summarise the importance weights of each arm, and say where few rows dominate another."""
-    used, units, remote = weights if spec.uses_propensity else None, _units(sample, design), None
-    arms = weights_of_arms(sample, np.ones(sample.n) if used is None else used.undivided, units, design.nobs)
+    s, seen, remote = loaded(sample.s), loaded(sample.recorded), None
+    used, units = (
+        weights if spec.uses_propensity else None,
+        s if design.weight_type == "frequency" else np.ones(sample.n),
+    )
+    inverse, relative = np.ones(sample.n) if used is None else used.undivided, s * (design.nobs / sample.total)
+    rows: list[Any] = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
+    if seen is not None:  # rows without an outcome have no weight, which is no matter of overlap
+        rows = [r.start + np.flatnonzero(seen[r]) for r in rows]
+    arms = tuple(arm_weights(inverse[r], relative[r], units[r]) for r in rows)
     if spec.matched:  # that most units are no match is not a matter of overlap
         found = "; ".join(few_dominate(arms, design.labels, 0.0, design.unit_name))
         return arms, found and f"poor overlap: {found}.\nUse `caliper=` to leave out units without near matches."
@@ -427,30 +435,6 @@ def overlap_of(
         return arms, ""
     instead = f"Simplify propensity=, or change the target population: {other_populations(design, options)}."
     return arms, f"poor overlap: {'; '.join(texts)}.\n{instead}"
-
-
-def _units(sample: Sample, design: Design) -> Array:
-    """Observations that each row stands for."""
-    return np.asarray(loaded(sample.s)) if design.weight_type == "frequency" else np.broadcast_to(1.0, sample.n)
-
-
-def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -> tuple[ArmWeights, ...]:
-    """Summaries of the weights of each arm.
-
-    Parameters
-    ----------
-    inverse : ndarray, shape (n,)
-        Importance weights.
-    units : ndarray, shape (n,)
-        Observations that each row stands for.
-    nobs : float
-        Observations of the whole sample: probability weights are divided by their mean over them.
-    """
-    s, seen = loaded(sample.s) * (nobs / sample.total), loaded(sample.recorded)
-    rows: list[Any] = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
-    if seen is not None:  # rows without an outcome have no weight, which is no matter of overlap
-        rows = [r.start + np.flatnonzero(seen[r]) for r in rows]
-    return tuple(arm_weights(inverse[r], s[r], units[r]) for r in rows)
 
 
 # --- trimming -------------------------------------------------------------------------------------------------------

@@ -74,21 +74,18 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
     joint = joint.reshape(len(records), n_arms - 1, -1, n_arms - 1)
     covariances = np.einsum("mknk->mn", joint)
     stack = Stack(tuple(names), least_variance_weights(covariances), tuple(records), covariances)
-    rows = StackedRows(lead.estimate, tuple(record.estimate for record in records), stack.weights, scale)
-    return dataclasses.replace(lead, estimate=averaged(rows), stack=stack)
-
-
-def averaged(rows: StackedRows) -> Estimate:
-    """Return the average of estimates; its coefficients are those of the lead."""
-    own, estimates, weights = rows.lead, rows.estimates, rows.weights
-    return Estimate(
-        params=params_of(rows.scale, np.stack([one.params for one in estimates], axis=-1) @ weights, len(own.theta)),
-        theta=own.theta,
-        gamma=own.gamma,
-        model_means=np.stack([one.model_means for one in estimates], axis=-1) @ weights,
-        rows=rows,
-        failed=own.failed,
+    estimates = tuple(record.estimate for record in records)
+    params, model_means = (
+        np.stack([getattr(one, name) for one in estimates], axis=-1) @ stack.weights
+        for name in ("params", "model_means")
     )
+    average = dataclasses.replace(
+        lead.estimate,
+        params=params_of(scale, params, n_arms),
+        model_means=model_means,
+        rows=StackedRows(lead.estimate, estimates, stack.weights, scale),
+    )
+    return dataclasses.replace(lead, estimate=average, stack=stack)
 
 
 def params_of(scale: EffectScale, mixed: Array, n_arms: int) -> Array:

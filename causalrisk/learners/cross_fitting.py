@@ -136,16 +136,14 @@ class CrossFitted:
     fitted: tuple[tuple[Any, ...], ...]
     predictions: Any = None
 
-    def of_rows(self, features: Array, fold: Numbers) -> Array:
-        """Predict rows by the models of their folds, features (n, k), shape (K, n); in memory all rows."""
-        if self.predictions is not None:
+    def __call__(self, features: Array, fold: Numbers | None) -> Array:
+        """Predict rows by the models of their folds, or the mean over these; features (n, k), shape (K, n)."""
+        if fold is not None and self.predictions is not None:  # in memory of all rows
             return self.predictions
-        return np.stack([predicted_by_fold(models, features, fold) for models in self.fitted])
-
-    def of_new(self, features: Array) -> Array:
-        """Predict rows of no fold, features (m, k), by the mean over the folds' models, shape (K, m)."""
         if not len(features):
             return np.empty((len(self.fitted), 0))
+        if fold is not None:
+            return np.stack([predicted_by_fold(models, features, fold) for models in self.fitted])
         return np.stack([np.mean([predicted(model, features) for model in models], axis=0) for models in self.fitted])
 
 

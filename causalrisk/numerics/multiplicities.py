@@ -291,11 +291,9 @@ def _binomial(u: Array, n: Array, p: float) -> Array:
 def given_multiplicities(name: str, values: Any, n: int) -> Array:
     """Return multiplicities that the user gave as `name`, shape (n, m); an OptionError if they are none."""
     given = np.array(values, dtype=float)
-    if given.ndim != 2 or given.shape[0] != n or given.shape[1] < 1:
-        raise OptionError(
-            f"{name} has shape {given.shape}; expected ({n}, m): a row for each row of the estimation sample, a column "
-            "for each resample."
-        )
-    if not (np.isfinite(given) & (given >= 0)).all():
-        raise OptionError(f"{name} has negative or non-finite entries; expected how often each row counts.")
-    return given
+    if given.ndim == 2 and len(given) == n and given.size and (np.isfinite(given) & (given >= 0)).all():
+        return given
+    raise OptionError(
+        f"{name} has shape {given.shape}, or negative or non-finite entries; expected shape ({n}, m): how often each row "
+        "of the estimation sample counts in each resample."
+    )
