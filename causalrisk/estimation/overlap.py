@@ -415,10 +415,8 @@ def overlap_of(
 ) -> tuple[tuple[ArmWeights, ...], str]:
     """Summarise the importance weights of each arm, and say where few rows dominate another."""
     s, seen, remote = loaded(sample.s), loaded(sample.recorded), None
-    used, units = (
-        weights if spec.uses_propensity else None,
-        s if design.weight_type == "frequency" else np.ones(sample.n),
-    )
+    used = weights if spec.uses_propensity else None
+    units = s if design.weight_type == "frequency" else np.ones(sample.n)
     inverse, relative = np.ones(sample.n) if used is None else used.undivided, s * (design.nobs / sample.total)
     rows: list[Any] = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
     if seen is not None:  # rows without an outcome have no weight, which is no matter of overlap

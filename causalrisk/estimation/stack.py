@@ -75,14 +75,11 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
     covariances = np.einsum("mknk->mn", joint)
     stack = Stack(tuple(names), least_variance_weights(covariances), tuple(records), covariances)
     estimates = tuple(record.estimate for record in records)
-    params, model_means = (
-        np.stack([getattr(one, name) for one in estimates], axis=-1) @ stack.weights
-        for name in ("params", "model_means")
-    )
+    params = np.stack([one.params for one in estimates], axis=-1) @ stack.weights
     average = dataclasses.replace(
         lead.estimate,
         params=params_of(scale, params, n_arms),
-        model_means=model_means,
+        model_means=np.stack([one.model_means for one in estimates], axis=-1) @ stack.weights,
         rows=StackedRows(lead.estimate, estimates, stack.weights, scale),
     )
     return dataclasses.replace(lead, estimate=average, stack=stack)

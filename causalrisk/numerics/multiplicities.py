@@ -294,6 +294,6 @@ def given_multiplicities(name: str, values: Any, n: int) -> Array:
     if given.ndim == 2 and len(given) == n and given.size and (np.isfinite(given) & (given >= 0)).all():
         return given
     raise OptionError(
-        f"{name} has shape {given.shape}, or negative or non-finite entries; expected shape ({n}, m): how often each row "
-        "of the estimation sample counts in each resample."
+        f"{name} has shape {given.shape}, or negative or non-finite entries; expected shape ({n}, m), how often each "
+        "row of the estimation sample counts in each resample."
     )
