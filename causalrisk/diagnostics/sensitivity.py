@@ -15,7 +15,7 @@ from scipy.special import ndtri
 
 from causalrisk.errors import CausalRiskWarning, OptionError, UnavailableError, check_alpha
 from causalrisk.estimation.engine import ALL, Block, Linear, Point, influence, solve
-from causalrisk.estimation.fit import fit_separate
+from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.fits import SeparateRows, WeightFit, estimate_means
 from causalrisk.estimation.matching import no_influence
 from causalrisk.estimation.options import InferenceOptions
@@ -389,7 +389,7 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CausalRiskWarning)
         once = dataclasses.replace(options, trim=None)  # the rows are trimmed already
-        short = fit_separate(design.without(names), spec, once, InferenceOptions())
+        short = fit_estimator(design.without(names), spec, once, InferenceOptions())
     long, means = record.estimate if record.joint is None else record.joint.start, record.estimate.block("means")
     moved = short.estimate.params[means] - long.params[means]
     changes = moved[1:] - moved[0]

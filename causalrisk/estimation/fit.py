@@ -17,7 +17,6 @@ from causalrisk.errors import (
     Notes,
     OverlapWarning,
     ResampleWarning,
-    SeparationError,
     Told,
     failure_text,
     listed,
@@ -27,10 +26,17 @@ from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import Estimate, WeightFit, estimate_means, fit_weights
 from causalrisk.estimation.learned import Learned, learn
 from causalrisk.estimation.matching import PROPENSITY, estimate_matched
-from causalrisk.estimation.options import DEFAULT_METHOD, REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimation.options import (
+    DEFAULT_METHOD,
+    REPLACE,
+    STACK,
+    TERMS,
+    InferenceOptions,
+    JREOptions,
+    ModelOptions,
+)
 from causalrisk.estimation.overlap import (
     check_outcome_fits,
-    gaussian_instead,
     overlap_of,
     refuse_other,
     refuse_separation,
@@ -64,32 +70,32 @@ LEAST_GAP = 0.5  # standard errors of IPWRA by which JRE differs at the least wh
 CURVED = 0.002  # level of the test of the score there: imbalance of squares by chance moves JRE from IPWRA too
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and all, are too short
+DEFAULTS = JREOptions()
 FEW_WHOLE = 15, 3  # the same of clusters with one treatment: by t, and by the jackknife with t
 
 
-def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
-    """Fit one of the estimators that train each arm by itself."""
+def fit_estimator(
+    design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions,
+    joint_options: JREOptions = DEFAULTS,
+) -> FitRecord:  # fmt: skip
+    """Fit an estimator, without standard errors; the last options are of JRE alone."""
     if options.did is not None:
         spec = with_change(spec, options.did)
     use = use_of_learner(spec, options)
-    task = task_of(
-        design, dataclasses.replace(spec, normalized=spec.normalized or options.normalize), options, inference
-    )
+    spec = dataclasses.replace(spec, normalized=spec.normalized or options.normalize)
+    task = task_of(design, spec, options, inference)
     if options.normalize:
         task.notes.append("The weights of the residuals add up to one in each arm.")
     task = prepare(task)
-    if use is None:
-        return checked(separate_record(task), task.notes)
-    learned = learn(task.design, options, inference, task.notes)
-    record = separate_record(with_learner(task, learned, use))
-    return checked(dataclasses.replace(record, learned=learned), task.notes)
-
-
-def checked(record: FitRecord, notes: Notes) -> FitRecord:
-    """Warn of what the data and the estimates tell, and finish the notes."""
-    check_outcome(record, notes)
-    check_clusters(record, notes)
-    return dataclasses.replace(record, notes=tuple(notes))
+    learned = None if use is None else learn(task.design, options, inference, task.notes)
+    if learned is not None and use == STACK:
+        record = fit_stack(task, learned, joint_options)
+    else:
+        task = task if learned is None or use is None else with_learner(task, learned, use)
+        record = joint_record(task, joint_options) if spec.joint else separate_record(task)
+    check_outcome(record, task.notes)
+    check_clusters(record, task.notes)
+    return dataclasses.replace(record, learned=learned, notes=tuple(task.notes))
 
 
 def separate_record(task: Task) -> FitRecord:
@@ -161,31 +167,9 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
         sample = weights.equations.sample
         arms = check_outcome_fits(design, sample.family, found.failed, None if design.on_disk else sample)
         what = f"the outcome model ({sample.family.label}) of {arms}"
-        if Failure.OUTCOME_SEPARATION in found.failed:
-            raise SeparationError(
-                f"{what} predicts {design.endog_name!r} perfectly in some rows.\n"
-                f"Simplify the outcome formula, or use {gaussian_instead(design)}."
-            )
-        if arms:
-            task.notes.warn(not_converged(what, "it did not settle."), ConvergenceWarning)
+        task.notes.warn(not_converged(what, "it did not settle."), ConvergenceWarning)
     scale.check(found.params[-design.n_arms :], design.labels)
     return found
-
-
-def fit_joint(
-    design: Design, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions
-) -> FitRecord:
-    """Fit the Joint Robust Estimator."""
-    use = use_of_learner(JRE, options)
-    task = prepare(task_of(design, JRE, options, inference))
-    if use is None:
-        return checked(joint_record(task, joint_options), task.notes)
-    learned = learn(task.design, options, inference, task.notes)
-    if use == TERMS:
-        record = joint_record(with_learner(task, learned, use), joint_options)
-    else:
-        record = fit_stack(task, learned, joint_options)
-    return checked(dataclasses.replace(record, learned=learned), task.notes)
 
 
 def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:

@@ -203,7 +203,7 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
                 f"model ({family.label}) has no finite fit.\nUse {gaussian_instead(design)}, or merge that arm."
             )
         found = [] if sample is None else _separating_terms(design, sample, a)
-        if found or (reason == Failure.OUTCOME_SEPARATION and sample is not None):
+        if found or reason == Failure.OUTCOME_SEPARATION:
             terms = ", ".join(map(repr, found)) or "a combination of the terms"
             raise SeparationError(
                 f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of arm "

@@ -33,7 +33,7 @@ from causalrisk.errors import (
     failure_text,
 )
 from causalrisk.estimation.abilities import check_options, options_used
-from causalrisk.estimation.fit import fit_joint, fit_separate
+from causalrisk.estimation.fit import DEFAULTS, fit_estimator
 from causalrisk.estimation.fits import (
     Refits,
     WeightFit,
@@ -335,9 +335,8 @@ NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard er
 def fit_again(record: FitRecord, design: Design, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
     """Fit the estimator of a record to a design under options of the model, without standard errors."""
     check_options(record.spec, design, options_used(record.spec, options))
-    if record.joint is None:
-        return fit_separate(design, record.spec, options, inference)
-    return fit_joint(design, options, inference, record.joint.options)
+    of_joint = DEFAULTS if record.joint is None else record.joint.options
+    return fit_estimator(design, record.spec, options, inference, of_joint)
 
 
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:

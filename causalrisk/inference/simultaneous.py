@@ -32,7 +32,7 @@ from causalrisk.errors import (
     warn_user,
 )
 from causalrisk.estimation.abilities import check_options, options_used, with_change
-from causalrisk.estimation.fit import fit_joint, fit_separate
+from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.fits import weights_of
 from causalrisk.estimation.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.prepare import check_one_way, task_of
@@ -512,10 +512,7 @@ def compare_estimators(
     with warnings.catch_warnings(record=True) as given:  # several fits give the same
         warnings.simplefilter("always", CausalRiskWarning)
         bare = [
-            fit_joint(design, options, of_joint, joint_options)
-            if spec.joint
-            else fit_separate(design, spec, options, robust)
-            for spec in specs
+            fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint_options) for spec in specs
         ]
         bare = [dataclasses.replace(record, bootstrap=kind) for record in bare]
         if design.replication is None:

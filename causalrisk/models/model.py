@@ -28,7 +28,7 @@ from causalrisk.errors import BootstrapError, OptionError, UnavailableError, fai
 from causalrisk.errors.aliases import attribute
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options
-from causalrisk.estimation.fit import fit_joint, fit_separate
+from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import Specification, parameter_names
 from causalrisk.inference.covariance import robust_record, with_covariance
@@ -475,10 +475,8 @@ class CausalModel:
         inference, records = kinds.options_of(kinds.InferenceOptions, given), []
         for repeat in range(self.options.n_repeats):
             chosen = dataclasses.replace(model.options, repeat=repeat)
-            if self.spec.joint:
-                record = fit_joint(model.design, chosen, inference, kinds.options_of(kinds.JREOptions, given))
-            else:
-                record = fit_separate(model.design, model.spec, chosen, inference)
+            of_joint = kinds.options_of(kinds.JREOptions, given)
+            record = fit_estimator(model.design, model.spec, chosen, inference, of_joint)
             records.append(model._with_errors(record, inference))
         return model._results(records[0] if len(records) == 1 else median_fit(records))
 

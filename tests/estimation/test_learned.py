@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import minimize
 
 from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, compare
-from causalrisk.estimation.fit import fit_separate
+from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.stack import least_variance_weights
 from causalrisk.inference.covariance import with_covariance
@@ -245,7 +245,7 @@ def test_the_median_of_repeats_by_hand():
     model = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square(), n_repeats=3)
     res = model.fit()
     options = [dataclasses.replace(model.options, repeat=repeat) for repeat in range(3)]
-    each = [fit_separate(model.design, AIPW.spec, own, InferenceOptions()) for own in options]
+    each = [fit_estimator(model.design, AIPW.spec, own, InferenceOptions()) for own in options]
     effects = np.array([record.estimate.params[0] for record in each])
     errors = np.array([with_covariance(record, InferenceOptions()).std_errors[0] for record in each])
     assert len(set(effects)) == 3
