@@ -219,16 +219,11 @@ def check_offset(design: Design, options: ModelOptions) -> None:
 
 def check_target(design: Design, options: ModelOptions) -> None:
     """Refuse options that several arms do not have."""
-    population = options.population
-    if population.two_arms_only:
-        use = '"overlap", "matching", "entropy" or "all"'
-        if population.toward is not None:
-            use = " or ".join(map(repr, design.labels[1:]))
-        raise OptionError(
-            f"target={population.name!r} is for two arms; here are {design.n_arms}.\nUse `target=` {use}."
-        )
-    if options.propensity_link != "logit":
-        raise OptionError(
-            f"propensity_link={options.propensity_link!r} is for two arms; here are {design.n_arms}.\n"
-            'Use `propensity_link="logit"`.'
-        )
+    population, link = options.population, options.propensity_link
+    for option, value, wrong, instead in (
+        ("target", population.name, population.two_arms_only, (*design.labels[1:], "overlap")),
+        ("propensity_link", link, link != "logit", ("logit",)),
+    ):
+        if wrong:
+            use = f"Use `{option}=` {' or '.join(map(repr, instead))}."
+            raise OptionError(f"{option}={value!r} is for two arms; here are {design.n_arms}.\n{use}")
