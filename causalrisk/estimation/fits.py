@@ -331,12 +331,6 @@ class WeightFit:
         return tilt / self._mean(tilt)
 
     @cached_property
-    def measure(self) -> Array:
-        """What weights add up to, over its mean, shape (n,)."""
-        measure = self.by_row("measure")
-        return measure / self._mean(measure)
-
-    @cached_property
     def w(self) -> Array:
         """Importance weights over the mean of what they add up to, shape (n,)."""
         return self.undivided / self._mean(self.by_row("measure"))
@@ -372,11 +366,16 @@ def probabilities_of(equations: Equations, at: Point) -> Array:
     return np.stack([np.broadcast_to(e[:, 0], n) for e in equations.probabilities(at)], axis=1)
 
 
-def _importance(equations: Equations, at: Point) -> Array:
-    found = np.empty((equations.sample.n, 1))
+def by_arm(equations: Equations, beta: Beta, function: Callable[[Point, int], Any], shape: tuple[int, ...]) -> Array:
+    """Return what a function of rows finds of those of each arm, by rows."""
+    found = np.empty(shape)
     for a, rows in enumerate(equations.sample.slices):
-        found[rows] = value_of(equations.weight(Point(at.beta, rows), a))
-    return found[:, 0]
+        found[rows] = value_of(function(Point(beta, rows), a))
+    return found
+
+
+def _importance(equations: Equations, at: Point) -> Array:
+    return by_arm(equations, at.beta, equations.weight, (equations.sample.n, 1))[:, 0]
 
 
 def _column(equations: Equations, at: Point, name: str) -> Array:
@@ -385,12 +384,11 @@ def _column(equations: Equations, at: Point, name: str) -> Array:
 
 
 def _clipped(equations: Equations, at: Point) -> NDArray[np.bool_]:
-    score, found = equations.score, np.zeros(equations.sample.n, dtype=bool)
-    if score is not None and score.unclipped is not None:
-        for a, rows in enumerate(equations.sample.slices):
-            here = Point(at.beta, rows)
-            found[rows] = (score.unclipped(here, a) != score.inverse(here, a))[:, 0]
-    return found
+    score, n = equations.score, equations.sample.n
+    if score is None or score.unclipped is None:
+        return np.zeros(n, dtype=bool)
+    before = by_arm(equations, at.beta, score.unclipped, (n, 1))
+    return (before != by_arm(equations, at.beta, score.inverse, (n, 1)))[:, 0]
 
 
 def gamma_of(beta: Beta, width: int) -> Array:
@@ -520,10 +518,7 @@ class SeparateRows:
     def steps(self, s: Array, weighed: RefittedScores) -> Array:
         """Return what each row adds to weighted means under row weights, shape (n, R)."""
         beta, equations = weighed[1], weighed[0].of_estimator(self.equations.spec)
-        sample = equations.sample
-        found = np.empty(s.shape)
-        for a, rows in enumerate(sample.slices):
-            found[rows] = s[rows] * value_of(equations.weight(Point(beta, rows), a)) * sample.in_sample[rows, None]
+        found = s * by_arm(equations, beta, equations.weight, s.shape) * equations.sample.in_sample[:, None]
         return found / (s * value_of(equations.measure(Point(beta)))).sum(axis=0)
 
 

@@ -477,21 +477,15 @@ def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.
     if survey is not None or replicates is not None:  # fractional weights are drawn by units or rows
         kind = "cluster" if design.n_clusters else "pairs"
     own, frequency = slice(sample.n_frame, None), design.weight_type == "frequency"
-    number: Any = sample.order
-    sizes, strata, n_units = None, None, design.n
+    number, sizes, strata = sample.order, None, None
     if sample.cluster is not None:
-        number, n_units = sample.cluster[own], design.n_clusters
+        number = sample.cluster[own]
     else:
-        if frequency:  # one by one
-            sizes = np.empty(design.n)
-            sizes[number] = loaded(sample.s[own])
-        if kind == "stratified":
-            strata = np.empty(design.n, dtype=np.intp)
-            strata[number] = loaded(sample.arm[own])
-        if is_dask(sample.y):
-            beyond: Any = sample.y
-            number = chunked(number, beyond[own].chunks[0])
-    resampler = Resampler(kind, seed, n_units, sizes, strata)
+        sizes = sample.restore(loaded(sample.s)) if frequency else None  # one by one
+        strata = sample.restore(loaded(sample.arm)) if kind == "stratified" else None
+        beyond: Any = sample.y
+        number = chunked(number, beyond[own].chunks[0]) if is_dask(beyond) else number
+    resampler = Resampler(kind, seed, unit_count(design), sizes, strata)
     frame = None
     if sample.n_frame:  # its rows have neither clusters nor arms, and are left out last
         frame_kind = kind if kind in ("bayesian", JACKKNIFE) else "pairs"

@@ -190,7 +190,6 @@ def test_jre_and_its_start_and_pooled_fits():
         ({"use_t": "yes"}, "use_t"),
         ({"df": 0}, "use_t=True"),
         ({"df": "many"}, "use_t=True"),
-        ({"df": 5, "use_t": False}, "Leave one of them out."),
     ],
 )
 def test_wrong_degrees_of_freedom_are_refused(options, advice):
