@@ -27,16 +27,12 @@ class TargetPopulation:
         Name of the effect, short and in words.
     rows : str
         The rows that means are averages over, in the report.
-    aliases : tuple of str
-        Other spellings, in lower case.
     toward : int or None
         The arm whose rows are the target.
     tilt : callable, or None
         Tilt as a function of the list of the K scores of the rows, where it is one.
     frame : bool
         Whether the target is the rows of a data frame.
-    balance_denominator : {"pooled", "toward", "weighted"}
-        Denominator of standardized mean differences, as in R's cobalt.
     reference : str
         Key of its reference in the report; empty for the usual ones.
     two_arms_only : bool
@@ -47,11 +43,9 @@ class TargetPopulation:
     estimand: str
     full_name: str
     rows: str
-    aliases: tuple[str, ...] = ()
     toward: int | None = None
     tilt: Callable[[list[Any]], Any] | None = None
     frame: bool = False
-    balance_denominator: str = "weighted"
     reference: str = ""
     two_arms_only: bool = False
 
@@ -59,6 +53,11 @@ class TargetPopulation:
     def by_arm(self) -> bool:
         """True if the target is the whole sample or one arm, whatever the propensity score."""
         return self.everybody or self.toward is not None
+
+    @property
+    def balance_denominator(self) -> str:
+        """Denominator of standardized mean differences where no arm is the target, as in R's cobalt."""
+        return "weighted" if self.tilt is not None else "pooled"
 
     @property
     def everybody(self) -> bool:
@@ -87,34 +86,27 @@ def entropy_tilt(e: list[Any]) -> Any:
 
 ALL = TargetPopulation(
     name="all",
-    aliases=("ate",),
     estimand="ATE",
     full_name="average treatment effect (ATE)",
     rows="all {nobs} {units}",
-    balance_denominator="pooled",
 )
 TREATED = TargetPopulation(
     name="treated",
-    aliases=("att", "atet", "atte"),
     estimand="ATT",
     full_name="average treatment effect on the treated (ATT)",
     rows="the {in_arm} treated {units} ({group})",
     toward=1,
-    balance_denominator="toward",
     two_arms_only=True,
 )
 CONTROL = TargetPopulation(
     name="control",
-    aliases=("atc", "atu", "untreated", "controls"),
     estimand="ATC",
     full_name="average treatment effect on the untreated (ATC)",
     rows="the {in_arm} control {units} ({group})",
     toward=0,
-    balance_denominator="toward",
 )
 OVERLAP = TargetPopulation(
     name="overlap",
-    aliases=("ato",),
     estimand="ATO",
     full_name="average treatment effect in the overlap population (ATO)",
     rows="{nobs} {units}, of which those that could be in any group count more",
@@ -123,7 +115,6 @@ OVERLAP = TargetPopulation(
 )
 MATCHING = TargetPopulation(
     name="matching",
-    aliases=("atm",),
     estimand="ATM",
     full_name="average treatment effect in the matching population (ATM)",
     rows="{nobs} {units} tilted to those that one-to-one matching would keep",
@@ -132,7 +123,6 @@ MATCHING = TargetPopulation(
 )
 ENTROPY = TargetPopulation(
     name="entropy",
-    aliases=("aten",),
     estimand="ATEN",
     full_name="average treatment effect in the entropy-weighted population (ATEN)",
     rows="{nobs} {units} tilted by the entropy of the propensity score",
@@ -152,11 +142,12 @@ DATA_FRAME = TargetPopulation(
     estimand="transported ATE",
     full_name="average treatment effect in another population (transported ATE)",
     rows="the {in_frame} rows of the target frame",
-    balance_denominator="pooled",
 )
 POPULATIONS = {population.name: population for population in (ALL, TREATED, CONTROL, OVERLAP, MATCHING, ENTROPY)}
-SPELLINGS = {name: name for name in POPULATIONS}
-SPELLINGS |= {alias: population.name for population in POPULATIONS.values() for alias in population.aliases}
+SPELLINGS = {name: name for name in POPULATIONS} | {
+    "ate": "all", "att": "treated", "atet": "treated", "atte": "treated", "atc": "control", "atu": "control",
+    "untreated": "control", "controls": "control", "ato": "overlap", "atm": "matching", "aten": "entropy",
+}  # fmt: skip
 
 
 def arm_population(arm: int, labels: Sequence[str]) -> TargetPopulation:
@@ -169,7 +160,6 @@ def arm_population(arm: int, labels: Sequence[str]) -> TargetPopulation:
     return replace(
         TREATED,
         name=label,
-        aliases=(),
         estimand=f"ATT({label})",
         full_name=f"average treatment effect on group {label} (ATT)",
         rows="the {in_arm} {units} with {group}",
