@@ -97,16 +97,9 @@ def array_design(endog, exog, treat, *, exog_propensity=None, constant_outcome=F
     return design_from_arrays(endog, exog, given, exog_propensity=exog_propensity, constant_outcome=constant_outcome)
 
 
-class AsRead(int):
-    """As `part_rows` of a scan: its parts stay those that were read, as any further row is too many."""
-
-    def __lt__(self, other):
-        return True
-
-
 def in_blocks(frames):
     """A scan whose parts are these frames."""
-    return in_parts(frames, AsRead(2**20))
+    return cr.scan(frames)
 
 
 def in_parts(source, rows):

@@ -123,8 +123,8 @@ def coded_strata(design: Design, strata: Any, data: Any) -> tuple[NDArray[np.int
         return np.zeros(design.n, dtype=np.intp), ""
     if isinstance(strata, str) and strata == design.cluster_name:
         return np.asarray(design.cluster), strata
-    _, groups, coded, _ = groups_of(design, strata, data)
-    return groups, ", ".join(name for _, name in coded)
+    groups, _, names = groups_of(design, strata, data)
+    return groups, ", ".join(names)
 
 
 def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int | None) -> Assignment:

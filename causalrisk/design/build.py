@@ -17,7 +17,7 @@ from causalrisk.design.encoders import INDICATOR, Encoder, Filled, FormulaEncode
 from causalrisk.design.formulas import evaluation
 from causalrisk.design.formulas.evaluation import Formula, Scope, coded_names, in_formula, parse, resolve
 from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
-from causalrisk.design.support import Rules, check_levels, check_magnitude, check_size
+from causalrisk.design.support import Rules, check_levels
 from causalrisk.design.survey import survey_design
 from causalrisk.design.tables import align, is_column, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Arms, show
@@ -35,15 +35,13 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
     return [*sources, *(Source("propensity", name, v) for name, v in propensity.items() if name not in listed)]
 
 
-def _drawn(
-    sources: Sequence[Source], by: ByRows, index: pd.Index, columns: ColumnOptions, notes: list[str]
-) -> tuple[Rows, Arms]:
+def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[str]) -> tuple[Rows, Arms]:
     """Draw the sample, and code the treatment of its rows.
 
     A variable that is missing in all rows of an arm is noted, or refused where one arm is left.
     """
-    rows, treat = drawing.draw_rows(sources, by, index, columns.missing), by.treat
-    notes += drawing.check_drawn(rows.lines, len(rows.keep), rows.n, by)
+    rows, treat = drawing.draw_rows(sources, by, index), by.treat
+    drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
     every = treat.values.dropna().unique() if rows.n < len(rows.keep) else []
     kept = set(rows.of(treat.values).dropna().unique()) if len(every) else set()
     for level in (level for level in every if level not in kept):
@@ -55,26 +53,15 @@ def _drawn(
             raise DesignError(f"{text}, so one arm is left; expected two.\nLeave it out, or fill in its values.")
         if lost:
             notes.append(f"{text}, so this arm is left out. Leave these rows out of the data to silence this.")
-    asked = {"treated": columns.treated, "reference": columns.reference, "levels": columns.levels}
+    asked = {option: getattr(by.options, option) for option in ("treated", "reference", "levels")}
     return rows, treatment.code_levels(rows.of(treat.values), treat.name, **asked)
 
 
-def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str]) -> np.ndarray | None:
-    """Return the offset of the rows to keep; `roles` are the names of treatment and outcome."""
-    return None if by.offset is None else drawing.read_offset(by.offset._replace(values=by.offset.values[keep]), roles)
-
-
 @one_blas_thread()
-def freeze(
-    models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, columns: ColumnOptions, rules: Rules, notes: list[str]
-) -> Design:
+def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: Rules, notes: list[str]) -> Design:
     """Drop dependent columns, also within an arm, and freeze the design; `models` are its fields of both models."""
-    observation, treat, outcome = models["observation"], by.treat, models["endog_name"]
+    treat, outcome = by.treat, models["endog_name"]
     weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
-    for model, design in (("outcome", models["X"]), ("propensity", models["Z"])):
-        check_size(rows.n, design.shape[1], f"the {model} model")
-    y = models["y"] if observation is None else models["y"][observation.recorded]
-    check_magnitude(y, f"outcome {outcome!r}")
     periods = None
     if by.period is not None:
         periods = Periods.of(by.period.name, rows.of(by.period.values), coding, treat.name)
@@ -92,22 +79,17 @@ def freeze(
         notes += survey.notes
     made = Design(
         arm=coding.arm,
-        weights=drawing.relative_weights(weights, by.weight_type),
+        weights=drawing.relative_weights(weights, by.options.weight_type),
         cluster=cluster,
-        offset=kept_offset(by, rows.keep, (treat.name, outcome)),
+        offset=None if by.offset is None else drawing.read_offset(by.offset, rows.keep, (treat.name, outcome)),
         score=None if by.score is None else treatment.score_matrix(by.score, rows.keep, coding),
         predictions=predictions,
         labels=coding.labels,
         levels=coding.levels,
-        exog_names=models["outcome_encoder"].names,
-        propensity_names=models["propensity_encoder"].names,
         index=rows.of(treat.values.index),
         in_sample=pd.Series(rows.keep, index=treat.values.index, name="in_sample"),
         ledger=drawing.lines_of(rows.lines),
-        notes=(),
         rules=rules,
-        missing=columns.missing,
-        dropped_terms=(),
         clusters=clusters,
         survey=survey,
         second_cluster=second,
@@ -162,7 +144,7 @@ def design_from_arrays(
                 raise DesignError(f"the {kind} {name!r} is a column of {what}; expected covariates.\nTake it out.")
     right, assign = designs["exog"], list(designs.values())[-1]
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
-    rows, coding = _drawn(sources, by, index, columns, notes)
+    rows, coding = _drawn(sources, by, index, notes)
     matrices = [
         np.column_stack([numbers(rows.of(column), f"column {name!r}") for name, column in design.items()])
         for design in designs.values()
@@ -174,11 +156,8 @@ def design_from_arrays(
         "outcome_encoder": Encoder(list(right), "outcome"),
         "propensity_encoder": Encoder(list(assign), "propensity"),
         "endog_name": endog_name,
-        "formula": None,
-        "propensity_formula": None,
-        "observation": None,
     }
-    return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
+    return freeze(models, coding, by, rows, Rules.of(columns, constant_outcome), notes)
 
 
 @dataclass(frozen=True)
@@ -267,7 +246,7 @@ def design_from_formula(
     if columns.missing == INDICATOR:
         formulas = _filled(formulas, table, by, frame)
     sources = formulas.sources(by.treat.name)
-    rows, coding = _drawn(sources, by, table.index, columns, notes)
+    rows, coding = _drawn(sources, by, table.index, notes)
     models = _formula_models(formulas, by.treat.name, coding, sources, rows)
     if models["observation"] is not None:
         missing = ~models["observation"].recorded
@@ -275,7 +254,7 @@ def design_from_formula(
     rows.lines.extend((INDICATOR, one.name, int(rows.of(one.rows).sum()), 0) for one in formulas.filled)
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
     notes += treatment.notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
-    return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome, joint_outcome), notes)
+    return freeze(models, coding, by, rows, Rules.of(columns, constant_outcome, joint_outcome), notes)
 
 
 def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
@@ -283,7 +262,7 @@ def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[
     used = dict.fromkeys(use.name for model in formulas.models for use in model.uses("right") if use.role != "called")
     names = [name for name in used if name != by.treat.name and name in table]
     needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]
-    rows = drawing.draw_rows(needed, by, table.index, INDICATOR)
+    rows = drawing.draw_rows(needed, by, table.index)
     weights = rows.keep.astype(float) if rows.weights is None else np.where(rows.keep, rows.weights, 0.0)
     whole, filled = fill_covariates(table, formulas.models, names, weights)
     return Formulas.of([with_indicators(model, filled) for model in formulas.models], whole, frame, filled)

@@ -17,16 +17,16 @@ from pandas.api.types import is_numeric_dtype, is_scalar
 
 from causalrisk.design import tables
 from causalrisk.design.design import Design
-from causalrisk.design.encoders import Encoder, FormulaEncoder
+from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas import evaluation
 from causalrisk.design.formulas.evaluation import FactorValues, Scope, parse, resolve, uses
 from causalrisk.design.rows import cluster_codes, ways_of
 from causalrisk.design.support import ColumnMoments
+from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import align, as_pandas, as_table, check_complete, listing, missing_mask, plain
 from causalrisk.errors import DesignError, OptionError
 
 MANY_LEVELS = 20
-WHOLE = 2.0**53  # floats below this have all digits of a whole number
 PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of an indicator, whose name is enough
 
 
@@ -83,35 +83,32 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
         keep = ColumnMoments.of(matrix).usable(encoder.names, "effects_by", [])
         kept = encoder.keeping(keep)
         return Moderators(matrix[:, keep], kept.names, (f"~ {formula.right_text}",), False, kept)
-    found, groups, coded, several = groups_of(design, by, data)
-    for levels, name in coded:
-        if len(levels) > MANY_LEVELS:
+    groups, found, names = groups_of(design, by, data)
+    for name, values in zip(names, zip(*found, strict=True), strict=True):
+        if len(set(values)) > MANY_LEVELS:
             raise DesignError(f'group {name!r} has over {MANY_LEVELS} values.\nUse `by="~ {name}"` or `pandas.cut`.')
     indicators = (groups[:, None] == np.arange(len(found))).astype(float)
-    combined = [tuple(levels[k] for k, (levels, _) in zip(row, coded, strict=True)) for row in found]
-    names = tuple(combined) if several else tuple(row[0] for row in combined)
-    return Moderators(indicators, names, tuple(name for _, name in coded), True)
+    groups_named: Any = tuple(found if len(names) > 1 else [row[0] for row in found])
+    return Moderators(indicators, groups_named, tuple(names), True)
 
 
-def groups_of(
-    design: Design, by: Any, data: Any = None
-) -> tuple[np.ndarray, np.ndarray, list[tuple[tuple[str, ...], str]], bool]:
+def groups_of(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, list[tuple[str, ...]], list[str]]:
     """Code the combinations of one grouping variable, or several.
 
-    Returns the codes of each combination, the combination of each row, levels and name of each variable, and whether
-    there are several.
+    Returns the combination of each row, the values of each combination, and the names of the variables.
     """
     # A list names several variables, unless it has one value per row.
     listed = isinstance(by, (list, tuple)) and len(by) not in (0, design.n, len(design.in_sample))
     several = listed and all(isinstance(part, str) or not is_scalar(part) for part in by)
-    table, codes, coded = data_on_sample(design, data), list[np.ndarray](), list[tuple[tuple[str, ...], str]]()
+    table, codes, shown, names = data_on_sample(design, data), list[np.ndarray](), list[tuple[str, ...]](), list[str]()
     for part in by if several else [by]:
         values = _values_on_sample(design, part, "group", "group", table, data is None)
         levels = plain(values, str(values.name), codes=True).astype("category").cat
         codes.append(levels.codes.to_numpy())
-        coded.append((shown_levels(levels.categories), str(values.name)))
+        shown.append(shown_levels(levels.categories))
+        names.append(str(values.name))
     found, groups = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
-    return found, groups.reshape(-1), coded, several
+    return groups.reshape(-1), [tuple(own[k] for own, k in zip(shown, row, strict=True)) for row in found], names
 
 
 def _values_on_sample(
@@ -123,10 +120,7 @@ def _values_on_sample(
     """
     if isinstance(given, str):
         if only_formulas and given not in table:
-            inside = next((word for word in re.findall(r"\w+", given) if word in table), None)
-            typed = "`data=data`, the data of the model" if inside is None else f'`by="{inside}"`'
-            typed = f"`by=data.eval({given!r})`" if tables.condition_names(given) else typed
-            typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else typed
+            typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else "`data=data`, the model's data"
             known = f"known are {listing(table.columns)}" if len(table.columns) else "arrays have no names"
             raise DesignError(f"{role} {given!r} is in neither formula; {known}.\nUse {typed}.")
         found = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])
@@ -164,11 +158,8 @@ def clustered(design: Design, groups: Any) -> Design:
 def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
     """Levels as they are printed: whole floats without a point, others by six digits if these tell them apart."""
     raw = list(levels)
-    whole = [isinstance(level, float) and level.is_integer() and abs(level) < WHOLE for level in raw]
-    shown = tuple(
-        f"{level:.0f}" if is_whole else f"{level:.6g}" if isinstance(level, float) else str(level)
-        for level, is_whole in zip(raw, whole, strict=True)
-    )
+    rounded = [float(f"{level:.6g}") if isinstance(level, float) and level % 1 else level for level in raw]
+    shown = labels_of(rounded)
     return shown if len(set(shown)) == len(raw) else tuple(map(repr, raw))  # tells 1 from "1"
 
 
@@ -181,7 +172,7 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     known = dict[str, pd.Series]()
     filled = {name for one in design.filled for name in (one.name, one.indicator)}
     for encoder in (design.propensity_encoder, design.outcome_encoder):  # after trimming they have other rows
-        own = encoder.sample_variables()
+        own = encoder.sample_variables
         known |= {k: v for k, v in own.items() if len(v) == design.n and k not in filled}
     if data is None:
         return pd.DataFrame({name: values.array for name, values in known.items()}, index=design.index, copy=False)
@@ -305,26 +296,26 @@ def covariates_of_block(
 
     Terms with the treatment, which only an observation model has, are left out.
     """
-    found, known = dict[str, Covariate](), set[str]()
-    encoders: list[Encoder] = [design.propensity_encoder, design.outcome_encoder]
+    encoders = [(design.propensity_encoder, "Z"), (design.outcome_encoder, "X")]
     if of_observation and design.observation is not None:
-        encoders.append(design.observation.encoder)
-    every = np.ones(design.n if variables is None else len(variables), dtype=bool)
-    for k, encoder in enumerate(encoders):
-        columns = list[Covariate]()
-        if isinstance(encoder, FormulaEncoder) and encoder.base is None:
-            own = encoder.sample_variables()
-            rows = own if variables is None else encoder.variables_like(as_table(variables, []))
-            for term in encoder.formula.right:
-                names = {use.name for part in term.factors for use in uses(part.code)}
-                if term.factors and term.name() not in known and design.treat_name not in names:
-                    known.add(term.name())
-                    columns += _products(evaluation.factor_values(term, encoder.info, encoder.formula, rows), every)
-        else:
-            matrix = (design.Z, design.X)[k]
-            columns = [Covariate(name, "", matrix[:, j]) for j, name in enumerate(encoder.names)]
-        for column in columns:
-            found.setdefault(column.name, column)
+        encoders.append((design.observation.encoder, ""))
+    columns, known = list[Covariate](), set[str]()
+    for encoder, name in encoders:
+        if not isinstance(encoder, FormulaEncoder) or encoder.base is not None:
+            columns += [
+                Covariate(n, "", column) for n, column in zip(encoder.names, getattr(design, name).T, strict=True)
+            ]
+            continue
+        rows = encoder.sample_variables if variables is None else encoder.variables_like(variables)
+        for term in encoder.formula.right:
+            names = {use.name for factor in term.factors for use in uses(factor.code)}
+            if term.factors and term.name() not in known and design.treat_name not in names:
+                known.add(term.name())
+                factors = evaluation.factor_values(term, encoder.info, encoder.formula, rows)
+                columns += _products(factors, np.ones(len(factors[0].values), dtype=bool))
+    found = dict[str, Covariate]()
+    for column in columns:
+        found.setdefault(column.name, column)
     return list(found.values())
 
 
@@ -361,20 +352,13 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
             continue
         named = [name for name in dict.fromkeys(reader_name(factor.code) for factor in term.factors) if name in known]
         leveled = [name for name in named if name in codes or known[name].dtype.kind not in "bif"]
-        _check_listed({name: int(known[name].nunique()) for name in leveled}, most)  # before they are coded
+        levels = math.prod(int(known[name].nunique()) for name in leveled)
+        if most is not None and levels > most:
+            shown = " * ".join(leveled)
+            raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave it out.")
         info = evaluation.compile_terms([term], formula, Scope(known, scope.constants))
-        factors = evaluation.factor_values(term, info, formula, known)
-        _check_listed({reader_name(factor.code): len(factor.levels or (0,)) for factor in factors}, most)
-        found += _products(factors, keep)
+        found += _products(evaluation.factor_values(term, info, formula, known), keep)
     return found
-
-
-def _check_listed(counts: Mapping[str, int], most: int | None) -> None:
-    """Refuse a term whose factors, with their levels, have more than a reader can take in."""
-    levels = math.prod(counts.values())
-    if most is not None and levels > most:
-        shown = " * ".join(counts)
-        raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave it out.")
 
 
 def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
@@ -413,19 +397,18 @@ def with_products(covariates: Sequence[Covariate]) -> list[Covariate]:
 
 def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) -> list[Covariate]:
     """Return covariates under new names of variables, terms or columns, also in products; others are ignored."""
-    names = names or {}
+    new = names or {}
 
-    def label(part: str) -> str:
-        variable, rest = re.findall(r"^(.*?)(: .*|\^.*)?$", part, re.DOTALL)[0]
-        return names.get(part) or names.get(variable, variable) + rest
+    def word(part: str) -> str:
+        """Rename a factor of a product; of a level or a power the variable."""
+        variable = re.split(r": |\^", part)[0]
+        return new.get(part) or new.get(variable, variable) + part.removeprefix(variable)
 
-    def product(term: str) -> str:
-        return names.get(term) or " * ".join(map(label, term.split(" * ")))
-
-    return [
-        replace(c, term=names[c.name], level="") if c.name in names else replace(c, term=product(c.term))
-        for c in covariates
-    ]
+    found = []
+    for c in covariates:
+        term = new.get(c.term) or " * ".join(map(word, c.term.split(" * ")))
+        found.append(replace(c, term=new[c.name], level="") if c.name in new else replace(c, term=term))
+    return found
 
 
 def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covariate]:

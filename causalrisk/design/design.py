@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -76,7 +76,7 @@ class Seen(NamedTuple):
     cells: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Design:
     """All data of an estimator: one frozen set of arrays.
 
@@ -108,8 +108,6 @@ class Design:
         Raw treatment levels, reference first.
     endog_name, treat_name : str
         Names of the outcome and the treatment.
-    exog_names, propensity_names : tuple of str
-        Names of the columns of X and Z.
     formula, propensity_formula : str or None
         The two-sided formulas as displayed; None if the design was made from arrays.
     index : pandas.Index
@@ -160,30 +158,28 @@ class Design:
     Z: np.ndarray
     arm: np.ndarray
     weights: np.ndarray
-    weight_type: str | None
+    weight_type: str | None = None
     cluster: np.ndarray | None
     offset: np.ndarray | None
-    offset_kind: str | None
-    score: np.ndarray | None
+    offset_kind: str | None = None
+    score: np.ndarray | None = None
     labels: tuple[str, ...]
     levels: tuple[object, ...]
     endog_name: str
     treat_name: str
-    exog_names: tuple[str, ...]
-    propensity_names: tuple[str, ...]
-    formula: str | None
-    propensity_formula: str | None
+    formula: str | None = None
+    propensity_formula: str | None = None
     index: pd.Index
     in_sample: pd.Series
     ledger: tuple[drawing.Line, ...]
-    notes: tuple[str, ...]
-    weights_name: str | None
-    cluster_name: str | None
-    offset_name: str | None
-    score_name: str | None
+    notes: tuple[str, ...] = ()
+    weights_name: str | None = None
+    cluster_name: str | None = None
+    offset_name: str | None = None
+    score_name: str | None = None
     rules: Rules
     missing: str
-    dropped_terms: tuple[str, ...]
+    dropped_terms: tuple[str, ...] = ()
     outcome_encoder: Encoder
     propensity_encoder: Encoder
     clusters: pd.Index | None = None
@@ -205,13 +201,23 @@ class Design:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # NumPy forgets the read-only flag when it pickles; going through the constructor sets it again.
-        return Design, tuple(getattr(self, f.name) for f in fields(self))
+        return partial(Design, **{field.name: getattr(self, field.name) for field in fields(self)}), ()
 
     def __repr__(self) -> str:
         what = self.formula or self.endog_name
         return f"Design: {what}, {self.treat_name}: {self.contrast}, n {self.nobs}"
 
     on_disk: ClassVar[bool] = False  # whether the rows are beyond memory
+
+    @property
+    def exog_names(self) -> tuple[str, ...]:
+        """Names of the columns of X."""
+        return self.outcome_encoder.names
+
+    @property
+    def propensity_names(self) -> tuple[str, ...]:
+        """Names of the columns of Z."""
+        return self.propensity_encoder.names
 
     @property
     def n(self) -> int:
@@ -328,9 +334,8 @@ class Design:
     @property
     def unrecorded(self) -> np.ndarray:
         """Number of observations without an outcome in each arm, shape (K,)."""
-        return self.counts - np.bincount(
-            self.arm[self.recorded], self.units[self.recorded], minlength=self.n_arms
-        ).astype(np.intp)
+        lost = ~self.recorded
+        return np.bincount(self.arm[lost], self.units[lost], minlength=self.n_arms).astype(np.intp)
 
     @property
     def n_unrecorded(self) -> int:
@@ -362,32 +367,23 @@ class Design:
         Design
             Checked like this one; columns that depend on others in the rows kept are dropped with a note, or refused.
         """
-        left = int(keep.sum())
-        with self.trimming(reason, left) as notes:
-            smaller = self._checked_subset(keep, notes)
-        in_sample = self.in_sample.copy()
-        in_sample.iloc[np.flatnonzero(in_sample)] = keep
-        ledger = (*self.ledger, *drawing.lines_of([("trim", reason, self.n - left, self.n - left)]))
-        return replace(smaller, in_sample=in_sample, ledger=ledger, notes=tuple(notes))
-
-    @contextmanager
-    def trimming(self, reason: str, left: int) -> Iterator[list[str]]:
-        """Name trimming as the cause of errors, and warn of new notes on the rows that are left.
-
-        Yields a list for these notes. Afterwards the list also has the notes of the design.
-        """
-        notes = list[str]()
+        left, notes = int(keep.sum()), list[str]()
         try:
             if not left:
                 raise DesignError("no observations left.")
-            yield notes
+            smaller = self._of_rows(keep).supported(notes)
         except DesignError as error:
             found = f"trimming ({reason}) leaves {left} of {self.n} rows: {error}"
             raise DesignError(f"{found}\nUse a wider `trim=(low, high)`.") from error
         new = [f"after trimming: {note}" for note in notes if note not in self.notes]
         for note in new:
             warn_user(note, DesignWarning)
-        notes[:] = [*self.notes, *new]
+        ledger = (*self.ledger, *drawing.lines_of([("trim", reason, self.n - left, self.n - left)]))
+        return smaller._with(ledger=ledger, notes=(*self.notes, *new))
+
+    def _with(self, **other: Any) -> Design:
+        """Return a design with other fields."""
+        return replace(self, **other)
 
     @property
     def replication(self) -> Replication | None:
@@ -402,12 +398,15 @@ class Design:
         own = self.survey.factors
         return Factors(np.append(own.squares, 1.0), np.append(own.totals, 0.0))
 
-    def _checked_subset(self, keep: np.ndarray, notes: list[str]) -> Design:
-        """Arrays and encoders of the rows kept."""
+    def _of_rows(self, keep: np.ndarray) -> Design:
+        """Return the same with some of the rows."""
+        in_sample = self.in_sample.copy()
+        in_sample.iloc[np.flatnonzero(in_sample)] = keep
         numbers, cluster = drawing.renumbered(self.cluster, keep, self.cluster_name)
         _, second = drawing.renumbered(self.second_cluster, keep, self.second_cluster_name)
         return replace(
             taken(self, keep, "y", "X", "Z", "arm", "offset", "score", "predictions", "index"),
+            in_sample=in_sample,
             weights=drawing.relative_weights(self.weights[keep], self.weight_type),
             cluster=cluster,
             clusters=None if self.clusters is None else self.clusters[numbers],
@@ -415,7 +414,7 @@ class Design:
             survey=None if self.survey is None else self.survey.of(keep),
             observation=None if self.observation is None else taken(self.observation, keep, "recorded", "columns"),
             periods=None if self.periods is None else taken(self.periods, keep, "late"),
-        ).supported(notes)
+        )
 
     def under(self, arm: np.ndarray) -> Design:
         """Return the same rows under another assignment of the treatment: arms 0 .. K-1 of shape (n,).
@@ -427,7 +426,7 @@ class Design:
     def extended(self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool) -> Design:
         """Return the same rows with other columns in the outcome design, as `DesignOnDisk.extended`."""
         X = np.ascontiguousarray(step(self).X)
-        made = replace(self, X=X, exog_names=encoder.names, outcome_encoder=encoder)
+        made = replace(self, X=X, outcome_encoder=encoder)
         return made if given else made.supported(notes)
 
     def without(self, names: Collection[str]) -> Design:
@@ -445,15 +444,12 @@ class Design:
             for columns, kept in ((self.X, keep), (self.Z, keep_z))
         )
         one = self.Z is self.X and np.array_equal(keep, keep_z)
-        encoder, assigning = self.outcome_encoder.keeping(keep), self.propensity_encoder.keeping(keep_z)
         return replace(
             self,
             X=X,
             Z=X if one or np.array_equal(X, Z) else Z,  # one array, with one basis
-            exog_names=encoder.names,
-            propensity_names=assigning.names,
-            outcome_encoder=encoder,
-            propensity_encoder=assigning,
+            outcome_encoder=self.outcome_encoder.keeping(keep),
+            propensity_encoder=self.propensity_encoder.keeping(keep_z),
         )
 
     def supported(self, notes: list[str]) -> Design:
@@ -571,8 +567,7 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
             sources[name] = drawing.Source(model, name, column)
     try:
         rows = drawing.complete_rows(list(sources.values()), table.index, missing)
-        if not rows.n:
-            raise drawing.no_rows_left(rows.lines, len(rows.keep))
+        drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
         columns = {name: source.values[rows.keep] for name, source in sources.items()}
         frame = pd.DataFrame(columns, index=table.index[rows.keep])
         X, Z = (encoder.encode(frame) for encoder in models.values())

@@ -83,21 +83,17 @@ class DiD:
 
     def __init__(
         self, *, before: str | None = None, time: str | None = None, unit: str | None = None, normalize: bool = True,
-        **others: Any,
+        **others: Any
     ) -> None:  # fmt: skip
         typed = {"before": before, "time": time, "unit": unit, "normalize": normalize}
         for name, value in call_here("DiD", type(self), typed, others).items():
             object.__setattr__(self, name, value)
         one_of("normalize", self.normalize, (True, False))
-        for name in ("before", "time", "unit"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
-                raise OptionError(f'{name} is of type {type(value).__name__}.\nUse `DiD({name}="<column>")`.')
-        if (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None):
-            raise OptionError(
-                "DiD needs either before=, or time= with or without unit=.\n"
-                'Use `DiD(before="y0")` or `DiD(time="year", unit="id")`.'
-            )
+        given = [value for value in (self.before, self.time, self.unit) if value is not None]
+        wrong = (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None)
+        if wrong or not all(isinstance(value, str) for value in given):
+            needed = "DiD needs the name of a column as before=, or as time= with or without unit="
+            raise OptionError(f'{needed}.\nUse `DiD(before="y0")` or `DiD(time="year", unit="id")`.')
         if self.cross_sections and not self.normalize:
             raise OptionError("normalize=False is not available for repeated cross sections.\nLeave it out.")
 
@@ -236,9 +232,9 @@ def _in_order(name: str, values: pd.Series, count: int | None = None) -> tuple[N
     period, found = pd.factorize(values, sort=True)
     periods = pd.Index(found)
     if count is not None and len(periods) != count:
-        shown = listing(periods[[0, -1]]) if len(periods) else ""
-        typed = f"`data=data[data[{show(name)}].isin([{shown}])]`" if shown else "the column of the periods"
-        raise DesignError(f"time {name!r} has {len(periods)} periods ({listing(periods)}); expected two.\nUse {typed}.")
+        typed = f"data=data[data[{show(name)}].isin([{listing(periods[[0, -1]]) if len(periods) else ''}])]"
+        text = f"time {name!r} has {len(periods)} periods ({listing(periods)}); expected two"
+        raise DesignError(f"{text}.\nUse `{typed}`.")
     return period, periods
 
 
@@ -411,22 +407,22 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     unit_codes, unit_names = pd.factorize(units)
     several = pd.Series(start).groupby(unit_codes).nunique().to_numpy() > 1
     whether = set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1}
+    early = start == 0
     if several.any():
         instead = f"`{_first_treated(begins, time, unit)}`" if whether else "data without these units"
         found = f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r}"
         raise DesignError(f"{found} ({listing(unit_names[several])}); expected one for each.\nUse {instead}.")
-    early = start == 0
+    if early.any() and whether:
+        found = f"begins {begins!r} is 0 or 1: whether, not when, units begin; expected the first period of treatment"
+        instead = f"`{_first_treated('<d>', time, unit)}` of a column <d> that is 1 from then on"
+        raise DesignError(f"{found}.\nUse {instead}.")
     if early.any():
         found = f"not after the first period, {listing(names[:1])}, in {len(set(unit_codes[early]))} units"
-        values = listing(pd.unique(first[early]))
-        instead = (
-            f'`data["{begins}"] = data["{begins}"].replace([{values}], 0)` if these units never begin, or '
-            f'`data=data[~data["{begins}"].isin([{values}])]` if they began before'
-        )
-        if whether:
-            found = "0 or 1: whether, not when, units begin"
-            instead = f"`{_first_treated('<d>', time, unit)}` of a column <d> that is 1 from then on"
-        raise DesignError(f"begins {begins!r} is {found}; expected the first period of treatment.\nUse {instead}.")
+        values, column = listing(pd.unique(first[early])), f'data["{begins}"]'
+        never_begin = f"`{column} = {column}.replace([{values}], 0)` if these units never begin"
+        before = f"`data=data[~{column}.isin([{values}])]` if they began before"
+        expected = "expected the first period of treatment"
+        raise DesignError(f"begins {begins!r} is {found}; {expected}.\nUse {never_begin}, or {before}.")
     of_units = pd.Series(start).groupby(unit_codes).first().to_numpy()
     return Adoption(frame, period, unit_codes, of_units, names, pd.Index(unit_names), begins)
 

@@ -42,7 +42,7 @@ class Encoder:
     _make: Callable[[np.ndarray], np.ndarray]
 
     def __init__(self, names: Sequence[str], model: str, variables: Mapping[str, pd.Series] | None = None) -> None:
-        self._all, self._model, self._variables = tuple(names), model, dict(variables or {})
+        self._all, self._model, self.sample_variables = tuple(names), model, dict(variables or {})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,10 +53,6 @@ class Encoder:
     def variables(self) -> tuple[str, ...]:
         """Names of the variables that new data must have: of arrays the columns."""
         return self.names if self.base is None else self.base.variables
-
-    def sample_variables(self) -> dict[str, pd.Series]:
-        """Return the variables on the estimation sample; arrays have none but their columns."""
-        return dict(self._variables)
 
     def levels(self) -> dict[str, dict[Any, str]]:
         """Return for each factor its levels and their columns, of which a reference level has none: ""."""
@@ -146,7 +142,7 @@ class FormulaEncoder(Encoder):
     """
 
     def __init__(self, formula: Formula, scope: Scope) -> None:
-        self.formula, self._variables = formula, dict(scope.variables)
+        self.formula, self.sample_variables = formula, dict(scope.variables)
         own = np.ndarray | pd.Series | pd.Index | list | tuple | dict  # which the caller may change
         self._constants = {n: copy.deepcopy(v) if isinstance(v, own) else v for n, v in scope.constants.items()}
         self._packed: dict[str, Any] = {}
@@ -156,16 +152,16 @@ class FormulaEncoder(Encoder):
     def info(self) -> Any:
         """The columns, as patsy has them."""
         self._constants |= {name: _unpacked(name, packed) for name, packed in self._packed.items()}
-        return compile_terms(self.formula.right, self.formula, Scope(self._variables, self._constants))
+        return compile_terms(self.formula.right, self.formula, Scope(self.sample_variables, self._constants))
 
     @property
     def variables(self) -> tuple[str, ...]:
         """Names of the variables that new data must have."""
-        return tuple(self._variables)
+        return tuple(self.sample_variables)
 
     def sample_matrix(self, n: int) -> np.ndarray:
         """Return the matrix of the estimation sample of n rows, shape (n, p)."""
-        return self._kept(evaluate(self.info, self.formula, self._variables, n))
+        return self._kept(evaluate(self.info, self.formula, self.sample_variables, n))
 
     def _coded(self, newdata: Any) -> np.ndarray:
         """Code new data, a frame or mapping with the variables of the formula."""
@@ -179,7 +175,7 @@ class FormulaEncoder(Encoder):
         use = f"the {self.formula.model} model uses"
         return {
             name: _like(new_column(table, name, use), fitted, name, name in self.formula.coded)
-            for name, fitted in self._variables.items()
+            for name, fitted in self.sample_variables.items()
         }
 
     def __getstate__(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,11 +12,10 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.did import DiD
-from causalrisk.design.support import check_magnitude
-from causalrisk.design.survey import ROLES, Survey, SurveyColumns, replicate_names, subpopulation, survey_columns
+from causalrisk.design.survey import ROLES, Survey, subpopulation, survey_columns
 from causalrisk.design.tables import find_column, find_condition, listing, missing_mask, named_columns, numbers
 from causalrisk.design.treatment import ByArm, find_by_arm, is_classifier
-from causalrisk.errors import DesignError, Once, OptionError, one_of
+from causalrisk.errors import DesignError, OptionError, one_of
 
 WEIGHT_TYPES = ("frequency", "probability")
 EXACT = 2.0**53  # floats up to this hold every whole number
@@ -115,12 +115,15 @@ def complete_rows(
     return Rows(keep, lines, weights)
 
 
-def no_rows_left(lines: Sequence[Line], n: int) -> DesignError:
-    """Make the error that says why none of n rows is left, from the lines of the ledger."""
+def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
+    """Refuse a sample without rows, and say by the lines of the ledger why none of n rows is left."""
+    if left:
+        return
     if not any(missing for _, _, missing, _ in lines):
-        return DesignError("no observations left: the data have 0 rows.\nCheck the filter that made them.")
+        raise DesignError("no observations left: the data have 0 rows.\nCheck the filter that made them.")
     why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
-    return DesignError(f"no observations left: all {n} rows were dropped, because missing:{why}\nFill in its values.")
+    advice = "Fill in missing values, or check the condition."
+    raise DesignError(f"no observations left: all {n} rows were dropped, because of:{why}\n{advice}")
 
 
 def lines_of(lines: Iterable[Line]) -> tuple[Line, ...]:
@@ -249,18 +252,18 @@ class ByRows:
     ----------
     treat : Source
         Treatment.
+    options : ColumnOptions
+        The options as the caller gave them.
     weights, cluster, second_cluster : Source or None
         Observation weights and clusters, where they are given; the second variable of two-way clusters.
-    weight_type : {None, "frequency", "probability"}
-        Meaning of the weights.
     offset : Source or None
         Offset or exposure of the outcome models, used in "offset" or "exposure".
     score : ByArm or None
         Known propensity scores.
     predictions : ByArm or None
         Predictions of the outcome in each arm that are given.
-    survey : SurveyColumns or None
-        Survey design.
+    survey : dict or None
+        Columns of the survey design, as of `survey_columns`.
     subpop : Source or None
         Whether a row is in the subpopulation; its name is empty where it was given by values.
     period : Source or None
@@ -268,23 +271,23 @@ class ByRows:
     """
 
     treat: Source
+    options: ColumnOptions
     weights: Source | None
-    weight_type: str | None
     cluster: Source | None
+    second_cluster: Source | None
     offset: Source | None
     score: ByArm | None
-    survey: SurveyColumns | None
+    predictions: ByArm | None
+    survey: dict[str, Any] | None
     subpop: Source | None
-    second_cluster: Source | None = None
-    period: Source | None = None
-    predictions: ByArm | None = None
+    period: Source | None
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of `Design` that say what the columns are."""
-        roles = ("treat", "weights", "cluster", "second_cluster", "offset", "score")
+        roles = ("treat", "weights", "cluster", "second_cluster", "offset", "score", "predictions")
         names = {f"{role}_name": getattr(getattr(self, role), "name", None) for role in roles}
-        names["predictions_name"] = getattr(self.predictions, "name", None)
-        return {**names, "weight_type": self.weight_type, "offset_kind": getattr(self.offset, "used_in", None)}
+        kinds = {"offset_kind": getattr(self.offset, "used_in", None), "weight_type": self.options.weight_type}
+        return {**names, **kinds, "missing": self.options.missing}
 
 
 def by_rows(table: pd.DataFrame, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
@@ -301,21 +304,17 @@ def by_rows(table: pd.DataFrame, given: ColumnOptions, frame: Mapping[str, Any],
     cluster, second = find(ways[0], "cluster"), find(ways[1], "cluster", "second cluster")
     survey, subpop, own = None, None, given.design
     if own is not None:
-        replicates, names = None, replicate_names(own, list(table.columns))
-        if names is not None:
-            replicates = {name: find_column(name, "replicate weights", name, table, frame, notes) for name in names}
-        elif own.replicate_weights is not None:
-            replicates = named_columns(own.replicate_weights, "replicate_weights", table.index, notes)
+        replicates = None if own.replicate_weights is None else replicate_columns(own, table, frame, notes)
         columns = {role: getattr(find(getattr(own, role), role), "values", None) for role in ("weights", *ROLES)}
-        survey = survey_columns(own, columns, replicates)
-        cluster = None if survey.psu is None else Source("cluster", str(survey.psu.name), survey.psu)
+        survey = survey_columns(own, {**columns, "replicates": replicates})
+        cluster = None if survey["psu"] is None else Source("cluster", str(survey["psu"].name), survey["psu"])
     if given.subpop is not None:
         inside = find_condition(given.subpop, "subpop", table, frame, notes)
         subpop = Source("subpop", given.subpop if isinstance(given.subpop, str) else "", inside)
     return ByRows(
         treat=cast(Source, treat),
+        options=given,
         weights=weights,
-        weight_type=given.weight_type,
         cluster=cluster,
         second_cluster=second,
         offset=find(given.offset, "offset") or find(given.exposure, "exposure"),
@@ -325,6 +324,21 @@ def by_rows(table: pd.DataFrame, given: ColumnOptions, frame: Mapping[str, Any],
         predictions=find_by_arm(given.outcome_predictions, "outcome_predictions", table, frame, notes),
         period=find(given.did.time, "time") if given.did is not None and given.did.cross_sections else None,
     )
+
+
+def replicate_columns(
+    survey: Survey, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]
+) -> dict[str, pd.Series]:
+    """Find the replicate weights, given as a pattern, as names or as columns."""
+    given, names = survey.replicate_weights, survey.replicate_weights
+    if isinstance(given, str):
+        own = survey.weights if isinstance(survey.weights, str) else None
+        names = [name for name in table.columns if fnmatch.fnmatchcase(name, given) and name != own]
+        if len(names) < 2:
+            raise DesignError(f"replicate_weights={given!r} names {len(names)} columns.\nUse a pattern, `repw*`.")
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return {name: find_column(name, "replicate weights", name, table, frame, notes) for name in names}
+    return named_columns(given, "replicate_weights", table.index, notes)
 
 
 def ways_of(given: Any, n: int) -> tuple[Any, Any]:
@@ -338,9 +352,9 @@ def ways_of(given: Any, n: int) -> tuple[Any, Any]:
     return given, None
 
 
-def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index, missing: str) -> Rows:
+def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index) -> Rows:
     """Return the rows of some data, maybe a block of a scan, that miss nothing and have a weight."""
-    weights, inside = read_weights(by.weights, by.weight_type), None
+    weights, inside = read_weights(by.weights, by.options.weight_type), None
     if by.subpop is not None:
         name = by.subpop.name or by.subpop.values.name
         inside = by.subpop.name, subpopulation(by.subpop.values, "subpop" if name is None else str(name))
@@ -349,25 +363,11 @@ def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index, missing: s
     for what, found in (("propensity score", by.score), ("outcome predictions", by.predictions)):
         if found is not None:
             used += [Source(what, str(column.name), column) for column in found.columns]
-    return complete_rows(used, index, missing, weights, inside)
+    return complete_rows(used, index, by.options.missing, weights, inside)
 
 
-def check_drawn(lines: Sequence[Line], read: int, n: int, by: ByRows) -> list[str]:
-    """Refuse a sample without rows, and return notes on what was left out."""
-    if by.subpop is not None and any(line[0] == "subpop" and line[2] == read for line in lines):
-        name = f" {by.subpop.name!r}" if by.subpop.name else ""
-        raise DesignError(f"no row is in the subpopulation{name}.\nCheck its condition.")
-    if not n:
-        raise no_rows_left(lines, read)
-    zeros = sum(line[2] for line in lines if line[:2] == ZERO)
-    if not zeros or by.weights is None or by.survey is not None:
-        return []
-    note = f"weights {by.weights.name!r}: {zeros} rows of weight 0 are left out of the sample."
-    return [Once(f"{note} Filter them out beforehand to silence this.")]
-
-
-def read_offset(given: Source, taken: Sequence[str] = ()) -> np.ndarray:
-    """Return the offset of rows that miss no value, of an exposure its logarithm.
+def read_offset(given: Source, keep: Any = slice(None), taken: Sequence[str] = ()) -> np.ndarray:
+    """Return the offset of the rows to keep, which miss no value, of an exposure its logarithm.
 
     `taken` are the names of the treatment and the outcome.
     """
@@ -375,9 +375,8 @@ def read_offset(given: Source, taken: Sequence[str] = ()) -> np.ndarray:
     if name in taken:
         kind_of = ("treatment", "outcome")[list(taken).index(name)]
         raise DesignError(f"{kind}={name!r} is the {kind_of}.\nLeave {kind}= out, or name its column.")
-    values = numbers(given.values, what)
+    values = numbers(given.values[keep], what)
     if kind == "offset":
-        check_magnitude(values, what)
         return values
     low = values <= 0
     if low.any():

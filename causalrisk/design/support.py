@@ -25,14 +25,6 @@ LARGE_CONDITION = 1e7
 ROUNDING = 1e-13
 NEAR = 1e-8  # sines above this are no rounding: the least of NIST's Filip, a polynomial of degree ten, is 5e-8
 ROUNDED = 1e-8  # share of a column in a combination of unit length that is none
-SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whose squares are numbers
-
-
-def check_magnitude(values: np.ndarray, what: str) -> None:
-    """Refuse values, of which `what` is the name, whose squares no float holds."""
-    largest = float(np.abs(values).max(initial=0))
-    if largest and not SMALLEST <= largest <= LARGEST:
-        raise DesignError(f"{what} has values of the size {largest:.3g}.\nDivide it by {largest:.1g}.")
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_controls: bool = False) -> None:
@@ -279,9 +271,6 @@ class ColumnMoments:
         ndarray of bool, shape (p,)
             True for the columns to keep: the earlier ones of dependent columns.
         """
-        largest = np.abs(self.limits).max(axis=1)
-        for j in np.flatnonzero((largest > LARGEST) | ((largest < SMALLEST) & (largest > 0))).tolist():
-            check_magnitude(self.limits[j], f"column {names[j]!r} of the {model} model")
         # Angles among the columns, and to the constant, are those in their factor.
         triangle, steady = self.triangle, self.steady
         factor = np.column_stack([triangle[:, 0], self._plain(triangle)])
@@ -320,22 +309,16 @@ class ColumnMoments:
         return basis, nearest if abs(nearest @ nearest - 1) < 1e-9 else np.zeros_like(nearest)
 
 
-COPIES = 6  # copies of a design: columns as given and as coded, both bases, and arrays of a fit over some rows
 SHOWN = 5  # causes named in a message
 SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
 
 
-def check_size(rows: int, columns: int, what: str, advice: str = "Use fewer columns", arrays: float = COPIES) -> None:
-    """Refuse a design, named by `what`, that does not fit the memory with some arrays of its size."""
-    needed, there = 8.0 * arrays * rows * columns, memory()
+def check_pairs(rows: int, columns: int, what: str, advice: str = "Use fewer columns") -> None:
+    """Refuse a design, named by `what`, whose products of all pairs of columns do not fit the memory."""
+    needed, there = 4.0 * rows * columns * (columns + 1), memory()
     if needed > there:
         found = f"{what}, with {columns:,} columns and {rows:,} rows, needs {needed / 1e9:,.3g} GB"
         raise DesignError(f"{found}, and this computer has {there / 1e9:,.3g} GB.\n{advice}.")
-
-
-def check_pairs(rows: int, columns: int, what: str, advice: str = "Use fewer columns") -> None:
-    """Refuse a design whose products of all pairs of columns do not fit the memory."""
-    check_size(rows, columns, what, advice, arrays=(columns + 1) / 2)
 
 
 def check_levels(rows: int, columns: Mapping[str, pd.Series], coded: set[str], model: str) -> None:

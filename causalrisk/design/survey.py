@@ -7,8 +7,7 @@ in the estimation sample, which knows of the units that have no row there.
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.tables import check_complete, condition_names, listing, numbers
+from causalrisk.design.tables import check_complete, listing, numbers
 from causalrisk.errors import DesignError, OptionError, call_here, one_of
 from causalrisk.errors.aliases import value_meant
 from causalrisk.numerics.blocks import taken
@@ -128,23 +127,13 @@ class Survey:
         self, *, weights: Any = None, strata: Any = None, psu: Any = None, fpc: Any = None, nest: bool = False,
         lonely: str = "fail", replicate_weights: Any = None, replicate_type: str | None = None,
         rho: float | None = None, scale: float | None = None, rscales: Any = None, mse: bool | None = None,
-        combined: bool = True, **others: Any,
+        combined: bool = True, **others: Any
     ) -> None:  # fmt: skip
         typed = {
-            "weights": weights,
-            "strata": strata,
-            "psu": psu,
-            "fpc": fpc,
-            "nest": nest,
-            "lonely": lonely,
-            "replicate_weights": replicate_weights,
-            "replicate_type": replicate_type,
-            "rho": rho,
-            "scale": scale,
-            "rscales": rscales,
-            "mse": mse,
-            "combined": combined,
-        }
+            "weights": weights, "strata": strata, "psu": psu, "fpc": fpc, "nest": nest, "lonely": lonely,
+            "replicate_weights": replicate_weights, "replicate_type": replicate_type, "rho": rho, "scale": scale,
+            "rscales": rscales, "mse": mse, "combined": combined,
+        }  # fmt: skip
         for name, value in call_here("Survey", type(self), typed, others).items():
             object.__setattr__(self, name, value_meant(name, value))
         one_of("lonely", self.lonely, LONELY)
@@ -168,79 +157,44 @@ class Survey:
 
     def _check_replicates(self) -> None:
         one_of("replicate_type", self.replicate_type, (None, *REPLICATE_TYPES))
-        design = "= and ".join(name for name in ROLES if getattr(self, name) is not None)
-        fay = self.replicate_type == "Fay"
-        wrong = {
-            f"replicate_weights= and {design}= were both given": bool(design),
-            "replicate_weights= without weights=": self.weights is None,
-            "replicate_weights= without replicate_type= or scale=": self.replicate_type is None and self.scale is None,
-            f"replicate_type={self.replicate_type!r} with rho={self.rho!r}": fay != (self.rho is not None),
-            f"rho={self.rho!r}; expected 0 <= rho < 1": not 0 <= (self.rho or 0) < 1,
-            "rscales= is missing, (n_h - 1) / n_h of the stratum of each unit that is left out": self.rscales is None
-            and self.replicate_type == "JKn",
-            f"scale={self.scale!r}; expected a positive number": self.scale is not None
-            and not (isinstance(self.scale, Real) and self.scale > 0),
-        }
-        for found, broken in wrong.items():
-            if broken:
-                typed = 'Survey(weights=..., replicate_weights="repw*", replicate_type="BRR")'
-                raise OptionError(f'{found}.\nUse `{typed}`, with `rho=` for "Fay" and `rscales=` for "JKn".')
+        design = [name for name in ROLES if getattr(self, name) is not None]
+        rho, scale, found = 0 if self.rho is None else self.rho, self.scale, ""
+        if design:
+            found = f"replicate_weights= and {'= and '.join(design)}= were both given"
+        elif self.weights is None:
+            found = "replicate_weights= without weights="
+        elif self.replicate_type is None and scale is None:
+            found = "replicate_weights= without replicate_type= or scale="
+        elif (self.replicate_type == "Fay") != (self.rho is not None) or not 0 <= rho < 1:
+            found = f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; expected 0 <= rho < 1"
+        elif self.replicate_type == "JKn" and self.rscales is None:
+            found = "rscales= is missing, (n_h - 1) / n_h of the stratum of each unit that is left out"
+        elif scale is not None and not (isinstance(scale, Real) and scale > 0):
+            found = f"scale={scale!r}; expected a positive number"
+        if found:
+            typed = 'Survey(weights=..., replicate_weights="repw*", replicate_type="BRR")'
+            raise OptionError(f'{found}.\nUse `{typed}`, with `rho=` for "Fay" and `rscales=` for "JKn".')
 
 
-@dataclass(frozen=True)
-class SurveyColumns:
-    """Columns of a survey design on all rows of the data.
+def survey_columns(survey: Survey, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the columns of a survey design: weights, strata, psu, fpc, and a dict of replicates; None for no column.
 
-    Parameters
-    ----------
-    survey : Survey
-        The design as given.
-    strata, psu, fpc : Series or None
-        One value per row. If unit numbers restart in each stratum, `psu` has the stratum in its values.
-    replicates : dict of str to Series, or None
-        Replicate weights by name.
+    Return them and the design. If unit numbers restart in each stratum, the psu has the stratum in its values.
     """
-
-    survey: Survey
-    strata: pd.Series | None
-    psu: pd.Series | None
-    fpc: pd.Series | None
-    replicates: Mapping[str, pd.Series] | None
-
-
-def survey_columns(
-    survey: Survey, columns: Mapping[str, pd.Series | None], replicates: Mapping[str, pd.Series] | None
-) -> SurveyColumns:
-    """Check the columns of a survey design: weights, strata, psu and fpc, and replicate weights."""
-    given = [*columns.items(), *(("replicate_weights", column) for column in (replicates or {}).values())]
-    for role, column in given:
-        if column is not None:
-            check_complete(column, f"{role} {str(column.name)!r} of the survey design")
-    strata, psu = columns["strata"], columns["psu"]
+    replicates, strata, psu = columns["replicates"] or {}, columns["strata"], columns["psu"]
+    given = [(role, column) for role, column in columns.items() if role != "replicates" and column is not None]
+    for role, column in [*given, *(("replicate_weights", column) for column in replicates.values())]:
+        check_complete(column, f"{role} {str(column.name)!r} of the survey design")
     if survey.nest and strata is not None and psu is not None:
         coded = (pd.factorize(column) for column in (strata, psu))
         stratum, unit = (np.array(labels_of(names), dtype=object)[codes] for codes, names in coded)
         psu = pd.Series(stratum + "/" + unit, index=psu.index, name=psu.name)
-    return SurveyColumns(survey, strata, psu, columns["fpc"], replicates)
+    return {**columns, "psu": psu, "survey": survey}
 
 
 def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
     """Write names of strata or units, whole numbers alike whether they are floats or not."""
     return tuple(str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in names)
-
-
-def replicate_names(survey: Survey, known: Sequence[str]) -> list[str] | None:
-    """Return the known columns named by replicate weights; None if they are not names."""
-    given = survey.replicate_weights
-    if isinstance(given, str):
-        own = survey.weights if isinstance(survey.weights, str) else None
-        names = [name for name in known if fnmatch.fnmatchcase(name, given) and name != own]
-        if len(names) < 2:
-            raise DesignError(f"replicate_weights={given!r} names {len(names)} columns.\nUse a pattern, `repw*`.")
-        return names
-    if isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
-        return list(given)
-    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -410,29 +364,34 @@ class Factors:
     totals: Array
 
 
-def survey_design(columns: SurveyColumns, weights: Array | None, keep: Mask, subpop_name: str | None) -> SurveyDesign:
-    """Make the survey design of the rows to keep, from its columns and the weights of all rows."""
-    survey, n = columns.survey, len(keep)
+def survey_design(
+    columns: Mapping[str, Any], weights: Array | None, keep: Mask, subpop_name: str | None
+) -> SurveyDesign:
+    """Make the survey design of the rows to keep, from `survey_columns` and the weights of all rows."""
+    survey, strata_of, psu, replicates = (columns[name] for name in ("survey", "strata", "psu", "replicates"))
+    n = len(keep)
     stratum, names = np.zeros(n, dtype=np.intp), pd.Index([ALL])
-    if columns.strata is not None:
-        stratum, names = pd.factorize(columns.strata, sort=True)
-    unit = np.arange(n) if columns.psu is None else pd.factorize(columns.psu)[0]
+    if strata_of is not None:
+        stratum, names = pd.factorize(strata_of, sort=True)
+    unit = np.arange(n) if psu is None else pd.factorize(psu)[0]
     first = np.unique(unit, return_index=True)[1]  # a row of each unit
     moved = stratum != stratum[first][unit]
-    if columns.psu is not None and moved.any():
-        twice = listing(columns.psu[moved].unique().tolist())
-        raise DesignError(f"psu {columns.psu.name!r} has {twice} in several strata.\nUse `nest=True`.")
+    if psu is not None and moved.any():
+        twice = listing(psu[moved].unique().tolist())
+        raise DesignError(f"psu {psu.name!r} has {twice} in several strata.\nUse `nest=True`.")
     strata, of_units = labels_of(names), stratum[first]
     units = np.bincount(of_units, minlength=len(strata)).astype(float)
-    fractions = np.zeros(len(strata)) if columns.fpc is None else _fractions(columns.fpc, stratum, strata, units)
+    fractions = np.zeros(len(strata))
+    if columns["fpc"] is not None:
+        fractions = _fractions(columns["fpc"], stratum, strata, units)
     alone = [label for label, count, f in zip(strata, units, fractions, strict=True) if count == 1 and f < 1]
-    if alone and survey.lonely == "fail" and columns.replicates is None:
-        named = "the sample" if columns.strata is None else f"stratum {listing(alone)} of {columns.strata.name!r}"
+    if alone and survey.lonely == "fail" and replicates is None:
+        named = "the sample" if strata_of is None else f"stratum {listing(alone)} of {strata_of.name!r}"
         raise DesignError(f'{named} has a single first-stage unit, without variance.\nUse `lonely="adjust"`.')
     within = pd.Series(of_units).groupby(of_units).cumcount().to_numpy(dtype=np.intp)
     replication = None
-    if columns.replicates is not None and weights is not None:
-        replication = _replication(survey, columns.replicates, weights, keep)
+    if replicates is not None and weights is not None:
+        replication = _replication(survey, replicates, weights, keep)
     return SurveyDesign(
         stratum=stratum[keep].astype(np.intp),
         unit=within[unit[keep]],
@@ -443,7 +402,7 @@ def survey_design(columns: SurveyColumns, weights: Array | None, keep: Mask, sub
         subpop_name=subpop_name,
         call=repr(survey),
         replication=replication,
-        **{f"{role}_name": getattr(getattr(columns, role), "name", None) for role in ROLES},
+        **{f"{role}_name": getattr(columns[role], "name", None) for role in ROLES},
     )
 
 
@@ -522,10 +481,9 @@ def _check_type(survey: Survey, ratios: Array, level: float) -> None:
 
 def subpopulation(values: pd.Series, name: str) -> Mask:
     """Return which rows are in a subpopulation, from a column of True and False or of 1 and 0."""
-    typed = f"data.eval({name!r})" if condition_names(name) else f'data["{name}"]'
     check_complete(values, f"subpop {name!r}")
     plain = values.to_numpy()
     if plain.dtype.kind not in "bif" or not np.isin(plain, (0, 1)).all():
-        typed = f"subpop={typed} == {pd.unique(values)[0]!r}"
+        typed = f'subpop=data["{name}"] == {pd.unique(values)[0]!r}'
         raise DesignError(f"subpop {name!r} has {listing(pd.unique(values))}; expected True or False.\nUse `{typed}`.")
     return plain.astype(bool)

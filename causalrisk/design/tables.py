@@ -7,7 +7,6 @@ changes the caller's data.
 
 from __future__ import annotations
 
-import ast
 import datetime
 import difflib
 import glob
@@ -22,7 +21,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.api import types as dtypes
-from pandas.api.types import is_scalar
 
 from causalrisk.errors import DesignError, OptionError, UnavailableError
 
@@ -180,10 +178,6 @@ def numbers(column: pd.Series, what: str) -> np.ndarray:
 
     A DesignError, in which `what` names the column, where it holds anything but finite numbers.
     """
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
-        found = np.array(column.to_numpy(), dtype=np.float64)
-        _check_finite(found, str(column.name))
-        return found
     values = plain(column, str(column.name))
     if values.dtype.kind not in "bif":
         raise DesignError(f"{what} has dtype {column.dtype}; expected numbers.\nUse `pandas.get_dummies` for levels.")
@@ -258,13 +252,13 @@ def as_table(data: Any, notes: list[str]) -> pd.DataFrame:
     typed = "pandas.DataFrame(data)"
     if isinstance(data, str | os.PathLike):
         path = os.fspath(data)
-        typed = f'pandas.read_{READERS.get(os.path.splitext(path)[1].lower(), "csv")}("{path}")'
-        typed = f'causalrisk.scan("{path}")' if glob.has_magic(path) or os.path.isdir(path) else typed
+        several = glob.has_magic(path) or os.path.isdir(path)
+        reader = READERS.get(os.path.splitext(path)[1].lower(), "csv")
+        typed = f'causalrisk.scan("{path}")' if several else f'pandas.read_{reader}("{path}")'
     for name in ("to_pandas", "to_table", "compute", "collect"):  # lazy frames, datasets of Arrow, Dask
         typed = f"data.{name}()" if callable(getattr(data, name, None)) else typed
-    kind = f"{type(data).__module__}.{type(data).__qualname__}"
     expected = "a data frame (pandas, polars, Arrow), a mapping of column names to values, or None"
-    raise OptionError(f"data is of type {kind}; expected {expected}.\nUse `data={typed}`.")
+    raise OptionError(f"data is of type {_type_of(data)}; expected {expected}.\nUse `data={typed}`.")
 
 
 def gather(columns: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
@@ -338,11 +332,12 @@ def _one_column(values: Any, what: str) -> Any:
     if is_column(values):
         return values
     shape = getattr(values, "shape", ())
-    if len(shape) > 1:
-        raise DesignError(f"{what} has shape {tuple(shape)}; expected one value per row.\nPass a single column.")
-    kind = f"{type(values).__module__}.{type(values).__qualname__}"
-    one = "\nUse `pandas.DataFrame([data])` for one row." if is_scalar(values) else ""
-    raise OptionError(f"{what} is of type {kind}; expected a column name, Series, array or list.{one}")
+    found = f"has shape {tuple(shape)}" if len(shape) > 1 else f"is of type {_type_of(values)}"
+    raise OptionError(f"{what} {found}; expected one value per row: a column name, Series, array or list.")
+
+
+def _type_of(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> dict[str, pd.Series]:
@@ -387,12 +382,10 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
 
 def _columns_of_matrix(values: Any, what: str) -> dict[str, Any]:
     """Return the columns of a NumPy or sparse matrix, or of a list of rows: "const" for the first that is one, "x1"."""
-    values = values.toarray() if hasattr(values, "toarray") else values
-    if not isinstance(values, np.ndarray | list | tuple):
-        kind = f"{type(values).__module__}.{type(values).__qualname__}"
-        raise OptionError(f"{what} is of type {kind}; expected a pandas DataFrame or a NumPy array.")
-    array = np.asarray(values)
+    array = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
     array = array[:, None] if array.ndim == 1 else array
+    if not array.ndim:
+        raise OptionError(f"{what} is of type {_type_of(values)}; expected a pandas DataFrame or a NumPy array.")
     if array.ndim != 2 or array.dtype.names is not None:
         raise DesignError(f"{what} has shape {array.shape} and dtype {array.dtype}; expected a matrix.")
     constant = next((j for j, column in enumerate(array.T) if len(column) and (column == 1).all()), array.shape[1])
@@ -497,24 +490,12 @@ def find_column(
 def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]) -> pd.Series:
     """Find a variable as `find_column` does, or evaluate a condition on columns of the data, such as "age >= 20".
 
-    The condition is missing where one of its columns is.
+    A row that misses a value does not meet a condition.
     """
-    names = condition_names(value) if isinstance(value, str) and value not in table else []
-    if not names or is_column(frame.get(value)):
+    if not isinstance(value, str) or value in table or value.isidentifier() or is_column(frame.get(value)):
         return find_column(value, role, role, table, frame, notes)
-    what = f"in the condition {role}={value!r},"
-    columns = {name: find_column(name, what, name, table, {}, notes) for name in names}
-    found = pd.DataFrame(columns).eval(value, engine="python")
-    missing = np.logical_or.reduce([missing_mask(column) for column in columns.values()])
-    return (found.astype(object).mask(missing, None) if missing.any() else found).rename(value)
-
-
-def condition_names(text: str) -> list[str]:
-    """Names in a condition, such as "age >= 20 and region == 'north'"; none where the text is no condition."""
     try:
-        parsed = ast.parse(text, mode="eval").body
-    except SyntaxError:
-        return []
-    if not isinstance(parsed, ast.Compare | ast.BoolOp | ast.BinOp | ast.UnaryOp):
-        return []
-    return list(dict.fromkeys(node.id for node in ast.walk(parsed) if isinstance(node, ast.Name)))
+        return table.eval(value, engine="python").rename(value)
+    except (ArithmeticError, AttributeError, LookupError, NameError, SyntaxError, TypeError, ValueError) as error:
+        found = f"the condition {role}={value!r} cannot be evaluated: {error}"
+        raise DesignError(f"{found}\nThe columns are {listing(table.columns)}.") from error

@@ -38,11 +38,8 @@ class Arms:
         """Return the treatment of rows by its levels, as the observation model has it; arms of shape (n,)."""
         return pd.Categorical.from_codes(arm.astype(int), categories=list(self.levels))
 
-    def arm_of(self, codes: np.ndarray, found: list[Any], name: str) -> np.ndarray:
+    def arm_of(self, codes: np.ndarray, found: list[Any]) -> np.ndarray:
         """Return the arm of each row, shape (n,), of the smallest signed type that has them; codes as found."""
-        unknown = [level for level in found if level not in self.levels]
-        if unknown:
-            raise DesignError(f"treatment {name!r} has new levels, {listing(unknown)}.\nMake scan and model anew.")
         arm = [self.levels.index(level) for level in found]
         return np.array(arm, dtype=np.min_scalar_type(-len(self.levels)))[codes]
 
@@ -52,7 +49,7 @@ def code_levels(values: pd.Series, name: str, **asked: Any) -> Arms:
     codes, found = treatment_levels(values, name)
     counts, named = np.bincount(codes, minlength=len(found)), isinstance(values.dtype, pd.CategoricalDtype)
     arms = arms_in_order(found, counts, name, named=named, **asked)
-    return replace(arms, arm=arms.arm_of(codes, found, name))
+    return replace(arms, arm=arms.arm_of(codes, found))
 
 
 def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
@@ -94,8 +91,6 @@ def arms_in_order(
         typed = f'data["{name}"] = pd.cut(data["{name}"], 2)'
         typed = f'Use `{typed}`, or `.astype("category")` if each level is a group.'
         raise DesignError(f"{text} {len(found)} levels:\n{table}\n{typed}")
-    if len(found) > 2 and (treated is not None or reference is None):
-        raise _no_reference(name, found, table, treated, reference)
     first = _reference(name, found, table, treated, reference)
     raw = (found[first], *(level for i, level in enumerate(found) if i != first))
     return Arms(raw, _labels(name, raw, levels))
@@ -109,40 +104,36 @@ def _table(found: Sequence[Any], counts: np.ndarray) -> str:
     return "\n".join([*lines, *more])
 
 
-def _no_reference(name: str, found: list[Any], table: str, treated: Any, reference: Any) -> Exception:
-    """Make the error of more than two levels without a reference, or with one that is called treated."""
-    others = [level for level in found if treated is None or not _same(level, treated, False)]
-    # Negative codes are often of missing values.
-    likely = [level for level in others if isinstance(level, str) or level >= 0]
-    base = (likely or others)[0] if reference is None else reference
-    why = "nothing says which one" if treated is None else f"treated={show(treated)} does not say which one"
-    instead = "" if treated is None else " without `treated=`"
-    return (DesignError if treated is None else OptionError)(
-        f"treatment {name!r} has {len(found)} levels, and {why} the others are compared with:\n"
-        f"{table}\nUse `reference={show(base)}`{instead} if that is the level."
-    )
-
-
 def _reference(name: str, found: list[Any], table: str, treated: Any, reference: Any) -> int:
     """Position of the reference level; the sign of the effect hangs on it, so it is never guessed."""
     binary = all(isinstance(v, int | float) and v in (0, 1) for v in found)
+    if len(found) > 2 and (treated is not None or reference is None):
+        others = [level for level in found if treated is None or not _same(level, treated, False)]
+        # Negative codes are often of missing values.
+        likely = [level for level in others if isinstance(level, str) or level >= 0]
+        base = (likely or others)[0] if reference is None else reference
+        why = "nothing says which one" if treated is None else f"treated={show(treated)} does not say which one"
+        text = f"treatment {name!r} has {len(found)} levels, and {why} the others are compared with:\n{table}"
+        without = "" if treated is None else " without `treated=`"
+        kind = DesignError if treated is None else OptionError
+        raise kind(f"{text}\nUse `reference={show(base)}`{without} if that is the level.")
     places: dict[str, int] = {}
     for option, value in (("treated", treated), ("reference", reference)):
-        match = [i for i, level in enumerate(found) if value is not None and _same(level, value, binary)]
-        if value is not None and not match:
+        if value is None:
+            continue
+        match = [i for i, level in enumerate(found) if _same(level, value, binary)]
+        places[option] = match[0] if match else -1
+        if not match:
             typed = " or ".join(f"`{option}={show(level)}`" for level in found[:SHOWN])
             text = f"{option}={show(value)} is not a level of treatment {name!r}:\n{table}"
             raise DesignError(f"{text}\nUse {typed}.")
-        places |= {option: match[0]} if match else {}
     if len(places) > len(set(places.values())):
         raise OptionError(f"treated= and reference= name the same level, {show(treated)}.\nLeave one of them out.")
-    if "reference" in places:
-        return places["reference"]
-    if "treated" in places:
-        return 1 - places["treated"]
+    if places:
+        return places.get("reference", 1 - places.get("treated", 0))
     if binary:
         return found.index(0)
-    typed = f"Use `treated={show(found[0])}` or `treated={show(found[1])}`."
+    typed = f"Use `treated={show(found[1])}` or `treated={show(found[0])}`."
     text = f"treatment {name!r} is not 0/1 or bool, and the sign of the effect depends on which level is treated"
     raise DesignError(f"{text}:\n{table}\n{typed}")
 
@@ -159,18 +150,17 @@ def _labels(name: str, raw: tuple[Any, ...], levels: Mapping[Any, str] | None) -
     """Return the printed labels of the levels: themselves, or those that the caller gave each."""
     labels, found = tuple(str(v) for v in raw), ""
     if levels is not None:
-        binary = set(raw) <= {0, 1}
-        match = [[key for key in levels if _same(level, key, binary)] for level in raw]
-        absent = [level for level, keys in zip(raw, match, strict=True) if not keys]
-        unknown = [key for key in levels if not any(key in keys for keys in match)]
-        if absent:
+        match = [[key for key in levels if _same(level, key, set(raw) <= {0, 1})] for level in raw]
+        if not all(match):
+            absent = [level for level, keys in zip(raw, match, strict=True) if not keys]
             found = f"levels= has no label for {listing(absent)} of treatment {name!r}"
-        elif unknown:
+        elif sum(map(len, match)) < len(levels):
+            unknown = [key for key in levels if not any(key in keys for keys in match)]
             found = f"levels= has {listing(unknown)}, which treatment {name!r} does not have"
         else:
             labels = tuple(str(levels[keys[0]]) for keys in match)
-    shared = [label for label in labels if labels.count(label) > 1]
-    if shared and not found:
+    if not found and len(set(labels)) < len(labels):
+        shared = [label for label in labels if labels.count(label) > 1]
         found = f"levels of treatment {name!r} would print as {listing(shared)}"
     if found:
         names = ["control", "treated"] if len(raw) == 2 else [f"level {i}" for i in range(len(raw))]
@@ -225,15 +215,13 @@ class ByArm:
 
     def of_arms(self, coding: Arms, what: str) -> list[tuple[pd.Series, str]]:
         """Return the column and the label of each arm, in order. A single column is that of the treated arm."""
-        levels = [str(level) for level in coding.levels]
+        levels, labels = [str(level) for level in coding.levels], coding.labels
         if what == "scores" and len(self.columns) == 1 and len(levels) == 2:
-            return [(self.columns[0], coding.labels[1])]
-        if self.keys is None and len(self.columns) == len(levels):
-            return list(zip(self.columns, coding.labels, strict=True))
-        by_key = dict(zip(self.keys or (), self.columns, strict=False))
-        for names in (levels, coding.labels):
+            return [(self.columns[0], labels[1])]
+        by_key = dict(zip(self.keys or labels, self.columns, strict=False))
+        for names in (levels, labels):
             if len(self.columns) == len(levels) and set(names) == set(by_key):
-                return [(by_key[name], label) for name, label in zip(names, coding.labels, strict=True)]
+                return [(by_key[name], label) for name, label in zip(names, labels, strict=True)]
         own = self.keys or ([self.name] if isinstance(self.name, str) else None)
         found = listing(own) if own else f"{len(self.columns)} columns"
         expected = f"expected one column per level: {listing(coding.levels)}"

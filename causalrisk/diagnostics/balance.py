@@ -12,12 +12,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, DesignOnDisk
-from causalrisk.design.covariates import Covariate, further_covariates, moderators, on_rows, renamed, with_products
+from causalrisk.design.covariates import (
+    Covariate,
+    covariates_of_block,
+    further_covariates,
+    moderators,
+    on_rows,
+    renamed,
+    with_products,
+)
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimation.fits import FittedRows
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.sample import covariates_of_part
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.linalg import Array
 
@@ -161,7 +168,7 @@ def balance(
         every = chosen_covariates(record, rows, **chosen, interactions=interactions, of_observation=observed)
     for (group, members), (label, arm) in product(groups.items(), arms.items()):
         part = compared(rows, arm, members)
-        columns = covariates_on_disk(record, names, observed) if design.on_disk else iter(every)
+        columns = covariates_on_disk(record, names) if design.on_disk else iter(every)
         tables[tuple((group, label)[k] for k in levels)] = balance_table(
             part, columns, labels, denominator, raw_binary=binary == "raw", means=means
         )
@@ -320,14 +327,14 @@ def balance_table(
     return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["contrast", "covariate"])
 
 
-def covariates_on_disk(record: FitRecord, names: Mapping[str, str] | None, of_observation: bool) -> Iterator[Covariate]:
+def covariates_on_disk(record: FitRecord, names: Mapping[str, str] | None) -> Iterator[Covariate]:
     """Yield the covariates of data on disk; as many are in memory at a time as there is room for."""
     design, first, count = cast(DesignOnDisk, record.design), 0, 1
     width, order = max(ROOM // design.n, 1), np.argsort(np.concatenate([part.position for part in design.parts]))
     while first < count:
         parts: list[list[Covariate]] = []
         for part in design.parts:
-            every = covariates_of_part(design, part, of_observation)
+            every = covariates_of_block(design, design.variables(part))
             count = len(every)
             parts.append(every[first : first + width])
         for same in zip(*parts, strict=True):

@@ -112,9 +112,9 @@ class DesignWarning(CausalRiskWarning):
     """The data or formulas were understood, but probably not as meant.
 
     Given for a power outside I(), columns that depend on others and were dropped, in all rows or in those of an arm (a
-    level without rows there, which is a question of overlap), rows put into another order, rows of weight zero (once in
-    a process for the same ones), levels that differ only in blanks or case, clusters of which an arm has fewer than 10,
-    and effects of JRE and IPWRA that are apart where tests find that both models miss a curve.
+    level without rows there, which is a question of overlap), rows put into another order, levels that differ only in
+    blanks or case, clusters of which an arm has fewer than 10, and effects of JRE and IPWRA that are apart where tests
+    find that both models miss a curve.
     """
 
 

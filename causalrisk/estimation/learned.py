@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from causalrisk.design import Design, TargetRows
-from causalrisk.design.scan.coding import CodedRows
+from causalrisk.design.scan.design import CodedRows
 from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.estimation.sample import folds_by_position

@@ -89,7 +89,7 @@ def prepare(task: Task) -> Task:
     if isinstance(design, DesignOnDisk):
         for part in design.parts:
             with naming(part.where):
-                options.outcome_family.check(part.y[part.recorded], design.endog_name)
+                options.outcome_family.check(part.y, design.endog_name)
     else:
         options.outcome_family.check(design.y[design.recorded], design.endog_name)
     if options.trim is not None:  # by the scores as they are
@@ -146,7 +146,7 @@ def with_given(task: Task) -> Task:
     names = [f"prediction[{label}]" for label in design.labels]
     keep = np.repeat([False, True], [len(design.exog_names), len(names)])
     encoder = design.outcome_encoder.extended(names, no_predictions, keep)
-    design = dataclasses.replace(design, X=X, exog_names=encoder.names, outcome_encoder=encoder)
+    design = dataclasses.replace(design, X=X, outcome_encoder=encoder)
     return dataclasses.replace(task, design=design, spec=dataclasses.replace(task.spec, given=True))
 
 

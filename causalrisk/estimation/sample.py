@@ -16,12 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, DesignOnDisk, TargetRows
-from causalrisk.design.covariates import Covariate, covariates_of_block
-from causalrisk.design.scan.coding import CodedRows
 from causalrisk.design.scan.design import stored_array
 from causalrisk.design.scan.source import Folder
 from causalrisk.design.survey import SurveyDesign
-from causalrisk.design.treatment import Arms
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.learners.folds import Numbers, folds_of
 from causalrisk.numerics.blocks import chunk_sizes, chunks_of, is_dask, loaded, totals
@@ -255,8 +252,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
     def basis(name: str, of_frame: Any = 0.0) -> Basis:
         """Return the basis of a design in all rows."""
         if isinstance(design, DesignOnDisk):
-            bases = {"X": design.outcome_basis, "Z": design.propensity_basis, "R": design.observation_basis}
-            of: Any = bases[name]
+            of = design.outcome_basis if name == "X" else design.propensity_basis
             rows = column(name, of_frame)
             columns = stored_array(rows.map_blocks(of.of_rows, dtype=float)) if is_dask(rows) else of.of_rows(rows)
             return dataclasses.replace(of, columns=columns)
@@ -347,15 +343,6 @@ def chunked(rows: NDArray[Any], sizes: Any = CHUNK) -> Any:
     import dask.array as da
 
     return da.from_array(rows, chunks=(sizes, *rows.shape[1:]))
-
-
-def covariates_of_part(design: DesignOnDisk, rows: CodedRows, of_observation: bool = False) -> list[Covariate]:
-    """Return the covariates of a part of the rows, those that are constant among them, as in `FittedRows`."""
-    variables = design.variables(rows)
-    if of_observation:
-        treat = Arms(design.levels, design.labels).coded(np.asarray(rows.arm))
-        variables = variables.assign(**{design.treat_name: treat})
-    return covariates_of_block(design, variables, of_observation)
 
 
 def folds_by_position(design: Design, n_folds: int, repeat: int = 0) -> Numbers:

@@ -383,7 +383,7 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
             raise OptionError(f"`at=` has one variable, {found.levels[0]!r} has {len(variables)}.\nUse a DataFrame.")
         if isinstance(at, numbers.Integral) and not isinstance(at, bool):
             whole_number("at", at, 2)
-            observed = encoder.sample_variables()[variables[0]]
+            observed = encoder.sample_variables[variables[0]]
             at = np.linspace(float(observed.min()), float(observed.max()), int(at))
         at = {variables[0]: np.atleast_1d(np.asarray(at))}
     frame = pd.DataFrame(at)
@@ -433,7 +433,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
 
 def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
     """Warn of variables that are not in the outcome formula, of an estimator without a correction."""
-    q, known = record.sample.X.columns, record.design.outcome_encoder.sample_variables()
+    q, known = record.sample.X.columns, record.design.outcome_encoder.sample_variables
     names = found.levels if found.encoder is None else found.encoder.variables
     unseen = [name for name in names if name not in known]
     if not unseen or np.abs(columns - q @ np.linalg.lstsq(q, columns, rcond=None)[0]).max() < SPANNED:

@@ -236,8 +236,7 @@ def test_weights(data):
 def test_zero_weights(data):
     data = data.assign(w=np.where(np.arange(N) < 4, 0.0, 1.5))
     data.loc["r0", "x"] = np.nan
-    with pytest.warns(DesignWarning, match="weights 'w': 4 rows of weight 0 are left out"):
-        design = make(data, weights="w", weight_type="probability")
+    design = make(data, weights="w", weight_type="probability")
     assert design.n == N - 4
     assert design.sample_ledger.iloc[-1].tolist() == ["weights", "weights = 0", 4, 3]
     assert (design.weights == 1).all()  # only their ratios count
@@ -449,22 +448,6 @@ def test_levels_of_a_covariate_that_differ_in_blanks_or_case_are_named_once(sour
     assert [note for note in res.summary().notes if "column 'sex' has levels" in note]
     with pytest.warns(DesignWarning, match=r"'arm' has levels that differ only in blanks or case"):
         cr.OutcomeRegression.from_formula("y ~ x1", source(frame), treat="arm", reference="drug")
-
-
-@pytest.mark.parametrize("source", [lambda frame: frame, scanned], ids=["memory", "scan"])
-def test_rows_of_weight_zero_are_warned_of_once_in_a_process(source):
-    """Every fit of a survey file warned; the notes of each have it still."""
-    frame = simulate(300).assign(w=lambda f: f.index % 5)
-    given = {"treat": "d", "weights": "w", "weight_type": "probability"}
-    with pytest.warns(DesignWarning, match="weights 'w': 60 rows of weight 0"):
-        first = cr.OutcomeRegression.from_formula("y ~ x1", source(frame), **given).fit()
-    again = cr.OutcomeRegression.from_formula("y ~ x1", source(frame), **given).fit()  # a warning would be an error
-    for res in (first, again):
-        assert any("60 rows of weight 0" in note for note in res.summary().notes)
-    with pytest.warns(DesignWarning, match="weights 'v': 60 rows"):
-        cr.OutcomeRegression.from_formula(
-            "y ~ x1", source(frame.rename(columns={"w": "v"})), **given | {"weights": "v"}
-        )
 
 
 def test_data_that_were_forgotten_are_missed_by_name():

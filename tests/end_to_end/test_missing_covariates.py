@@ -87,7 +87,6 @@ def test_frequency_weights_are_repeated_rows():
 @pytest.mark.parametrize(
     "why", [{"d": np.nan}, {"y": np.nan}, {"count": 0}, {"inside": False}, {"inside": False, "x2": np.nan}]
 )
-@pytest.mark.filterwarnings("ignore:weights .* rows of weight 0")
 def test_rows_outside_the_sample_do_not_count(why):
     """Their covariate has another mean; in the last case only they miss one."""
     data = WEIGHTED.assign(inside=True)

@@ -26,7 +26,7 @@ from causalrisk import (
     Survey,
     UnavailableError,
 )
-from tests.conftest import REFERENCE, in_blocks
+from tests.conftest import REFERENCE
 from tests.studies.study_missing import FLAT, LOGIT, RIGHT, WRONG, rows
 
 CASES = [
@@ -106,9 +106,7 @@ def test_where_nothing_is_missing_the_digits_stay_and_it_is_said(estimator):
         made = model(estimator, whole)
     plain = estimator.from_formula("y ~ x1 + x2", whole, treat="d")
     np.testing.assert_array_equal(made.fit(cov_type="robust").bse, plain.fit(cov_type="robust").bse)
-    with pytest.warns(DesignWarning, match="does nothing"):
-        scanned = model(estimator, in_blocks([whole]))
-    assert scanned.design.observation is None
+    assert made.design.observation is None
 
 
 def test_frequency_weights_are_repeated_rows():
@@ -118,31 +116,6 @@ def test_frequency_weights_are_repeated_rows():
     np.testing.assert_allclose(weighted.params, repeated.params, rtol=1e-10)
     np.testing.assert_allclose(weighted.bse, repeated.bse, rtol=1e-10)
     assert weighted.glance().n_without_outcome[0] == repeated.glance().n_without_outcome[0]
-
-
-@pytest.mark.parametrize("options", [
-    {"estimator": Hajek, "observed": "(x1 + f) * d", "target": "treated", "cluster": "g"},
-    {"estimator": AIPW, "formula": "b ~ x1", "family": "binomial", "weights": "pw", "weight_type": "probability"},
-    {"estimator": IPWRA, "treat": "a", "reference": "low", "observed": "x1 * a"},
-    {"estimator": IPWRA, "target": ROWS.loc[:40, ["x1", "x2"]], "fit": {"n_boot": 9, "bootstrap": "bayesian"}},
-    {"estimator": IPWRA, "trim": (0.3, 0.6)},
-    {"estimator": OutcomeRegression, "formula": "np.exp(y) ~ x1"},
-    {"estimator": JRE, "cluster": "g", "fit": {"n_boot": 9, "bootstrap": "bayesian", "n_replicates": 20}},
-])  # fmt: skip
-def test_a_scan_has_the_digits_of_memory(options):
-    options = dict(options)
-    fit = options.pop("fit", {})
-    kept = model(**options, data=LARGER).fit(**fit)
-    blocks = [LARGER.iloc[:1], LARGER.iloc[1:2], LARGER.iloc[2:]]
-    scanned = model(**options, data=in_blocks(blocks)).fit(**fit)
-    np.testing.assert_allclose(scanned.params, kept.params, rtol=1e-10)
-    np.testing.assert_allclose(scanned.bse, kept.bse, rtol=1e-9)
-    pd.testing.assert_frame_equal(scanned.sample_ledger, kept.sample_ledger)
-    if options["estimator"] is not OutcomeRegression:
-        np.testing.assert_allclose(scanned.propensity_bse, kept.propensity_bse, rtol=1e-7)
-        tables = (res.balance(between="observed") for res in (scanned, kept))
-        pd.testing.assert_frame_equal(*tables, rtol=1e-8, atol=1e-8)
-        pd.testing.assert_frame_equal(scanned.overlap(), kept.overlap(), rtol=1e-8, atol=1e-8)
 
 
 def test_rows_with_an_outcome_against_all_by_hand():
@@ -303,7 +276,6 @@ def test_rows_that_miss_a_covariate_of_any_model_are_dropped():
         model(AIPW, data, observed="x3 * d", missing="raise")
 
 
-@pytest.mark.parametrize("data", [lambda rows: rows, lambda rows: in_blocks([rows])], ids=["memory", "scan"])
 @pytest.mark.parametrize(("rows", "observed", "error", "told"), [
     (ROWS.assign(y=ROWS.y.where(ROWS.d == 0)), "x1", DesignError, "arm '1'"),
     (ROWS.assign(y=np.nan), "x1", DesignError, "arm '0'"),
@@ -312,9 +284,9 @@ def test_rows_that_miss_a_covariate_of_any_model_are_dropped():
     (ROWS, "x1 + y", DesignError, "Take y out"),
     (ROWS, ROWS.r, TypeError, 'observed="x1 [+] x2"'),
 ])  # fmt: skip
-def test_what_no_model_can_be_of_is_refused(data, rows, observed, error, told):
+def test_what_no_model_can_be_of_is_refused(rows, observed, error, told):
     with pytest.raises(error, match=told):
-        model(data=data(rows), observed=observed).fit()
+        model(data=rows, observed=observed).fit()
 
 
 def test_rows_without_an_outcome_are_no_matter_of_overlap():

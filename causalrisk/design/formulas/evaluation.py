@@ -123,7 +123,9 @@ def in_formula(name: str) -> str:
 
 
 def typed_name(name: str) -> str:
-    """Return a column's name as a formula between double quotes has it, if it can."""
+    """Return a column's name as a formula between double quotes has it, if it can; a plain word in quotes."""
+    if in_formula(name) == name:
+        return repr(name)
     return in_formula(name) if "'" in name else in_formula(name).replace('"', "'")
 
 
@@ -548,13 +550,6 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
         advice = f"Use `{typed}`." if typed else SURVIVAL if name == "Surv" else f"Define or import {name} first."
         return DesignError(f"{start} the function {name!r}, which is not defined where the model is.\n{advice}")
     there = f"Define {name!r} where the model is made, or give a data frame as data=."
-    words = re.findall(r"[\w.]+", formula.text) if role == "base" else []
-    odd = [column for column in map(str, table.columns) if not column.isidentifier()]
-    of_r = [column for column in odd if re.sub(r"[^\w.]", ".", column) in words]  # R has dots instead of blanks
-    if of_r:
-        there = f"Did you mean {typed_name(of_r[0])}?"
-    elif not all(column in frame for column in table.columns):
-        there = in_index(table, name) or nearest(
-            name, table.columns, lambda n: repr(n) if role == "quoted" or n.isidentifier() else typed_name(n)
-        )
+    if not all(column in frame for column in table.columns):
+        there = in_index(table, name) or nearest(name, table.columns, typed_name)
     return DesignError(f"{start} {name!r}, neither a column of the data nor an array of the caller.\n{there}")

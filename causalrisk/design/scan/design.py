@@ -1,4 +1,8 @@
-"""A design whose rows are on disk: parts of the coded rows in a temporary folder, as blocks and as Dask arrays."""
+"""A design whose rows are on disk: a scan is read once, coded always in the same way, and stored as arrays.
+
+The reading keeps the rows of the sample and learns levels; the coding is then fixed. The coded rows are in a temporary
+folder, in parts, and can be used as Dask arrays.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,357 @@ import dataclasses
 import itertools
 import math
 import os
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.design import Design, Observation, Seen, rows_not_kept
-from causalrisk.design.encoders import Encoder
-from causalrisk.design.formulas.evaluation import in_formula
-from causalrisk.design.rows import ColumnOptions, check_drawn, lines_of
-from causalrisk.design.scan.coding import CodedRows, Coding, variable_kinds
-from causalrisk.design.scan.source import Folder, Scan, computed, mapped, naming, needed_dask
-from causalrisk.design.support import ColumnMoments, Rules, arm_spans, check_magnitude
-from causalrisk.errors import DesignWarning, UnavailableError, warn_user
+from causalrisk.design import rows as drawing
+from causalrisk.design.build import Formulas, check_roles, outcome_values, read_formulas
+from causalrisk.design.design import Design, Seen, rows_not_kept
+from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
+from causalrisk.design.formulas.evaluation import Formula, Scope, computed_options, in_formula, learn
+from causalrisk.design.scan.source import Folder, Frame, Scan, computed, mapped, naming, needed_dask
+from causalrisk.design.support import ColumnMoments, Rules, arm_spans, check_levels
+from causalrisk.design.tables import plain
+from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
+from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of
 from causalrisk.numerics.linalg import Array, Basis, plain_basis
 from causalrisk.runtime.system import one_blas_thread
 
 T = TypeVar("T")
+VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
+HEAD = 2  # numbers of each frame that a formula is tried on
+
+
+# --- from rows to numbers ---------------------------------------------------------------------------------------------
+
+
+class KeptRows(NamedTuple):
+    """The rows of a frame that are in the sample, not yet coded.
+
+    `where` names the frame in messages. `variables` are those of the models. `roles` has the treatment, and where there
+    are any, weights, cluster and offset; its index is the number of the row in the frame.
+    """
+
+    where: str
+    variables: pd.DataFrame
+    roles: pd.DataFrame
+
+
+class Learnt(NamedTuple):
+    """What a frame teaches: numbers of rows of the data and of the sample, the ledger, and levels of columns.
+
+    `few` are rows of each variable, and `treat` of the treatment, that have all its levels. `weights` is their sum.
+    `path` is where the rows are.
+    """
+
+    size: tuple[int, int]
+    lines: list[drawing.Line]
+    few: Mapping[str, pd.Series] = MappingProxyType({})
+    treat: pd.Series | None = None
+    counts: Mapping[Any, int] = MappingProxyType({})
+    clusters: Sequence[Any] = ()
+    weights: float = 0.0
+    path: str = ""
+
+
+class Coding:
+    """Finds the rows and variables of a model in the frames of a scan, and codes them, always in the same way.
+
+    Parameters are those of `design_from_scan`. `read` says what frames teach; once all frames have been seen, `fix`
+    sets the coding: `encoders` of the right-hand sides (outcome and propensity), `arms`, `clusters` in the order of
+    their numbers, and the `unit` that weights are divided by.
+    """
+
+    def __init__(
+        self, scan: Scan, formula: str, propensity: str | None, columns: drawing.ColumnOptions, frame: Mapping[str, Any]
+    ) -> None:
+        _check_given(columns)
+        names, self.notes = scan.column_names(), list[str]()
+        empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
+        formulas, _ = read_formulas(formula, propensity, columns, empty, frame, self.notes)
+        self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas.models
+        used = {use.name for each in self.formulas for use in each.uses()}
+        self.frame = {name: frame[name] for name in used if name in frame}
+        self.codes = set().union(*(formula.coded for formula in self.formulas))
+        self.scopes = [formulas.left, *formulas.scopes]
+        for each in self.formulas:
+            for function, option in computed_options(each, names):
+                raise DesignError(
+                    f"the {each.model} formula {each.text!r} computes an option of {function}() from columns, "
+                    f"{option}; with a scan, expected numbers.\nWrite the numbers."
+                )
+        self.by = drawing.by_rows(empty, columns, {}, [])
+        check_roles(formulas, columns.treat, columns.did)
+        used |= {getattr(columns, option) for option in drawing.BY_ROW}
+        self.used = [name for name in names if name in used]
+
+    def look(self, frame: Frame) -> tuple[KeptRows, Learnt]:
+        """Return the rows of a frame that are in the sample, and what they teach."""
+        columns, whole = self.columns, frame.rows.reset_index(drop=True)
+        objects = [name for name, column in whole.items() if column.dtype.kind == "O"]
+        texts = [name for name in objects if pd.api.types.infer_dtype(whole[name], skipna=True) == "string"]
+        table = whole.astype(dict.fromkeys(texts, "category"))  # whose coding is faster
+        formulas, by = Formulas.of(self.formulas, table, self.frame), drawing.by_rows(table, columns, {}, [])
+        sources = formulas.sources(columns.treat)
+        rows = drawing.draw_rows(sources, by, table.index)
+        keep = rows.keep
+        raw = {source.name: source.values[keep] for source in sources}
+        variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()} if rows.n else {}
+        roles: dict[str, Any] = {"treat": by.treat.values[keep]}
+        if rows.weights is not None:
+            roles["weights"] = rows.weights[keep]
+        if by.cluster is not None:
+            roles["cluster"] = by.cluster.values[keep]
+        if by.offset is not None:
+            roles["offset"] = drawing.read_offset(by.offset, keep, (by.treat.name, self.formulas[0].outcome_name))
+        kept = KeptRows(frame.where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep]))
+        learnt = Learnt((len(keep), rows.n), rows.lines)
+        if not rows.n:
+            return kept, learnt
+        few = {}
+        for name, values in raw.items():
+            column = values.astype(object) if name in texts else values
+            if kept.variables[name].dtype.kind in "if" and name not in self.codes:
+                few[name] = column.iloc[:HEAD].copy()  # and not a view of all rows
+                continue
+            few[name] = column.drop_duplicates()
+            plain(few[name], name, name in self.codes)  # refuses numbers and dates as text
+        treat = kept.roles["treat"]
+        codes, levels = treatment_levels(treat, columns.treat)
+        return kept, learnt._replace(
+            few=few,
+            treat=treat.drop_duplicates(),
+            counts=dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)),
+            clusters=pd.unique(np.asarray(roles["cluster"], dtype=object)) if "cluster" in roles else (),
+            weights=float(np.sum(roles.get("weights", 0.0))),
+        )
+
+    def read(self, folder: str, part: int, frames: Iterator[Frame]) -> list[Learnt]:
+        """Learn from the frames of a part, and store the rows that are kept in files of a folder."""
+        found = []
+        for k, frame in enumerate(frames):
+            with naming(frame.where):
+                kept, learnt = self.look(frame)
+            if learnt.size[1]:
+                learnt = learnt._replace(path=f"{folder}/{part}-{k}.pickle")
+                pd.to_pickle(kept, learnt.path)
+            found.append(learnt)
+        return found
+
+    def fix(self, found: Sequence[Learnt], notes: list[str]) -> None:
+        """Fix the coding on what the frames taught; lines are appended to `notes`."""
+        columns, n, self.unit = self.columns, sum(one.size[1] for one in found), 1.0
+        if columns.weight_type == "probability":
+            self.unit = sum(one.weights for one in found) / n
+        names = dict.fromkeys(name for one in found for name in one.few)
+        few = {name: self.levels_of([one.few[name] for one in found if name in one.few], name) for name in names}
+        counts = sum((Counter(one.counts) for one in found), Counter())
+        notes += notes_of_spelling({**few, columns.treat: counts})
+        self.clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
+        if columns.cluster is not None:
+            if len({isinstance(name, str) for name in self.clusters}) > 1:
+                found_in = f"cluster {columns.cluster!r} has text in one file and numbers in another"
+                raise DesignError(f"{found_in}; 3 and '3' would be two clusters.\nWrite the files alike.")
+            drawing.check_groups(list(self.clusters), columns.cluster)
+        treat = [one.treat for one in found if one.treat is not None]
+        levels = treatment_levels(pd.concat(treat, ignore_index=True), columns.treat)[1]
+        self.arms = arms_in_order(
+            levels,
+            np.array([counts[level] for level in levels]),
+            columns.treat,
+            named=any(isinstance(one.dtype, pd.CategoricalDtype) for one in treat),
+            **{option: getattr(columns, option) for option in ("treated", "reference", "levels")},
+        )
+        check_levels(self.part_rows, few, self.codes, "scanned")
+        size = max([HEAD, *map(len, few.values())])
+        places = {name: np.resize(np.arange(len(values)), size) for name, values in few.items()}
+        few = {name: values.iloc[places[name]].reset_index(drop=True) for name, values in few.items()}
+        constants = {name: value for scope in self.scopes for name, value in scope.constants.items()}
+        learnt = learn(self.formulas, constants, lambda: _variables(found, constants))
+        self.formulas = [dataclasses.replace(formula, learnt=learnt) for formula in self.formulas]
+        scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in self.scopes[1:]]
+        self.encoders = [_encoder(formula, scope) for formula, scope in zip(self.formulas, scopes, strict=True)]
+
+    def levels_of(self, values: Sequence[pd.Series], name: str) -> pd.Series:
+        """Return rows of a variable that have all its levels, from those of each frame."""
+        few = plain(pd.concat(values, ignore_index=True).drop_duplicates(), name, name in self.codes)
+        return few if isinstance(few.dtype, pd.CategoricalDtype) or few.dtype.kind in "bif" else few.astype("category")
+
+    def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
+        """Code the rows of a frame; the numbers are those of the first among all data and those of the sample."""
+        (outcome, propensity), treat = self.encoders, self.columns.treat
+        table, roles, n = rows.variables, rows.roles, len(rows.roles)
+        X, kinds = outcome.encode(table), variable_kinds(self.encoders)
+        V = np.empty((n, len(kinds)))
+        same = self.formulas[0].right_text == self.formulas[1].right_text and outcome.names == propensity.names
+        for j, (name, dtype) in enumerate(kinds.items()):
+            levels = isinstance(dtype, pd.CategoricalDtype)
+            V[:, j] = pd.Categorical(table[name], dtype=dtype).codes if levels else table[name]
+        left = Scope({name: table[name] for name in self.scopes[0].variables}, self.scopes[0].constants)
+        cluster = None
+        if "cluster" in roles:
+            cluster = self.clusters.get_indexer(pd.Index(np.asarray(roles["cluster"], dtype=object), dtype=object))
+        return CodedRows(
+            where=rows.where,
+            position=np.arange(position, position + n),
+            y=outcome_values(self.formulas[0], left, np.ones(n, dtype=bool)),
+            X=X,
+            Z=X if same else propensity.encode(table),
+            arm=self.arms.arm_of(*treatment_levels(roles["treat"], treat)),
+            weights=roles["weights"].to_numpy() / self.unit if "weights" in roles else np.ones(n),
+            cluster=cluster,
+            offset=roles["offset"].to_numpy() if "offset" in roles else None,
+            row=row + roles.index.to_numpy(),
+            V=V,
+        )
+
+    def check_by_rows(self, rows: KeptRows, block: CodedRows) -> None:
+        """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
+        half, texts = len(block.y) // 2, dict(zip("yXZ", [self.formulas[0], *self.formulas], strict=True))
+        for some in (slice(None, half), slice(half, None)):
+            alone = self.coded(KeptRows(rows.where, rows.variables.iloc[some], rows.roles.iloc[some]))
+            for name, formula in texts.items():
+                whole, part = getattr(block, name), getattr(alone, name)
+                near = {"rtol": 1e-9, "atol": 1e-13 * np.nanmax(np.abs(whole), axis=0, initial=0)}
+                if not np.isclose(whole[some], part, equal_nan=True, **near).all():
+                    raise DesignError(
+                        f"the formula {formula.text!r} codes a row differently beside other rows, as "
+                        "`I(x - x.mean())` would; a scan has some rows at a time.\n"
+                        "Write the number itself, or a column to the files."
+                    )
+
+
+def _check_given(columns: drawing.ColumnOptions) -> None:
+    """Refuse what is not available, and what is given by rows and not by name."""
+    unavailable = [
+        f"{option}=" for option in (*drawing.GIVEN, "design", "observed") if getattr(columns, option) is not None
+    ]
+    unavailable += ['missing="indicator"'] if columns.missing == INDICATOR else []
+    if unavailable:
+        raise UnavailableError(
+            f"{unavailable[0]} is not available for a scan.\n"
+            "Leave it out, or use `data=data.collect()` if the rows fit into memory."
+        )
+    for option in drawing.BY_ROW:
+        value = getattr(columns, option)
+        if value is not None and not isinstance(value, str):
+            raise DesignError(
+                f"{option}= is a {type(value).__name__}; with a scan, expected the name of a column.\n"
+                f'Write it to the files, and use `{option}="name"`.'
+            )
+
+
+@dataclass(frozen=True)
+class CodedRows:
+    """Some rows of the sample as numbers.
+
+    Parameters
+    ----------
+    where : str
+        What messages call them.
+    position : ndarray of int, shape (n,)
+        Number of each row among those of the sample, in the order of the data.
+    y : ndarray, shape (n,)
+        Outcome.
+    X, Z : ndarray, shape (n, p) and (n, q)
+        Outcome and propensity designs; one object where both are the same.
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    weights : ndarray, shape (n,)
+        Observation weights; probability weights over their mean in all rows.
+    row : ndarray of int, shape (n,)
+        Number of each row in all data, those counted that are not in the sample.
+    cluster : ndarray of int, shape (n,), or None
+        Cluster of each row, 0 .. G-1.
+    offset : ndarray, shape (n,), or None
+        Offset of the outcome models; of an exposure its logarithm.
+    V : ndarray, shape (n, v), optional
+        Variables of the models as in `variable_kinds`: numbers, or numbers of levels.
+    file : tuple of Folder and str, optional
+        Where they are stored.
+    """
+
+    where: str
+    position: np.ndarray
+    y: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
+    arm: np.ndarray
+    weights: np.ndarray
+    row: np.ndarray
+    cluster: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    V: np.ndarray | None = None
+    file: tuple[Folder, str] | None = None
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by their names; without Z where both designs are one."""
+        names = (of.name for of in dataclasses.fields(self) if of.name != "Z" or self.Z is not self.X)
+        return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), np.ndarray)}
+
+    def with_arrays(self, arrays: Mapping[str, Any]) -> CodedRows:
+        """Return rows with other arrays, as of `arrays`."""
+        return dataclasses.replace(self, **({"Z": arrays["X"]} | dict(arrays)))
+
+    def stored(self, folder: Folder, name: str) -> CodedRows:
+        """Write the rows to files, sorted by arm, and return them mapped from there."""
+        order, kinds = np.argsort(self.arm, kind="stable"), dict[str, tuple[Any, tuple[int, ...]]]()
+        for array, values in self.arrays.items():
+            values[order].tofile(f"{folder.path}/{name}-{array}")
+            kinds[array] = values.dtype, values.shape
+        return _mapped_rows(self.where, folder, name, kinds)
+
+    def __reduce__(self) -> Any:
+        if self.file is None:
+            return super().__reduce__()
+        return _mapped_rows, (self.where, *self.file, {k: (v.dtype, v.shape) for k, v in self.arrays.items()})
+
+
+def _mapped_rows(where: str, folder: Folder, name: str, kinds: Mapping[str, tuple[Any, tuple[int, ...]]]) -> CodedRows:
+    """Return stored rows, their arrays mapped from files."""
+    arrays = {array: mapped(folder, f"{name}-{array}", *kind) for array, kind in kinds.items()}
+    return CodedRows(where=where, file=(folder, name), **({"Z": arrays["X"]} | arrays))
+
+
+def variable_kinds(encoders: Iterable[Encoder]) -> dict[str, Any]:
+    """Return the dtypes of the variables of some models."""
+    return {name: few.dtype for encoder in encoders for name, few in encoder.sample_variables.items()}
+
+
+def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
+    """Fix the coding of a right-hand side on rows that have every level of every variable."""
+    encoder = FormulaEncoder(formula, scope)
+    for factor, known in encoder.info.factor_infos.items():
+        code = factor.code
+        if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, code):
+            raise DesignError(
+                f"the {formula.model} formula {formula.text!r} computes categories, {code}, which a scan cannot code.\n"
+                "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
+            )
+    return encoder
+
+
+def _variables(found: Sequence[Learnt], constants: Mapping[str, Any]) -> Iterator[dict[str, pd.Series]]:
+    """Yield the variables of the models of one frame at a time, without those named like a module of the caller."""
+    for path in (one.path for one in found if one.path):
+        table = pd.read_pickle(path).variables
+        yield {str(name): values.copy() for name, values in table.items() if name not in constants}
+
+
+# --- rows on disk ----------------------------------------------------------------------------------------------------
+
+
 Step = Callable[[CodedRows], CodedRows]
 
 
@@ -51,29 +384,20 @@ def _write_columns(path: str, values: Array) -> None:
 def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
     """Return what columns need to be checked, of some rows; it adds up.
 
-    X, Z, R, y and every are `ColumnMoments` of the designs, of the outcome and the outcome less its offset, and of X in
-    all rows. Where outcomes may be missing, X and y are of the rows with an outcome. totals and known (K,) sum the
-    weights of the rows of each arm, and of those with an outcome; members (G, K) counts the rows of clusters in arms.
+    X, Z and y are `ColumnMoments` of the designs and the outcome. totals (K,) sums the weights of the rows of each arm;
+    members (G, K) counts the rows of clusters in arms.
     """
-    outcomes = np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
-    seen = slice(None) if block.R is None else block.recorded
 
-    def of(columns: Array, rows: Any) -> ColumnMoments:
-        own = columns[rows]
-        origin = own.mean(axis=0) if len(own) else None
-        return ColumnMoments.of(own, block.arm[rows], k, origin=origin, weights=block.weights[rows])
+    def of(columns: Array) -> ColumnMoments:
+        origin = columns.mean(axis=0) if len(columns) else None
+        return ColumnMoments.of(columns, block.arm, k, origin=origin, weights=block.weights)
 
-    cells = np.empty(0, dtype=int) if block.cluster is None else block.cluster * k + block.arm
-    X = of(block.X, seen)
-    every = X if block.R is None else of(block.X, slice(None))
+    cells, X = np.empty(0, dtype=int) if block.cluster is None else block.cluster * k + block.arm, of(block.X)
     return {
         "X": X,
-        "Z": every if block.Z is block.X else of(block.Z, slice(None)),
-        "R": None if block.R is None else of(block.R, slice(None)),
-        "every": every,
-        "y": of(outcomes, seen),
+        "Z": X if block.Z is block.X else of(block.Z),
+        "y": of(block.y[:, None]),
         "totals": np.bincount(block.arm, block.weights, minlength=k).astype(float),
-        "known": np.bincount(block.arm[seen], block.weights[seen], minlength=k).astype(float),
         "members": np.bincount(cells, minlength=n_clusters * k).reshape(n_clusters, k),
     }
 
@@ -87,7 +411,8 @@ class DesignOnDisk(Design):
         The data; neither they nor the rows travel with a pickle.
     rows : tuple of CodedRows
         The stored rows.
-    n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, column_limits, counts, unrecorded
+    n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, outcome_deviation, has_binary_outcome, column_limits
+    counts
         What `Design` works out from its rows.
     outcome_basis, propensity_basis : Basis
         Their bases, without rows.
@@ -95,10 +420,6 @@ class DesignOnDisk(Design):
         Coefficients of the outcome basis that give the constant; zeros where it has none.
     arm_totals : ndarray, shape (K,)
         Sum of the observation weights of each arm.
-    outcome_moments : tuple of float
-        Mean and standard deviation under the weights of the outcome less its offset.
-    observation_basis : Basis or None
-        Basis of the columns of the observation model, where outcomes are missing.
     **known
         Fields of `Design`. To ask for one that goes by rows is an UnavailableError.
     """
@@ -106,14 +427,13 @@ class DesignOnDisk(Design):
     on_disk = True
     # In the place of the properties of Design; plain attributes of the class give way to those of the instance.
     n = nobs = n_dropped = n_clusters = 0
+    outcome_deviation, has_binary_outcome = 0.0, False
     arm_clusters: list[int] = []  # noqa: RUF012
-    outcome_limits = column_limits = counts = unrecorded = np.empty(0)
+    outcome_limits = column_limits = counts = np.empty(0)
     outcome_basis: Basis
     propensity_basis: Basis
-    observation_basis: Basis | None = None
     constant: Array
     arm_totals: Array
-    outcome_moments: tuple[float, float]
 
     def __init__(self, **known: Any) -> None:
         self.__dict__.update(known)
@@ -170,36 +490,29 @@ class DesignOnDisk(Design):
 
     def variables(self, block: CodedRows) -> pd.DataFrame:
         """Return the variables of the models on the rows of a block, without the treatment."""
-        encoders: list[Encoder] = [self.outcome_encoder, self.propensity_encoder]
-        encoders += [] if self.observation is None else [self.observation.encoder]
-        columns, V = dict[str, Any](), np.empty((0, 0)) if block.V is None else block.V
-        for values, (name, dtype) in zip(V.T, variable_kinds(encoders, self.treat_name).items(), strict=False):
+        kinds, columns = variable_kinds([self.outcome_encoder, self.propensity_encoder]), dict[str, Any]()
+        for values, (name, dtype) in zip(np.asarray(block.V).T, kinds.items(), strict=True):
             levels = isinstance(dtype, pd.CategoricalDtype)
             columns[name] = (
                 pd.Categorical.from_codes(values.astype(int), dtype=dtype) if levels else values.astype(dtype)
             )
         return pd.DataFrame(columns, index=range(len(block.y)))
 
-    def subset(self, keep: np.ndarray, reason: str) -> DesignOnDisk:
-        """As `Design.subset`; `keep` is in the order of `position`."""
+    def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
+        """As `Design._of_rows`; `keep` is in the order of `position`."""
         marks, clusters, scale = [keep[part.position] for part in self.parts], None, 1.0
         sizes = [int(mark.sum()) for mark in marks]
-        n = sum(sizes)
-        ledger = (*self.ledger, *lines_of([("trim", reason, self.n - n, self.n - n)]))
 
         def left(name: str) -> NDArray[Any]:
             return np.concatenate([getattr(part, name)[mark] for part, mark in zip(self.parts, marks, strict=True)])
 
-        with self.trimming(reason, n) as notes:
-            if self.n_clusters:
-                numbers = np.unique(left("cluster"))
-                clusters = np.full(self.n_clusters, -1)
-                clusters[numbers] = np.arange(len(numbers))
-            if self.weight_type == "probability":
-                scale = n / float(left("weights").sum())
-            steps = [partial(_rows_left, mark, scale, clusters) for mark in marks]
-            made = self._with(rows=self._rewritten(steps, sizes), ledger=ledger).supported(notes)
-        return made._with(notes=tuple(notes))
+        if self.n_clusters:
+            numbers = np.unique(left("cluster"))
+            clusters = np.full(self.n_clusters, -1)
+            clusters[numbers] = np.arange(len(numbers))
+        if self.weight_type == "probability":
+            scale = sum(sizes) / float(left("weights").sum())
+        return self._with(rows=self._rewritten([partial(_rows_left, mark, scale, clusters) for mark in marks], sizes))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
         """Return the same rows with other columns in the outcome design, which `step` adds and `encoder` codes.
@@ -213,10 +526,9 @@ class DesignOnDisk(Design):
                 outcome_basis=plain_basis(np.empty((0, count))),
                 constant=np.zeros(count),
                 column_limits=np.stack([X.low, X.high], axis=1),
-                exog_names=encoder.names,
             )
-        same = ("notes", "propensity_basis", "observation_basis")  # coefficients are of the same columns
-        return made.supported(notes)._with(**{name: getattr(self, name) for name in same})
+        made = made.supported(notes)  # coefficients of the score are of the same columns
+        return made._with(notes=self.notes, propensity_basis=self.propensity_basis)
 
     def _with(self, **other: Any) -> DesignOnDisk:
         """Return a design with other fields."""
@@ -241,35 +553,25 @@ class DesignOnDisk(Design):
 
     def supported(self, notes: list[str]) -> DesignOnDisk:
         """Drop dependent columns, as `Design.supported`, and work out what goes by all rows."""
-        sums, frequency = self.sums(), self.weight_type == "frequency"
-        of_X, of_Z, of_y, of_R, totals, members = (sums[name] for name in ("X", "Z", "y", "R", "totals", "members"))
-        limits, triangle = np.column_stack([of_y.low[:, 0], of_y.high[:, 0]]), of_y.triangle
-        mean = float(of_y.origin[1] + triangle[0, 2] / triangle[0, 0])
-        check_magnitude(limits, f"outcome {self.endog_name!r}")
-        size, trained = (totals, sums["known"]) if frequency else (of_Z.rows, of_X.rows)
-        keep, keep_z, known = self.kept(Seen(of_X, of_Z, of_R, trained, self.labels), notes)
-        seen, keep_r, of_seen = known["observation"], None, None
-        if seen is not None and self.observation is not None:
-            keep_r = np.isin(self.observation.names, seen.names)
-            of_seen = of_R.basis(keep_r)[0]
+        sums = self.sums()
+        of_X, of_Z, of_y, totals, members = (sums[name] for name in ("X", "Z", "y", "totals", "members"))
+        limits, triangle = np.hstack([of_y.low, of_y.high]), of_y.triangle
+        mean, deviation = of_y.origin[0] + triangle[0, 1] / triangle[0, 0], abs(triangle[1, 1] / triangle[0, 0])
+        size = totals if self.weight_type == "frequency" else of_X.rows
+        keep, keep_z, known = self.kept(Seen(of_X, of_Z, None, size, self.labels), notes)
 
         def of_columns(block: CodedRows) -> CodedRows:
-            X, R = block.X[:, keep], block.R if block.R is None or keep_r is None else block.R[:, keep_r]
-            one = block.Z is block.X and np.array_equal(keep, keep_z)
-            return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, keep_z], R=R)
+            X, one = block.X[:, keep], block.Z is block.X and np.array_equal(keep, keep_z)
+            return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, keep_z])
 
-        every = keep.all() and keep_z.all() and (keep_r is None or keep_r.all())
-        rows = self.parts if every else self._rewritten([of_columns] * len(self.parts))
-        basis, constant = sums["every"].basis(keep)
-        outcome, propensity = self.outcome_encoder.keeping(keep), self.propensity_encoder.keeping(keep_z)
-        n = int(of_Z.rows.sum())
+        rows = self.parts if keep.all() and keep_z.all() else self._rewritten([of_columns] * len(self.parts))
+        basis, constant = of_X.basis(keep)
+        n = int(of_X.rows.sum())
         return self._with(
             **known,
             rows=rows,
-            outcome_encoder=outcome,
-            propensity_encoder=propensity,
-            exog_names=outcome.names,
-            propensity_names=propensity.names,
+            outcome_encoder=self.outcome_encoder.keeping(keep),
+            propensity_encoder=self.propensity_encoder.keeping(keep_z),
             n=n,
             nobs=int(size.sum()),
             n_dropped=self.n_read - n - self.n_outside,
@@ -278,29 +580,17 @@ class DesignOnDisk(Design):
             outcome_limits=limits,
             column_limits=np.stack([of_X.low, of_X.high], axis=1)[:, :, keep],
             counts=size.astype(np.intp),
-            unrecorded=(size - trained).astype(np.intp),
             outcome_basis=basis,
             propensity_basis=basis if rows[0].Z is rows[0].X else of_Z.basis(keep_z)[0],
-            observation_basis=of_seen,
             constant=constant,
             arm_totals=totals,
-            outcome_moments=(mean, float(np.linalg.norm(triangle[1:, 2]) / abs(triangle[0, 0]))),
+            outcome_deviation=float(deviation),
+            # between 0 and 1 the variance is the largest for its mean where every outcome is one of them
+            has_binary_outcome=limits.min() == 0
+            and limits.max() == 1
+            and math.isclose(deviation**2, mean * (1 - mean), rel_tol=1e-9),
             notes=tuple(notes),
         )
-
-    @property
-    def has_binary_outcome(self) -> bool:
-        """Whether every outcome is 0 or 1: between these, its variance is the largest for its mean."""
-        mean, deviation = self.outcome_moments
-        within = self.offset_kind is None and self.outcome_limits.min() == 0 and self.outcome_limits.max() == 1
-        return within and math.isclose(deviation**2, mean * (1 - mean), rel_tol=1e-9)
-
-    @property
-    def outcome_deviation(self) -> float:
-        """Standard deviation of the outcome under the observation weights; with an offset it goes by rows."""
-        if self.offset_kind is not None:
-            raise rows_not_kept("the standard deviation of an outcome with an offset")
-        return self.outcome_moments[1]
 
 
 def _gathered(folder: Folder, works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
@@ -321,19 +611,13 @@ def _rows_left(mark: NDArray[np.bool_], scale: float, clusters: NDArray[np.intp]
     return dataclasses.replace(left, weights=left.weights * scale, cluster=cluster)
 
 
-def _code(coding: Coding, folder: Folder, name: str, frames: list[tuple[str, int, int]]) -> CodedRows:
-    """Code and store the rows of some frames: where, and the number of the first among all data and in the sample."""
-    blocks = list[CodedRows]()
-    for path, row, position in frames:
-        rows = pd.read_pickle(path)
-        with naming(rows.where):
-            blocks.append(coding.coded(rows, row, position))
-            if position == 0:
-                coding.check_by_rows(rows, blocks[0])
-    block = blocks[0]
-    if len(blocks) > 1:
-        arrays = {name: np.concatenate([one.arrays[name] for one in blocks]) for name in block.arrays}
-        block = dataclasses.replace(block.with_arrays(arrays), where=f"{block.where} to {blocks[-1].where}")
+def _code(coding: Coding, folder: Folder, name: str, path: str, row: int, position: int) -> CodedRows:
+    """Code and store the rows of a frame; the numbers are those of the first among all data and in the sample."""
+    rows = pd.read_pickle(path)
+    with naming(rows.where):
+        block = coding.coded(rows, row, position)
+        if position == 0:
+            coding.check_by_rows(rows, block)
     return block.stored(folder, name)
 
 
@@ -341,7 +625,7 @@ def _code(coding: Coding, folder: Folder, name: str, frames: list[tuple[str, int
 def design_from_scan(
     formula: str,
     scan: Scan,
-    columns: ColumnOptions,
+    columns: drawing.ColumnOptions,
     *,
     propensity: str | None,
     frame: Mapping[str, Any],
@@ -356,43 +640,27 @@ def design_from_scan(
         lines[formula_name, name] += counts
     ledger = [(*key, *counts.tolist()) for key, counts in lines.items()]
     ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
-    notes = [*coding.notes, *check_drawn(ledger, ends[-1][0], ends[-1][1], coding.by)]
+    drawing.check_rows_left(ledger, ends[-1][0], ends[-1][1])
+    notes = coding.notes
     coding.fix(found, notes)
-    groups, together = list[list[tuple[str, int, int]]](), 0
-    for one, (row, position) in zip(found, ends, strict=False):
-        if one.path:  # small frames are joined
-            if not groups or together + one.size[1] > scan.part_rows:
-                groups.append([])
-                together = 0
-            groups[-1].append((one.path, row, position))
-            together += one.size[1]
-    rows = _gathered(folder, (partial(_code, coding, folder, f"{k}", frames) for k, frames in enumerate(groups)))
-    for one in found:
-        if one.path:
-            os.remove(one.path)
-    (outcome, assigned, *more), observation = coding.encoders, None
-    for encoder in more:
-        text, none = encoder.formula.right_text, np.empty((0, len(encoder.names)))
-        observation = Observation(np.empty(0, dtype=bool), none, encoder.names, text, encoder)
+    kept = [(one.path, *first) for one, first in zip(found, ends, strict=False) if one.path]
+    rows = _gathered(folder, (partial(_code, coding, folder, f"{k}", *of_frame) for k, of_frame in enumerate(kept)))
+    for path, *_ in kept:
+        os.remove(path)
     made = DesignOnDisk(
         scan=scan,
         rows=rows,
         n_read=ends[-1][0],
         n_clusters=len(coding.clusters),
-        observation=observation,
-        score=None,
-        predictions=None,
         labels=coding.arms.labels,
         levels=coding.arms.levels,
         endog_name=coding.formulas[0].outcome_name,
         formula=coding.formulas[0].text,
         propensity_formula=f"{in_formula(columns.treat)} ~ {coding.formulas[1].right_text}",
-        ledger=lines_of(ledger),
+        ledger=drawing.lines_of(ledger),
         rules=Rules.of(columns, constant_outcome, joint_outcome),
-        missing=columns.missing,
-        dropped_terms=(),
-        outcome_encoder=outcome,
-        propensity_encoder=assigned,
+        outcome_encoder=coding.encoders[0],
+        propensity_encoder=coding.encoders[1],
         **coding.by.fields(),
     ).supported(notes)
     for note in notes:

@@ -39,7 +39,6 @@ class Part(NamedTuple):
     where: str
     names: Callable[[], Sequence[Any]]
     source: Any = None
-    path: str = ""
 
 
 class Frame(NamedTuple):
@@ -102,11 +101,23 @@ def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: st
             raise DesignError(f"{where} has no column {name!r}, which the model uses.\n{nearest(name, known)}")
 
 
+def _joined(frames: Iterable[pd.DataFrame], most: int) -> Iterator[pd.DataFrame]:
+    """Join small frames to some of at most so many rows."""
+    waiting = list[pd.DataFrame]()
+    for frame in frames:
+        if waiting and sum(map(len, waiting)) + len(frame) > most:
+            yield pd.concat(waiting, ignore_index=True)
+            waiting = []
+        waiting.append(frame)
+    if waiting:
+        yield pd.concat(waiting, ignore_index=True)
+
+
 def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -> Iterator[Frame]:
     """Yield the rows of a part in frames of at most so many rows."""
     done = 0
     with reading(where):
-        for whole in [source] if isinstance(source, pd.DataFrame) else source(columns, most):
+        for whole in [source] if isinstance(source, pd.DataFrame) else _joined(source(columns, most), most):
             check_columns(whole.columns, columns, where)
             chosen = whole if columns is None else whole.loc[:, whole.columns.map(str).isin(columns)]
             for first in range(0, len(chosen), most):
@@ -169,12 +180,9 @@ class Scan:
         return list(itertools.chain.from_iterable(computed(works, sources)))
 
     def column_names(self) -> list[str]:
-        """Names of the columns, of the first part and of the last where these differ."""
-        names: dict[str, None] = {}
-        for part in (self.parts[0], self.parts[-1]):
-            with reading(part.where):
-                names |= dict.fromkeys(map(str, part.names()))
-        return list(names)
+        """Names of the columns of the first part; the others must have those that a model uses."""
+        with reading(self.parts[0].where):
+            return list(dict.fromkeys(map(str, self.parts[0].names())))
 
     def collect(self) -> pd.DataFrame:
         """Read all rows into memory.
@@ -234,8 +242,6 @@ def scan(source: Any) -> Scan:
         made = Scan(tuple(_arrow_parts(source)))
     else:
         made = Scan(tuple(_listed_parts([source] if isinstance(source, str | os.PathLike) else source)))
-    if not made.parts:
-        raise DesignError(f"the {type(source).__name__} given to scan has no parts; expected data.")
     return made
 
 
@@ -254,14 +260,11 @@ def _listed_parts(items: Any) -> list[Part]:
 
 
 def _file_parts(patterns: Sequence[str]) -> list[Part]:
-    """Return the files of some patterns; a DesignError where there are none, or one is named twice."""
+    """Return the files of some patterns, each once."""
     found: dict[str, Part] = {}
     for path in (path for pattern in patterns for path in _matching(pattern)):
-        real, csv = os.path.realpath(path), path.lower().endswith(CSV)
-        if real in found:
-            raise DesignError(f"the file {path!r} is named twice; its rows would count twice.\nName each file once.")
-        names, read = (csv_names, _csv) if csv else (_parquet_names, _parquet)
-        found[real] = Part(path, partial(names, path), partial(read, path), path)
+        names, read = (csv_names, _csv) if path.lower().endswith(CSV) else (_parquet_names, _parquet)
+        found[os.path.realpath(path)] = Part(path, partial(names, path), partial(read, path))
     return list(found.values())
 
 
@@ -270,13 +273,11 @@ def _matching(pattern: str) -> list[str]:
     found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
     if not found or not os.path.exists(found[0]):
         raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder: {os.getcwd()!r}.")
-    if os.path.isdir(found[0]):
-        raise DesignError(f'{found[0]!r} is a folder; expected files.\nUse `scan("{found[0].rstrip("/")}/*.parquet")`.')
-    odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV))), None)
+    odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV)) or os.path.isdir(path)), None)
     if odd is not None:
         raise DesignError(
-            f"{odd!r} is neither Parquet nor CSV by its name; expected one of {listing((*PARQUET, *CSV))}.\n"
-            "Read it with pandas, write it with `to_parquet`, and scan that file."
+            f"{odd!r} is no file whose name ends in {listing((*PARQUET, *CSV))}.\n"
+            'Use `scan("folder/*.parquet")`; write other files with `DataFrame.to_parquet`.'
         )
     return found
 
@@ -315,7 +316,7 @@ def _arrow_parts(dataset: Any) -> list[Part]:
     for k, fragment in enumerate(fragments):
         path = getattr(fragment, "path", "")
         where = path or f"fragment {k + 1} of the Arrow dataset"
-        parts.append(Part(where, names, partial(_arrow, fragment, schema), path))
+        parts.append(Part(where, names, partial(_arrow, fragment, schema)))
     return parts
 
 
