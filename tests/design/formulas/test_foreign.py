@@ -53,7 +53,6 @@ def fitted(formula: str) -> None:
         ("y ~ .", "data.columns.drop"),
         ("age ~ . - x", 'data.columns.drop(["age", "d"])'),
         ("y ~ x + ", "ends in `+`"),
-        ("y ~ odd.name", "Q('odd name')"),
         ("y ~ I(g %in% c(1, 2))", "isin"),
         ("y ~ I(x > 0 & z < 1)", "(x > 1) & (z < 2)"),
         ("y ~ x | g", "C(g)"),
