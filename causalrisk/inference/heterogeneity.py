@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import permutations
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -228,7 +228,7 @@ def differences_by(
     adjust: Adjustment | None = None,
     against: Any = None,
 ) -> pd.DataFrame:
-    """Differences of the effects between groups, for all pairs in both directions.
+    """Differences of the effects between groups, for all pairs.
 
     `effects_by` describes the effects.
 
@@ -239,7 +239,7 @@ def differences_by(
     alpha : float, default 0.05
         Significance level of the intervals.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
-        Adjusts for the number of pairs, as in `pairwise`. Each pair counts once.
+        Adjusts for the number of pairs, as in `pairwise`.
     against : group, optional
         Group that is subtracted from the others; "reference" is the first. By default all pairs.
 
@@ -273,13 +273,12 @@ def differences_by(
                     estimate  std err    z
     mmarried minus
     0        1         107.9     45.4  2.4
-    1        0        -107.9     45.4 -2.4
     """
     found, scale = _moderators(record, by, data, "differences_by"), record.options.effect_scale
     wanted = tuple(map(str, _as_tuple(against)))
     position = next((g for g, name in enumerate(found.names) if tuple(map(str, _as_tuple(name))) == wanted), None)
-    both_ways = list(permutations(range(len(found.names)), 2))
-    pairs = both_ways if against is None else pairs_against(against, found.names, position)
+    every = list(combinations(range(len(found.names)), 2))
+    pairs = every if against is None else pairs_against(against, found.names, position)
     values, _, covariance = _projected(record, found)
     of_arms = np.arange(len(values)).reshape(-1, len(found.names))
     one, other = (of_arms[:, list(groups)].ravel() for groups in zip(*pairs, strict=True))
@@ -289,11 +288,7 @@ def differences_by(
         for a, b in pairs
     ]
     index = _index(record, names, (*found.levels, "minus"))
-    same = [next(k for k, first in enumerate(pairs) if set(first) == set(pair)) for pair in pairs]
-    twins = (np.array(same) + np.arange(len(of_arms))[:, None] * len(pairs)).ravel()
-    return adjusted_frame(
-        values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale, twins=twins
-    )
+    return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
 
 
 @of_means

@@ -228,12 +228,10 @@ def adjusted_frame(
     alpha: float,
     df: Array | float,
     scale: EffectScale = DIFFERENCE,
-    twins: NDArray[np.intp] | None = None,
 ) -> pd.DataFrame:
     """Return the table of `Estimates.frame`; with `adjust` also "adjusted P" and simultaneous intervals.
 
-    `covariance` is on the scale where effects are differences. `twins` has for each row the first one that is the same
-    test.
+    `covariance` is on the scale where effects are differences.
     """
     check_alpha(alpha)
     one_of("adjust", adjust, (None, *ADJUSTMENTS))
@@ -241,12 +239,10 @@ def adjusted_frame(
     frame = Estimates(values, se, errors, scale, df=df).frame(index, alpha)
     if adjust is None:
         return frame
-    rows, place = np.unique(np.arange(len(frame)) if twins is None else twins, return_inverse=True)
-    statistic, df = frame.iloc[rows, 2].to_numpy(), float(np.min(df, initial=np.inf))
-    p, critical = adjusted(statistic, covariance[np.ix_(rows, rows)], adjust, alpha, df)
+    p, critical = adjusted(frame.iloc[:, 2].to_numpy(), covariance, adjust, alpha, float(np.min(df, initial=np.inf)))
     reach, centre = critical * errors, scale.contrast(frame["estimate"].to_numpy())
     frame.iloc[:, -2], frame.iloc[:, -1] = scale.report(np.stack([centre - reach, centre + reach]))
-    frame.insert(4, "adjusted P", p[place])
+    frame.insert(4, "adjusted P", p)
     return frame
 
 

@@ -303,7 +303,7 @@ def test_differences_of_groups_of_several_arms_and_of_jre():
     arms = grouped().assign(d=np.random.default_rng(1).choice(["a", "b", "c"], 400))
     three = cr.IPWRA.from_formula(f"y ~ {RHS}", arms, treat="d", reference="a").fit()
     found, by = three.differences_by(["g", "half"], arms), three.effects_by(["g", "half"], arms).estimate
-    assert found.index.names == ["effect", "g", "half", "minus"] and len(found) == 2 * 12
+    assert found.index.names == ["effect", "g", "half", "minus"] and len(found) == 2 * 6
     expected = by["ATE[c]", "high", "0"] - by["ATE[c]", "low", "1"]
     assert found.estimate["ATE[c]", "high", "0", "low, 1"] == pytest.approx(expected)
     assert three.equality_test("g", arms).df_denom == 2
@@ -369,7 +369,7 @@ def test_a_group_without_an_effect_leaves_the_other_differences():
     frame.loc[(frame.g == 2) & (frame.d == 0), "y"] = 0
     res = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity="1", effect="ratio", family="binomial").fit()
     found = res.differences_by("g", frame)
-    assert found.estimate.isna().sum() == 4
+    assert found.estimate.isna().sum() == 2
     effects = res.effects_by("g", frame).estimate
     assert found.estimate["0", "1"] == pytest.approx(effects["0"] / effects["1"], rel=1e-12)
     other = frame.assign(y=np.where(frame.g == 2, 1 - frame.y, frame.y))
