@@ -165,7 +165,8 @@ ANSWERS: dict[str, dict[str, str]] = {
         "maxiter tol start_params optimizer solver disp n_starts memory": "Fits run to convergence. Leave it out.",
         "robust se": 'Use `cov_type="robust"`.',
         "boot bootstrapped": 'Use `cov_type="bootstrap"` or `n_boot=999`.',
-        "shrinkage anchor join_score share objective penalty spread": "It is an option of `JRE` alone.",
+        "shrinkage anchor join_score share objective spread": "It is an option of `JRE` alone.",
+        "penalty": "JRE has no penalty: no net bias is a constraint. Leave it out, or use `shrinkage=`.",
         "replicates n_replicates method": "It is an option of `JRE` alone. Leave it out.",
     },
     "event_study": {

@@ -55,11 +55,11 @@ from causalrisk.estimation.sample import folds_by_position, unit_count
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimation.stack import stacked
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt
-from causalrisk.joint.fit import objective_of, train
-from causalrisk.joint.influence import JointFit
+from causalrisk.joint.fit import JointFit
+from causalrisk.joint.minimum import minimize_from_start
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import FOLDS, choose_shrinkage, raised
-from causalrisk.joint.start import JointProblem, outcome_misses_square, points_about, rejected
+from causalrisk.joint.start import JointProblem, objective_of, outcome_misses_square, points_about, rejected
 from causalrisk.numerics.blocks import loaded, totals
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, WIDTH, seed_sequence
@@ -337,15 +337,15 @@ def train_by(
 ) -> JointRecord:
     """Train the arms jointly; choose the amount of shrinkage unless it is given."""
     risk = options.objective == "risk"
-    penalty = None if risk else float(problem.n_units**2 if options.penalty is None else options.penalty)
     points = replicates if options.replicates is not None else points_about(problem, options.replicate_spread)
-    objective = objective_of(problem, replicates, penalty, options.share, options.join_score)
+    objective = objective_of(problem, replicates, risk, options.share, options.join_score)
     path, alpha = None, options.anchor if risk else 1.0
 
     @cache
     def trained(anchor: float) -> JointFit:
         """Return the minimum, whose influence function is made once."""
-        return train(problem, objective, points, anchor, options.method or DEFAULT_METHOD)
+        found = minimize_from_start(objective, anchor, options.method or DEFAULT_METHOD)
+        return JointFit(problem, objective, points, anchor, *found)
 
     def variance(covariance: Array) -> float:
         """Sum the variances of the contrasts of the objective, from a covariance of all estimates."""
@@ -359,7 +359,7 @@ def train_by(
     if alpha is None:
         path, failures = choose_shrinkage(problem, objective, points)
         if problem.covariance is not None:
-            path = raised(path, variance_at, variance(problem.covariance), problem.n_clusters or problem.n_units)
+            path = raised(path, variance_at, variance(problem.covariance), problem)
         alpha = path.anchor
         failed = int((failures != Failure.OK).sum())
         if failed:

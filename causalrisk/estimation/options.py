@@ -84,7 +84,6 @@ WITH_CLUSTERS = {
     "bootstrap": (None, "cluster", "bayesian", MULTIPLIER),
 }
 CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
-LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
 CHOSEN = "a positive number, or None to have it chosen"
 NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # what holds, what is expected, and what to use
     "at_exposure": (lambda x: x > 0, f'the exposure of the means, a positive number, or "{OBSERVED}"', "at_exposure=1"),
@@ -94,7 +93,6 @@ NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # what holds, 
     "anchor": (lambda x: x > 0, CHOSEN, "anchor=3"),
     "shrinkage": (lambda x: x > 0, CHOSEN, "shrinkage=3"),
     "share": (lambda x: 0 <= x <= 1, "a number from 0 to 1, or None to have it estimated", "share=1"),
-    "penalty": (lambda x: 0 <= x <= LARGEST_PENALTY, f"a number from 0 to {LARGEST_PENALTY:g}", "penalty=1e6"),
     "spread": (lambda x: 0 < x <= 1, "a number above 0 and at most 1", "spread=0.5"),
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -546,7 +544,6 @@ class JREOptions:
     objective: str = "risk"
     anchor: float | None = None
     share: float | None = None
-    penalty: float | None = None
     n_replicates: int | None = None
     spread: float | None = None
     replicates: Any = None
@@ -562,11 +559,6 @@ class JREOptions:
                     raise OptionError(
                         f'{name}= has no effect with objective="erm".\nLeave {name}= out, or use `objective="risk"`.'
                     )
-        elif self.penalty is not None:
-            raise OptionError(
-                'penalty= has no effect with objective="risk".\nUse `shrinkage=3` to fix its balance with the fit, or '
-                '`objective="erm"`.'
-            )
         _not_both("shrinkage", self.shrinkage, "anchor", self.anchor, "they are two names of one option")
         if self.shrinkage is not None:
             object.__setattr__(self, "anchor", float(self.shrinkage))

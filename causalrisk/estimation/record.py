@@ -35,7 +35,7 @@ from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOpt
 from causalrisk.estimation.overlap import ArmWeights
 from causalrisk.estimation.sample import Sample, SampleResampler, sample_resampler, unit_count
 from causalrisk.estimation.specification import Specification, effect_names, parameter_names
-from causalrisk.joint.influence import JointFit
+from causalrisk.joint.fit import JointFit
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import LADDER, Path
 from causalrisk.joint.start import JointProblem
@@ -102,12 +102,6 @@ class JointRecord:
     def share(self) -> float:
         """The share c of the start's effect heterogeneity that is left out of the variance."""
         return self.fit.terms.share
-
-    @property
-    def own_penalty(self) -> float | None:
-        """The penalty lambda of the objective "erm"; None for "risk", which has none to choose."""
-        terms = self.fit.terms
-        return None if terms.risk else terms.n_units
 
     @property
     def choice_variance(self) -> float:

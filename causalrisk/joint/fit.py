@@ -1,68 +1,451 @@
-"""The Joint Robust Estimator from an IPWRA fit: the objective, the amount of shrinkage, the minimum, its resamples."""
+"""A joint fit, the influence function of its coefficients and arm means, and its resamples.
+
+Coefficients and means solve stacked equations of score, start, minimum and means. The gradient of the Lagrangian is a
+function of sums over rows. To first order a row adds to it the derivative by its weight: that of the Lagrangian by each
+of the row's means m_a times m_a' X, and what it adds to the totals times how these move with the coefficients. All of
+this, and what it adds to the averages and biases that estimates are made of, is linear in the moments of its weights.
+So the same function of other moments gives the derivative by the score (of the derivatives of the moments), and that by
+the mean tilts which weights are divided by.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from causalrisk.errors import Failure, first_failure
-from causalrisk.estimation.fits import Refits, RefittedScores, collect_refits
-from causalrisk.joint.influence import JointFit, net_means
-from causalrisk.joint.minimum import minimize_from, newton
-from causalrisk.joint.objective import Terms
-from causalrisk.joint.rows import Objective, Replicates, lifted
-from causalrisk.joint.start import (
-    JointProblem,
-    heterogeneity,
-    inverse_of,
-    joined_score,
-    meat_of,
-    padded,
-    real_share,
-    refitted,
-    start_sums,
-)
+from causalrisk.estimation.engine import Dual, Linear, value_of
+from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
+from causalrisk.estimation.specification import EffectScale
+from causalrisk.joint.minimum import Objective, newton, solve_constrained
+from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, by_means, centred, pulls, risk_of
+from causalrisk.joint.rows import Replicates, Scores, Weighed, lifted
+from causalrisk.joint.start import JointProblem, ate_risk, refitted, start_sums
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
-
-ROUNDING = 1e-12  # mean squared residual over that of the outcome that is rounding error
-
-
-def objective_of(
-    problem: JointProblem, replicates: Replicates, penalty: float | None, share: float | None, join: bool | None
-) -> Objective:
-    """Decide what the objective holds fixed; with a penalty it is "erm"."""
-    theta, rows = problem.start.theta, problem.weighed(replicates)
-    sums = rows.over(partial(start_sums, theta=theta))
-    risk, C, c = penalty is None, problem.contrasts, 0.0 if penalty is not None else share
-    if c is None:
-        inverse = inverse_of(sums.bread)
-        spreads = rows.over(partial(heterogeneity, theta=theta, sums=sums, C=C))
-        c = real_share(spreads, inverse, meat_of(problem, rows, theta, inverse), C)
-    rows = dataclasses.replace(rows, joined=joined_score(problem, rows, theta, join) if risk else None)
-    start, constant = lifted(rows.lift, padded(theta[..., None], rows.joined)), problem.equations.constant
-    terms = Terms(
-        contrasts=C,
-        n_units=problem.n_units if penalty is None else penalty,
-        sigma2=sums.variance / sums.weight,
-        share=c,
-        risk=risk,
-        level=(1 - c) * sums.mean * (constant.any() or not problem.linear),
-        constant=np.pad(constant, (0, start.shape[1] - len(constant))),
-        origin=start[..., 0],
-        unit=float(np.sqrt(max(sums.squares, ROUNDING * sums.size))) or 1.0,
-    )
-    return Objective(rows, start, terms)
+from causalrisk.numerics.optimize import OptimizeResult
 
 
-def train(problem: JointProblem, objective: Objective, points: Replicates, alpha: float, method: str) -> JointFit:
-    """Minimise by scipy, from IPWRA; `points` are the replicates of resamples."""
-    start = padded(problem.start.theta[..., None], objective.rows.joined)
-    unit = objective.terms.unit if problem.linear else 1.0
-    found = minimize_from(objective.of_models, start, alpha, unit, method, problem.linear)
-    return JointFit(problem, objective, points, alpha, found.theta, found.multipliers, found.result)
+class Moments(NamedTuple):
+    """Tilt and weight at the fitted score, means of t, w, t^2, t w and w^2 over the replicates, (n, 1) each; w_b.
+
+    Those of some replicates alone have these for w_b, shape (n, B). They may be numbers with derivatives.
+    """
+
+    t: Any
+    w: Any
+    t1: Any
+    w1: Any
+    t2: Any
+    tw: Any
+    w2: Any
+    each: Any
+    some: slice = slice(None)
+
+    @classmethod
+    def of(cls, scores: Scores) -> Moments:
+        """Return the moments of the weights of some rows."""
+        t, w, T, W, _ = scores
+        return cls(t, w, _mean(T), _mean(W), _mean(T**2), _mean(T * W), _mean(W**2), W)
+
+    @property
+    def values(self) -> Moments:
+        """The moments without derivatives."""
+        return Moments(*map(value_of, self))
+
+    def by(self, eta: Linear) -> Moments:
+        """Return the derivatives by a predictor of the score."""
+        found: list[Any] = [_derivative(each, eta) for each in self[:-1]]
+        return Moments(*found)
+
+
+def _mean(x: Any) -> Any:
+    """Mean over the replicates of numbers with or without derivatives."""
+    if isinstance(x, Dual):
+        return Dual(_mean(x.value), {eta: _mean(d) for eta, d in x.by.items()})
+    return x.mean(axis=1, keepdims=True)
+
+
+def _derivative(x: Any, eta: Linear) -> Array:
+    found = x.by.get(eta) if isinstance(x, Dual) else None
+    return np.zeros_like(value_of(x)) if found is None else found
+
+
+def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
+    """Return minus the derivatives of the moments by the logs of the mean tilts that divide weights and tilts.
+
+    There is one where the tilt is known. Else there are that at the fitted score, those under each replicate, and that
+    of rows which are averaged over but not measured.
+    """
+    now, h, (_, _, T, W, varies) = Moments.of(scores), rows.measured, scores
+    if not varies:
+        return [now._replace(t2=2 * now.t2, tw=2 * now.tw, w2=2 * now.w2)]
+    zero, none, B = np.zeros_like(now.w), np.zeros_like(W), W.shape[1]
+    t, t1, t2 = ((1 - h) * of for of in (now.t, now.t1, 2 * now.t2))
+    found = [Moments(h * now.t, now.w, zero, zero, zero, zero, zero, none)]
+    for b in range(B):
+        w, t_b = W[:, [b]] / B, h * T[:, [b]] / B
+        of_squares = 2 * B * t_b * t_b, 2 * B * t_b * w, 2 * B * w * w
+        found.append(Moments(zero, zero, t_b, w, *of_squares, W[:, [b]], slice(b, b + 1)))
+    return [*found, Moments(t, zero, t1, zero, t2, zero, zero, none)]
+
+
+def divisors_of(t: Array, T: Array, rows: Rows, varies: bool) -> Array:
+    """Return what rows add to these mean tilts, shape (n, J), from the tilts at the fitted score and the replicates."""
+    if not varies:
+        return t
+    h = rows.measured
+    return np.hstack([h * t, h * T, (1 - h) * rows.averaged * t])
+
+
+# --- the fit ----------------------------------------------------------------------------------------------------------
+
+
+def net_means(raw: Array, mean_bias: Array, slopes: Array, scale: EffectScale) -> Array:
+    """Arm means net of the common bias, shape (K, ...): all moved alike on the scale of the effect."""
+    return scale.g_inverse(scale.g(raw) - np.tensordot(slopes, mean_bias, axes=1) / len(raw))
+
+
+@dataclass(frozen=True)
+class JointFit:
+    """The minimum of the sample, with its predictions, biases and influence function.
+
+    Parameters
+    ----------
+    problem : JointProblem
+        The rows and the start.
+    objective : Objective
+        What is minimised.
+    points : Replicates
+        The replicates of resamples, about their score.
+    alpha : float
+        The amount of shrinkage.
+    theta : ndarray, shape (K, p, 1)
+        Coefficients, with that of the score's predictor if it joined.
+    nu : ndarray, shape (1, C)
+        Multipliers of the constraint.
+    result : OptimizeResult
+        What scipy reported.
+    """
+
+    problem: JointProblem
+    objective: Objective
+    points: Replicates
+    alpha: float
+    theta: Array
+    nu: Array
+    result: OptimizeResult
+
+    @property
+    def terms(self) -> Terms:
+        """What the objective holds fixed."""
+        return self.objective.terms
+
+    @property
+    def rows(self) -> Weighed:
+        """The rows."""
+        return self.objective.rows
+
+    @property
+    def lift(self) -> Array:
+        """Coefficients of all columns of all arms by those of the models, shape (K P, K p)."""
+        lift = self.rows.lift_of_arms
+        return np.eye(self.theta.size) if lift is None else lift[0]
+
+    @property
+    def beta(self) -> Array:
+        """Coefficients of all columns, shape (K, P, 1)."""
+        return lifted(self.rows.lift, self.theta)
+
+    @cached_property
+    def at(self) -> Expansion:
+        """The objective there, by all columns."""
+        return self.objective.at(self.beta)
+
+    @cached_property
+    def hessian(self) -> Array:
+        """Hessian of the Lagrangian by the coefficients of all columns, shape (K P, K P)."""
+        found = self.at.at(self.alpha)[2][0]
+        return found if self.objective.linear else found + self.objective.curvature(self.beta, self.at, self.nu)[0]
+
+    @property
+    def slopes(self) -> Array:
+        """Slopes of the scale of the effect at the start's means, shape (K,)."""
+        return self.problem.scale.g_slope(self.problem.start.model_means)
+
+    @cached_property
+    def means(self) -> Array:
+        """Arm means net of the common bias, shape (K,)."""
+        return net_means(self.at.average[0][0], self.at.bias[0][0], self.slopes, self.problem.scale)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The estimate."""
+        start, raw = self.problem.start, self.at.average[0][0]
+        return Estimate(
+            params=np.concatenate([self.problem.scale.effects(raw), self.means]),
+            theta=self.theta[:, : start.theta.shape[1], 0],
+            gamma=start.gamma,
+            model_means=raw,
+            rows=self,
+        )
+
+    @cached_property
+    def predicted(self) -> Array:
+        """Predicted means of all rows in each arm, shape (K, n)."""
+        rows = self.rows.rows(slice(0, self.problem.equations.sample.n))
+        return rows.family.mean(rows.predictors(self.beta))[..., 0]
+
+    # --- biases and risk ---------------------------------------------------------------------------------------------
+
+    @property
+    def bias(self) -> Array:
+        """Bias of each arm under each replicate, shape (K, B)."""
+        return self.at.biases[0][0]
+
+    @property
+    def bias_slopes(self) -> Array:
+        """What the risk multiplies the biases by, shape (K,): the slopes of the scale, their mean square one."""
+        return self.slopes / np.sqrt((self.slopes**2).mean())
+
+    @property
+    def net_bias(self) -> Array:
+        """Net biases of arms 1 .. K-1 against arm 0 under each replicate, shape (K - 1, B).
+
+        On another scale than the difference they are what moves the effect, in units of the outcome.
+        """
+        scaled = self.bias_slopes[:, None] * self.bias
+        return scaled[1:] - scaled[:1]
+
+    def expected_risk(self) -> float:
+        """Squared net bias averaged over the replicates and, where the objective has it, sampling variance."""
+        variance, objective = float(self.at.variance[0]), self.objective
+        if self.terms.share:
+            means = objective.first.average[0][0]
+            variance += self.rows.over(partial(left_out, start=objective.start, means=means, terms=self.terms))[0]
+        return float(ate_risk(self.bias_slopes[:, None] * self.bias).mean() + variance / self.problem.n_units)
+
+    def risks_of(self, predicted: Array) -> tuple[Array, Array]:
+        """Biases (M, K, B) and V (M,) of M predictions in memory, (M, K, n)."""
+        own, start, terms = self.rows.with_rows, self.objective.start, self.terms
+        every = slice(0, self.problem.equations.sample.n)
+        rows, weights = own.rows(every), own.weights(every, slice(0, 1))
+        means = start_sums(rows, weights, slice(0, 1), start[..., 0])["mean"]
+        more = left_out(rows, weights, slice(0, 1), start, means, terms)
+        found = [risk_of(rows, weights, mean[..., None], start, terms) for mean in predicted]
+        return np.stack([biases for biases, _ in found]), more + np.array([value for _, value in found])
+
+    # --- influence function ------------------------------------------------------------------------------------------
+
+    def solve(self, right: Array, u: Array) -> Array:
+        """Return by how much the models' coefficients (K p, m) move where gradient and net biases move."""
+        hessian, u_slope = self.lift.T @ self.hessian @ self.lift, self.at.u[1] @ self.lift
+        return -solve_constrained(hessian[None], right[None], u_slope, u[None])[0][0]
+
+    @cached_property
+    def totals(self) -> dict[str, Array]:
+        """Sums over rows of S equations and numbers, those of `RowParts`; the equations by all columns.
+
+        "value", (1, S), is what rows add; "by_divisors", (J, S), minus its derivatives by the logs of the divisors;
+        "by_score", (Q, S), those by the score; "by_start", (K P, K P), those of equations by the start.
+        """
+
+        def of_piece(part: Weighed, here: slice) -> dict[str, Array]:
+            share, scores = part.s[here] / part.total, part.scores(here, frozenset(part.beta))
+            parts, of, varies = RowParts(part.rows(here), self), Moments.of(scores), scores.varies
+            now = Scores(*(value_of(each) for each in scores))
+            value = share.T @ parts(of.values)
+            divided = [share.T @ parts(each) for each in by_divisors(now, parts.rows)]
+            by_score, by_tilts = [value[:0]], [np.zeros((0, len(divided)))]
+            for eta in part.predictors:
+                left = (eta.X[here] * share).T
+                by_score.append(left @ parts(of.by(eta)))
+                dt, dT = (_derivative(each, eta) for each in (scores.tilt, scores.tilts))
+                by_tilts.append(left @ divisors_of(dt, dT, parts.rows, varies))
+            return {
+                "value": value,
+                "by_divisors": np.concatenate(divided),
+                "by_score": np.concatenate(by_score),
+                "by_start": parts.by_start(of.values, share),
+                "divisors": np.concatenate(by_tilts),
+            }
+
+        pieces = self.rows.pieces(self.rows.replicates.count)
+        found: dict[str, Array] = add_up(of_piece(part, here) for part, here, _ in pieces)
+        found["by_score"] = found["by_score"] - found["divisors"] @ found["by_divisors"]
+        return found
+
+    @cached_property
+    def by_score(self) -> tuple[Array, Array]:
+        """Derivatives by the score of the equations of the models, (Q, K p), and of the numbers, (Q, 2 K + C)."""
+        joined, (n_arms, P, _), at = self.rows.joined, self.beta.shape, self.at
+        equations, numbers = np.split(self.totals["by_score"], [n_arms * P], axis=1)
+        equations = equations @ self.lift
+        if joined is None or joined.fixed:
+            return equations, numbers
+        # the predictor of the score among the outcome columns moves with its coefficients
+        count, (extra, q) = joined.count, joined.of_score.shape
+        p = P - extra
+        moved, by = np.zeros((len(numbers), n_arms, P)), np.einsum("eq,bk->kqbe", joined.of_score, self.theta[:, p:, 0])
+        moved[: count * q, :, p:] = by.reshape(-1, n_arms, extra)
+        equations = equations + moved.reshape(len(moved), -1) @ self.hessian @ self.lift
+        gradient = (at.at(self.alpha)[1][0] + (self.nu @ at.u[1][0])[0]).reshape(n_arms, P)[:, p:] @ joined.of_score
+        of_predictors = equations[: count * q].reshape(count, q, n_arms, p + count)
+        for k in range(count):
+            of_predictors[k, :, :, p + k] += gradient.T
+        return equations, numbers + self._numbers_after(moved)
+
+    def _numbers_after(self, steps: Array) -> Array:
+        """Return how averages, biases and net biases change, (m, 2 K + C), with coefficients of all columns."""
+        average, bias = (np.einsum("mkP,kP->mk", steps, of[1][0]) for of in (self.at.average, self.at.bias))
+        return np.hstack([average, bias, steps.reshape(len(steps), -1) @ self.at.u[1][0].T])
+
+    @cached_property
+    def influence(self) -> Array:
+        """Influence function of all estimates of all rows, shape (n, d); beyond memory a Dask array."""
+        start = self.problem.start
+        given = self.problem.score_influence, start.influence[:, start.block("theta")]
+        found: Array = self.rows.by_row(self._influence_of, *given)
+        return found
+
+    def _influence_of(self, part: Weighed, here: slice, score: Array, started: Array) -> Array:
+        """Influence function of (params, theta, gamma) of some rows, from those of the score and of the start."""
+        totals, (by_score, numbers_by_score), (n_arms, P, _) = self.totals, self.by_score, self.beta.shape
+        scale, at, p = self.problem.scale, self.at, self.problem.start.theta.shape[1]
+        parts, scores = RowParts(part.rows(here), self), part.scores(here)
+        inside = part.equations.sample.in_sample[here, None]
+        found = parts(Moments.of(scores)) - inside * totals["value"]
+        found -= (divisors_of(scores.tilt, scores.tilts, parts.rows, scores.varies) - inside) @ totals["by_divisors"]
+        equations, numbers = np.split(found, [n_arms * P], axis=1)
+        equations, numbers = equations @ self.lift + score @ by_score, numbers + score @ numbers_by_score
+        by_start = totals["by_start"].reshape(n_arms, P, -1)[:, :p].reshape(n_arms * p, -1)
+        equations = equations + started @ by_start @ self.lift
+        theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
+        numbers = numbers + self._numbers_after((theta @ self.lift.T).reshape(-1, n_arms, P))
+        raw, bias = numbers[:, :n_arms], numbers[:, n_arms : 2 * n_arms]
+        moved = raw * scale.g_slope(at.average[0][0]) - (bias @ self.slopes / n_arms)[:, None]
+        params = (moved / scale.g_slope(self.means)) @ scale.jacobian(self.means).T
+        kept = theta.reshape(len(theta), n_arms, -1)[:, :, :p].reshape(len(theta), -1)
+        return np.hstack([params, kept, score])
+
+    def monte_carlo_se(self) -> Array:
+        """Return standard errors of the effects over redraws of the replicates, shape (K - 1,).
+
+        They are NaN for one replicate, and zero where replicates are not random. By the jackknife: without replicate b
+        the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), g_b its part of the gradient, and h_b its leverage.
+        """
+        at, terms, lift, (n_arms, count) = self.at, self.terms, self.lift, self.bias.shape
+        if self.rows.replicates.cubature or count == 1:
+            return np.full(n_arms - 1, 0.0 if self.rows.replicates.cubature else np.nan)
+
+        def of_piece(part: Weighed, here: slice) -> Array:
+            return RowParts(part.rows(here), self).of_variance(part.scores(here), part.s[here] / part.total)
+
+        U = terms.contrasts @ self.bias
+        U_slope = (terms.contrasts[:, :, None, None] * at.biases[1][0]).reshape(len(U), -1, count)
+        gradients = terms.n_units * np.einsum("cb,ckb->kb", U, U_slope)
+        if terms.risk:
+            gradients = gradients + add_up(of_piece(part, here) for part, here, _ in self.rows.pieces(count))
+        inverse = -self.solve(np.eye(lift.shape[1]), np.zeros((len(terms.constraint), lift.shape[1])))
+        jacobian = self.problem.scale.jacobian(at.average[0][0])[: n_arms - 1]
+        contrasts = (jacobian[:, :, None] * at.average[1][0]).reshape(n_arms - 1, -1) @ lift
+        change = (lift.T @ (gradients - gradients.mean(axis=1, keepdims=True))).T @ inverse @ contrasts.T
+        narrow = lift.T @ U_slope
+        leverage = terms.n_units / count * np.einsum("ckb,ckb->b", narrow, inverse @ narrow)
+        return np.linalg.norm(change / (1 - np.minimum(leverage, 1 - 1e-9))[:, None], axis=0) / count
+
+
+def left_out(rows: Rows, weights: Weights, _: slice, start: Array, means: Array, terms: Terms) -> Array:
+    """Sum by how much V at the start is larger with all of the effect heterogeneity than without the share c of it."""
+    t2, tw = weights.moments[2:4]
+    m, c = rows.family.mean(rows.predictors(start)), terms.share
+    r, above = rows.y[:, None] - rows.own(m), rows.averaged * (m - means[:, None, None])
+    D_above = np.tensordot(terms.D, above, axes=1)
+    each = (2 - c) * t2 * (above * D_above).sum(axis=0) + 2 * tw * r * rows.own(D_above)
+    return np.array([c * (weights.share * each).sum()])
+
+
+@dataclass(frozen=True)
+class RowParts:
+    """What some rows add to the K P equations, and to 2 K + C numbers: a linear function of moments of their weights.
+
+    The numbers are averages over the target, biases averaged over the replicates, and net biases at the fitted score.
+    """
+
+    rows: Rows
+    fit: JointFit
+
+    @cached_property
+    def means(self) -> tuple[Array, Array, Array, Array]:
+        """m_a and their slopes, d_a, each (K, n, 1), and the residuals, (n, 1)."""
+        rows, eta = self.rows, self.rows.predictors(self.fit.beta)
+        m = rows.family.mean(eta)
+        d = rows.counted(m, self.fit.objective.start, self.fit.terms)
+        return m, rows.family.mean_deriv(eta), d, rows.y[:, None] - rows.own(m)
+
+    def by_predictors(self, of: Moments) -> Array:
+        """Return derivatives of the Lagrangian by each row's linear predictors over its share, shape (K, n)."""
+        rows, fit, (_, slope, d, r), terms = self.rows, self.fit, self.means, self.fit.terms
+        pull = pulls(fit.at, terms)[:, 0, of.some]
+        risk = np.concatenate([of.each[own] @ pull[a] for a, own in enumerate(rows.slices)])[:, None]
+        found = slope * by_means(rows, of[2:7], of.w, risk, fit.at, terms, fit.nu, d, r)
+        score = rows.family.score(rows.y[:, None], rows.own(rows.predictors(fit.beta)))[0]
+        loss = fit.alpha * terms.sigma2 * score * (of.w if terms.risk else of.w1)
+        for a, own in enumerate(rows.slices):
+            found[a, own] -= loss[own]
+        return found[..., 0]
+
+    def __call__(self, of: Moments) -> Array:
+        """Return them for each row, shape (n, S), S = K P + 2 K + C."""
+        rows, terms, at, (m, _, d, r) = self.rows, self.fit.terms, self.fit.at, self.means
+        D, arms = terms.D, rows.indicators[..., 0]
+        found = self.by_predictors(of).T[:, :, None] * rows.X[:, None]
+        if terms.risk:
+            own, f, h = arms * r.T, np.ravel(rows.averaged), np.ravel(rows.measured)
+            t_psi = of.t2.T * centred(rows, d, at.centres)[..., 0] + of.tw.T * own
+            added, measured = f * of.t1.T * d[..., 0], of.w1.T * own
+            every = ((f, added), (h, measured)) if rows.framed else ((f, added + measured),)
+            for centre, (among, to_mean) in zip(at.centres, every, strict=True):
+                found -= (among * (D @ t_psi)).T[:, :, None] * centre.N[1][0]
+                found -= (D @ to_mean).T[:, :, None] * centre.P[1][0]
+        slopes = terms.n_units / at.biases[0].shape[2] * at.biases[1][0][..., of.some]
+        for a, i in enumerate(rows.slices):
+            pulled = (D[a, :, None, None] * slopes).reshape(found[0].size, -1)
+            found[i] -= ((r[i] * of.each[i]) @ pulled.T).reshape(found[i].shape)
+        averages, fitted = np.ravel(rows.averaged) * of.t.T * m[..., 0], terms.constraint[:, rows.arm] * (of.w * r).T
+        numbers = np.concatenate([averages, -arms * (of.w1 * r).T, -fitted])
+        return np.hstack([found.reshape(len(found), -1), numbers.T])
+
+    def by_start(self, of: Moments, share: Array) -> Array:
+        """Sum over rows the derivatives of the equations by the coefficients of the start, shape (K P, K P)."""
+        rows, (_, slope, _, _), terms, fit = self.rows, self.means, self.fit.terms, self.fit
+        if not terms.share:
+            return np.zeros((fit.beta.size, fit.beta.size))
+        X, arms, (_, N_slope), (_, P_slope) = rows.X, rows.indicators, fit.at.centres[0].N, fit.at.centres[0].P
+        left = -terms.share * share * rows.averaged * rows.family.mean_deriv(rows.predictors(fit.objective.start)) * X
+        by = (slope * (of.t2 - of.tw * arms))[..., 0]
+        moved = np.einsum("anp,bn,nq->apbq", left, by, X, optimize=True)
+        to_N, to_P = (np.einsum("anp,n->ap", left, np.broadcast_to(t, share.shape)[:, 0]) for t in (of.t2, of.t1))
+        moved = moved - np.einsum("ap,bq->apbq", to_N, N_slope[0]) - np.einsum("ap,bq->apbq", to_P, P_slope[0])
+        return (terms.D[:, None, :, None] * moved).reshape(fit.beta.size, -1)
+
+    def of_variance(self, scores: Scores, share: Array) -> Array:
+        """Sum the gradient of V / 2 under each replicate, (K P, B), psi centred as over all of them."""
+        rows, D, (_, slope, d, r), (_, _, T, W, _) = self.rows, self.fit.terms.D, self.means, scores
+        D_psi, TW, WW, TT = np.tensordot(D, centred(rows, d, self.fit.at.centres), axes=1), T * W, W * W, T * T
+        found = np.zeros((*D_psi.shape[:1], rows.X.shape[1], W.shape[1]))
+        for a, by_a in enumerate(share * slope):
+            found[a] += (rows.X * by_a * rows.averaged * D_psi[a]).T @ TT
+            for c, i in enumerate(rows.slices):
+                residual = (rows.X * by_a * r)[i].T
+                found[a] += D[a, c] * (residual * np.ravel(rows.averaged * np.ones_like(r))[i]) @ TW[i]
+                if a == c:
+                    found[a] -= (rows.X * by_a * D_psi[a])[i].T @ TW[i] + D[a, a] * residual @ WW[i]
+        return found.reshape(-1, W.shape[1])
 
 
 # --- resamples -------------------------------------------------------------------------------------------------------
@@ -88,17 +471,15 @@ class JointRefitter:
 
     def _refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         fit, problem, scale = self.fit, self.fit.problem, self.fit.problem.scale
-        rows, start, refits = refitted(problem, fit.rows.joined, fit.points, s, weighed)
-        objective = Objective(rows, lifted(rows.lift, start), fit.terms)
+        objective, refits = refitted(problem, fit.objective, fit.points, s, weighed)
         with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
-            theta, nu = start, None
-            if not problem.linear:
+            theta, nu = objective.models, None
+            if not fit.objective.linear:
                 theta, nu = np.repeat(fit.theta, s.shape[1], axis=2), np.repeat(fit.nu, s.shape[1], axis=0)
-            found = newton(objective.of_models, theta, fit.alpha, nu)
-            at = objective.at(lifted(rows.lift, found.theta))
-            raw, bias = at.average[0].T, at.bias[0].T
-            means = net_means(raw, bias, fit.slopes, scale)
-        failed = Failure.SINGULAR_OUTCOME if problem.linear else Failure.OUTCOME_NOT_CONVERGED
+            found = newton(objective, theta, fit.alpha, nu)
+            raw = found.average.T
+            means = net_means(raw, found.bias.T, fit.slopes, scale)
+        failed = Failure.SINGULAR_OUTCOME if fit.objective.linear else Failure.OUTCOME_NOT_CONVERGED
         of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
         params = np.concatenate([scale.effects(raw), means])
         gamma = refits.values[problem.start.block("gamma")]

@@ -1,30 +1,99 @@
-"""The minimum of JRE's objective under no net bias at the fitted score: by scipy from IPWRA, or by Newton steps.
+"""JRE's objective under columns of row weights, and its minimum without net bias at the fitted score.
 
-Coefficients are beta_a = L theta_a of the columns of the rows, with L of shape (P, p): the identity, or with the linear
-predictor of the score as a further column its coefficients. Of linear models the objective is quadratic and the
-constraint linear, so one Newton step from anywhere is the minimum.
+The minimum is found by scipy from IPWRA, or by Newton steps. Coefficients are beta_a = L theta_a of the columns of the
+rows, with L of shape (P, p): the identity, or with the linear predictor of the score as a further column its
+coefficients. Of linear models the objective is quadratic and the constraint linear, so one Newton step from anywhere is
+the minimum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.errors import CausalRiskError
-from causalrisk.joint.objective import Expansion
-from causalrisk.numerics.linalg import Array
+from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, curvature, expand, sums
+from causalrisk.joint.rows import Weighed, lifted
+from causalrisk.numerics.linalg import Array, inverse_or_nan
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
 NEWTON_STEPS, SETTLED, HALVINGS, CONVEX = 100, 1e-9, 12, 1e-10
-LARGEST_CONDITION, SINGULAR = 1e14, 1e12
+SINGULAR = 1e12
 
-# Evaluates R objectives at theta, shape (K, p, R): the expansion, and the second derivatives of the means in the
-# Hessian (R, K p, K p) given multipliers (R, C), or None of linear models.
-Curvature = Callable[[Array], Array] | None
-Evaluate = Callable[[Array], tuple[Expansion, Curvature]]
+
+@dataclass(frozen=True)
+class Objective:
+    """The objective under R columns of row weights.
+
+    Parameters
+    ----------
+    rows : Weighed
+        The rows.
+    models : ndarray, shape (K, p, R)
+        Models of IPWRA.
+    terms : Terms
+        What the objective holds fixed.
+    """
+
+    rows: Weighed
+    models: Array
+    terms: Terms
+
+    @property
+    def linear(self) -> bool:
+        """Whether the outcome models are linear, and the objective quadratic."""
+        return self.rows.equations.sample.family.linear
+
+    @cached_property
+    def start(self) -> Array:
+        """Models of IPWRA on all columns, shape (K, P, R)."""
+        return lifted(self.rows.lift, self.models)
+
+    @cached_property
+    def _known(self) -> dict[str, Array]:
+        """Sums over the rows, which for linear models are the same everywhere."""
+        return self._sums(self.start)
+
+    def _sums(self, theta: Array) -> dict[str, Array]:
+        def of_rows(rows: Rows, weights: Weights, own: slice) -> dict[str, Array]:
+            return sums(rows, weights, theta[..., own], self.start[..., own], self.terms)
+
+        found: dict[str, Array] = self.rows.over(of_rows)
+        return found
+
+    def at(self, beta: Array) -> Expansion:
+        """Expand the objective about coefficients of all columns, (K, P, R)."""
+        of, framed = self._known if self.linear else self._sums(beta), self.rows.equations.target.frame
+        return expand(of, beta, self.start, self.terms, linear=self.linear, framed=framed)
+
+    def of_models(self, theta: Array) -> Expansion:
+        """Expand it about coefficients of the models, (K, p, R)."""
+        return self.at(lifted(self.rows.lift, theta)).projected(self.rows.lift_of_arms)
+
+    @cached_property
+    def first(self) -> Expansion:
+        """The objective about the models of IPWRA."""
+        return self.of_models(self.models)
+
+    def curvature(self, beta: Array, at: Expansion, nu: Array) -> Array:
+        """Second derivatives of the means in the Hessian by all columns, (R, K P, K P), given multipliers (R, C)."""
+
+        def of_rows(rows: Rows, weights: Weights, own: slice) -> Array:
+            return curvature(rows, weights, beta[..., own], self.start[..., own], self.terms, at.some(own), nu[own])
+
+        blocks = self.rows.over(of_rows)
+        R, n_arms, P, _ = blocks.shape
+        found = np.zeros((R, n_arms, P, n_arms, P))
+        for a in range(n_arms):
+            found[:, a, :, a] = blocks[:, a]
+        return found.reshape(R, n_arms * P, n_arms * P)
+
+    def bend(self, theta: Array, at: Expansion, nu: Array) -> Array:
+        """Return the same by the coefficients of the models, (R, K p, K p)."""
+        found, lift = self.curvature(lifted(self.rows.lift, theta), at, nu), self.rows.lift_of_arms
+        return found if lift is None else lift.transpose(0, 2, 1) @ found @ lift
 
 
 @dataclass(frozen=True)
@@ -39,14 +108,15 @@ class Minimum:
         Of the constraint.
     converged : ndarray of bool, shape (R,)
         Whether the search settled.
-    result : OptimizeResult, optional
-        Report of scipy.
+    average, bias : ndarray, shape (R, K)
+        Means of the models over the target there, and biases averaged over the replicates.
     """
 
     theta: Array
     multipliers: Array
     converged: NDArray[np.bool_]
-    result: OptimizeResult | None = None
+    average: Array
+    bias: Array
 
 
 def stack(theta: Array) -> Array:
@@ -78,38 +148,33 @@ def solve_each(matrices: Array, right: Array) -> Array:
     try:
         return np.asarray(np.linalg.solve(matrices, right))
     except np.linalg.LinAlgError:
-        found = np.full(right.shape, np.nan)
-        for j, (matrix, given) in enumerate(zip(matrices, right, strict=True)):
-            try:
-                found[j] = np.linalg.solve(matrix, given)
-            except np.linalg.LinAlgError:
-                continue
-        return found
+        return np.stack([inverse_or_nan(matrix) @ given for matrix, given in zip(matrices, right, strict=True)])
 
 
-def newton(evaluate: Evaluate, theta: Array, alpha: float, multipliers: Array | None = None) -> Minimum:
+def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array | None = None) -> Minimum:
     """Minimise by Newton steps for the conditions of a constrained minimum: one of linear models, else from nearby.
 
     Where the Hessian is not positive definite along the constraint, the second derivatives of the means are left out. A
     step is halved until the objective, with a penalty on net bias, or the error of the conditions is less.
     """
-    at, curved = evaluate(theta)
+    at, linear = objective.first if theta is objective.models else objective.of_models(theta), objective.linear
     nu = np.zeros(at.u[0].shape) if multipliers is None else multipliers
     settled = np.zeros(theta.shape[2], dtype=bool)
     for _ in range(NEWTON_STEPS):
         value, gradient, hessian = at.at(alpha)
-        if curved is not None:
-            whole = hessian + curved(nu)
+        if not linear:
+            whole = hessian + objective.bend(theta, at, nu)
             convex = _is_convex(whole, at.u[1])
             hessian = np.where(convex[:, None, None], whole, hessian)
         signs = np.broadcast_to((-1.0) ** np.arange(gradient.shape[1]), gradient.shape)
         right, u = np.stack([-gradient, signs], axis=2), np.stack([-at.u[0], np.zeros_like(at.u[0])], axis=2)
         moves, multiplied = solve_constrained(hessian, right, at.u[1], u)
         move, new = moves[..., 0], multiplied[..., 0]
-        if curved is None:  # what the signs move tells of the condition number
+        if linear:  # what the signs move tells of the condition number
             size = np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1]
             known = np.abs(moves[..., 1]).max(axis=1) * size < SINGULAR
-            return Minimum(theta + unstack(move, theta.shape), new, np.asarray(known & np.isfinite(move).all(axis=1)))
+            converged, step = np.asarray(known & np.isfinite(move).all(axis=1)), unstack(move, theta.shape)
+            return Minimum(theta + step, new, converged, *at.means_after(lifted(objective.rows.lift, step)))
         move, length = np.where(settled[:, None], 0.0, move), np.ones(len(move))
         price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(at, alpha, nu)
         merit = value + price * np.abs(at.u[0]).sum(axis=1)
@@ -118,7 +183,7 @@ def newton(evaluate: Evaluate, theta: Array, alpha: float, multipliers: Array | 
             tried = theta + unstack(length[:, None] * move, theta.shape)
             multiplied = np.where(settled[:, None], nu, nu + length[:, None] * (new - nu))
             with np.errstate(all="ignore"):
-                at, curved = evaluate(tried)
+                at = objective.of_models(tried)
                 less = at.at(alpha)[0] + price * np.abs(at.u[0]).sum(axis=1) < merit
                 less = less | (_error(at, alpha, multiplied) < error)
             worse = ~(less | small | settled)
@@ -128,7 +193,7 @@ def newton(evaluate: Evaluate, theta: Array, alpha: float, multipliers: Array | 
         theta, nu, settled = tried, multiplied, settled | small
         if (settled | ~np.isfinite(move).all(axis=1)).all():
             break
-    return Minimum(theta, nu, settled)
+    return Minimum(theta, nu, settled, at.average[0], at.bias[0])
 
 
 def _is_convex(hessian: Array, u_slope: Array) -> Array:
@@ -150,27 +215,17 @@ def _error(at: Expansion, alpha: float, nu: Array) -> Array:
     return np.abs(gradient).max(axis=1) / unit + unit * np.abs(at.u[0]).max(axis=1, initial=0.0)
 
 
-def minimize_from(evaluate: Evaluate, start: Array, alpha: float, unit: float, method: str, linear: bool) -> Minimum:
-    """Minimise the objective of the sample by scipy.
+def minimize_from_start(objective: Objective, alpha: float, method: str) -> tuple[Array, Array, OptimizeResult]:
+    """Minimise the objective of the sample by scipy: coefficients (K, p, 1), multipliers (1, C), and its report.
 
     The coefficients move in the directions in which the net bias at `start` stays, and across so that it is zero: of
     linear models this is the null space of the constraint, of others the intercepts are solved from it.
-
-    Parameters
-    ----------
-    evaluate : callable
-        The objective.
-    start : ndarray, shape (K, p, 1)
-        The fit of IPWRA.
-    unit : float
-        Unit of the coefficients: the residual spread of linear models, else 1.
-    method : str
-        A method of `scipy.optimize.minimize`.
     """
-    shape, first = start.shape, evaluate(start)
-    across = first[0].u[1][0].T
+    start, linear = objective.models, objective.linear
+    unit = objective.terms.unit if linear else 1.0
+    shape, across = start.shape, objective.first.u[1][0].T
     along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
-    scale = max(float(first[0].at(alpha)[0][0]), unit**2 if linear else 0.0) or 1.0
+    scale = max(float(objective.first.at(alpha)[0][0]), unit**2 if linear else 0.0) or 1.0
     origin, known = stack(start)[0], dict[bytes, tuple[float, Array, Array, Array, Array]]()
 
     def at_free(x: Array) -> tuple[float, Array, Array, Array, Array]:
@@ -180,20 +235,19 @@ def minimize_from(evaluate: Evaluate, start: Array, alpha: float, unit: float, m
         z, moves = origin + unit * (along @ x), np.zeros(across.shape[1])
         with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
             for _ in range(NEWTON_STEPS):
-                at, curved = evaluate(unstack((z + across @ moves)[None], shape))
-                if not at.u[0].size:
-                    break
+                theta = unstack((z + across @ moves)[None], shape)
+                at = objective.of_models(theta)
                 step = solve_each((at.u[1] @ across), -at.u[0][..., None])[0, :, 0]
                 moves = moves + step
-                if not np.abs(step).max() > 1e-13 * (1 + np.abs(moves).max()):
+                if not np.abs(step).max(initial=0.0) > 1e-13 * (1 + np.abs(moves).max(initial=0.0)):
                     break
             z = z + across @ moves
             value, gradient, hessian = (part[0] for part in at.at(alpha))
             steep = at.u[1][0] @ across
-            nu = -np.linalg.solve(steep.T, across.T @ gradient) if at.u[0].size else np.zeros(0)
-            tangent = along - across @ np.linalg.solve(steep, at.u[1][0] @ along) if at.u[0].size else along
-            if curved is not None:
-                hessian = hessian + curved(nu[None])[0]
+            nu = -np.linalg.solve(steep.T, across.T @ gradient)
+            tangent = along - across @ np.linalg.solve(steep, at.u[1][0] @ along)
+            if not linear:
+                hessian = hessian + objective.bend(theta, at, nu[None])[0]
             free = tangent.T @ hessian @ tangent
         if not (np.isfinite(value) and np.isfinite(free).all()):
             return np.inf, np.zeros(len(x)), np.eye(len(x)), z, nu
@@ -202,13 +256,6 @@ def minimize_from(evaluate: Evaluate, start: Array, alpha: float, unit: float, m
         return known[key]
 
     none = np.zeros(along.shape[1])
-    condition = np.linalg.cond(at_free(none)[2]) if linear else 1.0
-    if not condition < LARGEST_CONDITION:
-        raise CausalRiskError(
-            f"the joint objective does not determine the outcome models: condition number {condition:.1e}, expected "
-            f"less than {LARGEST_CONDITION:.0e}.\n"
-            "Use a larger `shrinkage=` or a smaller `penalty=`, or simplify the outcome formula."
-        )
     result = minimize(lambda x: at_free(x)[:3], none, method)
     _, _, _, z, nu = at_free(result.x)
-    return Minimum(unstack(z[None], shape), nu[None], np.array([bool(result.success)]), result)
+    return unstack(z[None], shape), nu[None], result

@@ -22,7 +22,6 @@ multiplies them by is the factor.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,7 +31,7 @@ from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, weighted_grams
 
 Pair = tuple[Array, Array]  # a number and its derivative
-Named = Mapping[str, Array]
+SQUARES, EVERYWHERE, OWN = ("tt", "tw", "ww", "loss"), ("t1", "t2", "average"), ("tw1", "w")  # sums of products
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Terms:
     contrasts : ndarray, shape (C, K)
         C.
     n_units : float
-        n; the penalty of "erm".
+        n; its square for "erm".
     sigma2 : float
         sigma_0^2, the mean variance function at the start.
     share : float
@@ -115,6 +114,11 @@ class Rows:
     def framed(self) -> bool:
         """Whether there is a target frame."""
         return not isinstance(self.measured, float)
+
+    @property
+    def indicators(self) -> Array:
+        """One in the rows of each arm, shape (K, n, 1)."""
+        return np.eye(len(self.slices))[:, self.arm, None]
 
     @cached_property
     def arm(self) -> Array:
@@ -221,61 +225,54 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
     """Sum products of the columns at theta, shape (K, P, R), under the weights; those of chunks of rows add up.
 
     Shapes are (R, K, ...), with one for K where the columns of all arms are the same. "tt" are over all rows, "tw",
-    "ww" and "loss" over those of each arm, as are "w1", "tw1", "w" and "w_b" of single columns.
+    "ww" and "loss" over those of each arm, as are "tw1", "w" and "w_b" of single columns.
     """
     share, (t1, w1, t2, tw, w2), averaged = weights.share, weights.moments, rows.of_averaged(weights.share)
-    by_w, by_w1, by_t2 = share * weights.w, share * w1, averaged * t2
-    squares = by_t2, rows.of_averaged(share * tw), share * w2, by_w if terms.risk else by_w1
-    everywhere = {"t1": averaged * t1, "t2": by_t2, "average": averaged * weights.tilt}
-    own = {"w1": by_w1, "tw1": share * tw, "w": by_w}
-    if rows.family.linear:
-        found = _of_linear(rows, weights, squares, everywhere, own, terms)
-    else:
-        found = _of_bent(rows, weights, squares, everywhere, own, theta, start, terms)
+    by_w, by_tw, by_t2 = share * weights.w, share * tw, averaged * t2
+    v = {"t1": averaged * t1, "t2": by_t2, "average": averaged * weights.tilt, "tw1": by_tw, "w": by_w}
+    v |= {"tt": by_t2, "tw": rows.of_averaged(by_tw), "ww": share * w2, "loss": by_w if terms.risk else share * w1}
+    linear = rows.family.linear
+    found = _of_linear(rows, weights, v, terms) if linear else _of_bent(rows, weights, v, theta, start, terms)
     measured = (rows.measured * share * t2).sum(axis=0) if rows.framed else np.zeros(share.shape[1])
     return found | {"t2_averaged": by_t2.sum(axis=0), "t2_measured": measured}
 
 
-def _of_linear(
-    rows: Rows, weights: Weights, squares: Sequence[Array], everywhere: Named, own: Named, terms: Terms
-) -> dict[str, Array]:
-    """Return the sums for linear models, whose columns are the same in all arms."""
+def _of_linear(rows: Rows, weights: Weights, v: dict[str, Array], terms: Terms) -> dict[str, Array]:
+    """Return the sums for linear models, whose columns are the same in all arms, with weights v of the products."""
     E, slices = rows.columns(terms), rows.slices
-    each = [weighted_grams(E[i], np.hstack([v[i] for v in squares])) for i in slices]
-    shape = (4, weights.share.shape[1], len(slices), E.shape[1], E.shape[1])
-    tt, *of_arms = np.stack(each, axis=1).reshape(shape)
+    each = [weighted_grams(E[i], np.hstack([v[name][i] for name in SQUARES])) for i in slices]
+    tt, tw, ww, loss = np.stack(each, axis=1).reshape(4, -1, len(slices), E.shape[1], E.shape[1])
     return {
         "tt": tt.sum(axis=1)[:, None, None],
-        "tw": of_arms[0][:, :, None],
-        "ww": of_arms[1],
-        "loss": of_arms[2],
-        **{name: (E.T @ v).T[:, None] for name, v in everywhere.items()},
-        **{name: np.stack([(E[i].T @ v[i]).T for i in slices], axis=1) for name, v in own.items()},
+        "tw": tw[:, :, None],
+        "ww": ww,
+        "loss": loss,
+        **{name: (E.T @ v[name]).T[:, None] for name in EVERYWHERE},
+        **{name: np.stack([(E[i].T @ v[name][i]).T for i in slices], axis=1) for name in OWN},
         "w_b": np.stack([weights.over_replicates(i, E[i], weights.share[i]) for i in slices], axis=1),
     }
 
 
 def _of_bent(
-    rows: Rows,
-    weights: Weights,
-    squares: Sequence[Array],
-    everywhere: Named,
-    own: Named,
-    theta: Array,
-    start: Array,
-    terms: Terms,
+    rows: Rows, weights: Weights, v: dict[str, Array], theta: Array, start: Array, terms: Terms
 ) -> dict[str, Array]:
     """Return the sums for models that are not linear; products of columns that nothing needs are zero.
 
     Products that give the losses and their derivatives stand in place of squares.
     """
-    X, y, family, share, (by_tt, by_tw, by_ww, by_loss) = rows.X, rows.y[:, None], rows.family, weights.share, squares
+    X, y, family, share, (by_tt, by_tw, by_ww, by_loss) = (
+        rows.X,
+        rows.y[:, None],
+        rows.family,
+        weights.share,
+        (v[name] for name in SQUARES),
+    )
     eta = rows.predictors(theta)
     m, slope, (n_arms, P, R) = family.mean(eta), family.mean_deriv(eta), theta.shape
     d, r, own_eta, width = rows.counted(m, start, terms), y - rows.own(m), rows.own(eta), P + 3
     score, curve, loss = (by_loss * v for v in (*family.score(y, own_eta)[:2], family.loss(y, own_eta)))
     of_r, of_d, of_m, arms = P, P + 1, P + 2, range(n_arms)
-    found = {name: np.zeros((R, n_arms, width)) for name in (*everywhere, *own)}
+    found = {name: np.zeros((R, n_arms, width)) for name in (*EVERYWHERE, *OWN)}
     found |= {name: np.zeros((R, n_arms, width, width)) for name in ("ww", "loss")}
     found |= {name: np.zeros((R, n_arms, n_arms, width, width)) for name in ("tt", "tw")}
     found["w_b"] = np.zeros((R, n_arms, width, weights.factor.shape[2]))
@@ -285,11 +282,12 @@ def _of_bent(
         found["tt"][:, a, b, :P, :P] = found["tt"][:, b, a, :P, :P] = gram
     for a, i in enumerate(rows.slices):
         x, s = X[i], slope[:, i]
-        for name, v in everywhere.items():
-            column, values = (of_m, m[a]) if name == "average" else (of_d, d[a])
-            found[name][:, a, :P], found[name][:, a, column] = (X.T @ (v * slope[a])).T, (v * values).sum(axis=0)
-        for name, v in own.items():
-            found[name][:, a, :P], found[name][:, a, of_r] = (x.T @ (v[i] * s[a])).T, (v[i] * r[i]).sum(axis=0)
+        for name in EVERYWHERE:
+            by, (column, values) = v[name], (of_m, m[a]) if name == "average" else (of_d, d[a])
+            found[name][:, a, :P], found[name][:, a, column] = (X.T @ (by * slope[a])).T, (by * values).sum(axis=0)
+        for name in OWN:
+            by = v[name][i]
+            found[name][:, a, :P], found[name][:, a, of_r] = (x.T @ (by * s[a])).T, (by * r[i]).sum(axis=0)
         of_rows = [*(by_tw[i] * s[a] * s[b] for b in arms), by_ww[i] * s[a] ** 2, curve[i]]
         *tw, ww, of_loss = weighted_grams(x, np.hstack(of_rows)).reshape(-1, R, P, P)
         for b in arms:
@@ -315,22 +313,17 @@ def _of_bent(
 
 @dataclass(frozen=True)
 class Centre:
-    """A mean N that psi is centred by and P, the mean of t psi in its rows, each (R, K), with slopes (R, K, P)."""
+    """A mean N that psi is centred by and P, the mean of t psi in its rows, (R, K), each with its slope (R, K, P)."""
 
-    N: Array
-    P: Array
-    N_slope: Array
-    P_slope: Array
+    N: Pair
+    P: Pair
     tt: Array
 
     @classmethod
     def of(cls, N: Pair, t_psi: Pair, tt: Array) -> Centre:
-        """Centre t psi."""
+        """Centre t psi; tt, shape (R,), is the mean of t^2."""
         tt = tt[:, None]
-        return cls(N[0], t_psi[0] - tt * N[0], N[1], t_psi[1] - tt[..., None] * N[1], tt)
-
-
-CENTRE = [field.name for field in dataclasses.fields(Centre)]
+        return cls(N, (t_psi[0] - tt * N[0], t_psi[1] - tt[..., None] * N[1]), tt)
 
 
 @dataclass(frozen=True)
@@ -343,8 +336,8 @@ class Expansion:
         Value, gradient and Hessian of all terms but the losses, and of sigma_0^2 times these.
     u : tuple of ndarray, shape (R, C) and (R, C, K P)
         Net bias at the fitted score and its derivative; none of "erm".
-    average, bias : tuple of ndarray, shape (R, K) and (R, K, P)
-        Means of the models over the target, and biases averaged over the replicates.
+    average : tuple of ndarray, shape (R, K) and (R, K, P)
+        Means of the models over the target.
     biases : tuple of ndarray, shape (R, K, B) and (R, K, P, B)
         Bias under each replicate.
     variance : ndarray, shape (R,)
@@ -357,10 +350,14 @@ class Expansion:
     loss: tuple[Array, Array, Array]
     u: Pair
     average: Pair
-    bias: Pair
     biases: Pair
     variance: Array
     centres: list[Centre]
+
+    @property
+    def bias(self) -> Pair:
+        """Biases averaged over the replicates, shape (R, K) and (R, K, P)."""
+        return self.biases[0].mean(axis=-1), self.biases[1].mean(axis=-1)
 
     def at(self, alpha: float) -> list[Array]:
         """Value, gradient and Hessian with the weight alpha of the losses."""
@@ -377,11 +374,20 @@ class Expansion:
         u = self.u[0], self.u[1] @ lift
         return dataclasses.replace(self, risk=narrow(self.risk), loss=narrow(self.loss), u=u)
 
+    def means_after(self, step: Array) -> tuple[Array, Array]:
+        """Return averages and biases of linear models, (R, K), where coefficients (K, P, R) are a step further."""
+        step = step.transpose(2, 0, 1)
+        average, bias = (value + (slope * step).sum(axis=2) for value, slope in (self.average, self.bias))
+        return average, bias
+
     def some(self, columns: slice) -> Expansion:
         """Return the biases and centres of some columns."""
-        biases, slopes = (each[columns] for each in self.biases)
-        centres = [Centre(*(getattr(of, name)[columns] for name in CENTRE)) for of in self.centres]
-        return dataclasses.replace(self, biases=(biases, slopes), centres=centres)
+
+        def pair(of: Pair) -> Pair:
+            return of[0][columns], of[1][columns]
+
+        centres = [Centre(pair(of.N), pair(of.P), of.tt[columns]) for of in self.centres]
+        return dataclasses.replace(self, biases=pair(self.biases), centres=centres)
 
 
 def coefficients(theta: Array, start: Array, terms: Terms, linear: bool, width: int) -> list[Array]:
@@ -408,7 +414,6 @@ def expand(of: dict[str, Array], theta: Array, start: Array, terms: Terms, *, li
     def pair(name: str, by: Array, sign: float = 1.0) -> Pair:
         return sign * (of[name] * by).sum(axis=2), np.broadcast_to(of[name][..., :P], (R, n_arms, P))
 
-    average, bias = pair("average", m), pair("w1", r, -1.0)
     biases = -(of["w_b"] * r[..., None]).sum(axis=2), of["w_b"][:, :, :P]
     U, U_slope = C @ biases[0], (C[:, :, None, None] * biases[1][:, None]).reshape(R, len(C), size, -1)
     weight, wide = terms.n_units / biases[0].shape[2], U_slope.transpose(0, 2, 1, 3).reshape(R, size, -1)
@@ -427,18 +432,18 @@ def expand(of: dict[str, Array], theta: Array, start: Array, terms: Terms, *, li
         blocks[:, range(n_arms), range(n_arms)] += diagonal[:, None, None] * of["ww"][..., :P, :P]
         curve = blocks.transpose(0, 1, 3, 2, 4).reshape(R, size, size)
         M, tM, tR = pair("t1", d), pair("t2", d), pair("tw1", r)
-        tR, R_ = (tR[0], -tR[1]), (-bias[0], -bias[1])
+        tR, R_ = (tR[0], -tR[1]), (-biases[0].mean(axis=-1), -biases[1].mean(axis=-1))
         if framed:
             centres = [Centre.of(M, tM, of["t2_averaged"]), Centre.of(R_, tR, of["t2_measured"])]
         else:
-            N, t_psi = ((one[0] + other[0], one[1] + other[1]) for one, other in ((M, R_), (tM, tR)))
-            centres = [Centre.of(N, t_psi, of["t2_averaged"])]
+            mean, t_psi = ((one[0] + other[0], one[1] + other[1]) for one, other in ((M, R_), (tM, tR)))
+            centres = [Centre.of(mean, t_psi, of["t2_averaged"])]
         for of_rows in centres:
-            DN, DP, half = of_rows.N @ D, of_rows.P @ D, of_rows.tt[..., None] / 2 * of_rows.N_slope
-            square = square - (DN * (2 * of_rows.P + of_rows.tt * of_rows.N)).sum(axis=1)
-            slope = slope - DP[..., None] * of_rows.N_slope
-            slope = slope - DN[..., None] * (of_rows.P_slope + 2 * half)
-            product = np.einsum("ab,rap,rbq->rapbq", D, of_rows.N_slope, of_rows.P_slope + half, optimize=True)
+            (N, N_slope), (P_, P_slope), tt_ = of_rows.N, of_rows.P, of_rows.tt
+            DN, DP, half = N @ D, P_ @ D, tt_[..., None] / 2 * N_slope
+            square = square - (DN * (2 * P_ + tt_ * N)).sum(axis=1)
+            slope = slope - DP[..., None] * N_slope - DN[..., None] * (P_slope + 2 * half)
+            product = np.einsum("ab,rap,rbq->rapbq", D, N_slope, P_slope + half, optimize=True)
             product = product.reshape(R, size, size)
             curve = curve - product - product.transpose(0, 2, 1)
         value, gradient, hessian = value + square / 2, gradient + slope.reshape(R, size), hessian + curve
@@ -454,8 +459,7 @@ def expand(of: dict[str, Array], theta: Array, start: Array, terms: Terms, *, li
             loss_hessian.reshape(R, size, size),
         ),
         u=(u[0] @ terms.constraint.T, (terms.constraint[:, :, None] * u[1][:, None]).reshape(R, -1, size)),
-        average=average,
-        bias=bias,
+        average=pair("average", m),
         biases=biases,
         variance=square,
         centres=centres,
@@ -467,7 +471,7 @@ def expand(of: dict[str, Array], theta: Array, start: Array, terms: Terms, *, li
 
 def centred(rows: Rows, d: Array, centres: list[Centre]) -> Array:
     """d_a, shape (K, n, R), less the means by which psi is centred over t."""
-    first, last = (centre.N.T[:, None] for centre in (centres[0], centres[-1]))
+    first, last = (centre.N[0].T[:, None] for centre in (centres[0], centres[-1]))
     return d - first if len(centres) == 1 else rows.averaged * (d - first) - rows.measured * last
 
 
@@ -485,7 +489,7 @@ def by_means(
     own = risk + w * (nu @ terms.constraint).T[arm]
     if terms.risk:
         D_psi = np.tensordot(D, centred(rows, d, at.centres), axes=1)
-        first, last = (D @ centre.P.T for centre in (at.centres[0], at.centres[-1]))
+        first, last = (D @ centre.P[0].T for centre in (at.centres[0], at.centres[-1]))
         found = rows.averaged * (t2 * D_psi + tw * r * D[:, arm][..., None] - t1 * first[:, None])
         own = own + w1 * last[arm] - tw * rows.own(D_psi) - np.diag(D)[arm][:, None] * w2 * r
     for a, members in enumerate(rows.slices):

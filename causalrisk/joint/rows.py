@@ -21,13 +21,13 @@ from causalrisk.errors import CausalRiskError, Failure
 from causalrisk.estimation.engine import Beta, Dual, Linear, Point, value_of
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit
-from causalrisk.estimation.sample import within
-from causalrisk.joint.minimum import Curvature
-from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, curvature, expand, sums
+from causalrisk.estimation.sample import stored, within
+from causalrisk.joint.objective import Rows, Weights
 from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of, is_dask, loaded, totals
 from causalrisk.numerics.linalg import Array, row_blocks, symmetric_root
 
 AT_ONCE = 32_768  # rows times columns of weights that are worked on at a time
+KEPT = 2**21  # weights of rows under replicates that are kept, not made again
 FEWEST, PART = 256, 4096  # rows that are at the least; of rows beyond memory
 
 
@@ -179,11 +179,6 @@ class Weighed:
         """Return the fields alone: what is made of them is made again."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
-    @property
-    def count(self) -> int:
-        """R."""
-        return self.s.shape[1]
-
     @cached_property
     def total(self) -> Array:
         """Sum of the weights of the sample's rows, shape (R,)."""
@@ -282,18 +277,17 @@ class Weighed:
         Of a target frame also the mean of the tilt of each column.
         """
         target, replicated = self.equations.target, list[Array]()
-        own = self._mean_measure(*self.some(slice(0, self.count)), self.s, self.total)
-        if target.tilt is None and not target.frame:
-            return own, [own[[r]] for r in range(self.count)], []
-        for r in range(self.count):
-            s, total = self.s[:, [r]], self.total[[r]]
-            replicated.append(self._mean_measure(*self.at_replicates(r), s, total))
-        tilt = self.equations.totals(_tilt_sum, self.s, self.beta) if target.frame else np.zeros(self.count)
-        return own, replicated, (tilt / self.total).tolist()
 
-    @staticmethod
-    def _mean_measure(equations: Equations, beta: Beta, s: Array, total: Array) -> Array:
-        return np.asarray(equations.totals(_measure_sum, s, beta) / total)
+        def mean(equations: Equations, beta: Beta, s: Array, total: Array) -> Array:
+            return np.asarray(equations.totals(_measure_sum, s, beta) / total)
+
+        own = mean(*self.some(slice(0, self.s.shape[1])), self.s, self.total)
+        if target.tilt is None and not target.frame:
+            return own, [own[[r]] for r in range(self.s.shape[1])], []
+        for r in range(self.s.shape[1]):
+            replicated.append(mean(*self.at_replicates(r), self.s[:, [r]], self.total[[r]]))
+        in_frame = loaded((1 - self.equations.sample.in_sample) @ self.s)
+        return own, replicated, (in_frame / self.total).tolist()
 
     # --- rows --------------------------------------------------------------------------------------------------------
 
@@ -343,11 +337,24 @@ class Weighed:
         zeros, ones = np.zeros_like(share), np.ones((1, len(share), 1))
         return Weights(share, at.tilt, at.w, zeros, ones, at.replicated[None], at.tilts if at.varies else None)
 
+    @cached_property
+    def known_scores(self) -> Scores | None:
+        """Tilts and weights of all rows at the score of a single column, and under its replicates, where few."""
+        many = is_dask(self.s) or self.s.shape[1] > 1 or len(self.s) * self.replicates.count > KEPT
+        return None if many else self._scores(slice(0, len(self.s)), frozenset(), 0)
+
     def scores(self, place: slice, by: frozenset[str] = frozenset(), column: int = 0) -> Scores:
         """Return tilt and weight of some rows at the score of a column and under its replicates.
 
         With names of models `by` they have derivatives by the predictors of these.
         """
+        known = None if by else self.known_scores
+        if known is None:
+            return self._scores(place, by, column)
+        tilt, w, tilts, replicated, varies = known
+        return Scores(tilt[place], w[place], tilts[place], replicated[place], varies)
+
+    def _scores(self, place: slice, by: frozenset[str], column: int) -> Scores:
         target, (own, replicated, mean) = self.equations.target, self.divisors
         ones, varies = np.ones((place.stop - place.start, 1)), target.frame or target.tilt is not None
 
@@ -406,17 +413,19 @@ class Weighed:
 
     # --- sums over the rows ------------------------------------------------------------------------------------------
 
-    def over(self, function: Callable[..., Any], *, columns: bool = False) -> Any:
-        """Add up function(rows, weights) over the rows, some at a time, for all columns.
+    def by_row(self, function: Callable[..., Array], *arrays: Any) -> Any:
+        """Return function(part, here, *own) of all rows, with what `pieces` yields; beyond memory a Dask array."""
+        found = (function(part, here, *own) for part, here, _, *own in self.pieces(max(AT_ONCE // PART, 1), *arrays))
+        return stored(found, chunk_sizes(self.s)) if is_dask(self.s) else np.concatenate(list(found))
 
-        With `columns` the function takes last which columns these are.
-        """
-        width = self.count if self.separable else 1
-        groups = [slice(first, first + width) for first in range(0, self.count, width)]
+    def over(self, function: Callable[[Rows, Weights, slice], Any]) -> Any:
+        """Add up function(rows, weights, columns) over the rows, some at a time, for all columns."""
+        width = self.s.shape[1] if self.separable else 1
+        groups = [slice(first, first + width) for first in range(0, self.s.shape[1], width)]
 
         def of_piece(part: Weighed, here: slice, _: slice) -> list[Any]:
             rows = part.rows(here)
-            return [function(rows, part.weights(here, own), *([own] if columns else [])) for own in groups]
+            return [function(rows, part.weights(here, own), own) for own in groups]
 
         found = add_up(of_piece(*piece) for piece in self.pieces(max(width, self.replicates.count)))
         if len(found) == 1:
@@ -426,83 +435,8 @@ class Weighed:
         return np.concatenate(found)
 
 
-@dataclass(frozen=True)
-class Objective:
-    """The objective under R columns of row weights.
-
-    Parameters
-    ----------
-    rows : Weighed
-        The rows.
-    start : ndarray, shape (K, P, R)
-        Models of IPWRA on all columns.
-    terms : Terms
-        What the objective holds fixed.
-    """
-
-    rows: Weighed
-    start: Array
-    terms: Terms
-
-    @property
-    def linear(self) -> bool:
-        """Whether the outcome models are linear, and the objective quadratic."""
-        return self.rows.equations.sample.family.linear
-
-    @cached_property
-    def _known(self) -> dict[str, Array]:
-        """Sums over the rows, which for linear models are the same everywhere."""
-        return self._sums(self.start)
-
-    def _sums(self, theta: Array) -> dict[str, Array]:
-        def of_rows(rows: Rows, weights: Weights, own: slice) -> dict[str, Array]:
-            return sums(rows, weights, theta[..., own], self.start[..., own], self.terms)
-
-        found: dict[str, Array] = self.rows.over(of_rows, columns=True)
-        return found
-
-    def at(self, theta: Array) -> Expansion:
-        """Expand the objective about coefficients of all columns, (K, P, R)."""
-        of, framed = self._known if self.linear else self._sums(theta), self.rows.equations.target.frame
-        return expand(of, theta, self.start, self.terms, linear=self.linear, framed=framed)
-
-    def curvature(self, theta: Array, at: Expansion, nu: Array) -> Array:
-        """Second derivatives of the means in the Hessian, (R, K P, K P), given multipliers (R, C)."""
-
-        def of_rows(rows: Rows, weights: Weights, own: slice) -> Array:
-            return curvature(rows, weights, theta[..., own], self.start[..., own], self.terms, at.some(own), nu[own])
-
-        blocks = self.rows.over(of_rows, columns=True)
-        R, n_arms, P, _ = blocks.shape
-        found = np.zeros((R, n_arms, P, n_arms, P))
-        for a in range(n_arms):
-            found[:, a, :, a] = blocks[:, a]
-        return found.reshape(R, n_arms * P, n_arms * P)
-
-    def of_models(self, theta: Array) -> tuple[Expansion, Curvature]:
-        """Expand it about coefficients of the models, (K, p, R); as `minimum.Evaluate`."""
-        beta, lift = lifted(self.rows.lift, theta), self.rows.lift_of_arms
-        wide = self.at(beta)
-
-        def curved(nu: Array) -> Array:
-            found = self.curvature(beta, wide, nu)
-            return found if lift is None else lift.transpose(0, 2, 1) @ found @ lift
-
-        return wide.projected(lift), None if self.linear else curved
-
-
 def _measure_sum(equations: Equations, s: Array, beta: Beta) -> Array:
     sums: Any = 0.0
     for place in row_blocks(len(s), AT_ONCE):
         sums = sums + (s[place] * value_of(equations.measure(Point(beta, place)))).sum(axis=0)
     return sums
-
-
-def _tilt_sum(equations: Equations, s: Array, beta: Beta) -> Array:
-    return (s * value_of(equations.tilt(Point(beta)))).sum(axis=0)
-
-
-def flat(beta: Beta) -> Array:
-    """Coefficients of all models of the weights, shape (Q, R)."""
-    parts = [beta[name].reshape(-1, beta[name].shape[2]) for name in WEIGHT_NAMES if name in beta]
-    return np.concatenate(parts) if parts else np.empty((0, 1))

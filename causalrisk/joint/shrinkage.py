@@ -19,11 +19,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure
-from causalrisk.joint.minimum import Minimum, newton
+from causalrisk.joint.minimum import Minimum, Objective, newton
 from causalrisk.joint.objective import Rows
-from causalrisk.joint.rows import Objective, Replicates, lifted
-from causalrisk.joint.start import JointProblem, padded, refitted
-from causalrisk.numerics.blocks import chunk_sizes, is_dask
+from causalrisk.joint.rows import Replicates, lifted
+from causalrisk.joint.start import JointProblem, refitted
+from causalrisk.numerics.blocks import chunk_sizes, is_dask, loaded
 from causalrisk.numerics.linalg import Array, symmetric_root
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # to choose from, most cautious first
@@ -85,18 +85,12 @@ def held_out(rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: 
         Which row it is: equal rows that a weight counts are in several folds.
     """
     row, fold = np.nonzero(folds)
-    psi, arm = np.empty((len(row), len(thetas), len(C))), rows.arm
-    offset = np.zeros(len(rows.y)) if rows.offset is None else rows.offset[:, 0]
-    averaged = np.broadcast_to(np.ravel(rows.averaged), rows.y.shape)
-    for g in range(folds.shape[1]):
-        at = np.flatnonzero(fold == g)
-        i = row[at]
-        eta = np.einsum("np,zkp->nzk", rows.X[i], thetas[..., g], optimize=True) + offset[i, None, None]
-        mean = rows.family.mean(eta)
-        terms = (averaged * tilt)[i, None, None] * mean
-        terms[np.arange(len(i)), :, arm[i]] += w[i, None] * (rows.y[i, None] - mean[np.arange(len(i)), :, arm[i]])
-        psi[at] = terms @ C.T
-    return psi, folds[row, fold], row
+    every, arm, own_w = np.arange(len(row)), rows.arm[row], w[row, None]
+    eta = np.einsum("np,nzkp->nzk", rows.X[row], thetas.transpose(3, 0, 1, 2)[fold], optimize=True)
+    mean = rows.family.mean(eta if rows.offset is None else eta + rows.offset[row, None])
+    terms = (np.ravel(rows.averaged) * tilt)[row, None, None] * mean
+    terms[every, :, arm] += own_w * (rows.y[row, None] - mean[every, :, arm])
+    return terms @ C.T, folds[row, fold], row
 
 
 @dataclass(frozen=True)
@@ -172,11 +166,12 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, t
     return Path(pd.DataFrame(table, index=pd.Index(LADDER, name="anchor")), anchor, anchor, float(factor))
 
 
-def raised(path: Path, variance: Callable[[float], float], start: float, units: float) -> Path:
+def raised(path: Path, variance: Callable[[float], float], start: float, problem: JointProblem) -> Path:
     """Raise alpha until the robust variance of the effect is not above IPWRA's, `start`, by more than `EXCESS`.
 
     Between two values of the ladder the excess is taken as linear in log alpha.
     """
+    units = problem.n_units if problem.cluster is None else int(loaded(problem.cluster.max())) + 1
     limit, here, known = (1 + EXCESS / np.sqrt(units)) * start, path.anchor, dict[float, float]()
     known[here] = at = variance(here)
     reached = here
@@ -237,28 +232,26 @@ def fold_weights(problem: JointProblem) -> Array:
     return s[:, None] // count + (later < (s % count)[:, None])
 
 
-def path_of(objective: Objective, start: Array) -> list[Minimum]:
+def path_of(objective: Objective) -> list[Minimum]:
     """Minima under each alpha of the ladder, the most cautious first, each from the one before."""
-    theta, nu, found, evaluate = start, None, list[Minimum](), objective.of_models
     if objective.linear:
-        known = evaluate(start)
-        return [newton(lambda _: known, start, alpha) for alpha in LADDER]
+        return [newton(objective, objective.models, alpha) for alpha in LADDER]
+    found, theta, nu = list[Minimum](), objective.models, np.zeros(objective.first.u[0].shape)
     for alpha in LADDER:
-        found.append(newton(evaluate, theta, alpha, nu))
+        found.append(newton(objective, theta, alpha, nu))
         settled = found[-1].converged
         theta = np.where(settled, found[-1].theta, theta)
-        nu = np.where(settled[:, None], found[-1].multipliers, 0.0 if nu is None else nu)
+        nu = np.where(settled[:, None], found[-1].multipliers, nu)
     return found
 
 
 def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replicates) -> tuple[Path, NDArray[np.int8]]:
     """Choose alpha by cross-validation, with the objective of the sample; also returns why folds failed."""
     sample, folds, own = problem.equations.sample, fold_weights(problem), objective.rows
-    without, starts, refits = refitted(problem, own.joined, points, sample.s[:, None] - folds)
-    of_folds = path_of(Objective(without, lifted(without.lift, starts), objective.terms), starts)
-    of_all = path_of(objective, padded(problem.start.theta[..., None], own.joined))
+    without, refits = refitted(problem, objective, points, sample.s[:, None] - folds)
+    of_folds, of_all = path_of(without), path_of(objective)
     used = (refits.failures == Failure.OK) & np.array([m.converged for m in of_folds]).all(axis=0)
-    thetas = np.stack([lifted(without.lift, m.theta) for m in of_folds])
+    thetas = np.stack([lifted(without.rows.lift, m.theta) for m in of_folds])
     thetas[..., ~used] = np.nan
     found = list[tuple[Any, ...]]()
     for part, here, place, score, fold, cluster in own.pieces(1, problem.score_influence, folds, problem.cluster):
@@ -268,11 +261,10 @@ def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replic
         psi, weight, row = held_out(part.rows(here), tilt, w, fold, thetas, problem.contrasts)
         found.append((psi, known[row], weight, None if cluster is None else cluster[row]))
     every: Any = [None if each[0] is None else np.concatenate(each) for each in zip(*found, strict=True)]
-    averages = [objective.at(lifted(own.lift, m.theta)).average[0][0] for m in of_all]
     path = choose(
         variances=compare(problem.frequency and problem.cluster is None, *every),
         converged=np.array([bool(m.converged.all()) for m in of_all]),
-        effects=np.array([problem.scale.effects(means)[0] for means in averages]),
+        effects=np.array([problem.scale.effects(m.average[0])[0] for m in of_all]),
         total=sample.total,
     )
     return path, refits.failures

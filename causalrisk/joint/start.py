@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,115 +18,61 @@ from scipy.special import chdtri
 
 from causalrisk.errors import CausalRiskError
 from causalrisk.estimation.equations import Equations
-from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, SeparateRows, WeightFit
+from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, SeparateRows, WeightFit, gamma_of, sandwich
 from causalrisk.estimation.specification import EffectScale
-from causalrisk.joint.objective import Rows, Weights
-from causalrisk.joint.rows import Joined, Replicates, Weighed, flat
-from causalrisk.numerics.blocks import add_up, loaded
+from causalrisk.joint.minimum import Objective
+from causalrisk.joint.objective import Rows, Terms, Weights
+from causalrisk.joint.rows import Joined, Replicates, Weighed, lifted
+from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array, inverse_or_nan, weighted_grams
 
 RANK = 1e-9  # share of the variance of a column of the score that outcome columns leave, below which it is rounding
 LARGEST_LEVERAGE = 0.9  # of a row: beyond, its residual says nothing of the others
+ROUNDING = 1e-12  # mean squared residual over that of the outcome that is rounding error
 LEVEL = 0.01  # of the test that lets the score's linear predictor join the outcome columns
 
 
-@dataclass(frozen=True)
-class StartSums:
-    """Sums over rows of which the tests of a start are made; of K arms with P columns.
+def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str, Any]:
+    """Sum over rows what the tests of a start are made of, at the coefficients theta, shape (K, P).
 
-    Parameters
-    ----------
-    bread : ndarray, shape (K, P, P)
-        Information of the weighted fit of each arm.
-    score : ndarray, shape (K, P)
-        Its score: zero but in columns that the fit does not have.
-    mean, slope : ndarray, shape (K,) and (K, P)
-        Average of the predictions over the target, and its derivatives.
-    weight, variance, squares : float
-        Sum of the weights, of these times the variance function, and mean squared residual.
-    size : float
-        Mean squared outcome.
+    "bread", (K, P, P), is the information of the weighted fit of each arm and "score", (K, P), its score, zero but in
+    columns that the fit does not have; "mean", (K,), the average of the predictions over the target and "slope", (K,
+    P), its derivative; "weight" and "variance" sums of the weights, and of these times the variance function; "squares"
+    and "size" the mean squared residual and outcome.
     """
-
-    bread: Array
-    score: Array
-    mean: Array
-    slope: Array
-    weight: float
-    variance: float
-    squares: float
-    size: float
-
-
-def start_sums(rows: Rows, weighed: Weights, theta: Array) -> StartSums:
-    """Sum over rows at the coefficients theta, shape (K, P)."""
     share, tilt, w = weighed.share[:, 0], weighed.tilt[:, 0], weighed.w[:, 0]
     eta = rows.predictors(theta[..., None])
-    score, information, _ = rows.family.score(rows.y[:, None], rows.own(eta))
+    score, information = rows.family.score(rows.y[:, None], rows.own(eta))[:2]
     weights, tilted = (share * w)[:, None], share[:, None] * rows.averaged * tilt[:, None]
-    own = rows.family.mean(rows.own(eta))
-    return StartSums(
-        bread=np.concatenate([weighted_grams(rows.X[own], (weights * information)[own]) for own in rows.slices]),
-        score=np.stack([rows.X[own].T @ (weights * score)[own, 0] for own in rows.slices]),
-        mean=(tilted * rows.family.mean(eta)).sum(axis=1)[:, 0],
-        slope=(tilted * rows.family.mean_deriv(eta))[..., 0] @ rows.X,
-        weight=float(weights.sum()),
-        variance=float((weights * rows.family.variance(own)).sum()),
-        squares=float((share * (w > 0) * (rows.y - own[:, 0]) ** 2).sum()),
-        size=float((share * (w > 0) * rows.y**2).sum()),
-    )
+    own_mean = rows.family.mean(rows.own(eta))
+    return {
+        "bread": np.concatenate([weighted_grams(rows.X[i], (weights * information)[i]) for i in rows.slices]),
+        "score": np.stack([rows.X[i].T @ (weights * score)[i, 0] for i in rows.slices]),
+        "mean": (tilted * rows.family.mean(eta)).sum(axis=1)[:, 0],
+        "slope": (tilted * rows.family.mean_deriv(eta))[..., 0] @ rows.X,
+        "weight": weights.sum(),
+        "variance": (weights * rows.family.variance(own_mean)).sum(),
+        "squares": (share * (w > 0) * (rows.y - own_mean[:, 0]) ** 2).sum(),
+        "size": (share * (w > 0) * rows.y**2).sum(),
+    }
 
 
-def held_out_scores(rows: Rows, w: Array, own: Array, theta: Array, inverse: Array) -> Array:
-    """Scores of rows over 1 - h, in the place of their arm, shape (n, K P); `own` (n,) is the share of one observation.
-
-    `inverse`, shape (K, P, P), is the inverse of the bread.
-    """
-    eta = rows.own(rows.predictors(theta[..., None]))[:, 0]
-    score, information, _ = rows.family.score(rows.y, eta)
-    found = np.zeros((len(rows.y), len(theta), theta.shape[1]))
-    for a, members in enumerate(rows.slices):
-        x, weight = rows.X[members], w[members]
-        leverage = own[members] * weight * information[members] * ((x @ inverse[a]) * x).sum(axis=1)
-        kept = 1 - np.minimum(leverage, LARGEST_LEVERAGE)
-        found[members, a] = (weight * score[members] / kept)[:, None] * x
-    return found.reshape(len(rows.y), -1)
-
-
-def heterogeneity(rows: Rows, weighed: Weights, theta: Array, sums: StartSums, C: Array) -> tuple[float, Array]:
+def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, sums: dict[str, Any], C: Array) -> list[Any]:
     """S, the spread of the effects over the target, and the spread of their derivatives, (K P, K P); sums over rows."""
     eta = rows.predictors(theta[..., None])[..., 0]
     tilted = (weighed.share * rows.averaged * weighed.tilt)[:, 0]
-    tau = C @ (rows.family.mean(eta) - sums.mean[:, None])
-    slopes = [
-        deriv[:, None] * rows.X - mean for deriv, mean in zip(rows.family.mean_deriv(eta), sums.slope, strict=True)
-    ]
-    every = np.concatenate(slopes, axis=1)
-    return float((tau**2).sum(axis=0) @ tilted), (every.T * tilted) @ every
+    tau = C @ (rows.family.mean(eta) - sums["mean"][:, None])
+    derivatives = zip(rows.family.mean_deriv(eta), sums["slope"], strict=True)
+    every = np.concatenate([deriv[:, None] * rows.X - mean for deriv, mean in derivatives], axis=1)
+    return [(tau**2).sum(axis=0) @ tilted, (every.T * tilted) @ every]
 
 
-def inverse_of(bread: Array) -> Array:
-    """Inverse of the bread of each arm, shape (K, P, P)."""
-    return np.stack([inverse_or_nan(own) for own in bread])
-
-
-def real_share(spread: tuple[float, Array], inverse: Array, meat: Array, C: Array) -> float:
+def real_share(squares: float, slopes: Array, covariance: Array, C: Array) -> float:
     """Share c = max(0, 1 - 2 N / S), N the sampling variance of the effects over the target."""
-    squares, slopes = spread
-    p = inverse.shape[1]
-    products = np.kron(C.T @ C, np.ones((p, p))) * slopes
-    error = float((products * sandwich(inverse, meat)).sum())
+    p = len(slopes) // C.shape[1]
+    error = float((np.kron(C.T @ C, np.ones((p, p))) * slopes * covariance).sum())
     share = 1 - 2 * error / squares if squares > 0 else 0.0
     return max(share, 0.0) if np.isfinite(share) else 0.0
-
-
-def sandwich(inverse: Array, meat: Array) -> Array:
-    """Covariance of the coefficients of all arms, shape (K P, K P)."""
-    n_arms, p, _ = inverse.shape
-    bread = np.zeros((n_arms, p, n_arms, p))
-    bread[range(n_arms), :, range(n_arms)] = inverse
-    wide = bread.reshape(n_arms * p, n_arms * p)
-    return wide @ meat @ wide.T
 
 
 def rejected(estimates: Array, covariance: Array, level: float = LEVEL) -> bool:
@@ -218,16 +165,6 @@ class JointProblem:
         return self.weights.equations
 
     @property
-    def n_clusters(self) -> int:
-        """Number of clusters, 0 without them."""
-        return 0 if self.cluster is None else int(loaded(self.cluster.max())) + 1
-
-    @property
-    def linear(self) -> bool:
-        """Whether the outcome models are linear."""
-        return self.equations.sample.family.linear
-
-    @property
     def contrasts(self) -> Array:
         """C: contrasts of the arms, on another scale than the difference in its slopes at the start's means."""
         slopes = self.scale.g_slope(self.start.model_means)
@@ -238,44 +175,73 @@ class JointProblem:
         """Influence function of the coefficients of the weights, shape (n, Q)."""
         return self.start.influence[:, self.start.block("gamma")]
 
-    def weighed(self, replicates: Replicates, joined: Joined | None = None) -> Weighed:
-        """Return the rows at the fitted score."""
+    def weighed(self, replicates: Replicates | None = None, joined: Joined | None = None) -> Weighed:
+        """Return the rows at the fitted score, with replicates or alone."""
+        replicates = replicates or Replicates.of_normal(self.weights, None)
         return Weighed(self.equations, self.equations.sample.s[:, None], self.weights.beta, replicates, joined)
 
 
 def points_about(problem: JointProblem, spread: float) -> Replicates:
     """Points that stand for the sampling distribution of the score."""
     model, block = problem.equations.model, problem.start.block("gamma")
-    known = problem.covariance is None or (model is not None and model.classifier is not None)
-    if known or problem.covariance is None:
+    if problem.covariance is None or (model is not None and model.classifier is not None):
         return Replicates.of_normal(problem.weights, None)
     return Replicates.of_normal(problem.weights, spread**2 * problem.covariance[block, block])
 
 
-def meat_of(problem: JointProblem, weighed: Weighed, theta: Array, inverse: Array) -> Array:
-    """Sum of squares of the scores held out, within clusters, shape (K P, K P)."""
-    sample, clusters = problem.equations.sample, problem.n_clusters
+def objective_of(
+    problem: JointProblem, replicates: Replicates, risk: bool, share: float | None, join: bool | None
+) -> Objective:
+    """Decide what the objective holds fixed; it is "risk", or else "erm"."""
+    theta, C, c = problem.start.theta, problem.contrasts, share if risk else 0.0
+    weighed = problem.weighed()
+    sums = weighed.over(partial(start_sums, theta=theta))
+    if c is None:
+        squares, slopes = weighed.over(partial(heterogeneity, theta=theta, sums=sums, C=C))
+        c = real_share(squares, slopes, covariance_of(problem, weighed, theta, sums["bread"]), C)
+    joined = joined_score(problem, join) if risk else None
+    models, constant = padded(theta[..., None], joined), problem.equations.constant
+    rows = problem.weighed(replicates, joined)
+    start = lifted(rows.lift, models)
+    terms = Terms(
+        contrasts=C,
+        n_units=problem.n_units if risk else problem.n_units**2,
+        sigma2=sums["variance"] / sums["weight"],
+        share=c,
+        risk=risk,
+        level=(1 - c) * sums["mean"] * (constant.any() or not problem.equations.sample.family.linear),
+        constant=np.pad(constant, (0, start.shape[1] - len(constant))),
+        origin=start[..., 0],
+        unit=float(np.sqrt(max(sums["squares"], ROUNDING * sums["size"]))) or 1.0,
+    )
+    return Objective(rows, models, terms)
 
-    def squares(part: Weighed, here: slice, place: slice) -> Array:
-        s, rows, weights = part.equations.sample.s[here], part.rows(here), part.weights(here, slice(0, 1))
-        own = np.ones(len(s)) if problem.frequency else s
-        scores = held_out_scores(rows, weights.w[:, 0], own / sample.total, theta, inverse) / sample.total
-        if problem.cluster is None:
-            return (scores.T * (s if problem.frequency else s**2)) @ scores
-        sums = np.zeros((clusters, scores.shape[1]))
-        np.add.at(sums, loaded(problem.cluster[place]), s[:, None] * scores)
-        return sums
 
-    found: Array = add_up(squares(*piece) for piece in weighed.pieces(weighed.replicates.count))
-    return found.T @ found if clusters else found
+def covariance_of(problem: JointProblem, weighed: Weighed, theta: Array, bread: Array) -> Array:
+    """Covariance of the coefficients of the weighted fits of all arms, by residuals over 1 - h, shape (K P, K P)."""
+    sample, inverse = problem.equations.sample, [inverse_or_nan(own) for own in bread]
+
+    def influence(part: Weighed, here: slice) -> Array:
+        rows, s, w = part.rows(here), part.s[here, 0], part.scores(here).w[:, 0]
+        eta = rows.own(rows.predictors(theta[..., None]))[:, 0]
+        score, information, _ = rows.family.score(rows.y, eta)
+        found, own = np.zeros((len(s), *theta.shape)), (np.ones(len(s)) if problem.frequency else s) / sample.total
+        for a, i in enumerate(rows.slices):
+            moved = rows.X[i] @ inverse[a]
+            leverage = own[i] * w[i] * information[i] * (moved * rows.X[i]).sum(axis=1)
+            found[i, a] = (w[i] * score[i] / (1 - np.minimum(leverage, LARGEST_LEVERAGE)))[:, None] * moved
+        return found.reshape(len(s), -1)
+
+    psi = weighed.by_row(influence)
+    return sandwich(psi, sample.s, sample.total, frequency=problem.frequency, cluster=problem.cluster)
 
 
-def joined_score(problem: JointProblem, weighed: Weighed, theta: Array, asked: bool | None) -> Joined | None:
+def joined_score(problem: JointProblem, asked: bool | None) -> Joined | None:
     """Return the score's linear predictor among the outcome columns, where it is asked for or a test rejects."""
-    if asked is False or "score" not in weighed.beta:
+    if asked is False or "score" not in problem.weights.beta:
         return None
-    joined = further_columns(problem, len(weighed.beta["score"]))
-    return joined if joined is not None and (asked or lacks(problem, weighed, theta, joined)) else None
+    joined = further_columns(problem, len(problem.weights.beta["score"]))
+    return joined if joined is not None and (asked or lacks(problem, joined)) else None
 
 
 def outcome_misses_square(problem: JointProblem) -> bool:
@@ -284,8 +250,7 @@ def outcome_misses_square(problem: JointProblem) -> bool:
         return False
     gamma = problem.weights.beta["score"][..., 0].T
     joined = further_columns(problem, gamma.shape[1], gamma)
-    weighed = problem.weighed(Replicates.of_normal(problem.weights, None))
-    return joined is not None and lacks(problem, weighed, problem.start.theta, joined)
+    return joined is not None and lacks(problem, joined)
 
 
 def further_columns(problem: JointProblem, count: int, squared: Array | None = None) -> Joined | None:
@@ -310,19 +275,16 @@ def further_columns(problem: JointProblem, count: int, squared: Array | None = N
     return Joined(from_Z, from_X @ from_Z, (root * vectors[:, kept] * scale[:, None]).T, count, squared)
 
 
-def lacks(problem: JointProblem, weighed: Weighed, theta: Array, joined: Joined) -> bool:
+def lacks(problem: JointProblem, joined: Joined) -> bool:
     """Test the coefficients of further columns after one step of Newton's method from IPWRA."""
-    tried, p = dataclasses.replace(weighed, joined=joined), theta.shape[1]
-    wide = np.pad(theta, ((0, 0), (0, joined.of_score.shape[0])))
-    lift = joined.lift(weighed.beta["score"], p)[..., 0]
-    sums = tried.over(partial(start_sums, theta=wide))
-    inverse = inverse_of(lift.T @ sums.bread @ lift)
-    step = np.einsum("kpq,kq->kp", inverse, sums.score @ lift)
-    everywhere = np.einsum("Pp,kpq,Qq->kPQ", lift, inverse, lift)
-    meat = meat_of(problem, tried, wide + step @ lift.T, everywhere)
-    lifts = np.kron(np.eye(len(theta)), lift)
-    covariance, size = sandwich(inverse, lifts.T @ meat @ lifts), lift.shape[1]
-    last = (np.arange(len(theta))[:, None] * size + np.arange(p, size)).ravel()
+    n_arms, p = problem.start.theta.shape
+    made = joined.lift(problem.weights.beta["score"], p)[p:, p:, 0]  # the predictors, of the columns that may join
+    fixed = dataclasses.replace(joined, from_Z=joined.from_Z @ made, from_X=joined.from_X @ made)
+    weighed, theta = problem.weighed(joined=fixed), padded(problem.start.theta[..., None], joined)[..., 0]
+    sums = weighed.over(partial(start_sums, theta=theta))
+    step = np.stack([inverse_or_nan(bread) @ score for bread, score in zip(sums["bread"], sums["score"], strict=True)])
+    covariance, size = covariance_of(problem, weighed, theta + step, sums["bread"]), theta.shape[1]
+    last = (np.arange(n_arms)[:, None] * size + np.arange(p, size)).ravel()
     return rejected(step.ravel()[last], covariance[np.ix_(last, last)])
 
 
@@ -330,11 +292,11 @@ def lacks(problem: JointProblem, weighed: Weighed, theta: Array, joined: Joined)
 
 
 def refitted(
-    problem: JointProblem, joined: Joined | None, points: Replicates, s: Array, scores: RefittedScores | None = None
-) -> tuple[Weighed, Array, Refits]:
-    """Rows under columns of weights with the scores of each; models of IPWRA there (K, p, R); estimates of IPWRA.
+    problem: JointProblem, objective: Objective, points: Replicates, s: Array, scores: RefittedScores | None = None
+) -> tuple[Objective, Refits]:
+    """Return the objective under columns of weights, each with its own score and IPWRA, and the estimates of IPWRA.
 
-    The models are those of the sample where IPWRA failed, and zero for the predictor of the score if that joined.
+    Its models are those of the sample where IPWRA failed, and zero for the predictor of the score if that joined.
     """
     start, equations = problem.start, problem.equations
     if not isinstance(start.rows, SeparateRows):
@@ -343,11 +305,12 @@ def refitted(
     if scored.model is not None and scored.model.classifier is not None:  # not in coefficients
         equations = dataclasses.replace(equations, model=scored.model)
     refits = start.rows.refit(s, (scored, beta, codes))
-    bad = ~np.isfinite(flat(beta)).all(axis=0)
+    bad = ~np.isfinite(gamma_of(beta, s.shape[1])).all(axis=0)
     beta = {name: np.where(bad, problem.weights.beta[name], each) for name, each in beta.items()}
     theta = refits.values[start.block("theta")].reshape(*start.theta.shape, -1)
     theta = np.where(np.isnan(theta), start.theta[..., None], theta)
-    return Weighed(equations, s, beta, points, joined), padded(theta, joined), refits
+    joined = objective.rows.joined
+    return Objective(Weighed(equations, s, beta, points, joined), padded(theta, joined), objective.terms), refits
 
 
 def padded(theta: Array, joined: Joined | None) -> Array:

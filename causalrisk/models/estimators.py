@@ -190,8 +190,8 @@ class JRE(CausalModel):
     expected ATE risk: the squared net bias plus the sampling variance of the effect, over scores that vary half as much
     as under sampling. The net bias at the fitted score is zero, and the distance to IPWRA is penalised. The variance
     leaves out the effect heterogeneity that IPWRA finds, except its noise; that makes JRE doubly robust.
-    ``objective="erm"`` adds a penalty on the squared net bias to the importance-weighted fit. Both are averaged over
-    scores that vary as much as under sampling.
+    ``objective="erm"`` adds the squared net bias, times half the squared number of units, to the importance-weighted
+    fit. Both are averaged over scores that vary as much as under sampling.
 
     Interpret the effect only, not the arm means, coefficients or predictions. Report IPWRA's effect (`start`) next to
     it, with the standard error of their difference on the same resamples. JRE does not fix poor overlap.
@@ -220,7 +220,6 @@ class JRE(CausalModel):
         objective: Objective = "risk",
         anchor: float | None = None,
         share: float | None = None,
-        penalty: float | None = None,
         n_replicates: int | None = None,
         spread: float | None = None,
         replicates: Any = None,
@@ -237,7 +236,8 @@ class JRE(CausalModel):
             "risk" (default): the expected ATE risk over the propensity replicates, plus `shrinkage` times the
             importance-weighted fit. The risk is the squared net bias plus the sampling variance. Net bias is the bias
             of one arm's model minus the other's; at the fitted score it is zero.
-            "erm": the importance-weighted fit plus `penalty` times the squared net bias, averaged over the replicates.
+            "erm": the importance-weighted fit plus half the squared number of units times the squared net bias, both
+            averaged over the replicates.
         shrinkage : float, optional
             Weight of the importance-weighted fit ("risk" only). A larger weight is nearer to IPWRA. By default, it is
             chosen between 30 and 0.03 by ten-fold cross-validation, and raised if the robust variance is clearly
@@ -251,8 +251,6 @@ class JRE(CausalModel):
             Share c of the effect heterogeneity found by IPWRA that the sampling variance leaves out ("risk" only). 0
             leaves out nothing. The default estimates the share that is not noise: 1 - 2 N / S, with size S and sampling
             variance N. It makes JRE doubly robust.
-        penalty : float, optional
-            Weight lambda of the squared net bias ("erm" only). By default the squared number of units.
         n_replicates : int, optional
             Number B of propensity replicates: refits of the propensity model under fractional random weights. By
             default 200 for "risk" and 500 for "erm". From 5,000 units on, with Q propensity coefficients and 2Q < B,
@@ -281,7 +279,7 @@ class JRE(CausalModel):
             As in `IPWRA.fit`.
         """
         given = {
-            "objective": objective, "anchor": anchor, "share": share, "penalty": penalty,
+            "objective": objective, "anchor": anchor, "share": share,
             "n_replicates": n_replicates, "spread": spread, "replicates": replicates, "method": method,
             "shrinkage": shrinkage, "join_score": join_score,
         }  # fmt: skip

@@ -245,7 +245,7 @@ def head_texts(record: FitRecord) -> dict[str, str]:
         how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
         texts["Shrinkage:"] = f"{joint.anchor:g} ({how})"
     elif joint is not None:
-        texts["Penalty:"] = f"{joint.own_penalty:.4g} (erm)"
+        texts["Objective:"] = "erm"
     texts["Converged:"] = "yes" if words.has_converged(record) else "NO"
     return {label: text for label, text in texts.items() if text}
 

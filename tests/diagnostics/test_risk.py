@@ -1,4 +1,4 @@
-"""Biases over the propensity replicates, and the penalty path."""
+"""Biases over the propensity replicates, and the path of the shrinkage."""
 
 from __future__ import annotations
 

@@ -492,7 +492,6 @@ def joint_cases() -> Iterator[tuple[Any, ...]]:
         ("anchor", {"anchor": 3}),
         ("spread", {"spread": 1}),
         ("erm", {"objective": "erm"}),
-        ("erm 100", {"objective": "erm", "penalty": 100}),
         ("replicates", {"replicates": whole, "n_replicates": None}),
         ("path", {}, path),
         ("erm bootstrap", {"objective": "erm", **BOOT}),

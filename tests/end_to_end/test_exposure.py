@@ -149,7 +149,7 @@ def test_a_resample_of_the_joint_estimator_is_a_fit_of_its_rows():
     """One replicate of weights one in either: the propensity model of the resample itself."""
     n = len(DATA)
     drawn = np.random.default_rng(5).multinomial(n, np.full(n, 1 / n), 2).T
-    options = {"objective": "erm", "penalty": 50.0}
+    options = {"objective": "erm"}
     res = model(JRE, at_exposure="observed").fit(resamples=drawn, replicates=np.ones((n, 1)), **options)
     for times, own in zip(drawn.T, res.boot_params.to_numpy(), strict=True):
         repeated = DATA.loc[DATA.index.repeat(times)].reset_index(drop=True)

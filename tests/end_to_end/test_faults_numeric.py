@@ -327,9 +327,8 @@ def test_an_outcome_model_that_does_not_settle_is_said_in_the_results_too(data, 
 ONES = np.ones((N, 5))
 
 
-@pytest.mark.parametrize("penalty", [0, 1.0, None, 1e8])
-def test_fault_68_replicates_without_spread_give_ipwra(data, penalty):
-    res = build(cr.JRE, data, FORMULA).fit(objective="erm", penalty=penalty, replicates=ONES, cov_type="robust")
+def test_fault_68_replicates_without_spread_give_ipwra(data):
+    res = build(cr.JRE, data, FORMULA).fit(objective="erm", replicates=ONES, cov_type="robust")
     ipwra = fit(cr.IPWRA, data, FORMULA)
     np.testing.assert_allclose(res.params, ipwra.params, rtol=1e-12)
     np.testing.assert_allclose(res.bse, ipwra.bse, rtol=1e-8)
@@ -348,18 +347,6 @@ def test_fault_68_a_single_replicate(data):
     res = model.fit(n_replicates=1, n_boot=20)
     assert np.isnan(res.mc_se)
     assert np.isfinite(res.bse).all() and len(res.replicate_bias) == 1
-    # Without penalty it is the regression under the weights of that one replicate.
-    drawn = np.random.default_rng(8).multinomial(N, np.full(N, 1 / N))
-    one = model.fit(objective="erm", penalty=0, replicates=drawn[:, None], cov_type="robust")
-    X = sm.add_constant(data[["x1", "x2"]])
-    score = sm.GLM(data.d, X, sm.families.Binomial(), freq_weights=drawn).fit(tol=1e-14).predict(X)
-    weights = np.where(data.d == 1, 1 / score, 1 / (1 - score))
-    means = [sm.WLS(data.y[data.d == a], X[data.d == a], weights[data.d == a]).fit().predict(X).mean() for a in (0, 1)]
-    assert one.effect == pytest.approx(means[1] - means[0], rel=1e-9)
-    assert one.effect != pytest.approx(one.start.effect, rel=1e-4)
-    # With a large one its net bias vanishes.
-    heavy = model.fit(objective="erm", penalty=1e10, replicates=drawn[:, None], cov_type="robust")
-    assert heavy.replicate_bias.net.abs().max() < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -387,26 +374,3 @@ def test_fault_68_replicates_that_cannot_be_fitted(data):
     assert list(res.replicate_ledger.used) == [False, False, True, True, True]
     assert res.replicate_ledger.reason.iloc[0] == "an arm had no rows"
     np.testing.assert_allclose(res.params, fit(cr.IPWRA, data, FORMULA).params, rtol=1e-12)
-
-
-def test_fault_69_ill_conditioned_joint_system_is_refused(data):
-    words = ["joint objective", "condition number", "expected less than", "a larger shrinkage= or a smaller penalty="]
-    with raises_with(cr.CausalRiskError, *words) as caught:
-        build(cr.JRE, data, FORMULA).fit(objective="erm", penalty=1e29, replicates=ONES, cov_type="robust")
-    assert float(re.search(r"condition number ([\d.e+]+)", str(caught.value))[1]) > 1e12
-
-
-@pytest.mark.parametrize("penalty", [1e6, 1e8, 1e10, 1e12, 1e14, 1e16, 1e18, 1e20, 1e22, 1e24, 1e26])
-def test_fault_69_standard_errors_are_right_or_refused(data, penalty):
-    """IPWRA's, whatever the penalty (fault 68), but for rounding error that it multiplies; refused before that counts.
-
-    Net bias is zero here but for rounding, and what a row adds to the equations is the penalty times net bias.
-    """
-    model, options = build(cr.JRE, data, FORMULA), {"objective": "erm", "replicates": ONES, "cov_type": "robust"}
-    if penalty >= 1e14:
-        with pytest.raises(cr.CausalRiskError, match="condition number"):
-            model.fit(penalty=penalty, **options)
-        return
-    res, ipwra = model.fit(penalty=penalty, **options), fit(cr.IPWRA, data, FORMULA)
-    np.testing.assert_allclose(res.params, ipwra.params, rtol=1e-12)
-    np.testing.assert_allclose(res.bse, ipwra.bse, rtol=1e-17 * penalty)

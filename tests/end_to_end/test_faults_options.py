@@ -239,7 +239,7 @@ def test_fault_65_alpha_is_used(data):
 # --- options -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["n_replicates", "penalty", "objective", "anchor", "replicates"])
+@pytest.mark.parametrize("name", ["n_replicates", "share", "objective", "anchor", "replicates"])
 def test_fault_67_options_of_jre_elsewhere(data, name):
     with raises_with(TypeError, name):
         build(cr.IPWRA, data).fit(**{name: 1})
@@ -313,11 +313,10 @@ def test_fault_72_clusters_against_standard_errors_by_rows(data, estimator, opti
 @BOTH
 def test_fault_72_clusters_of_copies_have_the_errors_of_the_rows_once(data, estimator):
     copies = pd.concat([data.assign(g=np.arange(N))] * 5, ignore_index=True)
-    drawn = np.random.default_rng(1).multinomial(N, np.full(N, 1 / N), size=300).T
     once, five = {"cov_type": "robust"}, {"cov_type": "cluster"}
     if estimator is cr.JRE:
-        once |= {"replicates": drawn, "objective": "erm", "penalty": 3000.0}
-        five |= {"replicates": np.tile(drawn, (5, 1)), "objective": "erm", "penalty": 3000.0}
+        once |= {"replicates": np.ones((N, 1)), "objective": "erm"}
+        five |= {"replicates": np.ones((5 * N, 1)), "objective": "erm"}
     base, res = build(estimator, data).fit(**once), build(estimator, copies, cluster="g").fit(**five)
     assert_same(res, base, rtol=1e-8)
     assert "cluster" in str(res.summary())
@@ -356,10 +355,10 @@ def test_fault_72_two_numbers_of_resamples_or_replicates(data):
     ("option", "value"),
     [
         (name, v)
-        for name, vs in (("n_replicates", [0, 2.5, "many"]), ("penalty", [-1.0, np.nan]), ("anchor", [-1, "x"]))
+        for name, vs in (("n_replicates", [0, 2.5, "many"]), ("spread", [-1.0, np.nan]), ("anchor", [-1, "x"]))
         for v in vs
     ],
 )
 def test_odd_values_of_the_options_of_jre_are_refused(data, option, value):
     with raises_with(cr.OptionError, f"{option}="):
-        build(cr.JRE, data).fit(**({"objective": "erm"} if option == "penalty" else {}), **{option: value})
+        build(cr.JRE, data).fit(**{option: value})

@@ -47,15 +47,16 @@ def test_clusters_are_everywhere():
     doubled = frame.loc[frame.index.repeat(2)].assign(id=np.repeat(np.arange(200), 2)).reset_index(drop=True)
     plain = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d")
     clustered = cr.JRE.from_formula(f"y ~ {RHS}", doubled, treat="d", cluster="id")
-    fixed = {"objective": "erm", "penalty": 2000.0, "n_replicates": 50, "n_boot": 50}
-    one, two = plain.fit(**fixed), clustered.fit(**fixed)
+    fixed = {"objective": "erm", "n_boot": 50}
+    once, twice = {"replicates": np.ones((200, 1))}, {"replicates": np.ones((400, 1))}
+    one, two = plain.fit(**fixed, **once), clustered.fit(**fixed, **twice)
     # whole pairs are drawn or weighted, so the resamples of the doubled data are those of the data
     np.testing.assert_allclose(two.params, one.params, rtol=1e-9)
     np.testing.assert_allclose(two.boot_params, one.boot_params, rtol=1e-8)
-    drawn = clustered.fit(bootstrap="cluster", **fixed), plain.fit(bootstrap="pairs", **fixed)
+    drawn = clustered.fit(bootstrap="cluster", **fixed, **twice), plain.fit(bootstrap="pairs", **fixed, **once)
     np.testing.assert_allclose(drawn[0].boot_params, drawn[1].boot_params, rtol=1e-8)
-    robust = clustered.fit(cov_type="cluster", objective="erm", penalty=2000.0, n_replicates=50)
-    expected = plain.fit(cov_type="robust", objective="erm", penalty=2000.0, n_replicates=50)
+    robust = clustered.fit(cov_type="cluster", objective="erm", **twice)
+    expected = plain.fit(cov_type="robust", objective="erm", **once)
     np.testing.assert_allclose(robust.bse, expected.bse, rtol=1e-8)
 
 

@@ -46,7 +46,7 @@ def frame_of(data):
 
 
 FIXED = {"shrinkage": 0.5, "share": 0.7}
-ERM = {"objective": "erm", "penalty": 500}
+ERM = {"objective": "erm"}
 ARMS = {"reference": "a"}
 INFLUENCE = {
     "linear": ("y ~ x1 + x2", "d", {}, FIXED),

@@ -128,7 +128,7 @@ def test_rows_equal_single_fits(frame, options, fit):
 
 def test_options_of_jre_and_given_resamples(frame):
     drawn = np.random.default_rng(1).multinomial(240, np.full(240, 1 / 240), size=45).T
-    joint = {"objective": "erm", "penalty": 4000, "n_replicates": 40}
+    joint = {"objective": "erm", "n_replicates": 120}
     res = cr.compare(FORMULA, frame, treat="d", estimators=["JRE", "AIPW"], resamples=drawn, **joint)
     alone = cr.JRE.from_formula(FORMULA, frame, treat="d").fit(resamples=drawn, **joint)
     np.testing.assert_allclose(res.boot_effects["JRE"], alone.boot_params["ATE"], rtol=1e-10)

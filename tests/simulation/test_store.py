@@ -100,6 +100,6 @@ def test_a_worker_that_dies_is_named(tmp_path):
 def test_a_part_that_fails_is_told_as_it_was(monkeypatch):
     """An error of a worker ends the others."""
     begun = time.monotonic()
-    with pytest.raises(cr.OptionError, match="penalty"):
-        run_study("strong", n=100, n_sims=100, estimators={"JRE": ("JRE", {"penalty": "x"})}, n_jobs=2)
+    with pytest.raises(cr.OptionError, match="shrinkage"):
+        run_study("strong", n=100, n_sims=100, estimators={"JRE": ("JRE", {"shrinkage": "x"})}, n_jobs=2)
     assert time.monotonic() - begun < 30

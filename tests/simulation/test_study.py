@@ -179,8 +179,8 @@ def test_options_of_models_and_fits():
         "IPWRA": "IPWRA",
         "probit": ("IPWRA", {"propensity_link": "probit"}),
         "oracle": (cr.IPWRA, {"formula": STRONG.oracle_formula}),
-        "erm": ("JRE", {"objective": "erm", "penalty": 3000, "n_replicates": 40}),
-        "erm with its start": ("JRE", {"objective": "erm", "penalty": 0, "n_replicates": 40}),
+        "erm": ("JRE", {"objective": "erm", "n_replicates": 40}),
+        "shrunk": ("JRE", {"shrinkage": 3, "n_replicates": 40}),
     }
     study = run_study("strong", n=200, n_sims=4, estimators=estimators, n_boot=0)
     wide = study.raw.pivot(index="sample", columns="estimator", values="estimate")
@@ -189,7 +189,7 @@ def test_options_of_models_and_fits():
     data_seed, fit_seed = module.sample_seeds(0, STRONG, 200, 1)
     data = STRONG.draw(200, np.random.default_rng(data_seed)).data
     model = cr.JRE.from_formula(STRONG.formula, data, treat="d")
-    res = model.fit(cov_type="robust", objective="erm", penalty=3000, n_replicates=40, rng=fit_seed)
+    res = model.fit(cov_type="robust", objective="erm", n_replicates=40, rng=fit_seed)
     assert wide.loc[1, "erm"] == pytest.approx(res.effect, rel=1e-12)
 
 

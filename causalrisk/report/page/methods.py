@@ -231,8 +231,8 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     over, path = f"{joint.replicates.count} random draws of the propensity score", joint.path
     if joint.anchor is None:
         return (
-            f"The groups were trained together by weighted fit plus {joint.own_penalty:.4g} times the squared net bias "
-            f"over {over}."
+            "The groups were trained together by weighted fit plus half the squared number of units times the squared "
+            f"net bias over {over}."
         )
     chosen = "given" if path is None else f"chosen from {LADDER[-1]:g} to {LADDER[0]:g} by cross-validation"
     if path is not None and path.raised_from is not None:

@@ -49,8 +49,8 @@ CASES = {
     "clusters of frequencies held out": (
         {"cluster": "clinic", "weights": "w", "weight_type": "frequency"}, {"cov_type": "cluster", "n_jobs": 2}
     ),
-    "penalty, probit, offset": (
-        {"target": "matching", "propensity_link": "probit", "offset": "known"}, {"objective": "erm", "penalty": 1000}
+    "erm, probit, offset": (
+        {"target": "matching", "propensity_link": "probit", "offset": "known"}, {"objective": "erm"}
     ),
     "logit, treated, on two workers": (
         {"formula": LOW, "family": "binomial", "target": "treated"},
@@ -125,7 +125,7 @@ FRAMES = {
         {"treat": "dose", "reference": "none", "weights": "w", "weight_type": "probability"}, {"anchor": 0.3}
     ),
     "clusters": ({"cluster": "clinic"}, {"cov_type": "cluster", "anchor": 1.0}),
-    "penalty, probit": ({"propensity_link": "probit"}, {"objective": "erm", "penalty": 1000}),
+    "erm, probit": ({"propensity_link": "probit"}, {"objective": "erm"}),
     "Poisson": ({"formula": CIGS, "family": "poisson", "effect": "ratio"}, {"anchor": 3.0}),
 }  # fmt: skip
 
@@ -191,7 +191,7 @@ def test_results_of_a_scan(births):
     res = JRE.from_formula(F, in_blocks(cut(births)), treat="mbsmoke").fit(cov_type="robust", n_replicates=4, anchor=3)
     assert repr(res.start).startswith("IPWRA: ATE")
     assert len(res.tidy()) == 3
-    assert res.glance()["n_replicates"].item() == len(res.replicate_bias) == 4
+    assert len(res.replicate_bias) == 4
     with pytest.raises(UnavailableError, match="scan"):
         res.explain()
 

@@ -60,7 +60,7 @@ CASES = {
     "treated, ratio": {"target": "treated", "effect": "ratio", "propensity_loss": "calibrated"},
     "tilted arms": {"target": "overlap", "treat": "dose", "reference": "none"},
     "stratified": {"kind": "stratified"},
-    "penalty": {"fit": {"anchor": None, "objective": "erm"}},
+    "erm": {"fit": {"anchor": None, "objective": "erm"}},
     "probability weights": {"weights": "w", "weight_type": "probability", "treat": "dose", "reference": "none"},
     "clusters": {"cluster": "clinic"},
     "clusters, anchor chosen": {"cluster": "clinic", "fit": {"anchor": None}},
