@@ -184,7 +184,7 @@ def summarize_event_study(study: Any, tables: Mapping[str, Any], title: str | No
         f"Outcome: {given['formula']}" + f"   Propensity: {right}" * (record.weight_fit is not None),
         f"{words.study_groups(study)} Controls: {words.CONTROLS[given['controls']]}. Confidence intervals use "
         f"{words.distribution_of(study.df)}.",
-        *study.notes,
+        *(note.replace("\n", " ") for note in study.notes),
         words.trend_words(record),
     ]
     heading = _head(title or STUDY_TITLE, study.outcome, texts, shown)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -558,6 +559,15 @@ def test_a_group_of_one_unit_is_compared_with_the_controls():
         assert "Only one unit" in str(found.summary()) and "Only one unit" in found.methods()
     with pytest.raises(DesignError, match="arm '1' has 1 row "):
         study(data, estimator="JRE", cov_type="robust")
+
+
+def test_a_note_of_two_lines_has_one_number():
+    few = PANEL.assign(site=PANEL.id % 9)
+    with pytest.warns(cr.DesignWarning, match="fewer than 50") as given:
+        text = str(study(few, "y ~ 1", cluster="site", estimator="OutcomeRegression").summary())
+    assert any("\n" in str(one.message) for one in given)
+    numbers = re.findall(r"^\[(\d+)\]", text, flags=re.MULTILINE)
+    assert numbers == [str(k) for k in range(1, len(numbers) + 1)]
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
