@@ -63,6 +63,10 @@ class Sample:
         Rows of each arm.
     order : ndarray of int, shape (n_design,)
         Position in the design of each row that is not of a target frame.
+    n_frame : int
+        Number of rows of a target frame.
+    total : float
+        Sum of the observation weights of the sample, N.
     family : OutcomeFamily
         Family of the outcome models.
     offset : ndarray, shape (n,), optional
@@ -88,6 +92,8 @@ class Sample:
     s: Array
     slices: tuple[slice, ...]
     order: NDArray[np.intp]
+    n_frame: int
+    total: float
     family: OutcomeFamily
     offset: Array | None = None
     mean_offset: Array | None = None
@@ -103,11 +109,6 @@ class Sample:
         """Number of rows, with those of a target frame."""
         return len(self.y)
 
-    @property
-    def n_frame(self) -> int:
-        """Number of rows of a target frame."""
-        return self.n - len(self.order)
-
     @cached_property
     def in_sample(self) -> Array:
         """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
@@ -117,11 +118,6 @@ class Sample:
     def with_outcome(self) -> Array:
         """1.0 for the rows of the sample whose outcome was observed, shape (n,)."""
         return self.in_sample if self.recorded is None else self.recorded
-
-    @cached_property
-    def total(self) -> float:
-        """Sum of the observation weights of the sample, N."""
-        return float(self.s[self.n_frame :].sum())
 
     @property
     def n_arms(self) -> int:
@@ -176,13 +172,13 @@ class Sample:
     def with_rows(self) -> Sample:
         """The same with all rows in memory."""
         columns = dict(zip(self.columns, totals(self.columns.values()), strict=True))
-        return self.some(columns, (0, self.n), self.slices, self.n_frame, self.total)
+        return self.some(columns, (0, self.n))
 
     @cached_property
     def empty(self) -> Sample:
-        """The same without rows, in memory."""
+        """The same without rows, in memory; it still knows where the rows of the arms and the frame were."""
         none = {name: np.empty((0, *values.shape[1:]), values.dtype) for name, values in self.columns.items()}
-        return self.some(none, (0, 0), self.slices, self.n_frame, self.total)
+        return dataclasses.replace(self.some(none, (0, 0)), slices=self.slices, n_frame=self.n_frame)
 
     @cached_property
     def chunks(self) -> list[Any]:
@@ -193,26 +189,22 @@ class Sample:
 
         make, edges = dask.delayed(self.empty.some), np.cumsum([0, *chunk_sizes(self.y)]).tolist()
         parts = {name: chunks_of(values) for name, values in self.columns.items()}
-        return [
-            make({name: each[k] for name, each in parts.items()}, edge, self.slices, self.n_frame, self.total)
-            for k, edge in enumerate(itertools.pairwise(edges))
-        ]
+        columns = ({name: each[k] for name, each in parts.items()} for k in range(len(edges) - 1))
+        return [make(own, edge) for own, edge in zip(columns, itertools.pairwise(edges), strict=True)]
 
-    def some(
-        self, columns: dict[str, Any], edge: tuple[int, int], slices: tuple[slice, ...], n_frame: int, total: float
-    ) -> Sample:
+    def some(self, columns: dict[str, Any], edge: tuple[int, int]) -> Sample:
         """Return the rows of a sample from the first to the last, whose columns are these."""
         first, last = edge
         names = [name for name in "XZR" if name in columns]
         bases = {name: dataclasses.replace(getattr(self, name), columns=columns[name]) for name in names}
-        found = dataclasses.replace(
+        begins = int(np.clip(self.n_frame, first, last))  # the sample, after its frame
+        return dataclasses.replace(
             self,
             **columns | {"Z": bases["X"]} | bases,
-            order=np.arange(last - np.clip(n_frame, first, last)),
-            slices=within(slices, slice(first, last)),
+            order=np.arange(last - begins),
+            n_frame=begins - first,
+            slices=within(self.slices, slice(first, last)),
         )
-        found.__dict__["total"] = total
-        return found
 
 
 def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
@@ -232,11 +224,12 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
     own: Callable[[str], Any]
     if isinstance(design, DesignOnDisk):
         names, own = design.parts[0].arrays, partial(rows_by_arm, design)
+        constant, total = design.constant, float(design.arm_totals.sum())
         order, sizes = loaded(own("position")), [sum(r.stop - r.start for _, r in each) for each in arm_places(design)]
     else:
         order, sizes = np.argsort(design.arm, kind="stable"), [*np.bincount(design.arm)]
         names = {name: of[order] if of.ndim == 1 else of for name, of in arrays_of(design).items()}
-        own = names.__getitem__
+        own, constant, total = names.__getitem__, None, float(design.weights.sum())
     n_frame, middle = 0 if frame is None else len(frame.X), 0.0
     if n_frame or design.observation is not None:
         middle = float(design.outcome_limits.mean())  # of outcomes that count for nothing
@@ -271,7 +264,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
     s = column("weights", 1.0)
     X = basis("X", 0.0 if frame is None else frame.X)
     n_strata = 0 if design.survey is None else len(design.survey.units)  # a target frame is one more, the last
-    sample = Sample(
+    return Sample(
         y=y,
         X=X,
         Z=basis("Z", 0.0 if frame is None else frame.Z) if "Z" in names else X,
@@ -279,19 +272,18 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         s=s,
         slices=tuple(slice(int(low), int(high)) for low, high in zip(np.r_[0, ends[:-1]], ends, strict=True)),
         order=order,
+        n_frame=n_frame,
+        total=total,
         family=options.outcome_family,
         offset=offset,
         mean_offset=offset if offset is None or stated is None else np.full_like(offset, np.log(stated)),
         R=basis("R") if "R" in names else None,
         recorded=recorded,
         late=column("late") if "late" in names else None,
+        constant=constant,
         cluster=column("cluster", design.n_clusters + np.arange(n_frame)) if "cluster" in names else None,
         stratum=column("stratum", n_strata) if "stratum" in names else None,
     )
-    if isinstance(design, DesignOnDisk):
-        sample = dataclasses.replace(sample, constant=design.constant)
-        sample.__dict__["total"] = float(design.arm_totals.sum())
-    return sample
 
 
 def arrays_of(design: Design) -> dict[str, NDArray[Any]]:
