@@ -193,7 +193,7 @@ def test_words_of_event_studies():
 
 def test_estimators_by_other_names():
     both = compare("y ~ x1", DATA, treat="d", models=["iptw", "dr"], reps=19)
-    assert list(both.table.index) == ["Hajek", "AIPW"]
+    assert list(both.table.index) == ["IPW", "AIPW"]
     with pytest.raises(causalrisk.OptionError, match="bootstrap is not valid for matching"):
         compare("y ~ x1", DATA, treat="d", estimators=["psmatch"])
 
@@ -342,8 +342,9 @@ def test_a_table_of_results_that_are_not_in_a_list(res):
 
 
 def test_the_group_of_the_effect_may_be_named_twice():
+    assert model(estimand="ATT", focal=1).fit().estimand == model(target=1).fit().estimand
     with pytest.raises(TypeError, match=r"^`estimand` and `focal` both mean `target` here\.\nUse `target=1` alone"):
-        model(estimand="ATT", focal=1)
+        model(estimand="ATE", focal=1)
 
 
 def test_options_of_a_changed_model_are_read(res):

@@ -118,7 +118,7 @@ def design_from_arrays(
     exog_propensity : array-like, shape (N, q), optional
         Propensity design; `exog` by default.
     constant_outcome : bool
-        Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
+        Whether the estimator's outcome model is one constant per arm (IPW), so that arms are not checked for more.
 
     Returns
     -------
@@ -230,7 +230,7 @@ def design_from_formula(
     frame : mapping of str to object
         The caller's variables and ``np``.
     constant_outcome : bool
-        Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
+        Whether the estimator's outcome model is one constant per arm (IPW), so that arms are not checked for more.
     joint_outcome : bool
         Whether the estimator trains the arms together (JRE), so that all need a model where else only controls do.
 
@@ -306,7 +306,7 @@ def read_formulas(
         if not odd or any("`" in text for text in texts):
             raise
         needed = f"Names that are not plain words need Q(...). Use `{'`, `'.join(map(evaluation.typed_name, odd))}`."
-        raise DesignError(f"{str(error).splitlines()[0]}\n{needed}") from error
+        raise DesignError(f"{str(error).splitlines()[0]}\n{needed}") from None
     return formulas, table
 
 

@@ -284,12 +284,15 @@ class ColumnMoments:
         condition = np.inf if not norms.all() else np.linalg.cond(varying / norms) if norms.size else 1.0
         dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
         if dropped:
-            cause = "constant, or determined by the columns before"
+            level = [name for name, kept, same in zip(names, keep, steady, strict=True) if same and not kept]
+            others = [name for name in dropped if name not in level]
+            parts = [(others, "determined by the columns before"), (level, "constant")]
+            found = " and ".join(f"{listing(part)} ({why})" for part, why in parts if part)
             if collinear == "raise":
-                found = f'{model} model: {listing(dropped)} {cause}, and collinear="raise"'
+                found = f'{model} model: {found}, and collinear="raise"'
                 raise DesignError(f'{found}.\nLeave them out of the formula, or use `collinear="drop"`.')
             same = "The effect is the same without them. Leave them out to silence this."
-            notes.append(f"{model} model: dropped {listing(dropped)}: {cause}. {same}")
+            notes.append(f"{model} model: dropped {found}. {same}")
         if not constant:
             left = listing(n for n in names if n not in dropped)
             meant = "Add a constant, unless you want a model through the origin"

@@ -13,6 +13,7 @@ from causalrisk.design.tables import as_pandas, find_column, listing, named_colu
 from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12
+CONTROLS = ("none", "no", "control", "placebo", "untreated", "never", "usual care")  # likely references
 MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a count or a dose
 
 
@@ -111,7 +112,8 @@ def _reference(name: str, found: list[Any], table: str, treated: Any, reference:
         others = [level for level in found if treated is None or not _same(level, treated, False)]
         # Negative codes are often of missing values.
         likely = [level for level in others if isinstance(level, str) or level >= 0]
-        base = (likely or others)[0] if reference is None else reference
+        named = [level for level in likely if str(level).casefold() in CONTROLS]
+        base = (named or likely or others)[0] if reference is None else reference
         why = "nothing says which one" if treated is None else f"treated={show(treated)} does not say which one"
         text = f"treatment {name!r} has {len(found)} levels, and {why} the others are compared with:\n{table}"
         without = "" if treated is None else " without `treated=`"
@@ -133,7 +135,8 @@ def _reference(name: str, found: list[Any], table: str, treated: Any, reference:
         return places.get("reference", 1 - places.get("treated", 0))
     if binary:
         return found.index(0)
-    typed = f"Use `treated={show(found[1])}` or `treated={show(found[0])}`."
+    first, other = sorted(found, key=lambda level: str(level).casefold() in CONTROLS)
+    typed = f"Use `treated={show(first)}` or `treated={show(other)}`."
     text = f"treatment {name!r} is not 0/1 or bool, and the sign of the effect depends on which level is treated"
     raise DesignError(f"{text}:\n{table}\n{typed}")
 

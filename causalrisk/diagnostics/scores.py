@@ -309,10 +309,10 @@ def balance_test(record: FitRecord) -> BalanceTest:
 
     Examples
     --------
-    >>> from causalrisk import Hajek, datasets
+    >>> from causalrisk import IPW, datasets
     >>> births = datasets.load_cattaneo2()
     >>> propensity = "mmarried + mage + prenatal1 + fbaby"
-    >>> res = Hajek.from_formula(
+    >>> res = IPW.from_formula(
     ...     "bweight ~ 1", births, treat="mbsmoke", propensity=propensity
     ... ).fit()
     >>> print(res.balance_test())

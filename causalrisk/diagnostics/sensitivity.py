@@ -124,7 +124,7 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     """Scale of the bias of each arm's effect against the reference."""
     found = record.estimate if record.joint is None else record.joint.start
     if record.joint is None and record.spec.constants:
-        found = estimate_means(fit, IPWRA)  # residuals of Hajek are measured about those models
+        found = estimate_means(fit, IPWRA)  # residuals of IPW are measured about those models
     rows = found.rows
     if not isinstance(rows, SeparateRows):
         raise no_influence()

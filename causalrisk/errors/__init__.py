@@ -325,6 +325,8 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
     tables, notes = [NAMES.get(table, {}) for table in reversed(tables_of(place))], list[str]()
     words = {word: name for table in tables for word, name in by_word(table).items() if name in defaults}
     found, said = {name: value for name, value in given.items() if name in defaults}, dict[str, str]()
+    if str(given.get("estimand")).upper() == "ATT" and "focal" in given:  # the group that both name
+        given = {word: value for word, value in given.items() if word != "estimand"}
     for word in [word for word in given if word not in found]:
         value = given[word]
         if word not in words:
@@ -398,7 +400,7 @@ def failure_text(failures: NDArray[np.int8]) -> str:
     """Sentence that counts the failures by reason, the commonest first; empty when there are none."""
     codes, counts = np.unique(failures[failures != Failure.OK], return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return "; ".join(f"in {counts[k]} {TEXT[int(codes[k])]}" for k in order)
+    return "; ".join(f"{TEXT[int(codes[k])]} ({counts[k]})" for k in order)
 
 
 def first_failure(*failures: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -145,7 +145,7 @@ ANSWERS: dict[str, dict[str, str]] = {
             "Use `trim=(0.1, 0.9)` to leave rows out, or `clip=(0.01, 0.99)`."
         ),
         "stabilize stabilized": "Stabilised weights give the same effect. Leave it out.",
-        "normalize_ipw": "Use `normalize=True` for AIPW; the weights of Hajek and IPWRA are normalised.",
+        "normalize_ipw": "Use `normalize=True` for AIPW; the weights of IPW and IPWRA are normalised.",
         "moments int poly": 'Powers and products are terms of the formula: `propensity="x1 + I(x1**2) + x1:x2"`.',
         "g_SL_library": "Use `propensity_score=` with a classifier such as `LogisticRegression()`.",
         "score": 'Use `target=` for the population (ATTE: `target="treated"`), `propensity_score=` for known scores.',
@@ -154,6 +154,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "by subgroup subgroups": 'Use `res.effects_by("group")` after the fit.',
         "censoring ipcw delta Delta attrition": 'Use `observed=` with a formula such as `"x1 + x2"`.',
         "ratio nearest neighbor replace distance method=nearest": MATCHING,
+        "method=glm": "The score is a logit by default; see `propensity_link=`. Leave it out.",
         "distance=glm distance=logit distance=probit": 'Use `propensity_link=`, or `Matching`, `metric="propensity"`.',
         "method=cbps method=ebal method=ipt": 'Use `propensity_loss="calibrated"`, whose weights balance.',
         "external_predictions": 'Use `outcome_predictions=["m0", "m1"]` and `propensity_score="e"`.',
@@ -170,7 +171,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "replicates n_replicates method": "It is an option of `JRE` alone. Leave it out.",
     },
     "event_study": {
-        "est_method method estMethod": 'Use `estimator="AIPW"`, `"Hajek"` or `"OutcomeRegression"`.',
+        "est_method method estMethod": 'Use `estimator="AIPW"`, `"IPW"` or `"OutcomeRegression"`.',
         "long2 reference": 'Use `base="universal"`, the default.',
         "treat treated d treatment dname": "Use `begins=` with the first period of treatment of each unit.",
         "outcome_predictions": 'It is not available for an event study: use `learner="smooth"`.',

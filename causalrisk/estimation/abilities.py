@@ -42,7 +42,7 @@ WITH_QUANTILES = EVERY | {"effect": (*EVERY["effect"], "quantile")}
 ABILITIES = {  # of an option with several values the first is what is done where none is named
     "Unadjusted": WITH_QUANTILES,
     "OutcomeRegression": EVERY | {"learner_use": (TERMS,)},
-    "Hajek": WITH_QUANTILES,
+    "IPW": WITH_QUANTILES,
     "IPWRA": EVERY | {"learner_use": (TERMS,)},
     "AIPW": WITH_QUANTILES
     | {"learner_use": (REPLACE, TERMS), "did": (*EVERY["did"], "normalize=False"), "at_exposure": ("observed",)}

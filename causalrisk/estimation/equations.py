@@ -506,7 +506,7 @@ class Equations:
     def blocks(self) -> tuple[Block, ...]:
         """All equations of the estimator.
 
-        Unadjusted and OutcomeRegression: outcome models, means. Hajek: score, weighted constants, means. IPWRA: score,
+        Unadjusted and OutcomeRegression: outcome models, means. IPW: score, weighted constants, means. IPWRA: score,
         weighted outcome models, means. AIPW and TMLE: score, outcome models, corrections, means.
         """
         if self.chunks:

@@ -1,7 +1,7 @@
 """Quantiles and distribution functions of the potential outcomes, in memory.
 
 Flows in: rows with their importance weights. Flows out: an `Estimate` and its batched refits. With the indicator
-z_i = 1{y_i <= q}, F_a(q) is the mean that the estimator has of z in arm a: for Hajek the weighted share of outcomes up
+z_i = 1{y_i <= q}, F_a(q) is the mean that the estimator has of z in arm a: for IPW the weighted share of outcomes up
 to q, for AIPW the average of a logit of z on the terms of the outcome formula, with its weighted residuals. The
 quantile at tau is the smallest outcome of the arm with F_a(q) >= tau, where the logit is that of the indicator at q
 itself. Its influence function is that of F_a(q), less and over the density f_a(q): the derivative of F_a(q), in which
@@ -322,7 +322,7 @@ def _fit_level(
             if reason != Failure.OK:
                 raise SeparationError(
                     f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of arm "
-                    f"{label!r}, has no finite fit.\nSimplify the outcome formula, or use `Hajek`, which has no logit."
+                    f"{label!r}, has no finite fit.\nSimplify the outcome formula, or use `IPW`, which has no logit."
                 )
         means = found.params[found.block("means")]
         moved = places.copy()
@@ -349,7 +349,7 @@ def _fit_level(
         a = int(np.argmin(density))
         raise CausalRiskError(
             f"the estimated density of {design.endog_name!r} at its quantile {level:g} in arm {design.labels[a]!r} is "
-            "negative.\nUse `Hajek`, which has no outcome model, or simplify the outcome formula."
+            "negative.\nUse `IPW`, which has no outcome model, or simplify the outcome formula."
         )
     return LevelFit(level, places, thresholds, found, density, drift)
 

@@ -90,11 +90,11 @@ OUTCOME_REGRESSION = Specification(
     how="outcome regression: a regression in each group, averaged over the target",
     aliases=("ra", "regression", "gformula", "ols", "standardization"),
 )
-HAJEK = Specification(
-    name="Hajek",
-    title="Hajek (Normalised IPW) Results",
+IPW = Specification(
+    name="IPW",
+    title="Inverse Probability Weighting (IPW) Results",
     how="inverse probability weighting with normalised weights (Hajek 1971)",
-    aliases=("iptw",),
+    aliases=("hajek", "iptw"),
     constants=True,
     weighted=True,
 )
@@ -144,7 +144,7 @@ JRE = Specification(
     weighted=True,
     joint=True,
 )
-SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW)  # which JRE is compared with
+SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # which JRE is compared with
 
 
 @dataclass(frozen=True)

@@ -323,9 +323,11 @@ def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_fail
     found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
     instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
     if left_out.failed_share > max_failed:
-        text = f"{found}, more than `max_failed=` allows; see `err.results`.\n{instead}"
+        allowed = f"`max_failed={max_failed:g}` allows fewer, and `err.results` has robust errors"
+        text = f"{found}; {allowed}.\n{instead}"
         raise BootstrapError(text, robust_record(record))
-    notes.warn(f"{found}; the jackknife uses the others.\n{instead}", ResampleWarning)
+    used = "the jackknife uses the others, and its standard errors may be too small"
+    notes.warn(f"{found}; {used}.\n{instead}", ResampleWarning)
 
 
 PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer, robust errors trigger a warning

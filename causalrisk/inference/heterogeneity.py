@@ -42,7 +42,7 @@ def spec_in_groups(record: FitRecord) -> Specification:
     """Return how the mean of an arm is made in groups: the model's predictions plus weighted residuals.
 
     The weights of the residuals add up to the size of the group on average, as in AIPW, or exactly: for weighted means
-    (Hajek), for rates, and for changes between cross sections. Without a propensity score there is no correction.
+    (IPW), for rates, and for changes between cross sections. Without a propensity score there is no correction.
     """
     spec = record.spec
     if spec.constants or (spec.weighted and (record.stated_exposure is not None or record.sample.late is not None)):
@@ -105,7 +105,7 @@ def effects_by(
     plus the weighted residuals. It is consistent if the outcome model or the propensity model is correctly specified,
     whether or not the group is in a formula. `OutcomeRegression` has no weights, so the group must be in its formula.
     The average over groups, weighted by size, is the effect of the fit: exactly with AIPW, with IPWRA under the
-    canonical link, and approximately with JRE. With Hajek the weights add up to one in each group.
+    canonical link, and approximately with JRE. With IPW the weights add up to one in each group.
 
     Parameters
     ----------

@@ -296,7 +296,7 @@ LEAST = 0.02
 
 
 def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd.DataFrame:
-    """Distribution functions of the potential outcomes (Hajek, AIPW): the share of outcomes up to each value.
+    """Distribution functions of the potential outcomes (IPW, AIPW): the share of outcomes up to each value.
 
     Parameters
     ----------

@@ -276,7 +276,7 @@ def compare(
     formula, data, treat
         As in `JRE.from_formula`.
     estimators : name, model class, or sequence of them, optional
-        Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression", "Hajek"
+        Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression", "IPW"
         (or "IPW"), "IPWRA", "AIPW", "JRE" or "TMLE". By default the first six; for quantiles, those of them
         that estimate quantiles.
         "Matching" has no valid bootstrap and is not available.

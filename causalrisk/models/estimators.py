@@ -32,23 +32,30 @@ class OutcomeRegression(CausalModel):
     spec = specification.OUTCOME_REGRESSION
 
 
-class Hajek(CausalModel):
-    """Normalised inverse probability weighting: weighted means, without an outcome model.
+class IPW(CausalModel):
+    """Inverse probability weighting: weighted means, without an outcome model.
+
+    The weights are normalised: they add up to one in each arm [1]_. `Hajek` is the same class.
+
+    References
+    ----------
+    .. [1] Hajek, J. (1971). Comment on a paper by D. Basu. In Godambe and Sprott (eds.), Foundations of Statistical
+       Inference, 236. Holt, Rinehart and Winston.
 
     Examples
     --------
-    >>> from causalrisk import Hajek, datasets
+    >>> from causalrisk import IPW, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> Hajek.from_formula(
+    >>> IPW.from_formula(
     ...     "bweight ~ 1", births, treat="mbsmoke", propensity="mage + medu"
     ... ).fit()
-    Hajek: ATE -262.98 (22.81), 1 vs 0, n 4642
+    IPW: ATE -262.98 (22.81), 1 vs 0, n 4642
     """
 
-    spec = specification.HAJEK
+    spec = specification.IPW
 
 
-IPW = Hajek
+Hajek = IPW
 
 
 class IPWRA(CausalModel):
@@ -296,9 +303,8 @@ class Unadjusted(CausalModel):
     spec = specification.UNADJUSTED
 
 
-MODELS: tuple[type[CausalModel], ...] = (Unadjusted, OutcomeRegression, Hajek, IPWRA, AIPW, TMLE, Matching, JRE)
+MODELS: tuple[type[CausalModel], ...] = (Unadjusted, OutcomeRegression, IPW, IPWRA, AIPW, TMLE, Matching, JRE)
 BY_NAME = {model.spec.name: model for model in MODELS}
-ALIASES = {"IPW": Hajek}
 WHERE_NAMED = ("TMLE", "Matching")  # the estimators that a comparison has only where they are named
 
 
@@ -316,7 +322,7 @@ def model_named(given: Any) -> type[CausalModel]:
         found = f"estimators= has a {type(given).__name__}; expected names of estimators"
         raise OptionError(f'{found}.\nUse `estimators=["{name}"]`, or `etable([res1, res2])` for fits.')
     word = str(given).casefold()
-    for name, model in (BY_NAME | ALIASES).items():
+    for name, model in BY_NAME.items():
         if word in (name.casefold(), *model.spec.aliases):
             return model
     why = answer("package", str(given)) or near(str(given), BY_NAME) or "Use one of them."

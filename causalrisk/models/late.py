@@ -34,7 +34,7 @@ from causalrisk.report.tidy import glance, tidy_frame
 
 WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
 LARGE = 1e6  # F beyond which the number says nothing
-METHODS = ("AIPW", "IPWRA", "Hajek", "OutcomeRegression")
+METHODS = ("AIPW", "IPWRA", "IPW", "OutcomeRegression")
 COV_TYPES = ("robust", "cluster", "survey", "bootstrap", "replicates")
 NOT_HERE = (
     "effect", "quantiles", "did", "observed", "target", "trim", "family", "link", "exposure", "offset", "treated",
@@ -124,7 +124,7 @@ class LATE:
         propensity : str, optional
             Covariates of the propensity score of the instrument. By default the covariates of the formula. Use ``"1"``
             for a randomly assigned instrument.
-        method : {"AIPW", "IPWRA", "Hajek", "OutcomeRegression"}
+        method : {"AIPW", "IPWRA", "IPW", "OutcomeRegression"}
             Estimator of both effects; by default "AIPW".
         outcome_predictions, treatment_predictions : list of str or array_like, or matrix, optional
             Predictions of outcome and treatment at both values of the instrument, ``["g0", "g1"]`` and

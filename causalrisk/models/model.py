@@ -189,7 +189,7 @@ class CausalModel:
         at_exposure : float or "observed", optional
             Exposure at which the means are computed. The default, 1, gives rates per unit of `exposure`. "observed"
             gives mean outcomes at each unit's own exposure; AIPW, TMLE and JRE need it, because they use residuals of
-            observed outcomes. Unadjusted and Hajek fit a constant rate. Under "poisson" it is the weighted sum of
+            observed outcomes. Unadjusted and IPW fit a constant rate. Under "poisson" it is the weighted sum of
             outcomes over the weighted sum of exposures.
         trim : {"crump", "separated"} or tuple of float, optional
             Which rows to leave out. The target population changes. The models are fitted again to the remaining rows,
@@ -205,7 +205,7 @@ class CausalModel:
             "ratio": ratio of the arm means.
             "odds_ratio": odds ratio of the arm means.
             "percent": difference in percent of the reference arm's mean.
-            "quantile": differences of quantiles of the outcome (Unadjusted, Hajek and AIPW only).
+            "quantile": differences of quantiles of the outcome (Unadjusted, IPW and AIPW only).
         quantiles : float or sequence of float, optional
             Quantile levels for ``effect="quantile"``, between 0 and 1. By default 0.25, 0.5 and 0.75.
         design : Survey, optional

@@ -216,7 +216,9 @@ def plot_balance(
     ax = axes_or_new(ax, len(sizes))
     ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), **ROWS)
     paper = ax.get_facecolor()
-    ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor=paper, label="before weighting")
+    weighted = record.design.weight_type is not None
+    before = f"before (weighted by {record.design.weights_name} only)" if weighted else "before weighting"
+    ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor=paper, label=before)
     ax.plot(sizes["diff after"], rows, "o", color=BLUE, label="after weighting")
     ax.axvline(0, color=ink(ax), linewidth=0.8, zorder=0)
     ax.axvline(threshold, **LINE)

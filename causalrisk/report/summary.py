@@ -13,7 +13,7 @@ from causalrisk.design import Design
 from causalrisk.errors import Failure, OptionError, check_alpha, whole_number
 from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.specification import HAJEK, IPWRA
+from causalrisk.estimation.specification import IPW, IPWRA
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.fitted_models import coefficients
 from causalrisk.inference.intervals import Estimates, rounded_se, statistic_names, summary_frame
@@ -37,13 +37,14 @@ DESIGN = ("Clusters:", "Strata:", "PSUs:", "Population:", "Replicates:", "Subpop
 NOTE_JOINT = "Do not interpret JRE's coefficients or predictions. Use those of `res.start`, the IPWRA fit."
 NOTE_STACK = "The shrinkage is that of JRE on the formula; `res.start` is IPWRA on the formula."
 NOTE_LOG_SCALE = "The effect's interval and test are computed on the logarithmic scale and transformed back."
+NOTE_HAJEK = "The weights add up to one in each group (Hajek)."
 NOTE_SURVEY_N = (
     "survey n is the effective n under the probability weights alone. The columns after it are under these weights, "
     "scaled to mean 1, times the weights of the propensity score."
 )
 NOTE_BINARY = (
     "The outcome is 0 or 1 and its models are linear, so predictions may lie outside 0 to 1. Use "
-    '`family="binomial"` to keep them inside.'
+    '`from_formula(family="binomial")` to keep them inside.'
 )
 
 
@@ -206,7 +207,7 @@ def head_texts(record: FitRecord) -> dict[str, str]:
     boot, joint = None if record.cov_type == "replicates" else record.boot, record.joint
     texts: dict[str, Any] = {
         "Treatment:": design.treat_name,
-        "Model:": "IPW (Hajek)" if record.spec == HAJEK else record.spec.name,
+        "Model:": record.spec.name,
         "Target:": words.target_text(record),
         "Outcome model:": words.outcome_model_text(record),
         "Matching:": f"{options.n_neighbors} nearest, {options.metric.replace('_', ' ')}" * record.spec.matched,
@@ -326,6 +327,7 @@ def _notes(record: FitRecord) -> list[str]:
         f"{words.effect_formula(record)}, {over} over {rows}. {_interval_text(record)}",
         _logged_note(record),
         _formulas_text(record),
+        NOTE_HAJEK * (record.spec == IPW),
         words.trend_words(record),
         *options.read_as,
         _coding_note(design),
@@ -391,7 +393,8 @@ def _formulas_text(record: FitRecord, scored: bool | None = None) -> str:
         return ""
     seen = design.observation if scored is None and record.spec.uses_propensity else None
     scored = words.uses_score(record) and design.score is None if scored is None else scored
-    texts = [f"Outcome: {design.formula}", f"Propensity: {design.propensity_formula}" * scored]
+    outcome = design.endog_name if record.spec.constants and scored is None else design.formula
+    texts = [f"Outcome: {outcome}", f"Propensity: {design.propensity_formula}" * scored]
     return "   ".join(filter(None, [*texts, "" if seen is None else f"Observed: {seen.formula}"]))
 
 

@@ -44,7 +44,7 @@ from causalrisk.simulation.designs import Design, Population, Specified, find_de
 from causalrisk.simulation.results import StudyResults
 
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
-DEFAULT = ("Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE")
+DEFAULT = ("Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW", "JRE")
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
 
 
@@ -242,7 +242,7 @@ def run_study(
     n_sims : int, default 200
         Samples per design and size.
     estimators : None, name, model class, callable, sequence of these, or mapping, optional
-        By default "Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW" and "JRE". A mapping from labels can
+        By default "Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW" and "JRE". A mapping from labels can
         also have options of `from_formula` and `fit`: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. A callable
         takes a `Trial` and returns the estimate and its standard error.
     rng : int, Generator, SeedSequence or None, default 0
@@ -405,10 +405,10 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     >>> from dataclasses import replace
     >>> from causalrisk import simulation
     >>> design = replace(simulation.DESIGNS["doubly_wrong"], curvature=0.5)
-    >>> names = ["OutcomeRegression", "Hajek", "AIPW"]
+    >>> names = ["OutcomeRegression", "IPW", "AIPW"]
     >>> cells = simulation.four_cells(design, n=1000, n_sims=20, estimators=names)
     >>> cells.table["bias"].unstack().round(1)[names] + 0.0
-    estimator              OutcomeRegression  Hajek  AIPW
+    estimator              OutcomeRegression  IPW  AIPW
     design           n
     both right       1000                0.0    0.0   0.0
     both wrong       1000                0.2    0.3   0.4

@@ -153,7 +153,7 @@ class Case(NamedTuple):
 
 CASES = {  # the packages in turn
     "causalrisk IPWRA": Case(partial(fit_causalrisk, "IPWRA"), "weighted regressions", shown="C0o-"),
-    "causalrisk Hajek": Case(partial(fit_causalrisk, "Hajek"), "weighted means"),
+    "causalrisk IPW": Case(partial(fit_causalrisk, "IPW"), "weighted means"),
     "statsmodels ipw": Case(partial(fit_statsmodels, "ipw"), "weighted means", shown="C1s--"),
     "zEpid IPTW": Case(fit_iptw, "weighted means", largest=SLOW),
     "causalrisk OutcomeRegression": Case(partial(fit_causalrisk, "OutcomeRegression"), "regressions"),

@@ -104,7 +104,7 @@ def assert_same_numbers(records, table):
 def test_a_comparison_is_that_of_the_library(csv, frame, tmp_path, capsys):
     call = ["compare", csv, *FIT, "--estimator", "aipw, Hajek,Unadjusted", "--n-boot", "30", "--alpha", "0.1"]
     assert main(call) == 0
-    names = ["AIPW", "Hajek", "Unadjusted"]
+    names = ["AIPW", "IPW", "Unadjusted"]
     together = cr.compare(FIT[0], frame, treat="d", estimators=names, n_boot=30, rng=0)
     assert capsys.readouterr().out == f"{together.summary(0.1)}\n"
     assert main([*call, "-o", str(tmp_path / "table.json")]) == 0

@@ -147,7 +147,7 @@ def test_a_scan_leaves_out_and_says_the_same(case, weights):
     np.testing.assert_allclose(blocks.design.column_limits, whole.design.column_limits)
 
 
-@pytest.mark.parametrize("estimator", [cr.IPWRA, cr.Hajek])
+@pytest.mark.parametrize("estimator", [cr.IPWRA, cr.IPW])
 def test_weights_of_a_scan_have_the_same_columns(estimator):
     for case in ("three arms", "an interaction"):
         frame, formula, options, *_ = CASES[case]
@@ -245,12 +245,12 @@ def test_what_stays_separated_is_an_error():
 
 
 def test_models_of_constants_have_no_terms_to_lose():
-    for estimator, lost in ((cr.Hajek, ("g[T.z]",)), (Unadjusted, ("g[T.z]",))):
+    for estimator, lost in ((cr.IPW, ("g[T.z]",)), (Unadjusted, ("g[T.z]",))):
         made, told = model(estimator, LAST, "y ~ x + g")
         assert made.design.dropped_terms == lost and told[0].startswith("propensity model: dropped 'g[T.z]'")
         assert "g[T.z]" in made.design.exog_names
-    merged, _ = model(cr.Hajek, LAST.replace({"g": {"z": "b"}}), "y ~ x + g")
-    np.testing.assert_allclose(model(cr.Hajek, LAST, "y ~ x + g")[0].fit().params, merged.fit().params, rtol=1e-10)
+    merged, _ = model(cr.IPW, LAST.replace({"g": {"z": "b"}}), "y ~ x + g")
+    np.testing.assert_allclose(model(cr.IPW, LAST, "y ~ x + g")[0].fit().params, merged.fit().params, rtol=1e-10)
 
 
 def test_known_scores_and_rows_that_are_to_be_trimmed_keep_the_propensity_columns():

@@ -48,7 +48,7 @@ def test_published_balance_of_lalonde(lalonde):
 def test_balance_of_weights_is_that_of_matchit(cattaneo, estimand, target):
     """MatchIt has the denominators of cobalt; KS is its eCDF Max."""
     propensity = "mmarried + mage + prenatal1 + fbaby + medu"
-    model = cr.Hajek.from_formula("bweight ~ 1", cattaneo, treat="mbsmoke", propensity=propensity, target=target)
+    model = cr.IPW.from_formula("bweight ~ 1", cattaneo, treat="mbsmoke", propensity=propensity, target=target)
     table = model.fit().balance(binary="std").rename(index={"propensity score": "score"})
     reference = pd.read_csv(REFERENCE / "r_matchit_balance.csv").query("estimand == @estimand")
     for when, theirs in reference.groupby("when"):
@@ -60,7 +60,7 @@ def test_balance_of_weights_is_that_of_matchit(cattaneo, estimand, target):
 def test_balance_of_weights_is_that_of_cobalt(lalonde):
     reference = pd.read_csv(REFERENCE / "r_cobalt_balance.csv", index_col=0)
     formula = "age + educ + race + re74 + re75"
-    res = cr.Hajek.from_formula("re78 ~ 1", lalonde, treat="treat", propensity=formula, target="treated").fit()
+    res = cr.IPW.from_formula("re78 ~ 1", lalonde, treat="treat", propensity=formula, target="treated").fit()
     table = res.balance("raw").loc[reference.index].assign(**{"diff after std": res.balance()["diff after"]})
     known = reference.notna()
     np.testing.assert_allclose(table[reference.columns].where(known), reference, atol=5.1e-5)

@@ -12,7 +12,7 @@ from tests.conftest import LALONDE_RHS, RHS, simulate
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
 
 
-SEPARATE = [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW]
+SEPARATE = [cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW]
 
 
 def model(frame, kind=cr.IPWRA, **options):

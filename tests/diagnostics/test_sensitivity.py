@@ -142,7 +142,7 @@ def test_e_value_of_a_ratio_is_exact(frame, effect):
 
 def test_jre_and_hajek_use_the_regression_of_ipwra(frame):
     by_regression = model(frame).fit().sensitivity().iloc[0]["scale"]
-    np.testing.assert_allclose(model(frame, cr.Hajek).fit().sensitivity().iloc[0]["scale"], by_regression)
+    np.testing.assert_allclose(model(frame, cr.IPW).fit().sensitivity().iloc[0]["scale"], by_regression)
     joint = model(frame, cr.JRE).fit(cov_type="robust")
     np.testing.assert_allclose(joint.sensitivity().iloc[0]["scale"], by_regression)
     np.testing.assert_allclose(joint.sensitivity().iloc[0]["effect"], joint.effect)

@@ -47,11 +47,11 @@ def pair(frame, kind, formula, target, arm="c", **options):
     return kind.from_formula(formula, two, treat="arm", reference="a", target=target, **options).fit()
 
 
-@pytest.mark.parametrize("kind", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("kind", [cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW], ids=lambda m: m.__name__)
 @pytest.mark.parametrize("target", ["c", "control"])
 def test_a_saturated_score_makes_the_effect_that_of_the_pair(cells, kind, target):
     """Then e_c / e_a is the ratio of the shares in the cell, whatever other arms there are; so is its variance."""
-    formula = "y ~ 1" if kind is cr.Hajek else "y ~ x"
+    formula = "y ~ 1" if kind is cr.IPW else "y ~ x"
     options = {"propensity": "C(cell)"}
     three = model(cells, kind, formula, target=target, **options).fit()
     two = pair(cells, kind, formula, "treated" if target == "c" else "control", **options)
@@ -61,11 +61,11 @@ def test_a_saturated_score_makes_the_effect_that_of_the_pair(cells, kind, target
     np.testing.assert_allclose(three.bse[rows], two.bse, rtol=1e-7)
 
 
-@pytest.mark.parametrize("kind", [cr.Hajek, cr.IPWRA, cr.AIPW], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("kind", [cr.IPW, cr.IPWRA, cr.AIPW], ids=lambda m: m.__name__)
 @pytest.mark.parametrize("arm", ["b", "c"])
 def test_calibrated_scores_make_the_effect_that_of_the_pair(frame, kind, arm):
     """Each arm's weights are calibrated to the target by themselves."""
-    formula = "y ~ 1" if kind is cr.Hajek else f"y ~ {RHS}"
+    formula = "y ~ 1" if kind is cr.IPW else f"y ~ {RHS}"
     options = {"propensity": RHS, "propensity_loss": "calibrated"}
     three = model(frame, kind, formula, target=arm, **options).fit()
     two = pair(frame, kind, formula, "att", arm, **options)
@@ -91,7 +91,7 @@ def test_focal_weights_by_hand(frame, focal):
     f = "abc".index(focal)
     weights = e[:, f] / e[np.arange(len(codes)), codes]
     means = [np.average(frame.y[codes == a], weights=weights[codes == a]) for a in range(3)]
-    res = model(frame, cr.Hajek, "y ~ 1", propensity="x1 + x2", target=focal).fit()
+    res = model(frame, cr.IPW, "y ~ 1", propensity="x1 + x2", target=focal).fit()
     np.testing.assert_allclose(res.params.iloc[2:], means, rtol=1e-8)
     np.testing.assert_allclose(res.importance_weights, weights, rtol=1e-6)
     assert res.params[f"POM[{focal}]"] == pytest.approx(frame.y[frame.arm == focal].mean(), rel=1e-12)
@@ -175,7 +175,7 @@ class Shares:
 def test_clipping_scores_from_elsewhere_of_several_arms(frame, score):
     given = model(frame).fit().propensity_scores if score == "known" else Shares()
     options = {"propensity": "x1 + x2", "propensity_score": given, "target": "c", "clip": (0.3, 0.35)}
-    res = model(frame, cr.Hajek, "y ~ 1", **options).fit()
+    res = model(frame, cr.IPW, "y ~ 1", **options).fit()
     p = res.propensity_scores.to_numpy()
     codes = pd.Categorical(frame.arm).codes
     assert p.min() >= 0.3 and p.max() <= 0.35
@@ -226,7 +226,7 @@ def test_clipped_scores_of_several_arms_by_hand(frame, target):
     weights = tilt / e[np.arange(len(codes)), codes]
     if target in ("control", "c"):
         weights[frame.arm == {"control": "a"}.get(target, target)] = 1.0
-    res = model(frame, cr.Hajek, "y ~ 1", propensity="x1 + x2", target=target, clip=(0.25, 0.4)).fit()
+    res = model(frame, cr.IPW, "y ~ 1", propensity="x1 + x2", target=target, clip=(0.25, 0.4)).fit()
     np.testing.assert_allclose(res.importance_weights, weights, rtol=1e-6)
     np.testing.assert_allclose(res.propensity_scores, e, rtol=1e-7)
     own = np.isin(e[np.arange(len(codes)), codes], (0.25, 0.4)).sum()
@@ -236,10 +236,10 @@ def test_clipped_scores_of_several_arms_by_hand(frame, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("kind", [cr.Hajek, cr.AIPW], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("kind", [cr.IPW, cr.AIPW], ids=lambda m: m.__name__)
 def test_standard_errors_under_clipping_are_the_infinitesimal_jackknife(frame, kind, target):
     """The influence function against the change of the estimate as the weight of a row changes."""
-    formula = "y ~ 1" if kind is cr.Hajek else "y ~ x1 + x2"
+    formula = "y ~ 1" if kind is cr.IPW else "y ~ x1 + x2"
     options = {"propensity": "x1 + x2", "target": target, "clip": (0.2, 0.45)}
     res = model(frame, kind, formula, **options).fit()
     influence, step = res._record.sample.restore(res._record.estimate.influence)[:, :5], 1e-4

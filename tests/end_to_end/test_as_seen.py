@@ -10,7 +10,7 @@ import causalrisk as cr
 from tests.conftest import simulate
 
 RHS = "x1 + x2"
-CLASSIC = (cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW)
+CLASSIC = (cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW)
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
 
 

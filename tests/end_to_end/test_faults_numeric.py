@@ -16,7 +16,7 @@ from tests.conftest import simulate
 from tests.end_to_end.test_faults import BOTH, assert_same, build, clean, finish, fit, raises_with
 
 N = 300
-WEIGHTED = [cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE]
+WEIGHTED = [cr.IPW, cr.IPWRA, cr.AIPW, cr.JRE]
 ALL = [cr.OutcomeRegression, *WEIGHTED]
 FORMULA = "y ~ x1 + x2"
 

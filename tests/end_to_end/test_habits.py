@@ -21,7 +21,7 @@ compare("bweight ~ mage", b, treat="mbsmoke", estimators="ra ipw ipwra aipw", n_
 compare("bweight ~ mage", b, treat="mbsmoke", estimators=["ipw", "aipw"], n_boot=49)
     2 estimators: ATE -275.82 to -275.56, 1 vs 0, n 4642
 Hajek.from_formula("bweight ~ mage", b, treat="msmoke", reference="0 daily", target="0 daily").fit()
-    Hajek: ATC[1-5 daily] -233.89 (41.56), ATC[11+ daily] -309.3
+    IPW: ATC[1-5 daily] -233.89 (41.56), ATC[11+ daily] -309.3
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", k_split=5)
     AIPW: bweight ~ mage, mbsmoke: 1 vs 0, n 4642
 IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family=sm.families.Binomial).fit()

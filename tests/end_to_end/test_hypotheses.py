@@ -222,12 +222,12 @@ def test_a_band_about_a_line_is_scheffe_between_one_test_and_all_directions(tria
 
 @pytest.mark.usefixtures("few_points")
 def test_differences_of_estimators_by_their_paired_resamples(trial):
-    both = cr.compare("y ~ x1", trial, treat="d", estimators=["Unadjusted", "Hajek", "AIPW"], n_boot=200)
+    both = cr.compare("y ~ x1", trial, treat="d", estimators=["Unadjusted", "IPW", "AIPW"], n_boot=200)
     pd.testing.assert_frame_equal(both.pairwise(), both.differences)
     frame = both.pairwise(adjust="single-step", against="AIPW")
-    assert list(frame.index) == [("Unadjusted", "AIPW"), ("Hajek", "AIPW")]
+    assert list(frame.index) == [("Unadjusted", "AIPW"), ("IPW", "AIPW")]
     boot = both.boot_effects
-    gaps = pd.DataFrame({name: boot[name] - boot["AIPW"] for name in ("Unadjusted", "Hajek")})
+    gaps = pd.DataFrame({name: boot[name] - boot["AIPW"] for name in ("Unadjusted", "IPW")})
     errors = gaps.std().to_numpy()
     statistic = frame["estimate"].to_numpy() / errors
     p, critical = adjusted(statistic, gaps.cov().to_numpy(), "single-step", 0.05, np.inf)

@@ -179,7 +179,7 @@ def test_arm_means_are_net_of_the_common_bias(options):
 
 def test_hajek_is_ipwra_with_constants():
     frame = simulate()
-    hajek = cr.Hajek.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
+    hajek = cr.IPW.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
     constants = cr.IPWRA.from_formula("y ~ 1", frame, treat="d", propensity=RHS).fit()
     np.testing.assert_allclose(hajek.params, constants.params, rtol=1e-12)
     np.testing.assert_allclose(hajek.bse, constants.bse, rtol=1e-10)

@@ -69,7 +69,7 @@ THREE = simulate(90, strength=0.4).assign(
 OTHERS = [
     (cr.IPWRA, {"formula": f"y ~ {RHS}", "treat": "arm", "reference": 0}),
     (cr.AIPW, {"formula": "positive ~ x1", "treat": "d", "family": "poisson", "effect": "ratio"}),
-    (cr.Hajek, {"formula": "y ~ 1", "treat": "d", "propensity": "x1 + x2", "target": "overlap", "weights": "w"}),
+    (cr.IPW, {"formula": "y ~ 1", "treat": "d", "propensity": "x1 + x2", "target": "overlap", "weights": "w"}),
     (cr.IPWRA, {"formula": "y ~ x1", "treat": "d", "cluster": "g", "trim": (0.15, 0.95)}),
     (cr.OutcomeRegression, {"formula": "y ~ x1 * x2", "treat": "arm", "reference": 0, "target": "control"}),
 ]

@@ -22,7 +22,7 @@ def smokers():
 
 def test_nhefs_by_weighting(smokers):
     """What If, section 12.2: 3.4 kg (95% interval 2.4, 4.5), with a standard error that treats the weights as known."""
-    res = cr.Hajek.from_formula("wt82_71 ~ 1", smokers, treat="qsmk", propensity=NHEFS_RHS).fit()
+    res = cr.IPW.from_formula("wt82_71 ~ 1", smokers, treat="qsmk", propensity=NHEFS_RHS).fit()
     assert round(res.effect, 1) == 3.4
     residual = smokers["wt82_71"] - np.where(smokers["qsmk"], res.params["POM[1]"], res.params["POM[0]"])
     as_if_known = [
@@ -45,7 +45,7 @@ def test_nhefs_by_standardization(smokers):
 
 def test_nhefs_with_weights_for_censoring():
     """Section 12.6: 3.5 kg (2.5, 4.5), with everybody, also those whose weight in 1982 is not known."""
-    res = cr.Hajek.from_formula(
+    res = cr.IPW.from_formula(
         "wt82_71 ~ 1", cr.datasets.load_nhefs(), treat="qsmk", propensity=NHEFS_RHS, observed=f"{NHEFS_RHS} + qsmk"
     ).fit()
     assert (res.nobs, round(res.effect, 1)) == (1629, 3.5)
@@ -60,13 +60,13 @@ def test_mixtape_weighting():
         "age + I(age**2) + I(age**3) + educ + I(educ**2) + married + nodegree + black + hispan + re74 + re75 "
         "+ I(re74 == 0) + I(re75 == 0) + educ:re74"
     )
-    res = cr.Hajek.from_formula("re78 ~ 1", men, treat="treat", propensity=score).fit()
+    res = cr.IPW.from_formula("re78 ~ 1", men, treat="treat", propensity=score).fit()
     assert round(res.effect) == -7238
     d, y, e = men["treat"], men["re78"], res.propensity_scores
     assert int((d * y / e - (1 - d) * y / (1 - e)).mean()) == -11876
     men["e"] = e
     kept = men[(e >= 0.1) & (e <= 0.9)]
-    assert int(cr.Hajek.from_formula("re78 ~ 1", kept, treat="treat", propensity_score="e").fit().effect) == 1806
+    assert int(cr.IPW.from_formula("re78 ~ 1", kept, treat="treat", propensity_score="e").fit().effect) == 1806
 
 
 @pytest.mark.parametrize(("controls", "effect", "se"), [("experimental", 1794, 633), ("cps", -8498, 712)])
@@ -83,7 +83,7 @@ def test_lalonde_raw_differences(controls, effect, se):
 
 STATA = {  # effect and standard error printed in the manual's entries for teffects ra, ipw, ipwra and aipw
     cr.OutcomeRegression: (-239.6392, 23.82402),
-    cr.Hajek: (-230.6886, 25.81524),
+    cr.IPW: (-230.6886, 25.81524),
     cr.IPWRA: (-229.9671, 26.62668),
     cr.AIPW: (-230.9892, 26.21056),
 }

@@ -16,7 +16,7 @@ import causalrisk as cr
 from causalrisk.report.page.methods import call_of
 from tests.conftest import REFERENCE, RHS, simulate
 
-MODELS = {model.spec.name: model for model in (cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW)}
+MODELS = {model.spec.name: model for model in (cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW)}
 SMALL = json.loads((REFERENCE / "smallsample_inference.json").read_text("utf-8"))["cases"]
 TESTS = json.loads((REFERENCE / "hypotheses_tests.json").read_text("utf-8"))["cases"]
 JACKKNIFE = [case for case in SMALL if case["kind"].startswith("jackknife")]
@@ -219,7 +219,7 @@ def test_two_way_clusters_of_a_regression_are_statsmodels_s(small_sample):
         np.testing.assert_allclose(res.conf_int().loc["ATE"], theirs.conf_int().loc["d"], rtol=1e-9)
 
 
-@pytest.mark.parametrize("model", [cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE])
+@pytest.mark.parametrize("model", [cr.IPW, cr.IPWRA, cr.AIPW, cr.JRE])
 def test_two_way_clusters_by_hand_from_the_contributions(model):
     rng = np.random.default_rng(0)
     frame = two_ways().assign(w=rng.uniform(0.5, 2, 300), m=np.arange(300) % 2)
@@ -255,7 +255,7 @@ def test_negative_variances_of_two_way_clusters_are_zero_and_told():
     grid -= grid.mean(axis=0) + grid.mean(axis=1)[:, None] - grid.mean()
     frame = pd.DataFrame({"y": grid.ravel(), "firm": np.repeat(np.arange(8), 8), "year": np.tile(np.arange(8), 8)})
     frame["d"] = (frame.firm + frame.year) % 2
-    model = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity="1", cluster=["firm", "year"])
+    model = cr.IPW.from_formula("y ~ 1", frame, treat="d", propensity="1", cluster=["firm", "year"])
     with pytest.warns(cr.DesignWarning, match="cluster="):
         res = model.fit()
     assert np.linalg.eigvalsh(res.cov_params()).min() > -1e-12

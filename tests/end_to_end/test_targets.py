@@ -14,7 +14,7 @@ import causalrisk as cr
 from causalrisk.estimation import engine
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, REFERENCE, RHS, our_names, simulate
 
-MODELS = {"ra": cr.OutcomeRegression, "ipw": cr.Hajek, "ipwra": cr.IPWRA, "aipw": cr.AIPW}
+MODELS = {"ra": cr.OutcomeRegression, "ipw": cr.IPW, "ipwra": cr.IPWRA, "aipw": cr.AIPW}
 R_RUNS = pd.read_csv(REFERENCE / "r_cattaneo2_all_targets.csv.gz", keep_default_na=False)
 R_RUNS = R_RUNS[R_RUNS.estimator.isin(list(MODELS))]
 R_KEYS = ["outcome", "om", "ps", "ps_link", "om_family", "estimand", "estimator", "note"]
@@ -220,7 +220,7 @@ def test_tilted_means_are_those_of_psweight_by_hand(cattaneo, target, treat):
     e = np.asarray(sm.MNLogit(codes, X).fit(disp=False, method="newton", tol=1e-12).predict(X))
     weights = TILTS[target](e) / e[np.arange(len(codes)), codes]
     means = [np.average(cattaneo.bweight[codes == a], weights=weights[codes == a]) for a in range(e.shape[1])]
-    res = cr.Hajek.from_formula("bweight ~ 1", cattaneo, treat=treat, reference=first, target=target.lower(),
+    res = cr.IPW.from_formula("bweight ~ 1", cattaneo, treat=treat, reference=first, target=target.lower(),
                                 propensity="mage + medu").fit()  # fmt: skip
     assert res.params.index[0].startswith(target)
     np.testing.assert_allclose(res.params.iloc[-len(means) :], means, rtol=1e-8)
@@ -261,7 +261,7 @@ def test_joint_effects_of_several_arms_do_not_depend_on_the_reference(target):
 # --- scores from elsewhere ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", [cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE])
+@pytest.mark.parametrize("model", [cr.IPW, cr.IPWRA, cr.AIPW, cr.JRE])
 def test_known_scores_give_the_point_and_no_propensity_uncertainty(model):
     frame = simulate(300)
     estimated = fitted(model, frame)
@@ -276,7 +276,7 @@ def test_known_scores_give_the_point_and_no_propensity_uncertainty(model):
 def test_standard_error_with_known_scores_by_hand():
     frame = simulate(400)
     score = np.full(400, frame.d.mean())
-    res = fitted(cr.Hajek, frame, "y ~ 1", propensity_score=score)
+    res = fitted(cr.IPW, frame, "y ~ 1", propensity_score=score)
     arms = [frame.y[frame.d == d] for d in (0, 1)]
     expected = np.sqrt(sum(((a - a.mean()) ** 2).sum() / len(a) ** 2 for a in arms))
     assert res.effect == pytest.approx(arms[1].mean() - arms[0].mean(), rel=1e-12)
@@ -450,7 +450,7 @@ def test_nothing_is_trimmed_where_overlap_is_good():
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")  # of the fit without limits
-@pytest.mark.parametrize("model", [cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE])
+@pytest.mark.parametrize("model", [cr.IPW, cr.IPWRA, cr.AIPW, cr.JRE])
 def test_clipping_is_counted_and_changes_the_weights(model):
     frame = simulate(400, strength=2)
     res = fitted(model, frame, clip=(0.1, 0.9))
@@ -603,11 +603,11 @@ def test_fault_47_an_arm_of_zeros(model, family):
     with pytest.raises(cr.SeparationError, match=r"outcome 'y' is 0 in all rows of arm '0'[^$]*family=\"gaussian\""):
         fitted(model, frame, family=family)
     with pytest.warns(cr.DesignWarning, match="does not vary within an arm"):
-        assert fitted(cr.Hajek, frame, family=family).params.loc["POM[0]"] == 0
+        assert fitted(cr.IPW, frame, family=family).params.loc["POM[0]"] == 0
 
 
 @pytest.mark.filterwarnings("ignore:the outcome does not vary within an arm:causalrisk.DesignWarning")
-@pytest.mark.parametrize("model", [cr.Hajek, cr.OutcomeRegression, cr.IPWRA, cr.AIPW])
+@pytest.mark.parametrize("model", [cr.IPW, cr.OutcomeRegression, cr.IPWRA, cr.AIPW])
 @pytest.mark.parametrize(("constant", "effect"), [(0, "ratio"), (0, "odds_ratio"), (1, "odds_ratio")])
 def test_means_on_a_bound_of_the_scale_are_refused_whatever_the_rounding(model, constant, effect):
     frame = simulate(200).assign(y=lambda f: abs((f.y > 1) * f.d - constant))

@@ -147,7 +147,7 @@ def test_a_risk_table_has_the_estimators_that_can_do_what_the_fit_does(monkeypat
     res, with_learner = fitted(cr.JRE, target="overlap"), fitted(cr.JRE, learner="smooth", learner_use="terms")
     own, predicted = res.risk_table(), with_learner.risk_table()
     assert (
-        list(own.index) == list(predicted.index) == ["Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"]
+        list(own.index) == list(predicted.index) == ["Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW", "JRE"]
     )
     monkeypatch.setitem(ABILITIES, "AIPW", {})
     pd.testing.assert_frame_equal(res.risk_table(), own.drop("AIPW"))

@@ -35,7 +35,7 @@ def test_bootstrap_standard_error_is_the_standard_deviation():
 
 def test_robust_and_bootstrap_standard_errors_agree():
     frame = simulate(1500, strength=0.4)
-    for model in (cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE):
+    for model in (cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW, cr.JRE):
         fitted = model.from_formula(f"y ~ {RHS}", frame, treat="d")
         robust, boot = fitted.fit(cov_type="robust"), fitted.fit(cov_type="bootstrap", n_boot=800)
         # 800 resamples know a standard error to 2.5%

@@ -12,7 +12,7 @@ import statsmodels.api as sm
 import causalrisk as cr
 from tests.conftest import RHS, simulate
 
-MODELS = [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE]
+MODELS = [cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW, cr.JRE]
 QUICK = {"n_replicates": 40}
 
 
@@ -147,7 +147,7 @@ def test_fault_61_strata_and_clusters_together_or_a_stratum_of_one_row():
         built(cr.IPWRA, frame, cluster="g").fit(bootstrap="stratified")
     alone = frame.drop(index=np.flatnonzero(frame.d == 1)[1:])
     with pytest.raises(cr.DesignError, match="arm '1' has 1 row"):
-        cr.Hajek.from_formula("y ~ x1", alone, treat="d").fit(bootstrap="stratified")
+        cr.IPW.from_formula("y ~ x1", alone, treat="d").fit(bootstrap="stratified")
 
 
 def test_fault_51_52_failed_resamples_are_counted_once_and_left_out():

@@ -80,7 +80,7 @@ def test_functions_rise_and_have_no_error_beyond_the_outcomes_of_an_arm():
 
 
 def test_other_estimators_and_grids_are_refused():
-    with pytest.raises(cr.OptionError, match="Hajek, AIPW"):
+    with pytest.raises(cr.OptionError, match="IPW, AIPW"):
         fitted(cr.IPWRA).distribution()
     with pytest.raises(cr.OptionError, match="grid="):
         fitted().distribution([np.nan])

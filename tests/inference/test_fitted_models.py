@@ -30,7 +30,7 @@ def first_equation(data, arm, target):
 
 @pytest.mark.parametrize("clip", [None, (1e-6, 1 - 1e-6)])
 @pytest.mark.parametrize("target", ["all", 0, 1, 2])
-@pytest.mark.parametrize("estimator", [cr.IPWRA, cr.AIPW, cr.Hajek, cr.JRE])
+@pytest.mark.parametrize("estimator", [cr.IPWRA, cr.AIPW, cr.IPW, cr.JRE])
 def test_calibrated_coefficients_balance_the_arm_they_are_named_for(estimator, target, clip):
     data = three_arms()
     options = {"treat": "d", "reference": 0, "target": target, "propensity_loss": "calibrated"}
@@ -70,7 +70,7 @@ def test_predictions_equal_statsmodels(family):
 
 def test_predictions_of_constants_and_of_a_bootstrap():
     frame = simulate(300)
-    res = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity=RHS).fit(cov_type="bootstrap", n_boot=50)
+    res = cr.IPW.from_formula("y ~ 1", frame, treat="d", propensity=RHS).fit(cov_type="bootstrap", n_boot=50)
     found = res.get_prediction(frame.head(3), arm=1)
     np.testing.assert_allclose(found.se_mean, np.repeat(res.bse.iloc[2], 3), rtol=1e-9)
     assert "mean_se" in repr(found)

@@ -14,7 +14,7 @@ from tests.conftest import RHS, simulate
 from tests.end_to_end.test_faults import raises_with
 
 
-@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW])
+@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW])
 @pytest.mark.parametrize(
     "options",
     [
@@ -118,7 +118,7 @@ def test_groups_in_the_outcome_formula_of_ipwra_have_the_differences_of_its_mode
 
 
 @pytest.mark.parametrize("target", ["all", "treated"])
-@pytest.mark.parametrize("model", [cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE])
+@pytest.mark.parametrize("model", [cr.IPW, cr.IPWRA, cr.AIPW, cr.JRE])
 def test_groups_that_are_in_no_outcome_formula_have_their_effects(model, target):
     """The score is right; the true effects are 0 and 2, whatever the target."""
     rng, n = np.random.default_rng(1), 4000
@@ -159,7 +159,7 @@ def test_outcome_regression_warns_of_groups_that_it_does_not_see():
 
 def test_hajek_in_groups_is_weighted_means_in_each():
     frame = grouped()
-    res = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity=RHS).fit()
+    res = cr.IPW.from_formula("y ~ 1", frame, treat="d", propensity=RHS).fit()
     weighted = frame.assign(w=res.importance_weights, wy=res.importance_weights * frame.y).groupby(["g", "d"])
     means = (weighted.wy.sum() / weighted.w.sum()).unstack()
     np.testing.assert_allclose(res.effects_by("g", frame).estimate, means[1] - means[0], rtol=1e-10)
@@ -175,7 +175,7 @@ def test_hajek_in_groups_is_weighted_means_in_each():
 
 def test_group_ratio_of_raw_means():
     frame = grouped().assign(y=lambda f: f.y - f.y.min() + 1)
-    res = cr.Hajek.from_formula("y ~ 1", frame, treat="d", effect="ratio", propensity_score=np.full(400, 0.5)).fit()
+    res = cr.IPW.from_formula("y ~ 1", frame, treat="d", effect="ratio", propensity_score=np.full(400, 0.5)).fit()
     means = frame.groupby(["g", "d"]).y.mean().unstack()
     np.testing.assert_allclose(res.effects_by("g", frame).estimate, means[1] / means[0], rtol=1e-10)
     by = cr.OutcomeRegression.from_formula("y ~ C(g)", frame, treat="d", effect="ratio").fit().effects_by("g")
@@ -367,13 +367,13 @@ def test_a_group_without_an_effect_leaves_the_other_differences():
     """Without events in an arm it has no ratio, and so there is no test of them all; the rest are those without it."""
     frame = simulate(360).assign(g=np.arange(360) % 3, y=np.arange(360) // 3 % 2)
     frame.loc[(frame.g == 2) & (frame.d == 0), "y"] = 0
-    res = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity="1", effect="ratio", family="binomial").fit()
+    res = cr.IPW.from_formula("y ~ 1", frame, treat="d", propensity="1", effect="ratio", family="binomial").fit()
     found = res.differences_by("g", frame)
     assert found.estimate.isna().sum() == 2
     effects = res.effects_by("g", frame).estimate
     assert found.estimate["0", "1"] == pytest.approx(effects["0"] / effects["1"], rel=1e-12)
     other = frame.assign(y=np.where(frame.g == 2, 1 - frame.y, frame.y))
-    beside = cr.Hajek.from_formula("y ~ 1", other, treat="d", propensity="1", effect="ratio", family="binomial").fit()
+    beside = cr.IPW.from_formula("y ~ 1", other, treat="d", propensity="1", effect="ratio", family="binomial").fit()
     assert found.z["0", "1"] == pytest.approx(beside.differences_by("g", other).z["0", "1"], rel=1e-12)
     with pytest.warns(cr.CausalRiskWarning, match="equality_test by g is NaN: the groups 2 have no effect"):
         test = res.equality_test("g", frame)
@@ -384,12 +384,12 @@ def test_groups_that_differ_without_sampling_error_have_no_test():
     """All outcomes of an arm in a group are alike, which says nothing of another sample."""
     frame = simulate(200).assign(g=np.arange(200) % 2)
     frame["y"] = 1.0 + frame.g + 2 * frame.d * frame.g
-    res = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity="x1").fit()
+    res = cr.IPW.from_formula("y ~ 1", frame, treat="d", propensity="x1").fit()
     with pytest.warns(cr.CausalRiskWarning, match="by g is NaN: effects without sampling error differ"):
         test = res.equality_test("g", frame)
     assert np.isnan(test.statistic.item()) and np.isnan(test.pvalue)
     frame["y"] = 1.0 + frame.g + 2 * frame.d
-    alike = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity="x1").fit()
+    alike = cr.IPW.from_formula("y ~ 1", frame, treat="d", propensity="x1").fit()
     assert alike.equality_test("g", frame).df_denom == 0
 
 
@@ -398,7 +398,7 @@ def test_a_group_without_events_has_no_ratio():
     frame = simulate(240)
     frame["g"] = np.arange(240) % 2
     frame["y"] = np.where((frame.g == 1) & (frame.d == 0), 0, np.arange(240) // 2 % 2)
-    res = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity="x1 + x2", effect="ratio", family="poisson").fit()
+    res = cr.IPW.from_formula("y ~ 1", frame, treat="d", propensity="x1 + x2", effect="ratio", family="poisson").fit()
     table = res.effects_by("g", frame)
     assert not np.isfinite(table.estimate["1"])
     assert np.isfinite(table.estimate["0"])

@@ -243,7 +243,7 @@ def test_frequency_weights_are_repeated_rows(estimator):
     np.testing.assert_allclose(a.null_distribution, b.null_distribution, rtol=1e-8)
 
 
-@pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.Hajek])
+@pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.IPW])
 def test_digits_depend_on_the_seed_and_not_on_workers(estimator):
     res = estimator.from_formula("y ~ x1", DATA.head(80), treat="d").fit()
     count = 3300 if estimator is cr.OutcomeRegression else 70
@@ -320,7 +320,7 @@ def test_what_cannot_be_permuted_is_refused(tmp_path):
     with raises_with(cr.OptionError, "strata="):
         clustered.permutation_test(strata=data.x > 0)
     EIGHT.to_csv(tmp_path / "eight.csv", index=False)
-    scanned = cr.Hajek.from_formula("y ~ 1", cr.scan(tmp_path / "eight.csv"), treat="d", propensity="1").fit()
+    scanned = cr.IPW.from_formula("y ~ 1", cr.scan(tmp_path / "eight.csv"), treat="d", propensity="1").fit()
     with raises_with(cr.UnavailableError, "data=data.collect()"):
         scanned.permutation_test()
     given = cr.JRE.from_formula("y ~ x1", DATA, treat="d").fit(cov_type="robust", replicates=np.ones((N, 3)))
@@ -339,7 +339,7 @@ def test_the_results_say_what_was_done():
 
 @pytest.mark.parametrize(
     ("estimator", "propensity", "count", "told"),
-    [(cr.OutcomeRegression, None, 9999, False), (cr.IPWRA, None, 199, True), (cr.Hajek, "1", 199, False)],
+    [(cr.OutcomeRegression, None, 9999, False), (cr.IPWRA, None, 199, True), (cr.IPW, "1", 199, False)],
 )
 def test_the_default_is_quick_and_an_adjusted_treatment_is_told(estimator, propensity, count, told):
     options = {} if propensity is None else {"propensity": propensity}

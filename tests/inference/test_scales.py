@@ -77,4 +77,4 @@ def test_what_has_no_table_or_number():
     with pytest.raises(cr.UnavailableError, match="outcomes of 0 and 1"):
         made(data.assign(y=data["x"]), family="gaussian").fit().nnt()
     with pytest.raises(cr.UnavailableError, match="not available for quantiles"):
-        made(data.assign(y=data["x"]), cr.Hajek, family="gaussian", effect="quantile").fit().effects_on_scales()
+        made(data.assign(y=data["x"]), cr.IPW, family="gaussian", effect="quantile").fit().effects_on_scales()

@@ -15,7 +15,7 @@ from causalrisk.estimation.fits import WeightFit
 from causalrisk.models.estimators import BY_NAME, Unadjusted
 from tests.conftest import RHS, simulate
 
-NAMES = ["Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"]
+NAMES = ["Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW", "JRE"]
 FORMULA = f"y ~ {RHS}"
 QUICK = {"n_boot": 70, "n_replicates": 40}
 
@@ -137,12 +137,12 @@ def test_options_of_jre_and_given_resamples(frame):
 
 def test_neither_threads_nor_the_selection_change_a_digit(frame, both):
     options = {"treat": "d", "propensity": "x1 + x2"} | QUICK
-    some = cr.compare(FORMULA, frame, estimators=[cr.JRE, "Hajek", Unadjusted], n_jobs=2, **options)
-    order = ["JRE", "Hajek", "Unadjusted"]
+    some = cr.compare(FORMULA, frame, estimators=[cr.JRE, "IPW", Unadjusted], n_jobs=2, **options)
+    order = ["JRE", "IPW", "Unadjusted"]
     assert list(some.table.index) == order
     pd.testing.assert_frame_equal(some.boot_effects, both.boot_effects[order])
     without = cr.compare(FORMULA, frame, treat="d", propensity="x1 + x2", estimators=["IPW", "AIPW"], n_boot=70)
-    pd.testing.assert_frame_equal(without.boot_effects, both.boot_effects[["Hajek", "AIPW"]])
+    pd.testing.assert_frame_equal(without.boot_effects, both.boot_effects[["IPW", "AIPW"]])
     reversed_pair = some.differences.loc[("JRE", "Unadjusted")]
     np.testing.assert_allclose(reversed_pair["estimate"], -both.differences.loc[("Unadjusted", "JRE"), "estimate"])
 
@@ -170,9 +170,9 @@ def test_a_generator_is_advanced_once_and_the_seed_repeats(frame):
 def test_constants_only_need_no_estimable_outcome_design(frame):
     rare = frame.assign(only=((frame.d == 1) & (frame.x1 > 1)).astype(float))
     options = {"treat": "d", "propensity": "x1", "n_boot": 20}
-    res = cr.compare("y ~ only", rare, estimators=["Unadjusted", "Hajek"], **options)
-    alone = cr.Hajek.from_formula("y ~ only", rare, treat="d", propensity="x1").fit(cov_type="bootstrap", n_boot=20)
-    assert res.table.loc["Hajek", "std err"] == pytest.approx(alone.effect_se, rel=1e-12)
+    res = cr.compare("y ~ only", rare, estimators=["Unadjusted", "IPW"], **options)
+    alone = cr.IPW.from_formula("y ~ only", rare, treat="d", propensity="x1").fit(cov_type="bootstrap", n_boot=20)
+    assert res.table.loc["IPW", "std err"] == pytest.approx(alone.effect_se, rel=1e-12)
     with pytest.raises(cr.DesignError, match="only is 0 in all"):
         cr.compare("y ~ only", rare, estimators=["Unadjusted", "IPWRA"], collinear="raise", **options)
 
@@ -212,8 +212,8 @@ def test_failed_resamples_count_per_estimator_and_per_pair(frame, damaged):
         res = cr.compare(FORMULA, frame, treat="d", resamples=damaged, n_replicates=40, max_failed=0.1)
     assert len(caught) == 1
     message = str(caught[0].message)
-    assert "Unadjusted, OutcomeRegression (in 1 an arm had no rows)" in message
-    assert "Hajek, IPWRA, AIPW, JRE (in 1 an arm had no rows; in 1 treatment was predicted perfectly" in message
+    assert "Unadjusted, OutcomeRegression (an arm had no rows (1))" in message
+    assert "IPW, IPWRA, AIPW, JRE (an arm had no rows (1); treatment was predicted perfectly" in message
     boot = res.boot_effects
     assert boot.isna().sum().to_list() == [1, 1, 2, 2, 2, 2]
     assert res.boot_ledger.loc[0, "Unadjusted"] == "used"
@@ -238,9 +238,9 @@ def test_failed_resamples_count_per_estimator_and_per_pair(frame, damaged):
 
 
 def test_too_many_failures(frame, damaged):
-    with pytest.raises(cr.BootstrapError, match=r"2 of 40 .*max_failed=0.03.*Hajek, AIPW") as caught:
+    with pytest.raises(cr.BootstrapError, match=r"2 of 40 .*max_failed=0.03.*IPW, AIPW") as caught:
         cr.compare(
-            FORMULA, frame, treat="d", estimators=["Unadjusted", "Hajek", "AIPW"], resamples=damaged, max_failed=0.03
+            FORMULA, frame, treat="d", estimators=["Unadjusted", "IPW", "AIPW"], resamples=damaged, max_failed=0.03
         )
     assert "max_failed=" in str(caught.value)
     table = caught.value.results.table
@@ -286,7 +286,7 @@ def test_warnings_are_given_once(frame):
         ("OutcomeRegresion", ["`OutcomeRegression`"]),
         ([cr.CausalResults], ["CausalResults"]),
         ([3], ["3 is not known"]),
-        (["Hajek", cr.IPW], ["'Hajek' is given twice"]),
+        (["Hajek", cr.IPW], ["'IPW' is given twice"]),
         ([], ["empty", "Leave estimators= out"]),
     ],
 )

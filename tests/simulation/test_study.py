@@ -161,12 +161,12 @@ def test_progress_goes_to_standard_error(capsys):
 
 def test_estimators_are_those_of_the_package(small):
     study = run_study("strong", n=150, n_sims=3)
-    assert study.estimators == ["Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"]
+    assert study.estimators == ["Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW", "JRE"]
     data_seed, fit_seed = module.sample_seeds(0, STRONG, 150, 2)
     data = STRONG.draw(150, np.random.default_rng(data_seed)).data
     estimates = study.raw[study.raw["sample"] == 2].set_index("estimator")
     warnings.simplefilter("ignore", cr.CausalRiskWarning)
-    for model in (cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE):
+    for model in (cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW, cr.JRE):
         res = model.from_formula(STRONG.formula, data, treat="d").fit(cov_type="robust", rng=fit_seed)
         assert estimates.loc[model.__name__, "estimate"] == pytest.approx(res.effect, rel=1e-12)
         assert estimates.loc[model.__name__, "se"] == pytest.approx(res.effect_se, rel=1e-12)

@@ -99,7 +99,7 @@ def coverage(args, grid):
 
 def mean_problem(args, grid):
     """Kang and Schafer's mean of an outcome that is missing."""
-    groups = {"usual": ["OutcomeRegression", "Hajek", "IPWRA", "AIPW"], "joint": "JRE"}
+    groups = {"usual": ["OutcomeRegression", "IPW", "IPWRA", "AIPW"], "joint": "JRE"}
     study = run_in_groups(
         "kang_schafer_mean", groups, args.store and args.store / "mean", n=200, n_sims=grid.mean, n_jobs=args.jobs,
         progress=True,

@@ -66,7 +66,7 @@ def estimators(n_boot):
         "AIPW smooth": ("AIPW", {"learner": "smooth"}),
         "TMLE": "TMLE",
         **({"DoubleML": doubleml_irm} if find_spec("doubleml") else {}),
-        OVERLAP: ("Hajek", {"target": "overlap"}),
+        OVERLAP: ("IPW", {"target": "overlap"}),
         "JRE": ("JRE", resamples),
         "JRE smooth": ("JRE", resamples | {"learner": "smooth"}),
     }

@@ -22,7 +22,7 @@ LOGIT, FLAT = "x1 * d", "d"  # observation formulas, right and wrong
 FITS = {  # estimator, outcome formula, observation formula; None are complete cases
     "complete cases, Hajek": (Hajek, "1", None),
     "complete cases, AIPW": (AIPW, RIGHT, None),
-    "Hajek": (Hajek, "1", LOGIT),
+    "IPW": (Hajek, "1", LOGIT),
     "AIPW": (AIPW, RIGHT, LOGIT),
     "AIPW, wrong outcome": (AIPW, WRONG, LOGIT),
     "AIPW, wrong observation": (AIPW, RIGHT, FLAT),

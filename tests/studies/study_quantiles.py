@@ -22,7 +22,7 @@ TABLES = Path(__file__).parent / "tables"
 N = 500
 LEVELS = np.array([0.25, 0.5, 0.75])
 FITS = {  # estimator, outcome formula, propensity formula
-    "Hajek": (Hajek, "y ~ 1", "x"),
+    "IPW": (Hajek, "y ~ 1", "x"),
     "AIPW": (AIPW, "y ~ x", "x"),
     "AIPW, wrong propensity": (AIPW, "y ~ x", "1"),
     "AIPW, wrong outcome": (AIPW, "y ~ 1", "x"),

@@ -78,7 +78,7 @@ def with_differences(study):
 
 def cells(sims=500, n_replicates=60, path=None, **options):
     """Fit the same samples with each of the two models right or wrong; the rest is as in `wrong_scores`."""
-    usual = {"usual": ["OutcomeRegression", "Hajek", "IPWRA", "AIPW"], **joint(n_replicates)}
+    usual = {"usual": ["OutcomeRegression", "IPW", "IPWRA", "AIPW"], **joint(n_replicates)}
     return with_differences(run_in_groups(CELLS, usual, path, four_cells, n=CELL_SIZE, n_sims=sims, **options))
 
 

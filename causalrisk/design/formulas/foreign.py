@@ -28,7 +28,7 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the sentence on it, in
     (r"^(?!.*\b(in|and|or|not|is|for)\b)(\w+\s*~\s*)?\w+(\s+\w+)+\s*(,.*)?$", "Join by `+`: `y ~ x1 + x2`."),
     (
         r"(?:^|[~+*:])\s*(?!not\b|lambda\b)(\w+) (?!(?:in|is|and|or|not|if|else|for)\b)(\w+)\s*(?=$|[~+*:])",
-        r"Two columns are joined by `+`: `\1 + \2`. A column with a blank in its name is `Q('\1 \2')`.",
+        r"Write `\1 + \2` for two columns, or `Q('\1 \2')` for one with a blank in its name.",
     ),
     (r"\bbs\(\s*(\w+)\s*(?:,\s*degree\s*=\s*\d\s*)?\)", r"Splines need degrees of freedom: `bs(\1, df=3)`, as in R."),
     (r"\b(cr|cc)\(\s*(\w+)\s*\)", r"Splines need degrees of freedom: `\1(\2, df=4, constraints='center')`."),

@@ -187,7 +187,9 @@ def etable(
     table = ResultTable((*lines, *found), header, aligns="l" + "c" * len(columns), title=title, rules=rules)
     said = [] if below is None else [BELOW[below].format(level=f"{100 * (1 - alpha):.4g}")]
     said += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] * stars
-    orders = {column.groups for column in columns if len(column.groups) > 2 and "effective_n" in statistics}
+    orders = {
+        column.groups for column in columns if column.groups not in ((), ("0", "1")) and "effective_n" in statistics
+    }
     said += [f"Groups in order: {', '.join(groups)}." for groups in sorted(orders)]
     stacked = {f"({i}) {column.name}": column.estimates.reindex(terms).stack() for i, column in enumerate(columns, 1)}
     index = pd.MultiIndex.from_product([terms, list(NUMBERS)], names=["term", "number"])

@@ -40,7 +40,7 @@ KINDS = {
         cr.OutcomeRegression, FORMULA, {},
         ["OutcomeRegression uses no propensity score and no weights.", "without weights", "all 240 rows"],
     ),
-    "hajek": (cr.Hajek, FORMULA, {}, ["the weighted mean of y"]),
+    "hajek": (cr.IPW, FORMULA, {}, ["the weighted mean of y"]),
     "ipwra": (cr.IPWRA, FORMULA, {}, ["under these weights", "logit", "1 / the probability of its own group"]),
     "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "plus the weighted mean of the residuals"]),
     "jre": (cr.JRE, FORMULA, {}, ["trained together", "40 random draws of the", "less the bias that the groups"]),
