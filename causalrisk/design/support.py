@@ -291,8 +291,7 @@ class ColumnMoments:
             if collinear == "raise":
                 found = f'{model} model: {found}, and collinear="raise"'
                 raise DesignError(f'{found}.\nLeave them out of the formula, or use `collinear="drop"`.')
-            same = "The effect is the same without them. Leave them out to silence this."
-            notes.append(f"{model} model: dropped {found}. {same}")
+            notes.append(f"{model} model: dropped {found}. The effect is the same without them: change nothing.")
         if not constant:
             left = listing(n for n in names if n not in dropped)
             meant = "Add a constant, unless you want a model through the origin"
@@ -329,7 +328,9 @@ def check_levels(rows: int, columns: Mapping[str, pd.Series], coded: set[str], m
     named = [name for name, values in columns.items() if name in coded or values.dtype.kind not in "bif"]
     levels = {name: int(columns[name].nunique()) for name in named}
     if levels:
-        advice = f"Use fewer levels of {max(levels, key=lambda name: levels[name])!r}"
+        most = max(levels, key=lambda name: levels[name])
+        identifies = levels[most] > rows / 2
+        advice = f"Leave the identifier {most!r} out" if identifies else f"Use fewer levels of {most!r}"
         check_pairs(rows, sum(levels.values()), f"the {model} model", advice)
 
 

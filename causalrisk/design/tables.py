@@ -166,9 +166,9 @@ def _texts(values: Any, name: str, dtype: Any, codes: bool) -> np.ndarray:
     commas = [text for text in texts if "," in text and text not in odd]
     if commas:
         points = any("." in text for text in commas)
-        advice = f"""Read the file with `decimal=","{', thousands="."' * points}`."""
+        advice = f"""Use `pandas.read_csv(..., decimal=","{', thousands="."' * points})`."""
         if all(THOUSANDS.fullmatch(text.strip()) for text in commas):  # 1,234 may be either
-            advice = 'Read the file with `thousands=","`, or `decimal=","` if that is what the comma is.'
+            advice = 'Use `pandas.read_csv(..., thousands=",")`, or `decimal=","` if that is what the comma is.'
         raise DesignError(f"{str(error).splitlines()[0]}\n{advice}")
     raise error
 

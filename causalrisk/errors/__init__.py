@@ -400,7 +400,7 @@ def failure_text(failures: NDArray[np.int8]) -> str:
     """Sentence that counts the failures by reason, the commonest first; empty when there are none."""
     codes, counts = np.unique(failures[failures != Failure.OK], return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return "; ".join(f"{TEXT[int(codes[k])]} ({counts[k]})" for k in order)
+    return "; ".join(f"{counts[k]} because {TEXT[int(codes[k])]}" for k in order)
 
 
 def first_failure(*failures: NDArray[np.int8]) -> NDArray[np.int8]:

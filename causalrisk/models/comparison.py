@@ -323,6 +323,11 @@ def compare(
     estimator  minus
     Unadjusted IPWRA     -18.4     10.8
     """
+    if not isinstance(formula, str):
+        raise errors.OptionError(
+            f"compare() fits the estimators itself; expected a formula and not a {type(formula).__name__}.\n"
+            'Use `compare("y ~ x1 + x2", data, treat="d")`, or `etable([res1, res2])` for fits.'
+        )
     options, read_as = errors.read("compare", options, COMPARED)
     typed = {name: value for name, value in options.items() if name in OPTIONS} | {"treat": treat}
     options |= {"read_as": read_as, "typed": {"formula": repr(formula)} | kinds.typed_options(typed, OPTIONS)}

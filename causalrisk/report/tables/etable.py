@@ -223,8 +223,9 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
     if hasattr(type(res), "pretrend_test"):
         return _event_study_column(res, name, alpha, rename)
     if not all(hasattr(res, needed) for needed in ("params", "bse", "pvalues", "conf_int")):
+        instead = "`res.table_one()` for balance, or " * isinstance(res, pd.DataFrame)
         raise OptionError(
-            f"a result is of type {type(res).__qualname__}, which has no params.\nUse what `fit()` returns."
+            f"a result is of type {type(res).__qualname__}, which has no params.\nUse {instead}what `fit()` returns."
         )
     if np.ndim(res.params) != 1:
         raise OptionError(
