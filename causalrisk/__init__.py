@@ -25,6 +25,7 @@ _HOMES = {
     "UnavailableError": "causalrisk.errors",
     "ComparisonResults": "causalrisk.models.comparison",
     "compare": "causalrisk.models.comparison",
+    "rosenbaum_bounds": "causalrisk.diagnostics.sensitivity",
     "etable": "causalrisk.report.tables.etable",
     "simultaneous": "causalrisk.models.comparison",
     "table_one": "causalrisk.report.tables.table_one",

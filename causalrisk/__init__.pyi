@@ -7,6 +7,7 @@ from causalrisk.design.did import DiD as DiD
 from causalrisk.design.scan.source import Scan as Scan
 from causalrisk.design.scan.source import scan as scan
 from causalrisk.design.survey import Survey as Survey
+from causalrisk.diagnostics.sensitivity import rosenbaum_bounds as rosenbaum_bounds
 from causalrisk.errors import BootstrapError as BootstrapError
 from causalrisk.errors import CausalRiskError as CausalRiskError
 from causalrisk.errors import CausalRiskWarning as CausalRiskWarning

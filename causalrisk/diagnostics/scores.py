@@ -1,10 +1,13 @@
-"""Propensity scores: their supports, the weights they give, and whether they are calibrated and balance.
+"""Propensity scores: their supports, the weights they give, the effect as rows are trimmed, and whether they are right.
 
 Whether they are right: their calibration in bins of equal size, and a test of the propensity model.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import chdtrc, expit
 
-from causalrisk.errors import DesignError, UnavailableError, one_of, whole_number
+from causalrisk.errors import CausalRiskError, CausalRiskWarning, DesignError, UnavailableError, one_of, whole_number
+from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.overlap import crump_cut, inside, inverse_sum, limits_at
-from causalrisk.estimation.record import FitRecord
+from causalrisk.estimation.record import FitRecord, of_means
+from causalrisk.inference.covariance import fit_again, with_covariance
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.linalg import Array, weighted_gram
 from causalrisk.numerics.multiplicities import seed_sequence
@@ -111,6 +116,56 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
             **({} if rows.chances is None else {"least chance": rows.chances[members].min(initial=1.0)}),
         })  # fmt: skip
     return pd.DataFrame(tables, index=pd.Index(design.labels, name="arm"))
+
+
+TRIMS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
+
+
+@of_means
+def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataFrame:
+    """Effect and robust standard error under different limits of the propensity score.
+
+    Parameters
+    ----------
+    grid : sequence, optional
+        Limits. A number a keeps rows whose probability of every arm is at least a (two arms: scores in [a, 1 - a]); 0
+        keeps all rows. A pair (low, high) keeps scores between. "crump" is the pair that minimises the variance. By
+        default from 0 to 0.2; with K arms, times 2 / K.
+
+    Returns
+    -------
+    DataFrame
+        One row per limit (and effect, with several arms): the estimand, which changes with trimming, rows kept, effect,
+        standard error, and "note". The note has the warnings of the fit, or why it failed.
+    """
+    names = record.design.labels[1:]
+    rows: list[dict[str, Any]] = []
+    if grid is None:  # for K arms scaled by 2 / K, the ratio of the mean scores
+        grid = [round(2 * limit / record.design.n_arms, 4) for limit in TRIMS]
+    cov_type = None if record.design.survey is not None else record.robust_type  # needs no resampling
+    inference = InferenceOptions(cov_type=cov_type, rng=record.seed)
+    for limit in grid:
+        trim = limit
+        if isinstance(limit, int | float | np.number):  # of several arms a lower limit is an upper one too
+            trim = (float(limit), 1 - float(limit)) if limit else None
+        options = dataclasses.replace(record.options, trim=trim)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CausalRiskWarning)  # their texts are in the table
+                at = with_covariance(fit_again(record, record.full_design, options, inference), inference)
+        except UnavailableError:  # a scan refuses it under any limits
+            raise
+        except CausalRiskError as error:
+            estimand, note = f"{'' if trim is None else 'trimmed '}{options.estimand}", str(error)
+            n, numbers = np.nan, [(np.nan, np.nan)] * len(names)
+        else:
+            estimand, note, n = at.estimand, " ".join(at.notes), at.design.nobs
+            numbers = list(zip(at.estimate.params, at.std_errors, strict=False))
+        for name, (effect, se) in zip(names, numbers, strict=False):
+            row = {"trim": limit, "arm": name, "estimand": estimand, "n": n, "effect": effect, "std err": se}
+            rows.append({**row, "note": " ".join(note.split())})
+    frame = pd.DataFrame(rows)
+    return frame.set_index(["trim", "arm"]) if len(names) > 1 else frame.drop(columns="arm").set_index("trim")
 
 
 BINNINGS = ("all", "published")

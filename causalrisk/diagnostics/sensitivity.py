@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
-from causalrisk.errors import CausalRiskWarning, OptionError, UnavailableError, check_alpha
+from causalrisk.errors import CausalRiskWarning, DesignError, OptionError, UnavailableError, check_alpha, one_of
 from causalrisk.estimation.engine import ALL, Block, Linear, Point, influence, solve
 from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.fits import SeparateRows, WeightFit, estimate_means
@@ -368,6 +368,71 @@ def sensitivity_bounds(
     index = pd.MultiIndex.from_tuples(rows, names=names)
     table = pd.DataFrame(rows.values(), index=index)
     return table.droplevel("arm") if len(scales) == 1 else table
+
+
+GAMMAS = (1.0, 1.25, 1.5, 2.0, 3.0)
+
+
+def rosenbaum_bounds(
+    treated: Any, control: Any, gamma: float | Sequence[float] = GAMMAS, alternative: str = "larger"
+) -> pd.DataFrame:
+    """Bounds of the p-value of matched pairs if a confounder was omitted.
+
+    Parameters
+    ----------
+    treated, control : array_like, shape (n,)
+        Outcomes of the two units of each pair. No unit is in two pairs.
+    gamma : float or sequence of float
+        Largest ratio of the odds of treatment within a pair, at least 1.
+    alternative : {"larger", "smaller"}
+        Whether the treatment raises (default) or lowers the outcome.
+
+    Returns
+    -------
+    DataFrame
+        One row per gamma: "lower p" and "upper p", bounds of the one-sided p-value of Wilcoxon's signed rank test.
+
+    Notes
+    -----
+    Without an effect, the unit with the higher outcome in a pair is treated with probability between 1 / (1 + gamma)
+    and gamma / (1 + gamma) [1]_. P-values use the normal distribution, as in R's rbounds.
+
+    References
+    ----------
+    .. [1] Rosenbaum, P. R. (2002). Observational Studies, second edition, chapter 4. Springer.
+
+    Examples
+    --------
+    >>> from causalrisk import rosenbaum_bounds
+    >>> with_drug = [5.1, 6.0, 4.8, 7.2, 6.6, 5.9, 6.1, 7.0, 5.5, 6.3]
+    >>> without = [4.2, 5.1, 5.0, 5.8, 5.1, 5.2, 5.5, 5.6, 5.0, 5.2]
+    >>> rosenbaum_bounds(with_drug, without, [1, 2, 3]).round(4)
+           lower p  upper p
+    gamma
+    1.0     0.0034   0.0034
+    2.0     0.0001   0.0304
+    3.0     0.0000   0.0666
+    """
+    one_of("alternative", alternative, ("larger", "smaller"))
+    limits = np.atleast_1d(np.asarray(gamma, dtype=float))
+    pairs = [np.asarray(outcomes, dtype=float) for outcomes in (treated, control)]
+    if not (limits >= 1).all():
+        raise OptionError(f"gamma={gamma!r}; expected odds ratios from 1 on.\nUse `gamma=[1, 1.5, 2]`.")
+    if pairs[0].ndim != 1 or pairs[0].shape != pairs[1].shape or not all(np.isfinite(one).all() for one in pairs):
+        shapes = " and ".join(str(y.shape) for y in pairs)
+        raise DesignError(
+            f"treated and control have shapes {shapes}; expected one outcome for each unit of every pair, none missing."
+        )
+    differences = (pairs[0] - pairs[1]) * (1 if alternative == "larger" else -1)
+    differences = differences[differences != 0]
+    ranks = pd.Series(np.abs(differences)).rank().to_numpy()
+    statistic, high = ranks[differences > 0].sum(), limits / (1 + limits)
+    error = np.sqrt(high * (1 - high) * (ranks @ ranks))
+    found = {
+        "lower p": ndtr(((1 - high) * ranks.sum() - statistic) / error),
+        "upper p": ndtr((high * ranks.sum() - statistic) / error),
+    }
+    return pd.DataFrame(found, index=pd.Index(limits, name="gamma"))
 
 
 def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -> list[dict[str, float]]:

@@ -392,7 +392,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     where = f"cluster{'s' * (counts[fewest] != 1)} of {' and '.join(map(repr, design.cluster_names))}"
     kind = "these" if jackknife else "t" if t else "normal"
     told, advice = f"with fewer than {enough}, {kind} intervals are too short", "Use `fit(use_t=True)`"
-    advice += "." if jackknife else '; if some clusters are much larger, add `cov_type="jackknife"`.'
+    advice += "." if record.cov_type == JACKKNIFE else '; if some clusters are much larger, add `cov_type="jackknife"`.'
     if whole:
         advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."

@@ -26,7 +26,7 @@ from causalrisk._version import __version__
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import influence
 from causalrisk.diagnostics.risk import anchor_path, joint_of, risk_table
-from causalrisk.diagnostics.scores import balance_test, calibration, calibration_error, overlap
+from causalrisk.diagnostics.scores import balance_test, calibration, calibration_error, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.errors.aliases import ATTRIBUTES, attribute
 from causalrisk.estimation.matching import matched_pairs
@@ -246,7 +246,7 @@ SHOWN = """
 balance balance_test bse conf_int converged cov_params cov_type df_resid effect effect_se effects_by
 equivalence_test estimand explain glance influence methods model nlcom nobs overlap pairwise params permutation_test
 plot potential_outcomes predict propensity_scores pvalues report sample_ledger save sensitivity summary summary_frame
-t_test table_one tidy tvalues wald_test
+t_test table_one tidy trim_curve tvalues wald_test
 """.split()  # noqa: SIM905
 
 
@@ -441,6 +441,7 @@ class CausalResults(OneEffect):
     risk_table = of_record(risk_table)
     sensitivity = of_record(sensitivity)
     sensitivity_bounds = of_record(sensitivity_bounds)
+    trim_curve = of_record(trim_curve)
 
     # --- plots ---------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import statsmodels.api as sm
 
 import causalrisk as cr
@@ -220,3 +221,46 @@ def test_benchmarks_that_cannot_be(frame, options, name, match):
     res = model(frame.assign(e=0.5), cr.AIPW, **options).fit()
     with pytest.raises(cr.CausalRiskError, match=match):
         res.sensitivity_bounds(benchmark=name)
+
+
+# Pairs, and one-sided p-values of psens() of R's rbounds 2.2 for gamma 1, 1.5, ..., 3, with four digits.
+TREATED = [
+    -0.162, 0.507, 1.059, -0.352, 0.996, 0.83, 0.338, 0.631, -0.419, 2.067, 0.055, -0.331, 0.084, 1.053, 0.952, 0.492,
+    -0.153, 0.152, 2.024, 1, 0.222, -0.142, 0.596, -0.866, 0.316, 0.059, 1.961, 1.812, 0.728, -0.337, 1.701, 1.652,
+    1.528, 1.537, 0.448, 1.506, 2.1, 0.838, -0.179, 1.594,
+]  # fmt: skip
+CONTROL = [
+    0.787, -0.31, 1.699, -0.795, 0.996, -2.265, -0.162, 1.131, -0.456, -0.899, 0.727, -0.809, 0.267, -1.737, -1.411,
+    -0.454, -1.035, 1.362, 0.917, -0.785, 0.574, 0.918, 0.256, 0.352, 1.174, -0.481, -0.419, 0.955, -1.289, 0.186,
+    -0.031, 0.467, 1.024, 0.267, 0.232, 0.748, 1.217, 0.383, -0.988, -0.157,
+]  # fmt: skip
+PSENS = {1.0: (0.002, 0.002), 1.5: (0, 0.0336), 2.0: (0, 0.1287), 2.5: (0, 0.2716), 3.0: (0, 0.4265)}
+
+
+def test_rosenbaum_bounds_as_rbounds():
+    found = cr.rosenbaum_bounds(TREATED, CONTROL, list(PSENS))
+    np.testing.assert_allclose(found.to_numpy(), list(PSENS.values()), atol=5.1e-5)
+    turned = cr.rosenbaum_bounds(CONTROL, TREATED, list(PSENS), alternative="less")
+    pd.testing.assert_frame_equal(turned, found)
+
+
+def test_rosenbaum_bounds_at_one_are_wilcoxons_test():
+    test = scipy.stats.wilcoxon(TREATED, CONTROL, alternative="greater", correction=False, method="approx")
+    found = cr.rosenbaum_bounds(TREATED, CONTROL, 1).iloc[0]
+    tied = np.abs(np.subtract(TREATED, CONTROL))
+    assert len(np.unique(tied[tied > 0].round(12))) < len(tied) - 1  # ties, which scipy corrects its variance for
+    np.testing.assert_allclose(found, test.pvalue, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"gamma": 0.5}, "odds ratios from 1 on"),
+        ({"control": CONTROL[:9]}, r"shapes \(40,\) and \(9,\)"),
+        ({"control": [np.nan, *CONTROL[1:]]}, "none missing"),
+        ({"alternative": "two-sided"}, "alternative"),
+    ],
+)
+def test_rosenbaum_bounds_refuse(options, match):
+    with pytest.raises(cr.CausalRiskError, match=match):
+        cr.rosenbaum_bounds(**{"treated": TREATED, "control": CONTROL} | options)

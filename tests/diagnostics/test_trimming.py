@@ -1,4 +1,4 @@
-"""Crump's rule at its limits."""
+"""The trimming curve is refitting."""
 
 from __future__ import annotations
 
@@ -14,6 +14,33 @@ pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWar
 
 def model(frame, kind=cr.IPWRA, **options):
     return kind.from_formula(f"y ~ {RHS}", frame, treat="d", **options)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return simulate(300, seed=3)
+
+
+@pytest.mark.parametrize("kind", [cr.IPWRA, cr.JRE])
+def test_trim_curve_is_refitting(frame, kind):
+    base = model(frame, kind)
+    options = {"cov_type": "robust", "n_replicates": 40} if kind is cr.JRE else {}
+    res = base.fit(**options)
+    curve = res.trim_curve([0, 0.1, (0.2, 0.7), "crump", 0.499])
+    assert list(curve["estimand"]) == ["ATE"] + ["trimmed ATE"] * 4
+    assert curve["effect"].iloc[0] == res.effect and curve["n"].iloc[0] == 300
+    for position, trim in ((1, (0.1, 0.9)), (2, (0.2, 0.7)), (3, "crump")):
+        again = base.with_options(trim=trim).fit(**options)
+        row = curve.iloc[position]
+        np.testing.assert_allclose(
+            row[["n", "effect", "std err"]].astype(float), [again.nobs, again.effect, again.effect_se]
+        )
+    assert np.isnan(curve["effect"].iloc[4]) and "trim" in curve["note"].iloc[4]
+
+
+def test_trim_curve_starts_from_all_rows(frame):
+    trimmed = model(frame, trim=(0.2, 0.8)).fit()
+    assert trimmed.trim_curve([0]).iloc[0]["effect"] == model(frame).fit().effect
 
 
 def test_a_score_of_one_to_the_last_digit_left_crumps_rule_without_a_limit():

@@ -143,6 +143,15 @@ def test_a_comparison_leaves_out_by_default_what_declares_nothing(effect, monkey
     assert "AIPW" in names.get_level_values(0) and "New" not in names.get_level_values(0)
 
 
+def test_a_trim_curve_needs_trimming(monkeypatch):
+    monkeypatch.setitem(ABILITIES, "New", {})
+    curve = fitted(New).trim_curve([0, 0.1])
+    np.testing.assert_array_equal(curve["effect"].isna(), [False, True])
+    assert 'trim="limits" is not available for New' in curve["note"].iloc[1]
+    both = cr.compare("y ~ x1", DATA, treat="d", estimators=["Hajek", "IPWRA"], learner="smooth", n_boot=5)
+    assert both.results["Hajek"].trim_curve([0, 0.1])["effect"].notna().all()  # constants have no use for a learner
+
+
 def test_a_risk_table_has_the_estimators_that_can_do_what_the_fit_does(monkeypatch):
     res, with_learner = fitted(cr.JRE, target="overlap"), fitted(cr.JRE, learner="smooth", learner_use="terms")
     own, predicted = res.risk_table(), with_learner.risk_table()

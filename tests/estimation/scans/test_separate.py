@@ -14,6 +14,7 @@ import causalrisk
 from causalrisk import (
     AIPW,
     IPWRA,
+    JRE,
     Hajek,
     OptionError,
     OutcomeRegression,
@@ -173,6 +174,16 @@ def test_results_that_need_rows_are_refused(births):
     for name in ("effects_by", "equality_test"):
         with pytest.raises(UnavailableError, match=r"data.collect\(\)"):
             getattr(res, name)("dose")
+
+
+@pytest.mark.usefixtures("in_memory")
+@pytest.mark.parametrize("model", [IPWRA, JRE])
+def test_trim_curve_is_that_of_memory(births, model):
+    options = {"cov_type": "robust"} | ({"n_replicates": 10} if model is JRE else {})
+    whole, blocks = (
+        model.from_formula(F, data, treat="mbsmoke").fit(**options) for data in (births[:800], scan([births[:800]]))
+    )
+    pd.testing.assert_frame_equal(blocks.trim_curve([0, 0.1, 0.2]), whole.trim_curve([0, 0.1, 0.2]), rtol=1e-9)
 
 
 def test_what_is_not_there_for_a_scan(births):
