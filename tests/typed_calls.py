@@ -93,6 +93,7 @@ def wrong() -> None:
     IPWRA.from_formula("y ~ x", DATA, treat="d", design={"strata": "s"})  # type: ignore[arg-type]
     res.conf_int(method="percentil")  # type: ignore[arg-type]
     res.pairwise(adjust="tukey")  # type: ignore[arg-type]
+    res.permutation_test(alternative="greater")  # type: ignore[arg-type]
     res.balance(binary="logit")  # type: ignore[arg-type]
     etable([res], below="sd")  # type: ignore[arg-type]
     table_one(["x"], DATA, by="d", weight_type="pweights")  # type: ignore[arg-type]

@@ -10,20 +10,13 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.simulation import DESIGNS, Design, Population, Specified, designs
+from causalrisk.simulation import DESIGNS, Design, Population, Specified, designs, published
 from causalrisk.simulation.designs import find_design
-from tests.studies import published
 
 LARGE = 200_000
-OF_STUDIES = (
-    published.Hainmueller(), published.Froelich(), published.LuncefordDavidian(), published.SetoguchiLee(),
-    published.HahnMurrayCarvalho(), published.Tan(), published.MissedConfounder(), published.OppositeCurves(),
-    *published.BY_NAME.values(),
-)  # fmt: skip
-EVERY = DESIGNS | {design.name: design for design in OF_STUDIES}
 
 
-@pytest.mark.parametrize("design", EVERY.values(), ids=EVERY)
+@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
 def test_true_effect_is_the_mean_over_a_large_draw(design):
     drawn = design.draw(LARGE, np.random.default_rng(1))
     effects = drawn.y1 - drawn.y0
@@ -32,7 +25,7 @@ def test_true_effect_is_the_mean_over_a_large_draw(design):
     np.testing.assert_array_equal(drawn.data["y"], np.where(drawn.data["d"] == 1, drawn.y1, drawn.y0))
 
 
-@pytest.mark.parametrize("design", EVERY.values(), ids=EVERY)
+@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
 def test_noise_has_the_variance_and_the_mean_it_should(design):
     units = design.population(LARGE, np.random.default_rng(2))
     noise = design.outcomes(units, np.random.default_rng(3)) - units.mean
@@ -44,7 +37,7 @@ def test_noise_has_the_variance_and_the_mean_it_should(design):
         assert mixed == pytest.approx(units.variance[arm].mean(), rel=0.05, abs=1e-12)
 
 
-@pytest.mark.parametrize("design", EVERY.values(), ids=EVERY)
+@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
 def test_samples_can_be_fitted_and_sent_to_another_process(design):
     drawn = design.draw(300, np.random.default_rng(0))
     again = pickle.loads(pickle.dumps(design)).draw(300, np.random.default_rng(0))
@@ -92,7 +85,7 @@ RIGHT = (
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_oracle_formulas_are_right(name):
-    design = EVERY[name]
+    design = DESIGNS[name]
     drawn = design.draw(20_000, np.random.default_rng(4))
     model = cr.AIPW.from_formula(design.oracle_formula, drawn.data, treat="d", propensity=design.oracle_propensity)
     res = model.fit()

@@ -6,7 +6,6 @@ import pandas as pd
 
 from causalrisk.simulation import run_study
 from causalrisk.simulation.results import StudyResults
-from tests.studies.published import named
 
 
 def run_in_groups(design, groups, path=None, run=run_study, **options):
@@ -30,7 +29,6 @@ def run_in_groups(design, groups, path=None, run=run_study, **options):
     StudyResults
         Of all estimators, on the same samples.
     """
-    design = [named(one) for one in (design if isinstance(design, list) else [design])]
     parts = [
         run(design, estimators=estimators, path=path and path / name, **options) for name, estimators in groups.items()
     ]

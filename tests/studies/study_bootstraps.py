@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import causalrisk as cr
-from tests.studies.published import named
+from causalrisk.simulation.designs import find_design
 
 CELLS = (("linear", 100), ("linear_strong", 200), ("strong", 300), ("rare_treatment", 150), ("lalonde_like", 200))
 KINDS = ("pairs", "bayesian")
@@ -94,7 +94,7 @@ def study(cells, n_boot, sims, seed):
     """Compare the bootstraps on designs and sizes; a row a cell and estimator."""
     table = []
     for name, n in cells:
-        design = named(name)
+        design = find_design(name)
         found = pd.DataFrame(
             [(number, *row) for number in range(sims) for row in one_sample(design, n, n_boot, number, seed)],
             columns=["sample", "estimator", "kind", "error", "se"],

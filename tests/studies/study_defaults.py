@@ -32,10 +32,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.results import mse_ratio
 from tests.studies.averages import geometric_mean
 from tests.studies.designs import MISSPECIFIED, RIGHT
-from tests.studies.published import named
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 DESIGNS = (*MISSPECIFIED, *RIGHT, "heavy_tails", "lalonde_like", "binary_outcome", "rare_treatment", "forty_covariates")
@@ -252,7 +252,7 @@ def run(name, n, sims, n_replicates, seed, settings):
     ses : ndarray, shape (m, k)
         Standard errors, from psi held out.
     """
-    design = named(name)
+    design = find_design(name)
     columns = [design.formula.partition("~")[2].split(" + "), design.propensity.split(" + ")]
     outcome, propensity = ([term.strip() for term in part] for part in columns)
     errors, ses = [], []

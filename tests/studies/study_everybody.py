@@ -19,9 +19,8 @@ import numpy as np
 import pandas as pd
 
 import causalrisk as cr
-from causalrisk.simulation import run_study
+from causalrisk.simulation import published, run_study
 from causalrisk.simulation.designs import SEED
-from tests.studies import published
 from tests.studies.competitors import doubleml_irm
 from tests.studies.evidence_pages import TABLES, counted, filled, markdown, number
 from tests.studies.study_coverage import resampled_error
@@ -221,7 +220,7 @@ def main():
     file, command = TABLES / "everybody.csv", COMMAND + " --full" * args.full
     if not args.pages:
         study = run_study(
-            [*map(published.named, OWN), *OTHERS], n=500, n_sims=1000 if args.full else 50,
+            [*OWN, *OTHERS], n=500, n_sims=1000 if args.full else 50,
             estimators=estimators(199), path=args.store, n_jobs=args.jobs, progress=True,
         )  # fmt: skip
         summarise(study).to_csv(file, index=False, float_format="%.6g")

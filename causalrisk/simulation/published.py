@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import expit, ndtr
 
 from causalrisk.numerics.linalg import Array
-from causalrisk.simulation.designs import Design, KangSchafer, Population, find_design
+from causalrisk.simulation.designs import DESIGNS, Design, KangSchafer, Population
 
 CV = 0.8  # coefficient of variation of positive earnings given covariates
 
@@ -369,9 +369,10 @@ def _earnings(frame: pd.DataFrame) -> tuple[Array, Array]:
     return works, np.exp(log_mean)
 
 
-BY_NAME: dict[str, Design] = {"lalonde_like": LalondeLike(), "kang_schafer_mean": KangSchaferMean()}
-
-
-def named(name: Any) -> Design:
-    """Return the design of a name, of this file or of the package, or the design itself."""
-    return BY_NAME[name] if isinstance(name, str) and name in BY_NAME else find_design(name)
+DESIGNS |= {
+    design.name: design
+    for design in (
+        LalondeLike(), KangSchaferMean(), Hainmueller(), Froelich(), LuncefordDavidian(), SetoguchiLee(),
+        HahnMurrayCarvalho(), Tan(), MissedConfounder(), OppositeCurves(),
+    )
+}  # fmt: skip
