@@ -172,9 +172,9 @@ def test_numbers_and_dates_as_text_are_refused_with_what_converts_them(values, m
 @pytest.mark.parametrize(
     ("values", "read"),
     [
-        (["1,234", "5"], '`thousands=","`, or `decimal=","` if'),
-        (["11874,57", "38,0"], '`decimal=","`.'),
-        (["1.234,5", "38,25"], '`decimal=",", thousands="."`.'),
+        (["1,234", "5"], '`pandas.read_csv(..., thousands=",")`, or `decimal=","` if'),
+        (["11874,57", "38,0"], 'decimal=",")`.'),
+        (["1.234,5", "38,25"], 'decimal=",", thousands=".")`.'),
     ],
 )
 @pytest.mark.parametrize(("name", "typed"), [("x", "x"), ("x y", "Q('x y')")])
