@@ -106,10 +106,7 @@ class Coding:
 
     def look(self, frame: Frame) -> tuple[KeptRows, Learnt]:
         """Return the rows of a frame that are in the sample, and what they teach."""
-        columns, whole = self.columns, frame.rows.reset_index(drop=True)
-        objects = [name for name, column in whole.items() if column.dtype.kind == "O"]
-        texts = [name for name in objects if pd.api.types.infer_dtype(whole[name], skipna=True) == "string"]
-        table = whole.astype(dict.fromkeys(texts, "category"))  # whose coding is faster
+        columns, table = self.columns, frame.rows.reset_index(drop=True)
         formulas, by = Formulas.of(self.formulas, table, self.frame), drawing.by_rows(table, columns, {}, [])
         sources = formulas.sources(columns.treat)
         rows = drawing.draw_rows(sources, by, table.index)
@@ -127,14 +124,10 @@ class Coding:
         learnt = Learnt((len(keep), rows.n), rows.lines)
         if not rows.n:
             return kept, learnt
-        few = {}
+        few = dict[str, pd.Series]()
         for name, values in raw.items():
-            column = values.astype(object) if name in texts else values
-            if kept.variables[name].dtype.kind in "if" and name not in self.codes:
-                few[name] = column.iloc[:HEAD].copy()  # and not a view of all rows
-                continue
-            few[name] = column.drop_duplicates()
-            plain(few[name], name, name in self.codes)  # refuses numbers and dates as text
+            numeric = variables[name].dtype.kind in "if" and name not in self.codes
+            few[name] = values.iloc[:HEAD].copy() if numeric else values.drop_duplicates()  # no view of all rows
         treat = kept.roles["treat"]
         codes, levels = treatment_levels(treat, columns.treat)
         return kept, learnt._replace(
@@ -242,22 +235,17 @@ class Coding:
 
 def _check_given(columns: drawing.ColumnOptions) -> None:
     """Refuse what is not available, and what is given by rows and not by name."""
-    unavailable = [
-        f"{option}=" for option in (*drawing.GIVEN, "design", "observed") if getattr(columns, option) is not None
-    ]
-    unavailable += ['missing="indicator"'] if columns.missing == INDICATOR else []
-    if unavailable:
-        raise UnavailableError(
-            f"{unavailable[0]} is not available for a scan.\n"
-            "Leave it out, or use `data=data.collect()` if the rows fit into memory."
-        )
+    if columns.missing == INDICATOR:
+        raise UnavailableError('missing="indicator" is not available for a scan.\nUse `data=data.collect()`.')
+    for option in (*drawing.GIVEN, "design", "observed"):
+        if getattr(columns, option) is not None:
+            advice = "Leave it out, or use `data=data.collect()` if the rows fit into memory."
+            raise UnavailableError(f"{option}= is not available for a scan.\n{advice}")
     for option in drawing.BY_ROW:
         value = getattr(columns, option)
         if value is not None and not isinstance(value, str):
-            raise DesignError(
-                f"{option}= is a {type(value).__name__}; with a scan, expected the name of a column.\n"
-                f'Write it to the files, and use `{option}="name"`.'
-            )
+            found = f"{option}= is a {type(value).__name__}; with a scan, expected the name of a column"
+            raise DesignError(f'{found}.\nWrite it to the files, and use `{option}="name"`.')
 
 
 @dataclass(frozen=True)
