@@ -65,10 +65,8 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
     periods = None
     if by.period is not None:
         periods = Periods.of(by.period.name, rows.of(by.period.values), coding, treat.name)
-    (cluster, clusters), (second, _) = (
-        (None, None) if given is None else drawing.cluster_codes(rows.of(given.values))
-        for given in (by.cluster, by.second_cluster)
-    )
+    ways = (None if way is None else rows.of(way.values) for way in (by.cluster, by.second_cluster))
+    (cluster, clusters), (second, _) = ((None, None) if way is None else drawing.cluster_codes(way) for way in ways)
     predictions = None
     if by.predictions is not None:
         own = [column for column, _ in by.predictions.of_arms(coding, "predictions")]

@@ -227,10 +227,6 @@ class Replication:
         deviations = values - center
         return np.asarray(deviations.T @ (self.scales[:, None] * deviations))
 
-    def errors(self, values: Array, estimates: Array) -> Array:
-        """Return the standard errors, shape (d,)."""
-        return np.sqrt(np.diag(self.covariance(values, estimates)))
-
 
 @dataclass(frozen=True, eq=False)
 class SurveyDesign:
@@ -270,11 +266,6 @@ class SurveyDesign:
     subpop_name: str | None
     call: str
     replication: Replication | None
-
-    @property
-    def cov_type(self) -> str:
-        """Kind of the standard errors: "survey", linearised by strata and units, or "replicates"."""
-        return "survey" if self.replication is None else "replicates"
 
     @property
     def notes(self) -> list[str]:
