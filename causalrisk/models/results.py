@@ -245,8 +245,8 @@ class Plots:
 SHOWN = """
 balance balance_test bse conf_int converged cov_params cov_type df_resid effect effect_se effects_by
 equivalence_test estimand explain glance influence methods model nlcom nobs overlap pairwise params permutation_test
-plot potential_outcomes predict propensity_scores pvalues report sample_ledger save sensitivity summary summary_frame
-t_test table_one tidy trim_curve tvalues wald_test
+plot potential_outcomes predict propensity_scores pvalues report resid sample_ledger save sensitivity summary
+summary_frame t_test table_one tidy trim_curve tvalues wald_test
 """.split()  # noqa: SIM905
 
 
@@ -422,6 +422,17 @@ class CausalResults(OneEffect):
         record.check_means("potential_outcomes")
         return fitted_models.predict(record)
 
+    @property
+    def resid(self) -> pd.Series:
+        """Outcome less its prediction in the row's own arm, one row per row of the sample (not for JRE)."""
+        predicted, design = self.potential_outcomes.to_numpy(), self._record.design
+        if design.offset_name is not None:
+            raise errors.UnavailableError(
+                "resid is not available with `exposure=` or `offset=`.\nUse `potential_outcomes`."
+            )
+        own = predicted[np.arange(len(predicted)), design.arm]
+        return pd.Series(design.y - own, index=design.index, name="resid")
+
     outcome_predictions = property(of_record(fitted_models.outcome_predictions, plain=True))
     learner_fit = property(of_record(fitted_models.learner_fit, plain=True))
     stack = property(of_record(fitted_models.stack_table, plain=True))
@@ -526,7 +537,7 @@ class CausalResults(OneEffect):
     def __dir__(self) -> list[str]:
         """Names that are used most. The documentation has the others, and `plot` the plots."""
         if isinstance(self, JREResults):
-            return sorted({*SHOWN, "joint", "start", "start_difference"} - {"potential_outcomes"})
+            return sorted({*SHOWN, "joint", "start", "start_difference"} - {"potential_outcomes", "resid"})
         return sorted({*SHOWN, *(["matches"] if isinstance(self, MatchingResults) else [])})
 
     def __getattr__(self, name: str) -> Any:

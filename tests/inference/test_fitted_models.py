@@ -50,6 +50,31 @@ def test_calibrated_coefficients_balance_the_arm_they_are_named_for(estimator, t
 
 
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson"])
+def test_residuals_equal_statsmodels(family):
+    frame = simulate(300).assign(y=lambda f: np.clip(np.round(f.y), 0, 1 if family == "binomial" else None))
+    res = cr.OutcomeRegression.from_formula(FORMULA, frame, treat="d", family=family).fit()
+    made = getattr(sm.families, family.capitalize())()
+    arms = [smf.glm(FORMULA, own, family=made).fit(tol=1e-12).resid_response for _, own in frame.groupby("d")]
+    pd.testing.assert_series_equal(res.resid, pd.concat(arms).sort_index().rename("resid"), rtol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_residuals_of_rows_dropped_of_scores_and_of_what_has_none():
+    frame = simulate(300)
+    frame.loc[5, "x1"] = np.nan
+    res = cr.IPWRA.from_formula(FORMULA, frame, treat="d").fit()
+    assert 5 not in res.resid.index and len(res.resid) == 299
+    weighted = res.resid * res.importance_weights
+    np.testing.assert_allclose(weighted.groupby(frame.d).sum() / 300, 0, atol=1e-10)
+    with pytest.raises(cr.UnavailableError, match="JRE does not predict"):
+        _ = cr.JRE.from_formula(FORMULA, frame, treat="d").fit(cov_type="robust").resid
+    given = {"family": "poisson", "exposure": "t", "at_exposure": 1.0}
+    counts = frame.assign(y=np.abs(frame.y), t=2.0)
+    with pytest.raises(cr.UnavailableError, match="`potential_outcomes`"):
+        _ = cr.IPWRA.from_formula("y ~ x2", counts, treat="d", **given).fit().resid
+
+
+@pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson"])
 def test_predictions_equal_statsmodels(family):
     frame = simulate(400).assign(y=lambda f: np.clip(np.round(f.y), 0, 1 if family == "binomial" else None))
     res = cr.OutcomeRegression.from_formula("y ~ x1 + x2", frame, treat="d", family=family).fit()
