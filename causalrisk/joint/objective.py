@@ -233,8 +233,7 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
     v |= {"tt": by_t2, "tw": rows.of_averaged(by_tw), "ww": share * w2, "loss": by_w if terms.risk else share * w1}
     linear = rows.family.linear
     found = _of_linear(rows, weights, v, terms) if linear else _of_bent(rows, weights, v, theta, start, terms)
-    measured = (rows.measured * share * t2).sum(axis=0) if rows.framed else np.zeros(share.shape[1])
-    return found | {"t2_averaged": by_t2.sum(axis=0), "t2_measured": measured}
+    return found | {"t2_averaged": by_t2.sum(axis=0), "t2_measured": (rows.measured * share * t2).sum(axis=0)}
 
 
 def _of_linear(rows: Rows, weights: Weights, v: dict[str, Array], terms: Terms) -> dict[str, Array]:

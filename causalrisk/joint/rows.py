@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
-from causalrisk.errors import CausalRiskError, Failure
+from causalrisk.errors import Failure
 from causalrisk.estimation.engine import Beta, Dual, Linear, Point, value_of
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit
@@ -265,9 +265,7 @@ class Weighed:
         return self._with_scores(e / e.sum(axis=1, keepdims=True)), beta
 
     def _with_scores(self, e: Array) -> Equations:
-        model = self.equations.model
-        if model is None:
-            raise CausalRiskError("there is no propensity score")
+        model: Any = self.equations.model
         return dataclasses.replace(self.equations, model=dataclasses.replace(model, e=e))
 
     @cached_property
@@ -322,16 +320,17 @@ class Weighed:
         """Weigh some rows under some columns: a stack of them if replicates multiply odds, else one."""
         share, (equations, beta) = self.s[place, columns] / self.total[columns], self.some(columns)
         width, divisor, everybody = share.shape[1], self.divisors[0][columns], equations.target.everybody
-        tilt = np.ones((len(share), 1))
-        if not everybody:
-            tilt = np.broadcast_to(value_of(equations.tilt(Point(beta, place))), share.shape)
         if self.separable and width > 1:
-            base = tilt if everybody else tilt / divisor
-            terms = np.stack([self._odds(equations, beta, place, k, width) for k in self._others])
-            terms = terms if everybody else terms / divisor
-            shifted, shifts = self._factors
-            count = self.replicates.count
-            factor = np.stack([self._odds(shifted, shifts, place, k, count) for k in self._others])
+            tilt = np.ones((len(share), 1))
+            if not everybody:
+                tilt = np.broadcast_to(value_of(equations.tilt(Point(beta, place))), share.shape)
+            odds, model, ratio = self._odds(equations, beta, place, width), equations.model, self.replicates.ratio
+            base, terms = (tilt, odds) if everybody else (tilt / divisor, odds / divisor)
+            shifted, shifts = self.equations, self.replicates.shifts
+            if model is not None and model.classifier is not None:  # odds are what replicates multiply them by
+                e = np.ones((len(self.s), equations.sample.n_arms, 1)) if ratio is None else ratio
+                shifted, shifts = self._with_scores(e), {}
+            factor = self._odds(shifted, shifts, place, self.replicates.count)
             return Weights(share, base, base + terms.sum(axis=0), base, terms, factor)
         at = self.scores(place, column=columns.start)
         zeros, ones = np.zeros_like(share), np.ones((1, len(share), 1))
@@ -373,38 +372,20 @@ class Weighed:
         fixed = tilt(*at)
         return Scores(fixed, weight(*at), tilt(*again) if varies else fixed, weight(*again), varies)
 
-    @property
-    def _others(self) -> range:
-        """How many arms' odds make up the excess of a weight over its tilt."""
-        kind = "" if self.equations.model is None else self.equations.model.kind
-        alone = kind == "calibrated" or self.equations.target.toward is not None
-        return range(1, 2 if alone else self.equations.sample.n_arms)
+    def _odds(self, equations: Equations, beta: Beta, place: slice, width: int) -> Array:
+        """Odds of the other arms, or of the arm that is the target: a weight less its tilt, shape (T, n, width)."""
+        score: Any = equations.score
+        toward, n_arms = equations.target.toward, equations.sample.n_arms
+        calibrated = equations.model is not None and equations.model.kind == "calibrated"
 
-    @property
-    def _factors(self) -> tuple[Equations, Beta]:
-        """Equations and coefficients at which odds are what replicates multiply them by."""
-        model, ratio = self.equations.model, self.replicates.ratio
-        if model is None or model.classifier is None:
-            return self.equations, self.replicates.shifts
-        return self._with_scores(
-            np.ones((len(self.s), self.equations.sample.n_arms, 1)) if ratio is None else ratio
-        ), {}
-
-    def _odds(self, equations: Equations, beta: Beta, place: slice, k: int, width: int) -> Array:
-        """Odds of the k-th other arm, or of the arm that is the target, shape (n, width)."""
-        score, toward = equations.score, self.equations.target.toward
-        if score is None:
-            raise CausalRiskError("there is no propensity score")
-
-        def of_arm(rows: slice, a: int) -> Any:
+        def of_arm(rows: slice, a: int, k: int) -> Any:
             at = Point(beta, rows)
             if toward is not None:
                 return score.odds(at, toward, a) if a != toward else 0.0
-            if equations.model is not None and equations.model.kind == "calibrated":
-                return score.inverse(at, a) - 1.0
-            return score.odds(at, (a + k) % self.equations.sample.n_arms, a)
+            return score.inverse(at, a) - 1.0 if calibrated else score.odds(at, (a + k) % n_arms, a)
 
-        return self.by_arm(place, of_arm, width)
+        others = range(1, 2 if calibrated or toward is not None else n_arms)
+        return np.stack([self.by_arm(place, partial(of_arm, k=k), width) for k in others])
 
     @property
     def predictors(self) -> list[Linear]:

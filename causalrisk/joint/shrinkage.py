@@ -19,6 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure
+from causalrisk.estimation.fits import group_sums
+from causalrisk.estimation.sample import chunked
 from causalrisk.joint.minimum import Minimum, Objective, newton
 from causalrisk.joint.objective import Rows
 from causalrisk.joint.rows import Replicates, lifted
@@ -120,8 +122,7 @@ def compare(frequency: bool, psi: Array, known: Array, weight: Array, cluster: N
     own = rest if frequency else weight[:, None] * rest
     if cluster is not None:
         _, codes = np.unique(cluster[use], return_inverse=True)
-        own = np.zeros((codes.max() + 1, rest.shape[1]))
-        np.add.at(own, codes, weight[:, None] * rest)
+        own = group_sums(weight[:, None] * rest, codes)
         times = np.ones(len(own))
     squares = (own.reshape(len(own), *psi.shape[1:]) ** 2).sum(axis=2)
     differences, n = squares - squares[:, :1], times.sum()
@@ -223,9 +224,7 @@ def fold_weights(problem: JointProblem) -> Array:
     s, folds = problem.equations.sample.s, problem.folds
     count = int(folds.max()) + 1
     if is_dask(s):
-        import dask.array as da
-
-        folds = da.from_array(folds, chunks=(chunk_sizes(s),))
+        folds = chunked(folds, chunk_sizes(s))
     if not problem.frequency or problem.cluster is not None:
         return (folds[:, None] == np.arange(count)) * s[:, None]
     later = (np.arange(count) - folds[:, None]) % count

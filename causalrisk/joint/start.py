@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-from causalrisk.errors import CausalRiskError
 from causalrisk.estimation.equations import Equations
-from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, SeparateRows, WeightFit, gamma_of, sandwich
+from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, WeightFit, gamma_of, sandwich
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import Objective
 from causalrisk.joint.objective import Rows, Terms, Weights
@@ -299,8 +298,6 @@ def refitted(
     Its models are those of the sample where IPWRA failed, and zero for the predictor of the score if that joined.
     """
     start, equations = problem.start, problem.equations
-    if not isinstance(start.rows, SeparateRows):
-        raise CausalRiskError("IPWRA trains each arm by itself")
     scored, beta, codes = scores or problem.weights.refit(s)
     if scored.model is not None and scored.model.classifier is not None:  # not in coefficients
         equations = dataclasses.replace(equations, model=scored.model)
