@@ -106,7 +106,7 @@ def test_names_of_the_reference_lead_to_their_source(name, link):
 
 def test_every_public_name_is_in_the_reference():
     listed = {name for name, _ in API}
-    assert set(causalrisk.__all__) - listed == {"__version__", "IPW"}
+    assert set(causalrisk.__all__) - listed == {"__version__", "Hajek"}
 
 
 @pytest.mark.parametrize("url", ["", "https://github.com/owner/causalrisk"])

@@ -42,6 +42,13 @@ def single(model, frame, options, fit):
 # --- by hand -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:outcome .* is constant:causalrisk.DesignWarning")
+def test_a_constant_outcome_has_no_tests(frame):
+    both = cr.compare("I(0 * y + 3.1) ~ x1", frame, treat="d", n_boot=20)
+    for table in (both.table, both.differences):
+        assert (table["std err"] == 0).all() and table["P>|z|"].isna().all()
+
+
 def test_differences_by_hand(both):
     boot, differences = both.boot_effects, both.differences
     assert boot.shape == (70, 6)
