@@ -290,7 +290,7 @@ LARGEST, WIDEST = 10, 1000  # exponent; columns
 
 
 def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
-    """Refuse a formula that does more than compute with columns: it is run as Python, and may be a stranger's.
+    """Refuse a formula that does more than compute with columns: formulas run as Python and may be untrusted.
 
     Parameters
     ----------

@@ -158,7 +158,7 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
         stratum = np.unique(np.stack([made.stratum, np.where(moved, -1, made.arm)]), axis=1, return_inverse=True)[1]
         made = dataclasses.replace(made, stratum=stratum.reshape(-1), words=words)
     if made.count == 1:
-        raise OptionError(f"there is no other assignment of {made.words}.\nUse coarser `strata=`, or leave it out.")
+        raise OptionError(f"{made.words} have one assignment only.\nUse coarser `strata=`, or leave it out.")
     scores: Any = () if design.score is None else design.score.T[1:].round(SAME_SCORE)
     if any(_varies_within(made.stratum[made.unit], column).any() for column in scores):
         raise OptionError(f"known scores differ among {made.words}.\nUse `strata={design.score_name!r}, data=data`.")

@@ -299,7 +299,7 @@ class Design:
 
     @property
     def arm_clusters(self) -> list[int]:
-        """Number of clusters that each arm has rows in, K of them; of two-way clusters the smaller number."""
+        """Number of clusters with rows of each arm, K numbers; the smaller one of two-way clusters."""
         ways = [cluster for cluster in (self.cluster, self.second_cluster) if cluster is not None]
         return [min((len(np.unique(cluster[rows])) for cluster in ways), default=0) for rows in self.members]
 

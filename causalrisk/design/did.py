@@ -228,7 +228,9 @@ def _in_order(name: str, values: pd.Series, count: int | None = None) -> tuple[N
     if not isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(values):
         order = '"<first period>", "<second>"' + ", ..." * (values.nunique() > PERIODS)
         typed = f'data["{name}"] = pandas.Categorical(data["{name}"], [{order}], ordered=True)'
-        raise DesignError(f"time {name!r} is text, {listing(sorted(values.unique()))}, without order.\nUse `{typed}`.")
+        raise DesignError(
+            f"time {name!r} is text, {listing(sorted(values.unique()))}, and its order is unknown.\nUse `{typed}`."
+        )
     period, found = pd.factorize(values, sort=True)
     periods = pd.Index(found)
     if count is not None and len(periods) != count:

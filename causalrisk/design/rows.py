@@ -353,7 +353,7 @@ def ways_of(given: Any, n: int) -> tuple[Any, Any]:
 
 
 def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index) -> Rows:
-    """Return the rows of some data, maybe a block of a scan, that miss nothing and have a weight."""
+    """Return the complete rows with a positive weight, of the data or of a block of a scan."""
     weights, inside = read_weights(by.weights, by.options.weight_type), None
     if by.subpop is not None:
         name = by.subpop.name or by.subpop.values.name

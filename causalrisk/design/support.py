@@ -478,7 +478,7 @@ def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -
 
 
 def _lost_notes(from_outcome: Lost, from_propensity: Lost) -> list[str]:
-    """Return notes on columns left out for what the rows of an arm do not tell; one where both models lose a column."""
+    """Return notes on columns dropped because an arm does not identify them, one note if both models drop a column."""
     lost = [{model.encoder.names[one.column] for one in found} for model, found in (from_outcome, from_propensity)]
     both, notes = lost[0] & lost[1], list[str]()
     cases = (("outcome and propensity models", from_outcome, both), ("outcome model", from_outcome, lost[0] - both))

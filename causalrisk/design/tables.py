@@ -482,7 +482,7 @@ def find_column(
     found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
     if role == "treatment" and (names := [word for word in re.findall(r"\w+", value) if word in table]):
         found = f"{role} {value!r} is more than a column; expected the treatment alone.\n"
-        typed = f'`treat="{names[0]}", propensity="{" + ".join(names[1:]) or 1}"`'
+        typed = f'`treat="{names[0]}", propensity="{" + ".join(names[1:])}"`' if names[1:] else f'`treat="{names[0]}"`'
         raise DesignError(f"{found}Use {f'`treat=data.eval({value!r})`' if re.search('[<>=]', value) else typed}.")
     raise DesignError(found + (in_index(table, value) or nearest(value, table.columns)))
 

@@ -59,7 +59,7 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
           of the score of the row's own group.
         - "outside support" counts rows whose score is outside the range of some group. "outside crump" counts rows
           outside "crump low" and "crump high", the limits that minimise the variance (Crump et al. 2009). With several
-          treatments, "crump cut" is the largest sum of inverse scores (Yang et al. 2016).
+          treatments, "crump cut" is the largest sum of inverse scores that is kept (Yang et al. 2016).
 
         If outcomes are missing, the numbers describe the rows with an outcome, and "least chance" is the smallest
         probability of observing it. A row with frequency weight s counts s times.

@@ -192,7 +192,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     "t_test": {"alternative": "Use `res.equivalence_test(low=0)` or `high=0` for a one-sided test."},
     "effects_by": {"test": 'Use `res.equality_test("column")`.'},
     "cov_type": {
-        "nonrobust oim opg hac newey-west": 'They are always robust; HAC is not supported. Use `cov_type="robust"`.',
+        "nonrobust oim opg hac newey-west": 'All are robust; HAC is not supported. Use `cov_type="robust"`.',
         "hc2 hc4 cr2 crv3": 'Use `"jackknife"`: leverages of one regression ignore the other equations.',
         "cr1 crv1": "Use `small_sample=True` with clusters.",
         "*": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',

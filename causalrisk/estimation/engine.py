@@ -336,7 +336,7 @@ def _farthest(block: Block, s: Array, beta: Beta) -> Array:
 
 @dataclass(frozen=True)
 class Influence:
-    """Influence functions of the coefficients of a stack: -J^-1 g_i, J the mean derivative of the equations.
+    """Influence functions of the coefficients of a stack: -G^-1 g_i, G the mean derivative of the equations.
 
     Parameters
     ----------
@@ -347,7 +347,8 @@ class Influence:
     beta : dict
         The coefficients.
     factors : dict
-        For each block the rows of -J^-1 that are its own, one matrix for the equations of each block in them.
+        For each block and each block that it depends on, the part of -G^-1 that maps the equations of the second to the
+        coefficients of the first.
     known : dict
         Influence functions of the coefficients of other equations, shape (n, k).
     """
@@ -391,9 +392,9 @@ def influence(
 ) -> Influence:
     """Return the influence function of the coefficients of a stack; beyond memory only its factors.
 
-    That of a block whose rows have equations g_i is -G^-1 (g_i + sum over earlier blocks of their G times theirs), each
-    G the mean derivative of the equations. The covariance of the coefficients is the sum of the outer products of s_i
-    times it, over `total` squared. `known` are those of earlier blocks; coefficients that have none count as known.
+    Block b has psi_b = -G_bb^-1 (g_b + sum over earlier blocks c of G_bc psi_c), where G_bc is the mean derivative of
+    the equations of b by the coefficients of c. The covariance of the coefficients is the sum of s_i^2 psi_i psi_i',
+    over `total` squared. `known` are the psi of earlier blocks; coefficients without one count as known.
     """
     if not isinstance(known, Influence):
         given = known or {}

@@ -1,6 +1,6 @@
 """The estimating equations of each estimator, from the blocks that they share.
 
-Letters are those of the page "The method": e the propensity scores, h the tilt that makes the sample the target
+Letters are those of docs/explanation/method.md: e the propensity scores, h the tilt that makes the sample the target
 population, w = h / e the importance weight of a row in its own arm (of an ATT e_t / e_a), m_a the outcome model of arm
 a, mu_a its mean. `at` are coefficients: `at(eta)` is a linear predictor there, `at.of(values)` are values in the rows.
 A score is a set of functions of them: 1 / e_a, the odds e_t / e_a, and the equations that its coefficients solve. Odds
@@ -278,9 +278,9 @@ WEIGHT_NAMES = ("score", "member", "observed")
 class Equations:
     """A sample, its score and target: what the equations of every estimator are made of.
 
-    `importance` is h / e; `weight` is that over the probability that the outcome is observed; `tilt` is what means are
-    averaged with; `measure` is what weights add up to, which differs from the tilt for a target frame only. The
-    outcomes of the sample are those less `height`, which linear models with a constant do not see.
+    `importance` is h / e, and `weight` is importance over the probability that the outcome is observed. `tilt` is the
+    weight of a row in the means (t_i on the page), `measure` what the weights of an arm add up to; they differ for a
+    target frame only. `height` is subtracted from the outcomes, which changes no linear model with a constant.
     """
 
     sample: Sample
@@ -307,7 +307,7 @@ class Equations:
     # --- importance weights ------------------------------------------------------------------------------------------
 
     def tilt(self, at: Point) -> Any:
-        """Tilt of each row: for an ATT one in the rows of arm `toward`, of a frame one in its rows, else h(e)."""
+        """Weight of each row in the means, t_i: for an ATT 1 in arm `toward`, for a frame 1 in its rows; else h(e)."""
         if self.target.frame:
             return 1.0 - at.of(self.sample.in_sample)
         if self.target.toward is not None:
@@ -407,7 +407,7 @@ class Equations:
         return tuple(Linear(f"outcome {a}", columns, 0, offset) for a in range(self.sample.n_arms))
 
     def outcome(self, a: int) -> Block:
-        """Fit an arm: the sum over its rows of u (y - m_a) dm_a / V(m_a) is zero, u = w in IPWRA, else 1."""
+        """Fit an arm: sum_i s_i u_i X_i (y_i - m_a) m_a' / V(m_a) over its rows is zero; u = w in IPWRA, else 1."""
         eta, sample = self.own[a], self.sample
 
         def residuals(at: Point) -> list[Any]:
@@ -449,7 +449,7 @@ class Equations:
     # --- means -------------------------------------------------------------------------------------------------------
 
     def correction(self, a: int, g: Array) -> Block:
-        """Mean residual of an arm, delta: the sum of w (y - m_a) over its rows, less h delta over all, is zero.
+        """Mean residual of an arm, delta: the sum of w (y - m_a) over its rows is delta times the sum of h.
 
         Normalised weights: the sum of w (y - m_a - delta) over the rows of the arm is zero. TMLE: likewise, with delta
         in the linear predictor of m_a.

@@ -183,7 +183,7 @@ def with_predictions(
     encoder = design.outcome_encoder.extended(names, learned, kept)
 
     def step(block: Rows) -> Rows:
-        """Put the cross-fitted predictions of a block of rows after its columns, or in their place."""
+        """Put the cross-fitted predictions of a block of rows after its columns, or instead of them."""
         columns = learned(block.X, block.position)
         return dataclasses.replace(block, X=columns if given else np.hstack([block.X, columns]))
 

@@ -106,7 +106,7 @@ def prepare(task: Task) -> Task:
     if is_frame(options.target):
         if design.replication is not None:
             raise OptionError(
-                "a target frame has no replicate weights.\n"
+                "`target=` a data frame does not go with replicate weights.\n"
                 'Use `Survey(weights=, strata=, psu=)`, or a target such as "treated".'
             )
         frame = target_rows(design, options.target, design.missing)
@@ -118,7 +118,7 @@ def prepare(task: Task) -> Task:
 
 
 def with_learner(task: Task, learned: Learned, use: str) -> Task:
-    """Return a task with predictions of learners as terms of the outcome models, or in their place."""
+    """Return a task with predictions of learners as terms of the outcome models, or instead of them."""
     spec = dataclasses.replace(task.spec, given=use == REPLACE)
     design, frame = with_predictions(task.design, task.frame, learned, task.notes, given=spec.given)
     return dataclasses.replace(task, design=design, frame=frame, spec=spec)

@@ -164,7 +164,7 @@ class Sample:
 
     @cached_property
     def columns(self) -> dict[str, Any]:
-        """The arrays that go by row, by their names."""
+        """The arrays with a row per row of the sample, by name."""
         known = {name: getattr(self, name) for name in (*BY_ROW, "X", "R", *(["Z"] if self.Z is not self.X else []))}
         return {n: of.columns if isinstance(of, Basis) else of for n, of in known.items() if of is not None}
 
@@ -449,7 +449,7 @@ class SampleResampler:
 
 
 def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:
-    """Make the resampler of a design: of its clusters where it has any, of arms for "stratified"."""
+    """Make the resampler of a design. It draws clusters if there are any, else rows; "stratified" within arms."""
     survey = design.survey if kind == "rescaled" else None
     given = design.replication if kind == "replicates" else None
     replicates = None if given is None else given.multiplicities[sample.order]

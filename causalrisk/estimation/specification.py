@@ -37,15 +37,15 @@ class Specification:
     constants : bool
         Whether the hypothesis class is the constants, whatever the outcome formula names.
     weighted : bool
-        Whether the outcome models are trained under importance weights.
+        Whether the outcome models are trained under importance weights (`Equations.outcome`).
     joint : bool
         Whether the arms are trained jointly over the distribution of the propensity score.
     given : bool
         Whether the outcome models are predictions that are given, one column of the design for each arm: nothing is
         trained.
     of_controls : bool
-        Whether the target is the second arm, so that its mean is that of its rows under any outcome model of theirs:
-        one without a unique fit has that of least norm.
+        Whether the target is the second arm: its mean is the mean of its rows under any outcome model. If that model
+        has no unique fit, the one of least norm is used.
     corrected : bool
         Whether the mean of an arm is that of its predictions plus the weighted mean of its residuals.
     normalized : bool

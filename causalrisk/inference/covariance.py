@@ -6,8 +6,8 @@ multiplier of mean 0 and variance 1 for unit g, a row or a cluster. The jackknif
 turn.
 
 Standard errors of JRE are root mean squares about the estimate, not about the mean of the resamples: it trades bias for
-variance, and what the resamples show of a bias is part of its error. A factor allows for the choice of the
-anchor, which resamples keep.
+variance, and what the resamples show of a bias is part of its error. A factor allows for the choice of
+the shrinkage, which resamples keep.
 """
 
 from __future__ import annotations

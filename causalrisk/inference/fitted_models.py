@@ -111,7 +111,9 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
     if block is None and not record.spec.uses_propensity:
         raise record.without_scores()
     if block is None:
-        raise UnavailableError("scores given or of a classifier have no coefficients.\nUse `res.propensity_scores`.")
+        raise UnavailableError(
+            "given scores and those of a classifier have no coefficients.\nUse `res.propensity_scores`."
+        )
     return block[field].rename(name)
 
 

@@ -356,7 +356,7 @@ def _untested(found: Moderators, why: str, count: int) -> Any:
 
 
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
-    """Find the moderators, the columns of `by`; for a function that compares groups, two groups or more."""
+    """Find the moderators, the columns of `by`; a function that compares groups needs two or more."""
     if record.frame is not None:
         raise UnavailableError("a target frame has no groups.\nUse `target=` with the rows of one group.")
     if record.design.on_disk:
@@ -365,7 +365,9 @@ def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") ->
     if compared_by and not found.groups:
         raise OptionError(f"{compared_by} is for groups; {by!r} is a formula.\nUse `effects_by`.")
     if compared_by and len(found.names) < 2:
-        raise OptionError(f"{compared_by} compares groups; {', '.join(found.levels)} has one.\nUse `effects_by`.")
+        raise OptionError(
+            f"{compared_by} needs two groups or more; {', '.join(found.levels)} has one.\nUse `effects_by`."
+        )
     return found
 
 

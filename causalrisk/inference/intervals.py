@@ -509,7 +509,7 @@ def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
 
 
 def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array]:
-    """Turn one or more texts, a matrix R, or a pair (R, q) into R, shape (j, d), and q, shape (j,), of R params = q."""
+    """Parse hypotheses, texts, a matrix R or a pair (R, q), into R, shape (j, d), and q, shape (j,): R params = q."""
     if isinstance(r_matrix, list) and r_matrix and all(isinstance(text, str) for text in r_matrix):
         r_matrix = ", ".join(r_matrix)
     if isinstance(r_matrix, str):

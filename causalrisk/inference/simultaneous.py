@@ -495,7 +495,7 @@ def compare_estimators(
         check_options(spec, design, options_used(spec, options))
     specs = specs if options.did is None else [with_change(spec, options.did) for spec in specs]
     if options.n_repeats > 1:
-        raise OptionError(f"n_repeats={options.n_repeats}; compare has one fit per estimator.\nUse `n_repeats=1`.")
+        raise OptionError(f"n_repeats={options.n_repeats}; compare() fits each estimator once.\nUse `n_repeats=1`.")
     check_one_way(design, f'cluster="{design.cluster_name}"')
     kind = inference.resolved(design, joint=JRE in specs)[1]
     cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"

@@ -109,7 +109,7 @@ class Variances:
 
 
 def compare(frequency: bool, psi: Array, known: Array, weight: Array, cluster: NDArray[np.intp] | None) -> Variances:
-    """Sum the squares of influence functions held out, projected on `known`, (m, Q), over rows or clusters."""
+    """Sum squared held-out influence functions over rows or clusters, after projection on `known`, (m, Q)."""
     use, count = np.isfinite(psi).all(axis=(1, 2)), psi.shape[1]
     if not use.any():  # no fold could be fitted
         return Variances(np.full(count, np.nan), np.full((count, count), np.nan), np.full(count, np.nan))

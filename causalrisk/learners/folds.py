@@ -25,7 +25,7 @@ Numbers = NDArray[np.intp]
 
 
 def folds_of(arm: Arms, clusters: Numbers | None, n_folds: int, repeat: int = 0) -> Numbers:
-    """Return the fold of each row, shape (n,): dealt out within each arm, or of whole clusters.
+    """Return the fold of each row, shape (n,): balanced within arms; clusters stay whole.
 
     Examples
     --------

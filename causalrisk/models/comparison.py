@@ -366,7 +366,7 @@ def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison
             for boot, refused in zip(comparison.distributions, over, strict=True)
         )
         drawn_units = comparison.bare[0].draws_units and not comparison.given_resamples
-        first = 'Use `bootstrap="bayesian"` for weights none of which is zero. ' if drawn_units else ""
+        first = 'Use `bootstrap="bayesian"` for weights that are never zero. ' if drawn_units else ""
         raise errors.BootstrapError(
             f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
             f"The comparison without the bootstrap of these estimators is in err.results. {first}Simplify propensity=, "

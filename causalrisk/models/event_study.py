@@ -189,7 +189,9 @@ class EventStudy(Shown):
         """
         before = self.placebos
         if not before.any():
-            raise errors.OptionError("no group has two periods before it begins, so no placebo.\nAdd earlier periods.")
+            raise errors.OptionError(
+                "a placebo needs two periods before treatment begins, and no group has them.\nAdd earlier periods."
+            )
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
         statistic, count, _ = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)

@@ -516,7 +516,7 @@ class CausalModel:
         more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else f'cov_type="{record.robust_type}"'
         weights = ""
         if record.draws_units and not record.given_resamples:
-            weights = 'Use `fit(bootstrap="bayesian")` for weights none of which is zero. '
+            weights = 'Use `fit(bootstrap="bayesian")` for weights that are never zero. '
         raise BootstrapError(
             f"{failed} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows: "
             f"{failure_text(record.boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "

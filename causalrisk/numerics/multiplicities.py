@@ -108,17 +108,18 @@ class Resampler:
     strata : ndarray of int, shape (n,), optional
         The stratum that each unit is drawn within.
     first : int, default 0
-        Of a "jackknife" the number of the column that is without the first of these units.
+        For "jackknife": index of the column that leaves out the first of these units.
 
     Notes
     -----
-    A resample is multinomial: as many units are drawn, with replacement, as there are. Their number is split among
+    A resample draws as many units as there are, with replacement; a row counts as often as its unit was drawn. "pairs",
+    "cluster" and "stratified" differ only in the units and strata. The number of units is split among
     groups of chunks, that of a group among its chunks, and that of a chunk among its units, each by a generator keyed
     by seed, stream, block of `WIDTH` resamples, stratum, level and number of what is split. So some of the units can be
     drawn without the others.
 
-    Fractional weights are gamma variables over their mean. Sums of some of these split the total as they do the sums,
-    independently, so that the same tree draws them.
+    Fractional weights are gamma variables over their mean. A gamma total is split among its parts independently of its
+    size, so the same tree draws them.
     """
 
     kind: str

@@ -54,7 +54,7 @@ def count(number: int, noun: str) -> str:
 
 
 def formats(record: FitRecord) -> tuple[str, str]:
-    """Return the number formats of effects and group means; in one unit both have the summary's format."""
+    """Return the number formats of effects and group means; the same one if both have the same unit."""
     params, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
     rounded, first = rounded_se(params, se), len(params) - record.design.n_arms
     if record.options.effect_scale.additive:

@@ -37,7 +37,7 @@ DESIGN = ("Clusters:", "Strata:", "PSUs:", "Population:", "Replicates:", "Subpop
 NOTE_JOINT = "Do not interpret JRE's coefficients or predictions. Use those of `res.start`, the IPWRA fit."
 NOTE_STACK = "The shrinkage is that of JRE on the formula; `res.start` is IPWRA on the formula."
 NOTE_LOG_SCALE = "The effect's interval and test are computed on the logarithmic scale and transformed back."
-NOTE_HAJEK = "The weights add up to one in each group (Hajek)."
+NOTE_HAJEK = "The mean of a group is divided by the sum of its weights (Hajek)."
 NOTE_SURVEY_N = (
     "survey n is the effective n under the probability weights alone. The columns after it are under these weights, "
     "scaled to mean 1, times the weights of the propensity score."
@@ -391,9 +391,11 @@ def _formulas_text(record: FitRecord, scored: bool | None = None) -> str:
     design = record.design
     if design.formula is None:
         return ""
-    seen = design.observation if scored is None and record.spec.uses_propensity else None
-    scored = words.uses_score(record) and design.score is None if scored is None else scored
-    outcome = design.endog_name if record.spec.constants and scored is None else design.formula
+    seen, outcome = None, design.formula
+    if scored is None:  # one fit
+        seen = design.observation if record.spec.uses_propensity else None
+        outcome = design.endog_name if record.spec.constants else design.formula
+        scored = words.uses_score(record) and design.score is None
     texts = [f"Outcome: {outcome}", f"Propensity: {design.propensity_formula}" * scored]
     return "   ".join(filter(None, [*texts, "" if seen is None else f"Observed: {seen.formula}"]))
 

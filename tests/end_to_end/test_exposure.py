@@ -353,7 +353,7 @@ def test_diagnostics_of_residuals_are_at_the_observed_exposures():
     fitted = np.where(DATA.d == 1, hand.mean(hand.beta[1]), hand.mean(hand.beta[0]))
     size = np.sqrt(((DATA.y - fitted) ** 2).mean() * (w**2).mean())
     assert observed.sensitivity()["scale"].iloc[0] == pytest.approx(size, rel=1e-7)
-    for name in ("sensitivity", "sensitivity_bounds", "risk_table"):
+    for name in ("sensitivity", "sensitivity_bounds"):
         with pytest.raises(cr.UnavailableError, match="at_exposure"):
             getattr(fit(), name)()
     with pytest.raises(cr.OptionError, match="an exposure"):

@@ -16,7 +16,6 @@ import causalrisk as cr
 from causalrisk.report.page.methods import call_of
 from tests.conftest import REFERENCE, RHS, simulate
 
-MODELS = {model.spec.name: model for model in (cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW)}
 SMALL = json.loads((REFERENCE / "smallsample_inference.json").read_text("utf-8"))["cases"]
 TESTS = json.loads((REFERENCE / "hypotheses_tests.json").read_text("utf-8"))["cases"]
 JACKKNIFE = [case for case in SMALL if case["kind"].startswith("jackknife")]
@@ -30,7 +29,7 @@ def data_of(case):
 
 def model_of(case):
     spec = case["model"]
-    return MODELS[spec["estimator"]].from_formula(
+    return getattr(cr, spec["estimator"]).from_formula(
         f"{spec['outcome']} ~ {spec['covariates']}",
         data_of(case),
         treat=spec["treat"],

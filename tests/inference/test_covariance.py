@@ -127,7 +127,7 @@ def test_fault_61_an_arm_with_a_single_cluster():
     with (
         pytest.warns(cr.ResampleWarning, match="an arm had no rows"),
         pytest.warns(cr.DesignWarning, match="in 1 cluster of"),
-        pytest.raises(cr.BootstrapError, match=r"in .* an arm had no rows"),
+        pytest.raises(cr.BootstrapError, match=r"because an arm had no rows"),
     ):
         model.fit(cov_type="bootstrap", n_boot=100)
 

@@ -236,6 +236,8 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
         advice = 'Arithmetic is inside `I(...)`, and an odd name is `Q("odd name")`.'
         if text[-1:] in ("+", "-", "*", ":"):
             advice = f"The formula ends in `{text[-1]}`. Leave it out, or add a term."
+        elif re.search(r"[\w)] [A-Za-z_]", re.sub(QUOTED, "", text)):
+            advice = "Join terms by `+`: `y ~ x1 + C(x2)`."
         raise DesignError(f"{found}\n{advice}") from error
     if not formula.right:
         raise DesignError(

@@ -55,8 +55,8 @@ def read_overlap(
 ) -> Reading:  # fmt: skip
     """Read the table of `overlap()`.
 
-    `warned` says whether the fit warned of poor overlap, `everybody` that all rows are the target, to which the limits
-    of Crump et al. apply; `instead` are other populations. Where units are `matched`, most may be no match.
+    `warned` says whether the fit warned of poor overlap, `everybody` whether the target is all rows (the limits of
+    Crump et al. apply then only); `instead` are other populations. If units are `matched`, many may be no match.
     """
     surveyed, rows = "survey n" in table, int(table["n"].sum())
     kept = table["effective n"] / table["survey n" if surveyed else "n"]

@@ -164,7 +164,8 @@ def etable(
             if rename.get(term, term) not in terms:
                 raise OptionError(f"{option}: {term!r} is not a parameter of any column.\n{nearest(term, terms)}")
     left_out = {rename.get(term, term) for term in drop}
-    terms = [term for term in (terms if keep is None else [rename.get(t, t) for t in keep]) if term not in left_out]
+    shown = terms if keep is None else dict.fromkeys(rename.get(term, term) for term in keep)
+    terms = [term for term in shown if term not in left_out]
     specs = _formats(terms, columns, digits)
     lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars, specs)]
     if statistics is None:

@@ -32,6 +32,8 @@ def fitted(formula: str) -> None:
         ("y ~ x if z > 0", 'data.query("z > 0")'),
         ("y x z", "y ~ x1 + x2"),
         ("y ~ x + odd name", "Q('odd name')"),
+        ("y ~ age x C(g)", "Join terms by `+`"),
+        ("y age C(g)", "Join terms by `+`"),
         ("odd name ~ x", "Q('odd name')"),
         ("y ~ age z + C(g)", "age + z"),
         ("teffects ipwra (y x) (d x)", "propensity="),

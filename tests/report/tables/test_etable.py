@@ -122,6 +122,13 @@ def test_a_comparison_without_its_bootstrap_has_robust_errors(frame):
     assert list(etable([kept]).frame.loc[("ATE", "std err")]) == list(kept.table["robust se"])
 
 
+def test_names_that_rename_makes_one_have_one_row(fits, ols):
+    both = etable([ols, fits[1]], rename={"d": "effect", "ATE": "effect"}, keep=["d", "ATE"])
+    assert [row[0] for row in both.tables[0].body[:2]] == ["effect", ""] and list(both.frame.index.unique(0)) == [
+        "effect"
+    ]
+
+
 def test_weights_and_clusters_have_rows_and_means_stand_below_the_effects_of_all_columns(fits, frame):
     given = {"weights": "x4", "weight_type": "probability", "cluster": "g"}
     frame = frame.assign(x4=1 + frame.x1**2, g=np.arange(len(frame)) % 60)
