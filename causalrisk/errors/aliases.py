@@ -68,7 +68,7 @@ NAMES: dict[str, dict[str, str]] = {
     },
     "DiD": {"before": "pre", "unit": "id idname ivar entity", "time": "tname timevar period year t"},
     "table_one": {"by": "strata groupby group treat treatment", "covariates": "vars columns variables"},
-    "etable": {"below": "ci confint"},
+    "etable": {"below": "ci confint", "results": "estimators models fits"},
     "method": {  # of results, studies and tables, where they have the option
         "alpha": "level conf_level ci", "data": "newdata X exog", "arm": "treatment", "coefficients": "coef",
         "threshold": "thresholds", "also": "addl", "n_permutations": "reps nperm n_perm", "rng": "seed random_state",
@@ -158,7 +158,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "distance=glm distance=logit distance=probit": 'Use `propensity_link=`, or `Matching`, `metric="propensity"`.',
         "method=cbps method=ebal method=ipt": 'Use `propensity_loss="calibrated"`, whose weights balance.',
         "external_predictions": 'Use `outcome_predictions=["m0", "m1"]` and `propensity_score="e"`.',
-        "estimator method": "The estimator is the class: `IPWRA.from_formula(...)`, `AIPW.from_formula(...)`.",
+        "estimator estimators model method": "The estimator is the class: `AIPW.from_formula(...)`, for example.",
         "aequations alpha level conf_level": "Use `res.summary(alpha=, coefficients=)` or `res.conf_int(alpha=)`.",
     },
     "fit": {
@@ -168,6 +168,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "boot bootstrapped": 'Use `cov_type="bootstrap"` or `n_boot=999`.',
         "shrinkage anchor join_score share objective spread": "It is an option of `JRE` alone.",
         "penalty": "JRE has no penalty: no net bias is a constraint. Leave it out, or use `shrinkage=`.",
+        "method=aipw method=ipw method=ipwra method=dr": "The estimator is the class: `AIPW.from_formula(...)`.",
         "replicates n_replicates method": "It is an option of `JRE` alone. Leave it out.",
     },
     "event_study": {

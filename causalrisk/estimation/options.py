@@ -383,11 +383,12 @@ def _target(value: Any) -> Any:
         of_arm = isinstance(value, TargetPopulation) and value.toward is not None and value.tilt is None
         if of_arm or callable(value) or is_frame(value):
             return value
-        raise OptionError(
-            f"target is of type {type(value).__name__} and no level of the treatment; expected "
-            f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score.\n"
-            + ("Use `target=data[...]` with the condition." if is_column(value) else 'Use `target="all"`.')
-        )
+        advice = "target=data[...]` with the condition" if is_column(value) else 'target="all"`'
+        if isinstance(value, list | tuple):
+            advice = f"target={value[0]!r}` in a fit of its own, and `etable([res1, res2])`" if value else advice
+        expected = f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score"
+        found = f"target is of type {type(value).__name__} and no level of the treatment"
+        raise OptionError(f"{found}; expected {expected}.\nUse `{advice}.")
     name = SPELLINGS.get(value.lower())
     if name is None:
         close = nearest_name(value, SPELLINGS)
@@ -441,8 +442,8 @@ class InferenceOptions:
     def __post_init__(self) -> None:
         if clusters := clusters_in(self.cov_type):
             raise OptionError(
-                f"cov_type={self.cov_type!r} names clusters, which the model has to know.\n"
-                f"Use `from_formula(..., {clusters})`."
+                f"{self.cov_type!r} names clusters, which belong to the model.\n"
+                f"Use `from_formula(..., {clusters})`, and leave it out of `fit`."
             )
         check_values(self)
         if self.multiplier is not None and self.bootstrap != MULTIPLIER:

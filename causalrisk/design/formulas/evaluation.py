@@ -23,7 +23,7 @@ from causalrisk.design.formulas.foreign import QUOTED, function_here, refuse_for
 from causalrisk.design.tables import align, as_table, column_of, gather, in_index, is_column, listing, nearest
 from causalrisk.design.treatment import show
 from causalrisk.errors import CausalRiskError, DesignError, OptionError
-from causalrisk.errors.aliases import SURVIVAL
+from causalrisk.errors.aliases import SURVIVAL, near
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 STATE = "__patsy_stateful_transform__"  # attribute of functions that learn from all rows
@@ -549,7 +549,8 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
     start = f"the {formula.model} formula {formula.text!r} uses"
     if role == "called":
         typed = function_here(name, formula.text)
-        advice = f"Use `{typed}`." if typed else SURVIVAL if name == "Surv" else f"Define or import {name} first."
+        advice = f"Use `{typed}`." if typed else SURVIVAL if name == "Surv" else near(name, FUNCTIONS)
+        advice = advice or f"Define or import {name} first."
         return DesignError(f"{start} the function {name!r}, which is not defined where the model is.\n{advice}")
     there = f"Define {name!r} where the model is made, or give a data frame as data=."
     if not all(column in frame for column in table.columns):

@@ -82,9 +82,9 @@ def refuse_foreign(text: str, model: str, roles: tuple[str, str] = ("y", "d")) -
     """
     bare = re.sub(QUOTED, "", text)
     for pattern, sentence in HABITS:
-        found = re.search(pattern, bare)
+        found = list(dict.fromkeys(match.expand(sentence) for match in re.finditer(pattern, bare)))
         if found:
-            advice = found.expand(sentence).replace("<y>", roles[0]).replace("<d>", roles[1])
+            advice = " ".join(found[:5]).replace("<y>", roles[0]).replace("<d>", roles[1])
             raise DesignError(f"the {model} formula {text!r} cannot be read.\n{advice}")
 
 

@@ -419,6 +419,8 @@ class ResultSummary(Summary):
             whole.add_paragraph()  # Word would merge tables that touch
             for element in list(other.element.body)[:-1]:  # the last has the size of the page
                 whole.element.body.insert(len(whole.element.body) - 1, element)
+        for field in whole.element.body.iter(f"{{{whole.element.nsmap['w']}}}fldChar"):  # the number in the caption
+            field.set(f"{{{whole.element.nsmap['w']}}}dirty", "true")  # which Word computes when it opens the file
         stream = io.BytesIO()
         whole.save(stream)
         return write_whole(file, stream.getvalue())

@@ -21,6 +21,7 @@ def fitted(formula: str) -> None:
     ("formula", "here"),
     [
         ("y ~ i.g", "C(g)"),
+        ("y ~ i.g + x + i.age", "`C(g)`. Stata's `i.age` is `C(age)`."),
         ("y ~ ib2.g + x", "C(g, Treatment(2))"),
         ("y ~ c.age##c.age", "age + I(age**2)"),
         ("y ~ g##x", "C(g)*x"),
@@ -63,6 +64,7 @@ def fitted(formula: str) -> None:
         ("y = x", "~"),
         ("y ~ factor(g)", "C(g)"),
         ("y ~ log(age)", "np.log(age)"),
+        ("y ~ c(g)", "Did you mean `C`"),
         ("y ~ poly(x, 2)", "I(x**2)"),
         ("y ~ bs(x)", "bs(x, df=3)"),
         ("y ~ cut(x, 3)", "pd.cut"),
