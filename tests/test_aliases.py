@@ -112,6 +112,15 @@ def test_options_that_fits_do_not_have(word):
         model().fit(**{word: 1})
 
 
+def test_estimators_typed_as_options_and_several_targets():
+    with pytest.raises(causalrisk.OptionError, match=r"The estimator is the class"):
+        model().fit(method="aipw")
+    with pytest.raises(causalrisk.OptionError, match=r"`target='ATE'` in a fit of its own, and `etable"):
+        model(target=["ATE", "ATT"])
+    res = model().fit()
+    assert str(causalrisk.etable(estimators=[res])) == str(causalrisk.etable([res]))
+
+
 ANSWERED = ["cov_type", "bootstrap", "target", "effect", "missing", "weight_type", "learner", "family", "adjust"]
 
 

@@ -243,9 +243,9 @@ class JRE(CausalModel):
         Parameters
         ----------
         objective : {"risk", "erm"}
-            "risk" (default): the expected ATE risk over the propensity replicates, plus `shrinkage` times the
-            importance-weighted fit. The risk is the squared net bias plus the sampling variance. Net bias is the bias
-            of one arm's model minus the other's; at the fitted score it is zero.
+            "risk" (default): n / 2 times the expected ATE risk over the propensity replicates, plus `shrinkage` times
+            the importance-weighted loss. The risk is the squared net bias plus the sampling variance. Net bias is the
+            bias of one arm's model minus the other's; at the fitted score it is zero.
             "erm": the importance-weighted fit plus half the squared number of units times the squared net bias, both
             averaged over the replicates.
         shrinkage : float, optional

@@ -35,6 +35,7 @@ def test_a_table_in_word(res, tmp_path):
     assert [row[0] for row in texts(grid)][2:-1] == [row[0] for row in table.tables[0].body]
     assert set(texts(grid)[-1]) == {"Notes: Standard errors in parentheses."}
     assert document.paragraphs[0].text.endswith("A title: y")
+    assert 'w:fldCharType="begin" w:dirty="true"' in document.paragraphs[0]._p.xml  # Word numbers it when it opens
 
 
 def test_before_and_after_are_heads_over_their_columns(res, tmp_path):
