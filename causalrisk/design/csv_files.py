@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ MISSING = (
 OPTIONS: dict[str, Any] = {
     "engine": "c", "index_col": False, "keep_default_na": False, "na_values": list(MISSING), "low_memory": False,
 }  # fmt: skip
+PANDAS = int(pd.__version__.partition(".")[0])
 
 
 def read_csv(
@@ -55,9 +58,12 @@ def read_csv(
 
 def csv_frames(path: str, rows: int) -> Iterator[pd.DataFrame]:
     """Read all columns of a CSV file, some rows at a time; of some columns pandas would not check their number."""
-    csv_names(path)
-    with _in_words(path, ","), pd.read_csv(path, chunksize=rows, **OPTIONS) as frames:
-        yield from frames
+    names = csv_names(path)
+    with _in_words(path, ","):
+        if PANDAS < 3:  # which does not check the first row of a chunk
+            _check_fields(path, len(names))
+        with pd.read_csv(path, chunksize=rows, **OPTIONS) as frames:
+            yield from frames
 
 
 def csv_names(path: str | os.PathLike[str], *, sep: str = ",", encoding: str = "utf-8") -> list[str]:
@@ -72,6 +78,15 @@ def csv_names(path: str | os.PathLike[str], *, sep: str = ",", encoding: str = "
         count = (names == twice.iloc[0]).sum()
         raise DesignError(f"{path} has {count} columns {twice.iloc[0]!r}; expected one. Rename the others.")
     return [name or f"Unnamed: {k}" for k, name in enumerate(names)]  # as pandas calls them
+
+
+def _check_fields(path: str, count: int) -> None:
+    """Refuse a file that has a row of more fields."""
+    opened = gzip.open if path.endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
+        for line, row in enumerate(csv.reader(file), 1):
+            if len(row) > count:
+                raise pd.errors.ParserError(f"C error: Expected {count} fields in line {line}, saw {len(row)}")
 
 
 @contextmanager
