@@ -303,7 +303,8 @@ def read_formulas(
         odd = [name for name in map(str, known) if evaluation.is_unquoted(name, " ".join(texts))]
         if not odd or any("`" in text for text in texts):
             raise
-        needed = f"Names that are not plain words need Q(...). Use `{'`, `'.join(map(evaluation.typed_name, odd))}`."
+        needed = "Names with other signs, and words of Python, need Q(...). "
+        needed += f"Use `{'`, `'.join(map(evaluation.typed_name, odd))}`."
         raise DesignError(f"{str(error).splitlines()[0]}\n{needed}") from None
     return formulas, table
 

@@ -202,7 +202,7 @@ def test_odd_names_without_quotes(odd, formula, quoted):
         with pytest.raises(DesignError) as caught:
             make(data=odd, **options)
         last = str(caught.value).splitlines()[-1]
-        assert last.startswith("Names that are not plain words need Q(...). Use `Q(")
+        assert last.startswith("Names with other signs, and words of Python, need Q(...). Use `Q(")
         assert {name for name in re.findall(r"Q\('[^']*'\)", typed) if name not in given} <= {*last.split("`")}
     make(quoted, odd)
     with pytest.raises(DesignError, match="need Q"):
