@@ -11,7 +11,7 @@ import pandas as pd
 
 from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user, with_other_names
 from causalrisk.estimation.record import FitRecord
-from causalrisk.inference import intervals
+from causalrisk.inference import hypotheses, intervals
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.page.methods import pooled_methods, typed_fit
@@ -216,12 +216,12 @@ class PooledResults(OneEffect):
         statsmodels.stats.contrast.ContrastResults
             Estimates, t tests and intervals. `df_denom` has the degrees of freedom of Barnard and Rubin.
         """
-        found = [intervals.nlcom(record, expression) for record in self._records]
-        wanted = intervals.Expressions(expression, self._record.names)
+        found = [hypotheses.nlcom(record, expression) for record in self._records]
+        wanted = hypotheses.Expressions(expression, self._record.names)
         variances = np.array([np.diag(test.sd**2) for test in found])
         pooled, _ = rubin(np.array([test.effect for test in found]), variances, self.df_complete)
         values, errors, df = pooled[TESTED].to_numpy().T
-        return intervals.single_tests(values, wanted.null, errors, df, wanted.texts)
+        return hypotheses.single_tests(values, wanted.null, errors, df, wanted.texts)
 
     def equivalence_test(
         self, low: float | None = None, high: float | None = None, alpha: float = 0.05
@@ -245,7 +245,7 @@ class PooledResults(OneEffect):
             of[: len(names)] for of in (found.values, found.se, found.errors, np.asarray(found.df))
         )
         effects = intervals.Estimates(values, se, errors, found.scale, df=df)
-        return intervals.equivalence_table(names, effects, low, high, alpha)
+        return hypotheses.equivalence_table(names, effects, low, high, alpha)
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the estimates as plain data, under the column names of broom and marginaleffects.

@@ -33,17 +33,8 @@ from causalrisk.estimation.matching import matched_pairs
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import fitted_models
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
-from causalrisk.inference.intervals import (
-    boot_pvalues,
-    conf_int,
-    effects_on_scales,
-    equivalence_test,
-    nlcom,
-    nnt,
-    summary_frame,
-    t_test,
-    wald_test,
-)
+from causalrisk.inference.hypotheses import equivalence_test, nlcom, t_test, wald_test
+from causalrisk.inference.intervals import boot_pvalues, conf_int, effects_on_scales, nnt, summary_frame
 from causalrisk.inference.simultaneous import distribution, start_difference
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
