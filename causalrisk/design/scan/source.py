@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -131,7 +132,8 @@ def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = 
     dask = needed_dask()
     tasks = [dask.delayed(partial(_alone, work), pure=False, traverse=False) for work in works]
     given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
-    return list(dask.compute(*(task(*source) for task, source in zip(tasks, given, strict=True))))
+    with warnings.catch_warnings():  # pandas sets filters in its threads, and may leave them changed
+        return list(dask.compute(*(task(*source) for task, source in zip(tasks, given, strict=True))))
 
 
 def _alone(work: Callable[..., T], *source: Any) -> T:

@@ -8,6 +8,8 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -45,6 +47,17 @@ def scanned(source, formula=F, **options):
 
 def parts(frame, *cuts):
     return [frame[a:b] for a, b in itertools.pairwise([0, *cuts, len(frame)])]
+
+
+def test_the_filters_of_warnings_are_as_they_were(data):
+    def spoiled(x):  # as pandas leaves them if two threads change them at once
+        if threading.current_thread() is not threading.main_thread():
+            warnings.simplefilter("ignore")
+        return x
+
+    before = list(warnings.filters)
+    IPWRA.from_formula("y ~ spoiled(x1)", scan(parts(data, 300)), treat="d")
+    assert warnings.filters == before
 
 
 FORMULAS = ["y ~ 1", "y ~ x1 + g", "np.log1p(y**2) ~ C(k) + flag", "y ~ I(x1**2):g + C(g, Treatment('c'))", "y ~ 0 + g"]
