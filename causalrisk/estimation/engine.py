@@ -393,7 +393,7 @@ def influence(
     """Return the influence function of the coefficients of a stack; beyond memory only its factors.
 
     Block b has psi_b = -G_bb^-1 (g_b + sum over earlier blocks c of G_bc psi_c), where G_bc is the mean derivative of
-    the equations of b by the coefficients of c. The covariance of the coefficients is the sum of s_i^2 psi_i psi_i',
+    the equations of b by the coefficients of c. The covariance of the coefficients is the sum of s_i^2 psi_i psi_i^T,
     over `total` squared. `known` are the psi of earlier blocks; coefficients without one count as known.
     """
     if not isinstance(known, Influence):

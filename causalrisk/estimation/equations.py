@@ -1,10 +1,11 @@
 """The estimating equations of each estimator, from the blocks that they share.
 
-Letters are those of docs/explanation/method.md: e the propensity scores, h the tilt that makes the sample the target
-population, w = h / e the importance weight of a row in its own arm (of an ATT e_t / e_a), m_a the outcome model of arm
-a, mu_a its mean. `at` are coefficients: `at(eta)` is a linear predictor there, `at.of(values)` are values in the rows.
-A score is a set of functions of them: 1 / e_a, the odds e_t / e_a, and the equations that its coefficients solve. Odds
-keep the digits of a small probability, which 1 - e would lose.
+Letters are those of docs/explanation/method.md: e the propensity scores, h(e) the tilt that makes the sample the target
+population, w = h / e the importance weight of a row in its own arm (of an ATT e_1 / e_a), t the weight of a row in the
+means (h, but of an ATT 1 if treated), m_a the outcome model of arm a, mu_a its mean. `at` are coefficients: `at(eta)`
+is a linear predictor there, `at.of(values)` are values in the rows. A score is a set of functions of them: 1 / e_a, the
+odds e_1 / e_a, and the equations that its coefficients solve. Odds keep the digits of a small probability, which 1 - e
+would lose.
 """
 
 from __future__ import annotations
@@ -339,7 +340,7 @@ class Equations:
         return w * ((1.0 + exp(-at(self.observed))) * at.of(self.sample.with_outcome))
 
     def importance(self, at: Point, a: int) -> Any:
-        """Return h / e_a; an ATT weighs the rows of another arm by the odds e_t / e_a, and those of arm t by one."""
+        """Return h / e_a: of an ATT 1 for the treated, else the odds e_1 / e_a. `Dual` carries the derivative by e."""
         if self.score is None:
             return at.of(self.sample.with_outcome)
         if self.target.toward is not None:
@@ -407,7 +408,10 @@ class Equations:
         return tuple(Linear(f"outcome {a}", columns, 0, offset) for a in range(self.sample.n_arms))
 
     def outcome(self, a: int) -> Block:
-        """Fit an arm: sum_i s_i u_i X_i (y_i - m_a) m_a' / V(m_a) over its rows is zero; u = w in IPWRA, else 1."""
+        """Fit an arm: the sum over its rows of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
+
+        u is w, not normalised, in IPW and IPWRA, else 1. The engine multiplies by s_i and X_i, orthonormal columns.
+        """
         eta, sample = self.own[a], self.sample
 
         def residuals(at: Point) -> list[Any]:
@@ -449,7 +453,7 @@ class Equations:
     # --- means -------------------------------------------------------------------------------------------------------
 
     def correction(self, a: int, g: Array) -> Block:
-        """Mean residual of an arm, delta: the sum of w (y - m_a) over its rows is delta times the sum of h.
+        """Mean residual of an arm, delta: the sum of w (y - m_a) over its rows is delta times the sum of t.
 
         Normalised weights: the sum of w (y - m_a - delta) over the rows of the arm is zero. TMLE: likewise, with delta
         in the linear predictor of m_a.
@@ -471,7 +475,10 @@ class Equations:
         return Block((delta,), terms, linear=not targeted or self.family.linear, singular=Failure.OK)
 
     def mean(self, a: int, g: Array) -> Block:
-        """Mean of an arm: the sum of h (m_a + delta - mu_a) is zero, delta for AIPW and TMLE only."""
+        """Mean of an arm: the sum of t (m_a + delta - mu_a) is zero, delta for AIPW and TMLE only.
+
+        The influence function of mu_a comes from this equation and, by `engine.influence`, from those before it.
+        """
         sample, mu = self.sample, Linear(f"mean {a}", g)
         delta = Linear(f"correction {a}", sample.at_means(g) if self.spec.normalized else g)
 

@@ -429,7 +429,7 @@ class SampleResampler:
         return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]
 
     def _drawn(self, draw: Callable[..., Array], *which: int) -> Array:
-        """Multiplicities of a stream, a block and a width, times weights that do not count equal units."""
+        """Multiplicities of a stream, a block and a width, times the weights; frequencies are drawn, not multiplied."""
         of_rows = partial(draw, self.resampler, *which)
         if is_dask(self.number):
             shape = (self.number.chunks[0], which[-1:])
@@ -449,7 +449,10 @@ class SampleResampler:
 
 
 def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:
-    """Make the resampler of a design. It draws clusters if there are any, else rows; "stratified" within arms."""
+    """Make the resampler of a design: it draws rows, within arms if "stratified", or clusters from one pool.
+
+    Of G clusters it draws G with equal chances; a row counts as often as its cluster is drawn, times its weight.
+    """
     survey = design.survey if kind == "rescaled" else None
     given = design.replication if kind == "replicates" else None
     replicates = None if given is None else given.multiplicities[sample.order]

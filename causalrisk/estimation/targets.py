@@ -1,4 +1,4 @@
-"""Target populations: their names, and the tilt that makes the sample each of them."""
+"""Target populations: names, and the tilt h(e) that makes the sample each of them; of an ATT `toward`, its arm."""
 
 from __future__ import annotations
 

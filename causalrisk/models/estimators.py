@@ -75,8 +75,9 @@ class IPWRA(CausalModel):
 class AIPW(CausalModel):
     """Augmented inverse probability weighting: outcome regression plus the weighted mean residual of each arm.
 
-    The influence function of the mean of arm a is h (m_a - mu_a) + 1(A = a) w (Y - m_a), over the mean of h, plus the
-    parts of the estimated coefficients; h is the tilt of the target and w the importance weight, 1 and 1 / e_a for all.
+    The influence function of the mean of arm a is t (m_a - mu_a) + 1(A = a) w (Y - m_a), over the mean of t, plus the
+    parts of the estimated coefficients. t is the weight of a row in the target and w the importance weight: 1 and
+    1 / e_a for the ATE.
 
     Parameters
     ----------
