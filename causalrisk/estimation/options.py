@@ -119,11 +119,10 @@ def check_values(options: Any) -> None:
     Choices become the values that they equal: 1 becomes True.
     """
     for name, value in vars(options).items():
+        default = value is None and getattr(type(options), name, None) is None
         if name in CHOICES:
             object.__setattr__(options, name, one_of(name, value, CHOICES[name]))
-        elif value is None and getattr(type(options), name, None) is None:  # None is the default
-            continue
-        elif name == "at_exposure" and str(value) == OBSERVED:
+        elif default or (name == "at_exposure" and str(value) == OBSERVED):
             continue
         elif name in WHOLE:
             whole_number(name, value, *WHOLE[name])
