@@ -236,9 +236,13 @@ def is_classifier(value: Any) -> bool:
     """Return True if a value has the methods of a classifier; an OptionError where it is nearly one."""
     if not hasattr(value, "fit"):
         return False
-    if isinstance(value, type) or not hasattr(value, "predict_proba"):
-        found = f"class {value.__name__}" if isinstance(value, type) else f"{type(value).__name__}"
-        raise OptionError(f"propensity_score is the {found}; expected a classifier.\nUse `LogisticRegression()`.")
+    if isinstance(value, type):
+        raise OptionError(f"propensity_score is a class.\nUse `propensity_score={value.__name__}()`.")
+    if not hasattr(value, "predict_proba"):
+        raise OptionError(
+            f"propensity_score is a {type(value).__name__} without predict_proba; expected a classifier with it.\n"
+            "Use `propensity_score=LogisticRegression()`."
+        )
     return True
 
 

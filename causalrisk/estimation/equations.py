@@ -248,7 +248,8 @@ class Classifier:
             where, entropy = f"fold {fold + 1} of {self.fold.max() + 1}", [self.repeat, self.n_arms, fold]
             X, y, own = self.features[rows], self.arm[rows], weights[rows]
             with learner_errors(f"classifier {type(self.classifier).__name__}", where):
-                model = fitted_copy(self.classifier, entropy, X, y, own, counts=counts)
+                instead = "`propensity_score=LogisticRegression()`"
+                model = fitted_copy(self.classifier, entropy, X, y, own, counts=counts, instead=instead)
                 found = model.predict_proba(self.features[out])
             if len(model.classes_) < self.n_arms:
                 raise SeparationError(
