@@ -38,6 +38,7 @@ from causalrisk.learners.cross_fitting import fitted_copy, learner_errors
 from causalrisk.numerics.blocks import add_up, in_chunks
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import nearly_whole
 
 SMALLEST = 1e-12  # a score of zero stands for this one until it is clipped
 
@@ -241,7 +242,7 @@ class Classifier:
 
     def _under(self, weights: Array) -> Array:
         scores = np.empty((len(self.arm), self.n_arms))
-        counts = np.array_equal(np.rint(weights), weights)
+        counts = bool(nearly_whole(weights).all())
         for fold in range(self.fold.max() + 1):
             out = self.fold == fold
             rows = np.flatnonzero(~out & (weights > 0))

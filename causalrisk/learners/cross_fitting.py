@@ -250,7 +250,7 @@ def fitted_copy(
     elif "sample_weight" in inspect.signature(last.fit).parameters and not (counts and step):
         model.fit(X, y, **{f"{step}sample_weight": weights})
     elif counts:
-        repeated = np.repeat(np.arange(len(y)), weights.astype(np.intp))
+        repeated = np.repeat(np.arange(len(y)), np.rint(weights).astype(np.intp))
         model.fit(X[repeated], y[repeated])
     else:
         raise OptionError(

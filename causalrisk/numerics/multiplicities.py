@@ -289,6 +289,11 @@ def _binomial(u: Array, n: Array, p: float) -> Array:
     return found
 
 
+def nearly_whole(values: Array) -> NDArray[np.bool_]:
+    """Mark the values that are whole numbers to rounding; NaN is not."""
+    return np.isclose(values, np.rint(values), rtol=1e-12, atol=1e-8)
+
+
 def given_multiplicities(name: str, values: Any, n: int) -> Array:
     """Return multiplicities that the user gave as `name`, shape (n, m); an OptionError if they are none."""
     given = np.array(values, dtype=float)
