@@ -414,7 +414,7 @@ def overlap_of(
     sample: Sample, spec: Specification, weights: WeightFit | None, design: Design, options: ModelOptions
 ) -> tuple[tuple[ArmWeights, ...], str]:
     """Summarise the importance weights of each arm, and say where few rows dominate another."""
-    s, seen, remote = loaded(sample.s), loaded(sample.recorded), None
+    s, seen, remote = loaded(sample.s), sample.recorded, None  # outcomes of data on disk are all recorded
     used = weights if spec.uses_propensity else None
     units = s if design.weight_type == "frequency" else np.ones(sample.n)
     inverse, relative = np.ones(sample.n) if used is None else used.undivided, s * (design.nobs / sample.total)
