@@ -20,7 +20,7 @@ from causalrisk.estimation.abilities import check_able, check_on_disk
 from causalrisk.estimation.equations import Classifier, Equations, ScoreModel
 from causalrisk.estimation.fits import fit_weights
 from causalrisk.estimation.learned import Learned, with_predictions
-from causalrisk.estimation.options import REPLACE, InferenceOptions, ModelOptions, is_frame
+from causalrisk.estimation.options import MULTIPLIER, REPLACE, InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimation.overlap import trim_rows
 from causalrisk.estimation.record import Task
 from causalrisk.estimation.sample import Sample, make_sample
@@ -52,7 +52,7 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
         check_on_disk(
             propensity_score=None if options.propensity_score is None else "classifier",
             cov_type=None if design.n_clusters else cov_type,
-            bootstrap=kind,
+            bootstrap=MULTIPLIER if kind in MULTIPLIERS else None,
             resamples=None if inference.resamples is None else "given",
         )
     elif spec.joint or cov_type == JACKKNIFE or (cov_type == "bootstrap" and bootstrap not in MULTIPLIERS):
