@@ -131,8 +131,7 @@ class OverlapWarning(CausalRiskWarning):
     - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (where everybody is the target);
     - the mean of an arm lies outside of all outcomes by more than these are apart.
 
-    It names first the arms that would not be warned of as the target. `CausalResults.overlap` has these numbers for
-    every fit.
+    It names other targets to use. `CausalResults.overlap` has these numbers for every fit.
     """
 
 

@@ -337,9 +337,10 @@ def poor_overlap(
 
 
 def other_populations(design: Design, options: ModelOptions) -> str:
-    """Other populations to use; the target of a change is the treated."""
+    """Other populations to use; the target of a change is the treated, and calibrated weights have no tilt."""
+    tilted = options.propensity_loss != "calibrated" and options.population.name != "overlap"
     treated = options.population.everybody and design.n_arms == 2
-    targets = [] if options.did is not None else ["treated"] * treated + ["overlap"]
+    targets = [] if options.did is not None else ["overlap"] * tilted + ["treated"] * treated
     return " or ".join([*(f'`target="{name}"`' for name in targets), '`trim="crump"`'])
 
 
