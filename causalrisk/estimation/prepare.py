@@ -26,7 +26,7 @@ from causalrisk.estimation.record import Task
 from causalrisk.estimation.sample import Sample, make_sample
 from causalrisk.estimation.specification import IPWRA, Specification
 from causalrisk.estimation.targets import ALL, TargetPopulation
-from causalrisk.learners.cross_fitting import on_predictor_scale
+from causalrisk.learners.cross_fitting import EDGE, on_predictor_scale
 from causalrisk.learners.folds import folds_of
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
@@ -139,9 +139,10 @@ def with_given(task: Task) -> Task:
         found = (
             f"{outside} outcome predictions are outside" if outside else f"{moved} outcome predictions are at a limit"
         )
+        inside = f"`predictions.clip({EDGE}, {1 - EDGE})`" if family.binary else "predictions above 0"
         raise OptionError(
             f"{found} of what a mean of the {family.label} model can be; expected {family.low:g} to {family.high:g}.\n"
-            'Use `predictions.clip(1e-6, 1 - 1e-6)` for a share, or `family="gaussian"`.'
+            f'Use {inside}, or `family="gaussian"`.'
         )
     names = [f"prediction[{label}]" for label in design.labels]
     keep = np.repeat([False, True], [len(design.exog_names), len(names)])
