@@ -636,6 +636,10 @@ def test_fault_47_separation_within_an_arm():
     frame = simulate(200).assign(y=lambda f: np.where(f.d == 1, f.x1 > 0, f.y > 1).astype(int))
     with pytest.raises(cr.SeparationError, match=r"predicts 'y' perfectly in rows of arm '1'[^$]*Simplify"):
         fitted(cr.IPWRA, frame, family="binomial")
+    both = frame.assign(y=(frame.x1 + frame.x2 > 0).astype(int))
+    for source, terms in ((both, "'x.', 'x.' separate"), (cr.scan([both]), "a combination of the terms separates")):
+        with pytest.raises(cr.SeparationError, match=f"arm '0': {terms} its outcomes"):
+            cr.OutcomeRegression.from_formula("y ~ x1 + x2", source, treat="d", family="binomial").fit()
 
 
 def test_fault_48_weights_with_a_target_and_a_family():
