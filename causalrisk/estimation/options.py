@@ -105,6 +105,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "cov_type": (None, *COV_TYPES),
     "bootstrap": (None, *BOOTSTRAPS),
     "multiplier": (None, *MULTIPLIERS),
+    "small_sample": (False, True),
     "use_t": (None, True, False),
     "objective": get_args(Objective),
     "method": (None, *get_args(Method)),

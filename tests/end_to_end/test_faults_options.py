@@ -364,11 +364,28 @@ def test_odd_values_of_the_options_of_jre_are_refused(data, option, value):
         build(cr.JRE, data).fit(**{option: value})
 
 
-@pytest.mark.parametrize("kind", [np.array, pd.Series, pd.Index, list])
-def test_levels_are_given_in_any_sequence(data, kind):
-    assert build(cr.IPW, data, levels=kind([1, 0])).design.contrast == "0 vs 1"
-    with raises_with(cr.DesignError, "levels= has no label for 0, 1"):
-        build(cr.IPW, data, levels=kind(["a", "b"]))
+@pytest.mark.parametrize("given", [np.array([1, 0]), pd.Index([0, 1]), [1, 0], ["a", "b"], "smoker", 1])
+def test_labels_of_levels_are_a_mapping(data, given):
+    named = build(cr.IPW, data, levels=pd.Series(["never", "smoker"], index=[0, 1]))
+    assert named.design.labels == ("never", "smoker")
+    with raises_with(cr.DesignError, "levels= is of type", "expected a mapping of each level to its label", "levels={0:"):
+        build(cr.IPW, data, levels=given)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("treated", np.array([0, 1]), "is not a level of treatment 'd'"),
+        ("reference", [0, 1], "is not a level of treatment 'd'"),
+        ("link", ["log"], "link=['log'] does not go with family='gaussian'"),
+        ("cov_type", "", "cov_type='' is not known"),
+        ("small_sample", "HC1", "small_sample='HC1' is not known; expected one of False, True"),
+    ],
+)
+def test_odd_values_of_options_are_refused(data, option, value, words):
+    model, fit_options = ({}, {option: value}) if option in ("cov_type", "small_sample") else ({option: value}, {})
+    with raises_with(cr.CausalRiskError, words):
+        build(cr.AIPW, data, **model).fit(**fit_options)
 
 
 def test_an_option_that_is_no_number_is_refused_with_what_is_expected(data):
