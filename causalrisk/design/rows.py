@@ -16,6 +16,7 @@ from causalrisk.design.survey import ROLES, Survey, subpopulation, survey_column
 from causalrisk.design.tables import find_column, find_condition, listing, missing_mask, named_columns, numbers
 from causalrisk.design.treatment import ByArm, find_by_arm, is_classifier
 from causalrisk.errors import DesignError, OptionError, one_of
+from causalrisk.numerics.multiplicities import nearly_whole
 
 WEIGHT_TYPES = ("frequency", "probability")
 EXACT = 2.0**53  # floats up to this hold every whole number
@@ -147,11 +148,13 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
     weights[seen] = numbers(values[seen], f"weights {name!r}")
     if (weights < 0).any():
         raise DesignError(f"weights {name!r} have {int((weights < 0).sum())} negative values.\nCorrect them.")
-    parts = seen & (weights % 1 != 0)
-    if weight_type == "frequency" and parts.any():
+    if weight_type != "frequency":
+        return weights
+    parts = seen & ~nearly_whole(weights)
+    if parts.any():
         found = f"weights {name!r} have {int(parts.sum())} values that are not whole numbers"
         raise DesignError(f'{found}.\nUse `weight_type="probability"`.')
-    return weights
+    return np.rint(weights)
 
 
 def relative_weights(weights: np.ndarray, weight_type: str | None) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_scalar
 
 from causalrisk.design.tables import as_pandas, find_column, listing, named_columns, numbers, plain
 from causalrisk.errors import DesignError, OptionError
@@ -144,15 +145,20 @@ def _reference(name: str, found: list[Any], table: str, treated: Any, reference:
 def _same(level: Any, value: Any, binary: bool) -> bool:
     """Equality of levels: True is 1 only for a 0/1 treatment, and text never equals a number."""
     value = value.item() if isinstance(value, np.generic) else value
+    if not is_scalar(value):
+        return False
     if not binary and isinstance(level, bool) != isinstance(value, bool):
         return False
     return isinstance(level, str) == isinstance(value, str) and bool(level == value)
 
 
-def _labels(name: str, raw: tuple[Any, ...], levels: Mapping[Any, str] | None) -> tuple[str, ...]:
-    """Return the printed labels of the levels: themselves, or those that the caller gave each."""
+def _labels(name: str, raw: tuple[Any, ...], levels: Any) -> tuple[str, ...]:
+    """Return the printed labels of the levels: themselves, or those that the caller gave each in a mapping."""
     labels, found = tuple(str(v) for v in raw), ""
-    if levels is not None:
+    levels = levels.to_dict() if isinstance(levels, pd.Series) else levels
+    if levels is not None and not isinstance(levels, Mapping):
+        found = f"levels= is of type {type(levels).__name__}; expected a mapping of each level to its label"
+    elif levels is not None:
         match = [[key for key in levels if _same(level, key, set(raw) <= {0, 1})] for level in raw]
         if not all(match):
             absent = [level for level, keys in zip(raw, match, strict=True) if not keys]
@@ -236,9 +242,13 @@ def is_classifier(value: Any) -> bool:
     """Return True if a value has the methods of a classifier; an OptionError where it is nearly one."""
     if not hasattr(value, "fit"):
         return False
-    if isinstance(value, type) or not hasattr(value, "predict_proba"):
-        found = f"class {value.__name__}" if isinstance(value, type) else f"{type(value).__name__}"
-        raise OptionError(f"propensity_score is the {found}; expected a classifier.\nUse `LogisticRegression()`.")
+    if isinstance(value, type):
+        raise OptionError(f"propensity_score is a class.\nUse `propensity_score={value.__name__}()`.")
+    if not hasattr(value, "predict_proba"):
+        raise OptionError(
+            f"propensity_score is a {type(value).__name__} without predict_proba; expected a classifier with it.\n"
+            "Use `propensity_score=LogisticRegression()`."
+        )
     return True
 
 

@@ -131,8 +131,7 @@ class OverlapWarning(CausalRiskWarning):
     - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (where everybody is the target);
     - the mean of an arm lies outside of all outcomes by more than these are apart.
 
-    It names first the arms that would not be warned of as the target. `CausalResults.overlap` has these numbers for
-    every fit.
+    It names other targets to use. `CausalResults.overlap` has these numbers for every fit.
     """
 
 
@@ -223,8 +222,9 @@ def nearest_name(value: object, names: Iterable[str], cutoff: float = NEAR) -> s
 def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
     """Return a value of an option, or the one that it means; an OptionError unless it is among the allowed ones."""
     value = value_meant(name, value)
-    if any(value is a or (isinstance(value, str) and value == a) for a in allowed):
-        return value
+    for one in allowed:  # 1 and np.True_ mean True
+        if value is one or (isinstance(value, str | numbers.Real | np.bool_) and value == one):
+            return one
     nearest = near(str(value), [a for a in allowed if isinstance(a, str)])
     why = answer(name, str(value).casefold()) or nearest or answer(name, "*")
     raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.\n{why or 'Use one of them.'}")

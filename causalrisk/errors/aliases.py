@@ -317,7 +317,7 @@ def near(word: str, names: Iterable[str]) -> str:
 
 def clusters_in(value: Any) -> str:
     """Return the option for clusters that Stata's "cluster firm" or R's "~firm" name; empty for other values."""
-    kind, *names = re.findall(r"~|\w+", value) if isinstance(value, str) else [""]
+    kind, *names = (re.findall(r"~|\w+", value) if isinstance(value, str) else []) or [""]
     if kind not in ("cl", "cluster", "~") or not names:
         return ""
     return f'cluster="{names[0]}"' if len(names) == 1 else f"cluster={names}"

@@ -8,11 +8,10 @@ from typing import Any
 
 from causalrisk.design import Design, DiD
 from causalrisk.errors import OptionError, UnavailableError
-from causalrisk.estimation.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
+from causalrisk.estimation.options import MULTIPLIER, REPLACE, STACK, TERMS, ModelOptions, is_frame
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import POPULATIONS
 from causalrisk.numerics.families import FAMILIES
-from causalrisk.numerics.multiplicities import MULTIPLIERS
 
 PLAIN = {  # what every estimator can do
     "effect": "difference", "target": "all", "family": "gaussian", "link": "identity", "propensity_link": "logit",
@@ -79,7 +78,7 @@ PREDICTIONS = EVERY | {  # what goes with predictions that are given: they are o
 NOT_ON_DISK = {  # what needs all rows at once, and what to use instead
     ("propensity_score", "classifier"): "Leave `propensity_score=` out, or use `data=data.collect()`",
     ("cov_type", "jackknife"): 'Use `cov_type="robust"`',  # of single rows
-    **{("bootstrap", law): 'Use `bootstrap="bayesian"`' for law in MULTIPLIERS},
+    ("bootstrap", MULTIPLIER): 'Use `bootstrap="bayesian"`',
     ("resamples", "given"): "Use `n_boot=999`",
     ("replicates", "given"): "Use `n_replicates=200`",
 }

@@ -39,6 +39,7 @@ from causalrisk.learners.cross_fitting import fitted_copy, learner_errors
 from causalrisk.numerics.blocks import add_up, in_chunks
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import nearly_whole
 
 SMALLEST = 1e-12  # a score of zero stands for this one until it is clipped
 
@@ -242,14 +243,15 @@ class Classifier:
 
     def _under(self, weights: Array) -> Array:
         scores = np.empty((len(self.arm), self.n_arms))
-        counts = np.array_equal(np.rint(weights), weights)
+        counts = bool(nearly_whole(weights).all())
         for fold in range(self.fold.max() + 1):
             out = self.fold == fold
             rows = np.flatnonzero(~out & (weights > 0))
             where, entropy = f"fold {fold + 1} of {self.fold.max() + 1}", [self.repeat, self.n_arms, fold]
             X, y, own = self.features[rows], self.arm[rows], weights[rows]
             with learner_errors(f"classifier {type(self.classifier).__name__}", where):
-                model = fitted_copy(self.classifier, entropy, X, y, own, counts=counts)
+                instead = "`propensity_score=LogisticRegression()`"
+                model = fitted_copy(self.classifier, entropy, X, y, own, counts=counts, instead=instead)
                 found = model.predict_proba(self.features[out])
             if len(model.classes_) < self.n_arms:
                 raise SeparationError(

@@ -29,7 +29,7 @@ from causalrisk.runtime.workers import worker_count
 
 T = TypeVar("T")
 Rows = TypeVar("Rows", CodedRows, Design)
-ROUNDED = 1e-14  # spread of a constant relative to its mean square
+ROUNDED = 1e-26  # variance of a constant by rounding, relative to its mean square
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
         if all(hasattr(model, "predict_proba") or isinstance(model, Smooth) for model in models):
             notes.append(told)  # they are of 0 and 1, and merely too near
         else:
-            advice = "Use a learner whose predictions are in the range of the outcome, such as a classifier."
+            such = "a classifier" if binary else '`learner="smooth"`'
+            advice = f"Use a learner whose predictions are in the range of the outcome, such as {such}."
             notes.warn(f"{told}\n{advice}", DesignWarning)
     return Learned(fits, family, features, folds, quality)
 

@@ -105,6 +105,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "cov_type": (None, *COV_TYPES),
     "bootstrap": (None, *BOOTSTRAPS),
     "multiplier": (None, *MULTIPLIERS),
+    "small_sample": (False, True),
     "use_t": (None, True, False),
     "objective": get_args(Objective),
     "method": (None, *get_args(Method)),
@@ -114,11 +115,15 @@ WHOLE = {"n_repeats": (1, None), "n_neighbors": (1, None), "n_boot": (2, N_BOOT)
 
 
 def check_values(options: Any) -> None:
-    """Refuse values of options, a dataclass, that are none of those known, or not the number that is expected."""
+    """Refuse values of options, a dataclass, that are none of those known, or not the number that is expected.
+
+    Choices become the values that they equal: 1 becomes True.
+    """
     for name, value in vars(options).items():
+        default = value is None and getattr(type(options), name, None) is None
         if name in CHOICES:
-            one_of(name, value, CHOICES[name])
-        elif value is None or (name == "at_exposure" and str(value) == OBSERVED):
+            object.__setattr__(options, name, one_of(name, value, CHOICES[name]))
+        elif default or (name == "at_exposure" and str(value) == OBSERVED):
             continue
         elif name in WHOLE:
             whole_number(name, value, *WHOLE[name])
@@ -159,7 +164,7 @@ def typed_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
     texts = {}
     for name, value in options.items():
         items = value if isinstance(value, list | tuple) else [value]
-        plain = name in ("levels", "learner") or all(
+        plain = (name in ("levels", "learner") and isinstance(value, Mapping)) or all(
             isinstance(item, str | numbers.Number | np.bool_ | Survey | DiD) or hasattr(item, "predict")
             for item in items
         )

@@ -207,7 +207,7 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
             terms = ", ".join(map(repr, found)) or "a combination of the terms"
             raise SeparationError(
                 f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of arm "
-                f"{design.labels[a]!r}: {terms} separate{'s' if len(found) == 1 else ''} its outcomes, so it has no "
+                f"{design.labels[a]!r}: {terms} separate{'s' * (len(found) < 2)} its outcomes, so it has no "
                 f"finite fit.\nSimplify the outcome formula, or use {gaussian_instead(design)}."
             )
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)
@@ -337,9 +337,10 @@ def poor_overlap(
 
 
 def other_populations(design: Design, options: ModelOptions) -> str:
-    """Other populations to use; the target of a change is the treated."""
+    """Other populations to use; the target of a change is the treated, and calibrated weights have no tilt."""
+    tilted = options.propensity_loss != "calibrated" and options.population.name != "overlap"
     treated = options.population.everybody and design.n_arms == 2
-    targets = [] if options.did is not None else ["treated"] * treated + ["overlap"]
+    targets = [] if options.did is not None else ["overlap"] * tilted + ["treated"] * treated
     return " or ".join([*(f'`target="{name}"`' for name in targets), '`trim="crump"`'])
 
 
@@ -414,7 +415,7 @@ def overlap_of(
     sample: Sample, spec: Specification, weights: WeightFit | None, design: Design, options: ModelOptions
 ) -> tuple[tuple[ArmWeights, ...], str]:
     """Summarise the importance weights of each arm, and say where few rows dominate another."""
-    s, seen, remote = loaded(sample.s), loaded(sample.recorded), None
+    s, seen, remote = loaded(sample.s), sample.recorded, None  # outcomes of data on disk are all recorded
     used = weights if spec.uses_propensity else None
     units = s if design.weight_type == "frequency" else np.ones(sample.n)
     inverse, relative = np.ones(sample.n) if used is None else used.undivided, s * (design.nobs / sample.total)

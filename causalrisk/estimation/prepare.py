@@ -20,13 +20,13 @@ from causalrisk.estimation.abilities import check_able, check_on_disk
 from causalrisk.estimation.equations import Classifier, Equations, ScoreModel
 from causalrisk.estimation.fits import fit_weights
 from causalrisk.estimation.learned import Learned, with_predictions
-from causalrisk.estimation.options import REPLACE, InferenceOptions, ModelOptions, is_frame
+from causalrisk.estimation.options import MULTIPLIER, REPLACE, InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimation.overlap import trim_rows
 from causalrisk.estimation.record import Task
 from causalrisk.estimation.sample import Sample, make_sample
 from causalrisk.estimation.specification import IPWRA, Specification
 from causalrisk.estimation.targets import ALL, TargetPopulation
-from causalrisk.learners.cross_fitting import on_predictor_scale
+from causalrisk.learners.cross_fitting import EDGE, on_predictor_scale
 from causalrisk.learners.folds import folds_of
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
@@ -52,7 +52,7 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
         check_on_disk(
             propensity_score=None if options.propensity_score is None else "classifier",
             cov_type=None if design.n_clusters else cov_type,
-            bootstrap=kind,
+            bootstrap=MULTIPLIER if kind in MULTIPLIERS else None,
             resamples=None if inference.resamples is None else "given",
         )
     elif spec.joint or cov_type == JACKKNIFE or (cov_type == "bootstrap" and bootstrap not in MULTIPLIERS):
@@ -139,9 +139,10 @@ def with_given(task: Task) -> Task:
         found = (
             f"{outside} outcome predictions are outside" if outside else f"{moved} outcome predictions are at a limit"
         )
+        inside = f"`predictions.clip({EDGE}, {1 - EDGE})`" if family.binary else "predictions above 0"
         raise OptionError(
             f"{found} of what a mean of the {family.label} model can be; expected {family.low:g} to {family.high:g}.\n"
-            'Use `predictions.clip(1e-6, 1 - 1e-6)` for a share, or `family="gaussian"`.'
+            f'Use {inside}, or `family="gaussian"`.'
         )
     names = [f"prediction[{label}]" for label in design.labels]
     keep = np.repeat([False, True], [len(design.exog_names), len(names)])

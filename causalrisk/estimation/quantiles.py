@@ -194,7 +194,7 @@ class LevelFit:
     estimate : Estimate
         The distribution functions at the quantiles.
     density, drift : ndarray, shape (K,)
-        As by `densities`.
+        As by `densities`; NaN for the density at the largest outcome of an arm.
     """
 
     level: float
@@ -222,11 +222,10 @@ class QuantileRows:
     def influence(self) -> Array:
         """As in `Estimate`."""
         means, gamma = (self.fits[0].estimate.block(name) for name in ("means", "gamma"))
-        jacobian = self.scale.jacobian(quantiles_of(self.fits))
         every = [fit.estimate.influence for fit in self.fits]
         of_arms = [-values[:, means] / fit.density for fit, values in zip(self.fits, every, strict=True)]
         own = np.stack(of_arms, axis=2).reshape(len(every[0]), -1)
-        return np.concatenate([own @ jacobian.T, every[0][:, gamma]], axis=1)
+        return np.concatenate([self.scale.params(own.T).T, every[0][:, gamma]], axis=1)  # effects are differences
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
         """As in `Estimate`.
@@ -289,6 +288,7 @@ def estimate_quantiles(
     steps = normalised(sample.s / sample.total * used, arms, spec)
     units = sample.s if design.weight_type == "frequency" else np.ones(sample.n)
     fits = tuple(_fit_level(weights, spec, design, arms, steps, units, level) for level in scale.quantiles)
+    _warn_of_ends(design, fits, notes)
     _warn_of_masses(design, sample.y, arms, steps / units, fits, notes)
     means = quantiles_of(fits)
     codes = zip(*(fit.estimate.failed for fit in fits), strict=True)
@@ -315,14 +315,16 @@ def _fit_level(
     sample, heights = weights.equations.sample, [arm.cumulated(steps) for arm in arms]
     start = [reached(height / height[-1], level) for height in heights]
     places, met = np.array(start), [{int(place)} for place in start]
+    ends = np.array([len(arm.values) - 1 for arm in arms])
     for _ in range(TURNS):
         thresholds = np.array([arm.values[place] for arm, place in zip(arms, places, strict=True)])
         found = distribution_at(weights, spec, sample, thresholds)
-        for label, reason, threshold in zip(design.labels, found.failed, thresholds, strict=True):
+        for label, reason, threshold, last in zip(design.labels, found.failed, thresholds, places == ends, strict=True):
             if reason != Failure.OK:
+                advice = "Simplify the outcome formula" if not last else f"Use levels below {level:g} in `quantiles=`"
                 raise SeparationError(
                     f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of arm "
-                    f"{label!r}, has no finite fit.\nSimplify the outcome formula, or use `IPW`, which has no logit."
+                    f"{label!r}, has no finite fit.\n{advice}, or use `IPW`, which has no logit."
                 )
         means = found.params[found.block("means")]
         moved = places.copy()
@@ -351,7 +353,24 @@ def _fit_level(
             f"the estimated density of {design.endog_name!r} at its quantile {level:g} in arm {design.labels[a]!r} is "
             "negative.\nUse `IPW`, which has no outcome model, or simplify the outcome formula."
         )
+    density[places == ends] = np.nan  # the distribution function is one at the largest outcome, whatever the data are
     return LevelFit(level, places, thresholds, found, density, drift)
+
+
+def _warn_of_ends(design: Design, fits: Sequence[LevelFit], notes: Notes) -> None:
+    """Warn of quantiles that are the largest outcome of their arm."""
+    ends = [
+        f"quantile {fit.level:g} of group {label!r} ({threshold:.6g})"
+        for fit in fits
+        for label, threshold, density in zip(design.labels, fit.thresholds, fit.density, strict=True)
+        if np.isnan(density)
+    ]
+    if ends:
+        notes.warn(
+            "quantiles at the largest outcome of a group have no robust standard error, which is NaN: "
+            f"{', '.join(ends)}.\nUse lower levels in `quantiles=`.",
+            DesignWarning,
+        )
 
 
 def _warn_of_masses(
@@ -362,7 +381,7 @@ def _warn_of_masses(
     for a, arm in enumerate(arms):
         held = own[arm.rows] / own[arm.rows].sum()
         for fit in fits:
-            tied = held[y[arm.rows] == fit.thresholds[a]]
+            tied = held[y[arm.rows] == fit.thresholds[a]] if fit.density[a] > 0 else held[:0]  # not at the largest
             if len(tied) > 1 and tied.sum() > np.sqrt(fit.level * (1 - fit.level) * (held**2).sum()):
                 at = f"{fit.thresholds[a]:.6g} (quantile {fit.level:g})"
                 shared.append(f"{tied.sum():.0%} of arm {design.labels[a]!r} at {at}")

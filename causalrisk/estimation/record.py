@@ -372,7 +372,7 @@ class FitRecord(Task):
             scores=self.scores,
             covariates=lambda *also: covariates_of_design(full, design.in_sample[full.in_sample].to_numpy(), *also),
             chances=None if chances is None else sample.restore(chances),
-            recorded=None if chances is None else sample.restore(loaded(sample.with_outcome)) > 0,
+            recorded=None if chances is None else sample.restore(sample.with_outcome) > 0,
         )
 
     @property

@@ -22,6 +22,7 @@ from causalrisk.estimation.specification import EffectScale
 from causalrisk.inference.intervals import (
     Estimates,
     contrast_errors,
+    covariance_of,
     joint_test,
     limit_names,
     parameter_covariance,
@@ -54,7 +55,7 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
 def combination_errors(record: FitRecord, left: Array) -> Array:
     """Return the standard errors of linear combinations of `params`, the rows of left, shape (j,)."""
     # Rounding may leave the variance of an exact combination just below zero.
-    return np.sqrt(np.clip(np.einsum("jd,de,je->j", left, parameter_covariance(record), left), 0, None))
+    return np.sqrt(np.clip(np.diag(covariance_of(left, parameter_covariance(record))), 0, None))
 
 
 def single_tests(effect: Array, null: Array, sd: Array, df: Array | float, names: list[str] | None = None) -> Any:

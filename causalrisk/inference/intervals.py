@@ -161,14 +161,25 @@ def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) 
     the estimates contradict it.
     """
     parameters, tried = np.sqrt(np.clip(np.diag(covariance), 0, None)), np.abs(left)
-    size, level = tried @ parameters, tried @ np.abs(params)
+    size, level = tried @ np.nan_to_num(parameters), tried @ np.abs(params)
     size = np.where(size > SE_ROUNDING * level, size, np.where(level > 0, level, 1.0))
-    values, vectors = np.linalg.eigh(left @ covariance @ left.T / np.outer(size, size))
+    scaled = covariance_of(left, covariance) / np.outer(size, size)
+    if np.isnan(scaled).any():
+        return np.nan, len(left), False
+    values, vectors = np.linalg.eigh(scaled)
     kept = values > NEGLIGIBLE
     projected = vectors.T @ ((left @ params - right) / size)
     rounding = 10 * np.sqrt(NEGLIGIBLE) + ROUNDING * (level / size).max()
     statistic = float((projected[kept] ** 2 / values[kept]).sum())
     return statistic, int(kept.sum()), bool((np.abs(projected[~kept]) > rounding).any())
+
+
+def covariance_of(left: Array, covariance: Array) -> Array:
+    """Covariance of linear combinations, the rows of left; NaN only for those of parameters without a variance."""
+    unknown = ((left != 0) & np.isnan(np.diag(covariance))).any(axis=1)
+    found = left @ np.nan_to_num(covariance) @ left.T
+    found[unknown] = found[:, unknown] = np.nan
+    return found
 
 
 def joint_test(statistic: float, count: int, df: float = np.inf) -> Any:

@@ -199,8 +199,9 @@ def _fit_and_predict(
     weights = None if rows.weights is None else rows.weights[used]
     with learner_errors(f"learner {learner.name}", f"arm {label!r}, fold {f + 1} of {n_folds}"):
         model = fitted_copy(
-            learner.models[a], [training.repeat, a, f], rows.features[used], rows.y[used], weights, counts=rows.counts
-        )
+            learner.models[a], [training.repeat, a, f], rows.features[used], rows.y[used], weights,
+            counts=rows.counts, instead='`learner="smooth"`',
+        )  # fmt: skip
         values = predicted(model, rows.features[rows.fold == f])
     if not np.isfinite(values).all():
         raise LearnerError(
@@ -222,10 +223,18 @@ def learner_errors(what: str, where: str) -> Iterator[None]:
         raise LearnerError(f"{found}\nUse another learner, or check its options.") from error
 
 
-def fitted_copy(model: Any, entropy: list[int], X: Array, y: Any, weights: Array | None, *, counts: bool) -> Any:
-    """Fit a copy of a model under observation weights, if there are any; weights that count rows may repeat them.
+def fitted_copy(
+    model: Any, entropy: list[int], X: Array, y: Any, weights: Array | None, *, counts: bool, instead: str
+) -> Any:
+    """Fit a copy of a model under observation weights, if there are any.
 
+    Weights that count rows repeat them where the model has no sample_weight, or is a pipeline, for all of its steps.
     Each `random_state` that is None is a number that a seed determines.
+
+    Parameters
+    ----------
+    instead : str
+        What to use for a model without sample_weight, if weights are not counts.
     """
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):
@@ -238,15 +247,15 @@ def fitted_copy(model: Any, entropy: list[int], X: Array, y: Any, weights: Array
     step, last = (f"{model.steps[-1][0]}__", model.steps[-1][1]) if hasattr(model, "steps") else ("", model)
     if weights is None:
         model.fit(X, y)
-    elif "sample_weight" in inspect.signature(last.fit).parameters:
+    elif "sample_weight" in inspect.signature(last.fit).parameters and not (counts and step):
         model.fit(X, y, **{f"{step}sample_weight": weights})
     elif counts:
-        repeated = np.repeat(np.arange(len(y)), weights.astype(np.intp))
+        repeated = np.repeat(np.arange(len(y)), np.rint(weights).astype(np.intp))
         model.fit(X[repeated], y[repeated])
     else:
         raise OptionError(
-            f"{type(last).__name__} takes no sample_weight, and the weights are no counts of rows.\n"
-            'Use `learner="smooth"`, or another that takes them.'
+            f"the fit of {type(last).__name__} has no sample_weight, and the weights are not counts of rows.\n"
+            f"Use {instead}, or another whose fit has it."
         )
     return model
 

@@ -23,7 +23,7 @@ from causalrisk.estimation.record import influence_covariance
 from causalrisk.inference.covariance import resample_covariance
 from causalrisk.inference.intervals import Estimates, critical_value
 from causalrisk.models.estimators import model_named
-from causalrisk.models.model import OPTIONS, CausalModel, design_of
+from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, OneEffect
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.page.methods import late_methods
@@ -149,8 +149,11 @@ class LATE:
                 raise errors.OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
         if isinstance(data, Scan):
             raise errors.UnavailableError("LATE is not available for data on disk.\nUse `data=data.collect()`.")
-        model = model_named(method)
-        if model.spec.name not in METHODS:
+        try:
+            model = model_named(method)
+        except errors.OptionError:
+            model = None
+        if model is None or model.spec.name not in METHODS:
             raise errors.OptionError(
                 f"method={method!r} is not available for LATE.\nUse one of {errors.listed(METHODS)}."
             )
@@ -208,11 +211,13 @@ class LATE:
         CausalRiskError
             If the instrument has no effect on the treatment.
         """
-        options = options | {"rng": seed_sequence(options.get("rng", 0))}  # the same resamples for both
+        options = errors.read("fit", options, FIT_OPTIONS)[0]
+        options |= {"rng": seed_sequence(options.get("rng", 0))}  # the same resamples for both
         outcome = self.outcome.fit(**options)
         record = outcome._record
         if record.cov_type not in COV_TYPES or record.small_sample:
-            shown = "small_sample=True" if record.small_sample else f'cov_type="{record.cov_type}"'
+            typed = options.get("cov_type") == "HC1" or not record.small_sample
+            shown = f'cov_type="{options.get("cov_type")}"' if typed else "small_sample=True"
             raise errors.OptionError(f'{shown} is not available for LATE.\nUse `cov_type="robust"` or `"bootstrap"`.')
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.CausalRiskWarning)

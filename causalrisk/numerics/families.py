@@ -334,10 +334,11 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     if link is None:
         given = None if isinstance(family, str) else type(family.link).__name__
         link = next((known for known in links if CLASSES[known] == given), links[0])
-    if link not in links:
+    typed = link if isinstance(link, str) else ""
+    if typed not in links:
         raise OptionError(
             f"link={link!r} does not go with family={name!r}; expected {' or '.join(map(repr, links))}.\n"
             f"Use `link={(nearest_name(link, links) or links[0])!r}`"
-            + (f", or `propensity_link={link!r}` for the propensity score." if link in BINARY_LINKS else ".")
+            + (f", or `propensity_link={link!r}` for the propensity score." if typed in BINARY_LINKS else ".")
         )
     return OutcomeFamily(name, link, alpha)

@@ -289,12 +289,23 @@ def _binomial(u: Array, n: Array, p: float) -> Array:
     return found
 
 
+def nearly_whole(values: Array) -> NDArray[np.bool_]:
+    """Mark the values that are whole numbers to rounding; NaN is not."""
+    return np.isclose(values, np.rint(values), rtol=1e-12, atol=1e-8)
+
+
 def given_multiplicities(name: str, values: Any, n: int) -> Array:
     """Return multiplicities that the user gave as `name`, shape (n, m); an OptionError if they are none."""
-    given = np.array(values, dtype=float)
-    if given.ndim == 2 and len(given) == n and given.size and (np.isfinite(given) & (given >= 0)).all():
-        return given
-    raise OptionError(
-        f"{name} has shape {given.shape}, or negative or non-finite entries; expected shape ({n}, m), how often each "
-        "row of the estimation sample counts in each resample."
-    )
+    expected = f"expected an array of shape ({n}, m): how often each row of the estimation sample counts in each column"
+    use = f"Use `{name}=rng.multinomial({n}, np.full({n}, 1 / {n}), size=999).T`, for example."
+    try:
+        given = np.array(values, dtype=float)
+    except (TypeError, ValueError):  # text, or rows of several lengths
+        raise OptionError(f"{name} is not an array of numbers; {expected}.\n{use}") from None
+    if given.ndim != 2 or len(given) != n or not given.size:
+        use = f"Use `{name}={name}.T`." if given.ndim == 2 and given.shape[1] == n else use
+        raise OptionError(f"{name} has shape {given.shape}; {expected}.\n{use}")
+    wrong = int((~(np.isfinite(given) & (given >= 0))).sum())
+    if wrong:
+        raise OptionError(f"{name} has {wrong} negative or non-finite entries; expected zero or more.\n{use}")
+    return given

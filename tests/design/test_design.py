@@ -225,6 +225,9 @@ def test_weights(data):
         make(data, "y ~ z", weights="x", weight_type="probability")
     with pytest.raises(DesignError, match="weights 'w' have 60 values that are not whole numbers"):
         make(data.assign(w=0.5), weights="w", weight_type="frequency")
+    counts = np.arange(N) % 3 + 1
+    rounded = make(data.assign(w=counts / 3 * 3.0000000000000004 + 1e-12), weights="w", weight_type="frequency")
+    np.testing.assert_array_equal(rounded.weights, counts)
     with pytest.raises(DesignError, match="'w' has 1 infinite values"):
         make(data.assign(w=np.where(np.arange(N) == 0, np.inf, 1)), weights="w", weight_type="probability")
     with pytest.raises(DesignError, match="weights 'g' has dtype"):

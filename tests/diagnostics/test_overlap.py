@@ -138,7 +138,8 @@ def advice_of(data, formula, **options):
 def test_other_populations_are_offered(scanned):
     cps = cr.datasets.load_lalonde("cps3")
     for data, formula, options, offered in (
-        (cps, LALONDE, {"treat": "treat"}, ["treated", "overlap"]),
+        (cps, LALONDE, {"treat": "treat"}, ["overlap", "treated"]),
+        (cps, LALONDE, {"treat": "treat", "propensity_loss": "calibrated"}, ["treated"]),
         (cps.assign(treat=1 - cps.treat), LALONDE, {"treat": "treat", "target": "treated"}, ["overlap"]),
         (arms(), "y ~ x1 + x2", {"treat": "d", "reference": "a"}, ["overlap"]),
     ):

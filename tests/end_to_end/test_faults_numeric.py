@@ -352,10 +352,12 @@ def test_fault_68_a_single_replicate(data):
 @pytest.mark.parametrize(
     ("replicates", "words"),
     [
-        (ONES[:200], ["(200, 5)", f"({N}, m)"]),
-        (-ONES, ["negative"]),
-        (ONES * np.nan, ["non-finite"]),
-        (np.ones(N), [f"({N}", "expected"]),
+        (ONES[:200], [f"replicates has shape (200, 5); expected an array of shape ({N}, m)"]),
+        (ONES.T, [f"has shape (5, {N}); expected", "replicates.T"]),
+        (-ONES, [f"replicates has {ONES.size} negative or non-finite entries; expected zero or more"]),
+        (ONES * np.nan, [f"replicates has {ONES.size} negative or non-finite entries"]),
+        (np.ones(N), [f"has shape ({N},); expected"]),
+        ("many", ["replicates is not an array of numbers; expected"]),
     ],
 )
 def test_fault_68_replicates_that_are_no_multiplicities(data, replicates, words):

@@ -362,3 +362,48 @@ def test_fault_72_two_numbers_of_resamples_or_replicates(data):
 def test_odd_values_of_the_options_of_jre_are_refused(data, option, value):
     with raises_with(cr.OptionError, f"{option}="):
         build(cr.JRE, data).fit(**{option: value})
+
+
+@pytest.mark.parametrize("given", [np.array([1, 0]), pd.Index([0, 1]), [1, 0], ["a", "b"], "smoker", 1])
+def test_labels_of_levels_are_a_mapping(data, given):
+    named = build(cr.IPW, data, levels=pd.Series(["never", "smoker"], index=[0, 1]))
+    assert named.design.labels == ("never", "smoker")
+    with raises_with(cr.DesignError, "expected a mapping of each level to its label", "levels={0:"):
+        build(cr.IPW, data, levels=given)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("treated", np.array([0, 1]), "is not a level of treatment 'd'"),
+        ("reference", [0, 1], "is not a level of treatment 'd'"),
+        ("link", ["log"], "link=['log'] does not go with family='gaussian'"),
+        ("cov_type", "", "cov_type='' is not known"),
+        ("small_sample", "HC1", "small_sample='HC1' is not known; expected one of False, True"),
+    ],
+)
+def test_odd_values_of_options_are_refused(data, option, value, words):
+    model, fit_options = ({}, {option: value}) if option in ("cov_type", "small_sample") else ({option: value}, {})
+    with raises_with(cr.CausalRiskError, words):
+        build(cr.AIPW, data, **model).fit(**fit_options)
+
+
+def test_an_option_that_is_no_number_is_refused_with_what_is_expected(data):
+    for estimator, option in ((cr.Matching, "n_neighbors"), (cr.AIPW, "n_repeats"), (cr.AIPW, "n_folds")):
+        with raises_with(cr.OptionError, f"{option}=None; expected a whole number of at least 1"):
+            build(estimator, data, **{option: None, "learner": None if option == "n_neighbors" else "smooth"})
+    with raises_with(cr.OptionError, "max_failed=None; expected a share of the resamples"):
+        build(cr.AIPW, data).fit(max_failed=None)
+
+
+@pytest.mark.parametrize("true", [1, np.True_, 1.0])
+def test_values_that_mean_true_and_false_are_read_as_these(data, true):
+    false = type(true)(0)
+    for given, meant in ((true, True), (false, False)):
+        model = build(cr.AIPW, data, normalize=given)
+        assert model.options.normalize is meant
+        assert_same(model.fit(use_t=given), build(cr.AIPW, data, normalize=meant).fit(use_t=meant))
+    with raises_with(cr.OptionError, "normalize=2 is not known; expected one of False, True"):
+        build(cr.AIPW, data, normalize=2)
+    model = build(cr.JRE, data)
+    assert_same(model.fit(join_score=true, **QUICK), model.fit(join_score=True, **QUICK))

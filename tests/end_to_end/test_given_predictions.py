@@ -99,8 +99,12 @@ def test_logistic_targeting():
     with pytest.raises(cr.OptionError, match="300 outcome predictions are at a limit"):
         fitted(TMLE, data.assign(m1=0.0), family="binomial")
     for estimator in (AIPW, TMLE):
-        with pytest.raises(cr.OptionError, match=r"300 outcome predictions are outside .* expected 0 to 1"):
+        with pytest.raises(cr.OptionError, match=r"300 .* outside .* 0 to 1.\nUse `predictions.clip\(0.001, 0.999\)"):
             fitted(estimator, data.assign(m1=1.2), family="binomial")
+        clipped = data.assign(m1=data["m1"].where(data.x > 0, 1.0).clip(0.001, 0.999))  # as the message says
+        assert np.isfinite(fitted(estimator, clipped, family="binomial").effect)
+        with pytest.raises(cr.OptionError, match=r"expected 0 to inf.\nUse predictions above 0, or"):
+            fitted(estimator, data.assign(m1=-1.0), family="poisson")
 
 
 @pytest.mark.parametrize("normalize", [True, False])

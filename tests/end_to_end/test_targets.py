@@ -12,6 +12,7 @@ from statsmodels.treatment.treatment_effects import TreatmentEffect
 
 import causalrisk as cr
 from causalrisk.estimation import engine
+from causalrisk.learners.folds import folds_of
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, REFERENCE, RHS, our_names, simulate
 
 MODELS = {"ra": cr.OutcomeRegression, "ipw": cr.IPW, "ipwra": cr.IPWRA, "aipw": cr.AIPW}
@@ -368,6 +369,22 @@ def test_scikit_learn_classifiers():
     assert several.propensity_scores.shape == (300, 3)
 
 
+def test_frequency_weights_repeat_rows_for_every_step_of_a_pipeline():
+    pipeline, preprocessing = pytest.importorskip("sklearn.pipeline"), pytest.importorskip("sklearn.preprocessing")
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    frame = simulate(200).assign(w=lambda f: np.where(f.x1 > 0, 9, 1))
+    made = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression(C=0.01))
+    model = cr.IPW.from_formula(
+        "y ~ x1 + x2", frame, treat="d", propensity_score=made, n_folds=2, weights="w", weight_type="frequency"
+    )
+    found, fold = model.fit().propensity_scores, folds_of(frame.d.to_numpy(), None, 2)
+    for k in (0, 1):
+        used, left = frame[fold != k], frame[["x1", "x2"]][fold == k].to_numpy()
+        used = used.loc[used.index.repeat(used.w)]
+        by_hand = made.fit(used[["x1", "x2"]].to_numpy(), used.d).predict_proba(left)[:, 1]
+        np.testing.assert_allclose(found[fold == k], by_hand, rtol=1e-6)
+
+
 def test_folds_keep_clusters_together():
     seen = []
 
@@ -619,6 +636,10 @@ def test_fault_47_separation_within_an_arm():
     frame = simulate(200).assign(y=lambda f: np.where(f.d == 1, f.x1 > 0, f.y > 1).astype(int))
     with pytest.raises(cr.SeparationError, match=r"predicts 'y' perfectly in rows of arm '1'[^$]*Simplify"):
         fitted(cr.IPWRA, frame, family="binomial")
+    both = frame.assign(y=(frame.x1 + frame.x2 > 0).astype(int))
+    for source, terms in ((both, "'x.', 'x.' separate"), (cr.scan([both]), "a combination of the terms separates")):
+        with pytest.raises(cr.SeparationError, match=f"arm '0': {terms} its outcomes"):
+            cr.OutcomeRegression.from_formula("y ~ x1 + x2", source, treat="d", family="binomial").fit()
 
 
 def test_fault_48_weights_with_a_target_and_a_family():
@@ -636,8 +657,12 @@ def test_classifiers_that_cannot_be_fitted_are_refused():
     neighbors = pytest.importorskip("sklearn.neighbors")
     options = {"propensity_score": neighbors.KNeighborsClassifier()}  # takes no weights
     frame = simulate(200).assign(w=np.linspace(0.5, 1.5, 200))
-    with pytest.raises(cr.OptionError, match="takes no sample_weight"):
+    with pytest.raises(cr.OptionError, match=r"has no sample_weight[^$]*propensity_score=LogisticRegression\(\)"):
         fitted(cr.IPWRA, frame, weights="w", weight_type="probability", **options)
+    with pytest.raises(cr.OptionError, match=r"is a class.\nUse `propensity_score=KNeighborsClassifier\(\)`"):
+        fitted(cr.IPWRA, frame, propensity_score=neighbors.KNeighborsClassifier)
+    with pytest.raises(cr.OptionError, match="KNeighborsRegressor without predict_proba"):
+        fitted(cr.IPWRA, frame, propensity_score=neighbors.KNeighborsRegressor())
     few = frame.assign(d=(frame.index < 6).astype(int), site=np.maximum(frame.index - 5, 0))
     with pytest.raises(cr.SeparationError, match="of 5 leaves an arm without rows"):
         fitted(cr.AIPW, few, "y ~ 1", propensity="x1", cluster="site", **options)

@@ -277,3 +277,15 @@ def test_learner_fit_by_hand():
     expected = [1 - ((y - m) ** 2).sum() / ((y - y.mean()) ** 2).sum(), intercept, slope]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     assert json.loads(res.glance().to_json())["learner"] == {"0": "Square (5 folds)"}
+
+
+@pytest.mark.parametrize("height", [0.1, 3e7, 1e9])
+@pytest.mark.filterwarnings("ignore:outcome 'y' does not vary within an arm")
+def test_learner_fit_of_outcomes_far_from_zero(height):
+    frame = sample()
+    near, far, constant = (
+        AIPW.from_formula(FORMULA, frame.assign(y=y), treat="d", learner="smooth").fit().learner_fit
+        for y in (frame.y, frame.y + height, np.where(frame.d == 1, height, frame.y))
+    )
+    np.testing.assert_allclose(far[["r squared", "slope"]], near[["r squared", "slope"]], rtol=1e-5)
+    assert constant.loc["smooth", "1"].isna().all()

@@ -256,5 +256,13 @@ def test_levels_beyond_all_outcomes_are_the_first_or_the_last():
     few = pd.DataFrame({"y": np.arange(40.0), "d": np.repeat([0, 1], 20)})
     levels = [0.04, 0.05, 0.95, 0.96]
     model = Hajek.from_formula("y ~ 1", few, treat="d", propensity="1", effect="quantile", quantiles=levels)
-    found = model.fit(cov_type="robust").params
-    assert [found[f"POQ[0] q{level:g}"] for level in levels] == [0, 0, 18, 19]
+    with pytest.warns(cr.DesignWarning, match=r"NaN: quantile 0.96 of group '0' \(19\), quantile 0.96 of"):
+        res = model.fit(cov_type="robust")
+    assert [res.params[f"POQ[0] q{level:g}"] for level in levels] == [0, 0, 18, 19]
+    known = ~res.bse.index.str.endswith("q0.96")
+    assert (res.bse[known] > 0).all() and res.bse[~known].isna().all()
+    for test in (res.t_test, res.wald_test):
+        assert float(test("QTE q0.95 = 0").pvalue) == pytest.approx(res.pvalues["QTE q0.95"])
+    assert np.isnan(res.wald_test("QTE q0.96 = 0, QTE q0.95 = 0").pvalue)
+    with pytest.raises(cr.SeparationError, match=r"levels below 0.96"):
+        fitted(data=few.assign(x1=few.y % 7, x2=few.y % 3), quantiles=0.96)

@@ -76,7 +76,7 @@ def test_each_of_equal_rows_has_a_multiplier(law):
 
 def test_data_on_disk_have_no_multipliers():
     model = model_of(cr.IPWRA, in_parts([DATA[:40], DATA[40:]], 32))
-    with pytest.raises(cr.UnavailableError, match='bootstrap="mammen" is not available for data on disk'):
+    with pytest.raises(cr.UnavailableError, match='bootstrap="multiplier" is not available for data on disk'):
         multiplied(model, multiplier="mammen")
 
 
