@@ -469,7 +469,8 @@ def find_column(
     """
     named = isinstance(value, list | tuple) and all(isinstance(name, str) and name in table for name in value)
     if named and 0 < len(value) != len(table.index):
-        option, typed = ("treat" if role == "treatment" else role), list(value[:2]) if role == "cluster" else value[0]
+        option = "treat" if role == "treatment" else role
+        typed = list(value[:2]) if role == "cluster" and len(value) > 1 else value[0]
         raise DesignError(f"{role} is a list, {listing(value)}; expected one column.\nUse `{option}={typed!r}`.")
     if not isinstance(value, str):
         name = getattr(value, "name", None)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user, with_other_names
+from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions, defaults_of, typed_options
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import hypotheses, intervals
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.page.methods import pooled_methods, typed_fit
+from causalrisk.report.page.methods import pooled_methods
 from causalrisk.report.summary import one_line, summarize_pooled
 from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tidy import Frame, glance, tidy_frame
@@ -353,10 +355,6 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     return PooledResults(given, float(df_complete))
 
 
-# Resamples may differ; family and link have many spellings, and are compared by their labels.
-NOT_COMPARED = ("formula", "treat", "rng", "n_boot", "bootstrap", "multiplier", "resamples", "family", "link")
-
-
 def _check_alike(records: list[FitRecord]) -> None:
     """Refuse fits that are not of one model on equally many observations."""
     first, *others = map(_model_of, records)
@@ -372,15 +370,40 @@ def _check_alike(records: list[FitRecord]) -> None:
 
 
 def _model_of(record: FitRecord) -> dict[str, object]:
-    """Return the description of a fit's model: its names, its options as they are typed, and its terms."""
-    design, family, target = record.design, record.sample.family, record.options.target
-    typed = dict(record.options.typed) | typed_fit(record)
+    """Return the description of a fit's model: its names, terms, kind of standard errors and resolved options.
+
+    Resamples may differ. Family and link have many spellings, and are compared by their labels.
+    """
+    design, options, joint = record.design, record.options, record.joint
+    family, target, typed = record.sample.family, options.target, options.typed
+    resolved = vars(options) | {"at_exposure": record.stated_exposure or options.at_exposure}
+    for name in ("family", "link", "repeat", "read_as", "typed"):
+        del resolved[name]
+    if design.survey is None:  # which has weights and clusters of its own
+        clusters = list(design.cluster_names)
+        resolved |= {"weights": design.weights_name, "weight_type": design.weight_type}
+        resolved |= {"cluster": clusters if len(clusters) > 1 else next(iter(clusters), None)}
+    resolved |= {design.offset_kind or "offset": design.offset_name, "outcome_predictions": design.predictions_name}
+    resolved |= {"observed": design.observation and design.observation.formula}
+    resolved |= {"cov_type": "robust" if record.cov_type == "HC1" else record.cov_type}
+    resolved |= {"small_sample": record.small_sample, "use_t": bool(np.isfinite(record.df)), "df": record.inference.df}
+    defaults = defaults_of(ModelOptions, InferenceOptions) | {"cov_type": "robust", "use_t": False}
+    if joint is not None:
+        usual = JREOptions(joint.options.objective)
+        resolved |= vars(joint.options) | {"n_replicates": joint.options.n_drawn, "replicates": joint.drawn}
+        resolved |= {"spread": joint.options.replicate_spread}
+        defaults |= {"objective": "risk", "n_replicates": usual.n_drawn, "spread": usual.replicate_spread}
+    texts = typed_options(resolved, defaults)
+    texts |= {name: typed[name] for name in ("design", "subpop") if name in typed}
+    numbers = {name: value for name, value in resolved.items() if isinstance(value, Real) and name in texts}
     return {
         "estimator ": record.spec.name,
         "outcome ": design.endog_name,
         "formula ": design.formula,
         "treatment ": f"{design.treat_name}: {', '.join(design.labels)}",
-        **{f"{name}=": text for name, text in typed.items() if name not in NOT_COMPARED},
+        **{f"{name}=": value for name, value in (texts | numbers).items()},
+        "propensity formula ": design.propensity_formula,
+        "known score ": design.score_name,
         "function of target= ": getattr(target, "__qualname__", None),
         "rows of target= ": None if record.frame is None else tuple(record.frame.index),
         "outcome model ": family.label,

@@ -18,6 +18,7 @@ from causalrisk import (
     JRE,
     DesignError,
     DesignWarning,
+    Matching,
     OptionError,
     OutcomeRegression,
     Survey,
@@ -332,6 +333,36 @@ def test_fits_that_differ_in_their_resamples_only(data):
     assert pool(made).n_imputations == 3
     with pytest.raises(DesignError, match="different models: no use_t= and use_t=True"):
         pool([made[0], fits(data[1:2], fit=plain | {"n_boot": 20, "rng": 3, "use_t": True})[0]])
+
+
+SAME = {
+    "target": [{"target": "ATT"}, {"target": "treated"}],
+    "clip": [{"clip": [0.1, 0.9]}, {"clip": (0.1, 0.9)}],
+    "smooth": [{"smooth": True}, {"learner": "smooth"}],
+    "propensity": [{"propensity": "x1 + x2"}, {}],
+    "treated": [{"treated": 1}, {"propensity_link": "logit"}],
+    "cov_type": [{"fit": {"cov_type": "HC0"}}, {"fit": {"use_t": False}}],
+    "HC1": [{"fit": {"cov_type": "HC1"}}, {"fit": {"small_sample": True}}],
+    "max_failed": [{"fit": {"max_failed": 0.1}}, {}],
+    "caliper": [{"model": Matching, "caliper": 3}, {"model": Matching, "caliper": 3.0}],
+    "shrinkage": [
+        {"model": JRE, "fit": {"cov_type": "robust", "shrinkage": 3}},
+        {"model": JRE, "fit": {"cov_type": "robust", "anchor": 3.0, "n_replicates": 200, "spread": 0.5}},
+    ],
+}
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_options_that_mean_the_same_are_pooled(frames, what):
+    made = [fits(frames[k : k + 1], **given)[0] for k, given in enumerate(SAME[what])]
+    assert pool(made).n_imputations == 2
+
+
+@pytest.mark.parametrize("own", [{"n_boot": 20}, {"bootstrap": "multiplier", "n_boot": 20}, {"cov_type": "jackknife"}])
+def test_kinds_of_standard_errors_are_not_mixed(frames, own):
+    made = [fits(frames[:1])[0], fits(frames[1:2], fit=own)[0]]
+    with pytest.raises(DesignError, match=r"different models: no cov_type= and cov_type='(bootstrap|jackknife)'"):
+        pool(made)
 
 
 def test_estimates_are_copies(data):
