@@ -52,6 +52,7 @@ from causalrisk.runtime.system import one_blas_thread, write_whole
 # What reading a pickle may raise, by the objects that it names and how it was cut off.
 NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
              RuntimeError, SyntaxError, TypeError, ValueError)  # fmt: skip
+DATA_ENDINGS = (".parquet", ".pq", ".csv", ".csv.gz", ".feather", ".arrow", ".dta", ".xlsx")
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -507,12 +508,18 @@ class CausalResults(OneEffect):
         UnavailableError
             If the results hold something that cannot be pickled, such as a lambda given as `target`.
         OptionError
-            If the path ends as the name of a table, such as .docx.
+            If the path ends as the name of a table or of a data file, such as .docx or .parquet.
         """
+        name = os.fspath(path)
+        if name.lower().endswith(DATA_ENDINGS):
+            raise errors.OptionError(
+                f"path={name!r}; results are pickled, and this is the ending of a data file.\n"
+                'Use `res.save("fit.pickle")`; `res.tidy()` has the estimates as a table.'
+            )
         if Path(path).suffix.lower() in ENDINGS:
             raise errors.OptionError(
-                f"path={os.fspath(path)!r}; results are pickled, and this is the ending of a table.\n"
-                f'Use `res.summary().save("{os.fspath(path)}")`, or `res.save("fit.pickle")`.'
+                f"path={name!r}; results are pickled, and this is the ending of a table.\n"
+                f'Use `res.summary().save("{name}")`, or `res.save("fit.pickle")`.'
             )
         try:
             content = pickle.dumps(self)

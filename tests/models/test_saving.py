@@ -10,7 +10,7 @@ import pytest
 import statsmodels.api as sm
 
 import causalrisk
-from causalrisk import IPWRA, DesignError, UnavailableError
+from causalrisk import IPWRA, DesignError, OptionError, UnavailableError
 from tests.conftest import simulate
 
 
@@ -44,6 +44,15 @@ def test_saving_over_a_file_on_a_full_disk_ruined_the_one_before(model, tmp_path
         assert caught.value.filename == str(kept[name])
         assert kept[name].read_bytes() == before[name]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.PQ", "x.csv.gz", "x.csv"])
+def test_a_data_file_is_not_replaced(model, tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"the user's data")
+    with pytest.raises(OptionError, match=r"the ending of a data file\.\nUse `res\.save\(\"fit\.pickle\"\)`"):
+        model.fit().save(path)
+    assert path.read_bytes() == b"the user's data"
 
 
 def test_what_cannot_be_written_is_told(model, tmp_path):
