@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -155,11 +156,15 @@ def redone(
 ) -> BootstrapDistribution:
     """Refit under multiplicities that `draw` returns for block number and width, shape (n, width).
 
-    Blocks do not depend on the number of workers, so the results do not either.
+    Blocks do not depend on the number of workers, so the results do not either. A BootstrapError if a worker dies.
     """
     width = WIDTH * int(np.clip(TOGETHER // sample.n, 1, max(n_boot // (WIDTH * LEAST_TASKS), 1)))
     block, needed = functools.partial(_refit_block, refit, draw), 8.0 * sample.n * width
-    every = Refits.joined(list(in_blocks(block, n_boot, width, needed, inference)))
+    try:
+        every = Refits.joined(list(in_blocks(block, n_boot, width, needed, inference)))
+    except BrokenExecutor as error:
+        why = "a worker process died, and its resamples are lost; `err.results` has the fit without the bootstrap"
+        raise BootstrapError(f"{why}.\nUse `n_jobs=1`.") from error
     return BootstrapDistribution(every.values.T, every.failures, None if every.start is None else every.start.T)
 
 
@@ -324,8 +329,7 @@ def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_fail
     instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
     if left_out.failed_share > max_failed:
         allowed = f"`max_failed={max_failed:g}` allows fewer, and `err.results` has robust errors"
-        text = f"{found}; {allowed}.\n{instead}"
-        raise BootstrapError(text, robust_record(record))
+        raise BootstrapError(f"{found}; {allowed}.\n{instead}")
     used = "the jackknife uses the others, and its standard errors may be too small"
     notes.warn(f"{found}; {used}.\n{instead}", ResampleWarning)
 
@@ -344,9 +348,17 @@ def fit_again(record: FitRecord, design: Design, options: ModelOptions, inferenc
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:
     """Add the standard errors that `cov_type` of the record asks for, and their warnings.
 
-    If too many units fail, the BootstrapError has the fit with robust standard errors.
+    If too many units fail or a worker dies, the BootstrapError has the fit with robust standard errors.
     """
     notes = Notes(record.notes)
+    try:
+        return _with_covariance(record, inference, notes)
+    except BootstrapError as error:
+        raise BootstrapError(str(error), robust_record(record)) from error.__cause__
+
+
+def _with_covariance(record: FitRecord, inference: InferenceOptions, notes: Notes) -> FitRecord:
+    """As `with_covariance`; the BootstrapError has no fit."""
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
         covariance = record.choice_variance * robust_covariance(record, inference.small_sample, notes, whole=False)
         factor = inference.small_sample or record.cov_type == "HC1"
@@ -363,7 +375,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     failed = np.flatnonzero(boot.failures != Failure.OK)
     if failed.size and record.cov_type == "replicates":  # each has a part in the variance
         why = f"replicate weights number {failed[0] + 1} give no estimate: {failure_text(boot.failures)}"
-        raise BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.", robust_record(record))
+        raise BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.")
     note_failures(boot, notes)
     return with_bootstrap(record, boot, notes)
 

@@ -21,6 +21,7 @@ from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 from causalrisk.design import Design
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import (
+    BootstrapError,
     CausalRiskWarning,
     DesignError,
     Failure,
@@ -490,7 +491,10 @@ def compare_estimators(
     inference: InferenceOptions,
     joint_options: JREOptions,
 ) -> Comparison:
-    """Fit estimators to one sample, with robust errors, and redo all of them on the same resamples."""
+    """Fit estimators to one sample, with robust errors, and redo all of them on the same resamples.
+
+    If a worker dies, the BootstrapError has the comparison without resamples.
+    """
     for spec in specs:
         check_options(spec, design, options_used(spec, options))
     specs = specs if options.did is None else [with_change(spec, options.did) for spec in specs]
@@ -518,7 +522,12 @@ def compare_estimators(
     for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
         warn_user(text, category)
     notes = Notes(max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity)).notes)
-    resampled, drawn = drawn_or_weighed(tuple(bare), inference, notes)
+    try:
+        resampled, drawn = drawn_or_weighed(tuple(bare), inference, notes)
+    except BootstrapError as error:
+        none = [BootstrapDistribution(np.empty((0, len(of.names))), np.empty(0, dtype=np.int8)) for of in bare]
+        without = Comparison(tuple(bare), records, tuple(none), False, tuple(notes))
+        raise BootstrapError(str(error), without) from error.__cause__
     records = tuple(dataclasses.replace(record, bootstrap=resampled[0].bootstrap) for record in records)
     found = Comparison(resampled, records, tuple(drawn), inference.resamples is not None, tuple(notes))
     if design.replication is None:

@@ -348,7 +348,11 @@ def compare(
         )
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(1), specs)
-    comparison = compare_estimators(design, specs, kinds.model_options(design, options), inference, joint)
+    try:
+        comparison = compare_estimators(design, specs, kinds.model_options(design, options), inference, joint)
+    except errors.BootstrapError as error:
+        results = error.results and ComparisonResults(error.results)
+        raise errors.BootstrapError(str(error), results) from error.__cause__
     return ComparisonResults(_with_failures_told(comparison, inference.max_failed))
 
 

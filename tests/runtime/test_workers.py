@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import tempfile
 import threading
@@ -12,7 +13,8 @@ import joblib
 import numpy as np
 import pytest
 
-from causalrisk import AIPW, IPWRA, JRE, DesignError, scan
+from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, compare, scan
+from causalrisk.inference import covariance
 from causalrisk.runtime.workers import chosen_backend, ordered_map, worker_count
 from causalrisk.simulation import run_study
 from tests.conftest import RHS, in_parts, simulate
@@ -132,6 +134,26 @@ def test_a_worker_that_is_killed_changes_no_digit(dask):
         assert not FLAG.exists()
     np.testing.assert_allclose(res.params, whole.params, rtol=1e-9)
     np.testing.assert_allclose(res.bse, whole.bse, rtol=1e-9)
+
+
+def dying(home, refit, *given):
+    """Ends every process but that of the test, as if the system had ended it."""
+    if os.getpid() != home:
+        os._exit(1)
+    return refit(*given)
+
+
+def test_a_worker_that_dies_leaves_the_estimate(monkeypatch):
+    model, refit = memory(IPWRA)(), covariance.refit_together
+    monkeypatch.setattr(covariance, "refit_together", functools.partial(dying, os.getpid(), refit))
+    with joblib.parallel_config("loky"), pytest.raises(BootstrapError, match=r"died.*\nUse `n_jobs=1`") as caught:
+        model.fit(n_boot=320, n_jobs=2)
+    assert caught.value.results.summary_frame().equals(model.fit().summary_frame())
+    with joblib.parallel_config("loky"), pytest.raises(BootstrapError) as caught:
+        compare("y ~ x1", simulate(150), treat="d", estimators=["IPWRA", "AIPW"], n_boot=320, n_jobs=2)
+    table = caught.value.results.table
+    assert table["robust se"].notna().all() and table["std err"].isna().all()
+    assert "IPWRA" in str(caught.value.results.summary())
 
 
 def test_studies_on_a_cluster_change_no_digit(dask):
