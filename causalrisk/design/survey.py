@@ -151,8 +151,8 @@ class Survey:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is not field.default:
-                named = not np.isscalar(value) and not isinstance(value, list)
-                shown.append(f"{field.name}={getattr(value, 'name', None) or field.name if named else value!r}")
+                text = repr(value) if np.isscalar(value) or isinstance(value, list) else field.name  # of an array
+                shown.append(f"{field.name}={text}")
         return f"Survey({', '.join(shown)})"
 
     def _check_replicates(self) -> None:

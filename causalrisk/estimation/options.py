@@ -160,22 +160,31 @@ def model_option_names() -> list[str]:
 
 
 def typed_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
-    """Return the options that are no defaults as they are typed; arrays, tables and functions by their names."""
+    """Return the options that are no defaults as they are typed; arrays, columns, tables and functions as variables.
+
+    A column of a table need not be the one of its name: `data["x"] > 1` has the name "x" too.
+    """
     texts = {}
     for name, value in options.items():
         items = value if isinstance(value, list | tuple) else [value]
-        plain = (name in ("levels", "learner") and isinstance(value, Mapping)) or all(
+        plain = name in ("learner", "family") or isinstance(value, Mapping) or all(
             isinstance(item, str | numbers.Number | np.bool_ | Survey | DiD) or hasattr(item, "predict")
             for item in items
         )
         if value is None or (plain and value == defaults.get(name)):
             continue
-        if plain:
-            texts[name] = repr(value.item() if isinstance(value, np.generic) else value).replace("\n", " ")
-        else:
-            column = getattr(value, "name", None)
-            texts[name] = repr(column) if isinstance(column, str) else name
+        texts[name] = _typed(value.item() if isinstance(value, np.generic) else value) if plain else name
     return texts
+
+
+def _typed(value: Any) -> str:
+    """Return a value as it is typed; an object without a text of its own as its class."""
+    kind = type(value)
+    if kind.__module__.startswith("statsmodels.") and hasattr(value, "link"):
+        link = f"sm.families.links.{type(value.link).__name__}()"
+        alpha = f", alpha={value.alpha!r}" if hasattr(value, "alpha") else ""
+        return f"sm.families.{kind.__name__}({link}{alpha})"
+    return re.sub(r"<(?:[\w<>]+\.)*(\w+) object at 0x[0-9a-fA-F]+>", r"\1(...)", repr(value)).replace("\n", " ")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
 
 import causalrisk as cr
 from causalrisk.report.page.methods import call_of
@@ -202,6 +203,32 @@ def test_calls_of_other_codings_and_options():
     scope = {"y": FRAME.y, "X": FRAME[["x1"]].assign(const=1.0), "treat": FRAME.d, "Z": None}
     exec(call_of(arrays._record), scope)
     assert scope["res"].effect == arrays.effect
+
+
+class Mean:
+    """A learner without a text of its own."""
+
+    def fit(self, X, y, sample_weight=None):
+        self.mean = np.average(y, weights=sample_weight)
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.mean)
+
+
+def test_calls_of_objects_and_columns():
+    frame = FRAME.assign(w=1.0, count=np.arange(len(FRAME)) % 4)
+    count = {"formula": "count ~ x1", "data": frame, "treat": "d"}
+    for family in (sm.families.NegativeBinomial(alpha=0.5), sm.families.Poisson()):
+        res, scope = cr.IPWRA.from_formula(**count, family=family).fit(), {"data": frame}
+        exec(call_of(res._record), scope)
+        pd.testing.assert_series_equal(scope["res"].bse, res.bse)
+    adults = {"design": cr.Survey(weights=frame.w), "subpop": frame.x1 > 0}
+    res, scope = cr.IPWRA.from_formula(**count, **adults).fit(), {"data": frame, "subpop": frame.x1 > 0}
+    exec(call_of(res._record), scope | {"weights": frame.w})
+    assert "subpop=subpop," in call_of(res._record) and "design=Survey(weights=weights)," in call_of(res._record)
+    learned = cr.IPWRA.from_formula(**count, learner={"0": Mean(), "1": "smooth"}).fit()
+    assert "learner={'0': Mean(...), '1': 'smooth'}," in call_of(learned._record)
 
 
 RNGS = {
