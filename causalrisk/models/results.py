@@ -416,7 +416,12 @@ class CausalResults(OneEffect):
 
     @property
     def resid(self) -> pd.Series:
-        """Outcome less its prediction in the row's own arm, one row per row of the sample (not for JRE)."""
+        """Outcome less its prediction in the row's own arm, one row per row of the sample (not for JRE, Matching)."""
+        if self._record.spec.matched:
+            raise errors.UnavailableError(
+                "resid is not available for Matching, which predicts a unit's own outcome by itself.\n"
+                "Use `resid` of a fit by `OutcomeRegression`."
+            )
         predicted, design = self.potential_outcomes.to_numpy(), self._record.design
         if design.offset_name is not None:
             raise errors.UnavailableError(
@@ -536,7 +541,7 @@ class CausalResults(OneEffect):
         """Names that are used most. The documentation has the others, and `plot` the plots."""
         if isinstance(self, JREResults):
             return sorted({*SHOWN, "joint", "start", "start_difference"} - {"potential_outcomes", "resid"})
-        return sorted({*SHOWN, *(["matches"] if isinstance(self, MatchingResults) else [])})
+        return sorted({*SHOWN, "matches"} - {"resid"} if isinstance(self, MatchingResults) else SHOWN)
 
     def __getattr__(self, name: str) -> Any:
         if name in OTHER_NAMES:

@@ -68,6 +68,10 @@ def test_residuals_of_rows_dropped_of_scores_and_of_what_has_none():
     np.testing.assert_allclose(weighted.groupby(frame.d).sum() / 300, 0, atol=1e-10)
     with pytest.raises(cr.UnavailableError, match="JRE does not predict"):
         _ = cr.JRE.from_formula(FORMULA, frame, treat="d").fit(cov_type="robust").resid
+    matched = cr.Matching.from_formula(FORMULA, frame, treat="d").fit()
+    with pytest.raises(cr.UnavailableError, match=r"resid is not available for Matching.*\nUse `resid` of a fit by"):
+        _ = matched.resid
+    assert "resid" not in dir(matched) and "matches" in dir(matched)
     given = {"family": "poisson", "exposure": "t", "at_exposure": 1.0}
     counts = frame.assign(y=np.abs(frame.y), t=2.0)
     with pytest.raises(cr.UnavailableError, match="`potential_outcomes`"):
