@@ -17,7 +17,16 @@ from causalrisk.diagnostics.scores import (
     rms_calibration_error,
     rms_calibration_error_se,
 )
-from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_user, whole_number
+from causalrisk.errors import (
+    DesignError,
+    DesignWarning,
+    UnavailableError,
+    listed,
+    one_of,
+    warn_user,
+    whole_number,
+)
+from causalrisk.errors.aliases import attribute
 from causalrisk.numerics.multiplicities import seed_sequence
 
 __all__ = ["calibration_table", "load_judged", "score", "write_example"]
@@ -29,6 +38,12 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise UnavailableError(attribute("hle", "hle", name, __all__))
 
 
 def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:

@@ -321,6 +321,7 @@ REFUSED = {  # the calls whose words are in a table of answers
     "DiD": lambda _, **options: DiD(time="t", **options),
     "effects_by": lambda res, **options: res.effects_by("x1", **options),
     "method": lambda res, **options: res.balance(**options),
+    "table_one": lambda _, **options: table_one(["x1"], DATA, **options),
 }
 
 

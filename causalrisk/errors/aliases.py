@@ -163,7 +163,8 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "fit": {
         "groups": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
-        "maxiter tol start_params optimizer solver disp n_starts memory": "Fits run to convergence. Leave it out.",
+        "maxiter tol start_params optimizer solver disp n_starts": "Fits run to convergence. Leave it out.",
+        "memory": "Use a smaller `n_jobs=`.",
         "robust se": 'Use `cov_type="robust"`.',
         "boot bootstrapped": 'Use `cov_type="bootstrap"` or `n_boot=999`.',
         "shrinkage anchor join_score share objective spread": "It is an option of `JRE` alone.",
@@ -187,11 +188,19 @@ ANSWERS: dict[str, dict[str, str]] = {
     "method": {  # of results, studies and tables
         "exponentiate transform": 'Use `res.model.with_options(effect="ratio").fit()`.',
         "un abs stats disp smd test pval pvalue": "Tables have all differences, and no p-values. Leave it out.",
+        "median nonnormal": 'Use `data.groupby("d")[["x"]].quantile([0.25, 0.5, 0.75])`.',
         "output file filename": 'Use `table.save("table.docx")` or `table.as_latex()`.',
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },
     "t_test": {"alternative": "Use `res.equivalence_test(low=0)` or `high=0` for a one-sided test."},
-    "effects_by": {"test": 'Use `res.equality_test("column")`.'},
+    "effects_by": {
+        "test": 'Use `res.equality_test("column")`.',
+        "n_boot rng n_jobs progress": "Effects in groups use the bootstrap of the fit, `fit(n_boot=)`. Leave it out.",
+    },
+    "table_one": {
+        "design": 'Use `weights="w"` with `weight_type="probability"`.',
+        "subpop": "Use `data=data[...]` with the rows of the subpopulation.",
+    },
     "cov_type": {
         "nonrobust oim opg hac newey-west": 'All are robust; HAC is not supported. Use `cov_type="robust"`.',
         "hc2 hc4 cr2 crv3": 'Use `"jackknife"`: leverages of one regression ignore the other equations.',
@@ -238,11 +247,18 @@ ANSWERS: dict[str, dict[str, str]] = {
         "to_word to_docx": 'Use `res.summary().save("table.docx")`, or `causalrisk.etable(res).save("table.docx")`.',
         "to_csv to_excel to_dict to_markdown": "Use `res.tidy()`, a data frame.",
         "outreg2 esttab etable modelsummary stargazer estimates_table to_gt gt": "Use `causalrisk.etable([res])`.",
+        "write_units": "Use `res.propensity_scores`, `res.importance_weights` and `res.potential_outcomes`.",
+        "plot_risk plot_cancellation": "Use `res.risk_table()` and `res.joint.replicates` of JRE.",
+        "penalty_path plot_penalty_path": "Use `res.joint.path` or `res.plot_anchor_path()` of JRE.",
+        "plot_learner": "Use `res.learner_fit`.",
+        "plot_compare": "Use `plot()` of the comparison.",
+        "se_decomposition": "It has no replacement; standard errors are `res.bse`.",
         "fit refit bootstrap get_robustcov_results HC0_se HC1_se HC2_se HC3_se cov_HC0 cov_HC1 cov_HC2 cov_HC3": (
             'Use `res.model.fit(cov_type="HC1")`, for example.'
         ),
     },
     "model attribute": {
+        "cost": "Time a fit with a tenth of the rows.",
         "ra ipw aipw aipw_wls ipwra ipw_ra": "An estimator is a class: `AIPW.from_formula(...).fit()`.",
     },
     "study": {
@@ -253,6 +269,10 @@ ANSWERS: dict[str, dict[str, str]] = {
         "vcov cov": "Use `study.cov_params()`.",
         "to_latex as_latex to_html as_html": "Use `study.summary().as_latex()` or `study.summary().as_html()`.",
         "to_word to_docx": 'Use `study.summary().save("table.docx")`.',
+    },
+    "hle": {
+        "grade": "Grade the answers with the benchmark's own judge, and read its files with `load_judged`.",
+        "stated_confidence": "Use the column `confidence` of `load_judged(...)`.",
     },
     "package": {
         "modelsummary esttab estout outreg2 stargazer summary_col texreg": "Use `causalrisk.etable([res1, res2])`.",

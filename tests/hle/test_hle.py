@@ -295,3 +295,10 @@ def test_example_is_in_the_published_format(tmp_path):
     assert 0 < len(entries) < 50
     assert all(set(entry) == {"model", "response", "usage", "judge_response"} for entry in entries.values())
     assert all(set(entry["judge_response"]) == set(judgement()) for entry in entries.values())
+
+
+@pytest.mark.parametrize("name", ["grade", "stated_confidence"])
+def test_functions_that_went_say_what_to_use(name):
+    with pytest.raises(AttributeError, match=rf"no attribute `{name}`.*\n.*load_judged"):
+        getattr(hle, name)
+    assert not hasattr(hle, "__wrapped__")
