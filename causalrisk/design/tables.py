@@ -469,7 +469,7 @@ def find_column(
     """
     named = isinstance(value, list | tuple) and all(isinstance(name, str) and name in table for name in value)
     if named and 0 < len(value) != len(table.index):
-        option = "treat" if role == "treatment" else role
+        option = {"treatment": "treat", "group": "by"}.get(role, role)
         typed = list(value[:2]) if role == "cluster" and len(value) > 1 else value[0]
         raise DesignError(f"{role} is a list, {listing(value)}; expected one column.\nUse `{option}={typed!r}`.")
     if not isinstance(value, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -37,8 +38,8 @@ NOTE_OF_FIT = (
 def table_one(
     covariates: Any = None,
     data: Any = None,
-    *,
     by: Any = None,
+    *,
     treated: Any = None,
     reference: Any = None,
     levels: Mapping[Any, str] | None = None,
@@ -129,6 +130,11 @@ def table_one(
     """
     if hasattr(covariates, "columns") and (data is None or isinstance(data, str | list | tuple)):
         raise OptionError('covariates is a frame and data is not.\nUse `table_one(["x1", "x2"], data, by="d")`.')
+    given = covariates.strip() if isinstance(covariates, str) else ""
+    named = re.fullmatch(r"(?:(\w+) *~|~?)([^|~]+)(?:\| *(\w+))?", given)
+    if named and (group := named[1] or named[3]):
+        use = f'table_one("{named[2].strip()}", data, by="{group}")'
+        raise OptionError(f"covariates={given!r} names a group; expected covariates alone.\nUse `{use}`.")
     check_threshold(threshold)
     told: list[str] = []
     table = as_table(data, [])

@@ -230,3 +230,18 @@ def test_decimals_asked_for_are_in_every_cell(frame):
     assert '"Before" is weighted by weights only.' in " ".join(res.table_one().notes)
     with pytest.raises(OptionError, match=r"digits=1\.5"):
         res.table_one(digits=1.5)
+
+
+FRAME = simulate(60)
+
+
+@pytest.mark.parametrize(("given", "typed"), [
+    (("~ x1 + x2 | d", FRAME), 'table_one("x1 + x2", data, by="d")'),
+    (("d ~ C(x1)", FRAME), 'table_one("C(x1)", data, by="d")'),
+    ((FRAME, ["x1"], "d"), 'table_one(["x1", "x2"], data, by="d")'),
+    ((["x1"], FRAME, ["d"]), "by='d'"),
+])  # fmt: skip
+def test_other_ways_to_name_the_groups(given, typed):
+    with pytest.raises(CausalRiskError) as caught:
+        table_one(*given)
+    assert str(caught.value).endswith(f"Use `{typed}`.")
