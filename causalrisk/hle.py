@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,14 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
             "files is empty or not a mapping; expected the path of each arm.\n"
             'Use `load_judged({"tools off": "off.json", "tools on": "on.json"}, questions=...)`.'
         )
+    given = {f"files[{arm!r}]": path for arm, path in files.items()} | {"questions": questions}
+    for role, path in given.items():
+        if not isinstance(path, str | os.PathLike) and not (role == "questions" and isinstance(path, pd.DataFrame)):
+            frame = " or a DataFrame" * (role == "questions")
+            raise DesignError(
+                f"{role} is of type {type(path).__name__}; expected the path of a file{frame}.\n"
+                'Use `load_judged({"tools off": "off.json"}, questions="questions.jsonl")`.'
+            )
     table = _questions(questions)
     return pd.concat([_arm(str(arm), path, table) for arm, path in files.items()], ignore_index=True)
 
@@ -118,6 +127,12 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
     missing = [key for key in entries if judged.get(key) is None]
     if entries and len(missing) == len(entries):
         raise DesignError(f"{where} has no 'judge_response'; expected a judged file.\nRun the judge first.")
+    odd = [key for key, entry in entries.items() if not (entry is None or isinstance(entry, dict))]
+    if odd:
+        raise DesignError(
+            f"{where}: entry {odd[0]!r} is {entries[odd[0]]!r:.200}; expected an object with 'judge_response'.\n"
+            "Judge it again, or remove it from the file: it then counts as not answered."
+        )
     if missing:
         warn_user(
             f"{where}: {len(missing)} of {len(entries)} entries have no judge_response, the first {missing[0]!r}; they "
@@ -192,9 +207,17 @@ def _table(path: Path, where: str) -> pd.DataFrame:
         raise DesignError(f"{where}: expected a file ending in {listed(SUFFIXES)}.\nConvert it, or rename the file.")
     text = path.read_bytes()
     if text.lstrip().startswith(b"["):
-        return pd.DataFrame(_parsed(text, where))
-    lines = enumerate(text.splitlines(), 1)
-    return pd.DataFrame([_parsed(line, f"{where}, line {number}") for number, line in lines if line.strip()])
+        rows = {f"row {number}": row for number, row in enumerate(_parsed(text, where), 1)}
+    else:
+        lines = {f"line {number}": line for number, line in enumerate(text.splitlines(), 1) if line.strip()}
+        rows = {place: _parsed(line, f"{where}, {place}") for place, line in lines.items()}
+    for place, row in rows.items():
+        if not isinstance(row, dict):
+            raise DesignError(
+                f"{where}, {place} is {row!r:.200}; expected an object with {listed(REQUIRED)}.\n"
+                "Correct it, or leave it out."
+            )
+    return pd.DataFrame(list(rows.values()))
 
 
 def _parsed(text: bytes, where: str) -> Any:
@@ -390,6 +413,8 @@ def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame
 
 
 def _arms(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    if not isinstance(frame, pd.DataFrame):
+        raise DesignError(f"frame is of type {type(frame).__name__}.\nUse `frame = load_judged(...)`.")
     missing = [name for name in NEEDED if name not in frame]
     if missing:
         raise DesignError(f"the frame has no column {listed(missing)}.\nUse `frame = load_judged(...)`.")

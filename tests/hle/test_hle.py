@@ -123,6 +123,7 @@ MALFORMED = {
     "a list": ([1], r"holds \[1\]; expected a JSON object of question id -> entry"),
     "entry no object": ({"q0": "B"}, r"has no 'judge_response'; expected a judged file"),
     "nothing in it": ({"q0": {"model": "m"}}, r"has no 'judge_response'; expected a judged file"),
+    "one entry no object": ({"q0": judged(), "q1": "B"}, r"entry 'q1' is 'B'; expected an object with 'judge_respo"),
     "unknown id": ({"x9": judged(), "q0": judged()}, r"1 of 2 entries are not among the 5 questions, the first 'x9'"),
     "no object": (
         {"q1": {"judge_response": "yes"}},
@@ -189,6 +190,23 @@ def test_shares_for_confidences_are_told_of(write):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load(write, {"q0": judged("yes", 1), "q1": judged("no", 0)})
+
+
+@pytest.mark.parametrize(("content", "place"), [("[1]\n", "row 1"), ('{"id": "q0"}\n[2]\n', "line 2")])
+def test_questions_that_are_no_objects(write, content, place):
+    path = write(content, "questions.jsonl")
+    with pytest.raises(DesignError, match=rf"questions \(.*\), {place} is .*; expected an object with 'id'"):
+        hle.load_judged({"arm": write({})}, path)
+
+
+def test_what_is_no_path_is_refused_by_name(write):
+    path = write({"q0": judged()})
+    with pytest.raises(DesignError, match=r"files\['on'\] is of type dict; expected the path of a file\.\nUse"):
+        hle.load_judged({"off": path, "on": {"q0": judged()}}, questions(3))
+    with pytest.raises(DesignError, match="questions is of type NoneType; expected the path of a file or a DataFrame"):
+        hle.load_judged({"off": path}, None)
+    with pytest.raises(DesignError, match=r"frame is of type NoneType\.\nUse `frame = load_judged"):
+        hle.score(None)
 
 
 @pytest.mark.parametrize("files", [{}, "judged.json", ["judged.json"]])
