@@ -94,7 +94,11 @@ class LATE:
     LATE by AIPW: 2.187 (0.1863), first-stage F 345.1, n 500
     """
 
-    def __init__(self, outcome: CausalModel, first_stage: CausalModel, treat: str, instrument: str) -> None:
+    def __init__(self, outcome: Any = None, first_stage: Any = None, treat: Any = None, instrument: Any = None) -> None:
+        if not isinstance(outcome, CausalModel):
+            raise errors.OptionError(
+                'LATE() takes two models.\nUse `LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.'
+            )
         self.outcome, self.first_stage, self.treat, self.instrument = outcome, first_stage, treat, instrument
 
     @classmethod

@@ -262,7 +262,7 @@ class CausalModel:
         return cls._checked(made, kinds.model_options(made, given | {"read_as": read_as, "typed": typed}))
 
     def __init__(
-        self, endog: Any, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
+        self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
     ) -> None:
         """Make a model from arrays.
 

@@ -239,9 +239,12 @@ def test_summary_of_jre_names_ipwra_once(births):
 
 def test_a_model_of_arrays_says_what_it_takes(frame):
     X = frame[["x1", "x2"]].assign(const=1.0)
-    for given in (("y ~ x1", frame), (frame.y, X), (frame.y, X, None), (None, X, frame.d)):
+    for given in ((), ("y ~ x1", frame), (frame.y, X), (frame.y, X, None), (None, X, frame.d)):
         with pytest.raises(cr.OptionError, match=r"(?s)IPWRA\(endog, exog, treat\) takes arrays.*IPWRA\.from_formula"):
             cr.IPWRA(*given)
+    for given in ((), ("y ~ x1", frame, "d", "z")):
+        with pytest.raises(cr.OptionError, match=r"LATE\(\) takes two models\.\nUse `LATE\.from_formula"):
+            cr.LATE(*given)
 
 
 def test_summary_with_coefficients(births, ipwra):
