@@ -21,6 +21,7 @@ from causalrisk.report.tables.text import column_format, format_p
 BELOW = {"se": "Standard errors in parentheses.", "ci": "{level}% confidence intervals in brackets.",
          "z": "Test statistics in parentheses.", "p": "P-values in parentheses."}  # fmt: skip
 STARS = ((0.01, "***"), (0.05, "**"), (0.1, "*"))
+MEANS = ("POM[", "POQ[")  # beginnings of the names of potential-outcome means and quantiles
 NUMBERS = ("estimate", "std err", "z", "P", "lower", "upper")
 STATISTICS = {
     "estimator": "Estimator",
@@ -158,7 +159,8 @@ def etable(
     rename = rename or {}
     columns = _columns(results, names, alpha, rename)
     terms = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))
-    terms.sort(key=lambda term: term.startswith("POM["))  # below the effects of all columns
+    old = {new: name for name, new in rename.items()}
+    terms.sort(key=lambda term: old.get(term, term).startswith(MEANS))  # below the effects of all columns
     for option, given in (("keep", keep), ("drop", drop)):
         for term in given or ():
             if rename.get(term, term) not in terms:

@@ -11,6 +11,7 @@ import statsmodels.formula.api as smf
 
 from causalrisk import (
     AIPW,
+    IPW,
     IPWRA,
     JRE,
     BootstrapError,
@@ -137,6 +138,11 @@ def test_weights_and_clusters_have_rows_and_means_stand_below_the_effects_of_all
     rows = {row[0]: row[1:] for row in body}
     assert rows["Weights"] == ["", "x4 (probability)"] and rows["Clusters"] == ["", "g (60)"]
     assert [row[0] for row in body if row[0]][:4] == ["ATE", "ATT", "POM[0]", "POM[1]"]
+    renamed = etable([fits[1], weighted], rename={"POM[0]": "Controls", "POM[1]": "Treated"})
+    assert list(renamed.frame.index.unique(0)) == ["ATE", "ATT", "Controls", "Treated"]
+    medians = [IPW.from_formula(FORMULA, frame, treat="d", effect="quantile", quantiles=q).fit() for q in (0.5, 0.25)]
+    found = [name[:3] for name in etable(medians).frame.index.unique(0)]
+    assert found == ["QTE"] * 2 + ["POQ"] * 4
     assert not {"Weights", "Clusters"} & {row[0] for row in etable(fits).tables[0].body}
     assert "Clusters" not in str(etable(weighted, statistics=["nobs"]))
 
