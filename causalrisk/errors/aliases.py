@@ -182,7 +182,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         ),
         "alp alpha level": "Use `study.effects(alpha=)`.",
     },
-    "compare": {"cov_type cov_kwds": 'Errors are robust and of the bootstrap; clusters are `cluster="column"`.'},
+    "compare": {"cov_type cov_kwds": "Standard errors are the bootstrap's. Clusters are `cluster=` with a column."},
     "Survey": {"probs": "Use `weights=`, one over the probability.", "data": "Use `data=` of the model. Leave it out."},
     "DiD": {"post": "Use `time=`, a column of two periods.", "gname gvar": "Use `event_study(..., begins=)`."},
     "method": {  # of results, studies and tables
@@ -216,6 +216,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "effect": {"pomeans": MEANS},
     "missing": {"*": 'Use `missing="drop"`, `"raise"` or `"indicator"`.'},
+    "below": {"*": 'Use `below="ci"` for confidence intervals; `alpha=0.05` is their level.'},
     "bootstrap": {"*": 'Use `n_boot=999`, or `cov_type="bootstrap"`.'},
     "weight_type": {"aweight aweights analytic": 'Use `weight_type="probability"`.'},
     "learner": {

@@ -276,9 +276,8 @@ def compare(
     formula, data, treat
         As in `JRE.from_formula`.
     estimators : name, model class, or sequence of them, optional
-        Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression", "IPW"
-        (or "IPW"), "IPWRA", "AIPW", "JRE" or "TMLE". By default the first six; for quantiles, those of them
-        that estimate quantiles.
+        Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression", "IPW",
+        "IPWRA", "AIPW", "JRE" or "TMLE". By default the first six; for quantiles, those that estimate quantiles.
         "Matching" has no valid bootstrap and is not available.
     **options
         Options of `JRE.from_formula` and `JRE.fit`. The other estimators ignore what only JRE has.
@@ -342,9 +341,11 @@ def compare(
             f'Add "JRE" to estimators=, or leave {of_joint[0]}= out.'
         )
     if isinstance(as_scan(data), Scan):
+        collected = "data.collect()" if isinstance(data, Scan) else "causalrisk.scan(data).collect()"
         raise errors.UnavailableError(
             "compare needs rows in memory; separate fits to a scan have the same resamples under one seed.\n"
-            "Use `etable([fit(n_boot=200, rng=0) for fit in fits])`, or `data=data.collect()`."
+            "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`, with a model per estimator, or "
+            f"`data={collected}`."
         )
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(1), specs)

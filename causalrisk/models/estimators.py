@@ -201,7 +201,7 @@ class JRE(CausalModel):
     expected ATE risk: the squared net bias plus the sampling variance of the effect, over scores that vary half as much
     as under sampling. The net bias at the fitted score is zero, and the distance to IPWRA is penalised. The variance
     leaves out the effect heterogeneity that IPWRA finds, except its noise; that makes JRE doubly robust.
-    ``objective="erm"`` adds the squared net bias, times half the squared number of units, to the importance-weighted
+    ``objective="erm"`` adds the squared net bias, times half the squared number of rows, to the importance-weighted
     fit. Both are averaged over scores that vary as much as under sampling.
 
     Interpret the effect only, not the arm means, coefficients or predictions. Report IPWRA's effect (`start`) next to
@@ -247,7 +247,7 @@ class JRE(CausalModel):
             "risk" (default): n / 2 times the expected ATE risk over the propensity replicates, plus `shrinkage` times
             the importance-weighted loss. The risk is the squared net bias plus the sampling variance. Net bias is the
             bias of one arm's model minus the other's; at the fitted score it is zero.
-            "erm": the importance-weighted fit plus half the squared number of units times the squared net bias, both
+            "erm": the importance-weighted fit plus half the squared number of rows times the squared net bias, both
             averaged over the replicates.
         shrinkage : float, optional
             Weight of the importance-weighted fit ("risk" only). A larger weight is nearer to IPWRA. By default, it is

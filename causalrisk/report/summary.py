@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -24,6 +25,7 @@ from causalrisk.report.tables.table import ResultSummary, ResultTable
 from causalrisk.report.tables.text import column_format, format_number, format_p, format_share
 
 POOR = 0.5  # share of a group's effective n left by the weights below which IPWRA's robust intervals are too short
+LOGARITHM = r"(I\()?(\w+\.)*log(2|10|1p)?\("  # beginning of an outcome such as np.log(y), but not np.logical_or(a, b)
 FEW_ESTIMATORS = 3  # up to so many estimators the summary of a comparison shows every difference
 STUDY_TITLE = "Event Study: Difference-in-Differences by Group and Period"
 MISSING_HEADS = (
@@ -417,7 +419,7 @@ def _binary_note(records: Sequence[FitRecord]) -> str:
 def _logged_note(record: FitRecord) -> str:
     """Note that a ratio of means of logarithms is not one of the outcome."""
     outcome = record.design.endog_name
-    if record.options.effect_scale.additive or not outcome.startswith(("np.log", "log(")):
+    if record.options.effect_scale.additive or not re.match(LOGARITHM, outcome):
         return ""
     return f"The effect compares means of {outcome}. For the outcome itself, leave the logarithm out of the formula."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import matplotlib
 import numpy as np
@@ -387,3 +388,12 @@ def test_options_of_the_models_hold_for_all(options):
         se = scale(both.boot_effects[name]).std(ddof=1)
         assert row.z == pytest.approx(scale(row.estimate) / se, rel=1e-9)
         assert scale(row["0.975]"]) == pytest.approx(scale(row.estimate) + 1.959963984540054 * se, rel=1e-9)
+
+
+def test_what_is_read_in_parts_is_collected_first():
+    arrow = pytest.importorskip("pyarrow.dataset").dataset(
+        pytest.importorskip("pyarrow").Table.from_pandas(simulate(60))
+    )
+    for data, typed in ((cr.scan([simulate(60)]), "data.collect()"), (arrow, "causalrisk.scan(data).collect()")):
+        with pytest.raises(cr.UnavailableError, match=re.escape(f"or `data={typed}`.")):
+            cr.compare("y ~ x1", data, treat="d")

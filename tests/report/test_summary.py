@@ -106,3 +106,18 @@ def test_a_percent_of_a_logged_outcome_says_of_what_it_is():
     )
     assert "The effect compares means of np.log(y)." in logged
     assert "compares means" not in plain
+
+
+def logged_or(a, b):
+    return (a > b) * 1.0
+
+
+@pytest.mark.parametrize(("outcome", "noted"), [
+    ("np.log1p(y)", True), ("np.log10(y)", True), ("math.log(y)", True), ("I(np.log(y))", True), ("log(y)", True),
+    ("np.logical_or(y > 25, y < 15)", False), ("logged_or(y, 25)", False),
+])  # fmt: skip
+def test_other_logarithms_and_what_only_begins_alike(outcome, noted):
+    math, log = np, np.log  # noqa: F841 (used in formulas)
+    data = short(0.5).assign(y=lambda f: np.exp(f.y / 4 + 3))
+    text = str(IPWRA.from_formula(f"{outcome} ~ x", data, treat="d", effect="percent").fit().summary())
+    assert ("The effect compares means" in " ".join(text.split())) == noted

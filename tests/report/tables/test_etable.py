@@ -180,6 +180,7 @@ def test_refusals(fits, ols, tmp_path):
         (OptionError, "extra: 'x' has 2 values; expected 3", lambda: etable(fits, extra={"x": [1, 2]})),
         (OptionError, "statistics='aic'", lambda: etable(fits, statistics=["aic"])),
         (OptionError, "below='sd'", lambda: etable(fits, below="sd")),
+        (OptionError, 'Use `below="ci"` for confidence intervals', lambda: etable(fits, ci=True)),
         (TypeError, "no params", lambda: etable([fits[0].model])),
         (TypeError, "fitted results", lambda: etable("res")),
         (TypeError, "matrix", lambda: etable(mnlogit)),
