@@ -340,7 +340,19 @@ def test_arrays_equal_formulas(frame):
 
 
 def test_ipw_is_hajek():
-    assert cr.IPW is cr.IPW
+    assert cr.Hajek is cr.IPW
+
+
+@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW, cr.TMLE, cr.Matching, cr.JRE])
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_a_constant_outcome_has_no_test(model):
+    constant = model.from_formula("y ~ x1 + x2", simulate(120).assign(y=0.1), treat="d")
+    for fit in [{}, {"n_boot": 20}, {"cov_type": "jackknife"}][: 1 if model is cr.Matching else None]:
+        res = constant.fit(**fit)
+        assert res.tvalues.isna().all() and res.pvalues.isna().all()
+        np.testing.assert_allclose(res.params, [0, 0.1, 0.1], atol=1e-12)
+        rows = {row[0]: row for row in res.summary().tables[1].body}
+        assert rows["ATE"][3:5] == ["nan", "nan"]
 
 
 def test_several_effects_are_not_one():
