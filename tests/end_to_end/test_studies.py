@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,15 @@ import causalrisk as cr
 from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.study import Trial
 from tests.conftest import simulate
-from tests.studies import designs, study_bootstraps, study_coverage, study_learners, study_outside, study_robust
+from tests.studies import (
+    designs,
+    study_bootstraps,
+    study_coverage,
+    study_learners,
+    study_outside,
+    study_robust,
+    study_small_samples,
+)
 
 
 @pytest.mark.parametrize("design", [designs.mild, designs.strong])
@@ -65,3 +75,15 @@ def test_page_shows_the_stored_comparison_of_bootstraps():
     page = (study_bootstraps.TABLE.parents[3] / "docs/explanation/standard_errors.md").read_text("utf-8")
     for line in study_bootstraps.markdown(pd.read_csv(study_bootstraps.TABLE)).splitlines():
         assert line in page
+
+
+def test_a_table_of_many_samples_is_not_replaced_by_one_of_few(tmp_path, capsys):
+    path = tmp_path / "small_rows.csv"
+    path.write_text("samples\n1000\n")
+    with pytest.raises(SystemExit):
+        study_small_samples.main(["rows", "--sims", "1", "--tables", str(tmp_path)])
+    assert path.read_text() == "samples\n1000\n" and "use --sims 1000, or --tables" in capsys.readouterr().err
+    path.write_text("samples\n1\n")
+    with mock.patch.object(study_small_samples, "coverage", lambda *_: pd.DataFrame({"samples": [2]})):
+        study_small_samples.main(["rows", "--sims", "2", "--tables", str(tmp_path)])
+    assert path.read_text() == "samples\n2\n"

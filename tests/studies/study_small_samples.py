@@ -342,9 +342,12 @@ def main(arguments=None):
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--tables", type=Path, default=TABLES)
     options = parser.parse_args(arguments)
-    sample = (options.sims, options.jobs)
+    path, sample = options.tables / f"small_{options.study}.csv", (options.sims, options.jobs)
+    stored = pd.read_csv(path)["samples"].max() if path.exists() else 0
+    if options.sims < stored:
+        parser.error(f"{path} has {stored} samples of each cell; use --sims {stored}, or --tables with another folder")
     table = sizes(*sample) if options.study == "tests" else coverage(options.study, *sample)
-    table.to_csv(options.tables / f"small_{options.study}.csv", index=False, float_format="%.4f")
+    table.to_csv(path, index=False, float_format="%.4f")
     print(table.to_string())
 
 
