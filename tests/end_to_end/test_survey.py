@@ -256,6 +256,12 @@ def test_a_type_that_the_replicate_weights_contradict_is_refused(kind, given, ty
     assert model(data=bent, survey=survey | given).fit().df_resid >= 6  # adjusted after they were made
 
 
+def test_one_column_of_replicate_weights_is_too_few():
+    data = TWO.join(pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv").filter(like="BRR_1"))
+    with pytest.raises(DesignError, match="has 1 column; expected two or more"):
+        model(data=data, survey={"weights": "pw", "replicate_weights": ["BRR_1"], "replicate_type": "BRR"})
+
+
 def test_a_pattern_does_not_mean_the_weights_themselves():
     data = TWO.join(pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv").filter(like="BRR")).assign(BRR_0=TWO.pw)
     survey = {"replicate_weights": "BRR_*", "replicate_type": "BRR"}
