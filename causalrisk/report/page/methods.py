@@ -228,10 +228,12 @@ def _score_sentences(record: FitRecord) -> list[str]:
 
 def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     """Sentences on the objective of JRE and its shrinkage."""
-    over, path = f"{joint.replicates.count} random draws of the propensity score", joint.path
+    kind = "points of the distribution" if joint.replicates.cubature else "random draws"
+    kind = kind if joint.drawn is None else "given draws"
+    over, path = f"{joint.replicates.count} {kind} of the propensity score", joint.path
     if joint.anchor is None:
         return (
-            "The groups were trained together by weighted fit plus half the squared number of units times the squared "
+            "The groups were trained together by weighted fit plus half the squared number of rows times the squared "
             f"net bias over {over}."
         )
     chosen = "given" if path is None else f"chosen from {LADDER[-1]:g} to {LADDER[0]:g} by cross-validation"

@@ -257,6 +257,17 @@ def test_the_call_and_the_seed_repeat_the_digits_whatever_the_source_of_randomne
     pd.testing.assert_series_equal(scope["res"].params, of_scan.params)
 
 
+def test_methods_say_where_the_scores_of_jre_come_from():
+    given = np.random.default_rng(0).gamma(4, size=(len(FRAME), 15))
+    model = cr.JRE.from_formula("y ~ x1", FRAME, treat="d")
+    drawn, chosen = (
+        model.fit(cov_type="robust", **own).methods() for own in ({"n_replicates": 20}, {"replicates": given})
+    )
+    assert "20 random draws of the propensity score" in drawn and "15 given draws of the propensity score" in chosen
+    large = cr.JRE.from_formula("y ~ x1", simulate(5000), treat="d").fit(cov_type="robust", anchor=1.0).methods()
+    assert "4 points of the distribution of the propensity score" in large and "random draws" not in large
+
+
 def test_without_matplotlib(jobs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(cr.CausalRiskError, match="pip install matplotlib"):
