@@ -415,7 +415,8 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
     low, high = float(limits.min()), float(limits.max())
     found = f"does not vary within an arm: it is {' and '.join(constant)}"
     if low == high:
-        found = f"is constant: {low:g} in all {design.n} rows, so there is no test"
+        no_test = ", so there is no test" if record.constant_means else ""
+        found = f"is constant: {low:g} in all {design.n} rows{no_test}"
     if constant:
         name = design.endog_name
         notes.warn(f"outcome {name!r} {found}.\nCheck that it is the column you mean.", DesignWarning)

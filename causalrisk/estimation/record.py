@@ -46,6 +46,7 @@ from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 T = TypeVar("T")
 P = ParamSpec("P")
 SE_ROUNDING = 1e-13  # a standard error below this share of the estimates is rounding error
+MEAN_ROUNDING = 1e-9  # a mean within this share of a constant outcome is the constant
 
 
 def of_means(function: Callable[Concatenate[FitRecord, P], T]) -> Callable[Concatenate[FitRecord, P], T]:
@@ -243,6 +244,16 @@ class FitRecord(Task):
         """What the parameters are tested against, shape (2 K - 1,): no effect, and zero for the arm means."""
         scale = self.options.effect_scale
         return np.r_[np.full(len(self.effect_names), scale.null), np.zeros(self.design.n_arms * scale.per_arm)]
+
+    @property
+    def constant_means(self) -> bool:
+        """Whether the outcome is constant and every arm mean is that constant, so effects have no sampling error."""
+        design, limits = self.design, self.design.outcome_limits
+        level = limits[0, 0]
+        if np.ptp(limits) or design.offset_kind is not None or design.predictions is not None:
+            return False
+        away = self.estimate.params[-design.n_arms :] - (level if design.periods is None else 0.0)  # else changes
+        return bool((np.abs(away) <= MEAN_ROUNDING * np.abs(level)).all())
 
     @property
     def stated_exposure(self) -> float | None:

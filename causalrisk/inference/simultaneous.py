@@ -585,8 +585,8 @@ def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
         own = slice(k * count, (k + 1) * count)
         se[own] = resample_errors(record, comparison.boot[:, own], effects[own])
         errors[own] = resample_errors(record, scale.contrast(comparison.boot[:, own]), scale.contrast(effects[own]))
-    if np.ptp(comparison.design.outcome_limits) == 0:  # what is left is rounding error
-        se[:] = errors[:] = 0.0
+        if record.constant_means:  # what is left is rounding error
+            se[own] = errors[own] = 0.0
     df = np.repeat([record.df for record in comparison.records], count)
     frame = Estimates(effects, se, errors, scale, df=df).frame(comparison.rows, alpha)
     robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
@@ -616,8 +616,8 @@ def differences_frame(
         for values, of in ((comparison.boot, comparison.effects), (resampled, differences))
     )
     sd, paired = np.sqrt(np.diag(own)), np.sqrt(np.diag(covariance))
-    constant = np.ptp(comparison.design.outcome_limits) == 0
-    rounding = np.inf if constant else PAIRED_ROUNDING * np.maximum(sd[left], sd[right])
+    constant = np.repeat([record.constant_means for record in comparison.records], count)
+    rounding = np.where(constant[left] & constant[right], np.inf, PAIRED_ROUNDING * np.maximum(sd[left], sd[right]))
     paired = np.where(paired <= rounding, 0.0, paired)
     differences = np.where((paired == 0) & (np.abs(differences) <= rounding), 0.0, differences)
     levels = {"estimator": [names[i] for i, _, _ in pairs], "minus": [names[j] for _, j, _ in pairs]}

@@ -50,6 +50,25 @@ def test_a_constant_outcome_has_no_tests(frame):
         assert (table["std err"] == 0).all() and table["P>|z|"].isna().all()
 
 
+@pytest.mark.filterwarnings("ignore:outcome .* is constant:causalrisk.DesignWarning")
+@pytest.mark.filterwarnings("ignore:outcome model. no constant:causalrisk.DesignWarning")
+@pytest.mark.parametrize(
+    ("formula", "estimators", "options"),
+    [
+        ("y ~ x1", ["IPWRA", "Unadjusted"], {"exposure": "s", "family": "poisson"}),
+        ("y ~ 0 + x1", ["IPWRA", "OutcomeRegression"], {"propensity": "x1"}),
+        ("y ~ 1", ["AIPW", "TMLE"], {"propensity": "x1", "outcome_predictions": ["x1", "x2"]}),
+    ],
+)
+def test_a_constant_outcome_of_effects_that_vary_has_tests(frame, formula, estimators, options):
+    """Rates, models without a constant, and given predictions have sampling error though no outcome varies."""
+    both = cr.compare(formula, frame.assign(y=1.0), treat="d", estimators=estimators, n_boot=70, **options)
+    np.testing.assert_allclose(both.table["std err"], both.boot_effects.std(), rtol=1e-12)
+    assert (both.differences["std err"] > 0).all() and (both.differences["estimate"] != 0).all()
+    for res in both.results.values():
+        assert not any("there is no test" in str(note) for note in res._record.notes) and res.pvalues.notna().all()
+
+
 def test_differences_by_hand(both):
     boot, differences = both.boot_effects, both.differences
     assert boot.shape == (70, 6)
