@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,20 @@ class Entry:
     @property
     def signature(self) -> str:
         """Text by which a resumed study recognizes the estimator and its options."""
-        name = getattr(self.run, "__qualname__", repr(self.run)).rpartition(".")[2]  # its module may be moved
-        return f"{self.label}: {name} {dict(self.options)!r}"
+        return f"{self.label}: {full_name(self.run)} {dict(self.options)!r}"
+
+    def check_named(self) -> None:
+        """Refuse a callable that a resumed study could mistake for another one."""
+        if not isinstance(self.run, type) and (not isfunction(self.run) or "<" in self.run.__qualname__):
+            raise OptionError(
+                f"path= recognizes a function by its module and name; estimator {self.label!r} is {self.run!r:.80}.\n"
+                "Use a function that is defined at the top level of a module, or leave path= out."
+            )
+
+
+def full_name(of: Any) -> str:
+    """Return the module and name of a class or function."""
+    return f"{getattr(of, '__module__', '')}.{getattr(of, '__qualname__', repr(of))}"
 
 
 def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
@@ -198,8 +211,10 @@ class Task:
     @property
     def key(self) -> str:
         """Text that differs between tasks with other samples or estimates; its begin is readable."""
-        settings = [self.design.stream, self.entropy, self.n_boot, __version__, *(e.signature for e in self.entries)]
-        return f"{self.design.name}, n {self.n}, sample {self.first} ({settings})"
+        design = self.design
+        of_design = [full_name(type(design)), design.stream, design.formula, design.propensity]
+        settings = [*of_design, self.entropy, self.n_boot, __version__, *(e.signature for e in self.entries)]
+        return f"{design.name}, n {self.n}, sample {self.first} ({settings})"
 
     def file_in(self, folder: Path) -> Path:
         """Return the file of the finished samples."""
@@ -258,7 +273,8 @@ def run_study(
         too small for JRE.
     path : path, optional
         Folder for finished parts of the study. The same call continues an interrupted study from there, and may add
-        samples. Parts with other settings are kept.
+        samples. Parts with other settings are kept. Functions and designs are recognized by module and name: use
+        another folder after changing their code.
     reference : str, default "IPWRA"
         Label of the estimator that mean squared errors are compared with.
 
@@ -309,6 +325,8 @@ def run_study(
     if folder is not None:
         if rng is None:
             raise OptionError("path= continues a study, and rng=None begins another each time.\nUse `rng=0`.")
+        for entry in entries:
+            entry.check_named()
         folder.mkdir(parents=True, exist_ok=True)
     tasks = [
         Task(what, int(size), first, min(CHUNK, n_sims - first), entries, n_boot=int(n_boot), entropy=entropy)

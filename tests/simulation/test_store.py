@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.simulation import run_study
+from causalrisk.simulation import DESIGNS, Specified, run_study
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"n": 100, "n_sims": 12, "estimators": ["Unadjusted", "IPWRA"]}
@@ -30,6 +32,16 @@ def slow(trial):
 if __name__ == "__main__":
     run_study("strong", n=100, n_sims=400, estimators={"fast": "Unadjusted", "slow": slow}, n_jobs=2, path=sys.argv[1])
 """
+
+
+def three(trial):
+    return 3.0, 1.0
+
+
+class Other:
+    @staticmethod
+    def three(trial):
+        return 30.0, 1.0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -103,3 +115,27 @@ def test_a_part_that_fails_is_told_as_it_was(monkeypatch):
     with pytest.raises(cr.OptionError, match="shrinkage"):
         run_study("strong", n=100, n_sims=100, estimators={"JRE": ("JRE", {"shrinkage": "x"})}, n_jobs=2)
     assert time.monotonic() - begun < 30
+
+
+def test_functions_of_one_name_are_not_mistaken(tmp_path):
+    elsewhere = types.FunctionType((lambda trial: (300.0, 1.0)).__code__, {"__name__": "elsewhere"}, "three")
+    elsewhere.__qualname__ = "three"
+    for function, estimate in ((three, 3.0), (Other.three, 30.0), (elsewhere, 300.0), (three, 3.0)):
+        raw = run_study("strong", n=100, n_sims=2, estimators={"three": function}, path=tmp_path).raw
+        assert (raw["estimate"] == estimate).all()
+    assert len(list(tmp_path.glob("*.csv"))) == 3
+
+
+@pytest.mark.parametrize("function", [lambda trial: (1.0, 1.0), functools.partial(three)])
+def test_functions_without_a_name_of_their_own_are_refused(tmp_path, function):
+    with pytest.raises(cr.OptionError, match=r"(?s)'mine' is .*\nUse a function .* top level of a module"):
+        run_study("strong", n=100, n_sims=2, estimators={"mine": function}, path=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_formulas_of_a_design_begin_anew(tmp_path):
+    found = []
+    for formula in ("y ~ x1", "y ~ x1 + x2"):
+        design = Specified(DESIGNS["strong"], "mine", formula, "x1")
+        found.append(run_study(design, n=100, n_sims=2, estimators="IPWRA", path=tmp_path).raw["estimate"])
+    assert (found[0] != found[1]).all()
