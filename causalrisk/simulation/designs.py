@@ -83,7 +83,7 @@ class Design:
     def name(self) -> str:
         """Name in tables: of the class or in `DESIGNS`, with the parameters that differ from their usual values."""
         plain = "".join("_" + c.lower() if c.isupper() else c for c in type(self).__name__).strip("_")
-        plain, changed = getattr(self, "label", plain), []
+        plain, changed = getattr(self, "label", "") or plain, []
         for field in fields(self):
             value, usual = getattr(self, field.name), getattr(DESIGNS.get(plain), field.name, field.default)
             if field.name != "label" and value != usual:
@@ -280,7 +280,7 @@ class Linear(Design):
     baseline : float
         Log odds of treatment at average covariates: 0 treats one half, -2.2 one in ten.
     label : str
-        Name in tables.
+        Name in tables; by default that of the class.
 
     Examples
     --------
@@ -300,7 +300,7 @@ class Linear(Design):
     n_covariates: int = 4
     tails: float = np.inf
     baseline: float = 0.0
-    label: str = "linear"
+    label: str = ""
     known_effect: ClassVar[float | None] = 1.0  # the shapes average to zero
 
     @property
@@ -345,7 +345,6 @@ class BinaryOutcome(Linear):
     """A 0/1 outcome from a logit model. Estimators fit linear models to it unless given a family."""
 
     confounding: float = 1.0
-    label: str = "binary_outcome"
     known_effect: ClassVar[float | None] = None
 
     def population(self, n: int, rng: np.random.Generator) -> Population:

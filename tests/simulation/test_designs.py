@@ -125,6 +125,8 @@ def test_knobs_show_in_the_name_and_change_the_samples():
     assert designs.Linear(confounding=1.5).name == "linear(confounding=1.5)"
     assert designs.BinaryOutcome(confounding=2.0).name == "binary_outcome(confounding=2.0)"
     assert designs.Linear(tails=5.0, label="mine").name == "mine(tails=5.0)"
+    for base in (designs.Linear, designs.BinaryOutcome):  # a subclass has its own name, and so its own random numbers
+        assert type("NoisyTrial", (base,), {})().name == "noisy_trial"
     assert replace(strong, n_covariates=6).formula == "y ~ x1 + x2 + x3 + x4 + x5 + x6"
     little = replace(strong, confounding=3.0).draw(2000, np.random.default_rng(0)).score
     assert little.min() < strong.draw(2000, np.random.default_rng(0)).score.min()
