@@ -23,6 +23,7 @@ from causalrisk.report.tidy import Frame
 from causalrisk.simulation.designs import Design
 
 KEYS = ["design", "n", "estimator"]
+LARGEST = 1e30  # units, or effect in standard errors, up to which `solve_power` searches
 
 
 class StudyResults(Shown):
@@ -371,7 +372,7 @@ def solve_power(
     Raises
     ------
     OptionError
-        If not exactly two of the three are given, or a number is out of range.
+        If not exactly two of the three are given, a number is out of range, or no number has the power.
 
     Notes
     -----
@@ -397,7 +398,7 @@ def solve_power(
         raise OptionError("cluster_size= and icc= go together.\nUse `solve_power(..., cluster_size=25, icc=0.1)`.")
     cluster_size, icc = (1.0, 0.0) if cluster_size is None or icc is None else (cluster_size, icc)
     for name, value in {"effect": effect, "n": n, "power": power, "sd": sd, "cluster_size": cluster_size}.items():
-        if value is not None and not isinstance(value, Real):
+        if value is not None and not (isinstance(value, Real) and np.isfinite(float(value))):
             raise OptionError(f"{name}={value!r}; expected a number.")
     for name, value, holds, expected in (
         ("effect", effect, effect is None or effect != 0, "another number than 0"),
@@ -412,23 +413,40 @@ def solve_power(
         if not holds:
             raise OptionError(f"{name}={value!r}; expected {expected}.")
     variance = sd**2 * (1 - r_squared) * (1 + (cluster_size - 1) * icc) / (share * (1 - share))
+    if not 0 < variance < np.inf:
+        raise OptionError(f"sd={sd!r} is too small or too large.\nUse another unit of the outcome.")
 
     def power_of(effect: float, n: float) -> float:
         df, shift = n / cluster_size - 2, abs(effect) * np.sqrt(n / variance)
-        critical = critical_value(alpha, df)
-        return float(1 - nctdtr(df, shift, critical) + nctdtr(df, shift, -critical))
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            critical = critical_value(alpha, df)
+            # SciPy gives NaN for the probability on the other side where it is too small to count.
+            return float(1 - nctdtr(df, shift, critical) + np.nan_to_num(nctdtr(df, shift, -critical)))
+
+    def checked(found: float, name: str, number: float) -> float:
+        """Return a power that is known."""
+        if np.isfinite(found):
+            return found
+        raise OptionError(f"the power is unknown at {name}={number:.4g}, alpha={alpha!r}.\nUse less extreme numbers.")
 
     if power is None:
-        return power_of(effect, n)
+        return checked(power_of(effect, n), "n", n)
 
-    def solved(reached: Callable[[float], float], low: float) -> float:
-        """Return the number, `low` or more, whose power is that which is wanted."""
+    def solved(name: str, unit: float, reached: Callable[[float], float], low: float) -> float:
+        """Return the number, `low` units or more, whose power is that which is wanted."""
         high = low
-        while reached(high) < power:
+        while (found := checked(reached(high), name, high * unit)) < power:
             high *= 2
-        return low if high == low else root_between(lambda number: reached(number) - power, low, high)
+            if high > LARGEST:
+                raise OptionError(
+                    f"no {name} found with power={power!r} at alpha={alpha!r}: {name}={high * unit:.1g} has "
+                    f"{found:.4g}.\nUse a smaller `power=`, or a larger `alpha=`."
+                )
+        if high == low:
+            return low * unit
+        return unit * root_between(lambda x: checked(reached(x), name, x * unit) - power, low, high)
 
     if effect is None:
-        unit = np.sqrt(variance / n)
-        return float(unit) * solved(lambda multiple: power_of(multiple * unit, n), 1e-9)
-    return solved(lambda n: power_of(effect, n), 3 * cluster_size)
+        unit = float(np.sqrt(variance / n))
+        return solved("effect", unit, lambda multiple: power_of(multiple * unit, n), 1e-9)
+    return solved("n", 1.0, lambda n: power_of(effect, n), 3 * cluster_size)

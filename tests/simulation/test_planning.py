@@ -30,6 +30,13 @@ def test_clusters_whose_units_are_alike_count_as_units():
     np.testing.assert_allclose(solve_power(0.5, 400, cluster_size=10, icc=1.0), expected, rtol=1e-8)
 
 
+@pytest.mark.parametrize("options", [{"n": 3}, {"n": 75, "cluster_size": 25, "icc": 0.1}, {"n": 100, "alpha": 1e-10}])
+@pytest.mark.parametrize("power", [0.5, 0.8, 1 - 1e-9])
+def test_few_units_and_high_power_have_a_solution(options, power):
+    """SciPy's distribution function is NaN here, on the side away from the effect."""
+    np.testing.assert_allclose(solve_power(solve_power(power=power, **options), **options), power, rtol=1e-9)
+
+
 def test_covariates_and_clusters_change_the_variance():
     plain = solve_power(n=1e6, power=0.8)
     np.testing.assert_allclose(solve_power(n=1e6, power=0.8, r_squared=0.36), 0.8 * plain, rtol=1e-6)
@@ -61,6 +68,11 @@ def test_power_of_clusters_by_simulation():
         ({"n": 100, "power": 0.8, "icc": 0.1}, "go together"),
         ({"n": 100, "power": 0.8, "cluster_size": 5}, "go together"),
         ({"effect": 0.2, "n": "100"}, "n='100'; expected a number"),
+        ({"effect": np.nan, "n": 100}, "effect=nan; expected a number"),
+        ({"effect": 0.2, "n": np.inf}, "n=inf; expected a number"),
+        ({"effect": 1e-40, "power": 0.8}, r"no n found with power=0.8 at alpha=0.05.*\n.*smaller `power=`"),
+        ({"n": 100, "power": 0.8, "alpha": 1e-320}, r"(effect|power).*alpha=1e-320.*\nUse "),
+        ({"effect": 1, "n": 100, "sd": 1e-200}, "another unit of the outcome"),
     ],
 )
 def test_what_cannot_be_is_refused(options, match):
