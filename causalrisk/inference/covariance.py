@@ -124,7 +124,7 @@ def drawn_or_weighed(
     """Bootstrap fits to one sample; returns the records with the bootstrap used, and the resamples.
 
     With JRE among them, unless a bootstrap was named: if too many draws of units fail, the units are weighted instead;
-    if too many of these fail, influence functions are multiplied, which cannot fail.
+    if too many of these fail, influence functions are multiplied, which cannot fail, but needs the rows in memory.
     """
     found, asked = resampled(records, inference), inference.bootstrap is not None or inference.resamples is not None
     if asked or not records[0].draws_units or not any(record.joint is not None for record in records):
@@ -133,7 +133,7 @@ def drawn_or_weighed(
     for kind, (typed, words) in INSTEAD.items():
         failures = max(found, key=lambda boot: boot.failed_share).failures
         failed, drawn = int((failures != Failure.OK).sum()), len(failures)
-        if failed <= inference.max_failed * drawn:
+        if failed <= inference.max_failed * drawn or (kind in MULTIPLIERS and records[0].design.on_disk):
             break
         notes.warn(
             f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows: "

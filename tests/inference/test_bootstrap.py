@@ -121,6 +121,11 @@ def test_jre_multiplies_influence_functions_where_fractional_weights_fail_too():
     with pytest.warns(cr.ResampleWarning, match="random multipliers"):
         both = cr.compare(**given, estimators=["IPWRA", "JRE"], n_boot=99)
     assert both.table.loc["JRE", "std err"] > 0
+    blocks = cr.JRE.from_formula(**given | {"data": cr.scan([frame[:90], frame[90:]])})  # which has no multipliers
+    with pytest.raises(cr.BootstrapError, match=r"singular in an arm.*\n.*err\.results") as caught:
+        blocks.fit(n_boot=99)
+    robust = cr.JRE.from_formula(**given).fit(cov_type="robust")
+    np.testing.assert_allclose(caught.value.results.bse, robust.bse, rtol=1e-6)
 
 
 def test_a_comparison_with_jre_weighs_rows_where_too_many_draws_fail():
