@@ -88,7 +88,9 @@ def held_out(rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: 
     """
     row, fold = np.nonzero(folds)
     every, arm, own_w = np.arange(len(row)), rows.arm[row], w[row, None]
-    eta = np.einsum("np,nzkp->nzk", rows.X[row], thetas.transpose(3, 0, 1, 2)[fold], optimize=True)
+    eta = np.empty((len(row), *thetas.shape[:2]))
+    for g, theta in enumerate(thetas.reshape(-1, *thetas.shape[2:]).T):
+        eta[fold == g] = (rows.X[folds[:, g] != 0] @ theta).reshape(-1, *thetas.shape[:2])
     mean = rows.family.mean(eta if rows.offset is None else eta + rows.offset[row, None])
     terms = (np.ravel(rows.averaged) * tilt)[row, None, None] * mean
     terms[every, :, arm] += own_w * (rows.y[row, None] - mean[every, :, arm])
