@@ -114,7 +114,7 @@ def t_test(record: FitRecord, r_matrix: Any) -> Any:
     Returns
     -------
     statsmodels.stats.contrast.ContrastResults
-        Estimates, two-sided tests and
+        Estimates, two-sided tests and intervals.
 
     Raises
     ------
