@@ -192,6 +192,57 @@ def test_frequency_weights_are_repeated_rows(data):
 
 
 @QUIET
+def without_shifts(model, rows, **given):
+    """A fit whose replicates are the score itself, so that the number of units has no part in the objective."""
+    return model.fit(replicates=np.ones((rows, 2)), **{"cov_type": None} | given)
+
+
+RISKS = {"fixed": FIXED, "chosen": {"share": 0.7}, "erm": ERM}
+
+
+@QUIET
+@pytest.mark.parametrize("given", RISKS.values(), ids=RISKS)
+def test_clusters_of_equal_rows_are_rows(data, given):
+    """In the risk, the choice of its shrinkage, robust errors and resamples."""
+    data = data.assign(id=data.index)  # of one row each: what folds are dealt by
+    twice = data.loc[data.index.repeat(2)].reset_index(drop=True)
+    rows, clusters = (cr.JRE.from_formula("y ~ x1 + x2", of, treat="d", cluster="id") for of in (data, twice))
+    for how in ({}, {"cov_type": "bootstrap", "n_boot": 30}):
+        one, two = without_shifts(rows, 300, **given, **how), without_shifts(clusters, 600, **given, **how)
+        np.testing.assert_allclose(two.params, one.params, rtol=1e-9)
+        np.testing.assert_allclose(two.bse, one.bse, rtol=1e-8)
+    if given is RISKS["chosen"]:
+        path, expected = two.anchor_path(), one.anchor_path()
+        pd.testing.assert_frame_equal(path, expected, rtol=1e-7)
+        assert 0.03 < two.joint.shrinkage == one.joint.shrinkage < 30
+
+
+def test_the_share_of_clusters_counts_them(data):
+    """Rows twice, in clusters, say no more of the heterogeneity than once; as rows they halve its error."""
+    data = data.assign(y=data.y + data.d * data.x1)
+    twice = data.loc[data.index.repeat(2)].assign(id=np.repeat(data.index, 2)).reset_index(drop=True)
+    once, clusters, rows = (
+        1 - fit(frame, options=options, cov_type=None).joint.share
+        for frame, options in ((data, {}), (twice, {"cluster": "id"}), (twice, {}))
+    )
+    assert once < 0.5 and clusters == pytest.approx(once, rel=0.1) and rows == pytest.approx(once / 2, rel=0.1)
+
+
+@QUIET
+@pytest.mark.parametrize("given", [FIXED, ERM], ids=["risk", "erm"])
+def test_probability_weights_are_clusters_of_repeated_rows(data, given):
+    repeated = data.loc[data.index.repeat(data.w)].assign(id=lambda f: f.index).reset_index(drop=True)
+    weighted = cr.JRE.from_formula("y ~ x1 + x2", data, treat="d", weights="w", weight_type="probability")
+    by_row = cr.JRE.from_formula("y ~ x1 + x2", repeated, treat="d", cluster="id")
+    one, two = without_shifts(weighted, 300, **given), without_shifts(by_row, len(repeated), **given)
+    np.testing.assert_allclose(one.params, two.params, rtol=1e-9)
+    np.testing.assert_allclose(one.bse, two.bse, rtol=1e-8)
+    large = data.assign(w=data.w * 1000.0)
+    other = cr.JRE.from_formula("y ~ x1 + x2", large, treat="d", weights="w", weight_type="probability")
+    one, two = (model.fit(cov_type="robust", n_replicates=15, **given) for model in (weighted, other))
+    np.testing.assert_allclose(np.r_[two.params, two.bse], np.r_[one.params, one.bse], rtol=1e-9)
+
+
 def test_scipy_reports_a_minimisation(data):
     res = fit(data, "b ~ x1 + x2", options={"family": "binomial"}, shrinkage=0.3)
     report = res.joint.optimize_result
