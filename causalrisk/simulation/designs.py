@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from causalrisk.errors import OptionError, one_of
+from causalrisk.errors import OptionError, listed, one_of, whole_number
+from causalrisk.errors.aliases import near
 from causalrisk.numerics.linalg import Array
 
 BLOCK, BLOCKS = 2**16, 16  # units in all from which effects and bounds without a closed form are computed
@@ -303,6 +304,13 @@ class Linear(Design):
     label: str = ""
     known_effect: ClassVar[float | None] = 1.0  # the shapes average to zero
 
+    def __post_init__(self) -> None:
+        """Refuse parameters that have no population."""
+        one_of("shape", self.shape, tuple(SHAPES))
+        whole_number("n_covariates", self.n_covariates, 3)
+        if not self.tails > 2:
+            raise OptionError(f"tails={self.tails!r}; expected more than 2 degrees of freedom.\nUse `tails=3`.")
+
     @property
     def formula(self) -> str:
         """Main effects of all covariates."""
@@ -431,4 +439,11 @@ DESIGNS |= {"binary_outcome": BinaryOutcome(), "kang_schafer": KangSchafer()}
 
 def find_design(design: Any) -> Design:
     """Return the design of a name, or the design itself; an OptionError names the nearest to an unknown one."""
-    return design if isinstance(design, Design) else DESIGNS[one_of("design", design, tuple(DESIGNS))]
+    if isinstance(design, Design):
+        return design
+    if isinstance(design, str) and design in DESIGNS:
+        return DESIGNS[design]
+    advice = near(str(design), DESIGNS) or 'Use `design="strong"` or another of them, or an object of your own design.'
+    if isinstance(design, type) and issubclass(design, Design):
+        advice = f"It is a class. Use `design={design.__name__}()`."
+    raise OptionError(f"design={design!r:.60} is not known; expected one of {listed(tuple(DESIGNS))}.\n{advice}")

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import nctdtr, ndtri
 
-from causalrisk.errors import OptionError, check_alpha, listed
+from causalrisk.errors import OptionError, check_alpha, listed, one_of
 from causalrisk.inference.intervals import critical_value
 from causalrisk.models.results import Shown
 from causalrisk.numerics.linalg import Array
@@ -191,7 +191,10 @@ class StudyResults(Shown):
         """
         table = self.table
         cells = list(dict.fromkeys((design, n) for design, n, _ in table.index))
-        shown = [e for e in self.estimators if e != self.reference] if estimators is None else list(estimators)
+        shown = [e for e in self.estimators if e != self.reference] if estimators is None else estimators
+        shown = [
+            one_of("estimators", label, self.estimators) for label in ([shown] if isinstance(shown, str) else shown)
+        ]
         ax = axes_or_new(ax, rows=len(cells) * max(len(shown), 2) // 2)
         for k, label in enumerate(shown):
             part = table.xs(label, level="estimator")
@@ -311,7 +314,11 @@ def power(
     linear 200 IPWRA       0.94      0.03  0.06  0.38
     """
     check_alpha(alpha)
-    if not 0 < target < 1:
+    if not isinstance(study, StudyResults):
+        raise OptionError(f"study is a {type(study).__name__}; expected a study.\nUse `power(run_study(...))`.")
+    if effect is not None and not isinstance(effect, Real):
+        raise OptionError(f"effect={effect!r}; expected a number.\nUse `effect=0.5`.")
+    if not (isinstance(target, Real) and 0 < target < 1):
         raise OptionError(f"target={target!r}; expected a power between 0 and 1.\nUse `target=0.8`.")
     critical, rows, index = float(ndtri(1 - alpha / 2)), [], []
     for design, n, errors, se in study.cells():
@@ -392,13 +399,15 @@ def solve_power(
     0.281
     """
     check_alpha(alpha)
-    if [effect, n, power].count(None) != 1:
+    if sum(value is None for value in (effect, n, power)) != 1:
         raise OptionError("leave out one of effect, n and power.\nUse `solve_power(n=500, power=0.8)`.")
     if (cluster_size is None) != (icc is None):
         raise OptionError("cluster_size= and icc= go together.\nUse `solve_power(..., cluster_size=25, icc=0.1)`.")
     cluster_size, icc = (1.0, 0.0) if cluster_size is None or icc is None else (cluster_size, icc)
-    for name, value in {"effect": effect, "n": n, "power": power, "sd": sd, "cluster_size": cluster_size}.items():
-        if value is not None and not (isinstance(value, Real) and np.isfinite(float(value))):
+    numbers = {"effect": effect, "n": n, "power": power, "sd": sd, "cluster_size": cluster_size}
+    for name, value in (numbers | {"share": share, "r_squared": r_squared, "icc": icc}).items():
+        missing = value is None and name in ("effect", "n", "power")
+        if not missing and not (isinstance(value, Real) and np.isfinite(float(value))):
             raise OptionError(f"{name}={value!r}; expected a number.")
     for name, value, holds, expected in (
         ("effect", effect, effect is None or effect != 0, "another number than 0"),

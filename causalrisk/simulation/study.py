@@ -10,11 +10,12 @@ import itertools
 import pickle
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import isfunction
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from causalrisk.simulation.results import StudyResults
 
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
 DEFAULT = ("Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW", "JRE")
+WITH_OPTIONS = 'Use `estimators={"JRE erm": ("JRE", {"objective": "erm"})}`.'
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
 
 
@@ -113,8 +115,15 @@ class Entry:
     def estimate(self, trial: Trial, n_boot: int) -> tuple[float, float]:
         """Return the estimated effect and its standard error, which is robust if n_boot is 0."""
         if not isinstance(self.run, type):
-            estimate, se = self.run(trial)
-            return float(estimate), float(se)
+            found = self.run(trial)
+            try:
+                estimate, se = found
+                return float(estimate), float(se)
+            except (TypeError, ValueError) as error:
+                raise OptionError(
+                    f"estimator {self.label!r} returned {found!r:.60}; expected the estimate and its standard error.\n"
+                    "Use `return res.effect, res.effect_se`."
+                ) from error
         model = {name: value for name, value in self.options.items() if name in ("formula", *OPTIONS)}
         fit = {name: value for name, value in self.options.items() if name not in model}
         how = {"cov_type": "bootstrap", "n_boot": n_boot} if n_boot else {"cov_type": "robust"}
@@ -173,7 +182,7 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
     if isinstance(estimators, Mapping):
         named = list(estimators.items())
     else:
-        single = isinstance(estimators, (str, type)) or callable(estimators)
+        single = isinstance(estimators, (str, type)) or not isinstance(estimators, Iterable)
         named = [(None, item) for item in ([estimators] if single else estimators)]
     entries = tuple(_entry(label, item) for label, item in named)
     check_distinct("estimators", [entry.label for entry in entries])
@@ -183,16 +192,18 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
 def _entry(label: str | None, item: Any) -> Entry:
     """Check one entry and return it."""
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
+    if isinstance(what, Mapping):
+        raise OptionError(f"estimators: the options {what!r:.60} have no estimator.\n{WITH_OPTIONS}")
     is_function = callable(what) and not isinstance(what, type)
     found = what if is_function else model_named(what)
     label = str(label or (getattr(found, "__name__", repr(found)) if is_function else found.spec.name))
     if not isinstance(options, Mapping):
-        raise OptionError(
-            f"estimators: the options of {label!r} are {options!r}; expected a mapping.\n"
-            'Use `estimators={"JRE erm": ("JRE", {"objective": "erm"})}`.'
-        )
+        raise OptionError(f"estimators: the options of {label!r} are {options!r}; expected a mapping.\n{WITH_OPTIONS}")
     if options and is_function:
-        raise OptionError(f"estimators: {label!r} takes no options.\nGive it as it is, or wrap it in a function.")
+        alone = f"`estimators={{{label!r}: {getattr(found, '__name__', 'function')}}}`"
+        raise OptionError(
+            f"estimators: {label!r} takes no options, because it is a function.\nUse {alone}: options go into its code."
+        )
     return Entry(label, found, dict(options))
 
 
@@ -310,8 +321,11 @@ def run_study(
                IPWRA       0.03  0.20       1.00
     """
     designs = [find_design(item) for item in (design if isinstance(design, list | tuple) else [design])]
+    if not designs:
+        raise OptionError('design is empty; expected at least one.\nUse `design="strong"`.')
     check_distinct("design", [item.name for item in designs])
     sizes = [n] if not isinstance(n, (list, tuple, range, np.ndarray)) else list(n)
+    check_distinct("n", list(map(str, sizes)))
     for size in sizes:
         whole_number("n", size, 2)
     whole_number("n_sims", n_sims, 2)
@@ -321,6 +335,8 @@ def run_study(
     entries = choose_estimators(estimators)
     seed = seed_sequence(rng)
     entropy = [int(word) for word in seed.generate_state(4)] if seed.spawn_key else seed.entropy
+    if path is not None and not (isinstance(path, (str, Path)) and str(path)):
+        raise OptionError(f'path={path!r}; expected a folder.\nUse `path="study"`.')
     folder = None if path is None else Path(path)
     if folder is not None:
         if rng is None:
@@ -354,11 +370,16 @@ def _finished(tasks: list[Task], n_jobs: int) -> Iterator[pd.DataFrame]:
     """Do tasks, in this process or in others, and yield what each finds."""
     workers = worker_count(n_jobs)
     if min(workers, len(tasks)) > 1:
-        try:
-            pickle.dumps(tasks)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            instead = "Define designs and functions at the top level of a module, or use `n_jobs=1`."
-            raise OptionError(f"a task cannot be sent to another process: {error}.\n{instead}") from error
+        parts: dict[str, Any] = {f"design {task.design.name!r}": task.design for task in tasks}
+        parts |= {f"estimator {entry.label!r}": entry for entry in tasks[0].entries}
+        for what, part in parts.items():
+            try:
+                pickle.dumps(part)
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                raise OptionError(
+                    f"{what} cannot be sent to another process: {error}.\n"
+                    "Use `n_jobs=1`, or define its class or function at the top level of a module."
+                ) from error
     try:
         with ordered_map(run_task, tasks, workers, processes=True) as results:
             yield from results
@@ -573,6 +594,8 @@ def plasmode(
     kinds = [misspecification] if isinstance(misspecification, str) else list(misspecification)
     for kind in kinds:
         one_of("misspecification", kind, WRONG)
+    if not isinstance(strength, Real):
+        raise OptionError(f"strength={strength!r}; expected a number.\nUse `strength=0.5`.")
     designs = [plasmode_design(res, kind, strength) for kind in kinds]
     links = {name: getattr(res.model.options, name) for name in ("propensity_link", "propensity_loss")}
     named = {  # functions have no links
@@ -606,6 +629,8 @@ def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0
 
 def _check(res: CausalResults) -> None:
     """Refuse fits to data that the simulation would not resemble."""
+    if not isinstance(res, CausalResults):
+        raise OptionError(f"plasmode: res is a {type(res).__name__}; expected a fit.\nUse `plasmode(model.fit())`.")
     design, options = res.model.design, res.model.options
     for what, bad in (
         ("observation weights", design.weight_type is not None),

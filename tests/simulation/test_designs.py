@@ -139,6 +139,12 @@ def test_names_find_designs_and_errors_name_the_nearest():
         find_design("weak overlap")
     with pytest.raises(cr.OptionError, match="design=3 is not known; expected one of 'linear'"):
         find_design(3)
+    for wrong, advice in (("nope", '`design="strong"`'), ([], '`design="strong"`'), (Coin, r"`design=Coin\(\)`")):
+        with pytest.raises(cr.OptionError, match=f"\n.*Use {advice}"):
+            find_design(wrong)
+    for wrong in ({"shape": "cube"}, {"n_covariates": 2}, {"tails": 2}):
+        with pytest.raises(cr.OptionError, match=next(iter(wrong))):
+            designs.Linear(**wrong)
 
 
 @dataclass(frozen=True)

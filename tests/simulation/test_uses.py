@@ -90,6 +90,11 @@ def test_plasmode_refuses_what_it_cannot_simulate(res):
         plasmode(clustered)
     with pytest.raises(cr.OptionError, match="misspecification='bot' is not known"):
         plasmode(res, misspecification="bot")
+    for wrong, message in ((weighted.model, "is a IPWRA; expected a fit"), (3, "is a int; expected a fit")):
+        with pytest.raises(cr.OptionError, match=message):
+            plasmode(wrong)
+    with pytest.raises(cr.OptionError, match="strength='a'; expected a number"):
+        plasmode(res, strength="a")
     without = cr.OutcomeRegression.from_formula(FORMULA, data, treat="d").fit()
     with pytest.raises(cr.UnavailableError, match="no propensity score"):
         plasmode(without)
@@ -101,6 +106,19 @@ def test_plasmode_refuses_what_it_cannot_simulate(res):
 @pytest.fixture(scope="module")
 def trial():
     return run_study("randomized", n=[60, 240], n_sims=120, estimators=["Unadjusted", "IPWRA"])
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        ("strong", {}, r"study is a str.*Use `power\(run_study"),
+        (None, {"effect": "a"}, "effect='a'; expected a number"),
+        (None, {"target": "a"}, "target='a'; expected a power"),
+    ],
+)
+def test_power_of_what_is_no_study(trial, given, options, message):
+    with pytest.raises(cr.OptionError, match=f"(?s){message}"):
+        power(given or trial, **options)
 
 
 def test_power_by_hand(trial):
