@@ -84,6 +84,8 @@ def test_an_array_has_the_order_of_the_labels(data, three):
         data.y, np.column_stack([np.ones(N), data.x]), data.t, reference="b", propensity_score=three.to_numpy()
     )
     assert np.array_equal(design.score, three)
+    swapped = make(data, np.column_stack([1 - data.ps, data.ps]), levels={0: "1", 1: "0"})
+    assert np.array_equal(swapped.score, make(data, "ps").score)  # labels that are other levels do not count
 
 
 def test_two_columns_for_two_arms(data):
