@@ -311,13 +311,14 @@ class ColumnMoments:
         return basis, nearest if abs(nearest @ nearest - 1) < 1e-9 else np.zeros_like(nearest)
 
 
+COPIES = 6  # arrays of the size of a design that a fit needs
 SHOWN = 5  # causes named in a message
 SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
 
 
-def check_pairs(rows: int, columns: int, what: str, advice: str = "Use fewer columns") -> None:
-    """Refuse a design, named by `what`, whose products of all pairs of columns do not fit the memory."""
-    needed, there = 4.0 * rows * columns * (columns + 1), memory()
+def check_size(rows: int, columns: int, what: str, advice: str, arrays: float = COPIES) -> None:
+    """Refuse a design, named by `what`, of which the memory does not hold so many arrays."""
+    needed, there = 8.0 * arrays * rows * columns, memory()
     if needed > there:
         found = f"{what}, with {columns:,} columns and {rows:,} rows, needs {needed / 1e9:,.3g} GB"
         raise DesignError(f"{found}, and this computer has {there / 1e9:,.3g} GB.\n{advice}.")
@@ -331,7 +332,7 @@ def check_levels(rows: int, columns: Mapping[str, pd.Series], coded: set[str], m
         most = max(levels, key=lambda name: levels[name])
         identifies = levels[most] > rows / 2
         advice = f"Leave the identifier {most!r} out" if identifies else f"Use fewer levels of {most!r}"
-        check_pairs(rows, sum(levels.values()), f"the {model} model", advice)
+        check_size(rows, sum(levels.values()), f"the {model} model", advice)
 
 
 @dataclass(frozen=True)

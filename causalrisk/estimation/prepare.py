@@ -14,7 +14,7 @@ import numpy as np
 
 from causalrisk.design import Design, DesignOnDisk, TargetRows, target_rows
 from causalrisk.design.scan.source import naming
-from causalrisk.design.support import check_pairs
+from causalrisk.design.support import check_size
 from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError, listed
 from causalrisk.estimation.abilities import check_able, check_on_disk
 from causalrisk.estimation.equations import Classifier, Equations, ScoreModel
@@ -59,7 +59,7 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
         robust = "robust" if design.cluster_name is None else "cluster"
         advice = "Use `IPWRA` instead of JRE" if spec.joint else f'Use `fit(cov_type="{robust}")`'
         for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
-            check_pairs(design.n, columns, f"the {model} model", advice=advice)
+            check_size(design.n, columns, f"the {model} model", advice, (columns + 1) / 2)  # products of all pairs
     return Task(
         design=design,
         full_design=design,

@@ -13,6 +13,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -27,9 +28,10 @@ from causalrisk.design.build import Formulas, check_roles, outcome_values, read_
 from causalrisk.design.design import Design, Seen, rows_not_kept
 from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, computed_options, in_formula, learn
+from causalrisk.design.formulas.foreign import QUOTED
 from causalrisk.design.scan.source import Folder, Frame, Scan, computed, mapped, naming, needed_dask
 from causalrisk.design.support import ColumnMoments, Rules, arm_spans, check_levels
-from causalrisk.design.tables import plain
+from causalrisk.design.tables import is_column, plain
 from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of
@@ -38,6 +40,7 @@ from causalrisk.runtime.system import one_blas_thread
 
 T = TypeVar("T")
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
+TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
 HEAD = 2  # numbers of each frame that a formula is tried on
 
 
@@ -60,9 +63,10 @@ class Learnt(NamedTuple):
     """What a frame teaches: numbers of rows of the data and of the sample, the ledger, and levels of columns.
 
     `few` are rows of each variable, and `treat` of the treatment, that have all its levels. `weights` is their sum.
-    `path` is where the rows are.
+    `path` is where the rows are; `where` names the frame in messages.
     """
 
+    where: str
     size: tuple[int, int]
     lines: list[drawing.Line]
     few: Mapping[str, pd.Series] = MappingProxyType({})
@@ -87,6 +91,11 @@ class Coding:
         _check_given(columns)
         names, self.notes = scan.column_names(), list[str]()
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
+        for name in re.findall(r"(?<![\w.])[^\W\d]\w*\b(?!\s*=[^=])", re.sub(QUOTED, "", f"{formula} {propensity}")):
+            value = None if name in names else frame.get(name)
+            if is_column(value) and not isinstance(value, list | tuple):
+                found = f"the formulas use {name!r}, a {type(value).__name__} that is no column of the scan"
+                raise DesignError(f"{found}.\nWrite it to the files; an option such as `levels=` can be a list.")
         formulas, _ = read_formulas(formula, propensity, columns, empty, frame, self.notes)
         self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas.models
         used = {use.name for each in self.formulas for use in each.uses()}
@@ -121,7 +130,7 @@ class Coding:
         if by.offset is not None:
             roles["offset"] = drawing.read_offset(by.offset, keep, (by.treat.name, self.formulas[0].outcome_name))
         kept = KeptRows(frame.where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep]))
-        learnt = Learnt((len(keep), rows.n), rows.lines)
+        learnt = Learnt(frame.where, (len(keep), rows.n), rows.lines)
         if not rows.n:
             return kept, learnt
         few = dict[str, pd.Series]()
@@ -155,17 +164,16 @@ class Coding:
         columns, n, self.unit = self.columns, sum(one.size[1] for one in found), 1.0
         if columns.weight_type == "probability":
             self.unit = sum(one.weights for one in found) / n
-        names = dict.fromkeys(name for one in found for name in one.few)
-        few = {name: self.levels_of([one.few[name] for one in found if name in one.few], name) for name in names}
+        known = [one for one in found if one.size[1]]
+        few = {name: self.levels_of({one.where: one.few[name] for one in known}, name) for name in known[0].few}
         counts = sum((Counter(one.counts) for one in found), Counter())
         notes += notes_of_spelling({**few, columns.treat: counts})
         self.clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
         if columns.cluster is not None:
-            if len({isinstance(name, str) for name in self.clusters}) > 1:
-                found_in = f"cluster {columns.cluster!r} has text in one file and numbers in another"
-                raise DesignError(f"{found_in}; 3 and '3' would be two clusters.\nWrite the files alike.")
+            _check_alike({one.where: one.clusters for one in found}, f"cluster {columns.cluster!r}")
             drawing.check_groups(list(self.clusters), columns.cluster)
-        treat = [one.treat for one in found if one.treat is not None]
+        treat = [one.treat for one in known]
+        _check_alike({one.where: one.counts for one in found}, f"treatment {columns.treat!r}")
         levels = treatment_levels(pd.concat(treat, ignore_index=True), columns.treat)[1]
         self.arms = arms_in_order(
             levels,
@@ -184,9 +192,10 @@ class Coding:
         scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in self.scopes[1:]]
         self.encoders = [_encoder(formula, scope) for formula, scope in zip(self.formulas, scopes, strict=True)]
 
-    def levels_of(self, values: Sequence[pd.Series], name: str) -> pd.Series:
+    def levels_of(self, values: Mapping[str, pd.Series], name: str) -> pd.Series:
         """Return rows of a variable that have all its levels, from those of each frame."""
-        few = plain(pd.concat(values, ignore_index=True).drop_duplicates(), name, name in self.codes)
+        _check_alike(values, f"column {name!r}")
+        few = plain(pd.concat(values.values(), ignore_index=True).drop_duplicates(), name, name in self.codes)
         return few if isinstance(few.dtype, pd.CategoricalDtype) or few.dtype.kind in "bif" else few.astype("category")
 
     def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
@@ -217,20 +226,47 @@ class Coding:
             V=V,
         )
 
-    def check_by_rows(self, rows: KeptRows, block: CodedRows) -> None:
-        """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
-        half, texts = len(block.y) // 2, dict(zip("yXZ", [self.formulas[0], *self.formulas], strict=True))
-        for some in (slice(None, half), slice(half, None)):
-            alone = self.coded(KeptRows(rows.where, rows.variables.iloc[some], rows.roles.iloc[some]))
-            for name, formula in texts.items():
-                whole, part = getattr(block, name), getattr(alone, name)
-                near = {"rtol": 1e-9, "atol": 1e-13 * np.nanmax(np.abs(whole), axis=0, initial=0)}
-                if not np.isclose(whole[some], part, equal_nan=True, **near).all():
-                    raise DesignError(
-                        f"the formula {formula.text!r} codes a row differently beside other rows, as "
-                        "`I(x - x.mean())` would; a scan has some rows at a time.\n"
-                        "Write the number itself, or a column to the files."
-                    )
+    def check_by_rows(self, paths: Sequence[str]) -> None:
+        """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``.
+
+        Some rows of the frames stored at `paths` are coded together, and one by one.
+        """
+        some = list[KeptRows]()
+        if all(code.isidentifier() for formula in self.formulas for code in formula.codes()):
+            return
+        for share in np.linspace(0, 1, TRIED):  # of several frames: a variable may be constant in each
+            rows = pd.read_pickle(paths[round(share * (len(paths) - 1))])
+            k = int(share * (len(rows.roles) - 1))
+            some.append(KeptRows(rows.where, rows.variables.iloc[[k]], rows.roles.iloc[[k]]))
+        joined = (pd.concat(parts, ignore_index=True) for parts in zip(*(rows[1:] for rows in some), strict=True))
+        together, *alone = map(self._coded_if_possible, [KeptRows("", *joined), *some])
+        for k, own in enumerate(alone):
+            for name, formula in zip("yXZ", [self.formulas[0], *self.formulas], strict=True):
+                if together is not None and own is not None:
+                    whole, one = getattr(together, name), getattr(own, name)[0]
+                    near = {"rtol": 1e-9, "atol": 1e-13 * np.nanmax(np.abs(whole), axis=0)}
+                    if np.isclose(whole[k], one, equal_nan=True, **near).all():
+                        continue
+                raise DesignError(
+                    f"the formula {formula.text!r} codes a row differently beside other rows, as "
+                    "`I(x - x.mean())` would; a scan has some rows at a time.\n"
+                    "Write the number itself, or a column to the files."
+                )
+
+    def _coded_if_possible(self, rows: KeptRows) -> CodedRows | None:
+        """As `coded`; None where a few rows cannot be coded, as where 1 / (x - x.mean()) has one of them."""
+        with suppress(DesignError):
+            return self.coded(rows)
+        return None
+
+
+def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
+    """Refuse text in some frames and numbers in others; values are by frame."""
+    kinds = {isinstance(value, str): (where, value) for where, own in values.items() for value in own}
+    if len(kinds) > 1:
+        (of_text, text), (of_numbers, _) = kinds[True], kinds[False]
+        found = f"{what} has numbers in {of_numbers}, and text such as {text!r} in {of_text}"
+        raise DesignError(f"{found}.\nWrite the files alike, a missing value as an empty cell.")
 
 
 def _check_given(columns: drawing.ColumnOptions) -> None:
@@ -603,10 +639,7 @@ def _code(coding: Coding, folder: Folder, name: str, path: str, row: int, positi
     """Code and store the rows of a frame; the numbers are those of the first among all data and in the sample."""
     rows = pd.read_pickle(path)
     with naming(rows.where):
-        block = coding.coded(rows, row, position)
-        if position == 0:
-            coding.check_by_rows(rows, block)
-    return block.stored(folder, name)
+        return coding.coded(rows, row, position).stored(folder, name)
 
 
 @one_blas_thread()
@@ -633,6 +666,7 @@ def design_from_scan(
     coding.fix(found, notes)
     kept = [(one.path, *first) for one, first in zip(found, ends, strict=False) if one.path]
     rows = _gathered(folder, (partial(_code, coding, folder, f"{k}", *of_frame) for k, of_frame in enumerate(kept)))
+    coding.check_by_rows([path for path, *_ in kept])
     for path, *_ in kept:
         os.remove(path)
     made = DesignOnDisk(

@@ -244,6 +244,8 @@ def scan(source: Any) -> Scan:
         made = Scan(tuple(_arrow_parts(source)))
     else:
         made = Scan(tuple(_listed_parts([source] if isinstance(source, str | os.PathLike) else source)))
+    if not made.parts:
+        raise DesignError("the Arrow dataset has no files; expected at least one.\nCheck its folder.")
     return made
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from causalrisk import IPWRA, DesignError
+from causalrisk import IPWRA, DesignError, scan
 from tests.conftest import in_parts, simulate
 
 FORMULA = "y ~ x1 + bs(x2, df=4) + C(g)"
@@ -81,6 +81,13 @@ def test_a_filtered_arrow_dataset_has_the_rows_that_the_filter_leaves(dataset, d
     whole = IPWRA.from_formula("y ~ x2", data[data.x2 > 0], treat="d").fit()
     np.testing.assert_allclose(found.params, whole.params, rtol=1e-9)
     assert found.nobs == whole.nobs
+
+
+def test_a_dataset_without_files(data, tmp_path):
+    dataset, pyarrow = pytest.importorskip("pyarrow.dataset"), pytest.importorskip("pyarrow")
+    empty = dataset.dataset(tmp_path, format="parquet", schema=pyarrow.Table.from_pandas(data).schema)
+    with pytest.raises(DesignError, match="the Arrow dataset has no files"):
+        scan(empty)
 
 
 def test_files_of_a_dataset_without_a_column_or_of_another_type(data, tmp_path):

@@ -166,8 +166,14 @@ def test_a_file_without_a_column(data, files):
 
 def test_a_file_with_text_for_numbers(data, files):
     data[:200].assign(x1="high").to_parquet(files / "part-2.parquet")
-    message = "column 'x1' has dtype object and holds float, str; expected numbers"
+    message = "'x1' has numbers in .*part-[01].parquet, rows 0 to 199, and text such as 'high' in .*part-2"
     refused(message, f"{files}/*.parquet")
+
+
+def test_many_levels_are_welcome_where_the_blocks_fit_into_memory(data, monkeypatch):
+    monkeypatch.setattr("causalrisk.design.support.memory", lambda: 1e9)
+    many = data.assign(g=(data.index // 2 % 80).map("code {}".format), d=data.index % 2)
+    assert len(scanned([many], "y ~ g").exog_names) == 80
 
 
 def test_more_levels_than_blocks_can_hold(data):
@@ -237,9 +243,11 @@ def test_blocks_of_other_dtypes_that_mean_the_same(data):
 
 def test_kinds_that_differ_between_blocks(data):
     first, second = parts(data, 300)
-    refused("column 'd' has dtype object and holds int, str", [first, second.assign(d=second.d.astype(str))])
+    alike = "has numbers in block 1, rows 0 to 299, and text such as '.' in block 2, rows 0 to 299"
+    refused(f"treatment 'd' {alike}", [first, second.assign(d=second.d.astype(str))])
     clusters = [first, second.assign(k=second.k.astype(str))]
-    refused("cluster 'k' has text in one file and numbers in another", clusters, cluster="k")
+    refused(f"cluster 'k' {alike}", clusters, cluster="k")
+    refused(f"column 'k' {alike}", clusters, "y ~ C(k)")
     refused(
         "block 2, rows 0 to 299: the data have 2 columns named 'x1'",
         [first, pd.concat([second, second[["x1"]]], axis=1)],
@@ -260,13 +268,35 @@ def test_terms_that_depend_on_other_rows_are_refused(data, formula):
     refused("codes a row differently beside other rows", parts(data, 300), formula)
 
 
+@pytest.mark.parametrize("formula", ["y ~ I(x1 - x1.mean())", "y ~ I(x1 > x1.mean())", "y ~ I(x1 - x1.max())"])
+@pytest.mark.parametrize("values", [np.arange(N) % 2, np.arange(N) // 300, (np.arange(N) >= 300) * np.arange(N)])
+def test_terms_that_depend_on_other_rows_but_not_in_each_half_of_a_frame(data, formula, values):
+    refused("codes a row differently beside other rows", parts(data.assign(x1=values), 300), formula)
+
+
+def test_a_first_block_of_one_row(data):
+    first, second = data[:1], data[1:]
+    found = scanned([first, second], "y ~ I(x1**2) + C(k)")
+    np.testing.assert_allclose(
+        np.sort(stored(found, "X")), np.sort(stored(scanned([data], "y ~ I(x1**2) + C(k)"), "X"))
+    )
+
+
 def test_categories_that_are_computed_are_refused_but_not_flags(data):
     refused("computes categories", parts(data, 300), "y ~ np.where(x1 > 0, 'a', 'b')")
     assert scanned(parts(data, 300), "y ~ I(x1 > 0)").exog_names == ("Intercept", "I(x1 > 0)[T.True]")
 
 
 def test_arrays_of_the_calling_scope_are_refused(data):
-    refused(r"cannot be evaluated in 'I\(x1 \+ ARRAY\)'", parts(data, 300), "y ~ I(x1 + ARRAY)")
+    blocks = parts(data, 300)
+    half = np.zeros(300)  # as long as a block
+    assert len(half) == len(blocks[0])
+    for formula in ("y ~ I(x1 + {})", "I(y + {}) ~ x1", "y ~ {}"):
+        for name in ("ARRAY", "half"):
+            with pytest.raises(
+                DesignError, match=f"the formulas use '{name}', a ndarray that is no column of the scan"
+            ):
+                IPWRA.from_formula(formula.format(name), scan(blocks), treat="d")
     refused("treat= is a Series; with a scan, expected the name of a column", parts(data, 300), treat=data.d)
 
 
