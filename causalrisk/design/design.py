@@ -15,7 +15,15 @@ from pandas.api.types import is_scalar
 from causalrisk.design import rows as drawing
 from causalrisk.design.did import Periods
 from causalrisk.design.encoders import Encoder, Filled, FormulaEncoder
-from causalrisk.design.support import ColumnMoments, ModelColumns, Rules, arm_spans, left_out, supported_columns
+from causalrisk.design.support import (
+    ColumnMoments,
+    ModelColumns,
+    Rules,
+    arm_spans,
+    check_magnitude,
+    left_out,
+    supported_columns,
+)
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
 from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, warn_user
@@ -454,6 +462,7 @@ class Design:
 
     def supported(self, notes: list[str]) -> Design:
         """Drop the columns that the rows do not support, with lines in the notes; errors as of `supported_columns`."""
+        check_magnitude(self.y[self.recorded], f"outcome {self.endog_name!r}")
         keep, keep_z, known = self.kept(self.seen(), notes)
         return replace(self._with_columns(keep, keep_z), **known)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.did import DiD
+from causalrisk.design.support import check_magnitude
 from causalrisk.design.survey import ROLES, Survey, subpopulation, survey_columns
 from causalrisk.design.tables import find_column, find_condition, listing, missing_mask, named_columns, numbers
 from causalrisk.design.treatment import ByArm, find_by_arm, is_classifier
@@ -380,6 +381,7 @@ def read_offset(given: Source, keep: Any = slice(None), taken: Sequence[str] = (
         raise DesignError(f"{kind}={name!r} is the {kind_of}.\nLeave {kind}= out, or name its column.")
     values = numbers(given.values[keep], what)
     if kind == "offset":
+        check_magnitude(values, what)
         return values
     low = values <= 0
     if low.any():

@@ -25,6 +25,16 @@ LARGE_CONDITION = 1e7
 ROUNDING = 1e-13
 NEAR = 1e-8  # sines above this are no rounding: the least of NIST's Filip, a polynomial of degree ten, is 5e-8
 ROUNDED = 1e-8  # share of a column in a combination of unit length that is none
+SMALLEST, LARGEST = 1e-152, 1e152  # sizes of values whose squares are numbers
+
+
+def check_magnitude(values: np.ndarray, what: str) -> None:
+    """Refuse values, of which `what` is the name, whose squares no float holds."""
+    largest = float(np.abs(values).max(initial=0))
+    if largest and not SMALLEST <= largest <= LARGEST:
+        raise DesignError(
+            f"{what} has values of the size {largest:.3g}.\nMake codes of missing values NaN, or rescale it."
+        )
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_controls: bool = False) -> None:
@@ -271,6 +281,8 @@ class ColumnMoments:
         ndarray of bool, shape (p,)
             True for the columns to keep: the earlier ones of dependent columns.
         """
+        for name, limits in zip(names, self.limits, strict=True):
+            check_magnitude(limits, f"column {name!r} of the {model} model")
         # Angles among the columns, and to the constant, are those in their factor.
         triangle, steady = self.triangle, self.steady
         factor = np.column_stack([triangle[:, 0], self._plain(triangle)])

@@ -147,6 +147,23 @@ def test_a_separated_binary_outcome_in_one_arm_said_singular_matrix(model, link,
         ).fit()
 
 
+@pytest.mark.parametrize("source", [lambda frame: frame, lambda frame: cr.scan([frame])], ids=["memory", "scan"])
+@pytest.mark.parametrize("name", ["y", "x1", "o"])
+@pytest.mark.parametrize("size", [1e-320, 1e-170, 1e160, 1e200])
+def test_sizes_whose_squares_are_no_numbers_gave_a_standard_error_of_zero_or_other_effects(data, source, name, size):
+    given = data.assign(o=data.x2)
+    given[name] *= size
+    with pytest.raises(cr.DesignError, match=f"'{name}' .*has values of the size"):
+        fitted(cr.IPWRA, source(given), offset="o")
+
+
+def test_a_code_of_missing_values_left_its_covariate_out(data):
+    with pytest.raises(
+        cr.DesignError, match=r"column 'x1' .* of the size 8.99e\+307.\nMake codes of missing values NaN"
+    ):
+        fitted(cr.AIPW, data.assign(x1=data.x1.where(data.index != 3, 2.0**1023)))  # as Stata has it
+
+
 @pytest.mark.parametrize("model", CLASSIC)
 @pytest.mark.parametrize("options", [{}, {"cov_type": "bootstrap", "n_boot": 50}])
 def test_digits_were_lost_in_an_outcome_far_from_zero(data, model, options):

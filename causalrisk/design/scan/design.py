@@ -30,7 +30,7 @@ from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, computed_options, in_formula, learn
 from causalrisk.design.formulas.foreign import QUOTED
 from causalrisk.design.scan.source import Folder, Frame, Scan, computed, mapped, naming, needed_dask
-from causalrisk.design.support import ColumnMoments, Rules, arm_spans, check_levels
+from causalrisk.design.support import ColumnMoments, Rules, arm_spans, check_levels, check_magnitude
 from causalrisk.design.tables import is_column, plain
 from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
@@ -580,6 +580,7 @@ class DesignOnDisk(Design):
         sums = self.sums()
         of_X, of_Z, of_y, totals, members = (sums[name] for name in ("X", "Z", "y", "totals", "members"))
         limits, triangle = np.hstack([of_y.low, of_y.high]), of_y.triangle
+        check_magnitude(limits, f"outcome {self.endog_name!r}")
         mean, deviation = of_y.origin[0] + triangle[0, 1] / triangle[0, 0], abs(triangle[1, 1] / triangle[0, 0])
         size = totals if self.weight_type == "frequency" else of_X.rows
         keep, keep_z, known = self.kept(Seen(of_X, of_Z, None, size, self.labels), notes)
