@@ -338,11 +338,16 @@ def replicate_columns(
     if isinstance(given, str):
         own = survey.weights if isinstance(survey.weights, str) else None
         names = [name for name in table.columns if fnmatch.fnmatchcase(name, given) and name != own]
-        if len(names) < 2:
-            raise DesignError(f"replicate_weights={given!r} names {len(names)} columns.\nUse a pattern, `repw*`.")
     if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
-        return {name: find_column(name, "replicate weights", name, table, frame, notes) for name in names}
-    return named_columns(given, "replicate_weights", table.index, notes)
+        found = {name: find_column(name, "replicate weights", name, table, frame, notes) for name in names}
+    else:
+        found = named_columns(given, "replicate_weights", table.index, notes)
+    if len(found) < 2:
+        what = f"={given!r}" if isinstance(given, str) else ""
+        raise DesignError(
+            f"replicate_weights{what} names {len(found)} columns; expected several.\nUse a pattern, `repw*`."
+        )
+    return found
 
 
 def ways_of(given: Any, n: int) -> tuple[Any, Any]:

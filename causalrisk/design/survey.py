@@ -434,7 +434,7 @@ def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Arra
         "Fay": 1 / (count * (1 - (survey.rho or 0.0)) ** 2),
         "JK1": (count - 1) / count,
         "JKn": 1.0,
-        "bootstrap": 1 / max(count - 1, 1),
+        "bootstrap": 1 / (count - 1),
         "ACS": 4 / count,
         "SDR": 4 / count,
     }

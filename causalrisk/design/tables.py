@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import glob
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -495,8 +496,16 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
     """
     if not isinstance(value, str) or value in table or value.isidentifier() or is_column(frame.get(value)):
         return find_column(value, role, role, table, frame, notes)
+    words = re.findall(r"`([^`]+)`|(\w+)", re.sub(r"\"[^\"]*\"|'[^']*'", "", value))
+    used = [name for name in table.columns if name in itertools.chain(*words)]
+    unknown = np.logical_or.reduce([np.zeros(len(table), dtype=bool), *(missing_mask(table[name]) for name in used)])
+    own = {name: frame[name] for name in re.findall(r"@(\w+)", value) if name in frame}
     try:
-        return table.eval(value, engine="python").rename(value)
+        found = table.eval(value, engine="python", local_dict=own, global_dict={})
+        if not isinstance(found, pd.Series):
+            raise ValueError("it is not True or False in each row; equality is `==`")
+        found = found.mask(unknown, False)
+        return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)
     except (ArithmeticError, AttributeError, LookupError, NameError, SyntaxError, TypeError, ValueError) as error:
         found = f"the condition {role}={value!r} cannot be evaluated: {error}"
         raise DesignError(f"{found}\nThe columns are {listing(table.columns)}.") from error

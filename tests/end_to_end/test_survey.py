@@ -281,6 +281,8 @@ BAD = {
         {"weights": "pw", "replicate_weights": np.ones((len(TWO), 3)), "replicate_type": "JK1"}, TWO, "combined=False",
     ),
     "one replicate": ({"weights": "pw", "replicate_weights": "psu*", "replicate_type": "JK1"}, TWO, "repw"),
+    "one replicate by name": ({"weights": "pw", "replicate_weights": ["pw"], "scale": 1}, TWO, "repw"),
+    "one replicate as a column": ({"weights": "pw", "replicate_weights": TWO[["pw"]], "scale": 1}, TWO, "repw"),
 }  # fmt: skip
 
 
@@ -317,6 +319,7 @@ def test_a_subpopulation_by_a_condition_as_text():
         ("x3 > -1", "x2"),
         ("x2 + d", "x2 + d"),
         ("x1 >", "x1"),
+        ("d = 1", "x1"),
     ],
 )
 def test_conditions_that_cannot_be_used(text, typed):
@@ -325,10 +328,22 @@ def test_conditions_that_cannot_be_used(text, typed):
     assert typed in str(told.value).splitlines()[-1]
 
 
-def test_a_row_that_misses_a_value_does_not_meet_a_condition():
+@pytest.mark.parametrize("text", ["x1 > -1", "x1 != 9", "not (x1 < -1)", "~(x1 < -1)", "x1 > -1 or d >= 0"])
+def test_a_row_that_misses_a_value_does_not_meet_a_condition(text):
     known = TWO.index != 3
-    missing = model(data=TWO.assign(x1=TWO.x1.where(known)), subpop="x1 > -1", formula="y ~ x2").fit()
-    np.testing.assert_array_equal(missing.bse, model(subpop=(TWO.x1 > -1) & known, formula="y ~ x2").fit().bse)
+    missing = model(data=TWO.assign(x1=TWO.x1.where(known)), subpop=text, formula="y ~ x2").fit()
+    np.testing.assert_array_equal(missing.bse, model(subpop=TWO.eval(text) & known, formula="y ~ x2").fit().bse)
+
+
+def test_a_condition_on_text_and_on_a_variable_of_the_caller():
+    data = TWO.assign(g=np.where(TWO.x1 > 0, "x1", None), x1=TWO.x1.where(TWO.index != 3))
+    limit, value = 0.0, 99.0  # a variable of the caller, not of the package
+    wanted = model(data=data, subpop=TWO.x1 > 0, formula="y ~ x2").fit().bse
+    np.testing.assert_array_equal(model(data=data, subpop="g == 'x1'", formula="y ~ x2").fit().bse, wanted)
+    given = {"data": TWO, "treat": "d", "design": Survey(**STRATA)}
+    below = AIPW.from_formula("y ~ x2", subpop="x1 > @limit and x1 < @value", **given).fit()
+    np.testing.assert_array_equal(below.bse, AIPW.from_formula("y ~ x2", subpop=TWO.x1 > limit, **given).fit().bse)
+    assert value > TWO.x1.max()
 
 
 def test_a_subpopulation_by_a_condition_has_no_name_of_a_column():

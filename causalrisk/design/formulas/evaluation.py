@@ -554,5 +554,6 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
         return DesignError(f"{start} the function {name!r}, which is not defined where the model is.\n{advice}")
     there = f"Define {name!r} where the model is made, or give a data frame as data=."
     if not all(column in frame for column in table.columns):
-        there = in_index(table, name) or nearest(name, table.columns, typed_name)
+        word = re.search(rf"\b{re.escape(name)}[\w.]*", formula.text) if role == "base" else None  # R has x.1 for "x 1"
+        there = in_index(table, name) or nearest(word.group() if word else name, table.columns, typed_name)
     return DesignError(f"{start} {name!r}, neither a column of the data nor an array of the caller.\n{there}")

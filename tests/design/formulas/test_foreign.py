@@ -53,6 +53,7 @@ def fitted(formula: str) -> None:
         ("y ~ rcs(x, 4)", "df=3"),
         ("y ~ poly(x, 3)", "`x + I(x**2) + I(x**3)`"),
         ("y ~ bs(x, degree=2)", "bs(x, df=3)"),
+        ("y ~ odd.name", "Q('odd name')"),
         ("y ~ .", "data.columns.drop"),
         ("age ~ . - x", 'data.columns.drop(["age", "d"])'),
         ("y ~ x + ", "ends in `+`"),
