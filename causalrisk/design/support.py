@@ -323,12 +323,11 @@ class ColumnMoments:
         return basis, nearest if abs(nearest @ nearest - 1) < 1e-9 else np.zeros_like(nearest)
 
 
-COPIES = 6  # arrays of the size of a design that a fit needs
 SHOWN = 5  # causes named in a message
 SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
 
 
-def check_size(rows: int, columns: int, what: str, advice: str, arrays: float = COPIES) -> None:
+def check_size(rows: int, columns: int, what: str, advice: str, arrays: float) -> None:
     """Refuse a design, named by `what`, of which the memory does not hold so many arrays."""
     needed, there = 8.0 * arrays * rows * columns, memory()
     if needed > there:
@@ -336,15 +335,21 @@ def check_size(rows: int, columns: int, what: str, advice: str, arrays: float = 
         raise DesignError(f"{found}, and this computer has {there / 1e9:,.3g} GB.\n{advice}.")
 
 
-def check_levels(rows: int, columns: Mapping[str, pd.Series], coded: set[str], model: str) -> None:
-    """Refuse variables of a model with too many levels to be fitted; `coded` are numbers that are categories too."""
+def check_levels(
+    rows: int, columns: Mapping[str, pd.Series], coded: set[str], model: str, arrays: float | None = None
+) -> None:
+    """Refuse variables of a model with too many levels to be fitted; `coded` are numbers that are categories too.
+
+    The memory must hold so many arrays, by default the products of all pairs of columns.
+    """
     named = [name for name, values in columns.items() if name in coded or values.dtype.kind not in "bif"]
     levels = {name: int(columns[name].nunique()) for name in named}
     if levels:
         most = max(levels, key=lambda name: levels[name])
         identifies = levels[most] > rows / 2
         advice = f"Leave the identifier {most!r} out" if identifies else f"Use fewer levels of {most!r}"
-        check_size(rows, sum(levels.values()), f"the {model} model", advice)
+        count = sum(levels.values())
+        check_size(rows, count, f"the {model} model", advice, arrays or (count + 1) / 2)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from causalrisk.runtime.system import one_blas_thread
 T = TypeVar("T")
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
 TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
+COPIES = 6  # arrays of the size of a frame's design that the memory must hold
 HEAD = 2  # numbers of each frame that a formula is tried on
 
 
@@ -70,7 +71,7 @@ class Learnt(NamedTuple):
     size: tuple[int, int]
     lines: list[drawing.Line]
     few: Mapping[str, pd.Series] = MappingProxyType({})
-    treat: pd.Series | None = None
+    treat: Any = None
     counts: Mapping[Any, int] = MappingProxyType({})
     clusters: Sequence[Any] = ()
     weights: float = 0.0
@@ -182,7 +183,7 @@ class Coding:
             named=any(isinstance(one.dtype, pd.CategoricalDtype) for one in treat),
             **{option: getattr(columns, option) for option in ("treated", "reference", "levels")},
         )
-        check_levels(self.part_rows, few, self.codes, "scanned")
+        check_levels(self.part_rows, few, self.codes, "scanned", COPIES)
         size = max([HEAD, *map(len, few.values())])
         places = {name: np.resize(np.arange(len(values)), size) for name, values in few.items()}
         few = {name: values.iloc[places[name]].reset_index(drop=True) for name, values in few.items()}
