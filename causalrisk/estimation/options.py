@@ -167,9 +167,13 @@ def typed_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
     texts = {}
     for name, value in options.items():
         items = value if isinstance(value, list | tuple) else [value]
-        plain = name in ("learner", "family") or isinstance(value, Mapping) or all(
-            isinstance(item, str | numbers.Number | np.bool_ | Survey | DiD) or hasattr(item, "predict")
-            for item in items
+        plain = (
+            name in ("learner", "family")
+            or isinstance(value, Mapping)
+            or all(
+                isinstance(item, str | numbers.Number | np.bool_ | Survey | DiD) or hasattr(item, "predict")
+                for item in items
+            )
         )
         if value is None or (plain and value == defaults.get(name)):
             continue

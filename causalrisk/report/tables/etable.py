@@ -159,8 +159,8 @@ def etable(
     rename = rename or {}
     columns = _columns(results, names, alpha, rename)
     terms = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))
-    old = {new: name for name, new in rename.items()}
-    terms.sort(key=lambda term: old.get(term, term).startswith(MEANS))  # below the effects of all columns
+    means = {rename.get(term, term) for term in (*terms, *rename) if term.startswith(MEANS)}
+    terms.sort(key=lambda term: term in means)  # below the effects of all columns
     for option, given in (("keep", keep), ("drop", drop)):
         for term in given or ():
             if rename.get(term, term) not in terms:

@@ -131,9 +131,9 @@ def table_one(
     if hasattr(covariates, "columns") and (data is None or isinstance(data, str | list | tuple)):
         raise OptionError('covariates is a frame and data is not.\nUse `table_one(["x1", "x2"], data, by="d")`.')
     given = covariates.strip() if isinstance(covariates, str) else ""
-    named = re.fullmatch(r"(?:(\w+) *~|~?)([^|~]+)(?:\| *(\w+))?", given)
-    if named and (group := named[1] or named[3]):
-        use = f'table_one("{named[2].strip()}", data, by="{group}")'
+    grouped = re.fullmatch(r"(?:(\w+) *~|~?)([^|~]+)(?:\| *(\w+))?", given)
+    if grouped and (group := grouped[1] or grouped[3]):
+        use = f'table_one("{grouped[2].strip()}", data, by="{group}")'
         raise OptionError(f"covariates={given!r} names a group; expected covariates alone.\nUse `{use}`.")
     check_threshold(threshold)
     told: list[str] = []
