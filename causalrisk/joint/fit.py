@@ -309,8 +309,7 @@ class JointFit:
         """Influence function of all estimates of all rows, shape (n, d); beyond memory a Dask array."""
         start = self.problem.start
         given = self.problem.score_influence, start.influence[:, start.block("theta")]
-        found: Array = self.rows.by_row(self._influence_of, *given)
-        return found
+        return self.rows.by_row(self._influence_of, *given)
 
     def _influence_of(self, part: Weighed, here: slice, score: Array, started: Array) -> Array:
         """Influence function of (params, theta, gamma) of some rows, from those of the score and of the start."""
@@ -341,15 +340,14 @@ class JointFit:
         at, terms, lift, (n_arms, count) = self.at, self.terms, self.lift, self.bias.shape
         if self.rows.replicates.cubature or count == 1:
             return np.full(n_arms - 1, 0.0 if self.rows.replicates.cubature else np.nan)
-
-        def of_piece(part: Weighed, here: slice) -> Array:
-            return RowParts(part.rows(here), self).of_variance(part.scores(here), part.s[here] / part.total)
-
         U = terms.contrasts @ self.bias
         U_slope = (terms.contrasts[:, :, None, None] * at.biases[1][0]).reshape(len(U), -1, count)
         gradients = terms.n_units * np.einsum("cb,ckb->kb", U, U_slope)
         if terms.risk:
-            gradients = gradients + add_up(of_piece(part, here) for part, here, _ in self.rows.pieces(count))
+            gradients = gradients + add_up(
+                RowParts(part.rows(here), self).of_variance(part.scores(here), part.s[here] / part.total)
+                for part, here, _ in self.rows.pieces(count)
+            )
         inverse = -self.solve(np.eye(lift.shape[1]), np.zeros((len(terms.constraint), lift.shape[1])))
         jacobian = self.problem.scale.jacobian(at.average[0][0])[: n_arms - 1]
         contrasts = (jacobian[:, :, None] * at.average[1][0]).reshape(n_arms - 1, -1) @ lift

@@ -125,10 +125,6 @@ class Rows:
         """Arm of each row."""
         return np.repeat(np.arange(len(self.slices)), [own.stop - own.start for own in self.slices])
 
-    def of_averaged(self, values: Array) -> Array:
-        """Values (n, R) in the rows that are averaged over, zero in others."""
-        return self.averaged * values if self.framed else values
-
     def predictors(self, theta: Array) -> Array:
         """Linear predictors, shape (K, n, R), under theta (K, P, R)."""
         return self.X @ theta + (0.0 if self.offset is None else self.offset)
@@ -227,10 +223,10 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
     Shapes are (R, K, ...), with one for K where the columns of all arms are the same. "tt" are over all rows, "tw",
     "ww" and "loss" over those of each arm, as are "tw1", "w" and "w_b" of single columns.
     """
-    share, (t1, w1, t2, tw, w2), averaged = weights.share, weights.moments, rows.of_averaged(weights.share)
+    share, (t1, w1, t2, tw, w2), averaged = weights.share, weights.moments, rows.averaged * weights.share
     by_w, by_tw, by_t2 = share * weights.w, share * tw, averaged * t2
     v = {"t1": averaged * t1, "t2": by_t2, "average": averaged * weights.tilt, "tw1": by_tw, "w": by_w}
-    v |= {"tt": by_t2, "tw": rows.of_averaged(by_tw), "ww": share * w2, "loss": by_w if terms.risk else share * w1}
+    v |= {"tt": by_t2, "tw": rows.averaged * by_tw, "ww": share * w2, "loss": by_w if terms.risk else share * w1}
     linear = rows.family.linear
     found = _of_linear(rows, weights, v, terms) if linear else _of_bent(rows, weights, v, theta, start, terms)
     return found | {"t2_averaged": by_t2.sum(axis=0), "t2_measured": (rows.measured * share * t2).sum(axis=0)}
@@ -259,13 +255,8 @@ def _of_bent(
 
     Products that give the losses and their derivatives stand in place of squares.
     """
-    X, y, family, share, (by_tt, by_tw, by_ww, by_loss) = (
-        rows.X,
-        rows.y[:, None],
-        rows.family,
-        weights.share,
-        (v[name] for name in SQUARES),
-    )
+    X, y, family, share = rows.X, rows.y[:, None], rows.family, weights.share
+    by_tt, by_tw, by_ww, by_loss = (v[name] for name in SQUARES)
     eta = rows.predictors(theta)
     m, slope, (n_arms, P, R) = family.mean(eta), family.mean_deriv(eta), theta.shape
     d, r, own_eta, width = rows.counted(m, start, terms), y - rows.own(m), rows.own(eta), P + 3
@@ -366,12 +357,11 @@ class Expansion:
         """Return derivatives by coefficients of which lift, (R, K P, K p), makes those of all columns."""
         if lift is None:
             return self
-
-        def narrow(of: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            return of[0], (of[1][:, None] @ lift)[:, 0], lift.transpose(0, 2, 1) @ of[2] @ lift
-
-        u = self.u[0], self.u[1] @ lift
-        return dataclasses.replace(self, risk=narrow(self.risk), loss=narrow(self.loss), u=u)
+        risk, loss = (
+            (value, (gradient[:, None] @ lift)[:, 0], lift.transpose(0, 2, 1) @ hessian @ lift)
+            for value, gradient, hessian in (self.risk, self.loss)
+        )
+        return dataclasses.replace(self, risk=risk, loss=loss, u=(self.u[0], self.u[1] @ lift))
 
     def means_after(self, step: Array) -> tuple[Array, Array]:
         """Return averages and biases of linear models, (R, K), where coefficients (K, P, R) are a step further."""
@@ -395,12 +385,12 @@ def coefficients(theta: Array, start: Array, terms: Terms, linear: bool, width: 
     R, n_arms, P = theta.shape
     d, r, m = np.zeros((3, R, n_arms, width))
     r[..., P] = 1.0
-    if not linear:
+    if linear:
+        d[..., :P] = theta - terms.share * start - terms.level[:, None] * terms.constant
+        r[..., :P], m[..., :P] = terms.origin - theta, theta
+        d[..., P + 1 :], m[..., P + 1 :] = 1.0 - terms.share, 1.0
+    else:
         d[..., P + 1] = m[..., P + 2] = 1.0
-        return [d, r, m]
-    d[..., :P] = theta - terms.share * start - terms.level[:, None] * terms.constant
-    r[..., :P], m[..., :P] = terms.origin - theta, theta
-    d[..., P + 1 :], m[..., P + 1 :] = 1.0 - terms.share, 1.0
     return [d, r, m]
 
 
@@ -449,20 +439,11 @@ def expand(of: dict[str, Array], theta: Array, start: Array, terms: Terms, *, li
     by_loss, loss_hessian = (of["loss"] @ r[..., None])[..., 0], np.zeros((R, n_arms, P, n_arms, P))
     for a in range(n_arms):
         loss_hessian[:, a, :, a] = terms.sigma2 * of["loss"][:, a, :P, :P]
-    u = pair("w", r, -1.0)
-    return Expansion(
-        risk=(value, gradient, hessian),
-        loss=(
-            terms.sigma2 / 2 * (r * by_loss).sum(axis=(1, 2)),
-            -terms.sigma2 * by_loss[..., :P].reshape(R, size),
-            loss_hessian.reshape(R, size, size),
-        ),
-        u=(u[0] @ terms.constraint.T, (terms.constraint[:, :, None] * u[1][:, None]).reshape(R, -1, size)),
-        average=pair("average", m),
-        biases=biases,
-        variance=square,
-        centres=centres,
-    )
+    loss_value, loss_gradient = (r * by_loss).sum(axis=(1, 2)), by_loss[..., :P].reshape(R, size)
+    loss = terms.sigma2 / 2 * loss_value, -terms.sigma2 * loss_gradient, loss_hessian.reshape(R, size, size)
+    u, u_slope = pair("w", r, -1.0)
+    net = u @ terms.constraint.T, (terms.constraint[:, :, None] * u_slope[:, None]).reshape(R, -1, size)
+    return Expansion((value, gradient, hessian), loss, net, pair("average", m), biases, square, centres)
 
 
 # --- by row ----------------------------------------------------------------------------------------------------------

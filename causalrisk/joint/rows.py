@@ -201,7 +201,12 @@ class Weighed:
         if is_dask(self.s):
             size, ends = max(size, PART), np.cumsum([0, *chunk_sizes(self.s)]).tolist()
         for k, (first, last) in enumerate(pairwise(ends)):
-            part, given = self.loaded(k, *arrays)
+            part, given = self, list(arrays)
+            if is_dask(self.s):
+                chunks = [None if each is None else chunks_of(each)[k] for each in (self.s, *arrays)]
+                equations, s, *given = totals([self.equations.chunks[k], *chunks])
+                part = dataclasses.replace(self, equations=equations, s=s)
+                part.__dict__.update(total=self.total, divisors=self.divisors)
             for here in row_blocks(last - first, size):
                 own = (None if each is None else each[here] for each in given)
                 yield part, here, slice(first + here.start, first + here.stop), *own
@@ -213,16 +218,6 @@ class Weighed:
             return self
         equations = dataclasses.replace(self.equations, sample=self.equations.sample.with_rows)
         return dataclasses.replace(self, equations=equations, s=loaded(self.s))
-
-    def loaded(self, k: int, *arrays: Any) -> tuple[Weighed, list[Any]]:
-        """Return a chunk of the rows beyond memory, and of arrays, in memory; all of those that are there."""
-        if not is_dask(self.s):
-            return self, list(arrays)
-        own = [None if each is None else chunks_of(each)[k] for each in (self.s, *arrays)]
-        equations, s, *given = totals([self.equations.chunks[k], *own])
-        part = dataclasses.replace(self, equations=equations, s=s)
-        part.__dict__.update(total=self.total, divisors=self.divisors)
-        return part, given
 
     @cached_property
     def lift(self) -> Array | None:
@@ -259,7 +254,7 @@ class Weighed:
         equations, beta = self.some(slice(r, r + 1))
         beta = {name: each + self.replicates.shifts[name] for name, each in beta.items()}
         model, ratio = equations.model, self.replicates.ratio
-        if model is None or model.classifier is None or model.e is None or ratio is None:
+        if model is None or model.e is None or ratio is None:
             return equations, beta
         e = model.e * ratio
         return self._with_scores(e / e.sum(axis=1, keepdims=True)), beta
@@ -394,7 +389,7 @@ class Weighed:
 
     # --- sums over the rows ------------------------------------------------------------------------------------------
 
-    def by_row(self, function: Callable[..., Array], *arrays: Any) -> Any:
+    def by_row(self, function: Callable[..., Array], *arrays: Any) -> Array:
         """Return function(part, here, *own) of all rows, with what `pieces` yields; beyond memory a Dask array."""
         found = (function(part, here, *own) for part, here, _, *own in self.pieces(max(AT_ONCE // PART, 1), *arrays))
         return stored(found, chunk_sizes(self.s)) if is_dask(self.s) else np.concatenate(list(found))

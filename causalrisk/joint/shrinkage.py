@@ -177,19 +177,17 @@ def raised(path: Path, variance: Callable[[float], float], start: float, problem
     units = problem.n_units if problem.cluster is None else int(loaded(problem.cluster.max())) + 1
     limit, here, known = (1 + EXCESS / np.sqrt(units)) * start, path.anchor, dict[float, float]()
     known[here] = at = variance(here)
-    reached = here
     for rung in sorted(one for one in (*BEYOND, *LADDER) if one > path.anchor):
         if not at > limit:
             break
         known[rung] = beyond = variance(rung)
         if beyond <= limit:
             share = (at - limit) / (at - beyond)
-            reached = rounded(float(np.exp((1 - share) * np.log(here) + share * np.log(rung))))
+            here = rounded(float(np.exp((1 - share) * np.log(here) + share * np.log(rung))))
             break
-        reached = here = rung
-        at = beyond
+        here, at = rung, beyond
     table = path.table.assign(**{"robust se": np.sqrt([known.get(one, np.nan) for one in LADDER])})
-    return Path(table, path.held_out, reached, path.choice_variance if reached < LADDER[0] else 1.0)
+    return Path(table, path.held_out, here, path.choice_variance if here < LADDER[0] else 1.0)
 
 
 def rounded(anchor: float) -> float:
