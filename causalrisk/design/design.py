@@ -528,8 +528,6 @@ class TargetRows:
         Propensity design.
     index : pandas.Index
         Labels of the m rows.
-    dropped : int
-        Rows of the frame that miss a covariate.
     notes : tuple of str
         Notes on the rows.
     """
@@ -537,7 +535,6 @@ class TargetRows:
     X: np.ndarray
     Z: np.ndarray
     index: pd.Index
-    dropped: int
     notes: tuple[str, ...]
 
 
@@ -587,4 +584,4 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
         names = listing(name for _, name, count, _ in rows.lines if count)
         notes.append(f"target frame: {dropped} of {len(rows.keep)} rows miss {names} and are left out. Fill them in.")
     X.flags.writeable = Z.flags.writeable = False
-    return TargetRows(X=X, Z=Z, index=frame.index, dropped=dropped, notes=tuple(notes))
+    return TargetRows(X=X, Z=Z, index=frame.index, notes=tuple(notes))

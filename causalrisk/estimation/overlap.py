@@ -248,8 +248,6 @@ class ArmWeights:
         Effective n under the probability weights alone; without these n.
     alone_share : float
         As `largest_share`, under the probability weights alone.
-    alone_total : float
-        Sum of the observation weights.
     """
 
     n: int
@@ -261,7 +259,6 @@ class ArmWeights:
     heaviest: float
     alone_n: float
     alone_share: float
-    alone_total: float
 
     @property
     def kept(self) -> float:
@@ -304,7 +301,6 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
         heaviest=heaviest,
         alone_n=float(alone_total**2 / (weights @ alone)),
         alone_share=float(alone.max() / alone_total),
-        alone_total=alone_total,
     )
 
 

@@ -198,8 +198,8 @@ class FitRecord(Task):
         Predictions of learners that it has.
     stack : Stack, optional
         The fits that it is an average of.
-    repeats : Repeats, optional
-        Estimates with other folds of the learners, where there are some.
+    repeats : ndarray, shape (R, 2 K - 1), optional
+        Effects and arm means with other folds of the learners, where there are some.
     """
 
     sample: Sample
@@ -216,7 +216,7 @@ class FitRecord(Task):
     robust: Array | None = None
     learned: Learned | None = None
     stack: Stack | None = None
-    repeats: Repeats | None = None
+    repeats: Array | None = None
 
     @property
     def estimand(self) -> str:
@@ -441,23 +441,6 @@ class Stack:
     weights: Array
     records: tuple[FitRecord, ...]
     covariances: Array
-
-
-@dataclass(frozen=True)
-class Repeats:
-    """Estimates of fits that differ in the folds of the learners.
-
-    Parameters
-    ----------
-    params, std_errors : ndarray, shape (R, 2 K - 1)
-        Effects and arm means of each repeat, and their standard errors.
-    chosen : int
-        The repeat whose effects are nearest to the medians; its fit is the one that is shown.
-    """
-
-    params: Array
-    std_errors: Array
-    chosen: int
 
 
 @dataclass(frozen=True)

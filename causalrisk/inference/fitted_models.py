@@ -18,7 +18,7 @@ from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import OptionError, UnavailableError, check_alpha
 from causalrisk.estimation.equations import LINEAR
 from causalrisk.estimation.learned import Learned
-from causalrisk.estimation.record import FitRecord, Repeats, of_means
+from causalrisk.estimation.record import FitRecord, of_means
 from causalrisk.inference.intervals import wald_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
@@ -377,6 +377,6 @@ def median_fit(records: Sequence[FitRecord]) -> FitRecord:
     return dataclasses.replace(
         best,
         covariance=best.covariance * np.outer(factor, factor),
-        repeats=Repeats(params, errors, chosen),
+        repeats=params,
         notes=tuple(notes),
     )

@@ -253,12 +253,11 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
     return np.asarray(factors[0] if len(factors) == 1 else np.linalg.qr(np.concatenate(factors), mode="r"))
 
 
-def weighted_gram(columns: Array, weights: Array, right: Array | None = None) -> Array:
-    """Sum over rows of weights times the outer products of columns (n, p) and right (n, k), by default columns."""
-    right = columns if right is None else right
-    total = np.zeros((columns.shape[1], right.shape[1]))
+def weighted_gram(columns: Array, weights: Array) -> Array:
+    """Sum over rows of weights times the outer products of columns, (n, p)."""
+    total = np.zeros((columns.shape[1], columns.shape[1]))
     for rows in row_blocks(len(columns)):
-        total += (columns[rows] * weights[rows, None]).T @ right[rows]
+        total += (columns[rows] * weights[rows, None]).T @ columns[rows]
     return total
 
 

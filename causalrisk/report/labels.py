@@ -230,7 +230,7 @@ def repeats_words(record: FitRecord) -> str:
     """Sentences on repeats with other folds; empty where there is one."""
     if record.repeats is None:
         return ""
-    effects = record.repeats.params[:, 0]
+    effects = record.repeats[:, 0]
     return (
         f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown; "
         f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. A "
