@@ -227,7 +227,9 @@ class ByArm:
         levels, labels = [str(level) for level in coding.levels], coding.labels
         if what == "scores" and len(self.columns) == 1 and len(levels) == 2:
             return [(self.columns[0], labels[1])]
-        by_key = dict(zip(self.keys or labels, self.columns, strict=False))
+        if self.keys is None and len(self.columns) == len(levels):
+            return list(zip(self.columns, labels, strict=True))
+        by_key = dict(zip(self.keys or (), self.columns, strict=False))
         for names in (levels, labels):
             if len(self.columns) == len(levels) and set(names) == set(by_key):
                 return [(by_key[name], label) for name, label in zip(names, labels, strict=True)]
