@@ -101,8 +101,17 @@ def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
     if record.spec.given:
         what = "models of a learner" if record.design.predictions is None else "given predictions"
         raise UnavailableError(f"{what} have no coefficients.\nUse `res.outcome_predictions`.")
+    _check_coefficients(record, f"outcome_{'params' if field == 'values' else 'bse'}")
     found, labels = coefficients(record), record.design.labels
     return pd.DataFrame({label: found[arm][field] for arm, label in enumerate(labels)})
+
+
+def _check_coefficients(record: FitRecord, what: str) -> None:
+    """Raise an UnavailableError for matching, which has no outcome models."""
+    if record.spec.matched:
+        raise UnavailableError(
+            f"{what} is not available for Matching, which has no outcome models.\nUse a fit by `OutcomeRegression`."
+        )
 
 
 def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
@@ -188,6 +197,11 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         If a covariate is missing or has a level that was not in the fit.
     """
     check_unit_level(record, "predict(data)")
+    if data is not None and record.spec.matched:
+        raise UnavailableError(
+            "Matching does not predict new rows: each unit is predicted by its matches.\nUse `res.predict()`, or "
+            "`predict(data)` of a fit by `OutcomeRegression`."
+        )
     if data is None:
         values, index = record.sample.restore(record.estimate.predicted.T.copy()), record.design.index
     else:
@@ -227,6 +241,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
         what, use = ("given", "") if record.design.predictions is not None else ("of a learner", "data")
         raise UnavailableError(f"predictions {what} have no standard errors.\nUse `res.predict({use})`.")
     check_unit_level(record, "get_prediction(data)")
+    _check_coefficients(record, "get_prediction()")
     (rows, predictors, index), labels, family = _at_rows(record, data), list(record.design.labels), _family(record)
     blocks = [record.estimate.block("theta", position) for position in range(len(labels))]
     variances = [np.einsum("np,pq,nq->n", rows, record.covariance_of(block), rows) for block in blocks]

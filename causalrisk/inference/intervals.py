@@ -329,6 +329,9 @@ def conf_int(
     if isinstance(alpha, str) and alpha in record.names:
         raise OptionError(f"alpha={alpha!r} is a parameter; expected a significance level.\nUse `cols=[{alpha!r}]`.")
     check_alpha(alpha)
+    for col in cols or ():
+        if col not in (record.names if isinstance(col, str) else range(-len(record.names), len(record.names))):
+            raise OptionError(f"cols: {col!r} is no parameter; expected names or places of {', '.join(record.names)}.")
     method = one_of("method", method, (None, *INTERVALS))
     estimate = record.estimate.params
     if method in (None, "normal"):

@@ -359,7 +359,8 @@ def _check_alike(records: list[FitRecord]) -> None:
     """Refuse fits that are not of one model on equally many observations."""
     first, *others = map(_model_of, records)
     for other in others:
-        for name in sorted({**first, **other}, key=lambda name: not name.endswith("=")):  # options first
+        # the estimator first, then options
+        for name in sorted({**first, **other}, key=lambda name: (name != "estimator ", name[-1] != "=")):
             if first.get(name) != other.get(name):
                 a, b = (f"{name}{made[name]}" if name in made else f"no {name}" for made in (first, other))
                 raise DesignError(

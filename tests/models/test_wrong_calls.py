@@ -1,0 +1,40 @@
+"""Plausible wrong calls of results: each says what was expected."""
+
+from __future__ import annotations
+
+import pytest
+
+import causalrisk as cr
+from tests.conftest import simulate
+
+DATA = simulate(120)
+
+
+@pytest.fixture(scope="module")
+def fits():
+    fit = {"formula": "y ~ x1 + x2", "data": DATA, "treat": "d"}
+    return {
+        "res": cr.IPWRA.from_formula(**fit).fit(),
+        "other": cr.AIPW.from_formula(**fit).fit(),
+        "matched": cr.Matching.from_formula(**fit).fit(),
+    }
+
+
+CALLS = {
+    "cols: 'zz' is no parameter": lambda f: f["res"].conf_int(cols=["zz"]),
+    "cols: 3 is no parameter": lambda f: f["res"].conf_int(cols=[3]),
+    "Matching does not predict new rows": lambda f: f["matched"].predict(DATA),
+    r"get_prediction\(\) is not available for Matching": lambda f: f["matched"].get_prediction(DATA),
+    "outcome_params is not available for Matching": lambda f: f["matched"].outcome_params,
+    "estimator IPWRA and estimator AIPW": lambda f: cr.pool([f["res"], f["other"]]),
+}
+
+
+@pytest.mark.parametrize("words", CALLS)
+def test_a_wrong_call_says_what_was_expected(fits, words):
+    with pytest.raises(cr.CausalRiskError, match=words):
+        CALLS[words](fits)
+
+
+def test_parameters_are_chosen_by_name_and_position(fits):
+    assert list(fits["res"].conf_int(cols=[-1, "ATE"]).index) == ["POM[1]", "ATE"]
