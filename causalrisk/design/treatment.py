@@ -101,7 +101,8 @@ def arms_in_order(
 def _table(found: Sequence[Any], counts: np.ndarray) -> str:
     width = max(len(repr(v)) for v in found[:SHOWN])
     digits = max(len(str(c)) for c in counts[:SHOWN])
-    lines = [f"    {v!r:<{width}}   {c:>{digits}} rows" for v, c in zip(found[:SHOWN], counts[:SHOWN], strict=True)]
+    shown = zip(found[:SHOWN], counts[:SHOWN], strict=True)
+    lines = [f"    {v!r:<{width}}   {c:>{digits}} complete rows" for v, c in shown]
     more = [f"    and {len(found) - SHOWN} more levels"] if len(found) > SHOWN else []
     return "\n".join([*lines, *more])
 

@@ -377,11 +377,14 @@ def balance_test(record: FitRecord) -> BalanceTest:
     options, sample = record.options, record.sample
     plain = options.propensity_link == "logit" and options.propensity_loss == "ml" and options.clip is None
     fitted = record.design.score is None and options.propensity_score is None
-    towards = options.population.name if options.population.by_arm else None
-    dependent = record.design.cluster is not None or record.design.survey is not None
-    if not (plain and fitted and towards and sample.n_arms == 2 and not dependent):
-        of = "a logit of two arms by maximum likelihood, independent rows, and the targets all, treated and control"
-        raise UnavailableError(f"balance_test() is for {of}.\nUse `res.balance()`.")
+    for what, bad in (
+        ("clusters or survey designs", record.design.cluster is not None or record.design.survey is not None),
+        ("several treatments", sample.n_arms > 2),
+        ("this target", not options.population.by_arm),
+        ("scores other than an unclipped logit by maximum likelihood", not (plain and fitted)),
+    ):
+        if bad:
+            raise UnavailableError(f"balance_test() is not available for {what}.\nUse `res.balance()`.")
     columns, treated, weights = sample.Z.columns, (sample.arm == 1).astype(float), sample.s
     squared = weights if record.frequency else weights**2
 
@@ -393,7 +396,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
         pq = p * (1 - p)
         # The factor of treated - p in a balance condition, and its slope by the linear predictor.
         factors = {"treated": (1 / (1 - p), p / (1 - p)), "control": (1 / p, -(1 - p) / p)}
-        factor, slope = factors.get(towards, (1 / (p * (1 - p)), (2 * p - 1) / (p * (1 - p))))
+        factor, slope = factors.get(options.population.name, (1 / (p * (1 - p)), (2 * p - 1) / (p * (1 - p))))
         moments = np.concatenate([columns.T @ (weights * (treated - p) * k) for k in (1.0, factor)])
         first, both, second = (weighted_gram(columns, squared * pq * k) for k in (1.0, factor, factor**2))
         solved = np.linalg.solve(np.block([[first, both], [both, second]]), moments)

@@ -303,8 +303,8 @@ def filled_words(record: FitRecord) -> str:
     if not found:
         return ""
     return (
-        f"Missing covariates ({found}) are set to a constant, with an indicator in the models. This is valid in a "
-        "trial; elsewhere only if the missing values did not also affect the treatment."
+        f"Missing covariates ({found}): numbers are set to a constant, with an indicator in the models, and text to a "
+        "level of its own. This is valid in a trial; elsewhere only if the missing values did not affect the treatment."
     )
 
 

@@ -486,11 +486,10 @@ def _dropped_notes(design: Design) -> list[str]:
         notes.append(f"{outside} outside of the subpopulation stay in the design for the standard errors.")
     if design.n_dropped:
         lines = [(used_in, name, lost) for used_in, name, _, lost in design.ledger if lost and used_in != "subpop"]
-        reasons = ", ".join(
+        reasons = ", then ".join(
             f"{name} in {lost} rows" if used_in in ("trim", "weights") else f"{name} missing in {lost}"
             for used_in, name, lost in lines
         )
-        kept = f" To keep them, model why {outcome} is missing with `observed=`."
-        kept *= outcome in [name for _, name, _ in lines]
+        kept = f" To keep rows without {outcome}, use `observed=`." * (outcome in [name for _, name, _ in lines])
         notes.append(f"{design.n_dropped} rows dropped from both models: {reasons}. See res.sample_ledger.{kept}")
     return notes
