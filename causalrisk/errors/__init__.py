@@ -11,7 +11,7 @@ import functools
 import inspect
 import numbers
 import os
-import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -168,7 +168,7 @@ OUR_FILES = (os.path.dirname(os.path.dirname(__file__)), contextlib.__file__.rem
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
-    """Give a warning; from Python 3.12 on it points at the line of the caller outside the package.
+    """Give a warning that points at the line of the caller outside the package.
 
     Parameters
     ----------
@@ -181,10 +181,8 @@ def warn_user(message: str, category: type[Warning]) -> None:
         if message in _given:
             return
         _given.add(message)
-    if sys.version_info >= (3, 12):
-        warnings.warn(message, category, skip_file_prefixes=OUR_FILES)
-    else:
-        warnings.warn(message, category, stacklevel=2)
+    ours = [frame.filename.startswith(OUR_FILES) for frame in reversed(traceback.extract_stack())]
+    warnings.warn(message, category, stacklevel=1 + ours.index(False))
 
 
 class Notes(list[str]):

@@ -357,8 +357,7 @@ def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
         elif arm.kept < least and arm.n > 1 / SMALL_EFFECTIVE:
             alone = f" ({arm.alone_n:.1f} by the probability weights alone)" if arm.alone_n < arm.n * ALMOST else ""
             found.append(
-                f"the {arm.n} {unit_name}s of group {label!r} weigh as much as {arm.effective_n:.1f} {unit_name}s "
-                f"would without weights{alone}"
+                f"after weighting, the {arm.n} {unit_name}s of group {label!r} are worth only {arm.effective_n:.1f}{alone}"
             )
     return found
 
@@ -428,7 +427,7 @@ def overlap_of(
     texts = poor_overlap(arms, design.labels, remote, design.unit_name)
     if not texts:
         return arms, ""
-    instead = f"Simplify propensity=, or change the target population: {other_populations(design, options)}."
+    instead = f"Check the terms of propensity=, or change the target population: {other_populations(design, options)}."
     return arms, f"poor overlap: {'; '.join(texts)}.\n{instead}"
 
 

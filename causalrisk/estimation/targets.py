@@ -109,7 +109,7 @@ OVERLAP = TargetPopulation(
     name="overlap",
     estimand="ATO",
     full_name="average treatment effect in the overlap population (ATO)",
-    rows="{nobs} {units}, of which those that could be in any group count more",
+    rows="{nobs} {units} with overlap weights, which are largest where every group is about equally likely",
     tilt=overlap_tilt,
     reference="li_2018",
 )

@@ -304,7 +304,8 @@ def filled_words(record: FitRecord) -> str:
         return ""
     return (
         f"Missing covariates ({found}): numbers are set to a constant, with an indicator in the models, and text to a "
-        "level of its own. This is valid in a trial; elsewhere only if the missing values did not affect the treatment."
+        "level of its own. Outside of a trial this is valid only if the values that are missing did not influence who "
+        "was treated."
     )
 
 

@@ -41,8 +41,8 @@ NOTE_STACK = "The shrinkage is that of JRE on the formula; `res.start` is IPWRA 
 NOTE_LOG_SCALE = "The effect's interval and test are computed on the logarithmic scale and transformed back."
 NOTE_HAJEK = "The mean of a group is divided by the sum of its weights (Hajek)."
 NOTE_SURVEY_N = (
-    "survey n is the effective n under the probability weights alone. The columns after it are under these weights, "
-    "scaled to mean 1, times the weights of the propensity score."
+    "survey n is the number of rows that the probability weights alone leave. The columns after it are under these "
+    "weights times those of the propensity score."
 )
 NOTE_BINARY = (
     "The outcome is 0 or 1 and its models are linear, so predictions may lie outside 0 to 1. Use "
@@ -490,6 +490,9 @@ def _dropped_notes(design: Design) -> list[str]:
             f"{name} in {lost} rows" if used_in in ("trim", "weights") else f"{name} missing in {lost}"
             for used_in, name, lost in lines
         )
-        kept = f" To keep rows without {outcome}, use `observed=`." * (outcome in [name for _, name, _ in lines])
+        kept = f" `observed=` keeps rows without {outcome}." * (outcome in [name for _, name, _ in lines])
+        models = {"outcome", "propensity", "outcome, propensity"}
+        if any(used_in in models and name != outcome for used_in, name, _ in lines):
+            kept += ' Imputation or `missing="indicator"` keeps rows without covariates.'
         notes.append(f"{design.n_dropped} rows dropped from both models: {reasons}. See res.sample_ledger.{kept}")
     return notes

@@ -63,10 +63,11 @@ def read_overlap(
     outside = int(table["outside crump"].sum()) if everybody and "outside crump" in table else 0
     lonely = int(table["outside support"].sum())
     few = kept.min() < (SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE) and not matched  # where the fit warns
+    some = kept.min() < SOME_LEFT and not matched
     verdict, word = GOOD, "good"
     if warned or few or outside > MANY_OUTSIDE * rows:
         verdict, word = BAD, "bad"
-    elif (kept.min() < SOME_LEFT and not matched) or max(outside, lonely) > SOME_OUTSIDE * rows:
+    elif some or max(outside, lonely) > SOME_OUTSIDE * rows:
         verdict, word = CAUTION, "thin"
     have, others = "has" if lonely == 1 else "have", "the other group" if len(table) == 2 else "another group"
     texts = [f"{count(lonely, unit_name)} of {rows} {have} a propensity score outside the range of scores in {others}."]
@@ -80,6 +81,8 @@ def read_overlap(
         texts.append(f"Without comparable rows the outcome models extrapolate. Consider another population: {instead}.")
     left = f"the {unit_name}s that the probability weights leave it" if surveyed else f"its {unit_name}s"
     group = f"{'matching' if matched else 'weighting'} leaves group {kept.idxmin()} with {kept.min():.0%} of {left}"
+    if verdict == CAUTION and not some:
+        group = f"{max(outside, lonely)} of {rows} {unit_name}s are unlike those of {others}"
     return Reading(verdict, f"Overlap is {word}: {group}.", tuple(texts))
 
 
