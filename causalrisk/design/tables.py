@@ -502,10 +502,10 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
     own = {name: frame[name] for name in re.findall(r"@(\w+)", value) if name in frame}
     try:
         found = table.eval(value, engine="python", local_dict=own, global_dict={})
-        if not isinstance(found, pd.Series):
-            raise ValueError("it is not True or False in each row; equality is `==`")
-        found = found.mask(unknown, False)
-        return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)
     except (ArithmeticError, AttributeError, LookupError, NameError, SyntaxError, TypeError, ValueError) as error:
         found = f"the condition {role}={value!r} cannot be evaluated: {error}"
         raise DesignError(f"{found}\nThe columns are {listing(table.columns)}.") from error
+    if not isinstance(found, pd.Series):
+        raise DesignError(f"the condition {role}={value!r} is not True or False in each row.\nEquality is `==`.")
+    found = found.mask(unknown, False)
+    return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)

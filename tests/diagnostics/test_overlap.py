@@ -77,7 +77,7 @@ LALONDE = "re78 ~ age + educ + black + hispan + married + nodegree + re74 + re75
     (True, 0.30, True), (True, 0.35, False), (False, 0.19, True), (False, 0.30, False),
 ])  # fmt: skip
 def test_the_least_effective_n_is_a_third_for_everybody_and_a_fifth_else(everybody, share, warned):
-    arm = ArmWeights(100, 100 * share, 9.0, 0.1, 0.1, 0, 9.0, 100.0, 0.01, 100.0)
+    arm = ArmWeights(100, 100 * share, 9.0, 0.1, 0.1, 0, 9.0, 100.0, 0.01)
     assert bool(poor_overlap([arm], ["a"], (0, 100) if everybody else None)) == warned
 
 
