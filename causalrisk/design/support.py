@@ -506,8 +506,8 @@ def _lost_notes(from_outcome: Lost, from_propensity: Lost) -> list[str]:
             dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
             notes.append(
                 f"{what}: dropped {dropped} in all arms, as {_causes(model, found)}. Rows of such a "
-                "level have no overlap: their outcome is extrapolated.\nMerge such a level with another, or leave its rows "
-                "out of the data."
+                "level have no overlap: their outcome is extrapolated.\nMerge the level with another, or leave its "
+                "rows out of the data."
             )
     return notes
 

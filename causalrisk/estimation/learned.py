@@ -29,7 +29,7 @@ from causalrisk.runtime.workers import worker_count
 
 T = TypeVar("T")
 Rows = TypeVar("Rows", CodedRows, Design)
-ROUNDED = 1e-14  # spread of a constant relative to its mean square
+ROUNDED = 1e-26  # variance of a constant by rounding, relative to its mean square
 
 
 @dataclass(frozen=True)

@@ -357,7 +357,8 @@ def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
         elif arm.kept < least and arm.n > 1 / SMALL_EFFECTIVE:
             alone = f" ({arm.alone_n:.1f} by the probability weights alone)" if arm.alone_n < arm.n * ALMOST else ""
             found.append(
-                f"after weighting, the {arm.n} {unit_name}s of group {label!r} are worth only {arm.effective_n:.1f}{alone}"
+                f"after weighting, the {arm.n} {unit_name}s of group {label!r} are worth only "
+                f"{arm.effective_n:.1f}{alone}"
             )
     return found
 

@@ -46,7 +46,7 @@ KINDS = {
     "jre": (cr.JRE, FORMULA, {}, ["trained together", "40 random draws of the", "less the bias that the groups"]),
     "treated": (cr.IPWRA, FORMULA, {"target": "treated"}, ["on the treated (ATT)"]),
     "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "Rows of group 0 weigh 1, the others"]),
-    "overlap": (cr.AIPW, FORMULA, {"target": "overlap"}, ["overlap population (ATO)", "every group is about equally likely"]),
+    "overlap": (cr.AIPW, FORMULA, {"target": "overlap"}, ["overlap population (ATO)", "about equally likely"]),
     "overlap without weights": (cr.OutcomeRegression, FORMULA, {"target": "overlap"}, ["for the target only"]),
     "frame": (cr.IPWRA, FORMULA, {"target": FRAME.iloc[:50]}, ["the 50 rows of the target frame"]),
     "function": (cr.IPWRA, FORMULA, {"target": matching}, ["(WATE)", "by a function of the propensity score"]),
