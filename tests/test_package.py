@@ -15,7 +15,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.models.estimators import MODELS
-from tests.conftest import LONG, WORDS
+from tests.conftest import LONG, WORDS, simulate
 from tests.test_architecture import OPTIONAL, REQUIRED
 
 USE = """
@@ -94,6 +94,13 @@ def test_every_error_is_one_of_the_package():
     assert {cr.OptionError, cr.LearnerError, cr.CausalRiskWarning} < kinds
     others = {kind for kind in kinds if not issubclass(kind, cr.CausalRiskError | cr.CausalRiskWarning)}
     assert others == set()
+
+
+def test_warnings_point_at_the_line_of_the_caller():
+    data = simulate(60).assign(city=[k % 4 for k in range(60)])
+    with pytest.warns(cr.DesignWarning, match="clusters") as caught:
+        cr.AIPW.from_formula("y ~ x1", data, treat="d", cluster="city").fit()
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_no_error_of_python_is_raised():

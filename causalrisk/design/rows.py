@@ -345,7 +345,7 @@ def replicate_columns(
     if len(found) < 2:
         what = f"={given!r}" if isinstance(given, str) else ""
         raise DesignError(
-            f"replicate_weights{what} names {len(found)} columns; expected several.\nUse a pattern, `repw*`."
+            f"replicate_weights{what} names {len(found) or 'no'} column; expected several.\nUse a pattern, `repw*`."
         )
     return found
 

@@ -416,8 +416,6 @@ def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...
 
 def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Array, keep: Mask) -> Replication:
     """Check replicate weights by all rows, and return what they make of the rows to keep."""
-    if len(columns) < 2:
-        raise DesignError(f"replicate_weights= has {len(columns)} column; expected several.\nUse a pattern, `repw*`.")
     values = np.stack([numbers(column, f"replicate weights {name!r}") for name, column in columns.items()], axis=1)
     if (values < 0).any():
         raise DesignError(f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.")

@@ -323,7 +323,7 @@ def sensitivity_bounds(
 
     The strengths of a covariate are computed as in DoubleML, by fitting both models without it. cf_y is the increase
     of E (Y - g)^2 relative to its value with the covariate. cf_d is the decrease of E alpha^2 relative to its value
-    without.
+    without. Both are kept between 0 and 1.
 
     Examples
     --------

@@ -113,7 +113,7 @@ AIPW = Specification(
     title="Augmented IPW (AIPW) Results",
     how="augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
     trained="without weights of the score; its average errors are corrected in the next step",
-    averaged="plus the weighted mean of the residuals",
+    averaged="plus the mean of the weighted residuals",
     aliases=("dr", "doubly_robust", "doublyrobust", "eif"),
     corrected=True,
 )

@@ -94,7 +94,9 @@ def test_digits_as_text_are_text():
 
 
 def test_unknown_level_lists_the_levels():
-    with pytest.raises(DesignError, match=r"(?s)treated=\"x\" is not a level of treatment 'd'.*'no'    1 rows.*'yes'"):
+    with pytest.raises(
+        DesignError, match=r"(?s)treated=.x. is not a level of treatment 'd'.*'no'    1 complete rows.*'yes'"
+    ):
         code(["yes", "no"], treated="x")
     with pytest.raises(DesignError, match="reference=True is not a level"):
         code([1, 2], reference=True)

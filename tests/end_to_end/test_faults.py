@@ -77,7 +77,7 @@ def test_fault_01_constant_treatment(data, estimator, value):
 def test_fault_02_three_levels_are_listed_and_never_cut_at_zero(data, options):
     levels = np.where(np.arange(N) < 50, 2, data.d)
     counts = np.bincount(levels)
-    lines = [f"{level}   {count:>3} rows" for level, count in enumerate(counts)]
+    lines = [f"{level}   {count:>3} complete rows" for level, count in enumerate(counts)]
     with raises_with(cr.OptionError if options else cr.DesignError, "'d'", "3 levels", *lines, "reference="):
         build(cr.JRE, data.assign(d=levels), **options)
 
@@ -115,7 +115,7 @@ def yes_no(data, kind):
 @pytest.mark.parametrize("kind", ["object", "category", "ordered"])
 def test_fault_04_text_treatment_asks_which_level(data, kind):
     treated = int(data.d.sum())
-    rows = [f"'yes'   {treated} rows", f"'no'    {N - treated} rows"]
+    rows = [f"'yes'   {treated} complete rows", f"'no'    {N - treated} complete rows"]
     with raises_with(cr.DesignError, "'d'", *rows, 'treated="yes"', "sign of the effect"):
         build(cr.JRE, yes_no(data, kind))
 

@@ -40,7 +40,7 @@ def same(left, right):
 @pytest.mark.parametrize("coding", [(0, 1, 2), (1, 2, 3), (-1, 0, 1)])
 def test_fault_03_three_codes_are_never_guessed(three, coding):
     coded = three.assign(d=np.array(coding)[three.d])
-    with raises_with(cr.DesignError, "'d'", "3 levels", "100 rows", "reference="):
+    with raises_with(cr.DesignError, "'d'", "3 levels", "100 complete rows", "reference="):
         design(coded)
     with raises_with(cr.OptionError, f"treated={coding[2]}", "3 levels", "reference="):
         design(coded, treated=coding[2])
@@ -52,7 +52,8 @@ def test_fault_04_three_texts_ask_for_the_reference(three, kind):
     text = pd.Series(TEXT[three.d])
     ordered = pd.Categorical(text, TEXT, ordered=True)
     coded = three.assign(d=ordered if kind == "ordered" else text.astype(kind).to_numpy())
-    with raises_with(cr.DesignError, "'none'   100 rows", "'half'   100 rows", "'full'   100 rows", "reference="):
+    counts = [f"'{level}'   100 complete rows" for level in ("none", "half", "full")]
+    with raises_with(cr.DesignError, *counts, "reference="):
         design(coded)
     made = design(coded, reference="none")
     assert made.labels == (("none", "half", "full") if kind == "ordered" else ("none", "full", "half"))

@@ -258,7 +258,7 @@ def test_a_type_that_the_replicate_weights_contradict_is_refused(kind, given, ty
 
 def test_one_column_of_replicate_weights_is_too_few():
     data = TWO.join(pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv").filter(like="BRR_1"))
-    with pytest.raises(DesignError, match="has 1 column; expected several"):
+    with pytest.raises(DesignError, match="names 1 column; expected several"):
         model(data=data, survey={"weights": "pw", "replicate_weights": ["BRR_1"], "replicate_type": "BRR"})
 
 

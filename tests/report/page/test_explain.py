@@ -42,7 +42,7 @@ KINDS = {
     ),
     "hajek": (cr.IPW, FORMULA, {}, ["the weighted mean of y"]),
     "ipwra": (cr.IPWRA, FORMULA, {}, ["under these weights", "logit", "1 / the probability of its own group"]),
-    "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "plus the weighted mean of the residuals"]),
+    "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "plus the mean of the weighted residuals"]),
     "jre": (cr.JRE, FORMULA, {}, ["trained together", "40 random draws of the", "less the bias that the groups"]),
     "treated": (cr.IPWRA, FORMULA, {"target": "treated"}, ["on the treated (ATT)"]),
     "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "Rows of group 0 weigh 1, the others"]),

@@ -209,7 +209,7 @@ def test_refusals(frame):
         (DesignError, "group 'x1' has 240 values; expected two to 20", lambda: table_one(["x2"], frame, by="x1")),
         (OptionError, "reference='z' is not a value of 'arm'.*'high'",
          lambda: table_one(["x1"], frame, by="arm", reference="z")),
-        (OptionError, 'Use `covariates="~ x1 [+] x2", by="d"`', lambda: table_one("~ x1 + x2 | d", frame)),
+        (OptionError, r"Use `table_one..x1 [+] x2., data, by=.d..`", lambda: table_one("~ x1 + x2 | d", frame)),
         (OptionError, "threshold=-1", lambda: table_one(["x1"], frame, threshold=-1)),
         (CausalRiskError, "uses no propensity score",
          lambda: OutcomeRegression.from_formula("y ~ x1", frame, treat="d").fit().table_one()),
