@@ -398,7 +398,7 @@ def with_products(covariates: Sequence[Covariate]) -> list[Covariate]:
 
 def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) -> list[Covariate]:
     """Return covariates under new names of variables, terms or columns, also in products; others are ignored."""
-    new = names or {}
+    new = {old.replace("np.", ""): name for old, name in (names or {}).items()}
 
     def word(part: str) -> str:
         """Rename a factor of a product; of a level or a power the variable."""

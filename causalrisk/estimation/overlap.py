@@ -208,7 +208,8 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
             raise SeparationError(
                 f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of arm "
                 f"{design.labels[a]!r}: {terms} separate{'s' * (len(found) < 2)} its outcomes, so it has no "
-                f"finite fit.\nSimplify the outcome formula, or use {gaussian_instead(design)}."
+                "finite fit.\nSimplify the outcome formula (`propensity=` may keep the term), or use "
+                f"{gaussian_instead(design)}."
             )
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)
 

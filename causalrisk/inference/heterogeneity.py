@@ -35,6 +35,7 @@ from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_a
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, RESAMPLE_STREAM, WIDTH
 
+FEW_ROWS = 5  # rows of a treatment group in a group of `effects_by` below which its standard error is not to be trusted
 SPANNED = 1e-8  # error of a 0/1 column below which the outcome columns give it
 
 
@@ -137,7 +138,8 @@ def effects_by(
     Warns
     -----
     DesignWarning
-        If `by` is not in the outcome formula of `OutcomeRegression`.
+        If a treatment group has fewer than five rows in a group, or `by` is not in the outcome formula of
+        `OutcomeRegression`.
 
     Raises
     ------
@@ -205,6 +207,10 @@ def effects_by(
     if found.groups:
         counts = (design.units @ found.columns).astype(int)
         frame.insert(0, "n", np.tile(counts, len(pairs)))
+        least = np.min([design.units[rows] @ found.columns[rows] for rows in design.members], axis=0)
+        if few := [name for name, rows in zip(names, least, strict=True) if rows < FEW_ROWS]:
+            where = f"a treatment group has fewer than {FEW_ROWS} rows in {', '.join(found.levels)} = {listing(few)}"
+            warn_user(f"{where}, so their standard errors mean little.\nMerge such groups.", DesignWarning)
     return frame
 
 

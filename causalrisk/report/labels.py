@@ -304,8 +304,8 @@ def filled_words(record: FitRecord) -> str:
         return ""
     return (
         f"Missing covariates ({found}): numbers are set to a constant, with an indicator in the models, and text to a "
-        "level of its own. Outside of a trial this is valid only if the values that are missing did not influence who "
-        "was treated."
+        "level of its own. In a trial this is valid. Elsewhere it assumes that the treatment did not depend on values "
+        "that are missing here."
     )
 
 

@@ -485,14 +485,14 @@ def _dropped_notes(design: Design) -> list[str]:
         outside = words.count(design.n_outside, "row")
         notes.append(f"{outside} outside of the subpopulation stay in the design for the standard errors.")
     if design.n_dropped:
-        lines = [(used_in, name, lost) for used_in, name, _, lost in design.ledger if lost and used_in != "subpop"]
-        reasons = ", then ".join(
-            f"{name} in {lost} rows" if used_in in ("trim", "weights") else f"{name} missing in {lost}"
-            for used_in, name, lost in lines
+        lines = [line for line in design.ledger if line[-1] and line[0] != "subpop"]
+        reasons = ", ".join(
+            f"{name} in {lost} rows" if used_in in ("trim", "weights") else f"{name} missing in {missing}"
+            for used_in, name, missing, lost in lines
         )
-        kept = f" `observed=` keeps rows without {outcome}." * (outcome in [name for _, name, _ in lines])
-        models = {"outcome", "propensity", "outcome, propensity"}
-        if any(used_in in models and name != outcome for used_in, name, _ in lines):
-            kept += ' Imputation or `missing="indicator"` keeps rows without covariates.'
+        kept = f" `observed=` keeps rows without {outcome}." * (outcome in [name for _, name, _, _ in lines])
+        covariates = {*design.outcome_encoder.variables, *design.propensity_encoder.variables}
+        if any(name in covariates for _, name, *_ in lines):
+            kept += " Multiple imputation keeps rows that miss a covariate."
         notes.append(f"{design.n_dropped} rows dropped from both models: {reasons}. See res.sample_ledger.{kept}")
     return notes

@@ -246,3 +246,10 @@ def test_degrees_of_freedom_are_units_less_one(name):
     np.testing.assert_allclose(res.conf_int(), expected["ci"], rtol=1e-8)
     np.testing.assert_allclose(res.pvalues, expected["p_two_sided"], rtol=1e-8)
     assert "minus one" in str(res.summary())
+
+
+def test_dummies_of_the_clusters_cannot_be_left_out():
+    data = simulate(300).assign(city=[f"c{k % 6}" for k in range(300)])
+    model = cr.AIPW.from_formula("y ~ x1 + city", data, treat="d", cluster="city")
+    with pytest.raises(cr.BootstrapError, match="city is in a formula"):
+        model.fit(cov_type="jackknife")

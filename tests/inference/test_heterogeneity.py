@@ -414,3 +414,10 @@ def test_groups_of_jre_have_tests_where_some_resamples_failed():
     assert 0 < (~res.boot_ledger["used"]).sum() < 30
     effects, differences = res.effects_by("g", frame), res.differences_by("g", frame, adjust="single-step")
     assert np.isfinite(effects.to_numpy()).all() and np.isfinite(differences.to_numpy()).all()
+
+
+def test_effects_in_small_groups_have_a_warning():
+    data = simulate(200).assign(g=["rare" if k < 3 else "often" for k in range(200)])
+    res = cr.AIPW.from_formula("y ~ x1", data, treat="d").fit()
+    with pytest.warns(cr.DesignWarning, match="fewer than 5 rows in g = 'rare', so"):
+        res.effects_by("g", data)

@@ -38,3 +38,14 @@ def test_a_wrong_call_says_what_was_expected(fits, words):
 
 def test_parameters_are_chosen_by_name_and_position(fits):
     assert list(fits["res"].conf_int(cols=[-1, "ATE"]).index) == ["POM[1]", "ATE"]
+
+
+def test_balance_test_says_which_condition_failed(fits):
+    three = DATA.assign(d=[k % 3 for k in range(120)], city=[k % 60 for k in range(120)])
+    fit = {"formula": "y ~ x1", "data": three, "treat": "d"}
+    with pytest.raises(cr.UnavailableError, match="not available for several treatments"):
+        cr.IPW.from_formula(**fit, reference=0).fit().balance_test()
+    with pytest.raises(cr.UnavailableError, match="not available for clusters"):
+        cr.IPW.from_formula(**fit | {"data": DATA.assign(city=three["city"])}, cluster="city").fit().balance_test()
+    with pytest.raises(cr.UnavailableError, match="not available for this target"):
+        cr.IPW.from_formula("y ~ x1", DATA, treat="d", target="overlap").fit().balance_test()

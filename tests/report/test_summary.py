@@ -121,3 +121,22 @@ def test_other_logarithms_and_what_only_begins_alike(outcome, noted):
     data = short(0.5).assign(y=lambda f: np.exp(f.y / 4 + 3))
     text = str(IPWRA.from_formula(f"{outcome} ~ x", data, treat="d", effect="percent").fit().summary())
     assert ("The effect compares means" in " ".join(text.split())) == noted
+
+
+def test_dropped_rows_are_counted_as_in_the_file():
+    data = simulate(120)
+    data.loc[:5, "x1"] = np.nan
+    data.loc[3:9, "x2"] = np.nan
+    data.loc[[20, 21], "y"] = np.nan
+    text = " ".join(str(cr.IPWRA.from_formula("y ~ x1 + x2", data, treat="d").fit().summary()).split())
+    said = "12 rows dropped from both models: y missing in 2, x1 missing in 6, x2 missing in 7. See res.sample_ledger."
+    ways = "`observed=` keeps rows without y. Multiple imputation keeps rows that miss a covariate."
+    assert f"{said} {ways}" in text
+
+
+def test_filled_values_are_noted_below_the_table_of_covariates():
+    data = simulate(120)
+    data.loc[:5, "x1"] = np.nan
+    res = cr.IPWRA.from_formula("y ~ np.exp(x1) + x2", data, treat="d", missing="indicator").fit()
+    text = " ".join(str(res.table_one(names={"np.exp(x1)": "Dose"})).split())
+    assert "Missing values are filled in: x1 in 6 rows." in text and "Dose" in text

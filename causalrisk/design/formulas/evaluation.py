@@ -551,7 +551,7 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
         typed = function_here(name, formula.text)
         advice = f"Use `{typed}`." if typed else SURVIVAL if name == "Surv" else near(name, FUNCTIONS)
         advice = advice or f"Define or import {name} first."
-        return DesignError(f"{start} the function {name!r}, which is not defined where the model is.\n{advice}")
+        return DesignError(f"{start} the function {name!r}, which is not defined.\n{advice}")
     there = f"Define {name!r} where the model is made, or give a data frame as data=."
     if not all(column in frame for column in table.columns):
         word = re.search(rf"\b{re.escape(name)}[\w.]*", formula.text) if role == "base" else None  # R has x.1 for "x 1"

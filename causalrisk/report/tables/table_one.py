@@ -20,7 +20,7 @@ from causalrisk.errors import DesignError, OptionError, whole_number, with_other
 from causalrisk.estimation.options import WeightType
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.labels import joined
+from causalrisk.report.labels import filled_counts, joined
 from causalrisk.report.tables.table import PaperTable, ResultTable
 from causalrisk.report.tables.text import column_format, format_share
 
@@ -126,7 +126,7 @@ def table_one(
     mmarried                                2839 (75.1%)     409 (47.3%)   -0.596*
     ==============================================================================
     Notes: Mean (SD) of numbers, n (%) of categories. SMD: difference of means to
-    nonsmoker over the root of the mean variance of the groups; * above 0.1.
+    group nonsmoker over the root of the mean variance of the groups; * above 0.1.
     """
     if hasattr(covariates, "columns") and (data is None or isinstance(data, str | list | tuple)):
         raise OptionError('covariates is a frame and data is not.\nUse `table_one(["x1", "x2"], data, by="d")`.')
@@ -275,6 +275,8 @@ def balance_for_paper(
     said = [NOTE_OF_FIT, _note_on_differences(threshold, design.labels[0], scale)]
     if design.weight_type is not None:
         said.insert(1, f'"Before" is weighted by {design.weights_name} only.')
+    if filled := filled_counts(record):
+        said.append(f"Missing values are filled in: {filled}.")
     if constant:
         verb = "is" if len(constant) == 1 else "are"
         said.append(f"{joined(constant)} {verb} constant and {verb} left out.")
@@ -402,4 +404,4 @@ def _marked(differences: Sequence[float] | Array, threshold: float | None) -> li
 
 def _note_on_differences(threshold: float | None, reference: str, scale: str) -> str:
     starred = "" if threshold is None else f"; * above {threshold:g}"
-    return f"SMD: difference of means to {reference} over {scale}{starred}."
+    return f"SMD: difference of means to group {reference} over {scale}{starred}."
