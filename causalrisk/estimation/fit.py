@@ -388,11 +388,11 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     enough = (FEW_WHOLE[jackknife] if whole else VERY_FEW) if t else FEW_CLUSTERS
     if counts[fewest] >= enough:
         return
-    who = "each group" if len(set(counts)) == 1 else f"group {design.labels[fewest]!r}"
+    who = f"{'each treatment group' if len(set(counts)) == 1 else f'treatment group {design.labels[fewest]!r}'}"
     where = f"cluster{'s' * (counts[fewest] != 1)} of {' and '.join(map(repr, design.cluster_names))}"
     kind = "these" if jackknife else "t" if t else "normal"
     told, advice = f"with fewer than {enough}, {kind} intervals are too short", "Use `fit(use_t=True)`"
-    advice += "." if record.cov_type == JACKKNIFE else '; if some clusters are much larger, add `cov_type="jackknife"`.'
+    advice += "." if record.cov_type == JACKKNIFE else '; if cluster sizes differ much, add `cov_type="jackknife"`.'
     if whole:
         advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."

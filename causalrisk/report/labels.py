@@ -281,11 +281,11 @@ def missing_words(record: FitRecord) -> str:
     rows = f"{count(design.n_unrecorded, design.unit_name)} without an outcome ({by_group}) are kept."
     if not record.spec.uses_propensity:
         return (
-            f"{rows} Averages are over all rows; the outcome models are fitted to the rows with an outcome. "
+            f"{rows} The averages include them; the outcome models are fitted to the rows with an outcome. "
             f"{record.spec.name} does not use the model of observed=."
         )
     return (
-        f"{rows} Averages are over all rows; outcomes are also weighted by 1 / (probability that the outcome is "
+        f"{rows} The averages include them; outcomes are also weighted by 1 / (probability that the outcome is "
         f"observed), from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). Standard errors account for it."
     )
 
@@ -303,9 +303,8 @@ def filled_words(record: FitRecord) -> str:
     if not found:
         return ""
     return (
-        f"Missing covariates ({found}): numbers are set to a constant, with an indicator in the models, and text to a "
-        "level of its own. In a trial this is valid. Elsewhere it assumes that the treatment did not depend on values "
-        "that are missing here."
+        f"Missing covariates ({found}): numbers are set to the mean, with an indicator in the models, and text to a "
+        "level of its own. This is valid in a trial. With observational data, prefer multiple imputation."
     )
 
 

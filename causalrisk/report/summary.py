@@ -490,9 +490,13 @@ def _dropped_notes(design: Design) -> list[str]:
             f"{name} in {lost} rows" if used_in in ("trim", "weights") else f"{name} missing in {missing}"
             for used_in, name, missing, lost in lines
         )
+        several = sum(line[2] for line in lines) > design.n_dropped
         kept = f" `observed=` keeps rows without {outcome}." * (outcome in [name for _, name, _, _ in lines])
         covariates = {*design.outcome_encoder.variables, *design.propensity_encoder.variables}
         if any(name in covariates for _, name, *_ in lines):
             kept += " Multiple imputation keeps rows that miss a covariate."
-        notes.append(f"{design.n_dropped} rows dropped from both models: {reasons}. See res.sample_ledger.{kept}")
+        notes.append(
+            f"{design.n_dropped} rows dropped from both models: {reasons}{' (some miss several)' * several}. "
+            f"See res.sample_ledger.{kept}"
+        )
     return notes

@@ -248,8 +248,10 @@ def test_degrees_of_freedom_are_units_less_one(name):
     assert "minus one" in str(res.summary())
 
 
-def test_dummies_of_the_clusters_cannot_be_left_out():
+def test_dummies_of_the_clusters_cannot_be_left_out(tmp_path):
     data = simulate(300).assign(city=[f"c{k % 6}" for k in range(300)])
     model = cr.AIPW.from_formula("y ~ x1 + city", data, treat="d", cluster="city")
     with pytest.raises(cr.BootstrapError, match="city is in a formula"):
         model.fit(cov_type="jackknife")
+    page = model.fit().report(tmp_path / "page.html", short=True).read_text("utf-8")
+    assert "The models cannot be fitted without the cluster city" in page and "move by nan" not in page

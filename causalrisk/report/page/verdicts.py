@@ -120,6 +120,8 @@ def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None)
     what, limit = f"row {label}", ONE_ROW
     if clusters is not None:
         what, limit = f"the cluster {clusters[0]} = {label}", max(ONE_ROW, ONE_CLUSTER / clusters[1] ** 0.5)
+    if not np.isfinite(first["change"]):
+        return Reading(CAUTION, f"The models cannot be fitted without {what}.", ("Its influence is unknown.",))
     verdict = _judged(size, limit, 2 * limit)
     headline = f"Without {what} the effect would move by {format_number(first['change'])}, {size:.2f} standard errors."
     advice = "Check it: is it an error, or a rare kind of case?"

@@ -168,6 +168,10 @@ def etable(
     left_out = {rename.get(term, term) for term in drop}
     shown = terms if keep is None else dict.fromkeys(rename.get(term, term) for term in keep)
     terms = [term for term in shown if term not in left_out]
+    for i, column in enumerate(columns, 1):
+        own = list(map(str, column.estimates.index))
+        if own and not set(own) & set(terms):
+            raise OptionError(f"keep= and drop= leave nothing of column ({i}).\nIts parameters are {', '.join(own)}.")
     specs = _formats(terms, columns, digits)
     lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars, specs)]
     if statistics is None:
