@@ -429,7 +429,7 @@ def overlap_of(
     texts = poor_overlap(arms, design.labels, remote, design.unit_name)
     if not texts:
         return arms, ""
-    instead = f"Check the terms of propensity=, or change the target population: {other_populations(design, options)}."
+    instead = f"Try logarithms or squares in propensity=, or another population: {other_populations(design, options)}."
     return arms, f"poor overlap: {'; '.join(texts)}.\n{instead}"
 
 

@@ -458,7 +458,7 @@ def _overlap_note(record: FitRecord) -> str:
     jackknife = not design.on_disk and design.second_cluster is None
     remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, which covered' if jackknife else "The jackknife's covered"
     return (
-        f"{left}In simulations of data with such overlap, IPWRA's 95% intervals were too short and covered 69 to 89%. "
+        f"{left}In simulations with poor overlap, IPWRA's 95% intervals were too short and covered 69 to 89%. "
         f"{remedy} 90 to 97%. AIPW's covered 88 to 93%, with a larger error."
     )
 
