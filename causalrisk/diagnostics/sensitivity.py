@@ -349,7 +349,9 @@ def sensitivity_bounds(
     labels, z = record.design.labels[1:], float(critical_value(alpha, record.df))
 
     def bounds(scale: BiasScale, y: float, d: float) -> dict[str, float]:
-        strength = abs(rho) * float(np.sqrt(y * d / (1 - d)))
+        if d == 1 and y * rho != 0:  # of a benchmark: a confounder that strong has no bound
+            return {"lower": -np.inf, "upper": np.inf, "ci lower": -np.inf, "ci upper": np.inf}
+        strength = abs(rho) * float(np.sqrt(y * d / (1 - d))) if d < 1 else 0.0
         (low, low_se), (high, high_se) = (scale.bound(record, sign * strength) for sign in (-1, 1))
         return {"lower": low, "upper": high, "ci lower": low - z * low_se, "ci upper": high + z * high_se}
 

@@ -399,7 +399,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     elif counts[fewest] < VERY_FEW:
         told = f"fewer than {VERY_FEW} do not tell how clusters vary"
         advice = "Read the intervals as optimistic."
-    notes.warn(f"{who} has rows in {counts[fewest]} {where}; {told}.\n{advice}", DesignWarning)
+    notes.warn(f"{who} has {counts[fewest]} {where}; {told}.\n{advice}", DesignWarning)
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:

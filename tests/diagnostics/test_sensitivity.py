@@ -199,6 +199,18 @@ def test_benchmarks_leave_out_the_indicator_of_missing_values(frame):
     np.testing.assert_allclose(res.sensitivity_bounds(benchmark="x1")["change"], short.effect - res.effect, rtol=1e-8)
 
 
+def test_a_benchmark_that_explains_all_of_the_treatment_has_no_bounds():
+    rng = np.random.default_rng(0)
+    x, z = rng.normal(size=(2, 600))
+    d = (rng.random(600) < 1 / (1 + np.exp(-2.5 * x))).astype(int)
+    data = pd.DataFrame({"x": x, "z": z, "d": d, "y": x + z + d + rng.normal(size=600)})
+    with pytest.warns(cr.OverlapWarning):
+        res = cr.AIPW.from_formula("y ~ x + z", data, treat="d").fit()
+    table = res.sensitivity_bounds(benchmark=["x", "z"])
+    assert table.loc["x", "cf_d"] == 1 and table.loc["x", ["lower", "upper"]].tolist() == [-np.inf, np.inf]
+    assert np.isfinite(table.loc["z"]).all()
+
+
 def test_benchmarks_of_jre_and_of_several_arms(frame):
     joint = model(frame, cr.JRE).fit(cov_type="robust")
     of_start = model(frame).fit().sensitivity_bounds(benchmark="x1")
