@@ -392,14 +392,15 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     where = f"cluster{'s' * (counts[fewest] != 1)} of {' and '.join(map(repr, design.cluster_names))}"
     kind = "these" if jackknife else "t" if t else "normal"
     told, advice = f"with fewer than {enough}, {kind} intervals are too short", "Use `fit(use_t=True)`"
-    advice += "." if record.cov_type == JACKKNIFE else '; if cluster sizes differ much, add `cov_type="jackknife"`.'
+    advice += "." if record.cov_type == JACKKNIFE else '; if clusters are of unequal size, add `cov_type="jackknife"`.'
     if whole:
         advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."
     elif counts[fewest] < VERY_FEW:
         told = f"fewer than {VERY_FEW} do not tell how clusters vary"
         advice = "Read the intervals as optimistic."
-    notes.warn(f"{who} has {counts[fewest]} {where}; {told}.\n{advice}", DesignWarning)
+    have = "has" if counts[fewest] == 1 else "have"
+    notes.warn(f"{counts[fewest]} {where} {have} rows of {who}; {told}.\n{advice}", DesignWarning)
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:

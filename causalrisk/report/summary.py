@@ -459,7 +459,7 @@ def _overlap_note(record: FitRecord) -> str:
     remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, which covered' if jackknife else "The jackknife's covered"
     return (
         f"{left}In simulations with poor overlap, IPWRA's 95% intervals were too short and covered 69 to 89%. "
-        f"{remedy} 90 to 97%. AIPW's covered 88 to 93%, with a larger error."
+        f"{remedy} 90 to 97%. AIPW's intervals covered 88 to 93%, and its error was larger."
     )
 
 
@@ -491,7 +491,9 @@ def _dropped_notes(design: Design) -> list[str]:
             for used_in, name, missing, lost in lines
         )
         several = sum(line[2] for line in lines) > design.n_dropped
-        kept = f" `observed=` keeps rows without {outcome}." * (outcome in [name for _, name, _, _ in lines])
+        kept = f" A formula in `observed=` keeps rows without {outcome}." * (
+            outcome in [name for _, name, _, _ in lines]
+        )
         covariates = {*design.outcome_encoder.variables, *design.propensity_encoder.variables}
         if any(name in covariates for _, name, *_ in lines):
             kept += " Multiple imputation keeps rows that miss a covariate."

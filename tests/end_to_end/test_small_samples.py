@@ -328,9 +328,9 @@ def test_wrong_clusters_given_to_fit_are_refused(given, cluster, advice):
 )
 def test_few_clusters_are_told_with_the_remedy(clusters, options, advice):
     model = cr.IPWRA.from_formula("y ~ x1", simulate(300).assign(g=np.arange(300) % clusters), treat="d", cluster="g")
-    with pytest.warns(cr.DesignWarning, match=f"has {clusters} clusters of 'g'[^$]*{advice}"):
+    with pytest.warns(cr.DesignWarning, match=f"{clusters} clusters of 'g' have rows[^$]*{advice}"):
         res = model.fit(**options)
-    assert f"has {clusters} clusters" in " ".join(str(res.summary()).split())
+    assert f"{clusters} clusters of 'g' have rows" in " ".join(str(res.summary()).split())
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_few_clusters_that_were_assigned_as_a_whole(clusters, options, advice):
         assert not told
         return
     (text,) = told
-    assert re.search(advice, text) and f"has {clusters // 2} clusters" in text
+    assert re.search(advice, text) and f"{clusters // 2} clusters of 'g' have rows" in text
     assert ('jackknife", use_t' in text) == ("cov_type" not in options)  # it is not told to do what it does
     assert res.permutation_test(n_permutations=19).pvalue <= 1
 

@@ -130,7 +130,7 @@ def test_dropped_rows_are_counted_as_in_the_file():
     data.loc[[20, 21], "y"] = np.nan
     text = " ".join(str(cr.IPWRA.from_formula("y ~ x1 + x2", data, treat="d").fit().summary()).split())
     said = "12 rows dropped from both models: y missing in 2, x1 missing in 6, x2 missing in 7 (some miss several)."
-    ways = "`observed=` keeps rows without y. Multiple imputation keeps rows that miss a covariate."
+    ways = "A formula in `observed=` keeps rows without y. Multiple imputation keeps rows that miss a covariate."
     assert f"{said} See res.sample_ledger. {ways}" in text
 
 
