@@ -388,7 +388,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     enough = (FEW_WHOLE[jackknife] if whole else VERY_FEW) if t else FEW_CLUSTERS
     if counts[fewest] >= enough:
         return
-    who = f"{'each treatment group' if len(set(counts)) == 1 else f'treatment group {design.labels[fewest]!r}'}"
+    who = "each treatment group" if len(set(counts)) == 1 else f"treatment group {design.labels[fewest]!r}"
     where = f"cluster{'s' * (counts[fewest] != 1)} of {' and '.join(map(repr, design.cluster_names))}"
     kind = "these" if jackknife else "t" if t else "normal"
     told, advice = f"with fewer than {enough}, {kind} intervals are too short", "Use `fit(use_t=True)`"
