@@ -388,19 +388,18 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     enough = (FEW_WHOLE[jackknife] if whole else VERY_FEW) if t else FEW_CLUSTERS
     if counts[fewest] >= enough:
         return
-    who = "each treatment group" if len(set(counts)) == 1 else f"treatment group {design.labels[fewest]!r}"
-    where = f"cluster{'s' * (counts[fewest] != 1)} of {' and '.join(map(repr, design.cluster_names))}"
+    group = f" with rows of treatment group {design.labels[fewest]!r}" * (counts[fewest] < design.n_clusters)
+    where = f"cluster{'s' * (counts[fewest] != 1)} of {' and '.join(map(repr, design.cluster_names))}{group}"
     kind = "these" if jackknife else "t" if t else "normal"
-    told, advice = f"with fewer than {enough}, {kind} intervals are too short", "Use `fit(use_t=True)`"
-    advice += "." if record.cov_type == JACKKNIFE else '; if clusters are of unequal size, add `cov_type="jackknife"`.'
+    told = f"with fewer than {enough}, {kind} intervals are too short"
+    advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
+    if design.second_cluster is not None:  # which has no jackknife
+        advice = "Use `fit(use_t=True)`."
     if whole:
-        advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."
     elif counts[fewest] < VERY_FEW:
-        told = f"fewer than {VERY_FEW} do not tell how clusters vary"
-        advice = "Read the intervals as optimistic."
-    have = "has" if counts[fewest] == 1 else "have"
-    notes.warn(f"{counts[fewest]} {where} {have} rows of {who}; {told}.\n{advice}", DesignWarning)
+        told, advice = f"with fewer than {VERY_FEW}, intervals are too short", "No other standard error mends this."
+    notes.warn(f"only {counts[fewest]} {where}; {told}.\n{advice.strip()}", DesignWarning)
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:

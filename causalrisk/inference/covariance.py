@@ -329,10 +329,9 @@ def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_fail
     instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
     design = record.design
     if design.cluster_name in (*design.outcome_encoder.variables, *design.propensity_encoder.variables):
-        instead = f"{design.cluster_name} is in a formula. Use `fit(use_t=True, small_sample=True)`."
+        instead = f"A formula has {design.cluster_name}, so no model fits without one of its levels. Use `fit(use_t=True, small_sample=True)`."
     if left_out.failed_share > max_failed:
-        allowed = f"`max_failed={max_failed:g}` allows fewer, and `err.results` has robust errors"
-        raise BootstrapError(f"{found}; {allowed}.\n{instead}")
+        raise BootstrapError(f"the jackknife failed: {found}; max_failed={max_failed:g}.\n{instead}")
     used = "the jackknife uses the others, and its standard errors may be too small"
     notes.warn(f"{found}; {used}.\n{instead}", ResampleWarning)
 

@@ -41,8 +41,8 @@ NOTE_STACK = "The shrinkage is that of JRE on the formula; `res.start` is IPWRA 
 NOTE_LOG_SCALE = "The effect's interval and test are computed on the logarithmic scale and transformed back."
 NOTE_HAJEK = "The mean of a group is divided by the sum of its weights (Hajek)."
 NOTE_SURVEY_N = (
-    "survey n is the number of rows that the probability weights alone leave. The columns after it are under these "
-    "weights times those of the propensity score."
+    "survey n is the effective n of the survey weights alone. The columns after it are of these weights times those of "
+    "the propensity score."
 )
 NOTE_BINARY = (
     "The outcome is 0 or 1 and its models are linear, so predictions may lie outside 0 to 1. Use "
@@ -480,7 +480,7 @@ def _score_note(record: FitRecord) -> str:
 
 def _dropped_notes(design: Design) -> list[str]:
     """Return notes on rows outside of a subpopulation, and on dropped rows and their reasons."""
-    notes, outcome = [], design.endog_name
+    notes = []
     if design.n_outside:
         outside = words.count(design.n_outside, "row")
         notes.append(f"{outside} outside of the subpopulation stay in the design for the standard errors.")
@@ -491,14 +491,8 @@ def _dropped_notes(design: Design) -> list[str]:
             for used_in, name, missing, lost in lines
         )
         several = sum(line[2] for line in lines) > design.n_dropped
-        kept = f" A formula in `observed=` keeps rows without {outcome}." * (
-            outcome in [name for _, name, _, _ in lines]
-        )
-        covariates = {*design.outcome_encoder.variables, *design.propensity_encoder.variables}
-        if any(name in covariates for _, name, *_ in lines):
-            kept += " Multiple imputation keeps rows that miss a covariate."
         notes.append(
-            f"{design.n_dropped} rows dropped from both models: {reasons}{' (some miss several)' * several}. "
-            f"See res.sample_ledger.{kept}"
+            f"{design.n_dropped} rows dropped: {reasons}{' (some miss several)' * several}. See res.sample_ledger, and "
+            'the page "Missing data" of the documentation, which says how to keep them.'
         )
     return notes

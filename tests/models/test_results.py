@@ -287,7 +287,7 @@ def test_warnings_of_the_fit_are_notes(frame):
         res = cr.JRE.from_formula(f"y ~ {RHS}", holes, treat="d").fit(n_boot=40, n_replicates=3, objective="erm")
     text = " ".join(str(res.summary()).split())
     assert "Monte Carlo standard error" in text
-    assert "7 rows dropped from both models: x1 missing in 7" in text
+    assert "7 rows dropped: x1 missing in 7" in text
     assert "Rows dropped: 7" in text
 
 

@@ -125,8 +125,9 @@ def table_one(
     mage                                  26.810 (5.645)  25.167 (5.301)   -0.300*
     mmarried                                2839 (75.1%)     409 (47.3%)   -0.596*
     ==============================================================================
-    Notes: Mean (SD) of numbers, n (%) of categories. SMD: difference of means to
-    group nonsmoker over the root of the mean variance of the groups; * above 0.1.
+    Notes: Mean (SD) of numbers, n (%) of categories. SMD: the mean minus that
+    of group nonsmoker, divided by the root of the mean variance of the groups; *
+    above 0.1.
     """
     if hasattr(covariates, "columns") and (data is None or isinstance(data, str | list | tuple)):
         raise OptionError('covariates is a frame and data is not.\nUse `table_one(["x1", "x2"], data, by="d")`.')
@@ -404,4 +405,4 @@ def _marked(differences: Sequence[float] | Array, threshold: float | None) -> li
 
 def _note_on_differences(threshold: float | None, reference: str, scale: str) -> str:
     starred = "" if threshold is None else f"; * above {threshold:g}"
-    return f"SMD: difference of means to group {reference} over {scale}{starred}."
+    return f"SMD: the mean minus that of group {reference}, divided by {scale}{starred}."

@@ -71,7 +71,7 @@ def test_differences_are_those_of_balance_for_every_target(frame, target, whose)
     table, balance = res.table_one(), res.balance(binary="std")
     for when in ("before", "after"):
         np.testing.assert_allclose(table.frame[f"SMD {when}"], balance[f"diff {when}"].iloc[1:], atol=1e-12)
-    assert f"over the standard deviation of {whose}" in " ".join(str(table).split())
+    assert f"divided by the standard deviation of {whose}" in " ".join(str(table).split())
 
 
 def test_agrees_with_the_balance_of_a_fit(frame):
