@@ -42,6 +42,7 @@ _HOMES = {
     "EventStudy": "causalrisk.models.event_study",
     "event_study": "causalrisk.models.event_study",
     "PermutationTest": "causalrisk.models.permutation",
+    "impute": "causalrisk.models.imputation",
     "PooledResults": "causalrisk.models.pooled",
     "pool": "causalrisk.models.pooled",
     "CausalResults": "causalrisk.models.results",

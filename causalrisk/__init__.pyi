@@ -34,6 +34,7 @@ from causalrisk.models.estimators import Matching as Matching
 from causalrisk.models.estimators import OutcomeRegression as OutcomeRegression
 from causalrisk.models.event_study import EventStudy as EventStudy
 from causalrisk.models.event_study import event_study as event_study
+from causalrisk.models.imputation import impute as impute
 from causalrisk.models.late import LATE as LATE
 from causalrisk.models.late import LATEResults as LATEResults
 from causalrisk.models.permutation import PermutationTest as PermutationTest

@@ -329,7 +329,8 @@ def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_fail
     instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
     design = record.design
     if design.cluster_name in (*design.outcome_encoder.variables, *design.propensity_encoder.variables):
-        instead = f"A formula has {design.cluster_name}, so no model fits without one of its levels. Use `fit(use_t=True, small_sample=True)`."
+        instead = f"{design.cluster_name} is in a formula, which rules out the jackknife. "
+        instead += "Use `fit(use_t=True, small_sample=True)`."
     if left_out.failed_share > max_failed:
         raise BootstrapError(f"the jackknife failed: {found}; max_failed={max_failed:g}.\n{instead}")
     used = "the jackknife uses the others, and its standard errors may be too small"

@@ -278,7 +278,8 @@ def missing_words(record: FitRecord) -> str:
     if seen is None:
         return ""
     by_group = joined([f"{lost} of {label}" for lost, label in zip(design.unrecorded, design.labels, strict=True)])
-    rows = f"{count(design.n_unrecorded, design.unit_name)} without an outcome, but with all covariates, are kept ({by_group})."
+    lost = count(design.n_unrecorded, design.unit_name)
+    rows = f"{lost} without an outcome, but with all covariates, are kept ({by_group})."
     if not record.spec.uses_propensity:
         return (
             f"{rows} The averages include them; the outcome models are fitted to the rows with an outcome. "

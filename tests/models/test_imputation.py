@@ -1,0 +1,73 @@
+"""Imputation by trees: what is known stays, and effects of a simulated truth are found again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalrisk import AIPW, DesignError, OptionError, impute, pool
+
+
+def incomplete(n=400, seed=3):
+    """A confounder that is missing where the outcome of the treated is large; the effect is 1."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n)
+    z = x + rng.normal(size=n)
+    d = (rng.random(n) < 1 / (1 + np.exp(-x))).astype(int)
+    y = d + 2 * x + z + rng.normal(size=n)
+    data = pd.DataFrame({"y": y, "d": d, "x": x, "z": z})
+    data.loc[rng.random(n) < d / (1 + np.exp(1 - y)), "x"] = np.nan
+    return data
+
+
+def test_known_values_types_and_labels_stay():
+    rng = np.random.default_rng(0)
+    n = 200
+    text = rng.choice(["a", "b", "c"], n)
+    data = pd.DataFrame(
+        {
+            "id": [f"unit {i}" for i in range(n)],
+            "number": rng.normal(size=n),
+            "text": text,
+            "flag": pd.array(text == "a", dtype="boolean"),
+            "count": pd.array(rng.integers(0, 9, n), dtype="Int64"),
+            "level": pd.Categorical(text, ordered=True),
+        },
+        index=rng.permutation(n) // 2,
+    )
+    columns = list(data)[1:]
+    for name in columns:
+        data.loc[data.index[rng.random(n) < 0.2], name] = None
+    first, second = impute(data, 2, exclude=["id"], rng=1)
+    assert (first.dtypes == data.dtypes).all() and not first.isna().any(axis=None)
+    pd.testing.assert_frame_equal(first[data.notna().all(axis=1)], data[data.notna().all(axis=1)])
+    assert (first["id"] == data["id"]).all() and (first.index == data.index).all()
+    assert all(set(first[name]) <= set(data[name].dropna()) for name in columns)
+    assert not first["number"].equals(second["number"])
+    pd.testing.assert_frame_equal(first, impute(data, 2, exclude="id", rng=1)[0])
+    agree = (first["text"] == "a") == first["flag"]  # each was predicted by the other
+    assert agree[data["flag"].isna() & data["text"].notna()].mean() > 0.9
+
+
+def test_the_effect_that_complete_rows_miss():
+    data = incomplete(4000)
+    fits = [AIPW.from_formula("y ~ x + z", one, treat="d").fit() for one in impute(data, 5)]
+    pooled, complete = pool(fits), AIPW.from_formula("y ~ x + z", data, treat="d").fit()
+    assert abs(complete.effect - 1) > 3 * complete.effect_se
+    assert abs(pooled.effect - 1) < 2.5 * pooled.effect_se
+    assert pooled.nobs == 4000 and pooled.fmi.iloc[0] > 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "told"),
+    [
+        ({"name": [f"u{i}" for i in range(400)]}, {}, r"more than 50 levels of text.\nUse `exclude=\['name'\]`"),
+        ({"empty": np.nan}, {}, "column 'empty' has no known value"),
+        ({}, {"n_imputations": 0}, "a whole number of at least 1"),
+        ({}, {"rng": -1}, "rng=-1"),
+    ],
+)
+def test_what_cannot_be_imputed_is_refused(change, options, told):
+    with pytest.raises((DesignError, OptionError), match=told):
+        impute(incomplete().assign(**change), **options)
