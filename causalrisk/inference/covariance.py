@@ -324,15 +324,14 @@ def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_fail
     failed, total = int((left_out.failures != Failure.OK).sum()), len(left_out.failures)
     if not failed:
         return
-    what = "rows" if record.design.cluster_name is None else "clusters"
+    design, what = record.design, "rows" if record.design.cluster_name is None else "clusters"
     found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
     instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
-    design = record.design
-    if design.cluster_name in (*design.outcome_encoder.variables, *design.propensity_encoder.variables):
-        instead = f"{design.cluster_name} is in a formula, which rules out the jackknife. "
-        instead += "Use `fit(use_t=True, small_sample=True)`."
     if left_out.failed_share > max_failed:
-        raise BootstrapError(f"the jackknife failed: {found}; max_failed={max_failed:g}.\n{instead}")
+        if design.cluster_name in (*design.outcome_encoder.variables, *design.propensity_encoder.variables):
+            found = f"the jackknife leaves out clusters, but {design.cluster_name} is in a formula"
+            instead = "Use `fit(use_t=True, small_sample=True)`."
+        raise BootstrapError(f"{found}.\n{instead}")
     used = "the jackknife uses the others, and its standard errors may be too small"
     notes.warn(f"{found}; {used}.\n{instead}", ResampleWarning)
 

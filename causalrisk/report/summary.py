@@ -160,8 +160,8 @@ def summarize_pooled(
     ]
     logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."
     notes = [
-        "Estimates are means over the imputations. Their variance is within + (1 + 1/m) between (Rubin's rules); t has "
-        f"the degrees of freedom of Barnard and Rubin.{logs}",
+        "Estimates are means over the imputations. Their variance is within + (1 + 1/m) between (Rubin's rules). "
+        f"Confidence intervals use the t distribution with the degrees of freedom of Barnard and Rubin (1999).{logs}",
         _formulas_text(record),
         words.missing_words(record),
         words.filled_words(record),
