@@ -19,7 +19,7 @@ from causalrisk.design.formulas.evaluation import Formula, Scope, coded_names, i
 from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels
 from causalrisk.design.survey import survey_design
-from causalrisk.design.tables import align, is_column, missing_mask, named_columns, numbers, plain
+from causalrisk.design.tables import align, is_column, listing, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.runtime.system import one_blas_thread
@@ -379,9 +379,9 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
     info = evaluation.compile_terms(outcome.left, outcome, Scope(own, left.constants))
     for factor in info.factor_infos.values():
         if factor.categories not in (None, (False, True)):
-            event = f"I({next(iter(codes), term)} == {factor.categories[0]!r})"
-            typed = f"Use `{event} ~ {outcome.right_text}`, or the level that is the event."
-            raise DesignError(f"the outcome {term!r} is not numeric; expected numbers or bool.\n{typed}")
+            found, event = f"has the levels {listing(factor.categories)}", factor.categories[-1]
+            typed = f"Use `I({next(iter(codes), term)} == {event!r}) ~ {outcome.right_text}` if {event!r} is the event."
+            raise DesignError(f"the outcome {term!r} {found}; expected numbers or bool.\n{typed}")
     y = evaluation.evaluate(info, outcome, own, int(seen.sum()))
     flag = len(outcome.left[0].factors) == 1 and info.factor_infos[outcome.left[0].factors[0]].categories
     if y.shape[1] != (2 if flag else 1):
