@@ -491,8 +491,9 @@ def _dropped_notes(design: Design) -> list[str]:
             for used_in, name, missing, lost in lines
         )
         several = sum(line[2] for line in lines) > design.n_dropped
+        missing = any(used_in not in ("trim", "weights") for used_in, *_ in lines)
+        fill = " `causalrisk.impute` fills in missing values (multiple imputation)." * missing
         notes.append(
-            f"{design.n_dropped} rows dropped: {reasons}{' (some miss several)' * several}. See res.sample_ledger, and "
-            'the page "Missing data" of the documentation, which says how to keep them.'
+            f"{design.n_dropped} rows dropped: {reasons}{' (some miss several)' * several}. See res.sample_ledger.{fill}"
         )
     return notes
