@@ -490,10 +490,8 @@ def _dropped_notes(design: Design) -> list[str]:
             f"{name} in {lost} rows" if used_in in ("trim", "weights") else f"{name} missing in {missing}"
             for used_in, name, missing, lost in lines
         )
-        several = sum(line[2] for line in lines) > design.n_dropped
+        several = " (some miss several)" * (sum(line[2] for line in lines) > design.n_dropped)
         missing = any(used_in not in ("trim", "weights") for used_in, *_ in lines)
         fill = " `causalrisk.impute` fills in missing values (multiple imputation)." * missing
-        notes.append(
-            f"{design.n_dropped} rows dropped: {reasons}{' (some miss several)' * several}. See res.sample_ledger.{fill}"
-        )
+        notes.append(f"{design.n_dropped} rows dropped: {reasons}{several}. See res.sample_ledger.{fill}")
     return notes
