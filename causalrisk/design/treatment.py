@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_scalar
 
 from causalrisk.design.tables import as_pandas, find_column, listing, named_columns, numbers, plain
 from causalrisk.errors import DesignError, OptionError
@@ -56,12 +55,8 @@ def code_levels(values: pd.Series, name: str, **asked: Any) -> Arms:
 
 def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
     """Codes and the sorted levels as plain Python values; whole numbers and bool as int, intervals as text."""
-    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "bi":
-        codes, found = pd.factorize(values.to_numpy(dtype=values.dtype.newbyteorder("=")), sort=True)
-    else:
-        levels = plain(values, name, codes=True).astype("category").cat
-        codes, found = levels.codes.to_numpy(dtype=np.intp), levels.categories
-    return codes, [_python(level) for level in found]
+    levels = plain(values, name, codes=True).astype("category").cat
+    return levels.codes.to_numpy(dtype=np.intp), [_python(level) for level in levels.categories]
 
 
 def _python(value: Any) -> Any:
@@ -85,7 +80,10 @@ def arms_in_order(
     if len(found) == 1:
         text = f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}"
         raise DesignError(f"{text}.\nGive rows of both groups.")
-    table = _table(found, counts)
+    width, digits = max(len(repr(level)) for level in found[:SHOWN]), len(str(counts[:SHOWN].max()))
+    lines = [f"    {v!r:<{width}}   {count:>{digits}} complete rows" for v, count in zip(found, counts, strict=True)]
+    more = [f"    and {len(found) - SHOWN} more levels"] if len(found) > SHOWN else []
+    table = "\n".join([*lines[:SHOWN], *more])
     asked = len(found) == 2 and (treated is not None or reference is not None)
     dose = any(isinstance(v, float) for v in found) and not asked
     if not named and (dose or (len(found) > MOST_NUMBERS and isinstance(found[0], int))):  # text is levels
@@ -98,78 +96,42 @@ def arms_in_order(
     return Arms(raw, _labels(name, raw, levels))
 
 
-def _table(found: Sequence[Any], counts: np.ndarray) -> str:
-    width = max(len(repr(v)) for v in found[:SHOWN])
-    digits = max(len(str(c)) for c in counts[:SHOWN])
-    shown = zip(found[:SHOWN], counts[:SHOWN], strict=True)
-    lines = [f"    {v!r:<{width}}   {c:>{digits}} complete rows" for v, c in shown]
-    more = [f"    and {len(found) - SHOWN} more levels"] if len(found) > SHOWN else []
-    return "\n".join([*lines, *more])
-
-
 def _reference(name: str, found: list[Any], table: str, treated: Any, reference: Any) -> int:
     """Position of the reference level; the sign of the effect hangs on it, so it is never guessed."""
-    binary = all(isinstance(v, int | float) and v in (0, 1) for v in found)
+    likely = sorted(found, key=lambda level: str(level).casefold() not in CONTROLS)
     if len(found) > 2 and (treated is not None or reference is None):
-        others = [level for level in found if treated is None or not _same(level, treated, False)]
-        # Negative codes are often of missing values.
-        likely = [level for level in others if isinstance(level, str) or level >= 0]
-        named = [level for level in likely if str(level).casefold() in CONTROLS]
-        base = (named or likely or others)[0] if reference is None else reference
+        base = reference if reference is not None else next(level for level in likely if level != treated)
         why = "nothing says which one" if treated is None else f"treated={show(treated)} does not say which one"
         text = f"treatment {name!r} has {len(found)} levels, and {why} the others are compared with:\n{table}"
         without = "" if treated is None else " without `treated=`"
         kind = DesignError if treated is None else OptionError
         raise kind(f"{text}\nUse `reference={show(base)}`{without} if that is the level.")
-    places: dict[str, int] = {}
     for option, value in (("treated", treated), ("reference", reference)):
-        if value is None:
-            continue
-        match = [i for i, level in enumerate(found) if _same(level, value, binary)]
-        places[option] = match[0] if match else -1
-        if not match:
+        if value is not None and value not in found:
             typed = " or ".join(f"`{option}={show(level)}`" for level in found[:SHOWN])
             text = f"{option}={show(value)} is not a level of treatment {name!r}:\n{table}"
             raise DesignError(f"{text}\nUse {typed}.")
-    if len(places) > len(set(places.values())):
+    if treated is not None and treated == reference:
         raise OptionError(f"treated= and reference= name the same level, {show(treated)}.\nLeave one of them out.")
-    if places:
-        return places.get("reference", 1 - places.get("treated", 0))
-    if binary:
+    if reference is not None:
+        return found.index(reference)
+    if treated is not None:
+        return 1 - found.index(treated)
+    if set(found) == {0, 1}:
         return found.index(0)
-    first, other = sorted(found, key=lambda level: str(level).casefold() in CONTROLS)
-    typed = f"Use `treated={show(first)}` or `treated={show(other)}`."
     text = f"treatment {name!r} is not 0/1 or bool, and the sign of the effect depends on which level is treated"
-    raise DesignError(f"{text}:\n{table}\n{typed}")
-
-
-def _same(level: Any, value: Any, binary: bool) -> bool:
-    """Equality of levels: True is 1 only for a 0/1 treatment, and text never equals a number."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if not is_scalar(value):
-        return False
-    if not binary and isinstance(level, bool) != isinstance(value, bool):
-        return False
-    return isinstance(level, str) == isinstance(value, str) and bool(level == value)
+    raise DesignError(f"{text}:\n{table}\nUse `treated={show(likely[1])}` or `treated={show(likely[0])}`.")
 
 
 def _labels(name: str, raw: tuple[Any, ...], levels: Any) -> tuple[str, ...]:
     """Return the printed labels of the levels: themselves, or those that the caller gave each in a mapping."""
     labels, found = tuple(str(v) for v in raw), ""
-    levels = levels.to_dict() if isinstance(levels, pd.Series) else levels
-    if levels is not None and not isinstance(levels, Mapping):
-        found = f"levels= is of type {type(levels).__name__}; expected a mapping of each level to its label"
-    elif levels is not None:
-        match = [[key for key in levels if _same(level, key, set(raw) <= {0, 1})] for level in raw]
-        if not all(match):
-            absent = [level for level, keys in zip(raw, match, strict=True) if not keys]
-            found = f"levels= has no label for {listing(absent)} of treatment {name!r}"
-        elif sum(map(len, match)) < len(levels):
-            unknown = [key for key in levels if not any(key in keys for keys in match)]
-            found = f"levels= has {listing(unknown)}, which treatment {name!r} does not have"
+    if levels is not None:
+        if not hasattr(levels, "keys") or set(levels.keys()) != set(raw):
+            found = f"levels= has {listing(levels)}, and treatment {name!r} has {listing(raw)}"
         else:
-            labels = tuple(str(levels[keys[0]]) for keys in match)
-    if not found and len(set(labels)) < len(labels):
+            labels = tuple(str(levels[level]) for level in raw)
+    if len(set(labels)) < len(labels):
         shared = [label for label in labels if labels.count(label) > 1]
         found = f"levels of treatment {name!r} would print as {listing(shared)}"
     if found:
@@ -190,12 +152,9 @@ def notes_of_spelling(levels: Mapping[str, Iterable[Any]]) -> list[str]:
     """Return a note for each variable that has levels of text which differ in nothing but case and outer blanks."""
     notes = []
     for name, values in levels.items():
-        groups: dict[str, list[str]] = {}
-        for level in values:
-            if isinstance(level, str):
-                groups.setdefault(level.strip().casefold(), []).append(level)
-        twins = [level for group in groups.values() if len(group) > 1 for level in sorted(group)]
-        if twins:
+        texts = pd.Series(sorted(level for level in values if isinstance(level, str)), dtype=object)
+        twins = texts[texts.map(lambda text: text.strip().casefold()).duplicated(keep=False)]
+        if len(twins):
             text = f"column {name!r} has levels that differ only in blanks or case, {listing(twins)}; they are kept as"
             typed = f'data["{name}"] = data["{name}"].str.strip().str.lower()'
             notes.append(f"{text} different ones. If they mean the same, use `{typed}`.")
@@ -232,10 +191,9 @@ class ByArm:
             return list(zip(self.columns, labels, strict=True))
         by_key = dict(zip(self.keys or (), self.columns, strict=False))
         for names in (levels, labels):
-            if len(self.columns) == len(levels) and set(names) == set(by_key):
+            if set(names) == set(by_key):
                 return [(by_key[name], label) for name, label in zip(names, labels, strict=True)]
-        own = self.keys or ([self.name] if isinstance(self.name, str) else None)
-        found = listing(own) if own else f"{len(self.columns)} columns"
+        found = listing(self.keys or [column.name for column in self.columns])
         expected = f"expected one column per level: {listing(coding.levels)}"
         typed = f"{what}.set_axis([{listing(levels)}], axis=1)"
         raise DesignError(f"the {what} are {found} for {len(levels)} arms; {expected}.\nUse `{typed}`.")
@@ -243,16 +201,10 @@ class ByArm:
 
 def is_classifier(value: Any) -> bool:
     """Return True if a value has the methods of a classifier; an OptionError where it is nearly one."""
-    if not hasattr(value, "fit"):
-        return False
-    if isinstance(value, type):
-        raise OptionError(f"propensity_score is a class.\nUse `propensity_score={value.__name__}()`.")
-    if not hasattr(value, "predict_proba"):
-        raise OptionError(
-            f"propensity_score is a {type(value).__name__} without predict_proba; expected a classifier with it.\n"
-            "Use `propensity_score=LogisticRegression()`."
-        )
-    return True
+    if hasattr(value, "fit") and (isinstance(value, type) or not hasattr(value, "predict_proba")):
+        found = "a class" if isinstance(value, type) else f"a {type(value).__name__} without predict_proba"
+        raise OptionError(f"propensity_score is {found}.\nUse a classifier, `propensity_score=LogisticRegression()`.")
+    return hasattr(value, "fit")
 
 
 def find_by_arm(
