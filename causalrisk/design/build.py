@@ -60,7 +60,7 @@ def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[s
 @one_blas_thread()
 def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: Rules, notes: list[str]) -> Design:
     """Drop dependent columns, also within an arm, and freeze the design; `models` are its fields of both models."""
-    treat, outcome = by.treat, models["endog_name"]
+    treat = by.treat
     weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
     periods = None
     if by.period is not None:
@@ -79,7 +79,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
         arm=coding.arm,
         weights=drawing.relative_weights(weights, by.options.weight_type),
         cluster=cluster,
-        offset=None if by.offset is None else drawing.read_offset(by.offset, rows.keep, (treat.name, outcome)),
+        offset=None if by.offset is None else drawing.read_offset(by.offset, rows.keep),
         score=None if by.score is None else treatment.score_matrix(by.score, rows.keep, coding),
         predictions=predictions,
         labels=coding.labels,

@@ -128,7 +128,7 @@ def _labels(name: str, raw: tuple[Any, ...], levels: Any) -> tuple[str, ...]:
     labels, found = tuple(str(v) for v in raw), ""
     if levels is not None:
         if not hasattr(levels, "keys") or set(levels.keys()) != set(raw):
-            found = f"levels= has {listing(levels)}, and treatment {name!r} has {listing(raw)}"
+            found = f"levels={levels!r}; expected a mapping of each level to its label"
         else:
             labels = tuple(str(levels[level]) for level in raw)
     if len(set(labels)) < len(labels):

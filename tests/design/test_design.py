@@ -391,7 +391,7 @@ def test_array_faults(data):
         array_design(y, X, d[:-1])
     with pytest.raises(DesignError, match=r"exog has shape \(60, 2, 1\)"):
         array_design(y, X[:, :, None], d)
-    with pytest.raises(TypeError, match=r"exog is of type builtins.str"):
+    with pytest.raises(DesignError, match=r"exog has shape \(\)"):
         array_design(y, "x", d)
     with pytest.raises(DesignError, match=r"column 'g' has dtype .*; expected numbers"):
         array_design(data.y, data[["x", "g"]].assign(const=1), data.d)

@@ -375,7 +375,7 @@ def test_labels_of_levels_are_a_mapping(data, given):
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("treated", np.array([0, 1]), "is not a level of treatment 'd'"),
+        ("treated", [0, 1], "is not a level of treatment 'd'"),
         ("reference", [0, 1], "is not a level of treatment 'd'"),
         ("link", ["log"], "link=['log'] does not go with family='gaussian'"),
         ("cov_type", "", "cov_type='' is not known"),

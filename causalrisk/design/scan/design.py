@@ -129,7 +129,7 @@ class Coding:
         if by.cluster is not None:
             roles["cluster"] = by.cluster.values[keep]
         if by.offset is not None:
-            roles["offset"] = drawing.read_offset(by.offset, keep, (by.treat.name, self.formulas[0].outcome_name))
+            roles["offset"] = drawing.read_offset(by.offset, keep)
         kept = KeptRows(frame.where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep]))
         learnt = Learnt(frame.where, (len(keep), rows.n), rows.lines)
         if not rows.n:
