@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import as_table, check_complete, column_of, find_column, listing, missing_mask
 from causalrisk.design.treatment import Arms, show
-from causalrisk.errors import DesignError, OptionError, UnavailableError, call_here, one_of
+from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of, with_other_names
 
 PERIODS = 2
 NEVER = "never"
@@ -29,7 +30,7 @@ FEW_GAPS = 0.1  # share of units without a row in some period above which the da
 COMPARED = "group or control"  # name of a column of the units of a group and their controls
 
 
-@dataclass(frozen=True, init=False, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class DiD:
     """Outcomes before and after the treatment, for difference-in-differences.
 
@@ -45,11 +46,11 @@ class DiD:
     normalize : bool, default True
         For AIPW: whether the weights of the controls' residuals add up to one, as in R's DRDID. False is not available
         for repeated cross sections.
-    **others
-        Names of options in other packages, such as ``id="unit"``.
 
     Notes
     -----
+    Options may have their names in other packages, such as ``id="unit"``.
+
     The outcome of both models is the change, and the effect is the effect on the treated. It assumes conditional
     parallel trends and no effect before the treatment. AIPW is the doubly robust estimator of [1]_ for panels. With
     ``propensity_loss="calibrated"`` it is their improved estimator, the default of DRDID.
@@ -81,13 +82,7 @@ class DiD:
     unit: str | None = None
     normalize: bool = True
 
-    def __init__(
-        self, *, before: str | None = None, time: str | None = None, unit: str | None = None, normalize: bool = True,
-        **others: Any
-    ) -> None:  # fmt: skip
-        typed = {"before": before, "time": time, "unit": unit, "normalize": normalize}
-        for name, value in call_here("DiD", type(self), typed, others).items():
-            object.__setattr__(self, name, value)
+    def __post_init__(self) -> None:
         one_of("normalize", self.normalize, (True, False))
         given = [value for value in (self.before, self.time, self.unit) if value is not None]
         wrong = (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None)
@@ -105,6 +100,9 @@ class DiD:
     def __repr__(self) -> str:
         given = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
         return f"DiD({', '.join(f'{name}={show(value)}' for name, value, usual in given if value != usual)})"
+
+
+DiD.__init__ = with_other_names(DiD.__init__)  # type: ignore[method-assign]
 
 
 def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any]:
@@ -408,16 +406,16 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     start[known] = _period_of(first[known], names, begins, time)
     unit_codes, unit_names = pd.factorize(units)
     several = pd.Series(start).groupby(unit_codes).nunique().to_numpy() > 1
-    whether = set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1}
     early = start == 0
-    if several.any():
-        instead = f"`{_first_treated(begins, time, unit)}`" if whether else "data without these units"
-        found = f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r}"
-        raise DesignError(f"{found} ({listing(unit_names[several])}); expected one for each.\nUse {instead}.")
-    if early.any() and whether:
+    if set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1} and (early.any() or several.any()):
         found = f"begins {begins!r} is 0 or 1: whether, not when, units begin; expected the first period of treatment"
-        instead = f"`{_first_treated('<d>', time, unit)}` of a column <d> that is 1 from then on"
-        raise DesignError(f"{found}.\nUse {instead}.")
+        when = f'data["{time}"].where(data["{begins}"] == 1).groupby(data["{unit}"]).transform("min")'
+        raise DesignError(f"{found}.\nUse `{when}` of a column that is 1 from then on.")
+    if several.any():
+        found = f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r}"
+        raise DesignError(
+            f"{found} ({listing(unit_names[several])}); expected one for each.\nUse data without these units."
+        )
     if early.any():
         found = f"not after the first period, {listing(names[:1])}, in {len(set(unit_codes[early]))} units"
         values, column = listing(pd.unique(first[early])), f'data["{begins}"]'
@@ -431,31 +429,12 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
 
 def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDArray[np.intp]:
     """Return the number of the first period that is not before each value of `begins`; of 0 for never that of none."""
-    if isinstance(names.dtype, pd.CategoricalDtype):  # ordered; values that are no category have no place
-        values, periods = names.categories.get_indexer(first), names.codes
-        comparable = bool((values >= 0).all())
-    else:
-        values, periods = _moments(_without_order(first)), _moments(pd.Series(names))
-        comparable = values.dtype.kind == periods.dtype.kind
-    if not comparable:
+    try:
+        start = np.asarray(names.searchsorted(_without_order(first).array))
+    except TypeError as error:
         found = f"begins {begins!r} has {listing(first[:1])}, and time {time!r} {listing(names[:1])}"
-        raise DesignError(f'{found}.\nGive `time=` and `begins=` in one type, such as `data["{time}"].dt.year`.')
-    start = np.searchsorted(periods, values)
-    if periods.dtype.kind == "f" and periods[0] > 0:
-        start[values == 0] = len(names)  # as csdid and did have it
+        typed = f'data["{time}"].dt.year'
+        raise DesignError(f"{found}.\nGive `time=` and `begins=` in one type, such as `{typed}`.") from error
+    if isinstance(names[0], Real) and names[0] > 0:
+        start[first == 0] = len(names)  # as csdid and did have it
     return start
-
-
-def _moments(values: pd.Series) -> NDArray[Any]:
-    """Return numbers as float64 and dates as datetime64, whatever holds them; other values as they are."""
-    kind = pd.api.types.infer_dtype(values)
-    if kind in ("integer", "floating", "mixed-integer-float", "decimal", "boolean"):
-        return values.to_numpy(dtype=np.float64)
-    if kind in ("date", "datetime", "datetime64"):
-        return pd.to_datetime(values.astype(object), utc=True).to_numpy(dtype="datetime64[us]")
-    return (pd.PeriodIndex(values).to_timestamp() if kind == "period" else values).to_numpy()
-
-
-def _first_treated(column: str, time: str, unit: str) -> str:
-    """Return code for the first period of each unit in which a column is 1."""
-    return f'data["{time}"].where(data["{column}"] == 1).groupby(data["{unit}"]).transform("min")'

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.tables import check_complete, listing, numbers
-from causalrisk.errors import DesignError, OptionError, call_here, one_of
+from causalrisk.errors import DesignError, OptionError, one_of, with_other_names
 from causalrisk.errors.aliases import value_meant
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array
@@ -35,7 +35,7 @@ LEVEL = 0.1  # how far their mean is from one where half of them are above and h
 RATIO = 2.0  # of the mean replicate weights to the weights, beyond which these are not of one sample
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Survey:
     """How a sample was drawn. Standard errors account for it.
 
@@ -75,11 +75,11 @@ class Survey:
         for "ACS" and "SDR".
     combined : bool, default True
         True: replicate weights are weights. False: they are factors of `weights`.
-    **others
-        Names of options in other packages, such as ``ids="clinic"``.
 
     Notes
     -----
+    Options may have their names in other packages, such as ``ids="clinic"``.
+
     Let ``t_hj`` be the weighted sum of the influence functions of the rows of unit j in stratum h. The variance is
     ``sum_h (1 - f_h) n_h / (n_h - 1) sum_j (t_hj - mean_h)(t_hj - mean_h)'`` [1]_, with (units - strata) degrees of
     freedom. With replicate weights, every step is repeated under each replicate. The variance is
@@ -123,18 +123,8 @@ class Survey:
     mse: bool | None = None
     combined: bool = True
 
-    def __init__(
-        self, *, weights: Any = None, strata: Any = None, psu: Any = None, fpc: Any = None, nest: bool = False,
-        lonely: str = "fail", replicate_weights: Any = None, replicate_type: str | None = None,
-        rho: float | None = None, scale: float | None = None, rscales: Any = None, mse: bool | None = None,
-        combined: bool = True, **others: Any
-    ) -> None:  # fmt: skip
-        typed = {
-            "weights": weights, "strata": strata, "psu": psu, "fpc": fpc, "nest": nest, "lonely": lonely,
-            "replicate_weights": replicate_weights, "replicate_type": replicate_type, "rho": rho, "scale": scale,
-            "rscales": rscales, "mse": mse, "combined": combined,
-        }  # fmt: skip
-        for name, value in call_here("Survey", type(self), typed, others).items():
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
             object.__setattr__(self, name, value_meant(name, value))
         one_of("lonely", self.lonely, LONELY)
         if self.replicate_weights is not None:
@@ -174,6 +164,9 @@ class Survey:
         if found:
             typed = 'Survey(weights=..., replicate_weights="repw*", replicate_type="BRR")'
             raise OptionError(f'{found}.\nUse `{typed}`, with `rho=` for "Fay" and `rscales=` for "JKn".')
+
+
+Survey.__init__ = with_other_names(Survey.__init__)  # type: ignore[method-assign]
 
 
 def survey_columns(survey: Survey, columns: Mapping[str, Any]) -> dict[str, Any]:
