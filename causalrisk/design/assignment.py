@@ -52,8 +52,7 @@ class Assignment:
     @cached_property
     def _strata(self) -> list[NDArray[np.intp]]:
         """Units of each stratum in which arms can change places."""
-        order = np.argsort(self.stratum, kind="stable")
-        parts = np.split(order, np.flatnonzero(np.diff(self.stratum[order])) + 1)
+        parts = pd.Series(self.arm).groupby(self.stratum).indices.values()
         return [units for units in parts if np.ptp(self.arm[units]) > 0]
 
     @cached_property

@@ -64,7 +64,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
     weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
     periods = None
     if by.period is not None:
-        periods = Periods.of(by.period.name, rows.of(by.period.values), coding, treat.name)
+        periods = Periods.of(by.period.name, rows.of(by.period.values))
     ways = (None if way is None else rows.of(way.values) for way in (by.cluster, by.second_cluster))
     (cluster, clusters), (second, _) = ((None, None) if way is None else drawing.cluster_codes(way) for way in ways)
     predictions = None

@@ -21,12 +21,11 @@ from causalrisk.design.formulas.evaluation import Formula, in_formula, parse, pa
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import as_table, check_complete, column_of, find_column, listing, missing_mask
-from causalrisk.design.treatment import Arms, show
+from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of, with_other_names
 
 PERIODS = 2
 NEVER = "never"
-FEW_GAPS = 0.1  # share of units without a row in some period above which the data are hardly a panel
 COMPARED = "group or control"  # name of a column of the units of a group and their controls
 
 
@@ -186,8 +185,7 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
     """Return long data with a row for each unit, and the outcome of the earlier period as a term."""
     table = as_table(data, [])
     frame, period, periods, unit = _keys(table, did.time, did.unit, PERIODS)
-    cross_sections = f"Use `did=DiD(time={show(did.time)})` for repeated cross sections, without unit=."
-    _check_rows(did.time, did.unit, period, unit, cross_sections)
+    _check_rows(did.time, did.unit, period, unit)
     halves = [frame[period == k].set_axis(pd.Index(unit[period == k], name=did.unit)) for k in range(PERIODS)]
     early, late = halves[0], halves[1].loc[halves[0].index]
     if not isinstance(treat, str):
@@ -266,16 +264,10 @@ class Periods:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, name: str, values: pd.Series, arms: Arms, treat: str) -> Periods:
-        """Read the periods of the rows; a DesignError unless there are two in a known order, with rows of every arm."""
+    def of(cls, name: str, values: pd.Series) -> Periods:
+        """Read the periods of the rows; a DesignError unless there are two in a known order."""
         period, periods = _in_order(name, values, PERIODS)
-        found = cls(period == 1, _shown(periods))
-        cell, names = found.cells(arms.arm, arms.labels)
-        absent = [name for name, rows in zip(names, np.bincount(cell, minlength=len(names)), strict=True) if not rows]
-        if absent:
-            text = f"treatment {treat!r} has no rows of {listing(absent)}"
-            raise DesignError(f"{text}.\nUse a treatment that is constant over time.")
-        return found
+        return cls(period == 1, _shown(periods))
 
     def cells(self, arm: NDArray[Any], labels: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
         """Return the cell of each row, arms of the earlier period first, shape (n,), and the names of the cells."""
@@ -283,23 +275,19 @@ class Periods:
         return arm + len(labels) * self.late, names
 
 
-def _check_rows(
-    time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series, cross_sections: str
-) -> None:
-    """Refuse units without a row, or with several, in a period; many are no panel: `cross_sections` says what then."""
+def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series) -> None:
+    """Refuse units without a row, or with several, in a period."""
     rows = pd.crosstab(unit.to_numpy(), period)
     twice, few = rows.index[(rows > 1).any(axis=1)], rows.index[(rows == 0).any(axis=1)]
     if len(twice):
         found = f"{len(twice)} of {len(rows)} units by {name!r} have several rows in one period ({listing(twice)})"
-        instead = f'Use `data=data.drop_duplicates(["{name}", "{time}"])` if they are copies.'
-    elif len(few):
+        typed = f'data=data.drop_duplicates(["{name}", "{time}"])'
+        raise DesignError(f"{found}; expected one.\nUse `{typed}` if they are copies.")
+    if len(few):
         found = f"{len(few)} of {len(rows)} units by {name!r} have no row in some period ({listing(few)})"
-        instead = cross_sections
-        if len(few) <= FEW_GAPS * len(rows):
-            instead = f'Use `data=data[data.groupby("{name}")["{time}"].transform("nunique") == {rows.shape[1]}]`.'
-    else:
-        return
-    raise DesignError(f"{found}; expected one.\n{instead}")
+        typed = f'data=data[data.groupby("{name}")["{time}"].transform("nunique") == {rows.shape[1]}]'
+        other = "Repeated cross sections have other units in each period: leave unit= out of `DiD`."
+        raise DesignError(f"{found}; expected one.\nUse `{typed}`. {other}")
 
 
 @dataclass(frozen=True)
@@ -399,7 +387,7 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     """Read long data of units that begin a treatment at different times; the arguments are of `event_study`."""
     table = as_table(data, [])
     frame, period, names, units = _keys(table, time, unit)
-    _check_rows(time, unit, period, units, "There is no event study of repeated cross sections. Complete the panel.")
+    _check_rows(time, unit, period, units)
     first, never = find_column(begins, "begins", begins, table, {}, []), len(names)
     known = ~missing_mask(first)
     start = np.full(len(frame), never)

@@ -18,12 +18,10 @@ from causalrisk.design.treatment import ByArm, find_by_arm, is_classifier
 from causalrisk.errors import DesignError, OptionError, one_of
 from causalrisk.numerics.multiplicities import nearly_whole
 
-WEIGHT_TYPES = ("frequency", "probability")
 EXACT = 2.0**53  # floats up to this hold every whole number
 GIVEN = ("propensity_score", "outcome_predictions")  # fits that others made
 BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", *GIVEN)  # options that go by rows
 UNRECORDED = "observed"  # formula in the ledger of rows that are kept without an outcome
-LEDGER = ("formula", "variable", "missing", "dropped")
 
 
 class Source(NamedTuple):
@@ -123,7 +121,7 @@ def lines_of(lines: Iterable[Line]) -> tuple[Line, ...]:
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
     """Check observation weights, one per row, and return them, NaN where missing."""
-    one_of("weight_type", weight_type, (None, *WEIGHT_TYPES))
+    one_of("weight_type", weight_type, (None, "frequency", "probability"))
     if given is None:
         if weight_type is not None:
             raise OptionError(f"weight_type={weight_type!r} without weights=.\nAdd `weights=`, or leave it out.")

@@ -137,13 +137,10 @@ class Survey:
             raise OptionError("Survey() has no columns.\nUse `Survey(weights=..., strata=..., psu=...)`.")
 
     def __repr__(self) -> str:
-        shown = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is not field.default:
-                text = repr(value) if np.isscalar(value) or isinstance(value, list) else field.name  # of an array
-                shown.append(f"{field.name}={text}")
-        return f"Survey({', '.join(shown)})"
+        given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        given = {name: value for name, value in given.items() if value is not getattr(Survey, name)}
+        typed = [f"{k}={v!r}" if np.isscalar(v) or isinstance(v, list) else f"{k}={k}" for k, v in given.items()]
+        return f"Survey({', '.join(typed)})"  # of an array its role
 
     def _check_replicates(self) -> None:
         one_of("replicate_type", self.replicate_type, (None, *REPLICATE_TYPES))
@@ -287,13 +284,6 @@ class SurveyDesign:
             first *= len(alone) / (~alone).sum()
         return Factors(first, first * centred / self.units)
 
-    @cached_property
-    def members(self) -> dict[int, NDArray[np.intp]]:
-        """Positions of the rows of each stratum that has some."""
-        order = np.argsort(self.stratum, kind="stable")
-        edges = np.flatnonzero(np.diff(self.stratum[order], prepend=-1))
-        return {int(self.stratum[rows[0]]): rows for rows in np.split(order, edges[1:]) if len(rows)}
-
     def resampled(self, generator: Callable[[int], np.random.Generator], width: int) -> Array:
         """Draw multiplicities of the rows by the rescaled bootstrap.
 
@@ -321,10 +311,10 @@ class SurveyDesign:
            surveys. Survey Methodology 18, 209-217.
         """
         drawn = np.ones((len(self.stratum), width))
-        for h, rows in self.members.items():
+        for h, rows in pd.Series(self.stratum).groupby(self.stratum).indices.items():
             n, share = int(self.units[h]), np.sqrt(1 - self.fractions[h])
             if n > 1:
-                times = generator(h).multinomial(n - 1, np.full(n, 1 / n), size=width)
+                times = generator(int(h)).multinomial(n - 1, np.full(n, 1 / n), size=width)
                 drawn[rows] = 1 - share + share * n / (n - 1) * times[:, self.unit[rows]].T
         return drawn
 
@@ -420,15 +410,8 @@ def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Arra
         found = f"the replicate weights are {level:.3g} times the weights; expected about 1"
         raise DesignError(f"{found}.\nUse `combined={not survey.combined}`.")
     _check_type(survey, values[weights > 0] / weights[weights > 0, None], level)
-    scales = {
-        "BRR": 1 / count,
-        "Fay": 1 / (count * (1 - (survey.rho or 0.0)) ** 2),
-        "JK1": (count - 1) / count,
-        "JKn": 1.0,
-        "bootstrap": 1 / (count - 1),
-        "ACS": 4 / count,
-        "SDR": 4 / count,
-    }
+    scales = {"JK1": (count - 1) / count, "JKn": 1.0, "bootstrap": 1 / (count - 1), "ACS": 4 / count, "SDR": 4 / count}
+    scales |= {"BRR": 1 / count, "Fay": 1 / (count * (1 - (survey.rho or 0.0)) ** 2)}
     scale = scales[str(survey.replicate_type)] if survey.scale is None else survey.scale
     rscales = np.asarray(1.0 if survey.rscales is None else survey.rscales, dtype=float)
     if rscales.shape not in ((), (count,)) or (rscales < 0).any():
@@ -453,14 +436,12 @@ def _check_type(survey: Survey, ratios: Array, level: float) -> None:
     halved = moved.std() < SAME and abs(level - 1) < LEVEL and moved.mean() > SAME
     if not halved or survey.scale is not None or survey.replicate_type not in ("BRR", "Fay", "JK1"):
         return  # weights that were adjusted afterwards have other ratios
-    rho = round(1 - float(moved.mean()), 2)
-    given = {"BRR": 0.0, "Fay": survey.rho}.get(survey.replicate_type)
-    if given is not None and abs(rho - given) <= SAME:
-        return
-    meant = 'replicate_type="BRR"' if abs(rho) <= SAME else f'replicate_type="Fay", rho={rho:g}'
-    said = f"replicate_type={survey.replicate_type!r}" + ("" if survey.rho is None else f", rho={survey.rho:g}")
-    found = f"the replicate weights are {rho:g} or {2 - rho:g} times the weights, which contradicts {said}"
-    raise DesignError(f"{found}.\nUse `{meant}`, or `scale=`.")
+    rho, given = round(1 - float(moved.mean()), 2), {"BRR": 0.0, "Fay": survey.rho}.get(survey.replicate_type)
+    if given is None or abs(rho - given) > SAME:
+        meant = 'replicate_type="BRR"' if abs(rho) <= SAME else f'replicate_type="Fay", rho={rho:g}'
+        said = f"replicate_type={survey.replicate_type!r}" + ("" if survey.rho is None else f", rho={survey.rho:g}")
+        found = f"the replicate weights are {rho:g} or {2 - rho:g} times the weights, which contradicts {said}"
+        raise DesignError(f"{found}.\nUse `{meant}`, or `scale=`.")
 
 
 def subpopulation(values: pd.Series, name: str) -> Mask:

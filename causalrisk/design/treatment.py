@@ -187,12 +187,10 @@ class ByArm:
         levels, labels = [str(level) for level in coding.levels], coding.labels
         if what == "scores" and len(self.columns) == 1 and len(levels) == 2:
             return [(self.columns[0], labels[1])]
-        if self.keys is None and len(self.columns) == len(levels):
-            return list(zip(self.columns, labels, strict=True))
-        by_key = dict(zip(self.keys or (), self.columns, strict=False))
+        keys = self.keys or levels  # without names they are in the order of the arms
         for names in (levels, labels):
-            if set(names) == set(by_key):
-                return [(by_key[name], label) for name, label in zip(names, labels, strict=True)]
+            if len(self.columns) == len(levels) and set(names) == set(keys):
+                return [(self.columns[keys.index(name)], label) for name, label in zip(names, labels, strict=True)]
         found = listing(self.keys or [column.name for column in self.columns])
         expected = f"expected one column per level: {listing(coding.levels)}"
         typed = f"{what}.set_axis([{listing(levels)}], axis=1)"
@@ -216,21 +214,16 @@ def find_by_arm(
     matrix = as_pandas(value)
     if isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and matrix.shape[1] > 1:
         found = named_columns(value, option.replace("_", " "), table.index, notes)
-        keys = list(found) if isinstance(matrix, pd.DataFrame) else [str(j) for j in range(len(found))]
-        columns = [column.rename(f"{option}[{key}]") for key, column in zip(keys, found.values(), strict=True)]
-        return ByArm(None, columns, keys if isinstance(matrix, pd.DataFrame) else None)
+        keys = list(found) if isinstance(matrix, pd.DataFrame) else None
+        names = [f"{option}[{key}]" for key in keys or range(len(found))]
+        return ByArm(None, [column.rename(name) for name, column in zip(names, found.values(), strict=True)], keys)
     if option == "propensity_score":
         column = find_column(value, "propensity score", option, table, frame, notes)
         return ByArm(column.name, [column])
-    if not isinstance(value, list | tuple):
-        given = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
-        text = f"{option} is {given}; expected one column per arm, the reference first"
-        raise OptionError(f'{text}.\nUse `{option}=["m0", "m1"]`.')
-    columns = [
-        find_column(one, "outcome prediction", f"{option}[{j}]", table, frame, notes) for j, one in enumerate(value)
-    ]
-    named = all(isinstance(one, str) for one in value)
-    return ByArm(tuple(value) if named else None, columns)
+    parts = value if isinstance(value, list | tuple) else [value]
+    given = [(f"{option}[{j}]", one) for j, one in enumerate(parts)]
+    columns = [find_column(one, "outcome prediction", name, table, frame, notes) for name, one in given]
+    return ByArm(tuple(parts) if all(isinstance(one, str) for one in parts) else None, columns)
 
 
 def score_matrix(score: ByArm, keep: np.ndarray, coding: Arms) -> np.ndarray:
