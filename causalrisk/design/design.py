@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_scalar
 
 from causalrisk.design import rows as drawing
 from causalrisk.design import support
@@ -229,7 +230,7 @@ class Design:
     def arm_named(self, name: Any) -> int | None:
         """Position of the arm that is named by its label or its level; None where none is."""
         pairs = enumerate(zip(self.labels, self.levels, strict=True))
-        return next((k for k, names in pairs if name in names), None)
+        return next((k for k, names in pairs if is_scalar(name) and name in names), None)
 
     @property
     def contrast(self) -> str:

@@ -10,7 +10,6 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -423,6 +422,6 @@ def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDA
         found = f"begins {begins!r} has {listing(first[:1])}, and time {time!r} {listing(names[:1])}"
         typed = f'data["{time}"].dt.year'
         raise DesignError(f"{found}.\nGive `time=` and `begins=` in one type, such as `{typed}`.") from error
-    if isinstance(names[0], Real) and names[0] > 0:
+    if pd.api.types.is_number(names[0]) and names[0] > 0:
         start[first == 0] = len(names)  # as csdid and did have it
     return start

@@ -363,6 +363,9 @@ def find_column(
     It is given as the name of a column of the table or of one of the caller's variables, in `frame`, or as its values.
     `role` is what messages call it. A line is appended to `notes` if rows had to be put into another order.
     """
+    if isinstance(value, list | tuple) and len(value) != len(table) and all(isinstance(name, str) for name in value):
+        found = f"{role} is a list, {listing(value)}; expected one column"
+        raise DesignError(f"{found}.\nGive one name, or one value per row.")
     if not isinstance(value, str):
         name = getattr(value, "name", None)
         own = default if name is None else str(name)

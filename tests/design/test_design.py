@@ -386,6 +386,8 @@ def test_array_faults(data):
         array_design(y, data.x.to_numpy(), d, exog_propensity=X)
     with pytest.raises(DesignError, match="exog has 59 values, the data have 60 rows"):
         array_design(y, X[:-1], d)
+    with pytest.raises(DesignError, match=r"treatment is a list, 'd'; expected one column"):
+        make(data, "y ~ x", treat=["d"])
     with pytest.raises(DesignError, match="treatment 'treat' has 59 values"):
         array_design(y, X, d[:-1])
     with pytest.raises(DesignError, match=r"exog has shape \(60, 2, 1\)"):

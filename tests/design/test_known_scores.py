@@ -1,6 +1,5 @@
 """Known propensity scores: one column or one per arm, matched by name, in the open unit interval."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
