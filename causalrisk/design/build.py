@@ -73,8 +73,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
         predictions = np.column_stack([numbers(rows.of(one), f"outcome predictions {one.name!r}") for one in own])
     survey = None
     if by.survey is not None:
-        survey = survey_design(by.survey, rows.weights, rows.keep, getattr(by.subpop, "name", None))
-        notes += survey.notes
+        survey = survey_design(by.survey, rows.weights, rows.keep, getattr(by.subpop, "name", None), notes)
     made = Design(
         arm=coding.arm,
         weights=drawing.relative_weights(weights, by.options.weight_type),

@@ -28,18 +28,8 @@ T = TypeVar("T")
 class Observation:
     """Which outcomes were observed, and the design of the model of that.
 
-    Parameters
-    ----------
-    recorded : ndarray of bool, shape (n,)
-        True for the rows whose outcome was observed.
-    columns : ndarray of float64, shape (n, r)
-        Columns of the observation model, the treatment maybe among them.
-    names : tuple of str
-        Their names.
-    formula : str
-        Right-hand side of its formula.
-    encoder : FormulaEncoder
-        Coding of all its columns, those that depend on others among them.
+    `columns`, shape (n, r), are those of the observation model, the treatment maybe among them. `encoder` codes all,
+    those that depend on others among them.
     """
 
     recorded: np.ndarray
@@ -325,19 +315,9 @@ class Design:
         return self.arm == np.arange(self.n_arms)[:, None]
 
     def subset(self, keep: np.ndarray, reason: str) -> Design:
-        """Return the same design on fewer rows.
+        """Return the same design on the rows to keep, bool of shape (n,), checked like this one.
 
-        Parameters
-        ----------
-        keep : ndarray of bool, shape (n,)
-            The rows to keep.
-        reason : str
-            Why the others are left out, for the ledger; e.g. "propensity score outside [0.1, 0.9]".
-
-        Returns
-        -------
-        Design
-            Checked like this one; columns that depend on others in the rows kept are dropped with a note, or refused.
+        `reason` says why the others are left out, for the ledger, such as "propensity score outside [0.1, 0.9]".
         """
         left, notes = int(keep.sum()), list[str]()
         try:
@@ -483,19 +463,7 @@ def new_offset(design: Design, data: Any) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class TargetRows:
-    """Rows of another population under the columns of a design.
-
-    Parameters
-    ----------
-    X : ndarray of float64, shape (m, p)
-        Outcome design.
-    Z : ndarray of float64, shape (m, q)
-        Propensity design.
-    index : pandas.Index
-        Labels of the m rows.
-    notes : tuple of str
-        Notes on the rows.
-    """
+    """Rows of another population under the columns of both models, their labels, and notes on them."""
 
     X: np.ndarray
     Z: np.ndarray
@@ -504,21 +472,10 @@ class TargetRows:
 
 
 def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
-    """Code the rows of another population.
+    """Code the rows of another population, with the levels, the means of ``center()`` and so on of the sample.
 
-    Parameters
-    ----------
-    design : Design
-        The design.
-    data : DataFrame or mapping of str to array-like
-        The target frame: all covariates of both models; outcome and treatment are not needed.
-    missing : {"drop", "raise"}
-        Whether to leave out rows that miss a covariate, or to refuse them.
-
-    Returns
-    -------
-    TargetRows
-        Coded with the levels, the means of ``center()`` and so on of the estimation sample.
+    The data have all covariates of both models; outcome and treatment are not needed. Rows that miss a covariate are
+    left out, or refused with ``missing="raise"``.
     """
     if design.filled:
         names = ", ".join(one.name for one in design.filled)

@@ -104,25 +104,12 @@ DiD.__init__ = with_other_names(DiD.__init__)  # type: ignore[method-assign]
 
 
 def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any]:
-    """Return a formula whose outcome is the change, and data with a row for each unit.
+    """Return a formula whose outcome is the change, such as ``I(y1 - y0) ~ x1``, and data with a row for each unit.
 
-    Parameters
-    ----------
-    did : DiD
-        Where the outcomes before the treatment are.
-    formula, data, treat
-        As in `causalrisk.AIPW.from_formula`; data that are a scan stay one.
-
-    Returns
-    -------
-    formula : str
-        For example ``I(y1 - y0) ~ x1``.
-    data : Scan, DataFrame or object
-        Long data with a row for each unit; repeated cross sections and others as they are.
+    Repeated cross sections and wide data stay as they are; so does a scan.
     """
     if not isinstance(did, DiD):
-        before = show(did) if isinstance(did, str) else '"<column>"'
-        raise OptionError(f"did is a {type(did).__name__}; expected a DiD.\nUse `did=DiD(before={before})`.")
+        raise OptionError(f'did is a {type(did).__name__}; expected a DiD.\nUse `did=DiD(before="<column>")`.')
     outcome = parse(formula, "outcome", [])
     if len(outcome.left) != 1 or len(outcome.left[0].factors) != 1:
         return formula, data  # is refused as any formula with such an outcome
@@ -223,9 +210,8 @@ def _in_order(name: str, values: pd.Series, count: int | None = None) -> tuple[N
     if not isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(values):
         order = '"<first period>", "<second>"' + ", ..." * (values.nunique() > PERIODS)
         typed = f'data["{name}"] = pandas.Categorical(data["{name}"], [{order}], ordered=True)'
-        raise DesignError(
-            f"time {name!r} is text, {listing(sorted(values.unique()))}, and its order is unknown.\nUse `{typed}`."
-        )
+        found = f"time {name!r} is text, {listing(sorted(values.unique()))}, and its order is unknown"
+        raise DesignError(f"{found}.\nUse `{typed}`.")
     period, found = pd.factorize(values, sort=True)
     periods = pd.Index(found)
     if count is not None and len(periods) != count:
@@ -249,15 +235,7 @@ def _shown(periods: pd.Index) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Periods:
-    """The two periods of repeated cross sections.
-
-    Parameters
-    ----------
-    late : ndarray of bool, shape (n,)
-        True for the rows of the later period.
-    names : tuple of str
-        The earlier and the later period.
-    """
+    """The two periods of repeated cross sections: rows of the later one, shape (n,), and names, the earlier first."""
 
     late: NDArray[np.bool_]
     names: tuple[str, ...]
@@ -293,20 +271,9 @@ def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], un
 class Adoption:
     """Long data of units that begin a treatment at different times.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        The data.
-    period, unit : ndarray of int, shape (N,)
-        Number of the period and of the unit of each row.
-    begins : ndarray of int, shape (n,)
-        Number of the period in which each unit begins; T, the number of periods, for never-treated units.
-    names : Index, shape (T,)
-        The periods.
-    units : Index, shape (n,)
-        The units.
-    column : str
-        Name of the column that says when.
+    `period` and `unit`, shape (N,), are numbers of the period and the unit of each row; `names` and `units` what these
+    are called. `begins`, shape (n,), is the number of the period in which each unit begins, T of never-treated units.
+    `column` says when.
     """
 
     frame: pd.DataFrame
@@ -337,35 +304,19 @@ class Adoption:
     def cells(
         self, base: str, anticipation: int, not_yet: bool, whole: bool
     ) -> Iterator[tuple[int, int, pd.DataFrame | None, str]]:
-        """Yield the data of each group and period: of two periods, the group and its controls.
+        """Yield the data of each group and period, of two periods: numbers of both, the rows, and the treatment's name.
 
-        Parameters
-        ----------
-        base, anticipation
-            As in `event_study`.
-        not_yet : bool
-            Whether units that begin after both periods are also controls.
-        whole : bool
-            Whether to include the rows of all units, with the group and its controls as subpopulation `COMPARED`.
-
-        Yields
-        ------
-        group, period : int
-            Number of the period in which the group begins, and of the period.
-        part : DataFrame or None
-            The rows; None if there are no controls.
-        treat : str
-            Name of the treatment in them.
+        `base` and `anticipation` are those of `event_study`. With `not_yet` units that begin after both periods are
+        controls too. With `whole` there are rows of all units, and the group and its controls are `COMPARED`. The rows
+        are None where there are no controls.
         """
         never = len(self.names)
         for group in np.unique(self.begins[self.begins < never]):
             treated, treat = self.begins == group, f"{self.column} = {self.names[group]}"
             last = group - 1 - anticipation
             if last < 0:
-                raise DesignError(
-                    f"group {self.names[group]} has no period before its anticipation of {anticipation} periods.\n"
-                    "Use a smaller `anticipation=`, or leave this group out of the data."
-                )
+                found = f"group {self.names[group]} has no period before its anticipation of {anticipation} periods"
+                raise DesignError(f"{found}.\nUse a smaller `anticipation=`, or leave this group out of the data.")
             for period in range(never):
                 before = last if base == "universal" or period >= group else period - 1
                 if before < 0 or before == period:
@@ -400,9 +351,8 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
         raise DesignError(f"{found}.\nUse `{when}` of a column that is 1 from then on.")
     if several.any():
         found = f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r}"
-        raise DesignError(
-            f"{found} ({listing(unit_names[several])}); expected one for each.\nUse data without these units."
-        )
+        odd = listing(unit_names[several])
+        raise DesignError(f"{found} ({odd}); expected one for each.\nUse data without these units.")
     if early.any():
         found = f"not after the first period, {listing(names[:1])}, in {len(set(unit_codes[early]))} units"
         values, column = listing(pd.unique(first[early])), f'data["{begins}"]'

@@ -37,17 +37,10 @@ Line = tuple[str, str, int, int]
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of the estimation sample, and the ledger of the others.
+    """Rows of the estimation sample, a mask over all N rows of the caller, and the ledger of the others.
 
-    Parameters
-    ----------
-    keep : ndarray of bool, shape (N,)
-        True for the rows in the sample, over all N rows of the caller.
-    lines : list of tuple
-        A line of the ledger for each variable: formula, variable, rows that miss it, and rows dropped for that and
-        nothing before; the last add up to the rows that are not in the sample.
-    weights : ndarray of float64, shape (N,), or None
-        The weights of all rows; None where none were given.
+    A line of the ledger is of a variable: formula, variable, rows that miss it, and rows dropped for that and nothing
+    before; the last add up to the rows that are not in the sample. `weights` are of all rows.
     """
 
     keep: np.ndarray
@@ -73,18 +66,8 @@ def complete_rows(
 ) -> Rows:
     """Return the rows that miss no variable and have a weight, maybe none.
 
-    Parameters
-    ----------
-    sources : sequence of Source
-        All variables used, on `index`.
-    index : pandas.Index
-        Labels of the caller's N rows.
-    missing : {"drop", "raise"}
-        Whether to drop rows with missing values or to refuse them.
-    weights : ndarray of float64, shape (N,), optional
-        Weights of the rows; those of zero are left out.
-    inside : tuple of str and ndarray of bool, shape (N,), optional
-        Name of a subpopulation, and the rows in it.
+    `sources` are all variables used, on `index`, the labels of the caller's N rows. `missing` says whether rows with
+    missing values are dropped or refused. `inside` has the name of a subpopulation, and the rows in it.
     """
     missing = one_of("missing", missing, ("drop", "raise", "indicator"))
     within = True if inside is None else inside[1]  # what rows outside miss is of no interest

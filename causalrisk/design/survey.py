@@ -131,10 +131,8 @@ class Survey:
             self._check_replicates()
             return
         for name in OF_REPLICATES:
-            if getattr(self, name) is not (True if name == "combined" else None):
+            if getattr(self, name) is not getattr(Survey, name):
                 raise OptionError(f"{name}= was given without replicate weights.\nAdd `replicate_weights=`.")
-        if all(getattr(self, name) is None for name in ("weights", *ROLES)):
-            raise OptionError("Survey() has no columns.\nUse `Survey(weights=..., strata=..., psu=...)`.")
 
     def __repr__(self) -> str:
         given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
@@ -191,18 +189,8 @@ def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
 class Replication:
     """How estimates under replicate weights make a covariance.
 
-    Parameters
-    ----------
-    kind : str
-        How the replicates were made, as it is printed.
-    multiplicities : ndarray, shape (n, R)
-        Replicate weights of the rows in the sample, over their weights.
-    scales : ndarray, shape (R,)
-        Factor of the square of each replicate.
-    mse : bool
-        Whether deviations are from the estimate; otherwise from the mean of the replicates.
-    df : float
-        Degrees of freedom.
+    `multiplicities`, shape (n, R), are replicate weights over the weights, of the rows in the sample. `scales`, shape
+    (R,), are factors of their squares. With `mse` deviations are from the estimate, else from their mean.
     """
 
     kind: str
@@ -220,28 +208,11 @@ class Replication:
 
 @dataclass(frozen=True, eq=False)
 class SurveyDesign:
-    """The survey design of the rows in the sample.
+    """The survey design of the rows in the sample, of which `call` is what is typed.
 
-    Parameters
-    ----------
-    stratum : ndarray of int, shape (n,)
-        Stratum of each row, 0 .. H-1.
-    unit : ndarray of int, shape (n,)
-        First-stage unit of each row, numbered within its stratum.
-    strata : tuple of str, length H
-        The strata.
-    units : ndarray, shape (H,)
-        Number of first-stage units of each stratum, including units without rows in the sample.
-    fractions : ndarray, shape (H,)
-        Sampled share of the units of the population; 0 if the population is infinite.
-    lonely : str
-        How to count a stratum with one unit.
-    strata_name, psu_name, fpc_name, subpop_name : str or None
-        Names of the columns.
-    call : str
-        The design as it is typed.
-    replication : Replication or None
-        Replicate weights.
+    `stratum` and `unit`, shape (n,), number the strata, and first-stage units within their stratum. `units`, shape
+    (H,), are their numbers in the data, also of those without rows in the sample; `fractions` the sampled shares of
+    those of the population, 0 if it is infinite.
     """
 
     stratum: NDArray[np.intp]
@@ -256,14 +227,6 @@ class SurveyDesign:
     subpop_name: str | None
     call: str
     replication: Replication | None
-
-    @property
-    def notes(self) -> list[str]:
-        """Warnings: a sample of the whole population has no sampling error."""
-        found = f"fpc {self.fpc_name!r} says that every first-stage unit of the population is in the sample, so that"
-        advice = "Leave fpc= out for a population that the units are a sample of."
-        whole = self.replication is None and bool((self.fractions == 1).all())
-        return [f"{found} there is no sampling error. {advice}"] if whole else []
 
     @property
     def df(self) -> float:
@@ -285,19 +248,7 @@ class SurveyDesign:
         return Factors(first, first * centred / self.units)
 
     def resampled(self, generator: Callable[[int], np.random.Generator], width: int) -> Array:
-        """Draw multiplicities of the rows by the rescaled bootstrap.
-
-        Parameters
-        ----------
-        generator : callable
-            Stratum -> its random numbers.
-        width : int
-            How many resamples.
-
-        Returns
-        -------
-        ndarray, shape (n, width)
-            Multiplicities, none negative.
+        """Draw multiplicities of the rows, shape (n, width), by the rescaled bootstrap; a stratum has a generator.
 
         Notes
         -----
@@ -326,20 +277,14 @@ class SurveyDesign:
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """Weights of the strata in a variance: sum_h (squares_h sum_j t_hj t_hj' - totals_h T_h T_h'), T_h = sum_j t_hj.
-
-    Parameters
-    ----------
-    squares, totals : ndarray, shape (H,)
-        The weights.
-    """
+    """Weights of the strata in a variance: sum_h (squares_h sum_j t_hj t_hj' - totals_h T_h T_h'), T_h = sum_j t_hj."""
 
     squares: Array
     totals: Array
 
 
 def survey_design(
-    columns: Mapping[str, Any], weights: Array | None, keep: Mask, subpop_name: str | None
+    columns: Mapping[str, Any], weights: Array | None, keep: Mask, subpop_name: str | None, notes: list[str]
 ) -> SurveyDesign:
     """Make the survey design of the rows to keep, from `survey_columns` and the weights of all rows."""
     survey, strata_of, psu, replicates = (columns[name] for name in ("survey", "strata", "psu", "replicates"))
@@ -358,6 +303,10 @@ def survey_design(
     fractions = np.zeros(len(strata))
     if columns["fpc"] is not None:
         fractions = _fractions(columns["fpc"], stratum, strata, units)
+    if (fractions == 1).all():
+        found = f"fpc {columns['fpc'].name!r} says that every first-stage unit of the population is in the sample"
+        advice = "Leave fpc= out for a population that the units are a sample of."
+        notes.append(f"{found}, so that there is no sampling error. {advice}")
     alone = [label for label, count, f in zip(strata, units, fractions, strict=True) if count == 1 and f < 1]
     if alone and survey.lonely == "fail" and replicates is None:
         named = "the sample" if strata_of is None else f"stratum {listing(alone)} of {strata_of.name!r}"

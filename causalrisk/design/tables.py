@@ -168,8 +168,6 @@ def as_pandas(value: Any) -> Any:
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index | Mapping | str):
         return value
     library, kind = type(value).__module__.partition(".")[0], type(value).__name__
-    if library.startswith("dask") and hasattr(value, "get_partition"):
-        raise DesignError("only data= of a model may be a Dask data frame.\nUse `data.compute()`.")
     if library == "narwhals" and kind in ("DataFrame", "Series"):
         return as_pandas(value.to_native())
     if library not in ("polars", "pyarrow") and hasattr(value, "to_pandas"):
@@ -180,8 +178,9 @@ def as_pandas(value: Any) -> Any:
         import pyarrow as pa
     except ImportError as error:
         raise UnavailableError("such data are read by pyarrow.\nUse `pip install pyarrow`.") from error
-    if library != "pyarrow":
-        value = value.to_arrow() if library == "polars" else pa.table(value)
+    if library == "polars" and kind == "Series":
+        return as_pandas(value.to_frame()).iloc[:, 0].array
+    value = value if library in ("polars", "pyarrow") else pa.table(value)
 
     def pandas_type(kind: Any) -> Any:
         levels = pa.types.is_dictionary(kind) and (kind.ordered or library != "polars")  # its Categorical is text
@@ -207,7 +206,8 @@ def as_table(data: Any, notes: list[str]) -> pd.DataFrame:
     frame = as_pandas(data)
     if isinstance(frame, pd.DataFrame):
         return frame
-    typed = "data=data.collect()" if hasattr(data, "collect") else "data=pandas.DataFrame(data)"
+    read = (f"data=data.{name}()" for name in ("collect", "compute") if hasattr(data, name))
+    typed = next(read, "data=pandas.DataFrame(data)")
     if isinstance(data, str | os.PathLike):
         typed = "data=pandas.read_csv(path)`, or `read_parquet`, `read_stata` or `read_excel"
     expected = "a data frame (pandas, polars, Arrow), a mapping of column names to values, or None"

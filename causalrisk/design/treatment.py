@@ -19,17 +19,7 @@ MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a co
 
 @dataclass(frozen=True)
 class Arms:
-    """Levels of a treatment as arms.
-
-    Parameters
-    ----------
-    levels : tuple
-        Raw treatment levels, reference first.
-    labels : tuple of str
-        Printed labels, reference first.
-    arm : ndarray of int, shape (n,), optional
-        Arm of each row, where rows were coded.
-    """
+    """Levels of a treatment as arms: raw levels and printed labels, the reference first, and the arm of coded rows."""
 
     levels: tuple[Any, ...]
     labels: tuple[str, ...]
@@ -168,14 +158,8 @@ SUM_TOLERANCE = 1e-6  # a sum over arms of scores in single precision may be so 
 class ByArm:
     """Propensity scores, or predictions of the outcome, as they were given, on the caller's index.
 
-    Parameters
-    ----------
-    name : str, tuple of str or None
-        Name of a single column, or of the predictions of each arm.
-    columns : list of Series
-        One column, the probability of the treated arm, or one per arm.
-    keys : list of str or None
-        Names by which the columns go; else they are in the order of the arms.
+    A single column is the probability of the treated arm; others go by `keys`, or else are in the order of the arms.
+    `name` is that of the column, or the names of several.
     """
 
     name: Any
