@@ -342,7 +342,7 @@ def _formula_models(
     codes = set().union(*(formula.coded for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
     if formulas.recorded is not None:  # the one model that may have the treatment
-        columns[treat] = pd.Series(coding.coded(coding.arm))
+        columns[treat] = pd.Series(pd.Categorical.from_codes(coding.arm, categories=list(coding.levels)))
     encoders = list[FormulaEncoder]()
     for formula, scope in zip(formulas.models, formulas.scopes, strict=True):
         own = {name: columns[name] for name in scope.variables}

@@ -373,5 +373,5 @@ def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDA
         typed = f'data["{time}"].dt.year'
         raise DesignError(f"{found}.\nGive `time=` and `begins=` in one type, such as `{typed}`.") from error
     if pd.api.types.is_number(names[0]) and names[0] > 0:
-        start[first == 0] = len(names)  # as csdid and did have it
+        start[(first == 0).to_numpy(dtype=bool)] = len(names)  # as csdid and did have it
     return start

@@ -25,10 +25,6 @@ class Arms:
     labels: tuple[str, ...]
     arm: Any = None
 
-    def coded(self, arm: np.ndarray) -> pd.Categorical:
-        """Return the treatment of rows by its levels, as the observation model has it; arms of shape (n,)."""
-        return pd.Categorical.from_codes(arm.astype(int), categories=list(self.levels))
-
     def arm_of(self, codes: np.ndarray, found: list[Any]) -> np.ndarray:
         """Return the arm of each row, shape (n,), of the smallest signed type that has them; codes as found."""
         arm = [self.levels.index(level) for level in found]
