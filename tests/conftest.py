@@ -133,7 +133,7 @@ WORDS = (
     "tests/report", "tests/test_lessons.py",
 )  # fmt: skip
 LONG = (
-    "tests/design/test_frames.py::test_polars_without", "tests/design/test_frames.py::test_same_digits",
+    "tests/design/test_frames.py::test_same_digits",
     "tests/design/test_support.py", "tests/diagnostics/test_influence.py", "tests/diagnostics/test_overlap.py",
     "tests/differential", "tests/end_to_end/test_arms.py", "tests/end_to_end/test_boot_reference.py",
     "tests/end_to_end/test_did.py", "tests/end_to_end/test_exposure.py", "tests/end_to_end/test_hypotheses.py",

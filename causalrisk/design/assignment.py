@@ -30,18 +30,9 @@ SAME_SCORE = 12  # decimals in which known probabilities agree
 
 @dataclass(frozen=True)
 class Assignment:
-    """How the treatment was assigned: arms of units, which could have changed places within strata.
+    """How the treatment was assigned: arms of U units, which could have changed places within strata.
 
-    Parameters
-    ----------
-    arm : ndarray of int, shape (U,)
-        Arm of each unit.
-    stratum : ndarray of int, shape (U,)
-        Stratum of each unit.
-    unit : ndarray of int, shape (n,)
-        Unit of each row of the design.
-    words : str
-        What is permuted, within what.
+    `unit`, shape (n,), is the unit of each row of the design. `words` say what is permuted, within what.
     """
 
     arm: Arms
@@ -52,8 +43,7 @@ class Assignment:
     @cached_property
     def _strata(self) -> list[NDArray[np.intp]]:
         """Units of each stratum in which arms can change places."""
-        order = np.argsort(self.stratum, kind="stable")
-        parts = np.split(order, np.flatnonzero(np.diff(self.stratum[order])) + 1)
+        parts = pd.Series(self.arm).groupby(self.stratum).indices.values()
         return [units for units in parts if np.ptp(self.arm[units]) > 0]
 
     @cached_property
@@ -130,22 +120,9 @@ def coded_strata(design: Design, strata: Any, data: Any) -> tuple[NDArray[np.int
 def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int | None) -> Assignment:
     """Return how the treatment of a design was assigned.
 
-    Parameters
-    ----------
-    design : Design
-        The data. Of clusters with one arm each the units are the clusters; where the treatment varies within each of
-        them, rows are permuted within clusters.
-    codes : ndarray of int, shape (n,)
-        Strata of the rows.
-    name : str
-        Name of the strata; empty where there are none.
-    arm : int or None
-        Of several arms the one that changes places with the reference; None for all.
-
-    Returns
-    -------
-    Assignment
-        Of rows or of clusters.
+    Of clusters with one arm each the units are the clusters; where the treatment varies within each of them, rows are
+    permuted within clusters. `codes`, shape (n,), are the strata, and `name` their name, empty where there are none.
+    Of several arms `arm` is the one that changes places with the reference; None for all.
     """
     within = f" within {len(np.unique(codes))} strata ({name})" if name else ""
     if design.cluster is None:
@@ -178,9 +155,8 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str
     if several.any():
         raise OptionError(f"the treatment varies within some clusters of {of!r} only.\nUse `strata={of!r}`.")
     if _varies_within(cluster, codes).any():
-        raise OptionError(
-            f"clusters of {of!r} are in several strata of {name}.\nLeave `strata=` out, or give strata of clusters."
-        )
+        found = f"clusters of {of!r} are in several strata of {name}"
+        raise OptionError(f"{found}.\nLeave `strata=` out, or give strata of clusters.")
     first = np.unique(cluster, return_index=True)[1]
     return Assignment(design.arm[first], codes[first], cluster, f"the {count} clusters ({of}) as a whole{strata}")
 

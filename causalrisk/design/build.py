@@ -60,11 +60,11 @@ def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[s
 @one_blas_thread()
 def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: Rules, notes: list[str]) -> Design:
     """Drop dependent columns, also within an arm, and freeze the design; `models` are its fields of both models."""
-    treat, outcome = by.treat, models["endog_name"]
+    treat = by.treat
     weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
     periods = None
     if by.period is not None:
-        periods = Periods.of(by.period.name, rows.of(by.period.values), coding, treat.name)
+        periods = Periods.of(by.period.name, rows.of(by.period.values))
     ways = (None if way is None else rows.of(way.values) for way in (by.cluster, by.second_cluster))
     (cluster, clusters), (second, _) = ((None, None) if way is None else drawing.cluster_codes(way) for way in ways)
     predictions = None
@@ -73,13 +73,12 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
         predictions = np.column_stack([numbers(rows.of(one), f"outcome predictions {one.name!r}") for one in own])
     survey = None
     if by.survey is not None:
-        survey = survey_design(by.survey, rows.weights, rows.keep, getattr(by.subpop, "name", None))
-        notes += survey.notes
+        survey = survey_design(by.survey, rows.weights, rows.keep, getattr(by.subpop, "name", None), notes)
     made = Design(
         arm=coding.arm,
         weights=drawing.relative_weights(weights, by.options.weight_type),
         cluster=cluster,
-        offset=None if by.offset is None else drawing.read_offset(by.offset, rows.keep, (treat.name, outcome)),
+        offset=None if by.offset is None else drawing.read_offset(by.offset, rows.keep),
         score=None if by.score is None else treatment.score_matrix(by.score, rows.keep, coding),
         predictions=predictions,
         labels=coding.labels,
@@ -343,7 +342,7 @@ def _formula_models(
     codes = set().union(*(formula.coded for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
     if formulas.recorded is not None:  # the one model that may have the treatment
-        columns[treat] = pd.Series(coding.coded(coding.arm))
+        columns[treat] = pd.Series(pd.Categorical.from_codes(coding.arm, categories=list(coding.levels)))
     encoders = list[FormulaEncoder]()
     for formula, scope in zip(formulas.models, formulas.scopes, strict=True):
         own = {name: columns[name] for name in scope.variables}

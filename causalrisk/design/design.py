@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, fields, replace
-from functools import partial
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_scalar
 
 from causalrisk.design import rows as drawing
+from causalrisk.design import support
 from causalrisk.design.did import Periods
 from causalrisk.design.encoders import Encoder, Filled, FormulaEncoder
-from causalrisk.design.support import (
-    ColumnMoments,
-    ModelColumns,
-    Rules,
-    arm_spans,
-    check_magnitude,
-    left_out,
-    supported_columns,
-)
+from causalrisk.design.support import ColumnMoments, ModelColumns, Rules, left_out
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
 from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, warn_user
@@ -36,18 +28,8 @@ T = TypeVar("T")
 class Observation:
     """Which outcomes were observed, and the design of the model of that.
 
-    Parameters
-    ----------
-    recorded : ndarray of bool, shape (n,)
-        True for the rows whose outcome was observed.
-    columns : ndarray of float64, shape (n, r)
-        Columns of the observation model, the treatment maybe among them.
-    names : tuple of str
-        Their names.
-    formula : str
-        Right-hand side of its formula.
-    encoder : FormulaEncoder
-        Coding of all its columns, those that depend on others among them.
+    `columns`, shape (n, r), are those of the observation model, the treatment maybe among them. `encoder` codes all,
+    those that depend on others among them.
     """
 
     recorded: np.ndarray
@@ -60,28 +42,6 @@ class Observation:
         """Return the same with some of the columns; `keep` is of bool, shape (r,)."""
         names = tuple(name for name, kept in zip(self.names, keep, strict=True) if kept)
         return replace(self, columns=np.ascontiguousarray(self.columns[:, keep]), names=names)
-
-
-class Seen(NamedTuple):
-    """What the rows say of the columns of both models.
-
-    Parameters
-    ----------
-    X, Z : ColumnMoments
-        Moments of the outcome columns over the rows with an outcome, in each cell, and of the propensity columns.
-    R : ColumnMoments or None
-        Moments of the columns of the observation model.
-    size : ndarray, shape (C,)
-        Observations in each cell of the outcome models.
-    cells : tuple of str
-        The arms; of repeated cross sections arms in either period.
-    """
-
-    X: ColumnMoments
-    Z: ColumnMoments
-    R: ColumnMoments | None
-    size: np.ndarray
-    cells: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -207,10 +167,6 @@ class Design:
             if array is not None:
                 array.flags.writeable = False
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # NumPy forgets the read-only flag when it pickles; going through the constructor sets it again.
-        return partial(Design, **{field.name: getattr(self, field.name) for field in fields(self)}), ()
-
     def __repr__(self) -> str:
         what = self.formula or self.endog_name
         return f"Design: {what}, {self.treat_name}: {self.contrast}, n {self.nobs}"
@@ -263,10 +219,8 @@ class Design:
 
     def arm_named(self, name: Any) -> int | None:
         """Position of the arm that is named by its label or its level; None where none is."""
-        if not is_scalar(name):
-            return None
-        found = [k for k, names in enumerate(zip(self.labels, self.levels, strict=True)) if name in names]
-        return found[0] if found else None
+        pairs = enumerate(zip(self.labels, self.levels, strict=True))
+        return next((k for k, names in pairs if is_scalar(name) and name in names), None)
 
     @property
     def contrast(self) -> str:
@@ -286,7 +240,7 @@ class Design:
     @property
     def sample_ledger(self) -> pd.DataFrame:
         """Why rows are not in the sample: columns formula, variable, missing, dropped."""
-        frame = pd.DataFrame(list(self.ledger), columns=drawing.LEDGER)
+        frame = pd.DataFrame(list(self.ledger), columns=["formula", "variable", "missing", "dropped"])
         return frame.astype({"missing": np.int64, "dropped": np.int64})
 
     @property
@@ -361,19 +315,9 @@ class Design:
         return self.arm == np.arange(self.n_arms)[:, None]
 
     def subset(self, keep: np.ndarray, reason: str) -> Design:
-        """Return the same design on fewer rows.
+        """Return the same design on the rows to keep, bool of shape (n,), checked like this one.
 
-        Parameters
-        ----------
-        keep : ndarray of bool, shape (n,)
-            The rows to keep.
-        reason : str
-            Why the others are left out, for the ledger; e.g. "propensity score outside [0.1, 0.9]".
-
-        Returns
-        -------
-        Design
-            Checked like this one; columns that depend on others in the rows kept are dropped with a note, or refused.
+        `reason` says why the others are left out, for the ledger, such as "propensity score outside [0.1, 0.9]".
         """
         left, notes = int(keep.sum()), list[str]()
         try:
@@ -447,27 +391,20 @@ class Design:
 
     def _with_columns(self, keep: np.ndarray, keep_z: np.ndarray) -> Design:
         """Return the same rows with the marked columns of the outcome model and of the propensity model."""
-        X, Z = (
-            np.ascontiguousarray(columns if kept.all() else columns[:, kept])  # row by row in memory
-            for columns, kept in ((self.X, keep), (self.Z, keep_z))
-        )
+        X = np.ascontiguousarray(self.X[:, keep])  # row by row in memory
         one = self.Z is self.X and np.array_equal(keep, keep_z)
+        Z = X if one else np.ascontiguousarray(self.Z[:, keep_z])
         return replace(
             self,
             X=X,
-            Z=X if one or np.array_equal(X, Z) else Z,  # one array, with one basis
+            Z=X if np.array_equal(X, Z) else Z,  # one array, with one basis
             outcome_encoder=self.outcome_encoder.keeping(keep),
             propensity_encoder=self.propensity_encoder.keeping(keep_z),
         )
 
     def supported(self, notes: list[str]) -> Design:
         """Drop the columns that the rows do not support, with lines in the notes; errors as of `supported_columns`."""
-        check_magnitude(self.y[self.recorded], f"outcome {self.endog_name!r}")
-        keep, keep_z, known = self.kept(self.seen(), notes)
-        return replace(self._with_columns(keep, keep_z), **known)
-
-    def seen(self) -> Seen:
-        """Return what the rows say of the columns."""
+        support.check_magnitude(self.y[self.recorded], f"outcome {self.endog_name!r}")
         arm, k, rows = self.arm, self.n_arms, self.recorded
         cell, cells = (arm, self.labels) if self.periods is None else self.periods.cells(arm, self.labels)
         size = np.bincount(cell[rows], weights=self.units[rows], minlength=len(cells))
@@ -475,32 +412,40 @@ class Design:
         same = self.Z is self.X and rows.all() and cell is arm
         Z = X if same else ColumnMoments.of(self.Z, arm, k)
         R = None if self.observation is None else ColumnMoments.of(self.observation.columns)
-        return Seen(X, Z, R, size, cells)
+        keep, keep_z, known = self.kept(X, Z, R, size, cells, notes)
+        return replace(self._with_columns(keep, keep_z), **known)
 
-    def kept(self, seen: Seen, notes: list[str]) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Mark the columns of both models to keep; return also the observation model, and the names of all others."""
+    def kept(
+        self, X: ColumnMoments, Z: ColumnMoments, R: Any, size: np.ndarray, cells: tuple[str, ...], notes: list[str]
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """Mark the columns of both models to keep; return also the observation model, and the names of all others.
+
+        Moments are of the outcome columns over the rows with an outcome in each cell, of the propensity columns, and of
+        the columns of the observation model. Cells are the arms, of repeated cross sections arms in either period;
+        `size` are their observations.
+        """
         observation = self.observation
-        if observation is not None and seen.R is not None:
-            for rows, own, label in zip(seen.Z.rows, seen.X.rows, self.labels, strict=True):
+        if observation is not None and R is not None:
+            for rows, own, label in zip(Z.rows, X.rows, self.labels, strict=True):
                 if not own:
                     found = f"{self.endog_name!r} is missing in all {rows} rows of arm {label!r}"
                     raise DesignError(f"{found}.\nLeave that arm out.")
-            if seen.X.rows.sum() < seen.Z.rows.sum():
-                keep = seen.R.usable(observation.names, "observation", notes, self.rules.collinear)
+            if X.rows.sum() < Z.rows.sum():
+                keep = R.usable(observation.names, "observation", notes, self.rules.collinear)
                 observation = observation.keeping(keep)
             else:
                 nothing = f"no outcome {self.endog_name!r} is missing"
                 notes.append(f"observed={observation.formula!r} does nothing: {nothing}. Leave it out.")
                 observation = None
-        outcome = ModelColumns(seen.X, self.outcome_encoder, seen.cells)
-        propensity = ModelColumns(seen.Z, self.propensity_encoder, self.labels)
-        keep, keep_z = supported_columns(outcome, propensity, seen.size, self.rules, notes, self.spans)
+        outcome = ModelColumns(X, self.outcome_encoder, cells)
+        propensity = ModelColumns(Z, self.propensity_encoder, self.labels)
+        keep, keep_z = support.supported_columns(outcome, propensity, size, self.rules, notes, self.spans)
         names = [*self.dropped_terms, *left_out(self.outcome_encoder, keep), *left_out(self.propensity_encoder, keep_z)]
         return keep, keep_z, {"observation": observation, "dropped_terms": tuple(dict.fromkeys(names))}
 
     def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the limits in each arm of combinations of the propensity columns, as `arm_spans`."""
-        return arm_spans(self.Z, self.arm, self.n_arms, directions)
+        return support.arm_spans(self.Z, self.arm, self.n_arms, directions)
 
 
 def rows_not_kept(what: str = "that", instead: str = "") -> UnavailableError:
@@ -518,19 +463,7 @@ def new_offset(design: Design, data: Any) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class TargetRows:
-    """Rows of another population under the columns of a design.
-
-    Parameters
-    ----------
-    X : ndarray of float64, shape (m, p)
-        Outcome design.
-    Z : ndarray of float64, shape (m, q)
-        Propensity design.
-    index : pandas.Index
-        Labels of the m rows.
-    notes : tuple of str
-        Notes on the rows.
-    """
+    """Rows of another population under the columns of both models, their labels, and notes on them."""
 
     X: np.ndarray
     Z: np.ndarray
@@ -539,29 +472,17 @@ class TargetRows:
 
 
 def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
-    """Code the rows of another population.
+    """Code the rows of another population, with the levels, the means of ``center()`` and so on of the sample.
 
-    Parameters
-    ----------
-    design : Design
-        The design.
-    data : DataFrame or mapping of str to array-like
-        The target frame: all covariates of both models; outcome and treatment are not needed.
-    missing : {"drop", "raise"}
-        Whether to leave out rows that miss a covariate, or to refuse them.
-
-    Returns
-    -------
-    TargetRows
-        Coded with the levels, the means of ``center()`` and so on of the estimation sample.
+    The data have all covariates of both models; outcome and treatment are not needed. Rows that miss a covariate are
+    left out, or refused with ``missing="raise"``.
     """
     if design.filled:
-        found = f"where missing {', '.join(one.name for one in design.filled)} are filled in"
-        text = f"an average over the rows of a target frame is not possible {found}"
-        raise UnavailableError(f'{text}.\nUse `missing="drop"`.')
-    notes: list[str] = []
+        names = ", ".join(one.name for one in design.filled)
+        found = f"an average over the rows of a target frame is not possible where missing {names} are filled in"
+        raise UnavailableError(f'{found}.\nUse `missing="drop"`.')
+    notes, models = list[str](), {"outcome": design.outcome_encoder, "propensity": design.propensity_encoder}
     table = as_table(data, notes)
-    models = {"outcome": design.outcome_encoder, "propensity": design.propensity_encoder}
     if design.formula is None:
         for (i, name), (j, other) in itertools.product(*map(enumerate, (design.exog_names, design.propensity_names))):
             if name == other and not np.array_equal(design.X[:, i], design.Z[:, j]):

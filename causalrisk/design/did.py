@@ -20,16 +20,15 @@ from causalrisk.design.formulas.evaluation import Formula, in_formula, parse, pa
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import as_table, check_complete, column_of, find_column, listing, missing_mask
-from causalrisk.design.treatment import Arms, show
-from causalrisk.errors import DesignError, OptionError, UnavailableError, call_here, one_of
+from causalrisk.design.treatment import show
+from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of, with_other_names
 
 PERIODS = 2
 NEVER = "never"
-FEW_GAPS = 0.1  # share of units without a row in some period above which the data are hardly a panel
 COMPARED = "group or control"  # name of a column of the units of a group and their controls
 
 
-@dataclass(frozen=True, init=False, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class DiD:
     """Outcomes before and after the treatment, for difference-in-differences.
 
@@ -45,11 +44,11 @@ class DiD:
     normalize : bool, default True
         For AIPW: whether the weights of the controls' residuals add up to one, as in R's DRDID. False is not available
         for repeated cross sections.
-    **others
-        Names of options in other packages, such as ``id="unit"``.
 
     Notes
     -----
+    Options may have their names in other packages, such as ``id="unit"``.
+
     The outcome of both models is the change, and the effect is the effect on the treated. It assumes conditional
     parallel trends and no effect before the treatment. AIPW is the doubly robust estimator of [1]_ for panels. With
     ``propensity_loss="calibrated"`` it is their improved estimator, the default of DRDID.
@@ -81,13 +80,7 @@ class DiD:
     unit: str | None = None
     normalize: bool = True
 
-    def __init__(
-        self, *, before: str | None = None, time: str | None = None, unit: str | None = None, normalize: bool = True,
-        **others: Any
-    ) -> None:  # fmt: skip
-        typed = {"before": before, "time": time, "unit": unit, "normalize": normalize}
-        for name, value in call_here("DiD", type(self), typed, others).items():
-            object.__setattr__(self, name, value)
+    def __post_init__(self) -> None:
         one_of("normalize", self.normalize, (True, False))
         given = [value for value in (self.before, self.time, self.unit) if value is not None]
         wrong = (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None)
@@ -107,26 +100,16 @@ class DiD:
         return f"DiD({', '.join(f'{name}={show(value)}' for name, value, usual in given if value != usual)})"
 
 
+DiD.__init__ = with_other_names(DiD.__init__)  # type: ignore[method-assign]
+
+
 def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any]:
-    """Return a formula whose outcome is the change, and data with a row for each unit.
+    """Return a formula whose outcome is the change, such as ``I(y1 - y0) ~ x1``, and data with a row for each unit.
 
-    Parameters
-    ----------
-    did : DiD
-        Where the outcomes before the treatment are.
-    formula, data, treat
-        As in `causalrisk.AIPW.from_formula`; data that are a scan stay one.
-
-    Returns
-    -------
-    formula : str
-        For example ``I(y1 - y0) ~ x1``.
-    data : Scan, DataFrame or object
-        Long data with a row for each unit; repeated cross sections and others as they are.
+    Repeated cross sections and wide data stay as they are; so does a scan.
     """
     if not isinstance(did, DiD):
-        before = show(did) if isinstance(did, str) else '"<column>"'
-        raise OptionError(f"did is a {type(did).__name__}; expected a DiD.\nUse `did=DiD(before={before})`.")
+        raise OptionError(f'did is a {type(did).__name__}; expected a DiD.\nUse `did=DiD(before="<column>")`.')
     outcome = parse(formula, "outcome", [])
     if len(outcome.left) != 1 or len(outcome.left[0].factors) != 1:
         return formula, data  # is refused as any formula with such an outcome
@@ -188,8 +171,7 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
     """Return long data with a row for each unit, and the outcome of the earlier period as a term."""
     table = as_table(data, [])
     frame, period, periods, unit = _keys(table, did.time, did.unit, PERIODS)
-    cross_sections = f"Use `did=DiD(time={show(did.time)})` for repeated cross sections, without unit=."
-    _check_rows(did.time, did.unit, period, unit, cross_sections)
+    _check_rows(did.time, did.unit, period, unit)
     halves = [frame[period == k].set_axis(pd.Index(unit[period == k], name=did.unit)) for k in range(PERIODS)]
     early, late = halves[0], halves[1].loc[halves[0].index]
     if not isinstance(treat, str):
@@ -228,9 +210,8 @@ def _in_order(name: str, values: pd.Series, count: int | None = None) -> tuple[N
     if not isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(values):
         order = '"<first period>", "<second>"' + ", ..." * (values.nunique() > PERIODS)
         typed = f'data["{name}"] = pandas.Categorical(data["{name}"], [{order}], ordered=True)'
-        raise DesignError(
-            f"time {name!r} is text, {listing(sorted(values.unique()))}, and its order is unknown.\nUse `{typed}`."
-        )
+        found = f"time {name!r} is text, {listing(sorted(values.unique()))}, and its order is unknown"
+        raise DesignError(f"{found}.\nUse `{typed}`.")
     period, found = pd.factorize(values, sort=True)
     periods = pd.Index(found)
     if count is not None and len(periods) != count:
@@ -254,30 +235,16 @@ def _shown(periods: pd.Index) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Periods:
-    """The two periods of repeated cross sections.
-
-    Parameters
-    ----------
-    late : ndarray of bool, shape (n,)
-        True for the rows of the later period.
-    names : tuple of str
-        The earlier and the later period.
-    """
+    """The two periods of repeated cross sections: rows of the later one, shape (n,), and names, the earlier first."""
 
     late: NDArray[np.bool_]
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, name: str, values: pd.Series, arms: Arms, treat: str) -> Periods:
-        """Read the periods of the rows; a DesignError unless there are two in a known order, with rows of every arm."""
+    def of(cls, name: str, values: pd.Series) -> Periods:
+        """Read the periods of the rows; a DesignError unless there are two in a known order."""
         period, periods = _in_order(name, values, PERIODS)
-        found = cls(period == 1, _shown(periods))
-        cell, names = found.cells(arms.arm, arms.labels)
-        absent = [name for name, rows in zip(names, np.bincount(cell, minlength=len(names)), strict=True) if not rows]
-        if absent:
-            text = f"treatment {treat!r} has no rows of {listing(absent)}"
-            raise DesignError(f"{text}.\nUse a treatment that is constant over time.")
-        return found
+        return cls(period == 1, _shown(periods))
 
     def cells(self, arm: NDArray[Any], labels: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
         """Return the cell of each row, arms of the earlier period first, shape (n,), and the names of the cells."""
@@ -285,43 +252,28 @@ class Periods:
         return arm + len(labels) * self.late, names
 
 
-def _check_rows(
-    time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series, cross_sections: str
-) -> None:
-    """Refuse units without a row, or with several, in a period; many are no panel: `cross_sections` says what then."""
+def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series) -> None:
+    """Refuse units without a row, or with several, in a period."""
     rows = pd.crosstab(unit.to_numpy(), period)
     twice, few = rows.index[(rows > 1).any(axis=1)], rows.index[(rows == 0).any(axis=1)]
     if len(twice):
         found = f"{len(twice)} of {len(rows)} units by {name!r} have several rows in one period ({listing(twice)})"
-        instead = f'Use `data=data.drop_duplicates(["{name}", "{time}"])` if they are copies.'
-    elif len(few):
+        typed = f'data=data.drop_duplicates(["{name}", "{time}"])'
+        raise DesignError(f"{found}; expected one.\nUse `{typed}` if they are copies.")
+    if len(few):
         found = f"{len(few)} of {len(rows)} units by {name!r} have no row in some period ({listing(few)})"
-        instead = cross_sections
-        if len(few) <= FEW_GAPS * len(rows):
-            instead = f'Use `data=data[data.groupby("{name}")["{time}"].transform("nunique") == {rows.shape[1]}]`.'
-    else:
-        return
-    raise DesignError(f"{found}; expected one.\n{instead}")
+        typed = f'data=data[data.groupby("{name}")["{time}"].transform("nunique") == {rows.shape[1]}]'
+        other = "Repeated cross sections have other units in each period: leave unit= out of `DiD`."
+        raise DesignError(f"{found}; expected one.\nUse `{typed}`. {other}")
 
 
 @dataclass(frozen=True)
 class Adoption:
     """Long data of units that begin a treatment at different times.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        The data.
-    period, unit : ndarray of int, shape (N,)
-        Number of the period and of the unit of each row.
-    begins : ndarray of int, shape (n,)
-        Number of the period in which each unit begins; T, the number of periods, for never-treated units.
-    names : Index, shape (T,)
-        The periods.
-    units : Index, shape (n,)
-        The units.
-    column : str
-        Name of the column that says when.
+    `period` and `unit`, shape (N,), are numbers of the period and the unit of each row; `names` and `units` what these
+    are called. `begins`, shape (n,), is the number of the period in which each unit begins, T of never-treated units.
+    `column` says when.
     """
 
     frame: pd.DataFrame
@@ -352,35 +304,19 @@ class Adoption:
     def cells(
         self, base: str, anticipation: int, not_yet: bool, whole: bool
     ) -> Iterator[tuple[int, int, pd.DataFrame | None, str]]:
-        """Yield the data of each group and period: of two periods, the group and its controls.
+        """Yield the data of each group and period, of two periods: numbers of both, the rows, and the treatment's name.
 
-        Parameters
-        ----------
-        base, anticipation
-            As in `event_study`.
-        not_yet : bool
-            Whether units that begin after both periods are also controls.
-        whole : bool
-            Whether to include the rows of all units, with the group and its controls as subpopulation `COMPARED`.
-
-        Yields
-        ------
-        group, period : int
-            Number of the period in which the group begins, and of the period.
-        part : DataFrame or None
-            The rows; None if there are no controls.
-        treat : str
-            Name of the treatment in them.
+        `base` and `anticipation` are those of `event_study`. With `not_yet` units that begin after both periods are
+        controls too. With `whole` there are rows of all units, and the group and its controls are `COMPARED`. The rows
+        are None where there are no controls.
         """
         never = len(self.names)
         for group in np.unique(self.begins[self.begins < never]):
             treated, treat = self.begins == group, f"{self.column} = {self.names[group]}"
             last = group - 1 - anticipation
             if last < 0:
-                raise DesignError(
-                    f"group {self.names[group]} has no period before its anticipation of {anticipation} periods.\n"
-                    "Use a smaller `anticipation=`, or leave this group out of the data."
-                )
+                found = f"group {self.names[group]} has no period before its anticipation of {anticipation} periods"
+                raise DesignError(f"{found}.\nUse a smaller `anticipation=`, or leave this group out of the data.")
             for period in range(never):
                 before = last if base == "universal" or period >= group else period - 1
                 if before < 0 or before == period:
@@ -401,23 +337,22 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     """Read long data of units that begin a treatment at different times; the arguments are of `event_study`."""
     table = as_table(data, [])
     frame, period, names, units = _keys(table, time, unit)
-    _check_rows(time, unit, period, units, "There is no event study of repeated cross sections. Complete the panel.")
+    _check_rows(time, unit, period, units)
     first, never = find_column(begins, "begins", begins, table, {}, []), len(names)
     known = ~missing_mask(first)
     start = np.full(len(frame), never)
     start[known] = _period_of(first[known], names, begins, time)
     unit_codes, unit_names = pd.factorize(units)
     several = pd.Series(start).groupby(unit_codes).nunique().to_numpy() > 1
-    whether = set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1}
     early = start == 0
-    if several.any():
-        instead = f"`{_first_treated(begins, time, unit)}`" if whether else "data without these units"
-        found = f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r}"
-        raise DesignError(f"{found} ({listing(unit_names[several])}); expected one for each.\nUse {instead}.")
-    if early.any() and whether:
+    if set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1} and (early.any() or several.any()):
         found = f"begins {begins!r} is 0 or 1: whether, not when, units begin; expected the first period of treatment"
-        instead = f"`{_first_treated('<d>', time, unit)}` of a column <d> that is 1 from then on"
-        raise DesignError(f"{found}.\nUse {instead}.")
+        when = f'data["{time}"].where(data["{begins}"] == 1).groupby(data["{unit}"]).transform("min")'
+        raise DesignError(f"{found}.\nUse `{when}` of a column that is 1 from then on.")
+    if several.any():
+        found = f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r}"
+        odd = listing(unit_names[several])
+        raise DesignError(f"{found} ({odd}); expected one for each.\nUse data without these units.")
     if early.any():
         found = f"not after the first period, {listing(names[:1])}, in {len(set(unit_codes[early]))} units"
         values, column = listing(pd.unique(first[early])), f'data["{begins}"]'
@@ -431,31 +366,12 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
 
 def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDArray[np.intp]:
     """Return the number of the first period that is not before each value of `begins`; of 0 for never that of none."""
-    if isinstance(names.dtype, pd.CategoricalDtype):  # ordered; values that are no category have no place
-        values, periods = names.categories.get_indexer(first), names.codes
-        comparable = bool((values >= 0).all())
-    else:
-        values, periods = _moments(_without_order(first)), _moments(pd.Series(names))
-        comparable = values.dtype.kind == periods.dtype.kind
-    if not comparable:
+    try:
+        start = np.asarray(names.searchsorted(_without_order(first).array))
+    except TypeError as error:
         found = f"begins {begins!r} has {listing(first[:1])}, and time {time!r} {listing(names[:1])}"
-        raise DesignError(f'{found}.\nGive `time=` and `begins=` in one type, such as `data["{time}"].dt.year`.')
-    start = np.searchsorted(periods, values)
-    if periods.dtype.kind == "f" and periods[0] > 0:
-        start[values == 0] = len(names)  # as csdid and did have it
+        typed = f'data["{time}"].dt.year'
+        raise DesignError(f"{found}.\nGive `time=` and `begins=` in one type, such as `{typed}`.") from error
+    if pd.api.types.is_number(names[0]) and names[0] > 0:
+        start[(first == 0).to_numpy(dtype=bool)] = len(names)  # as csdid and did have it
     return start
-
-
-def _moments(values: pd.Series) -> NDArray[Any]:
-    """Return numbers as float64 and dates as datetime64, whatever holds them; other values as they are."""
-    kind = pd.api.types.infer_dtype(values)
-    if kind in ("integer", "floating", "mixed-integer-float", "decimal", "boolean"):
-        return values.to_numpy(dtype=np.float64)
-    if kind in ("date", "datetime", "datetime64"):
-        return pd.to_datetime(values.astype(object), utc=True).to_numpy(dtype="datetime64[us]")
-    return (pd.PeriodIndex(values).to_timestamp() if kind == "period" else values).to_numpy()
-
-
-def _first_treated(column: str, time: str, unit: str) -> str:
-    """Return code for the first period of each unit in which a column is 1."""
-    return f'data["{time}"].where(data["{column}"] == 1).groupby(data["{unit}"]).transform("min")'

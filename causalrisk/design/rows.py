@@ -5,8 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,14 +18,10 @@ from causalrisk.design.treatment import ByArm, find_by_arm, is_classifier
 from causalrisk.errors import DesignError, OptionError, one_of
 from causalrisk.numerics.multiplicities import nearly_whole
 
-WEIGHT_TYPES = ("frequency", "probability")
 EXACT = 2.0**53  # floats up to this hold every whole number
-WAYS = 2  # variables of two-way clusters
 GIVEN = ("propensity_score", "outcome_predictions")  # fits that others made
 BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", *GIVEN)  # options that go by rows
 UNRECORDED = "observed"  # formula in the ledger of rows that are kept without an outcome
-LEDGER = ("formula", "variable", "missing", "dropped")
-ZERO = ("weights", "weights = 0")  # line of the ledger of rows without weight
 
 
 class Source(NamedTuple):
@@ -42,31 +37,24 @@ Line = tuple[str, str, int, int]
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of the estimation sample, and the ledger of the others.
+    """Rows of the estimation sample, a mask over all N rows of the caller, and the ledger of the others.
 
-    Parameters
-    ----------
-    keep : ndarray of bool, shape (N,)
-        True for the rows in the sample, over all N rows of the caller.
-    lines : list of tuple
-        A line of the ledger for each variable: formula, variable, rows that miss it, and rows dropped for that and
-        nothing before; the last add up to the rows that are not in the sample.
-    weights : ndarray of float64, shape (N,), or None
-        The weights of all rows; None where none were given.
+    A line of the ledger is of a variable: formula, variable, rows that miss it, and rows dropped for that and nothing
+    before; the last add up to the rows that are not in the sample. `weights` are of all rows.
     """
 
     keep: np.ndarray
     lines: list[Line]
     weights: np.ndarray | None = None
 
-    @cached_property
+    @property
     def n(self) -> int:
         """Number of rows in the sample."""
         return int(self.keep.sum())
 
     def of(self, values: Any) -> Any:
-        """Values of the rows in the sample, of a Series, Index or array over all; itself where they are all."""
-        return values if self.n == len(self.keep) else values[self.keep]
+        """Values of the rows in the sample, of a Series, Index or array over all."""
+        return values[self.keep]
 
 
 def complete_rows(
@@ -76,30 +64,14 @@ def complete_rows(
     weights: np.ndarray | None = None,
     inside: tuple[str, np.ndarray] | None = None,
 ) -> Rows:
-    """Drop the rows that miss any variable, or have no weight.
+    """Return the rows that miss no variable and have a weight, maybe none.
 
-    Parameters
-    ----------
-    sources : sequence of Source
-        All variables used, on `index`.
-    index : pandas.Index
-        Labels of the caller's N rows.
-    missing : {"drop", "raise"}
-        Whether to drop rows with missing values or to refuse them.
-    weights : ndarray of float64, shape (N,), optional
-        Weights of the rows; those of zero are left out.
-    inside : tuple of str and ndarray of bool, shape (N,), optional
-        Name of a subpopulation, and the rows in it.
-
-    Returns
-    -------
-    Rows
-        The rows that are left, maybe none.
+    `sources` are all variables used, on `index`, the labels of the caller's N rows. `missing` says whether rows with
+    missing values are dropped or refused. `inside` has the name of a subpopulation, and the rows in it.
     """
     missing = one_of("missing", missing, ("drop", "raise", "indicator"))
-    reasons = [(s.used_in, s.name, missing_mask(s.values)) for s in sources]
-    if inside is not None:  # what rows outside miss is of no interest
-        reasons = [(used_in, name, mask & inside[1]) for used_in, name, mask in reasons]
+    within = True if inside is None else inside[1]  # what rows outside miss is of no interest
+    reasons = [(s.used_in, s.name, missing_mask(s.values) & within) for s in sources]
     found = [reason for reason in reasons if reason[2].any()]
     if missing == "raise" and found:
         counts = "".join(f"\n    {name!r} ({used_in})  {int(mask.sum())} rows" for used_in, name, mask in found)
@@ -109,7 +81,7 @@ def complete_rows(
     if inside is not None:
         reasons.insert(0, ("subpop", f"outside {inside[0] or 'the subpopulation'}", ~inside[1]))
     if weights is not None:
-        reasons.append((*ZERO, weights == 0))
+        reasons.append(("weights", "weights = 0", weights == 0))
     keep, lines = np.ones(len(index), dtype=bool), []
     for used_in, name, mask in reasons:
         lines.append((used_in, name, int(mask.sum()), int((mask & keep).sum())))
@@ -119,13 +91,10 @@ def complete_rows(
 
 def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
     """Refuse a sample without rows, and say by the lines of the ledger why none of n rows is left."""
-    if left:
-        return
-    if not any(missing for _, _, missing, _ in lines):
-        raise DesignError("no observations left: the data have 0 rows.\nCheck the filter that made them.")
-    why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
-    advice = "Fill in missing values, or check the condition."
-    raise DesignError(f"no observations left: all {n} rows were dropped, because of:{why}\n{advice}")
+    if not left:
+        why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
+        found = f"all {n} rows were dropped, because of:{why}" if n else "the data have 0 rows."
+        raise DesignError(f"no observations left: {found}\nFill in missing values, or check the condition.")
 
 
 def lines_of(lines: Iterable[Line]) -> tuple[Line, ...]:
@@ -135,7 +104,7 @@ def lines_of(lines: Iterable[Line]) -> tuple[Line, ...]:
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
     """Check observation weights, one per row, and return them, NaN where missing."""
-    one_of("weight_type", weight_type, (None, *WEIGHT_TYPES))
+    one_of("weight_type", weight_type, (None, "frequency", "probability"))
     if given is None:
         if weight_type is not None:
             raise OptionError(f"weight_type={weight_type!r} without weights=.\nAdd `weights=`, or leave it out.")
@@ -160,10 +129,7 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
 
 def relative_weights(weights: np.ndarray, weight_type: str | None) -> np.ndarray:
     """Divide probability weights by their mean: only their ratios count, in whatever units they came."""
-    if weight_type != "probability":
-        return weights
-    scaled = weights / weights.max()  # by the largest first: the sum of huge weights would overflow
-    return scaled / scaled.mean()
+    return weights / weights.mean() if weight_type == "probability" else weights
 
 
 def cluster_codes(values: pd.Series) -> tuple[np.ndarray, pd.Index]:
@@ -192,7 +158,7 @@ def check_groups(groups: Sequence[Any], name: str) -> None:
         raise DesignError(f"cluster {name!r} has one group, {listing(groups)}; expected more.\nLeave cluster= out.")
 
 
-@dataclass(frozen=True)
+@dataclass
 class ColumnOptions:
     """Columns and their options as the caller gave them, formulas aside: treatment, weights, clusters, scores.
 
@@ -233,7 +199,7 @@ class ColumnOptions:
         if self.offset is not None and self.exposure is not None:
             raise OptionError("offset= and exposure= were both given.\nUse `offset=offset + np.log(exposure)`.")
         if is_classifier(self.propensity_score):
-            object.__setattr__(self, "propensity_score", None)
+            self.propensity_score = None
         if self.design is None and self.subpop is not None:
             raise OptionError("subpop= was given without design=.\nUse `design=Survey(...)`, or choose rows of data.")
         if self.design is None:
@@ -243,35 +209,16 @@ class ColumnOptions:
         for name in ("weights", "weight_type", "cluster"):
             if getattr(self, name) is not None:
                 raise OptionError(f"{name}= and design= were both given.\nLeave {name}= out, and use `Survey(...)`.")
-        object.__setattr__(self, "weights", self.design.weights)
-        object.__setattr__(self, "weight_type", None if self.design.weights is None else "probability")
-        object.__setattr__(self, "cluster", self.design.psu)
+        self.weights, self.cluster = self.design.weights, self.design.psu
+        self.weight_type = None if self.weights is None else "probability"
 
 
 @dataclass(frozen=True)
 class ByRows:
-    """Per-row inputs other than the covariates: treatment, weights, cluster, offset, score.
+    """Per-row inputs other than the covariates, None where they were not given, and the options of the caller.
 
-    Parameters
-    ----------
-    treat : Source
-        Treatment.
-    options : ColumnOptions
-        The options as the caller gave them.
-    weights, cluster, second_cluster : Source or None
-        Observation weights and clusters, where they are given; the second variable of two-way clusters.
-    offset : Source or None
-        Offset or exposure of the outcome models, used in "offset" or "exposure".
-    score : ByArm or None
-        Known propensity scores.
-    predictions : ByArm or None
-        Predictions of the outcome in each arm that are given.
-    survey : dict or None
-        Columns of the survey design, as of `survey_columns`.
-    subpop : Source or None
-        Whether a row is in the subpopulation; its name is empty where it was given by values.
-    period : Source or None
-        Period of each row of repeated cross sections.
+    `offset` is used in "offset" or "exposure". `survey` are the columns of `survey_columns`. The name of `subpop` is
+    empty where it was given by values. `period` is of repeated cross sections.
     """
 
     treat: Source
@@ -297,7 +244,7 @@ class ByRows:
 def by_rows(table: pd.DataFrame, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
     """Find treatment, weights, cluster, offset and propensity score, each by name or as one value per row."""
 
-    def find(value: Any, role: str, default: str | None = None) -> Source | None:
+    def find(value: Any, role: str, default: str | None = None) -> Any:
         if value is None:
             return None
         column = find_column(value, role, default or role, table, frame, notes)
@@ -315,19 +262,11 @@ def by_rows(table: pd.DataFrame, given: ColumnOptions, frame: Mapping[str, Any],
     if given.subpop is not None:
         inside = find_condition(given.subpop, "subpop", table, frame, notes)
         subpop = Source("subpop", given.subpop if isinstance(given.subpop, str) else "", inside)
-    return ByRows(
-        treat=cast(Source, treat),
-        options=given,
-        weights=weights,
-        cluster=cluster,
-        second_cluster=second,
-        offset=find(given.offset, "offset") or find(given.exposure, "exposure"),
-        score=find_by_arm(given.propensity_score, "propensity_score", table, frame, notes),
-        survey=survey,
-        subpop=subpop,
-        predictions=find_by_arm(given.outcome_predictions, "outcome_predictions", table, frame, notes),
-        period=find(given.did.time, "time") if given.did is not None and given.did.cross_sections else None,
-    )
+    offset = find(given.offset, "offset") or find(given.exposure, "exposure")
+    score = find_by_arm(given.propensity_score, "propensity_score", table, frame, notes)
+    predictions = find_by_arm(given.outcome_predictions, "outcome_predictions", table, frame, notes)
+    period = find(given.did.time, "time") if given.did is not None and given.did.cross_sections else None
+    return ByRows(treat, given, weights, cluster, second, offset, score, predictions, survey, subpop, period)
 
 
 def replicate_columns(
@@ -343,21 +282,19 @@ def replicate_columns(
     else:
         found = named_columns(given, "replicate_weights", table.index, notes)
     if len(found) < 2:
-        what = f"={given!r}" if isinstance(given, str) else ""
-        raise DesignError(
-            f"replicate_weights{what} names {len(found) or 'no'} column; expected several.\nUse a pattern, `repw*`."
-        )
+        what, count = f"={given!r}" if isinstance(given, str) else "", len(found) or "no"
+        text = f"replicate_weights{what} names {count} column; expected several"
+        raise DesignError(f"{text}.\nUse a pattern, `repw*`.")
     return found
 
 
 def ways_of(given: Any, n: int) -> tuple[Any, Any]:
     """Return the two variables of two-way clusters: names in a list, or columns of values; one of them and None."""
-    if isinstance(given, list | tuple) and len(given) == WAYS != n:
+    if isinstance(given, list | tuple) and len(given) == 2 != n:
         return given[0], given[1]
-    if isinstance(given, pd.DataFrame) and given.shape[1] == WAYS:
-        return given.iloc[:, 0], given.iloc[:, 1]
-    if isinstance(given, np.ndarray) and given.ndim == WAYS and given.shape[1] == WAYS:
-        return given[:, 0], given[:, 1]
+    if getattr(given, "shape", ())[1:] == (2,):
+        columns = given.iloc if isinstance(given, pd.DataFrame) else given
+        return columns[:, 0], columns[:, 1]
     return given, None
 
 
@@ -375,17 +312,11 @@ def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index) -> Rows:
     return complete_rows(used, index, by.options.missing, weights, inside)
 
 
-def read_offset(given: Source, keep: Any = slice(None), taken: Sequence[str] = ()) -> np.ndarray:
-    """Return the offset of the rows to keep, which miss no value, of an exposure its logarithm.
-
-    `taken` are the names of the treatment and the outcome.
-    """
-    kind, name, what = given.used_in, given.name, f"{given.used_in} {given.name!r}"
-    if name in taken:
-        kind_of = ("treatment", "outcome")[list(taken).index(name)]
-        raise DesignError(f"{kind}={name!r} is the {kind_of}.\nLeave {kind}= out, or name its column.")
+def read_offset(given: Source, keep: Any = slice(None)) -> np.ndarray:
+    """Return the offset of the rows to keep, which miss no value, of an exposure its logarithm."""
+    what = f"{given.used_in} {given.name!r}"
     values = numbers(given.values[keep], what)
-    if kind == "offset":
+    if given.used_in == "offset":
         check_magnitude(values, what)
         return values
     low = values <= 0

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.tables import check_complete, listing, numbers
-from causalrisk.errors import DesignError, OptionError, call_here, one_of
+from causalrisk.errors import DesignError, OptionError, one_of, with_other_names
 from causalrisk.errors.aliases import value_meant
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array
@@ -35,7 +35,7 @@ LEVEL = 0.1  # how far their mean is from one where half of them are above and h
 RATIO = 2.0  # of the mean replicate weights to the weights, beyond which these are not of one sample
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Survey:
     """How a sample was drawn. Standard errors account for it.
 
@@ -75,11 +75,11 @@ class Survey:
         for "ACS" and "SDR".
     combined : bool, default True
         True: replicate weights are weights. False: they are factors of `weights`.
-    **others
-        Names of options in other packages, such as ``ids="clinic"``.
 
     Notes
     -----
+    Options may have their names in other packages, such as ``ids="clinic"``.
+
     Let ``t_hj`` be the weighted sum of the influence functions of the rows of unit j in stratum h. The variance is
     ``sum_h (1 - f_h) n_h / (n_h - 1) sum_j (t_hj - mean_h)(t_hj - mean_h)'`` [1]_, with (units - strata) degrees of
     freedom. With replicate weights, every step is repeated under each replicate. The variance is
@@ -123,37 +123,22 @@ class Survey:
     mse: bool | None = None
     combined: bool = True
 
-    def __init__(
-        self, *, weights: Any = None, strata: Any = None, psu: Any = None, fpc: Any = None, nest: bool = False,
-        lonely: str = "fail", replicate_weights: Any = None, replicate_type: str | None = None,
-        rho: float | None = None, scale: float | None = None, rscales: Any = None, mse: bool | None = None,
-        combined: bool = True, **others: Any
-    ) -> None:  # fmt: skip
-        typed = {
-            "weights": weights, "strata": strata, "psu": psu, "fpc": fpc, "nest": nest, "lonely": lonely,
-            "replicate_weights": replicate_weights, "replicate_type": replicate_type, "rho": rho, "scale": scale,
-            "rscales": rscales, "mse": mse, "combined": combined,
-        }  # fmt: skip
-        for name, value in call_here("Survey", type(self), typed, others).items():
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
             object.__setattr__(self, name, value_meant(name, value))
         one_of("lonely", self.lonely, LONELY)
         if self.replicate_weights is not None:
             self._check_replicates()
             return
         for name in OF_REPLICATES:
-            if getattr(self, name) is not (True if name == "combined" else None):
+            if getattr(self, name) is not getattr(Survey, name):
                 raise OptionError(f"{name}= was given without replicate weights.\nAdd `replicate_weights=`.")
-        if all(getattr(self, name) is None for name in ("weights", *ROLES)):
-            raise OptionError("Survey() has no columns.\nUse `Survey(weights=..., strata=..., psu=...)`.")
 
     def __repr__(self) -> str:
-        shown = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is not field.default:
-                text = repr(value) if np.isscalar(value) or isinstance(value, list) else field.name  # of an array
-                shown.append(f"{field.name}={text}")
-        return f"Survey({', '.join(shown)})"
+        given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        given = {name: value for name, value in given.items() if value is not getattr(Survey, name)}
+        typed = [f"{k}={v!r}" if np.isscalar(v) or isinstance(v, list) else f"{k}={k}" for k, v in given.items()]
+        return f"Survey({', '.join(typed)})"  # of an array its role
 
     def _check_replicates(self) -> None:
         one_of("replicate_type", self.replicate_type, (None, *REPLICATE_TYPES))
@@ -174,6 +159,9 @@ class Survey:
         if found:
             typed = 'Survey(weights=..., replicate_weights="repw*", replicate_type="BRR")'
             raise OptionError(f'{found}.\nUse `{typed}`, with `rho=` for "Fay" and `rscales=` for "JKn".')
+
+
+Survey.__init__ = with_other_names(Survey.__init__)  # type: ignore[method-assign]
 
 
 def survey_columns(survey: Survey, columns: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,18 +189,8 @@ def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
 class Replication:
     """How estimates under replicate weights make a covariance.
 
-    Parameters
-    ----------
-    kind : str
-        How the replicates were made, as it is printed.
-    multiplicities : ndarray, shape (n, R)
-        Replicate weights of the rows in the sample, over their weights.
-    scales : ndarray, shape (R,)
-        Factor of the square of each replicate.
-    mse : bool
-        Whether deviations are from the estimate; otherwise from the mean of the replicates.
-    df : float
-        Degrees of freedom.
+    `multiplicities`, shape (n, R), are replicate weights over the weights, of the rows in the sample. `scales`, shape
+    (R,), are factors of their squares. With `mse` deviations are from the estimate, else from their mean.
     """
 
     kind: str
@@ -230,28 +208,11 @@ class Replication:
 
 @dataclass(frozen=True, eq=False)
 class SurveyDesign:
-    """The survey design of the rows in the sample.
+    """The survey design of the rows in the sample, of which `call` is what is typed.
 
-    Parameters
-    ----------
-    stratum : ndarray of int, shape (n,)
-        Stratum of each row, 0 .. H-1.
-    unit : ndarray of int, shape (n,)
-        First-stage unit of each row, numbered within its stratum.
-    strata : tuple of str, length H
-        The strata.
-    units : ndarray, shape (H,)
-        Number of first-stage units of each stratum, including units without rows in the sample.
-    fractions : ndarray, shape (H,)
-        Sampled share of the units of the population; 0 if the population is infinite.
-    lonely : str
-        How to count a stratum with one unit.
-    strata_name, psu_name, fpc_name, subpop_name : str or None
-        Names of the columns.
-    call : str
-        The design as it is typed.
-    replication : Replication or None
-        Replicate weights.
+    `stratum` and `unit`, shape (n,), number the strata, and first-stage units within their stratum. `units`, shape
+    (H,), are their numbers in the data, also of those without rows in the sample; `fractions` the sampled shares of
+    those of the population, 0 if it is infinite.
     """
 
     stratum: NDArray[np.intp]
@@ -266,14 +227,6 @@ class SurveyDesign:
     subpop_name: str | None
     call: str
     replication: Replication | None
-
-    @property
-    def notes(self) -> list[str]:
-        """Warnings: a sample of the whole population has no sampling error."""
-        found = f"fpc {self.fpc_name!r} says that every first-stage unit of the population is in the sample, so that"
-        advice = "Leave fpc= out for a population that the units are a sample of."
-        whole = self.replication is None and bool((self.fractions == 1).all())
-        return [f"{found} there is no sampling error. {advice}"] if whole else []
 
     @property
     def df(self) -> float:
@@ -294,27 +247,8 @@ class SurveyDesign:
             first *= len(alone) / (~alone).sum()
         return Factors(first, first * centred / self.units)
 
-    @cached_property
-    def members(self) -> dict[int, NDArray[np.intp]]:
-        """Positions of the rows of each stratum that has some."""
-        order = np.argsort(self.stratum, kind="stable")
-        edges = np.flatnonzero(np.diff(self.stratum[order], prepend=-1))
-        return {int(self.stratum[rows[0]]): rows for rows in np.split(order, edges[1:]) if len(rows)}
-
     def resampled(self, generator: Callable[[int], np.random.Generator], width: int) -> Array:
-        """Draw multiplicities of the rows by the rescaled bootstrap.
-
-        Parameters
-        ----------
-        generator : callable
-            Stratum -> its random numbers.
-        width : int
-            How many resamples.
-
-        Returns
-        -------
-        ndarray, shape (n, width)
-            Multiplicities, none negative.
+        """Draw multiplicities of the rows, shape (n, width), by the rescaled bootstrap; a stratum has a generator.
 
         Notes
         -----
@@ -328,10 +262,10 @@ class SurveyDesign:
            surveys. Survey Methodology 18, 209-217.
         """
         drawn = np.ones((len(self.stratum), width))
-        for h, rows in self.members.items():
+        for h, rows in pd.Series(self.stratum).groupby(self.stratum).indices.items():
             n, share = int(self.units[h]), np.sqrt(1 - self.fractions[h])
             if n > 1:
-                times = generator(h).multinomial(n - 1, np.full(n, 1 / n), size=width)
+                times = generator(int(h)).multinomial(n - 1, np.full(n, 1 / n), size=width)
                 drawn[rows] = 1 - share + share * n / (n - 1) * times[:, self.unit[rows]].T
         return drawn
 
@@ -343,20 +277,14 @@ class SurveyDesign:
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """Weights of the strata in a variance: sum_h (squares_h sum_j t_hj t_hj' - totals_h T_h T_h'), T_h = sum_j t_hj.
-
-    Parameters
-    ----------
-    squares, totals : ndarray, shape (H,)
-        The weights.
-    """
+    """Weights of the strata in a variance: sum_h (squares_h sum_j t_hj t_hj' - totals_h T_h T_h'), T_h = sum_j t_hj."""
 
     squares: Array
     totals: Array
 
 
 def survey_design(
-    columns: Mapping[str, Any], weights: Array | None, keep: Mask, subpop_name: str | None
+    columns: Mapping[str, Any], weights: Array | None, keep: Mask, subpop_name: str | None, notes: list[str]
 ) -> SurveyDesign:
     """Make the survey design of the rows to keep, from `survey_columns` and the weights of all rows."""
     survey, strata_of, psu, replicates = (columns[name] for name in ("survey", "strata", "psu", "replicates"))
@@ -375,6 +303,10 @@ def survey_design(
     fractions = np.zeros(len(strata))
     if columns["fpc"] is not None:
         fractions = _fractions(columns["fpc"], stratum, strata, units)
+    if (fractions == 1).all():
+        found = f"fpc {columns['fpc'].name!r} says that every first-stage unit of the population is in the sample"
+        advice = "Leave fpc= out for a population that the units are a sample of."
+        notes.append(f"{found}, so that there is no sampling error. {advice}")
     alone = [label for label, count, f in zip(strata, units, fractions, strict=True) if count == 1 and f < 1]
     if alone and survey.lonely == "fail" and replicates is None:
         named = "the sample" if strata_of is None else f"stratum {listing(alone)} of {strata_of.name!r}"
@@ -427,15 +359,8 @@ def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Arra
         found = f"the replicate weights are {level:.3g} times the weights; expected about 1"
         raise DesignError(f"{found}.\nUse `combined={not survey.combined}`.")
     _check_type(survey, values[weights > 0] / weights[weights > 0, None], level)
-    scales = {
-        "BRR": 1 / count,
-        "Fay": 1 / (count * (1 - (survey.rho or 0.0)) ** 2),
-        "JK1": (count - 1) / count,
-        "JKn": 1.0,
-        "bootstrap": 1 / (count - 1),
-        "ACS": 4 / count,
-        "SDR": 4 / count,
-    }
+    scales = {"JK1": (count - 1) / count, "JKn": 1.0, "bootstrap": 1 / (count - 1), "ACS": 4 / count, "SDR": 4 / count}
+    scales |= {"BRR": 1 / count, "Fay": 1 / (count * (1 - (survey.rho or 0.0)) ** 2)}
     scale = scales[str(survey.replicate_type)] if survey.scale is None else survey.scale
     rscales = np.asarray(1.0 if survey.rscales is None else survey.rscales, dtype=float)
     if rscales.shape not in ((), (count,)) or (rscales < 0).any():
@@ -460,14 +385,12 @@ def _check_type(survey: Survey, ratios: Array, level: float) -> None:
     halved = moved.std() < SAME and abs(level - 1) < LEVEL and moved.mean() > SAME
     if not halved or survey.scale is not None or survey.replicate_type not in ("BRR", "Fay", "JK1"):
         return  # weights that were adjusted afterwards have other ratios
-    rho = round(1 - float(moved.mean()), 2)
-    given = {"BRR": 0.0, "Fay": survey.rho}.get(survey.replicate_type)
-    if given is not None and abs(rho - given) <= SAME:
-        return
-    meant = 'replicate_type="BRR"' if abs(rho) <= SAME else f'replicate_type="Fay", rho={rho:g}'
-    said = f"replicate_type={survey.replicate_type!r}" + ("" if survey.rho is None else f", rho={survey.rho:g}")
-    found = f"the replicate weights are {rho:g} or {2 - rho:g} times the weights, which contradicts {said}"
-    raise DesignError(f"{found}.\nUse `{meant}`, or `scale=`.")
+    rho, given = round(1 - float(moved.mean()), 2), {"BRR": 0.0, "Fay": survey.rho}.get(survey.replicate_type)
+    if given is None or abs(rho - given) > SAME:
+        meant = 'replicate_type="BRR"' if abs(rho) <= SAME else f'replicate_type="Fay", rho={rho:g}'
+        said = f"replicate_type={survey.replicate_type!r}" + ("" if survey.rho is None else f", rho={survey.rho:g}")
+        found = f"the replicate weights are {rho:g} or {2 - rho:g} times the weights, which contradicts {said}"
+        raise DesignError(f"{found}.\nUse `{meant}`, or `scale=`.")
 
 
 def subpopulation(values: pd.Series, name: str) -> Mask:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import glob
 import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from importlib.util import find_spec
 from numbers import Real
 from typing import Any
 
@@ -28,13 +26,9 @@ from causalrisk.errors import DesignError, OptionError, UnavailableError
 MANY_DATES = 10  # distinct dates beyond which a column of dates in text is not taken for categories
 MANY_NUMBERS, MOST = 10, 0.8  # distinct numbers, and their share, from which text among numbers is taken for missing
 NUMBER = re.compile(r"(?=.*\d)[+-]?(\d{1,3}([.,]\d{3})+|\d*)([.,]\d*)?([eE][+-]?\d+)?")  # 1.5e3; 1,234.5; 1,5; 1.234,5
-THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}")
-DAYS = "({0} - {0}.min()).dt.days"
-NUMBERS_OF = {"M": DAYS, "m": '{0} / pd.Timedelta("1D")', "c": "{0}.to_numpy().real"}  # by the kind of the dtype
-ARROW_TEXT = ("string[pyarrow]", "large_string[pyarrow]", "string_view[pyarrow]")
+DAYS = "(pd.to_datetime({0}) - pd.to_datetime({0}).min()).dt.days"
 SHOWN = 8
-COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # writing to a column copies it
 
 
 def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
@@ -49,8 +43,6 @@ def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
 
 def missing_mask(column: pd.Series) -> np.ndarray:
     """Mask of NaN, None, ``pd.NA`` and NaT, also of NaN inside nullable and Arrow floats, shape (n,)."""
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
-        return np.isnan(column.to_numpy())
     mask = np.array(column.isna(), dtype=bool)
     if dtypes.is_extension_array_dtype(column.dtype) and dtypes.is_float_dtype(column.dtype):
         mask |= np.isnan(np.asarray(column.array.to_numpy(dtype=np.float64, na_value=np.nan)))
@@ -80,19 +72,16 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     Returns
     -------
     Series
-        On a RangeIndex; writing to the column given does not change it. Categories without rows are gone.
+        A copy on a RangeIndex. Categories without rows are gone.
 
     Raises
     ------
     DesignError
         If the column holds dates, complex numbers, numbers as text, mixed types, or infinite values.
     """
-    column = column.reset_index(drop=True)
+    column = column.reset_index(drop=True).infer_objects()
     if isinstance(column.dtype, pd.SparseDtype):
         column = column.sparse.to_dense()
-    if column.dtype == object:
-        inferred = column.infer_objects()
-        column = inferred if inferred.dtype.kind in "bif" else column  # dates as objects have advice of their own
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         used = column.cat.remove_unused_categories()
@@ -104,74 +93,56 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
         values = column.to_numpy(dtype=np.float64 if too_large else np.int64)
     elif dtypes.is_float_dtype(dtype):
         values = column.to_numpy(dtype=np.float64)
-    elif getattr(dtype, "kind", "O") in "mMc" or isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype):
-        made = "{0}.astype(str)" if codes else NUMBERS_OF.get(dtype.kind, "{0}.astype(str)")
-        raise _other_dtype(name, dtype, "", "numbers, bool, text or categories", made)
-    elif isinstance(dtype, pd.StringDtype) or str(dtype) in ARROW_TEXT:
-        values = _texts(column, name, dtype, codes)
     else:
         values = _from_objects(column.to_numpy(dtype=object), name, dtype, codes)
-    _check_finite(values, name)
-    if COPY_ON_WRITE and values.dtype == dtype and values.flags.c_contiguous:
-        return column.rename(name)
-    return pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
-
-
-def _other_dtype(name: str, dtype: Any, holds: str, expected: str, made: str) -> DesignError:
-    """Make the error of a column of another dtype; `made` is code that converts the column {0}."""
-    column = f'data["{name}"]'
-    found = f"column {name!r} has dtype {dtype}{holds}; expected {expected}"
-    return DesignError(f"{found}.\nUse `{column} = {made.format(column)}`.")
-
-
-def _check_finite(values: np.ndarray, name: str) -> None:
     if values.dtype.kind == "f" and np.isinf(values).any():
         count = int(np.isinf(values).sum())
         raise DesignError(f"column {name!r} has {count} infinite values.\nMake them missing to leave these rows out.")
+    return pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
 
 
 def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray:
-    """Bring Python objects to bool, numbers or text, or say why that cannot be."""
+    """Bring Python objects to numbers or text, or say why that cannot be."""
     kinds = {type(v) for v in values}
     if all(issubclass(k, str) for k in kinds):
         return _texts(values, name, dtype, codes)
     if all(issubclass(k, Real | Decimal | np.bool_) for k in kinds):
         return values.astype(np.float64)
     made = "{0}.astype(str)"
-    if all(issubclass(k, datetime.date) for k in kinds):  # datetimes and pandas' are dates too
-        made = DAYS.replace("{0}", "pd.to_datetime({0})")
+    if all(issubclass(k, datetime.date) for k in kinds) and not codes:  # datetimes and pandas' are dates too
+        made = DAYS
     elif all(issubclass(k, str | Real | Decimal) for k in kinds):
         made = 'pd.to_numeric({0}, errors="coerce")'
-    holds = f" and holds {', '.join(sorted(k.__name__ for k in kinds))}"
-    raise _other_dtype(name, dtype, holds, "numbers, bool or text alone", made)
+    holds = f" and holds {', '.join(sorted(k.__name__ for k in kinds))}" if dtype.kind == "O" else ""
+    raise _other_dtype(name, f"{dtype}{holds}", "numbers, bool, text or categories", made)
 
 
-def _texts(values: Any, name: str, dtype: Any, codes: bool) -> np.ndarray:
-    """Bring text without missing values to an object array, in which equal texts are one object.
-
-    Numbers and dates as text are refused, unless they are welcome as category codes.
-    """
+def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray:
+    """Return text; numbers and dates as text are refused, unless they are welcome as category codes."""
     places, distinct = pd.factorize(values)
     texts = [str(text) for text in distinct]
     odd = [text for text in texts if not NUMBER.fullmatch(text.strip())]
     count, made = len(texts) - len(odd), ""
-    if count and not codes and (not odd or (count >= MANY_NUMBERS and count >= MOST * len(texts))):
+    if count and (not odd or (count >= MANY_NUMBERS and count >= MOST * len(texts))):
         holds = f"numbers as text, but for {listing(odd, 5)}" if odd else f"numbers as text (e.g. {texts[0]!r})"
         made = 'pd.to_numeric({0}, errors="coerce")' if odd else "pd.to_numeric({0})"
-    elif not codes and len(texts) > MANY_DATES and all(DATE.fullmatch(text.strip()) for text in texts):
-        holds, made = f"dates as text (e.g. {texts[0]!r})", DAYS.replace("{0}", "pd.to_datetime({0})")
-    if not made:
+    elif len(texts) > MANY_DATES and all(DATE.fullmatch(text.strip()) for text in texts):
+        holds, made = f"dates as text (e.g. {texts[0]!r})", DAYS
+    if codes or not made:
         return np.array(texts, dtype=object)[places]
     expected = f"numbers, or `C({name if name.isidentifier() else f'Q({name!r})'})` for categories"
-    error = _other_dtype(name, dtype, f" and holds {holds}", expected, made)
-    commas = [text for text in texts if "," in text and text not in odd]
-    if commas:
-        points = any("." in text for text in commas)
-        advice = f"""Use `pandas.read_csv(..., decimal=","{', thousands="."' * points})`."""
-        if all(THOUSANDS.fullmatch(text.strip()) for text in commas):  # 1,234 may be either
-            advice = 'Use `pandas.read_csv(..., thousands=",")`, or `decimal=","` if that is what the comma is.'
-        raise DesignError(f"{str(error).splitlines()[0]}\n{advice}")
-    raise error
+    error = _other_dtype(name, f"{dtype} and holds {holds}", expected, made)
+    if not any("," in text for text in texts if text not in odd):
+        raise error
+    advice = 'Use `pandas.read_csv(..., thousands=",")`, or `decimal=","` if that is what the comma is.'
+    raise DesignError(f"{str(error).splitlines()[0]}\n{advice}")
+
+
+def _other_dtype(name: str, found: str, expected: str, made: str) -> DesignError:
+    """Make the error of a column of another dtype; `made` is code that converts the column {0}."""
+    column = f'data["{name}"]'
+    typed = f"{column} = {made.format(column)}"
+    return DesignError(f"column {name!r} has dtype {found}; expected {expected}.\nUse `{typed}`.")
 
 
 def numbers(column: pd.Series, what: str) -> np.ndarray:
@@ -188,50 +159,35 @@ def numbers(column: pd.Series, what: str) -> np.ndarray:
 # --- frames and columns of other libraries ---------------------------------------------------------------------------
 
 
-READERS = {".dta": "stata", ".parquet": "parquet", ".xlsx": "excel", ".sav": "spss"}
-
-
 def as_pandas(value: Any) -> Any:
     """Return a frame or a column of another library as a pandas one, and anything else as it is.
 
-    A column becomes an array, which has no row labels. Whole numbers and bool with gaps stay what they are, an Enum or
-    a dictionary keeps the order of its categories. Row labels are 0, 1, ... unless the frame carries others.
+    A column of polars or Arrow becomes an array, which has no row labels. Row labels of a frame are 0, 1, ... unless it
+    carries others.
     """
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index | Mapping | str):
         return value
     library, kind = type(value).__module__.partition(".")[0], type(value).__name__
-    if library.startswith("dask") and hasattr(value, "get_partition"):
-        raise DesignError("only data= of a model may be a Dask data frame.\nUse `data.compute()`.")
     if library == "narwhals" and kind in ("DataFrame", "Series"):
         return as_pandas(value.to_native())
-    if library == "polars" and kind == "DataFrame":
-        return pd.DataFrame({name: _polars_column(value[name]) for name in value.columns}, index=range(len(value)))
-    if library == "polars":
-        return _polars_column(value) if kind == "Series" else value
-    if library != "pyarrow" and callable(getattr(value, "to_pandas", None)):
+    if library not in ("polars", "pyarrow") and hasattr(value, "to_pandas"):
         return value.to_pandas()
-    if library != "pyarrow" and not hasattr(value, "__arrow_c_stream__"):
+    if not hasattr(value, "to_pandas") and not hasattr(value, "__arrow_c_stream__"):
         return value
     try:
         import pyarrow as pa
     except ImportError as error:
         raise UnavailableError("such data are read by pyarrow.\nUse `pip install pyarrow`.") from error
-    value = value if library == "pyarrow" else pa.table(value)
-    if not isinstance(value, pa.Table | pa.RecordBatch | pa.Array | pa.ChunkedArray):
-        return value
-    read = value.to_pandas(types_mapper=lambda kind: None if pa.types.is_dictionary(kind) else pd.ArrowDtype(kind))
+    if library == "polars" and kind == "Series":
+        return as_pandas(value.to_frame()).iloc[:, 0].array
+    value = value if library in ("polars", "pyarrow") else pa.table(value)
+
+    def pandas_type(kind: Any) -> Any:
+        levels = pa.types.is_dictionary(kind) and (kind.ordered or library != "polars")  # its Categorical is text
+        return None if levels else pd.ArrowDtype(kind)
+
+    read = value.to_pandas(types_mapper=pandas_type)
     return read.array if isinstance(read, pd.Series) else read
-
-
-def _polars_column(column: Any) -> Any:
-    """Values of a polars Series: text through Arrow where pyarrow is there, else by NumPy, as numbers are."""
-    kind = type(column.dtype).__name__
-    if kind == "Enum":
-        return pd.Categorical(column.to_list(), categories=list(column.dtype.categories), ordered=True)
-    if kind in ("String", "Categorical") and find_spec("pyarrow"):
-        return as_pandas(column.cast(str).to_arrow())
-    gaps = column.null_count() and (column.dtype.is_integer() or kind == "Boolean")
-    return pd.array(column.to_list()) if gaps else column.to_numpy()
 
 
 def is_column(value: Any) -> bool:
@@ -250,16 +206,12 @@ def as_table(data: Any, notes: list[str]) -> pd.DataFrame:
     frame = as_pandas(data)
     if isinstance(frame, pd.DataFrame):
         return frame
-    typed = "pandas.DataFrame(data)"
+    read = (f"data=data.{name}()" for name in ("collect", "compute") if hasattr(data, name))
+    typed = next(read, "data=pandas.DataFrame(data)")
     if isinstance(data, str | os.PathLike):
-        path = os.fspath(data)
-        several = glob.has_magic(path) or os.path.isdir(path)
-        reader = READERS.get(os.path.splitext(path)[1].lower(), "csv")
-        typed = f'causalrisk.scan("{path}")' if several else f'pandas.read_{reader}("{path}")'
-    for name in ("to_pandas", "to_table", "compute", "collect"):  # lazy frames, datasets of Arrow, Dask
-        typed = f"data.{name}()" if callable(getattr(data, name, None)) else typed
+        typed = "data=pandas.read_csv(path)`, or `read_parquet`, `read_stata` or `read_excel"
     expected = "a data frame (pandas, polars, Arrow), a mapping of column names to values, or None"
-    raise OptionError(f"data is of type {_type_of(data)}; expected {expected}.\nUse `data={typed}`.")
+    raise OptionError(f"data is of type {_type_of(data)}; expected {expected}.\nUse `{typed}`.")
 
 
 def gather(columns: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
@@ -277,21 +229,7 @@ def gather(columns: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
 def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Series:
     """Put one value per row onto an index: by label if the values carry labels, else by position.
 
-    Parameters
-    ----------
-    values : Series, DataFrame with one column, Index, pandas array, ndarray, list, tuple, polars or Arrow column
-        One value per row.
-    index : pandas.Index
-        The rows.
-    what : str
-        Name of the values, for messages, e.g. ``"treatment 'd'"``.
-    notes : list of str
-        A line is appended if rows had to be put into another order.
-
-    Returns
-    -------
-    Series
-        The values on `index`; may share memory with `values`.
+    `what` is what messages call the values. A line is appended to `notes` if rows had to be put into another order.
     """
     name, values = getattr(values, "name", None), _one_column(values, what)
     n, name = len(values), getattr(values, "name", name)
@@ -301,17 +239,13 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
         return pd.Series(values, index=index, name=name)
     position = matched_rows(values.index, index)
     if position is None:
-        subset = values.index.is_unique and index.isin(values.index).all()
-        same = "Use `.to_numpy()`." if n == len(index) else "Give one value per row."
-        typed = "Use `values.loc[data.index]`." if subset else same
         found = f"{what} has {n} values whose row labels are not those of {len(index)} rows of data"
-        raise DesignError(f"{found}.\n{typed}")
+        raise DesignError(f"{found}.\nUse `values.loc[data.index]`, or `.to_numpy()` to match rows by position.")
     if np.any(position != np.arange(n)):
         found = f"{what} has the row labels of the data in another order; it was aligned by label"
         note = f"{found}. Use `.to_numpy()` to match rows by position."
         notes += [] if note in notes else [note]
-        values = values.take(position)
-    return pd.Series(values.array, index=index, name=name)
+    return pd.Series(values.array.take(position), index=index, name=name)
 
 
 def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
@@ -342,28 +276,14 @@ def _type_of(value: Any) -> str:
 
 
 def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> dict[str, pd.Series]:
-    """Return the columns of a matrix by name.
+    """Return the columns of a matrix by name, aligned as by `align`.
 
-    Parameters
-    ----------
-    values : DataFrame, Series, ndarray, scipy sparse matrix, list of rows, or frame of another library
-        The matrix. Columns without names become "const" (a column of ones) and "x1", "x2", ...
-    what : str
-        Name of the matrix, for messages.
-    index : pandas.Index
-        Labels of the rows.
-    notes : list of str
-        A line is appended if rows had to be put into another order.
-
-    Returns
-    -------
-    dict of str to Series
-        On `index`, in order; may share memory with `values`.
+    The matrix is a frame, a column, a NumPy or SciPy sparse matrix, or a list of rows. Columns without names become
+    "const" (a column of ones) and "x1", "x2", ...
     """
     given, values = values, as_pandas(values)
     if isinstance(values, pd.Series) or (is_column(given) and not isinstance(given, np.ndarray | list | tuple)):
-        name = getattr(given, "name", None)
-        columns = {"x1" if name in (None, "") else str(name): values}
+        columns = {str(getattr(given, "name", None) or "x1"): values}
     elif isinstance(values, pd.DataFrame):
         names = pd.Index([str(name) for name in values.columns])
         if names.has_duplicates:
@@ -375,18 +295,13 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
         columns = _columns_of_matrix(values, what)
     if not columns:
         raise DesignError(f"{what} has no columns; expected at least one.\nUse `np.ones((n, 1))` for a constant.")
-    found = {name: align(column, index, what, notes) for name, column in columns.items()}
-    for name, column in found.items():
-        column.name = name
-    return found
+    return {name: align(column, index, what, notes).rename(name) for name, column in columns.items()}
 
 
 def _columns_of_matrix(values: Any, what: str) -> dict[str, Any]:
     """Return the columns of a NumPy or sparse matrix, or of a list of rows: "const" for the first that is one, "x1"."""
     array = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
     array = array[:, None] if array.ndim == 1 else array
-    if not array.ndim:
-        raise OptionError(f"{what} is of type {_type_of(values)}; expected a pandas DataFrame or a NumPy array.")
     if array.ndim != 2 or array.dtype.names is not None:
         raise DesignError(f"{what} has shape {array.shape} and dtype {array.dtype}; expected a matrix.")
     constant = next((j for j, column in enumerate(array.T) if len(column) and (column == 1).all()), array.shape[1])
@@ -408,9 +323,6 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
     folded = {k.casefold(): k for k in known}  # difflib minds the case, people do not
     close = difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)
     near = words[:3] or [folded[match] for match in close]
-    separator = next((s for s in (";", "\t", "|") if s in known[0]), None) if len(known) == 1 else None
-    if separator is not None:  # a file with another separator was read as if it had commas
-        return f"The only column is {known[0]!r}. Use `pd.read_csv(..., sep={separator!r})`."
     if near:
         return f"Did you mean {' or '.join(map(show, near))}?"
     return f"The columns are {listing(known)}." if known else f"Arrays have no names. Use `data[{name!r}]`."
@@ -446,33 +358,14 @@ def new_column(table: pd.DataFrame, name: str, use: str) -> pd.Series:
 def find_column(
     value: Any, role: str, default: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]
 ) -> pd.Series:
-    """Find a variable with one value per row, given as the name of a column or as its values.
+    """Return a variable with one value per row on the index of the table, under its name or a default.
 
-    Parameters
-    ----------
-    value : str or array-like
-        A name, or the values.
-    role : str
-        Role of the variable, for messages, e.g. ``"treatment"``.
-    default : str
-        Its name if it has none.
-    table : DataFrame
-        The columns there are.
-    frame : mapping of str to object
-        The caller's variables.
-    notes : list of str
-        A line is appended if rows had to be put into another order.
-
-    Returns
-    -------
-    Series
-        On the index of the table, under its name.
+    It is given as the name of a column of the table or of one of the caller's variables, in `frame`, or as its values.
+    `role` is what messages call it. A line is appended to `notes` if rows had to be put into another order.
     """
-    named = isinstance(value, list | tuple) and all(isinstance(name, str) and name in table for name in value)
-    if named and 0 < len(value) != len(table.index):
-        option = {"treatment": "treat", "group": "by"}.get(role, role)
-        typed = list(value[:2]) if role == "cluster" and len(value) > 1 else value[0]
-        raise DesignError(f"{role} is a list, {listing(value)}; expected one column.\nUse `{option}={typed!r}`.")
+    if isinstance(value, list | tuple) and len(value) != len(table) and all(isinstance(name, str) for name in value):
+        found = f"{role} is a list, {listing(value)}; expected one column"
+        raise DesignError(f"{found}.\nGive one name, or one value per row.")
     if not isinstance(value, str):
         name = getattr(value, "name", None)
         own = default if name is None else str(name)
@@ -481,12 +374,8 @@ def find_column(
         return column_of(table, value)
     if is_column(frame.get(value)):
         return align(frame[value], table.index, f"{role} {value!r}", notes).rename(value)
-    found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
-    if role == "treatment" and (names := [word for word in re.findall(r"\w+", value) if word in table]):
-        found = f"{role} {value!r} is more than a column; expected the treatment alone.\n"
-        typed = f'`treat="{names[0]}", propensity="{" + ".join(names[1:])}"`' if names[1:] else f'`treat="{names[0]}"`'
-        raise DesignError(f"{found}Use {f'`treat=data.eval({value!r})`' if re.search('[<>=]', value) else typed}.")
-    raise DesignError(found + (in_index(table, value) or nearest(value, table.columns)))
+    found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope"
+    raise DesignError(f"{found}.\n{in_index(table, value) or nearest(value, table.columns)}")
 
 
 def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]) -> pd.Series:
@@ -498,7 +387,6 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
         return find_column(value, role, role, table, frame, notes)
     words = re.findall(r"`([^`]+)`|(\w+)", re.sub(r"\"[^\"]*\"|'[^']*'", "", value))
     used = [name for name in table.columns if name in itertools.chain(*words)]
-    unknown = np.logical_or.reduce([np.zeros(len(table), dtype=bool), *(missing_mask(table[name]) for name in used)])
     own = {name: frame[name] for name in re.findall(r"@(\w+)", value) if name in frame}
     try:
         found = table.eval(value, engine="python", local_dict=own, global_dict={})
@@ -507,5 +395,5 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
         raise DesignError(f"{found}\nThe columns are {listing(table.columns)}.") from error
     if not isinstance(found, pd.Series):
         raise DesignError(f"the condition {role}={value!r} is not True or False in each row.\nEquality is `==`.")
-    found = found.mask(unknown, False)
+    found = found.mask(table[used].isna().any(axis=1), False)
     return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)

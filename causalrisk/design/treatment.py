@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_scalar
 
 from causalrisk.design.tables import as_pandas, find_column, listing, named_columns, numbers, plain
 from causalrisk.errors import DesignError, OptionError
@@ -20,25 +19,11 @@ MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a co
 
 @dataclass(frozen=True)
 class Arms:
-    """Levels of a treatment as arms.
-
-    Parameters
-    ----------
-    levels : tuple
-        Raw treatment levels, reference first.
-    labels : tuple of str
-        Printed labels, reference first.
-    arm : ndarray of int, shape (n,), optional
-        Arm of each row, where rows were coded.
-    """
+    """Levels of a treatment as arms: raw levels and printed labels, the reference first, and the arm of coded rows."""
 
     levels: tuple[Any, ...]
     labels: tuple[str, ...]
     arm: Any = None
-
-    def coded(self, arm: np.ndarray) -> pd.Categorical:
-        """Return the treatment of rows by its levels, as the observation model has it; arms of shape (n,)."""
-        return pd.Categorical.from_codes(arm.astype(int), categories=list(self.levels))
 
     def arm_of(self, codes: np.ndarray, found: list[Any]) -> np.ndarray:
         """Return the arm of each row, shape (n,), of the smallest signed type that has them; codes as found."""
@@ -56,12 +41,8 @@ def code_levels(values: pd.Series, name: str, **asked: Any) -> Arms:
 
 def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
     """Codes and the sorted levels as plain Python values; whole numbers and bool as int, intervals as text."""
-    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "bi":
-        codes, found = pd.factorize(values.to_numpy(dtype=values.dtype.newbyteorder("=")), sort=True)
-    else:
-        levels = plain(values, name, codes=True).astype("category").cat
-        codes, found = levels.codes.to_numpy(dtype=np.intp), levels.categories
-    return codes, [_python(level) for level in found]
+    levels = plain(values, name, codes=True).astype("category").cat
+    return levels.codes.to_numpy(dtype=np.intp), [_python(level) for level in levels.categories]
 
 
 def _python(value: Any) -> Any:
@@ -85,7 +66,10 @@ def arms_in_order(
     if len(found) == 1:
         text = f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}"
         raise DesignError(f"{text}.\nGive rows of both groups.")
-    table = _table(found, counts)
+    width, digits = max(len(repr(level)) for level in found[:SHOWN]), len(str(counts[:SHOWN].max()))
+    lines = [f"    {v!r:<{width}}   {count:>{digits}} complete rows" for v, count in zip(found, counts, strict=True)]
+    more = [f"    and {len(found) - SHOWN} more levels"] if len(found) > SHOWN else []
+    table = "\n".join([*lines[:SHOWN], *more])
     asked = len(found) == 2 and (treated is not None or reference is not None)
     dose = any(isinstance(v, float) for v in found) and not asked
     if not named and (dose or (len(found) > MOST_NUMBERS and isinstance(found[0], int))):  # text is levels
@@ -98,78 +82,42 @@ def arms_in_order(
     return Arms(raw, _labels(name, raw, levels))
 
 
-def _table(found: Sequence[Any], counts: np.ndarray) -> str:
-    width = max(len(repr(v)) for v in found[:SHOWN])
-    digits = max(len(str(c)) for c in counts[:SHOWN])
-    shown = zip(found[:SHOWN], counts[:SHOWN], strict=True)
-    lines = [f"    {v!r:<{width}}   {c:>{digits}} complete rows" for v, c in shown]
-    more = [f"    and {len(found) - SHOWN} more levels"] if len(found) > SHOWN else []
-    return "\n".join([*lines, *more])
-
-
 def _reference(name: str, found: list[Any], table: str, treated: Any, reference: Any) -> int:
     """Position of the reference level; the sign of the effect hangs on it, so it is never guessed."""
-    binary = all(isinstance(v, int | float) and v in (0, 1) for v in found)
+    likely = sorted(found, key=lambda level: str(level).casefold() not in CONTROLS)
     if len(found) > 2 and (treated is not None or reference is None):
-        others = [level for level in found if treated is None or not _same(level, treated, False)]
-        # Negative codes are often of missing values.
-        likely = [level for level in others if isinstance(level, str) or level >= 0]
-        named = [level for level in likely if str(level).casefold() in CONTROLS]
-        base = (named or likely or others)[0] if reference is None else reference
+        base = reference if reference is not None else next(level for level in likely if level != treated)
         why = "nothing says which one" if treated is None else f"treated={show(treated)} does not say which one"
         text = f"treatment {name!r} has {len(found)} levels, and {why} the others are compared with:\n{table}"
         without = "" if treated is None else " without `treated=`"
         kind = DesignError if treated is None else OptionError
         raise kind(f"{text}\nUse `reference={show(base)}`{without} if that is the level.")
-    places: dict[str, int] = {}
     for option, value in (("treated", treated), ("reference", reference)):
-        if value is None:
-            continue
-        match = [i for i, level in enumerate(found) if _same(level, value, binary)]
-        places[option] = match[0] if match else -1
-        if not match:
+        if value is not None and value not in found:
             typed = " or ".join(f"`{option}={show(level)}`" for level in found[:SHOWN])
             text = f"{option}={show(value)} is not a level of treatment {name!r}:\n{table}"
             raise DesignError(f"{text}\nUse {typed}.")
-    if len(places) > len(set(places.values())):
+    if treated is not None and treated == reference:
         raise OptionError(f"treated= and reference= name the same level, {show(treated)}.\nLeave one of them out.")
-    if places:
-        return places.get("reference", 1 - places.get("treated", 0))
-    if binary:
+    if reference is not None:
+        return found.index(reference)
+    if treated is not None:
+        return 1 - found.index(treated)
+    if set(found) == {0, 1}:
         return found.index(0)
-    first, other = sorted(found, key=lambda level: str(level).casefold() in CONTROLS)
-    typed = f"Use `treated={show(first)}` or `treated={show(other)}`."
     text = f"treatment {name!r} is not 0/1 or bool, and the sign of the effect depends on which level is treated"
-    raise DesignError(f"{text}:\n{table}\n{typed}")
-
-
-def _same(level: Any, value: Any, binary: bool) -> bool:
-    """Equality of levels: True is 1 only for a 0/1 treatment, and text never equals a number."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if not is_scalar(value):
-        return False
-    if not binary and isinstance(level, bool) != isinstance(value, bool):
-        return False
-    return isinstance(level, str) == isinstance(value, str) and bool(level == value)
+    raise DesignError(f"{text}:\n{table}\nUse `treated={show(likely[1])}` or `treated={show(likely[0])}`.")
 
 
 def _labels(name: str, raw: tuple[Any, ...], levels: Any) -> tuple[str, ...]:
     """Return the printed labels of the levels: themselves, or those that the caller gave each in a mapping."""
     labels, found = tuple(str(v) for v in raw), ""
-    levels = levels.to_dict() if isinstance(levels, pd.Series) else levels
-    if levels is not None and not isinstance(levels, Mapping):
-        found = f"levels= is of type {type(levels).__name__}; expected a mapping of each level to its label"
-    elif levels is not None:
-        match = [[key for key in levels if _same(level, key, set(raw) <= {0, 1})] for level in raw]
-        if not all(match):
-            absent = [level for level, keys in zip(raw, match, strict=True) if not keys]
-            found = f"levels= has no label for {listing(absent)} of treatment {name!r}"
-        elif sum(map(len, match)) < len(levels):
-            unknown = [key for key in levels if not any(key in keys for keys in match)]
-            found = f"levels= has {listing(unknown)}, which treatment {name!r} does not have"
+    if levels is not None:
+        if not hasattr(levels, "keys") or set(levels.keys()) != set(raw):
+            found = f"levels={levels!r}; expected a mapping of each level to its label"
         else:
-            labels = tuple(str(levels[keys[0]]) for keys in match)
-    if not found and len(set(labels)) < len(labels):
+            labels = tuple(str(levels[level]) for level in raw)
+    if len(set(labels)) < len(labels):
         shared = [label for label in labels if labels.count(label) > 1]
         found = f"levels of treatment {name!r} would print as {listing(shared)}"
     if found:
@@ -190,12 +138,9 @@ def notes_of_spelling(levels: Mapping[str, Iterable[Any]]) -> list[str]:
     """Return a note for each variable that has levels of text which differ in nothing but case and outer blanks."""
     notes = []
     for name, values in levels.items():
-        groups: dict[str, list[str]] = {}
-        for level in values:
-            if isinstance(level, str):
-                groups.setdefault(level.strip().casefold(), []).append(level)
-        twins = [level for group in groups.values() if len(group) > 1 for level in sorted(group)]
-        if twins:
+        texts = pd.Series(sorted(level for level in values if isinstance(level, str)), dtype=object)
+        twins = texts[texts.map(lambda text: text.strip().casefold()).duplicated(keep=False)]
+        if len(twins):
             text = f"column {name!r} has levels that differ only in blanks or case, {listing(twins)}; they are kept as"
             typed = f'data["{name}"] = data["{name}"].str.strip().str.lower()'
             notes.append(f"{text} different ones. If they mean the same, use `{typed}`.")
@@ -209,14 +154,8 @@ SUM_TOLERANCE = 1e-6  # a sum over arms of scores in single precision may be so 
 class ByArm:
     """Propensity scores, or predictions of the outcome, as they were given, on the caller's index.
 
-    Parameters
-    ----------
-    name : str, tuple of str or None
-        Name of a single column, or of the predictions of each arm.
-    columns : list of Series
-        One column, the probability of the treated arm, or one per arm.
-    keys : list of str or None
-        Names by which the columns go; else they are in the order of the arms.
+    A single column is the probability of the treated arm; others go by `keys`, or else are in the order of the arms.
+    `name` is that of the column, or the names of several.
     """
 
     name: Any
@@ -228,14 +167,11 @@ class ByArm:
         levels, labels = [str(level) for level in coding.levels], coding.labels
         if what == "scores" and len(self.columns) == 1 and len(levels) == 2:
             return [(self.columns[0], labels[1])]
-        if self.keys is None and len(self.columns) == len(levels):
-            return list(zip(self.columns, labels, strict=True))
-        by_key = dict(zip(self.keys or (), self.columns, strict=False))
+        keys = self.keys or levels  # without names they are in the order of the arms
         for names in (levels, labels):
-            if len(self.columns) == len(levels) and set(names) == set(by_key):
-                return [(by_key[name], label) for name, label in zip(names, labels, strict=True)]
-        own = self.keys or ([self.name] if isinstance(self.name, str) else None)
-        found = listing(own) if own else f"{len(self.columns)} columns"
+            if len(self.columns) == len(levels) and set(names) == set(keys):
+                return [(self.columns[keys.index(name)], label) for name, label in zip(names, labels, strict=True)]
+        found = listing(self.keys or [column.name for column in self.columns])
         expected = f"expected one column per level: {listing(coding.levels)}"
         typed = f"{what}.set_axis([{listing(levels)}], axis=1)"
         raise DesignError(f"the {what} are {found} for {len(levels)} arms; {expected}.\nUse `{typed}`.")
@@ -243,16 +179,10 @@ class ByArm:
 
 def is_classifier(value: Any) -> bool:
     """Return True if a value has the methods of a classifier; an OptionError where it is nearly one."""
-    if not hasattr(value, "fit"):
-        return False
-    if isinstance(value, type):
-        raise OptionError(f"propensity_score is a class.\nUse `propensity_score={value.__name__}()`.")
-    if not hasattr(value, "predict_proba"):
-        raise OptionError(
-            f"propensity_score is a {type(value).__name__} without predict_proba; expected a classifier with it.\n"
-            "Use `propensity_score=LogisticRegression()`."
-        )
-    return True
+    if hasattr(value, "fit") and (isinstance(value, type) or not hasattr(value, "predict_proba")):
+        found = "a class" if isinstance(value, type) else f"a {type(value).__name__} without predict_proba"
+        raise OptionError(f"propensity_score is {found}.\nUse a classifier, `propensity_score=LogisticRegression()`.")
+    return hasattr(value, "fit")
 
 
 def find_by_arm(
@@ -264,21 +194,16 @@ def find_by_arm(
     matrix = as_pandas(value)
     if isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and matrix.shape[1] > 1:
         found = named_columns(value, option.replace("_", " "), table.index, notes)
-        keys = list(found) if isinstance(matrix, pd.DataFrame) else [str(j) for j in range(len(found))]
-        columns = [column.rename(f"{option}[{key}]") for key, column in zip(keys, found.values(), strict=True)]
-        return ByArm(None, columns, keys if isinstance(matrix, pd.DataFrame) else None)
+        keys = list(found) if isinstance(matrix, pd.DataFrame) else None
+        names = [f"{option}[{key}]" for key in keys or range(len(found))]
+        return ByArm(None, [column.rename(name) for name, column in zip(names, found.values(), strict=True)], keys)
     if option == "propensity_score":
         column = find_column(value, "propensity score", option, table, frame, notes)
         return ByArm(column.name, [column])
-    if not isinstance(value, list | tuple):
-        given = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
-        text = f"{option} is {given}; expected one column per arm, the reference first"
-        raise OptionError(f'{text}.\nUse `{option}=["m0", "m1"]`.')
-    columns = [
-        find_column(one, "outcome prediction", f"{option}[{j}]", table, frame, notes) for j, one in enumerate(value)
-    ]
-    named = all(isinstance(one, str) for one in value)
-    return ByArm(tuple(value) if named else None, columns)
+    parts = value if isinstance(value, list | tuple) else [value]
+    given = [(f"{option}[{j}]", one) for j, one in enumerate(parts)]
+    columns = [find_column(one, "outcome prediction", name, table, frame, notes) for name, one in given]
+    return ByArm(tuple(parts) if all(isinstance(one, str) for one in parts) else None, columns)
 
 
 def score_matrix(score: ByArm, keep: np.ndarray, coding: Arms) -> np.ndarray:

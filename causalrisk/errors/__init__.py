@@ -294,15 +294,6 @@ def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> t
     return found, tuple(notes)
 
 
-def call_here(
-    call: str, function: Callable[..., Any], given: Mapping[str, Any], others: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the arguments of a function or method under their names here; `others` may have other names."""
-    parameters = inspect.signature(function).parameters.items()
-    defaults = {name: one.default for name, one in parameters if name not in ("more", "others")}
-    return named_here(call, {**given, **others}, defaults)[0]
-
-
 def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
     """Return a function or method whose options may have their names in other packages, such as ``level=0.9``."""
     parameters = inspect.signature(function).parameters
@@ -312,7 +303,8 @@ def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
         named: Any = options
         if not options.keys() <= parameters.keys():
             defaults = {name: one.default for name, one in parameters.items() if name != "more"}
-            named = named_here(function.__name__, options, defaults)[0]
+            place = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+            named = {name: value for name, value in named_here(place, options, defaults)[0].items() if name in defaults}
         return function(*args, **named)
 
     return called

@@ -37,7 +37,7 @@ def with_line(lines, k, change):
 
 
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
-@pytest.mark.parametrize("row", [2, 3, 99, 100, 101, 102, 901])
+@pytest.mark.parametrize("row", [2, 3, 99, 100, 101, 901])
 @pytest.mark.parametrize("change", [lambda line: f"{line},", lambda line: f"1,{line}"])
 def test_a_row_with_more_fields_than_the_header_is_refused(table, tmp_path, capsys, ending, row, change):
     lines = with_line(table.to_csv(index=False).splitlines(), row - 1, change)

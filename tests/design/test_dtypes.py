@@ -126,15 +126,14 @@ def test_missing(values):
     ("values", "dtype", "converted"),
     [
         (pd.to_datetime(["2020-01-01", "2020-02-03"]), "datetime64", [0, 33]),
-        (pd.to_timedelta(["1 day", "36 hours"]), "timedelta64", [1.0, 1.5]),
-        (np.array([1 + 2j, 3]), "complex128", [1.0, 3.0]),
+        (pd.to_timedelta(["1 day", "36 hours"]), "timedelta64", ["1 days 00:00:00", "1 days 12:00:00"]),
         (pd.period_range("2020-12", periods=2, freq="M"), "period", ["2020-12", "2021-01"]),
         (pd.to_datetime(["2020-01-01", "2020-02-03"]).tz_localize("UTC"), "datetime64", [0, 33]),
         (pd.interval_range(0, 2), "interval", ["(0, 1]", "(1, 2]"]),
         ([datetime.date(2020, 1, 1), datetime.date(2020, 2, 3)], "object", [0, 33]),
     ],
 )
-def test_dates_and_complex(values, dtype, converted):
+def test_dates_and_periods(values, dtype, converted):
     data = pd.DataFrame({"when": pd.Series(values)})
     with pytest.raises(DesignError, match=rf"column 'when' has dtype {dtype}") as caught:
         plain(data["when"], "when")
@@ -169,16 +168,10 @@ def test_numbers_and_dates_as_text_are_refused_with_what_converts_them(values, m
     assert converted(values) == meant
 
 
-@pytest.mark.parametrize(
-    ("values", "read"),
-    [
-        (["1,234", "5"], '`pandas.read_csv(..., thousands=",")`, or `decimal=","` if'),
-        (["11874,57", "38,0"], 'decimal=",")`.'),
-        (["1.234,5", "38,25"], 'decimal=",", thousands=".")`.'),
-    ],
-)
+@pytest.mark.parametrize("values", [["1,234", "5"], ["11874,57", "38,0"], ["1.234,5", "38,25"]])
 @pytest.mark.parametrize(("name", "typed"), [("x", "x"), ("x y", "Q('x y')")])
-def test_a_comma_in_numbers_is_not_guessed(values, read, name, typed):
+def test_a_comma_in_numbers_is_not_guessed(values, name, typed):
+    read = '`pandas.read_csv(..., thousands=",")`, or `decimal=","` if'
     with pytest.raises(DesignError, match=rf"(?s)numbers as text .*`C\({re.escape(typed)}\)`.*{re.escape(read)}"):
         plain(pd.Series(values), name)
     assert plain(pd.Series(values), "x", codes=True).tolist() == values

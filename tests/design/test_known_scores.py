@@ -1,7 +1,5 @@
 """Known propensity scores: one column or one per arm, matched by name, in the open unit interval."""
 
-import pickle
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,7 +40,6 @@ def test_a_column_is_the_probability_of_the_treated_arm(data):
     assert np.array_equal(design.score, expected)
     assert design.score.flags.c_contiguous and not design.score.flags.writeable
     assert design.score_name == "ps"
-    assert not pickle.loads(pickle.dumps(design)).score.flags.writeable
     assert make(data, data.ps.to_numpy()).score_name == "propensity_score"
     for score in (data.ps, data.ps.to_numpy(), list(data.ps), data[["ps"]], data.ps.astype("Float64")):
         assert np.array_equal(make(data, score).score, expected)

@@ -98,8 +98,6 @@ def test_unknown_level_lists_the_levels():
         DesignError, match=r"(?s)treated=.x. is not a level of treatment 'd'.*'no'    1 complete rows.*'yes'"
     ):
         code(["yes", "no"], treated="x")
-    with pytest.raises(DesignError, match="reference=True is not a level"):
-        code([1, 2], reference=True)
     with pytest.raises(DesignError, match='treated="1" is not a level'):
         code([0, 1], treated="1")
     with pytest.raises(DesignError, match="treated=5 is"):  # shown as a plain value

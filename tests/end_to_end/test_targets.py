@@ -659,7 +659,7 @@ def test_classifiers_that_cannot_be_fitted_are_refused():
     frame = simulate(200).assign(w=np.linspace(0.5, 1.5, 200))
     with pytest.raises(cr.OptionError, match=r"has no sample_weight[^$]*propensity_score=LogisticRegression\(\)"):
         fitted(cr.IPWRA, frame, weights="w", weight_type="probability", **options)
-    with pytest.raises(cr.OptionError, match=r"is a class.\nUse `propensity_score=KNeighborsClassifier\(\)`"):
+    with pytest.raises(cr.OptionError, match="is a class"):
         fitted(cr.IPWRA, frame, propensity_score=neighbors.KNeighborsClassifier)
     with pytest.raises(cr.OptionError, match="KNeighborsRegressor without predict_proba"):
         fitted(cr.IPWRA, frame, propensity_score=neighbors.KNeighborsRegressor())

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import rows as drawing
 from causalrisk.design.build import Formulas, check_roles, outcome_values, read_formulas
-from causalrisk.design.design import Design, Seen, rows_not_kept
+from causalrisk.design.design import Design, rows_not_kept
 from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, computed_options, in_formula, learn
 from causalrisk.design.formulas.foreign import QUOTED
@@ -129,7 +129,7 @@ class Coding:
         if by.cluster is not None:
             roles["cluster"] = by.cluster.values[keep]
         if by.offset is not None:
-            roles["offset"] = drawing.read_offset(by.offset, keep, (by.treat.name, self.formulas[0].outcome_name))
+            roles["offset"] = drawing.read_offset(by.offset, keep)
         kept = KeptRows(frame.where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep]))
         learnt = Learnt(frame.where, (len(keep), rows.n), rows.lines)
         if not rows.n:
@@ -584,7 +584,7 @@ class DesignOnDisk(Design):
         check_magnitude(limits, f"outcome {self.endog_name!r}")
         mean, deviation = of_y.origin[0] + triangle[0, 1] / triangle[0, 0], abs(triangle[1, 1] / triangle[0, 0])
         size = totals if self.weight_type == "frequency" else of_X.rows
-        keep, keep_z, known = self.kept(Seen(of_X, of_Z, None, size, self.labels), notes)
+        keep, keep_z, known = self.kept(of_X, of_Z, None, size, self.labels, notes)
 
         def of_columns(block: CodedRows) -> CodedRows:
             X, one = block.X[:, keep], block.Z is block.X and np.array_equal(keep, keep_z)

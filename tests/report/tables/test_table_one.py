@@ -240,7 +240,6 @@ FRAME = simulate(60)
     (("~ x1 + x2 | d", FRAME), 'table_one("x1 + x2", data, by="d")'),
     (("d ~ C(x1)", FRAME), 'table_one("C(x1)", data, by="d")'),
     ((FRAME, ["x1"], "d"), 'table_one(["x1", "x2"], data, by="d")'),
-    ((["x1"], FRAME, ["d"]), "by='d'"),
 ])  # fmt: skip
 def test_other_ways_to_name_the_groups(given, typed):
     with pytest.raises(CausalRiskError) as caught:
