@@ -7,9 +7,9 @@ import builtins
 import functools
 import re
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from keyword import iskeyword
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -27,7 +27,6 @@ from causalrisk.errors.aliases import SURVIVAL, near
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 STATE = "__patsy_stateful_transform__"  # attribute of functions that learn from all rows
-STATEFUL = [name for name, known in FUNCTIONS.items() if hasattr(known, STATE)]
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 OPTIONS = {"observation": "observed"}  # of the models that go by another name there
 PARSER = threading.RLock()  # Python 3.11 may fail to parse in two threads at once (recursion depth mismatch)
@@ -151,18 +150,15 @@ class Formula:
         The formula as given, without superfluous white space.
     left, right : tuple of patsy.Term
         Terms on either side; `left` is empty for a one-sided formula.
-    learnt : mapping, optional
-        State of stateful transforms that learnt it in passes over blocks of rows, as by `learn`.
     """
 
     model: str
     text: str
     left: tuple[Any, ...]
     right: tuple[Any, ...]
-    learnt: Mapping[str, Any] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _parsed_again, (self.text, self.model, self.learnt)  # patsy's terms do not pickle
+        return parse, (self.text, self.model, [])  # patsy's terms do not pickle
 
     def codes(self, *sides: str) -> list[str]:
         """List the factors of the terms on the given sides ("left", "right"; both by default) as they are typed."""
@@ -189,10 +185,6 @@ class Formula:
     def right_text(self) -> str:
         """Text of the right-hand side."""
         return self.text.split("~", 1)[-1].strip()
-
-
-def _parsed_again(text: str, model: str, learnt: Mapping[str, Any]) -> Formula:
-    return replace(parse(text, model, []), learnt=learnt)
 
 
 @dataclass(frozen=True)
@@ -290,14 +282,6 @@ class _Factor(patsy.EvalFactor):
     def name(self) -> str:
         return "Q('Intercept')" if self.code == "Intercept" else str(self.code)  # patsy takes no second of that name
 
-    def memorize_passes_needed(self, state: Any, eval_env: Any) -> int:
-        passes = super().memorize_passes_needed(state, eval_env)
-        if self.code not in self.formula.learnt:
-            return int(passes)
-        for name, known in self.formula.learnt[self.code].items():
-            vars(state["transforms"][name]).update(known)
-        return 0
-
     def memorize_chunk(self, state: Any, which_pass: int, data: Any) -> None:
         super().memorize_chunk(state, which_pass, self._numbers(data))
 
@@ -350,20 +334,12 @@ def _levels(distinct: Any) -> list[Any]:
         return sorted(distinct, key=lambda level: (type(level).__name__, level))
 
 
-Blocks = Callable[[], Iterator[Mapping[str, pd.Series]]]
-
-
-def compile_terms(
-    terms: Iterable[Any], formula: Formula, scope: Scope, blocks: Blocks | None = None
-) -> patsy.DesignInfo:
-    """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope.
-
-    With `blocks`, the variables come from passes over blocks of rows instead: each call begins a pass.
-    """
+def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy.DesignInfo:
+    """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope."""
     env = patsy.EvalEnvironment([dict(scope.constants)])
     factors = [patsy.Term([_Factor(factor, formula) for factor in term.factors]) for term in terms]
     with in_words(formula), PARSER:
-        return patsy.design_matrix_builders([factors], blocks or (lambda: iter([scope.variables])), env, AS_THEY_ARE)[0]
+        return patsy.design_matrix_builders([factors], lambda: iter([scope.variables]), env, AS_THEY_ARE)[0]
 
 
 def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
@@ -427,37 +403,11 @@ def in_words(formula: Formula) -> Iterator[None]:
         raise DesignError(f"{found}\nArithmetic is inside `I(...)`; {levels}.") from error
 
 
-# --- blocks of rows --------------------------------------------------------------------------------------------------
-
-
-def computed_options(formula: Formula, columns: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield each option of a stateful transform that is computed from columns, such as knots, after its function."""
-    for code in formula.codes():
-        calls: Any = (node for node in ast.walk(parsed(code)) if _function(node) in STATEFUL)
-        for call in calls:
-            positional = [] if _function(call) == "te" else call.args[1:]
-            for option in (*positional, *(keyword.value for keyword in call.keywords if keyword.arg != "x")):
-                if {node.id for node in ast.walk(option) if isinstance(node, ast.Name)} & {*columns, "Q"}:
-                    yield _function(call), ast.unparse(option)
-
-
-def learn(formulas: Sequence[Formula], constants: Mapping[str, Any], blocks: Blocks) -> dict[str, dict[str, Any]]:
-    """Let the stateful transforms of formulas learn from all rows, in as many passes over blocks as they need.
-
-    Returns the state of each factor that has some, by the names patsy gives its transforms.
-    """
-    found = dict[str, dict[str, Any]]()
-    for formula in formulas:
-        asked = [code for code in formula.codes() if code not in found and _learns(code, constants)]
-        terms = [patsy.Term([patsy.EvalFactor(code)]) for code in asked]
-        for factor, known in compile_terms(terms, formula, Scope({}, constants), blocks).factor_infos.items():
-            found[factor.code] = {name: vars(made) for name, made in known.state["transforms"].items()}
-    return found
-
-
-def _learns(code: str, constants: Mapping[str, Any]) -> bool:
-    """Whether a term uses a stateful transform."""
-    return any(hasattr({**FUNCTIONS, **constants}.get(use.name), STATE) for use in uses(code))
+def learning_function(formula: Formula, constants: Mapping[str, Any]) -> str | None:
+    """Return the first function in a formula that learns from all rows, such as a spline; None if there is none."""
+    functions = {**FUNCTIONS, **constants}
+    called = (use.name for use in formula.uses() if use.role == "called")
+    return next((name for name in called if hasattr(functions.get(name), STATE)), None)
 
 
 def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.ndarray]:

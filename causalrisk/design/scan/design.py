@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import os
 import re
 from collections import Counter, defaultdict
@@ -27,7 +26,7 @@ from causalrisk.design import rows as drawing
 from causalrisk.design.build import Formulas, check_roles, outcome_values, read_formulas
 from causalrisk.design.design import Design, Seen, rows_not_kept
 from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
-from causalrisk.design.formulas.evaluation import Formula, Scope, computed_options, in_formula, learn
+from causalrisk.design.formulas.evaluation import Formula, Scope, in_formula, learning_function
 from causalrisk.design.formulas.foreign import QUOTED
 from causalrisk.design.scan.source import Folder, Frame, Scan, computed, mapped, naming, needed_dask
 from causalrisk.design.support import ColumnMoments, Rules, arm_spans, check_levels, check_magnitude
@@ -90,7 +89,7 @@ class Coding:
         self, scan: Scan, formula: str, propensity: str | None, columns: drawing.ColumnOptions, frame: Mapping[str, Any]
     ) -> None:
         _check_given(columns)
-        names, self.notes = scan.column_names(), list[str]()
+        names, self.notes = scan.names, list[str]()
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
         for name in re.findall(r"(?<![\w.])[^\W\d]\w*\b(?!\s*=[^=])", re.sub(QUOTED, "", f"{formula} {propensity}")):
             value = None if name in names else frame.get(name)
@@ -104,19 +103,18 @@ class Coding:
         self.codes = set().union(*(formula.coded for formula in self.formulas))
         self.scopes = [formulas.left, *formulas.scopes]
         for each in self.formulas:
-            for function, option in computed_options(each, names):
-                raise DesignError(
-                    f"the {each.model} formula {each.text!r} computes an option of {function}() from columns, "
-                    f"{option}; with a scan, expected numbers.\nWrite the numbers."
-                )
+            function = learning_function(each, self.frame)
+            if function is not None:
+                found = f"the {each.model} formula {each.text!r} uses {function}(), which needs all rows at once"
+                raise UnavailableError(f"{found}.\nUse `data=data.collect()`, or compute the column before the scan.")
         self.by = drawing.by_rows(empty, columns, {}, [])
         check_roles(formulas, columns.treat, columns.did)
         used |= {getattr(columns, option) for option in drawing.BY_ROW}
         self.used = [name for name in names if name in used]
 
-    def look(self, frame: Frame) -> tuple[KeptRows, Learnt]:
+    def look(self, where: str, frame: pd.DataFrame) -> tuple[KeptRows, Learnt]:
         """Return the rows of a frame that are in the sample, and what they teach."""
-        columns, table = self.columns, frame.rows.reset_index(drop=True)
+        columns, table = self.columns, frame.reset_index(drop=True)
         formulas, by = Formulas.of(self.formulas, table, self.frame), drawing.by_rows(table, columns, {}, [])
         sources = formulas.sources(columns.treat)
         rows = drawing.draw_rows(sources, by, table.index)
@@ -130,8 +128,8 @@ class Coding:
             roles["cluster"] = by.cluster.values[keep]
         if by.offset is not None:
             roles["offset"] = drawing.read_offset(by.offset, keep, (by.treat.name, self.formulas[0].outcome_name))
-        kept = KeptRows(frame.where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep]))
-        learnt = Learnt(frame.where, (len(keep), rows.n), rows.lines)
+        kept = KeptRows(where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep]))
+        learnt = Learnt(where, (len(keep), rows.n), rows.lines)
         if not rows.n:
             return kept, learnt
         few = dict[str, pd.Series]()
@@ -151,9 +149,9 @@ class Coding:
     def read(self, folder: str, part: int, frames: Iterator[Frame]) -> list[Learnt]:
         """Learn from the frames of a part, and store the rows that are kept in files of a folder."""
         found = []
-        for k, frame in enumerate(frames):
-            with naming(frame.where):
-                kept, learnt = self.look(frame)
+        for k, (where, frame) in enumerate(frames):
+            with naming(where):
+                kept, learnt = self.look(where, frame)
             if learnt.size[1]:
                 learnt = learnt._replace(path=f"{folder}/{part}-{k}.pickle")
                 pd.to_pickle(kept, learnt.path)
@@ -187,9 +185,6 @@ class Coding:
         size = max([HEAD, *map(len, few.values())])
         places = {name: np.resize(np.arange(len(values)), size) for name, values in few.items()}
         few = {name: values.iloc[places[name]].reset_index(drop=True) for name, values in few.items()}
-        constants = {name: value for scope in self.scopes for name, value in scope.constants.items()}
-        learnt = learn(self.formulas, constants, lambda: _variables(found, constants))
-        self.formulas = [dataclasses.replace(formula, learnt=learnt) for formula in self.formulas]
         scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in self.scopes[1:]]
         self.encoders = [_encoder(formula, scope) for formula, scope in zip(self.formulas, scopes, strict=True)]
 
@@ -200,7 +195,7 @@ class Coding:
         return few if isinstance(few.dtype, pd.CategoricalDtype) or few.dtype.kind in "bif" else few.astype("category")
 
     def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
-        """Code the rows of a frame; the numbers are those of the first among all data and those of the sample."""
+        """Code the rows of a frame; the numbers are those of the first among all data and in the sample."""
         (outcome, propensity), treat = self.encoders, self.columns.treat
         table, roles, n = rows.variables, rows.roles, len(rows.roles)
         X, kinds = outcome.encode(table), variable_kinds(self.encoders)
@@ -232,33 +227,31 @@ class Coding:
 
         Some rows of the frames stored at `paths` are coded together, and one by one.
         """
-        some = list[KeptRows]()
         if all(code.isidentifier() for formula in self.formulas for code in formula.codes()):
             return
+        some = list[KeptRows]()
         for share in np.linspace(0, 1, TRIED):  # of several frames: a variable may be constant in each
             rows = pd.read_pickle(paths[round(share * (len(paths) - 1))])
             k = int(share * (len(rows.roles) - 1))
             some.append(KeptRows(rows.where, rows.variables.iloc[[k]], rows.roles.iloc[[k]]))
         joined = (pd.concat(parts, ignore_index=True) for parts in zip(*(rows[1:] for rows in some), strict=True))
-        together, *alone = map(self._coded_if_possible, [KeptRows("", *joined), *some])
-        for k, own in enumerate(alone):
-            for name, formula in zip("yXZ", [self.formulas[0], *self.formulas], strict=True):
-                if together is not None and own is not None:
-                    whole, one = getattr(together, name), getattr(own, name)[0]
-                    near = {"rtol": 1e-9, "atol": 1e-13 * np.nanmax(np.abs(whole), axis=0)}
-                    if np.isclose(whole[k], one, equal_nan=True, **near).all():
-                        continue
-                raise DesignError(
-                    f"the formula {formula.text!r} codes a row differently beside other rows, as "
-                    "`I(x - x.mean())` would; a scan has some rows at a time.\n"
-                    "Write the number itself, or a column to the files."
-                )
+        odd = self.formulas[:1]
+        with suppress(DesignError):  # few rows cannot be coded where 1 / (x - x.mean()) has one of them
+            together, alone = self.coded(KeptRows("", *joined)), [self.coded(rows) for rows in some]
+            parts = {name: np.concatenate([getattr(rows, name) for rows in alone]) for name in "yXZ"}
+            of_names = zip(parts, [self.formulas[0], *self.formulas], strict=True)
+            odd = [formula for name, formula in of_names if _differ(getattr(together, name), parts[name])]
+        if odd:
+            raise DesignError(
+                f"the formula {odd[0].text!r} codes a row differently beside other rows, as "
+                "`I(x - x.mean())` would; a scan has some rows at a time.\n"
+                "Write the number itself, or a column to the files."
+            )
 
-    def _coded_if_possible(self, rows: KeptRows) -> CodedRows | None:
-        """As `coded`; None where a few rows cannot be coded, as where 1 / (x - x.mean()) has one of them."""
-        with suppress(DesignError):
-            return self.coded(rows)
-        return None
+
+def _differ(columns: Array, others: Array) -> bool:
+    """Whether columns differ by more than rounding."""
+    return bool((np.abs(columns - others) > 1e-9 * np.abs(columns) + 1e-13 * np.abs(columns).max(axis=0)).any())
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
@@ -376,13 +369,6 @@ def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
     return encoder
 
 
-def _variables(found: Sequence[Learnt], constants: Mapping[str, Any]) -> Iterator[dict[str, pd.Series]]:
-    """Yield the variables of the models of one frame at a time, without those named like a module of the caller."""
-    for path in (one.path for one in found if one.path):
-        table = pd.read_pickle(path).variables
-        yield {str(name): values.copy() for name, values in table.items() if name not in constants}
-
-
 # --- rows on disk ----------------------------------------------------------------------------------------------------
 
 
@@ -409,8 +395,8 @@ def _write_columns(path: str, values: Array) -> None:
 def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
     """Return what columns need to be checked, of some rows; it adds up.
 
-    X, Z and y are `ColumnMoments` of the designs and the outcome. totals (K,) sums the weights of the rows of each arm;
-    members (G, K) counts the rows of clusters in arms.
+    X, Z and y are `ColumnMoments` of the designs and the outcome; totals (K,) sums the weights of the rows of each arm,
+    and members (G, K) counts the rows of clusters in arms.
     """
 
     def of(columns: Array) -> ColumnMoments:
@@ -422,6 +408,7 @@ def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
         "X": X,
         "Z": X if block.Z is block.X else of(block.Z),
         "y": of(block.y[:, None]),
+        "not binary": int((~np.isin(block.y, (0, 1))).sum()),
         "totals": np.bincount(block.arm, block.weights, minlength=k).astype(float),
         "members": np.bincount(cells, minlength=n_clusters * k).reshape(n_clusters, k),
     }
@@ -434,8 +421,8 @@ class DesignOnDisk(Design):
     ----------
     scan : Scan
         The data; neither they nor the rows travel with a pickle.
-    rows : tuple of CodedRows
-        The stored rows.
+    parts : tuple of CodedRows
+        The stored rows, which a model that came from a file does not have.
     n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, outcome_deviation, has_binary_outcome, column_limits
     counts
         What `Design` works out from its rows.
@@ -455,6 +442,7 @@ class DesignOnDisk(Design):
     outcome_deviation, has_binary_outcome = 0.0, False
     arm_clusters: list[int] = []  # noqa: RUF012
     outcome_limits = column_limits = counts = np.empty(0)
+    parts: tuple[CodedRows, ...]
     outcome_basis: Basis
     propensity_basis: Basis
     constant: Array
@@ -464,15 +452,16 @@ class DesignOnDisk(Design):
         self.__dict__.update(known)
 
     def __getattr__(self, name: str) -> Any:
-        made = getattr(type(self), name, None)
-        if isinstance(made, property) and made.fget is not None:
-            return made.fget(self)  # its own error, in whose place Python asks here
-        if name in {field.name for field in dataclasses.fields(self)}:
+        if name == "parts":
+            raise UnavailableError(
+                "the model came from a file, which has no rows of a scan.\nMake it anew with `from_formula`, then fit."
+            )
+        if name in self.__dataclass_fields__ or hasattr(Design, name):  # fields, and properties made of them
             raise rows_not_kept()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        known = {name: value for name, value in self.__dict__.items() if name not in ("scan", "rows")}
+        known = {name: value for name, value in self.__dict__.items() if name not in ("scan", "parts")}
         return object.__new__, (DesignOnDisk,), known
 
     def __deepcopy__(self, memo: Any) -> DesignOnDisk:
@@ -481,16 +470,6 @@ class DesignOnDisk(Design):
     def over(self, function: Callable[[CodedRows], T]) -> Iterator[T]:
         """Yield what a function makes of each part of the rows, in order; Dask does the work."""
         return iter(computed(partial(function, part) for part in self.parts))
-
-    @property
-    def parts(self) -> tuple[CodedRows, ...]:
-        """The stored rows, which a model that came from a file does not have."""
-        rows: tuple[CodedRows, ...] | None = self.__dict__.get("rows")
-        if rows is None:
-            raise UnavailableError(
-                "the model came from a file, which has no rows of a scan.\nMake it anew with `from_formula`, then fit."
-            )
-        return rows
 
     def dask(self, name: str) -> Any:
         """Return an array of all rows as a Dask array, a chunk for each part; it can be used as long as the design.
@@ -537,14 +516,14 @@ class DesignOnDisk(Design):
             clusters[numbers] = np.arange(len(numbers))
         if self.weight_type == "probability":
             scale = sum(sizes) / float(left("weights").sum())
-        return self._with(rows=self._rewritten([partial(_rows_left, mark, scale, clusters) for mark in marks], sizes))
+        return self._with(parts=self._rewritten([partial(_rows_left, mark, scale, clusters) for mark in marks], sizes))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
         """Return the same rows with other columns in the outcome design, which `step` adds and `encoder` codes.
 
         Lines are appended to `notes` for columns that are dropped; none are if the coefficients are `given`.
         """
-        made = self._with(rows=self._rewritten([step] * len(self.parts)), outcome_encoder=encoder)
+        made = self._with(parts=self._rewritten([step] * len(self.parts)), outcome_encoder=encoder)
         if given:
             count, X = len(encoder.names), made.sums()["X"]
             return made._with(
@@ -582,7 +561,6 @@ class DesignOnDisk(Design):
         of_X, of_Z, of_y, totals, members = (sums[name] for name in ("X", "Z", "y", "totals", "members"))
         limits, triangle = np.hstack([of_y.low, of_y.high]), of_y.triangle
         check_magnitude(limits, f"outcome {self.endog_name!r}")
-        mean, deviation = of_y.origin[0] + triangle[0, 1] / triangle[0, 0], abs(triangle[1, 1] / triangle[0, 0])
         size = totals if self.weight_type == "frequency" else of_X.rows
         keep, keep_z, known = self.kept(Seen(of_X, of_Z, None, size, self.labels), notes)
 
@@ -590,12 +568,12 @@ class DesignOnDisk(Design):
             X, one = block.X[:, keep], block.Z is block.X and np.array_equal(keep, keep_z)
             return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, keep_z])
 
-        rows = self.parts if keep.all() and keep_z.all() else self._rewritten([of_columns] * len(self.parts))
+        parts = self.parts if keep.all() and keep_z.all() else self._rewritten([of_columns] * len(self.parts))
         basis, constant = of_X.basis(keep)
         n = int(of_X.rows.sum())
         return self._with(
             **known,
-            rows=rows,
+            parts=parts,
             outcome_encoder=self.outcome_encoder.keeping(keep),
             propensity_encoder=self.propensity_encoder.keeping(keep_z),
             n=n,
@@ -607,14 +585,11 @@ class DesignOnDisk(Design):
             column_limits=np.stack([of_X.low, of_X.high], axis=1)[:, :, keep],
             counts=size.astype(np.intp),
             outcome_basis=basis,
-            propensity_basis=basis if rows[0].Z is rows[0].X else of_Z.basis(keep_z)[0],
+            propensity_basis=basis if parts[0].Z is parts[0].X else of_Z.basis(keep_z)[0],
             constant=constant,
             arm_totals=totals,
-            outcome_deviation=float(deviation),
-            # between 0 and 1 the variance is the largest for its mean where every outcome is one of them
-            has_binary_outcome=limits.min() == 0
-            and limits.max() == 1
-            and math.isclose(deviation**2, mean * (1 - mean), rel_tol=1e-9),
+            outcome_deviation=float(abs(triangle[1, 1] / triangle[0, 0])),
+            has_binary_outcome=not sums["not binary"],
             notes=tuple(notes),
         )
 
@@ -658,23 +633,25 @@ def design_from_scan(
     """Make a design from formulas and a scan, as `design_from_formula`; the rows are read, coded and stored."""
     coding, folder = Coding(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Folder()
     found = scan.read(partial(coding.read, folder.path), coding.used)
-    lines = defaultdict[tuple[str, str], Any](lambda: np.zeros(2, dtype=int))
-    for formula_name, name, *counts in itertools.chain.from_iterable(one.lines for one in found):
-        lines[formula_name, name] += counts
-    ledger = [(*key, *counts.tolist()) for key, counts in lines.items()]
+    counts = defaultdict[tuple[str, str], Any](lambda: np.zeros(2, dtype=int))
+    for formula_name, name, *missing in itertools.chain.from_iterable(one.lines for one in found):
+        counts[formula_name, name] += missing
+    ledger = [(*key, *numbers.tolist()) for key, numbers in counts.items()]
     ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
-    drawing.check_rows_left(ledger, ends[-1][0], ends[-1][1])
+    n_read, n = ends[-1]
+    drawing.check_rows_left(ledger, n_read, n)
     notes = coding.notes
     coding.fix(found, notes)
     kept = [(one.path, *first) for one, first in zip(found, ends, strict=False) if one.path]
-    rows = _gathered(folder, (partial(_code, coding, folder, f"{k}", *of_frame) for k, of_frame in enumerate(kept)))
-    coding.check_by_rows([path for path, *_ in kept])
-    for path, *_ in kept:
+    parts = _gathered(folder, (partial(_code, coding, folder, f"{k}", *of_frame) for k, of_frame in enumerate(kept)))
+    paths = [path for path, *_ in kept]
+    coding.check_by_rows(paths)
+    for path in paths:
         os.remove(path)
     made = DesignOnDisk(
         scan=scan,
-        rows=rows,
-        n_read=ends[-1][0],
+        parts=parts,
+        n_read=n_read,
         n_clusters=len(coding.clusters),
         labels=coding.arms.labels,
         levels=coding.arms.levels,
