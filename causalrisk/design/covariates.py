@@ -126,14 +126,10 @@ def _values_on_sample(
             raise DesignError(f"{role} {given!r} is in neither formula; {known}.\nUse {typed}.")
         found = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])
     else:
-        name, values = getattr(given, "name", None), as_pandas(given)
-        name = default if name is None else str(name)
-        values = values if isinstance(values, pd.Series | pd.api.extensions.ExtensionArray) else np.asarray(values)
-        if not isinstance(values, pd.Series) and len(values) == design.n:
-            found = align(values, design.index, f"{role} {name!r}", [])
-        else:
-            found = align(values, design.in_sample.index, f"{role} {name!r}", [])[design.in_sample.to_numpy()]
-        found = found.rename(name)
+        values, name = as_pandas(given), str(default if getattr(given, "name", None) is None else given.name)
+        of_sample = not isinstance(values, pd.Series) and len(values) == design.n
+        found = align(values, design.index if of_sample else design.in_sample.index, f"{role} {name!r}", [])
+        found = (found if of_sample else found[design.in_sample.to_numpy()]).rename(name)
     check_complete(found, f"{role} {found.name!r}")
     return found
 
@@ -344,7 +340,7 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
     formula = evaluation.right_side(text, "covariates", [])
     scope, found = resolve(formula, table, {"np": np}, "right"), list[Covariate]()
     for term in formula.right:
-        names = [use.name for factor in term.factors for use in uses(factor.code)]
+        names = {use.name for factor in term.factors for use in uses(factor.code)}
         used = {name: values for name, values in scope.variables.items() if name in names}
         keep = ~np.logical_or.reduce([np.zeros(len(table), dtype=bool), *map(missing_mask, used.values())])
         codes = set().union(*(evaluation.coded_names(factor.code) for factor in term.factors))

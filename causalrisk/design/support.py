@@ -93,67 +93,52 @@ def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) ->
     found : list of Dependence
         For each other column one for each arm where it depends on the columns before that are kept.
     """
-    keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(factor) for factor in factors]
-    if all(span.independent(order) for span in spans):
-        keep[order] = True
-        return keep, found
+    keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(each, order) for each in factors]
     for j in order:
         directions = [span.direction(j) for span in spans]
         keep[j] = exempt[j] or all(direction is None for direction in directions)
         for k, (span, direction) in enumerate(zip(spans, directions, strict=True)):
-            if direction is None and keep[j]:
-                span.add(j)
-            elif direction is not None and not keep[j]:
+            if direction is not None or not keep[j]:
+                span.leave_out(j)
+            if direction is not None and not keep[j]:
                 found.append(Dependence(j, k, direction))
     return keep, found
 
 
 class _Span:
-    """Span of some columns of a matrix, shape (r, p)."""
+    """Span of some columns of a matrix, shape (r, p), in an order."""
 
-    def __init__(self, X: Array) -> None:
+    def __init__(self, X: Array, order: Sequence[int]) -> None:
         self.norms = np.linalg.norm(X, axis=0)
         self.unit = X / np.where(self.norms > 0, self.norms, 1.0)
-        self.columns: list[int] = []
-        self.basis = np.empty((len(X), min(X.shape)), order="F")
+        self._set(list(order))
 
-    def independent(self, order: Sequence[int]) -> bool:
-        """Whether columns are clearly independent: no sine is smaller than the smallest singular value."""
-        columns = self.unit[:, order]
-        if not 0 < columns.shape[1] <= len(columns):
-            return False
-        return bool(np.linalg.svd(columns, compute_uv=False)[-1] > NEAR)
+    def _set(self, columns: list[int]) -> None:
+        """Set the columns, and the sine of the angle of each to the span of those before it."""
+        triangle = np.linalg.qr(self.unit[:, columns], mode="r")
+        self.columns, self.sines = columns, np.abs(np.diag(triangle))
+
+    def leave_out(self, j: int) -> None:
+        """Leave out a column."""
+        self._set([column for column in self.columns if column != j])
 
     def direction(self, j: int) -> Array | None:
-        """Coefficients of a combination with column j that is zero, shape (p,); None where there is none."""
-        direction = np.zeros(len(self.norms))
+        """Coefficients of a combination of column j and those before it that is zero, (p,); None if there is none."""
+        direction, place = np.zeros(len(self.norms)), self.columns.index(j)
         direction[j] = 1.0
         if not self.norms[j]:
             return direction
-        length, full = np.linalg.norm(self._rest(j)), len(self.columns) == len(self.unit)
-        # Clearly independent, without least squares: the residual is longer than any rounding error.
-        if length > NEAR and not full:
+        full = place >= len(self.sines)  # so many columns span all rows
+        if not full and self.sines[place] > NEAR:
             return None
-        shares = np.linalg.lstsq(self.unit[:, self.columns], self.unit[:, j], rcond=None)[0]
+        before = self.columns[:place]
+        shares = np.linalg.lstsq(self.unit[:, before], self.unit[:, j], rcond=None)[0]
         # Each column of the combination carries its own rounding error, as many times as it is in it.
-        if length > ROUNDING * (1 + np.abs(shares).sum()) and not full:
+        if not full and self.sines[place] > ROUNDING * (1 + np.abs(shares).sum()):
             return None
         shares[np.abs(shares) < ROUNDED] = 0.0
-        direction[self.columns] = -shares * self.norms[j] / self.norms[self.columns]
+        direction[before] = -shares * self.norms[j] / self.norms[before]
         return direction
-
-    def add(self, j: int) -> None:
-        """Add a column that is no combination of those in the span."""
-        rest = self._rest(j)
-        self.basis[:, len(self.columns)] = rest / np.linalg.norm(rest)
-        self.columns.append(j)
-
-    def _rest(self, j: int) -> Array:
-        """Return the residual of a column, scaled to length one, on the columns of the span."""
-        rest, known = self.unit[:, j], self.basis[:, : len(self.columns)]
-        for _ in range(2):  # twice is enough for orthogonality to working precision
-            rest = rest - known @ (known.T @ rest)
-        return rest
 
 
 @dataclass(frozen=True)
@@ -198,7 +183,7 @@ class ColumnMoments:
             Weights of the rows; one by default.
         """
         origin = np.zeros(columns.shape[1]) if origin is None else origin
-        low, high, triangles, count = list[Array](), list[Array](), list[Array](), list[int]()
+        low, high, triangles, count = [], [], [], []
         for a in range(n_arms):
             members = slice(None) if arm is None else np.flatnonzero(arm == a)
             own = np.ascontiguousarray(columns.T[:, members])  # a row of memory for each column
@@ -285,11 +270,10 @@ class ColumnMoments:
             check_magnitude(limits, f"column {name!r} of the {model} model")
         # Angles among the columns, and to the constant, are those in their factor.
         triangle, steady = self.triangle, self.steady
-        factor = np.column_stack([triangle[:, 0], self._plain(triangle)])
-        ones, columns = factor[:, :1], factor[:, 1:]
+        ones, columns = triangle[:, :1], self._plain(triangle)
         keep = independent_columns(columns)
-        constant = bool((keep & steady & (self.limits[:, 0] != 0)).any())
-        constant = constant or not independent_columns(np.concatenate([columns[:, keep], ones], axis=1))[-1]
+        constant = (keep & steady & (self.limits[:, 0] != 0)).any()
+        constant = constant or not independent_columns(np.hstack([columns[:, keep], ones]))[-1]
         # The first row of the factor is along the constant: without it the columns are centred.
         varying = columns[1:, keep & ~steady] if (keep & steady).any() else columns[:, keep]
         norms = np.linalg.norm(varying, axis=0)
@@ -345,10 +329,8 @@ def check_levels(
     named = [name for name, values in columns.items() if name in coded or values.dtype.kind not in "bif"]
     levels = {name: int(columns[name].nunique()) for name in named}
     if levels:
-        most = max(levels, key=lambda name: levels[name])
-        identifies = levels[most] > rows / 2
-        advice = f"Leave the identifier {most!r} out" if identifies else f"Use fewer levels of {most!r}"
-        count = sum(levels.values())
+        most, count = max(levels, key=lambda name: levels[name]), sum(levels.values())
+        advice = f"Leave the identifier {most!r} out" if levels[most] > rows / 2 else f"Use fewer levels of {most!r}"
         check_size(rows, count, f"the {model} model", advice, arrays or (count + 1) / 2)
 
 
@@ -379,10 +361,9 @@ class Rules:
     @classmethod
     def of(cls, columns: Any, constant_outcome: bool, joint_outcome: bool = False) -> Rules:
         """Return the rules from the options of a call."""
-        separated = isinstance(columns.trim, str) and columns.trim == "separated"
-        kept = separated or columns.propensity_score is not None
-        balanced = columns.propensity_loss == "calibrated"
-        scores = "as they are" if kept else "balanced" if balanced else "likely"
+        scores = "balanced" if columns.propensity_loss == "calibrated" else "likely"
+        if columns.propensity_score is not None or (isinstance(columns.trim, str) and columns.trim == "separated"):
+            scores = "as they are"
         of_controls = columns.did is not None and not columns.did.cross_sections and not joint_outcome
         return cls(columns.collinear, constant_outcome, scores, of_controls)
 

@@ -225,11 +225,9 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
     except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError) as error:
         why = getattr(error, "message", getattr(error, "msg", error))  # of patsy, of Python
         found = f"the {model} formula {text!r} cannot be read: {why}"
-        advice = 'Arithmetic is inside `I(...)`, and an odd name is `Q("odd name")`.'
+        advice = 'Join terms by `+`. Arithmetic is inside `I(...)`, and an odd name is `Q("odd name")`.'
         if text[-1:] in ("+", "-", "*", ":"):
             advice = f"The formula ends in `{text[-1]}`. Leave it out, or add a term."
-        elif re.search(r"[\w)] [A-Za-z_]", re.sub(QUOTED, "", text)):
-            advice = "Join terms by `+`: `y ~ x1 + C(x2)`."
         raise DesignError(f"{found}\n{advice}") from error
     if not formula.right:
         raise DesignError(
@@ -299,10 +297,11 @@ class _Factor(patsy.EvalFactor):
             raise DesignError(f"{self.code!r} has the dtype {values.dtype}; expected numbers.\nConvert it to float.")
         if not boxed and values.dtype.kind in "iuf":
             return np.asarray(values)
-        codes, distinct = pd.factorize(values)
+        codes, distinct = pd.factorize(values, sort=True)
         first = "levels" not in state  # of the first rows that are evaluated, the sample's
         if first:
-            levels = _levels(distinct) if not boxed or value.levels is None else list(value.levels)
+            every = [False, True] if distinct.dtype == bool else getattr(distinct.dtype, "categories", distinct)
+            levels = every if not boxed or value.levels is None else value.levels
             state["levels"] = pd.CategoricalDtype(pd.Index(levels, dtype=object, tupleize_cols=False))
         levels = state["levels"].categories
         places = levels.get_indexer(pd.Index(distinct, dtype=object, tupleize_cols=False))
@@ -320,18 +319,6 @@ class _Factor(patsy.EvalFactor):
             return data
         names = {use.name for use in uses(self.code)} & set(data)
         return {**data, **{name: data[name].astype(float) for name in names if data[name].dtype.kind == "i"}}
-
-
-def _levels(distinct: Any) -> list[Any]:
-    """Return the levels of distinct values in order, values of several types by the names of these."""
-    if isinstance(distinct.dtype, pd.CategoricalDtype):
-        return list(distinct.dtype.categories)
-    if distinct.dtype == bool:
-        return [False, True]
-    try:
-        return sorted(distinct)
-    except TypeError:
-        return sorted(distinct, key=lambda level: (type(level).__name__, level))
 
 
 def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy.DesignInfo:
@@ -445,20 +432,17 @@ RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may b
 
 def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], notes: list[str]) -> pd.DataFrame:
     """Collect the columns of the data, and the arrays of the caller's scope that have one value per row."""
-    table = None if data is None else as_table(data, notes)
-    used = [use for formula in formulas for use in formula.uses()]
-    roles: dict[str, set[str]] = {}
-    for use in used:
-        if is_column(frame.get(use.name)) and (table is None or use.name not in table) and use.role != "called":
-            roles.setdefault(use.name, set()).add(use.role)
-    if table is None:
-        # The value of a keyword (knots=, levels=) need not go by rows; it joins below if its length is right.
-        firm = [name for name, found in roles.items() if found - {"option"}]
-        table = gather({name: frame[name] for name in firm}, notes)
-    extra = dict[str, pd.Series]()
-    for name, found in roles.items():
-        if name not in table and (len(frame[name]) == len(table.index) or "term" in found):
-            extra[name] = align(frame[name], table.index, f"variable {name!r}", notes)
+    table, roles = None if data is None else as_table(data, notes), dict[str, set[str]]()
+    for name, role in (use for formula in formulas for use in formula.uses()):
+        if is_column(frame.get(name)) and (table is None or name not in table) and role != "called":
+            roles.setdefault(name, set()).add(role)
+    if table is None:  # the value of a keyword (knots=, levels=) need not go by rows; it joins if its length is right
+        table = gather({name: frame[name] for name, found in roles.items() if found != {"option"}}, notes)
+    extra = {
+        name: align(frame[name], table.index, f"variable {name!r}", notes)
+        for name, found in roles.items()
+        if name not in table and (len(frame[name]) == len(table.index) or "term" in found)
+    }
     return table.assign(**extra) if extra else table
 
 
@@ -466,17 +450,17 @@ def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *si
     """Look up each name on the given sides: a variable of the table, or a function or constant of the caller."""
     variables, constants, others = dict[str, pd.Series](), dict[str, Any](), set[str]()
     for name, role in formula.uses(*sides):
-        value, builtin = frame.get(name), name in FUNCTIONS or hasattr(builtins, name)
+        value, known = frame.get(name), name in FUNCTIONS or hasattr(builtins, name)
         if role == "called":
-            own, known = callable(value) and name not in RESERVED, builtin
-            own = own and (name not in FUNCTIONS or is_function(value))
+            own = callable(value) and name not in RESERVED and (name not in FUNCTIONS or is_function(value))
         elif role == "option" and name in FUNCTIONS:
-            own, known = False, True
+            own = False
         elif name in table and not (role == "base" and isinstance(value, ModuleType)):
             variables[name] = column_of(table, name)
             continue
         else:
-            own, known = name in frame and role not in ("quoted", "term"), builtin and role not in ("quoted", "term")
+            by_rows = role in ("quoted", "term")
+            own, known = name in frame and not by_rows, known and not by_rows
         if not own and not known:
             raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
         others.add(name)

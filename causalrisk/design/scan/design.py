@@ -69,12 +69,12 @@ class Learnt(NamedTuple):
     where: str
     size: tuple[int, int]
     lines: list[drawing.Line]
+    path: str = ""
     few: Mapping[str, pd.Series] = MappingProxyType({})
     treat: Any = None
     counts: Mapping[Any, int] = MappingProxyType({})
     clusters: Sequence[Any] = ()
     weights: float = 0.0
-    path: str = ""
 
 
 class Coding:
@@ -112,33 +112,43 @@ class Coding:
         used |= {getattr(columns, option) for option in drawing.BY_ROW}
         self.used = [name for name in names if name in used]
 
-    def look(self, where: str, frame: pd.DataFrame) -> tuple[KeptRows, Learnt]:
-        """Return the rows of a frame that are in the sample, and what they teach."""
-        columns, table = self.columns, frame.reset_index(drop=True)
-        formulas, by = Formulas.of(self.formulas, table, self.frame), drawing.by_rows(table, columns, {}, [])
-        sources = formulas.sources(columns.treat)
+    def read(self, folder: str, part: int, frames: Iterator[Frame]) -> list[Learnt]:
+        """Learn from the frames of a part, and store the rows that are kept in files of a folder."""
+        found = list[Learnt]()
+        for k, (where, frame) in enumerate(frames):
+            with naming(where):
+                found.append(self.look(where, frame.reset_index(drop=True), f"{folder}/{part}-{k}.pickle"))
+        return found
+
+    def look(self, where: str, table: pd.DataFrame, path: str) -> Learnt:
+        """Store the rows of a frame that are in the sample at a path, if there are any; return what they teach."""
+        columns, formulas = self.columns, Formulas.of(self.formulas, table, self.frame)
+        by, sources = drawing.by_rows(table, columns, {}, []), formulas.sources(columns.treat)
         rows = drawing.draw_rows(sources, by, table.index)
-        keep = rows.keep
+        keep, size = rows.keep, (len(rows.keep), rows.n)
+        if not rows.n:
+            return Learnt(where, size, rows.lines)
         raw = {source.name: source.values[keep] for source in sources}
-        variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()} if rows.n else {}
-        roles: dict[str, Any] = {"treat": by.treat.values[keep]}
+        variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()}
+        treat = by.treat.values[keep]
+        roles: dict[str, Any] = {"treat": treat}
         if rows.weights is not None:
             roles["weights"] = rows.weights[keep]
         if by.cluster is not None:
             roles["cluster"] = by.cluster.values[keep]
         if by.offset is not None:
             roles["offset"] = drawing.read_offset(by.offset, keep, (by.treat.name, self.formulas[0].outcome_name))
-        kept = KeptRows(where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep]))
-        learnt = Learnt(where, (len(keep), rows.n), rows.lines)
-        if not rows.n:
-            return kept, learnt
+        pd.to_pickle(KeptRows(where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep])), path)
         few = dict[str, pd.Series]()
         for name, values in raw.items():
             numeric = variables[name].dtype.kind in "if" and name not in self.codes
             few[name] = values.iloc[:HEAD].copy() if numeric else values.drop_duplicates()  # no view of all rows
-        treat = kept.roles["treat"]
         codes, levels = treatment_levels(treat, columns.treat)
-        return kept, learnt._replace(
+        return Learnt(
+            where=where,
+            size=size,
+            lines=rows.lines,
+            path=path,
             few=few,
             treat=treat.drop_duplicates(),
             counts=dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)),
@@ -146,32 +156,19 @@ class Coding:
             weights=float(np.sum(roles.get("weights", 0.0))),
         )
 
-    def read(self, folder: str, part: int, frames: Iterator[Frame]) -> list[Learnt]:
-        """Learn from the frames of a part, and store the rows that are kept in files of a folder."""
-        found = []
-        for k, (where, frame) in enumerate(frames):
-            with naming(where):
-                kept, learnt = self.look(where, frame)
-            if learnt.size[1]:
-                learnt = learnt._replace(path=f"{folder}/{part}-{k}.pickle")
-                pd.to_pickle(kept, learnt.path)
-            found.append(learnt)
-        return found
-
     def fix(self, found: Sequence[Learnt], notes: list[str]) -> None:
         """Fix the coding on what the frames taught; lines are appended to `notes`."""
-        columns, n, self.unit = self.columns, sum(one.size[1] for one in found), 1.0
-        if columns.weight_type == "probability":
-            self.unit = sum(one.weights for one in found) / n
-        known = [one for one in found if one.size[1]]
-        few = {name: self.levels_of({one.where: one.few[name] for one in known}, name) for name in known[0].few}
+        columns, found = self.columns, [one for one in found if one.path]
+        probability = columns.weight_type == "probability"
+        self.unit = sum(one.weights for one in found) / sum(one.size[1] for one in found) if probability else 1.0
+        few = {name: self.levels_of({one.where: one.few[name] for one in found}, name) for name in found[0].few}
         counts = sum((Counter(one.counts) for one in found), Counter())
         notes += notes_of_spelling({**few, columns.treat: counts})
         self.clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
         if columns.cluster is not None:
             _check_alike({one.where: one.clusters for one in found}, f"cluster {columns.cluster!r}")
             drawing.check_groups(list(self.clusters), columns.cluster)
-        treat = [one.treat for one in known]
+        treat = [one.treat for one in found]
         _check_alike({one.where: one.counts for one in found}, f"treatment {columns.treat!r}")
         levels = treatment_levels(pd.concat(treat, ignore_index=True), columns.treat)[1]
         self.arms = arms_in_order(
@@ -183,8 +180,7 @@ class Coding:
         )
         check_levels(self.part_rows, few, self.codes, "scanned", COPIES)
         size = max([HEAD, *map(len, few.values())])
-        places = {name: np.resize(np.arange(len(values)), size) for name, values in few.items()}
-        few = {name: values.iloc[places[name]].reset_index(drop=True) for name, values in few.items()}
+        few = {name: values.iloc[np.arange(size) % len(values)].reset_index(drop=True) for name, values in few.items()}
         scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in self.scopes[1:]]
         self.encoders = [_encoder(formula, scope) for formula, scope in zip(self.formulas, scopes, strict=True)]
 
@@ -227,8 +223,6 @@ class Coding:
 
         Some rows of the frames stored at `paths` are coded together, and one by one.
         """
-        if all(code.isidentifier() for formula in self.formulas for code in formula.codes()):
-            return
         some = list[KeptRows]()
         for share in np.linspace(0, 1, TRIED):  # of several frames: a variable may be constant in each
             rows = pd.read_pickle(paths[round(share * (len(paths) - 1))])
