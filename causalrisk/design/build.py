@@ -19,7 +19,7 @@ from causalrisk.design.formulas.evaluation import Formula, Scope, coded_names, i
 from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels
 from causalrisk.design.survey import survey_design
-from causalrisk.design.tables import align, is_column, missing_mask, named_columns, numbers, plain
+from causalrisk.design.tables import align, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.runtime.system import one_blas_thread
@@ -129,8 +129,8 @@ def design_from_arrays(
     if getattr(columns.treat, "ndim", 1) == 2 and columns.treat.shape[1] > 1:  # other packages have it second
         raise DesignError("treat has several columns; expected one.\nUse `endog=y, exog=X, treat=d`.")
     every = (endog, exog, exog_propensity, *(getattr(columns, name) for name in drawing.BY_ROW))
-    plain_index = pd.RangeIndex(len(endog) if hasattr(endog, "__len__") else 0)
-    index = next((values.index for values in every if isinstance(values, pd.Series | pd.DataFrame)), plain_index)
+    labelled = [values.index for values in every if isinstance(values, pd.Series | pd.DataFrame)]
+    index = labelled[0] if labelled else pd.RangeIndex(np.size(endog))
     y = align(endog, index, "endog", notes)
     endog_name = "y" if y.name is None else str(y.name)
     given = {"exog": exog} | ({} if exog_propensity is None else {"exog_propensity": exog_propensity})
@@ -289,9 +289,6 @@ def read_formulas(
         assigned = Formula("propensity", outcome.right_text, (), outcome.right)
         if propensity is not None:
             assigned = parse(propensity, "propensity", notes, roles)
-        left = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
-        if data is None and left and not any(is_column(frame.get(name)) for name in left):
-            raise DesignError(f"data= is missing.\nUse `from_formula({show(outcome.text)}, data, ...)`.")
         models = [outcome, assigned]
         if columns.observed is not None:
             models.append(evaluation.right_side(columns.observed, "observation", notes))

@@ -120,8 +120,7 @@ def _values_on_sample(
     """
     if isinstance(given, str):
         if only_formulas and given not in table:
-            typed = f"`by=data.eval({given!r})`" if re.search("[<>=]", given) else "`data=data`, the model's data"
-            typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else typed
+            typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else "`data=data`, the model's data"
             known = f"known are {listing(table.columns)}" if len(table.columns) else "arrays have no names"
             raise DesignError(f"{role} {given!r} is in neither formula; {known}.\nUse {typed}.")
         found = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])

@@ -67,7 +67,7 @@ def uses(code: str) -> tuple[Use, ...]:
 def renamed(code: str, names: Mapping[str, str]) -> str:
     """Return a term with other variables: `names` are those of the variables, each with the one in its place."""
     text = code.encode()  # positions in the tree count bytes
-    for node, use in sorted(_named(code), key=lambda found: found[0].col_offset, reverse=True):
+    for node, use in reversed(_named(code)):
         if use.role != "called" and use.name in names:
             text = text[: node.col_offset] + names[use.name].encode() + text[node.end_col_offset :]
     return text.decode()
@@ -76,31 +76,25 @@ def renamed(code: str, names: Mapping[str, str]) -> str:
 def _named(code: str) -> list[tuple[Any, Use]]:
     """List the places in a term that name something, in order, and their uses."""
     tree = parsed(code)
-    bound = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
-    bound |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    found = list[tuple[Any, Use]]()
-
-    def look(node: Any, role: str) -> None:
-        function = _function(node)
-        if isinstance(node, ast.Name):
-            found.extend([] if node.id in bound else [(node, Use(node.id, role))])
-        elif function == "Q":
-            name = node.args[0].value if len(node.args) == 1 and isinstance(node.args[0], ast.Constant) else None
-            if not isinstance(name, str):
-                raise DesignError(f'{ast.unparse(node)!r} does not quote a name.\nUse `Q("name of the column")`.')
-            found.extend([(node.func, Use("Q", "called")), (node, Use(name, "quoted"))])
+    nodes: list[Any] = list(ast.walk(tree))
+    bound = {n.arg for n in nodes if isinstance(n, ast.arg)}
+    bound |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    roles, found = {tree.body: "term"}, list[tuple[Any, Use]]()
+    for node in nodes:  # each before those inside it
+        if isinstance(node, ast.Attribute):
+            roles[node.value] = "base"
         elif isinstance(node, ast.Call):
-            look(node.func, "called")
-            for k, argument in enumerate(node.args):
-                look(argument, "option" if function == "C" and k else "plain")
-            for keyword in node.keywords:
-                look(keyword.value, "option")
-        else:
-            for child in ast.iter_child_nodes(node):
-                look(child, "base" if isinstance(node, ast.Attribute) else "plain")
-
-    look(tree.body, "term")
-    return found
+            roles[node.func] = "called"
+            options = node.args[1:] if _function(node) == "C" else []
+            roles |= dict.fromkeys([*options, *(keyword.value for keyword in node.keywords)], "option")
+            if _function(node) == "Q":
+                name = node.args[0].value if len(node.args) == 1 and isinstance(node.args[0], ast.Constant) else None
+                if not isinstance(name, str):
+                    raise DesignError(f'{ast.unparse(node)!r} does not quote a name.\nUse `Q("name of the column")`.')
+                found.append((node, Use(name, "quoted")))
+        elif isinstance(node, ast.Name) and node.id not in bound:
+            found.append((node, Use(node.id, roles.get(node, "plain"))))
+    return sorted(found, key=lambda each: each[0].col_offset)
 
 
 @functools.lru_cache(maxsize=1000)
