@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -158,8 +158,7 @@ def design_from_arrays(
     return freeze(models, coding, by, rows, Rules.of(columns, constant_outcome), notes)
 
 
-@dataclass(frozen=True)
-class Formulas:
+class Formulas(NamedTuple):
     """Both formulas, and the scope of the names on each side.
 
     Parameters
@@ -316,9 +315,8 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
         typed = f'propensity="{assigned.right_text}"'
         raise DesignError(f"the left side of {assigned.text!r} must be the treatment {treat!r}.\nUse `{typed}`.")
     if treat in left:
-        raise DesignError(
-            f'treatment {treat!r} is the outcome of {outcome.text!r}.\nUse `"<outcome> ~ {outcome.right_text}"`.'
-        )
+        typed = f'"<outcome> ~ {outcome.right_text}"'
+        raise DesignError(f"treatment {treat!r} is the outcome of {outcome.text!r}.\nUse `{typed}`.")
     earlier = set() if did is None else names_before(outcome.text, did) & set(left)
     outcomes = [("outcome", name) for name in left if name not in earlier]
     refused = [("treatment", treat), *outcomes]
@@ -327,9 +325,8 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     for formula, scope in zip(formulas.models, formulas.scopes, strict=True):
         for kind, name in outcomes if formula in observed else refused:
             if name in scope.variables:
-                raise DesignError(
-                    f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}.\nTake {name} out."
-                )
+                found = f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}"
+                raise DesignError(f"{found}.\nTake {name} out.")
 
 
 def _formula_models(
@@ -374,14 +371,13 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
     codes, term = set().union(*map(coded_names, outcome.codes("left"))), outcome.left[0].name()
     own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
     info = evaluation.compile_terms(outcome.left, outcome, Scope(own, left.constants))
-    for factor in info.factor_infos.values():
-        if factor.categories not in (None, (False, True)):
-            event = f"I({next(iter(codes), term)} == {factor.categories[0]!r})"
+    factors = evaluation.factor_values(outcome.left[0], info, outcome, own)
+    for factor in factors:
+        if factor.levels not in (None, (False, True)):
+            event = f"I({next(iter(codes), term)} == {factor.levels[0]!r})"
             typed = f"Use `{event} ~ {outcome.right_text}`, or the level that is the event."
             raise DesignError(f"the outcome {term!r} is not numeric; expected numbers or bool.\n{typed}")
-    y = evaluation.evaluate(info, outcome, own, int(seen.sum()))
-    flag = len(outcome.left[0].factors) == 1 and info.factor_infos[outcome.left[0].factors[0]].categories
-    if y.shape[1] != (2 if flag else 1):
-        raise DesignError(f"outcome {term!r} has {y.shape[1]} columns; expected one.\nName one column.")
-    values[seen] = y[:, -1]
+        if factor.levels is None and factor.values.shape[1] != 1:
+            raise DesignError(f"outcome {term!r} has {factor.values.shape[1]} columns; expected one.\nName one column.")
+    values[seen] = np.prod([factor.values.ravel() for factor in factors], axis=0)
     return values

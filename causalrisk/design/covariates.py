@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,8 +30,7 @@ MANY_LEVELS = 20
 PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of an indicator, whose name is enough
 
 
-@dataclass(frozen=True)
-class Moderators:
+class Moderators(NamedTuple):
     """Columns that effects are projected on.
 
     Parameters
@@ -165,11 +164,9 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     Rows are matched by their labels where these are the fit's, else by position; either way variables that the data and
     the formulas share have to be equal.
     """
-    known = dict[str, pd.Series]()
     filled = {name for one in design.filled for name in (one.name, one.indicator)}
-    for encoder in (design.propensity_encoder, design.outcome_encoder):  # after trimming they have other rows
-        own = encoder.sample_variables
-        known |= {k: v for k, v in own.items() if len(v) == design.n and k not in filled}
+    variables = design.propensity_encoder.sample_variables | design.outcome_encoder.sample_variables
+    known = {k: v for k, v in variables.items() if len(v) == design.n and k not in filled}  # trimming changes the rows
     if data is None:
         return pd.DataFrame({name: values.array for name, values in known.items()}, index=design.index, copy=False)
     table = as_table(data, [])
@@ -339,7 +336,7 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
     formula = evaluation.right_side(text, "covariates", [])
     scope, found = resolve(formula, table, {"np": np}, "right"), list[Covariate]()
     for term in formula.right:
-        names = {use.name for factor in term.factors for use in uses(factor.code)}
+        names = [use.name for factor in term.factors for use in uses(factor.code)]
         used = {name: values for name, values in scope.variables.items() if name in names}
         keep = ~np.logical_or.reduce([np.zeros(len(table), dtype=bool), *map(missing_mask, used.values())])
         codes = set().union(*(evaluation.coded_names(factor.code) for factor in term.factors))

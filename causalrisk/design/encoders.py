@@ -9,11 +9,10 @@ import copy
 import itertools
 import pickle
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -231,8 +230,7 @@ INDICATOR = "indicator"  # the option
 LEVEL = "(missing)"  # of a category that was missing
 
 
-@dataclass(frozen=True)
-class Filled:
+class Filled(NamedTuple):
     """A covariate whose missing values were replaced.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,9 +32,8 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
     """Refuse values, of which `what` is the name, whose squares no float holds."""
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
-        raise DesignError(
-            f"{what} has values of the size {largest:.3g}.\nMake codes of missing values NaN, or rescale it."
-        )
+        found = f"{what} has values of the size {largest:.3g}"
+        raise DesignError(f"{found}.\nMake codes of missing values NaN, or rescale it.")
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_controls: bool = False) -> None:
@@ -52,8 +51,7 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_
             raise DesignError(f"{found} {rows} for {coefficients} {model} {noun}.\n{advice}")
 
 
-@dataclass(frozen=True)
-class Dependence:
+class Dependence(NamedTuple):
     """A column that is a linear combination of earlier ones on the rows of an arm.
 
     Parameters
@@ -368,8 +366,7 @@ class Rules:
         return cls(columns.collinear, constant_outcome, scores, of_controls)
 
 
-@dataclass(frozen=True)
-class ModelColumns:
+class ModelColumns(NamedTuple):
     """All columns of a model.
 
     Parameters

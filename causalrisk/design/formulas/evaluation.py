@@ -181,8 +181,7 @@ class Formula:
         return self.text.split("~", 1)[-1].strip()
 
 
-@dataclass(frozen=True)
-class Scope:
+class Scope(NamedTuple):
     """Meaning of the names in a formula.
 
     Parameters
@@ -224,10 +223,8 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
             advice = f"The formula ends in `{text[-1]}`. Leave it out, or add a term."
         raise DesignError(f"{found}\n{advice}") from error
     if not formula.right:
-        raise DesignError(
-            f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\n"
-            f"Use `{typed.format(1)}` for a constant only."
-        )
+        found = f"the {model} formula {text!r} has an empty right-hand side; expected at least one term"
+        raise DesignError(f"{found}.\nUse `{typed.format(1)}` for a constant only.")
     notes += [note for note in dict.fromkeys(_powers(tree, formula)) if note not in notes]
     return formula
 
@@ -461,10 +458,9 @@ def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *si
         if own:
             constants[name] = value
     for name in sorted(others & variables.keys()):
+        found = f"the {formula.model} formula {formula.text!r} uses {name!r} as a column and as a function"
         typed = f"`data.rename(columns={{{name!r}: {name + '_1'!r}}})`, and the new name in the formula"
-        raise DesignError(
-            f"the {formula.model} formula {formula.text!r} uses {name!r} as a column and as a function.\nUse {typed}."
-        )
+        raise DesignError(f"{found}.\nUse {typed}.")
     return Scope(variables, constants)
 
 

@@ -7,10 +7,9 @@ folder, in parts, and can be used as Dask arrays.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -236,11 +235,9 @@ class Coding:
             of_names = zip(parts, [self.formulas[0], *self.formulas], strict=True)
             odd = [formula for name, formula in of_names if _differ(getattr(together, name), parts[name])]
         if odd:
-            raise DesignError(
-                f"the formula {odd[0].text!r} codes a row differently beside other rows, as "
-                "`I(x - x.mean())` would; a scan has some rows at a time.\n"
-                "Write the number itself, or a column to the files."
-            )
+            found = f"the formula {odd[0].text!r} codes a row differently beside other rows, as `I(x - x.mean())` would"
+            advice = "Write the number itself, or a column to the files."
+            raise DesignError(f"{found}; a scan has some rows at a time.\n{advice}")
 
 
 def _differ(columns: Array, others: Array) -> bool:
@@ -354,12 +351,10 @@ def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
     """Fix the coding of a right-hand side on rows that have every level of every variable."""
     encoder = FormulaEncoder(formula, scope)
     for factor, known in encoder.info.factor_infos.items():
-        code = factor.code
-        if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, code):
-            raise DesignError(
-                f"the {formula.model} formula {formula.text!r} computes categories, {code}, which a scan cannot code.\n"
-                "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
-            )
+        if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
+            found = f"the {formula.model} formula {formula.text!r} computes categories, {factor.code}"
+            advice = "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
+            raise DesignError(f"{found}, which a scan cannot code.\n{advice}")
     return encoder
 
 
@@ -447,9 +442,8 @@ class DesignOnDisk(Design):
 
     def __getattr__(self, name: str) -> Any:
         if name == "parts":
-            raise UnavailableError(
-                "the model came from a file, which has no rows of a scan.\nMake it anew with `from_formula`, then fit."
-            )
+            found = "the model came from a file, which has no rows of a scan"
+            raise UnavailableError(f"{found}.\nMake it anew with `from_formula`, then fit.")
         if name in self.__dataclass_fields__ or hasattr(Design, name):  # fields, and properties made of them
             raise rows_not_kept()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -627,10 +621,10 @@ def design_from_scan(
     """Make a design from formulas and a scan, as `design_from_formula`; the rows are read, coded and stored."""
     coding, folder = Coding(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Folder()
     found = scan.read(partial(coding.read, folder.path), coding.used)
-    counts = defaultdict[tuple[str, str], Any](lambda: np.zeros(2, dtype=int))
-    for formula_name, name, *missing in itertools.chain.from_iterable(one.lines for one in found):
-        counts[formula_name, name] += missing
-    ledger = [(*key, *numbers.tolist()) for key, numbers in counts.items()]
+    ledger = [
+        (*same[0][:2], sum(line[2] for line in same), sum(line[3] for line in same))
+        for same in zip(*(one.lines for one in found), strict=True)  # every frame has a line for each variable
+    ]
     ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
     n_read, n = ends[-1]
     drawing.check_rows_left(ledger, n_read, n)

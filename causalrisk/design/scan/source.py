@@ -61,10 +61,8 @@ def reading(where: str) -> Iterator[None]:
     except CausalRiskError:
         raise
     except (OSError, ValueError, NotImplementedError, KeyError) as error:  # those of pyarrow, pandas and Dask are such
-        raise DesignError(
-            f"{where} cannot be read: {error}\nCheck that it is complete, that text is UTF-8, and that each column has "
-            "the same type in all files."
-        ) from error
+        advice = "Check that it is complete, that text is UTF-8, and that each column has the same type in all files."
+        raise DesignError(f"{where} cannot be read: {error}\n{advice}") from error
 
 
 def needed_dask() -> Any:
@@ -247,10 +245,8 @@ def scan(source: Any) -> Scan:
         frames = [as_pandas(item) for item in items]
         if all(isinstance(frame, pd.DataFrame) for frame in frames):
             return _scan_of([Part(f"block {k + 1}", each) for k, each in enumerate(frames)], frames[0].columns)
-    raise OptionError(
-        f"scan got a {type(items).__name__}; expected names of files, a list of data frames, a Dask data frame or an "
-        'Arrow dataset.\nUse `scan("folder/*.parquet")`.'
-    )
+    expected = "names of files, a list of data frames, a Dask data frame or an Arrow dataset"
+    raise OptionError(f'scan got a {type(items).__name__}; expected {expected}.\nUse `scan("folder/*.parquet")`.')
 
 
 def _scan_of(parts: Sequence[Part], names: Iterable[Any], frame: Any = None) -> Scan:
@@ -274,10 +270,8 @@ def _matching(pattern: str) -> list[str]:
         raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder: {os.getcwd()!r}.")
     odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV)) or os.path.isdir(path)), None)
     if odd is not None:
-        raise DesignError(
-            f"{odd!r} is no file whose name ends in {listing((*PARQUET, *CSV))}.\n"
-            'Use `scan("folder/*.parquet")`; write other files with `DataFrame.to_parquet`.'
-        )
+        advice = 'Use `scan("folder/*.parquet")`; write other files with `DataFrame.to_parquet`.'
+        raise DesignError(f"{odd!r} is no file whose name ends in {listing((*PARQUET, *CSV))}.\n{advice}")
     return found
 
 
