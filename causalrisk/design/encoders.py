@@ -37,16 +37,16 @@ class Encoder:
 
     info: Any = None  # the columns of a formula, as patsy has them
     base: Encoder | None = None  # coding of the columns that others are made of
-    _keep: np.ndarray | None = None
     _make: Callable[[np.ndarray], np.ndarray]
 
     def __init__(self, names: Sequence[str], model: str, variables: Mapping[str, pd.Series] | None = None) -> None:
         self._all, self._model, self.sample_variables = tuple(names), model, dict(variables or {})
+        self._keep = np.ones(len(self._all), dtype=bool)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""
-        return self._all if self._keep is None else tuple(itertools.compress(self._all, self._keep))
+        return tuple(itertools.compress(self._all, self._keep))
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -80,13 +80,11 @@ class Encoder:
         if keep.all():
             return self
         other = self._copied()
-        other._keep = np.ones(len(keep), dtype=bool) if self._keep is None else self._keep.copy()
-        other._keep[other._keep] = keep
+        other._keep = self._keep.copy()
+        other._keep[self._keep] = keep
         return other
 
-    def extended(
-        self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray | None = None
-    ) -> Self:
+    def extended(self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray) -> Self:
         """Return an encoder with further columns, made of these by a function, of which `keep` are kept."""
         other = self._copied()
         other.base, other._make, other._keep, other._all = self, make, keep, (*self.names, *more)
@@ -121,7 +119,7 @@ class Encoder:
         return matrix if matrix.shape[1] == p else self._kept(matrix)
 
     def _kept(self, columns: np.ndarray) -> np.ndarray:
-        return columns if self._keep is None else np.ascontiguousarray(columns[:, self._keep])
+        return columns if self._keep.all() else np.ascontiguousarray(columns[:, self._keep])
 
 
 class FormulaEncoder(Encoder):
@@ -150,7 +148,11 @@ class FormulaEncoder(Encoder):
     @cached_property
     def info(self) -> Any:
         """The columns, as patsy has them."""
-        self._constants |= {name: _unpacked(name, packed) for name, packed in self._packed.items()}
+        for name, packed in self._packed.items():
+            try:
+                self._constants[name] = import_module(packed) if isinstance(packed, str) else pickle.loads(packed)
+            except (ImportError, AttributeError, TypeError, pickle.UnpicklingError) as error:
+                raise DesignError(f"{name!r} could not be pickled.\nDefine it in a module, and fit again.") from error
         return compile_terms(self.formula.right, self.formula, Scope(self.sample_variables, self._constants))
 
     @property
@@ -217,13 +219,6 @@ def _packed(value: Any) -> Any:
         return pickle.dumps(value)
     except (pickle.PicklingError, AttributeError, TypeError):
         return None
-
-
-def _unpacked(name: str, packed: Any) -> Any:
-    try:
-        return import_module(packed) if isinstance(packed, str) else pickle.loads(packed)
-    except (ImportError, AttributeError, TypeError, pickle.UnpicklingError) as error:
-        raise DesignError(f"{name!r} could not be pickled.\nDefine it in a module, and fit again.") from error
 
 
 INDICATOR = "indicator"  # the option

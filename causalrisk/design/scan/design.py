@@ -28,7 +28,7 @@ from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, in_formula, learning_function
 from causalrisk.design.formulas.foreign import QUOTED
 from causalrisk.design.scan.source import Folder, Frame, Scan, computed, mapped, naming, needed_dask
-from causalrisk.design.support import ColumnMoments, Rules, arm_spans, check_levels, check_magnitude
+from causalrisk.design.support import ColumnMoments, Rules, check_levels, check_magnitude
 from causalrisk.design.tables import is_column, plain
 from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
@@ -318,10 +318,6 @@ class CodedRows:
         names = (of.name for of in dataclasses.fields(self) if of.name != "Z" or self.Z is not self.X)
         return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), np.ndarray)}
 
-    def with_arrays(self, arrays: Mapping[str, Any]) -> CodedRows:
-        """Return rows with other arrays, as of `arrays`."""
-        return dataclasses.replace(self, **({"Z": arrays["X"]} | dict(arrays)))
-
     def stored(self, folder: Folder, name: str) -> CodedRows:
         """Write the rows to files, sorted by arm, and return them mapped from there."""
         order, kinds = np.argsort(self.arm, kind="stable"), dict[str, tuple[Any, tuple[int, ...]]]()
@@ -492,18 +488,14 @@ class DesignOnDisk(Design):
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
         """As `Design._of_rows`; `keep` is in the order of `position`."""
-        marks, clusters, scale = [keep[part.position] for part in self.parts], None, 1.0
+        marks = [keep[part.position] for part in self.parts]
         sizes = [int(mark.sum()) for mark in marks]
 
         def left(name: str) -> NDArray[Any]:
             return np.concatenate([getattr(part, name)[mark] for part, mark in zip(self.parts, marks, strict=True)])
 
-        if self.n_clusters:
-            numbers = np.unique(left("cluster"))
-            clusters = np.full(self.n_clusters, -1)
-            clusters[numbers] = np.arange(len(numbers))
-        if self.weight_type == "probability":
-            scale = sum(sizes) / float(left("weights").sum())
+        clusters = np.unique(left("cluster")) if self.n_clusters else None
+        scale = sum(sizes) / float(left("weights").sum()) if self.weight_type == "probability" else 1.0
         return self._with(parts=self._rewritten([partial(_rows_left, mark, scale, clusters) for mark in marks], sizes))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
@@ -536,12 +528,6 @@ class DesignOnDisk(Design):
     def sums(self) -> dict[str, Any]:
         """Return what columns need to be checked, of all rows."""
         return dict(add_up(self.over(partial(_sums, self.n_arms, self.n_clusters))))
-
-    def spans(self, directions: Array) -> tuple[Array, Array]:
-        """As `Design.spans`."""
-        k = self.n_arms
-        low, high = zip(*self.over(lambda block: arm_spans(block.Z, block.arm, k, directions)), strict=True)
-        return np.min(low, axis=0), np.max(high, axis=0)
 
     def supported(self, notes: list[str]) -> DesignOnDisk:
         """Drop dependent columns, as `Design.supported`, and work out what goes by all rows."""
@@ -594,10 +580,11 @@ def _after(step: Step, folder: Folder, name: str, first: int, part: CodedRows) -
 
 
 def _rows_left(mark: NDArray[np.bool_], scale: float, clusters: NDArray[np.intp] | None, block: CodedRows) -> CodedRows:
-    """Return the rows that are marked, weights times `scale`; `clusters` has the new number of each cluster."""
-    left = block.with_arrays({name: values[mark] for name, values in block.arrays.items()})
-    cluster = left.cluster if clusters is None or left.cluster is None else clusters[left.cluster]
-    return dataclasses.replace(left, weights=left.weights * scale, cluster=cluster)
+    """Return the rows that are marked, weights times `scale`; `clusters` are the numbers of clusters left."""
+    arrays: dict[str, Any] = {name: values[mark] for name, values in block.arrays.items()}
+    if clusters is not None:
+        arrays["cluster"] = np.searchsorted(clusters, arrays["cluster"])
+    return dataclasses.replace(block, **{"Z": arrays["X"]} | arrays | {"weights": arrays["weights"] * scale})
 
 
 def _code(coding: Coding, folder: Folder, name: str, path: str, row: int, position: int) -> CodedRows:

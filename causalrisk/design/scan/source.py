@@ -123,15 +123,10 @@ def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -
 def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
     """Do some work by Dask, each perhaps on a source; return what comes of it, in order."""
     dask = needed_dask()
-    tasks = [dask.delayed(partial(_alone, work), pure=False, traverse=False) for work in works]
+    tasks = [dask.delayed(one_blas_thread()(work), pure=False, traverse=False) for work in works]
     given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
     with warnings.catch_warnings():  # pandas sets filters in its threads, and may leave them changed
         return list(dask.compute(*(task(*source) for task, source in zip(tasks, given, strict=True))))
-
-
-def _alone(work: Callable[..., T], *source: Any) -> T:
-    with one_blas_thread():
-        return work(*source)
 
 
 def _on_frames(
@@ -239,9 +234,11 @@ def scan(source: Any) -> Scan:
     items = [source] if isinstance(source, str | os.PathLike) else source
     if isinstance(items, list | tuple) and items:
         if all(isinstance(item, str | os.PathLike) for item in items):
-            parts = _file_parts([os.fspath(item) for item in items])
-            with reading(parts[0].where):
-                return _scan_of(parts, _file_names(parts[0].where))
+            paths = {os.path.realpath(path): path for item in items for path in _matching(os.fspath(item))}  # each once
+            parts = [Part(path, partial(_csv if _is_csv(path) else _parquet, path)) for path in paths.values()]
+            first = parts[0].where
+            with reading(first):
+                return _scan_of(parts, csv_names(first) if _is_csv(first) else _dataset(first).schema.names)
         frames = [as_pandas(item) for item in items]
         if all(isinstance(frame, pd.DataFrame) for frame in frames):
             return _scan_of([Part(f"block {k + 1}", each) for k, each in enumerate(frames)], frames[0].columns)
@@ -253,14 +250,8 @@ def _scan_of(parts: Sequence[Part], names: Iterable[Any], frame: Any = None) -> 
     return Scan(tuple(parts), list(dict.fromkeys(map(str, names))), frame)
 
 
-def _file_parts(patterns: Sequence[str]) -> list[Part]:
-    """Return the files of some patterns, each once."""
-    paths = {os.path.realpath(path): path for pattern in patterns for path in _matching(pattern)}
-    return [Part(path, partial(_csv if path.lower().endswith(CSV) else _parquet, path)) for path in paths.values()]
-
-
-def _file_names(path: str) -> list[str]:
-    return csv_names(path) if path.lower().endswith(CSV) else _dataset(path).schema.names
+def _is_csv(path: str) -> bool:
+    return path.lower().endswith(CSV)
 
 
 def _matching(pattern: str) -> list[str]:
