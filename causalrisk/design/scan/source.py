@@ -123,10 +123,15 @@ def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -
 def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
     """Do some work by Dask, each perhaps on a source; return what comes of it, in order."""
     dask = needed_dask()
-    tasks = [dask.delayed(one_blas_thread()(work), pure=False, traverse=False) for work in works]
+    tasks = [dask.delayed(partial(_alone, work), pure=False, traverse=False) for work in works]
     given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
     with warnings.catch_warnings():  # pandas sets filters in its threads, and may leave them changed
         return list(dask.compute(*(task(*source) for task, source in zip(tasks, given, strict=True))))
+
+
+def _alone(work: Callable[..., T], *source: Any) -> T:
+    with one_blas_thread():
+        return work(*source)
 
 
 def _on_frames(
