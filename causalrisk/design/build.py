@@ -103,25 +103,10 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
 def design_from_arrays(
     endog: Any, exog: Any, columns: ColumnOptions, *, exog_propensity: Any = None, constant_outcome: bool = False
 ) -> Design:
-    """Make a design from arrays.
+    """Make a design from arrays: outcome (N,), its columns (N, p) and those of the propensity model (N, q).
 
-    Parameters
-    ----------
-    endog : array-like, shape (N,)
-        Outcome.
-    exog : array-like, shape (N, p)
-        Outcome design. No constant is added; a missing one is warned of.
-    columns : ColumnOptions
-        The treatment, weights, clusters and scores: one value per row each.
-    exog_propensity : array-like, shape (N, q), optional
-        Propensity design; `exog` by default.
-    constant_outcome : bool
-        Whether the estimator's outcome model is one constant per arm (IPW), so that arms are not checked for more.
-
-    Returns
-    -------
-    Design
-        Frozen arrays on one estimation sample; its formulas are None.
+    No constant is added; a missing one is warned of. With `constant_outcome` the estimator's outcome model is one
+    constant per arm (IPW), so that arms are not checked for more.
     """
     notes: list[str] = []
     if columns.missing == INDICATOR:
@@ -159,18 +144,9 @@ def design_from_arrays(
 
 
 class Formulas(NamedTuple):
-    """Both formulas, and the scope of the names on each side.
+    """The outcome formula, the propensity formula and maybe that of the observation, and the scope of each right side.
 
-    Parameters
-    ----------
-    models : list of Formula
-        Outcome formula, propensity formula, and where there is one, the formula of whether the outcome is observed.
-    left : Scope
-        Names on the left of the outcome formula.
-    scopes : list of Scope
-        Names on the right of each formula.
-    filled : tuple of Filled
-        Covariates whose missing values were replaced.
+    `left` is the scope of the outcome's left side. `filled` are covariates whose missing values were replaced.
     """
 
     models: list[Formula]
@@ -212,29 +188,11 @@ def design_from_formula(
     constant_outcome: bool = False,
     joint_outcome: bool = False,
 ) -> Design:
-    """Make a design from formulas.
+    """Make a design from formulas, and from data or the caller's variables, which are in `frame` with ``np``.
 
-    Parameters
-    ----------
-    formula : str
-        Outcome formula, two-sided; the treatment is not in it.
-    data : DataFrame, mapping of str to array-like, or None
-        The columns; None takes them from `frame`.
-    columns : ColumnOptions
-        The treatment, weights, clusters and scores: one value per row each.
-    propensity : str, optional
-        Propensity formula, one-sided or with the treatment on the left; by default the outcome's right-hand side.
-    frame : mapping of str to object
-        The caller's variables and ``np``.
-    constant_outcome : bool
-        Whether the estimator's outcome model is one constant per arm (IPW), so that arms are not checked for more.
-    joint_outcome : bool
-        Whether the estimator trains the arms together (JRE), so that all need a model where else only controls do.
-
-    Returns
-    -------
-    Design
-        Frozen arrays on one estimation sample.
+    `propensity` is one-sided or has the treatment on the left; by default it is the outcome's right-hand side. For
+    `constant_outcome` see `design_from_arrays`; with `joint_outcome` the arms are trained together (JRE), so that all
+    need a model where else only controls do.
     """
     notes: list[str] = []
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)

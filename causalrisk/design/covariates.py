@@ -31,20 +31,10 @@ PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of an i
 
 
 class Moderators(NamedTuple):
-    """Columns that effects are projected on.
+    """Columns that effects are projected on, shape (n, k): indicators of `groups`, or the columns of a formula.
 
-    Parameters
-    ----------
-    columns : ndarray of float64, shape (n, k)
-        Indicators of the groups, or the columns of a formula; rows as in the design.
-    names : tuple of str, or of tuple of str
-        Groups or columns; of several grouping variables a value of each.
-    levels : tuple of str
-        Names of the grouping variables, or the formula.
-    groups : bool
-        Whether the columns are indicators of groups.
-    encoder : FormulaEncoder, optional
-        What codes other values of the variables of the formula.
+    `names` are those of the groups (of several grouping variables a value of each) or columns, and `levels` those of
+    the grouping variables, or the formula. `encoder` codes other values of the variables of the formula.
     """
 
     columns: np.ndarray
@@ -55,22 +45,11 @@ class Moderators(NamedTuple):
 
 
 def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
-    """Find the moderators that were asked for.
+    """Find the moderators that were asked for, on the estimation sample.
 
-    Parameters
-    ----------
-    design : Design
-        The data of the fit.
-    by : str, array-like or list of them
-        Name of a variable, or one value per row of the data, for a group each; several for a group of each combination
-        that occurs; or a one-sided formula beginning with "~" for a linear projection.
-    data : DataFrame or mapping, optional
-        The data the model was made from; needed for variables that are in neither of its formulas.
-
-    Returns
-    -------
-    Moderators
-        The columns on the estimation sample.
+    `by` is the name of a variable, or one value per row of the data, for a group each; several of these for a group of
+    each combination that occurs; or a one-sided formula beginning with "~" for a linear projection. The data the model
+    was made from are needed for variables that are in neither of its formulas.
     """
     if isinstance(by, str) and by.lstrip().startswith("~"):
         formula = parse(by.lstrip().removeprefix("~"), "effects_by", [])
@@ -202,19 +181,11 @@ def _same(values: pd.Series, others: pd.Series) -> bool:
 
 @dataclass(frozen=True)
 class Covariate:
-    """One column of a table of covariates.
+    """One column of a table of covariates: a level of a term, or numbers; NaN where a variable is missing.
 
-    Parameters
-    ----------
-    term : str
-        Name of the variable or product.
-    level : str
-        Level that the column indicates; empty for numbers and for factors of two levels 0 and 1.
-    column : ndarray, shape (n,)
-        Numbers, NaN where a variable is missing; or the code of each row's level, -1 where it is missing, which the
-        columns of one factor share.
-    code : int or None
-        Code of the level that the column indicates; None for numbers.
+    `term` is a variable or product. `level` is empty for numbers and for factors of two levels 0 and 1. `column` has
+    the numbers; of a level it has the code of each row's level, -1 where it is missing, which the columns of one factor
+    share, and `code` is its own.
     """
 
     term: str

@@ -25,14 +25,7 @@ from causalrisk.errors import DesignError
 class Encoder:
     """Coding of the columns of a model, of which some may have been left out, fixed on the estimation sample.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Names of all columns.
-    model : str
-        Name of the model, for messages.
-    variables : mapping of str to Series, optional
-        Variables of a formula on the estimation sample.
+    `names` are those of all columns, and `variables` those of a formula on the sample; `model` is for messages.
     """
 
     info: Any = None  # the columns of a formula, as patsy has them
@@ -123,17 +116,8 @@ class Encoder:
 
 
 class FormulaEncoder(Encoder):
-    """Coding of a formula's right-hand side.
+    """Coding of a formula's right-hand side, by plain variables of the sample, and its functions and constants.
 
-    Parameters
-    ----------
-    formula : Formula
-        The formula.
-    scope : Scope
-        Plain variables of the estimation sample, and the functions and constants the formula uses.
-
-    Notes
-    -----
     patsy's own object does not pickle. The formula, the variables and the constants do, and it is made from them again
     when needed: modules travel by name, functions by pickle.
     """
@@ -226,16 +210,9 @@ LEVEL = "(missing)"  # of a category that was missing
 
 
 class Filled(NamedTuple):
-    """A covariate whose missing values were replaced.
+    """A covariate whose missing values were replaced, and the rows of the data that missed it, bool of shape (N,).
 
-    Parameters
-    ----------
-    name : str
-        Its name.
-    indicator : str or None
-        Column of 1 where it was missing, beside its mean there; None where it has a level for that.
-    rows : ndarray of bool, shape (N,)
-        Where it was missing.
+    `indicator` is a column of 1 there, beside its mean; it is None where the covariate has a level for that.
     """
 
     name: str

@@ -52,14 +52,10 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_
 
 
 class Dependence(NamedTuple):
-    """A column that is a linear combination of earlier ones on the rows of an arm.
+    """A column, by its position, that is a linear combination of earlier ones on the rows of an arm.
 
-    Parameters
-    ----------
-    column, arm : int
-        Position of the column, and of the arm.
-    direction : ndarray, shape (p,)
-        Coefficients of a combination of the columns that is zero on these rows; 1 for the column itself.
+    `direction`, shape (p,), has coefficients of a combination of the columns that is zero there; 1 for the column
+    itself.
     """
 
     column: int
@@ -75,21 +71,8 @@ def independent_columns(X: Array) -> Mask:
 def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) -> tuple[Mask, list[Dependence]]:
     """Mark the columns that are independent of the earlier ones kept in every arm, and give the others' dependences.
 
-    Parameters
-    ----------
-    factors : sequence of ndarray, shape (r, p)
-        For each arm, rows that have the inner products of its columns.
-    order : sequence of int
-        The columns to look at, in the order in which they are kept.
-    exempt : ndarray of bool, shape (p,)
-        Columns that are kept in any case.
-
-    Returns
-    -------
-    keep : ndarray of bool, shape (p,)
-        Columns to keep, the same in all arms.
-    found : list of Dependence
-        For each other column one for each arm where it depends on the columns before that are kept.
+    `factors` has for each arm rows with the inner products of its columns, shape (r, p). `order` are the columns to
+    look at, in the order in which they are kept; those `exempt`, a mask of shape (p,), are kept in any case.
     """
     keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(each, order) for each in factors]
     for j in order:
@@ -141,18 +124,10 @@ class _Span:
 
 @dataclass(frozen=True)
 class ColumnMoments:
-    """Columns of a design over rows: a triangular factor for each arm, and their limits.
+    """Columns of a design over rows: for each of K arms their number of rows, limits, and a triangular factor.
 
-    Parameters
-    ----------
-    origin : ndarray, shape (p,)
-        Numbers subtracted from the columns, so that columns far from zero lose no digits.
-    low, high : ndarray, shape (K, p)
-        Limits of the columns in each arm.
-    triangles : tuple of ndarray
-        For each arm the factor of the columns (1, columns - origin), rows times the root of their weights.
-    rows : ndarray of int, shape (K,)
-        Rows of each arm.
+    The factor is of the columns (1, columns - origin), rows times the root of their weights. `origin`, shape (p,), is
+    subtracted so that columns far from zero lose no digits; `low` and `high` are of shape (K, p).
     """
 
     origin: Array
@@ -165,21 +140,7 @@ class ColumnMoments:
     def of(
         cls, columns: Array, arm: Any = None, n_arms: int = 1, *, origin: Any = None, weights: Array | None = None
     ) -> ColumnMoments:
-        """Return the moments of columns, shape (n, p).
-
-        Parameters
-        ----------
-        columns : ndarray, shape (n, p)
-            All columns, of finite numbers.
-        arm : ndarray of int, shape (n,), optional
-            Arm of each row; by default there is one.
-        n_arms : int, default 1
-            K.
-        origin : ndarray, shape (p,), optional
-            Zero by default.
-        weights : ndarray, shape (n,), optional
-            Weights of the rows; one by default.
-        """
+        """Return the moments of columns of finite numbers, shape (n, p), with the arm and the weight of each row."""
         origin = np.zeros(columns.shape[1]) if origin is None else origin
         low, high, triangles, count = [], [], [], []
         for a in range(n_arms):
@@ -246,23 +207,10 @@ class ColumnMoments:
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
     def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> Mask:
-        """Mark the columns that can have a coefficient, and note odd ones.
+        """Mark the columns that can have a coefficient, the earlier ones of dependent columns, shape (p,).
 
-        Parameters
-        ----------
-        names : sequence of str
-            Their names.
-        model : {"outcome", "propensity"}
-            For messages.
-        notes : list of str
-            Lines are appended for dependent columns, a missing constant and near-collinearity.
-        collinear : {"drop", "raise"}
-            Whether dependent columns are noted or refused.
-
-        Returns
-        -------
-        ndarray of bool, shape (p,)
-            True for the columns to keep: the earlier ones of dependent columns.
+        Lines are appended to the notes for dependent columns, a missing constant and near-collinearity; dependent
+        columns are refused if `collinear` is "raise". `model` is for messages.
         """
         for name, limits in zip(names, self.limits, strict=True):
             check_magnitude(limits, f"column {name!r} of the {model} model")
@@ -336,19 +284,12 @@ def check_levels(
 class Rules:
     """Rules for the columns of both models.
 
-    Parameters
-    ----------
-    collinear : {"drop", "raise"}
-        Whether dependent columns, in all rows or within an arm, are dropped or refused.
-    constant_outcome : bool
-        Whether the outcome model is one constant per arm, whatever its columns.
-    scores : {"likely", "balanced", "as they are"}
-        Rule for the columns of the propensity model: one that separates an arm takes its maximum from a
-        likelihood; one that does not vary within an arm cannot be balanced by any weights; scores that are given, and
-        rows that are to be trimmed because the model separates them, leave the columns as they are.
-    of_controls : bool
-        Whether only the controls need an outcome model: the outcome is a change, and the mean of the treated is that of
-        their rows.
+    `collinear` says whether dependent columns, in all rows or within an arm, are dropped or refused. With
+    `constant_outcome` the outcome model is one constant per arm, whatever its columns; with `of_controls` only the
+    controls need one: the outcome is a change, and the mean of the treated is that of their rows. `scores` is for the
+    propensity model. "likely": a column that separates an arm takes its maximum from the likelihood. "balanced": one
+    that does not vary within an arm cannot be balanced by any weights. "as they are": scores are given, or the rows
+    that the model separates are to be trimmed.
     """
 
     collinear: str
@@ -367,16 +308,9 @@ class Rules:
 
 
 class ModelColumns(NamedTuple):
-    """All columns of a model.
+    """All columns of a model: their moments, their coding, and the labels of the arms of the moments.
 
-    Parameters
-    ----------
-    seen : ColumnMoments
-        Moments of the columns over the rows.
-    encoder : Encoder
-        Their coding.
-    labels : tuple of str
-        Printed labels of the arms, which are those of `seen`; of repeated cross sections arms in either period.
+    Of repeated cross sections these are arms in either period.
     """
 
     seen: ColumnMoments
@@ -391,33 +325,14 @@ Lost = tuple[ModelColumns, Sequence[Dependence]]
 def supported_columns(
     outcome: ModelColumns, propensity: ModelColumns, size: np.ndarray, rules: Rules, notes: list[str], spans: Spans
 ) -> tuple[Mask, Mask]:
-    """Mark the columns of both models that can have coefficients, the same in all arms.
+    """Mark the columns of both models that can have coefficients, the same in all arms, shapes (p,) and (q,).
 
-    Parameters
-    ----------
-    outcome, propensity : ModelColumns
-        Columns of both models.
-    size : ndarray, shape (K,)
-        Observations in each arm of the outcome model.
-    rules : Rules
-        Rules for the columns.
-    notes : list of str
-        Lines are appended for columns that are dropped, and as by `ColumnMoments.usable`.
-    spans : callable
-        Combinations of the columns of the propensity model, shape (q, m) -> their limits, as by `arm_spans`.
-
-    Returns
-    -------
-    keep : ndarray of bool, shape (p,)
-        Columns of the outcome models: of dependent ones the earlier, as in R's ``lm``.
-    keep_z : ndarray of bool, shape (q,)
-        Columns of the propensity model. One that depends on others within an arm is left out where their combination
-        has one sign in each other arm, so that the likelihood has no maximum, and where weights have to balance it.
-
-    Raises
-    ------
-    DesignError
-        If an arm has no more rows than coefficients, `collinear` is "raise" and columns are dependent, or none is left.
+    Of dependent columns the earlier are kept, as in R's ``lm``. A column of the propensity model that depends on others
+    within an arm is left out where their combination has one sign in each other arm, so that the likelihood has no
+    maximum, and where weights have to balance it. Lines are appended to the notes for columns that are dropped. A
+    DesignError where an arm has no more rows than coefficients, `collinear` is "raise" and columns are dependent, or
+    none is left. `size`, shape (K,), are the observations in each arm of the outcome model; `spans` returns the limits
+    of combinations of the propensity columns, shape (q, m), as `arm_spans`.
     """
     x, z = outcome.seen, propensity.seen
     own, own_z = list[str](), list[str]()

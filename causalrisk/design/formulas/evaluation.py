@@ -134,17 +134,7 @@ def is_unquoted(name: str, text: str) -> bool:
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula split into terms.
-
-    Parameters
-    ----------
-    model : {"outcome", "propensity"}
-        The model it belongs to, for messages.
-    text : str
-        The formula as given, without superfluous white space.
-    left, right : tuple of patsy.Term
-        Terms on either side; `left` is empty for a one-sided formula.
-    """
+    """A formula of a model, split into terms; `left` is empty if it is one-sided. Superfluous white space is gone."""
 
     model: str
     text: str
@@ -182,15 +172,7 @@ class Formula:
 
 
 class Scope(NamedTuple):
-    """Meaning of the names in a formula.
-
-    Parameters
-    ----------
-    variables : mapping of str to Series
-        One value per row.
-    constants : mapping of str to object
-        Functions, modules and everything else that does not go by rows.
-    """
+    """Meaning of the names in a formula: variables by rows, and functions, modules and everything else."""
 
     variables: Mapping[str, pd.Series]
     constants: Mapping[str, Any]
@@ -389,21 +371,9 @@ def learning_function(formula: Formula, constants: Mapping[str, Any]) -> str | N
 
 
 def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read linear constraints on named parameters, such as "POM[1] - POM[0] = 0".
+    """Read linear constraints on named parameters, such as "POM[1] - POM[0] = 0, POM[1] = 2"; "= 0" may be left out.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Names of the d parameters.
-    text : str
-        One or more constraints, separated by commas; "= 0" may be left out.
-
-    Returns
-    -------
-    R : ndarray, shape (j, d)
-        Coefficients.
-    q : ndarray, shape (j,)
-        Right-hand sides.
+    Returns the coefficients, shape (j, d), and the right-hand sides, shape (j,).
     """
     try:
         read = patsy.DesignInfo(list(names)).linear_constraint(text)

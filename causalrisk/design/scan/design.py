@@ -271,32 +271,13 @@ def _check_given(columns: drawing.ColumnOptions) -> None:
 
 @dataclass(frozen=True)
 class CodedRows:
-    """Some rows of the sample as numbers.
+    """Some rows of the sample as numbers; `where` is what messages call them.
 
-    Parameters
-    ----------
-    where : str
-        What messages call them.
-    position : ndarray of int, shape (n,)
-        Number of each row among those of the sample, in the order of the data.
-    y : ndarray, shape (n,)
-        Outcome.
-    X, Z : ndarray, shape (n, p) and (n, q)
-        Outcome and propensity designs; one object where both are the same.
-    arm : ndarray of int, shape (n,)
-        Arm of each row.
-    weights : ndarray, shape (n,)
-        Observation weights; probability weights over their mean in all rows.
-    row : ndarray of int, shape (n,)
-        Number of each row in all data, those counted that are not in the sample.
-    cluster : ndarray of int, shape (n,), or None
-        Cluster of each row, 0 .. G-1.
-    offset : ndarray, shape (n,), or None
-        Offset of the outcome models; of an exposure its logarithm.
-    V : ndarray, shape (n, v), optional
-        Variables of the models as in `variable_kinds`: numbers, or numbers of levels.
-    file : tuple of Folder and str, optional
-        Where they are stored.
+    `position` numbers the rows among those of the sample, in the order of the data, and `row` among all data. y (n,) is
+    the outcome, X (n, p) and Z (n, q) are the designs, one object where both are the same. `weights` are over their
+    mean in all rows if they are of probability. `cluster` has numbers 0 .. G-1, `offset` of an exposure its logarithm.
+    V (n, v) are the variables of the models as in `variable_kinds`: numbers, or numbers of levels. `file` is where the
+    rows are stored.
     """
 
     where: str
@@ -400,25 +381,12 @@ def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
 
 
 class DesignOnDisk(Design):
-    """A design whose rows are on disk; its other fields are those of `Design`.
+    """A design whose rows are on disk; to ask for a field of `Design` that goes by rows is an UnavailableError.
 
-    Parameters
-    ----------
-    scan : Scan
-        The data; neither they nor the rows travel with a pickle.
-    parts : tuple of CodedRows
-        The stored rows, which a model that came from a file does not have.
-    n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, outcome_deviation, has_binary_outcome, column_limits
-    counts
-        What `Design` works out from its rows.
-    outcome_basis, propensity_basis : Basis
-        Their bases, without rows.
-    constant : ndarray, shape (p,)
-        Coefficients of the outcome basis that give the constant; zeros where it has none.
-    arm_totals : ndarray, shape (K,)
-        Sum of the observation weights of each arm.
-    **known
-        Fields of `Design`. To ask for one that goes by rows is an UnavailableError.
+    `parts` are the stored rows and `scan` the data; neither travels with a pickle. The numbers that `Design` works out
+    from its rows are fields here. `outcome_basis` and `propensity_basis` are without rows, `constant` (p,) has the
+    coefficients of the outcome basis that give the constant, zeros where it has none, and `arm_totals` (K,) sums the
+    weights.
     """
 
     on_disk = True
@@ -458,10 +426,7 @@ class DesignOnDisk(Design):
     def dask(self, name: str) -> Any:
         """Return an array of all rows as a Dask array, a chunk for each part; it can be used as long as the design.
 
-        Parameters
-        ----------
-        name : str
-            A field of `CodedRows`, such as "X", "y" or "arm". The rows of each chunk are sorted by arm.
+        `name` is a field of `CodedRows`, such as "X", "y" or "arm". The rows of each chunk are sorted by arm.
         """
         import dask.array as da
 
