@@ -155,14 +155,14 @@ class Coding:
             weights=float(np.sum(roles.get("weights", 0.0))),
         )
 
-    def fix(self, found: Sequence[Learnt], notes: list[str]) -> None:
-        """Fix the coding on what the frames taught; lines are appended to `notes`."""
+    def fix(self, found: Sequence[Learnt]) -> None:
+        """Fix the coding on what the frames taught."""
         columns, found = self.columns, [one for one in found if one.path]
         probability = columns.weight_type == "probability"
         self.unit = sum(one.weights for one in found) / sum(one.size[1] for one in found) if probability else 1.0
         few = {name: self.levels_of({one.where: one.few[name] for one in found}, name) for name in found[0].few}
         counts = sum((Counter(one.counts) for one in found), Counter())
-        notes += notes_of_spelling({**few, columns.treat: counts})
+        self.notes += notes_of_spelling({**few, columns.treat: counts})
         self.clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
         if columns.cluster is not None:
             _check_alike({one.where: one.clusters for one in found}, f"cluster {columns.cluster!r}")
@@ -580,8 +580,7 @@ def design_from_scan(
     ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
     n_read, n = ends[-1]
     drawing.check_rows_left(ledger, n_read, n)
-    notes = coding.notes
-    coding.fix(found, notes)
+    coding.fix(found)
     kept = [(one.path, *first) for one, first in zip(found, ends, strict=False) if one.path]
     parts = _gathered(folder, (partial(_code, coding, folder, f"{k}", *of_frame) for k, of_frame in enumerate(kept)))
     paths = [path for path, *_ in kept]
@@ -603,7 +602,7 @@ def design_from_scan(
         outcome_encoder=coding.encoders[0],
         propensity_encoder=coding.encoders[1],
         **coding.by.fields(),
-    ).supported(notes)
-    for note in notes:
+    ).supported(coding.notes)
+    for note in coding.notes:
         warn_user(note, DesignWarning)
     return made

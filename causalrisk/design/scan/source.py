@@ -26,7 +26,6 @@ from causalrisk.runtime.system import one_blas_thread
 
 T = TypeVar("T")
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
-PART_ROWS = 250_000
 INSTALL = 'which is not installed.\nUse `pip install "causalrisk[scale]"`.'
 
 
@@ -159,7 +158,7 @@ class Scan:
     parts: tuple[Part, ...]
     names: list[str]
     frame: Any = None
-    part_rows: int = PART_ROWS
+    part_rows: int = 250_000
 
     def __repr__(self) -> str:
         return f"Scan: {len(self.parts)} parts, the first {self.parts[0].where}"
