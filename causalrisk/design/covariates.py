@@ -263,18 +263,16 @@ def covariates_of_block(
     encoders = [(design.propensity_encoder, "Z"), (design.outcome_encoder, "X")]
     if of_observation and design.observation is not None:
         encoders.append((design.observation.encoder, ""))
-    columns, known = list[Covariate](), set[str]()
+    columns = list[Covariate]()
     for encoder, name in encoders:
         if not isinstance(encoder, FormulaEncoder) or encoder.base is not None:
-            columns += [
-                Covariate(n, "", column) for n, column in zip(encoder.names, getattr(design, name).T, strict=True)
-            ]
+            numbers = zip(encoder.names, getattr(design, name).T, strict=True)
+            columns += [Covariate(own, "", column) for own, column in numbers]
             continue
         rows = encoder.sample_variables if variables is None else encoder.variables_like(variables)
         for term in encoder.formula.right:
             names = {use.name for factor in term.factors for use in uses(factor.code)}
-            if term.factors and term.name() not in known and design.treat_name not in names:
-                known.add(term.name())
+            if term.factors and design.treat_name not in names:
                 factors = evaluation.factor_values(term, encoder.info, encoder.formula, rows)
                 columns += _products(factors, np.ones(len(factors[0].values), dtype=bool))
     found = dict[str, Covariate]()
