@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from causalrisk.design.formulas.evaluation import Formula, Scope, coded_names, i
 from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels
 from causalrisk.design.survey import survey_design
-from causalrisk.design.tables import align, is_column, listing, missing_mask, named_columns, numbers, plain
+from causalrisk.design.tables import align, listing, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.runtime.system import one_blas_thread
@@ -102,25 +102,10 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
 def design_from_arrays(
     endog: Any, exog: Any, columns: ColumnOptions, *, exog_propensity: Any = None, constant_outcome: bool = False
 ) -> Design:
-    """Make a design from arrays.
+    """Make a design from arrays: outcome (N,), its columns (N, p) and those of the propensity model (N, q).
 
-    Parameters
-    ----------
-    endog : array-like, shape (N,)
-        Outcome.
-    exog : array-like, shape (N, p)
-        Outcome design. No constant is added; a missing one is warned of.
-    columns : ColumnOptions
-        The treatment, weights, clusters and scores: one value per row each.
-    exog_propensity : array-like, shape (N, q), optional
-        Propensity design; `exog` by default.
-    constant_outcome : bool
-        Whether the estimator's outcome model is one constant per arm (IPW), so that arms are not checked for more.
-
-    Returns
-    -------
-    Design
-        Frozen arrays on one estimation sample; its formulas are None.
+    No constant is added; a missing one is warned of. With `constant_outcome` the estimator's outcome model is one
+    constant per arm (IPW), so that arms are not checked for more.
     """
     notes: list[str] = []
     if columns.missing == INDICATOR:
@@ -128,8 +113,8 @@ def design_from_arrays(
     if getattr(columns.treat, "ndim", 1) == 2 and columns.treat.shape[1] > 1:  # other packages have it second
         raise DesignError("treat has several columns; expected one.\nUse `endog=y, exog=X, treat=d`.")
     every = (endog, exog, exog_propensity, *(getattr(columns, name) for name in drawing.BY_ROW))
-    plain_index = pd.RangeIndex(len(endog) if hasattr(endog, "__len__") else 0)
-    index = next((values.index for values in every if isinstance(values, pd.Series | pd.DataFrame)), plain_index)
+    labelled = [values.index for values in every if isinstance(values, pd.Series | pd.DataFrame)]
+    index = labelled[0] if labelled else pd.RangeIndex(np.size(endog))
     y = align(endog, index, "endog", notes)
     endog_name = "y" if y.name is None else str(y.name)
     given = {"exog": exog} | ({} if exog_propensity is None else {"exog_propensity": exog_propensity})
@@ -157,20 +142,10 @@ def design_from_arrays(
     return freeze(models, coding, by, rows, Rules.of(columns, constant_outcome), notes)
 
 
-@dataclass(frozen=True)
-class Formulas:
-    """Both formulas, and the scope of the names on each side.
+class Formulas(NamedTuple):
+    """The outcome formula, the propensity formula and maybe that of the observation, and the scope of each right side.
 
-    Parameters
-    ----------
-    models : list of Formula
-        Outcome formula, propensity formula, and where there is one, the formula of whether the outcome is observed.
-    left : Scope
-        Names on the left of the outcome formula.
-    scopes : list of Scope
-        Names on the right of each formula.
-    filled : tuple of Filled
-        Covariates whose missing values were replaced.
+    `left` is the scope of the outcome's left side. `filled` are covariates whose missing values were replaced.
     """
 
     models: list[Formula]
@@ -212,29 +187,11 @@ def design_from_formula(
     constant_outcome: bool = False,
     joint_outcome: bool = False,
 ) -> Design:
-    """Make a design from formulas.
+    """Make a design from formulas, and from data or the caller's variables, which are in `frame` with ``np``.
 
-    Parameters
-    ----------
-    formula : str
-        Outcome formula, two-sided; the treatment is not in it.
-    data : DataFrame, mapping of str to array-like, or None
-        The columns; None takes them from `frame`.
-    columns : ColumnOptions
-        The treatment, weights, clusters and scores: one value per row each.
-    propensity : str, optional
-        Propensity formula, one-sided or with the treatment on the left; by default the outcome's right-hand side.
-    frame : mapping of str to object
-        The caller's variables and ``np``.
-    constant_outcome : bool
-        Whether the estimator's outcome model is one constant per arm (IPW), so that arms are not checked for more.
-    joint_outcome : bool
-        Whether the estimator trains the arms together (JRE), so that all need a model where else only controls do.
-
-    Returns
-    -------
-    Design
-        Frozen arrays on one estimation sample.
+    `propensity` is one-sided or has the treatment on the left; by default it is the outcome's right-hand side. For
+    `constant_outcome` see `design_from_arrays`; with `joint_outcome` the arms are trained together (JRE), so that all
+    need a model where else only controls do.
     """
     notes: list[str] = []
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
@@ -288,9 +245,6 @@ def read_formulas(
         assigned = Formula("propensity", outcome.right_text, (), outcome.right)
         if propensity is not None:
             assigned = parse(propensity, "propensity", notes, roles)
-        left = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
-        if data is None and left and not any(is_column(frame.get(name)) for name in left):
-            raise DesignError(f"data= is missing.\nUse `from_formula({show(outcome.text)}, data, ...)`.")
         models = [outcome, assigned]
         if columns.observed is not None:
             models.append(evaluation.right_side(columns.observed, "observation", notes))
@@ -318,9 +272,8 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
         typed = f'propensity="{assigned.right_text}"'
         raise DesignError(f"the left side of {assigned.text!r} must be the treatment {treat!r}.\nUse `{typed}`.")
     if treat in left:
-        raise DesignError(
-            f'treatment {treat!r} is the outcome of {outcome.text!r}.\nUse `"<outcome> ~ {outcome.right_text}"`.'
-        )
+        typed = f'"<outcome> ~ {outcome.right_text}"'
+        raise DesignError(f"treatment {treat!r} is the outcome of {outcome.text!r}.\nUse `{typed}`.")
     earlier = set() if did is None else names_before(outcome.text, did) & set(left)
     outcomes = [("outcome", name) for name in left if name not in earlier]
     refused = [("treatment", treat), *outcomes]
@@ -329,9 +282,8 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     for formula, scope in zip(formulas.models, formulas.scopes, strict=True):
         for kind, name in outcomes if formula in observed else refused:
             if name in scope.variables:
-                raise DesignError(
-                    f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}.\nTake {name} out."
-                )
+                found = f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}"
+                raise DesignError(f"{found}.\nTake {name} out.")
 
 
 def _formula_models(
@@ -376,14 +328,13 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
     codes, term = set().union(*map(coded_names, outcome.codes("left"))), outcome.left[0].name()
     own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
     info = evaluation.compile_terms(outcome.left, outcome, Scope(own, left.constants))
-    for factor in info.factor_infos.values():
-        if factor.categories not in (None, (False, True)):
-            found, event = f"has the levels {listing(factor.categories)}", factor.categories[-1]
+    factors = evaluation.factor_values(outcome.left[0], info, outcome, own)
+    for factor in factors:
+        if factor.levels not in (None, (False, True)):
+            found, event = f"has the levels {listing(factor.levels)}", factor.levels[-1]
             typed = f"Use `I({next(iter(codes), term)} == {event!r}) ~ {outcome.right_text}` if {event!r} is the event."
             raise DesignError(f"the outcome {term!r} {found}; expected numbers or bool.\n{typed}")
-    y = evaluation.evaluate(info, outcome, own, int(seen.sum()))
-    flag = len(outcome.left[0].factors) == 1 and info.factor_infos[outcome.left[0].factors[0]].categories
-    if y.shape[1] != (2 if flag else 1):
-        raise DesignError(f"outcome {term!r} has {y.shape[1]} columns; expected one.\nName one column.")
-    values[seen] = y[:, -1]
+        if factor.levels is None and factor.values.shape[1] != 1:
+            raise DesignError(f"outcome {term!r} has {factor.values.shape[1]} columns; expected one.\nName one column.")
+    values[seen] = np.prod([factor.values.ravel() for factor in factors], axis=0)
     return values

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,22 +30,11 @@ MANY_LEVELS = 20
 PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of an indicator, whose name is enough
 
 
-@dataclass(frozen=True)
-class Moderators:
-    """Columns that effects are projected on.
+class Moderators(NamedTuple):
+    """Columns that effects are projected on, shape (n, k): indicators of `groups`, or the columns of a formula.
 
-    Parameters
-    ----------
-    columns : ndarray of float64, shape (n, k)
-        Indicators of the groups, or the columns of a formula; rows as in the design.
-    names : tuple of str, or of tuple of str
-        Groups or columns; of several grouping variables a value of each.
-    levels : tuple of str
-        Names of the grouping variables, or the formula.
-    groups : bool
-        Whether the columns are indicators of groups.
-    encoder : FormulaEncoder, optional
-        What codes other values of the variables of the formula.
+    `names` are those of the groups (of several grouping variables a value of each) or columns, and `levels` those of
+    the grouping variables, or the formula. `encoder` codes other values of the variables of the formula.
     """
 
     columns: np.ndarray
@@ -56,22 +45,11 @@ class Moderators:
 
 
 def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
-    """Find the moderators that were asked for.
+    """Find the moderators that were asked for, on the estimation sample.
 
-    Parameters
-    ----------
-    design : Design
-        The data of the fit.
-    by : str, array-like or list of them
-        Name of a variable, or one value per row of the data, for a group each; several for a group of each combination
-        that occurs; or a one-sided formula beginning with "~" for a linear projection.
-    data : DataFrame or mapping, optional
-        The data the model was made from; needed for variables that are in neither of its formulas.
-
-    Returns
-    -------
-    Moderators
-        The columns on the estimation sample.
+    `by` is the name of a variable, or one value per row of the data, for a group each; several of these for a group of
+    each combination that occurs; or a one-sided formula beginning with "~" for a linear projection. The data the model
+    was made from are needed for variables that are in neither of its formulas.
     """
     if isinstance(by, str) and by.lstrip().startswith("~"):
         formula = parse(by.lstrip().removeprefix("~"), "effects_by", [])
@@ -120,20 +98,15 @@ def _values_on_sample(
     """
     if isinstance(given, str):
         if only_formulas and given not in table:
-            typed = f"`by=data.eval({given!r})`" if re.search("[<>=]", given) else "`data=data`, the model's data"
-            typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else typed
+            typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else "`data=data`, the model's data"
             known = f"known are {listing(table.columns)}" if len(table.columns) else "arrays have no names"
             raise DesignError(f"{role} {given!r} is in neither formula; {known}.\nUse {typed}.")
         found = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])
     else:
-        name, values = getattr(given, "name", None), as_pandas(given)
-        name = default if name is None else str(name)
-        values = values if isinstance(values, pd.Series | pd.api.extensions.ExtensionArray) else np.asarray(values)
-        if not isinstance(values, pd.Series) and len(values) == design.n:
-            found = align(values, design.index, f"{role} {name!r}", [])
-        else:
-            found = align(values, design.in_sample.index, f"{role} {name!r}", [])[design.in_sample.to_numpy()]
-        found = found.rename(name)
+        values, name = as_pandas(given), str(default if getattr(given, "name", None) is None else given.name)
+        of_sample = not isinstance(values, pd.Series) and len(values) == design.n
+        found = align(values, design.index if of_sample else design.in_sample.index, f"{role} {name!r}", [])
+        found = (found if of_sample else found[design.in_sample.to_numpy()]).rename(name)
     check_complete(found, f"{role} {found.name!r}")
     return found
 
@@ -170,11 +143,9 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     Rows are matched by their labels where these are the fit's, else by position; either way variables that the data and
     the formulas share have to be equal.
     """
-    known = dict[str, pd.Series]()
     filled = {name for one in design.filled for name in (one.name, one.indicator)}
-    for encoder in (design.propensity_encoder, design.outcome_encoder):  # after trimming they have other rows
-        own = encoder.sample_variables
-        known |= {k: v for k, v in own.items() if len(v) == design.n and k not in filled}
+    variables = design.propensity_encoder.sample_variables | design.outcome_encoder.sample_variables
+    known = {k: v for k, v in variables.items() if len(v) == design.n and k not in filled}  # trimming changes the rows
     if data is None:
         return pd.DataFrame({name: values.array for name, values in known.items()}, index=design.index, copy=False)
     table = as_table(data, [])
@@ -210,19 +181,11 @@ def _same(values: pd.Series, others: pd.Series) -> bool:
 
 @dataclass(frozen=True)
 class Covariate:
-    """One column of a table of covariates.
+    """One column of a table of covariates: a level of a term, or numbers; NaN where a variable is missing.
 
-    Parameters
-    ----------
-    term : str
-        Name of the variable or product.
-    level : str
-        Level that the column indicates; empty for numbers and for factors of two levels 0 and 1.
-    column : ndarray, shape (n,)
-        Numbers, NaN where a variable is missing; or the code of each row's level, -1 where it is missing, which the
-        columns of one factor share.
-    code : int or None
-        Code of the level that the column indicates; None for numbers.
+    `term` is a variable or product. `level` is empty for numbers and for factors of two levels 0 and 1. `column` has
+    the numbers; of a level it has the code of each row's level, -1 where it is missing, which the columns of one factor
+    share, and `code` is its own.
     """
 
     term: str
@@ -300,18 +263,16 @@ def covariates_of_block(
     encoders = [(design.propensity_encoder, "Z"), (design.outcome_encoder, "X")]
     if of_observation and design.observation is not None:
         encoders.append((design.observation.encoder, ""))
-    columns, known = list[Covariate](), set[str]()
+    columns = list[Covariate]()
     for encoder, name in encoders:
         if not isinstance(encoder, FormulaEncoder) or encoder.base is not None:
-            columns += [
-                Covariate(n, "", column) for n, column in zip(encoder.names, getattr(design, name).T, strict=True)
-            ]
+            numbers = zip(encoder.names, getattr(design, name).T, strict=True)
+            columns += [Covariate(own, "", column) for own, column in numbers]
             continue
         rows = encoder.sample_variables if variables is None else encoder.variables_like(variables)
         for term in encoder.formula.right:
             names = {use.name for factor in term.factors for use in uses(factor.code)}
-            if term.factors and term.name() not in known and design.treat_name not in names:
-                known.add(term.name())
+            if term.factors and design.treat_name not in names:
                 factors = evaluation.factor_values(term, encoder.info, encoder.formula, rows)
                 columns += _products(factors, np.ones(len(factors[0].values), dtype=bool))
     found = dict[str, Covariate]()

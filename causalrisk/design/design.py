@@ -445,7 +445,9 @@ class Design:
 
     def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the limits in each arm of combinations of the propensity columns, as `arm_spans`."""
-        return support.arm_spans(self.Z, self.arm, self.n_arms, directions)
+        k = self.n_arms
+        low, high = zip(*self.over(lambda block: support.arm_spans(block.Z, block.arm, k, directions)), strict=True)
+        return np.min(low, axis=0), np.max(high, axis=0)
 
 
 def rows_not_kept(what: str = "that", instead: str = "") -> UnavailableError:

@@ -9,11 +9,10 @@ import copy
 import itertools
 import pickle
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -26,28 +25,21 @@ from causalrisk.errors import DesignError
 class Encoder:
     """Coding of the columns of a model, of which some may have been left out, fixed on the estimation sample.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Names of all columns.
-    model : str
-        Name of the model, for messages.
-    variables : mapping of str to Series, optional
-        Variables of a formula on the estimation sample.
+    `names` are those of all columns, and `variables` those of a formula on the sample; `model` is for messages.
     """
 
     info: Any = None  # the columns of a formula, as patsy has them
     base: Encoder | None = None  # coding of the columns that others are made of
-    _keep: np.ndarray | None = None
     _make: Callable[[np.ndarray], np.ndarray]
 
     def __init__(self, names: Sequence[str], model: str, variables: Mapping[str, pd.Series] | None = None) -> None:
         self._all, self._model, self.sample_variables = tuple(names), model, dict(variables or {})
+        self._keep = np.ones(len(self._all), dtype=bool)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""
-        return self._all if self._keep is None else tuple(itertools.compress(self._all, self._keep))
+        return tuple(itertools.compress(self._all, self._keep))
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -81,13 +73,11 @@ class Encoder:
         if keep.all():
             return self
         other = self._copied()
-        other._keep = np.ones(len(keep), dtype=bool) if self._keep is None else self._keep.copy()
-        other._keep[other._keep] = keep
+        other._keep = self._keep.copy()
+        other._keep[self._keep] = keep
         return other
 
-    def extended(
-        self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray | None = None
-    ) -> Self:
+    def extended(self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray) -> Self:
         """Return an encoder with further columns, made of these by a function, of which `keep` are kept."""
         other = self._copied()
         other.base, other._make, other._keep, other._all = self, make, keep, (*self.names, *more)
@@ -122,21 +112,12 @@ class Encoder:
         return matrix if matrix.shape[1] == p else self._kept(matrix)
 
     def _kept(self, columns: np.ndarray) -> np.ndarray:
-        return columns if self._keep is None else np.ascontiguousarray(columns[:, self._keep])
+        return columns if self._keep.all() else np.ascontiguousarray(columns[:, self._keep])
 
 
 class FormulaEncoder(Encoder):
-    """Coding of a formula's right-hand side.
+    """Coding of a formula's right-hand side, by plain variables of the sample, and its functions and constants.
 
-    Parameters
-    ----------
-    formula : Formula
-        The formula.
-    scope : Scope
-        Plain variables of the estimation sample, and the functions and constants the formula uses.
-
-    Notes
-    -----
     patsy's own object does not pickle. The formula, the variables and the constants do, and it is made from them again
     when needed: modules travel by name, functions by pickle.
     """
@@ -151,7 +132,11 @@ class FormulaEncoder(Encoder):
     @cached_property
     def info(self) -> Any:
         """The columns, as patsy has them."""
-        self._constants |= {name: _unpacked(name, packed) for name, packed in self._packed.items()}
+        for name, packed in self._packed.items():
+            try:
+                self._constants[name] = import_module(packed) if isinstance(packed, str) else pickle.loads(packed)
+            except (ImportError, AttributeError, TypeError, pickle.UnpicklingError) as error:
+                raise DesignError(f"{name!r} could not be pickled.\nDefine it in a module, and fit again.") from error
         return compile_terms(self.formula.right, self.formula, Scope(self.sample_variables, self._constants))
 
     @property
@@ -220,29 +205,14 @@ def _packed(value: Any) -> Any:
         return None
 
 
-def _unpacked(name: str, packed: Any) -> Any:
-    try:
-        return import_module(packed) if isinstance(packed, str) else pickle.loads(packed)
-    except (ImportError, AttributeError, TypeError, pickle.UnpicklingError) as error:
-        raise DesignError(f"{name!r} could not be pickled.\nDefine it in a module, and fit again.") from error
-
-
 INDICATOR = "indicator"  # the option
 LEVEL = "(missing)"  # of a category that was missing
 
 
-@dataclass(frozen=True)
-class Filled:
-    """A covariate whose missing values were replaced.
+class Filled(NamedTuple):
+    """A covariate whose missing values were replaced, and the rows of the data that missed it, bool of shape (N,).
 
-    Parameters
-    ----------
-    name : str
-        Its name.
-    indicator : str or None
-        Column of 1 where it was missing, beside its mean there; None where it has a level for that.
-    rows : ndarray of bool, shape (N,)
-        Where it was missing.
+    `indicator` is a column of 1 there, beside its mean; it is None where the covariate has a level for that.
     """
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,9 +32,8 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
     """Refuse values, of which `what` is the name, whose squares no float holds."""
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
-        raise DesignError(
-            f"{what} has values of the size {largest:.3g}.\nMake codes of missing values NaN, or rescale it."
-        )
+        found = f"{what} has values of the size {largest:.3g}"
+        raise DesignError(f"{found}.\nMake codes of missing values NaN, or rescale it.")
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_controls: bool = False) -> None:
@@ -52,16 +51,11 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_
             raise DesignError(f"{found} {rows} for {coefficients} {model} {noun}.\n{advice}")
 
 
-@dataclass(frozen=True)
-class Dependence:
-    """A column that is a linear combination of earlier ones on the rows of an arm.
+class Dependence(NamedTuple):
+    """A column, by its position, that is a linear combination of earlier ones on the rows of an arm.
 
-    Parameters
-    ----------
-    column, arm : int
-        Position of the column, and of the arm.
-    direction : ndarray, shape (p,)
-        Coefficients of a combination of the columns that is zero on these rows; 1 for the column itself.
+    `direction`, shape (p,), has coefficients of a combination of the columns that is zero there; 1 for the column
+    itself.
     """
 
     column: int
@@ -77,99 +71,63 @@ def independent_columns(X: Array) -> Mask:
 def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) -> tuple[Mask, list[Dependence]]:
     """Mark the columns that are independent of the earlier ones kept in every arm, and give the others' dependences.
 
-    Parameters
-    ----------
-    factors : sequence of ndarray, shape (r, p)
-        For each arm, rows that have the inner products of its columns.
-    order : sequence of int
-        The columns to look at, in the order in which they are kept.
-    exempt : ndarray of bool, shape (p,)
-        Columns that are kept in any case.
-
-    Returns
-    -------
-    keep : ndarray of bool, shape (p,)
-        Columns to keep, the same in all arms.
-    found : list of Dependence
-        For each other column one for each arm where it depends on the columns before that are kept.
+    `factors` has for each arm rows with the inner products of its columns, shape (r, p). `order` are the columns to
+    look at, in the order in which they are kept; those `exempt`, a mask of shape (p,), are kept in any case.
     """
-    keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(factor) for factor in factors]
-    if all(span.independent(order) for span in spans):
-        keep[order] = True
-        return keep, found
+    keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(each, order) for each in factors]
     for j in order:
         directions = [span.direction(j) for span in spans]
         keep[j] = exempt[j] or all(direction is None for direction in directions)
         for k, (span, direction) in enumerate(zip(spans, directions, strict=True)):
-            if direction is None and keep[j]:
-                span.add(j)
-            elif direction is not None and not keep[j]:
+            if direction is not None or not keep[j]:
+                span.leave_out(j)
+            if direction is not None and not keep[j]:
                 found.append(Dependence(j, k, direction))
     return keep, found
 
 
 class _Span:
-    """Span of some columns of a matrix, shape (r, p)."""
+    """Span of some columns of a matrix, shape (r, p), in an order."""
 
-    def __init__(self, X: Array) -> None:
+    def __init__(self, X: Array, order: Sequence[int]) -> None:
         self.norms = np.linalg.norm(X, axis=0)
         self.unit = X / np.where(self.norms > 0, self.norms, 1.0)
-        self.columns: list[int] = []
-        self.basis = np.empty((len(X), min(X.shape)), order="F")
+        self._set(list(order))
 
-    def independent(self, order: Sequence[int]) -> bool:
-        """Whether columns are clearly independent: no sine is smaller than the smallest singular value."""
-        columns = self.unit[:, order]
-        if not 0 < columns.shape[1] <= len(columns):
-            return False
-        return bool(np.linalg.svd(columns, compute_uv=False)[-1] > NEAR)
+    def _set(self, columns: list[int]) -> None:
+        """Set the columns, and the sine of the angle of each to the span of those before it."""
+        triangle = np.linalg.qr(self.unit[:, columns], mode="r")
+        self.columns, self.sines = columns, np.abs(np.diag(triangle))
+
+    def leave_out(self, j: int) -> None:
+        """Leave out a column."""
+        self._set([column for column in self.columns if column != j])
 
     def direction(self, j: int) -> Array | None:
-        """Coefficients of a combination with column j that is zero, shape (p,); None where there is none."""
-        direction = np.zeros(len(self.norms))
+        """Coefficients of a combination of column j and those before it that is zero, (p,); None if there is none."""
+        direction, place = np.zeros(len(self.norms)), self.columns.index(j)
         direction[j] = 1.0
         if not self.norms[j]:
             return direction
-        length, full = np.linalg.norm(self._rest(j)), len(self.columns) == len(self.unit)
-        # Clearly independent, without least squares: the residual is longer than any rounding error.
-        if length > NEAR and not full:
+        full = place >= len(self.sines)  # so many columns span all rows
+        if not full and self.sines[place] > NEAR:
             return None
-        shares = np.linalg.lstsq(self.unit[:, self.columns], self.unit[:, j], rcond=None)[0]
+        before = self.columns[:place]
+        shares = np.linalg.lstsq(self.unit[:, before], self.unit[:, j], rcond=None)[0]
         # Each column of the combination carries its own rounding error, as many times as it is in it.
-        if length > ROUNDING * (1 + np.abs(shares).sum()) and not full:
+        if not full and self.sines[place] > ROUNDING * (1 + np.abs(shares).sum()):
             return None
         shares[np.abs(shares) < ROUNDED] = 0.0
-        direction[self.columns] = -shares * self.norms[j] / self.norms[self.columns]
+        direction[before] = -shares * self.norms[j] / self.norms[before]
         return direction
-
-    def add(self, j: int) -> None:
-        """Add a column that is no combination of those in the span."""
-        rest = self._rest(j)
-        self.basis[:, len(self.columns)] = rest / np.linalg.norm(rest)
-        self.columns.append(j)
-
-    def _rest(self, j: int) -> Array:
-        """Return the residual of a column, scaled to length one, on the columns of the span."""
-        rest, known = self.unit[:, j], self.basis[:, : len(self.columns)]
-        for _ in range(2):  # twice is enough for orthogonality to working precision
-            rest = rest - known @ (known.T @ rest)
-        return rest
 
 
 @dataclass(frozen=True)
 class ColumnMoments:
-    """Columns of a design over rows: a triangular factor for each arm, and their limits.
+    """Columns of a design over rows: for each of K arms their number of rows, limits, and a triangular factor.
 
-    Parameters
-    ----------
-    origin : ndarray, shape (p,)
-        Numbers subtracted from the columns, so that columns far from zero lose no digits.
-    low, high : ndarray, shape (K, p)
-        Limits of the columns in each arm.
-    triangles : tuple of ndarray
-        For each arm the factor of the columns (1, columns - origin), rows times the root of their weights.
-    rows : ndarray of int, shape (K,)
-        Rows of each arm.
+    The factor is of the columns (1, columns - origin), rows times the root of their weights. `origin`, shape (p,), is
+    subtracted so that columns far from zero lose no digits; `low` and `high` are of shape (K, p).
     """
 
     origin: Array
@@ -182,23 +140,9 @@ class ColumnMoments:
     def of(
         cls, columns: Array, arm: Any = None, n_arms: int = 1, *, origin: Any = None, weights: Array | None = None
     ) -> ColumnMoments:
-        """Return the moments of columns, shape (n, p).
-
-        Parameters
-        ----------
-        columns : ndarray, shape (n, p)
-            All columns, of finite numbers.
-        arm : ndarray of int, shape (n,), optional
-            Arm of each row; by default there is one.
-        n_arms : int, default 1
-            K.
-        origin : ndarray, shape (p,), optional
-            Zero by default.
-        weights : ndarray, shape (n,), optional
-            Weights of the rows; one by default.
-        """
+        """Return the moments of columns of finite numbers, shape (n, p), with the arm and the weight of each row."""
         origin = np.zeros(columns.shape[1]) if origin is None else origin
-        low, high, triangles, count = list[Array](), list[Array](), list[Array](), list[int]()
+        low, high, triangles, count = [], [], [], []
         for a in range(n_arms):
             members = slice(None) if arm is None else np.flatnonzero(arm == a)
             own = np.ascontiguousarray(columns.T[:, members])  # a row of memory for each column
@@ -263,33 +207,19 @@ class ColumnMoments:
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
     def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> Mask:
-        """Mark the columns that can have a coefficient, and note odd ones.
+        """Mark the columns that can have a coefficient, the earlier ones of dependent columns, shape (p,).
 
-        Parameters
-        ----------
-        names : sequence of str
-            Their names.
-        model : {"outcome", "propensity"}
-            For messages.
-        notes : list of str
-            Lines are appended for dependent columns, a missing constant and near-collinearity.
-        collinear : {"drop", "raise"}
-            Whether dependent columns are noted or refused.
-
-        Returns
-        -------
-        ndarray of bool, shape (p,)
-            True for the columns to keep: the earlier ones of dependent columns.
+        Lines are appended to the notes for dependent columns, a missing constant and near-collinearity; dependent
+        columns are refused if `collinear` is "raise". `model` is for messages.
         """
         for name, limits in zip(names, self.limits, strict=True):
             check_magnitude(limits, f"column {name!r} of the {model} model")
         # Angles among the columns, and to the constant, are those in their factor.
         triangle, steady = self.triangle, self.steady
-        factor = np.column_stack([triangle[:, 0], self._plain(triangle)])
-        ones, columns = factor[:, :1], factor[:, 1:]
+        ones, columns = triangle[:, :1], self._plain(triangle)
         keep = independent_columns(columns)
-        constant = bool((keep & steady & (self.limits[:, 0] != 0)).any())
-        constant = constant or not independent_columns(np.concatenate([columns[:, keep], ones], axis=1))[-1]
+        constant = (keep & steady & (self.limits[:, 0] != 0)).any()
+        constant = constant or not independent_columns(np.hstack([columns[:, keep], ones]))[-1]
         # The first row of the factor is along the constant: without it the columns are centred.
         varying = columns[1:, keep & ~steady] if (keep & steady).any() else columns[:, keep]
         norms = np.linalg.norm(varying, axis=0)
@@ -345,10 +275,8 @@ def check_levels(
     named = [name for name, values in columns.items() if name in coded or values.dtype.kind not in "bif"]
     levels = {name: int(columns[name].nunique()) for name in named}
     if levels:
-        most = max(levels, key=lambda name: levels[name])
-        identifies = levels[most] > rows / 2
-        advice = f"Leave the identifier {most!r} out" if identifies else f"Use fewer levels of {most!r}"
-        count = sum(levels.values())
+        most, count = max(levels, key=lambda name: levels[name]), sum(levels.values())
+        advice = f"Leave the identifier {most!r} out" if levels[most] > rows / 2 else f"Use fewer levels of {most!r}"
         check_size(rows, count, f"the {model} model", advice, arrays or (count + 1) / 2)
 
 
@@ -356,19 +284,12 @@ def check_levels(
 class Rules:
     """Rules for the columns of both models.
 
-    Parameters
-    ----------
-    collinear : {"drop", "raise"}
-        Whether dependent columns, in all rows or within an arm, are dropped or refused.
-    constant_outcome : bool
-        Whether the outcome model is one constant per arm, whatever its columns.
-    scores : {"likely", "balanced", "as they are"}
-        Rule for the columns of the propensity model: one that separates an arm takes its maximum from a
-        likelihood; one that does not vary within an arm cannot be balanced by any weights; scores that are given, and
-        rows that are to be trimmed because the model separates them, leave the columns as they are.
-    of_controls : bool
-        Whether only the controls need an outcome model: the outcome is a change, and the mean of the treated is that of
-        their rows.
+    `collinear` says whether dependent columns, in all rows or within an arm, are dropped or refused. With
+    `constant_outcome` the outcome model is one constant per arm, whatever its columns; with `of_controls` only the
+    controls need one: the outcome is a change, and the mean of the treated is that of their rows. `scores` is for the
+    propensity model. "likely": a column that separates an arm takes its maximum from the likelihood. "balanced": one
+    that does not vary within an arm cannot be balanced by any weights. "as they are": scores are given, or the rows
+    that the model separates are to be trimmed.
     """
 
     collinear: str
@@ -379,26 +300,17 @@ class Rules:
     @classmethod
     def of(cls, columns: Any, constant_outcome: bool, joint_outcome: bool = False) -> Rules:
         """Return the rules from the options of a call."""
-        separated = isinstance(columns.trim, str) and columns.trim == "separated"
-        kept = separated or columns.propensity_score is not None
-        balanced = columns.propensity_loss == "calibrated"
-        scores = "as they are" if kept else "balanced" if balanced else "likely"
+        scores = "balanced" if columns.propensity_loss == "calibrated" else "likely"
+        if columns.propensity_score is not None or (isinstance(columns.trim, str) and columns.trim == "separated"):
+            scores = "as they are"
         of_controls = columns.did is not None and not columns.did.cross_sections and not joint_outcome
         return cls(columns.collinear, constant_outcome, scores, of_controls)
 
 
-@dataclass(frozen=True)
-class ModelColumns:
-    """All columns of a model.
+class ModelColumns(NamedTuple):
+    """All columns of a model: their moments, their coding, and the labels of the arms of the moments.
 
-    Parameters
-    ----------
-    seen : ColumnMoments
-        Moments of the columns over the rows.
-    encoder : Encoder
-        Their coding.
-    labels : tuple of str
-        Printed labels of the arms, which are those of `seen`; of repeated cross sections arms in either period.
+    Of repeated cross sections these are arms in either period.
     """
 
     seen: ColumnMoments
@@ -413,33 +325,14 @@ Lost = tuple[ModelColumns, Sequence[Dependence]]
 def supported_columns(
     outcome: ModelColumns, propensity: ModelColumns, size: np.ndarray, rules: Rules, notes: list[str], spans: Spans
 ) -> tuple[Mask, Mask]:
-    """Mark the columns of both models that can have coefficients, the same in all arms.
+    """Mark the columns of both models that can have coefficients, the same in all arms, shapes (p,) and (q,).
 
-    Parameters
-    ----------
-    outcome, propensity : ModelColumns
-        Columns of both models.
-    size : ndarray, shape (K,)
-        Observations in each arm of the outcome model.
-    rules : Rules
-        Rules for the columns.
-    notes : list of str
-        Lines are appended for columns that are dropped, and as by `ColumnMoments.usable`.
-    spans : callable
-        Combinations of the columns of the propensity model, shape (q, m) -> their limits, as by `arm_spans`.
-
-    Returns
-    -------
-    keep : ndarray of bool, shape (p,)
-        Columns of the outcome models: of dependent ones the earlier, as in R's ``lm``.
-    keep_z : ndarray of bool, shape (q,)
-        Columns of the propensity model. One that depends on others within an arm is left out where their combination
-        has one sign in each other arm, so that the likelihood has no maximum, and where weights have to balance it.
-
-    Raises
-    ------
-    DesignError
-        If an arm has no more rows than coefficients, `collinear` is "raise" and columns are dependent, or none is left.
+    Of dependent columns the earlier are kept, as in R's ``lm``. A column of the propensity model that depends on others
+    within an arm is left out where their combination has one sign in each other arm, so that the likelihood has no
+    maximum, and where weights have to balance it. Lines are appended to the notes for columns that are dropped. A
+    DesignError where an arm has no more rows than coefficients, `collinear` is "raise" and columns are dependent, or
+    none is left. `size`, shape (K,), are the observations in each arm of the outcome model; `spans` returns the limits
+    of combinations of the propensity columns, shape (q, m), as `arm_spans`.
     """
     x, z = outcome.seen, propensity.seen
     own, own_z = list[str](), list[str]()

@@ -455,7 +455,7 @@ def test_levels_of_a_covariate_that_differ_in_blanks_or_case_are_named_once(sour
 
 
 def test_data_that_were_forgotten_are_missed_by_name():
-    with pytest.raises(DesignError, match="data= is missing"):
+    with pytest.raises(DesignError, match="give a data frame as data="):
         cr.JRE.from_formula("re78 ~ age", treat="treat")
 
 

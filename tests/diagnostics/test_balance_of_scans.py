@@ -18,7 +18,7 @@ from tests.conftest import in_blocks
 matplotlib.use("Agg")
 
 F = "bweight ~ mage + C(site) + I(medu > 12)"
-PROPENSITY = "mage + mmarried + bs(known, df=4) + C(site):medu"
+PROPENSITY = "mage + mmarried + known + I((known / 1000) ** 2) + C(site):medu"
 CUTS = (0, 300, 301)
 RTOL, ATOL = 1e-9, 1e-11
 

@@ -7,9 +7,9 @@ import builtins
 import functools
 import re
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from keyword import iskeyword
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -27,7 +27,6 @@ from causalrisk.errors.aliases import SURVIVAL, near
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 STATE = "__patsy_stateful_transform__"  # attribute of functions that learn from all rows
-STATEFUL = [name for name, known in FUNCTIONS.items() if hasattr(known, STATE)]
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 OPTIONS = {"observation": "observed"}  # of the models that go by another name there
 PARSER = threading.RLock()  # Python 3.11 may fail to parse in two threads at once (recursion depth mismatch)
@@ -68,7 +67,7 @@ def uses(code: str) -> tuple[Use, ...]:
 def renamed(code: str, names: Mapping[str, str]) -> str:
     """Return a term with other variables: `names` are those of the variables, each with the one in its place."""
     text = code.encode()  # positions in the tree count bytes
-    for node, use in sorted(_named(code), key=lambda found: found[0].col_offset, reverse=True):
+    for node, use in reversed(_named(code)):
         if use.role != "called" and use.name in names:
             text = text[: node.col_offset] + names[use.name].encode() + text[node.end_col_offset :]
     return text.decode()
@@ -77,31 +76,25 @@ def renamed(code: str, names: Mapping[str, str]) -> str:
 def _named(code: str) -> list[tuple[Any, Use]]:
     """List the places in a term that name something, in order, and their uses."""
     tree = parsed(code)
-    bound = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
-    bound |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    found = list[tuple[Any, Use]]()
-
-    def look(node: Any, role: str) -> None:
-        function = _function(node)
-        if isinstance(node, ast.Name):
-            found.extend([] if node.id in bound else [(node, Use(node.id, role))])
-        elif function == "Q":
-            name = node.args[0].value if len(node.args) == 1 and isinstance(node.args[0], ast.Constant) else None
-            if not isinstance(name, str):
-                raise DesignError(f'{ast.unparse(node)!r} does not quote a name.\nUse `Q("name of the column")`.')
-            found.extend([(node.func, Use("Q", "called")), (node, Use(name, "quoted"))])
+    nodes: list[Any] = list(ast.walk(tree))
+    bound = {n.arg for n in nodes if isinstance(n, ast.arg)}
+    bound |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    roles, found = {tree.body: "term"}, list[tuple[Any, Use]]()
+    for node in nodes:  # each before those inside it
+        if isinstance(node, ast.Attribute):
+            roles[node.value] = "base"
         elif isinstance(node, ast.Call):
-            look(node.func, "called")
-            for k, argument in enumerate(node.args):
-                look(argument, "option" if function == "C" and k else "plain")
-            for keyword in node.keywords:
-                look(keyword.value, "option")
-        else:
-            for child in ast.iter_child_nodes(node):
-                look(child, "base" if isinstance(node, ast.Attribute) else "plain")
-
-    look(tree.body, "term")
-    return found
+            roles[node.func] = "called"
+            options = node.args[1:] if _function(node) == "C" else []
+            roles |= dict.fromkeys([*options, *(keyword.value for keyword in node.keywords)], "option")
+            if _function(node) == "Q":
+                name = node.args[0].value if len(node.args) == 1 and isinstance(node.args[0], ast.Constant) else None
+                if not isinstance(name, str):
+                    raise DesignError(f'{ast.unparse(node)!r} does not quote a name.\nUse `Q("name of the column")`.')
+                found.append((node, Use(name, "quoted")))
+        elif isinstance(node, ast.Name) and node.id not in bound:
+            found.append((node, Use(node.id, roles.get(node, "plain"))))
+    return sorted(found, key=lambda each: each[0].col_offset)
 
 
 @functools.lru_cache(maxsize=1000)
@@ -141,28 +134,15 @@ def is_unquoted(name: str, text: str) -> bool:
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula split into terms.
-
-    Parameters
-    ----------
-    model : {"outcome", "propensity"}
-        The model it belongs to, for messages.
-    text : str
-        The formula as given, without superfluous white space.
-    left, right : tuple of patsy.Term
-        Terms on either side; `left` is empty for a one-sided formula.
-    learnt : mapping, optional
-        State of stateful transforms that learnt it in passes over blocks of rows, as by `learn`.
-    """
+    """A formula of a model, split into terms; `left` is empty if it is one-sided. Superfluous white space is gone."""
 
     model: str
     text: str
     left: tuple[Any, ...]
     right: tuple[Any, ...]
-    learnt: Mapping[str, Any] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _parsed_again, (self.text, self.model, self.learnt)  # patsy's terms do not pickle
+        return parse, (self.text, self.model, [])  # patsy's terms do not pickle
 
     def codes(self, *sides: str) -> list[str]:
         """List the factors of the terms on the given sides ("left", "right"; both by default) as they are typed."""
@@ -191,21 +171,8 @@ class Formula:
         return self.text.split("~", 1)[-1].strip()
 
 
-def _parsed_again(text: str, model: str, learnt: Mapping[str, Any]) -> Formula:
-    return replace(parse(text, model, []), learnt=learnt)
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Meaning of the names in a formula.
-
-    Parameters
-    ----------
-    variables : mapping of str to Series
-        One value per row.
-    constants : mapping of str to object
-        Functions, modules and everything else that does not go by rows.
-    """
+class Scope(NamedTuple):
+    """Meaning of the names in a formula: variables by rows, and functions, modules and everything else."""
 
     variables: Mapping[str, pd.Series]
     constants: Mapping[str, Any]
@@ -233,17 +200,13 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
     except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError) as error:
         why = getattr(error, "message", getattr(error, "msg", error))  # of patsy, of Python
         found = f"the {model} formula {text!r} cannot be read: {why}"
-        advice = 'Arithmetic is inside `I(...)`, and an odd name is `Q("odd name")`.'
+        advice = 'Join terms by `+`. Arithmetic is inside `I(...)`, and an odd name is `Q("odd name")`.'
         if text[-1:] in ("+", "-", "*", ":"):
             advice = f"The formula ends in `{text[-1]}`. Leave it out, or add a term."
-        elif re.search(r"[\w)] [A-Za-z_]", re.sub(QUOTED, "", text)):
-            advice = "Join terms by `+`: `y ~ x1 + C(x2)`."
         raise DesignError(f"{found}\n{advice}") from error
     if not formula.right:
-        raise DesignError(
-            f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\n"
-            f"Use `{typed.format(1)}` for a constant only."
-        )
+        found = f"the {model} formula {text!r} has an empty right-hand side; expected at least one term"
+        raise DesignError(f"{found}.\nUse `{typed.format(1)}` for a constant only.")
     notes += [note for note in dict.fromkeys(_powers(tree, formula)) if note not in notes]
     return formula
 
@@ -290,14 +253,6 @@ class _Factor(patsy.EvalFactor):
     def name(self) -> str:
         return "Q('Intercept')" if self.code == "Intercept" else str(self.code)  # patsy takes no second of that name
 
-    def memorize_passes_needed(self, state: Any, eval_env: Any) -> int:
-        passes = super().memorize_passes_needed(state, eval_env)
-        if self.code not in self.formula.learnt:
-            return int(passes)
-        for name, known in self.formula.learnt[self.code].items():
-            vars(state["transforms"][name]).update(known)
-        return 0
-
     def memorize_chunk(self, state: Any, which_pass: int, data: Any) -> None:
         super().memorize_chunk(state, which_pass, self._numbers(data))
 
@@ -315,10 +270,11 @@ class _Factor(patsy.EvalFactor):
             raise DesignError(f"{self.code!r} has the dtype {values.dtype}; expected numbers.\nConvert it to float.")
         if not boxed and values.dtype.kind in "iuf":
             return np.asarray(values)
-        codes, distinct = pd.factorize(values)
+        codes, distinct = pd.factorize(values, sort=True)
         first = "levels" not in state  # of the first rows that are evaluated, the sample's
         if first:
-            levels = _levels(distinct) if not boxed or value.levels is None else list(value.levels)
+            every = [False, True] if distinct.dtype == bool else getattr(distinct.dtype, "categories", distinct)
+            levels = every if not boxed or value.levels is None else value.levels
             state["levels"] = pd.CategoricalDtype(pd.Index(levels, dtype=object, tupleize_cols=False))
         levels = state["levels"].categories
         places = levels.get_indexer(pd.Index(distinct, dtype=object, tupleize_cols=False))
@@ -338,32 +294,12 @@ class _Factor(patsy.EvalFactor):
         return {**data, **{name: data[name].astype(float) for name in names if data[name].dtype.kind == "i"}}
 
 
-def _levels(distinct: Any) -> list[Any]:
-    """Return the levels of distinct values in order, values of several types by the names of these."""
-    if isinstance(distinct.dtype, pd.CategoricalDtype):
-        return list(distinct.dtype.categories)
-    if distinct.dtype == bool:
-        return [False, True]
-    try:
-        return sorted(distinct)
-    except TypeError:
-        return sorted(distinct, key=lambda level: (type(level).__name__, level))
-
-
-Blocks = Callable[[], Iterator[Mapping[str, pd.Series]]]
-
-
-def compile_terms(
-    terms: Iterable[Any], formula: Formula, scope: Scope, blocks: Blocks | None = None
-) -> patsy.DesignInfo:
-    """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope.
-
-    With `blocks`, the variables come from passes over blocks of rows instead: each call begins a pass.
-    """
+def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy.DesignInfo:
+    """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope."""
     env = patsy.EvalEnvironment([dict(scope.constants)])
     factors = [patsy.Term([_Factor(factor, formula) for factor in term.factors]) for term in terms]
     with in_words(formula), PARSER:
-        return patsy.design_matrix_builders([factors], blocks or (lambda: iter([scope.variables])), env, AS_THEY_ARE)[0]
+        return patsy.design_matrix_builders([factors], lambda: iter([scope.variables]), env, AS_THEY_ARE)[0]
 
 
 def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
@@ -427,55 +363,17 @@ def in_words(formula: Formula) -> Iterator[None]:
         raise DesignError(f"{found}\nArithmetic is inside `I(...)`; {levels}.") from error
 
 
-# --- blocks of rows --------------------------------------------------------------------------------------------------
-
-
-def computed_options(formula: Formula, columns: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield each option of a stateful transform that is computed from columns, such as knots, after its function."""
-    for code in formula.codes():
-        calls: Any = (node for node in ast.walk(parsed(code)) if _function(node) in STATEFUL)
-        for call in calls:
-            positional = [] if _function(call) == "te" else call.args[1:]
-            for option in (*positional, *(keyword.value for keyword in call.keywords if keyword.arg != "x")):
-                if {node.id for node in ast.walk(option) if isinstance(node, ast.Name)} & {*columns, "Q"}:
-                    yield _function(call), ast.unparse(option)
-
-
-def learn(formulas: Sequence[Formula], constants: Mapping[str, Any], blocks: Blocks) -> dict[str, dict[str, Any]]:
-    """Let the stateful transforms of formulas learn from all rows, in as many passes over blocks as they need.
-
-    Returns the state of each factor that has some, by the names patsy gives its transforms.
-    """
-    found = dict[str, dict[str, Any]]()
-    for formula in formulas:
-        asked = [code for code in formula.codes() if code not in found and _learns(code, constants)]
-        terms = [patsy.Term([patsy.EvalFactor(code)]) for code in asked]
-        for factor, known in compile_terms(terms, formula, Scope({}, constants), blocks).factor_infos.items():
-            found[factor.code] = {name: vars(made) for name, made in known.state["transforms"].items()}
-    return found
-
-
-def _learns(code: str, constants: Mapping[str, Any]) -> bool:
-    """Whether a term uses a stateful transform."""
-    return any(hasattr({**FUNCTIONS, **constants}.get(use.name), STATE) for use in uses(code))
+def learning_function(formula: Formula, constants: Mapping[str, Any]) -> str | None:
+    """Return the first function in a formula that learns from all rows, such as a spline; None if there is none."""
+    functions = {**FUNCTIONS, **constants}
+    called = (use.name for use in formula.uses() if use.role == "called")
+    return next((name for name in called if hasattr(functions.get(name), STATE)), None)
 
 
 def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read linear constraints on named parameters, such as "POM[1] - POM[0] = 0".
+    """Read linear constraints on named parameters, such as "POM[1] - POM[0] = 0, POM[1] = 2"; "= 0" may be left out.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Names of the d parameters.
-    text : str
-        One or more constraints, separated by commas; "= 0" may be left out.
-
-    Returns
-    -------
-    R : ndarray, shape (j, d)
-        Coefficients.
-    q : ndarray, shape (j,)
-        Right-hand sides.
+    Returns the coefficients, shape (j, d), and the right-hand sides, shape (j,).
     """
     try:
         read = patsy.DesignInfo(list(names)).linear_constraint(text)
@@ -495,20 +393,17 @@ RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may b
 
 def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], notes: list[str]) -> pd.DataFrame:
     """Collect the columns of the data, and the arrays of the caller's scope that have one value per row."""
-    table = None if data is None else as_table(data, notes)
-    used = [use for formula in formulas for use in formula.uses()]
-    roles: dict[str, set[str]] = {}
-    for use in used:
-        if is_column(frame.get(use.name)) and (table is None or use.name not in table) and use.role != "called":
-            roles.setdefault(use.name, set()).add(use.role)
-    if table is None:
-        # The value of a keyword (knots=, levels=) need not go by rows; it joins below if its length is right.
-        firm = [name for name, found in roles.items() if found - {"option"}]
-        table = gather({name: frame[name] for name in firm}, notes)
-    extra = dict[str, pd.Series]()
-    for name, found in roles.items():
-        if name not in table and (len(frame[name]) == len(table.index) or "term" in found):
-            extra[name] = align(frame[name], table.index, f"variable {name!r}", notes)
+    table, roles = None if data is None else as_table(data, notes), dict[str, set[str]]()
+    for name, role in (use for formula in formulas for use in formula.uses()):
+        if is_column(frame.get(name)) and (table is None or name not in table) and role != "called":
+            roles.setdefault(name, set()).add(role)
+    if table is None:  # the value of a keyword (knots=, levels=) need not go by rows; it joins if its length is right
+        table = gather({name: frame[name] for name, found in roles.items() if found != {"option"}}, notes)
+    extra = {
+        name: align(frame[name], table.index, f"variable {name!r}", notes)
+        for name, found in roles.items()
+        if name not in table and (len(frame[name]) == len(table.index) or "term" in found)
+    }
     return table.assign(**extra) if extra else table
 
 
@@ -516,27 +411,26 @@ def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *si
     """Look up each name on the given sides: a variable of the table, or a function or constant of the caller."""
     variables, constants, others = dict[str, pd.Series](), dict[str, Any](), set[str]()
     for name, role in formula.uses(*sides):
-        value, builtin = frame.get(name), name in FUNCTIONS or hasattr(builtins, name)
+        value, known = frame.get(name), name in FUNCTIONS or hasattr(builtins, name)
         if role == "called":
-            own, known = callable(value) and name not in RESERVED, builtin
-            own = own and (name not in FUNCTIONS or is_function(value))
+            own = callable(value) and name not in RESERVED and (name not in FUNCTIONS or is_function(value))
         elif role == "option" and name in FUNCTIONS:
-            own, known = False, True
+            own = False
         elif name in table and not (role == "base" and isinstance(value, ModuleType)):
             variables[name] = column_of(table, name)
             continue
         else:
-            own, known = name in frame and role not in ("quoted", "term"), builtin and role not in ("quoted", "term")
+            by_rows = role in ("quoted", "term")
+            own, known = name in frame and not by_rows, known and not by_rows
         if not own and not known:
             raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
         others.add(name)
         if own:
             constants[name] = value
     for name in sorted(others & variables.keys()):
+        found = f"the {formula.model} formula {formula.text!r} uses {name!r} as a column and as a function"
         typed = f"`data.rename(columns={{{name!r}: {name + '_1'!r}}})`, and the new name in the formula"
-        raise DesignError(
-            f"the {formula.model} formula {formula.text!r} uses {name!r} as a column and as a function.\nUse {typed}."
-        )
+        raise DesignError(f"{found}.\nUse {typed}.")
     return Scope(variables, constants)
 
 

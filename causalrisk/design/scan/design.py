@@ -7,11 +7,9 @@ folder, in parts, and can be used as Dask arrays.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
 import os
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,10 +25,10 @@ from causalrisk.design import rows as drawing
 from causalrisk.design.build import Formulas, check_roles, outcome_values, read_formulas
 from causalrisk.design.design import Design, rows_not_kept
 from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
-from causalrisk.design.formulas.evaluation import Formula, Scope, computed_options, in_formula, learn
+from causalrisk.design.formulas.evaluation import Formula, Scope, in_formula, learning_function
 from causalrisk.design.formulas.foreign import QUOTED
 from causalrisk.design.scan.source import Folder, Frame, Scan, computed, mapped, naming, needed_dask
-from causalrisk.design.support import ColumnMoments, Rules, arm_spans, check_levels, check_magnitude
+from causalrisk.design.support import ColumnMoments, Rules, check_levels, check_magnitude
 from causalrisk.design.tables import is_column, plain
 from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
@@ -70,12 +68,12 @@ class Learnt(NamedTuple):
     where: str
     size: tuple[int, int]
     lines: list[drawing.Line]
+    path: str = ""
     few: Mapping[str, pd.Series] = MappingProxyType({})
     treat: Any = None
     counts: Mapping[Any, int] = MappingProxyType({})
     clusters: Sequence[Any] = ()
     weights: float = 0.0
-    path: str = ""
 
 
 class Coding:
@@ -90,7 +88,7 @@ class Coding:
         self, scan: Scan, formula: str, propensity: str | None, columns: drawing.ColumnOptions, frame: Mapping[str, Any]
     ) -> None:
         _check_given(columns)
-        names, self.notes = scan.column_names(), list[str]()
+        names, self.notes = scan.names, list[str]()
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
         for name in re.findall(r"(?<![\w.])[^\W\d]\w*\b(?!\s*=[^=])", re.sub(QUOTED, "", f"{formula} {propensity}")):
             value = None if name in names else frame.get(name)
@@ -104,43 +102,52 @@ class Coding:
         self.codes = set().union(*(formula.coded for formula in self.formulas))
         self.scopes = [formulas.left, *formulas.scopes]
         for each in self.formulas:
-            for function, option in computed_options(each, names):
-                raise DesignError(
-                    f"the {each.model} formula {each.text!r} computes an option of {function}() from columns, "
-                    f"{option}; with a scan, expected numbers.\nWrite the numbers."
-                )
+            function = learning_function(each, self.frame)
+            if function is not None:
+                found = f"the {each.model} formula {each.text!r} uses {function}(), which needs all rows at once"
+                raise UnavailableError(f"{found}.\nUse `data=data.collect()`, or compute the column before the scan.")
         self.by = drawing.by_rows(empty, columns, {}, [])
         check_roles(formulas, columns.treat, columns.did)
         used |= {getattr(columns, option) for option in drawing.BY_ROW}
         self.used = [name for name in names if name in used]
 
-    def look(self, frame: Frame) -> tuple[KeptRows, Learnt]:
-        """Return the rows of a frame that are in the sample, and what they teach."""
-        columns, table = self.columns, frame.rows.reset_index(drop=True)
-        formulas, by = Formulas.of(self.formulas, table, self.frame), drawing.by_rows(table, columns, {}, [])
-        sources = formulas.sources(columns.treat)
+    def read(self, folder: str, part: int, frames: Iterator[Frame]) -> list[Learnt]:
+        """Learn from the frames of a part, and store the rows that are kept in files of a folder."""
+        found = list[Learnt]()
+        for k, (where, frame) in enumerate(frames):
+            with naming(where):
+                found.append(self.look(where, frame.reset_index(drop=True), f"{folder}/{part}-{k}.pickle"))
+        return found
+
+    def look(self, where: str, table: pd.DataFrame, path: str) -> Learnt:
+        """Store the rows of a frame that are in the sample at a path, if there are any; return what they teach."""
+        columns, formulas = self.columns, Formulas.of(self.formulas, table, self.frame)
+        by, sources = drawing.by_rows(table, columns, {}, []), formulas.sources(columns.treat)
         rows = drawing.draw_rows(sources, by, table.index)
-        keep = rows.keep
+        keep, size = rows.keep, (len(rows.keep), rows.n)
+        if not rows.n:
+            return Learnt(where, size, rows.lines)
         raw = {source.name: source.values[keep] for source in sources}
-        variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()} if rows.n else {}
-        roles: dict[str, Any] = {"treat": by.treat.values[keep]}
+        variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()}
+        treat = by.treat.values[keep]
+        roles: dict[str, Any] = {"treat": treat}
         if rows.weights is not None:
             roles["weights"] = rows.weights[keep]
         if by.cluster is not None:
             roles["cluster"] = by.cluster.values[keep]
         if by.offset is not None:
             roles["offset"] = drawing.read_offset(by.offset, keep)
-        kept = KeptRows(frame.where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep]))
-        learnt = Learnt(frame.where, (len(keep), rows.n), rows.lines)
-        if not rows.n:
-            return kept, learnt
+        pd.to_pickle(KeptRows(where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep])), path)
         few = dict[str, pd.Series]()
         for name, values in raw.items():
             numeric = variables[name].dtype.kind in "if" and name not in self.codes
             few[name] = values.iloc[:HEAD].copy() if numeric else values.drop_duplicates()  # no view of all rows
-        treat = kept.roles["treat"]
         codes, levels = treatment_levels(treat, columns.treat)
-        return kept, learnt._replace(
+        return Learnt(
+            where=where,
+            size=size,
+            lines=rows.lines,
+            path=path,
             few=few,
             treat=treat.drop_duplicates(),
             counts=dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)),
@@ -148,32 +155,19 @@ class Coding:
             weights=float(np.sum(roles.get("weights", 0.0))),
         )
 
-    def read(self, folder: str, part: int, frames: Iterator[Frame]) -> list[Learnt]:
-        """Learn from the frames of a part, and store the rows that are kept in files of a folder."""
-        found = []
-        for k, frame in enumerate(frames):
-            with naming(frame.where):
-                kept, learnt = self.look(frame)
-            if learnt.size[1]:
-                learnt = learnt._replace(path=f"{folder}/{part}-{k}.pickle")
-                pd.to_pickle(kept, learnt.path)
-            found.append(learnt)
-        return found
-
-    def fix(self, found: Sequence[Learnt], notes: list[str]) -> None:
-        """Fix the coding on what the frames taught; lines are appended to `notes`."""
-        columns, n, self.unit = self.columns, sum(one.size[1] for one in found), 1.0
-        if columns.weight_type == "probability":
-            self.unit = sum(one.weights for one in found) / n
-        known = [one for one in found if one.size[1]]
-        few = {name: self.levels_of({one.where: one.few[name] for one in known}, name) for name in known[0].few}
+    def fix(self, found: Sequence[Learnt]) -> None:
+        """Fix the coding on what the frames taught."""
+        columns, found = self.columns, [one for one in found if one.path]
+        probability = columns.weight_type == "probability"
+        self.unit = sum(one.weights for one in found) / sum(one.size[1] for one in found) if probability else 1.0
+        few = {name: self.levels_of({one.where: one.few[name] for one in found}, name) for name in found[0].few}
         counts = sum((Counter(one.counts) for one in found), Counter())
-        notes += notes_of_spelling({**few, columns.treat: counts})
+        self.notes += notes_of_spelling({**few, columns.treat: counts})
         self.clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
         if columns.cluster is not None:
             _check_alike({one.where: one.clusters for one in found}, f"cluster {columns.cluster!r}")
             drawing.check_groups(list(self.clusters), columns.cluster)
-        treat = [one.treat for one in known]
+        treat = [one.treat for one in found]
         _check_alike({one.where: one.counts for one in found}, f"treatment {columns.treat!r}")
         levels = treatment_levels(pd.concat(treat, ignore_index=True), columns.treat)[1]
         self.arms = arms_in_order(
@@ -185,11 +179,7 @@ class Coding:
         )
         check_levels(self.part_rows, few, self.codes, "scanned", COPIES)
         size = max([HEAD, *map(len, few.values())])
-        places = {name: np.resize(np.arange(len(values)), size) for name, values in few.items()}
-        few = {name: values.iloc[places[name]].reset_index(drop=True) for name, values in few.items()}
-        constants = {name: value for scope in self.scopes for name, value in scope.constants.items()}
-        learnt = learn(self.formulas, constants, lambda: _variables(found, constants))
-        self.formulas = [dataclasses.replace(formula, learnt=learnt) for formula in self.formulas]
+        few = {name: values.iloc[np.arange(size) % len(values)].reset_index(drop=True) for name, values in few.items()}
         scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in self.scopes[1:]]
         self.encoders = [_encoder(formula, scope) for formula, scope in zip(self.formulas, scopes, strict=True)]
 
@@ -200,7 +190,7 @@ class Coding:
         return few if isinstance(few.dtype, pd.CategoricalDtype) or few.dtype.kind in "bif" else few.astype("category")
 
     def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
-        """Code the rows of a frame; the numbers are those of the first among all data and those of the sample."""
+        """Code the rows of a frame; the numbers are those of the first among all data and in the sample."""
         (outcome, propensity), treat = self.encoders, self.columns.treat
         table, roles, n = rows.variables, rows.roles, len(rows.roles)
         X, kinds = outcome.encode(table), variable_kinds(self.encoders)
@@ -233,32 +223,26 @@ class Coding:
         Some rows of the frames stored at `paths` are coded together, and one by one.
         """
         some = list[KeptRows]()
-        if all(code.isidentifier() for formula in self.formulas for code in formula.codes()):
-            return
         for share in np.linspace(0, 1, TRIED):  # of several frames: a variable may be constant in each
             rows = pd.read_pickle(paths[round(share * (len(paths) - 1))])
             k = int(share * (len(rows.roles) - 1))
             some.append(KeptRows(rows.where, rows.variables.iloc[[k]], rows.roles.iloc[[k]]))
         joined = (pd.concat(parts, ignore_index=True) for parts in zip(*(rows[1:] for rows in some), strict=True))
-        together, *alone = map(self._coded_if_possible, [KeptRows("", *joined), *some])
-        for k, own in enumerate(alone):
-            for name, formula in zip("yXZ", [self.formulas[0], *self.formulas], strict=True):
-                if together is not None and own is not None:
-                    whole, one = getattr(together, name), getattr(own, name)[0]
-                    near = {"rtol": 1e-9, "atol": 1e-13 * np.nanmax(np.abs(whole), axis=0)}
-                    if np.isclose(whole[k], one, equal_nan=True, **near).all():
-                        continue
-                raise DesignError(
-                    f"the formula {formula.text!r} codes a row differently beside other rows, as "
-                    "`I(x - x.mean())` would; a scan has some rows at a time.\n"
-                    "Write the number itself, or a column to the files."
-                )
+        odd = self.formulas[:1]
+        with suppress(DesignError):  # few rows cannot be coded where 1 / (x - x.mean()) has one of them
+            together, alone = self.coded(KeptRows("", *joined)), [self.coded(rows) for rows in some]
+            parts = {name: np.concatenate([getattr(rows, name) for rows in alone]) for name in "yXZ"}
+            of_names = zip(parts, [self.formulas[0], *self.formulas], strict=True)
+            odd = [formula for name, formula in of_names if _differ(getattr(together, name), parts[name])]
+        if odd:
+            found = f"the formula {odd[0].text!r} codes a row differently beside other rows, as `I(x - x.mean())` would"
+            advice = "Write the number itself, or a column to the files."
+            raise DesignError(f"{found}; a scan has some rows at a time.\n{advice}")
 
-    def _coded_if_possible(self, rows: KeptRows) -> CodedRows | None:
-        """As `coded`; None where a few rows cannot be coded, as where 1 / (x - x.mean()) has one of them."""
-        with suppress(DesignError):
-            return self.coded(rows)
-        return None
+
+def _differ(columns: Array, others: Array) -> bool:
+    """Whether columns differ by more than rounding."""
+    return bool((np.abs(columns - others) > 1e-9 * np.abs(columns) + 1e-13 * np.abs(columns).max(axis=0)).any())
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
@@ -287,32 +271,13 @@ def _check_given(columns: drawing.ColumnOptions) -> None:
 
 @dataclass(frozen=True)
 class CodedRows:
-    """Some rows of the sample as numbers.
+    """Some rows of the sample as numbers; `where` is what messages call them.
 
-    Parameters
-    ----------
-    where : str
-        What messages call them.
-    position : ndarray of int, shape (n,)
-        Number of each row among those of the sample, in the order of the data.
-    y : ndarray, shape (n,)
-        Outcome.
-    X, Z : ndarray, shape (n, p) and (n, q)
-        Outcome and propensity designs; one object where both are the same.
-    arm : ndarray of int, shape (n,)
-        Arm of each row.
-    weights : ndarray, shape (n,)
-        Observation weights; probability weights over their mean in all rows.
-    row : ndarray of int, shape (n,)
-        Number of each row in all data, those counted that are not in the sample.
-    cluster : ndarray of int, shape (n,), or None
-        Cluster of each row, 0 .. G-1.
-    offset : ndarray, shape (n,), or None
-        Offset of the outcome models; of an exposure its logarithm.
-    V : ndarray, shape (n, v), optional
-        Variables of the models as in `variable_kinds`: numbers, or numbers of levels.
-    file : tuple of Folder and str, optional
-        Where they are stored.
+    `position` numbers the rows among those of the sample, in the order of the data, and `row` among all data. y (n,) is
+    the outcome, X (n, p) and Z (n, q) are the designs, one object where both are the same. `weights` are over their
+    mean in all rows if they are of probability. `cluster` has numbers 0 .. G-1, `offset` of an exposure its logarithm.
+    V (n, v) are the variables of the models as in `variable_kinds`: numbers, or numbers of levels. `file` is where the
+    rows are stored.
     """
 
     where: str
@@ -333,10 +298,6 @@ class CodedRows:
         """The arrays by their names; without Z where both designs are one."""
         names = (of.name for of in dataclasses.fields(self) if of.name != "Z" or self.Z is not self.X)
         return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), np.ndarray)}
-
-    def with_arrays(self, arrays: Mapping[str, Any]) -> CodedRows:
-        """Return rows with other arrays, as of `arrays`."""
-        return dataclasses.replace(self, **({"Z": arrays["X"]} | dict(arrays)))
 
     def stored(self, folder: Folder, name: str) -> CodedRows:
         """Write the rows to files, sorted by arm, and return them mapped from there."""
@@ -367,20 +328,11 @@ def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
     """Fix the coding of a right-hand side on rows that have every level of every variable."""
     encoder = FormulaEncoder(formula, scope)
     for factor, known in encoder.info.factor_infos.items():
-        code = factor.code
-        if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, code):
-            raise DesignError(
-                f"the {formula.model} formula {formula.text!r} computes categories, {code}, which a scan cannot code.\n"
-                "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
-            )
+        if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
+            found = f"the {formula.model} formula {formula.text!r} computes categories, {factor.code}"
+            advice = "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
+            raise DesignError(f"{found}, which a scan cannot code.\n{advice}")
     return encoder
-
-
-def _variables(found: Sequence[Learnt], constants: Mapping[str, Any]) -> Iterator[dict[str, pd.Series]]:
-    """Yield the variables of the models of one frame at a time, without those named like a module of the caller."""
-    for path in (one.path for one in found if one.path):
-        table = pd.read_pickle(path).variables
-        yield {str(name): values.copy() for name, values in table.items() if name not in constants}
 
 
 # --- rows on disk ----------------------------------------------------------------------------------------------------
@@ -409,8 +361,8 @@ def _write_columns(path: str, values: Array) -> None:
 def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
     """Return what columns need to be checked, of some rows; it adds up.
 
-    X, Z and y are `ColumnMoments` of the designs and the outcome. totals (K,) sums the weights of the rows of each arm;
-    members (G, K) counts the rows of clusters in arms.
+    X, Z and y are `ColumnMoments` of the designs and the outcome; totals (K,) sums the weights of the rows of each arm,
+    and members (G, K) counts the rows of clusters in arms.
     """
 
     def of(columns: Array) -> ColumnMoments:
@@ -422,31 +374,19 @@ def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
         "X": X,
         "Z": X if block.Z is block.X else of(block.Z),
         "y": of(block.y[:, None]),
+        "not binary": int((~np.isin(block.y, (0, 1))).sum()),
         "totals": np.bincount(block.arm, block.weights, minlength=k).astype(float),
         "members": np.bincount(cells, minlength=n_clusters * k).reshape(n_clusters, k),
     }
 
 
 class DesignOnDisk(Design):
-    """A design whose rows are on disk; its other fields are those of `Design`.
+    """A design whose rows are on disk; to ask for a field of `Design` that goes by rows is an UnavailableError.
 
-    Parameters
-    ----------
-    scan : Scan
-        The data; neither they nor the rows travel with a pickle.
-    rows : tuple of CodedRows
-        The stored rows.
-    n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, outcome_deviation, has_binary_outcome, column_limits
-    counts
-        What `Design` works out from its rows.
-    outcome_basis, propensity_basis : Basis
-        Their bases, without rows.
-    constant : ndarray, shape (p,)
-        Coefficients of the outcome basis that give the constant; zeros where it has none.
-    arm_totals : ndarray, shape (K,)
-        Sum of the observation weights of each arm.
-    **known
-        Fields of `Design`. To ask for one that goes by rows is an UnavailableError.
+    `parts` are the stored rows and `scan` the data; neither travels with a pickle. The numbers that `Design` works out
+    from its rows are fields here. `outcome_basis` and `propensity_basis` are without rows, `constant` (p,) has the
+    coefficients of the outcome basis that give the constant, zeros where it has none, and `arm_totals` (K,) sums the
+    weights.
     """
 
     on_disk = True
@@ -455,6 +395,7 @@ class DesignOnDisk(Design):
     outcome_deviation, has_binary_outcome = 0.0, False
     arm_clusters: list[int] = []  # noqa: RUF012
     outcome_limits = column_limits = counts = np.empty(0)
+    parts: tuple[CodedRows, ...]
     outcome_basis: Basis
     propensity_basis: Basis
     constant: Array
@@ -464,15 +405,15 @@ class DesignOnDisk(Design):
         self.__dict__.update(known)
 
     def __getattr__(self, name: str) -> Any:
-        made = getattr(type(self), name, None)
-        if isinstance(made, property) and made.fget is not None:
-            return made.fget(self)  # its own error, in whose place Python asks here
-        if name in {field.name for field in dataclasses.fields(self)}:
+        if name == "parts":
+            found = "the model came from a file, which has no rows of a scan"
+            raise UnavailableError(f"{found}.\nMake it anew with `from_formula`, then fit.")
+        if name in self.__dataclass_fields__ or hasattr(Design, name):  # fields, and properties made of them
             raise rows_not_kept()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        known = {name: value for name, value in self.__dict__.items() if name not in ("scan", "rows")}
+        known = {name: value for name, value in self.__dict__.items() if name not in ("scan", "parts")}
         return object.__new__, (DesignOnDisk,), known
 
     def __deepcopy__(self, memo: Any) -> DesignOnDisk:
@@ -482,23 +423,10 @@ class DesignOnDisk(Design):
         """Yield what a function makes of each part of the rows, in order; Dask does the work."""
         return iter(computed(partial(function, part) for part in self.parts))
 
-    @property
-    def parts(self) -> tuple[CodedRows, ...]:
-        """The stored rows, which a model that came from a file does not have."""
-        rows: tuple[CodedRows, ...] | None = self.__dict__.get("rows")
-        if rows is None:
-            raise UnavailableError(
-                "the model came from a file, which has no rows of a scan.\nMake it anew with `from_formula`, then fit."
-            )
-        return rows
-
     def dask(self, name: str) -> Any:
         """Return an array of all rows as a Dask array, a chunk for each part; it can be used as long as the design.
 
-        Parameters
-        ----------
-        name : str
-            A field of `CodedRows`, such as "X", "y" or "arm". The rows of each chunk are sorted by arm.
+        `name` is a field of `CodedRows`, such as "X", "y" or "arm". The rows of each chunk are sorted by arm.
         """
         import dask.array as da
 
@@ -525,26 +453,22 @@ class DesignOnDisk(Design):
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
         """As `Design._of_rows`; `keep` is in the order of `position`."""
-        marks, clusters, scale = [keep[part.position] for part in self.parts], None, 1.0
+        marks = [keep[part.position] for part in self.parts]
         sizes = [int(mark.sum()) for mark in marks]
 
         def left(name: str) -> NDArray[Any]:
             return np.concatenate([getattr(part, name)[mark] for part, mark in zip(self.parts, marks, strict=True)])
 
-        if self.n_clusters:
-            numbers = np.unique(left("cluster"))
-            clusters = np.full(self.n_clusters, -1)
-            clusters[numbers] = np.arange(len(numbers))
-        if self.weight_type == "probability":
-            scale = sum(sizes) / float(left("weights").sum())
-        return self._with(rows=self._rewritten([partial(_rows_left, mark, scale, clusters) for mark in marks], sizes))
+        clusters = np.unique(left("cluster")) if self.n_clusters else None
+        scale = sum(sizes) / float(left("weights").sum()) if self.weight_type == "probability" else 1.0
+        return self._with(parts=self._rewritten([partial(_rows_left, mark, scale, clusters) for mark in marks], sizes))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
         """Return the same rows with other columns in the outcome design, which `step` adds and `encoder` codes.
 
         Lines are appended to `notes` for columns that are dropped; none are if the coefficients are `given`.
         """
-        made = self._with(rows=self._rewritten([step] * len(self.parts)), outcome_encoder=encoder)
+        made = self._with(parts=self._rewritten([step] * len(self.parts)), outcome_encoder=encoder)
         if given:
             count, X = len(encoder.names), made.sums()["X"]
             return made._with(
@@ -570,19 +494,12 @@ class DesignOnDisk(Design):
         """Return what columns need to be checked, of all rows."""
         return dict(add_up(self.over(partial(_sums, self.n_arms, self.n_clusters))))
 
-    def spans(self, directions: Array) -> tuple[Array, Array]:
-        """As `Design.spans`."""
-        k = self.n_arms
-        low, high = zip(*self.over(lambda block: arm_spans(block.Z, block.arm, k, directions)), strict=True)
-        return np.min(low, axis=0), np.max(high, axis=0)
-
     def supported(self, notes: list[str]) -> DesignOnDisk:
         """Drop dependent columns, as `Design.supported`, and work out what goes by all rows."""
         sums = self.sums()
         of_X, of_Z, of_y, totals, members = (sums[name] for name in ("X", "Z", "y", "totals", "members"))
         limits, triangle = np.hstack([of_y.low, of_y.high]), of_y.triangle
         check_magnitude(limits, f"outcome {self.endog_name!r}")
-        mean, deviation = of_y.origin[0] + triangle[0, 1] / triangle[0, 0], abs(triangle[1, 1] / triangle[0, 0])
         size = totals if self.weight_type == "frequency" else of_X.rows
         keep, keep_z, known = self.kept(of_X, of_Z, None, size, self.labels, notes)
 
@@ -590,12 +507,12 @@ class DesignOnDisk(Design):
             X, one = block.X[:, keep], block.Z is block.X and np.array_equal(keep, keep_z)
             return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, keep_z])
 
-        rows = self.parts if keep.all() and keep_z.all() else self._rewritten([of_columns] * len(self.parts))
+        parts = self.parts if keep.all() and keep_z.all() else self._rewritten([of_columns] * len(self.parts))
         basis, constant = of_X.basis(keep)
         n = int(of_X.rows.sum())
         return self._with(
             **known,
-            rows=rows,
+            parts=parts,
             outcome_encoder=self.outcome_encoder.keeping(keep),
             propensity_encoder=self.propensity_encoder.keeping(keep_z),
             n=n,
@@ -607,14 +524,11 @@ class DesignOnDisk(Design):
             column_limits=np.stack([of_X.low, of_X.high], axis=1)[:, :, keep],
             counts=size.astype(np.intp),
             outcome_basis=basis,
-            propensity_basis=basis if rows[0].Z is rows[0].X else of_Z.basis(keep_z)[0],
+            propensity_basis=basis if parts[0].Z is parts[0].X else of_Z.basis(keep_z)[0],
             constant=constant,
             arm_totals=totals,
-            outcome_deviation=float(deviation),
-            # between 0 and 1 the variance is the largest for its mean where every outcome is one of them
-            has_binary_outcome=limits.min() == 0
-            and limits.max() == 1
-            and math.isclose(deviation**2, mean * (1 - mean), rel_tol=1e-9),
+            outcome_deviation=float(abs(triangle[1, 1] / triangle[0, 0])),
+            has_binary_outcome=not sums["not binary"],
             notes=tuple(notes),
         )
 
@@ -631,10 +545,11 @@ def _after(step: Step, folder: Folder, name: str, first: int, part: CodedRows) -
 
 
 def _rows_left(mark: NDArray[np.bool_], scale: float, clusters: NDArray[np.intp] | None, block: CodedRows) -> CodedRows:
-    """Return the rows that are marked, weights times `scale`; `clusters` has the new number of each cluster."""
-    left = block.with_arrays({name: values[mark] for name, values in block.arrays.items()})
-    cluster = left.cluster if clusters is None or left.cluster is None else clusters[left.cluster]
-    return dataclasses.replace(left, weights=left.weights * scale, cluster=cluster)
+    """Return the rows that are marked, weights times `scale`; `clusters` are the numbers of clusters left."""
+    arrays: dict[str, Any] = {name: values[mark] for name, values in block.arrays.items()}
+    if clusters is not None:
+        arrays["cluster"] = np.searchsorted(clusters, arrays["cluster"])
+    return dataclasses.replace(block, **{"Z": arrays["X"]} | arrays | {"weights": arrays["weights"] * scale})
 
 
 def _code(coding: Coding, folder: Folder, name: str, path: str, row: int, position: int) -> CodedRows:
@@ -658,23 +573,24 @@ def design_from_scan(
     """Make a design from formulas and a scan, as `design_from_formula`; the rows are read, coded and stored."""
     coding, folder = Coding(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Folder()
     found = scan.read(partial(coding.read, folder.path), coding.used)
-    lines = defaultdict[tuple[str, str], Any](lambda: np.zeros(2, dtype=int))
-    for formula_name, name, *counts in itertools.chain.from_iterable(one.lines for one in found):
-        lines[formula_name, name] += counts
-    ledger = [(*key, *counts.tolist()) for key, counts in lines.items()]
+    ledger = [
+        (*same[0][:2], sum(line[2] for line in same), sum(line[3] for line in same))
+        for same in zip(*(one.lines for one in found), strict=True)  # every frame has a line for each variable
+    ]
     ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
-    drawing.check_rows_left(ledger, ends[-1][0], ends[-1][1])
-    notes = coding.notes
-    coding.fix(found, notes)
+    n_read, n = ends[-1]
+    drawing.check_rows_left(ledger, n_read, n)
+    coding.fix(found)
     kept = [(one.path, *first) for one, first in zip(found, ends, strict=False) if one.path]
-    rows = _gathered(folder, (partial(_code, coding, folder, f"{k}", *of_frame) for k, of_frame in enumerate(kept)))
-    coding.check_by_rows([path for path, *_ in kept])
-    for path, *_ in kept:
+    parts = _gathered(folder, (partial(_code, coding, folder, f"{k}", *of_frame) for k, of_frame in enumerate(kept)))
+    paths = [path for path, *_ in kept]
+    coding.check_by_rows(paths)
+    for path in paths:
         os.remove(path)
     made = DesignOnDisk(
         scan=scan,
-        rows=rows,
-        n_read=ends[-1][0],
+        parts=parts,
+        n_read=n_read,
         n_clusters=len(coding.clusters),
         labels=coding.arms.labels,
         levels=coding.arms.levels,
@@ -686,7 +602,7 @@ def design_from_scan(
         outcome_encoder=coding.encoders[0],
         propensity_encoder=coding.encoders[1],
         **coding.by.fields(),
-    ).supported(notes)
-    for note in notes:
+    ).supported(coding.notes)
+    for note in coding.notes:
         warn_user(note, DesignWarning)
     return made

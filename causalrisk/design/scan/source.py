@@ -26,27 +26,21 @@ from causalrisk.runtime.system import one_blas_thread
 
 T = TypeVar("T")
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
-PART_ROWS = 250_000
 INSTALL = 'which is not installed.\nUse `pip install "causalrisk[scale]"`.'
 
 
 class Part(NamedTuple):
     """A file, a frame, or a part of a Dask data frame or Arrow dataset.
 
-    `names` returns the names of the columns. `source` is a frame, or a picklable function: columns, and most rows of a
-    frame -> frames. A part of a Dask data frame has none.
+    `source` is a frame, or a picklable function: columns, and most rows of a frame -> frames. A part of a Dask data
+    frame has none.
     """
 
     where: str
-    names: Callable[[], Sequence[Any]]
     source: Any = None
 
 
-class Frame(NamedTuple):
-    """Some rows of the data, one after the other, and what messages call them."""
-
-    where: str
-    rows: pd.DataFrame
+Frame = tuple[str, pd.DataFrame]  # some rows of the data, one after the other, and what messages call them, first
 
 
 @contextmanager
@@ -66,10 +60,8 @@ def reading(where: str) -> Iterator[None]:
     except CausalRiskError:
         raise
     except (OSError, ValueError, NotImplementedError, KeyError) as error:  # those of pyarrow, pandas and Dask are such
-        raise DesignError(
-            f"{where} cannot be read: {error}\nCheck that it is complete, that text is UTF-8, and that each column has "
-            "the same type in all files."
-        ) from error
+        advice = "Check that it is complete, that text is UTF-8, and that each column has the same type in all files."
+        raise DesignError(f"{where} cannot be read: {error}\n{advice}") from error
 
 
 def needed_dask() -> Any:
@@ -123,7 +115,7 @@ def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -
             chosen = whole if columns is None else whole.loc[:, whole.columns.map(str).isin(columns)]
             for first in range(0, len(chosen), most):
                 rows = chosen.iloc[first : first + most]
-                yield Frame(f"{where}, rows {done + first} to {done + first + len(rows) - 1}", rows)
+                yield f"{where}, rows {done + first} to {done + first + len(rows) - 1}", rows
             done += len(chosen)
 
 
@@ -155,6 +147,8 @@ class Scan:
     ----------
     parts : tuple of Part
         Files, frames, or parts of a data frame or dataset.
+    names : list of str
+        Names of the columns of the first part; the others must have those that a model uses.
     frame : Dask DataFrame or None
         The data frame that the parts are of.
     part_rows : int
@@ -162,8 +156,9 @@ class Scan:
     """
 
     parts: tuple[Part, ...]
+    names: list[str]
     frame: Any = None
-    part_rows: int = PART_ROWS
+    part_rows: int = 250_000
 
     def __repr__(self) -> str:
         return f"Scan: {len(self.parts)} parts, the first {self.parts[0].where}"
@@ -181,11 +176,6 @@ class Scan:
         works = [partial(_on_frames, function, *of_part) for of_part in known]
         return list(itertools.chain.from_iterable(computed(works, sources)))
 
-    def column_names(self) -> list[str]:
-        """Names of the columns of the first part; the others must have those that a model uses."""
-        with reading(self.parts[0].where):
-            return list(dict.fromkeys(map(str, self.parts[0].names())))
-
     def collect(self) -> pd.DataFrame:
         """Read all rows into memory.
 
@@ -194,7 +184,7 @@ class Scan:
         DataFrame
             All rows, numbered from 0.
         """
-        return pd.concat([frame.rows for frame in self.read(lambda _, frames: list(frames))], ignore_index=True)
+        return pd.concat([rows for _, rows in self.read(lambda _, frames: list(frames))], ignore_index=True)
 
 
 def scan(source: Any) -> Scan:
@@ -239,37 +229,33 @@ def scan(source: Any) -> Scan:
     needed_dask()
     if _is_dask(source):
         wheres = [f"partition {k + 1} of the Dask data frame" for k in range(source.npartitions)]
-        made = Scan(tuple(Part(where, lambda: source.columns) for where in wheres), source)
-    elif _is_arrow(source):
-        made = Scan(tuple(_arrow_parts(source)))
-    else:
-        made = Scan(tuple(_listed_parts([source] if isinstance(source, str | os.PathLike) else source)))
-    if not made.parts:
-        raise DesignError("the Arrow dataset has no files; expected at least one.\nCheck its folder.")
-    return made
-
-
-def _listed_parts(items: Any) -> list[Part]:
-    """Return files or frames as parts."""
+        return _scan_of([Part(where) for where in wheres], source.columns, source)
+    if _is_arrow(source):
+        parts = _arrow_parts(source)
+        if not parts:
+            raise DesignError("the Arrow dataset has no files; expected at least one.\nCheck its folder.")
+        return _scan_of(parts, source.schema.names)
+    items = [source] if isinstance(source, str | os.PathLike) else source
     if isinstance(items, list | tuple) and items:
         if all(isinstance(item, str | os.PathLike) for item in items):
-            return _file_parts([os.fspath(item) for item in items])
+            paths = {os.path.realpath(path): path for item in items for path in _matching(os.fspath(item))}  # each once
+            parts = [Part(path, partial(_csv if _is_csv(path) else _parquet, path)) for path in paths.values()]
+            first = parts[0].where
+            with reading(first):
+                return _scan_of(parts, csv_names(first) if _is_csv(first) else _dataset(first).schema.names)
         frames = [as_pandas(item) for item in items]
         if all(isinstance(frame, pd.DataFrame) for frame in frames):
-            return [Part(f"block {k + 1}", partial(list, frame.columns), frame) for k, frame in enumerate(frames)]
-    raise OptionError(
-        f"scan got a {type(items).__name__}; expected names of files, a list of data frames, a Dask data frame or an "
-        'Arrow dataset.\nUse `scan("folder/*.parquet")`.'
-    )
+            return _scan_of([Part(f"block {k + 1}", each) for k, each in enumerate(frames)], frames[0].columns)
+    expected = "names of files, a list of data frames, a Dask data frame or an Arrow dataset"
+    raise OptionError(f'scan got a {type(items).__name__}; expected {expected}.\nUse `scan("folder/*.parquet")`.')
 
 
-def _file_parts(patterns: Sequence[str]) -> list[Part]:
-    """Return the files of some patterns, each once."""
-    found: dict[str, Part] = {}
-    for path in (path for pattern in patterns for path in _matching(pattern)):
-        names, read = (csv_names, _csv) if path.lower().endswith(CSV) else (_parquet_names, _parquet)
-        found[os.path.realpath(path)] = Part(path, partial(names, path), partial(read, path))
-    return list(found.values())
+def _scan_of(parts: Sequence[Part], names: Iterable[Any], frame: Any = None) -> Scan:
+    return Scan(tuple(parts), list(dict.fromkeys(map(str, names))), frame)
+
+
+def _is_csv(path: str) -> bool:
+    return path.lower().endswith(CSV)
 
 
 def _matching(pattern: str) -> list[str]:
@@ -279,10 +265,8 @@ def _matching(pattern: str) -> list[str]:
         raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder: {os.getcwd()!r}.")
     odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV)) or os.path.isdir(path)), None)
     if odd is not None:
-        raise DesignError(
-            f"{odd!r} is no file whose name ends in {listing((*PARQUET, *CSV))}.\n"
-            'Use `scan("folder/*.parquet")`; write other files with `DataFrame.to_parquet`.'
-        )
+        advice = 'Use `scan("folder/*.parquet")`; write other files with `DataFrame.to_parquet`.'
+        raise DesignError(f"{odd!r} is no file whose name ends in {listing((*PARQUET, *CSV))}.\n{advice}")
     return found
 
 
@@ -299,10 +283,6 @@ def _dataset(path: str) -> Any:
     return pyarrow.dataset.dataset(path, format="parquet")
 
 
-def _parquet_names(path: str) -> list[str]:
-    return list(_dataset(path).schema.names)
-
-
 def _parquet(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
     dataset = _dataset(path)
     for fragment in dataset.get_fragments():
@@ -311,17 +291,15 @@ def _parquet(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
 
 def _arrow_parts(dataset: Any) -> list[Part]:
     """Return the fragments of an Arrow dataset, such as its files; one that is filtered is a single part."""
-    parts, schema = list[Part](), dataset.schema
-    names: Callable[[], list[str]] = partial(list, schema.names)
     try:
         fragments = list(dataset.get_fragments())
     except ValueError:  # it is filtered, which its fragments are not
-        return [Part("the Arrow dataset", names, partial(_batches, dataset.scanner))]
-    for k, fragment in enumerate(fragments):
-        path = getattr(fragment, "path", "")
-        where = path or f"fragment {k + 1} of the Arrow dataset"
-        parts.append(Part(where, names, partial(_arrow, fragment, schema)))
-    return parts
+        return [Part("the Arrow dataset", partial(_batches, dataset.scanner))]
+    wheres = [getattr(each, "path", "") or f"fragment {k} of the Arrow dataset" for k, each in enumerate(fragments, 1)]
+    return [
+        Part(where, partial(_arrow, fragment, dataset.schema))
+        for where, fragment in zip(wheres, fragments, strict=True)
+    ]
 
 
 def _arrow(fragment: Any, schema: Any, columns: Any, most: int) -> Iterator[pd.DataFrame]:
