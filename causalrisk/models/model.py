@@ -322,7 +322,7 @@ class CausalModel:
         CausalModel
             A new model.
         """
-        known = kinds.model_option_names()
+        known = [name for name in kinds.defaults_of(kinds.ModelOptions) if name in OPTIONS and name != "did"]
         for name, value in changes.items():
             given_score = name == "propensity_score" and value is not None and not is_classifier(value)
             if name in OPTIONS and (name not in known or given_score):
