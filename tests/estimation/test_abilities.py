@@ -192,11 +192,9 @@ def test_a_population_as_an_object_is_that_of_its_name():
     np.testing.assert_allclose(fitted(cr.AIPW, target=OVERLAP).params, fitted(cr.AIPW, target="overlap").params)
 
 
-@pytest.mark.parametrize("links", [(), ("logit",)])
-def test_the_advice_on_a_link_is_of_the_family(links, monkeypatch):
-    monkeypatch.setitem(ABILITIES, "New", {"family": ("binomial",), "link": links})
+def test_the_advice_on_a_link_is_to_leave_it_out(monkeypatch):
+    monkeypatch.setitem(ABILITIES, "New", {"family": ("binomial",), "link": ("logit",)})
     data = DATA.assign(y=(DATA.y > 0).astype(float))
-    with pytest.raises(cr.OptionError, match="Leave `link=` out") as told:
+    with pytest.raises(cr.OptionError, match="Leave `link=` out"):
         fitted(New, data, family="binomial", link="probit")
-    assert ('use `family="gaussian"`' in str(told.value)) == (not links)
     assert np.isfinite(fitted(New, data, family="binomial" if links else "gaussian").effect)
