@@ -240,13 +240,13 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     the one before.
     """
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
-    weights, before, own = s, known, frozenset([block.name])
+    weights, before = s, known
     common: Array | None = None
 
     def at(coefficients: Array) -> tuple[Array, Array]:
         there = {**before, block.name: coefficients.reshape(m, p, -1)}
-        by = own if common is None else frozenset[str]()
-        equations, slopes = add_up(over_rows(_sums, block, weights, there, by))
+        by = [block.name] if common is None else []
+        equations, slopes = add_up(over_rows(_sums, block, weights, there, frozenset(by)))
         return equations, -slopes[block.name] if common is None else common
 
     if block.linear:
@@ -258,7 +258,8 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     if start is not None:
         first = start[..., 0]
     elif block.start is not None:
-        first = np.linalg.lstsq(*add_up(over_rows(_start, block, s)), rcond=1e-13)[0]
+        sums = add_up(over_rows(lambda of, _: of.start(), block, s))
+        first = np.linalg.lstsq(*sums, rcond=1e-13)[0]
     beta = np.repeat(first.reshape(m * p, 1), R, axis=1)
     codes, active, last = np.full(R, block.unsettled, dtype=np.int8), np.arange(R), np.full(R, np.inf)
     if R > 1 and m * p > WIDE:
@@ -314,11 +315,6 @@ def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[
         return step, np.repeat(singular, step.shape[1] // len(singular))
     inverse = np.linalg.pinv(slope, rcond=1e-10, hermitian=True)
     return np.einsum("rij,jr->ir", inverse, equations), np.zeros(len(slope), dtype=bool)
-
-
-def _start(block: Block, s: Array) -> tuple[Array, Array]:
-    """Return the sums of the least squares that a block starts from."""
-    return block.start()  # type: ignore[misc]
 
 
 def _farthest(block: Block, s: Array, beta: Beta) -> Array:

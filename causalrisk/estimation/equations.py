@@ -14,24 +14,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.errors import CausalRiskError, Failure, SeparationError
-from causalrisk.estimation.engine import (
-    ALL,
-    LARGEST,
-    Block,
-    Dual,
-    Linear,
-    Point,
-    apply,
-    apply_both,
-    exp,
-    value_of,
-)
+from causalrisk.errors import Failure, SeparationError
+from causalrisk.estimation.engine import ALL, LARGEST, Block, Linear, Point, apply, apply_both, exp
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import TargetPopulation
@@ -100,18 +89,18 @@ class ScoreModel:
 
 def fitted(predictors: Sequence[Linear], residuals: Callable[[Point], list[Any]]) -> Block:
     """Return equations of a binary or multinomial model of all rows."""
-    return Block(
-        tuple(predictors),
-        ((ALL, residuals),),
-        singular=Failure.SINGULAR_PROPENSITY,
-        separated=Failure.SEPARATION,
-    )
+    terms = ((ALL, residuals),)
+    return Block(tuple(predictors), terms, singular=Failure.SINGULAR_PROPENSITY, separated=Failure.SEPARATION)
 
 
-def logistic(x: Any) -> Any:
-    """Probability of a linear predictor under the logit."""
-    p = BINARY_LINKS["logit"].probability(value_of(x))
-    return x.chain(p, p * (1 - p)) if isinstance(x, Dual) else p
+def binary_block(eta: Linear, event: Array, among: Array, link: str = "logit") -> Block:
+    """Return the score equations of an event among some rows under a binary link."""
+
+    def score(x: Array, d: Array) -> tuple[Array, Array]:
+        found, information = BINARY_LINKS[link].score(x, d)
+        return found, -information
+
+    return fitted([eta], lambda at: [at.of(among) * apply_both(at(eta), score, at.of(event))])
 
 
 def logit_score(sample: Sample) -> Score:
@@ -129,38 +118,27 @@ def logit_score(sample: Sample) -> Score:
         return sum(odds(at, k, a) for k in range(n_arms))
 
     def residuals(at: Point) -> list[Any]:
-        if n_arms == 2:
-            return [at.of(inside) * ((at.of(arm) == 1) - logistic(at(predictors[0])))]
         return [at.of(inside) * ((at.of(arm) == k) * 1.0 - 1 / inverse(at, k)) for k in range(1, n_arms)]
 
-    return Score(inverse, odds, fitted(predictors, residuals))
+    several = n_arms > 2
+    return Score(inverse, odds, fitted(predictors, residuals) if several else binary_block(*predictors, arm, inside))
 
 
 def link_score(sample: Sample, link: str) -> Score:
     """Two arms under another link, e_1 = F(Z gamma)."""
     eta, of_link = Linear("score", sample.Z.columns), BINARY_LINKS[link]
 
+    def bounded(function: Callable[..., Array], x: Array, own: float) -> Array:
+        with np.errstate(all="ignore"):  # a row that is sure of the other arm
+            return np.nan_to_num(np.clip(function(x, own), -LARGEST, LARGEST))
+
     def odds(at: Point, t: int, a: int) -> Any:
         if t == a:
             return 1.0
-        own = np.array(float(a))
+        return apply(at(eta), partial(bounded, of_link.own_odds), partial(bounded, of_link.own_odds_slope), float(a))
 
-        def bounded(function: Callable[[Array, Array], Array], x: Array) -> Array:
-            with np.errstate(all="ignore"):  # a row that is sure of the other arm
-                return np.nan_to_num(np.clip(function(x, own), -LARGEST, LARGEST))
-
-        return apply(at(eta), partial(bounded, of_link.own_odds), partial(bounded, of_link.own_odds_slope))
-
-    def residuals(at: Point) -> list[Any]:
-        treated = (at.of(sample.arm) == 1) * 1.0
-
-        def score(x: Array, d: Array) -> tuple[Array, Array]:
-            found, information = of_link.score(x, d)
-            return found, -information
-
-        return [at.of(sample.in_sample) * apply_both(at(eta), score, treated)]
-
-    return Score(lambda at, a: 1.0 + odds(at, 1 - a, a), odds, fitted([eta], residuals))
+    block = binary_block(eta, sample.arm, sample.in_sample, link)
+    return Score(lambda at, a: 1.0 + odds(at, 1 - a, a), odds, block)
 
 
 def calibrated_score(sample: Sample, toward: int | None) -> Score:
@@ -299,8 +277,7 @@ class Equations:
     def of_estimator(self, spec: Specification) -> Equations:
         """Return the equations of an estimator, without a score where it needs none."""
         model = self.model if spec.uses_propensity or self.target.tilt is not None else None
-        same = spec == self.spec and model is self.model
-        return self if same else dataclasses.replace(self, spec=spec, model=model)
+        return self if spec == self.spec and model is self.model else dataclasses.replace(self, spec=spec, model=model)
 
     @cached_property
     def score(self) -> Score | None:
@@ -319,10 +296,9 @@ class Equations:
 
     def probabilities(self, at: Point) -> list[Any]:
         """Return the scores e_a of each arm; of two arms that are calibrated one by one e_0 is 1 - e_1."""
-        if self.score is None or self.model is None:
-            raise CausalRiskError("there is no propensity score")
-        found: list[Any] = [1 / self.score.inverse(at, a) for a in range(self.sample.n_arms)]
-        if self.model.kind == "calibrated" and self.target.toward is None and len(found) == 2:
+        score, model = cast(Score, self.score), cast(ScoreModel, self.model)
+        found: list[Any] = [1 / score.inverse(at, a) for a in range(self.sample.n_arms)]
+        if model.kind == "calibrated" and self.target.toward is None and len(found) == 2:
             found[0] = 1 - found[1]
         return found
 
@@ -530,9 +506,9 @@ class Equations:
         if self.score is not None:
             blocks += [] if self.score.block is None else [self.score.block]
             if self.target.frame:
-                blocks.append(logit_block(self.member, 1.0 - sample.in_sample, np.ones(sample.n)))
+                blocks.append(binary_block(self.member, 1.0 - sample.in_sample, np.ones(sample.n)))
             if self.observed is not None:
-                blocks.append(logit_block(self.observed, sample.with_outcome, sample.in_sample))
+                blocks.append(binary_block(self.observed, sample.with_outcome, sample.in_sample))
         if not self.spec.given:
             blocks += [self.outcome(a) for a in range(sample.n_arms)]
         return (*blocks, *self.arm_blocks())
@@ -566,12 +542,3 @@ class Equations:
     def totals(self, function: Callable[..., Any], *given: Any) -> Any:
         """Return the sums over rows that a function of the equations finds."""
         return add_up(self.each(function, *given))
-
-
-def logit_block(eta: Linear, event: Array, among: Array) -> Block:
-    """Logit of an event among some rows."""
-
-    def residuals(at: Point) -> list[Any]:
-        return [at.of(among) * (at.of(event) - logistic(at(eta)))]
-
-    return fitted([eta], residuals)

@@ -39,10 +39,10 @@ class FittedRows:
     covariates : callable
         Returns the covariates of both models, or if True is passed of the observation model too; of a block of others
         with those that are constant.
+    recorded : ndarray of bool, shape (n,)
+        Whether the outcome is observed.
     chances : ndarray, shape (n,), optional
-        Probability that the outcome is observed, where some are missing.
-    recorded : ndarray of bool, shape (n,), optional
-        Whether it is.
+        Probability that it is, where some are missing.
     """
 
     arm: NDArray[np.signedinteger[Any]]
@@ -51,13 +51,8 @@ class FittedRows:
     importance: Array
     scores: Array
     covariates: Callable[..., list[Covariate]]
+    recorded: NDArray[np.bool_]
     chances: Array | None = None
-    recorded: NDArray[np.bool_] | None = None
-
-    @property
-    def with_outcome(self) -> NDArray[np.bool_]:
-        """Whether the outcome is observed, shape (n,)."""
-        return np.ones(len(self.arm), dtype=bool) if self.recorded is None else self.recorded
 
 
 @dataclass(frozen=True)
@@ -110,18 +105,13 @@ class Estimate:
         arm : int, optional
             One arm's outcome coefficients; by default those of all arms.
         """
-        n_arms, p = self.theta.shape
-        first = len(self.params)
-        effects = first // (2 * n_arms - 1) * (n_arms - 1)
+        (n_arms, p), first = self.theta.shape, len(self.params)
+        effects, last = first // (2 * n_arms - 1) * (n_arms - 1), first + n_arms * p
         if name == "theta" and arm is not None:
             return slice(first + arm * p, first + (arm + 1) * p)
-        last = first + self.theta.size
-        return {
-            "effects": slice(0, effects),
-            "means": slice(effects, first),
-            "theta": slice(first, last),
-            "gamma": slice(last, last + len(self.gamma)),
-        }[name]
+        gamma = last, last + len(self.gamma)
+        ends = {"effects": (0, effects), "means": (effects, first), "theta": (first, last), "gamma": gamma}
+        return slice(*ends[name])
 
     @property
     def values(self) -> Array:
@@ -162,19 +152,7 @@ class Refits:
 
 
 def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
-    """Collect the values; NaN where a resample failed, or where the effect is not defined.
-
-    Parameters
-    ----------
-    params : ndarray, shape (2 K - 1, m)
-        Effects and arm means.
-    theta : ndarray, shape (K, p, m)
-        Outcome coefficients.
-    gamma : ndarray, shape (Q, m)
-        Propensity coefficients.
-    failures : ndarray of int8, shape (m,)
-        What failed so far.
-    """
+    """Collect the values, the last axis of each the m resamples; NaN where one failed, or has no effect."""
     failures = first_failure(failures, np.where(np.isnan(params).any(axis=0), Failure.NO_EFFECT, Failure.OK))
     values = np.concatenate([params, theta.reshape(-1, params.shape[1]), gamma])
     values[:, failures != Failure.OK] = np.nan
@@ -190,22 +168,9 @@ def sandwich(
 ) -> Array:  # fmt: skip
     """Return the covariance of estimates from their influence function.
 
-    Parameters
-    ----------
-    influence, weights : ndarray, shape (n, d) and (n,)
-        Influence function and observation weights of the rows; beyond memory Dask arrays.
-    total : float
-        Sum of the weights of the sample.
-    frequency : bool, default False
-        Whether a weight counts equal rows: it repeats their squares. Another multiplies the influence.
-    cluster : ndarray of int, shape (n,), optional
-        Cluster of each row, where rows depend on each other within clusters.
-    stratum, strata : ndarray of int, shape (n,), and Factors, optional
-        Stratum of each row in a survey design, and the factors of its variance.
-
-    Notes
-    -----
-    Clusters: Liang and Zeger (1986). Surveys: Binder (1983).
+    Rows of `influence`, (n, d), beyond memory a Dask array, have weights with sum `total`; a frequency repeats the
+    squares of rows, another weight multiplies their influence. Rows of one cluster depend on each other (Liang and
+    Zeger 1986); `strata` are the factors of the strata of a survey design (Binder 1983).
     """
 
     def over_rows(function: Callable[..., Array], *given: Any) -> Array:
@@ -534,9 +499,8 @@ def centred(equations: Equations) -> Equations:
     """Return the equations with outcomes far from zero less their mean, which linear models with a constant ignore."""
     sample, spec = equations.sample, equations.spec
     # changes between cross sections have no level, and predictions that are given are of outcomes as they are
-    if spec.given or not equations.family.linear or sample.late is not None:
-        return equations
-    if not equations.constant.any():
+    level = not spec.given and equations.family.linear and sample.late is None
+    if not level or not equations.constant.any():
         return equations
     total, squares, weight = equations.totals(_outcome_sums)
     height = total / weight
@@ -557,17 +521,12 @@ def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale =
     equations = centred(weights.equations.of_estimator(spec))
     rest = [block for block in equations.blocks if block.name not in weights.beta]
     beta, failures = solve(rest, equations.sample.s[:, None], known=weights.beta)
-    rows, arms = SeparateRows(equations, beta, scale, weights), range(equations.sample.n_arms)
+    arms = range(equations.sample.n_arms)
     of_arms = [[codes for name, codes in failures.items() if name.endswith(f" {a}")] for a in arms]
+    failed = tuple(int(first_failure(*codes)[0]) for codes in of_arms)
     predicted, total = equations.totals(_predicted_sums, Point(beta))
-    return Estimate(
-        params=rows.params[:, 0],
-        theta=rows.theta[:, :, 0],
-        gamma=rows.gamma[:, 0],
-        model_means=predicted / total + equations.height,
-        rows=rows,
-        failed=tuple(int(first_failure(*codes)[0]) for codes in of_arms),
-    )
+    rows, means = SeparateRows(equations, beta, scale, weights), predicted / total + equations.height
+    return Estimate(rows.params[:, 0], rows.theta[:, :, 0], rows.gamma[:, 0], means, rows, failed)
 
 
 def _predicted_sums(equations: Equations, at: Point) -> tuple[Array, float]:
@@ -586,17 +545,15 @@ def weights_of(record: Any) -> WeightFit:
 def projected_means(weights: WeightFit, spec: Specification, found: Estimate, columns: Array) -> tuple[Array, Array]:
     """Project the means of all arms on columns g: coefficients, shape (K, k), and influence function, (n, K, k)."""
     equations, beta = at_estimate(weights, spec, found.theta)
-    psi, first = dict[str, Array](), found.block("gamma").start
-    for a in range(0 if spec.given else equations.sample.n_arms):
+    sample, psi, first = equations.sample, dict[str, Array](), found.block("gamma").start
+    arms, blocks, s = range(sample.n_arms), equations.arm_blocks(columns), sample.s[:, None]
+    for a in () if spec.given else arms:
         psi[f"outcome {a}"] = found.influence[:, found.block("theta", a)]
     for name in (name for name in WEIGHT_NAMES if name in beta):
         psi[name] = found.influence[:, first : first + beta[name].size]
         first += beta[name].size
-    sample, blocks = equations.sample, equations.arm_blocks(columns)
-    s = sample.s[:, None]
     beta, _ = solve(blocks, s, known=beta)
     moved = influence(blocks, s, beta, sample.total, psi)
-    arms = range(sample.n_arms)
     means = np.stack([beta[f"mean {a}"][0, :, 0] for a in arms])
     return means, np.stack([moved[f"mean {a}"] for a in arms], axis=1)
 

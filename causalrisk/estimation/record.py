@@ -7,7 +7,6 @@ a unit of its own.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,15 +20,8 @@ from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
-from causalrisk.estimation.fits import (
-    Estimate,
-    FittedRows,
-    SeparateRows,
-    WeightFit,
-    group_sums,
-    sandwich,
-    small_sample_factor,
-)
+from causalrisk.estimation import fits
+from causalrisk.estimation.fits import Estimate, FittedRows, WeightFit
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import ArmWeights
@@ -382,8 +374,8 @@ class FitRecord(Task):
             importance=sample.restore(weights.undivided),
             scores=self.scores,
             covariates=lambda *also: covariates_of_design(full, design.in_sample[full.in_sample].to_numpy(), *also),
+            recorded=np.ones(len(own), dtype=bool) if chances is None else sample.restore(sample.with_outcome) > 0,
             chances=None if chances is None else sample.restore(chances),
-            recorded=None if chances is None else sample.restore(sample.with_outcome) > 0,
         )
 
     @property
@@ -482,12 +474,6 @@ NO_COVARIANCE = (
 )
 
 
-def with_robust(start: FitRecord) -> FitRecord:
-    """Return a fit without standard errors with its robust covariance."""
-    plain = dataclasses.replace(start, cov_type=start.robust_type)
-    return dataclasses.replace(plain, robust=robust_covariance(plain, False))
-
-
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
     """Covariance of estimates from their influence function, by clusters or a survey design where these were given.
 
@@ -521,7 +507,7 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
     estimate, rows = record.estimate, record.estimate.rows
     n_coefficients = record.n_coefficients if small_sample or record.cov_type == "HC1" else 0
     blocks = [slice(0, len(estimate.params))]
-    if not whole and isinstance(rows, SeparateRows) and not record.design.on_disk:
+    if not whole and isinstance(rows, fits.SeparateRows) and not record.design.on_disk:
         influence = rows.of_blocks().of(rows.of_params)
     else:
         influence = estimate.influence
@@ -541,8 +527,8 @@ def _sandwich(record: FitRecord, influence: Array, n_coefficients: int, blocks: 
     def one_way(codes: NDArray[np.intp] | None) -> Array:
         rows = {"cluster": codes, "stratum": sample.stratum, "strata": design.strata}
         n_clusters = None if codes is None or design.strata is not None else int(loaded(codes.max())) + 1
-        factor = small_sample_factor(design.nobs + sample.n_frame, n_coefficients, n_clusters)
-        return factor * sandwich(influence, sample.s, sample.total, frequency=record.frequency, **rows)
+        factor = fits.small_sample_factor(design.nobs + sample.n_frame, n_coefficients, n_clusters)
+        return factor * fits.sandwich(influence, sample.s, sample.total, frequency=record.frequency, **rows)
 
     if design.second_cluster is None:
         return one_way(sample.cluster)
@@ -578,7 +564,7 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
     sample = record.sample
     if sample.cluster is None:
         return np.concatenate([sample.restore(contributions), contributions[: sample.n_frame]])
-    return group_sums(contributions, sample.cluster, int(sample.cluster.max()) + 1)
+    return fits.group_sums(contributions, sample.cluster, int(sample.cluster.max()) + 1)
 
 
 def unit_influence(record: FitRecord, count: int) -> Array:

@@ -84,12 +84,7 @@ def entropy_tilt(e: list[Any]) -> Any:
     return -sum(each * apply(each, np.log, lambda v: 1 / v) for each in e)
 
 
-ALL = TargetPopulation(
-    name="all",
-    estimand="ATE",
-    full_name="average treatment effect (ATE)",
-    rows="all {nobs} {units}",
-)
+ALL = TargetPopulation("all", "ATE", "average treatment effect (ATE)", "all {nobs} {units}")
 TREATED = TargetPopulation(
     name="treated",
     estimand="ATT",
