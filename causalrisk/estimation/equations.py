@@ -430,43 +430,53 @@ class Equations:
 
     # --- means -------------------------------------------------------------------------------------------------------
 
-    def correction(self, a: int, g: Array) -> Block:
-        """Mean residual of an arm, delta: the sum of w (y - m_a) over its rows is delta times the sum of t.
+    def weighted(self, at: Point, a: int, shift: Any = 0.0, less: Any = 0.0) -> Any:
+        """Weighted residuals of the rows of an arm, w (y - m_a - less)."""
+        left = at.of(self.sample.y) - self.predicted(at, a, shift, observed=True) - less
+        return self.weight(at, a) * at.of(self.sample.with_outcome) * left
 
-        Normalised weights: the sum of w (y - m_a - delta) over the rows of the arm is zero. TMLE: likewise, with delta
-        in the linear predictor of m_a.
+    @property
+    def corrects_apart(self) -> bool:
+        """Whether mean residuals have equations of their own; else they are a term of those of the means."""
+        return self.spec.corrected and (self.spec.normalized or self.spec.targeted or self.target.frame)
+
+    def correction(self, a: int, g: Array) -> Block:
+        """Mean residual of an arm, delta: the sum of w (y - m_a - delta) over its rows is zero.
+
+        TMLE: likewise, with delta in the linear predictor of m_a. Of a target frame, unless weights are normalised, the
+        sum of w (y - m_a) is delta times the sum of the measure.
         """
         sample, normalized, targeted = self.sample, self.spec.normalized, self.spec.targeted
         delta = Linear(f"correction {a}", sample.in_periods(g) if normalized else g)
 
-        def weighted(at: Point) -> list[Any]:
-            left = at.of(sample.y) - self.predicted(at, a, at(delta) if targeted else 0.0, observed=True)
-            if normalized:
-                left = left - at(delta) * at.of(self._relative_exposure)
-            return [self.weight(at, a) * at.of(sample.with_outcome) * left]
+        def residuals(at: Point) -> list[Any]:
+            less = at(delta) * at.of(self._relative_exposure) if normalized else 0.0
+            return [self.weighted(at, a, at(delta) if targeted else 0.0, less)]
 
-        def divided(at: Point) -> list[Any]:
-            return [-(at(delta) * self.measure(at))]
-
-        own = (sample.slices[a], weighted)
-        terms = (own,) if normalized or targeted else (own, (ALL, divided))
-        return Block((delta,), terms, linear=not targeted or self.family.linear, singular=Failure.OK)
+        terms = [(sample.slices[a], residuals)]
+        if not normalized and not targeted:
+            terms.append((ALL, lambda at: [-(at(delta) * self.measure(at))]))
+        return Block((delta,), tuple(terms), linear=not targeted or self.family.linear, singular=Failure.OK)
 
     def mean(self, a: int, g: Array) -> Block:
-        """Mean of an arm: the sum of t (m_a + delta - mu_a) is zero, delta for AIPW and TMLE only.
+        """Mean of an arm: the sum of t (m_a - mu_a) is zero.
 
-        The influence function of mu_a comes from this equation and, by `engine.influence`, from those before it.
+        AIPW adds the sum of w (y - m_a), or delta to m_a; in TMLE delta is in m_a. The influence function of mu_a comes
+        from this equation and, by `engine.influence`, from those before it.
         """
-        sample, mu = self.sample, Linear(f"mean {a}", g)
+        sample, mu, targeted, apart = self.sample, Linear(f"mean {a}", g), self.spec.targeted, self.corrects_apart
         delta = Linear(f"correction {a}", sample.at_means(g) if self.spec.normalized else g)
 
         def residuals(at: Point) -> list[Any]:
-            m = self.predicted(at, a, at(delta) if self.spec.targeted else 0.0)
-            if self.spec.corrected and not self.spec.targeted:
+            m = self.predicted(at, a, at(delta) if targeted else 0.0)
+            if apart and not targeted:
                 m = m + at(delta)
             return [(m - at(mu)) * self.tilt(at)]
 
-        return Block((mu,), ((ALL, residuals),), linear=True, singular=Failure.OK)
+        terms = [(ALL, residuals)]
+        if self.spec.corrected and not apart:
+            terms.append((sample.slices[a], lambda at: [self.weighted(at, a)]))
+        return Block((mu,), tuple(terms), linear=True, singular=Failure.OK)
 
     @cached_property
     def _relative_exposure(self) -> Array:
@@ -482,7 +492,7 @@ class Equations:
         """Return the means of all arms, projected on columns g; on the constant they are the means themselves."""
         g, blocks = np.ones((self.sample.n, 1)) if g is None else g, list[Block]()
         for a in range(self.sample.n_arms):
-            if self.spec.corrected:
+            if self.corrects_apart:
                 blocks.append(self.correction(a, g))
             blocks.append(self.mean(a, g))
         return blocks
@@ -492,7 +502,8 @@ class Equations:
         """All equations of the estimator.
 
         Unadjusted and OutcomeRegression: outcome models, means. IPW: score, weighted constants, means. IPWRA: score,
-        weighted outcome models, means. AIPW and TMLE: score, outcome models, corrections, means.
+        weighted outcome models, means. AIPW: score, outcome models, means. TMLE, and AIPW with normalised weights:
+        score, outcome models, corrections, means.
         """
         if self.chunks:
             import dask

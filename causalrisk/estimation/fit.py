@@ -53,7 +53,8 @@ def fit_estimator(
     if options.did is not None:
         spec = with_change(spec, options.did)
     use = use_of_learner(spec, options)
-    spec = dataclasses.replace(spec, normalized=spec.normalized or options.normalize)
+    if options.normalize:
+        spec = dataclasses.replace(spec, normalized=True)
     task = task_of(design, spec, options, inference)
     if options.normalize:
         task.notes.append("The weights of the residuals add up to one in each arm.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -53,14 +51,8 @@ def test_the_cases_are_of_every_kind():
 
 def sign(monkeypatch):
     """The correction of AIPW is subtracted."""
-    correction = Equations.correction
-
-    def turned(equations, a, g):
-        block = correction(equations, a, g)
-        (rows, residuals), *rest = block.terms
-        return dataclasses.replace(block, terms=((rows, lambda at: [-r for r in residuals(at)]), *rest))
-
-    monkeypatch.setattr(Equations, "correction", turned)
+    weighted = Equations.weighted
+    monkeypatch.setattr(Equations, "weighted", lambda *given: -weighted(*given))
 
 
 def missing_weight(monkeypatch):

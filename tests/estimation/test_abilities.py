@@ -184,7 +184,7 @@ def test_any_block_that_does_not_settle_is_told(name, monkeypatch):
 
     monkeypatch.setattr(Equations, name, without_root)
     with pytest.warns(cr.ConvergenceWarning, match="of 1 stopped before it converged"):
-        res = fitted(cr.AIPW)
+        res = fitted(cr.AIPW, normalize=True)
     assert not res.converged
 
 
@@ -197,4 +197,4 @@ def test_the_advice_on_a_link_is_to_leave_it_out(monkeypatch):
     data = DATA.assign(y=(DATA.y > 0).astype(float))
     with pytest.raises(cr.OptionError, match="Leave `link=` out"):
         fitted(New, data, family="binomial", link="probit")
-    assert np.isfinite(fitted(New, data, family="binomial" if links else "gaussian").effect)
+    assert np.isfinite(fitted(New, data, family="binomial").effect)
