@@ -83,8 +83,9 @@ def separate_record(task: Task) -> FitRecord:
     if not task.spec.matched:
         found = estimate_of(weights, task)
     inference, size = task.inference, len(found.values)
+    kept = inference if inference.resamples is None else dataclasses.replace(inference, resamples=None)
     record = FitRecord(
-        **vars(task) | {"notes": design.notes, "inference": dataclasses.replace(inference, resamples=None)},
+        **vars(task) | {"notes": design.notes, "inference": kept},
         sample=equations.sample,
         weight_fit=weight_fit,
         estimate=found,
@@ -97,7 +98,7 @@ def separate_record(task: Task) -> FitRecord:
     use_t, df = inference.use_t, inference.df
     if df is None and (design.survey is not None if use_t is None else use_t):
         df = record.residual_df
-    return dataclasses.replace(record, df=np.inf if df is None else float(df))
+    return record if df is None else dataclasses.replace(record, df=float(df))
 
 
 def weigh(equations: Equations, task: Task) -> WeightFit:

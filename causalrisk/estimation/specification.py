@@ -79,71 +79,49 @@ class Specification:
 
 
 UNADJUSTED = Specification(
-    name="Unadjusted",
-    title="Unadjusted (Difference in Means) Results",
-    how="the difference of the raw means of the groups",
+    "Unadjusted", "Unadjusted (Difference in Means) Results", "the difference of the raw means of the groups",
     constants=True,
-)
+)  # fmt: skip
 OUTCOME_REGRESSION = Specification(
-    name="OutcomeRegression",
-    title="Outcome Regression Results",
-    how="outcome regression: a regression in each group, averaged over the target",
+    "OutcomeRegression", "Outcome Regression Results",
+    "outcome regression: a regression in each group, averaged over the target",
     aliases=("ra", "regression", "gformula", "ols", "standardization"),
-)
+)  # fmt: skip
 IPW = Specification(
-    name="IPW",
-    title="Inverse Probability Weighting (IPW) Results",
-    how="inverse probability weighting with normalised weights (Hajek 1971)",
-    aliases=("hajek", "iptw"),
-    constants=True,
-    weighted=True,
-)
+    "IPW", "Inverse Probability Weighting (IPW) Results",
+    "inverse probability weighting with normalised weights (Hajek 1971)",
+    aliases=("hajek", "iptw"), constants=True, weighted=True,
+)  # fmt: skip
 IPWRA = Specification(
-    name="IPWRA",
-    title="IPW Regression Adjustment (IPWRA) Results",
-    how="inverse probability weighted regression adjustment (Wooldridge 2007)",
+    "IPWRA", "IPW Regression Adjustment (IPWRA) Results",
+    "inverse probability weighted regression adjustment (Wooldridge 2007)",
     trained="under these weights, so that it fits best where the target population lies",
-    aliases=("ipw_ra", "wra"),
-    weighted=True,
-)
-
-
+    aliases=("ipw_ra", "wra"), weighted=True,
+)  # fmt: skip
 AIPW = Specification(
-    name="AIPW",
-    title="Augmented IPW (AIPW) Results",
-    how="augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
+    "AIPW", "Augmented IPW (AIPW) Results",
+    "augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
     trained="without weights of the score; its average errors are corrected in the next step",
     averaged="plus the mean of the weighted residuals",
-    aliases=("dr", "doubly_robust", "doublyrobust", "eif"),
-    corrected=True,
-)
+    aliases=("dr", "doubly_robust", "doublyrobust", "eif"), corrected=True,
+)  # fmt: skip
 TMLE = Specification(
-    name="TMLE",
-    title="Targeted Maximum Likelihood (TMLE) Results",
-    how="targeted maximum likelihood estimation (van der Laan and Rubin 2006)",
+    "TMLE", "Targeted Maximum Likelihood (TMLE) Results",
+    "targeted maximum likelihood estimation (van der Laan and Rubin 2006)",
     trained="without weights of the score; its linear predictor is then shifted until weighted residuals sum to zero",
-    aliases=("targeted",),
-    corrected=True,
-    targeted=True,
-)
+    aliases=("targeted",), corrected=True, targeted=True,
+)  # fmt: skip
 MATCHING = Specification(
-    name="Matching",
-    title="Nearest-Neighbour Matching Results",
-    how="nearest-neighbour matching with replacement (Abadie and Imbens 2006)",
-    aliases=("nnmatch", "psmatch", "match"),
-    matched=True,
-)
+    "Matching", "Nearest-Neighbour Matching Results",
+    "nearest-neighbour matching with replacement (Abadie and Imbens 2006)",
+    aliases=("nnmatch", "psmatch", "match"), matched=True,
+)  # fmt: skip
 JRE = Specification(
-    name="JRE",
-    title="Joint Robust Estimator (JRE) Results",
-    how=(
-        "the joint robust estimator, which trains the outcome models of all groups together for the least error of the "
-        "effect (after Zhang 2025)"
-    ),
-    averaged="less the bias that the groups share",
-    weighted=True,
-    joint=True,
-)
+    "JRE", "Joint Robust Estimator (JRE) Results",
+    "the joint robust estimator, which trains the outcome models of all groups together for the least error of the "
+    "effect (after Zhang 2025)",
+    averaged="less the bias that the groups share", weighted=True, joint=True,
+)  # fmt: skip
 SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # which JRE is compared with
 
 
