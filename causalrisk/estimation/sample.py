@@ -208,18 +208,9 @@ class Sample:
 
 
 def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
-    """Sort the rows of a design by arm and orthonormalise its columns.
+    """Sort the rows of a design by arm and orthonormalise its columns, unless they are predictions that are `given`.
 
-    Parameters
-    ----------
-    design : Design
-        The data, in memory or on disk.
-    options : ModelOptions
-        The family of the outcome, and the exposure that means are at.
-    frame : TargetRows or None
-        The rows of a target frame, which stand first; with an offset means are then at one exposure.
-    given : bool, default False
-        Whether the outcome design is predictions that stay as they are.
+    The rows of a target frame stand first; with an offset means are then at one exposure.
     """
     own: Callable[[str], Any]
     if isinstance(design, DesignOnDisk):
@@ -230,59 +221,58 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         order, sizes = np.argsort(design.arm, kind="stable"), [*np.bincount(design.arm)]
         names = {name: of[order] if of.ndim == 1 else of for name, of in arrays_of(design).items()}
         own, constant, total = names.__getitem__, None, float(design.weights.sum())
-    n_frame, middle = 0 if frame is None else len(frame.X), 0.0
+    n_frame, stated = 0 if frame is None else len(frame.X), options.stated_exposure(design)
+    # what the rows of a target frame have, else zero; strata of the sample are numbered before its own
+    n_strata = 0 if design.survey is None else len(design.survey.units)
+    of_frame = {"weights": 1.0, "cluster": design.n_clusters + np.arange(n_frame), "stratum": n_strata}
+    if frame is not None:
+        of_frame |= {"X": frame.X, "Z": frame.Z}
     if n_frame or design.observation is not None:
-        middle = float(design.outcome_limits.mean())  # of outcomes that count for nothing
+        of_frame["y"] = float(design.outcome_limits.mean())  # of outcomes that count for nothing
 
-    def column(name: str, of_frame: Any = 0.0) -> Any:
+    def column(name: str) -> Any:
         """Return the rows of the target frame, then those of the sample."""
         found = own(name)
         if not n_frame:
             return found
-        before = np.array(np.broadcast_to(np.asarray(of_frame, dtype=found.dtype), (n_frame, *found.shape[1:])))
+        value = np.asarray(of_frame.get(name, 0.0), dtype=found.dtype)
+        before = np.array(np.broadcast_to(value, (n_frame, *found.shape[1:])))
         return np.concatenate([chunked(before) if is_dask(found) else before, found])
 
-    def basis(name: str, of_frame: Any = 0.0) -> Basis:
+    def basis(name: str) -> Basis:
         """Return the basis of a design in all rows."""
         if isinstance(design, DesignOnDisk):
-            of = design.outcome_basis if name == "X" else design.propensity_basis
-            rows = column(name, of_frame)
+            of, rows = design.outcome_basis if name == "X" else design.propensity_basis, column(name)
             columns = stored_array(rows.map_blocks(of.of_rows, dtype=float)) if is_dask(rows) else of.of_rows(rows)
             return dataclasses.replace(of, columns=columns)
         columns, plain = own(name), given and name == "X"
         of = plain_basis(columns[order]) if plain else orthonormal_basis(columns, s[n_frame:], order)
         if not n_frame:
             return of
-        before = of.of_rows(np.broadcast_to(of_frame, (n_frame, of.columns.shape[1])))
+        before = of.of_rows(np.broadcast_to(of_frame.get(name, 0.0), (n_frame, of.columns.shape[1])))
         return dataclasses.replace(of, columns=np.concatenate([before, of.columns]))
 
-    ends, stated = n_frame + np.cumsum(sizes), options.stated_exposure(design)
-    y, offset, recorded = column("y", middle), column("offset") if "offset" in names else None, None
+    found = {name: column(name) for name in ("y", "arm", "offset", "late", "cluster", "stratum") if name in names}
+    s, ends = column("weights"), n_frame + np.cumsum(sizes)
+    found["mean_offset"] = offset = found.get("offset")
+    if offset is not None and stated is not None:
+        found["mean_offset"] = np.full_like(offset, np.log(stated))
+    X = basis("X")
     if "R" in names:
-        recorded = np.where(np.isnan(column("y", np.nan)), 0.0, 1.0)
-        y = np.where(np.isnan(y), middle, y)
-    s = column("weights", 1.0)
-    X = basis("X", 0.0 if frame is None else frame.X)
-    n_strata = 0 if design.survey is None else len(design.survey.units)  # a target frame is one more, the last
+        missing = np.isnan(found["y"])
+        found |= {"R": basis("R"), "y": np.where(missing, of_frame["y"], found["y"])}
+        found["recorded"] = np.where(missing | (np.arange(len(missing)) < n_frame), 0.0, 1.0)
     return Sample(
-        y=y,
+        **found,
         X=X,
-        Z=basis("Z", 0.0 if frame is None else frame.Z) if "Z" in names else X,
-        arm=column("arm"),
+        Z=basis("Z") if "Z" in names else X,
         s=s,
         slices=tuple(slice(int(low), int(high)) for low, high in zip(np.r_[0, ends[:-1]], ends, strict=True)),
         order=order,
         n_frame=n_frame,
         total=total,
         family=options.outcome_family,
-        offset=offset,
-        mean_offset=offset if offset is None or stated is None else np.full_like(offset, np.log(stated)),
-        R=basis("R") if "R" in names else None,
-        recorded=recorded,
-        late=column("late") if "late" in names else None,
         constant=constant,
-        cluster=column("cluster", design.n_clusters + np.arange(n_frame)) if "cluster" in names else None,
-        stratum=column("stratum", n_strata) if "stratum" in names else None,
     )
 
 
