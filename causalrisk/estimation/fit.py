@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -115,19 +115,18 @@ def weigh(equations: Equations, task: Task) -> WeightFit:
             models += " or of the observation model (logit), which tells which outcomes are missing,"
         if "member" in weights.beta:
             models += " or of the membership model (logit), which tells the target frame from the sample,"
-        task.notes.warn(not_converged(models, "it did not settle."), errors.ConvergenceWarning)
+        not_converged(task.notes, models)
     tilt = equations.target.tilt
     if isinstance(tilt, FunctionTilt) and not weights.by_row("tilt").sum() > 0:
         raise bad_tilt(tilt.name, "zero at every score: nobody is in the population")
     return weights
 
 
-def not_converged(what: str, message: str) -> str:
-    """Say that an optimiser stopped before it converged."""
-    return (
-        f"the optimiser of {what} stopped before it converged: {message}\n"
-        "Standardise the covariates or simplify the formula; res.converged is False."
-    )
+def not_converged(notes: Notes, what: str, message: str = "it did not settle.") -> None:
+    """Warn that an optimiser stopped before it converged."""
+    found = f"the optimiser of {what} stopped before it converged: {message}"
+    advice = "Standardise the covariates or simplify the formula; res.converged is False."
+    notes.warn(f"{found}\n{advice}", errors.ConvergenceWarning)
 
 
 def estimate_of(weights: WeightFit, task: Task) -> Estimate:
@@ -139,8 +138,7 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
     if any(found.failed):
         sample = weights.equations.sample
         arms = overlap.check_outcome_fits(design, sample.family, found.failed, None if design.on_disk else sample)
-        what = f"the outcome model ({sample.family.label}) of {arms}"
-        task.notes.warn(not_converged(what, "it did not settle."), errors.ConvergenceWarning)
+        not_converged(task.notes, f"the outcome model ({sample.family.label}) of {arms}")
     scale.check(found.params[-design.n_arms :], design.labels)
     return found
 
@@ -181,8 +179,8 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     joint = train_from(robust, joint_options, notes, replicates or replicates_of_many(robust, joint_options))
     result = joint.fit.result
     if not result.success:
-        what = f"the joint objective ({joint_options.method or kinds.DEFAULT_METHOD})"
-        notes.warn(not_converged(what, str(result.message)), errors.ConvergenceWarning)
+        method = joint_options.method or kinds.DEFAULT_METHOD
+        not_converged(notes, f"the joint objective ({method})", str(result.message))
     if joint.score_joined and joint_options.join_score is None:
         notes.append(
             "The linear predictor of the propensity score is a further outcome column: a test found that the outcome "
@@ -201,8 +199,8 @@ def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
     """
     effects = record.estimate.block("effects")
     own, start = record.estimate.params[effects], joint.start.params[effects]
-    errors = np.sqrt(np.diag(influence_covariance(record, joint.start.influence[:, effects])))
-    if not (np.abs(own - start) > LEAST_GAP * errors).any():
+    ses = np.sqrt(np.diag(influence_covariance(record, joint.start.influence[:, effects])))
+    if not (np.abs(own - start) > LEAST_GAP * ses).any():
         return
     if not (score_misses_square(record, joint) and outcome_misses_square(joint.problem)):
         return
@@ -258,7 +256,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
     weights, resampler = start.used_weight_fit, start.resampler()
     if not weights.estimated:
         return Replicates.of_normal(weights, None)
-    model, parts = weights.equations.model, list[tuple[Any, Any, Any]]()
+    model, parts = cast(Any, weights.equations.model), list[tuple[Any, Any, Any]]()
     for first in range(0, options.n_drawn if given is None else given.shape[1], WIDTH):
         if given is None:
             width = min(WIDTH, options.n_drawn - first)
@@ -267,8 +265,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
             s = given[:, first : first + WIDTH]
         equations, beta, failed = weights.refit(s)
         empty = np.stack(totals(s[rows].sum(axis=0) for rows in start.sample.slices)).min(axis=0) <= 0
-        e = None if equations.model is None else equations.model.e
-        ratio = None if e is None or model is None or model.e is None else e / model.e
+        ratio = None if model.e is None else cast(Any, equations.model).e / model.e
         parts.append((beta, np.where(empty, Failure.EMPTY_ARM, failed).astype(np.int8), ratio))
     betas, codes, ratios = zip(*parts, strict=True)
     failures = np.concatenate(codes)

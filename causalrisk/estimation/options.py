@@ -65,8 +65,6 @@ OneLearner = LearnerName | LearnerLike
 Learners = OneLearner | Mapping[Any, OneLearner] | Sequence[OneLearner]
 
 
-DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
-DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 DEFAULT_METHOD = "trust-exact"
 N_BOOT = 999
 OBSERVED = "observed"  # exposures
@@ -79,7 +77,6 @@ WITH_CLUSTERS = {
     "cov_type": (None, "cluster", "CR3", "jackknife", "bootstrap"),
     "bootstrap": (None, "cluster", "bayesian", MULTIPLIER),
 }
-CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
 CHOSEN = "a positive number, or None to have it chosen"
 NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # what holds, what is expected, and what to use
     "at_exposure": (lambda x: x > 0, f'the exposure of the means, a positive number, or "{OBSERVED}"', "at_exposure=1"),
@@ -342,15 +339,7 @@ def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
 def named_target(value: Any, design: Design) -> Any:
     """Return an option `target` with the name of an arm, its level or label, as the population of its rows.
 
-    Parameters
-    ----------
-    value : str, scalar, frame or callable
-        The option as it was given.
-
-    Raises
-    ------
-    OptionError
-        If a name of a population is the label of an arm that is not that population.
+    A name of a population that is the label of an arm, but not that population, is refused.
     """
     arm = design.arm_named(value)
     if arm is None:
@@ -446,19 +435,10 @@ class InferenceOptions:
         return N_BOOT if self.n_boot is None else self.n_boot
 
     def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
-        """Covariance type and kind of resampling for some data.
+        """Covariance type for some data, and the kind of bootstrap or the distribution of its multipliers.
 
-        Parameters
-        ----------
-        joint : bool
-            Whether the estimator is the joint one, or it is among those that are resampled together. Its default is the
-            bootstrap, and `bootstrap` is of the replicates even where standard errors are not of resamples.
-
-        Returns
-        -------
-        tuple of str
-            cov_type in {"robust", "HC1", "cluster", "jackknife", "bootstrap", "survey", "replicates"} and the kind of
-            bootstrap, or the distribution of its multipliers.
+        The default is the bootstrap where the estimator is `joint`, or the joint one is among those resampled together;
+        `bootstrap` is then of the replicates even where standard errors are not of resamples.
         """
         if design.survey is not None:
             return self._resolved_survey(design.survey)
@@ -479,7 +459,7 @@ class InferenceOptions:
                     f'{name}= is for bootstrap standard errors, not cov_type="{self.cov_type}".\n'
                     f'Use `cov_type="bootstrap"`, or leave {name}= out.'
                 )
-        found = CANONICAL.get(self.cov_type, self.cov_type)
+        found = {"HC0": "robust", "HC3": JACKKNIFE, "CR3": JACKKNIFE}.get(self.cov_type, self.cov_type)
         if found == JACKKNIFE and self.small_sample:
             raise OptionError("small_sample= has no effect on the jackknife.\nLeave small_sample= out.")
         return found, kind
@@ -555,9 +535,9 @@ class JREOptions:
     @property
     def n_drawn(self) -> int:
         """Number of propensity replicates to draw."""
-        return self.n_replicates or DEFAULT_REPLICATES[self.objective]
+        return self.n_replicates or (200 if self.objective == "risk" else 500)
 
     @property
     def replicate_spread(self) -> float:
         """Spread of the propensity replicates, relative to that of sampling."""
-        return DEFAULT_SPREAD[self.objective] if self.spread is None else float(self.spread)
+        return float(self.spread or (0.5 if self.objective == "risk" else 1.0))

@@ -99,9 +99,8 @@ def prepare(task: Task) -> Task:
                 "Leave trim= out, and drop the rows of the frame that have no like in the sample."
             )
         first = dataclasses.replace(task, spec=IPWRA, options=dataclasses.replace(options, clip=None))
-        design, trimmed = trim_rows(
-            design, fit_weights(equations_of(first, ALL)), options.trim, options.propensity_link
-        )
+        weights = fit_weights(equations_of(first, ALL))
+        design, trimmed = trim_rows(design, weights, options.trim, options.propensity_link)
         task = dataclasses.replace(task, design=design, trimmed=trimmed)
     if is_frame(options.target):
         if design.replication is not None:
@@ -136,9 +135,7 @@ def with_given(task: Task) -> Task:
     outside = int(((predictions < family.low) | (predictions > family.high)).sum())
     X, moved = on_predictor_scale(family, predictions) if task.spec.targeted else (predictions, 0)
     if outside or moved:
-        found = (
-            f"{outside} outcome predictions are outside" if outside else f"{moved} outcome predictions are at a limit"
-        )
+        found = f"{outside or moved} outcome predictions are {'outside' if outside else 'at a limit'}"
         inside = f"`predictions.clip({EDGE}, {1 - EDGE})`" if family.binary else "predictions above 0"
         raise OptionError(
             f"{found} of what a mean of the {family.label} model can be; expected {family.low:g} to {family.high:g}.\n"
@@ -169,7 +166,7 @@ def equations_of(task: Task, target: TargetPopulation | None = None) -> Equation
 
 def score_model(design: Design, sample: Sample, options: ModelOptions, frame: TargetRows | None) -> ScoreModel:
     """Return the propensity model that the options name, for the rows of the sample."""
-    limits = None if options.clip is None else (float(options.clip[0]), float(options.clip[1]))
+    limits = options.clip
     if design.score is not None:
         filler = np.full((sample.n_frame, design.n_arms), 1 / design.n_arms)
         return ScoreModel("known", limits, e=sample.arrange(np.concatenate([design.score, filler])))
@@ -184,21 +181,14 @@ def score_model(design: Design, sample: Sample, options: ModelOptions, frame: Ta
         arm=sample.arm,
         n_arms=design.n_arms,
         fold=sample.arrange(fold),
-        limits=options.clip,
+        limits=limits,
         repeat=options.repeat,
     )
     return ScoreModel("classifier", limits, classifier=classifier)
 
 
 def check_offset(design: Design, options: ModelOptions) -> None:
-    """Refuse options that do not go with the offset of a design, or its absence.
-
-    Raises
-    ------
-    OptionError
-        If means at an exposure are asked for that is not given; if the link has no exposure; if the rows of a target
-        frame, which have no exposure of their own, were to have means at it.
-    """
+    """Refuse options that do not go with the offset of a design, or its absence."""
     kind, family = design.offset_kind, options.outcome_family
     if kind != "exposure":
         if options.at_exposure is not None:
@@ -221,10 +211,9 @@ def check_offset(design: Design, options: ModelOptions) -> None:
 def check_target(design: Design, options: ModelOptions) -> None:
     """Refuse options that several arms do not have."""
     population, link = options.population, options.propensity_link
-    for option, value, wrong, instead in (
-        ("target", population.name, population.two_arms_only, (*design.labels[1:], "overlap")),
-        ("propensity_link", link, link != "logit", ("logit",)),
-    ):
-        if wrong:
-            use = f"Use `{option}=` {' or '.join(map(repr, instead))}."
-            raise OptionError(f"{option}={value!r} is for two arms; here are {design.n_arms}.\n{use}")
+    if population.two_arms_only or link != "logit":
+        option, value, instead = "propensity_link", link, "'logit'"
+        if population.two_arms_only:
+            option, value = "target", population.name
+            instead = " or ".join(map(repr, (*design.labels[1:], "overlap")))
+        raise OptionError(f"{option}={value!r} is for two arms; here are {design.n_arms}.\nUse `{option}=` {instead}.")
