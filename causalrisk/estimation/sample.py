@@ -21,17 +21,11 @@ from causalrisk.design.scan.source import Folder
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.learners.folds import Numbers, folds_of
+from causalrisk.numerics import multiplicities as drawing
 from causalrisk.numerics.blocks import chunk_sizes, chunks_of, is_dask, loaded, totals
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, plain_basis
-from causalrisk.numerics.multiplicities import (
-    JACKKNIFE,
-    REPLICATE_STREAM,
-    WIDTH,
-    Resampler,
-    given_multiplicities,
-    stream_generator,
-)
+from causalrisk.numerics.multiplicities import JACKKNIFE, WIDTH, Resampler
 
 CHUNK = 100_000  # rows of a target frame that are worked on at a time
 FEW = 2**23  # numbers in the columns of both designs, up to which the rows are worked on in memory
@@ -400,20 +394,20 @@ class SampleResampler:
             return drawn
         if self.survey is None:
             return self._drawn(Resampler.draw, stream, block, width)
-        generator = partial(stream_generator, self.resampler.seed, stream, block)
+        generator = partial(drawing.stream_generator, self.resampler.seed, stream, block)
         drawn = self.survey.resampled(generator, width)[self.sample.order] * weights
         return self._after_frame(drawn, Resampler.draw, stream, block, width)
 
     def perturb(self, block: int, width: int, spread: float) -> Array:
         """Fractional weights of a block of propensity replicates, times the weights of the rows."""
-        return self._drawn(partial(Resampler.perturb, spread=spread), REPLICATE_STREAM, block, width)
+        return self._drawn(partial(Resampler.perturb, spread=spread), drawing.REPLICATE_STREAM, block, width)
 
     def given(self, option: str, values: Any) -> Array:
         """Check multiplicities that the caller gave, (n_design, m), and arrange them as the sample.
 
         They are multiplied by observation weights that do not count rows; a target frame stays as it is.
         """
-        multiplicities = given_multiplicities(option, values, len(self.sample.order))
+        multiplicities = drawing.given_multiplicities(option, values, len(self.sample.order))
         scale = np.ones(self.sample.n) if self.frequency else self.sample.s
         ones = np.ones((self.sample.n_frame, multiplicities.shape[1]))
         return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]

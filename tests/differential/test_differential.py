@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalrisk.estimation import engine, record
+from causalrisk.estimation import engine, fits
 from causalrisk.estimation.equations import Equations
 from causalrisk.inference import covariance
 from tests.differential import cases
@@ -57,8 +57,8 @@ def sign(monkeypatch):
 
 def missing_weight(monkeypatch):
     """The sandwich forgets that probability weights are squared."""
-    plain = record.sandwich
-    monkeypatch.setattr(record, "sandwich", lambda *given, **how: plain(*given, **(how | {"frequency": True})))
+    plain = fits.sandwich
+    monkeypatch.setattr(fits, "sandwich", lambda *given, **how: plain(*given, **(how | {"frequency": True})))
 
 
 def stale(monkeypatch):
