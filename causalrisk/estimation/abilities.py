@@ -19,48 +19,35 @@ PLAIN = {  # what every estimator can do
 EVERY: dict[str, tuple[Any, ...]] = {  # what all estimators of the package can do
     "effect": ("ratio", "odds_ratio", "percent"),
     "target": ("treated", "control", "overlap", "matching", "entropy", "level", "function", "data frame"),
-    "family": ("binomial", "poisson", "gamma", "negativebinomial"),
-    "link": ("log", "logit", "probit", "cloglog"),
-    "propensity_link": ("probit", "cloglog"),
-    "propensity_loss": ("calibrated",),
-    "propensity_score": ("values", "classifier"),
-    "trim": ("crump", "separated", "limits"),
-    "clip": ("limits",),
-    "did": ("panel", "cross sections"),
-    "observed": ("formula",),
-    "offset": ("column",),
-    "at_exposure": ("observed", "stated"),
-    "weights": ("frequency", "probability"),
-    "data": ("scan",),
-    "cov_type": ("HC1", "cluster", "jackknife", "bootstrap", "survey", "replicates"),
+    "family": ("binomial", "poisson", "gamma", "negativebinomial"), "link": ("log", "logit", "probit", "cloglog"),
+    "propensity_link": ("probit", "cloglog"), "propensity_loss": ("calibrated",),
+    "propensity_score": ("values", "classifier"), "trim": ("crump", "separated", "limits"), "clip": ("limits",),
+    "did": ("panel", "cross sections"), "observed": ("formula",), "data": ("scan",),
+    "offset": ("column",), "at_exposure": ("observed", "stated"), "weights": ("frequency", "probability"),
+    "cov_type": ("HC1", "cluster", "jackknife", "bootstrap", "survey", "replicates"), "small_sample": (True,),
     "bootstrap": ("pairs", "bayesian", "cluster", "stratified", "rescaled", "rademacher", "webb", "mammen"),
-    "small_sample": (True,),
-}
+}  # fmt: skip
 WITH_QUANTILES = EVERY | {"effect": (*EVERY["effect"], "quantile")}
 ABILITIES = {  # of an option with several values the first is what is done where none is named
     "Unadjusted": WITH_QUANTILES,
     "OutcomeRegression": EVERY | {"learner_use": (TERMS,)},
     "IPW": WITH_QUANTILES,
     "IPWRA": EVERY | {"learner_use": (TERMS,)},
-    "AIPW": WITH_QUANTILES
-    | {"learner_use": (REPLACE, TERMS), "did": (*EVERY["did"], "normalize=False"), "at_exposure": ("observed",)}
-    | {"normalize": (True,), "outcome_predictions": ("columns",)},
-    "TMLE": EVERY
-    | {"learner_use": (REPLACE, TERMS), "did": (), "at_exposure": ("observed",), "outcome_predictions": ("columns",)},
+    "AIPW": WITH_QUANTILES | {
+        "learner_use": (REPLACE, TERMS), "did": (*EVERY["did"], "normalize=False"), "at_exposure": ("observed",),
+        "normalize": (True,), "outcome_predictions": ("columns",),
+    },
+    "TMLE": EVERY | {
+        "learner_use": (REPLACE, TERMS), "did": (), "at_exposure": ("observed",), "outcome_predictions": ("columns",),
+    },
     "Matching": {
-        "effect": EVERY["effect"],
-        "target": ("treated", "control", "level"),
-        "propensity_link": EVERY["propensity_link"],
-        "propensity_score": ("values",),
-        "trim": EVERY["trim"],
-        "n_neighbors": ("number",),
-        "metric": ("inverse_variance", "propensity"),
-        "exact": ("names",),
-        "caliper": ("distance",),
+        "effect": EVERY["effect"], "target": ("treated", "control", "level"), "trim": EVERY["trim"],
+        "propensity_link": EVERY["propensity_link"], "propensity_score": ("values",), "n_neighbors": ("number",),
+        "metric": ("inverse_variance", "propensity"), "exact": ("names",), "caliper": ("distance",),
         "bias_adjust": ("names",),
     },
     "JRE": EVERY | {"learner_use": (STACK, TERMS), "did": ("panel",), "at_exposure": ("observed",)},
-}
+}  # fmt: skip
 QUANTILES = EVERY | {  # what goes with quantiles: they are of no model of the outcome, and move in steps
     **{option: () for option in ("family", "link", "offset", "at_exposure", "data")},
     "effect": ("quantile",),

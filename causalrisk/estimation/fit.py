@@ -402,8 +402,7 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
     cause, advice = "large weights of a few rows", "Simplify propensity=, or drop rows without overlap: `trim=`."
     if max(low - estimate.model_means[a], estimate.model_means[a] - high) > high - low:
         rows = "the other arms" if record.frame is None else "the target frame"
-        model = "outcome model" if not record.spec.given else "learner" if design.predictions is None else "prediction"
-        cause = f"its {model} extrapolates to the rows of {rows}"
+        cause = f"its outcome model extrapolates to the rows of {rows}"
         advice = "Leave terms out of the outcome formula, or drop the rows that have no like in the arm."
     notes.warn(
         f"the mean of arm {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from {low:.4g} to {high:.4g}: "

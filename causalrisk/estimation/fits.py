@@ -413,31 +413,22 @@ class SeparateRows:
         """Arm means, shape (K, R), less the height."""
         return np.stack([self.beta[f"mean {a}"][0, 0] for a in range(self.equations.sample.n_arms)])
 
-    @property
-    def params(self) -> Array:
-        """Effects and arm means, shape (2 K - 1, R).
+    def estimates(self) -> tuple[Array, Array, Array]:
+        """Effects and arm means, (2 K - 1, R), coefficients of outcomes as they are, (K, p, R), and of weights, (Q, R).
 
         A mean that is zero, or one, to rounding has no ratio, or odds ratio, which would be a large number.
         """
-        levels = self.means + self.equations.height
-        if self.scale.additive:  # the height cancels
-            return np.concatenate([self.scale.effects(self.means), levels])
-        return self.scale.params(self.scale.on_bounds(levels, RELATIVE_ROUNDING * np.abs(levels).max(axis=0)))
-
-    @property
-    def theta(self) -> Array:
-        """Outcome coefficients of outcomes as they are, shape (K, p, R)."""
-        equations, n_arms = self.equations, self.equations.sample.n_arms
-        if equations.spec.given:
-            return np.eye(n_arms)[..., None]
-        theta = np.stack([self.beta[f"outcome {a}"][0] for a in range(n_arms)])
-        return theta + equations.height * equations.constant[:, None] if equations.height else theta
-
-    @property
-    def gamma(self) -> Array:
-        """Coefficients of the models of the weights that the estimator uses, shape (Q, R)."""
-        used = {block.name: self.beta[block.name] for block in self.equations.weight_blocks}
-        return gamma_of(used, self.means.shape[1])
+        equations, means, scale, n_arms = self.equations, self.means, self.scale, self.equations.sample.n_arms
+        levels, theta = means + equations.height, np.eye(n_arms)[..., None]
+        if scale.additive:  # the height cancels
+            params = np.concatenate([scale.effects(means), levels])
+        else:
+            params = scale.params(scale.on_bounds(levels, RELATIVE_ROUNDING * np.abs(levels).max(axis=0)))
+        if not equations.spec.given:
+            theta = np.stack([self.beta[f"outcome {a}"][0] for a in range(n_arms)])
+            theta = theta + equations.height * equations.constant[:, None] if equations.height else theta
+        used = {block.name: self.beta[block.name] for block in equations.weight_blocks}
+        return params, theta, gamma_of(used, means.shape[1])
 
     @property
     def of_params(self) -> dict[str, Array]:
@@ -462,14 +453,7 @@ class SeparateRows:
         return lazy_rows(_influence, self.equations.chunks, shapes, self.beta, psi.factors, every)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """As in `Estimate`."""
-        equations, beta, failures = self.solved(s, weighed)
-        found, width = dataclasses.replace(self, equations=equations, beta=beta), s.shape[1]
-        theta, gamma = (np.broadcast_to(each, (*each.shape[:-1], width)) for each in (found.theta, found.gamma))
-        return collect_refits(found.params, theta, gamma, failures)
-
-    def solved(self, s: Array, weighed: RefittedScores | None = None) -> RefittedScores:
-        """Return equations and coefficients under row weights, from those of the sample, and failures."""
+        """As in `Estimate`; from the coefficients of the sample."""
         sample, equations = self.equations.sample, self.equations
         sums = totals(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
         empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
@@ -478,7 +462,9 @@ class SeparateRows:
             equations = dataclasses.replace(equations, model=scored.model)
         rest = [block for block in equations.blocks if block.name not in beta]
         beta, failures = solve(rest, s, self.beta, known=beta)
-        return equations, beta, first_failure(empty, codes, *failures.values())
+        params, *others = dataclasses.replace(self, equations=equations, beta=beta).estimates()
+        theta, gamma = (np.broadcast_to(each, (*each.shape[:-1], s.shape[1])) for each in others)
+        return collect_refits(params, theta, gamma, first_failure(empty, codes, *failures.values()))
 
     def steps(self, s: Array, weighed: RefittedScores) -> Array:
         """Return what each row adds to weighted means under row weights, shape (n, R)."""
@@ -526,7 +512,8 @@ def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale =
     failed = tuple(int(first_failure(*codes)[0]) for codes in of_arms)
     predicted, total = equations.totals(_predicted_sums, Point(beta))
     rows, means = SeparateRows(equations, beta, scale, weights), predicted / total + equations.height
-    return Estimate(rows.params[:, 0], rows.theta[:, :, 0], rows.gamma[:, 0], means, rows, failed)
+    params, theta, gamma = (each[..., 0] for each in rows.estimates())
+    return Estimate(params, theta, gamma, means, rows, failed)
 
 
 def _predicted_sums(equations: Equations, at: Point) -> tuple[Array, float]:
