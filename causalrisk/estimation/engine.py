@@ -205,25 +205,11 @@ def _pieces(first: int, last: int, width: int) -> list[slice]:
 def solve(
     blocks: Sequence[Block], s: Array, start: Beta | None = None, known: Beta | None = None
 ) -> tuple[Beta, dict[str, NDArray[np.int8]]]:
-    """Solve a stack of blocks.
+    """Solve a stack of blocks, each after those that it depends on, under row weights (n, R).
 
-    Parameters
-    ----------
-    blocks : sequence of Block
-        The equations, each after those that it depends on.
-    s : array, shape (n, R)
-        Weights of the rows; of resamples how often each row counts, times its weight.
-    start : dict, optional
-        Coefficients of the sample, which resamples start from, each of shape (m, p, 1).
-    known : dict, optional
-        Coefficients of earlier blocks, which are solved.
-
-    Returns
-    -------
-    beta : dict
-        Coefficients of each block, shape (m, p, R), the known ones among them.
-    failures : dict
-        For each block what failed, a `Failure` for each resample, shape (R,).
+    Resamples start from the coefficients of the sample, (m, p, 1); `known` are those of earlier blocks, which are
+    solved. Returns the coefficients of each block, (m, p, R), the known ones among them, and a `Failure` of each
+    resample, (R,).
     """
     beta, failures = dict(known or {}), dict[str, NDArray[np.int8]]()
     for block in blocks:
@@ -258,8 +244,8 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     if start is not None:
         first = start[..., 0]
     elif block.start is not None:
-        sums = add_up(over_rows(lambda of, _: of.start(), block, s))
-        first = np.linalg.lstsq(*sums, rcond=1e-13)[0]
+        gram, moments = add_up(over_rows(lambda of, _: of.start(), block, s))
+        first = np.linalg.lstsq(gram, moments, rcond=1e-13)[0]
     beta = np.repeat(first.reshape(m * p, 1), R, axis=1)
     codes, active, last = np.full(R, block.unsettled, dtype=np.int8), np.arange(R), np.full(R, np.inf)
     if R > 1 and m * p > WIDE:
@@ -334,19 +320,9 @@ def _farthest(block: Block, s: Array, beta: Beta) -> Array:
 class Influence:
     """Influence functions of the coefficients of a stack: -G^-1 g_i, G the mean derivative of the equations.
 
-    Parameters
-    ----------
-    n : int
-        Number of rows; they may be some of those that the factors are of.
-    blocks : tuple of Block
-        The equations.
-    beta : dict
-        The coefficients.
-    factors : dict
-        For each block and each block that it depends on, the part of -G^-1 that maps the equations of the second to the
-        coefficients of the first.
-    known : dict
-        Influence functions of the coefficients of other equations, shape (n, k).
+    The n rows may be some of those that the factors are of. `factors` has for each block, and each that it depends on,
+    the part of -G^-1 that maps the equations of the second to the coefficients of the first; `known` has the influence
+    functions of the coefficients of other equations, (n, k).
     """
 
     n: int

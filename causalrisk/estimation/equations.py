@@ -35,46 +35,22 @@ SMALLEST = 1e-12  # a score of zero stands for this one until it is clipped
 
 @dataclass(frozen=True)
 class Score:
-    """Propensity scores of K arms.
+    """Propensity scores of K arms, as functions of the rows of a point."""
 
-    Parameters
-    ----------
-    inverse : callable
-        ``inverse(at, a)``: 1 / e_a of the rows of a point.
-    odds : callable
-        ``odds(at, t, a)``: e_t / e_a.
-    block : Block or None
-        The equations of the coefficients; None for scores that are known.
-    unclipped : callable or None
-        `inverse` before clipping.
-    """
-
-    inverse: Callable[[Point, int], Any]
-    odds: Callable[[Point, int, int], Any]
-    block: Block | None = None
-    unclipped: Callable[[Point, int], Any] | None = None
+    inverse: Callable[[Point, int], Any]  # inverse(at, a): 1 / e_a
+    odds: Callable[[Point, int, int], Any]  # odds(at, t, a): e_t / e_a
+    block: Block | None = None  # equations of the coefficients; None for scores that are known
+    unclipped: Callable[[Point, int], Any] | None = None  # `inverse` before clipping
 
 
 @dataclass(frozen=True)
 class ScoreModel:
-    """Which propensity model is fitted, or the scores that are known.
+    """Which propensity model is fitted, or the scores that are known."""
 
-    Parameters
-    ----------
-    kind : {"logit", "probit", "cloglog", "calibrated", "known", "classifier"}
-        The model.
-    limits : (float, float), optional
-        Limits that scores are clipped to.
-    e : ndarray, shape (n, K) or (n, K, R), optional
-        Scores that are known, or those of the classifier under R resamples.
-    classifier : Classifier, optional
-        What fits scores without coefficients.
-    """
-
-    kind: str
-    limits: tuple[float, float] | None = None
-    e: Array | None = None
-    classifier: Classifier | None = None
+    kind: str  # "logit", "probit", "cloglog", "calibrated", "known" or "classifier"
+    limits: tuple[float, float] | None = None  # that scores are clipped to
+    e: Array | None = None  # scores that are known, (n, K), or those of the classifier under R resamples, (n, K, R)
+    classifier: Classifier | None = None  # what fits scores without coefficients
 
     def score(self, sample: Sample, toward: int | None) -> Score:
         """Return the scores of the rows of a sample; `toward` is the arm that is the target."""

@@ -124,21 +124,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Refits:
-    """Estimates under m resamples.
+    """Estimates under m resamples; NaN where one failed."""
 
-    Parameters
-    ----------
-    values : ndarray, shape (d, m)
-        `Estimate.values` for each resample; NaN where it failed.
-    failures : ndarray of int8, shape (m,)
-        A `Failure` for each resample.
-    start : ndarray, shape (2 K - 1, m), optional
-        Of a joint fit effects and arm means of IPWRA, where it starts; NaN where this failed.
-    """
-
-    values: Array
-    failures: NDArray[np.int8]
-    start: Array | None = None
+    values: Array  # `Estimate.values` for each, (d, m)
+    failures: NDArray[np.int8]  # a `Failure` for each
+    start: Array | None = None  # of a joint fit effects and arm means of IPWRA, where it starts, (2 K - 1, m)
 
     @classmethod
     def joined(cls, parts: Sequence[Refits]) -> Refits:
@@ -222,20 +212,10 @@ FAR = 100  # standard deviations between the outcomes and zero: nearer, their le
 
 @dataclass(frozen=True)
 class WeightFit:
-    """Fitted importance weights of the rows of a sample.
+    """Fitted importance weights of the rows of a sample."""
 
-    Parameters
-    ----------
-    equations : Equations
-        The sample, score and target.
-    beta : dict
-        Coefficients of `Equations.weight_blocks`.
-    converged : bool
-        Whether their fits converged.
-    """
-
-    equations: Equations
-    beta: Beta
+    equations: Equations  # the sample, score and target
+    beta: Beta  # coefficients of `Equations.weight_blocks`
     converged: bool = True
 
     @property

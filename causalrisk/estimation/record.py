@@ -475,17 +475,9 @@ NO_COVARIANCE = (
 
 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
-    """Covariance of estimates from their influence function, by clusters or a survey design where these were given.
+    """Covariance of estimates from their influence function, (n, d): the sandwich, by clusters or a survey design.
 
-    Parameters
-    ----------
-    influence : ndarray, shape (n, d)
-        Rows in the order of the sample.
-
-    Returns
-    -------
-    ndarray, shape (d, d)
-        The sandwich; of replicate weights their linearised covariance.
+    Of replicate weights it is their linearised covariance.
     """
     replication, sample = record.design.replication, record.sample
     if replication is None:

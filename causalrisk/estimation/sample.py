@@ -358,33 +358,15 @@ def unit_count(design: Design) -> int:
 
 @dataclass(frozen=True)
 class SampleResampler:
-    """The random part of a fit; multiplicities are of rows in the order of the sample.
+    """The random part of a fit; multiplicities are of rows in the order of the sample."""
 
-    Parameters
-    ----------
-    resampler : Resampler
-        Draws the rows or clusters of the design.
-    frame : Resampler or None
-        Draws those of a target frame, which are a sample of their own.
-    number : ndarray of int
-        Row or cluster of each row of the design; beyond memory a Dask array.
-    sample : Sample
-        Whose rows are drawn.
-    frequency : bool
-        Whether weights count repeated rows.
-    survey : SurveyDesign, optional
-        The survey design whose rescaled bootstrap gives the resamples.
-    replicates : ndarray, shape (n, R), optional
-        Replicate weights over the weights, where these are the resamples.
-    """
-
-    resampler: Resampler
-    frame: Resampler | None
-    number: Any
+    resampler: Resampler  # of the rows or clusters of the design
+    frame: Resampler | None  # of the rows of a target frame, which are a sample of their own
+    number: Any  # row or cluster of each row of the design; beyond memory a Dask array
     sample: Sample
-    frequency: bool
-    survey: SurveyDesign | None = None
-    replicates: Any = None
+    frequency: bool  # whether weights count repeated rows
+    survey: SurveyDesign | None = None  # whose rescaled bootstrap gives the resamples
+    replicates: Any = None  # replicate weights over the weights, (n, R), where these are the resamples
 
     def draw(self, stream: int, block: int, width: int) -> Array:
         """Multiplicities of a block, times the weights of the rows."""

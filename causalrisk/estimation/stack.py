@@ -92,21 +92,9 @@ def params_of(scale: EffectScale, mixed: Array, n_arms: int) -> Array:
 
 @dataclass(frozen=True)
 class StackedRows:
-    """Predictions and influence function of an average.
+    """Predictions and influence function of an average."""
 
-    Parameters
-    ----------
-    lead : Estimate
-        The estimate whose coefficients it has.
-    estimates : tuple of Estimate
-        Those that are averaged.
-    weights : ndarray, shape (M,)
-        Their weights.
-    scale : EffectScale
-        How the effect is reported.
-    """
-
-    lead: Estimate
+    lead: Estimate  # whose coefficients it has
     estimates: tuple[Estimate, ...]
     weights: Array
     scale: EffectScale
@@ -130,21 +118,11 @@ class StackedRows:
 
 @dataclass(frozen=True)
 class StackRefitter:
-    """Refits the fits of a stack under the same resamples and averages with the weights of the sample.
-
-    Parameters
-    ----------
-    rows : StackedRows
-        The average.
-    refitters : sequence
-        One for each fit, the lead first.
-    weight_fit : WeightFit
-        Importance weights, which are the same in all.
-    """
+    """Refits the fits of a stack under the same resamples and averages with the weights of the sample."""
 
     rows: StackedRows
-    refitters: Sequence[Any]
-    weight_fit: WeightFit
+    refitters: Sequence[Any]  # one for each fit, the lead first
+    weight_fit: WeightFit  # which is the same in all
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
         """As in `Estimate`; fits without weight are not made again, but for the lead."""
