@@ -8,7 +8,7 @@ from typing import Any
 
 from causalrisk.design import Design, DiD
 from causalrisk.errors import OptionError, UnavailableError
-from causalrisk.estimation.options import MULTIPLIER, REPLACE, STACK, TERMS, ModelOptions, is_frame
+from causalrisk.estimation.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import POPULATIONS
 
@@ -61,14 +61,6 @@ PREDICTIONS = EVERY | {  # what goes with predictions that are given: they are o
     "outcome_predictions": ("columns",),
 }
 
-NOT_ON_DISK = {  # what needs all rows at once, and what to use instead
-    ("propensity_score", "classifier"): "Leave `propensity_score=` out, or use `data=data.collect()`",
-    ("cov_type", "jackknife"): 'Use `cov_type="robust"`',  # of single rows
-    ("bootstrap", MULTIPLIER): 'Use `bootstrap="bayesian"`',
-    ("resamples", "given"): "Use `n_boot=999`",
-    ("replicates", "given"): "Use `n_replicates=200`",
-}
-
 
 def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> None:
     """Refuse options that an estimator, or quantiles, do not have; None where one is not asked for."""
@@ -88,14 +80,9 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         raise kind(f"{option}={shown} is not available for {name}{only}.\n{instead}.")
 
 
-def check_on_disk(**asked: Any) -> None:
-    """Refuse options that data on disk do not have; None where one is not asked for."""
-    for option, value in asked.items():
-        if (option, value) in NOT_ON_DISK:
-            shown = "" if value == "given" else f'"{value}"'
-            raise UnavailableError(
-                f"{option}={shown} is not available for data on disk.\n{NOT_ON_DISK[option, value]}."
-            )
+def not_on_disk(what: str, use: str) -> UnavailableError:
+    """Return the error of an option that needs all rows at once."""
+    return UnavailableError(f"{what} is not available for data on disk.\nUse `{use}`.")
 
 
 def check_options(spec: Specification, design: Design, options: ModelOptions) -> None:

@@ -40,7 +40,6 @@ class Score:
     inverse: Callable[[Point, int], Any]  # inverse(at, a): 1 / e_a
     odds: Callable[[Point, int, int], Any]  # odds(at, t, a): e_t / e_a
     block: Block | None = None  # equations of the coefficients; None for scores that are known
-    unclipped: Callable[[Point, int], Any] | None = None  # `inverse` before clipping
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def clipped(score: Score, n_arms: int, low: float, high: float) -> Score:
             return 1.0
         return inverse(at, a) - 1.0 if n_arms == 2 else inverse(at, a) / inverse(at, t)
 
-    return Score(inverse, odds, score.block, unclipped=score.inverse)
+    return Score(inverse, odds, score.block)
 
 
 @dataclass(frozen=True)

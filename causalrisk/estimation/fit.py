@@ -13,7 +13,7 @@ from causalrisk.design import Design
 from causalrisk.errors import Failure, Notes
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation import overlap
-from causalrisk.estimation.abilities import check_on_disk, use_of_learner, with_change
+from causalrisk.estimation.abilities import not_on_disk, use_of_learner, with_change
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import Estimate, WeightFit, estimate_means, fit_weights
 from causalrisk.estimation.learned import Learned, learn
@@ -231,7 +231,7 @@ def train_from(
 ) -> JointRecord:
     """Draw the propensity replicates, unless they are drawn already, and train the arms jointly."""
     if options.replicates is not None and start.design.on_disk:
-        check_on_disk(replicates="given")
+        raise not_on_disk("replicates=", "n_replicates=200")
     drawn = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
     if replicates is None:
         replicates = drawn_replicates(start, drawn, options, notes)

@@ -290,7 +290,11 @@ class WeightFit:
     @property
     def clipped(self) -> NDArray[np.bool_]:
         """Rows whose propensity score was clipped, shape (n,)."""
-        return self.equations.by_row(_clipped, self.at)
+        model = self.equations.model
+        if model is None or model.limits is None:
+            return np.zeros(self.equations.sample.n, dtype=bool)
+        free = dataclasses.replace(self.equations, model=dataclasses.replace(model, limits=None))
+        return self.equations.sample.own(self.probabilities != free.by_row(probabilities_of, self.at).T)
 
     @property
     def estimated(self) -> bool:
@@ -326,14 +330,6 @@ def _importance(equations: Equations, at: Point) -> Array:
 def _column(equations: Equations, at: Point, name: str) -> Array:
     """Return the tilt or the measure of each row, shape (n,)."""
     return np.array(np.broadcast_to(value_of(getattr(equations, name)(at)), (equations.sample.n, 1))[:, 0])
-
-
-def _clipped(equations: Equations, at: Point) -> NDArray[np.bool_]:
-    score, n = equations.score, equations.sample.n
-    if score is None or score.unclipped is None:
-        return np.zeros(n, dtype=bool)
-    before = by_arm(equations, at.beta, score.unclipped, (n, 1))
-    return (before != by_arm(equations, at.beta, score.inverse, (n, 1)))[:, 0]
 
 
 def gamma_of(beta: Beta, width: int) -> Array:

@@ -16,11 +16,11 @@ from causalrisk.design import Design, DesignOnDisk, TargetRows, target_rows
 from causalrisk.design.scan.source import naming
 from causalrisk.design.support import check_size
 from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError, listed
-from causalrisk.estimation.abilities import check_able, check_on_disk
+from causalrisk.estimation.abilities import check_able, not_on_disk
 from causalrisk.estimation.equations import Classifier, Equations, ScoreModel
 from causalrisk.estimation.fits import fit_weights
 from causalrisk.estimation.learned import Learned, with_predictions
-from causalrisk.estimation.options import MULTIPLIER, REPLACE, InferenceOptions, ModelOptions, is_frame
+from causalrisk.estimation.options import REPLACE, InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimation.overlap import trim_rows
 from causalrisk.estimation.record import Task
 from causalrisk.estimation.sample import Sample, make_sample
@@ -49,27 +49,20 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
     if options.quantiles and design.has_binary_outcome:
         raise OptionError(f'quantiles of a 0/1 outcome, {design.endog_name!r}, are 0 or 1.\nUse `effect="difference"`.')
     if design.on_disk:
-        check_on_disk(
-            propensity_score=None if options.propensity_score is None else "classifier",
-            cov_type=None if design.n_clusters else cov_type,
-            bootstrap=MULTIPLIER if kind in MULTIPLIERS else None,
-            resamples=None if inference.resamples is None else "given",
-        )
+        for refused, what, use in (
+            (options.propensity_score is not None, 'propensity_score="classifier"', "data=data.collect()"),
+            (cov_type == JACKKNIFE and not design.n_clusters, 'cov_type="jackknife"', 'cov_type="robust"'),
+            (kind in MULTIPLIERS, 'bootstrap="multiplier"', 'bootstrap="bayesian"'),
+            (inference.resamples is not None, "resamples=", "n_boot=999"),
+        ):
+            if refused:
+                raise not_on_disk(what, use)
     elif spec.joint or cov_type == JACKKNIFE or (cov_type == "bootstrap" and bootstrap not in MULTIPLIERS):
         robust = "robust" if design.cluster_name is None else "cluster"
         advice = "Use `IPWRA` instead of JRE" if spec.joint else f'Use `fit(cov_type="{robust}")`'
         for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
             check_size(design.n, columns, f"the {model} model", advice, (columns + 1) / 2)  # products of all pairs
-    return Task(
-        design=design,
-        full_design=design,
-        spec=spec,
-        options=options,
-        inference=inference,
-        cov_type=cov_type,
-        bootstrap=bootstrap,
-        notes=Notes(design.notes),
-    )
+    return Task(design, design, spec, options, inference, cov_type, bootstrap, Notes(design.notes))
 
 
 def check_one_way(design: Design, advice: str) -> None:

@@ -118,7 +118,7 @@ class JointRecord:
         return path is not None and path.raised_from is None and path.anchor in (LADDER[0], LADDER[-1])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Task:
     """What is to be fitted.
 
