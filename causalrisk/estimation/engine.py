@@ -212,9 +212,9 @@ def solve(
     resample, (R,).
     """
     beta, failures = dict(known or {}), dict[str, NDArray[np.int8]]()
-    for block in blocks:
-        at = None if start is None else start[block.name]
-        with np.errstate(all="ignore"):  # fits without a solution are told by their codes
+    with np.errstate(all="ignore"):  # fits without a solution are told by their codes
+        for block in blocks:
+            at = None if start is None else start[block.name]
             beta[block.name], failures[block.name] = newton(block, beta, s, at)
     return beta, failures
 

@@ -394,21 +394,22 @@ class Equations:
         eta = self.family.start(y) if len(y) else y  # a chunk of rows has those of one arm
         return (q.T * u) @ q, (q.T * u) @ (eta - offset)
 
-    def predicted(self, at: Point, a: int, shift: Any = 0.0, *, observed: bool = False) -> Any:
+    def predicted(self, at: Point, a: int, shift: Any = None, *, observed: bool = False) -> Any:
         """Predicted outcomes in an arm, m_a, where the means are taken, or of its rows as these were observed.
 
         TMLE shifts their linear predictors. Predictions that are given are stored as linear predictors.
         """
         eta = (self.own if observed else self.at_means)[a]
         x = at.of(self.sample.X.columns[:, a]) if self.spec.given else at(eta)
-        return apply(x + shift, self.family.mean, self.family.mean_deriv)
+        x = x if shift is None else x + shift
+        return x if self.family.linear else apply(x, self.family.mean, self.family.mean_deriv)
 
     # --- means -------------------------------------------------------------------------------------------------------
 
-    def weighted(self, at: Point, a: int, shift: Any = 0.0, less: Any = 0.0) -> Any:
+    def weighted(self, at: Point, a: int, shift: Any = None, less: Any = None) -> Any:
         """Weighted residuals of the rows of an arm, w (y - m_a - less)."""
-        left = at.of(self.sample.y) - self.predicted(at, a, shift, observed=True) - less
-        return self.weight(at, a) * at.of(self.sample.with_outcome) * left
+        left = at.of(self.sample.y) - self.predicted(at, a, shift, observed=True)
+        return self.weight(at, a) * at.of(self.sample.with_outcome) * (left if less is None else left - less)
 
     @property
     def corrects_apart(self) -> bool:
@@ -425,8 +426,8 @@ class Equations:
         delta = Linear(f"correction {a}", sample.in_periods(g) if normalized else g)
 
         def residuals(at: Point) -> list[Any]:
-            less = at(delta) * at.of(self._relative_exposure) if normalized else 0.0
-            return [self.weighted(at, a, at(delta) if targeted else 0.0, less)]
+            less = at(delta) * at.of(self._relative_exposure) if normalized else None
+            return [self.weighted(at, a, at(delta) if targeted else None, less)]
 
         terms = [(sample.slices[a], residuals)]
         if not normalized and not targeted:
@@ -443,7 +444,7 @@ class Equations:
         delta = Linear(f"correction {a}", sample.at_means(g) if self.spec.normalized else g)
 
         def residuals(at: Point) -> list[Any]:
-            m = self.predicted(at, a, at(delta) if targeted else 0.0)
+            m = self.predicted(at, a, at(delta) if targeted else None)
             if apart and not targeted:
                 m = m + at(delta)
             return [(m - at(mu)) * self.tilt(at)]

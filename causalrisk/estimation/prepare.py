@@ -168,14 +168,9 @@ def score_model(design: Design, sample: Sample, options: ModelOptions, frame: Ta
         return ScoreModel(kind, limits)
     of_frame = folds_of(np.zeros(sample.n_frame, dtype=np.intp), None, options.n_folds, options.repeat)
     fold = np.concatenate([folds_of(design.arm, design.cluster, options.n_folds, options.repeat), of_frame])
+    features = sample.arrange(design.Z if frame is None else np.concatenate([design.Z, frame.Z]))
     classifier = Classifier(
-        classifier=options.propensity_score,
-        features=sample.arrange(design.Z if frame is None else np.concatenate([design.Z, frame.Z])),
-        arm=sample.arm,
-        n_arms=design.n_arms,
-        fold=sample.arrange(fold),
-        limits=limits,
-        repeat=options.repeat,
+        options.propensity_score, features, sample.arm, design.n_arms, sample.arrange(fold), limits, options.repeat
     )
     return ScoreModel("classifier", limits, classifier=classifier)
 

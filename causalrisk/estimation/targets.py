@@ -127,16 +127,8 @@ def arm_population(arm: int, labels: Sequence[str]) -> TargetPopulation:
         return CONTROL
     if len(labels) == 2:
         return TREATED
-    label = labels[arm]
-    return replace(
-        TREATED,
-        name=label,
-        estimand=f"ATT({label})",
-        full_name=f"average treatment effect on group {label} (ATT)",
-        rows="the {in_arm} {units} with {group}",
-        toward=arm,
-        two_arms_only=False,
-    )
+    name, what = f"ATT({labels[arm]})", f"average treatment effect on group {labels[arm]} (ATT)"
+    return TargetPopulation(labels[arm], name, what, "the {in_arm} {units} with {group}", toward=arm)
 
 
 def population_of(target: Any) -> TargetPopulation:
