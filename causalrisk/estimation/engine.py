@@ -359,19 +359,14 @@ class Influence:
         return found
 
 
-def influence(
-    blocks: Sequence[Block], s: Array, beta: Beta, total: float, known: Influence | Mapping[str, Array] | None = None
-) -> Influence:
+def influence(blocks: Sequence[Block], s: Array, beta: Beta, total: float, known: Influence | None = None) -> Influence:
     """Return the influence function of the coefficients of a stack; beyond memory only its factors.
 
     Block b has psi_b = -G_bb^-1 (g_b + sum over earlier blocks c of G_bc psi_c), where G_bc is the mean derivative of
     the equations of b by the coefficients of c. The covariance of the coefficients is the sum of s_i^2 psi_i psi_i^T,
     over `total` squared. `known` are the psi of earlier blocks; coefficients without one count as known.
     """
-    if not isinstance(known, Influence):
-        given = known or {}
-        identity = {name: {name: np.eye(psi.shape[1])} for name, psi in given.items()}
-        known = Influence(len(s), (), beta, identity, given)
+    known = known or Influence(len(s), (), beta, {})
     factors = dict(known.factors)
     by = frozenset([*factors, *(block.name for block in blocks)])
     with np.errstate(all="ignore"):  # of fits that ran away, which are told

@@ -516,7 +516,8 @@ def projected_means(weights: WeightFit, spec: Specification, found: Estimate, co
         psi[name] = found.influence[:, first : first + beta[name].size]
         first += beta[name].size
     beta, _ = solve(blocks, s, known=beta)
-    moved = influence(blocks, s, beta, sample.total, psi)
+    known = Influence(len(s), (), beta, {name: {name: np.eye(each.shape[1])} for name, each in psi.items()}, psi)
+    moved = influence(blocks, s, beta, sample.total, known)
     means = np.stack([beta[f"mean {a}"][0, :, 0] for a in arms])
     return means, np.stack([moved[f"mean {a}"] for a in arms], axis=1)
 

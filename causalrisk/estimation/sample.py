@@ -216,7 +216,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         names = {name: of[order] if of.ndim == 1 else of for name, of in arrays_of(design).items()}
         own, constant, total = names.__getitem__, None, float(design.weights.sum())
     n_frame, stated = 0 if frame is None else len(frame.X), options.stated_exposure(design)
-    # what the rows of a target frame have, else zero; strata of the sample are numbered before its own
+    # values of the rows of a target frame, zero where none is given; its stratum is numbered last
     n_strata = 0 if design.survey is None else len(design.survey.units)
     of_frame = {"weights": 1.0, "cluster": design.n_clusters + np.arange(n_frame), "stratum": n_strata}
     if frame is not None:
