@@ -354,11 +354,8 @@ class Equations:
     @cached_property
     def at_means(self) -> tuple[Linear, ...]:
         """Linear predictors of each arm where the means are taken: of cross sections of the change."""
-        if self.sample.late is None and self.sample.mean_offset is self.sample.offset:
-            return self.own
         columns = self.columns if self.sample.late is None else self.sample.at_means(self._columns)
-        offset = self.sample.mean_offset
-        return tuple(Linear(f"outcome {a}", columns, 0, offset) for a in range(self.sample.n_arms))
+        return tuple(Linear(f"outcome {a}", columns, 0, self.sample.mean_offset) for a in range(self.sample.n_arms))
 
     def outcome(self, a: int) -> Block:
         """Fit an arm: the sum over its rows of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
