@@ -24,35 +24,16 @@ from causalrisk.numerics.linalg import Array, weighted_gram
 
 @dataclass(frozen=True)
 class FittedRows:
-    """Rows of a fit in the order of the data.
-
-    Parameters
-    ----------
-    arm : ndarray of int, shape (n,)
-        Arm of each row.
-    weights, units : ndarray, shape (n,)
-        Observation weights, and how many observations each row stands for.
-    importance : ndarray, shape (n,)
-        Importance weights, not divided by the mean tilt.
-    scores : ndarray, shape (K, n)
-        Probability of each arm.
-    covariates : callable
-        Returns the covariates of both models, or if True is passed of the observation model too; of a block of others
-        with those that are constant.
-    recorded : ndarray of bool, shape (n,)
-        Whether the outcome is observed.
-    chances : ndarray, shape (n,), optional
-        Probability that it is, where some are missing.
-    """
+    """Rows of a fit in the order of the data."""
 
     arm: NDArray[np.signedinteger[Any]]
-    weights: Array
-    units: Array
-    importance: Array
-    scores: Array
-    covariates: Callable[..., list[Covariate]]
-    recorded: NDArray[np.bool_]
-    chances: Array | None = None
+    weights: Array  # observation weights
+    units: Array  # how many observations each row stands for
+    importance: Array  # importance weights, not divided by the mean tilt
+    scores: Array  # probability of each arm, (K, n)
+    covariates: Callable[..., list[Covariate]]  # of both models, or if True is passed of the observation model too
+    recorded: NDArray[np.bool_]  # whether the outcome is observed
+    chances: Array | None = None  # probability that it is, where some are missing
 
 
 @dataclass(frozen=True)

@@ -40,63 +40,26 @@ class Sample:
 
     The rows of a target frame, which have covariates only, stand first. They share the slice of the reference arm, and
     `in_sample` and their importance weights are zero, so that only averages over the target see them.
-
-    Parameters
-    ----------
-    y : ndarray, shape (n,)
-        Outcome; its mean in the rows of a target frame, where it counts for nothing.
-    X : Basis
-        Basis of the outcome design; columns of shape (n, p).
-    Z : Basis
-        Basis of the propensity design; columns of shape (n, q).
-    arm : ndarray of int, shape (n,)
-        Arm of each row, ascending.
-    s : ndarray, shape (n,)
-        Observation weights; one in the rows of a target frame.
-    slices : tuple of slice
-        Rows of each arm.
-    order : ndarray of int, shape (n_design,)
-        Position in the design of each row that is not of a target frame.
-    n_frame : int
-        Number of rows of a target frame.
-    total : float
-        Sum of the observation weights of the sample, N.
-    family : OutcomeFamily
-        Family of the outcome models.
-    offset : ndarray, shape (n,), optional
-        Known part of the linear predictor of the outcome models; 0 in the rows of a target frame.
-    mean_offset : ndarray, shape (n,), optional
-        The same where the means of the arms are taken; present where `offset` is.
-    R : Basis, optional
-        Basis of the design of the observation model, where outcomes are missing; columns of shape (n, r).
-    recorded : ndarray, shape (n,), optional
-        1.0 for the rows whose outcome was observed, where some are missing; `y` is then a mean outcome in the others.
-    late : ndarray, shape (n,), optional
-        1.0 for the rows of the later period of repeated cross sections, whose arm means are changes between periods.
-    constant : ndarray, shape (p,), optional
-        Of rows beyond memory the coefficients of X that give the constant.
-    cluster, stratum : ndarray of int, shape (n,), optional
-        Cluster and stratum of each row, of a survey design without replicate weights.
     """
 
-    y: Array
-    X: Basis
-    Z: Basis
-    arm: NDArray[np.signedinteger[Any]]
-    s: Array
-    slices: tuple[slice, ...]
-    order: NDArray[np.intp]
-    n_frame: int
-    total: float
+    y: Array  # outcome; its mean in the rows of a target frame, and where it is missing, where it counts for nothing
+    X: Basis  # of the outcome design; columns of shape (n, p)
+    Z: Basis  # of the propensity design; columns of shape (n, q)
+    arm: NDArray[np.signedinteger[Any]]  # of each row, ascending
+    s: Array  # observation weights; one in the rows of a target frame
+    slices: tuple[slice, ...]  # rows of each arm
+    order: NDArray[np.intp]  # position in the design of each row that is not of a target frame
+    n_frame: int  # rows of a target frame
+    total: float  # sum of the observation weights of the sample, N
     family: OutcomeFamily
-    offset: Array | None = None
-    mean_offset: Array | None = None
-    R: Basis | None = None
-    recorded: Array | None = None
-    late: Array | None = None
-    constant: Array | None = None
-    cluster: Any = None
-    stratum: Any = None
+    offset: Array | None = None  # known part of the linear predictor of the outcome models; 0 in a target frame
+    mean_offset: Array | None = None  # the same where the means of the arms are taken; present where `offset` is
+    R: Basis | None = None  # of the design of the observation model, where outcomes are missing
+    recorded: Array | None = None  # 1.0 for the rows whose outcome was observed, where some are missing
+    late: Array | None = None  # 1.0 for the later period of cross sections, whose arm means are changes between periods
+    constant: Array | None = None  # of rows beyond memory the coefficients of X that give the constant
+    cluster: Any = None  # of each row
+    stratum: Any = None  # of each row, of a survey design without replicate weights
 
     @property
     def n(self) -> int:

@@ -17,36 +17,16 @@ STEP = 1e-6  # relative step of the numerical derivative of a tilt given as a fu
 
 @dataclass(frozen=True)
 class TargetPopulation:
-    """A target population: its name in `target=` and its tilt.
+    """A target population: its name in `target=` and its tilt."""
 
-    Parameters
-    ----------
-    name : str
-        As the option is spelled and the summary prints it.
-    estimand, full_name : str
-        Name of the effect, short and in words.
-    rows : str
-        The rows that means are averages over, in the report.
-    toward : int or None
-        The arm whose rows are the target.
-    tilt : callable, or None
-        Tilt as a function of the list of the K scores of the rows, where it is one.
-    frame : bool
-        Whether the target is the rows of a data frame.
-    reference : str
-        Key of its reference in the report; empty for the usual ones.
-    two_arms_only : bool
-        Whether it is not defined for more arms.
-    """
-
-    name: str
-    estimand: str
-    full_name: str
-    rows: str
-    toward: int | None = None
-    tilt: Callable[[list[Any]], Any] | None = None
-    frame: bool = False
-    reference: str = ""
+    name: str  # as the option is spelled and the summary prints it
+    estimand: str  # name of the effect
+    full_name: str  # the same in words
+    rows: str  # that means are averages over, in the report
+    toward: int | None = None  # the arm whose rows are the target
+    tilt: Callable[[list[Any]], Any] | None = None  # a function of the list of the K scores of the rows
+    frame: bool = False  # whether the target is the rows of a data frame
+    reference: str = ""  # key of its reference in the report; empty for the usual ones
     two_arms_only: bool = False
 
     @property
