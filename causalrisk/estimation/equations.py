@@ -68,7 +68,7 @@ def fitted(predictors: Sequence[Linear], residuals: Callable[[Point], list[Any]]
     return Block(tuple(predictors), terms, singular=Failure.SINGULAR_PROPENSITY, separated=Failure.SEPARATION)
 
 
-def binary_block(eta: Linear, event: Array, among: Array, link: str = "logit") -> Block:
+def binary_block(eta: Linear, event: NDArray[Any], among: Array, link: str = "logit") -> Block:
     """Return the score equations of an event among some rows under a binary link."""
 
     def score(x: Array, d: Array) -> tuple[Array, Array]:
@@ -95,8 +95,8 @@ def logit_score(sample: Sample) -> Score:
     def residuals(at: Point) -> list[Any]:
         return [at.of(inside) * ((at.of(arm) == k) * 1.0 - 1 / inverse(at, k)) for k in range(1, n_arms)]
 
-    several = n_arms > 2
-    return Score(inverse, odds, fitted(predictors, residuals) if several else binary_block(*predictors, arm, inside))
+    block = fitted(predictors, residuals) if n_arms > 2 else binary_block(predictors[0], arm, inside)
+    return Score(inverse, odds, block)
 
 
 def link_score(sample: Sample, link: str) -> Score:

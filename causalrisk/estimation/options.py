@@ -89,21 +89,12 @@ NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # what holds, 
     "spread": (lambda x: 0 < x <= 1, "a number above 0 and at most 1", "spread=0.5"),
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "learner_use": (None, *get_args(LearnerUse)),
-    "propensity_link": tuple(BINARY_LINKS),
-    "propensity_loss": get_args(PropensityLoss),
-    "effect": tuple(SCALES),
-    "normalize": (False, True),
-    "metric": get_args(Metric),
-    "cov_type": (None, *COV_TYPES),
-    "bootstrap": (None, *BOOTSTRAPS),
-    "multiplier": (None, *MULTIPLIERS),
-    "small_sample": (False, True),
-    "use_t": (None, True, False),
-    "objective": get_args(Objective),
-    "method": (None, *get_args(Method)),
-    "join_score": (None, True, False),
-}
+    "learner_use": (None, *get_args(LearnerUse)), "effect": tuple(SCALES), "normalize": (False, True),
+    "propensity_link": tuple(BINARY_LINKS), "propensity_loss": get_args(PropensityLoss), "metric": get_args(Metric),
+    "cov_type": (None, *COV_TYPES), "bootstrap": (None, *BOOTSTRAPS), "multiplier": (None, *MULTIPLIERS),
+    "small_sample": (False, True), "use_t": (None, True, False),
+    "objective": get_args(Objective), "method": (None, *get_args(Method)), "join_score": (None, True, False),
+}  # fmt: skip
 WHOLE = {"n_repeats": (1, None), "n_neighbors": (1, None), "n_boot": (2, N_BOOT), "n_replicates": (1, 200)}
 
 

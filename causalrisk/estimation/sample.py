@@ -97,7 +97,7 @@ class Sample:
         """Columns `in_periods` where means are taken: of repeated cross sections those of the change, (m, 2 k)."""
         return columns if self.late is None else np.hstack([-columns, columns])
 
-    def own(self, values: Array) -> Array:
+    def own(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of shape (K, n, ...) in each row's own arm, shape (n, ...)."""
         return np.concatenate([values[a, rows] for a, rows in enumerate(self.slices)])
 
@@ -181,7 +181,8 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
     n_frame, stated = 0 if frame is None else len(frame.X), options.stated_exposure(design)
     # values of the rows of a target frame, zero where none is given; its stratum is numbered last
     n_strata = 0 if design.survey is None else len(design.survey.units)
-    of_frame = {"weights": 1.0, "cluster": design.n_clusters + np.arange(n_frame), "stratum": n_strata}
+    of_frame: dict[str, Any] = {"weights": 1.0, "stratum": n_strata}
+    of_frame["cluster"] = design.n_clusters + np.arange(n_frame)
     if frame is not None:
         of_frame |= {"X": frame.X, "Z": frame.Z}
     if n_frame or design.observation is not None:
@@ -209,7 +210,8 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         before = of.of_rows(np.broadcast_to(of_frame.get(name, 0.0), (n_frame, of.columns.shape[1])))
         return dataclasses.replace(of, columns=np.concatenate([before, of.columns]))
 
-    found = {name: column(name) for name in ("y", "arm", "offset", "late", "cluster", "stratum") if name in names}
+    rows = [name for name in ("y", "arm", "offset", "late", "cluster", "stratum") if name in names]
+    found: dict[str, Any] = {name: column(name) for name in rows}
     s, ends = column("weights"), n_frame + np.cumsum(sizes)
     found["mean_offset"] = offset = found.get("offset")
     if offset is not None and stated is not None:
