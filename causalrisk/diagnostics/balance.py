@@ -216,7 +216,7 @@ class Compared:
 
 def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.bool_] | None = None) -> Compared:
     """Return the rows of each arm, maybe of a group; or all rows of one arm, and those that have an outcome."""
-    if arm is None or fitted.chances is None or fitted.recorded is None:
+    if arm is None or fitted.chances is None:
         rows = slice(None) if members is None else np.flatnonzero(members)
         weights = np.stack([fitted.weights, fitted.weights * fitted.importance])
         return Compared(rows, fitted.arm[rows], weights[:, rows], fitted.units[rows], fitted.scores[:, rows])

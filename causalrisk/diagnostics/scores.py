@@ -96,7 +96,7 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         }
         return pd.DataFrame(columns | ({} if rows.chances is None else {"observed": rows.chances}), index=design.index)
     limits = {"crump cut": cut} if n_arms > 2 else dict(zip(("crump low", "crump high"), limits_at(cut), strict=True))
-    shown, units = own if n_arms > 2 else rows.scores[1], rows.units * rows.with_outcome
+    shown, units = own if n_arms > 2 else rows.scores[1], rows.units * rows.recorded
     tables = []
     for a, found in enumerate(record.overlap):
         members = rows.arm == a

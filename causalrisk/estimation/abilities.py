@@ -8,10 +8,9 @@ from typing import Any
 
 from causalrisk.design import Design, DiD
 from causalrisk.errors import OptionError, UnavailableError
-from causalrisk.estimation.options import MULTIPLIER, REPLACE, STACK, TERMS, ModelOptions, is_frame
+from causalrisk.estimation.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import POPULATIONS
-from causalrisk.numerics.families import FAMILIES
 
 PLAIN = {  # what every estimator can do
     "effect": "difference", "target": "all", "family": "gaussian", "link": "identity", "propensity_link": "logit",
@@ -20,48 +19,35 @@ PLAIN = {  # what every estimator can do
 EVERY: dict[str, tuple[Any, ...]] = {  # what all estimators of the package can do
     "effect": ("ratio", "odds_ratio", "percent"),
     "target": ("treated", "control", "overlap", "matching", "entropy", "level", "function", "data frame"),
-    "family": ("binomial", "poisson", "gamma", "negativebinomial"),
-    "link": ("log", "logit", "probit", "cloglog"),
-    "propensity_link": ("probit", "cloglog"),
-    "propensity_loss": ("calibrated",),
-    "propensity_score": ("values", "classifier"),
-    "trim": ("crump", "separated", "limits"),
-    "clip": ("limits",),
-    "did": ("panel", "cross sections"),
-    "observed": ("formula",),
-    "offset": ("column",),
-    "at_exposure": ("observed", "stated"),
-    "weights": ("frequency", "probability"),
-    "data": ("scan",),
-    "cov_type": ("HC1", "cluster", "jackknife", "bootstrap", "survey", "replicates"),
+    "family": ("binomial", "poisson", "gamma", "negativebinomial"), "link": ("log", "logit", "probit", "cloglog"),
+    "propensity_link": ("probit", "cloglog"), "propensity_loss": ("calibrated",),
+    "propensity_score": ("values", "classifier"), "trim": ("crump", "separated", "limits"), "clip": ("limits",),
+    "did": ("panel", "cross sections"), "observed": ("formula",), "data": ("scan",),
+    "offset": ("column",), "at_exposure": ("observed", "stated"), "weights": ("frequency", "probability"),
+    "cov_type": ("HC1", "cluster", "jackknife", "bootstrap", "survey", "replicates"), "small_sample": (True,),
     "bootstrap": ("pairs", "bayesian", "cluster", "stratified", "rescaled", "rademacher", "webb", "mammen"),
-    "small_sample": (True,),
-}
+}  # fmt: skip
 WITH_QUANTILES = EVERY | {"effect": (*EVERY["effect"], "quantile")}
 ABILITIES = {  # of an option with several values the first is what is done where none is named
     "Unadjusted": WITH_QUANTILES,
     "OutcomeRegression": EVERY | {"learner_use": (TERMS,)},
     "IPW": WITH_QUANTILES,
     "IPWRA": EVERY | {"learner_use": (TERMS,)},
-    "AIPW": WITH_QUANTILES
-    | {"learner_use": (REPLACE, TERMS), "did": (*EVERY["did"], "normalize=False"), "at_exposure": ("observed",)}
-    | {"normalize": (True,), "outcome_predictions": ("columns",)},
-    "TMLE": EVERY
-    | {"learner_use": (REPLACE, TERMS), "did": (), "at_exposure": ("observed",), "outcome_predictions": ("columns",)},
+    "AIPW": WITH_QUANTILES | {
+        "learner_use": (REPLACE, TERMS), "did": (*EVERY["did"], "normalize=False"), "at_exposure": ("observed",),
+        "normalize": (True,), "outcome_predictions": ("columns",),
+    },
+    "TMLE": EVERY | {
+        "learner_use": (REPLACE, TERMS), "did": (), "at_exposure": ("observed",), "outcome_predictions": ("columns",),
+    },
     "Matching": {
-        "effect": EVERY["effect"],
-        "target": ("treated", "control", "level"),
-        "propensity_link": EVERY["propensity_link"],
-        "propensity_score": ("values",),
-        "trim": EVERY["trim"],
-        "n_neighbors": ("number",),
-        "metric": ("inverse_variance", "propensity"),
-        "exact": ("names",),
-        "caliper": ("distance",),
+        "effect": EVERY["effect"], "target": ("treated", "control", "level"), "trim": EVERY["trim"],
+        "propensity_link": EVERY["propensity_link"], "propensity_score": ("values",), "n_neighbors": ("number",),
+        "metric": ("inverse_variance", "propensity"), "exact": ("names",), "caliper": ("distance",),
         "bias_adjust": ("names",),
     },
     "JRE": EVERY | {"learner_use": (STACK, TERMS), "did": ("panel",), "at_exposure": ("observed",)},
-}
+}  # fmt: skip
 QUANTILES = EVERY | {  # what goes with quantiles: they are of no model of the outcome, and move in steps
     **{option: () for option in ("family", "link", "offset", "at_exposure", "data")},
     "effect": ("quantile",),
@@ -75,14 +61,6 @@ PREDICTIONS = EVERY | {  # what goes with predictions that are given: they are o
     "outcome_predictions": ("columns",),
 }
 
-NOT_ON_DISK = {  # what needs all rows at once, and what to use instead
-    ("propensity_score", "classifier"): "Leave `propensity_score=` out, or use `data=data.collect()`",
-    ("cov_type", "jackknife"): 'Use `cov_type="robust"`',  # of single rows
-    ("bootstrap", MULTIPLIER): 'Use `bootstrap="bayesian"`',
-    ("resamples", "given"): "Use `n_boot=999`",
-    ("replicates", "given"): "Use `n_replicates=200`",
-}
-
 
 def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> None:
     """Refuse options that an estimator, or quantiles, do not have; None where one is not asked for."""
@@ -92,26 +70,19 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         own = row.get(option, ())
         if value is None or value in (PLAIN.get(option), *own):
             continue
+        shown = f'"{value}"' if isinstance(value, str) else value
         others = [] if name != spec.name else [one for one, its in ABILITIES.items() if value in its.get(option, ())]
         only = f", only for {', '.join(others)}" if others else ""
         other = own[0] if own and option in ("learner_use", "at_exposure") else PLAIN.get(option)
         typed = option.removesuffix("_use").removeprefix("at_")  # what the option goes with
-        instead = f'Use `{option}="{other}"`' if other else f"Leave `{typed}=` out"
-        if option == "link" and (family := asked["family"]) != "gaussian":  # which alone has the identity
-            instead = "Leave `link=` out" + ', and use `family="gaussian"`' * (FAMILIES[family].links[0] not in own)
+        instead = f'Use `{option}="{other}"`' if other and option != "link" else f"Leave `{typed}=` out"
         kind, instead = (UnavailableError, "Use `data.collect()`") if option == "data" else (OptionError, instead)
-        shown = f'"{value}"' if isinstance(value, str) else value
         raise kind(f"{option}={shown} is not available for {name}{only}.\n{instead}.")
 
 
-def check_on_disk(**asked: Any) -> None:
-    """Refuse options that data on disk do not have; None where one is not asked for."""
-    for option, value in asked.items():
-        if (option, value) in NOT_ON_DISK:
-            shown = "" if value == "given" else f'"{value}"'
-            raise UnavailableError(
-                f"{option}={shown} is not available for data on disk.\n{NOT_ON_DISK[option, value]}."
-            )
+def not_on_disk(what: str, use: str) -> UnavailableError:
+    """Return the error of an option that needs all rows at once."""
+    return UnavailableError(f"{what} is not available for data on disk.\nUse `{use}`.")
 
 
 def check_options(spec: Specification, design: Design, options: ModelOptions) -> None:
@@ -123,25 +94,21 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
         stated = "observed" if options.stated_exposure(design) is None else "stated"
     if did is not None:  # of cross sections residuals are always normalised
         change = "cross sections" if did.cross_sections else "panel" if did.normalize else "normalize=False"
-    asked = {name: getattr(options, name) for name in ("effect", "propensity_link", "propensity_loss", "metric")}
-    asked |= {"target": target, "family": family.name, "link": family.link, "at_exposure": stated, "did": change}
-    asked |= {"weights": design.weight_type, "normalize": options.normalize or None}
-    asked["learner_use"] = None if options.learner is None else use_of_learner(spec, options) or TERMS
-    asked["trim"] = options.trim if options.trim is None or isinstance(options.trim, str) else "limits"
-    classified = options.propensity_score is not None
-    for name, kind, given in (
-        ("propensity_score", "classifier" if classified else "values", classified or design.score is not None),
-        ("clip", "limits", options.clip),
-        ("observed", "formula", design.observation),
-        ("offset", "column", design.offset_kind == "offset"),
-        ("outcome_predictions", "columns", design.predictions),
-        ("n_neighbors", "number", options.n_neighbors > 1),
-        ("exact", "names", options.exact),
-        ("caliper", "distance", options.caliper),
-        ("bias_adjust", "names", options.bias_adjust),
-        ("data", "scan", design.on_disk),
-    ):
-        asked[name] = None if given is None or given is False else kind
+    score = "values" if design.score is not None else None
+    used = None if options.learner is None else use_of_learner(spec, options) or TERMS
+    asked = {
+        "effect": options.effect, "target": target, "family": family.name, "link": family.link,
+        "propensity_link": options.propensity_link, "propensity_loss": options.propensity_loss,
+        "propensity_score": score if options.propensity_score is None else "classifier",
+        "trim": options.trim and (options.trim if isinstance(options.trim, str) else "limits"),
+        "clip": options.clip and "limits", "learner_use": used, "did": change,
+        "observed": design.observation and "formula", "at_exposure": stated, "weights": design.weight_type,
+        "offset": "column" if design.offset_kind == "offset" else None, "normalize": options.normalize or None,
+        "outcome_predictions": None if design.predictions is None else "columns",
+        "n_neighbors": "number" if options.n_neighbors > 1 else None, "metric": options.metric,
+        "exact": options.exact and "names", "caliper": options.caliper and "distance",
+        "bias_adjust": options.bias_adjust and "names", "data": "scan" if design.on_disk else None,
+    }  # fmt: skip
     check_able(spec, bool(options.quantiles), **asked)
 
 

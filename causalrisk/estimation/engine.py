@@ -205,30 +205,16 @@ def _pieces(first: int, last: int, width: int) -> list[slice]:
 def solve(
     blocks: Sequence[Block], s: Array, start: Beta | None = None, known: Beta | None = None
 ) -> tuple[Beta, dict[str, NDArray[np.int8]]]:
-    """Solve a stack of blocks.
+    """Solve a stack of blocks, each after those that it depends on, under row weights (n, R).
 
-    Parameters
-    ----------
-    blocks : sequence of Block
-        The equations, each after those that it depends on.
-    s : array, shape (n, R)
-        Weights of the rows; of resamples how often each row counts, times its weight.
-    start : dict, optional
-        Coefficients of the sample, which resamples start from, each of shape (m, p, 1).
-    known : dict, optional
-        Coefficients of earlier blocks, which are solved.
-
-    Returns
-    -------
-    beta : dict
-        Coefficients of each block, shape (m, p, R), the known ones among them.
-    failures : dict
-        For each block what failed, a `Failure` for each resample, shape (R,).
+    Resamples start from the coefficients of the sample, (m, p, 1); `known` are those of earlier blocks, which are
+    solved. Returns the coefficients of each block, (m, p, R), the known ones among them, and a `Failure` of each
+    resample, (R,).
     """
     beta, failures = dict(known or {}), dict[str, NDArray[np.int8]]()
-    for block in blocks:
-        at = None if start is None else start[block.name]
-        with np.errstate(all="ignore"):  # fits without a solution are told by their codes
+    with np.errstate(all="ignore"):  # fits without a solution are told by their codes
+        for block in blocks:
+            at = None if start is None else start[block.name]
             beta[block.name], failures[block.name] = newton(block, beta, s, at)
     return beta, failures
 
@@ -240,13 +226,13 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     the one before.
     """
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
-    weights, before, own = s, known, frozenset([block.name])
+    weights, before = s, known
     common: Array | None = None
 
     def at(coefficients: Array) -> tuple[Array, Array]:
         there = {**before, block.name: coefficients.reshape(m, p, -1)}
-        by = own if common is None else frozenset[str]()
-        equations, slopes = add_up(over_rows(_sums, block, weights, there, by))
+        by = [block.name] if common is None else []
+        equations, slopes = add_up(over_rows(_sums, block, weights, there, frozenset(by)))
         return equations, -slopes[block.name] if common is None else common
 
     if block.linear:
@@ -258,7 +244,8 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     if start is not None:
         first = start[..., 0]
     elif block.start is not None:
-        first = np.linalg.lstsq(*add_up(over_rows(_start, block, s)), rcond=1e-13)[0]
+        gram, moments = add_up(over_rows(lambda of, _: of.start(), block, s))
+        first = np.linalg.lstsq(gram, moments, rcond=1e-13)[0]
     beta = np.repeat(first.reshape(m * p, 1), R, axis=1)
     codes, active, last = np.full(R, block.unsettled, dtype=np.int8), np.arange(R), np.full(R, np.inf)
     if R > 1 and m * p > WIDE:
@@ -316,11 +303,6 @@ def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[
     return np.einsum("rij,jr->ir", inverse, equations), np.zeros(len(slope), dtype=bool)
 
 
-def _start(block: Block, s: Array) -> tuple[Array, Array]:
-    """Return the sums of the least squares that a block starts from."""
-    return block.start()  # type: ignore[misc]
-
-
 def _farthest(block: Block, s: Array, beta: Beta) -> Array:
     """Largest linear predictor of a row that has weight, shape (R,)."""
     found = np.zeros(s.shape[1])
@@ -338,19 +320,9 @@ def _farthest(block: Block, s: Array, beta: Beta) -> Array:
 class Influence:
     """Influence functions of the coefficients of a stack: -G^-1 g_i, G the mean derivative of the equations.
 
-    Parameters
-    ----------
-    n : int
-        Number of rows; they may be some of those that the factors are of.
-    blocks : tuple of Block
-        The equations.
-    beta : dict
-        The coefficients.
-    factors : dict
-        For each block and each block that it depends on, the part of -G^-1 that maps the equations of the second to the
-        coefficients of the first.
-    known : dict
-        Influence functions of the coefficients of other equations, shape (n, k).
+    The n rows may be some of those that the factors are of. `factors` has for each block, and each that it depends on,
+    the part of -G^-1 that maps the equations of the second to the coefficients of the first; `known` has the influence
+    functions of the coefficients of other equations, (n, k).
     """
 
     n: int
@@ -387,19 +359,14 @@ class Influence:
         return found
 
 
-def influence(
-    blocks: Sequence[Block], s: Array, beta: Beta, total: float, known: Influence | Mapping[str, Array] | None = None
-) -> Influence:
+def influence(blocks: Sequence[Block], s: Array, beta: Beta, total: float, known: Influence | None = None) -> Influence:
     """Return the influence function of the coefficients of a stack; beyond memory only its factors.
 
     Block b has psi_b = -G_bb^-1 (g_b + sum over earlier blocks c of G_bc psi_c), where G_bc is the mean derivative of
     the equations of b by the coefficients of c. The covariance of the coefficients is the sum of s_i^2 psi_i psi_i^T,
     over `total` squared. `known` are the psi of earlier blocks; coefficients without one count as known.
     """
-    if not isinstance(known, Influence):
-        given = known or {}
-        identity = {name: {name: np.eye(psi.shape[1])} for name, psi in given.items()}
-        known = Influence(len(s), (), beta, identity, given)
+    known = known or Influence(len(s), (), beta, {})
     factors = dict(known.factors)
     by = frozenset([*factors, *(block.name for block in blocks)])
     with np.errstate(all="ignore"):  # of fits that ran away, which are told

@@ -14,24 +14,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.errors import CausalRiskError, Failure, SeparationError
-from causalrisk.estimation.engine import (
-    ALL,
-    LARGEST,
-    Block,
-    Dual,
-    Linear,
-    Point,
-    apply,
-    apply_both,
-    exp,
-    value_of,
-)
+from causalrisk.errors import Failure, SeparationError
+from causalrisk.estimation.engine import ALL, LARGEST, Block, Linear, Point, apply, apply_both, exp
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import TargetPopulation
@@ -46,46 +35,21 @@ SMALLEST = 1e-12  # a score of zero stands for this one until it is clipped
 
 @dataclass(frozen=True)
 class Score:
-    """Propensity scores of K arms.
+    """Propensity scores of K arms, as functions of the rows of a point."""
 
-    Parameters
-    ----------
-    inverse : callable
-        ``inverse(at, a)``: 1 / e_a of the rows of a point.
-    odds : callable
-        ``odds(at, t, a)``: e_t / e_a.
-    block : Block or None
-        The equations of the coefficients; None for scores that are known.
-    unclipped : callable or None
-        `inverse` before clipping.
-    """
-
-    inverse: Callable[[Point, int], Any]
-    odds: Callable[[Point, int, int], Any]
-    block: Block | None = None
-    unclipped: Callable[[Point, int], Any] | None = None
+    inverse: Callable[[Point, int], Any]  # inverse(at, a): 1 / e_a
+    odds: Callable[[Point, int, int], Any]  # odds(at, t, a): e_t / e_a
+    block: Block | None = None  # equations of the coefficients; None for scores that are known
 
 
 @dataclass(frozen=True)
 class ScoreModel:
-    """Which propensity model is fitted, or the scores that are known.
+    """Which propensity model is fitted, or the scores that are known."""
 
-    Parameters
-    ----------
-    kind : {"logit", "probit", "cloglog", "calibrated", "known", "classifier"}
-        The model.
-    limits : (float, float), optional
-        Limits that scores are clipped to.
-    e : ndarray, shape (n, K) or (n, K, R), optional
-        Scores that are known, or those of the classifier under R resamples.
-    classifier : Classifier, optional
-        What fits scores without coefficients.
-    """
-
-    kind: str
-    limits: tuple[float, float] | None = None
-    e: Array | None = None
-    classifier: Classifier | None = None
+    kind: str  # "logit", "probit", "cloglog", "calibrated", "known" or "classifier"
+    limits: tuple[float, float] | None = None  # that scores are clipped to
+    e: Array | None = None  # scores that are known, (n, K), or those of the classifier under R resamples, (n, K, R)
+    classifier: Classifier | None = None  # what fits scores without coefficients
 
     def score(self, sample: Sample, toward: int | None) -> Score:
         """Return the scores of the rows of a sample; `toward` is the arm that is the target."""
@@ -100,18 +64,18 @@ class ScoreModel:
 
 def fitted(predictors: Sequence[Linear], residuals: Callable[[Point], list[Any]]) -> Block:
     """Return equations of a binary or multinomial model of all rows."""
-    return Block(
-        tuple(predictors),
-        ((ALL, residuals),),
-        singular=Failure.SINGULAR_PROPENSITY,
-        separated=Failure.SEPARATION,
-    )
+    terms = ((ALL, residuals),)
+    return Block(tuple(predictors), terms, singular=Failure.SINGULAR_PROPENSITY, separated=Failure.SEPARATION)
 
 
-def logistic(x: Any) -> Any:
-    """Probability of a linear predictor under the logit."""
-    p = BINARY_LINKS["logit"].probability(value_of(x))
-    return x.chain(p, p * (1 - p)) if isinstance(x, Dual) else p
+def binary_block(eta: Linear, event: NDArray[Any], among: Array, link: str = "logit") -> Block:
+    """Return the score equations of an event among some rows under a binary link."""
+
+    def score(x: Array, d: Array) -> tuple[Array, Array]:
+        found, information = BINARY_LINKS[link].score(x, d)
+        return found, -information
+
+    return fitted([eta], lambda at: [at.of(among) * apply_both(at(eta), score, at.of(event))])
 
 
 def logit_score(sample: Sample) -> Score:
@@ -129,38 +93,27 @@ def logit_score(sample: Sample) -> Score:
         return sum(odds(at, k, a) for k in range(n_arms))
 
     def residuals(at: Point) -> list[Any]:
-        if n_arms == 2:
-            return [at.of(inside) * ((at.of(arm) == 1) - logistic(at(predictors[0])))]
         return [at.of(inside) * ((at.of(arm) == k) * 1.0 - 1 / inverse(at, k)) for k in range(1, n_arms)]
 
-    return Score(inverse, odds, fitted(predictors, residuals))
+    block = fitted(predictors, residuals) if n_arms > 2 else binary_block(predictors[0], arm, inside)
+    return Score(inverse, odds, block)
 
 
 def link_score(sample: Sample, link: str) -> Score:
     """Two arms under another link, e_1 = F(Z gamma)."""
     eta, of_link = Linear("score", sample.Z.columns), BINARY_LINKS[link]
 
+    def bounded(function: Callable[..., Array], x: Array, own: float) -> Array:
+        with np.errstate(all="ignore"):  # a row that is sure of the other arm
+            return np.nan_to_num(np.clip(function(x, own), -LARGEST, LARGEST))
+
     def odds(at: Point, t: int, a: int) -> Any:
         if t == a:
             return 1.0
-        own = np.array(float(a))
+        return apply(at(eta), partial(bounded, of_link.own_odds), partial(bounded, of_link.own_odds_slope), float(a))
 
-        def bounded(function: Callable[[Array, Array], Array], x: Array) -> Array:
-            with np.errstate(all="ignore"):  # a row that is sure of the other arm
-                return np.nan_to_num(np.clip(function(x, own), -LARGEST, LARGEST))
-
-        return apply(at(eta), partial(bounded, of_link.own_odds), partial(bounded, of_link.own_odds_slope))
-
-    def residuals(at: Point) -> list[Any]:
-        treated = (at.of(sample.arm) == 1) * 1.0
-
-        def score(x: Array, d: Array) -> tuple[Array, Array]:
-            found, information = of_link.score(x, d)
-            return found, -information
-
-        return [at.of(sample.in_sample) * apply_both(at(eta), score, treated)]
-
-    return Score(lambda at, a: 1.0 + odds(at, 1 - a, a), odds, fitted([eta], residuals))
+    block = binary_block(eta, sample.arm, sample.in_sample, link)
+    return Score(lambda at, a: 1.0 + odds(at, 1 - a, a), odds, block)
 
 
 def calibrated_score(sample: Sample, toward: int | None) -> Score:
@@ -215,7 +168,7 @@ def clipped(score: Score, n_arms: int, low: float, high: float) -> Score:
             return 1.0
         return inverse(at, a) - 1.0 if n_arms == 2 else inverse(at, a) / inverse(at, t)
 
-    return Score(inverse, odds, score.block, unclipped=score.inverse)
+    return Score(inverse, odds, score.block)
 
 
 @dataclass(frozen=True)
@@ -299,8 +252,7 @@ class Equations:
     def of_estimator(self, spec: Specification) -> Equations:
         """Return the equations of an estimator, without a score where it needs none."""
         model = self.model if spec.uses_propensity or self.target.tilt is not None else None
-        same = spec == self.spec and model is self.model
-        return self if same else dataclasses.replace(self, spec=spec, model=model)
+        return self if spec == self.spec and model is self.model else dataclasses.replace(self, spec=spec, model=model)
 
     @cached_property
     def score(self) -> Score | None:
@@ -319,10 +271,9 @@ class Equations:
 
     def probabilities(self, at: Point) -> list[Any]:
         """Return the scores e_a of each arm; of two arms that are calibrated one by one e_0 is 1 - e_1."""
-        if self.score is None or self.model is None:
-            raise CausalRiskError("there is no propensity score")
-        found: list[Any] = [1 / self.score.inverse(at, a) for a in range(self.sample.n_arms)]
-        if self.model.kind == "calibrated" and self.target.toward is None and len(found) == 2:
+        score, model = cast(Score, self.score), cast(ScoreModel, self.model)
+        found: list[Any] = [1 / score.inverse(at, a) for a in range(self.sample.n_arms)]
+        if model.kind == "calibrated" and self.target.toward is None and len(found) == 2:
             found[0] = 1 - found[1]
         return found
 
@@ -403,11 +354,8 @@ class Equations:
     @cached_property
     def at_means(self) -> tuple[Linear, ...]:
         """Linear predictors of each arm where the means are taken: of cross sections of the change."""
-        if self.sample.late is None and self.sample.mean_offset is self.sample.offset:
-            return self.own
         columns = self.columns if self.sample.late is None else self.sample.at_means(self._columns)
-        offset = self.sample.mean_offset
-        return tuple(Linear(f"outcome {a}", columns, 0, offset) for a in range(self.sample.n_arms))
+        return tuple(Linear(f"outcome {a}", columns, 0, self.sample.mean_offset) for a in range(self.sample.n_arms))
 
     def outcome(self, a: int) -> Block:
         """Fit an arm: the sum over its rows of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
@@ -443,54 +391,65 @@ class Equations:
         eta = self.family.start(y) if len(y) else y  # a chunk of rows has those of one arm
         return (q.T * u) @ q, (q.T * u) @ (eta - offset)
 
-    def predicted(self, at: Point, a: int, shift: Any = 0.0, *, observed: bool = False) -> Any:
+    def predicted(self, at: Point, a: int, shift: Any = None, *, observed: bool = False) -> Any:
         """Predicted outcomes in an arm, m_a, where the means are taken, or of its rows as these were observed.
 
         TMLE shifts their linear predictors. Predictions that are given are stored as linear predictors.
         """
         eta = (self.own if observed else self.at_means)[a]
         x = at.of(self.sample.X.columns[:, a]) if self.spec.given else at(eta)
-        return apply(x + shift, self.family.mean, self.family.mean_deriv)
+        x = x if shift is None else x + shift
+        return x if self.family.linear else apply(x, self.family.mean, self.family.mean_deriv)
 
     # --- means -------------------------------------------------------------------------------------------------------
 
-    def correction(self, a: int, g: Array) -> Block:
-        """Mean residual of an arm, delta: the sum of w (y - m_a) over its rows is delta times the sum of t.
+    def weighted(self, at: Point, a: int, shift: Any = None, less: Any = None) -> Any:
+        """Weighted residuals of the rows of an arm, w (y - m_a - less)."""
+        left = at.of(self.sample.y) - self.predicted(at, a, shift, observed=True)
+        return self.weight(at, a) * at.of(self.sample.with_outcome) * (left if less is None else left - less)
 
-        Normalised weights: the sum of w (y - m_a - delta) over the rows of the arm is zero. TMLE: likewise, with delta
-        in the linear predictor of m_a.
+    @property
+    def corrects_apart(self) -> bool:
+        """Whether mean residuals have equations of their own; else they are a term of those of the means."""
+        return self.spec.corrected and (self.spec.normalized or self.spec.targeted or self.target.frame)
+
+    def correction(self, a: int, g: Array) -> Block:
+        """Mean residual of an arm, delta: the sum of w (y - m_a - delta) over its rows is zero.
+
+        TMLE: likewise, with delta in the linear predictor of m_a. Of a target frame, unless weights are normalised, the
+        sum of w (y - m_a) is delta times the sum of the measure.
         """
         sample, normalized, targeted = self.sample, self.spec.normalized, self.spec.targeted
         delta = Linear(f"correction {a}", sample.in_periods(g) if normalized else g)
 
-        def weighted(at: Point) -> list[Any]:
-            left = at.of(sample.y) - self.predicted(at, a, at(delta) if targeted else 0.0, observed=True)
-            if normalized:
-                left = left - at(delta) * at.of(self._relative_exposure)
-            return [self.weight(at, a) * at.of(sample.with_outcome) * left]
+        def residuals(at: Point) -> list[Any]:
+            less = at(delta) * at.of(self._relative_exposure) if normalized else None
+            return [self.weighted(at, a, at(delta) if targeted else None, less)]
 
-        def divided(at: Point) -> list[Any]:
-            return [-(at(delta) * self.measure(at))]
-
-        own = (sample.slices[a], weighted)
-        terms = (own,) if normalized or targeted else (own, (ALL, divided))
-        return Block((delta,), terms, linear=not targeted or self.family.linear, singular=Failure.OK)
+        terms = [(sample.slices[a], residuals)]
+        if not normalized and not targeted:
+            terms.append((ALL, lambda at: [-(at(delta) * self.measure(at))]))
+        return Block((delta,), tuple(terms), linear=not targeted or self.family.linear, singular=Failure.OK)
 
     def mean(self, a: int, g: Array) -> Block:
-        """Mean of an arm: the sum of t (m_a + delta - mu_a) is zero, delta for AIPW and TMLE only.
+        """Mean of an arm: the sum of t (m_a - mu_a) is zero.
 
-        The influence function of mu_a comes from this equation and, by `engine.influence`, from those before it.
+        AIPW adds the sum of w (y - m_a), or delta to m_a; in TMLE delta is in m_a. The influence function of mu_a comes
+        from this equation and, by `engine.influence`, from those before it.
         """
-        sample, mu = self.sample, Linear(f"mean {a}", g)
+        sample, mu, targeted, apart = self.sample, Linear(f"mean {a}", g), self.spec.targeted, self.corrects_apart
         delta = Linear(f"correction {a}", sample.at_means(g) if self.spec.normalized else g)
 
         def residuals(at: Point) -> list[Any]:
-            m = self.predicted(at, a, at(delta) if self.spec.targeted else 0.0)
-            if self.spec.corrected and not self.spec.targeted:
+            m = self.predicted(at, a, at(delta) if targeted else None)
+            if apart and not targeted:
                 m = m + at(delta)
             return [(m - at(mu)) * self.tilt(at)]
 
-        return Block((mu,), ((ALL, residuals),), linear=True, singular=Failure.OK)
+        terms = [(ALL, residuals)]
+        if self.spec.corrected and not apart:
+            terms.append((sample.slices[a], lambda at: [self.weighted(at, a)]))
+        return Block((mu,), tuple(terms), linear=True, singular=Failure.OK)
 
     @cached_property
     def _relative_exposure(self) -> Array:
@@ -506,7 +465,7 @@ class Equations:
         """Return the means of all arms, projected on columns g; on the constant they are the means themselves."""
         g, blocks = np.ones((self.sample.n, 1)) if g is None else g, list[Block]()
         for a in range(self.sample.n_arms):
-            if self.spec.corrected:
+            if self.corrects_apart:
                 blocks.append(self.correction(a, g))
             blocks.append(self.mean(a, g))
         return blocks
@@ -516,7 +475,8 @@ class Equations:
         """All equations of the estimator.
 
         Unadjusted and OutcomeRegression: outcome models, means. IPW: score, weighted constants, means. IPWRA: score,
-        weighted outcome models, means. AIPW and TMLE: score, outcome models, corrections, means.
+        weighted outcome models, means. AIPW: score, outcome models, means. TMLE, and AIPW with normalised weights:
+        score, outcome models, corrections, means.
         """
         if self.chunks:
             import dask
@@ -530,9 +490,9 @@ class Equations:
         if self.score is not None:
             blocks += [] if self.score.block is None else [self.score.block]
             if self.target.frame:
-                blocks.append(logit_block(self.member, 1.0 - sample.in_sample, np.ones(sample.n)))
+                blocks.append(binary_block(self.member, 1.0 - sample.in_sample, np.ones(sample.n)))
             if self.observed is not None:
-                blocks.append(logit_block(self.observed, sample.with_outcome, sample.in_sample))
+                blocks.append(binary_block(self.observed, sample.with_outcome, sample.in_sample))
         if not self.spec.given:
             blocks += [self.outcome(a) for a in range(sample.n_arms)]
         return (*blocks, *self.arm_blocks())
@@ -566,12 +526,3 @@ class Equations:
     def totals(self, function: Callable[..., Any], *given: Any) -> Any:
         """Return the sums over rows that a function of the equations finds."""
         return add_up(self.each(function, *given))
-
-
-def logit_block(eta: Linear, event: Array, among: Array) -> Block:
-    """Logit of an event among some rows."""
-
-    def residuals(at: Point) -> list[Any]:
-        return [at.of(among) * (at.of(event) - logistic(at(eta)))]
-
-    return fitted([eta], residuals)

@@ -4,53 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from causalrisk import errors
 from causalrisk.design import Design
-from causalrisk.errors import (
-    BootstrapError,
-    ConvergenceWarning,
-    DesignWarning,
-    Failure,
-    Notes,
-    OverlapWarning,
-    ResampleWarning,
-    Told,
-    failure_text,
-    listed,
-)
-from causalrisk.estimation.abilities import check_on_disk, use_of_learner, with_change
+from causalrisk.errors import Failure, Notes
+from causalrisk.estimation import options as kinds
+from causalrisk.estimation import overlap
+from causalrisk.estimation.abilities import not_on_disk, use_of_learner, with_change
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import Estimate, WeightFit, estimate_means, fit_weights
 from causalrisk.estimation.learned import Learned, learn
 from causalrisk.estimation.matching import PROPENSITY, estimate_matched
-from causalrisk.estimation.options import (
-    DEFAULT_METHOD,
-    REPLACE,
-    STACK,
-    TERMS,
-    InferenceOptions,
-    JREOptions,
-    ModelOptions,
-)
-from causalrisk.estimation.overlap import (
-    check_outcome_fits,
-    overlap_of,
-    refuse_other,
-    refuse_separation,
-)
+from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.prepare import equations_of, prepare, task_of, with_learner
 from causalrisk.estimation.quantiles import estimate_quantiles
-from causalrisk.estimation.record import (
-    FitRecord,
-    JointRecord,
-    Task,
-    influence_covariance,
-    robust_covariance,
-    with_robust,
-)
+from causalrisk.estimation.record import FitRecord, JointRecord, Task, influence_covariance, robust_covariance
 from causalrisk.estimation.sample import folds_by_position, unit_count
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimation.stack import stacked
@@ -82,13 +53,14 @@ def fit_estimator(
     if options.did is not None:
         spec = with_change(spec, options.did)
     use = use_of_learner(spec, options)
-    spec = dataclasses.replace(spec, normalized=spec.normalized or options.normalize)
+    if options.normalize:
+        spec = dataclasses.replace(spec, normalized=True)
     task = task_of(design, spec, options, inference)
     if options.normalize:
         task.notes.append("The weights of the residuals add up to one in each arm.")
     task = prepare(task)
     learned = None if use is None else learn(task.design, options, inference, task.notes)
-    if learned is not None and use == STACK:
+    if learned is not None and use == kinds.STACK:
         record = fit_stack(task, learned, joint_options)
     else:
         task = task if learned is None or use is None else with_learner(task, learned, use)
@@ -105,27 +77,28 @@ def separate_record(task: Task) -> FitRecord:
     if task.spec.matched:
         found, weights, robust = estimate_matched(weights, design, options, notes)
     weight_fit = None if equations.model is None else weights
-    overlap, message = overlap_of(equations.sample, task.spec, weight_fit, design, options)
+    arms, message = overlap.overlap_of(equations.sample, task.spec, weight_fit, design, options)
     if message:
-        notes.warn(message, OverlapWarning)
+        notes.warn(message, errors.OverlapWarning)
     if not task.spec.matched:
         found = estimate_of(weights, task)
-    size = len(found.values)
+    inference, size = task.inference, len(found.values)
+    kept = inference if inference.resamples is None else dataclasses.replace(inference, resamples=None)
     record = FitRecord(
-        **vars(task) | {"notes": design.notes, "inference": dataclasses.replace(task.inference, resamples=None)},
+        **vars(task) | {"notes": design.notes, "inference": kept},
         sample=equations.sample,
         weight_fit=weight_fit,
         estimate=found,
-        overlap=overlap,
+        overlap=arms,
         covariance=np.full((size, size), np.nan),
-        given_resamples=task.inference.resamples is not None,
-        seed=seed_sequence(task.inference.rng),
+        given_resamples=inference.resamples is not None,
+        seed=seed_sequence(inference.rng),
         robust=robust,
     )
-    use_t, df = task.inference.use_t, task.inference.df
+    use_t, df = inference.use_t, inference.df
     if df is None and (design.survey is not None if use_t is None else use_t):
         df = record.residual_df
-    return dataclasses.replace(record, df=np.inf if df is None else float(df))
+    return record if df is None else dataclasses.replace(record, df=float(df))
 
 
 def weigh(equations: Equations, task: Task) -> WeightFit:
@@ -134,27 +107,26 @@ def weigh(equations: Equations, task: Task) -> WeightFit:
     if task.spec.matched and task.options.metric != PROPENSITY:  # scores are for diagnostics only
         return weights
     link = task.options.propensity_link
-    refuse_separation(weights, task.design, link)
-    refuse_other(weights, task.design)
+    overlap.refuse_separation(weights, task.design, link)
+    overlap.refuse_other(weights, task.design)
     if not weights.converged:
         models = f"the propensity model ({link})"
         if "observed" in weights.beta:
             models += " or of the observation model (logit), which tells which outcomes are missing,"
         if "member" in weights.beta:
             models += " or of the membership model (logit), which tells the target frame from the sample,"
-        task.notes.warn(not_converged(models, "it did not settle."), ConvergenceWarning)
+        not_converged(task.notes, models)
     tilt = equations.target.tilt
     if isinstance(tilt, FunctionTilt) and not weights.by_row("tilt").sum() > 0:
         raise bad_tilt(tilt.name, "zero at every score: nobody is in the population")
     return weights
 
 
-def not_converged(what: str, message: str) -> str:
-    """Say that an optimiser stopped before it converged."""
-    return (
-        f"the optimiser of {what} stopped before it converged: {message}\n"
-        "Standardise the covariates or simplify the formula; res.converged is False."
-    )
+def not_converged(notes: Notes, what: str, message: str = "it did not settle.") -> None:
+    """Warn that an optimiser stopped before it converged."""
+    found = f"the optimiser of {what} stopped before it converged: {message}"
+    advice = "Standardise the covariates or simplify the formula; res.converged is False."
+    notes.warn(f"{found}\n{advice}", errors.ConvergenceWarning)
 
 
 def estimate_of(weights: WeightFit, task: Task) -> Estimate:
@@ -165,9 +137,8 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
     found = estimate_means(weights, task.spec, scale)
     if any(found.failed):
         sample = weights.equations.sample
-        arms = check_outcome_fits(design, sample.family, found.failed, None if design.on_disk else sample)
-        what = f"the outcome model ({sample.family.label}) of {arms}"
-        task.notes.warn(not_converged(what, "it did not settle."), ConvergenceWarning)
+        arms = overlap.check_outcome_fits(design, sample.family, found.failed, None if design.on_disk else sample)
+        not_converged(task.notes, f"the outcome model ({sample.family.label}) of {arms}")
     scale.check(found.params[-design.n_arms :], design.labels)
     return found
 
@@ -187,13 +158,13 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
             f"each of {columns} outcome columns, and {ROWS_A_COLUMN} are needed."
         )
     for number, name in enumerate(learned.names):
-        said, own = Told(notes), learned.of(number)
+        said, own = errors.Told(notes), learned.of(number)
         again = dataclasses.replace(task, inference=inference, notes=said)
         if enough:
             names.append(f"{name} as terms")
-            records.append(joint_record(with_learner(again, own, TERMS), joint_options, replicates))
+            records.append(joint_record(with_learner(again, own, kinds.TERMS), joint_options, replicates))
         names.append(f"{name} alone")
-        records.append(separate_record(with_learner(dataclasses.replace(again, spec=alone), own, REPLACE)))
+        records.append(separate_record(with_learner(dataclasses.replace(again, spec=alone), own, kinds.REPLACE)))
         notes.extend(note for note in said if note not in notes)
     return stacked(lead, names, records)
 
@@ -203,12 +174,13 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     notes = task.notes
     # What is refused is JRE's; what is fitted first is IPWRA, where it starts.
     start = separate_record(dataclasses.replace(task, spec=IPWRA))
-    robust = with_robust(start)
+    plain = dataclasses.replace(start, cov_type=start.robust_type)
+    robust = dataclasses.replace(plain, robust=robust_covariance(plain, False))
     joint = train_from(robust, joint_options, notes, replicates or replicates_of_many(robust, joint_options))
     result = joint.fit.result
     if not result.success:
-        what = f"the joint objective ({joint_options.method or DEFAULT_METHOD})"
-        notes.warn(not_converged(what, str(result.message)), ConvergenceWarning)
+        method = joint_options.method or kinds.DEFAULT_METHOD
+        not_converged(notes, f"the joint objective ({method})", str(result.message))
     if joint.score_joined and joint_options.join_score is None:
         notes.append(
             "The linear predictor of the propensity score is a further outcome column: a test found that the outcome "
@@ -227,8 +199,8 @@ def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
     """
     effects = record.estimate.block("effects")
     own, start = record.estimate.params[effects], joint.start.params[effects]
-    errors = np.sqrt(np.diag(influence_covariance(record, joint.start.influence[:, effects])))
-    if not (np.abs(own - start) > LEAST_GAP * errors).any():
+    ses = np.sqrt(np.diag(influence_covariance(record, joint.start.influence[:, effects])))
+    if not (np.abs(own - start) > LEAST_GAP * ses).any():
         return
     if not (score_misses_square(record, joint) and outcome_misses_square(joint.problem)):
         return
@@ -237,7 +209,7 @@ def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
         f"{record.estimand} is {names} by JRE and {starts} by IPWRA, and tests find that the propensity score and the "
         "outcome formula both miss a curve: both estimates may be biased.\n"
         "Use squares or products of the confounders in both formulas, and report JRE together with `res.start`.",
-        DesignWarning,
+        errors.DesignWarning,
     )
 
 
@@ -259,7 +231,7 @@ def train_from(
 ) -> JointRecord:
     """Draw the propensity replicates, unless they are drawn already, and train the arms jointly."""
     if options.replicates is not None and start.design.on_disk:
-        check_on_disk(replicates="given")
+        raise not_on_disk("replicates=", "n_replicates=200")
     drawn = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
     if replicates is None:
         replicates = drawn_replicates(start, drawn, options, notes)
@@ -284,7 +256,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
     weights, resampler = start.used_weight_fit, start.resampler()
     if not weights.estimated:
         return Replicates.of_normal(weights, None)
-    model, parts = weights.equations.model, list[tuple[Any, Any, Any]]()
+    model, parts = cast(Any, weights.equations.model), list[tuple[Any, Any, Any]]()
     for first in range(0, options.n_drawn if given is None else given.shape[1], WIDTH):
         if given is None:
             width = min(WIDTH, options.n_drawn - first)
@@ -293,8 +265,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
             s = given[:, first : first + WIDTH]
         equations, beta, failed = weights.refit(s)
         empty = np.stack(totals(s[rows].sum(axis=0) for rows in start.sample.slices)).min(axis=0) <= 0
-        e = None if equations.model is None else equations.model.e
-        ratio = None if e is None or model is None or model.e is None else e / model.e
+        ratio = None if model.e is None else cast(Any, equations.model).e / model.e
         parts.append((beta, np.where(empty, Failure.EMPTY_ARM, failed).astype(np.int8), ratio))
     betas, codes, ratios = zip(*parts, strict=True)
     failures = np.concatenate(codes)
@@ -305,15 +276,15 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
     found = Replicates(shifts, failures, ratio)
     lost = len(failures) - found.count
     if lost > MOST_FAILED * len(failures):
-        raise BootstrapError(
+        raise errors.BootstrapError(
             f"{lost} of {len(failures)} propensity replicates failed, more than half: "
-            f"{failure_text(failures)}.\nSimplify the formula in propensity=, or use `IPWRA`."
+            f"{errors.failure_text(failures)}.\nSimplify the formula in propensity=, or use `IPWRA`."
         )
     if lost:
         notes.warn(
-            f"{lost} of {len(failures)} propensity replicates were left out: {failure_text(failures)}.\n"
+            f"{lost} of {len(failures)} propensity replicates were left out: {errors.failure_text(failures)}.\n"
             "See res.replicate_ledger; a simpler formula in propensity= would avoid it.",
-            ResampleWarning,
+            errors.ResampleWarning,
         )
     return found
 
@@ -344,7 +315,7 @@ def train_by(
     @cache
     def trained(anchor: float) -> JointFit:
         """Return the minimum, whose influence function is made once."""
-        found = minimize_from_start(objective, anchor, options.method or DEFAULT_METHOD)
+        found = minimize_from_start(objective, anchor, options.method or kinds.DEFAULT_METHOD)
         return JointFit(problem, objective, points, anchor, *found)
 
     def variance(covariance: Array) -> float:
@@ -364,14 +335,14 @@ def train_by(
         failed = int((failures != Failure.OK).sum())
         if failed:
             told = f"{failed} of {len(failures)} folds of the cross-validation could not be fitted and were left out: "
-            notes.append(f"{told}{failure_text(failures)}.")
+            notes.append(f"{told}{errors.failure_text(failures)}.")
         converged = path.table["converged"]
         if not converged.all():
-            anchors = listed(converged.index[~converged].tolist())
+            anchors = errors.listed(converged.index[~converged].tolist())
             notes.warn(
                 f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen.\n"
                 "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each.",
-                ConvergenceWarning,
+                errors.ConvergenceWarning,
             )
     fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
     return JointRecord(problem, replicates, fit, fit.expected_risk(), fit.monte_carlo_se(), options, path)
@@ -399,7 +370,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."
     elif counts[fewest] < VERY_FEW:
         told, advice = f"with fewer than {VERY_FEW}, intervals are too short", "No other standard error mends this."
-    notes.warn(f"only {counts[fewest]} {where}; {told}.\n{advice.strip()}", DesignWarning)
+    notes.warn(f"only {counts[fewest]} {where}; {told}.\n{advice.strip()}", errors.DesignWarning)
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:
@@ -419,7 +390,7 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
         found = f"is constant: {low:g} in all {design.n} rows{no_test}"
     if constant:
         name = design.endog_name
-        notes.warn(f"outcome {name!r} {found}.\nCheck that it is the column you mean.", DesignWarning)
+        notes.warn(f"outcome {name!r} {found}.\nCheck that it is the column you mean.", errors.DesignWarning)
     if design.periods is not None or low == high:  # the mean is a change, or as constant as the outcomes
         return
     means = estimate.params[-design.n_arms :]
@@ -430,11 +401,10 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
     cause, advice = "large weights of a few rows", "Simplify propensity=, or drop rows without overlap: `trim=`."
     if max(low - estimate.model_means[a], estimate.model_means[a] - high) > high - low:
         rows = "the other arms" if record.frame is None else "the target frame"
-        model = "outcome model" if not record.spec.given else "learner" if design.predictions is None else "prediction"
-        cause = f"its {model} extrapolates to the rows of {rows}"
+        cause = f"its outcome model extrapolates to the rows of {rows}"
         advice = "Leave terms out of the outcome formula, or drop the rows that have no like in the arm."
     notes.warn(
         f"the mean of arm {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from {low:.4g} to {high:.4g}: "
         f"{cause}.\n{advice}",
-        OverlapWarning,
+        errors.OverlapWarning,
     )

@@ -24,40 +24,16 @@ from causalrisk.numerics.linalg import Array, weighted_gram
 
 @dataclass(frozen=True)
 class FittedRows:
-    """Rows of a fit in the order of the data.
-
-    Parameters
-    ----------
-    arm : ndarray of int, shape (n,)
-        Arm of each row.
-    weights, units : ndarray, shape (n,)
-        Observation weights, and how many observations each row stands for.
-    importance : ndarray, shape (n,)
-        Importance weights, not divided by the mean tilt.
-    scores : ndarray, shape (K, n)
-        Probability of each arm.
-    covariates : callable
-        Returns the covariates of both models, or if True is passed of the observation model too; of a block of others
-        with those that are constant.
-    chances : ndarray, shape (n,), optional
-        Probability that the outcome is observed, where some are missing.
-    recorded : ndarray of bool, shape (n,), optional
-        Whether it is.
-    """
+    """Rows of a fit in the order of the data."""
 
     arm: NDArray[np.signedinteger[Any]]
-    weights: Array
-    units: Array
-    importance: Array
-    scores: Array
-    covariates: Callable[..., list[Covariate]]
-    chances: Array | None = None
-    recorded: NDArray[np.bool_] | None = None
-
-    @property
-    def with_outcome(self) -> NDArray[np.bool_]:
-        """Whether the outcome is observed, shape (n,)."""
-        return np.ones(len(self.arm), dtype=bool) if self.recorded is None else self.recorded
+    weights: Array  # observation weights
+    units: Array  # how many observations each row stands for
+    importance: Array  # importance weights, not divided by the mean tilt
+    scores: Array  # probability of each arm, (K, n)
+    covariates: Callable[..., list[Covariate]]  # of both models, or if True is passed of the observation model too
+    recorded: NDArray[np.bool_]  # whether the outcome is observed
+    chances: Array | None = None  # probability that it is, where some are missing
 
 
 @dataclass(frozen=True)
@@ -110,18 +86,13 @@ class Estimate:
         arm : int, optional
             One arm's outcome coefficients; by default those of all arms.
         """
-        n_arms, p = self.theta.shape
-        first = len(self.params)
-        effects = first // (2 * n_arms - 1) * (n_arms - 1)
+        (n_arms, p), first = self.theta.shape, len(self.params)
+        effects, last = first // (2 * n_arms - 1) * (n_arms - 1), first + n_arms * p
         if name == "theta" and arm is not None:
             return slice(first + arm * p, first + (arm + 1) * p)
-        last = first + self.theta.size
-        return {
-            "effects": slice(0, effects),
-            "means": slice(effects, first),
-            "theta": slice(first, last),
-            "gamma": slice(last, last + len(self.gamma)),
-        }[name]
+        gamma = last, last + len(self.gamma)
+        ends = {"effects": (0, effects), "means": (effects, first), "theta": (first, last), "gamma": gamma}
+        return slice(*ends[name])
 
     @property
     def values(self) -> Array:
@@ -134,21 +105,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Refits:
-    """Estimates under m resamples.
+    """Estimates under m resamples; NaN where one failed."""
 
-    Parameters
-    ----------
-    values : ndarray, shape (d, m)
-        `Estimate.values` for each resample; NaN where it failed.
-    failures : ndarray of int8, shape (m,)
-        A `Failure` for each resample.
-    start : ndarray, shape (2 K - 1, m), optional
-        Of a joint fit effects and arm means of IPWRA, where it starts; NaN where this failed.
-    """
-
-    values: Array
-    failures: NDArray[np.int8]
-    start: Array | None = None
+    values: Array  # `Estimate.values` for each, (d, m)
+    failures: NDArray[np.int8]  # a `Failure` for each
+    start: Array | None = None  # of a joint fit effects and arm means of IPWRA, where it starts, (2 K - 1, m)
 
     @classmethod
     def joined(cls, parts: Sequence[Refits]) -> Refits:
@@ -162,19 +123,7 @@ class Refits:
 
 
 def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
-    """Collect the values; NaN where a resample failed, or where the effect is not defined.
-
-    Parameters
-    ----------
-    params : ndarray, shape (2 K - 1, m)
-        Effects and arm means.
-    theta : ndarray, shape (K, p, m)
-        Outcome coefficients.
-    gamma : ndarray, shape (Q, m)
-        Propensity coefficients.
-    failures : ndarray of int8, shape (m,)
-        What failed so far.
-    """
+    """Collect the values, the last axis of each the m resamples; NaN where one failed, or has no effect."""
     failures = first_failure(failures, np.where(np.isnan(params).any(axis=0), Failure.NO_EFFECT, Failure.OK))
     values = np.concatenate([params, theta.reshape(-1, params.shape[1]), gamma])
     values[:, failures != Failure.OK] = np.nan
@@ -190,22 +139,9 @@ def sandwich(
 ) -> Array:  # fmt: skip
     """Return the covariance of estimates from their influence function.
 
-    Parameters
-    ----------
-    influence, weights : ndarray, shape (n, d) and (n,)
-        Influence function and observation weights of the rows; beyond memory Dask arrays.
-    total : float
-        Sum of the weights of the sample.
-    frequency : bool, default False
-        Whether a weight counts equal rows: it repeats their squares. Another multiplies the influence.
-    cluster : ndarray of int, shape (n,), optional
-        Cluster of each row, where rows depend on each other within clusters.
-    stratum, strata : ndarray of int, shape (n,), and Factors, optional
-        Stratum of each row in a survey design, and the factors of its variance.
-
-    Notes
-    -----
-    Clusters: Liang and Zeger (1986). Surveys: Binder (1983).
+    Rows of `influence`, (n, d), beyond memory a Dask array, have weights with sum `total`; a frequency repeats the
+    squares of rows, another weight multiplies their influence. Rows of one cluster depend on each other (Liang and
+    Zeger 1986); `strata` are the factors of the strata of a survey design (Binder 1983).
     """
 
     def over_rows(function: Callable[..., Array], *given: Any) -> Array:
@@ -257,20 +193,10 @@ FAR = 100  # standard deviations between the outcomes and zero: nearer, their le
 
 @dataclass(frozen=True)
 class WeightFit:
-    """Fitted importance weights of the rows of a sample.
+    """Fitted importance weights of the rows of a sample."""
 
-    Parameters
-    ----------
-    equations : Equations
-        The sample, score and target.
-    beta : dict
-        Coefficients of `Equations.weight_blocks`.
-    converged : bool
-        Whether their fits converged.
-    """
-
-    equations: Equations
-    beta: Beta
+    equations: Equations  # the sample, score and target
+    beta: Beta  # coefficients of `Equations.weight_blocks`
     converged: bool = True
 
     @property
@@ -345,7 +271,11 @@ class WeightFit:
     @property
     def clipped(self) -> NDArray[np.bool_]:
         """Rows whose propensity score was clipped, shape (n,)."""
-        return self.equations.by_row(_clipped, self.at)
+        model = self.equations.model
+        if model is None or model.limits is None:
+            return np.zeros(self.equations.sample.n, dtype=bool)
+        free = dataclasses.replace(self.equations, model=dataclasses.replace(model, limits=None))
+        return self.equations.sample.own(self.probabilities != free.by_row(probabilities_of, self.at).T)
 
     @property
     def estimated(self) -> bool:
@@ -381,14 +311,6 @@ def _importance(equations: Equations, at: Point) -> Array:
 def _column(equations: Equations, at: Point, name: str) -> Array:
     """Return the tilt or the measure of each row, shape (n,)."""
     return np.array(np.broadcast_to(value_of(getattr(equations, name)(at)), (equations.sample.n, 1))[:, 0])
-
-
-def _clipped(equations: Equations, at: Point) -> NDArray[np.bool_]:
-    score, n = equations.score, equations.sample.n
-    if score is None or score.unclipped is None:
-        return np.zeros(n, dtype=bool)
-    before = by_arm(equations, at.beta, score.unclipped, (n, 1))
-    return (before != by_arm(equations, at.beta, score.inverse, (n, 1)))[:, 0]
 
 
 def gamma_of(beta: Beta, width: int) -> Array:
@@ -448,31 +370,22 @@ class SeparateRows:
         """Arm means, shape (K, R), less the height."""
         return np.stack([self.beta[f"mean {a}"][0, 0] for a in range(self.equations.sample.n_arms)])
 
-    @property
-    def params(self) -> Array:
-        """Effects and arm means, shape (2 K - 1, R).
+    def estimates(self) -> tuple[Array, Array, Array]:
+        """Effects and arm means, (2 K - 1, R), coefficients of outcomes as they are, (K, p, R), and of weights, (Q, R).
 
         A mean that is zero, or one, to rounding has no ratio, or odds ratio, which would be a large number.
         """
-        levels = self.means + self.equations.height
-        if self.scale.additive:  # the height cancels
-            return np.concatenate([self.scale.effects(self.means), levels])
-        return self.scale.params(self.scale.on_bounds(levels, RELATIVE_ROUNDING * np.abs(levels).max(axis=0)))
-
-    @property
-    def theta(self) -> Array:
-        """Outcome coefficients of outcomes as they are, shape (K, p, R)."""
-        equations, n_arms = self.equations, self.equations.sample.n_arms
-        if equations.spec.given:
-            return np.eye(n_arms)[..., None]
-        theta = np.stack([self.beta[f"outcome {a}"][0] for a in range(n_arms)])
-        return theta + equations.height * equations.constant[:, None] if equations.height else theta
-
-    @property
-    def gamma(self) -> Array:
-        """Coefficients of the models of the weights that the estimator uses, shape (Q, R)."""
-        used = {block.name: self.beta[block.name] for block in self.equations.weight_blocks}
-        return gamma_of(used, self.means.shape[1])
+        equations, means, scale, n_arms = self.equations, self.means, self.scale, self.equations.sample.n_arms
+        levels, theta = means + equations.height, np.eye(n_arms)[..., None]
+        if scale.additive:  # the height cancels
+            params = np.concatenate([scale.effects(means), levels])
+        else:
+            params = scale.params(scale.on_bounds(levels, RELATIVE_ROUNDING * np.abs(levels).max(axis=0)))
+        if not equations.spec.given:
+            theta = np.stack([self.beta[f"outcome {a}"][0] for a in range(n_arms)])
+            theta = theta + equations.height * equations.constant[:, None] if equations.height else theta
+        used = {block.name: self.beta[block.name] for block in equations.weight_blocks}
+        return params, theta, gamma_of(used, means.shape[1])
 
     @property
     def of_params(self) -> dict[str, Array]:
@@ -497,14 +410,7 @@ class SeparateRows:
         return lazy_rows(_influence, self.equations.chunks, shapes, self.beta, psi.factors, every)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """As in `Estimate`."""
-        equations, beta, failures = self.solved(s, weighed)
-        found, width = dataclasses.replace(self, equations=equations, beta=beta), s.shape[1]
-        theta, gamma = (np.broadcast_to(each, (*each.shape[:-1], width)) for each in (found.theta, found.gamma))
-        return collect_refits(found.params, theta, gamma, failures)
-
-    def solved(self, s: Array, weighed: RefittedScores | None = None) -> RefittedScores:
-        """Return equations and coefficients under row weights, from those of the sample, and failures."""
+        """As in `Estimate`; from the coefficients of the sample."""
         sample, equations = self.equations.sample, self.equations
         sums = totals(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
         empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
@@ -513,7 +419,9 @@ class SeparateRows:
             equations = dataclasses.replace(equations, model=scored.model)
         rest = [block for block in equations.blocks if block.name not in beta]
         beta, failures = solve(rest, s, self.beta, known=beta)
-        return equations, beta, first_failure(empty, codes, *failures.values())
+        params, *others = dataclasses.replace(self, equations=equations, beta=beta).estimates()
+        theta, gamma = (np.broadcast_to(each, (*each.shape[:-1], s.shape[1])) for each in others)
+        return collect_refits(params, theta, gamma, first_failure(empty, codes, *failures.values()))
 
     def steps(self, s: Array, weighed: RefittedScores) -> Array:
         """Return what each row adds to weighted means under row weights, shape (n, R)."""
@@ -534,9 +442,8 @@ def centred(equations: Equations) -> Equations:
     """Return the equations with outcomes far from zero less their mean, which linear models with a constant ignore."""
     sample, spec = equations.sample, equations.spec
     # changes between cross sections have no level, and predictions that are given are of outcomes as they are
-    if spec.given or not equations.family.linear or sample.late is not None:
-        return equations
-    if not equations.constant.any():
+    level = not spec.given and equations.family.linear and sample.late is None
+    if not level or not equations.constant.any():
         return equations
     total, squares, weight = equations.totals(_outcome_sums)
     height = total / weight
@@ -557,17 +464,13 @@ def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale =
     equations = centred(weights.equations.of_estimator(spec))
     rest = [block for block in equations.blocks if block.name not in weights.beta]
     beta, failures = solve(rest, equations.sample.s[:, None], known=weights.beta)
-    rows, arms = SeparateRows(equations, beta, scale, weights), range(equations.sample.n_arms)
+    arms = range(equations.sample.n_arms)
     of_arms = [[codes for name, codes in failures.items() if name.endswith(f" {a}")] for a in arms]
+    failed = tuple(int(first_failure(*codes)[0]) for codes in of_arms)
     predicted, total = equations.totals(_predicted_sums, Point(beta))
-    return Estimate(
-        params=rows.params[:, 0],
-        theta=rows.theta[:, :, 0],
-        gamma=rows.gamma[:, 0],
-        model_means=predicted / total + equations.height,
-        rows=rows,
-        failed=tuple(int(first_failure(*codes)[0]) for codes in of_arms),
-    )
+    rows, means = SeparateRows(equations, beta, scale, weights), predicted / total + equations.height
+    params, theta, gamma = (each[..., 0] for each in rows.estimates())
+    return Estimate(params, theta, gamma, means, rows, failed)
 
 
 def _predicted_sums(equations: Equations, at: Point) -> tuple[Array, float]:
@@ -586,17 +489,16 @@ def weights_of(record: Any) -> WeightFit:
 def projected_means(weights: WeightFit, spec: Specification, found: Estimate, columns: Array) -> tuple[Array, Array]:
     """Project the means of all arms on columns g: coefficients, shape (K, k), and influence function, (n, K, k)."""
     equations, beta = at_estimate(weights, spec, found.theta)
-    psi, first = dict[str, Array](), found.block("gamma").start
-    for a in range(0 if spec.given else equations.sample.n_arms):
+    sample, psi, first = equations.sample, dict[str, Array](), found.block("gamma").start
+    arms, blocks, s = range(sample.n_arms), equations.arm_blocks(columns), sample.s[:, None]
+    for a in () if spec.given else arms:
         psi[f"outcome {a}"] = found.influence[:, found.block("theta", a)]
     for name in (name for name in WEIGHT_NAMES if name in beta):
         psi[name] = found.influence[:, first : first + beta[name].size]
         first += beta[name].size
-    sample, blocks = equations.sample, equations.arm_blocks(columns)
-    s = sample.s[:, None]
     beta, _ = solve(blocks, s, known=beta)
-    moved = influence(blocks, s, beta, sample.total, psi)
-    arms = range(sample.n_arms)
+    known = Influence(len(s), (), beta, {name: {name: np.eye(each.shape[1])} for name, each in psi.items()}, psi)
+    moved = influence(blocks, s, beta, sample.total, known)
     means = np.stack([beta[f"mean {a}"][0, :, 0] for a in arms])
     return means, np.stack([moved[f"mean {a}"] for a in arms], axis=1)
 

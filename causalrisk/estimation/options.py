@@ -51,17 +51,13 @@ Below = Literal["se", "ci", "z", "p"]
 class LearnerLike(Protocol):
     """An object with `fit`, such as an estimator of scikit-learn."""
 
-    @property
-    def fit(self) -> Any:
-        """The method."""
+    fit: Any
 
 
 class FamilyLike(Protocol):
     """A family of statsmodels."""
 
-    @property
-    def link(self) -> Any:
-        """Its link."""
+    link: Any
 
 
 Family = FamilyName | FamilyLike
@@ -69,8 +65,6 @@ OneLearner = LearnerName | LearnerLike
 Learners = OneLearner | Mapping[Any, OneLearner] | Sequence[OneLearner]
 
 
-DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
-DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 DEFAULT_METHOD = "trust-exact"
 N_BOOT = 999
 OBSERVED = "observed"  # exposures
@@ -83,7 +77,6 @@ WITH_CLUSTERS = {
     "cov_type": (None, "cluster", "CR3", "jackknife", "bootstrap"),
     "bootstrap": (None, "cluster", "bayesian", MULTIPLIER),
 }
-CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
 CHOSEN = "a positive number, or None to have it chosen"
 NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # what holds, what is expected, and what to use
     "at_exposure": (lambda x: x > 0, f'the exposure of the means, a positive number, or "{OBSERVED}"', "at_exposure=1"),
@@ -96,21 +89,12 @@ NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # what holds, 
     "spread": (lambda x: 0 < x <= 1, "a number above 0 and at most 1", "spread=0.5"),
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "learner_use": (None, *get_args(LearnerUse)),
-    "propensity_link": tuple(BINARY_LINKS),
-    "propensity_loss": get_args(PropensityLoss),
-    "effect": tuple(SCALES),
-    "normalize": (False, True),
-    "metric": get_args(Metric),
-    "cov_type": (None, *COV_TYPES),
-    "bootstrap": (None, *BOOTSTRAPS),
-    "multiplier": (None, *MULTIPLIERS),
-    "small_sample": (False, True),
-    "use_t": (None, True, False),
-    "objective": get_args(Objective),
-    "method": (None, *get_args(Method)),
-    "join_score": (None, True, False),
-}
+    "learner_use": (None, *get_args(LearnerUse)), "effect": tuple(SCALES), "normalize": (False, True),
+    "propensity_link": tuple(BINARY_LINKS), "propensity_loss": get_args(PropensityLoss), "metric": get_args(Metric),
+    "cov_type": (None, *COV_TYPES), "bootstrap": (None, *BOOTSTRAPS), "multiplier": (None, *MULTIPLIERS),
+    "small_sample": (False, True), "use_t": (None, True, False),
+    "objective": get_args(Objective), "method": (None, *get_args(Method)), "join_score": (None, True, False),
+}  # fmt: skip
 WHOLE = {"n_repeats": (1, None), "n_neighbors": (1, None), "n_boot": (2, N_BOOT), "n_replicates": (1, 200)}
 
 
@@ -154,11 +138,6 @@ def defaults_of(*kinds: Any) -> dict[str, Any]:
     return {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
 
 
-def model_option_names() -> list[str]:
-    """Return the names of the options of a model that a caller can give."""
-    return [name for name in defaults_of(ModelOptions) if name not in ("repeat", "did", "read_as", "typed")]
-
-
 def typed_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
     """Return the options that are no defaults as they are typed; arrays, columns, tables and functions as variables.
 
@@ -167,28 +146,15 @@ def typed_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
     texts = {}
     for name, value in options.items():
         items = value if isinstance(value, list | tuple) else [value]
-        plain = (
-            name in ("learner", "family")
-            or isinstance(value, Mapping)
-            or all(
-                isinstance(item, str | numbers.Number | np.bool_ | Survey | DiD) or hasattr(item, "predict")
-                for item in items
-            )
-        )
+        shown = (str, numbers.Number, np.bool_, Survey, DiD)
+        plain = name in ("learner", "family") or isinstance(value, Mapping)
+        plain = plain or all(isinstance(item, shown) or hasattr(item, "predict") for item in items)
         if value is None or (plain and value == defaults.get(name)):
             continue
-        texts[name] = _typed(value.item() if isinstance(value, np.generic) else value) if plain else name
+        text = repr(value.item() if isinstance(value, np.generic) else value).replace("\n", " ")
+        # an object without a text of its own as its class
+        texts[name] = re.sub(r"<(?:[\w<>]+\.)*(\w+) object at 0x[0-9a-fA-F]+>", r"\1(...)", text) if plain else name
     return texts
-
-
-def _typed(value: Any) -> str:
-    """Return a value as it is typed; an object without a text of its own as its class."""
-    kind = type(value)
-    if kind.__module__.startswith("statsmodels.") and hasattr(value, "link"):
-        link = f"sm.families.links.{type(value.link).__name__}()"
-        alpha = f", alpha={value.alpha!r}" if hasattr(value, "alpha") else ""
-        return f"sm.families.{kind.__name__}({link}{alpha})"
-    return re.sub(r"<(?:[\w<>]+\.)*(\w+) object at 0x[0-9a-fA-F]+>", r"\1(...)", repr(value)).replace("\n", " ")
 
 
 @dataclass(frozen=True)
@@ -255,8 +221,13 @@ class ModelOptions:
             raise OptionError(f'{name}= needs a learner.\nAdd `learner="smooth"`, for example.')
         _ = self.outcome_family  # checks itself
         object.__setattr__(self, "target", _target(self.target))
-        if self.propensity_loss == "calibrated":
-            self._check_calibrated()
+        if self.propensity_loss == "calibrated" and self.propensity_link != "logit":
+            raise OptionError('propensity_loss="calibrated" is for the logit.\nUse `propensity_link="logit"`.')
+        if self.propensity_loss == "calibrated" and not self.population.by_arm:
+            raise OptionError(
+                f'propensity_loss="calibrated" is not available for target={self.population.name!r}.\n'
+                'Use `propensity_loss="ml"`, or `target="all"`.'
+            )
         if self.did is not None:
             self._check_change(self.did)
         for name in ("exact", "bias_adjust"):
@@ -265,15 +236,6 @@ class ModelOptions:
             object.__setattr__(self, "trim", _limits("trim", self.trim, (0.1, 0.9), TRIMS))
         if self.clip is not None:
             object.__setattr__(self, "clip", _limits("clip", self.clip, (0.01, 0.99), ()))
-
-    def _check_calibrated(self) -> None:
-        if self.propensity_link != "logit":
-            raise OptionError('propensity_loss="calibrated" is for the logit.\nUse `propensity_link="logit"`.')
-        if not self.population.by_arm:
-            raise OptionError(
-                f'propensity_loss="calibrated" is not available for target={self.population.name!r}.\n'
-                'Use `propensity_loss="ml"`, or `target="all"`.'
-            )
 
     def _check_change(self, did: DiD) -> None:
         """Refuse what parallel trends do not identify."""
@@ -302,9 +264,8 @@ class ModelOptions:
     @property
     def estimand(self) -> str:
         """Name of the effect in the sample as it is, before trimming."""
-        if self.quantiles:
-            return self.population.estimand.replace("AT", "QT")
-        return f"{self.population.estimand}{self.effect_scale.label}"
+        name = self.population.estimand
+        return name.replace("AT", "QT") if self.quantiles else f"{name}{self.effect_scale.label}"
 
     @property
     def effect_scale(self) -> EffectScale:
@@ -369,15 +330,7 @@ def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
 def named_target(value: Any, design: Design) -> Any:
     """Return an option `target` with the name of an arm, its level or label, as the population of its rows.
 
-    Parameters
-    ----------
-    value : str, scalar, frame or callable
-        The option as it was given.
-
-    Raises
-    ------
-    OptionError
-        If a name of a population is the label of an arm that is not that population.
+    A name of a population that is the label of an arm, but not that population, is refused.
     """
     arm = design.arm_named(value)
     if arm is None:
@@ -395,30 +348,29 @@ def named_target(value: Any, design: Design) -> Any:
 
 def _target(value: Any) -> Any:
     """Check a target: a population, a known name in any case, a data frame, or a function."""
+    if isinstance(value, TargetPopulation):
+        return value.name if POPULATIONS.get(value.name) == value else value
+    if callable(value) or is_frame(value):
+        return value
     if not isinstance(value, str):
-        if isinstance(value, TargetPopulation) and POPULATIONS.get(value.name) == value:
-            return value.name
-        of_arm = isinstance(value, TargetPopulation) and value.toward is not None and value.tilt is None
-        if of_arm or callable(value) or is_frame(value):
-            return value
         advice = "target=data[...]` with the condition" if is_column(value) else 'target="all"`'
-        if isinstance(value, list | tuple):
-            advice = f"target={value[0]!r}` in a fit of its own, and `etable([res1, res2])`" if value else advice
-        expected = f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score"
-        found = f"target is of type {type(value).__name__} and no level of the treatment"
-        raise OptionError(f"{found}; expected {expected}.\nUse `{advice}.")
-    name = SPELLINGS.get(value.lower())
-    if name is None:
-        close = nearest_name(value, SPELLINGS)
-        advice = answer("target", value.lower()) or (f'Use `target="{SPELLINGS[close]}"`.' if close else "")
-        if re.search("[<>]|[=!]=", value):
-            advice = f"Use `target=data.query({value!r})`."
+        if isinstance(value, list | tuple) and value:
+            advice = f"target={value[0]!r}` in a fit of its own, and `etable([res1, res2])`"
         raise OptionError(
-            f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))} (also 'ATE', 'ATT', 'ATC'), "
-            f"a level of the treatment, a DataFrame, or a function of the propensity score.\n"
-            f"{advice or 'Use one of them.'}"
+            f"target is of type {type(value).__name__} and no level of the treatment; expected "
+            f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score.\n"
+            f"Use `{advice}."
         )
-    return name
+    if value.lower() in SPELLINGS:
+        return SPELLINGS[value.lower()]
+    close = nearest_name(value, SPELLINGS)
+    advice = answer("target", value.lower()) or (f'Use `target="{SPELLINGS[close]}"`.' if close else "Use one of them.")
+    if re.search("[<>]|[=!]=", value):
+        advice = f"Use `target=data.query({value!r})`."
+    raise OptionError(
+        f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))} (also 'ATE', 'ATT', 'ATC'), "
+        f"a level of the treatment, a DataFrame, or a function of the propensity score.\n{advice}"
+    )
 
 
 def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[str, ...]) -> tuple[float, float]:
@@ -429,14 +381,12 @@ def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[st
         low, high = np.nan, np.nan
     if not isinstance(value, str) and 0 <= low < high <= 1:
         return low, high
-    one = isinstance(value, float) and 0 < value < 1 and value != HALF  # its distance from 0 and from 1
-    meant = (min(value, round(1 - value, 12)), max(value, round(1 - value, 12))) if one else example
-    advice = f"Use `{name}={nearest_name(value, names) or meant!r}`."
-    if name == "trim" and one and value > HALF:  # a quantile of the weights to WeightIt
-        advice = f"Weights are not capped. Use `clip={meant}` to clip scores, or `trim={meant}` to drop rows."
+    if isinstance(value, float) and 0 < value < 1 and value != HALF:  # its distance from 0 and from 1
+        example = min(value, round(1 - value, 12)), max(value, round(1 - value, 12))
     also = f", or one of {listed(names)}" if names else ""
     raise OptionError(
-        f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}.\n{advice}"
+        f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}.\n"
+        f"Use `{name}={nearest_name(value, names) or example!r}`."
     )
 
 
@@ -479,19 +429,10 @@ class InferenceOptions:
         return N_BOOT if self.n_boot is None else self.n_boot
 
     def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
-        """Covariance type and kind of resampling for some data.
+        """Covariance type for some data, and the kind of bootstrap or the distribution of its multipliers.
 
-        Parameters
-        ----------
-        joint : bool
-            Whether the estimator is the joint one, or it is among those that are resampled together. Its default is the
-            bootstrap, and `bootstrap` is of the replicates even where standard errors are not of resamples.
-
-        Returns
-        -------
-        tuple of str
-            cov_type in {"robust", "HC1", "cluster", "jackknife", "bootstrap", "survey", "replicates"} and the kind of
-            bootstrap, or the distribution of its multipliers.
+        The default is the bootstrap where the estimator is `joint`, or the joint one is among those resampled together;
+        `bootstrap` is then of the replicates even where standard errors are not of resamples.
         """
         if design.survey is not None:
             return self._resolved_survey(design.survey)
@@ -512,7 +453,7 @@ class InferenceOptions:
                     f'{name}= is for bootstrap standard errors, not cov_type="{self.cov_type}".\n'
                     f'Use `cov_type="bootstrap"`, or leave {name}= out.'
                 )
-        found = CANONICAL.get(self.cov_type, self.cov_type)
+        found = {"HC0": "robust", "HC3": JACKKNIFE, "CR3": JACKKNIFE}.get(self.cov_type, self.cov_type)
         if found == JACKKNIFE and self.small_sample:
             raise OptionError("small_sample= has no effect on the jackknife.\nLeave small_sample= out.")
         return found, kind
@@ -588,9 +529,9 @@ class JREOptions:
     @property
     def n_drawn(self) -> int:
         """Number of propensity replicates to draw."""
-        return self.n_replicates or DEFAULT_REPLICATES[self.objective]
+        return self.n_replicates or (200 if self.objective == "risk" else 500)
 
     @property
     def replicate_spread(self) -> float:
         """Spread of the propensity replicates, relative to that of sampling."""
-        return DEFAULT_SPREAD[self.objective] if self.spread is None else float(self.spread)
+        return float(self.spread or (0.5 if self.objective == "risk" else 1.0))

@@ -16,11 +16,11 @@ from causalrisk.design import Design, DesignOnDisk, TargetRows, target_rows
 from causalrisk.design.scan.source import naming
 from causalrisk.design.support import check_size
 from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError, listed
-from causalrisk.estimation.abilities import check_able, check_on_disk
+from causalrisk.estimation.abilities import check_able, not_on_disk
 from causalrisk.estimation.equations import Classifier, Equations, ScoreModel
 from causalrisk.estimation.fits import fit_weights
 from causalrisk.estimation.learned import Learned, with_predictions
-from causalrisk.estimation.options import MULTIPLIER, REPLACE, InferenceOptions, ModelOptions, is_frame
+from causalrisk.estimation.options import REPLACE, InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimation.overlap import trim_rows
 from causalrisk.estimation.record import Task
 from causalrisk.estimation.sample import Sample, make_sample
@@ -49,27 +49,20 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
     if options.quantiles and design.has_binary_outcome:
         raise OptionError(f'quantiles of a 0/1 outcome, {design.endog_name!r}, are 0 or 1.\nUse `effect="difference"`.')
     if design.on_disk:
-        check_on_disk(
-            propensity_score=None if options.propensity_score is None else "classifier",
-            cov_type=None if design.n_clusters else cov_type,
-            bootstrap=MULTIPLIER if kind in MULTIPLIERS else None,
-            resamples=None if inference.resamples is None else "given",
-        )
+        for refused, what, use in (
+            (options.propensity_score is not None, 'propensity_score="classifier"', "data=data.collect()"),
+            (cov_type == JACKKNIFE and not design.n_clusters, 'cov_type="jackknife"', 'cov_type="robust"'),
+            (kind in MULTIPLIERS, 'bootstrap="multiplier"', 'bootstrap="bayesian"'),
+            (inference.resamples is not None, "resamples=", "n_boot=999"),
+        ):
+            if refused:
+                raise not_on_disk(what, use)
     elif spec.joint or cov_type == JACKKNIFE or (cov_type == "bootstrap" and bootstrap not in MULTIPLIERS):
         robust = "robust" if design.cluster_name is None else "cluster"
         advice = "Use `IPWRA` instead of JRE" if spec.joint else f'Use `fit(cov_type="{robust}")`'
         for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
             check_size(design.n, columns, f"the {model} model", advice, (columns + 1) / 2)  # products of all pairs
-    return Task(
-        design=design,
-        full_design=design,
-        spec=spec,
-        options=options,
-        inference=inference,
-        cov_type=cov_type,
-        bootstrap=bootstrap,
-        notes=Notes(design.notes),
-    )
+    return Task(design, design, spec, options, inference, cov_type, bootstrap, Notes(design.notes))
 
 
 def check_one_way(design: Design, advice: str) -> None:
@@ -99,9 +92,8 @@ def prepare(task: Task) -> Task:
                 "Leave trim= out, and drop the rows of the frame that have no like in the sample."
             )
         first = dataclasses.replace(task, spec=IPWRA, options=dataclasses.replace(options, clip=None))
-        design, trimmed = trim_rows(
-            design, fit_weights(equations_of(first, ALL)), options.trim, options.propensity_link
-        )
+        weights = fit_weights(equations_of(first, ALL))
+        design, trimmed = trim_rows(design, weights, options.trim, options.propensity_link)
         task = dataclasses.replace(task, design=design, trimmed=trimmed)
     if is_frame(options.target):
         if design.replication is not None:
@@ -136,9 +128,7 @@ def with_given(task: Task) -> Task:
     outside = int(((predictions < family.low) | (predictions > family.high)).sum())
     X, moved = on_predictor_scale(family, predictions) if task.spec.targeted else (predictions, 0)
     if outside or moved:
-        found = (
-            f"{outside} outcome predictions are outside" if outside else f"{moved} outcome predictions are at a limit"
-        )
+        found = f"{outside or moved} outcome predictions are {'outside' if outside else 'at a limit'}"
         inside = f"`predictions.clip({EDGE}, {1 - EDGE})`" if family.binary else "predictions above 0"
         raise OptionError(
             f"{found} of what a mean of the {family.label} model can be; expected {family.low:g} to {family.high:g}.\n"
@@ -169,7 +159,7 @@ def equations_of(task: Task, target: TargetPopulation | None = None) -> Equation
 
 def score_model(design: Design, sample: Sample, options: ModelOptions, frame: TargetRows | None) -> ScoreModel:
     """Return the propensity model that the options name, for the rows of the sample."""
-    limits = None if options.clip is None else (float(options.clip[0]), float(options.clip[1]))
+    limits = options.clip
     if design.score is not None:
         filler = np.full((sample.n_frame, design.n_arms), 1 / design.n_arms)
         return ScoreModel("known", limits, e=sample.arrange(np.concatenate([design.score, filler])))
@@ -178,27 +168,15 @@ def score_model(design: Design, sample: Sample, options: ModelOptions, frame: Ta
         return ScoreModel(kind, limits)
     of_frame = folds_of(np.zeros(sample.n_frame, dtype=np.intp), None, options.n_folds, options.repeat)
     fold = np.concatenate([folds_of(design.arm, design.cluster, options.n_folds, options.repeat), of_frame])
+    features = sample.arrange(design.Z if frame is None else np.concatenate([design.Z, frame.Z]))
     classifier = Classifier(
-        classifier=options.propensity_score,
-        features=sample.arrange(design.Z if frame is None else np.concatenate([design.Z, frame.Z])),
-        arm=sample.arm,
-        n_arms=design.n_arms,
-        fold=sample.arrange(fold),
-        limits=options.clip,
-        repeat=options.repeat,
+        options.propensity_score, features, sample.arm, design.n_arms, sample.arrange(fold), limits, options.repeat
     )
     return ScoreModel("classifier", limits, classifier=classifier)
 
 
 def check_offset(design: Design, options: ModelOptions) -> None:
-    """Refuse options that do not go with the offset of a design, or its absence.
-
-    Raises
-    ------
-    OptionError
-        If means at an exposure are asked for that is not given; if the link has no exposure; if the rows of a target
-        frame, which have no exposure of their own, were to have means at it.
-    """
+    """Refuse options that do not go with the offset of a design, or its absence."""
     kind, family = design.offset_kind, options.outcome_family
     if kind != "exposure":
         if options.at_exposure is not None:
@@ -221,10 +199,9 @@ def check_offset(design: Design, options: ModelOptions) -> None:
 def check_target(design: Design, options: ModelOptions) -> None:
     """Refuse options that several arms do not have."""
     population, link = options.population, options.propensity_link
-    for option, value, wrong, instead in (
-        ("target", population.name, population.two_arms_only, (*design.labels[1:], "overlap")),
-        ("propensity_link", link, link != "logit", ("logit",)),
-    ):
-        if wrong:
-            use = f"Use `{option}=` {' or '.join(map(repr, instead))}."
-            raise OptionError(f"{option}={value!r} is for two arms; here are {design.n_arms}.\n{use}")
+    if population.two_arms_only or link != "logit":
+        option, value, instead = "propensity_link", link, "'logit'"
+        if population.two_arms_only:
+            option, value = "target", population.name
+            instead = " or ".join(map(repr, (*design.labels[1:], "overlap")))
+        raise OptionError(f"{option}={value!r} is for two arms; here are {design.n_arms}.\nUse `{option}=` {instead}.")

@@ -129,7 +129,8 @@ def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
         w = value_of(equations.weight(Point(rows.beta, members), a)) * np.ones((len(pull), 1))
         u = w[:, 0] if equations.spec.weighted else 1.0
         moved[f"outcome {a}"] = equations.columns[members].T @ (pull * u)
-        weighed[f"correction {a}"] = np.array([pull @ w[:, 0]])
+        if equations.spec.corrected:
+            weighed[f"correction {a}" if equations.corrects_apart else f"mean {a}"] = np.array([pull @ w[:, 0]])
     factors = rows.of_blocks().factors  # of the coefficients by the equations of each block
 
     def change(which: dict[str, Array], a: int) -> float:

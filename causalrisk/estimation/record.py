@@ -7,7 +7,6 @@ a unit of its own.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,15 +20,8 @@ from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
-from causalrisk.estimation.fits import (
-    Estimate,
-    FittedRows,
-    SeparateRows,
-    WeightFit,
-    group_sums,
-    sandwich,
-    small_sample_factor,
-)
+from causalrisk.estimation import fits
+from causalrisk.estimation.fits import Estimate, FittedRows, WeightFit
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import ArmWeights
@@ -62,37 +54,16 @@ def of_means(function: Callable[Concatenate[FitRecord, P], T]) -> Callable[Conca
 
 @dataclass(frozen=True)
 class JointRecord:
-    """The parts of a fit that only JRE has.
+    """The parts of a fit that only JRE has."""
 
-    Parameters
-    ----------
-    problem : JointProblem
-        What was trained; of a scan without its rows.
-    replicates : Replicates
-        The propensity replicates.
-    fit : JointFit
-        The minimum.
-    expected_risk : float
-        Expected ATE risk.
-    mc_se : ndarray, shape (K - 1,)
-        Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate, 0 where
-        they are not random.
-    options : JREOptions
-        The options, without the caller's weights.
-    path : Path or None
-        How the amount of shrinkage was chosen, where it was.
-    drawn : ndarray, shape (n, B), optional
-        Weights of the replicates where the caller gave them, rows in the order of the sample; else the seed tells.
-    """
-
-    problem: JointProblem
-    replicates: Replicates
-    fit: JointFit
+    problem: JointProblem  # what was trained; of a scan without its rows
+    replicates: Replicates  # of the propensity score
+    fit: JointFit  # the minimum
     expected_risk: float
-    mc_se: Array
-    options: JREOptions
-    path: Path | None
-    drawn: Array | None = None
+    mc_se: Array  # Monte Carlo standard errors of the effects, (K - 1,): NaN for one replicate, 0 where none is random
+    options: JREOptions  # without the caller's weights
+    path: Path | None  # how the amount of shrinkage was chosen, where it was
+    drawn: Array | None = None  # weights of the replicates where the caller gave them, (n, B), as the sample's rows
 
     @property
     def start(self) -> Estimate:
@@ -126,97 +97,41 @@ class JointRecord:
         return path is not None and path.raised_from is None and path.anchor in (LADDER[0], LADDER[-1])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Task:
-    """What is to be fitted.
+    """What is to be fitted."""
 
-    Parameters
-    ----------
-    design, full_design : Design
-        The data, trimmed if asked for, and before that.
-    spec : Specification
-        The estimator.
-    options : ModelOptions
-        What is estimated.
-    inference : InferenceOptions
-        How standard errors are computed; of a fit without the caller's resamples.
-    cov_type : str
-        "robust", "HC1", "cluster", "jackknife", "bootstrap", "survey" or "replicates".
-    bootstrap : str
-        Kind of resampling, or the distribution of the multipliers.
-    notes : Notes, or tuple of str
-        Text of every warning so far.
-    frame : TargetRows, optional
-        Rows of a target frame.
-    trimmed : str
-        How many rows were trimmed and by what limits; empty where none were.
-    """
-
-    design: Design
-    full_design: Design
+    design: Design  # trimmed if asked for
+    full_design: Design  # before that
     spec: Specification
     options: ModelOptions
-    inference: InferenceOptions
-    cov_type: str
-    bootstrap: str
-    notes: Any
-    frame: TargetRows | None = None
-    trimmed: str = ""
+    inference: InferenceOptions  # of a fit without the caller's resamples
+    cov_type: str  # "robust", "HC1", "cluster", "jackknife", "bootstrap", "survey" or "replicates"
+    bootstrap: str  # kind of resampling, or the distribution of the multipliers
+    notes: Any  # `Notes`, or a tuple: the text of every warning so far
+    frame: TargetRows | None = None  # rows of a target frame
+    trimmed: str = ""  # how many rows were trimmed and by what limits
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitRecord(Task):
-    """Everything a fit produced.
+    """Everything a fit produced."""
 
-    Parameters
-    ----------
-    sample : Sample
-        The data as numbers, rows sorted by arm.
-    weight_fit : WeightFit or None
-        The propensity model and the importance weights.
-    estimate : Estimate
-        The point estimate.
-    overlap : tuple of ArmWeights
-        How the importance weights are spread, per arm.
-    joint : JointRecord or None
-        The joint part, for JRE.
-    covariance : ndarray, shape (d, d)
-        Covariance of `estimate.values`, or of effects and means alone.
-    boot : BootstrapDistribution or None
-        The bootstrap distribution.
-    given_resamples : bool
-        Whether the caller gave the resamples.
-    seed : SeedSequence
-        Root of the random streams.
-    df : float
-        Degrees of freedom of t tests and intervals; infinite for the normal distribution.
-    small_sample : bool
-        Whether the sandwich has the factor of HC1.
-    robust : ndarray, shape (d, d), optional
-        The robust covariance where it is known beside: of a start of JRE.
-    learned : Learned, optional
-        Predictions of learners that it has.
-    stack : Stack, optional
-        The fits that it is an average of.
-    repeats : ndarray, shape (R, 2 K - 1), optional
-        Effects and arm means with other folds of the learners, where there are some.
-    """
-
-    sample: Sample
-    weight_fit: WeightFit | None
+    sample: Sample  # the data as numbers, rows sorted by arm
+    weight_fit: WeightFit | None  # the propensity model and the importance weights
     estimate: Estimate
-    overlap: tuple[ArmWeights, ...]
-    joint: JointRecord | None = None
-    covariance: Array
+    overlap: tuple[ArmWeights, ...]  # how the importance weights of each arm are spread
+    joint: JointRecord | None = None  # of JRE
+    covariance: Array  # of `estimate.values`, or of effects and means alone
     boot: BootstrapDistribution | None = None
-    given_resamples: bool
-    seed: np.random.SeedSequence
-    df: float = np.inf
-    small_sample: bool = False
-    robust: Array | None = None
-    learned: Learned | None = None
-    stack: Stack | None = None
-    repeats: Array | None = None
+    given_resamples: bool  # whether the caller gave the resamples
+    seed: np.random.SeedSequence  # root of the random streams
+    df: float = np.inf  # of t tests and intervals; infinite for the normal distribution
+    small_sample: bool = False  # whether the sandwich has the factor of HC1
+    robust: Array | None = None  # the robust covariance where it is known beside: of a start of JRE
+    learned: Learned | None = None  # predictions of learners that it has
+    stack: Stack | None = None  # the fits that it is an average of
+    repeats: Array | None = None  # effects and arm means with other folds of the learners, (R, 2 K - 1)
 
     @property
     def estimand(self) -> str:
@@ -382,8 +297,8 @@ class FitRecord(Task):
             importance=sample.restore(weights.undivided),
             scores=self.scores,
             covariates=lambda *also: covariates_of_design(full, design.in_sample[full.in_sample].to_numpy(), *also),
+            recorded=np.ones(len(own), dtype=bool) if chances is None else sample.restore(sample.with_outcome) > 0,
             chances=None if chances is None else sample.restore(chances),
-            recorded=None if chances is None else sample.restore(sample.with_outcome) > 0,
         )
 
     @property
@@ -423,46 +338,22 @@ class FitRecord(Task):
 
 @dataclass(frozen=True)
 class Stack:
-    """Fits of one effect to the same rows and scores, and the weights that they are averaged with.
+    """Fits of one effect to the same rows and scores, and the weights that they are averaged with."""
 
-    Parameters
-    ----------
-    names : tuple of str
-        What each of them is.
-    weights : ndarray, shape (M,)
-        Not negative, with sum one.
-    records : tuple of FitRecord
-        The fits, without standard errors.
-    covariances : ndarray, shape (M, M)
-        Covariance of their effects by the influence functions, summed over the effects.
-    """
-
-    names: tuple[str, ...]
-    weights: Array
-    records: tuple[FitRecord, ...]
-    covariances: Array
+    names: tuple[str, ...]  # what each of them is
+    weights: Array  # not negative, with sum one, (M,)
+    records: tuple[FitRecord, ...]  # without standard errors
+    covariances: Array  # of their effects by the influence functions, summed over the effects, (M, M)
 
 
 @dataclass(frozen=True)
 class BootstrapDistribution:
-    """Estimates over the resamples.
+    """Estimates over the resamples; NaN where one failed."""
 
-    Parameters
-    ----------
-    values : ndarray, shape (n_boot, d)
-        A row a resample; NaN where it failed.
-    failures : ndarray of int8, shape (n_boot,)
-        A `Failure` for each resample.
-    start : ndarray, shape (n_boot, 2 K - 1), optional
-        Of a joint fit effects and arm means of IPWRA, where it starts; NaN where this failed.
-    errors : ndarray, shape (n_boot, 2 K - 1), optional
-        Of multipliers the standard errors of effects and arm means in each.
-    """
-
-    values: Array
-    failures: NDArray[np.int8]
-    start: Array | None = None
-    errors: Array | None = None
+    values: Array  # a row a resample, (n_boot, d)
+    failures: NDArray[np.int8]  # a `Failure` for each
+    start: Array | None = None  # of a joint fit effects and arm means of IPWRA, where it starts, (n_boot, 2 K - 1)
+    errors: Array | None = None  # of multipliers standard errors of effects and arm means in each, (n_boot, 2 K - 1)
 
     @property
     def used(self) -> Array:
@@ -482,24 +373,10 @@ NO_COVARIANCE = (
 )
 
 
-def with_robust(start: FitRecord) -> FitRecord:
-    """Return a fit without standard errors with its robust covariance."""
-    plain = dataclasses.replace(start, cov_type=start.robust_type)
-    return dataclasses.replace(plain, robust=robust_covariance(plain, False))
-
-
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
-    """Covariance of estimates from their influence function, by clusters or a survey design where these were given.
+    """Covariance of estimates from their influence function, (n, d): the sandwich, by clusters or a survey design.
 
-    Parameters
-    ----------
-    influence : ndarray, shape (n, d)
-        Rows in the order of the sample.
-
-    Returns
-    -------
-    ndarray, shape (d, d)
-        The sandwich; of replicate weights their linearised covariance.
+    Of replicate weights it is their linearised covariance.
     """
     replication, sample = record.design.replication, record.sample
     if replication is None:
@@ -521,7 +398,7 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
     estimate, rows = record.estimate, record.estimate.rows
     n_coefficients = record.n_coefficients if small_sample or record.cov_type == "HC1" else 0
     blocks = [slice(0, len(estimate.params))]
-    if not whole and isinstance(rows, SeparateRows) and not record.design.on_disk:
+    if not whole and isinstance(rows, fits.SeparateRows) and not record.design.on_disk:
         influence = rows.of_blocks().of(rows.of_params)
     else:
         influence = estimate.influence
@@ -541,8 +418,8 @@ def _sandwich(record: FitRecord, influence: Array, n_coefficients: int, blocks: 
     def one_way(codes: NDArray[np.intp] | None) -> Array:
         rows = {"cluster": codes, "stratum": sample.stratum, "strata": design.strata}
         n_clusters = None if codes is None or design.strata is not None else int(loaded(codes.max())) + 1
-        factor = small_sample_factor(design.nobs + sample.n_frame, n_coefficients, n_clusters)
-        return factor * sandwich(influence, sample.s, sample.total, frequency=record.frequency, **rows)
+        factor = fits.small_sample_factor(design.nobs + sample.n_frame, n_coefficients, n_clusters)
+        return factor * fits.sandwich(influence, sample.s, sample.total, frequency=record.frequency, **rows)
 
     if design.second_cluster is None:
         return one_way(sample.cluster)
@@ -578,7 +455,7 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
     sample = record.sample
     if sample.cluster is None:
         return np.concatenate([sample.restore(contributions), contributions[: sample.n_frame]])
-    return group_sums(contributions, sample.cluster, int(sample.cluster.max()) + 1)
+    return fits.group_sums(contributions, sample.cluster, int(sample.cluster.max()) + 1)
 
 
 def unit_influence(record: FitRecord, count: int) -> Array:

@@ -21,17 +21,11 @@ from causalrisk.design.scan.source import Folder
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.learners.folds import Numbers, folds_of
+from causalrisk.numerics import multiplicities as drawing
 from causalrisk.numerics.blocks import chunk_sizes, chunks_of, is_dask, loaded, totals
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, plain_basis
-from causalrisk.numerics.multiplicities import (
-    JACKKNIFE,
-    REPLICATE_STREAM,
-    WIDTH,
-    Resampler,
-    given_multiplicities,
-    stream_generator,
-)
+from causalrisk.numerics.multiplicities import JACKKNIFE, WIDTH, Resampler
 
 CHUNK = 100_000  # rows of a target frame that are worked on at a time
 FEW = 2**23  # numbers in the columns of both designs, up to which the rows are worked on in memory
@@ -46,63 +40,26 @@ class Sample:
 
     The rows of a target frame, which have covariates only, stand first. They share the slice of the reference arm, and
     `in_sample` and their importance weights are zero, so that only averages over the target see them.
-
-    Parameters
-    ----------
-    y : ndarray, shape (n,)
-        Outcome; its mean in the rows of a target frame, where it counts for nothing.
-    X : Basis
-        Basis of the outcome design; columns of shape (n, p).
-    Z : Basis
-        Basis of the propensity design; columns of shape (n, q).
-    arm : ndarray of int, shape (n,)
-        Arm of each row, ascending.
-    s : ndarray, shape (n,)
-        Observation weights; one in the rows of a target frame.
-    slices : tuple of slice
-        Rows of each arm.
-    order : ndarray of int, shape (n_design,)
-        Position in the design of each row that is not of a target frame.
-    n_frame : int
-        Number of rows of a target frame.
-    total : float
-        Sum of the observation weights of the sample, N.
-    family : OutcomeFamily
-        Family of the outcome models.
-    offset : ndarray, shape (n,), optional
-        Known part of the linear predictor of the outcome models; 0 in the rows of a target frame.
-    mean_offset : ndarray, shape (n,), optional
-        The same where the means of the arms are taken; present where `offset` is.
-    R : Basis, optional
-        Basis of the design of the observation model, where outcomes are missing; columns of shape (n, r).
-    recorded : ndarray, shape (n,), optional
-        1.0 for the rows whose outcome was observed, where some are missing; `y` is then a mean outcome in the others.
-    late : ndarray, shape (n,), optional
-        1.0 for the rows of the later period of repeated cross sections, whose arm means are changes between periods.
-    constant : ndarray, shape (p,), optional
-        Of rows beyond memory the coefficients of X that give the constant.
-    cluster, stratum : ndarray of int, shape (n,), optional
-        Cluster and stratum of each row, of a survey design without replicate weights.
     """
 
-    y: Array
-    X: Basis
-    Z: Basis
-    arm: NDArray[np.signedinteger[Any]]
-    s: Array
-    slices: tuple[slice, ...]
-    order: NDArray[np.intp]
-    n_frame: int
-    total: float
+    y: Array  # outcome; its mean in the rows of a target frame, and where it is missing, where it counts for nothing
+    X: Basis  # of the outcome design; columns of shape (n, p)
+    Z: Basis  # of the propensity design; columns of shape (n, q)
+    arm: NDArray[np.signedinteger[Any]]  # of each row, ascending
+    s: Array  # observation weights; one in the rows of a target frame
+    slices: tuple[slice, ...]  # rows of each arm
+    order: NDArray[np.intp]  # position in the design of each row that is not of a target frame
+    n_frame: int  # rows of a target frame
+    total: float  # sum of the observation weights of the sample, N
     family: OutcomeFamily
-    offset: Array | None = None
-    mean_offset: Array | None = None
-    R: Basis | None = None
-    recorded: Array | None = None
-    late: Array | None = None
-    constant: Array | None = None
-    cluster: Any = None
-    stratum: Any = None
+    offset: Array | None = None  # known part of the linear predictor of the outcome models; 0 in a target frame
+    mean_offset: Array | None = None  # the same where the means of the arms are taken; present where `offset` is
+    R: Basis | None = None  # of the design of the observation model, where outcomes are missing
+    recorded: Array | None = None  # 1.0 for the rows whose outcome was observed, where some are missing
+    late: Array | None = None  # 1.0 for the later period of cross sections, whose arm means are changes between periods
+    constant: Array | None = None  # of rows beyond memory the coefficients of X that give the constant
+    cluster: Any = None  # of each row
+    stratum: Any = None  # of each row, of a survey design without replicate weights
 
     @property
     def n(self) -> int:
@@ -140,7 +97,7 @@ class Sample:
         """Columns `in_periods` where means are taken: of repeated cross sections those of the change, (m, 2 k)."""
         return columns if self.late is None else np.hstack([-columns, columns])
 
-    def own(self, values: Array) -> Array:
+    def own(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of shape (K, n, ...) in each row's own arm, shape (n, ...)."""
         return np.concatenate([values[a, rows] for a, rows in enumerate(self.slices)])
 
@@ -208,18 +165,9 @@ class Sample:
 
 
 def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
-    """Sort the rows of a design by arm and orthonormalise its columns.
+    """Sort the rows of a design by arm and orthonormalise its columns, unless they are predictions that are `given`.
 
-    Parameters
-    ----------
-    design : Design
-        The data, in memory or on disk.
-    options : ModelOptions
-        The family of the outcome, and the exposure that means are at.
-    frame : TargetRows or None
-        The rows of a target frame, which stand first; with an offset means are then at one exposure.
-    given : bool, default False
-        Whether the outcome design is predictions that stay as they are.
+    The rows of a target frame stand first; with an offset means are then at one exposure.
     """
     own: Callable[[str], Any]
     if isinstance(design, DesignOnDisk):
@@ -230,59 +178,60 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         order, sizes = np.argsort(design.arm, kind="stable"), [*np.bincount(design.arm)]
         names = {name: of[order] if of.ndim == 1 else of for name, of in arrays_of(design).items()}
         own, constant, total = names.__getitem__, None, float(design.weights.sum())
-    n_frame, middle = 0 if frame is None else len(frame.X), 0.0
+    n_frame, stated = 0 if frame is None else len(frame.X), options.stated_exposure(design)
+    # values of the rows of a target frame, zero where none is given; its stratum is numbered last
+    n_strata = 0 if design.survey is None else len(design.survey.units)
+    of_frame: dict[str, Any] = {"weights": 1.0, "stratum": n_strata}
+    of_frame["cluster"] = design.n_clusters + np.arange(n_frame)
+    if frame is not None:
+        of_frame |= {"X": frame.X, "Z": frame.Z}
     if n_frame or design.observation is not None:
-        middle = float(design.outcome_limits.mean())  # of outcomes that count for nothing
+        of_frame["y"] = float(design.outcome_limits.mean())  # of outcomes that count for nothing
 
-    def column(name: str, of_frame: Any = 0.0) -> Any:
+    def column(name: str) -> Any:
         """Return the rows of the target frame, then those of the sample."""
         found = own(name)
         if not n_frame:
             return found
-        before = np.array(np.broadcast_to(np.asarray(of_frame, dtype=found.dtype), (n_frame, *found.shape[1:])))
+        value = np.asarray(of_frame.get(name, 0.0), dtype=found.dtype)
+        before = np.array(np.broadcast_to(value, (n_frame, *found.shape[1:])))
         return np.concatenate([chunked(before) if is_dask(found) else before, found])
 
-    def basis(name: str, of_frame: Any = 0.0) -> Basis:
+    def basis(name: str) -> Basis:
         """Return the basis of a design in all rows."""
         if isinstance(design, DesignOnDisk):
-            of = design.outcome_basis if name == "X" else design.propensity_basis
-            rows = column(name, of_frame)
+            of, rows = design.outcome_basis if name == "X" else design.propensity_basis, column(name)
             columns = stored_array(rows.map_blocks(of.of_rows, dtype=float)) if is_dask(rows) else of.of_rows(rows)
             return dataclasses.replace(of, columns=columns)
         columns, plain = own(name), given and name == "X"
         of = plain_basis(columns[order]) if plain else orthonormal_basis(columns, s[n_frame:], order)
         if not n_frame:
             return of
-        before = of.of_rows(np.broadcast_to(of_frame, (n_frame, of.columns.shape[1])))
+        before = of.of_rows(np.broadcast_to(of_frame.get(name, 0.0), (n_frame, of.columns.shape[1])))
         return dataclasses.replace(of, columns=np.concatenate([before, of.columns]))
 
-    ends, stated = n_frame + np.cumsum(sizes), options.stated_exposure(design)
-    y, offset, recorded = column("y", middle), column("offset") if "offset" in names else None, None
+    rows = [name for name in ("y", "arm", "offset", "late", "cluster", "stratum") if name in names]
+    found: dict[str, Any] = {name: column(name) for name in rows}
+    s, ends = column("weights"), n_frame + np.cumsum(sizes)
+    found["mean_offset"] = offset = found.get("offset")
+    if offset is not None and stated is not None:
+        found["mean_offset"] = np.full_like(offset, np.log(stated))
+    X = basis("X")
     if "R" in names:
-        recorded = np.where(np.isnan(column("y", np.nan)), 0.0, 1.0)
-        y = np.where(np.isnan(y), middle, y)
-    s = column("weights", 1.0)
-    X = basis("X", 0.0 if frame is None else frame.X)
-    n_strata = 0 if design.survey is None else len(design.survey.units)  # a target frame is one more, the last
+        missing = np.isnan(found["y"])
+        found |= {"R": basis("R"), "y": np.where(missing, of_frame["y"], found["y"])}
+        found["recorded"] = np.where(missing | (np.arange(len(missing)) < n_frame), 0.0, 1.0)
     return Sample(
-        y=y,
+        **found,
         X=X,
-        Z=basis("Z", 0.0 if frame is None else frame.Z) if "Z" in names else X,
-        arm=column("arm"),
+        Z=basis("Z") if "Z" in names else X,
         s=s,
         slices=tuple(slice(int(low), int(high)) for low, high in zip(np.r_[0, ends[:-1]], ends, strict=True)),
         order=order,
         n_frame=n_frame,
         total=total,
         family=options.outcome_family,
-        offset=offset,
-        mean_offset=offset if offset is None or stated is None else np.full_like(offset, np.log(stated)),
-        R=basis("R") if "R" in names else None,
-        recorded=recorded,
-        late=column("late") if "late" in names else None,
         constant=constant,
-        cluster=column("cluster", design.n_clusters + np.arange(n_frame)) if "cluster" in names else None,
-        stratum=column("stratum", n_strata) if "stratum" in names else None,
     )
 
 
@@ -374,33 +323,15 @@ def unit_count(design: Design) -> int:
 
 @dataclass(frozen=True)
 class SampleResampler:
-    """The random part of a fit; multiplicities are of rows in the order of the sample.
+    """The random part of a fit; multiplicities are of rows in the order of the sample."""
 
-    Parameters
-    ----------
-    resampler : Resampler
-        Draws the rows or clusters of the design.
-    frame : Resampler or None
-        Draws those of a target frame, which are a sample of their own.
-    number : ndarray of int
-        Row or cluster of each row of the design; beyond memory a Dask array.
-    sample : Sample
-        Whose rows are drawn.
-    frequency : bool
-        Whether weights count repeated rows.
-    survey : SurveyDesign, optional
-        The survey design whose rescaled bootstrap gives the resamples.
-    replicates : ndarray, shape (n, R), optional
-        Replicate weights over the weights, where these are the resamples.
-    """
-
-    resampler: Resampler
-    frame: Resampler | None
-    number: Any
+    resampler: Resampler  # of the rows or clusters of the design
+    frame: Resampler | None  # of the rows of a target frame, which are a sample of their own
+    number: Any  # row or cluster of each row of the design; beyond memory a Dask array
     sample: Sample
-    frequency: bool
-    survey: SurveyDesign | None = None
-    replicates: Any = None
+    frequency: bool  # whether weights count repeated rows
+    survey: SurveyDesign | None = None  # whose rescaled bootstrap gives the resamples
+    replicates: Any = None  # replicate weights over the weights, (n, R), where these are the resamples
 
     def draw(self, stream: int, block: int, width: int) -> Array:
         """Multiplicities of a block, times the weights of the rows."""
@@ -410,20 +341,20 @@ class SampleResampler:
             return drawn
         if self.survey is None:
             return self._drawn(Resampler.draw, stream, block, width)
-        generator = partial(stream_generator, self.resampler.seed, stream, block)
+        generator = partial(drawing.stream_generator, self.resampler.seed, stream, block)
         drawn = self.survey.resampled(generator, width)[self.sample.order] * weights
         return self._after_frame(drawn, Resampler.draw, stream, block, width)
 
     def perturb(self, block: int, width: int, spread: float) -> Array:
         """Fractional weights of a block of propensity replicates, times the weights of the rows."""
-        return self._drawn(partial(Resampler.perturb, spread=spread), REPLICATE_STREAM, block, width)
+        return self._drawn(partial(Resampler.perturb, spread=spread), drawing.REPLICATE_STREAM, block, width)
 
     def given(self, option: str, values: Any) -> Array:
         """Check multiplicities that the caller gave, (n_design, m), and arrange them as the sample.
 
         They are multiplied by observation weights that do not count rows; a target frame stays as it is.
         """
-        multiplicities = given_multiplicities(option, values, len(self.sample.order))
+        multiplicities = drawing.given_multiplicities(option, values, len(self.sample.order))
         scale = np.ones(self.sample.n) if self.frequency else self.sample.s
         ones = np.ones((self.sample.n_frame, multiplicities.shape[1]))
         return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]

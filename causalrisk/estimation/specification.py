@@ -20,57 +20,25 @@ from causalrisk.numerics.linalg import Array
 
 @dataclass(frozen=True)
 class Specification:
-    """An estimator as a configuration of importance-weighted empirical risk minimisation.
+    """An estimator as a configuration of importance-weighted empirical risk minimisation."""
 
-    Parameters
-    ----------
-    name, title : str
-        Name in tables and heading of the summary.
-    how : str
-        What it is, for the methods paragraph.
-    trained : str
-        How the outcome models are trained, for the explanation.
-    averaged : str
-        What is done to the averages of the predictions, for the explanation; empty where nothing is.
-    aliases : tuple of str
-        What others call it, in lower case.
-    constants : bool
-        Whether the hypothesis class is the constants, whatever the outcome formula names.
-    weighted : bool
-        Whether the outcome models are trained under importance weights (`Equations.outcome`).
-    joint : bool
-        Whether the arms are trained jointly over the distribution of the propensity score.
-    given : bool
-        Whether the outcome models are predictions that are given, one column of the design for each arm: nothing is
-        trained.
-    of_controls : bool
-        Whether the target is the second arm: its mean is the mean of its rows under any outcome model. If that model
-        has no unique fit, the one of least norm is used.
-    corrected : bool
-        Whether the mean of an arm is that of its predictions plus the weighted mean of its residuals.
-    normalized : bool
-        Whether the weights of these residuals add up to one.
-    matched : bool
-        Whether units are matched, and there are no outcome models.
-    targeted : bool
-        Whether the linear predictors are shifted until the weighted residuals add up to zero, instead.
-    """
-
-    name: str
-    title: str
-    how: str
-    trained: str = "without weights"
-    averaged: str = ""
-    aliases: tuple[str, ...] = ()
-    constants: bool = False
-    weighted: bool = False
-    joint: bool = False
-    given: bool = False
+    name: str  # in tables
+    title: str  # heading of the summary
+    how: str  # what it is, for the methods paragraph
+    trained: str = "without weights"  # how the outcome models are trained, for the explanation
+    averaged: str = ""  # what is done to the averages of the predictions, for the explanation
+    aliases: tuple[str, ...] = ()  # what others call it, in lower case
+    constants: bool = False  # the outcome models are constants, whatever the formula names
+    weighted: bool = False  # they are trained under importance weights (`Equations.outcome`)
+    joint: bool = False  # the arms are trained jointly over the distribution of the propensity score
+    given: bool = False  # the outcome models are predictions, one column of the design for each arm
+    # The target is the second arm: its mean is the mean of its rows under any outcome model. If that model has no
+    # unique fit, the one of least norm is used.
     of_controls: bool = False
-    corrected: bool = False
-    normalized: bool = False
-    targeted: bool = False
-    matched: bool = False
+    corrected: bool = False  # the mean of an arm is that of its predictions plus the weighted mean of its residuals
+    normalized: bool = False  # the weights of these residuals add up to one
+    targeted: bool = False  # linear predictors are shifted until the weighted residuals add up to zero, instead
+    matched: bool = False  # units are matched, and there are no outcome models
 
     @property
     def uses_propensity(self) -> bool:
@@ -79,71 +47,49 @@ class Specification:
 
 
 UNADJUSTED = Specification(
-    name="Unadjusted",
-    title="Unadjusted (Difference in Means) Results",
-    how="the difference of the raw means of the groups",
+    "Unadjusted", "Unadjusted (Difference in Means) Results", "the difference of the raw means of the groups",
     constants=True,
-)
+)  # fmt: skip
 OUTCOME_REGRESSION = Specification(
-    name="OutcomeRegression",
-    title="Outcome Regression Results",
-    how="outcome regression: a regression in each group, averaged over the target",
+    "OutcomeRegression", "Outcome Regression Results",
+    "outcome regression: a regression in each group, averaged over the target",
     aliases=("ra", "regression", "gformula", "ols", "standardization"),
-)
+)  # fmt: skip
 IPW = Specification(
-    name="IPW",
-    title="Inverse Probability Weighting (IPW) Results",
-    how="inverse probability weighting with normalised weights (Hajek 1971)",
-    aliases=("hajek", "iptw"),
-    constants=True,
-    weighted=True,
-)
+    "IPW", "Inverse Probability Weighting (IPW) Results",
+    "inverse probability weighting with normalised weights (Hajek 1971)",
+    aliases=("hajek", "iptw"), constants=True, weighted=True,
+)  # fmt: skip
 IPWRA = Specification(
-    name="IPWRA",
-    title="IPW Regression Adjustment (IPWRA) Results",
-    how="inverse probability weighted regression adjustment (Wooldridge 2007)",
+    "IPWRA", "IPW Regression Adjustment (IPWRA) Results",
+    "inverse probability weighted regression adjustment (Wooldridge 2007)",
     trained="under these weights, so that it fits best where the target population lies",
-    aliases=("ipw_ra", "wra"),
-    weighted=True,
-)
-
-
+    aliases=("ipw_ra", "wra"), weighted=True,
+)  # fmt: skip
 AIPW = Specification(
-    name="AIPW",
-    title="Augmented IPW (AIPW) Results",
-    how="augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
+    "AIPW", "Augmented IPW (AIPW) Results",
+    "augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
     trained="without weights of the score; its average errors are corrected in the next step",
     averaged="plus the mean of the weighted residuals",
-    aliases=("dr", "doubly_robust", "doublyrobust", "eif"),
-    corrected=True,
-)
+    aliases=("dr", "doubly_robust", "doublyrobust", "eif"), corrected=True,
+)  # fmt: skip
 TMLE = Specification(
-    name="TMLE",
-    title="Targeted Maximum Likelihood (TMLE) Results",
-    how="targeted maximum likelihood estimation (van der Laan and Rubin 2006)",
+    "TMLE", "Targeted Maximum Likelihood (TMLE) Results",
+    "targeted maximum likelihood estimation (van der Laan and Rubin 2006)",
     trained="without weights of the score; its linear predictor is then shifted until weighted residuals sum to zero",
-    aliases=("targeted",),
-    corrected=True,
-    targeted=True,
-)
+    aliases=("targeted",), corrected=True, targeted=True,
+)  # fmt: skip
 MATCHING = Specification(
-    name="Matching",
-    title="Nearest-Neighbour Matching Results",
-    how="nearest-neighbour matching with replacement (Abadie and Imbens 2006)",
-    aliases=("nnmatch", "psmatch", "match"),
-    matched=True,
-)
+    "Matching", "Nearest-Neighbour Matching Results",
+    "nearest-neighbour matching with replacement (Abadie and Imbens 2006)",
+    aliases=("nnmatch", "psmatch", "match"), matched=True,
+)  # fmt: skip
 JRE = Specification(
-    name="JRE",
-    title="Joint Robust Estimator (JRE) Results",
-    how=(
-        "the joint robust estimator, which trains the outcome models of all groups together for the least error of the "
-        "effect (after Zhang 2025)"
-    ),
-    averaged="less the bias that the groups share",
-    weighted=True,
-    joint=True,
-)
+    "JRE", "Joint Robust Estimator (JRE) Results",
+    "the joint robust estimator, which trains the outcome models of all groups together for the least error of the "
+    "effect (after Zhang 2025)",
+    averaged="less the bias that the groups share", weighted=True, joint=True,
+)  # fmt: skip
 SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # which JRE is compared with
 
 
@@ -151,43 +97,24 @@ SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # which JRE is co
 class EffectScale:
     """A scale g on which effects are differences of the arm means, and how these are reported.
 
-    Parameters
-    ----------
-    name : str
-        As the option is spelled.
-    label : str
-        What follows the estimand in tables.
-    form : str
-        The effect as a formula of ``{treated}`` and ``{reference}``, to be read.
-    g, g_slope, g_inverse : callable
-        The scale, its derivative and its inverse, elementwise.
-    report, report_slope, contrast : callable
-        From a difference on the scale to the reported effect, its derivative and its inverse.
-    null : float
-        The reported effect when there is none.
-    domain : str
-        Which means have an effect, for messages.
-    low, high : float
-        Limits of these means.
-    quantiles : tuple of float
-        Levels of the quantiles that there are of each arm, J, in the place of its mean: of means, effects and names
-        those of an arm stand together. Empty for means, of which there is J = 1.
+    `report` turns a difference on the scale into the reported effect, and `contrast` is its inverse. J levels of
+    quantiles stand in the place of the mean of an arm: of means, effects and names those of an arm stand together.
     """
 
-    name: str
-    label: str
-    form: str
+    name: str  # as the option is spelled
+    label: str  # what follows the estimand in tables
+    form: str  # the effect as a formula of {treated} and {reference}
     g: Callable[[Array], Array]
     g_slope: Callable[[Array], Array]
     g_inverse: Callable[[Array], Array]
     report: Callable[[Array], Array]
     report_slope: Callable[[Array], Array]
     contrast: Callable[[Array], Array]
-    null: float
-    domain: str
-    low: float
+    null: float  # the reported effect when there is none
+    domain: str  # which means have an effect, for messages
+    low: float  # limits of these means
     high: float
-    quantiles: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] = ()  # levels
 
     @property
     def per_arm(self) -> int:

@@ -80,7 +80,7 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
         lead.estimate,
         params=params_of(scale, params, n_arms),
         model_means=np.stack([one.model_means for one in estimates], axis=-1) @ stack.weights,
-        rows=StackedRows(lead.estimate, estimates, stack.weights, scale),
+        rows=StackedRows(estimates, stack.weights, scale),
     )
     return dataclasses.replace(lead, estimate=average, stack=stack)
 
@@ -92,22 +92,9 @@ def params_of(scale: EffectScale, mixed: Array, n_arms: int) -> Array:
 
 @dataclass(frozen=True)
 class StackedRows:
-    """Predictions and influence function of an average.
+    """Predictions and influence function of an average."""
 
-    Parameters
-    ----------
-    lead : Estimate
-        The estimate whose coefficients it has.
-    estimates : tuple of Estimate
-        Those that are averaged.
-    weights : ndarray, shape (M,)
-        Their weights.
-    scale : EffectScale
-        How the effect is reported.
-    """
-
-    lead: Estimate
-    estimates: tuple[Estimate, ...]
+    estimates: tuple[Estimate, ...]  # the first is the lead, whose coefficients it has
     weights: Array
     scale: EffectScale
 
@@ -119,40 +106,31 @@ class StackedRows:
     @cached_property
     def influence(self) -> Array:
         """As in `Estimate`."""
-        influences = [one.influence for one in self.estimates]
-        pairs = [(w, one, own) for w, one, own in zip(self.weights, self.estimates, influences, strict=True) if w > 0]
-        of_means = sum(w * own[:, one.block("means")] for w, one, own in pairs)
-        means = sum(w * one.params[one.block("means")] for w, one, _ in pairs)
+        pairs = [(w, one) for w, one in zip(self.weights, self.estimates, strict=True) if w > 0]
+        of_means = sum(w * one.influence[:, one.block("means")] for w, one in pairs)
+        means = sum(w * one.params[one.block("means")] for w, one in pairs)
         with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
             moved = of_means @ self.scale.jacobian(np.asarray(means)).T
-        return np.hstack([moved, influences[0][:, len(self.lead.params) :]])
+        lead = self.estimates[0]
+        return np.hstack([moved, lead.influence[:, len(lead.params) :]])
 
 
 @dataclass(frozen=True)
 class StackRefitter:
-    """Refits the fits of a stack under the same resamples and averages with the weights of the sample.
-
-    Parameters
-    ----------
-    rows : StackedRows
-        The average.
-    refitters : sequence
-        One for each fit, the lead first.
-    weight_fit : WeightFit
-        Importance weights, which are the same in all.
-    """
+    """Refits the fits of a stack under the same resamples and averages with the weights of the sample."""
 
     rows: StackedRows
-    refitters: Sequence[Any]
-    weight_fit: WeightFit
+    refitters: Sequence[Any]  # one for each fit, the lead first
+    weight_fit: WeightFit  # which is the same in all
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
         """As in `Estimate`; fits without weight are not made again, but for the lead."""
-        weights, size = self.rows.weights, len(self.rows.lead.params)
+        weights, lead = self.rows.weights, self.rows.estimates[0]
         weighed = weighed or self.weight_fit.refit(s)
         used = [k for k, weight in enumerate(weights) if weight > 0 or k == 0]
         found = [self.refitters[k].refit(s, weighed) for k in used]
+        size, n_arms = len(lead.params), len(lead.theta)
         mixed = np.tensordot(weights[used], np.stack([refits.values[:size] for refits in found]), axes=1)
-        params = params_of(self.rows.scale, mixed, len(self.rows.lead.theta))
+        params = params_of(self.rows.scale, mixed, n_arms)
         rest, failures = found[0].values[size:], first_failure(*(refits.failures for refits in found))
         return dataclasses.replace(collect_refits(params, rest[:, None], rest[:0], failures), start=found[0].start)

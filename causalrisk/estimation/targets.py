@@ -17,36 +17,16 @@ STEP = 1e-6  # relative step of the numerical derivative of a tilt given as a fu
 
 @dataclass(frozen=True)
 class TargetPopulation:
-    """A target population: its name in `target=` and its tilt.
+    """A target population: its name in `target=` and its tilt."""
 
-    Parameters
-    ----------
-    name : str
-        As the option is spelled and the summary prints it.
-    estimand, full_name : str
-        Name of the effect, short and in words.
-    rows : str
-        The rows that means are averages over, in the report.
-    toward : int or None
-        The arm whose rows are the target.
-    tilt : callable, or None
-        Tilt as a function of the list of the K scores of the rows, where it is one.
-    frame : bool
-        Whether the target is the rows of a data frame.
-    reference : str
-        Key of its reference in the report; empty for the usual ones.
-    two_arms_only : bool
-        Whether it is not defined for more arms.
-    """
-
-    name: str
-    estimand: str
-    full_name: str
-    rows: str
-    toward: int | None = None
-    tilt: Callable[[list[Any]], Any] | None = None
-    frame: bool = False
-    reference: str = ""
+    name: str  # as the option is spelled and the summary prints it
+    estimand: str  # name of the effect
+    full_name: str  # the same in words
+    rows: str  # that means are averages over, in the report
+    toward: int | None = None  # the arm whose rows are the target
+    tilt: Callable[[list[Any]], Any] | None = None  # a function of the list of the K scores of the rows
+    frame: bool = False  # whether the target is the rows of a data frame
+    reference: str = ""  # key of its reference in the report; empty for the usual ones
     two_arms_only: bool = False
 
     @property
@@ -84,65 +64,36 @@ def entropy_tilt(e: list[Any]) -> Any:
     return -sum(each * apply(each, np.log, lambda v: 1 / v) for each in e)
 
 
-ALL = TargetPopulation(
-    name="all",
-    estimand="ATE",
-    full_name="average treatment effect (ATE)",
-    rows="all {nobs} {units}",
-)
+ALL = TargetPopulation("all", "ATE", "average treatment effect (ATE)", "all {nobs} {units}")
 TREATED = TargetPopulation(
-    name="treated",
-    estimand="ATT",
-    full_name="average treatment effect on the treated (ATT)",
-    rows="the {in_arm} treated {units} ({group})",
-    toward=1,
-    two_arms_only=True,
-)
+    "treated", "ATT", "average treatment effect on the treated (ATT)", "the {in_arm} treated {units} ({group})",
+    toward=1, two_arms_only=True,
+)  # fmt: skip
 CONTROL = TargetPopulation(
-    name="control",
-    estimand="ATC",
-    full_name="average treatment effect on the untreated (ATC)",
-    rows="the {in_arm} control {units} ({group})",
+    "control", "ATC", "average treatment effect on the untreated (ATC)", "the {in_arm} control {units} ({group})",
     toward=0,
-)
+)  # fmt: skip
 OVERLAP = TargetPopulation(
-    name="overlap",
-    estimand="ATO",
-    full_name="average treatment effect in the overlap population (ATO)",
-    rows="{nobs} {units} with overlap weights, which are largest where every group is about equally likely",
-    tilt=overlap_tilt,
-    reference="li_2018",
-)
+    "overlap", "ATO", "average treatment effect in the overlap population (ATO)",
+    "{nobs} {units} with overlap weights, which are largest where every group is about equally likely",
+    tilt=overlap_tilt, reference="li_2018",
+)  # fmt: skip
 MATCHING = TargetPopulation(
-    name="matching",
-    estimand="ATM",
-    full_name="average treatment effect in the matching population (ATM)",
-    rows="{nobs} {units} tilted to those that one-to-one matching would keep",
-    tilt=matching_tilt,
-    reference="li_2013",
-)
+    "matching", "ATM", "average treatment effect in the matching population (ATM)",
+    "{nobs} {units} tilted to those that one-to-one matching would keep", tilt=matching_tilt, reference="li_2013",
+)  # fmt: skip
 ENTROPY = TargetPopulation(
-    name="entropy",
-    estimand="ATEN",
-    full_name="average treatment effect in the entropy-weighted population (ATEN)",
-    rows="{nobs} {units} tilted by the entropy of the propensity score",
-    tilt=entropy_tilt,
-    reference="zhou_2020",
-)
+    "entropy", "ATEN", "average treatment effect in the entropy-weighted population (ATEN)",
+    "{nobs} {units} tilted by the entropy of the propensity score", tilt=entropy_tilt, reference="zhou_2020",
+)  # fmt: skip
 FUNCTION = TargetPopulation(
-    name="function of the propensity",
-    estimand="WATE",
-    full_name="weighted average treatment effect (WATE)",
-    rows="{nobs} {units} tilted by a function of the propensity score",
-    two_arms_only=True,
-)
+    "function of the propensity", "WATE", "weighted average treatment effect (WATE)",
+    "{nobs} {units} tilted by a function of the propensity score", two_arms_only=True,
+)  # fmt: skip
 DATA_FRAME = TargetPopulation(
-    name="data frame",
-    frame=True,
-    estimand="transported ATE",
-    full_name="average treatment effect in another population (transported ATE)",
-    rows="the {in_frame} rows of the target frame",
-)
+    "data frame", "transported ATE", "average treatment effect in another population (transported ATE)",
+    "the {in_frame} rows of the target frame", frame=True,
+)  # fmt: skip
 POPULATIONS = {population.name: population for population in (ALL, TREATED, CONTROL, OVERLAP, MATCHING, ENTROPY)}
 SPELLINGS = {name: name for name in POPULATIONS} | {
     "ate": "all", "att": "treated", "atet": "treated", "atte": "treated", "atc": "control", "atu": "control",
@@ -156,16 +107,8 @@ def arm_population(arm: int, labels: Sequence[str]) -> TargetPopulation:
         return CONTROL
     if len(labels) == 2:
         return TREATED
-    label = labels[arm]
-    return replace(
-        TREATED,
-        name=label,
-        estimand=f"ATT({label})",
-        full_name=f"average treatment effect on group {label} (ATT)",
-        rows="the {in_arm} {units} with {group}",
-        toward=arm,
-        two_arms_only=False,
-    )
+    name, what = f"ATT({labels[arm]})", f"average treatment effect on group {labels[arm]} (ATT)"
+    return TargetPopulation(labels[arm], name, what, "the {in_arm} {units} with {group}", toward=arm)
 
 
 def population_of(target: Any) -> TargetPopulation:
@@ -194,10 +137,7 @@ class FunctionTilt:
 
     def values(self, e: Array) -> Array:
         """Call the function, and check its values."""
-        try:
-            found = np.asarray(self.function(e), dtype=float)
-        except (AttributeError, LookupError, TypeError) as error:  # a function of the data, not of the score
-            raise bad_tilt(self.name, f"no numbers for an array of scores ({error})") from error
+        found = np.asarray(self.function(e), dtype=float)
         if found.shape != e.shape:
             raise bad_tilt(self.name, f"shape {found.shape} for scores of shape {e.shape}")
         known = np.isfinite(e)  # a resample that cannot be fitted has no scores

@@ -322,7 +322,7 @@ class CausalModel:
         CausalModel
             A new model.
         """
-        known = kinds.model_option_names()
+        known = [name for name in kinds.defaults_of(kinds.ModelOptions) if name in OPTIONS and name != "did"]
         for name, value in changes.items():
             given_score = name == "propensity_score" and value is not None and not is_classifier(value)
             if name in OPTIONS and (name not in known or given_score):
@@ -474,7 +474,7 @@ class CausalModel:
         model = self._clustered(given, read_as)
         inference, records = kinds.options_of(kinds.InferenceOptions, given), []
         for repeat in range(self.options.n_repeats):
-            chosen = dataclasses.replace(model.options, repeat=repeat)
+            chosen = dataclasses.replace(model.options, repeat=repeat) if repeat else model.options
             of_joint = kinds.options_of(kinds.JREOptions, given)
             record = fit_estimator(model.design, model.spec, chosen, inference, of_joint)
             records.append(model._with_errors(record, inference))
@@ -482,10 +482,12 @@ class CausalModel:
 
     def _clustered(self, given: dict[str, Any], read_as: tuple[str, ...]) -> Self:
         """Return the model with the clusters of `cov_kwds`, which may also ask for the factor of small samples."""
-        options = dataclasses.replace(self.options, read_as=self.options.read_as + read_as)
         found = given.get("cov_kwds")
+        if found is None and not read_as:
+            return self
+        options = dataclasses.replace(self.options, read_as=self.options.read_as + read_as)
         if found is None:
-            return self._of(self.design, options) if read_as else self
+            return self._of(self.design, options)
         if not isinstance(found, Mapping) or not {"groups"} <= found.keys() <= {"groups", "use_correction"}:
             raise OptionError(
                 f"cov_kwds={found!r:.60}; expected clusters under 'groups', and maybe 'use_correction'.\n"

@@ -91,7 +91,7 @@ def show_versions() -> None:
         print(f"{name:<13} {text}")
 
 
-_running: set[object] = set()  # blocks of `one_blas_thread` that have begun and not ended
+_running = 0  # blocks of `one_blas_thread` that have begun and not ended
 _limiter: Any = None
 _lock = threading.Lock()
 
@@ -114,18 +114,17 @@ def one_blas_thread() -> Iterator[None]:
     >>> {each["num_threads"] for each in found if each["user_api"] == "blas"}
     {1}
     """
-    global _limiter
-    block = object()
+    global _running, _limiter
     with _lock:
-        _running.add(block)
+        _running += 1
         if _limiter is None:
             _limiter = _libraries().limit(limits=1, user_api="blas")
     try:
         yield
     finally:
         with _lock:
-            _running.discard(block)
-            if not _running and _limiter is not None:
+            _running -= 1
+            if not _running:
                 _limiter.restore_original_limits()
                 _limiter = None
 

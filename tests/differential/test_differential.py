@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from causalrisk.estimation import engine, record
+from causalrisk.estimation import engine, fits
 from causalrisk.estimation.equations import Equations
 from causalrisk.inference import covariance
 from tests.differential import cases
@@ -53,20 +51,14 @@ def test_the_cases_are_of_every_kind():
 
 def sign(monkeypatch):
     """The correction of AIPW is subtracted."""
-    correction = Equations.correction
-
-    def turned(equations, a, g):
-        block = correction(equations, a, g)
-        (rows, residuals), *rest = block.terms
-        return dataclasses.replace(block, terms=((rows, lambda at: [-r for r in residuals(at)]), *rest))
-
-    monkeypatch.setattr(Equations, "correction", turned)
+    weighted = Equations.weighted
+    monkeypatch.setattr(Equations, "weighted", lambda *given: -weighted(*given))
 
 
 def missing_weight(monkeypatch):
     """The sandwich forgets that probability weights are squared."""
-    plain = record.sandwich
-    monkeypatch.setattr(record, "sandwich", lambda *given, **how: plain(*given, **(how | {"frequency": True})))
+    plain = fits.sandwich
+    monkeypatch.setattr(fits, "sandwich", lambda *given, **how: plain(*given, **(how | {"frequency": True})))
 
 
 def stale(monkeypatch):

@@ -315,7 +315,6 @@ def call_of(record: FitRecord) -> str:
     head += [f"{key}={value}," for key, value in typed.items()]
     names = [name, *(used for used in ("DiD", "Survey") if any(text.startswith(f"{used}(") for text in typed.values()))]
     others = ["import numpy as np"] * fit["rng"].startswith("np.")
-    others += ["import statsmodels.api as sm"] * any(text.startswith("sm.") for text in typed.values())
     lines = [f"from causalrisk import {', '.join(sorted(names))}", *others, "", f"model = {call}("]
     lines += [f"    {line}" for line in head]
     return "\n".join([*lines, ")", f"res = model.fit({', '.join(f'{key}={value}' for key, value in fit.items())})"])
