@@ -30,14 +30,7 @@ from causalrisk.errors import (
     first_failure,
 )
 from causalrisk.estimation.engine import Point, value_of
-from causalrisk.estimation.fits import (
-    Estimate,
-    Refits,
-    SeparateRows,
-    WeightFit,
-    collect_refits,
-    estimate_means,
-)
+from causalrisk.estimation.fits import Estimate, Refits, SeparateRows, WeightFit, collect_refits, estimate_means
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import EffectScale, Specification
 from causalrisk.numerics.families import outcome_family

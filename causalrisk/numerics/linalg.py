@@ -53,10 +53,9 @@ class Basis:
         Predictions by coefficients of the basis keep digits that are lost by coefficients of the original columns
         where these are nearly dependent.
         """
-        columns = _in_order(X)
-        _subtract(columns, self.shift, self.constant)
-        _solve_rows(columns, self.factor)
-        return columns
+        columns = np.array(X, order="F")  # most work goes column by column
+        columns -= np.multiply.outer(columns[:, self.constant], self.shift)
+        return solved_rows(columns, self.factor)
 
 
 def plain_basis(X: Array) -> Basis:
@@ -82,52 +81,33 @@ def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None =
     Where X has a constant column, the other columns are centred first, so that a covariate far from zero loses no
     digits.
     """
-    root, total = np.sqrt(weights), float(weights.sum())
+    total, columns = float(weights.sum()), np.array(X if order is None else X[order], order="F")
     steady = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
-    columns = _in_order(X, order)
-    constant = int(steady[0]) if steady.size else 0
-    shift = np.zeros(X.shape[1])
+    constant, shift = int(steady[0]) if steady.size else 0, np.zeros(X.shape[1])
     if steady.size:
         shift = weights @ columns / total / X[0, constant]
         shift[constant] = 0.0
-        _subtract(columns, shift, constant)
-    factor = _orthonormalise(columns, root, total)
+        columns -= np.multiply.outer(columns[:, constant], shift)
+    columns, factor = _orthonormalised(columns, weights, total)
     # Solving by R loses orthogonality in proportion to the condition number; a second pass begins from columns that are
     # nearly orthonormal.
     if np.linalg.cond(factor) > STEEP:
-        factor = _orthonormalise(columns, root, total) @ factor
+        columns, again = _orthonormalised(columns, weights, total)
+        factor = again @ factor
     return Basis(columns, factor, shift, constant)
 
 
-def _in_order(X: Array, order: NDArray[np.intp] | None = None) -> Array:
-    """Copy rows, shape (n, p), in an order; columns are contiguous, as most work goes column by column."""
-    columns = np.empty((X.shape[1], len(X))).T
-    for rows in row_blocks(len(X)):
-        columns[rows] = X[rows] if order is None else X[order[rows]]
-    return columns
-
-
-def _subtract(columns: Array, shift: Array, constant: int) -> None:
-    """Subtract multiples of the constant column in place, from columns that lie one after the other."""
-    if shift.any():
-        for rows in row_blocks(len(columns)):
-            part = columns[rows].T
-            part -= np.multiply.outer(shift, part[constant])
-
-
-def _orthonormalise(columns: Array, root: Array, total: float) -> Array:
-    """Make columns, shape (n, p), orthonormal in place under weights, given as roots, and return the factor R."""
-    factor = triangular_factor(columns, root)
+def _orthonormalised(columns: Array, weights: Array, total: float) -> tuple[Array, Array]:
+    """Return columns, shape (n, p), orthonormal under weights, and the factor R."""
+    factor = triangular_factor(columns, np.sqrt(weights))
     # Signs chosen so that the first basis column of a design with a constant is the constant itself.
     factor *= (np.where(np.diag(factor) < 0, -1.0, 1.0) / np.sqrt(total))[:, None]
-    _solve_rows(columns, factor)
-    return factor
+    return solved_rows(columns, factor), factor
 
 
-def _solve_rows(columns: Array, factor: Array) -> None:
-    """Replace each row c of columns, shape (n, p), by the solution q of q R = c."""
-    for rows in row_blocks(len(columns)):
-        columns[rows] = dtrsm(1.0, factor, columns[rows], side=1)
+def solved_rows(columns: Array, factor: Array) -> Array:
+    """Return for each row c of columns, shape (n, p), the solution q of q R = c."""
+    return np.asarray(dtrsm(1.0, factor, columns, side=1))
 
 
 def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basis:
@@ -255,10 +235,7 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
 
 def weighted_gram(columns: Array, weights: Array) -> Array:
     """Sum over rows of weights times the outer products of columns, (n, p)."""
-    total = np.zeros((columns.shape[1], columns.shape[1]))
-    for rows in row_blocks(len(columns)):
-        total += (columns[rows] * weights[rows, None]).T @ columns[rows]
-    return total
+    return (columns * weights[:, None]).T @ columns
 
 
 def symmetric_root(matrix: Array) -> Array:
