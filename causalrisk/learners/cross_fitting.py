@@ -269,4 +269,4 @@ def on_predictor_scale(family: OutcomeFamily, means: Array) -> tuple[Array, int]
     else:
         positive = means[means > 0]
         inside = np.maximum(means, EDGE * (positive.mean() if positive.size else 1.0))
-    return family.predictor(inside), int((inside != means).sum())
+    return np.asarray(family.distribution.link(inside)), int((inside != means).sum())

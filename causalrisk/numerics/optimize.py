@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +24,7 @@ SETTINGS: dict[str, dict[str, float]] = {
     "L-BFGS-B": {"gtol": 1e-12, "ftol": 1e-18, "maxiter": 5000},
     "SLSQP": {"ftol": 1e-20, "maxiter": 2000},
 }
-WITH_HESSIAN = ("trust-exact", "trust-ncg", "trust-krylov", "trust-constr", "dogleg", "Newton-CG")
 NEGLIGIBLE = 1e-13  # relative decrease of the objective that Newton's method foretells at a minimum
-WITHOUT_GRADIENT = ("Nelder-Mead", "Powell", "COBYLA")
 SETTLED = 1e-3  # gradient of a statistic below which rounding error ends the search
 MARGIN = 1e-6  # ten times the feasibility tolerance of HiGHS, the solver of the linear programmes
 WRONG = 2e-7  # twice that tolerance
@@ -48,12 +47,13 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
     OptimizeResult
         Report of scipy.
     """
-    with np.errstate(all="ignore"):  # where a step goes too far
+    # Where a step goes too far; and methods warn of derivatives that they do not use.
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         result = scipy.optimize.minimize(
             lambda v: parts(v)[0],
             start,
-            jac=(lambda v: parts(v)[1]) if method not in WITHOUT_GRADIENT else None,
-            hess=(lambda v: parts(v)[2]) if method in WITH_HESSIAN else None,
+            jac=lambda v: parts(v)[1],
+            hess=lambda v: parts(v)[2],
             method=method,
             options=SETTINGS.get(method, {}),
         )
