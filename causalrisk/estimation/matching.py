@@ -248,9 +248,8 @@ def estimate_matched(
         own, others = sample.slices[a], sample.slices[b]
         predicted[b, own] = found.mean(sample.y[others])
         if terms:
-            predicted[b, own] += (Z[own] - found.mean(Z[others])) @ fitted_slopes(
-                Z[others], sample.y[others], found.used(1)
-            )
+            slopes = fitted_slopes(Z[others], sample.y[others], found.used(1))
+            predicted[b, own] += (Z[own] - found.mean(Z[others])) @ slopes
     target = np.ones(sample.n, dtype=bool) if toward is None else sample.arm == toward
     inside = target & np.isfinite(predicted).all(axis=0)
     if not inside.any():

@@ -20,15 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from causalrisk.design import Design
-from causalrisk.errors import (
-    CausalRiskError,
-    DesignWarning,
-    Failure,
-    Notes,
-    SeparationError,
-    UnavailableError,
-    first_failure,
-)
+from causalrisk.errors import CausalRiskError, DesignWarning, Failure, Notes, SeparationError, first_failure
 from causalrisk.estimation.engine import Point, value_of
 from causalrisk.estimation.fits import Estimate, Refits, SeparateRows, WeightFit, collect_refits, estimate_means
 from causalrisk.estimation.sample import Sample
@@ -207,11 +199,6 @@ class QuantileRows:
     arms: tuple[ArmSteps, ...]
 
     @property
-    def predicted(self) -> Array:
-        """Quantiles have no predictions of single rows."""
-        raise UnavailableError("quantiles have no predictions of single rows")
-
-    @property
     def influence(self) -> Array:
         """As in `Estimate`."""
         means, gamma = (self.fits[0].estimate.block(name) for name in ("means", "gamma"))
@@ -246,11 +233,6 @@ class QuantileRows:
         return collect_refits(params, np.empty((len(arms), 0, m)), gamma, failures)
 
 
-def quantiles_of(fits: Sequence[LevelFit]) -> Array:
-    """Quantiles, those of an arm together, shape (K J,)."""
-    return np.stack([fit.thresholds for fit in fits], axis=1).ravel()
-
-
 def estimate_quantiles(
     weights: WeightFit, spec: Specification, design: Design, scale: EffectScale, notes: Notes
 ) -> Estimate:
@@ -283,27 +265,15 @@ def estimate_quantiles(
     fits = tuple(_fit_level(weights, spec, design, arms, steps, units, level) for level in scale.quantiles)
     _warn_of_ends(design, fits, notes)
     _warn_of_masses(design, sample.y, arms, steps / units, fits, notes)
-    means = quantiles_of(fits)
-    codes = zip(*(fit.estimate.failed for fit in fits), strict=True)
-    return Estimate(
-        params=scale.params(means),
-        theta=np.empty((sample.n_arms, 0)),
-        gamma=fits[0].estimate.gamma,
-        model_means=means,
-        rows=QuantileRows(fits, scale, tuple(arms)),
-        failed=tuple(max(of_arm) for of_arm in codes),
-    )
+    means = np.stack([fit.thresholds for fit in fits], axis=1).ravel()  # those of an arm together
+    theta, rows = np.empty((sample.n_arms, 0)), QuantileRows(fits, scale, tuple(arms))
+    return Estimate(scale.params(means), theta, fits[0].estimate.gamma, means, rows)
 
 
 def _fit_level(
-    weights: WeightFit,
-    spec: Specification,
-    design: Design,
-    arms: Sequence[ArmSteps],
-    steps: Array,
-    units: Array,
+    weights: WeightFit, spec: Specification, design: Design, arms: Sequence[ArmSteps], steps: Array, units: Array,
     level: float,
-) -> LevelFit:
+) -> LevelFit:  # fmt: skip
     """Find the quantiles at one level, and the distribution functions and densities there."""
     sample, heights = weights.equations.sample, [arm.cumulated(steps) for arm in arms]
     start = [reached(height / height[-1], level) for height in heights]
