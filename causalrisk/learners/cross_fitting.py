@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import inspect
 import sys
@@ -96,10 +97,9 @@ def learners_of(
 def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]:
     """Return the name of a learner, and its unfitted model; for the lasso of standardised columns."""
     if isinstance(given, str):
-        name = one_of("learner", given, (SMOOTH, *NAMED))
-        if name == SMOOTH:
-            return name, smooth
-        module, regressor, classifier, options = NAMED[name]
+        if given == SMOOTH:
+            return given, smooth
+        module, regressor, classifier, options = NAMED[given]
         try:
             model = getattr(import_module(f"sklearn.{module}"), classifier if binary else regressor)(**options)
         except ImportError as error:
@@ -107,10 +107,10 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
                 "this learner needs scikit-learn, which is not installed.\n"
                 'Use `pip install "causalrisk[learners]"`, or `learner="smooth"`.'
             ) from error
-        if name == "lasso":
+        if given == "lasso":
             scaler = import_module("sklearn.preprocessing").StandardScaler()
             model = import_module("sklearn.pipeline").make_pipeline(scaler, model)
-        return name, model
+        return given, model
     name = type(given.steps[-1][1] if hasattr(given, "steps") else given).__name__
     if hasattr(given, "predict_proba") and not binary:
         raise OptionError(
@@ -142,9 +142,8 @@ class CrossFitted:
             return self.predictions
         if not len(features):
             return np.empty((len(self.fitted), 0))
-        if fold is not None:
-            return np.stack([predicted_by_fold(models, features, fold) for models in self.fitted])
-        return np.stack([np.mean([predicted(model, features) for model in models], axis=0) for models in self.fitted])
+        with learner_errors(f"learner {self.name}", "predictions"):
+            return np.stack([_predicted_by_fold(models, features, fold) for models in self.fitted])
 
 
 def predicted(model: Any, features: Array) -> Array:
@@ -155,12 +154,13 @@ def predicted(model: Any, features: Array) -> Array:
     return np.asarray(model.predict_proba(features)[:, classes.index(1)] if 1 in classes else np.zeros(len(features)))
 
 
-def predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers) -> Array:
-    """Return the mean outcome of rows by the fitted model of the fold of each, shape (n,)."""
+def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | None) -> Array:
+    """Return the mean outcome of rows by the fitted model of the fold of each, or by all of them, shape (n,)."""
+    if fold is None:
+        return np.asarray(np.mean([predicted(model, features) for model in models], axis=0))
     found = np.empty(len(features))
     for f, model in enumerate(models):
-        own = fold == f
-        found[own] = predicted(model, features[own])
+        found[fold == f] = predicted(model, features[fold == f])
     return found
 
 
@@ -169,46 +169,43 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
 
     Without `rows`, all rows in memory, every model is "smooth".
     """
-    smooth = [a for a, model in enumerate(learner.models) if isinstance(model, Smooth)]
-    fitted = {a: smooth_fits(learner.models[a], a, training, workers) for a in smooth}
-    if rows is None:
-        return CrossFitted(learner.name, tuple(fitted.values()))
-    predictions = np.empty((len(learner.models), len(rows.y)))
-    for a, models in fitted.items():
-        predictions[a] = predicted_by_fold(models, rows.features, rows.fold)
-    others = [(a, f) for a in range(len(predictions)) if a not in smooth for f in range(training.n_folds)]
+    arms = range(len(learner.models))
+    fitted = {
+        a: smooth_fits(learner.models[a], a, training, workers) for a in arms if isinstance(learner.models[a], Smooth)
+    }
+    others = [(a, f) for a in arms if a not in fitted for f in range(training.n_folds)]
     if others:
-        task = functools.partial(_fit_and_predict, learner, training, rows, others)
         # Threads of scikit-learn within a fit wait for each other on a busy machine; `n_jobs` has fits.
         one_thread = threadpool_limits(1, user_api="openmp") if "sklearn" in sys.modules else contextlib.nullcontext()
-        with one_thread, ordered_map(task, range(len(others)), workers) as results:
-            for (a, f), (model, values) in zip(others, results, strict=True):
+        task = functools.partial(_fitted_outside, learner, training, rows)
+        with one_thread, ordered_map(task, others, workers) as results:
+            for (a, _), model in zip(others, results, strict=True):
                 fitted[a] = (*fitted.get(a, ()), model)
-                predictions[a, rows.fold == f] = values
-    return CrossFitted(learner.name, tuple(fitted[a] for a in range(len(fitted))), predictions)
+    found = CrossFitted(learner.name, tuple(fitted[a] for a in arms))
+    if rows is None:
+        return found
+    predictions = found(rows.features, rows.fold)
+    bad = int((~np.isfinite(predictions)).sum())
+    if bad:
+        raise LearnerError(
+            f"{bad} of {predictions.size} predictions of the learner {learner.name} are not finite.\n"
+            'Use another learner, or `learner="smooth"`.'
+        )
+    return dataclasses.replace(found, predictions=predictions)
 
 
-def _fit_and_predict(
-    learner: Learner, training: Training, rows: LearnerRows, fits: Sequence[tuple[int, int]], number: int
-) -> tuple[Any, Array]:
-    """Fit an arm's model outside of a fold, and predict the fold."""
-    (a, f), n_folds = fits[number], training.n_folds
-    used, label = rows.outside(a, f, n_folds), training.labels[a]
+def _fitted_outside(learner: Learner, training: Training, rows: LearnerRows, place: tuple[int, int]) -> Any:
+    """Fit the model of an arm outside of a fold."""
+    a, f = place
+    used, label = rows.outside(a, f, training.n_folds), training.labels[a]
     if not len(used):
         raise without_training(training, a, f)
     weights = None if rows.weights is None else rows.weights[used]
-    with learner_errors(f"learner {learner.name}", f"arm {label!r}, fold {f + 1} of {n_folds}"):
-        model = fitted_copy(
+    with learner_errors(f"learner {learner.name}", f"arm {label!r}, fold {f + 1} of {training.n_folds}"):
+        return fitted_copy(
             learner.models[a], [training.repeat, a, f], rows.features[used], rows.y[used], weights,
             counts=rows.counts, instead='`learner="smooth"`',
         )  # fmt: skip
-        values = predicted(model, rows.features[rows.fold == f])
-    if not np.isfinite(values).all():
-        raise LearnerError(
-            f"{int((~np.isfinite(values)).sum())} of {len(values)} predictions of the learner {learner.name} are not "
-            f'finite, in arm {label!r}, fold {f + 1}.\nUse another learner, or `learner="smooth"`.'
-        )
-    return model, values
 
 
 @contextlib.contextmanager

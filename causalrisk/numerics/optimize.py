@@ -13,17 +13,8 @@ from causalrisk.numerics.linalg import Array
 
 OptimizeResult = Any  # scipy's class of this name, for annotations
 
-SETTINGS: dict[str, dict[str, float]] = {
-    "trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12, "maxiter": 5000},
-    "trust-ncg": {"gtol": 1e-10, "max_trust_radius": 1e12},
-    "trust-krylov": {"gtol": 1e-10, "inexact": False},
-    "trust-constr": {"gtol": 1e-10, "xtol": 1e-14},
-    "CG": {"gtol": 1e-10},
-    "Newton-CG": {"xtol": 1e-14},
-    "BFGS": {"gtol": 1e-10, "maxiter": 2000},
-    "L-BFGS-B": {"gtol": 1e-12, "ftol": 1e-18, "maxiter": 5000},
-    "SLSQP": {"ftol": 1e-20, "maxiter": 2000},
-}
+SETTINGS = {"trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12, "maxiter": 5000}}  # of the usual method
+TOLERANCE = 1e-12  # of other methods
 NEGLIGIBLE = 1e-13  # relative decrease of the objective that Newton's method foretells at a minimum
 SETTLED = 1e-3  # gradient of a statistic below which rounding error ends the search
 MARGIN = 1e-6  # ten times the feasibility tolerance of HiGHS, the solver of the linear programmes
@@ -55,6 +46,7 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
             jac=lambda v: parts(v)[1],
             hess=lambda v: parts(v)[2],
             method=method,
+            tol=TOLERANCE,
             options=SETTINGS.get(method, {}),
         )
     if not result.success:  # it may have been stopped by rounding, at the minimum
