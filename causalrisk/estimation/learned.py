@@ -120,10 +120,16 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     fits = tuple(cross_fit(learner, training, workers, rows) for learner in learners)
     moved, size, quality = 0, 0, np.empty((len(fits), design.n_arms, 3))
     for number, fit in enumerate(fits):
-        seen = [*over(lambda block, fit=fit: _judged(fit, family, block))]  # type: ignore[misc]
-        moved, size = moved + sum(part[0] for part in seen), size + sum(part[1] for part in seen)
+
+        def judged(block: LearnerRows, fit: CrossFitted = fit) -> tuple[Array, ...]:
+            """Return predictions in every arm, outcomes, arms and weights of rows."""
+            return fit(block.features, block.fold), block.y, block.arm, block.s
+
+        predicted, y, arm, s = (np.concatenate(part, axis=-1) for part in zip(*over(judged), strict=True))
+        moved, size = moved + on_predictor_scale(family, predicted)[1], size + predicted.size
         for a in range(design.n_arms):
-            quality[number, a] = _quality(*np.concatenate([part[2][a] for part in seen], axis=1))
+            own = (arm == a) & ~np.isnan(y)
+            quality[number, a] = _quality(y[own], predicted[a, own], s[own])
     if moved:
         told = (
             f"{moved} of {size} predictions of the learner are outside of what a mean of the {family.label} model can "
@@ -137,15 +143,6 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
             advice = f"Use a learner whose predictions are in the range of the outcome, such as {such}."
             notes.warn(f"{told}\n{advice}", DesignWarning)
     return Learned(fits, family, features, folds, quality)
-
-
-def _judged(fit: CrossFitted, family: OutcomeFamily, rows: LearnerRows) -> tuple[int, int, list[Array]]:
-    """Count predictions out of range, and all; and of each arm outcomes, predictions and weights, shape (3, n_a)."""
-    values, of_arms = fit(rows.features, rows.fold), []
-    for a, of_arm in enumerate(values):
-        own = rows.trained(a)
-        of_arms.append(np.stack([rows.y[own], of_arm[own], rows.weights_of(own)[0]]))
-    return on_predictor_scale(family, values)[1], values.size, of_arms
 
 
 def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, float]:

@@ -71,13 +71,14 @@ class LearnerRows:
         own = self.trained(arm)
         return own if n_folds == 1 else own[self.fold[own] != fold]
 
-    def weights_of(self, rows: Numbers) -> tuple[Array, Array]:
-        """Weights of some rows, and how many rows each stands for."""
-        ones = np.ones(len(rows))
-        if self.weights is None:
-            return ones, ones
-        own = self.weights[rows]
-        return own, own if self.counts else ones
+    @property
+    def s(self) -> Array:
+        """Weights of the rows, shape (n,)."""
+        return np.ones(len(self.y)) if self.weights is None else self.weights
+
+    def count(self, rows: Numbers) -> float:
+        """Return how many rows some of these stand for."""
+        return float(self.s[rows].sum()) if self.counts else float(len(rows))
 
 
 @dataclass(frozen=True)

@@ -218,17 +218,16 @@ class SmoothBasis:
             at += p - 1 - j
         return found.T
 
-    def products(self, X: Array, y: Array, weights: Array, counts: Array) -> Sums:
-        """Return the sums that ridge regression needs of rows.
+    def products(self, X: Array, y: Array, weights: Array) -> Array:
+        """Return weighted sums of products of the constant, the columns and the outcome, shape (q + 2, q + 2).
 
-        Outcomes are best about a number near their mean, so that no digits are lost; `counts` says how many rows each
-        one stands for.
+        Outcomes are best about a number near their mean, so that no digits are lost.
         """
         total = np.zeros((len(self.kinds) + 2, len(self.kinds) + 2))
         for rows in row_blocks(len(y), ROWS):
             beside = np.vstack([np.ones(len(y[rows])), self.columns(X[rows]).T, y[rows]])
             total += (beside * weights[rows]) @ beside.T
-        return total, float(counts.sum())
+        return total
 
     def predictors(self, X: Array, coefficients: Array) -> Array:
         """Linear predictors, shape (n,), of rows of covariates by coefficients, shape (q + 1,), the constant first."""
@@ -310,7 +309,7 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
     def outcomes(rows: LearnerRows) -> tuple[Array, Array, Numbers]:
         """Return outcomes, weights and folds of the rows of the arm."""
         own = rows.trained(a)
-        return rows.y[own], rows.weights_of(own)[0], rows.fold[own]
+        return rows.y[own], rows.s[own], rows.fold[own]
 
     y, weights, fold = (np.concatenate(parts) for parts in zip(*training.over(outcomes), strict=True))
     outside = [fold != f if n_folds > 1 else fold == f for f in range(n_folds)]
@@ -324,7 +323,7 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
         """Return covariates and weights of the rows by which knots are placed."""
         own = rows.trained(a)
         own = own if share >= 1 else own[(rows.number[own] * GOLDEN) % 1.0 < share]
-        return rows.features[own], rows.weights_of(own)[0]
+        return rows.features[own], rows.s[own]
 
     basis = smooth_basis(*(np.concatenate(parts) for parts in zip(*training.over(placed), strict=True)))
 
@@ -332,7 +331,7 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
         """Return sums of products in each fold, of outcomes about the origin."""
         trained, y = rows.trained(a), rows.y - origin
         cells = [trained[rows.fold[trained] == f] for f in range(n_folds)]
-        return [basis.products(rows.features[own], y[own], *rows.weights_of(own)) for own in cells]
+        return [(basis.products(rows.features[own], y[own], rows.s[own]), rows.count(own)) for own in cells]
 
     def fitted(f: int) -> tuple[Array, Choice | None]:
         """Return the fit outside of a fold; outcomes that are all the same are the fit."""
@@ -368,12 +367,13 @@ def _reweighted(
 
         def of_rows(rows: LearnerRows) -> tuple[Sums, float]:
             own = rows.outside(*fit, training.n_folds)
-            X, y, (weights, counts) = rows.features[own], rows.y[own], rows.weights_of(own)
+            X, y, weights = rows.features[own], rows.y[own], rows.s[own]
             eta = basis.predictors(X, coefficients)
             with np.errstate(all="ignore"):  # of a step that is too long
                 score, _, expected = family.score(y, eta)
                 step = np.divide(score, expected, out=np.zeros_like(eta), where=expected > 0)
-                return basis.products(X, eta + step, weights * expected, counts), float(weights @ family.loss(y, eta))
+                products = basis.products(X, eta + step, weights * expected)
+                return (products, rows.count(own)), float(weights @ family.loss(y, eta))
 
         return add_up(training.over(of_rows))
 
