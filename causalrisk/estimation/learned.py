@@ -101,7 +101,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
         """Return the rows of a block of a scan, or of a design in memory, with the columns that are learnt from."""
         weights = None if design.weight_type is None else block.weights
         own, number = (block.X[:, features], block.y, block.arm), block.position
-        return LearnerRows(*own, folds[number], weights, counts=design.weight_type == "frequency", number=number)
+        return LearnerRows(*own, folds[number], weights, number)
 
     for learner in learners if design.on_disk else ():
         if not all(isinstance(model, Smooth) for model in learner.models):
@@ -115,7 +115,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
         """Begin a pass over the rows."""
         return iter([function(rows)]) if rows is not None else design.over(lambda block: function(made(block)))
 
-    training = Training(over, design.labels, options.n_folds, options.repeat)
+    training = Training(over, design.labels, options.n_folds, options.repeat, design.weight_type == "frequency")
     workers = worker_count(inference.n_jobs, 1.0 if design.on_disk else design.X.nbytes)
     fits = tuple(cross_fit(learner, training, workers, rows) for learner in learners)
     moved, size, quality = 0, 0, np.empty((len(fits), design.n_arms, 3))

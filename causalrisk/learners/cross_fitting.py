@@ -204,7 +204,7 @@ def _fitted_outside(learner: Learner, training: Training, rows: LearnerRows, pla
     with learner_errors(f"learner {learner.name}", f"arm {label!r}, fold {f + 1} of {training.n_folds}"):
         return fitted_copy(
             learner.models[a], [training.repeat, a, f], rows.features[used], rows.y[used], weights,
-            counts=rows.counts, instead='`learner="smooth"`',
+            counts=training.counts, instead='`learner="smooth"`',
         )  # fmt: skip
 
 

@@ -61,7 +61,6 @@ HALVINGS = 30
 SETTLED = 1e-12  # decrease of the penalised loss, relative to it, at which iterations end
 ROWS = 1024  # rows of a block of basis columns
 Fit: TypeAlias = tuple[int, int]  # to an arm, outside of a fold
-Sums: TypeAlias = tuple[Array, float]  # of products of the constant, q columns and outcome, (q + 2, q + 2); of rows
 
 
 # --- ridge regression ------------------------------------------------------------------------------------------------
@@ -72,9 +71,11 @@ def coefficients_of(solution: Array, unit: Array, origin: float = 0.0) -> Array:
     return np.concatenate([[solution[0] + origin], solution[1:] * unit])
 
 
-def ridge_problem(sums: Sums, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
-    """Return the problem of columns times `unit`, by default one over their deviation, 0 for constants."""
-    products, count = sums
+def ridge_problem(products: Array, count: float, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
+    """Return the problem of columns times `unit`, by default one over their deviation, 0 for constants.
+
+    `products`, (q + 2, q + 2), are weighted sums of products of the constant, the columns and the outcome.
+    """
     total = float(products[0, 0])
     mean = products[0, 1:] / total
     centred = products[1:, 1:] - total * np.outer(mean, mean)
@@ -317,6 +318,7 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
         if not outside[f].any():
             raise without_training(training, a, f)
     means = [float(np.average(y[own], weights=weights[own])) for own in outside]
+    counts = [float(weights[own].sum() if training.counts else own.sum()) for own in outside]
     origin, share = float(np.mean(means)), PLACED / len(y)
 
     def placed(rows: LearnerRows) -> tuple[Array, Array]:
@@ -327,20 +329,20 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
 
     basis = smooth_basis(*(np.concatenate(parts) for parts in zip(*training.over(placed), strict=True)))
 
-    def products(rows: LearnerRows) -> list[Sums]:
+    def products(rows: LearnerRows) -> list[Array]:
         """Return sums of products in each fold, of outcomes about the origin."""
         trained, y = rows.trained(a), rows.y - origin
         cells = [trained[rows.fold[trained] == f] for f in range(n_folds)]
-        return [(basis.products(rows.features[own], y[own], rows.s[own]), rows.count(own)) for own in cells]
+        return [basis.products(rows.features[own], y[own], rows.s[own]) for own in cells]
 
     def fitted(f: int) -> tuple[Array, Choice | None]:
         """Return the fit outside of a fold; outcomes that are all the same are the fit."""
         if np.ptp(y[outside[f]]) == 0:
             return y[outside[f]][:1], None
         if not family.linear:
-            return _reweighted(basis, family, means[f], training, (a, f))
+            return _reweighted(basis, family, means[f], counts[f], training, (a, f))
         others = [of_fold for g, of_fold in enumerate(of_folds) if g != f or n_folds == 1]
-        problem = ridge_problem(add_up(others), basis.kinds)
+        problem = ridge_problem(add_up(others), counts[f], basis.kinds)
         choice = problem.choose(PENALTIES * problem.total)
         return coefficients_of(problem.solution(choice), problem.unit, origin), choice
 
@@ -354,7 +356,7 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
 
 
 def _reweighted(
-    basis: SmoothBasis, family: OutcomeFamily, mean: float, training: Training, fit: Fit
+    basis: SmoothBasis, family: OutcomeFamily, mean: float, count: float, training: Training, fit: Fit
 ) -> tuple[Array, Choice]:
     """Return the coefficients that minimise the penalised loss of an arm outside of a fold.
 
@@ -362,18 +364,17 @@ def _reweighted(
     columns are those of the weights, and they and the penalties to choose from stay the same.
     """
 
-    def working(coefficients: Array) -> tuple[Sums, float]:
+    def working(coefficients: Array) -> tuple[Array, float]:
         """Return products of working responses and weights at coefficients, and the negative log quasi-likelihood."""
 
-        def of_rows(rows: LearnerRows) -> tuple[Sums, float]:
+        def of_rows(rows: LearnerRows) -> tuple[Array, float]:
             own = rows.outside(*fit, training.n_folds)
             X, y, weights = rows.features[own], rows.y[own], rows.s[own]
             eta = basis.predictors(X, coefficients)
             with np.errstate(all="ignore"):  # of a step that is too long
                 score, _, expected = family.score(y, eta)
                 step = np.divide(score, expected, out=np.zeros_like(eta), where=expected > 0)
-                products = basis.products(X, eta + step, weights * expected)
-                return (products, rows.count(own)), float(weights @ family.loss(y, eta))
+                return basis.products(X, eta + step, weights * expected), float(weights @ family.loss(y, eta))
 
         return add_up(training.over(of_rows))
 
@@ -381,8 +382,8 @@ def _reweighted(
         raise DesignError(f'y has the mean {mean:g}; link="log" needs one above 0.\nUse `link="identity"`.')
     now = np.zeros(len(basis.kinds) + 1)
     now[0] = family.distribution.link(mean)
-    sums, loss = working(now)
-    problem = ridge_problem(sums, basis.kinds)
+    products, loss = working(now)
+    problem = ridge_problem(products, count, basis.kinds)
     unit, grid, searching = problem.unit, PENALTIES * problem.total, True
     choice = Choice((np.nan, np.nan), np.nan)  # none yet
     for iteration in range(MAX_ITERATIONS):
@@ -397,7 +398,7 @@ def _reweighted(
         ridge = np.divide(choice.penalty, factors**2, out=np.zeros_like(factors), where=factors > 0)
         penalised, new = loss + ridge @ now[1:] ** 2 / 2, problem.solution(choice)
         for _ in range(HALVINGS):
-            sums, loss = working(coefficients_of(new, unit))
+            products, loss = working(coefficients_of(new, unit))
             reached = loss + ridge @ new[1:] ** 2 / 2
             if reached <= penalised * (1 + SETTLED):
                 break
@@ -405,5 +406,5 @@ def _reweighted(
         now = new
         if not searching and penalised - reached <= SETTLED * penalised:
             break
-        problem = ridge_problem(sums, basis.kinds, unit)
+        problem = ridge_problem(products, count, basis.kinds, unit)
     return coefficients_of(now, unit), choice
