@@ -178,8 +178,7 @@ def balance(
 
 def check_threshold(threshold: float | None) -> None:
     """Raise an OptionError unless the threshold of balance is positive or None."""
-    number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
-    if threshold is not None and not (number and threshold > 0):
+    if threshold is not None and not threshold > 0:
         raise OptionError(f"threshold={threshold!r}; expected a positive number.\nUse `threshold=0.1`.")
 
 

@@ -42,12 +42,8 @@ WITHIN = 2  # units of the own arm by which an outcome's variance is measured; f
 class Matches:
     """The matches of units: those with the same columns, a cell, have the same matches.
 
-    Parameters
-    ----------
-    of, among : csr_array, shape (n, cells)
-        One in the cell of each unit, and of each of those that they are matched with.
-    near : csr_array, shape (cells, cells)
-        One where the units of a cell are matched with those of another.
+    `of` and `among` are sparse, (n, cells), and one in the cell of each unit, and of each of those that they are
+    matched with; `near` (cells, cells) is one where the units of a cell are matched with those of another.
     """
 
     of: Any
@@ -83,14 +79,8 @@ class Matches:
 def match(units: Array, others: Array, least: int, tied: float, caliper: float | None = None) -> Matches:
     """Match units with at least so many nearest others; all those that are equally far are matches.
 
-    Parameters
-    ----------
-    units, others : ndarray, shapes (n, p) and (m, p)
-        Their columns.
-    tied : float
-        Difference below which distances are equal.
-    caliper : float, optional
-        Distance beyond which nothing is a match.
+    `units` (n, p) and `others` (m, p) are their columns. Distances that differ by less than `tied` are equal, and
+    beyond the `caliper` nothing is a match.
     """
     (points, of), (centres, among) = _cells(units), _cells(others)
     tree, wanted = scipy.spatial.cKDTree(centres), min(least, len(centres))
@@ -135,16 +125,9 @@ def no_influence() -> UnavailableError:
 class MatchedRows:
     """What an estimate by matching has of every row, in the order of the sample.
 
-    Parameters
-    ----------
-    predicted : ndarray, shape (K, n)
-        Outcome of each unit in its own arm, the mean of its matches in another; NaN where it has none.
-    inside : ndarray of bool, shape (n,)
-        The units of the target that have matches in all arms.
-    matches : list of tuple
-        For each two arms that are matched the arm of the units, that of their matches, and the `Matches`.
-    columns : ndarray, shape (n, p)
-        What distances are between.
+    `predicted` (K, n) is the outcome of each unit in its own arm, the mean of its matches in another, and NaN where it
+    has none. `inside` are the units of the target that have matches in all arms. `matches` are, for each two arms that
+    are matched, the arm of the units, that of their matches, and the `Matches`; distances are between `columns`.
     """
 
     predicted: Array

@@ -175,15 +175,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
 
 
 def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int, ...], sample: Sample | None) -> str:
-    """Raise a SeparationError where an arm's outcome model has no finite fit.
-
-    Parameters
-    ----------
-    failed : tuple of int
-        How the fit of each arm ended, a `Failure`.
-    sample : Sample or None
-        The same data as numbers, where they are in memory.
-    """
+    """Raise a SeparationError where an arm's outcome model has no finite fit; return the arms that failed otherwise."""
     instead = '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
     for a in (a for a, reason in enumerate(failed) if reason != Failure.OK):
         low, high = design.outcome_limits[a]
@@ -218,26 +210,11 @@ REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 class ArmWeights:
     """Spread of the weights of one arm.
 
-    Parameters
-    ----------
-    n : int
-        Observations: rows, or the sum of their frequency weights.
-    effective_n : float
-        (sum w)^2 / sum w^2, over observations.
-    largest : float
-        Largest importance weight.
-    top_share : float
-        Share of the total weight held by the 1% of observations with the largest weights (at least one).
-    largest_share : float
-        Share of the total weight held by the observation with the largest.
-    extreme : int
-        Observations with a weight above 1e6.
-    heaviest : float
-        Largest product of importance weight and probability weight; the mean of the latter is one.
-    alone_n : float
-        Effective n under the probability weights alone; without these n.
-    alone_share : float
-        As `largest_share`, under the probability weights alone.
+    `n` counts observations: rows, or the sum of their frequency weights. `effective_n` is (sum w)^2 / sum w^2 over
+    these, `top_share` the share of the total weight held by the 1% of them with the largest weights (at least one),
+    `largest_share` that of the one with the largest, and `extreme` those with a weight above 1e6. `largest` is the
+    largest importance weight, `heaviest` its largest product with a probability weight, whose mean is one. `alone_n`
+    and `alone_share` are effective n and largest share under the probability weights alone.
     """
 
     n: int
@@ -257,17 +234,7 @@ class ArmWeights:
 
 
 def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
-    """Summarise the weights of one arm.
-
-    Parameters
-    ----------
-    inverse : ndarray, shape (n_a,)
-        Importance weights.
-    weights : ndarray, shape (n_a,)
-        Observation weights.
-    units : ndarray, shape (n_a,)
-        Number of observations of each row: its frequency weight.
-    """
+    """Summarise importance and observation weights of one arm, whose rows stand for so many units each."""
     alone, alone_total = weights / units, float(weights.sum())
     relative = inverse * alone
     n, heaviest = int(units.sum()), float(relative.max())
@@ -275,8 +242,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
     relative = relative / heaviest if 0 < heaviest < np.inf else (relative == heaviest).astype(float)
     held, top = units * relative, max(1, int(np.ceil(TOP_SHARE * n)))
     total = held.sum()
-    few = np.argpartition(relative, max(len(relative) - top, 0))[-top:]  # each row is at least one observation
-    few = few[np.argsort(-relative[few], kind="stable")]
+    few = np.argsort(-relative, kind="stable")[:top]  # each row is at least one observation
     at_top = np.clip(top - (np.cumsum(units[few]) - units[few]), 0, units[few])
     return ArmWeights(
         n=n,
@@ -334,14 +300,7 @@ def inverse_sum(scores: Array) -> Array:
 
 
 def crump_cut(scores: Array, weights: Array) -> float:
-    """Return the largest sum of inverse scores of the rows whose average effect has the least variance.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (K, n)
-        Probability of each arm.
-    weights : ndarray, shape (n,)
-        Observation weights.
+    """Return the largest sum of inverse scores, (K, n), of the rows whose average effect has the least variance.
 
     References
     ----------
@@ -406,15 +365,7 @@ def overlap_of(
 
 
 def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple[Design, str]:
-    """Leave out the rows that trimming excludes.
-
-    Returns
-    -------
-    design : Design
-        The data that are left.
-    text : str
-        How many rows are not, and why.
-    """
+    """Leave out the rows that trimming excludes, and say how many, and why."""
     sample, scores = weights.equations.sample, weights.probabilities
     if trim == "separated":
         found, reason = separation(weights), trim

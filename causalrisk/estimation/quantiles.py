@@ -35,16 +35,9 @@ TURNS = 50  # of the search for a quantile, each of which fits the model of its 
 
 @dataclass(frozen=True)
 class ArmSteps:
-    """The distinct outcomes of an arm.
+    """The distinct outcomes of an arm, `values`, ascending.
 
-    Parameters
-    ----------
-    rows : ndarray of int, shape (n_a,)
-        Its rows in the order of their outcomes.
-    ends : ndarray of int, shape (d,)
-        Place of the last row of each outcome among them.
-    values : ndarray, shape (d,)
-        The outcomes, ascending.
+    `rows` are its rows in the order of their outcomes, `ends` the place of the last row of each outcome among them.
     """
 
     rows: NDArray[np.intp]
@@ -97,15 +90,9 @@ def distribution_at(weights: WeightFit, spec: Specification, sample: Sample, thr
 def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
     """Return the derivatives of the distribution functions by their thresholds.
 
-    An outcome of the kernel in the place of the indicator moves the equations of the outcome models, and those the
-    means; in the means of AIPW, and in weighted means, it stands itself.
-
-    Returns
-    -------
-    density : ndarray, shape (K,)
-        Of each arm at its threshold.
-    drift : ndarray, shape (K,)
-        The part that goes through the outcome models.
+    They are the density of each arm at its threshold; the second array is the part that goes through the outcome
+    models. An outcome of the kernel in the place of the indicator moves the equations of the outcome models, and those
+    the means; in the means of AIPW, and in weighted means, it stands itself.
     """
     equations, sample = rows.equations, rows.equations.sample
     moved, weighed = dict[str, Array](), dict[str, Array]()
@@ -126,14 +113,7 @@ def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
 
 
 def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
-    """Return the half width of the kernel of a density at a quantile.
-
-    Parameters
-    ----------
-    y, weights : ndarray, shape (n,)
-        Outcomes and their weights.
-    units : ndarray, shape (n,)
-        Observations that each row stands for.
+    """Return the half width of the kernel of a density at a quantile; rows stand for so many units each.
 
     Notes
     -----
@@ -166,20 +146,10 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
 
 @dataclass(frozen=True)
 class LevelFit:
-    """The quantiles of all arms at one level.
+    """The quantiles of all arms at one level, `thresholds`, which stand at `places` among the distinct outcomes.
 
-    Parameters
-    ----------
-    level : float
-        The level tau.
-    places : ndarray of int, shape (K,)
-        Place of each quantile among the distinct outcomes of its arm.
-    thresholds : ndarray, shape (K,)
-        The quantiles.
-    estimate : Estimate
-        The distribution functions at the quantiles.
-    density, drift : ndarray, shape (K,)
-        As by `densities`; NaN for the density at the largest outcome of an arm.
+    `estimate` is of the distribution functions there; `density`, NaN at the largest outcome of an arm, and `drift` are
+    as by `densities`.
     """
 
     level: float
@@ -236,19 +206,7 @@ class QuantileRows:
 def estimate_quantiles(
     weights: WeightFit, spec: Specification, design: Design, scale: EffectScale, notes: Notes
 ) -> Estimate:
-    """Find the quantiles of every arm.
-
-    Returns
-    -------
-    Estimate
-        The quantiles, with their influence function.
-
-    Raises
-    ------
-    SeparationError
-        If the covariates predict an indicator perfectly.
-    CausalRiskError
-        If a distribution function does not reach a level, or has no density there.
+    """Find the quantiles of every arm, with their influence function.
 
     References
     ----------

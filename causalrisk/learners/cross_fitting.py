@@ -140,8 +140,6 @@ class CrossFitted:
         """Predict rows by the models of their folds, or the mean over these; features (n, k), shape (K, n)."""
         if fold is not None and self.predictions is not None:  # in memory of all rows
             return self.predictions
-        if not len(features):
-            return np.empty((len(self.fitted), 0))
         with learner_errors(f"learner {self.name}", "predictions"):
             return np.stack([_predicted_by_fold(models, features, fold) for models in self.fitted])
 
@@ -197,11 +195,11 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
 def _fitted_outside(learner: Learner, training: Training, rows: LearnerRows, place: tuple[int, int]) -> Any:
     """Fit the model of an arm outside of a fold."""
     a, f = place
-    used, label = rows.outside(a, f, training.n_folds), training.labels[a]
+    used = rows.outside(a, f, training.n_folds)
     if not len(used):
         raise without_training(training, a, f)
     weights = None if rows.weights is None else rows.weights[used]
-    with learner_errors(f"learner {learner.name}", f"arm {label!r}, fold {f + 1} of {training.n_folds}"):
+    with learner_errors(f"learner {learner.name}", f"arm {training.labels[a]!r}, fold {f + 1} of {training.n_folds}"):
         return fitted_copy(
             learner.models[a], [training.repeat, a, f], rows.features[used], rows.y[used], weights,
             counts=training.counts, instead='`learner="smooth"`',

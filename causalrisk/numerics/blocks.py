@@ -77,18 +77,9 @@ def _quietly(function: Callable[..., T], *given: Any) -> T:
 
 
 def add_up(parts: Iterable[T]) -> T:
-    """Add up records of sums over the rows of a block.
+    """Add up what blocks of rows give, one at least: arrays, or tuples, lists or dictionaries of these.
 
-    Parameters
-    ----------
-    parts : iterable
-        One a block and at least one: arrays, or tuples, lists or dictionaries of these, or what has a method `beside`
-        that merges it with that of later rows.
-
-    Returns
-    -------
-    object
-        The sums over all rows.
+    What has a method `beside` merges with that of later rows by it.
     """
     return functools.reduce(_added, parts)
 
@@ -102,17 +93,7 @@ def _added(first: Any, second: Any) -> Any:
 
 
 def taken(record: T, which: Any, *names: str) -> T:
-    """Return a record with some of the rows of its arrays.
-
-    Parameters
-    ----------
-    record : dataclass
-        The record.
-    which : slice, or ndarray of bool or int
-        The rows.
-    *names : str
-        The fields that go by rows; None stays None, and two that are one array stay one.
-    """
+    """Return a record with some of the rows of the named arrays; None stays, and two that are one array stay one."""
     found: dict[int, Any] = {id(None): None}
     for name in names:
         array = getattr(record, name)

@@ -27,14 +27,7 @@ CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Pr
 class Link:
     """Inverse link of a binary model, as functions of the linear predictor eta and maybe the treated indicator d.
 
-    Parameters
-    ----------
-    probability : callable
-        ``probability(eta)``: P(A = 1 | eta).
-    log_likelihood : callable
-        ``log_likelihood(eta, d)`` of each unit.
-    score : callable
-        ``score(eta, d)``: the first derivative of the log likelihood by eta, and minus the second.
+    `score` returns the first derivative of the log likelihood by eta, and minus the second.
     """
 
     probability: Callable[[Array], Array]
@@ -104,20 +97,9 @@ BINARY_LINKS = {
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """Description of a family: its class in statsmodels, links and possible outcomes.
+    """A family: its class in statsmodels, its outcomes in words and their limits, and its links, the usual one first.
 
-    Parameters
-    ----------
-    statsmodels : str
-        Its class in `statsmodels.genmod.families`.
-    outcomes : str
-        Possible outcomes in words, for messages.
-    low, high : float
-        Smallest and largest outcome.
-    links : tuple of str
-        Links, the usual one first.
-    closed : bool
-        Whether the smallest outcome itself is allowed.
+    `closed` says whether the smallest outcome itself is allowed.
     """
 
     statsmodels: str
@@ -142,15 +124,7 @@ EVENT, NO_EVENT = np.array(1.0), np.array(0.0)
 
 @dataclass(frozen=True)
 class OutcomeFamily:
-    """An outcome model's family and link.
-
-    Parameters
-    ----------
-    name, link : str
-        Names of the family and the link.
-    alpha : float, optional
-        Dispersion of the negative binomial.
-    """
+    """An outcome model's family and link; `alpha` is the dispersion of the negative binomial."""
 
     name: str
     link: str
@@ -222,21 +196,9 @@ class OutcomeFamily:
         return 0.5 * np.asarray(self.distribution.resid_dev(np.broadcast_to(y, mean.shape), mean)) ** 2
 
     def score(self, y: Array, eta: Array) -> tuple[Array, Array, Array]:
-        """Return derivatives of the log quasi-likelihood by the linear predictor.
+        """Return derivatives of the log quasi-likelihood by the linear predictor, of shapes that broadcast.
 
-        Parameters
-        ----------
-        y, eta : ndarray, shapes that broadcast
-            Outcome and linear predictor.
-
-        Returns
-        -------
-        score : ndarray
-            (y - m) m' / V(m).
-        information : ndarray
-            Minus the derivative of the score.
-        expected : ndarray
-            Its expectation, m'^2 / V(m).
+        The score (y - m) m' / V(m), minus its derivative, and the expectation of this, m'^2 / V(m).
         """
         if self.linear:
             one = np.ones_like(eta)
@@ -269,13 +231,7 @@ class OutcomeFamily:
         return 'Use `family="gaussian"`.'
 
     def check(self, y: Array, name: str) -> None:
-        """Raise a DesignError unless every outcome is one the family knows.
-
-        Parameters
-        ----------
-        y : ndarray, shape (n,)
-            Outcome.
-        """
+        """Raise a DesignError unless every outcome is one the family knows."""
         family = FAMILIES[self.name]
         bad = (y < family.low if family.closed else y <= family.low) | (y > family.high)
         if bad.any():
@@ -286,20 +242,7 @@ class OutcomeFamily:
 
 
 def outcome_family(family: Any, link: Any) -> OutcomeFamily:
-    """Return a family by name, or one of statsmodels.
-
-    Parameters
-    ----------
-    family : str or statsmodels family
-        "gaussian", "binomial", "poisson", "gamma", or an instance such as ``sm.families.NegativeBinomial(alpha=0.5)``.
-    link : str or None
-        Name of the link; None for the family's usual one.
-
-    Raises
-    ------
-    OptionError
-        If family or link is not known.
-    """
+    """Return a family by name or as an instance of statsmodels, with a link by name, or its usual one."""
     if isinstance(family, type) and hasattr(family, "starting_mu"):  # a class of statsmodels
         family = family()
     name = family.lower() if isinstance(family, str) else type(family).__name__.lower()

@@ -22,18 +22,10 @@ STEEP = 100.0  # condition number above which one pass does not make columns ort
 
 @dataclass(frozen=True)
 class Basis:
-    """Orthonormal columns spanning a design matrix.
+    """Orthonormal columns spanning a design matrix: X - shift = Q R, with sum_i s_i q_i q_i' = N times the identity.
 
-    Parameters
-    ----------
-    columns : ndarray, shape (n, p)
-        Q with sum_i s_i q_i q_i' = N times the identity, N the sum of the weights s.
-    factor : ndarray, shape (p, p)
-        Upper triangular R with X - shift = Q R.
-    shift : ndarray, shape (p,)
-        Multiples of the constant column subtracted from each column of X; zeros without a constant column.
-    constant : int
-        Position of the constant column; without meaning where `shift` is zero.
+    `columns` (n, p) are Q, `factor` (p, p) is R, upper triangular, and N the sum of the weights s. `shift` (p,) are the
+    multiples of the column `constant`, a constant, that are subtracted from each column of X; zeros without one.
     """
 
     columns: Array
@@ -65,21 +57,10 @@ def plain_basis(X: Array) -> Basis:
 
 
 def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None = None) -> Basis:
-    """Return an orthonormal basis of the columns of X under the observation weights.
+    """Return an orthonormal basis of the columns of X (n, p), of full rank, under positive weights of its rows.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n, p)
-        Design of full column rank.
-    weights : ndarray, shape (n,)
-        Positive observation weights of the rows of the basis.
-    order : ndarray of int, shape (n,), optional
-        The row of X that each row of the basis is; by default in the same order.
-
-    Notes
-    -----
-    Where X has a constant column, the other columns are centred first, so that a covariate far from zero loses no
-    digits.
+    `order` is the row of X that each row of the basis is. Where X has a constant column, the others are centred first,
+    so that a covariate far from zero loses no digits.
     """
     total, columns = float(weights.sum()), np.array(X if order is None else X[order], order="F")
     steady = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
@@ -113,19 +94,8 @@ def solved_rows(columns: Array, factor: Array) -> Array:
 def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basis:
     """Return the basis of `orthonormal_basis` without its rows, from sums over blocks of rows.
 
-    Parameters
-    ----------
-    triangle : ndarray, shape (p + 1, p + 1)
-        Triangular factor of the columns (1, X - origin), each row times the root of its weight.
-    origin : ndarray, shape (p,)
-        Number subtracted from each column, near its mean.
-    constant : int or None
-        Position of the constant column, where there is one; its value is its origin.
-
-    Returns
-    -------
-    Basis
-        With columns of shape (0, p); `of_rows` makes those of rows.
+    `triangle` (p + 1, p + 1) is the triangular factor of the columns (1, X - origin), each row times the root of its
+    weight, `origin` (p,) near the mean of each column, and `constant` the position of the constant column.
     """
     p, unit = len(origin), triangle[0, 0]
     columns, shift = triangle[:, 1:] + triangle[:, [0]] * origin, np.zeros(p)
@@ -169,21 +139,10 @@ def inverse_or_nan(matrix: Array) -> Array:
 
 
 def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Solve a stack of symmetric positive definite systems.
+    """Solve a stack of symmetric positive definite systems, in a basis where they are near a multiple of the identity.
 
-    Parameters
-    ----------
-    matrices : ndarray, shape (m, p, p)
-        Symmetric matrices, in a basis where they are near a multiple of the identity.
-    right : ndarray, shape (p, m)
-        Right-hand sides.
-
-    Returns
-    -------
-    solutions : ndarray, shape (p, m)
-        Solutions; NaN where singular.
-    singular : ndarray of bool, shape (m,)
-        True where a matrix is not positive definite to working precision.
+    Of matrices (m, p, p) and right-hand sides (p, m) the solutions (p, m), NaN where a matrix is not positive definite
+    to working precision, and where that is, (m,).
     """
     finite = np.isfinite(matrices).all(axis=(1, 2), keepdims=True)
     squares = np.where(finite, matrices, 0.0)
@@ -212,19 +171,9 @@ def row_blocks(n: int, size: int | None = None) -> list[slice]:
 
 
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:
-    """Upper triangular R with R'R = rows'rows, shape (p, p), of full column rank.
+    """Upper triangular R with R'R = rows'rows, (p, p), of rows (r, p) of full column rank, each times its `root`.
 
-    Parameters
-    ----------
-    rows : ndarray, shape (r, p)
-        The rows.
-    root : ndarray, shape (r,), optional
-        Factor of each row.
-
-    Returns
-    -------
-    ndarray, shape (p, p)
-        R, from the stacked factors of blocks of rows, as exactly as from all rows at once.
+    From the stacked factors of blocks of rows, as exactly as from all rows at once.
     """
     factors = []
     for block in row_blocks(len(rows)):

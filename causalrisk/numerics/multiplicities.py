@@ -47,11 +47,6 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
     """Turn what the user gave as `rng` into a seed sequence.
 
     A Generator or RandomState is advanced once; None draws fresh entropy. `repeating` says what repeats the draw.
-
-    Raises
-    ------
-    OptionError
-        If it is anything else.
     """
     check_rng(rng)
     if isinstance(rng, np.random.SeedSequence):
@@ -108,13 +103,12 @@ class Resampler:
     Notes
     -----
     A resample draws as many units as there are, with replacement; a row counts as often as its unit was drawn. "pairs",
-    "cluster" and "stratified" differ only in the units and strata. The number of units is split among
-    groups of chunks, that of a group among its chunks, and that of a chunk among its units, each by a generator keyed
-    by seed, stream, block of `WIDTH` resamples, stratum, level and number of what is split. So some of the units can be
-    drawn without the others.
+    "cluster" and "stratified" differ only in the units and strata. The number of units is split among chunks, and that
+    of a chunk among its units, each by a generator keyed by seed, stream, block of `WIDTH` resamples, stratum, level
+    and number of what is split. So some of the units can be drawn without the others.
 
     Fractional weights are gamma variables over their mean. A gamma total is split among its parts independently of its
-    size, so the same tree draws them.
+    size, so they are drawn in the same way.
     """
 
     kind: str
@@ -125,21 +119,9 @@ class Resampler:
     first: int = 0
 
     def draw(self, stream: int, block: int, width: int, number: NDArray[np.intp]) -> Array:
-        """Draw multiplicities of units.
+        """Draw multiplicities of units of these numbers, which may repeat, shape (m, width).
 
-        Parameters
-        ----------
-        stream, block : int
-            The random stream, and which resamples of it: those from block times `WIDTH` on.
-        width : int
-            How many, at most `WIDTH`; fewer are the first of more.
-        number : ndarray of int, shape (m,)
-            Numbers of the units, in any order, maybe several times.
-
-        Returns
-        -------
-        ndarray, shape (m, width)
-            Their multiplicities.
+        `block` says which resamples of a stream: those from block times `WIDTH` on; fewer are the first of more.
         """
         if self.kind == JACKKNIFE:
             sizes = np.ones(1) if self.sizes is None else self.sizes[number]
@@ -216,23 +198,10 @@ def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Ar
 def multipliers(
     law: str, seed: np.random.SeedSequence, block: int, width: int, n: int, sizes: Array | None
 ) -> tuple[Array, Array]:
-    """Draw random multipliers of n units.
+    """Return the sums, (n, width), of random multipliers of n units, and the sums of their squares.
 
-    Parameters
-    ----------
-    law : str
-        Name of a distribution of `MULTIPLIERS`.
-    seed : SeedSequence
-        Root of the random stream.
-    block, width : int
-        Which resamples, as in `Resampler.draw`.
-    sizes : ndarray, shape (n,), or None
-        How many equal units each stands for, all of which have multipliers; None where all are one.
-
-    Returns
-    -------
-    sums, squares : ndarray, shape (n, width)
-        Sum of the multipliers of the equal units, and of their squares.
+    `law` is one of `MULTIPLIERS`, `block` and `width` are as in `Resampler.draw`. A unit may stand for several equal
+    ones, `sizes`, which all have multipliers.
     """
     (values, shares), drawn = MULTIPLIERS[law], np.empty((2, n, width))
     for chunk, first in enumerate(range(0, n, CHUNK)):

@@ -23,20 +23,10 @@ CUTS = 5000  # constraints that are added to a linear programme at a time
 
 
 def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array, method: str) -> OptimizeResult:
-    """Minimise a function by a method of `scipy.optimize.minimize`.
+    """Minimise a function by a method of `scipy.optimize.minimize`, and return its report.
 
-    Parameters
-    ----------
-    parts : callable
-        Coefficients (p,) -> value, gradient (p,) and Hessian (p, p), in units in which the value is about one; an
-        infinite value where they are too far.
-    start : ndarray, shape (p,)
-        Starting point.
-
-    Returns
-    -------
-    OptimizeResult
-        Report of scipy.
+    `parts` returns value, gradient (p,) and Hessian (p, p) at coefficients (p,), in units in which the value is about
+    one; an infinite value where they are too far.
     """
     # Where a step goes too far; and methods warn of derivatives that they do not use.
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
@@ -59,18 +49,10 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
 
 
 def separating_direction(signed: Array) -> Array | None:
-    """Find a direction along which the linear predictor never contradicts the observed arms.
+    """Find a direction b along which the linear predictor never contradicts the observed arms; None where they overlap.
 
-    Parameters
-    ----------
-    signed : ndarray, shape (n, q)
-        Rows of the design in an orthonormal basis, negated in the reference arm.
-
-    Returns
-    -------
-    ndarray, shape (q,), or None
-        A direction b with signed @ b >= 0, positive for every row for which any such direction is, or None when the
-        arms overlap.
+    `signed` (n, q) are rows of the design in an orthonormal basis, negated in the reference arm: signed @ b >= 0, and
+    positive for every row for which any such direction is.
 
     Notes
     -----
@@ -100,22 +82,7 @@ def separating_direction(signed: Array) -> Array | None:
 
 
 def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) -> tuple[float, bool]:
-    """Return the minimum of a smooth function near a start, and whether the search settled.
-
-    Parameters
-    ----------
-    value : callable
-        Coefficients -> value and gradient.
-    start : ndarray, shape (p,)
-        Starting point.
-
-    Returns
-    -------
-    minimum : float
-        The smallest value found.
-    settled : bool
-        Whether the gradient there is negligible.
-    """
+    """Return the minimum near a start of a function of value and gradient, and whether the gradient is negligible."""
     result = scipy.optimize.minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-6})
     return float(result.fun), bool(result.success or np.abs(result.jac).max() < SETTLED)
 
