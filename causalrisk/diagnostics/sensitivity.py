@@ -62,6 +62,11 @@ def e_value(ratio: float) -> float:
     return float(up + np.sqrt(up * (up - 1)))
 
 
+def limit_e_value(low: float, high: float) -> float:
+    """Return the E-value of the limit of an interval nearer to 1; 1 if the interval holds 1."""
+    return 1.0 if low <= 1 <= high else e_value(low if low > 1 else high)
+
+
 def robustness_value(ratio: float) -> float:
     """Return the share r for which a confounder with cf_y = cf_d = r has a bias as large as the estimate.
 
@@ -264,7 +269,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
             "ratio": ratio,
             "basis": basis,
             "E-value": e_value(ratio),
-            "E-value of limit": 1.0 if low <= 1 <= high else e_value(low if low > 1 else high),
+            "E-value of limit": limit_e_value(low, high),
         }
         if scales is not None:
             scale = scales[arm - 1]
