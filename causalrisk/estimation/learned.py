@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     moved, size, quality = 0, 0, np.empty((len(fits), design.n_arms, 3))
     for number, fit in enumerate(fits):
 
-        def judged(block: LearnerRows, fit: CrossFitted = fit) -> tuple[Array, ...]:
+        def judged(block: LearnerRows, fit: CrossFitted = fit) -> tuple[Any, ...]:
             """Return predictions in every arm, outcomes, arms and weights of rows."""
             return fit(block.features, block.fold), block.y, block.arm, block.s
 

@@ -172,7 +172,7 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
         a: smooth_fits(learner.models[a], a, training, workers) for a in arms if isinstance(learner.models[a], Smooth)
     }
     others = [(a, f) for a in arms if a not in fitted for f in range(training.n_folds)]
-    if others:
+    if others and rows is not None:
         # Threads of scikit-learn within a fit wait for each other on a busy machine; `n_jobs` has fits.
         one_thread = threadpool_limits(1, user_api="openmp") if "sklearn" in sys.modules else contextlib.nullcontext()
         task = functools.partial(_fitted_outside, learner, training, rows)

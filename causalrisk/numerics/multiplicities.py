@@ -35,7 +35,7 @@ SOURCES = (np.random.Generator, np.random.SeedSequence, np.random.RandomState)
 
 def check_rng(rng: Any) -> None:
     """Raise an OptionError unless `rng` is a source of randomness."""
-    whole = isinstance(rng, numbers.Integral) and not isinstance(rng, bool) and rng >= 0
+    whole = isinstance(rng, numbers.Integral) and not isinstance(rng, bool) and int(rng) >= 0
     if not (whole or rng is None or isinstance(rng, SOURCES)):
         raise OptionError(
             f"rng={rng!r}; expected a non-negative int, a numpy Generator, SeedSequence or RandomState, or None.\n"
