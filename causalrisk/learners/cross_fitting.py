@@ -224,12 +224,8 @@ def fitted_copy(
     """Fit a copy of a model under observation weights, if there are any.
 
     Weights that count rows repeat them where the model has no sample_weight, or is a pipeline, for all of its steps.
-    Each `random_state` that is None is a number that a seed determines.
-
-    Parameters
-    ----------
-    instead : str
-        What to use for a model without sample_weight, if weights are not counts.
+    Each `random_state` that is None is a number that a seed determines. `instead` is what to use for a model without
+    sample_weight, if weights are not counts.
     """
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):

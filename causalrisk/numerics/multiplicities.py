@@ -83,22 +83,10 @@ def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Gener
 class Resampler:
     """Draws multiplicities of units, rows or clusters, for blocks of resamples.
 
-    Parameters
-    ----------
-    kind : {"pairs", "bayesian", "cluster", "stratified", "jackknife"}
-        "bayesian" draws fractional weights, and of a "jackknife" column j is without unit j; the others draw units with
-        replacement.
-    seed : SeedSequence
-        Root of the random streams.
-    n : int
-        Number of units.
-    sizes : ndarray, shape (n,), optional
-        How many equal units each stands for, which are drawn one by one: frequency weights. Multiplicities are then
-        their totals.
-    strata : ndarray of int, shape (n,), optional
-        The stratum that each unit is drawn within.
-    first : int, default 0
-        For "jackknife": index of the column that leaves out the first of these units.
+    Of kind "bayesian" it draws fractional weights; of a "jackknife" column j is without unit j, the column of the first
+    of its units being `first`; the others draw units with replacement, each within its stratum. `sizes` are how many
+    equal units each of the n units stands for, which are drawn one by one: frequency weights. Multiplicities are then
+    their totals.
 
     Notes
     -----
