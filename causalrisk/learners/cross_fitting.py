@@ -16,7 +16,6 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,16 +40,7 @@ class Learner(NamedTuple):
     models: tuple[Any, ...]
 
 
-NAMED: dict[str, tuple[str, str, str, dict[str, Any]]] = {  # module, regressor, classifier of 0 and 1, options
-    "hist-gradient-boosting": (
-        "ensemble", "HistGradientBoostingRegressor", "HistGradientBoostingClassifier",
-        {"max_iter": 120, "learning_rate": 0.08, "max_leaf_nodes": 8, "min_samples_leaf": 10},
-    ),
-    "random-forest": (
-        "ensemble", "RandomForestRegressor", "RandomForestClassifier", {"n_estimators": 300, "min_samples_leaf": 5},
-    ),
-    "lasso": ("linear_model", "LassoCV", "LassoCV", {}),
-}  # fmt: skip
+NAMED = ("hist-gradient-boosting", "random-forest", "lasso")  # of scikit-learn
 
 
 def check_learner(given: Any) -> None:
@@ -94,23 +84,28 @@ def learners_of(
     ]
 
 
+def _of_scikit_learn(name: str, *, binary: bool) -> Any:
+    """Return the unfitted model of a name of `NAMED`: a classifier of 0 and 1, or a regressor."""
+    try:
+        from sklearn import ensemble, linear_model, pipeline, preprocessing
+    except ImportError as error:
+        raise UnavailableError(
+            "this learner needs scikit-learn, which is not installed.\n"
+            'Use `pip install "causalrisk[learners]"`, or `learner="smooth"`.'
+        ) from error
+    if name == "lasso":
+        return pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LassoCV())
+    if name == "random-forest":
+        forest = ensemble.RandomForestClassifier if binary else ensemble.RandomForestRegressor
+        return forest(n_estimators=300, min_samples_leaf=5)
+    boosting = ensemble.HistGradientBoostingClassifier if binary else ensemble.HistGradientBoostingRegressor
+    return boosting(max_iter=120, learning_rate=0.08, max_leaf_nodes=8, min_samples_leaf=10)
+
+
 def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]:
-    """Return the name of a learner, and its unfitted model; for the lasso of standardised columns."""
+    """Return the name of a learner, and its unfitted model."""
     if isinstance(given, str):
-        if given == SMOOTH:
-            return given, smooth
-        module, regressor, classifier, options = NAMED[given]
-        try:
-            model = getattr(import_module(f"sklearn.{module}"), classifier if binary else regressor)(**options)
-        except ImportError as error:
-            raise UnavailableError(
-                "this learner needs scikit-learn, which is not installed.\n"
-                'Use `pip install "causalrisk[learners]"`, or `learner="smooth"`.'
-            ) from error
-        if given == "lasso":
-            scaler = import_module("sklearn.preprocessing").StandardScaler()
-            model = import_module("sklearn.pipeline").make_pipeline(scaler, model)
-        return given, model
+        return given, smooth if given == SMOOTH else _of_scikit_learn(given, binary=binary)
     name = type(given.steps[-1][1] if hasattr(given, "steps") else given).__name__
     if hasattr(given, "predict_proba") and not binary:
         raise OptionError(
@@ -230,9 +225,7 @@ def fitted_copy(
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):
         names = [name for name, value in model.get_params().items() if name.endswith("random_state") and value is None]
-        if names:
-            seed = int(np.random.default_rng(entropy).integers(2**31 - 1))
-            model.set_params(**dict.fromkeys(sorted(names), seed))
+        model.set_params(**dict.fromkeys(sorted(names), int(np.random.default_rng(entropy).integers(2**31 - 1))))
     if hasattr(model, "predict_proba"):
         y = y.astype(np.intp)
     step, last = (f"{model.steps[-1][0]}__", model.steps[-1][1]) if hasattr(model, "steps") else ("", model)

@@ -60,10 +60,8 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
 
 def repeating(seed: np.random.SeedSequence) -> int | np.random.SeedSequence:
     """Return what repeats the draws of a seed sequence as `rng`: its entropy alone where that is an int and enough."""
-    entropy = seed.entropy
-    if isinstance(entropy, numbers.Integral) and not seed.spawn_key:
-        return int(entropy)
-    return np.random.SeedSequence(entropy, spawn_key=seed.spawn_key)
+    alone = isinstance(seed.entropy, numbers.Integral) and not seed.spawn_key
+    return int(seed.entropy) if alone else seed  # type: ignore[arg-type]
 
 
 def seed_text(seed: np.random.SeedSequence) -> str:
