@@ -219,13 +219,12 @@ class OutcomeFamily:
 
     def _instead(self, y: Array, name: str) -> str:
         """Advice for outcomes outside of the family."""
-        typed = f"I({name}"
         if self.name == "binomial":
             values = np.unique(y)
             if len(values) == 2:
-                return f"Use `{typed} == {values[1]:g}) ~ ...` if that is the event."
+                return f"Use `I({name} == {values[1]:g}) ~ ...` if that is the event."
             if y.min() >= 0 and 1 < y.max() <= 100:
-                return f'Use `{typed} / 100) ~ ...` for percentages, else `family="gaussian"`.'
+                return f'Use `I({name} / 100) ~ ...` for percentages, else `family="gaussian"`.'
         if not FAMILIES[self.name].closed and y.min() == 0:
             return 'Use `family="poisson"`, which allows zeros.'
         return 'Use `family="gaussian"`.'
