@@ -216,6 +216,7 @@ def given_multiplicities(name: str, values: Any, n: int) -> Array:
     except (TypeError, ValueError):  # text, or rows of several lengths
         raise OptionError(f"{name} is not an array of numbers; {expected}.\n{use}") from None
     if given.ndim != 2 or len(given) != n or not given.size:
+        use = f"Use `{name}={name}.T`." if given.ndim == 2 and given.shape[1] == n else use
         raise OptionError(f"{name} has shape {given.shape}; {expected}.\n{use}")
     wrong = int((~(np.isfinite(given) & (given >= 0))).sum())
     if wrong:
