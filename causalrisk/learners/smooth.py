@@ -335,24 +335,22 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
         cells = [trained[rows.fold[trained] == f] for f in range(n_folds)]
         return [basis.products(rows.features[own], y[own], rows.s[own]) for own in cells]
 
-    def fitted(f: int) -> tuple[Array, Choice | None]:
+    def fitted(f: int) -> Smooth:
         """Return the fit outside of a fold; outcomes that are all the same are the fit."""
         if np.ptp(y[outside[f]]) == 0:
-            return y[outside[f]][:1], None
-        if not family.linear:
-            return _reweighted(basis, family, means[f], counts[f], training, (a, f))
-        others = [of_fold for g, of_fold in enumerate(of_folds) if g != f or n_folds == 1]
-        problem = ridge_problem(add_up(others), counts[f], basis.kinds)
-        choice = problem.choose(PENALTIES * problem.total)
-        return coefficients_of(problem.solution(choice), problem.unit, origin), choice
+            return dataclasses.replace(model, coefficients=y[outside[f]][:1])
+        if family.linear:
+            others = [of_fold for g, of_fold in enumerate(of_folds) if g != f or n_folds == 1]
+            problem = ridge_problem(add_up(others), counts[f], basis.kinds)
+            choice = problem.choose(PENALTIES * problem.total)
+            coefficients = coefficients_of(problem.solution(choice), problem.unit, origin)
+        else:
+            coefficients, choice = _reweighted(basis, family, means[f], counts[f], training, (a, f))
+        return dataclasses.replace(model, basis=basis, coefficients=coefficients, choice=choice)
 
     of_folds = add_up(training.over(products)) if family.linear else []
     with ordered_map(fitted, range(n_folds), workers if family.linear else 1) as results:
-        found = list(results)
-    return tuple(
-        dataclasses.replace(model, basis=None if choice is None else basis, coefficients=coefficients, choice=choice)
-        for coefficients, choice in found
-    )
+        return tuple(results)
 
 
 def _reweighted(
