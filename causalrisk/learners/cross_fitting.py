@@ -225,7 +225,8 @@ def fitted_copy(
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):
         names = [name for name, value in model.get_params().items() if name.endswith("random_state") and value is None]
-        model.set_params(**dict.fromkeys(sorted(names), int(np.random.default_rng(entropy).integers(2**31 - 1))))
+        if names:
+            model.set_params(**dict.fromkeys(sorted(names), int(np.random.default_rng(entropy).integers(2**31 - 1))))
     if hasattr(model, "predict_proba"):
         y = y.astype(np.intp)
     step, last = (f"{model.steps[-1][0]}__", model.steps[-1][1]) if hasattr(model, "steps") else ("", model)
