@@ -178,8 +178,7 @@ def balance(
 
 def check_threshold(threshold: float | None) -> None:
     """Raise an OptionError unless the threshold of balance is positive or None."""
-    number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
-    if threshold is not None and not (number and threshold > 0):
+    if threshold is not None and not threshold > 0:
         raise OptionError(f"threshold={threshold!r}; expected a positive number.\nUse `threshold=0.1`.")
 
 
@@ -318,12 +317,11 @@ def balance_table(
     for arm in range(1, len(labels)):
         score = moments(np.round(rows.scores[arm], SCORE_DECIMALS), rows, score=True)
         columns = [(rows.distance, score), *((name, column) for name, column in found if column.varies)]
-        table = pd.DataFrame([one.row(arm, labels, denominator, raw_binary, means) for _, one in columns])
+        names = pd.Index([name for name, _ in columns], name="covariate")
+        table = pd.DataFrame([one.row(arm, labels, denominator, raw_binary, means) for _, one in columns], names)
         table["kind"] = ["distance", *("binary" if one.binary else "continuous" for _, one in columns[1:])]
         table["unit"] = ["raw" if one.binary and raw_binary else "std" for _, one in columns]
-        tables[f"{labels[arm]} vs {labels[0]}"] = table.set_axis(
-            pd.Index([name for name, _ in columns], name="covariate")
-        )
+        tables[f"{labels[arm]} vs {labels[0]}"] = table
     return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["contrast", "covariate"])
 
 

@@ -66,13 +66,10 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
         if name in corrected:  # the estimator has subtracted the bias under the fitted propensity score
             error = (sample.own(predicted[name]) - sample.y) * sample.with_outcome
             bias = bias - loaded(sample.indicators.T @ (sample.s / sample.total * fit.w * error))[:, None]
-        mean = bias.mean(axis=1)
-        squared_net, row = float(ate_risk(slopes[:, None] * bias).mean()), dict[str, float]()
-        for label, value in zip(labels, mean, strict=True):
-            row[f"bias[{label}]"] = value
+        mean, squared_net = bias.mean(axis=1), float(ate_risk(slopes[:, None] * bias).mean())
         suffixes = [f"[{label}]" if len(labels) > 2 else "" for label in labels]
-        for a in range(1, len(labels)):
-            row[f"net{suffixes[a]}"] = slopes[a] * mean[a] - slopes[0] * mean[0]
+        row = {f"bias[{label}]": value for label, value in zip(labels, mean, strict=True)}
+        row |= {f"net{suffixes[a]}": slopes[a] * mean[a] - slopes[0] * mean[0] for a in range(1, len(labels))}
         row |= {"RMS net": np.sqrt(squared_net), "sampling SD": np.sqrt(variance)}
         row |= {"RMS error": np.sqrt(squared_net + variance), "risk": squared_net + variance}
         for a in range(1, len(labels)):

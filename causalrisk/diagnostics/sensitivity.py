@@ -430,11 +430,8 @@ def rosenbaum_bounds(
     ranks = pd.Series(np.abs(differences)).rank().to_numpy()
     statistic, high = ranks[differences > 0].sum(), limits / (1 + limits)
     error = np.sqrt(high * (1 - high) * (ranks @ ranks))
-    found = {
-        "lower p": ndtr(((1 - high) * ranks.sum() - statistic) / error),
-        "upper p": ndtr((high * ranks.sum() - statistic) / error),
-    }
-    return pd.DataFrame(found, index=pd.Index(limits, name="gamma"))
+    low_p, high_p = (ndtr((share * ranks.sum() - statistic) / error) for share in (1 - high, high))
+    return pd.DataFrame({"lower p": low_p, "upper p": high_p}, index=pd.Index(limits, name="gamma"))
 
 
 def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -> list[dict[str, float]]:

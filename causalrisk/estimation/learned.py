@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,21 +34,11 @@ ROUNDED = 1e-26  # variance of a constant by rounding, relative to its mean squa
 
 @dataclass(frozen=True)
 class Learned:
-    """Cross-fitted predictions of a sample.
+    """Cross-fitted predictions of a sample, on the scale of linear predictors of a family.
 
-    Parameters
-    ----------
-    fits : tuple of CrossFitted
-        One for each learner; rows in the order of the design.
-    family : OutcomeFamily
-        Family of the outcome models, on whose scale of linear predictors the columns of predictions are.
-    features : ndarray of bool, shape (p,)
-        The columns of the outcome design that the learners learn from.
-    folds : ndarray of int, shape (n,)
-        Fold of each row, by its position in the data.
-    quality : ndarray, shape (L, K, 3)
-        Of each learner in each arm, by rows it was not fitted to: R squared, and intercept and slope of the outcomes on
-        the predictions.
+    `features` (p,) marks the columns of the outcome design that the learners learn from; `folds` are of rows by their
+    position in the data. `quality` (L, K, 3) is of each learner in each arm, by rows it was not fitted to: R squared,
+    and intercept and slope of the outcomes on the predictions.
     """
 
     fits: tuple[CrossFitted, ...]
@@ -77,13 +67,7 @@ class Learned:
 
 
 def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
-    """Cross-fit the learners of the options to the rows of each arm.
-
-    Parameters
-    ----------
-    options : ModelOptions
-        The learners, the folds, which a cross-fitted propensity score has too, and the family.
-    """
+    """Cross-fit the learners of the options to the rows of each arm, by the folds of a cross-fitted score."""
     if design.offset_kind is not None:
         raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= out, or {design.offset_kind}=.")
     low, high = design.column_limits.swapaxes(0, 1)
@@ -100,8 +84,8 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     def made(block: CodedRows | Design) -> LearnerRows:
         """Return the rows of a block of a scan, or of a design in memory, with the columns that are learnt from."""
         weights = None if design.weight_type is None else block.weights
-        own, number = (block.X[:, features], block.y, block.arm), block.position
-        return LearnerRows(*own, folds[number], weights, counts=design.weight_type == "frequency", number=number)
+        number = block.position
+        return LearnerRows(block.X[:, features], block.y, block.arm, folds[number], weights, number)
 
     for learner in learners if design.on_disk else ():
         if not all(isinstance(model, Smooth) for model in learner.models):
@@ -115,15 +99,21 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
         """Begin a pass over the rows."""
         return iter([function(rows)]) if rows is not None else design.over(lambda block: function(made(block)))
 
-    training = Training(over, design.labels, options.n_folds, options.repeat)
+    training = Training(over, design.labels, options.n_folds, options.repeat, design.weight_type == "frequency")
     workers = worker_count(inference.n_jobs, 1.0 if design.on_disk else design.X.nbytes)
     fits = tuple(cross_fit(learner, training, workers, rows) for learner in learners)
     moved, size, quality = 0, 0, np.empty((len(fits), design.n_arms, 3))
     for number, fit in enumerate(fits):
-        seen = [*over(lambda block, fit=fit: _judged(fit, family, block))]  # type: ignore[misc]
-        moved, size = moved + sum(part[0] for part in seen), size + sum(part[1] for part in seen)
+
+        def judged(block: LearnerRows, fit: CrossFitted = fit) -> tuple[Any, ...]:
+            """Return predictions in every arm, outcomes, arms and weights of rows."""
+            return fit(block.features, block.fold), block.y, block.arm, block.s
+
+        predicted, y, arm, s = (np.concatenate(part, axis=-1) for part in zip(*over(judged), strict=True))
+        moved, size = moved + on_predictor_scale(family, predicted)[1], size + predicted.size
         for a in range(design.n_arms):
-            quality[number, a] = _quality(*np.concatenate([part[2][a] for part in seen], axis=1))
+            own = (arm == a) & ~np.isnan(y)
+            quality[number, a] = _quality(y[own], predicted[a, own], s[own])
     if moved:
         told = (
             f"{moved} of {size} predictions of the learner are outside of what a mean of the {family.label} model can "
@@ -139,15 +129,6 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     return Learned(fits, family, features, folds, quality)
 
 
-def _judged(fit: CrossFitted, family: OutcomeFamily, rows: LearnerRows) -> tuple[int, int, list[Array]]:
-    """Count predictions out of range, and all; and of each arm outcomes, predictions and weights, shape (3, n_a)."""
-    values, of_arms = fit(rows.features, rows.fold), []
-    for a, of_arm in enumerate(values):
-        own = rows.trained(a)
-        of_arms.append(np.stack([rows.y[own], of_arm[own], rows.weights_of(own)[0]]))
-    return on_predictor_scale(family, values)[1], values.size, of_arms
-
-
 def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, float]:
     """R squared, and intercept and slope of outcomes on predictions."""
     means = np.average([y, predicted], axis=1, weights=weights)
@@ -161,23 +142,9 @@ def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, 
 def with_predictions(
     design: Design, frame: TargetRows | None, learned: Learned, notes: Notes, *, given: bool
 ) -> tuple[Design, TargetRows | None]:
-    """Add the predictions of all arms to the terms of the outcome models, or put them in the place of these.
+    """Add the predictions of all arms to the terms of the outcome models, or put them in the place of these if `given`.
 
-    Parameters
-    ----------
-    frame : TargetRows or None
-        Rows of a target frame.
-    notes : Notes
-        Warnings so far; one is added where a column depends on others, and is left out.
-    given : bool
-        Whether the predictions of a learner, a column for each arm, are the outcome models.
-
-    Returns
-    -------
-    design : Design
-        With other columns in the outcome design.
-    frame : TargetRows or None
-        Likewise.
+    Rows of a target frame likewise. A warning is added to the notes where a column depends on others, and is left out.
     """
     before, names = list[str](), [f"{fit.name}[{label}]" for fit in learned.fits for label in design.labels]
     kept = np.repeat([not given, True], [len(design.exog_names), len(names)])

@@ -35,102 +35,67 @@ TIED = 1e-9  # distances that differ by less, relative to the spread of the colu
 FAR = 1e6  # spreads of the columns by which strata of exact matching are apart
 PROPENSITY = "propensity"  # the metric
 DEPENDENT = 1e-12  # eigenvalue of the correlations, relative to the largest, that is none
-WITHIN = (
-    2  # units of the own arm by which the variance of an outcome is measured; for an estimated score one is the unit
-)
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Units with the same columns.
-
-    Parameters
-    ----------
-    points : ndarray, shape (c, p)
-        Their columns.
-    of_unit : ndarray of int, shape (n,)
-        Cell of each unit.
-    """
-
-    points: Array
-    of_unit: NDArray[np.intp]
-
-    @classmethod
-    def of(cls, columns: Array) -> Cells:
-        """Group units by their columns, shape (n, p)."""
-        points, of_unit = np.unique(columns + 0.0, axis=0, return_inverse=True)  # -0.0 is 0.0
-        return cls(points, of_unit.ravel())
-
-    def sums(self, values: Array) -> Array:
-        """Sum values of the units, shape (n,), in each cell."""
-        return np.bincount(self.of_unit, values, len(self.points)).astype(float)
-
-    @cached_property
-    def counts(self) -> Array:
-        """Units in each cell."""
-        return self.sums(np.ones(len(self.of_unit)))
+WITHIN = 2  # units of the own arm by which an outcome's variance is measured; for an estimated score one is the unit
 
 
 @dataclass(frozen=True)
 class Matches:
-    """The matches of units in another arm, or of their own.
+    """The matches of units: those with the same columns, a cell, have the same matches.
 
-    Parameters
-    ----------
-    of, among : Cells
-        The units, and those that they are matched with.
-    near : csr_array, shape (cells, cells)
-        One where the units of a cell are matched with those of another.
+    `of` and `among` are sparse, (n, cells), and one in the cell of each unit, and of each of those that they are
+    matched with; `near` (cells, cells) is one where the units of a cell are matched with those of another.
     """
 
-    of: Cells
-    among: Cells
+    of: Any
+    among: Any
     near: Any
+
+    def sum(self, values: Array) -> Array:
+        """Sum of values, shape (m, ...), over the matches of each unit, shape (n, ...)."""
+        return np.asarray(self.of @ (self.near @ (self.among.T @ values)))
 
     @cached_property
     def count(self) -> Array:
         """Number of matches of each unit; 0 where none is near enough."""
-        return (self.near @ self.among.counts)[self.of.of_unit]
+        return self.sum(np.ones(self.among.shape[0]))
 
     def mean(self, values: Array) -> Array:
         """Mean of values over the matches of each unit; NaN without any."""
         with np.errstate(invalid="ignore"):
-            return np.asarray((self.near @ self.among.sums(values))[self.of.of_unit] / self.count)
+            return np.asarray((self.sum(values).T / self.count).T)
 
-    def variance(self, values: Array) -> Array:
-        """Variance of values among the matches of each unit."""
-        centre = values.mean()
-        mean, square = self.mean(values - centre), self.mean((values - centre) ** 2)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.maximum(square - mean**2, 0.0) * self.count / (self.count - 1)
+    def covariance(self, columns: Array, y: Array) -> Array:
+        """Covariance of columns, shape (m, q), and y among the matches of each unit, shape (n, q)."""
+        y = y - y.mean()
+        products = self.mean(columns * y[:, None]) - self.mean(columns) * self.mean(y)[:, None]
+        return np.asarray(products * (self.count / (self.count - 1))[:, None])
 
     def used(self, power: int, inside: Any = 1.0) -> Array:
         """Sum over units, those inside, of a power of 1 / their number of matches, for each of their matches."""
         share = np.divide(1.0, self.count**power, out=np.zeros(len(self.count)), where=self.count > 0)
-        own = self.of.sums(share * inside)
-        return np.asarray((self.near.T @ own)[self.among.of_unit])
+        return np.asarray(self.among @ (self.near.T @ (self.of.T @ (share * inside))))
 
 
-def match(of: Cells, among: Cells, least: int, tied: float, caliper: float | None = None) -> Matches:
+def match(units: Array, others: Array, least: int, tied: float, caliper: float | None = None) -> Matches:
     """Match units with at least so many nearest others; all those that are equally far are matches.
 
-    Parameters
-    ----------
-    tied : float
-        Difference below which distances are equal.
-    caliper : float, optional
-        Distance beyond which nothing is a match.
+    `units` (n, p) and `others` (m, p) are their columns. Distances that differ by less than `tied` are equal, and
+    beyond the `caliper` nothing is a match.
     """
-    tree, wanted = scipy.spatial.cKDTree(among.points), min(least, len(among.points))
-    distance, place = tree.query(of.points, k=np.arange(1, wanted + 1))
-    enough = (np.cumsum(among.counts[place], axis=1) >= least).argmax(axis=1)
+    (points, of), (centres, among) = _cells(units), _cells(others)
+    tree, wanted = scipy.spatial.cKDTree(centres), min(least, len(centres))
+    distance, place = tree.query(points, k=np.arange(1, wanted + 1))
+    enough = (np.cumsum(among.sum(axis=0)[place], axis=1) >= least).argmax(axis=1)
     radius = distance[np.arange(len(place)), enough]
-    near = tree.query_ball_point(of.points, (radius if caliper is None else np.minimum(radius, caliper)) + tied)
-    ends = np.cumsum([0, *map(len, near)])
-    shape = len(of.points), len(among.points)
-    return Matches(
-        of, among, scipy.sparse.csr_array((np.ones(ends[-1]), np.concatenate(near).astype(np.intp), ends), shape)
-    )
+    near = tree.query_ball_point(points, (radius if caliper is None else np.minimum(radius, caliper)) + tied)
+    ends, columns = np.cumsum([0, *map(len, near)]), np.concatenate(near).astype(np.intp)
+    return Matches(of, among, scipy.sparse.csr_array((np.ones(ends[-1]), columns, ends), (len(points), len(centres))))
+
+
+def _cells(columns: Array) -> tuple[Array, Any]:
+    """Return the different rows, shape (cells, p), and one in the cell of each unit, shape (n, cells)."""
+    points, of_unit = np.unique(columns + 0.0, axis=0, return_inverse=True)  # -0.0 is 0.0
+    return points, scipy.sparse.csr_array((np.ones(len(columns)), (np.arange(len(columns)), of_unit.ravel())))
 
 
 # --- the estimate ----------------------------------------------------------------------------------------------------
@@ -160,19 +125,15 @@ def no_influence() -> UnavailableError:
 class MatchedRows:
     """What an estimate by matching has of every row, in the order of the sample.
 
-    Parameters
-    ----------
-    predicted : ndarray, shape (K, n)
-        Outcome of each unit in its own arm, the mean of its matches in another; NaN where it has none.
-    inside : ndarray of bool, shape (n,)
-        The units of the target that have matches in all arms.
-    matches : list of tuple
-        For each two arms that are matched the arm of the units, that of their matches, and the `Matches`.
+    `predicted` (K, n) is the outcome of each unit in its own arm, the mean of its matches in another, and NaN where it
+    has none. `inside` are the units of the target that have matches in all arms. `matches` are, for each two arms that
+    are matched, the arm of the units, that of their matches, and the `Matches`; distances are between `columns`.
     """
 
     predicted: Array
     inside: NDArray[np.bool_]
     matches: list[tuple[int, int, Matches]]
+    columns: Array
 
     @property
     def influence(self) -> Array:
@@ -208,18 +169,15 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
             'do not count.\nUse `metric="propensity"`, or add them to the outcome formula.',
             DesignWarning,
         )
-    points, of_row = np.unique(sample.arrange(design.X), axis=0, return_inverse=True)  # equal rows stay equal
-    counts = np.bincount(of_row.ravel()).astype(float)[:, None]
-    centred = points - counts.T @ points / len(design.X)
-    spread = np.sqrt((counts * centred**2).sum(axis=0) / (len(design.X) - 1))
-    scaled = centred[:, spread > 0] / spread[spread > 0]
-    return np.asarray((scaled if metric == "inverse_variance" else whitened(scaled, counts))[of_row.ravel()])
+    columns = sample.arrange(design.X)
+    columns = columns[:, np.ptp(columns, axis=0) > 0]
+    scaled = (columns - columns.mean(axis=0)) / columns.std(axis=0, ddof=1)
+    return np.asarray(scaled) if metric == "inverse_variance" else whitened(scaled)
 
 
-def whitened(columns: Array, counts: Array | float = 1.0) -> Array:
-    """Turn centred columns into orthogonal ones of variance one, on rows that count so often."""
-    gram = (columns * counts).T @ columns / (np.sum(counts * np.ones((len(columns), 1))) - 1)
-    values, vectors = np.linalg.eigh(gram)
+def whitened(columns: Array) -> Array:
+    """Turn centred columns into orthogonal ones of variance one."""
+    values, vectors = np.linalg.eigh(columns.T @ columns / (len(columns) - 1))
     kept = values > DEPENDENT * values.max(initial=0.0)
     return np.asarray(columns @ (vectors[:, kept] / np.sqrt(values[kept])))
 
@@ -247,9 +205,8 @@ def estimate_matched(
     weights: WeightFit, design: Design, options: ModelOptions, notes: Notes
 ) -> tuple[Estimate, WeightFit, Array]:
     """Match the arms; return the estimate, the weights that matching gives, and the covariance of the estimate."""
-    sample, scale, toward, least = (
-        weights.equations.sample, options.effect_scale, weights.equations.target.toward, options.n_neighbors
-    )  # fmt: skip
+    sample, toward, least = weights.equations.sample, weights.equations.target.toward, options.n_neighbors
+    scale, terms = options.effect_scale, options.bias_adjust
     fewest = min(own.stop - own.start for own in sample.slices)
     if fewest < max(least, WITHIN + 1):
         instead = f"n_neighbors={fewest}" if fewest > WITHIN else "IPWRA"
@@ -266,7 +223,6 @@ def estimate_matched(
     columns = metric_columns(weights, design, options, notes)
     matches = matches_of(columns, sample, options, design)
     predicted = np.full((sample.n_arms, sample.n), np.nan)
-    terms = options.bias_adjust
     Z = sample.arrange(design.X if terms in (None, True) else named_columns(design, terms, "bias_adjust"))
     Z = whitened((Z - Z.mean(axis=0)) / np.where(np.ptp(Z, axis=0) > 0, Z.std(axis=0), 1.0)) if terms else Z
     for a, own in enumerate(sample.slices):
@@ -275,8 +231,8 @@ def estimate_matched(
         own, others = sample.slices[a], sample.slices[b]
         predicted[b, own] = found.mean(sample.y[others])
         if terms:
-            apart = Z[own] - np.stack([found.mean(z) for z in Z[others].T], axis=1)
-            predicted[b, own] += apart @ fitted_slopes(Z[others], sample.y[others], found.used(1))
+            slopes = fitted_slopes(Z[others], sample.y[others], found.used(1))
+            predicted[b, own] += (Z[own] - found.mean(Z[others])) @ slopes
     target = np.ones(sample.n, dtype=bool) if toward is None else sample.arm == toward
     inside = target & np.isfinite(predicted).all(axis=0)
     if not inside.any():
@@ -295,21 +251,16 @@ def estimate_matched(
     means, count = predicted[:, inside].mean(axis=1), inside.sum()
     apart = predicted[:, inside] - means[:, None]
     noise, times = (inside + times) ** 2 - inside - squares, inside + times
-    spread = [
-        nearest(columns[own], slice(None), WITHIN + (not estimated)).variance(sample.y[own]) @ noise[own]
-        for own in sample.slices
-    ]
+    spread = []
+    for own in sample.slices:
+        y, near = sample.y[own] - sample.y[own].mean(), nearest(columns[own], slice(None), WITHIN + (not estimated))
+        spread.append(np.maximum(near.covariance(y[:, None], y)[:, 0], 0.0) @ noise[own])
     covariance = (apart @ apart.T + np.diag(spread)) / count**2
     if estimated:
         covariance = covariance + score_correction(weights, options, means)
     jacobian = scale.jacobian(means)
-    estimate = Estimate(
-        params=scale.params(means),
-        theta=np.empty((sample.n_arms, 0)),
-        gamma=np.empty(0),
-        model_means=means,
-        rows=MatchedRows(predicted, inside, matches),
-    )
+    rows = MatchedRows(predicted, inside, matches, columns)
+    estimate = Estimate(scale.params(means), np.empty((sample.n_arms, 0)), np.empty(0), means, rows)
     found_weights = MatchedWeights(weights.equations, weights.beta, weights.converged, times)
     return estimate, found_weights, jacobian @ covariance @ jacobian.T
 
@@ -322,10 +273,9 @@ def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: De
         named = named_columns(design, options.exact, "exact")
         stratum = sample.arrange(np.unique(named + 0.0, axis=0, return_inverse=True)[1].ravel())
         columns, caliper = np.column_stack([columns, far * stratum]), min(caliper or far / 2, far / 2)
-    cells = [Cells.of(columns[own]) for own in sample.slices]
-    tied = TIED * spread
+    of_arms, tied = [columns[own] for own in sample.slices], TIED * spread
     return [
-        (a, b, match(cells[a], cells[b], options.n_neighbors, tied, caliper))
+        (a, b, match(of_arms[a], of_arms[b], options.n_neighbors, tied, caliper))
         for a in (range(sample.n_arms) if toward is None else [toward])
         for b in range(sample.n_arms)
         if a != b
@@ -341,7 +291,7 @@ def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:
 
 def nearest(columns: Array, among: slice, least: int) -> Matches:
     """Match units by their columns, shape (n, p), with at least so many nearest of some of them."""
-    return match(Cells.of(columns), Cells.of(columns[among]), least, TIED * float(columns.std(axis=0).max()))
+    return match(columns, columns[among], least, TIED * float(columns.std(axis=0).max()))
 
 
 # --- the estimated score ---------------------------------------------------------------------------------------------
@@ -359,7 +309,7 @@ def score_correction(weights: WeightFit, options: ModelOptions, means: Array) ->
     steep = e[1] * link.score(Z @ weights.gamma, np.array(1.0))[0]  # of the score by its linear predictor
     inverse = np.linalg.inv((Z * (steep**2 / (e[0] * e[1]))[:, None]).T @ Z)
     score = e[1][:, None]
-    moved = [steep[:, None] * local_covariance(score, sample, a) for a in (0, 1)]
+    moved = [steep[:, None] * nearest(score, own, WITHIN).covariance(Z[own], sample.y[own]) for own in sample.slices]
     if toward is None:
         C = np.stack([-(moved[0] / e[0][:, None]).mean(axis=0), (moved[1] / e[1][:, None]).mean(axis=0)])
         return np.asarray(-C @ inverse @ C.T)
@@ -376,15 +326,6 @@ def score_correction(weights: WeightFit, options: ModelOptions, means: Array) ->
     return np.asarray(D @ inverse @ D.T - C @ inverse @ C.T)
 
 
-def local_covariance(score: Array, sample: Sample, a: int) -> Array:
-    """Covariance of the columns of the score and the outcome in an arm, among the nearest of each unit, (n, q)."""
-    own = sample.slices[a]
-    found = nearest(score, own, WITHIN)
-    y, Z = sample.y[own] - sample.y[own].mean(), sample.Z.columns[own]
-    products = np.stack([found.mean(z * y) - found.mean(z) * found.mean(y) for z in Z.T], axis=1)
-    return np.asarray(products * (found.count / (found.count - 1))[:, None])
-
-
 def nearest_outcomes(columns: Array, sample: Sample, a: int) -> Array:
     """Outcome of each unit in an arm: its own, or the mean of its nearest there, shape (n,)."""
     own = sample.slices[a]
@@ -398,23 +339,14 @@ def nearest_outcomes(columns: Array, sample: Sample, a: int) -> Array:
 
 def matched_pairs(record: Any) -> pd.DataFrame:
     """Return the matches of each unit of the target, by row label."""
-    sample, parts = record.sample, list[pd.DataFrame]()
+    sample, rows, parts = record.sample, record.estimate.rows, list[pd.DataFrame]()
     labels = record.design.index[sample.order]
-    for a, b, found in record.estimate.rows.matches:
-        of, among = (
-            scipy.sparse.csr_array((np.ones(len(cells.of_unit)), (np.arange(len(cells.of_unit)), cells.of_unit)))
-            for cells in (found.of, found.among)
-        )
-        pairs = (of @ found.near @ among.T).tocoo()
-        inside = record.estimate.rows.inside[sample.slices[a]][pairs.row]
+    for a, b, found in rows.matches:
+        pairs = (found.of @ found.near @ found.among.T).tocoo()
+        inside = rows.inside[sample.slices[a]][pairs.row]
         unit, other = pairs.row[inside], pairs.col[inside]
-        apart = found.of.points[found.of.of_unit[unit]] - found.among.points[found.among.of_unit[other]]
-        own, others = sample.slices[a].start, sample.slices[b].start
-        columns = {
-            "unit": labels[own + unit],
-            "match": labels[others + other],
-            "weight": 1 / found.count[unit],
-            "distance": np.linalg.norm(apart, axis=1),
-        }
+        own, others = sample.slices[a].start + unit, sample.slices[b].start + other
+        distance = np.linalg.norm(rows.columns[own] - rows.columns[others], axis=1)
+        columns = {"unit": labels[own], "match": labels[others], "weight": 1 / found.count[unit], "distance": distance}
         parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)

@@ -32,11 +32,29 @@ BOUNDED = ("binomial", "poisson", "negativebinomial")  # means reach a bound at 
 SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
 
 
-def is_suspicious(weights: WeightFit, name: str) -> bool:
-    """Whether a model gives cause to look for separation: it did not settle, or a linear predictor is that large."""
-    if not weights.converged:
-        return True
-    return max(weights.equations.each(_largest, weights.at, name)) >= SUSPICIOUS
+def separated(weights: WeightFit, name: str, basis: Any, arm: Any, among: Any) -> tuple[NDArray[Any], Array] | None:
+    """Mark the rows that a model of the weights predicts perfectly; with a direction along which no row contradicts.
+
+    None where there are none, and where there is no cause to look: it settled, and no linear predictor is large.
+    """
+    if name not in weights.beta:
+        return None
+    if weights.converged and max(weights.equations.each(_largest, weights.at, name)) < SUSPICIOUS:
+        return None
+    columns, arm, among = totals([basis.columns, arm, among])
+    columns, arm, n_arms = columns[among], arm[among], int(arm.max()) + 1
+    (n, q), rows = columns.shape, np.arange(len(columns))
+    slopes = np.zeros((n_arms - 1, n, n_arms, q))
+    for j in range(1, n_arms):  # of the log odds of a row's arm to each other one
+        slopes[j - 1, rows, arm] += columns
+        slopes[j - 1, rows, (arm + j) % n_arms] -= columns
+    signed = slopes[:, :, 1:].reshape(n_arms - 1, n, (n_arms - 1) * q)
+    direction = separating_direction(signed.reshape(-1, signed.shape[2]))
+    if direction is None:
+        return None
+    told = np.zeros(len(among), dtype=bool)
+    told[among] = (signed @ direction > MARGIN).any(axis=0)
+    return told, direction
 
 
 def _largest(equations: Equations, at: Point, name: str) -> float:
@@ -46,31 +64,10 @@ def _largest(equations: Equations, at: Point, name: str) -> float:
     return max(float(np.abs(inside * at(eta)).max(initial=0)) for eta in block.own)
 
 
-def _separated(columns: Array, arm: NDArray[Any], n_arms: int) -> tuple[Array, NDArray[np.bool_]] | None:
-    """Direction along which no row contradicts its arm, and the rows told for certain; None where all overlap."""
-    n, q = columns.shape
-    slopes, rows = np.zeros((n_arms - 1, n, n_arms, q)), np.arange(n)
-    for j in range(1, n_arms):  # of the log odds of a row's arm to each other one
-        slopes[j - 1, rows, arm] += columns
-        slopes[j - 1, rows, (arm + j) % n_arms] -= columns
-    signed = slopes[:, :, 1:].reshape(n_arms - 1, n, (n_arms - 1) * q)
-    direction = separating_direction(signed.reshape(-1, signed.shape[2]))
-    return None if direction is None else (direction, np.asarray((signed @ direction > MARGIN).any(axis=0)))
-
-
-def separation(weights: WeightFit) -> tuple[NDArray[np.bool_], Array] | None:
-    """Mark the rows that the propensity model predicts perfectly, and return coefficients that do; None for none."""
-    if "score" not in weights.beta or not is_suspicious(weights, "score"):
-        return None
+def separation(weights: WeightFit) -> tuple[NDArray[Any], Array] | None:
+    """Return `separated` of the propensity model."""
     sample = weights.equations.sample
-    columns, arm, inside = totals([sample.Z.columns, sample.arm, sample.in_sample > 0])
-    found = _separated(columns[inside], arm[inside], sample.n_arms)
-    if found is None:
-        return None
-    told = np.zeros(len(inside), dtype=bool)
-    told[inside] = found[1]
-    by_arm = found[0].reshape(-1, columns.shape[1])
-    return told, by_arm[np.abs(by_arm).argmax(axis=0), np.arange(by_arm.shape[1])]
+    return separated(weights, "score", sample.Z, sample.arm, sample.in_sample > 0)
 
 
 def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
@@ -85,7 +82,9 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
         told = told[place]
     else:
         Z, arm, labels = design.Z, design.arm, design.index
-    cause = _cells(design, Z, arm, told) or _direction(design, sample.Z.coefficients(found[1]), np.ptp(Z, axis=0))
+    by_arm = found[1].reshape(-1, Z.shape[1])
+    largest = by_arm[np.abs(by_arm).argmax(axis=0), np.arange(Z.shape[1])]
+    cause = _cells(design, Z, arm, told) or _direction(design, sample.Z.coefficients(largest) * np.ptp(Z, axis=0))
     count = int(told.sum())
     right = (design.propensity_formula or "").partition("~")[2].strip()
     where = f'propensity="{right}"' if right else "exog_propensity"
@@ -102,18 +101,15 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
 def refuse_other(weights: WeightFit, design: Design) -> None:
     """Raise a SeparationError where the model of membership, or that of the observation, separates its rows."""
     sample = weights.equations.sample
-    if "member" in weights.beta and is_suspicious(weights, "member"):
-        columns, arm = totals([sample.Z.columns, (sample.in_sample == 0).astype(int)])
-        if _separated(columns, arm, 2) is not None:
-            raise SeparationError(
-                "the membership model (logit) predicts perfectly which rows are of the target frame, so no weight "
-                "exists.\nSimplify propensity=, or drop the rows of the data or the frame that have no like in the "
-                "other."
-            )
-    if "observed" not in weights.beta or sample.R is None or not is_suspicious(weights, "observed"):
-        return
-    columns, seen, inside = totals([sample.R.columns, sample.with_outcome.astype(int), sample.in_sample > 0])
-    if _separated(columns[inside], seen[inside], 2) is not None:
+    in_frame, every = (sample.in_sample == 0).astype(int), np.ones(sample.n, dtype=bool)
+    if separated(weights, "member", sample.Z, in_frame, every) is not None:
+        raise SeparationError(
+            "the membership model (logit) predicts perfectly which rows are of the target frame, so no weight "
+            "exists.\nSimplify propensity=, or drop the rows of the data or the frame that have no like in the "
+            "other."
+        )
+    seen = sample.with_outcome.astype(int)
+    if separated(weights, "observed", sample.R, seen, sample.in_sample > 0) is not None:
         formula = None if design.observation is None else design.observation.formula
         raise SeparationError(
             f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed, so no weight "
@@ -145,9 +141,9 @@ def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_])
     return "; ".join(said[:SHOWN]) + more
 
 
-def _direction(design: Design, coefficients: Array, lengths: Array) -> str:
-    """Name the terms whose combination separates the arms, given how far the values of each column reach."""
-    order = _strongest(np.abs(coefficients) * lengths)
+def _direction(design: Design, strength: Array) -> str:
+    """Name the terms whose combination separates the arms, by how far each moves the log odds."""
+    order = _strongest(np.abs(strength))
     names = ", ".join(repr(design.propensity_names[j]) for j in order[:SHOWN])
     more = " and others" if len(order) > SHOWN else ""
     return f"a combination of {names}{more} separates the arms" if len(order) > 1 else f"{names} separates the arms"
@@ -178,38 +174,23 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
     return [design.exog_names[j] for j in _strongest(strength)[:SHOWN]]
 
 
-def gaussian_instead(design: Design) -> str:
-    """Name a family that has a fit in any case."""
-    return '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
-
-
 def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int, ...], sample: Sample | None) -> str:
-    """Raise a SeparationError where an arm's outcome model has no finite fit.
-
-    Parameters
-    ----------
-    failed : tuple of int
-        How the fit of each arm ended, a `Failure`.
-    sample : Sample or None
-        The same data as numbers, where they are in memory.
-    """
-    for a, reason in enumerate(failed):
-        if reason == Failure.OK:
-            continue
+    """Raise a SeparationError where an arm's outcome model has no finite fit; return the arms that failed otherwise."""
+    instead = '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
+    for a in (a for a, reason in enumerate(failed) if reason != Failure.OK):
         low, high = design.outcome_limits[a]
         if low == high and low in (family.low, family.high):
             raise SeparationError(
                 f"outcome {design.endog_name!r} is {low:g} in all rows of arm {design.labels[a]!r}, so its outcome "
-                f"model ({family.label}) has no finite fit.\nUse {gaussian_instead(design)}, or merge that arm."
+                f"model ({family.label}) has no finite fit.\nUse {instead}, or merge that arm."
             )
         found = [] if sample is None else _separating_terms(design, sample, a)
-        if found or reason == Failure.OUTCOME_SEPARATION:
+        if found or failed[a] == Failure.OUTCOME_SEPARATION:
             terms = ", ".join(map(repr, found)) or "a combination of the terms"
             raise SeparationError(
                 f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of arm "
                 f"{design.labels[a]!r}: {terms} separate{'s' * (len(found) < 2)} its outcomes, so it has no "
-                "finite fit.\nSimplify the outcome formula (`propensity=` may keep the term), or use "
-                f"{gaussian_instead(design)}."
+                f"finite fit.\nSimplify the outcome formula (`propensity=` may keep the term), or use {instead}."
             )
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)
 
@@ -229,26 +210,11 @@ REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 class ArmWeights:
     """Spread of the weights of one arm.
 
-    Parameters
-    ----------
-    n : int
-        Observations: rows, or the sum of their frequency weights.
-    effective_n : float
-        (sum w)^2 / sum w^2, over observations.
-    largest : float
-        Largest importance weight.
-    top_share : float
-        Share of the total weight held by the 1% of observations with the largest weights (at least one).
-    largest_share : float
-        Share of the total weight held by the observation with the largest.
-    extreme : int
-        Observations with a weight above 1e6.
-    heaviest : float
-        Largest product of importance weight and probability weight; the mean of the latter is one.
-    alone_n : float
-        Effective n under the probability weights alone; without these n.
-    alone_share : float
-        As `largest_share`, under the probability weights alone.
+    `n` counts observations: rows, or the sum of their frequency weights. `effective_n` is (sum w)^2 / sum w^2 over
+    these, `top_share` the share of the total weight held by the 1% of them with the largest weights (at least one),
+    `largest_share` that of the one with the largest, and `extreme` those with a weight above 1e6. `largest` is the
+    largest importance weight, `heaviest` its largest product with a probability weight, whose mean is one. `alone_n`
+    and `alone_share` are effective n and largest share under the probability weights alone.
     """
 
     n: int
@@ -268,29 +234,15 @@ class ArmWeights:
 
 
 def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
-    """Summarise the weights of one arm.
-
-    Parameters
-    ----------
-    inverse : ndarray, shape (n_a,)
-        Importance weights.
-    weights : ndarray, shape (n_a,)
-        Observation weights.
-    units : ndarray, shape (n_a,)
-        Number of observations of each row: its frequency weight.
-    """
+    """Summarise importance and observation weights of one arm, whose rows stand for so many units each."""
     alone, alone_total = weights / units, float(weights.sum())
     relative = inverse * alone
     n, heaviest = int(units.sum()), float(relative.max())
-    # Relative to the heaviest, so that squares of extreme weights do not overflow.
-    if np.isfinite(heaviest) and heaviest:
-        relative /= heaviest
-    else:  # a block of rows without weight, or infinite weights: rows at the largest count alike
-        relative = (relative == heaviest).astype(float)
+    # Relative to the heaviest, so that squares do not overflow; without weights, or of infinite ones, those alike it.
+    relative = relative / heaviest if 0 < heaviest < np.inf else (relative == heaviest).astype(float)
     held, top = units * relative, max(1, int(np.ceil(TOP_SHARE * n)))
     total = held.sum()
-    few = np.argpartition(relative, max(len(relative) - top, 0))[-top:]  # each row is at least one observation
-    few = few[np.argsort(-relative[few], kind="stable")]
+    few = np.argsort(-relative, kind="stable")[:top]  # each row is at least one observation
     at_top = np.clip(top - (np.cumsum(units[few]) - units[few]), 0, units[few])
     return ArmWeights(
         n=n,
@@ -305,34 +257,6 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
     )
 
 
-def poor_overlap(
-    arms: Sequence[ArmWeights], labels: Sequence[str], remote: tuple[int, int] | None = None, unit_name: str = "row"
-) -> list[str]:
-    """Say where overlap is poor; nothing where it is not.
-
-    It is called poor where a weight exceeds a million, one row holds more than a fifth of its arm's weight (and more
-    than twice what one holds by probability weights alone), the effective n is below a third of the arm's rows where
-    everybody is the target (a fifth for other targets, whose weights leave rows out on purpose), or more than 5% of all
-    rows have a propensity score within 0.001 of 0 or 1. Under probability weights the effective n by these alone takes
-    the place of the rows: their cost is no matter of overlap.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        Their labels.
-    remote : tuple of int, optional
-        Observations that have hardly a counterpart in another arm, and all, where everybody is the target.
-    """
-    found = few_dominate(arms, labels, SMALL_EFFECTIVE if remote is None else SMALL_FOR_ALL, unit_name)
-    without, everybody = remote or (0, 0)
-    if without > REMOTE_SHARE * everybody:
-        found.append(
-            f"{without} of {everybody} {unit_name}s have hardly a counterpart in another group (probability below "
-            "0.001)"
-        )
-    return found
-
-
 def other_populations(design: Design, options: ModelOptions) -> str:
     """Other populations to use; the target of a change is the treated, and calibrated weights have no tilt."""
     tilted = options.propensity_loss != "calibrated" and options.population.name != "overlap"
@@ -341,8 +265,13 @@ def other_populations(design: Design, options: ModelOptions) -> str:
     return " or ".join([*(f'`target="{name}"`' for name in targets), '`trim="crump"`'])
 
 
-def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str) -> list[str]:
-    """Sentences on each arm in which few rows hold the weight; `least` is the share of its effective n to be kept."""
+def poor_overlap(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str = "row") -> list[str]:
+    """Say where few rows hold the weight of an arm; nothing where it is not so.
+
+    A weight exceeds a million, one row holds more than a fifth of its arm's weight (and more than twice what one holds
+    by probability weights alone), or the effective n is below a share `least` of the arm's rows. Under probability
+    weights the effective n by these alone takes the place of the rows: their cost is no matter of overlap.
+    """
     found = []
     for arm, label in zip(arms, labels, strict=True):
         if arm.extreme:
@@ -371,14 +300,7 @@ def inverse_sum(scores: Array) -> Array:
 
 
 def crump_cut(scores: Array, weights: Array) -> float:
-    """Return the largest sum of inverse scores of the rows whose average effect has the least variance.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (K, n)
-        Probability of each arm.
-    weights : ndarray, shape (n,)
-        Observation weights.
+    """Return the largest sum of inverse scores, (K, n), of the rows whose average effect has the least variance.
 
     References
     ----------
@@ -412,7 +334,7 @@ def overlap_of(
     sample: Sample, spec: Specification, weights: WeightFit | None, design: Design, options: ModelOptions
 ) -> tuple[tuple[ArmWeights, ...], str]:
     """Summarise the importance weights of each arm, and say where few rows dominate another."""
-    s, seen, remote = loaded(sample.s), sample.recorded, None  # outcomes of data on disk are all recorded
+    s, seen = loaded(sample.s), sample.recorded  # outcomes of data on disk are all recorded
     used = weights if spec.uses_propensity else None
     units = s if design.weight_type == "frequency" else np.ones(sample.n)
     inverse, relative = np.ones(sample.n) if used is None else used.undivided, s * (design.nobs / sample.total)
@@ -421,12 +343,18 @@ def overlap_of(
         rows = [r.start + np.flatnonzero(seen[r]) for r in rows]
     arms = tuple(arm_weights(inverse[r], relative[r], units[r]) for r in rows)
     if spec.matched:  # that most units are no match is not a matter of overlap
-        found = "; ".join(few_dominate(arms, design.labels, 0.0, design.unit_name))
+        found = "; ".join(poor_overlap(arms, design.labels, 0.0, design.unit_name))
         return arms, found and f"poor overlap: {found}.\nUse `caliper=` to leave out units without near matches."
-    if used is not None and used.equations.target.everybody:
+    everybody = used is not None and used.equations.target.everybody  # other targets leave rows out on purpose
+    texts = poor_overlap(arms, design.labels, SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE, design.unit_name)
+    if used is not None and everybody:
         without = used.equations.by_row(lambda e, at: probabilities_of(e, at).min(axis=1) < REMOTE_SCORE, used.at)
-        remote = int(units[without].sum()), int(units.sum())
-    texts = poor_overlap(arms, design.labels, remote, design.unit_name)
+        remote, every = int(units[without].sum()), int(units.sum())
+        if remote > REMOTE_SHARE * every:
+            texts.append(
+                f"{remote} of {every} {design.unit_name}s have hardly a counterpart in another group (probability "
+                "below 0.001)"
+            )
     if not texts:
         return arms, ""
     instead = f"Try logarithms or squares in propensity=, or another population: {other_populations(design, options)}."
@@ -437,15 +365,7 @@ def overlap_of(
 
 
 def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple[Design, str]:
-    """Leave out the rows that trimming excludes.
-
-    Returns
-    -------
-    design : Design
-        The data that are left.
-    text : str
-        How many rows are not, and why.
-    """
+    """Leave out the rows that trimming excludes, and say how many, and why."""
     sample, scores = weights.equations.sample, weights.probabilities
     if trim == "separated":
         found, reason = separation(weights), trim

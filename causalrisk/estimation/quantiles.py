@@ -20,24 +20,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from causalrisk.design import Design
-from causalrisk.errors import (
-    CausalRiskError,
-    DesignWarning,
-    Failure,
-    Notes,
-    SeparationError,
-    UnavailableError,
-    first_failure,
-)
+from causalrisk.errors import CausalRiskError, DesignWarning, Failure, Notes, SeparationError, first_failure
 from causalrisk.estimation.engine import Point, value_of
-from causalrisk.estimation.fits import (
-    Estimate,
-    Refits,
-    SeparateRows,
-    WeightFit,
-    collect_refits,
-    estimate_means,
-)
+from causalrisk.estimation.fits import Estimate, Refits, SeparateRows, WeightFit, collect_refits, estimate_means
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import EffectScale, Specification
 from causalrisk.numerics.families import outcome_family
@@ -50,16 +35,9 @@ TURNS = 50  # of the search for a quantile, each of which fits the model of its 
 
 @dataclass(frozen=True)
 class ArmSteps:
-    """The distinct outcomes of an arm.
+    """The distinct outcomes of an arm, `values`, ascending.
 
-    Parameters
-    ----------
-    rows : ndarray of int, shape (n_a,)
-        Its rows in the order of their outcomes.
-    ends : ndarray of int, shape (d,)
-        Place of the last row of each outcome among them.
-    values : ndarray, shape (d,)
-        The outcomes, ascending.
+    `rows` are its rows in the order of their outcomes, `ends` the place of the last row of each outcome among them.
     """
 
     rows: NDArray[np.intp]
@@ -112,15 +90,9 @@ def distribution_at(weights: WeightFit, spec: Specification, sample: Sample, thr
 def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
     """Return the derivatives of the distribution functions by their thresholds.
 
-    An outcome of the kernel in the place of the indicator moves the equations of the outcome models, and those the
-    means; in the means of AIPW, and in weighted means, it stands itself.
-
-    Returns
-    -------
-    density : ndarray, shape (K,)
-        Of each arm at its threshold.
-    drift : ndarray, shape (K,)
-        The part that goes through the outcome models.
+    They are the density of each arm at its threshold; the second array is the part that goes through the outcome
+    models. An outcome of the kernel in the place of the indicator moves the equations of the outcome models, and those
+    the means; in the means of AIPW, and in weighted means, it stands itself.
     """
     equations, sample = rows.equations, rows.equations.sample
     moved, weighed = dict[str, Array](), dict[str, Array]()
@@ -142,14 +114,7 @@ def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
 
 
 def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
-    """Return the half width of the kernel of a density at a quantile.
-
-    Parameters
-    ----------
-    y, weights : ndarray, shape (n,)
-        Outcomes and their weights.
-    units : ndarray, shape (n,)
-        Observations that each row stands for.
+    """Return the half width of the kernel of a density at a quantile; rows stand for so many units each.
 
     Notes
     -----
@@ -182,20 +147,10 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
 
 @dataclass(frozen=True)
 class LevelFit:
-    """The quantiles of all arms at one level.
+    """The quantiles of all arms at one level, `thresholds`, which stand at `places` among the distinct outcomes.
 
-    Parameters
-    ----------
-    level : float
-        The level tau.
-    places : ndarray of int, shape (K,)
-        Place of each quantile among the distinct outcomes of its arm.
-    thresholds : ndarray, shape (K,)
-        The quantiles.
-    estimate : Estimate
-        The distribution functions at the quantiles.
-    density, drift : ndarray, shape (K,)
-        As by `densities`; NaN for the density at the largest outcome of an arm.
+    `estimate` is of the distribution functions there; `density`, NaN at the largest outcome of an arm, and `drift` are
+    as by `densities`.
     """
 
     level: float
@@ -213,11 +168,6 @@ class QuantileRows:
     fits: tuple[LevelFit, ...]
     scale: EffectScale
     arms: tuple[ArmSteps, ...]
-
-    @property
-    def predicted(self) -> Array:
-        """Quantiles have no predictions of single rows."""
-        raise UnavailableError("quantiles have no predictions of single rows")
 
     @property
     def influence(self) -> Array:
@@ -254,27 +204,10 @@ class QuantileRows:
         return collect_refits(params, np.empty((len(arms), 0, m)), gamma, failures)
 
 
-def quantiles_of(fits: Sequence[LevelFit]) -> Array:
-    """Quantiles, those of an arm together, shape (K J,)."""
-    return np.stack([fit.thresholds for fit in fits], axis=1).ravel()
-
-
 def estimate_quantiles(
     weights: WeightFit, spec: Specification, design: Design, scale: EffectScale, notes: Notes
 ) -> Estimate:
-    """Find the quantiles of every arm.
-
-    Returns
-    -------
-    Estimate
-        The quantiles, with their influence function.
-
-    Raises
-    ------
-    SeparationError
-        If the covariates predict an indicator perfectly.
-    CausalRiskError
-        If a distribution function does not reach a level, or has no density there.
+    """Find the quantiles of every arm, with their influence function.
 
     References
     ----------
@@ -291,27 +224,15 @@ def estimate_quantiles(
     fits = tuple(_fit_level(weights, spec, design, arms, steps, units, level) for level in scale.quantiles)
     _warn_of_ends(design, fits, notes)
     _warn_of_masses(design, sample.y, arms, steps / units, fits, notes)
-    means = quantiles_of(fits)
-    codes = zip(*(fit.estimate.failed for fit in fits), strict=True)
-    return Estimate(
-        params=scale.params(means),
-        theta=np.empty((sample.n_arms, 0)),
-        gamma=fits[0].estimate.gamma,
-        model_means=means,
-        rows=QuantileRows(fits, scale, tuple(arms)),
-        failed=tuple(max(of_arm) for of_arm in codes),
-    )
+    means = np.stack([fit.thresholds for fit in fits], axis=1).ravel()  # those of an arm together
+    theta, rows = np.empty((sample.n_arms, 0)), QuantileRows(fits, scale, tuple(arms))
+    return Estimate(scale.params(means), theta, fits[0].estimate.gamma, means, rows)
 
 
 def _fit_level(
-    weights: WeightFit,
-    spec: Specification,
-    design: Design,
-    arms: Sequence[ArmSteps],
-    steps: Array,
-    units: Array,
+    weights: WeightFit, spec: Specification, design: Design, arms: Sequence[ArmSteps], steps: Array, units: Array,
     level: float,
-) -> LevelFit:
+) -> LevelFit:  # fmt: skip
     """Find the quantiles at one level, and the distribution functions and densities there."""
     sample, heights = weights.equations.sample, [arm.cumulated(steps) for arm in arms]
     start = [reached(height / height[-1], level) for height in heights]

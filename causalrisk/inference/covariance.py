@@ -266,11 +266,11 @@ def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     sample, count, counts_rows = record.sample, len(record.names), counts_equal_rows(record)
     own = sum_within_units(record, record.estimate.influence * (1.0 if counts_rows else sample.s[:, None]))
     units = (record.design.nobs if counts_rows else unit_count(record.design)) + sample.n_frame
-    number, sizes = np.arange(len(own)), equal_units(record) if counts_rows else None
+    sizes = equal_units(record) if counts_rows else None
     moved, squares = [], []
     for first in range(0, n_boot, WIDTH):
         width = min(WIDTH, n_boot - first)
-        w, w2 = multipliers(record.bootstrap, record.seed, first // WIDTH, width, number, sizes)
+        w, w2 = multipliers(record.bootstrap, record.seed, first // WIDTH, width, len(own), sizes)
         moved.append(w.T @ own)
         squares.append(w2.T @ own[:, :count] ** 2)
     deviations, variances = np.concatenate(moved) / sample.total, np.concatenate(squares) / sample.total**2

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,16 +40,7 @@ class Learner(NamedTuple):
     models: tuple[Any, ...]
 
 
-NAMED: dict[str, tuple[str, str, str, dict[str, Any]]] = {  # module, regressor, classifier of 0 and 1, options
-    "hist-gradient-boosting": (
-        "ensemble", "HistGradientBoostingRegressor", "HistGradientBoostingClassifier",
-        {"max_iter": 120, "learning_rate": 0.08, "max_leaf_nodes": 8, "min_samples_leaf": 10},
-    ),
-    "random-forest": (
-        "ensemble", "RandomForestRegressor", "RandomForestClassifier", {"n_estimators": 300, "min_samples_leaf": 5},
-    ),
-    "lasso": ("linear_model", "LassoCV", "LassoCV", {}),
-}  # fmt: skip
+NAMED = ("hist-gradient-boosting", "random-forest", "lasso")  # of scikit-learn
 
 
 def check_learner(given: Any) -> None:
@@ -93,24 +84,28 @@ def learners_of(
     ]
 
 
+def _of_scikit_learn(name: str, *, binary: bool) -> Any:
+    """Return the unfitted model of a name of `NAMED`: a classifier of 0 and 1, or a regressor."""
+    try:
+        from sklearn import ensemble, linear_model, pipeline, preprocessing
+    except ImportError as error:
+        raise UnavailableError(
+            "this learner needs scikit-learn, which is not installed.\n"
+            'Use `pip install "causalrisk[learners]"`, or `learner="smooth"`.'
+        ) from error
+    if name == "lasso":
+        return pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LassoCV())
+    if name == "random-forest":
+        forest = ensemble.RandomForestClassifier if binary else ensemble.RandomForestRegressor
+        return forest(n_estimators=300, min_samples_leaf=5)
+    boosting = ensemble.HistGradientBoostingClassifier if binary else ensemble.HistGradientBoostingRegressor
+    return boosting(max_iter=120, learning_rate=0.08, max_leaf_nodes=8, min_samples_leaf=10)
+
+
 def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]:
-    """Return the name of a learner, and its unfitted model; for the lasso of standardised columns."""
+    """Return the name of a learner, and its unfitted model."""
     if isinstance(given, str):
-        name = one_of("learner", given, (SMOOTH, *NAMED))
-        if name == SMOOTH:
-            return name, smooth
-        module, regressor, classifier, options = NAMED[name]
-        try:
-            model = getattr(import_module(f"sklearn.{module}"), classifier if binary else regressor)(**options)
-        except ImportError as error:
-            raise UnavailableError(
-                "this learner needs scikit-learn, which is not installed.\n"
-                'Use `pip install "causalrisk[learners]"`, or `learner="smooth"`.'
-            ) from error
-        if name == "lasso":
-            scaler = import_module("sklearn.preprocessing").StandardScaler()
-            model = import_module("sklearn.pipeline").make_pipeline(scaler, model)
-        return name, model
+        return given, smooth if given == SMOOTH else _of_scikit_learn(given, binary=binary)
     name = type(given.steps[-1][1] if hasattr(given, "steps") else given).__name__
     if hasattr(given, "predict_proba") and not binary:
         raise OptionError(
@@ -140,11 +135,8 @@ class CrossFitted:
         """Predict rows by the models of their folds, or the mean over these; features (n, k), shape (K, n)."""
         if fold is not None and self.predictions is not None:  # in memory of all rows
             return self.predictions
-        if not len(features):
-            return np.empty((len(self.fitted), 0))
-        if fold is not None:
-            return np.stack([predicted_by_fold(models, features, fold) for models in self.fitted])
-        return np.stack([np.mean([predicted(model, features) for model in models], axis=0) for models in self.fitted])
+        with learner_errors(f"learner {self.name}", "predictions"):
+            return np.stack([_predicted_by_fold(models, features, fold) for models in self.fitted])
 
 
 def predicted(model: Any, features: Array) -> Array:
@@ -155,12 +147,13 @@ def predicted(model: Any, features: Array) -> Array:
     return np.asarray(model.predict_proba(features)[:, classes.index(1)] if 1 in classes else np.zeros(len(features)))
 
 
-def predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers) -> Array:
-    """Return the mean outcome of rows by the fitted model of the fold of each, shape (n,)."""
+def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | None) -> Array:
+    """Return the mean outcome of rows by the fitted model of the fold of each, or by all of them, shape (n,)."""
+    if fold is None:
+        return np.asarray(np.mean([predicted(model, features) for model in models], axis=0))
     found = np.empty(len(features))
     for f, model in enumerate(models):
-        own = fold == f
-        found[own] = predicted(model, features[own])
+        found[fold == f] = predicted(model, features[fold == f])
     return found
 
 
@@ -169,46 +162,43 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
 
     Without `rows`, all rows in memory, every model is "smooth".
     """
-    smooth = [a for a, model in enumerate(learner.models) if isinstance(model, Smooth)]
-    fitted = {a: smooth_fits(learner.models[a], a, training, workers) for a in smooth}
-    if rows is None:
-        return CrossFitted(learner.name, tuple(fitted.values()))
-    predictions = np.empty((len(learner.models), len(rows.y)))
-    for a, models in fitted.items():
-        predictions[a] = predicted_by_fold(models, rows.features, rows.fold)
-    others = [(a, f) for a in range(len(predictions)) if a not in smooth for f in range(training.n_folds)]
-    if others:
-        task = functools.partial(_fit_and_predict, learner, training, rows, others)
+    arms = range(len(learner.models))
+    fitted = {
+        a: smooth_fits(learner.models[a], a, training, workers) for a in arms if isinstance(learner.models[a], Smooth)
+    }
+    others = [(a, f) for a in arms if a not in fitted for f in range(training.n_folds)]
+    if others and rows is not None:
         # Threads of scikit-learn within a fit wait for each other on a busy machine; `n_jobs` has fits.
         one_thread = threadpool_limits(1, user_api="openmp") if "sklearn" in sys.modules else contextlib.nullcontext()
-        with one_thread, ordered_map(task, range(len(others)), workers) as results:
-            for (a, f), (model, values) in zip(others, results, strict=True):
+        task = functools.partial(_fitted_outside, learner, training, rows)
+        with one_thread, ordered_map(task, others, workers) as results:
+            for (a, _), model in zip(others, results, strict=True):
                 fitted[a] = (*fitted.get(a, ()), model)
-                predictions[a, rows.fold == f] = values
-    return CrossFitted(learner.name, tuple(fitted[a] for a in range(len(fitted))), predictions)
+    found = CrossFitted(learner.name, tuple(fitted[a] for a in arms))
+    if rows is None:
+        return found
+    predictions = found(rows.features, rows.fold)
+    bad = int((~np.isfinite(predictions)).sum())
+    if bad:
+        raise LearnerError(
+            f"{bad} of {predictions.size} predictions of the learner {learner.name} are not finite.\n"
+            'Use another learner, or `learner="smooth"`.'
+        )
+    return dataclasses.replace(found, predictions=predictions)
 
 
-def _fit_and_predict(
-    learner: Learner, training: Training, rows: LearnerRows, fits: Sequence[tuple[int, int]], number: int
-) -> tuple[Any, Array]:
-    """Fit an arm's model outside of a fold, and predict the fold."""
-    (a, f), n_folds = fits[number], training.n_folds
-    used, label = rows.outside(a, f, n_folds), training.labels[a]
+def _fitted_outside(learner: Learner, training: Training, rows: LearnerRows, place: tuple[int, int]) -> Any:
+    """Fit the model of an arm outside of a fold."""
+    a, f = place
+    used = rows.outside(a, f, training.n_folds)
     if not len(used):
         raise without_training(training, a, f)
     weights = None if rows.weights is None else rows.weights[used]
-    with learner_errors(f"learner {learner.name}", f"arm {label!r}, fold {f + 1} of {n_folds}"):
-        model = fitted_copy(
+    with learner_errors(f"learner {learner.name}", f"arm {training.labels[a]!r}, fold {f + 1} of {training.n_folds}"):
+        return fitted_copy(
             learner.models[a], [training.repeat, a, f], rows.features[used], rows.y[used], weights,
-            counts=rows.counts, instead='`learner="smooth"`',
+            counts=training.counts, instead='`learner="smooth"`',
         )  # fmt: skip
-        values = predicted(model, rows.features[rows.fold == f])
-    if not np.isfinite(values).all():
-        raise LearnerError(
-            f"{int((~np.isfinite(values)).sum())} of {len(values)} predictions of the learner {learner.name} are not "
-            f'finite, in arm {label!r}, fold {f + 1}.\nUse another learner, or `learner="smooth"`.'
-        )
-    return model, values
 
 
 @contextlib.contextmanager
@@ -229,19 +219,14 @@ def fitted_copy(
     """Fit a copy of a model under observation weights, if there are any.
 
     Weights that count rows repeat them where the model has no sample_weight, or is a pipeline, for all of its steps.
-    Each `random_state` that is None is a number that a seed determines.
-
-    Parameters
-    ----------
-    instead : str
-        What to use for a model without sample_weight, if weights are not counts.
+    Each `random_state` that is None is a number that a seed determines. `instead` is what to use for a model without
+    sample_weight, if weights are not counts.
     """
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):
         names = [name for name, value in model.get_params().items() if name.endswith("random_state") and value is None]
         if names:
-            seed = int(np.random.default_rng(entropy).integers(2**31 - 1))
-            model.set_params(**dict.fromkeys(sorted(names), seed))
+            model.set_params(**dict.fromkeys(sorted(names), int(np.random.default_rng(entropy).integers(2**31 - 1))))
     if hasattr(model, "predict_proba"):
         y = y.astype(np.intp)
     step, last = (f"{model.steps[-1][0]}__", model.steps[-1][1]) if hasattr(model, "steps") else ("", model)
@@ -269,4 +254,4 @@ def on_predictor_scale(family: OutcomeFamily, means: Array) -> tuple[Array, int]
     else:
         positive = means[means > 0]
         inside = np.maximum(means, EDGE * (positive.mean() if positive.size else 1.0))
-    return family.predictor(inside), int((inside != means).sum())
+    return np.asarray(family.distribution.link(inside)), int((inside != means).sum())

@@ -51,7 +51,7 @@ def folds_of(arm: Arms, clusters: Numbers | None, n_folds: int, repeat: int = 0)
 class LearnerRows:
     """Rows that learners are fitted to, and predict: `features` (n, k), outcomes `y` (n,), arms and folds.
 
-    Rows whose outcome is NaN are predicted only. `counts` says whether weights count equal rows.
+    Rows whose outcome is NaN are predicted only. `number` is the position of each in the data.
     """
 
     features: Array
@@ -59,7 +59,6 @@ class LearnerRows:
     arm: Arms
     fold: Numbers
     weights: Array | None
-    counts: bool
     number: Numbers
 
     def trained(self, arm: int) -> Numbers:
@@ -71,26 +70,25 @@ class LearnerRows:
         own = self.trained(arm)
         return own if n_folds == 1 else own[self.fold[own] != fold]
 
-    def weights_of(self, rows: Numbers) -> tuple[Array, Array]:
-        """Weights of some rows, and how many rows each stands for."""
-        ones = np.ones(len(rows))
-        if self.weights is None:
-            return ones, ones
-        own = self.weights[rows]
-        return own, own if self.counts else ones
+    @property
+    def s(self) -> Array:
+        """Weights of the rows, shape (n,)."""
+        return np.ones(len(self.y)) if self.weights is None else self.weights
 
 
 @dataclass(frozen=True)
 class Training:
     """Passes over rows that learners are fitted to, with the labels of the arms and the number of folds.
 
-    `over` begins a pass: a function of `LearnerRows` -> what it makes of each block, in order.
+    `over` begins a pass: a function of `LearnerRows` -> what it makes of each block, in order. `counts` says whether
+    weights count equal rows.
     """
 
     over: Callable[[Callable[[LearnerRows], Any]], Iterator[Any]]
     labels: tuple[str, ...]
     n_folds: int
     repeat: int = 0
+    counts: bool = False
 
 
 def without_training(training: Training, arm: int, fold: int) -> LearnerError:

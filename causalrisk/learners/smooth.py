@@ -8,10 +8,11 @@ or more, or they are left out, so that many columns of which few matter do not h
 the restricted likelihood of the model in which coefficients are normal [3]_ [4]_, which the eigenvalues of the sums of
 squares and products give for every penalty at once.
 
-A fit needs two things of its rows: a `SmoothBasis`, which holds centres, scales and knots of the covariates, and
-`RidgeSums`, which add up over blocks of rows. All fits to an arm, which leave out one fold each, have the basis of the
-arm. Other families than the normal one with the identity are fitted by penalised iteratively reweighted least squares
-[2]_, whose working responses and weights give sums of the same kind, in a pass over the rows for each iteration.
+A fit needs two things of its rows: a `SmoothBasis`, which holds centres, scales and knots of the covariates, and sums
+of products of its columns, which add up over blocks of rows. All fits to an arm, which leave out one fold each, have
+the basis of the arm. Other families than the normal one with the identity are fitted by penalised iteratively
+reweighted least squares [2]_, whose working responses and weights give sums of the same kind, in a pass over the rows
+for each iteration.
 
 References
 ----------
@@ -30,15 +31,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import DesignError
-from causalrisk.learners.folds import LearnerRows, Training, without_training
-from causalrisk.numerics.blocks import add_up, spread_evenly
+from causalrisk.learners.folds import LearnerRows, Numbers, Training, without_training
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import LARGEST, OutcomeFamily
 from causalrisk.numerics.linalg import Array, row_blocks
 from causalrisk.runtime.workers import ordered_map
@@ -54,6 +54,7 @@ KNOTS = (0.05, 0.35, 0.65, 0.95)  # quantiles of a covariate, as Harrell places 
 DISTINCT = 5  # values of a covariate below which it gets no curve
 PAIRED = 25  # covariates up to which their products take part
 PLACED = 25_000  # rows of an arm by which knots are placed as well as by more
+GOLDEN = (np.sqrt(5) - 1) / 2  # whose multiples by the numbers of rows spread evenly, and have no period
 SEARCHED = 6  # iterations of other families in which the penalty is chosen anew
 MAX_ITERATIONS = 60
 HALVINGS = 30
@@ -70,23 +71,19 @@ def coefficients_of(solution: Array, unit: Array, origin: float = 0.0) -> Array:
     return np.concatenate([[solution[0] + origin], solution[1:] * unit])
 
 
-@dataclass(frozen=True)
-class RidgeSums:
-    """Weighted sums of products of the constant, the q columns and the outcome, (q + 2, q + 2); blocks add up."""
+def ridge_problem(products: Array, count: float, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
+    """Return the problem of columns times `unit`, by default one over their deviation, 0 for constants.
 
-    products: Array
-    count: float
-
-    def problem(self, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
-        """Return the problem of columns times `unit`, by default one over their deviation, 0 for constants."""
-        total = float(self.products[0, 0])
-        mean = self.products[0, 1:] / total
-        centred = self.products[1:, 1:] - total * np.outer(mean, mean)
-        if unit is None:
-            squares = np.diag(centred)[:-1] / total
-            unit = np.where(squares > NO_VARIATION, 1 / np.sqrt(np.maximum(squares, NO_VARIATION)), 0.0)
-        gram, inner = centred[:-1, :-1] * np.outer(unit, unit), centred[:-1, -1] * unit
-        return RidgeProblem(total, self.count, mean, unit, kinds, float(centred[-1, -1]), gram, inner)
+    `products`, (q + 2, q + 2), are weighted sums of products of the constant, the columns and the outcome.
+    """
+    total = float(products[0, 0])
+    mean = products[0, 1:] / total
+    centred = products[1:, 1:] - total * np.outer(mean, mean)
+    if unit is None:
+        squares = np.diag(centred)[:-1] / total
+        unit = np.where(squares > NO_VARIATION, 1 / np.sqrt(np.maximum(squares, NO_VARIATION)), 0.0)
+    gram, inner = centred[:-1, :-1] * np.outer(unit, unit), centred[:-1, -1] * unit
+    return RidgeProblem(total, count, mean, unit, kinds, float(centred[-1, -1]), gram, inner)
 
 
 @dataclass(frozen=True)
@@ -123,14 +120,15 @@ class RidgeProblem:
 
     def choose(self, penalties: Array) -> Choice:
         """Return what is likeliest: first the products' share is chosen, then that of the curves."""
-        curves, products = (SHARES if (self.kinds == kind).any() else (0.0,) for kind in (1, 2))
-        _, found = min((self._best((FIRST, share), penalties) for share in products), key=itemgetter(0))
-        return min((self._best((share, found.shares[1]), penalties) for share in curves), key=itemgetter(0))[1]
 
-    def _best(self, shares: tuple[float, float], penalties: Array) -> tuple[float, Choice]:
-        deviance = self.deviance(shares, penalties)
-        least = int(np.argmin(deviance))
-        return float(deviance[least]), Choice(shares, float(penalties[least]))
+        def likeliest(pairs: list[tuple[float, float]]) -> Choice:
+            deviances = [self.deviance(shares, penalties) for shares in pairs]
+            best = int(np.argmin([deviance.min() for deviance in deviances]))
+            return Choice(pairs[best], float(penalties[deviances[best].argmin()]))
+
+        curves, products = (SHARES if (self.kinds == kind).any() else (0.0,) for kind in (1, 2))
+        found = likeliest([(FIRST, share) for share in products])
+        return likeliest([(share, found.shares[1]) for share in curves])
 
     def deviance(self, shares: tuple[float, float], penalties: Array) -> Array:
         """Return minus twice the log restricted likelihood at each penalty, up to a constant.
@@ -191,11 +189,6 @@ class SmoothBasis:
         p, bends = len(self.centre), len(self.curved) * (len(self.knots) - 2)
         return np.repeat([0, 1, 2], [p, bends, p * (p - 1) // 2 if self.paired else 0])
 
-    @property
-    def n_columns(self) -> int:
-        """Number of columns, without the constant."""
-        return len(self.kinds)
-
     def columns(self, X: Array) -> Array:
         """Return the columns, shape (n, q), of rows of covariates, shape (n, p).
 
@@ -206,12 +199,7 @@ class SmoothBasis:
         has the slope 3 (t_{K-1} - t_k) right of t_K. The straight parts are added by themselves, as differences of
         cubes would lose their digits far out.
         """
-        found = np.empty((self.n_columns, len(X)))  # a row of memory for each column
-        self._write(X, found)
-        return found.T
-
-    def _write(self, X: Array, found: Array) -> None:
-        """Write the columns into the rows of an array, shape (q, n)."""
+        found = np.empty((len(self.kinds), len(X)))  # a row of memory for each column
         (p, c), bends = (len(self.centre), len(self.curved)), len(self.knots) - 2
         found[:p] = ((X - self.centre) / self.scale).T
         x = found[self.curved]
@@ -229,20 +217,18 @@ class SmoothBasis:
         for j in range(p - 1 if self.paired else 0):
             np.multiply(found[j], found[j + 1 : p], out=found[at : at + p - 1 - j])
             at += p - 1 - j
+        return found.T
 
-    def products(self, X: Array, y: Array, weights: Array, counts: Array) -> RidgeSums:
-        """Return the sums that ridge regression needs of rows.
+    def products(self, X: Array, y: Array, weights: Array) -> Array:
+        """Return weighted sums of products of the constant, the columns and the outcome, shape (q + 2, q + 2).
 
-        Outcomes are best about a number near their mean, so that no digits are lost; `counts` says how many rows each
-        one stands for.
+        Outcomes are best about a number near their mean, so that no digits are lost.
         """
-        total = np.zeros((self.n_columns + 2, self.n_columns + 2))
+        total = np.zeros((len(self.kinds) + 2, len(self.kinds) + 2))
         for rows in row_blocks(len(y), ROWS):
-            beside = np.empty((self.n_columns + 2, rows.stop - rows.start))
-            beside[0], beside[-1] = 1.0, y[rows]
-            self._write(X[rows], beside[1:-1])
+            beside = np.vstack([np.ones(len(y[rows])), self.columns(X[rows]).T, y[rows]])
             total += (beside * weights[rows]) @ beside.T
-        return RidgeSums(total, float(counts.sum()))
+        return total
 
     def predictors(self, X: Array, coefficients: Array) -> Array:
         """Linear predictors, shape (n,), of rows of covariates by coefficients, shape (q + 1,), the constant first."""
@@ -321,59 +307,54 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
     """Fit the learner of an arm to its rows outside of each fold, or to all of them with a single fold."""
     family, n_folds = model.family, training.n_folds
 
-    def counted(rows: LearnerRows) -> Array:
-        """Return number of rows, sum of weights, weighted sum, least and largest outcome outside of each fold."""
-        found = np.empty((5, n_folds))
-        for f in range(n_folds):
-            own = rows.outside(a, f, n_folds)
-            y, weights = rows.y[own], rows.weights_of(own)[0]
-            found[:, f] = len(own), weights.sum(), weights @ y, y.min(initial=np.inf), y.max(initial=-np.inf)
-        return found
+    def outcomes(rows: LearnerRows) -> tuple[Array, Array, Numbers]:
+        """Return outcomes, weights and folds of the rows of the arm."""
+        own = rows.trained(a)
+        return rows.y[own], rows.s[own], rows.fold[own]
 
-    blocks = np.stack(list(training.over(counted)))
-    (count, total, sums), low, high = blocks[:, :3].sum(axis=0), blocks[:, 3].min(axis=0), blocks[:, 4].max(axis=0)
-    if not count.all():
-        raise without_training(training, a, int(np.argmin(count)))
-    means = sums / total
-    origin, share = float(means.mean()), PLACED / (count.sum() / max(n_folds - 1, 1))
+    y, weights, fold = (np.concatenate(parts) for parts in zip(*training.over(outcomes), strict=True))
+    outside = [fold != f if n_folds > 1 else fold == f for f in range(n_folds)]
+    for f in range(n_folds):
+        if not outside[f].any():
+            raise without_training(training, a, f)
+    means = [float(np.average(y[own], weights=weights[own])) for own in outside]
+    counts = [float(weights[own].sum() if training.counts else own.sum()) for own in outside]
+    origin, share = float(np.mean(means)), PLACED / len(y)
 
     def placed(rows: LearnerRows) -> tuple[Array, Array]:
         """Return covariates and weights of the rows by which knots are placed."""
         own = rows.trained(a)
-        own = own if share >= 1 else own[spread_evenly(rows.number[own], share)]
-        return rows.features[own], rows.weights_of(own)[0]
+        own = own if share >= 1 else own[(rows.number[own] * GOLDEN) % 1.0 < share]
+        return rows.features[own], rows.s[own]
 
-    features, weights = (np.concatenate(parts) for parts in zip(*training.over(placed), strict=True))
-    basis = smooth_basis(features, weights)
+    basis = smooth_basis(*(np.concatenate(parts) for parts in zip(*training.over(placed), strict=True)))
 
-    def products(rows: LearnerRows) -> list[RidgeSums]:
+    def products(rows: LearnerRows) -> list[Array]:
         """Return sums of products in each fold, of outcomes about the origin."""
         trained, y = rows.trained(a), rows.y - origin
         cells = [trained[rows.fold[trained] == f] for f in range(n_folds)]
-        return [basis.products(rows.features[own], y[own], *rows.weights_of(own)) for own in cells]
+        return [basis.products(rows.features[own], y[own], rows.s[own]) for own in cells]
 
-    def fitted(f: int) -> tuple[Array, Choice | None]:
+    def fitted(f: int) -> Smooth:
         """Return the fit outside of a fold; outcomes that are all the same are the fit."""
-        if low[f] == high[f]:
-            return np.array([low[f]]), None
-        if not family.linear:
-            return _reweighted(basis, family, float(means[f]), training, (a, f))
-        others = [of_fold for g, of_fold in enumerate(of_folds) if g != f or n_folds == 1]
-        problem = add_up(others).problem(basis.kinds)
-        choice = problem.choose(PENALTIES * problem.total)
-        return coefficients_of(problem.solution(choice), problem.unit, origin), choice
+        if np.ptp(y[outside[f]]) == 0:
+            return dataclasses.replace(model, coefficients=y[outside[f]][:1])
+        if family.linear:
+            others = [of_fold for g, of_fold in enumerate(of_folds) if g != f or n_folds == 1]
+            problem = ridge_problem(add_up(others), counts[f], basis.kinds)
+            choice = problem.choose(PENALTIES * problem.total)
+            coefficients = coefficients_of(problem.solution(choice), problem.unit, origin)
+        else:
+            coefficients, choice = _reweighted(basis, family, means[f], counts[f], training, (a, f))
+        return dataclasses.replace(model, basis=basis, coefficients=coefficients, choice=choice)
 
     of_folds = add_up(training.over(products)) if family.linear else []
     with ordered_map(fitted, range(n_folds), workers if family.linear else 1) as results:
-        found = list(results)
-    return tuple(
-        dataclasses.replace(model, basis=None if choice is None else basis, coefficients=coefficients, choice=choice)
-        for coefficients, choice in found
-    )
+        return tuple(results)
 
 
 def _reweighted(
-    basis: SmoothBasis, family: OutcomeFamily, mean: float, training: Training, fit: Fit
+    basis: SmoothBasis, family: OutcomeFamily, mean: float, count: float, training: Training, fit: Fit
 ) -> tuple[Array, Choice]:
     """Return the coefficients that minimise the penalised loss of an arm outside of a fold.
 
@@ -381,27 +362,26 @@ def _reweighted(
     columns are those of the weights, and they and the penalties to choose from stay the same.
     """
 
-    def working(coefficients: Array) -> tuple[RidgeSums, float]:
+    def working(coefficients: Array) -> tuple[Array, float]:
         """Return products of working responses and weights at coefficients, and the negative log quasi-likelihood."""
 
-        def of_rows(rows: LearnerRows) -> tuple[RidgeSums, float]:
+        def of_rows(rows: LearnerRows) -> tuple[Array, float]:
             own = rows.outside(*fit, training.n_folds)
-            X, y, (weights, counts) = rows.features[own], rows.y[own], rows.weights_of(own)
+            X, y, weights = rows.features[own], rows.y[own], rows.s[own]
             eta = basis.predictors(X, coefficients)
             with np.errstate(all="ignore"):  # of a step that is too long
                 score, _, expected = family.score(y, eta)
                 step = np.divide(score, expected, out=np.zeros_like(eta), where=expected > 0)
-                products = basis.products(X, eta + step, weights * expected, counts)
-                return products, float(weights @ family.loss(y, eta))
+                return basis.products(X, eta + step, weights * expected), float(weights @ family.loss(y, eta))
 
         return add_up(training.over(of_rows))
 
     if family.link == "log" and mean <= 0:  # of the normal family, whose constant has no finite estimate then
         raise DesignError(f'y has the mean {mean:g}; link="log" needs one above 0.\nUse `link="identity"`.')
-    now = np.zeros(basis.n_columns + 1)
+    now = np.zeros(len(basis.kinds) + 1)
     now[0] = family.distribution.link(mean)
-    sums, loss = working(now)
-    problem = sums.problem(basis.kinds)
+    products, loss = working(now)
+    problem = ridge_problem(products, count, basis.kinds)
     unit, grid, searching = problem.unit, PENALTIES * problem.total, True
     choice = Choice((np.nan, np.nan), np.nan)  # none yet
     for iteration in range(MAX_ITERATIONS):
@@ -416,7 +396,7 @@ def _reweighted(
         ridge = np.divide(choice.penalty, factors**2, out=np.zeros_like(factors), where=factors > 0)
         penalised, new = loss + ridge @ now[1:] ** 2 / 2, problem.solution(choice)
         for _ in range(HALVINGS):
-            sums, loss = working(coefficients_of(new, unit))
+            products, loss = working(coefficients_of(new, unit))
             reached = loss + ridge @ new[1:] ** 2 / 2
             if reached <= penalised * (1 + SETTLED):
                 break
@@ -424,5 +404,5 @@ def _reweighted(
         now = new
         if not searching and penalised - reached <= SETTLED * penalised:
             break
-        problem = sums.problem(basis.kinds, unit)
+        problem = ridge_problem(products, count, basis.kinds, unit)
     return coefficients_of(now, unit), choice

@@ -14,7 +14,6 @@ from causalrisk.numerics.linalg import Array
 
 T = TypeVar("T")
 Rows = slice | NDArray[np.intp]  # which rows
-GOLDEN = (np.sqrt(5) - 1) / 2
 
 
 def is_dask(array: Any) -> bool:
@@ -25,11 +24,11 @@ def is_dask(array: Any) -> bool:
 def totals(arrays: Iterable[Any]) -> list[Any]:
     """Return arrays in memory."""
     found = list(arrays)
-    if not any(map(is_dask, found)):
-        return found
-    import dask
+    if any(map(is_dask, found)):
+        import dask
 
-    return list(dask.compute(*found))
+        found = [*dask.compute(*found)]
+    return found
 
 
 def loaded(array: Any) -> Any:
@@ -78,64 +77,26 @@ def _quietly(function: Callable[..., T], *given: Any) -> T:
 
 
 def add_up(parts: Iterable[T]) -> T:
-    """Add up records of sums over the rows of a block.
+    """Add up what blocks of rows give, one at least: arrays, or tuples, lists or dictionaries of these.
 
-    Parameters
-    ----------
-    parts : iterable
-        One a block and at least one: arrays, or tuples, lists, dictionaries or dataclasses of these, or what has a
-        method `beside` that merges it with that of later rows; None is no sum in every block.
-
-    Returns
-    -------
-    object
-        The sums over all rows.
+    What has a method `beside` merges with that of later rows by it.
     """
-    every = iter(parts)
-    total = next(every)
-    for part in every:
-        total = _added(total, part)
-    return total
+    return functools.reduce(_added, parts)
 
 
 def _added(first: Any, second: Any) -> Any:
-    if first is None:
-        return None
     if isinstance(first, tuple | list):
         return type(first)(_added(a, b) for a, b in zip(first, second, strict=True))
     if isinstance(first, dict):
         return {key: _added(value, second[key]) for key, value in first.items()}
-    if hasattr(first, "beside"):
-        return first.beside(second)
-    if dataclasses.is_dataclass(first) and not isinstance(first, type):
-        names = [field.name for field in dataclasses.fields(first)]
-        return dataclasses.replace(first, **{n: _added(getattr(first, n), getattr(second, n)) for n in names})
-    return first + second
+    return first.beside(second) if hasattr(first, "beside") else first + second
 
 
 def taken(record: T, which: Any, *names: str) -> T:
-    """Return a record with some of the rows of its arrays.
-
-    Parameters
-    ----------
-    record : dataclass
-        The record.
-    which : slice, or ndarray of bool or int
-        The rows.
-    *names : str
-        The fields that go by rows; None stays None, and two that are one array stay one.
-    """
+    """Return a record with some of the rows of the named arrays; None stays, and two that are one array stay one."""
     found: dict[int, Any] = {id(None): None}
     for name in names:
         array = getattr(record, name)
         if id(array) not in found:
             found[id(array)] = array[which]
     return dataclasses.replace(record, **{name: found[id(getattr(record, name))] for name in names})  # type: ignore[type-var]
-
-
-def spread_evenly(numbers: NDArray[np.intp], share: float) -> NDArray[np.intp]:
-    """Where a share of rows stand, by their numbers in the sample: those whose multiples of the golden ratio end low.
-
-    Of any stretch of rows it takes that share, and no period of the rows is one of its own.
-    """
-    return np.flatnonzero((numbers * GOLDEN) % 1.0 < share)

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.special import log_ndtr, ndtr
+from scipy.special import expit, log_expit, log_ndtr, ndtr
 
 from causalrisk.errors import DesignError, OptionError, nearest_name
 from causalrisk.errors.aliases import answer
@@ -27,14 +27,7 @@ CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Pr
 class Link:
     """Inverse link of a binary model, as functions of the linear predictor eta and maybe the treated indicator d.
 
-    Parameters
-    ----------
-    probability : callable
-        ``probability(eta)``: P(A = 1 | eta).
-    log_likelihood : callable
-        ``log_likelihood(eta, d)`` of each unit.
-    score : callable
-        ``score(eta, d)``: the first derivative of the log likelihood by eta, and minus the second.
+    `score` returns the first derivative of the log likelihood by eta, and minus the second.
     """
 
     probability: Callable[[Array], Array]
@@ -51,19 +44,12 @@ class Link:
         return -self.score(eta, d)[0] * np.exp(-self.log_likelihood(eta, d))
 
 
-def _logit_probability(eta: Array) -> Array:
-    with np.errstate(over="ignore"):  # to a probability of zero
-        return 1 / (1 + np.exp(-eta))
-
-
 def _logit_log_likelihood(eta: Array, d: Array) -> Array:
-    signed = (1 - 2 * d) * eta
-    # -log(1 + exp(signed)): the exponent is never positive, so nothing overflows, and log1p keeps small terms.
-    return np.asarray(-np.maximum(signed, 0.0) - np.log1p(np.exp(-np.abs(signed))))
+    return np.asarray(log_expit((2 * d - 1) * eta))
 
 
 def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
-    p = _logit_probability(eta)
+    p = expit(eta)
     return d - p, p * (1 - p)
 
 
@@ -103,7 +89,7 @@ def _cloglog_score(eta: Array, d: Array) -> tuple[Array, Array]:
 
 
 BINARY_LINKS = {
-    "logit": Link(_logit_probability, _logit_log_likelihood, _logit_score),
+    "logit": Link(expit, _logit_log_likelihood, _logit_score),
     "probit": Link(ndtr, _probit_log_likelihood, _probit_score),
     "cloglog": Link(_cloglog_probability, _cloglog_log_likelihood, _cloglog_score),
 }
@@ -111,20 +97,9 @@ BINARY_LINKS = {
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """Description of a family: its class in statsmodels, links and possible outcomes.
+    """A family: its class in statsmodels, its outcomes in words and their limits, and its links, the usual one first.
 
-    Parameters
-    ----------
-    statsmodels : str
-        Its class in `statsmodels.genmod.families`.
-    outcomes : str
-        Possible outcomes in words, for messages.
-    low, high : float
-        Smallest and largest outcome.
-    links : tuple of str
-        Links, the usual one first.
-    closed : bool
-        Whether the smallest outcome itself is allowed.
+    `closed` says whether the smallest outcome itself is allowed.
     """
 
     statsmodels: str
@@ -149,15 +124,7 @@ EVENT, NO_EVENT = np.array(1.0), np.array(0.0)
 
 @dataclass(frozen=True)
 class OutcomeFamily:
-    """An outcome model's family and link.
-
-    Parameters
-    ----------
-    name, link : str
-        Names of the family and the link.
-    alpha : float, optional
-        Dispersion of the negative binomial.
-    """
+    """An outcome model's family and link; `alpha` is the dispersion of the negative binomial."""
 
     name: str
     link: str
@@ -203,10 +170,6 @@ class OutcomeFamily:
             return self.binary.probability(eta)
         return eta if self.link == "identity" else np.exp(eta)
 
-    def predictor(self, mean: Array) -> Array:
-        """Linear predictor at means of any shape inside of their range: the link."""
-        return mean if self.link == "identity" else np.asarray(self.distribution.link(mean))
-
     def mean_deriv(self, eta: Array) -> Array:
         """First derivative of the mean by the linear predictor."""
         if self.binary is not None:  # the score at y = 1 is m' / m
@@ -233,21 +196,9 @@ class OutcomeFamily:
         return 0.5 * np.asarray(self.distribution.resid_dev(np.broadcast_to(y, mean.shape), mean)) ** 2
 
     def score(self, y: Array, eta: Array) -> tuple[Array, Array, Array]:
-        """Return derivatives of the log quasi-likelihood by the linear predictor.
+        """Return derivatives of the log quasi-likelihood by the linear predictor, of shapes that broadcast.
 
-        Parameters
-        ----------
-        y, eta : ndarray, shapes that broadcast
-            Outcome and linear predictor.
-
-        Returns
-        -------
-        score : ndarray
-            (y - m) m' / V(m).
-        information : ndarray
-            Minus the derivative of the score.
-        expected : ndarray
-            Its expectation, m'^2 / V(m).
+        The score (y - m) m' / V(m), minus its derivative, and the expectation of this, m'^2 / V(m).
         """
         if self.linear:
             one = np.ones_like(eta)
@@ -268,27 +219,20 @@ class OutcomeFamily:
 
     def _instead(self, y: Array, name: str) -> str:
         """Advice for outcomes outside of the family."""
-        typed = f"I({name.removeprefix('I(').removesuffix(')') if name.startswith('I(') else name}"
         if self.name == "binomial":
             values = np.unique(y)
             if len(values) == 2:
-                return f"Use `{typed} == {values[1]:g}) ~ ...` if that is the event."
+                return f"Use `I({name} == {values[1]:g}) ~ ...` if that is the event."
             if y.min() >= 0 and 1 < y.max() <= 100:
-                return f'Use `{typed} / 100) ~ ...` for percentages, else `family="gaussian"`.'
+                return f'Use `I({name} / 100) ~ ...` for percentages, else `family="gaussian"`.'
         if not FAMILIES[self.name].closed and y.min() == 0:
             return 'Use `family="poisson"`, which allows zeros.'
         return 'Use `family="gaussian"`.'
 
     def check(self, y: Array, name: str) -> None:
-        """Raise a DesignError unless every outcome is one the family knows.
-
-        Parameters
-        ----------
-        y : ndarray, shape (n,)
-            Outcome.
-        """
+        """Raise a DesignError unless every outcome is one the family knows."""
         family = FAMILIES[self.name]
-        bad = (y < family.low) | (y > family.high) | ((y == family.low) & (not family.closed))
+        bad = (y < family.low if family.closed else y <= family.low) | (y > family.high)
         if bad.any():
             raise DesignError(
                 f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not know (such as "
@@ -297,20 +241,7 @@ class OutcomeFamily:
 
 
 def outcome_family(family: Any, link: Any) -> OutcomeFamily:
-    """Return a family by name, or one of statsmodels.
-
-    Parameters
-    ----------
-    family : str or statsmodels family
-        "gaussian", "binomial", "poisson", "gamma", or an instance such as ``sm.families.NegativeBinomial(alpha=0.5)``.
-    link : str or None
-        Name of the link; None for the family's usual one.
-
-    Raises
-    ------
-    OptionError
-        If family or link is not known.
-    """
+    """Return a family by name or as an instance of statsmodels, with a link by name, or its usual one."""
     if isinstance(family, type) and hasattr(family, "starting_mu"):  # a class of statsmodels
         family = family()
     name = family.lower() if isinstance(family, str) else type(family).__name__.lower()

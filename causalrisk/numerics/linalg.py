@@ -22,18 +22,10 @@ STEEP = 100.0  # condition number above which one pass does not make columns ort
 
 @dataclass(frozen=True)
 class Basis:
-    """Orthonormal columns spanning a design matrix.
+    """Orthonormal columns spanning a design matrix: X - shift = Q R, with sum_i s_i q_i q_i' = N times the identity.
 
-    Parameters
-    ----------
-    columns : ndarray, shape (n, p)
-        Q with sum_i s_i q_i q_i' = N times the identity, N the sum of the weights s.
-    factor : ndarray, shape (p, p)
-        Upper triangular R with X - shift = Q R.
-    shift : ndarray, shape (p,)
-        Multiples of the constant column subtracted from each column of X; zeros without a constant column.
-    constant : int
-        Position of the constant column; without meaning where `shift` is zero.
+    `columns` (n, p) are Q, `factor` (p, p) is R, upper triangular, and N the sum of the weights s. `shift` (p,) are the
+    multiples of the column `constant`, a constant, that are subtracted from each column of X; zeros without one.
     """
 
     columns: Array
@@ -53,10 +45,9 @@ class Basis:
         Predictions by coefficients of the basis keep digits that are lost by coefficients of the original columns
         where these are nearly dependent.
         """
-        columns = _in_order(X)
-        _subtract(columns, self.shift, self.constant)
-        _solve_rows(columns, self.factor)
-        return columns
+        columns = np.array(X, order="F")  # most work goes column by column
+        columns -= np.multiply.outer(columns[:, self.constant], self.shift)
+        return solved_rows(columns, self.factor)
 
 
 def plain_basis(X: Array) -> Basis:
@@ -66,86 +57,45 @@ def plain_basis(X: Array) -> Basis:
 
 
 def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None = None) -> Basis:
-    """Return an orthonormal basis of the columns of X under the observation weights.
+    """Return an orthonormal basis of the columns of X (n, p), of full rank, under positive weights of its rows.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n, p)
-        Design of full column rank.
-    weights : ndarray, shape (n,)
-        Positive observation weights of the rows of the basis.
-    order : ndarray of int, shape (n,), optional
-        The row of X that each row of the basis is; by default in the same order.
-
-    Notes
-    -----
-    Where X has a constant column, the other columns are centred first, so that a covariate far from zero loses no
-    digits.
+    `order` is the row of X that each row of the basis is. Where X has a constant column, the others are centred first,
+    so that a covariate far from zero loses no digits.
     """
-    root, total = np.sqrt(weights), float(weights.sum())
+    total, columns = float(weights.sum()), np.array(X if order is None else X[order], order="F")
     steady = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
-    columns = _in_order(X, order)
-    constant = int(steady[0]) if steady.size else 0
-    shift = np.zeros(X.shape[1])
+    constant, shift = int(steady[0]) if steady.size else 0, np.zeros(X.shape[1])
     if steady.size:
         shift = weights @ columns / total / X[0, constant]
         shift[constant] = 0.0
-        _subtract(columns, shift, constant)
-    factor = _orthonormalise(columns, root, total)
+        columns -= np.multiply.outer(columns[:, constant], shift)
+    columns, factor = _orthonormalised(columns, weights, total)
     # Solving by R loses orthogonality in proportion to the condition number; a second pass begins from columns that are
     # nearly orthonormal.
     if np.linalg.cond(factor) > STEEP:
-        factor = _orthonormalise(columns, root, total) @ factor
+        columns, again = _orthonormalised(columns, weights, total)
+        factor = again @ factor
     return Basis(columns, factor, shift, constant)
 
 
-def _in_order(X: Array, order: NDArray[np.intp] | None = None) -> Array:
-    """Copy rows, shape (n, p), in an order; columns are contiguous, as most work goes column by column."""
-    columns = np.empty((X.shape[1], len(X))).T
-    for rows in row_blocks(len(X)):
-        columns[rows] = X[rows] if order is None else X[order[rows]]
-    return columns
-
-
-def _subtract(columns: Array, shift: Array, constant: int) -> None:
-    """Subtract multiples of the constant column in place, from columns that lie one after the other."""
-    if shift.any():
-        for rows in row_blocks(len(columns)):
-            part = columns[rows].T
-            part -= np.multiply.outer(shift, part[constant])
-
-
-def _orthonormalise(columns: Array, root: Array, total: float) -> Array:
-    """Make columns, shape (n, p), orthonormal in place under weights, given as roots, and return the factor R."""
-    factor = triangular_factor(columns, root)
+def _orthonormalised(columns: Array, weights: Array, total: float) -> tuple[Array, Array]:
+    """Return columns, shape (n, p), orthonormal under weights, and the factor R."""
+    factor = triangular_factor(columns, np.sqrt(weights))
     # Signs chosen so that the first basis column of a design with a constant is the constant itself.
     factor *= (np.where(np.diag(factor) < 0, -1.0, 1.0) / np.sqrt(total))[:, None]
-    _solve_rows(columns, factor)
-    return factor
+    return solved_rows(columns, factor), factor
 
 
-def _solve_rows(columns: Array, factor: Array) -> None:
-    """Replace each row c of columns, shape (n, p), by the solution q of q R = c."""
-    for rows in row_blocks(len(columns)):
-        columns[rows] = dtrsm(1.0, factor, columns[rows], side=1)
+def solved_rows(columns: Array, factor: Array) -> Array:
+    """Return for each row c of columns, shape (n, p), the solution q of q R = c."""
+    return np.asarray(dtrsm(1.0, factor, columns, side=1))
 
 
 def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basis:
     """Return the basis of `orthonormal_basis` without its rows, from sums over blocks of rows.
 
-    Parameters
-    ----------
-    triangle : ndarray, shape (p + 1, p + 1)
-        Triangular factor of the columns (1, X - origin), each row times the root of its weight.
-    origin : ndarray, shape (p,)
-        Number subtracted from each column, near its mean.
-    constant : int or None
-        Position of the constant column, where there is one; its value is its origin.
-
-    Returns
-    -------
-    Basis
-        With columns of shape (0, p); `of_rows` makes those of rows.
+    `triangle` (p + 1, p + 1) is the triangular factor of the columns (1, X - origin), each row times the root of its
+    weight, `origin` (p,) near the mean of each column, and `constant` the position of the constant column.
     """
     p, unit = len(origin), triangle[0, 0]
     columns, shift = triangle[:, 1:] + triangle[:, [0]] * origin, np.zeros(p)
@@ -189,21 +139,10 @@ def inverse_or_nan(matrix: Array) -> Array:
 
 
 def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Solve a stack of symmetric positive definite systems.
+    """Solve a stack of symmetric positive definite systems, in a basis where they are near a multiple of the identity.
 
-    Parameters
-    ----------
-    matrices : ndarray, shape (m, p, p)
-        Symmetric matrices, in a basis where they are near a multiple of the identity.
-    right : ndarray, shape (p, m)
-        Right-hand sides.
-
-    Returns
-    -------
-    solutions : ndarray, shape (p, m)
-        Solutions; NaN where singular.
-    singular : ndarray of bool, shape (m,)
-        True where a matrix is not positive definite to working precision.
+    Of matrices (m, p, p) and right-hand sides (p, m) the solutions (p, m), NaN where a matrix is not positive definite
+    to working precision, and where that is, (m,).
     """
     finite = np.isfinite(matrices).all(axis=(1, 2), keepdims=True)
     squares = np.where(finite, matrices, 0.0)
@@ -232,19 +171,9 @@ def row_blocks(n: int, size: int | None = None) -> list[slice]:
 
 
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:
-    """Upper triangular R with R'R = rows'rows, shape (p, p), of full column rank.
+    """Upper triangular R with R'R = rows'rows, (p, p), of rows (r, p) of full column rank, each times its `root`.
 
-    Parameters
-    ----------
-    rows : ndarray, shape (r, p)
-        The rows.
-    root : ndarray, shape (r,), optional
-        Factor of each row.
-
-    Returns
-    -------
-    ndarray, shape (p, p)
-        R, from the stacked factors of blocks of rows, as exactly as from all rows at once.
+    From the stacked factors of blocks of rows, as exactly as from all rows at once.
     """
     factors = []
     for block in row_blocks(len(rows)):
@@ -255,10 +184,7 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
 
 def weighted_gram(columns: Array, weights: Array) -> Array:
     """Sum over rows of weights times the outer products of columns, (n, p)."""
-    total = np.zeros((columns.shape[1], columns.shape[1]))
-    for rows in row_blocks(len(columns)):
-        total += (columns[rows] * weights[rows, None]).T @ columns[rows]
-    return total
+    return (columns * weights[:, None]).T @ columns
 
 
 def symmetric_root(matrix: Array) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,15 +11,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr
 
 from causalrisk.errors import OptionError
 from causalrisk.numerics.linalg import Array
 
-WIDTH = 32  # resamples per block: like the next three part of the definition of the random stream, so never an option
+WIDTH = 32  # resamples per block: like the next two part of the definition of the random stream, so never an option
 CHUNK = 1024  # units that one generator draws
 FEW = 8  # equal units a row up to which units are drawn one after the other, and counted
-FAN = 64  # chunks, or groups of as many, among which one generator splits their total
 JACKKNIFE = "jackknife"  # the kind that leaves out one unit in each column in place of drawing
 REPLICATE_STREAM, RESAMPLE_STREAM, PERMUTATION_STREAM, MULTIPLIER_STREAM = 0, 1, 4, 5
 Split: TypeAlias = Callable[[np.random.Generator, Array, Array], NDArray[Any]]
@@ -38,24 +35,18 @@ SOURCES = (np.random.Generator, np.random.SeedSequence, np.random.RandomState)
 
 def check_rng(rng: Any) -> None:
     """Raise an OptionError unless `rng` is a source of randomness."""
-    whole = isinstance(rng, numbers.Integral) and not isinstance(rng, bool)
-    if (whole and rng >= 0) or rng is None or isinstance(rng, SOURCES):
-        return
-    raise OptionError(
-        f"rng={rng!r}; expected a non-negative int, a numpy Generator, SeedSequence or RandomState, or None.\n"
-        "Use `rng=0`."
-    )
+    whole = isinstance(rng, numbers.Integral) and not isinstance(rng, bool) and int(rng) >= 0
+    if not (whole or rng is None or isinstance(rng, SOURCES)):
+        raise OptionError(
+            f"rng={rng!r}; expected a non-negative int, a numpy Generator, SeedSequence or RandomState, or None.\n"
+            "Use `rng=0`."
+        )
 
 
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
     """Turn what the user gave as `rng` into a seed sequence.
 
     A Generator or RandomState is advanced once; None draws fresh entropy. `repeating` says what repeats the draw.
-
-    Raises
-    ------
-    OptionError
-        If it is anything else.
     """
     check_rng(rng)
     if isinstance(rng, np.random.SeedSequence):
@@ -69,19 +60,16 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
 
 def repeating(seed: np.random.SeedSequence) -> int | np.random.SeedSequence:
     """Return what repeats the draws of a seed sequence as `rng`: its entropy alone where that is an int and enough."""
-    entropy = seed.entropy
-    if isinstance(entropy, numbers.Integral) and not seed.spawn_key:
-        return int(entropy)
-    return np.random.SeedSequence(entropy, spawn_key=seed.spawn_key)
+    alone = isinstance(seed.entropy, numbers.Integral) and not seed.spawn_key
+    return int(seed.entropy) if alone else seed  # type: ignore[arg-type]
 
 
 def seed_text(seed: np.random.SeedSequence) -> str:
     """Return `repeating` as it is typed, a seed sequence without the name of its module."""
     if isinstance(repeating(seed), int):
         return str(seed.entropy)
-    entropy = seed.entropy.tolist() if isinstance(seed.entropy, np.ndarray) else seed.entropy
     key = f", spawn_key={tuple(map(int, seed.spawn_key))}" if seed.spawn_key else ""
-    return f"SeedSequence({entropy!r}{key})"
+    return f"SeedSequence({seed.entropy!r}{key})"
 
 
 def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Generator:
@@ -93,33 +81,20 @@ def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Gener
 class Resampler:
     """Draws multiplicities of units, rows or clusters, for blocks of resamples.
 
-    Parameters
-    ----------
-    kind : {"pairs", "bayesian", "cluster", "stratified", "jackknife"}
-        "bayesian" draws fractional weights, and of a "jackknife" column j is without unit j; the others draw units with
-        replacement.
-    seed : SeedSequence
-        Root of the random streams.
-    n : int
-        Number of units.
-    sizes : ndarray, shape (n,), optional
-        How many equal units each stands for, which are drawn one by one: frequency weights. Multiplicities are then
-        their totals.
-    strata : ndarray of int, shape (n,), optional
-        The stratum that each unit is drawn within.
-    first : int, default 0
-        For "jackknife": index of the column that leaves out the first of these units.
+    Of kind "bayesian" it draws fractional weights; of a "jackknife" column j is without unit j, the column of the first
+    of its units being `first`; the others draw units with replacement, each within its stratum. `sizes` are how many
+    equal units each of the n units stands for, which are drawn one by one: frequency weights. Multiplicities are then
+    their totals.
 
     Notes
     -----
     A resample draws as many units as there are, with replacement; a row counts as often as its unit was drawn. "pairs",
-    "cluster" and "stratified" differ only in the units and strata. The number of units is split among
-    groups of chunks, that of a group among its chunks, and that of a chunk among its units, each by a generator keyed
-    by seed, stream, block of `WIDTH` resamples, stratum, level and number of what is split. So some of the units can be
-    drawn without the others.
+    "cluster" and "stratified" differ only in the units and strata. The number of units is split among chunks, and that
+    of a chunk among its units, each by a generator keyed by seed, stream, block of `WIDTH` resamples, stratum, level
+    and number of what is split. So some of the units can be drawn without the others.
 
     Fractional weights are gamma variables over their mean. A gamma total is split among its parts independently of its
-    size, so the same tree draws them.
+    size, so they are drawn in the same way.
     """
 
     kind: str
@@ -130,21 +105,9 @@ class Resampler:
     first: int = 0
 
     def draw(self, stream: int, block: int, width: int, number: NDArray[np.intp]) -> Array:
-        """Draw multiplicities of units.
+        """Draw multiplicities of units of these numbers, which may repeat, shape (m, width).
 
-        Parameters
-        ----------
-        stream, block : int
-            The random stream, and which resamples of it: those from block times `WIDTH` on.
-        width : int
-            How many, at most `WIDTH`; fewer are the first of more.
-        number : ndarray of int, shape (m,)
-            Numbers of the units, in any order, maybe several times.
-
-        Returns
-        -------
-        ndarray, shape (m, width)
-            Their multiplicities.
+        `block` says which resamples of a stream: those from block times `WIDTH` on; fewer are the first of more.
         """
         if self.kind == JACKKNIFE:
             sizes = np.ones(1) if self.sizes is None else self.sizes[number]
@@ -168,37 +131,27 @@ class Resampler:
         return self._drawn(functools.partial(_dirichlet, spread), (stream, block), width, number)
 
     @cached_property
-    def levels(self) -> dict[int, list[Array]]:
-        """For each stratum the units in each chunk, in each group of chunks, and so on to all."""
-        sizes, found = np.ones(self.n) if self.sizes is None else self.sizes, dict[int, list[Array]]()
-        for stratum in [0] if self.strata is None else np.unique(self.strata).tolist():
-            levels = [sizes if self.strata is None else sizes * (self.strata == stratum)]
-            while len(levels[-1]) > 1 or len(levels) == 1:
-                firsts = np.arange(0, len(levels[-1]), CHUNK if len(levels) == 1 else FAN)
-                levels.append(np.add.reduceat(levels[-1], firsts))
-            found[stratum] = levels[1:]
-        return found
+    def chunks(self) -> dict[int, Array]:
+        """For each stratum the units in each chunk."""
+        sizes, firsts = np.ones(self.n) if self.sizes is None else self.sizes, np.arange(0, self.n, CHUNK)
+        if self.strata is None:
+            return {0: np.add.reduceat(sizes, firsts)}
+        return {k: np.add.reduceat(sizes * (self.strata == k), firsts) for k in np.unique(self.strata).tolist()}
 
     def _drawn(self, split: Split, key: tuple[int, int], width: int, number: NDArray[np.intp]) -> Array:
-        """Split the units of each stratum among groups of chunks, and so on down to the units of the chunks."""
+        """Split the units of each stratum among the chunks, and those of each chunk among its own."""
         first, last = int(number.min()) // CHUNK, int(number.max()) // CHUNK + 1
         found = np.empty((min(last * CHUNK, self.n) - first * CHUNK, width))
-        for stratum, levels in self.levels.items():
+        for stratum, chunks in self.chunks.items():
             generator = functools.partial(stream_generator, self.seed, *key, stratum)
-            totals = np.full((width, 1), levels[-1][0])
-            for level in reversed(range(len(levels) - 1)):
-                sizes, low, high = levels[level], first // FAN**level, -(-last // FAN**level)
-                above = range(low // FAN, -(-high // FAN))
-                of_groups = [
-                    split(generator(level + 1, group), totals[:, k], sizes[group * FAN : (group + 1) * FAN])
-                    for k, group in enumerate(above)
-                ]
-                totals = np.hstack(of_groups)[:, low - above.start * FAN : high - above.start * FAN]
-            for k, chunk in enumerate(range(first, last)):
+            totals = np.full((width, 1), chunks.sum())
+            if len(chunks) > 1:
+                totals = split(generator(1, 0), totals[:, 0], chunks)
+            for chunk in range(first, last):
                 units = np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, self.n))
                 units = units if self.strata is None else units[self.strata[units] == stratum]
                 sizes = np.ones(len(units)) if self.sizes is None else self.sizes[units]
-                found[units - first * CHUNK] = split(generator(0, chunk), totals[:, k], sizes).T
+                found[units - first * CHUNK] = split(generator(0, chunk), totals[:, chunk], sizes).T
         return found[number - first * CHUNK]
 
 
@@ -228,65 +181,25 @@ def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Ar
     return drawn
 
 
-def _groups(number: NDArray[np.intp], size: int) -> tuple[NDArray[np.intp], list[slice]]:
-    """Find the groups, of so many numbers each, of some ascending numbers; and which of them are in each."""
-    group = number // size
-    edges = np.flatnonzero(np.diff(group, prepend=-1))
-    return group[edges], [slice(a, b) for a, b in itertools.pairwise([*edges.tolist(), len(number)])]
-
-
 def multipliers(
-    law: str, seed: np.random.SeedSequence, block: int, width: int, number: NDArray[np.intp], sizes: Array | None
+    law: str, seed: np.random.SeedSequence, block: int, width: int, n: int, sizes: Array | None
 ) -> tuple[Array, Array]:
-    """Draw random multipliers of units.
+    """Return the sums, (n, width), of random multipliers of n units, and the sums of their squares.
 
-    Parameters
-    ----------
-    law : str
-        Name of a distribution of `MULTIPLIERS`.
-    seed : SeedSequence
-        Root of the random stream.
-    block, width : int
-        Which resamples, as in `Resampler.draw`.
-    number : ndarray of int, shape (n,)
-        Number of each unit.
-    sizes : ndarray, shape (n,), or None
-        How many equal units each stands for, all of which have multipliers; None where all are one.
-
-    Returns
-    -------
-    sums, squares : ndarray, shape (n, width)
-        Sum of the multipliers of the equal units, and of their squares.
+    `law` is one of `MULTIPLIERS`, `block` and `width` are as in `Resampler.draw`. A unit may stand for several equal
+    ones, `sizes`, which all have multipliers.
     """
-    values, shares = MULTIPLIERS[law]
-    order = np.argsort(number, kind="stable")
-    sums, squares = np.empty((2, len(number), width))
-    for chunk, place in zip(*_groups(number[order], CHUNK), strict=True):
-        rows = order[place]
-        rng, within = stream_generator(seed, MULTIPLIER_STREAM, block, int(chunk)), number[rows] - chunk * CHUNK
+    (values, shares), drawn = MULTIPLIERS[law], np.empty((2, n, width))
+    for chunk, first in enumerate(range(0, n, CHUNK)):
+        rng, rows = stream_generator(seed, MULTIPLIER_STREAM, block, chunk), slice(first, min(first + CHUNK, n))
         if sizes is None:
-            drawn = values[np.searchsorted(np.cumsum(shares)[:-1], rng.random((width, CHUNK)), side="right")]
-            sums[rows] = drawn[:, within].T
-            squares[rows] = sums[rows] ** 2
-            continue
-        uniform = rng.random((width, len(values) - 1, CHUNK))[..., within]
-        left, share = np.repeat(sizes[rows][None], width, axis=0), 1.0
-        total = np.zeros((2, width, len(rows)))
-        for value, p, u in zip(values, shares, uniform.transpose(1, 0, 2), strict=False):
-            times, share = _binomial(u, left, p / share), share - p
-            total, left = total + np.multiply.outer([value, value**2], times), left - times
-        total += np.multiply.outer([values[-1], values[-1] ** 2], left)
-        sums[rows], squares[rows] = total.transpose(0, 2, 1)
-    return sums, squares
-
-
-def _binomial(u: Array, n: Array, p: float) -> Array:
-    """Quantiles u of binomial variables; n may be 0."""
-    found = np.zeros_like(u)
-    for size in np.unique(n[n > 0]).astype(int).tolist():
-        own = n == size
-        found[own] = np.searchsorted(bdtr(np.arange(size), size, p), u[own])
-    return found
+            place = np.searchsorted(np.cumsum(shares)[:-1], rng.random((width, CHUNK)), side="right")
+            own = values[place.T[: rows.stop - first]]
+            drawn[:, rows] = own, own**2
+        else:
+            counts = rng.multinomial(sizes[rows].astype(int), shares, (width, rows.stop - first))
+            drawn[:, rows] = (counts @ values).T, (counts @ values**2).T
+    return drawn[0], drawn[1]
 
 
 def nearly_whole(values: Array) -> NDArray[np.bool_]:

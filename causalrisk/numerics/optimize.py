@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,20 +13,9 @@ from causalrisk.numerics.linalg import Array
 
 OptimizeResult = Any  # scipy's class of this name, for annotations
 
-SETTINGS: dict[str, dict[str, float]] = {
-    "trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12, "maxiter": 5000},
-    "trust-ncg": {"gtol": 1e-10, "max_trust_radius": 1e12},
-    "trust-krylov": {"gtol": 1e-10, "inexact": False},
-    "trust-constr": {"gtol": 1e-10, "xtol": 1e-14},
-    "CG": {"gtol": 1e-10},
-    "Newton-CG": {"xtol": 1e-14},
-    "BFGS": {"gtol": 1e-10, "maxiter": 2000},
-    "L-BFGS-B": {"gtol": 1e-12, "ftol": 1e-18, "maxiter": 5000},
-    "SLSQP": {"ftol": 1e-20, "maxiter": 2000},
-}
-WITH_HESSIAN = ("trust-exact", "trust-ncg", "trust-krylov", "trust-constr", "dogleg", "Newton-CG")
+SETTINGS = {"trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12, "maxiter": 5000}}  # of the usual method
+TOLERANCE = 1e-12  # of other methods
 NEGLIGIBLE = 1e-13  # relative decrease of the objective that Newton's method foretells at a minimum
-WITHOUT_GRADIENT = ("Nelder-Mead", "Powell", "COBYLA")
 SETTLED = 1e-3  # gradient of a statistic below which rounding error ends the search
 MARGIN = 1e-6  # ten times the feasibility tolerance of HiGHS, the solver of the linear programmes
 WRONG = 2e-7  # twice that tolerance
@@ -33,28 +23,20 @@ CUTS = 5000  # constraints that are added to a linear programme at a time
 
 
 def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array, method: str) -> OptimizeResult:
-    """Minimise a function by a method of `scipy.optimize.minimize`.
+    """Minimise a function by a method of `scipy.optimize.minimize`, and return its report.
 
-    Parameters
-    ----------
-    parts : callable
-        Coefficients (p,) -> value, gradient (p,) and Hessian (p, p), in units in which the value is about one; an
-        infinite value where they are too far.
-    start : ndarray, shape (p,)
-        Starting point.
-
-    Returns
-    -------
-    OptimizeResult
-        Report of scipy.
+    `parts` returns value, gradient (p,) and Hessian (p, p) at coefficients (p,), in units in which the value is about
+    one; an infinite value where they are too far.
     """
-    with np.errstate(all="ignore"):  # where a step goes too far
+    # Where a step goes too far; and methods warn of derivatives that they do not use.
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         result = scipy.optimize.minimize(
             lambda v: parts(v)[0],
             start,
-            jac=(lambda v: parts(v)[1]) if method not in WITHOUT_GRADIENT else None,
-            hess=(lambda v: parts(v)[2]) if method in WITH_HESSIAN else None,
+            jac=lambda v: parts(v)[1],
+            hess=lambda v: parts(v)[2],
             method=method,
+            tol=TOLERANCE,
             options=SETTINGS.get(method, {}),
         )
     if not result.success:  # it may have been stopped by rounding, at the minimum
@@ -67,18 +49,10 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
 
 
 def separating_direction(signed: Array) -> Array | None:
-    """Find a direction along which the linear predictor never contradicts the observed arms.
+    """Find a direction b along which the linear predictor never contradicts the observed arms; None where they overlap.
 
-    Parameters
-    ----------
-    signed : ndarray, shape (n, q)
-        Rows of the design in an orthonormal basis, negated in the reference arm.
-
-    Returns
-    -------
-    ndarray, shape (q,), or None
-        A direction b with signed @ b >= 0, positive for every row for which any such direction is, or None when the
-        arms overlap.
+    `signed` (n, q) are rows of the design in an orthonormal basis, negated in the reference arm: signed @ b >= 0, and
+    positive for every row for which any such direction is.
 
     Notes
     -----
@@ -108,22 +82,7 @@ def separating_direction(signed: Array) -> Array | None:
 
 
 def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) -> tuple[float, bool]:
-    """Return the minimum of a smooth function near a start, and whether the search settled.
-
-    Parameters
-    ----------
-    value : callable
-        Coefficients -> value and gradient.
-    start : ndarray, shape (p,)
-        Starting point.
-
-    Returns
-    -------
-    minimum : float
-        The smallest value found.
-    settled : bool
-        Whether the gradient there is negligible.
-    """
+    """Return the minimum near a start of a function of value and gradient, and whether the gradient is negligible."""
     result = scipy.optimize.minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-6})
     return float(result.fun), bool(result.success or np.abs(result.jac).max() < SETTLED)
 

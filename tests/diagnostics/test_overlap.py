@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimation.overlap import ArmWeights, crump_cut, limits_at, poor_overlap
+from causalrisk.estimation.overlap import (
+    SMALL_EFFECTIVE,
+    SMALL_FOR_ALL,
+    ArmWeights,
+    crump_cut,
+    limits_at,
+    poor_overlap,
+)
 from causalrisk.report.page.verdicts import read_overlap
 from tests.conftest import RHS, simulate
 
@@ -78,7 +85,7 @@ LALONDE = "re78 ~ age + educ + black + hispan + married + nodegree + re74 + re75
 ])  # fmt: skip
 def test_the_least_effective_n_is_a_third_for_everybody_and_a_fifth_else(everybody, share, warned):
     arm = ArmWeights(100, 100 * share, 9.0, 0.1, 0.1, 0, 9.0, 100.0, 0.01)
-    assert bool(poor_overlap([arm], ["a"], (0, 100) if everybody else None)) == warned
+    assert bool(poor_overlap([arm], ["a"], SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE)) == warned
 
 
 def coin_flip(n=1000, sd=1.3):

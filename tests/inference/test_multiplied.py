@@ -27,7 +27,7 @@ def multiplied(model, n_boot=70, **options):
 def drawn(law, units, n_boot):
     """Multipliers of units, shape (units, n_boot)."""
     blocks = [(b, min(32, n_boot - 32 * b)) for b in range(-(-n_boot // 32))]
-    return np.hstack([multipliers(law, seed_sequence(0), b, w, np.arange(units), None)[0] for b, w in blocks])
+    return np.hstack([multipliers(law, seed_sequence(0), b, w, units, None)[0] for b, w in blocks])
 
 
 @QUIET
@@ -59,7 +59,7 @@ def test_draws_by_hand(kind, options, law):
 def test_each_of_equal_rows_has_a_multiplier(law):
     """Mean and variance of the sum, and of the squares the mean, are those of as many independent multipliers."""
     sizes = np.repeat([1.0, 2.0, 7.0], 1500)
-    found = [multipliers(law, seed_sequence(1), b, 32, np.arange(4500), sizes) for b in range(4)]
+    found = [multipliers(law, seed_sequence(1), b, 32, 4500, sizes) for b in range(4)]
     sums, squares = (np.hstack(each) for each in zip(*found, strict=True))
     third = MULTIPLIERS[law][0] ** 3 @ MULTIPLIERS[law][1]
     for size in (1, 2, 7):

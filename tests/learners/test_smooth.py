@@ -19,8 +19,8 @@ FAMILIES = {"logit": BINOMIAL, "probit": PROBIT, "poisson": POISSON, "gamma": GA
 def fit_smooth(X, y, weights=None, *, family=LINEAR, counts=True):
     """The learner fitted to all rows."""
     none = np.zeros(len(y), dtype=int)
-    rows = LearnerRows(X, y, none, none, weights, counts=counts, number=np.arange(len(y)))
-    training = Training(lambda function: iter([function(rows)]), labels=("",), n_folds=1)
+    rows = LearnerRows(X, y, none, none, weights, np.arange(len(y)))
+    training = Training(lambda function: iter([function(rows)]), labels=("",), n_folds=1, counts=counts)
     return smooth_fits(Smooth(family), 0, training)[0]
 
 

@@ -9,7 +9,6 @@ from scipy import stats
 import causalrisk as cr
 from causalrisk.numerics.multiplicities import (
     CHUNK,
-    FAN,
     REPLICATE_STREAM,
     RESAMPLE_STREAM,
     WIDTH,
@@ -21,7 +20,7 @@ from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 N = 3 * CHUNK + 100
-LARGE = 2 * FAN * CHUNK + 3 * CHUNK + 10  # three levels
+LARGE = 130 * CHUNK + 10
 FREQUENCIES = 1.0 + np.arange(N) % 3
 ARMS = np.arange(N) % 7 % 3
 
