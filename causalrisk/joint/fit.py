@@ -24,7 +24,7 @@ from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import Objective, newton, solve_constrained
 from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, by_means, centred, pulls, risk_of
 from causalrisk.joint.rows import Replicates, Scores, Weighed, lifted
-from causalrisk.joint.start import JointProblem, ate_risk, refitted, start_sums
+from causalrisk.joint.start import JointProblem, refitted, start_sums
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult
@@ -223,11 +223,12 @@ class JointFit:
 
     def expected_risk(self) -> float:
         """Squared net bias averaged over the replicates and, where the objective has it, sampling variance."""
-        variance, objective = float(self.at.variance[0]), self.objective
+        risk, objective = 2 * self.at.risk[0][0] / self.terms.n_units, self.objective
         if self.terms.share:
             means = objective.first.average[0][0]
-            variance += self.rows.over(partial(left_out, start=objective.start, means=means, terms=self.terms))[0]
-        return float(ate_risk(self.bias_slopes[:, None] * self.bias).mean() + variance / self.problem.n_units)
+            more = self.rows.over(partial(left_out, start=objective.start, means=means, terms=self.terms))[0]
+            risk += more / self.terms.n_units
+        return float(risk)
 
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
         """Biases (M, K, B) and V (M,) of M predictions in memory, (M, K, n)."""
@@ -238,6 +239,37 @@ class JointFit:
         more = left_out(rows, weights, slice(0, 1), start, means, terms)
         found = [risk_of(rows, weights, mean[..., None], start, terms) for mean in predicted]
         return np.stack([biases for biases, _ in found]), more + np.array([value for _, value in found])
+
+    # --- resamples --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def beside_points(self) -> Array:
+        """By how much the estimates, whose replicates are drawn, differ from those at the points of the resamples."""
+        found = self._refit(self.problem.equations.sample.s[:, None]).values[:, 0]
+        return np.where(np.isfinite(found), self.estimate.values - found, 0.0)
+
+    def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
+        """Return the estimates under row weights (n, R)."""
+        found = self._refit(s, weighed)
+        return dataclasses.replace(found, values=found.values + self.beside_points[:, None])
+
+    def _refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
+        problem, scale, linear = self.problem, self.problem.scale, self.objective.linear
+        objective, refits = refitted(problem, self.objective, self.points, s, weighed)
+        with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
+            theta, nu = objective.models, None
+            if not linear:
+                theta, nu = np.repeat(self.theta, s.shape[1], axis=2), np.repeat(self.nu, s.shape[1], axis=0)
+            found = newton(objective, theta, self.alpha, nu)
+            raw = found.average.T
+            means = net_means(raw, found.bias.T, self.slopes, scale)
+        failed = Failure.SINGULAR_OUTCOME if linear else Failure.OUTCOME_NOT_CONVERGED
+        of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
+        params = np.concatenate([scale.effects(raw), means])
+        gamma = refits.values[problem.start.block("gamma")]
+        theta = found.theta[:, : problem.start.theta.shape[1]]
+        collected = collect_refits(params, theta, gamma, first_failure(refits.failures, of_minimum))
+        return dataclasses.replace(collected, start=refits.values[: len(problem.start.params)])
 
     # --- influence function ------------------------------------------------------------------------------------------
 
@@ -407,9 +439,9 @@ class RowParts:
             t_psi = of.t2.T * centred(rows, d, at.centres)[..., 0] + of.tw.T * own
             added, measured = f * of.t1.T * d[..., 0], of.w1.T * own
             every = ((f, added), (h, measured)) if rows.framed else ((f, added + measured),)
-            for centre, (among, to_mean) in zip(at.centres, every, strict=True):
-                found -= (among * (D @ t_psi)).T[:, :, None] * centre.N[1][0]
-                found -= (D @ to_mean).T[:, :, None] * centre.P[1][0]
+            for ((_, N_slope), (_, P_slope)), (among, to_mean) in zip(at.centres, every, strict=True):
+                found -= (among * (D @ t_psi)).T[:, :, None] * N_slope[0]
+                found -= (D @ to_mean).T[:, :, None] * P_slope[0]
         slopes = terms.n_units / at.biases[0].shape[2] * at.biases[1][0][..., of.some]
         for a, i in enumerate(rows.slices):
             pulled = (D[a, :, None, None] * slopes).reshape(found[0].size, -1)
@@ -423,7 +455,7 @@ class RowParts:
         rows, (_, slope, _, _), terms, fit = self.rows, self.means, self.fit.terms, self.fit
         if not terms.share:
             return np.zeros((fit.beta.size, fit.beta.size))
-        X, arms, (_, N_slope), (_, P_slope) = rows.X, rows.indicators, fit.at.centres[0].N, fit.at.centres[0].P
+        X, arms, ((_, N_slope), (_, P_slope)) = rows.X, rows.indicators, fit.at.centres[0]
         left = -terms.share * share * rows.averaged * rows.family.mean_deriv(rows.predictors(fit.objective.start)) * X
         by = (slope * (of.t2 - of.tw * arms))[..., 0]
         moved = np.einsum("anp,bn,nq->apbq", left, by, X, optimize=True)
@@ -444,43 +476,3 @@ class RowParts:
                 if a == c:
                     found[a] -= (rows.X * by_a * D_psi[a])[i].T @ TW[i] + D[a, a] * residual @ WW[i]
         return found.reshape(-1, W.shape[1])
-
-
-# --- resamples -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class JointRefitter:
-    """Refits JRE, each resample from its own IPWRA fit; `values` are the estimates."""
-
-    fit: JointFit
-    values: Array
-
-    @cached_property
-    def beside_points(self) -> Array:
-        """By how much the estimates, whose replicates are drawn, differ from those at the points of the resamples."""
-        found = self._refit(self.fit.problem.equations.sample.s[:, None]).values[:, 0]
-        return np.where(np.isfinite(found), self.values - found, 0.0)
-
-    def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """Return the estimates under row weights (n, R)."""
-        found = self._refit(s, weighed)
-        return dataclasses.replace(found, values=found.values + self.beside_points[:, None])
-
-    def _refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        fit, problem, scale = self.fit, self.fit.problem, self.fit.problem.scale
-        objective, refits = refitted(problem, fit.objective, fit.points, s, weighed)
-        with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
-            theta, nu = objective.models, None
-            if not fit.objective.linear:
-                theta, nu = np.repeat(fit.theta, s.shape[1], axis=2), np.repeat(fit.nu, s.shape[1], axis=0)
-            found = newton(objective, theta, fit.alpha, nu)
-            raw = found.average.T
-            means = net_means(raw, found.bias.T, fit.slopes, scale)
-        failed = Failure.SINGULAR_OUTCOME if fit.objective.linear else Failure.OUTCOME_NOT_CONVERGED
-        of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
-        params = np.concatenate([scale.effects(raw), means])
-        gamma = refits.values[problem.start.block("gamma")]
-        theta = found.theta[:, : problem.start.theta.shape[1]]
-        collected = collect_refits(params, theta, gamma, first_failure(refits.failures, of_minimum))
-        return dataclasses.replace(collected, start=refits.values[: len(problem.start.params)])

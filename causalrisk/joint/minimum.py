@@ -51,22 +51,19 @@ class Objective:
         """Models of IPWRA on all columns, shape (K, P, R)."""
         return lifted(self.rows.lift, self.models)
 
-    @cached_property
-    def _known(self) -> dict[str, Array]:
-        """Sums over the rows, which for linear models are the same everywhere."""
-        return self._sums(self.start)
-
-    def _sums(self, theta: Array) -> dict[str, Array]:
+    def _expand(self, theta: Array) -> Expansion:
         def of_rows(rows: Rows, weights: Weights, own: slice) -> dict[str, Array]:
             return sums(rows, weights, theta[..., own], self.start[..., own], self.terms)
 
-        found: dict[str, Array] = self.rows.over(of_rows)
-        return found
+        return expand(self.rows.over(of_rows), self.terms, framed=self.rows.equations.target.frame)
+
+    @cached_property
+    def _at_start(self) -> Expansion:
+        return self._expand(self.start)
 
     def at(self, beta: Array) -> Expansion:
         """Expand the objective about coefficients of all columns, (K, P, R)."""
-        of, framed = self._known if self.linear else self._sums(beta), self.rows.equations.target.frame
-        return expand(of, beta, self.start, self.terms, linear=self.linear, framed=framed)
+        return self._at_start.further(beta - self.start) if self.linear else self._expand(beta)
 
     def of_models(self, theta: Array) -> Expansion:
         """Expand it about coefficients of the models, (K, p, R)."""
@@ -75,7 +72,7 @@ class Objective:
     @cached_property
     def first(self) -> Expansion:
         """The objective about the models of IPWRA."""
-        return self.of_models(self.models)
+        return self._at_start.projected(self.rows.lift_of_arms)
 
     def curvature(self, beta: Array, at: Expansion, nu: Array) -> Array:
         """Second derivatives of the means in the Hessian by all columns, (R, K P, K P), given multipliers (R, C)."""
@@ -174,7 +171,8 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
             size = np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1]
             known = np.abs(moves[..., 1]).max(axis=1) * size < SINGULAR
             converged, step = np.asarray(known & np.isfinite(move).all(axis=1)), unstack(move, theta.shape)
-            return Minimum(theta + step, new, converged, *at.means_after(lifted(objective.rows.lift, step)))
+            at = objective.at(lifted(objective.rows.lift, theta + step))
+            return Minimum(theta + step, new, converged, at.average[0], at.bias[0])
         move, length = np.where(settled[:, None], 0.0, move), np.ones(len(move))
         price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(at, alpha, nu)
         merit = value + price * np.abs(at.u[0]).sum(axis=1)

@@ -21,7 +21,7 @@ from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, WeightF
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import Objective
 from causalrisk.joint.objective import Rows, Terms, Weights
-from causalrisk.joint.rows import Joined, Replicates, Weighed, lifted
+from causalrisk.joint.rows import Joined, Replicates, Weighed
 from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array, inverse_or_nan, weighted_grams
 
@@ -199,18 +199,14 @@ def objective_of(
         squares, slopes = weighed.over(partial(heterogeneity, theta=theta, sums=sums, C=C))
         c = real_share(squares, slopes, covariance_of(problem, weighed, theta, sums["bread"]), C)
     joined = joined_score(problem, join) if risk else None
-    models, constant = padded(theta[..., None], joined), problem.equations.constant
-    rows = problem.weighed(replicates, joined)
-    start = lifted(rows.lift, models)
+    models, rows = padded(theta[..., None], joined), problem.weighed(replicates, joined)
     terms = Terms(
         contrasts=C,
         n_units=problem.n_units if risk else problem.n_units**2,
         sigma2=sums["variance"] / sums["weight"],
         share=c,
         risk=risk,
-        level=(1 - c) * sums["mean"] * (constant.any() or not problem.equations.sample.family.linear),
-        constant=np.pad(constant, (0, start.shape[1] - len(constant))),
-        origin=start[..., 0],
+        level=(1 - c) * sums["mean"],
         unit=float(np.sqrt(max(sums["squares"], ROUNDING * sums["size"]))) or 1.0,
     )
     return Objective(rows, models, terms)
