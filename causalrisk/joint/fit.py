@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,9 +22,9 @@ from causalrisk.estimation.engine import Dual, Linear, value_of
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import Objective, newton, solve_constrained
-from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, by_means, centred, pulls, risk_of
+from causalrisk.joint.objective import Expansion, Rows, Terms, by_means, centred, pulls, risk_of
 from causalrisk.joint.rows import Replicates, Scores, Weighed, lifted
-from causalrisk.joint.start import JointProblem, refitted, start_sums
+from causalrisk.joint.start import JointProblem, refitted
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult
@@ -221,24 +221,22 @@ class JointFit:
         scaled = self.bias_slopes[:, None] * self.bias
         return scaled[1:] - scaled[:1]
 
+    @cached_property
+    def left_out(self) -> float:
+        """By how much V is larger at the start with all of the effect heterogeneity than without the share c of it."""
+        whole = Objective(self.rows, self.objective.models, dataclasses.replace(self.terms, share=0.0))
+        return 2 * float((whole.first.risk[0] - self.objective.first.risk[0])[0])
+
     def expected_risk(self) -> float:
         """Squared net bias averaged over the replicates and, where the objective has it, sampling variance."""
-        risk, objective = 2 * self.at.risk[0][0] / self.terms.n_units, self.objective
-        if self.terms.share:
-            means = objective.first.average[0][0]
-            more = self.rows.over(partial(left_out, start=objective.start, means=means, terms=self.terms))[0]
-            risk += more / self.terms.n_units
-        return float(risk)
+        return float(2 * self.at.risk[0][0] + self.left_out) / self.terms.n_units
 
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
         """Biases (M, K, B) and V (M,) of M predictions in memory, (M, K, n)."""
-        own, start, terms = self.rows.with_rows, self.objective.start, self.terms
-        every = slice(0, self.problem.equations.sample.n)
+        own, every = self.rows.with_rows, slice(0, self.problem.equations.sample.n)
         rows, weights = own.rows(every), own.weights(every, slice(0, 1))
-        means = start_sums(rows, weights, slice(0, 1), start[..., 0])["mean"]
-        more = left_out(rows, weights, slice(0, 1), start, means, terms)
-        found = [risk_of(rows, weights, mean[..., None], start, terms) for mean in predicted]
-        return np.stack([biases for biases, _ in found]), more + np.array([value for _, value in found])
+        found = [risk_of(rows, weights, mean[..., None], self.objective.start, self.terms) for mean in predicted]
+        return np.stack([biases for biases, _ in found]), self.left_out + np.array([value for _, value in found])
 
     # --- resamples --------------------------------------------------------------------------------------------------
 
@@ -261,8 +259,8 @@ class JointFit:
             if not linear:
                 theta, nu = np.repeat(self.theta, s.shape[1], axis=2), np.repeat(self.nu, s.shape[1], axis=0)
             found = newton(objective, theta, self.alpha, nu)
-            raw = found.average.T
-            means = net_means(raw, found.bias.T, self.slopes, scale)
+            raw = found.at.average[0].T
+            means = net_means(raw, found.at.bias[0].T, self.slopes, scale)
         failed = Failure.SINGULAR_OUTCOME if linear else Failure.OUTCOME_NOT_CONVERGED
         of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
         params = np.concatenate([scale.effects(raw), means])
@@ -376,10 +374,16 @@ class JointFit:
         U_slope = (terms.contrasts[:, :, None, None] * at.biases[1][0]).reshape(len(U), -1, count)
         gradients = terms.n_units * np.einsum("cb,ckb->kb", U, U_slope)
         if terms.risk:
-            gradients = gradients + add_up(
-                RowParts(part.rows(here), self).of_variance(part.scores(here), part.s[here] / part.total)
-                for part, here, _ in self.rows.pieces(count)
-            )
+
+            def of_variance(part: Weighed, here: slice) -> Array:
+                """Gradient of V / 2 under each replicate, (K P, B), psi centred as over all of them."""
+                rows, (_, _, T, W, _) = part.rows(here), part.scores(here)
+                _, slope, d, r = RowParts(rows, self).means
+                none, of_squares = np.zeros_like(W), (T * T, T * W, W * W)
+                by = by_means(rows, (none, none, *of_squares), none, none, at, terms, self.nu, d, r)
+                return np.concatenate([rows.X.T @ each for each in part.s[here] / part.total * slope * by])
+
+            gradients = gradients + add_up(of_variance(part, here) for part, here, _ in self.rows.pieces(count))
         inverse = -self.solve(np.eye(lift.shape[1]), np.zeros((len(terms.constraint), lift.shape[1])))
         jacobian = self.problem.scale.jacobian(at.average[0][0])[: n_arms - 1]
         contrasts = (jacobian[:, :, None] * at.average[1][0]).reshape(n_arms - 1, -1) @ lift
@@ -387,16 +391,6 @@ class JointFit:
         narrow = lift.T @ U_slope
         leverage = terms.n_units / count * np.einsum("ckb,ckb->b", narrow, inverse @ narrow)
         return np.linalg.norm(change / (1 - np.minimum(leverage, 1 - 1e-9))[:, None], axis=0) / count
-
-
-def left_out(rows: Rows, weights: Weights, _: slice, start: Array, means: Array, terms: Terms) -> Array:
-    """Sum by how much V at the start is larger with all of the effect heterogeneity than without the share c of it."""
-    t2, tw = weights.moments[2:4]
-    m, c = rows.family.mean(rows.predictors(start)), terms.share
-    r, above = rows.y[:, None] - rows.own(m), rows.averaged * (m - means[:, None, None])
-    D_above = np.tensordot(terms.D, above, axes=1)
-    each = (2 - c) * t2 * (above * D_above).sum(axis=0) + 2 * tw * r * rows.own(D_above)
-    return np.array([c * (weights.share * each).sum()])
 
 
 @dataclass(frozen=True)
@@ -462,17 +456,3 @@ class RowParts:
         to_N, to_P = (np.einsum("anp,n->ap", left, np.broadcast_to(t, share.shape)[:, 0]) for t in (of.t2, of.t1))
         moved = moved - np.einsum("ap,bq->apbq", to_N, N_slope[0]) - np.einsum("ap,bq->apbq", to_P, P_slope[0])
         return (terms.D[:, None, :, None] * moved).reshape(fit.beta.size, -1)
-
-    def of_variance(self, scores: Scores, share: Array) -> Array:
-        """Sum the gradient of V / 2 under each replicate, (K P, B), psi centred as over all of them."""
-        rows, D, (_, slope, d, r), (_, _, T, W, _) = self.rows, self.fit.terms.D, self.means, scores
-        D_psi, TW, WW, TT = np.tensordot(D, centred(rows, d, self.fit.at.centres), axes=1), T * W, W * W, T * T
-        found = np.zeros((*D_psi.shape[:1], rows.X.shape[1], W.shape[1]))
-        for a, by_a in enumerate(share * slope):
-            found[a] += (rows.X * by_a * rows.averaged * D_psi[a]).T @ TT
-            for c, i in enumerate(rows.slices):
-                residual = (rows.X * by_a * r)[i].T
-                found[a] += D[a, c] * (residual * np.ravel(rows.averaged * np.ones_like(r))[i]) @ TW[i]
-                if a == c:
-                    found[a] -= (rows.X * by_a * D_psi[a])[i].T @ TW[i] + D[a, a] * residual @ WW[i]
-        return found.reshape(-1, W.shape[1])

@@ -105,15 +105,14 @@ class Minimum:
         Of the constraint.
     converged : ndarray of bool, shape (R,)
         Whether the search settled.
-    average, bias : ndarray, shape (R, K)
-        Means of the models over the target there, and biases averaged over the replicates.
+    at : Expansion
+        The objective there, its averages and biases.
     """
 
     theta: Array
     multipliers: Array
     converged: NDArray[np.bool_]
-    average: Array
-    bias: Array
+    at: Expansion
 
 
 def stack(theta: Array) -> Array:
@@ -171,8 +170,7 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
             size = np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1]
             known = np.abs(moves[..., 1]).max(axis=1) * size < SINGULAR
             converged, step = np.asarray(known & np.isfinite(move).all(axis=1)), unstack(move, theta.shape)
-            at = objective.at(lifted(objective.rows.lift, theta + step))
-            return Minimum(theta + step, new, converged, at.average[0], at.bias[0])
+            return Minimum(theta + step, new, converged, objective.of_models(theta + step))
         move, length = np.where(settled[:, None], 0.0, move), np.ones(len(move))
         price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(at, alpha, nu)
         merit = value + price * np.abs(at.u[0]).sum(axis=1)
@@ -191,7 +189,7 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
         theta, nu, settled = tried, multiplied, settled | small
         if (settled | ~np.isfinite(move).all(axis=1)).all():
             break
-    return Minimum(theta, nu, settled, at.average[0], at.bias[0])
+    return Minimum(theta, nu, settled, at)
 
 
 def _is_convex(hessian: Array, u_slope: Array) -> Array:

@@ -314,17 +314,17 @@ class Weighed:
     def weights(self, place: slice, columns: slice) -> Weights:
         """Weigh some rows under some columns: a stack of them if replicates multiply odds, else one."""
         share, (equations, beta) = self.s[place, columns] / self.total[columns], self.some(columns)
-        width, divisor, everybody = share.shape[1], self.divisors[0][columns], equations.target.everybody
+        width, divisor = share.shape[1], self.divisors[0][columns]
         if self.separable and width > 1:
-            tilt = np.ones((len(share), 1))
-            if not everybody:
-                tilt = np.broadcast_to(value_of(equations.tilt(Point(beta, place))), share.shape)
-            odds, model, ratio = self._odds(equations, beta, place, width), equations.model, self.replicates.ratio
-            base, terms = (tilt, odds) if everybody else (tilt / divisor, odds / divisor)
+            base = np.broadcast_to(value_of(equations.tilt(Point(beta, place))) / divisor, share.shape)
+            terms, model = self._odds(equations, beta, place, width) / divisor, equations.model
             shifted, shifts = self.equations, self.replicates.shifts
             if model is not None and model.classifier is not None:  # odds are what replicates multiply them by
-                e = np.ones((len(self.s), equations.sample.n_arms, 1)) if ratio is None else ratio
-                shifted, shifts = self._with_scores(e), {}
+                ones = np.ones((len(self.s), equations.sample.n_arms, 1))
+                shifted, shifts = (
+                    self._with_scores(ones if self.replicates.ratio is None else self.replicates.ratio),
+                    {},
+                )
             factor = self._odds(shifted, shifts, place, self.replicates.count)
             return Weights(share, base, base + terms.sum(axis=0), base, terms, factor)
         at = self.scores(place, column=columns.start)
