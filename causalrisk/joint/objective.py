@@ -162,12 +162,9 @@ class Weights:
         """Means over the replicates of t, w, t^2, t w and w^2, shape (n, R) or (n, 1)."""
         count = self.factor.shape[2]
         first = self.factor.mean(axis=2)[..., None]
-        second = np.einsum("snb,tnb->stn", self.factor, self.factor, optimize=True)[..., None] / count
+        second = np.einsum("snb,tnb->stn", self.factor, self.factor) / count
         excess = (self.terms * first).sum(axis=0)
-        w2 = self.base * (self.base + 2 * excess)
-        for s, of_s in enumerate(self.terms):
-            for t, of_t in enumerate(self.terms):
-                w2 = w2 + of_s * of_t * second[s, t]
+        w2 = self.base * (self.base + 2 * excess) + np.einsum("snr,tnr,stn->nr", self.terms, self.terms, second)
         w1 = self.base + excess
         if self.tilts is None:
             return self.tilt, w1, self.tilt**2, self.tilt * w1, w2
@@ -176,30 +173,16 @@ class Weights:
         return t1, w1, t2, tw, w2
 
     def over_replicates(self, members: slice, E: Array, left: Array) -> Array:
-        """Sum w_b times `left` (n, R) times columns E (n, W) over the rows of an arm, shape (R, W, B).
-
-        The fewer of left and factor are multiplied by the columns.
-        """
-        (n, width), m, count = E.shape, left.shape[1], self.factor.shape[2]
-        total = (E.T @ (left * self.base[members])).T[..., None]
-        for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
-            weighted = left * terms
-            if m < count:
-                wide = (E[:, :, None] * weighted[:, None]).reshape(n, width * m)
-                total = total + (wide.T @ factor).reshape(width, m, count).transpose(1, 0, 2)
-            else:
-                wide = (E[:, :, None] * factor[:, None]).reshape(n, width * count)
-                total = total + (weighted.T @ wide).reshape(m, width, count)
-        return total
+        """Sum w_b times `left` (n, R) times columns E (n, W) over the rows of an arm, shape (R, W, B)."""
+        total, terms = (E.T @ (left * self.base[members])).T[..., None], left * self.terms[:, members]
+        return total + np.einsum("nw,tnr,tnb->rwb", E, terms, self.factor[:, members], optimize=True)
 
     def adjoint(self, slices: tuple[slice, ...], values: Array) -> Array:
         """Sum w_b times values, shape (K, R, B), of a row's arm over the replicates, shape (n, R)."""
         parts = []
-        for members, own in zip(slices, values, strict=True):
-            total = self.base[members] * own.sum(axis=1)
-            for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
-                total = total + terms * (factor @ own.T)
-            parts.append(total)
+        for i, own in zip(slices, values, strict=True):
+            of_terms = np.einsum("tnr,tnb,rb->nr", self.terms[:, i], self.factor[:, i], own, optimize=True)
+            parts.append(self.base[i] * own.sum(axis=1) + of_terms)
         return np.concatenate(parts)
 
 
@@ -240,11 +223,17 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
     D_d = np.tensordot(D, d, axes=1)
     by_tt, by_tw, by_ww = averaged * t2, averaged * tw, share * w2 * diagonal
     own = by_tw * rows.own(D_d)
-    of_means = by_tt * D_d + by_tw * r * D[:, rows.arm][..., None] - rows.indicators * (own + by_ww * r)
+    of_means = by_tt * D_d + by_tw * r * D[:, rows.arm][..., None]
+    for a, i in own_rows:
+        of_means[a, i] -= own[i] + (by_ww * r)[i]
     pairs, crossed = [(a, b) for a in arms for b in range(a + 1)], list[Array]()
     for a, b in pairs:
-        by = D[a, b] * (by_tt - by_tw * (rows.indicators[a] + rows.indicators[b]))
-        crossed.append((by + by_ww * rows.indicators[a] if a == b else by) * slope[a] * slope[b])
+        by = D[a, b] * np.broadcast_to(by_tt, share.shape)
+        for i in (rows.slices[a], rows.slices[b]):
+            by[i] -= D[a, b] * by_tw[i]
+        if a == b:
+            by[rows.slices[a]] += by_ww[rows.slices[a]]
+        crossed.append(by * slope[a] * slope[b])
     hessian = np.zeros((R, n_arms, n_arms, P, P))
     for (a, b), gram in zip(pairs, weighted_grams(X, np.hstack(crossed)).reshape(-1, R, P, P), strict=True):
         hessian[:, a, b] = hessian[:, b, a] = gram

@@ -236,15 +236,14 @@ class Weighed:
     def separable(self) -> bool:
         """Whether a replicate multiplies the odds of every resample by the same."""
         model, fixed = self.equations.model, self.equations.target.tilt is None and not self.equations.target.frame
-        log_linear = model is not None and model.limits is None and model.kind in ("logit", "calibrated", "classifier")
+        log_linear = model is not None and model.limits is None and model.kind in ("logit", "calibrated")
         return log_linear and fixed and self.equations.observed is None
 
     # --- points ------------------------------------------------------------------------------------------------------
 
     def some(self, columns: slice) -> tuple[Equations, Beta]:
         """Return equations and coefficients of some of the columns."""
-        beta = {name: each[:, :, columns] for name, each in self.beta.items()}
-        model = self.equations.model
+        beta, model = {name: each[:, :, columns] for name, each in self.beta.items()}, self.equations.model
         if model is None or model.classifier is None or model.e is None:
             return self.equations, beta
         return self._with_scores(model.e[:, :, columns]), beta
@@ -253,10 +252,9 @@ class Weighed:
         """Return equations and coefficients of the replicates about the score of a column."""
         equations, beta = self.some(slice(r, r + 1))
         beta = {name: each + self.replicates.shifts[name] for name, each in beta.items()}
-        model, ratio = equations.model, self.replicates.ratio
-        if model is None or model.e is None or ratio is None:
+        if equations.model is None or equations.model.e is None or self.replicates.ratio is None:
             return equations, beta
-        e = model.e * ratio
+        e = equations.model.e * self.replicates.ratio
         return self._with_scores(e / e.sum(axis=1, keepdims=True)), beta
 
     def _with_scores(self, e: Array) -> Equations:
@@ -317,15 +315,8 @@ class Weighed:
         width, divisor = share.shape[1], self.divisors[0][columns]
         if self.separable and width > 1:
             base = np.broadcast_to(value_of(equations.tilt(Point(beta, place))) / divisor, share.shape)
-            terms, model = self._odds(equations, beta, place, width) / divisor, equations.model
-            shifted, shifts = self.equations, self.replicates.shifts
-            if model is not None and model.classifier is not None:  # odds are what replicates multiply them by
-                ones = np.ones((len(self.s), equations.sample.n_arms, 1))
-                shifted, shifts = (
-                    self._with_scores(ones if self.replicates.ratio is None else self.replicates.ratio),
-                    {},
-                )
-            factor = self._odds(shifted, shifts, place, self.replicates.count)
+            terms = self._odds(beta, place, width) / divisor
+            factor = self._odds(self.replicates.shifts, place, self.replicates.count)
             return Weights(share, base, base + terms.sum(axis=0), base, terms, factor)
         at = self.scores(place, column=columns.start)
         zeros, ones = np.zeros_like(share), np.ones((1, len(share), 1))
@@ -367,11 +358,11 @@ class Weighed:
         fixed = tilt(*at)
         return Scores(fixed, weight(*at), tilt(*again) if varies else fixed, weight(*again), varies)
 
-    def _odds(self, equations: Equations, beta: Beta, place: slice, width: int) -> Array:
+    def _odds(self, beta: Beta, place: slice, width: int) -> Array:
         """Odds of the other arms, or of the arm that is the target: a weight less its tilt, shape (T, n, width)."""
-        score: Any = equations.score
-        toward, n_arms = equations.target.toward, equations.sample.n_arms
-        calibrated = equations.model is not None and equations.model.kind == "calibrated"
+        score: Any = self.equations.score
+        toward, n_arms = self.equations.target.toward, self.equations.sample.n_arms
+        calibrated = self.equations.model is not None and self.equations.model.kind == "calibrated"
 
         def of_arm(rows: slice, a: int, k: int) -> Any:
             at = Point(beta, rows)
