@@ -23,7 +23,7 @@ from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import Objective, newton, solve_constrained
 from causalrisk.joint.objective import Expansion, Rows, Terms, by_means, centred, pulls, risk_of
-from causalrisk.joint.rows import Replicates, Scores, Weighed, lifted
+from causalrisk.joint.rows import Replicates, Scores, Weighed
 from causalrisk.joint.start import JointProblem, refitted
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
@@ -153,13 +153,12 @@ class JointFit:
     @property
     def lift(self) -> Array:
         """Coefficients of all columns of all arms by those of the models, shape (K P, K p)."""
-        lift = self.rows.lift_of_arms
-        return np.eye(self.theta.size) if lift is None else lift[0]
+        return self.rows.lift_of_arms[0]
 
     @property
     def beta(self) -> Array:
         """Coefficients of all columns, shape (K, P, 1)."""
-        return lifted(self.rows.lift, self.theta)
+        return self.rows.lifted(self.theta)
 
     @cached_property
     def at(self) -> Expansion:

@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, curvature, expand, sums
-from causalrisk.joint.rows import Weighed, lifted
+from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, block_diagonal, curvature, expand, sums
+from causalrisk.joint.rows import Weighed
 from causalrisk.numerics.linalg import Array, inverse_or_nan
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
@@ -49,7 +49,7 @@ class Objective:
     @cached_property
     def start(self) -> Array:
         """Models of IPWRA on all columns, shape (K, P, R)."""
-        return lifted(self.rows.lift, self.models)
+        return self.rows.lifted(self.models)
 
     def _expand(self, theta: Array) -> Expansion:
         def of_rows(rows: Rows, weights: Weights, own: slice) -> dict[str, Array]:
@@ -67,7 +67,7 @@ class Objective:
 
     def of_models(self, theta: Array) -> Expansion:
         """Expand it about coefficients of the models, (K, p, R)."""
-        return self.at(lifted(self.rows.lift, theta)).projected(self.rows.lift_of_arms)
+        return self.at(self.rows.lifted(theta)).projected(self.rows.lift_of_arms)
 
     @cached_property
     def first(self) -> Expansion:
@@ -80,17 +80,12 @@ class Objective:
         def of_rows(rows: Rows, weights: Weights, own: slice) -> Array:
             return curvature(rows, weights, beta[..., own], self.start[..., own], self.terms, at.some(own), nu[own])
 
-        blocks = self.rows.over(of_rows)
-        R, n_arms, P, _ = blocks.shape
-        found = np.zeros((R, n_arms, P, n_arms, P))
-        for a in range(n_arms):
-            found[:, a, :, a] = blocks[:, a]
-        return found.reshape(R, n_arms * P, n_arms * P)
+        return block_diagonal(self.rows.over(of_rows))
 
     def bend(self, theta: Array, at: Expansion, nu: Array) -> Array:
         """Return the same by the coefficients of the models, (R, K p, K p)."""
-        found, lift = self.curvature(lifted(self.rows.lift, theta), at, nu), self.rows.lift_of_arms
-        return found if lift is None else lift.transpose(0, 2, 1) @ found @ lift
+        found, lift = self.curvature(self.rows.lifted(theta), at, nu), self.rows.lift_of_arms
+        return lift.transpose(0, 2, 1) @ found @ lift
 
 
 @dataclass(frozen=True)

@@ -293,10 +293,8 @@ class Expansion:
         """Value, gradient and Hessian with the weight alpha of the losses."""
         return [rest + alpha * loss for rest, loss in zip(self.risk, self.loss, strict=True)]
 
-    def projected(self, lift: Array | None) -> Expansion:
+    def projected(self, lift: Array) -> Expansion:
         """Return derivatives by coefficients of which lift, (R, K P, K p), makes those of all columns."""
-        if lift is None:
-            return self
         risk, loss = (
             (value, (gradient[:, None] @ lift)[:, 0], lift.transpose(0, 2, 1) @ hessian @ lift)
             for value, gradient, hessian in (self.risk, self.loss)
@@ -362,14 +360,20 @@ def expand(of: dict[str, Array], terms: Terms, *, framed: bool) -> Expansion:
             hessian = hessian - product - product.transpose(0, 2, 1)
             centres.append(((N, N_slope), (T - tt_N, T_slope - tt_N_slope)))
         gradient = gradient + slope.reshape(R, size)
-    loss_hessian = np.zeros((R, n_arms, P, n_arms, P))
-    for a in range(n_arms):
-        loss_hessian[:, a, :, a] = of["loss_hessian"][:, a]
     u, u_slope = pair("w")
     net = -u @ terms.constraint.T, (terms.constraint[:, :, None] * u_slope[:, None]).reshape(R, -1, size)
-    losses = of["loss"], -of["loss_gradient"].reshape(R, size), loss_hessian.reshape(R, size, size)
+    losses = of["loss"], -of["loss_gradient"].reshape(R, size), block_diagonal(of["loss_hessian"])
     loss: Any = tuple(terms.sigma2 * each for each in losses)
     return Expansion((value, gradient, hessian), loss, net, pair("average"), biases, centres)
+
+
+def block_diagonal(blocks: Array) -> Array:
+    """Return matrices (R, K P, K P) of which those of each arm, (R, K, P, P), are the blocks."""
+    R, n_arms, P, _ = blocks.shape
+    found = np.zeros((R, n_arms, P, n_arms, P))
+    for a in range(n_arms):
+        found[:, a, :, a] = blocks[:, a]
+    return found.reshape(R, n_arms * P, n_arms * P)
 
 
 # --- by row ----------------------------------------------------------------------------------------------------------

@@ -133,11 +133,6 @@ class Joined:
         return found
 
 
-def lifted(lift: Array | None, theta: Array) -> Array:
-    """Coefficients of all columns, (K, P, R), from those of the models, (K, p, R)."""
-    return theta if lift is None else np.einsum("Ppr,kpr->kPr", lift, theta)
-
-
 class Scores(NamedTuple):
     """Tilt and weight of rows at the fitted score, (n, 1), and under the replicates, (n, B), over their divisors.
 
@@ -220,17 +215,20 @@ class Weighed:
         return dataclasses.replace(self, equations=equations, s=loaded(self.s))
 
     @cached_property
-    def lift(self) -> Array | None:
-        """Coefficients of all columns by those of the models, shape (P, p, R)."""
-        return None if self.joined is None else self.joined.lift(self.beta["score"], self.joined.from_X.shape[0])
+    def lift(self) -> Array:
+        """Coefficients of all columns by those of the models, shape (P, p, R); (P, p, 1) if these are all."""
+        p = self.equations.sample.X.columns.shape[1]
+        return np.eye(p)[..., None] if self.joined is None else self.joined.lift(self.beta["score"], p)
 
-    @property
-    def lift_of_arms(self) -> Array | None:
+    @cached_property
+    def lift_of_arms(self) -> Array:
         """The same for the coefficients of all arms, shape (R, K P, K p)."""
-        if self.lift is None:
-            return None
         arms = np.eye(self.equations.sample.n_arms)
         return np.stack([np.kron(arms, of) for of in self.lift.transpose(2, 0, 1)])
+
+    def lifted(self, theta: Array) -> Array:
+        """Coefficients of all columns, (K, P, R), from those of the models, (K, p, R)."""
+        return np.einsum("Ppr,kpr->kPr", self.lift, theta)
 
     @property
     def separable(self) -> bool:

@@ -22,7 +22,7 @@ from causalrisk.estimation.fits import group_sums
 from causalrisk.estimation.sample import chunked
 from causalrisk.joint.minimum import Minimum, Objective, newton
 from causalrisk.joint.objective import Rows
-from causalrisk.joint.rows import Replicates, lifted
+from causalrisk.joint.rows import Replicates
 from causalrisk.joint.start import JointProblem, refitted
 from causalrisk.numerics.blocks import chunk_sizes, is_dask, loaded
 from causalrisk.numerics.linalg import Array, symmetric_root
@@ -233,7 +233,7 @@ def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replic
     without, refits = refitted(problem, objective, points, sample.s[:, None] - folds)
     of_folds, of_all = path_of(without), path_of(objective)
     used = (refits.failures == Failure.OK) & np.array([m.converged for m in of_folds]).all(axis=0)
-    thetas = np.stack([lifted(without.rows.lift, m.theta) for m in of_folds])
+    thetas = np.stack([without.rows.lifted(m.theta) for m in of_folds])
     thetas[..., ~used] = np.nan
     found = list[tuple[Any, ...]]()
     for part, here, place, score, fold, cluster in own.pieces(1, problem.score_influence, folds, problem.cluster):
