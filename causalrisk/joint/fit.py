@@ -52,11 +52,6 @@ class Moments(NamedTuple):
         t, w, T, W, _ = scores
         return cls(t, w, _mean(T), _mean(W), _mean(T**2), _mean(T * W), _mean(W**2), W)
 
-    @property
-    def values(self) -> Moments:
-        """The moments without derivatives."""
-        return Moments(*map(value_of, self))
-
     def by(self, eta: Linear) -> Moments:
         """Return the derivatives by a predictor of the score."""
         found: list[Any] = [_derivative(each, eta) for each in self[:-1]]
@@ -287,7 +282,7 @@ class JointFit:
             share, scores = part.s[here] / part.total, part.scores(here, frozenset(part.beta))
             parts, of, varies = RowParts(part.rows(here), self), Moments.of(scores), scores.varies
             now = Scores(*(value_of(each) for each in scores))
-            value = share.T @ parts(of.values)
+            value = share.T @ parts(Moments.of(now))
             divided = [share.T @ parts(each) for each in by_divisors(now, parts.rows)]
             by_score, by_tilts = [value[:0]], [np.zeros((0, len(divided)))]
             for eta in part.predictors:
@@ -299,7 +294,7 @@ class JointFit:
                 "value": value,
                 "by_divisors": np.concatenate(divided),
                 "by_score": np.concatenate(by_score),
-                "by_start": parts.by_start(of.values, share),
+                "by_start": parts.by_start(Moments.of(now), share),
                 "divisors": np.concatenate(by_tilts),
             }
 

@@ -212,11 +212,11 @@ def minimize_from_start(objective: Objective, alpha: float, method: str) -> tupl
     The coefficients move in the directions in which the net bias at `start` stays, and across so that it is zero: of
     linear models this is the null space of the constraint, of others the intercepts are solved from it.
     """
-    start, linear = objective.models, objective.linear
-    unit = objective.terms.unit if linear else 1.0
-    shape, across = start.shape, objective.first.u[1][0].T
+    start, linear, first = objective.models, objective.linear, objective.first
+    unit = float(np.sqrt(2 * first.loss[0][0])) or 1.0 if linear else 1.0  # root mean square of the residuals
+    shape, across = start.shape, first.u[1][0].T
     along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
-    scale = max(float(objective.first.at(alpha)[0][0]), unit**2 if linear else 0.0) or 1.0
+    scale = max(float(first.at(alpha)[0][0]), unit**2 if linear else 0.0) or 1.0
     origin, known = stack(start)[0], dict[bytes, tuple[float, Array, Array, Array, Array]]()
 
     def at_free(x: Array) -> tuple[float, Array, Array, Array, Array]:

@@ -52,8 +52,6 @@ class Terms:
         Whether the objective is "risk"; else "erm".
     level : ndarray, shape (K,)
         About the mean of each m_a, from which d_a is measured so as to lose no digits.
-    unit : float
-        Root mean square of the residuals of the start.
     """
 
     contrasts: Array
@@ -62,7 +60,6 @@ class Terms:
     share: float
     risk: bool
     level: Array
-    unit: float
 
     @property
     def D(self) -> Array:

@@ -27,7 +27,6 @@ from causalrisk.numerics.linalg import Array, inverse_or_nan, weighted_grams
 
 RANK = 1e-9  # share of the variance of a column of the score that outcome columns leave, below which it is rounding
 LARGEST_LEVERAGE = 0.9  # of a row: beyond, its residual says nothing of the others
-ROUNDING = 1e-12  # mean squared residual over that of the outcome that is rounding error
 LEVEL = 0.01  # of the test that lets the score's linear predictor join the outcome columns
 
 
@@ -36,8 +35,8 @@ def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str
 
     "bread", (K, P, P), is the information of the weighted fit of each arm and "score", (K, P), its score, zero but in
     columns that the fit does not have; "mean", (K,), the average of the predictions over the target and "slope", (K,
-    P), its derivative; "weight" and "variance" sums of the weights, and of these times the variance function; "squares"
-    and "size" the mean squared residual and outcome.
+    P), its derivative; "weight" and "variance" sums of the weights, and of these times the variance
+    function.
     """
     share, tilt, w = weighed.share[:, 0], weighed.tilt[:, 0], weighed.w[:, 0]
     eta = rows.predictors(theta[..., None])
@@ -51,8 +50,6 @@ def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str
         "slope": (tilted * rows.family.mean_deriv(eta))[..., 0] @ rows.X,
         "weight": weights.sum(),
         "variance": (weights * rows.family.variance(own_mean)).sum(),
-        "squares": (share * (w > 0) * (rows.y - own_mean[:, 0]) ** 2).sum(),
-        "size": (share * (w > 0) * rows.y**2).sum(),
     }
 
 
@@ -207,7 +204,6 @@ def objective_of(
         share=c,
         risk=risk,
         level=(1 - c) * sums["mean"],
-        unit=float(np.sqrt(max(sums["squares"], ROUNDING * sums["size"]))) or 1.0,
     )
     return Objective(rows, models, terms)
 

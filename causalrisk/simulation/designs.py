@@ -383,21 +383,13 @@ class KangSchafer(Design):
     confounding: float = 1.0
     misspecified: bool = True
     known_effect: ClassVar[float | None] = 0.0
+    oracle_formula = "y ~ z1 + z2 + z3 + z4"
+    oracle_propensity = "z1 + z2 + z3 + z4"
 
     @property
     def formula(self) -> str:
         """Main effects of the functions, or of the covariates."""
         return "y ~ x1 + x2 + x3 + x4" if self.misspecified else self.oracle_formula
-
-    @property
-    def oracle_formula(self) -> str:
-        """Main effects of the true covariates."""
-        return f"y ~ {self.oracle_propensity}"
-
-    @property
-    def oracle_propensity(self) -> str:
-        """Main effects of the true covariates."""
-        return "z1 + z2 + z3 + z4"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
