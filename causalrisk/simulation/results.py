@@ -74,14 +74,14 @@ class StudyResults(Shown):
     def table_at(self, alpha: float) -> pd.DataFrame:
         """`table`, with the coverage of 1 - alpha intervals."""
         check_alpha(alpha)
-        critical, rows, index = float(ndtri(1 - alpha / 2)), [], []
+        critical, rows = float(ndtri(1 - alpha / 2)), []
         for design, n, errors, se in self.cells():
             reference = errors.get(self.reference, pd.Series(np.nan, index=errors.index)).to_numpy()
             for label in errors:
                 row = describe(errors[label], se[label], reference, critical)
-                rows.append(row | {"mse_over_bound": n * row["rmse"] ** 2 / design.efficiency_bound})
-                index.append((design.name, n, label))
-        return Frame(rows, index=pd.MultiIndex.from_tuples(index, names=KEYS))
+                bound = {"mse_over_bound": n * row["rmse"] ** 2 / design.efficiency_bound}
+                rows.append({"design": design.name, "n": n, "estimator": label} | row | bound)
+        return Frame(rows).set_index(KEYS)
 
     @property
     def failures(self) -> pd.DataFrame:
@@ -148,9 +148,8 @@ class StudyResults(Shown):
     def _notes(self, alpha: float) -> list[str]:
         counts = self.raw.groupby(["design", "n"])["sample"].nunique()
         effects = ", ".join(f"{design.name} {format_number(design.effect)}" for design in self.designs)
-        errors = (
-            f"the bootstrap's ({self.n_boot} resamples)" if self.n_boot else "robust (JRE's are a little too small)"
-        )
+        of_boot = f"the bootstrap's ({self.n_boot} resamples)"
+        errors = of_boot if self.n_boot else "robust (JRE's are a little too small)"
         notes = [
             f"{counts.min()} samples of each. True effects: {effects}.",
             f"ratio: mean squared error relative to {self.reference} on the same samples, with its Monte Carlo error. "
@@ -307,18 +306,16 @@ def power(
     linear 200 IPWRA       0.94      0.03  0.06  0.38
     """
     check_alpha(alpha)
-    critical, rows, index = float(ndtri(1 - alpha / 2)), [], []
+    critical, rows = float(ndtri(1 - alpha / 2)), []
     for design, n, errors, se in study.cells():
         sought = design.effect if effect is None else float(effect)
         for label in errors:
             known = ~(errors[label].isna() | se[label].isna())
             error, limit = errors[label][known].to_numpy(), critical * se[label][known].to_numpy()
-            found, found_mc = share(np.abs(error + sought) > limit)
             mde = float(np.quantile(limit - error, target, method="higher")) if len(error) else np.nan
-            rows.append((found, found_mc, share(np.abs(error) > limit)[0], mde))
-            index.append((design.name, n, label))
-    names = pd.MultiIndex.from_tuples(index, names=["design", "n", "estimator"])
-    return pd.DataFrame(rows, index=names, columns=["power", "power_mc", "size", "mde"])
+            size = share(np.abs(error) > limit)[0]
+            rows.append((design.name, n, label, *share(np.abs(error + sought) > limit), size, mde))
+    return pd.DataFrame(rows, columns=[*KEYS, "power", "power_mc", "size", "mde"]).set_index(KEYS)
 
 
 def solve_power(
