@@ -20,7 +20,6 @@ import numpy as np
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Dual, Linear, value_of
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
-from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import Objective, newton, solve_constrained
 from causalrisk.joint.objective import Expansion, Rows, Terms, by_means, centred, pulls, risk_of
 from causalrisk.joint.rows import Replicates, Scores, Weighed
@@ -100,11 +99,6 @@ def divisors_of(t: Array, T: Array, rows: Rows, varies: bool) -> Array:
 # --- the fit ----------------------------------------------------------------------------------------------------------
 
 
-def net_means(raw: Array, mean_bias: Array, slopes: Array, scale: EffectScale) -> Array:
-    """Arm means net of the common bias, shape (K, ...): all moved alike on the scale of the effect."""
-    return scale.g_inverse(scale.g(raw) - np.tensordot(slopes, mean_bias, axes=1) / len(raw))
-
-
 @dataclass(frozen=True)
 class JointFit:
     """The minimum of the sample, with its predictions, biases and influence function.
@@ -166,15 +160,10 @@ class JointFit:
         found = self.at.at(self.alpha)[2][0]
         return found if self.objective.linear else found + self.objective.curvature(self.beta, self.at, self.nu)[0]
 
-    @property
-    def slopes(self) -> Array:
-        """Slopes of the scale of the effect at the start's means, shape (K,)."""
-        return self.problem.scale.g_slope(self.problem.start.model_means)
-
     @cached_property
     def means(self) -> Array:
         """Arm means net of the common bias, shape (K,)."""
-        return net_means(self.at.average[0][0], self.at.bias[0][0], self.slopes, self.problem.scale)
+        return self.problem.net_means(self.at.average[0][0], self.at.bias[0][0])
 
     @property
     def estimate(self) -> Estimate:
@@ -202,17 +191,12 @@ class JointFit:
         return self.at.biases[0][0]
 
     @property
-    def bias_slopes(self) -> Array:
-        """What the risk multiplies the biases by, shape (K,): the slopes of the scale, their mean square one."""
-        return self.slopes / np.sqrt((self.slopes**2).mean())
-
-    @property
     def net_bias(self) -> Array:
         """Net biases of arms 1 .. K-1 against arm 0 under each replicate, shape (K - 1, B).
 
         On another scale than the difference they are what moves the effect, in units of the outcome.
         """
-        scaled = self.bias_slopes[:, None] * self.bias
+        scaled = self.problem.bias_slopes[:, None] * self.bias
         return scaled[1:] - scaled[:1]
 
     @cached_property
@@ -254,7 +238,7 @@ class JointFit:
                 theta, nu = np.repeat(self.theta, s.shape[1], axis=2), np.repeat(self.nu, s.shape[1], axis=0)
             found = newton(objective, theta, self.alpha, nu)
             raw = found.at.average[0].T
-            means = net_means(raw, found.at.bias[0].T, self.slopes, scale)
+            means = problem.net_means(raw, found.at.bias[0].T)
         failed = Failure.SINGULAR_OUTCOME if linear else Failure.OUTCOME_NOT_CONVERGED
         of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
         params = np.concatenate([scale.effects(raw), means])
@@ -350,7 +334,7 @@ class JointFit:
         theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
         numbers = numbers + self._numbers_after((theta @ self.lift.T).reshape(-1, n_arms, P))
         raw, bias = numbers[:, :n_arms], numbers[:, n_arms : 2 * n_arms]
-        moved = raw * scale.g_slope(at.average[0][0]) - (bias @ self.slopes / n_arms)[:, None]
+        moved = raw * scale.g_slope(at.average[0][0]) - (bias @ self.problem.slopes / n_arms)[:, None]
         params = (moved / scale.g_slope(self.means)) @ scale.jacobian(self.means).T
         kept = theta.reshape(len(theta), n_arms, -1)[:, :, :p].reshape(len(theta), -1)
         return np.hstack([params, kept, score])

@@ -126,10 +126,7 @@ class Joined:
         extra = len(self.of_score)
         found = np.zeros((p + extra, p + self.width, score.shape[2]))
         found[range(p), range(p)] = 1.0
-        if self.fixed:
-            found[range(p, p + extra), range(p, p + extra)] = 1.0
-        else:
-            found[p:, p:] = np.einsum("eq,lqr->elr", self.of_score, score)
+        found[p:, p:] = np.eye(extra)[..., None] if self.fixed else np.einsum("eq,lqr->elr", self.of_score, score)
         return found
 
 

@@ -161,10 +161,23 @@ class JointProblem:
         return self.weights.equations
 
     @property
+    def slopes(self) -> Array:
+        """Slopes of the scale of the effect at the start's means, shape (K,)."""
+        return self.scale.g_slope(self.start.model_means)
+
+    @property
+    def bias_slopes(self) -> Array:
+        """What the risk multiplies the biases by, shape (K,): the slopes of the scale, their mean square one."""
+        return self.slopes / np.sqrt((self.slopes**2).mean())
+
+    @property
     def contrasts(self) -> Array:
         """C: contrasts of the arms, on another scale than the difference in its slopes at the start's means."""
-        slopes = self.scale.g_slope(self.start.model_means)
-        return bias_contrasts(len(slopes)) * slopes / np.sqrt((slopes**2).mean())
+        return bias_contrasts(len(self.slopes)) * self.bias_slopes
+
+    def net_means(self, raw: Array, mean_bias: Array) -> Array:
+        """Arm means net of the common bias, shape (K, ...): all moved alike on the scale of the effect."""
+        return self.scale.g_inverse(self.scale.g(raw) - np.tensordot(self.slopes, mean_bias, axes=1) / len(raw))
 
     @property
     def score_influence(self) -> Array:
