@@ -61,7 +61,7 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
         corrected += [spec.name] if spec.corrected else []
     predicted["JRE"] = joint.fit.predicted
     every, variances = joint.fit.risks_of(np.stack([*predicted.values()]))
-    rows, slopes = [], joint.fit.bias_slopes  # of biases (K, B) in the net bias
+    rows, slopes = [], joint.problem.bias_slopes  # of biases (K, B) in the net bias
     for name, bias, variance in zip(predicted, every, np.asarray(variances) / joint.problem.n_units, strict=True):
         if name in corrected:  # the estimator has subtracted the bias under the fitted propensity score
             error = (sample.own(predicted[name]) - sample.y) * sample.with_outcome

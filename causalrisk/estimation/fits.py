@@ -52,9 +52,9 @@ class Estimate:
         Averages of `predicted` over the target.
     rows : object
         What it has of every row in the order of the sample: `predicted`, the outcome in every arm, shape (K, n), and
-        `influence`, the influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q). But for a joint fit
-        `refit(s, weighed=None)` estimates again under row weights (n, R); `weighed` is what `WeightFit.refit` found
-        for these, where it is known.
+        `influence`, the influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q); and
+        `refit(s, weighed=None)`, which estimates again under row weights (n, R); `weighed` is what `WeightFit.refit`
+        found for these, where it is known.
     failed : tuple of int
         For each arm OK, or why its outcome model has no fit; empty for a joint fit.
     """

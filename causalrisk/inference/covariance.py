@@ -53,7 +53,6 @@ from causalrisk.estimation.record import (
 from causalrisk.estimation.sample import Sample, given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.estimation.stack import StackRefitter
-from causalrisk.joint.fit import JointRefitter
 from causalrisk.numerics.blocks import is_dask
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
@@ -73,7 +72,7 @@ def refitter_of(record: FitRecord) -> Any:
     rows = record.estimate.rows
     if record.stack is not None:
         return StackRefitter(rows, [refitter_of(of) for of in record.stack.records], record.used_weight_fit)
-    return rows if record.joint is None else JointRefitter(record.joint.fit, record.estimate.values)
+    return rows
 
 
 def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | None], s: Array) -> Refits:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,11 +20,10 @@ import numpy as np
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Dual, Linear, value_of
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
-from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import Objective, newton, solve_constrained
-from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, by_means, centred, pulls, risk_of
-from causalrisk.joint.rows import Replicates, Scores, Weighed, lifted
-from causalrisk.joint.start import JointProblem, ate_risk, refitted, start_sums
+from causalrisk.joint.objective import Expansion, Rows, Terms, by_means, centred, pulls, risk_of
+from causalrisk.joint.rows import Replicates, Scores, Weighed
+from causalrisk.joint.start import JointProblem, refitted
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult
@@ -51,11 +50,6 @@ class Moments(NamedTuple):
         """Return the moments of the weights of some rows."""
         t, w, T, W, _ = scores
         return cls(t, w, _mean(T), _mean(W), _mean(T**2), _mean(T * W), _mean(W**2), W)
-
-    @property
-    def values(self) -> Moments:
-        """The moments without derivatives."""
-        return Moments(*map(value_of, self))
 
     def by(self, eta: Linear) -> Moments:
         """Return the derivatives by a predictor of the score."""
@@ -105,11 +99,6 @@ def divisors_of(t: Array, T: Array, rows: Rows, varies: bool) -> Array:
 # --- the fit ----------------------------------------------------------------------------------------------------------
 
 
-def net_means(raw: Array, mean_bias: Array, slopes: Array, scale: EffectScale) -> Array:
-    """Arm means net of the common bias, shape (K, ...): all moved alike on the scale of the effect."""
-    return scale.g_inverse(scale.g(raw) - np.tensordot(slopes, mean_bias, axes=1) / len(raw))
-
-
 @dataclass(frozen=True)
 class JointFit:
     """The minimum of the sample, with its predictions, biases and influence function.
@@ -153,13 +142,12 @@ class JointFit:
     @property
     def lift(self) -> Array:
         """Coefficients of all columns of all arms by those of the models, shape (K P, K p)."""
-        lift = self.rows.lift_of_arms
-        return np.eye(self.theta.size) if lift is None else lift[0]
+        return self.rows.lift_of_arms[0]
 
     @property
     def beta(self) -> Array:
         """Coefficients of all columns, shape (K, P, 1)."""
-        return lifted(self.rows.lift, self.theta)
+        return self.rows.lifted(self.theta)
 
     @cached_property
     def at(self) -> Expansion:
@@ -172,15 +160,10 @@ class JointFit:
         found = self.at.at(self.alpha)[2][0]
         return found if self.objective.linear else found + self.objective.curvature(self.beta, self.at, self.nu)[0]
 
-    @property
-    def slopes(self) -> Array:
-        """Slopes of the scale of the effect at the start's means, shape (K,)."""
-        return self.problem.scale.g_slope(self.problem.start.model_means)
-
     @cached_property
     def means(self) -> Array:
         """Arm means net of the common bias, shape (K,)."""
-        return net_means(self.at.average[0][0], self.at.bias[0][0], self.slopes, self.problem.scale)
+        return self.problem.net_means(self.at.average[0][0], self.at.bias[0][0])
 
     @property
     def estimate(self) -> Estimate:
@@ -208,36 +191,61 @@ class JointFit:
         return self.at.biases[0][0]
 
     @property
-    def bias_slopes(self) -> Array:
-        """What the risk multiplies the biases by, shape (K,): the slopes of the scale, their mean square one."""
-        return self.slopes / np.sqrt((self.slopes**2).mean())
-
-    @property
     def net_bias(self) -> Array:
         """Net biases of arms 1 .. K-1 against arm 0 under each replicate, shape (K - 1, B).
 
         On another scale than the difference they are what moves the effect, in units of the outcome.
         """
-        scaled = self.bias_slopes[:, None] * self.bias
+        scaled = self.problem.bias_slopes[:, None] * self.bias
         return scaled[1:] - scaled[:1]
+
+    @cached_property
+    def left_out(self) -> float:
+        """By how much V is larger at the start with all of the effect heterogeneity than without the share c of it."""
+        whole = Objective(self.rows, self.objective.models, dataclasses.replace(self.terms, share=0.0))
+        return 2 * float((whole.first.risk[0] - self.objective.first.risk[0])[0])
 
     def expected_risk(self) -> float:
         """Squared net bias averaged over the replicates and, where the objective has it, sampling variance."""
-        variance, objective = float(self.at.variance[0]), self.objective
-        if self.terms.share:
-            means = objective.first.average[0][0]
-            variance += self.rows.over(partial(left_out, start=objective.start, means=means, terms=self.terms))[0]
-        return float(ate_risk(self.bias_slopes[:, None] * self.bias).mean() + variance / self.problem.n_units)
+        return float(2 * self.at.risk[0][0] + self.left_out) / self.terms.n_units
 
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
         """Biases (M, K, B) and V (M,) of M predictions in memory, (M, K, n)."""
-        own, start, terms = self.rows.with_rows, self.objective.start, self.terms
-        every = slice(0, self.problem.equations.sample.n)
+        own, every = self.rows.with_rows, slice(0, self.problem.equations.sample.n)
         rows, weights = own.rows(every), own.weights(every, slice(0, 1))
-        means = start_sums(rows, weights, slice(0, 1), start[..., 0])["mean"]
-        more = left_out(rows, weights, slice(0, 1), start, means, terms)
-        found = [risk_of(rows, weights, mean[..., None], start, terms) for mean in predicted]
-        return np.stack([biases for biases, _ in found]), more + np.array([value for _, value in found])
+        found = [risk_of(rows, weights, mean[..., None], self.objective.start, self.terms) for mean in predicted]
+        return np.stack([biases for biases, _ in found]), self.left_out + np.array([value for _, value in found])
+
+    # --- resamples --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def beside_points(self) -> Array:
+        """By how much the estimates, whose replicates are drawn, differ from those at the points of the resamples."""
+        found = self._refit(self.problem.equations.sample.s[:, None]).values[:, 0]
+        return np.where(np.isfinite(found), self.estimate.values - found, 0.0)
+
+    def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
+        """Return the estimates under row weights (n, R)."""
+        found = self._refit(s, weighed)
+        return dataclasses.replace(found, values=found.values + self.beside_points[:, None])
+
+    def _refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
+        problem, scale, linear = self.problem, self.problem.scale, self.objective.linear
+        objective, refits = refitted(problem, self.objective, self.points, s, weighed)
+        with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
+            theta, nu = objective.models, None
+            if not linear:
+                theta, nu = np.repeat(self.theta, s.shape[1], axis=2), np.repeat(self.nu, s.shape[1], axis=0)
+            found = newton(objective, theta, self.alpha, nu)
+            raw = found.at.average[0].T
+            means = problem.net_means(raw, found.at.bias[0].T)
+        failed = Failure.SINGULAR_OUTCOME if linear else Failure.OUTCOME_NOT_CONVERGED
+        of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
+        params = np.concatenate([scale.effects(raw), means])
+        gamma = refits.values[problem.start.block("gamma")]
+        theta = found.theta[:, : problem.start.theta.shape[1]]
+        collected = collect_refits(params, theta, gamma, first_failure(refits.failures, of_minimum))
+        return dataclasses.replace(collected, start=refits.values[: len(problem.start.params)])
 
     # --- influence function ------------------------------------------------------------------------------------------
 
@@ -258,7 +266,7 @@ class JointFit:
             share, scores = part.s[here] / part.total, part.scores(here, frozenset(part.beta))
             parts, of, varies = RowParts(part.rows(here), self), Moments.of(scores), scores.varies
             now = Scores(*(value_of(each) for each in scores))
-            value = share.T @ parts(of.values)
+            value = share.T @ parts(Moments.of(now))
             divided = [share.T @ parts(each) for each in by_divisors(now, parts.rows)]
             by_score, by_tilts = [value[:0]], [np.zeros((0, len(divided)))]
             for eta in part.predictors:
@@ -270,7 +278,7 @@ class JointFit:
                 "value": value,
                 "by_divisors": np.concatenate(divided),
                 "by_score": np.concatenate(by_score),
-                "by_start": parts.by_start(of.values, share),
+                "by_start": parts.by_start(Moments.of(now), share),
                 "divisors": np.concatenate(by_tilts),
             }
 
@@ -326,7 +334,7 @@ class JointFit:
         theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
         numbers = numbers + self._numbers_after((theta @ self.lift.T).reshape(-1, n_arms, P))
         raw, bias = numbers[:, :n_arms], numbers[:, n_arms : 2 * n_arms]
-        moved = raw * scale.g_slope(at.average[0][0]) - (bias @ self.slopes / n_arms)[:, None]
+        moved = raw * scale.g_slope(at.average[0][0]) - (bias @ self.problem.slopes / n_arms)[:, None]
         params = (moved / scale.g_slope(self.means)) @ scale.jacobian(self.means).T
         kept = theta.reshape(len(theta), n_arms, -1)[:, :, :p].reshape(len(theta), -1)
         return np.hstack([params, kept, score])
@@ -344,10 +352,16 @@ class JointFit:
         U_slope = (terms.contrasts[:, :, None, None] * at.biases[1][0]).reshape(len(U), -1, count)
         gradients = terms.n_units * np.einsum("cb,ckb->kb", U, U_slope)
         if terms.risk:
-            gradients = gradients + add_up(
-                RowParts(part.rows(here), self).of_variance(part.scores(here), part.s[here] / part.total)
-                for part, here, _ in self.rows.pieces(count)
-            )
+
+            def of_variance(part: Weighed, here: slice) -> Array:
+                """Gradient of V / 2 under each replicate, (K P, B), psi centred as over all of them."""
+                rows, (_, _, T, W, _) = part.rows(here), part.scores(here)
+                _, slope, d, r = RowParts(rows, self).means
+                none, of_squares = np.zeros_like(W), (T * T, T * W, W * W)
+                by = by_means(rows, (none, none, *of_squares), none, none, at, terms, self.nu, d, r)
+                return np.concatenate([rows.X.T @ each for each in part.s[here] / part.total * slope * by])
+
+            gradients = gradients + add_up(of_variance(part, here) for part, here, _ in self.rows.pieces(count))
         inverse = -self.solve(np.eye(lift.shape[1]), np.zeros((len(terms.constraint), lift.shape[1])))
         jacobian = self.problem.scale.jacobian(at.average[0][0])[: n_arms - 1]
         contrasts = (jacobian[:, :, None] * at.average[1][0]).reshape(n_arms - 1, -1) @ lift
@@ -355,16 +369,6 @@ class JointFit:
         narrow = lift.T @ U_slope
         leverage = terms.n_units / count * np.einsum("ckb,ckb->b", narrow, inverse @ narrow)
         return np.linalg.norm(change / (1 - np.minimum(leverage, 1 - 1e-9))[:, None], axis=0) / count
-
-
-def left_out(rows: Rows, weights: Weights, _: slice, start: Array, means: Array, terms: Terms) -> Array:
-    """Sum by how much V at the start is larger with all of the effect heterogeneity than without the share c of it."""
-    t2, tw = weights.moments[2:4]
-    m, c = rows.family.mean(rows.predictors(start)), terms.share
-    r, above = rows.y[:, None] - rows.own(m), rows.averaged * (m - means[:, None, None])
-    D_above = np.tensordot(terms.D, above, axes=1)
-    each = (2 - c) * t2 * (above * D_above).sum(axis=0) + 2 * tw * r * rows.own(D_above)
-    return np.array([c * (weights.share * each).sum()])
 
 
 @dataclass(frozen=True)
@@ -407,9 +411,9 @@ class RowParts:
             t_psi = of.t2.T * centred(rows, d, at.centres)[..., 0] + of.tw.T * own
             added, measured = f * of.t1.T * d[..., 0], of.w1.T * own
             every = ((f, added), (h, measured)) if rows.framed else ((f, added + measured),)
-            for centre, (among, to_mean) in zip(at.centres, every, strict=True):
-                found -= (among * (D @ t_psi)).T[:, :, None] * centre.N[1][0]
-                found -= (D @ to_mean).T[:, :, None] * centre.P[1][0]
+            for ((_, N_slope), (_, P_slope)), (among, to_mean) in zip(at.centres, every, strict=True):
+                found -= (among * (D @ t_psi)).T[:, :, None] * N_slope[0]
+                found -= (D @ to_mean).T[:, :, None] * P_slope[0]
         slopes = terms.n_units / at.biases[0].shape[2] * at.biases[1][0][..., of.some]
         for a, i in enumerate(rows.slices):
             pulled = (D[a, :, None, None] * slopes).reshape(found[0].size, -1)
@@ -423,64 +427,10 @@ class RowParts:
         rows, (_, slope, _, _), terms, fit = self.rows, self.means, self.fit.terms, self.fit
         if not terms.share:
             return np.zeros((fit.beta.size, fit.beta.size))
-        X, arms, (_, N_slope), (_, P_slope) = rows.X, rows.indicators, fit.at.centres[0].N, fit.at.centres[0].P
+        X, arms, ((_, N_slope), (_, P_slope)) = rows.X, rows.indicators, fit.at.centres[0]
         left = -terms.share * share * rows.averaged * rows.family.mean_deriv(rows.predictors(fit.objective.start)) * X
         by = (slope * (of.t2 - of.tw * arms))[..., 0]
         moved = np.einsum("anp,bn,nq->apbq", left, by, X, optimize=True)
         to_N, to_P = (np.einsum("anp,n->ap", left, np.broadcast_to(t, share.shape)[:, 0]) for t in (of.t2, of.t1))
         moved = moved - np.einsum("ap,bq->apbq", to_N, N_slope[0]) - np.einsum("ap,bq->apbq", to_P, P_slope[0])
         return (terms.D[:, None, :, None] * moved).reshape(fit.beta.size, -1)
-
-    def of_variance(self, scores: Scores, share: Array) -> Array:
-        """Sum the gradient of V / 2 under each replicate, (K P, B), psi centred as over all of them."""
-        rows, D, (_, slope, d, r), (_, _, T, W, _) = self.rows, self.fit.terms.D, self.means, scores
-        D_psi, TW, WW, TT = np.tensordot(D, centred(rows, d, self.fit.at.centres), axes=1), T * W, W * W, T * T
-        found = np.zeros((*D_psi.shape[:1], rows.X.shape[1], W.shape[1]))
-        for a, by_a in enumerate(share * slope):
-            found[a] += (rows.X * by_a * rows.averaged * D_psi[a]).T @ TT
-            for c, i in enumerate(rows.slices):
-                residual = (rows.X * by_a * r)[i].T
-                found[a] += D[a, c] * (residual * np.ravel(rows.averaged * np.ones_like(r))[i]) @ TW[i]
-                if a == c:
-                    found[a] -= (rows.X * by_a * D_psi[a])[i].T @ TW[i] + D[a, a] * residual @ WW[i]
-        return found.reshape(-1, W.shape[1])
-
-
-# --- resamples -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class JointRefitter:
-    """Refits JRE, each resample from its own IPWRA fit; `values` are the estimates."""
-
-    fit: JointFit
-    values: Array
-
-    @cached_property
-    def beside_points(self) -> Array:
-        """By how much the estimates, whose replicates are drawn, differ from those at the points of the resamples."""
-        found = self._refit(self.fit.problem.equations.sample.s[:, None]).values[:, 0]
-        return np.where(np.isfinite(found), self.values - found, 0.0)
-
-    def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """Return the estimates under row weights (n, R)."""
-        found = self._refit(s, weighed)
-        return dataclasses.replace(found, values=found.values + self.beside_points[:, None])
-
-    def _refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        fit, problem, scale = self.fit, self.fit.problem, self.fit.problem.scale
-        objective, refits = refitted(problem, fit.objective, fit.points, s, weighed)
-        with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
-            theta, nu = objective.models, None
-            if not fit.objective.linear:
-                theta, nu = np.repeat(fit.theta, s.shape[1], axis=2), np.repeat(fit.nu, s.shape[1], axis=0)
-            found = newton(objective, theta, fit.alpha, nu)
-            raw = found.average.T
-            means = net_means(raw, found.bias.T, fit.slopes, scale)
-        failed = Failure.SINGULAR_OUTCOME if fit.objective.linear else Failure.OUTCOME_NOT_CONVERGED
-        of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
-        params = np.concatenate([scale.effects(raw), means])
-        gamma = refits.values[problem.start.block("gamma")]
-        theta = found.theta[:, : problem.start.theta.shape[1]]
-        collected = collect_refits(params, theta, gamma, first_failure(refits.failures, of_minimum))
-        return dataclasses.replace(collected, start=refits.values[: len(problem.start.params)])

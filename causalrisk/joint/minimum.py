@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, curvature, expand, sums
-from causalrisk.joint.rows import Weighed, lifted
+from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, block_diagonal, curvature, expand, sums
+from causalrisk.joint.rows import Weighed
 from causalrisk.numerics.linalg import Array, inverse_or_nan
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
@@ -49,33 +49,30 @@ class Objective:
     @cached_property
     def start(self) -> Array:
         """Models of IPWRA on all columns, shape (K, P, R)."""
-        return lifted(self.rows.lift, self.models)
+        return self.rows.lifted(self.models)
 
-    @cached_property
-    def _known(self) -> dict[str, Array]:
-        """Sums over the rows, which for linear models are the same everywhere."""
-        return self._sums(self.start)
-
-    def _sums(self, theta: Array) -> dict[str, Array]:
+    def _expand(self, theta: Array) -> Expansion:
         def of_rows(rows: Rows, weights: Weights, own: slice) -> dict[str, Array]:
             return sums(rows, weights, theta[..., own], self.start[..., own], self.terms)
 
-        found: dict[str, Array] = self.rows.over(of_rows)
-        return found
+        return expand(self.rows.over(of_rows), self.terms, framed=self.rows.equations.target.frame)
+
+    @cached_property
+    def _at_start(self) -> Expansion:
+        return self._expand(self.start)
 
     def at(self, beta: Array) -> Expansion:
         """Expand the objective about coefficients of all columns, (K, P, R)."""
-        of, framed = self._known if self.linear else self._sums(beta), self.rows.equations.target.frame
-        return expand(of, beta, self.start, self.terms, linear=self.linear, framed=framed)
+        return self._at_start.further(beta - self.start) if self.linear else self._expand(beta)
 
     def of_models(self, theta: Array) -> Expansion:
         """Expand it about coefficients of the models, (K, p, R)."""
-        return self.at(lifted(self.rows.lift, theta)).projected(self.rows.lift_of_arms)
+        return self.at(self.rows.lifted(theta)).projected(self.rows.lift_of_arms)
 
     @cached_property
     def first(self) -> Expansion:
         """The objective about the models of IPWRA."""
-        return self.of_models(self.models)
+        return self._at_start.projected(self.rows.lift_of_arms)
 
     def curvature(self, beta: Array, at: Expansion, nu: Array) -> Array:
         """Second derivatives of the means in the Hessian by all columns, (R, K P, K P), given multipliers (R, C)."""
@@ -83,17 +80,12 @@ class Objective:
         def of_rows(rows: Rows, weights: Weights, own: slice) -> Array:
             return curvature(rows, weights, beta[..., own], self.start[..., own], self.terms, at.some(own), nu[own])
 
-        blocks = self.rows.over(of_rows)
-        R, n_arms, P, _ = blocks.shape
-        found = np.zeros((R, n_arms, P, n_arms, P))
-        for a in range(n_arms):
-            found[:, a, :, a] = blocks[:, a]
-        return found.reshape(R, n_arms * P, n_arms * P)
+        return block_diagonal(self.rows.over(of_rows))
 
     def bend(self, theta: Array, at: Expansion, nu: Array) -> Array:
         """Return the same by the coefficients of the models, (R, K p, K p)."""
-        found, lift = self.curvature(lifted(self.rows.lift, theta), at, nu), self.rows.lift_of_arms
-        return found if lift is None else lift.transpose(0, 2, 1) @ found @ lift
+        found, lift = self.curvature(self.rows.lifted(theta), at, nu), self.rows.lift_of_arms
+        return lift.transpose(0, 2, 1) @ found @ lift
 
 
 @dataclass(frozen=True)
@@ -108,15 +100,14 @@ class Minimum:
         Of the constraint.
     converged : ndarray of bool, shape (R,)
         Whether the search settled.
-    average, bias : ndarray, shape (R, K)
-        Means of the models over the target there, and biases averaged over the replicates.
+    at : Expansion
+        The objective there, its averages and biases.
     """
 
     theta: Array
     multipliers: Array
     converged: NDArray[np.bool_]
-    average: Array
-    bias: Array
+    at: Expansion
 
 
 def stack(theta: Array) -> Array:
@@ -174,7 +165,7 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
             size = np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1]
             known = np.abs(moves[..., 1]).max(axis=1) * size < SINGULAR
             converged, step = np.asarray(known & np.isfinite(move).all(axis=1)), unstack(move, theta.shape)
-            return Minimum(theta + step, new, converged, *at.means_after(lifted(objective.rows.lift, step)))
+            return Minimum(theta + step, new, converged, objective.of_models(theta + step))
         move, length = np.where(settled[:, None], 0.0, move), np.ones(len(move))
         price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(at, alpha, nu)
         merit = value + price * np.abs(at.u[0]).sum(axis=1)
@@ -193,7 +184,7 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
         theta, nu, settled = tried, multiplied, settled | small
         if (settled | ~np.isfinite(move).all(axis=1)).all():
             break
-    return Minimum(theta, nu, settled, at.average[0], at.bias[0])
+    return Minimum(theta, nu, settled, at)
 
 
 def _is_convex(hessian: Array, u_slope: Array) -> Array:
@@ -221,11 +212,11 @@ def minimize_from_start(objective: Objective, alpha: float, method: str) -> tupl
     The coefficients move in the directions in which the net bias at `start` stays, and across so that it is zero: of
     linear models this is the null space of the constraint, of others the intercepts are solved from it.
     """
-    start, linear = objective.models, objective.linear
-    unit = objective.terms.unit if linear else 1.0
-    shape, across = start.shape, objective.first.u[1][0].T
+    start, linear, first = objective.models, objective.linear, objective.first
+    unit = float(np.sqrt(2 * first.loss[0][0])) or 1.0 if linear else 1.0  # root mean square of the residuals
+    shape, across = start.shape, first.u[1][0].T
     along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
-    scale = max(float(objective.first.at(alpha)[0][0]), unit**2 if linear else 0.0) or 1.0
+    scale = max(float(first.at(alpha)[0][0]), unit**2 if linear else 0.0) or 1.0
     origin, known = stack(start)[0], dict[bytes, tuple[float, Array, Array, Array, Array]]()
 
     def at_free(x: Array) -> tuple[float, Array, Array, Array, Array]:

@@ -12,8 +12,7 @@ minimised under C B = 0 at the fitted score. C has the contrasts of the arms, b 
 L_a is the loss of IPWRA. "erm" has alpha = 1, losses averaged over the replicates, no V and no constraint. Of a target
 frame t d_a is of its rows and w r of the sample, and each is centred by its own mean.
 
-d_a, r and m_a are products of columns E_a with coefficients: of linear models the columns are the same at all
-coefficients, (X, residual at IPWRA, offset), of others they are (m_a' X, r, d_a, m_a) there. Row weights may be R
+Row weights may be R
 columns, such as resamples. A replicate's weight is w_b = base + sum_t terms_t factor_tb: for one column of row weights
 the weights themselves are the factor; with a logit the odds of each resample are terms, and what a shift of the score
 multiplies them by is the factor.
@@ -24,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, weighted_grams
 
 Pair = tuple[Array, Array]  # a number and its derivative
-SQUARES, EVERYWHERE, OWN = ("tt", "tw", "ww", "loss"), ("t1", "t2", "average"), ("tw1", "w")  # sums of products
+Centre = tuple[Pair, Pair]  # a mean N that psi is centred by, and the mean of t psi in its rows, (R, K), with slopes
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,6 @@ class Terms:
         Whether the objective is "risk"; else "erm".
     level : ndarray, shape (K,)
         About the mean of each m_a, from which d_a is measured so as to lose no digits.
-    constant : ndarray, shape (P,)
-        Coefficients of the columns that give the constant one.
-    origin : ndarray, shape (K, P)
-        Coefficients from which residuals of linear models are measured.
-    unit : float
-        Root mean square of the residuals of the start.
     """
 
     contrasts: Array
@@ -66,9 +60,6 @@ class Terms:
     share: float
     risk: bool
     level: Array
-    constant: Array
-    origin: Array
-    unit: float
 
     @property
     def D(self) -> Array:
@@ -138,11 +129,6 @@ class Rows:
         known = terms.share * self.family.mean(self.predictors(start)) if terms.share else 0.0
         return mean - known - terms.level[:, None, None]
 
-    def columns(self, terms: Terms) -> Array:
-        """E of linear models, shape (n, W)."""
-        left = self.y - self.own(self.predictors(terms.origin[..., None]))[:, 0]
-        return np.column_stack([self.X, left, *([] if self.offset is None else [self.offset])])
-
 
 @dataclass(frozen=True)
 class Weights:
@@ -173,12 +159,9 @@ class Weights:
         """Means over the replicates of t, w, t^2, t w and w^2, shape (n, R) or (n, 1)."""
         count = self.factor.shape[2]
         first = self.factor.mean(axis=2)[..., None]
-        second = np.einsum("snb,tnb->stn", self.factor, self.factor, optimize=True)[..., None] / count
+        second = np.einsum("snb,tnb->stn", self.factor, self.factor) / count
         excess = (self.terms * first).sum(axis=0)
-        w2 = self.base * (self.base + 2 * excess)
-        for s, of_s in enumerate(self.terms):
-            for t, of_t in enumerate(self.terms):
-                w2 = w2 + of_s * of_t * second[s, t]
+        w2 = self.base * (self.base + 2 * excess) + np.einsum("snr,tnr,stn->nr", self.terms, self.terms, second)
         w1 = self.base + excess
         if self.tilts is None:
             return self.tilt, w1, self.tilt**2, self.tilt * w1, w2
@@ -187,133 +170,90 @@ class Weights:
         return t1, w1, t2, tw, w2
 
     def over_replicates(self, members: slice, E: Array, left: Array) -> Array:
-        """Sum w_b times `left` (n, R) times columns E (n, W) over the rows of an arm, shape (R, W, B).
-
-        The fewer of left and factor are multiplied by the columns.
-        """
-        (n, width), m, count = E.shape, left.shape[1], self.factor.shape[2]
-        total = (E.T @ (left * self.base[members])).T[..., None]
-        for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
-            weighted = left * terms
-            if m < count:
-                wide = (E[:, :, None] * weighted[:, None]).reshape(n, width * m)
-                total = total + (wide.T @ factor).reshape(width, m, count).transpose(1, 0, 2)
-            else:
-                wide = (E[:, :, None] * factor[:, None]).reshape(n, width * count)
-                total = total + (weighted.T @ wide).reshape(m, width, count)
-        return total
+        """Sum w_b times `left` (n, R) times columns E (n, W) over the rows of an arm, shape (R, W, B)."""
+        total, terms = (E.T @ (left * self.base[members])).T[..., None], left * self.terms[:, members]
+        return total + np.einsum("nw,tnr,tnb->rwb", E, terms, self.factor[:, members], optimize=True)
 
     def adjoint(self, slices: tuple[slice, ...], values: Array) -> Array:
         """Sum w_b times values, shape (K, R, B), of a row's arm over the replicates, shape (n, R)."""
         parts = []
-        for members, own in zip(slices, values, strict=True):
-            total = self.base[members] * own.sum(axis=1)
-            for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
-                total = total + terms * (factor @ own.T)
-            parts.append(total)
+        for i, own in zip(slices, values, strict=True):
+            of_terms = np.einsum("tnr,tnb,rb->nr", self.terms[:, i], self.factor[:, i], own, optimize=True)
+            parts.append(self.base[i] * own.sum(axis=1) + of_terms)
         return np.concatenate(parts)
-
-
-# --- sums over rows --------------------------------------------------------------------------------------------------
-
-
-def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> dict[str, Array]:
-    """Sum products of the columns at theta, shape (K, P, R), under the weights; those of chunks of rows add up.
-
-    Shapes are (R, K, ...), with one for K where the columns of all arms are the same. "tt" are over all rows, "tw",
-    "ww" and "loss" over those of each arm, as are "tw1", "w" and "w_b" of single columns.
-    """
-    share, (t1, w1, t2, tw, w2), averaged = weights.share, weights.moments, rows.averaged * weights.share
-    by_w, by_tw, by_t2 = share * weights.w, share * tw, averaged * t2
-    v = {"t1": averaged * t1, "t2": by_t2, "average": averaged * weights.tilt, "tw1": by_tw, "w": by_w}
-    v |= {"tt": by_t2, "tw": rows.averaged * by_tw, "ww": share * w2, "loss": by_w if terms.risk else share * w1}
-    linear = rows.family.linear
-    found = _of_linear(rows, weights, v, terms) if linear else _of_bent(rows, weights, v, theta, start, terms)
-    return found | {"t2_averaged": by_t2.sum(axis=0), "t2_measured": (rows.measured * share * t2).sum(axis=0)}
-
-
-def _of_linear(rows: Rows, weights: Weights, v: dict[str, Array], terms: Terms) -> dict[str, Array]:
-    """Return the sums for linear models, whose columns are the same in all arms, with weights v of the products."""
-    E, slices = rows.columns(terms), rows.slices
-    each = [weighted_grams(E[i], np.hstack([v[name][i] for name in SQUARES])) for i in slices]
-    tt, tw, ww, loss = np.stack(each, axis=1).reshape(4, -1, len(slices), E.shape[1], E.shape[1])
-    return {
-        "tt": tt.sum(axis=1)[:, None, None],
-        "tw": tw[:, :, None],
-        "ww": ww,
-        "loss": loss,
-        **{name: (E.T @ v[name]).T[:, None] for name in EVERYWHERE},
-        **{name: np.stack([(E[i].T @ v[name][i]).T for i in slices], axis=1) for name in OWN},
-        "w_b": np.stack([weights.over_replicates(i, E[i], weights.share[i]) for i in slices], axis=1),
-    }
-
-
-def _of_bent(
-    rows: Rows, weights: Weights, v: dict[str, Array], theta: Array, start: Array, terms: Terms
-) -> dict[str, Array]:
-    """Return the sums for models that are not linear; products of columns that nothing needs are zero.
-
-    Products that give the losses and their derivatives stand in place of squares.
-    """
-    X, y, family, share = rows.X, rows.y[:, None], rows.family, weights.share
-    by_tt, by_tw, by_ww, by_loss = (v[name] for name in SQUARES)
-    eta = rows.predictors(theta)
-    m, slope, (n_arms, P, R) = family.mean(eta), family.mean_deriv(eta), theta.shape
-    d, r, own_eta, width = rows.counted(m, start, terms), y - rows.own(m), rows.own(eta), P + 3
-    score, curve, loss = (by_loss * v for v in (*family.score(y, own_eta)[:2], family.loss(y, own_eta)))
-    of_r, of_d, of_m, arms = P, P + 1, P + 2, range(n_arms)
-    found = {name: np.zeros((R, n_arms, width)) for name in (*EVERYWHERE, *OWN)}
-    found |= {name: np.zeros((R, n_arms, width, width)) for name in ("ww", "loss")}
-    found |= {name: np.zeros((R, n_arms, n_arms, width, width)) for name in ("tt", "tw")}
-    found["w_b"] = np.zeros((R, n_arms, width, weights.factor.shape[2]))
-    pairs = [(a, b) for a in arms for b in range(a + 1)]
-    grams = weighted_grams(X, np.hstack([by_tt * slope[a] * slope[b] for a, b in pairs]))
-    for (a, b), gram in zip(pairs, grams.reshape(-1, R, P, P), strict=True):
-        found["tt"][:, a, b, :P, :P] = found["tt"][:, b, a, :P, :P] = gram
-    for a, i in enumerate(rows.slices):
-        x, s = X[i], slope[:, i]
-        for name in EVERYWHERE:
-            by, (column, values) = v[name], (of_m, m[a]) if name == "average" else (of_d, d[a])
-            found[name][:, a, :P], found[name][:, a, column] = (X.T @ (by * slope[a])).T, (by * values).sum(axis=0)
-        for name in OWN:
-            by = v[name][i]
-            found[name][:, a, :P], found[name][:, a, of_r] = (x.T @ (by * s[a])).T, (by * r[i]).sum(axis=0)
-        of_rows = [*(by_tw[i] * s[a] * s[b] for b in arms), by_ww[i] * s[a] ** 2, curve[i]]
-        *tw, ww, of_loss = weighted_grams(x, np.hstack(of_rows)).reshape(-1, R, P, P)
-        for b in arms:
-            tt, of_tw, by = found["tt"][:, a, b], found["tw"][:, a, b], by_tt * d[b]
-            tt[:, :P, of_d], tt[:, of_d, of_d] = (X.T @ (by * slope[a])).T, (by * d[a]).sum(axis=0)
-            of_tw[:, :P, :P], of_tw[:, :P, of_d] = tw[b], (x.T @ (by_tw[i] * s[a] * d[b, i])).T
-            by = by_tw[i] * r[i]
-            of_tw[:, of_r, :P], of_tw[:, of_r, of_d] = (x.T @ (by * s[b])).T, (by * d[b, i]).sum(axis=0)
-        for name, gram, of_x, value in (
-            ("ww", ww, by_ww[i] * s[a] * r[i], by_ww[i] * r[i] ** 2),
-            ("loss", of_loss, score[i], 2 * loss[i]),
-        ):
-            into = found[name][:, a]
-            into[:, :P, :P], into[:, of_r, of_r] = gram, value.sum(axis=0)
-            into[:, :P, of_r] = into[:, of_r, :P] = (x.T @ of_x).T
-        found["w_b"][:, a, :P] = weights.over_replicates(i, x, share[i] * s[a])
-        found["w_b"][:, a, of_r] = weights.over_replicates(i, np.ones((len(x), 1)), share[i] * r[i])[:, 0]
-    return found
 
 
 # --- value, gradient and Hessian -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Centre:
-    """A mean N that psi is centred by and P, the mean of t psi in its rows, (R, K), each with its slope (R, K, P)."""
+def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> dict[str, Array]:
+    """Sum over rows what the objective at theta, (K, P, R), is made of; those of chunks of rows add up.
 
-    N: Pair
-    P: Pair
-    tt: Array
+    Sums of a number an arm, (R, K, 1 + P), have its value first, then its derivative; of r, without the sign of this.
+    "square", "gradient" and "hessian" are those of V / 2 before psi is centred.
+    """
+    X, family, D, (n_arms, P, R) = rows.X, rows.family, terms.D, theta.shape
+    share, (t1, w1, t2, tw, w2), averaged = weights.share, weights.moments, rows.averaged * weights.share
+    eta, arms, diagonal = rows.predictors(theta), range(n_arms), np.diag(D)[rows.arm, None]
+    m, slope = family.mean(eta), family.mean_deriv(eta)
+    d, r, own_eta = rows.counted(m, start, terms), rows.y[:, None] - rows.own(m), rows.own(eta)
+    own_rows, ones = list(enumerate(rows.slices)), np.ones((len(X), 1))
 
-    @classmethod
-    def of(cls, N: Pair, t_psi: Pair, tt: Array) -> Centre:
-        """Centre t psi; tt, shape (R,), is the mean of t^2."""
-        tt = tt[:, None]
-        return cls(N, (t_psi[0] - tt * N[0], t_psi[1] - tt[..., None] * N[1]), tt)
+    def everywhere(by: Array, values: Array) -> Array:
+        return np.stack([_with_slope(X, by, values[a], slope[a]) for a in arms], axis=1)
+
+    def in_arms(by: Array) -> Array:
+        return np.stack([_with_slope(X[i], by[i], r[i], slope[a][i]) for a, i in own_rows], axis=1)
+
+    by_loss, (score, information, _) = share * (weights.w if terms.risk else w1), family.score(rows.y[:, None], own_eta)
+    found = {
+        "average": everywhere(averaged * weights.tilt, m),
+        "w": in_arms(share * weights.w),
+        "w_b": np.stack([weights.over_replicates(i, X[i], share[i] * slope[a][i]) for a, i in own_rows], axis=1),
+        "r_b": np.stack([weights.over_replicates(i, ones[i], (share * r)[i]) for _, i in own_rows], axis=1),
+        "loss": (by_loss * family.loss(rows.y[:, None], own_eta)).sum(axis=0),
+        "loss_gradient": np.stack([X[i].T @ (by_loss * score)[i] for i in rows.slices]).transpose(2, 0, 1),
+        "loss_hessian": np.stack([weighted_grams(X[i], (by_loss * information)[i]) for i in rows.slices], axis=1),
+    }
+    if not terms.risk:
+        return found
+    D_d = np.tensordot(D, d, axes=1)
+    by_tt, by_tw, by_ww = averaged * t2, averaged * tw, share * w2 * diagonal
+    own = by_tw * rows.own(D_d)
+    of_means = by_tt * D_d + by_tw * r * D[:, rows.arm][..., None]
+    for a, i in own_rows:
+        of_means[a, i] -= own[i] + (by_ww * r)[i]
+    pairs, crossed = [(a, b) for a in arms for b in range(a + 1)], list[Array]()
+    for a, b in pairs:
+        by = D[a, b] * np.broadcast_to(by_tt, share.shape)
+        for i in (rows.slices[a], rows.slices[b]):
+            by[i] -= D[a, b] * by_tw[i]
+        if a == b:
+            by[rows.slices[a]] += by_ww[rows.slices[a]]
+        crossed.append(by * slope[a] * slope[b])
+    hessian = np.zeros((R, n_arms, n_arms, P, P))
+    for (a, b), gram in zip(pairs, weighted_grams(X, np.hstack(crossed)).reshape(-1, R, P, P), strict=True):
+        hessian[:, a, b] = hessian[:, b, a] = gram
+    return found | {
+        "square": ((by_tt * d * D_d).sum(axis=0) + r * (2 * own + by_ww * r)).sum(axis=0) / 2,
+        "gradient": (X.T @ (of_means * slope)).transpose(2, 0, 1),
+        "hessian": hessian,
+        "t1": everywhere(averaged * t1, d),
+        "t2": everywhere(by_tt, d),
+        "tw": in_arms(share * tw),
+        "t2_averaged": by_tt.sum(axis=0),
+        "t2_measured": (rows.measured * share * t2).sum(axis=0),
+    }
+
+
+def _with_slope(X: Array, by: Array, values: Array, slope: Array) -> Array:
+    """Sum numbers over rows, (n, R), under weights `by`, and their derivatives, shape (R, 1 + P)."""
+    return np.hstack([(by * values).sum(axis=0)[:, None], (X.T @ (by * slope)).T])
+
+
+def moved(pair: Pair, step: Array) -> Pair:
+    """Return a number that is linear in coefficients, (R, K), and its slope, where these are a step (R, K, P) on."""
+    return pair[0] + np.einsum("rkp...,rkp->rk...", pair[1], step), pair[1]
 
 
 @dataclass(frozen=True)
@@ -330,8 +270,6 @@ class Expansion:
         Means of the models over the target.
     biases : tuple of ndarray, shape (R, K, B) and (R, K, P, B)
         Bias under each replicate.
-    variance : ndarray, shape (R,)
-        V.
     centres : list of Centre
         Of all rows, or of those averaged over and those of the sample.
     """
@@ -341,7 +279,6 @@ class Expansion:
     u: Pair
     average: Pair
     biases: Pair
-    variance: Array
     centres: list[Centre]
 
     @property
@@ -353,21 +290,31 @@ class Expansion:
         """Value, gradient and Hessian with the weight alpha of the losses."""
         return [rest + alpha * loss for rest, loss in zip(self.risk, self.loss, strict=True)]
 
-    def projected(self, lift: Array | None) -> Expansion:
+    def projected(self, lift: Array) -> Expansion:
         """Return derivatives by coefficients of which lift, (R, K P, K p), makes those of all columns."""
-        if lift is None:
-            return self
         risk, loss = (
             (value, (gradient[:, None] @ lift)[:, 0], lift.transpose(0, 2, 1) @ hessian @ lift)
             for value, gradient, hessian in (self.risk, self.loss)
         )
         return dataclasses.replace(self, risk=risk, loss=loss, u=(self.u[0], self.u[1] @ lift))
 
-    def means_after(self, step: Array) -> tuple[Array, Array]:
-        """Return averages and biases of linear models, (R, K), where coefficients (K, P, R) are a step further."""
+    def further(self, step: Array) -> Expansion:
+        """Return the objective of linear models, which is quadratic, where coefficients (K, P, R) are a step on."""
         step = step.transpose(2, 0, 1)
-        average, bias = (value + (slope * step).sum(axis=2) for value, slope in (self.average, self.bias))
-        return average, bias
+        z = step.reshape(len(step), -1)
+        risk, loss = (
+            (value + (z * (gradient + move / 2)).sum(axis=1), gradient + move, hessian)
+            for value, gradient, hessian in (self.risk, self.loss)
+            for move in [(hessian @ z[..., None])[..., 0]]
+        )
+        return Expansion(
+            risk,
+            loss,
+            (self.u[0] + (self.u[1] @ z[..., None])[..., 0], self.u[1]),
+            moved(self.average, step),
+            moved(self.biases, step),
+            [(moved(N, step), moved(of_psi, step)) for N, of_psi in self.centres],
+        )
 
     def some(self, columns: slice) -> Expansion:
         """Return the biases and centres of some columns."""
@@ -375,75 +322,55 @@ class Expansion:
         def pair(of: Pair) -> Pair:
             return of[0][columns], of[1][columns]
 
-        centres = [Centre(pair(of.N), pair(of.P), of.tt[columns]) for of in self.centres]
+        centres = [(pair(N), pair(of_psi)) for N, of_psi in self.centres]
         return dataclasses.replace(self, biases=pair(self.biases), centres=centres)
 
 
-def coefficients(theta: Array, start: Array, terms: Terms, linear: bool, width: int) -> list[Array]:
-    """Coefficients of d_a, r and m_a in the columns, each (R, K, W), at theta (K, P, R)."""
-    theta, start = theta.transpose(2, 0, 1), start.transpose(2, 0, 1)
-    R, n_arms, P = theta.shape
-    d, r, m = np.zeros((3, R, n_arms, width))
-    r[..., P] = 1.0
-    if linear:
-        d[..., :P] = theta - terms.share * start - terms.level[:, None] * terms.constant
-        r[..., :P], m[..., :P] = terms.origin - theta, theta
-        d[..., P + 1 :], m[..., P + 1 :] = 1.0 - terms.share, 1.0
-    else:
-        d[..., P + 1] = m[..., P + 2] = 1.0
-    return [d, r, m]
+def expand(of: dict[str, Array], terms: Terms, *, framed: bool) -> Expansion:
+    """Return the objective from the sums over all rows."""
+    C, D, (R, n_arms, P, _) = terms.contrasts, terms.D, of["w_b"].shape
+    size = n_arms * P
 
+    def pair(name: str, sign: float = 1.0) -> Pair:
+        return of[name][..., 0], sign * of[name][..., 1:]
 
-def expand(of: dict[str, Array], theta: Array, start: Array, terms: Terms, *, linear: bool, framed: bool) -> Expansion:
-    """Return the objective at theta, shape (K, P, R), from the sums over all rows."""
-    d, r, m = coefficients(theta, start, terms, linear, of["w"].shape[2])
-    C, D, (n_arms, P, R) = terms.contrasts, terms.D, theta.shape
-    size, diagonal = n_arms * P, np.diag(D)
-
-    def pair(name: str, by: Array, sign: float = 1.0) -> Pair:
-        return sign * (of[name] * by).sum(axis=2), np.broadcast_to(of[name][..., :P], (R, n_arms, P))
-
-    biases = -(of["w_b"] * r[..., None]).sum(axis=2), of["w_b"][:, :, :P]
+    biases = -of["r_b"][:, :, 0], of["w_b"]
     U, U_slope = C @ biases[0], (C[:, :, None, None] * biases[1][:, None]).reshape(R, len(C), size, -1)
     weight, wide = terms.n_units / biases[0].shape[2], U_slope.transpose(0, 2, 1, 3).reshape(R, size, -1)
     value, gradient = weight / 2 * (U**2).sum(axis=(1, 2)), weight * (wide @ U.reshape(R, -1, 1))[..., 0]
-    hessian, square, centres = weight * wide @ wide.transpose(0, 2, 1), np.zeros(R), list[Centre]()
+    hessian, centres = weight * wide @ wide.transpose(0, 2, 1), list[Centre]()
     if terms.risk:
-        # V before centring: d'D d under t^2, r D d under t w, r^2 under w^2
-        tt, tw = of["tt"], of["tw"]
-        tt_d = (D[:, :, None] * (tt @ d[:, None, ..., None])[..., 0]).sum(axis=2)
-        tw_d = (D[:, :, None] * (tw @ d[:, None, ..., None])[..., 0]).sum(axis=2)
-        r_tw = (D[:, :, None] * (r[:, :, None, None] @ tw)[..., 0, :]).sum(axis=1)
-        ww_r = diagonal[:, None] * (of["ww"] @ r[..., None])[..., 0]
-        square = (d * tt_d + r * (2 * tw_d + ww_r)).sum(axis=(1, 2))
-        slope = (tt_d + r_tw - tw_d - ww_r)[..., :P]
-        blocks = D[:, :, None, None] * (tt - tw - tw.transpose(0, 2, 1, 4, 3))[..., :P, :P]
-        blocks[:, range(n_arms), range(n_arms)] += diagonal[:, None, None] * of["ww"][..., :P, :P]
-        curve = blocks.transpose(0, 1, 3, 2, 4).reshape(R, size, size)
-        M, tM, tR = pair("t1", d), pair("t2", d), pair("tw1", r)
-        tR, R_ = (tR[0], -tR[1]), (-biases[0].mean(axis=-1), -biases[1].mean(axis=-1))
-        if framed:
-            centres = [Centre.of(M, tM, of["t2_averaged"]), Centre.of(R_, tR, of["t2_measured"])]
-        else:
-            mean, t_psi = ((one[0] + other[0], one[1] + other[1]) for one, other in ((M, R_), (tM, tR)))
-            centres = [Centre.of(mean, t_psi, of["t2_averaged"])]
-        for of_rows in centres:
-            (N, N_slope), (P_, P_slope), tt_ = of_rows.N, of_rows.P, of_rows.tt
-            DN, DP, half = N @ D, P_ @ D, tt_[..., None] / 2 * N_slope
-            square = square - (DN * (2 * P_ + tt_ * N)).sum(axis=1)
-            slope = slope - DP[..., None] * N_slope - DN[..., None] * (P_slope + 2 * half)
-            product = np.einsum("ab,rap,rbq->rapbq", D, N_slope, P_slope + half, optimize=True)
-            product = product.reshape(R, size, size)
-            curve = curve - product - product.transpose(0, 2, 1)
-        value, gradient, hessian = value + square / 2, gradient + slope.reshape(R, size), hessian + curve
-    by_loss, loss_hessian = (of["loss"] @ r[..., None])[..., 0], np.zeros((R, n_arms, P, n_arms, P))
+        value, slope = value + of["square"], of["gradient"]
+        hessian = hessian + of["hessian"].transpose(0, 1, 3, 2, 4).reshape(R, size, size)
+        M, tM, tR = pair("t1"), pair("t2"), pair("tw", -1.0)
+        bias = -biases[0].mean(axis=-1), -biases[1].mean(axis=-1)
+        every = [(M, tM, of["t2_averaged"]), (bias, tR, of["t2_measured"])]
+        if not framed:
+            mean, t_psi = ((one[0] + other[0], one[1] + other[1]) for one, other in ((M, bias), (tM, tR)))
+            every = [(mean, t_psi, of["t2_averaged"])]
+        for (N, N_slope), (T, T_slope), tt in every:
+            DN, tt_N, tt_N_slope = N @ D, tt[:, None] * N, tt[:, None, None] * N_slope
+            left, left_slope = T - tt_N / 2, T_slope - tt_N_slope / 2
+            value = value - (DN * left).sum(axis=1)
+            slope = slope - (left @ D)[..., None] * N_slope - DN[..., None] * left_slope
+            product = np.einsum("ab,rap,rbq->rapbq", D, N_slope, left_slope, optimize=True).reshape(R, size, size)
+            hessian = hessian - product - product.transpose(0, 2, 1)
+            centres.append(((N, N_slope), (T - tt_N, T_slope - tt_N_slope)))
+        gradient = gradient + slope.reshape(R, size)
+    u, u_slope = pair("w")
+    net = -u @ terms.constraint.T, (terms.constraint[:, :, None] * u_slope[:, None]).reshape(R, -1, size)
+    losses = of["loss"], -of["loss_gradient"].reshape(R, size), block_diagonal(of["loss_hessian"])
+    loss: Any = tuple(terms.sigma2 * each for each in losses)
+    return Expansion((value, gradient, hessian), loss, net, pair("average"), biases, centres)
+
+
+def block_diagonal(blocks: Array) -> Array:
+    """Return matrices (R, K P, K P) of which those of each arm, (R, K, P, P), are the blocks."""
+    R, n_arms, P, _ = blocks.shape
+    found = np.zeros((R, n_arms, P, n_arms, P))
     for a in range(n_arms):
-        loss_hessian[:, a, :, a] = terms.sigma2 * of["loss"][:, a, :P, :P]
-    loss_value, loss_gradient = (r * by_loss).sum(axis=(1, 2)), by_loss[..., :P].reshape(R, size)
-    loss = terms.sigma2 / 2 * loss_value, -terms.sigma2 * loss_gradient, loss_hessian.reshape(R, size, size)
-    u, u_slope = pair("w", r, -1.0)
-    net = u @ terms.constraint.T, (terms.constraint[:, :, None] * u_slope[:, None]).reshape(R, -1, size)
-    return Expansion((value, gradient, hessian), loss, net, pair("average", m), biases, square, centres)
+        found[:, a, :, a] = blocks[:, a]
+    return found.reshape(R, n_arms * P, n_arms * P)
 
 
 # --- by row ----------------------------------------------------------------------------------------------------------
@@ -451,7 +378,7 @@ def expand(of: dict[str, Array], theta: Array, start: Array, terms: Terms, *, li
 
 def centred(rows: Rows, d: Array, centres: list[Centre]) -> Array:
     """d_a, shape (K, n, R), less the means by which psi is centred over t."""
-    first, last = (centre.N[0].T[:, None] for centre in (centres[0], centres[-1]))
+    first, last = (centres[k][0][0].T[:, None] for k in (0, -1))
     return d - first if len(centres) == 1 else rows.averaged * (d - first) - rows.measured * last
 
 
@@ -469,7 +396,7 @@ def by_means(
     own = risk + w * (nu @ terms.constraint).T[arm]
     if terms.risk:
         D_psi = np.tensordot(D, centred(rows, d, at.centres), axes=1)
-        first, last = (D @ centre.P[0].T for centre in (at.centres[0], at.centres[-1]))
+        first, last = (D @ at.centres[k][1][0].T for k in (0, -1))
         found = rows.averaged * (t2 * D_psi + tw * r * D[:, arm][..., None] - t1 * first[:, None])
         own = own + w1 * last[arm] - tw * rows.own(D_psi) - np.diag(D)[arm][:, None] * w2 * r
     for a, members in enumerate(rows.slices):

@@ -126,16 +126,8 @@ class Joined:
         extra = len(self.of_score)
         found = np.zeros((p + extra, p + self.width, score.shape[2]))
         found[range(p), range(p)] = 1.0
-        if self.fixed:
-            found[range(p, p + extra), range(p, p + extra)] = 1.0
-        else:
-            found[p:, p:] = np.einsum("eq,lqr->elr", self.of_score, score)
+        found[p:, p:] = np.eye(extra)[..., None] if self.fixed else np.einsum("eq,lqr->elr", self.of_score, score)
         return found
-
-
-def lifted(lift: Array | None, theta: Array) -> Array:
-    """Coefficients of all columns, (K, P, R), from those of the models, (K, p, R)."""
-    return theta if lift is None else np.einsum("Ppr,kpr->kPr", lift, theta)
 
 
 class Scores(NamedTuple):
@@ -220,31 +212,33 @@ class Weighed:
         return dataclasses.replace(self, equations=equations, s=loaded(self.s))
 
     @cached_property
-    def lift(self) -> Array | None:
-        """Coefficients of all columns by those of the models, shape (P, p, R)."""
-        return None if self.joined is None else self.joined.lift(self.beta["score"], self.joined.from_X.shape[0])
+    def lift(self) -> Array:
+        """Coefficients of all columns by those of the models, shape (P, p, R); (P, p, 1) if these are all."""
+        p = self.equations.sample.X.columns.shape[1]
+        return np.eye(p)[..., None] if self.joined is None else self.joined.lift(self.beta["score"], p)
 
-    @property
-    def lift_of_arms(self) -> Array | None:
+    @cached_property
+    def lift_of_arms(self) -> Array:
         """The same for the coefficients of all arms, shape (R, K P, K p)."""
-        if self.lift is None:
-            return None
         arms = np.eye(self.equations.sample.n_arms)
         return np.stack([np.kron(arms, of) for of in self.lift.transpose(2, 0, 1)])
+
+    def lifted(self, theta: Array) -> Array:
+        """Coefficients of all columns, (K, P, R), from those of the models, (K, p, R)."""
+        return np.einsum("Ppr,kpr->kPr", self.lift, theta)
 
     @property
     def separable(self) -> bool:
         """Whether a replicate multiplies the odds of every resample by the same."""
         model, fixed = self.equations.model, self.equations.target.tilt is None and not self.equations.target.frame
-        log_linear = model is not None and model.limits is None and model.kind in ("logit", "calibrated", "classifier")
+        log_linear = model is not None and model.limits is None and model.kind in ("logit", "calibrated")
         return log_linear and fixed and self.equations.observed is None
 
     # --- points ------------------------------------------------------------------------------------------------------
 
     def some(self, columns: slice) -> tuple[Equations, Beta]:
         """Return equations and coefficients of some of the columns."""
-        beta = {name: each[:, :, columns] for name, each in self.beta.items()}
-        model = self.equations.model
+        beta, model = {name: each[:, :, columns] for name, each in self.beta.items()}, self.equations.model
         if model is None or model.classifier is None or model.e is None:
             return self.equations, beta
         return self._with_scores(model.e[:, :, columns]), beta
@@ -253,10 +247,9 @@ class Weighed:
         """Return equations and coefficients of the replicates about the score of a column."""
         equations, beta = self.some(slice(r, r + 1))
         beta = {name: each + self.replicates.shifts[name] for name, each in beta.items()}
-        model, ratio = equations.model, self.replicates.ratio
-        if model is None or model.e is None or ratio is None:
+        if equations.model is None or equations.model.e is None or self.replicates.ratio is None:
             return equations, beta
-        e = model.e * ratio
+        e = equations.model.e * self.replicates.ratio
         return self._with_scores(e / e.sum(axis=1, keepdims=True)), beta
 
     def _with_scores(self, e: Array) -> Equations:
@@ -314,18 +307,11 @@ class Weighed:
     def weights(self, place: slice, columns: slice) -> Weights:
         """Weigh some rows under some columns: a stack of them if replicates multiply odds, else one."""
         share, (equations, beta) = self.s[place, columns] / self.total[columns], self.some(columns)
-        width, divisor, everybody = share.shape[1], self.divisors[0][columns], equations.target.everybody
+        width, divisor = share.shape[1], self.divisors[0][columns]
         if self.separable and width > 1:
-            tilt = np.ones((len(share), 1))
-            if not everybody:
-                tilt = np.broadcast_to(value_of(equations.tilt(Point(beta, place))), share.shape)
-            odds, model, ratio = self._odds(equations, beta, place, width), equations.model, self.replicates.ratio
-            base, terms = (tilt, odds) if everybody else (tilt / divisor, odds / divisor)
-            shifted, shifts = self.equations, self.replicates.shifts
-            if model is not None and model.classifier is not None:  # odds are what replicates multiply them by
-                e = np.ones((len(self.s), equations.sample.n_arms, 1)) if ratio is None else ratio
-                shifted, shifts = self._with_scores(e), {}
-            factor = self._odds(shifted, shifts, place, self.replicates.count)
+            base = np.broadcast_to(value_of(equations.tilt(Point(beta, place))) / divisor, share.shape)
+            terms = self._odds(beta, place, width) / divisor
+            factor = self._odds(self.replicates.shifts, place, self.replicates.count)
             return Weights(share, base, base + terms.sum(axis=0), base, terms, factor)
         at = self.scores(place, column=columns.start)
         zeros, ones = np.zeros_like(share), np.ones((1, len(share), 1))
@@ -367,11 +353,11 @@ class Weighed:
         fixed = tilt(*at)
         return Scores(fixed, weight(*at), tilt(*again) if varies else fixed, weight(*again), varies)
 
-    def _odds(self, equations: Equations, beta: Beta, place: slice, width: int) -> Array:
+    def _odds(self, beta: Beta, place: slice, width: int) -> Array:
         """Odds of the other arms, or of the arm that is the target: a weight less its tilt, shape (T, n, width)."""
-        score: Any = equations.score
-        toward, n_arms = equations.target.toward, equations.sample.n_arms
-        calibrated = equations.model is not None and equations.model.kind == "calibrated"
+        score: Any = self.equations.score
+        toward, n_arms = self.equations.target.toward, self.equations.sample.n_arms
+        calibrated = self.equations.model is not None and self.equations.model.kind == "calibrated"
 
         def of_arm(rows: slice, a: int, k: int) -> Any:
             at = Point(beta, rows)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from causalrisk.estimation.fits import group_sums
 from causalrisk.estimation.sample import chunked
 from causalrisk.joint.minimum import Minimum, Objective, newton
 from causalrisk.joint.objective import Rows
-from causalrisk.joint.rows import Replicates, lifted
+from causalrisk.joint.rows import Replicates
 from causalrisk.joint.start import JointProblem, refitted
 from causalrisk.numerics.blocks import chunk_sizes, is_dask, loaded
 from causalrisk.numerics.linalg import Array, symmetric_root
@@ -97,24 +96,22 @@ def held_out(rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: 
     return terms @ C.T, folds[row, fold], row
 
 
-@dataclass(frozen=True)
-class Variances:
-    """Variances of the effect by cross-validation, (A,), the covariance of differences to the first, own errors.
-
-    They are those of influence functions over `unit`: squares of squares of large outcomes would not be finite.
-    """
-
-    squares: Array
-    covariance: Array
-    errors: Array
-    unit: float = 1.0
+Variances = tuple[Array, Array, Array, float]
 
 
 def compare(frequency: bool, psi: Array, known: Array, weight: Array, cluster: NDArray[np.intp] | None) -> Variances:
-    """Sum squared held-out influence functions over rows or clusters, after projection on `known`, (m, Q)."""
+    """Sum squared held-out influence functions over rows or clusters, after projection on `known`, (m, Q).
+
+    Returns
+    -------
+    squares, covariance, errors : ndarray, shape (A,), (A, A) and (A,)
+        The sums of each alpha, the covariance of their differences to the first, and their standard errors.
+    unit : float
+        What influence functions are divided by: squares of squares of large outcomes would not be finite.
+    """
     use, count = np.isfinite(psi).all(axis=(1, 2)), psi.shape[1]
     if not use.any():  # no fold could be fitted
-        return Variances(np.full(count, np.nan), np.full((count, count), np.nan), np.full(count, np.nan))
+        return np.full(count, np.nan), np.full((count, count), np.nan), np.full(count, np.nan), 1.0
     unit = float(np.abs(psi[use]).max()) or 1.0
     psi, known, weight = psi[use] / unit, known[use], weight[use]
     root, flat = np.sqrt(weight)[:, None], psi.reshape(len(psi), -1)
@@ -123,15 +120,13 @@ def compare(frequency: bool, psi: Array, known: Array, weight: Array, cluster: N
     times = weight if frequency else np.ones(len(psi))
     own = rest if frequency else weight[:, None] * rest
     if cluster is not None:
-        _, codes = np.unique(cluster[use], return_inverse=True)
-        own = group_sums(weight[:, None] * rest, codes)
+        own = group_sums(weight[:, None] * rest, np.unique(cluster[use], return_inverse=True)[1])
         times = np.ones(len(own))
     squares = (own.reshape(len(own), *psi.shape[1:]) ** 2).sum(axis=2)
     differences, n = squares - squares[:, :1], times.sum()
     total, moved = times @ squares, times @ differences
     covariance = (times[:, None] * differences).T @ differences - np.outer(moved, moved) / n
-    errors = np.sqrt(np.maximum(times @ squares**2 - total**2 / n, 0.0))
-    return Variances(total, covariance, errors, unit)
+    return total, covariance, np.sqrt(np.maximum(times @ squares**2 - total**2 / n, 0.0)), unit
 
 
 def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, total: float) -> Path:
@@ -139,8 +134,8 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, t
 
     Parameters
     ----------
-    variances : Variances
-        Those of each.
+    variances : tuple
+        Those of each, by `compare`.
     converged : ndarray of bool, shape (r,)
         Whether the fits converged.
     effects : ndarray, shape (r,)
@@ -148,20 +143,19 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, t
     total : float
         Weight of all rows, over which squares are summed.
     """
-    shares = shares_of_winners(variances, converged)
+    squares, covariance, own, unit = variances
+    shares = shares_of_winners(squares, covariance, converged)
     anchor = rounded(float(np.exp(shares @ np.log(LADDER))))
-    first = variances.squares[0] or np.nan
-    errors = np.sqrt(np.maximum(np.diag(variances.covariance), 0.0))
-    factor = 1.0
-    if anchor < LADDER[0] and np.isfinite(variances.squares).all():
+    first, errors, factor = squares[0] or np.nan, np.sqrt(np.maximum(np.diag(covariance), 0.0)), 1.0
+    if anchor < LADDER[0] and np.isfinite(squares).all():
         at, ladder = -np.log(anchor), -np.log(LADDER)
-        allowed, own, square = (np.interp(at, ladder, v) for v in (errors, variances.errors, variances.squares))
-        factor += min(allowed, own) / square if square > 0 else 0.0
+        square = np.interp(at, ladder, squares)
+        factor += min(np.interp(at, ladder, errors), np.interp(at, ladder, own)) / square if square > 0 else 0.0
     table = {
         "effect": effects,
-        "std err": np.sqrt(variances.squares) * (variances.unit / total),
+        "std err": np.sqrt(squares) * (unit / total),
         "robust se": np.nan,
-        "variance ratio": variances.squares / first,
+        "variance ratio": squares / first,
         "ratio se": errors / first,
         "share": shares,
         "converged": converged,
@@ -195,28 +189,19 @@ def rounded(anchor: float) -> float:
     return float(f"{anchor:.{DIGITS}g}")
 
 
-def shares_of_winners(variances: Variances, converged: NDArray[np.bool_]) -> Array:
+def shares_of_winners(squares: Array, covariance: Array, converged: NDArray[np.bool_]) -> Array:
     """Share of draws in which the variance of each alpha is the least; zero of one that did not converge."""
-    usable = converged & np.isfinite(variances.squares)
-    shares = np.zeros(len(usable))
-    if not usable.any():
-        shares[0] = 1.0
-        return shares
-    lead = int(np.flatnonzero(usable)[0])
-    turned = np.eye(len(usable))
-    turned[:, lead] -= 1.0  # differences to the first usable one
-    covariance = (turned @ variances.covariance @ turned.T)[np.ix_(usable, usable)]
-    means = (variances.squares - variances.squares[lead])[usable]
+    usable = np.flatnonzero(converged & np.isfinite(squares))
+    if not usable.size:
+        return np.eye(len(squares))[0]
+    turned = np.eye(len(squares))[usable]
+    turned[:, usable[0]] -= 1.0  # differences to the first usable one
+    covariance, means = turned @ covariance @ turned.T, squares[usable] - squares[usable[0]]
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    least = ((means + CAUTION * errors)[:, None] + symmetric_root(covariance) @ _draws(len(means))).argmin(axis=0)
-    shares[usable] = np.bincount(least, minlength=len(means)) / len(least)
-    return shares
-
-
-@cache
-def _draws(size: int) -> Array:
-    drawn = np.random.default_rng(0).standard_normal((size, DRAWS))
-    return np.hstack([drawn, -drawn])
+    drawn = np.random.default_rng(0).standard_normal((len(means), DRAWS))
+    moved = symmetric_root(covariance) @ np.hstack([drawn, -drawn])
+    winners = usable[((means + CAUTION * errors)[:, None] + moved).argmin(axis=0)]
+    return np.bincount(winners, minlength=len(squares)) / len(winners)
 
 
 def fold_weights(problem: JointProblem) -> Array:
@@ -233,8 +218,6 @@ def fold_weights(problem: JointProblem) -> Array:
 
 def path_of(objective: Objective) -> list[Minimum]:
     """Minima under each alpha of the ladder, the most cautious first, each from the one before."""
-    if objective.linear:
-        return [newton(objective, objective.models, alpha) for alpha in LADDER]
     found, theta, nu = list[Minimum](), objective.models, np.zeros(objective.first.u[0].shape)
     for alpha in LADDER:
         found.append(newton(objective, theta, alpha, nu))
@@ -250,7 +233,7 @@ def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replic
     without, refits = refitted(problem, objective, points, sample.s[:, None] - folds)
     of_folds, of_all = path_of(without), path_of(objective)
     used = (refits.failures == Failure.OK) & np.array([m.converged for m in of_folds]).all(axis=0)
-    thetas = np.stack([lifted(without.rows.lift, m.theta) for m in of_folds])
+    thetas = np.stack([without.rows.lifted(m.theta) for m in of_folds])
     thetas[..., ~used] = np.nan
     found = list[tuple[Any, ...]]()
     for part, here, place, score, fold, cluster in own.pieces(1, problem.score_influence, folds, problem.cluster):
@@ -263,7 +246,7 @@ def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replic
     path = choose(
         variances=compare(problem.frequency and problem.cluster is None, *every),
         converged=np.array([bool(m.converged.all()) for m in of_all]),
-        effects=np.array([problem.scale.effects(m.average[0])[0] for m in of_all]),
+        effects=np.array([problem.scale.effects(m.at.average[0][0])[0] for m in of_all]),
         total=sample.total,
     )
     return path, refits.failures

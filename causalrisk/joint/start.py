@@ -21,13 +21,12 @@ from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, WeightF
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import Objective
 from causalrisk.joint.objective import Rows, Terms, Weights
-from causalrisk.joint.rows import Joined, Replicates, Weighed, lifted
+from causalrisk.joint.rows import Joined, Replicates, Weighed
 from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array, inverse_or_nan, weighted_grams
 
 RANK = 1e-9  # share of the variance of a column of the score that outcome columns leave, below which it is rounding
 LARGEST_LEVERAGE = 0.9  # of a row: beyond, its residual says nothing of the others
-ROUNDING = 1e-12  # mean squared residual over that of the outcome that is rounding error
 LEVEL = 0.01  # of the test that lets the score's linear predictor join the outcome columns
 
 
@@ -36,8 +35,8 @@ def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str
 
     "bread", (K, P, P), is the information of the weighted fit of each arm and "score", (K, P), its score, zero but in
     columns that the fit does not have; "mean", (K,), the average of the predictions over the target and "slope", (K,
-    P), its derivative; "weight" and "variance" sums of the weights, and of these times the variance function; "squares"
-    and "size" the mean squared residual and outcome.
+    P), its derivative; "weight" and "variance" sums of the weights, and of these times the variance
+    function.
     """
     share, tilt, w = weighed.share[:, 0], weighed.tilt[:, 0], weighed.w[:, 0]
     eta = rows.predictors(theta[..., None])
@@ -51,8 +50,6 @@ def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str
         "slope": (tilted * rows.family.mean_deriv(eta))[..., 0] @ rows.X,
         "weight": weights.sum(),
         "variance": (weights * rows.family.variance(own_mean)).sum(),
-        "squares": (share * (w > 0) * (rows.y - own_mean[:, 0]) ** 2).sum(),
-        "size": (share * (w > 0) * rows.y**2).sum(),
     }
 
 
@@ -164,10 +161,23 @@ class JointProblem:
         return self.weights.equations
 
     @property
+    def slopes(self) -> Array:
+        """Slopes of the scale of the effect at the start's means, shape (K,)."""
+        return self.scale.g_slope(self.start.model_means)
+
+    @property
+    def bias_slopes(self) -> Array:
+        """What the risk multiplies the biases by, shape (K,): the slopes of the scale, their mean square one."""
+        return self.slopes / np.sqrt((self.slopes**2).mean())
+
+    @property
     def contrasts(self) -> Array:
         """C: contrasts of the arms, on another scale than the difference in its slopes at the start's means."""
-        slopes = self.scale.g_slope(self.start.model_means)
-        return bias_contrasts(len(slopes)) * slopes / np.sqrt((slopes**2).mean())
+        return bias_contrasts(len(self.slopes)) * self.bias_slopes
+
+    def net_means(self, raw: Array, mean_bias: Array) -> Array:
+        """Arm means net of the common bias, shape (K, ...): all moved alike on the scale of the effect."""
+        return self.scale.g_inverse(self.scale.g(raw) - np.tensordot(self.slopes, mean_bias, axes=1) / len(raw))
 
     @property
     def score_influence(self) -> Array:
@@ -199,19 +209,14 @@ def objective_of(
         squares, slopes = weighed.over(partial(heterogeneity, theta=theta, sums=sums, C=C))
         c = real_share(squares, slopes, covariance_of(problem, weighed, theta, sums["bread"]), C)
     joined = joined_score(problem, join) if risk else None
-    models, constant = padded(theta[..., None], joined), problem.equations.constant
-    rows = problem.weighed(replicates, joined)
-    start = lifted(rows.lift, models)
+    models, rows = padded(theta[..., None], joined), problem.weighed(replicates, joined)
     terms = Terms(
         contrasts=C,
         n_units=problem.n_units if risk else problem.n_units**2,
         sigma2=sums["variance"] / sums["weight"],
         share=c,
         risk=risk,
-        level=(1 - c) * sums["mean"] * (constant.any() or not problem.equations.sample.family.linear),
-        constant=np.pad(constant, (0, start.shape[1] - len(constant))),
-        origin=start[..., 0],
-        unit=float(np.sqrt(max(sums["squares"], ROUNDING * sums["size"]))) or 1.0,
+        level=(1 - c) * sums["mean"],
     )
     return Objective(rows, models, terms)
 

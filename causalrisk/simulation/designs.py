@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from causalrisk.errors import OptionError, listed, one_of, whole_number
+from causalrisk.errors import OptionError, listed
 from causalrisk.errors.aliases import near
 from causalrisk.numerics.linalg import Array
 
@@ -305,9 +305,7 @@ class Linear(Design):
     known_effect: ClassVar[float | None] = 1.0  # the shapes average to zero
 
     def __post_init__(self) -> None:
-        """Refuse parameters that have no population."""
-        one_of("shape", self.shape, tuple(SHAPES))
-        whole_number("n_covariates", self.n_covariates, 3)
+        """Refuse noise without a variance."""
         if not self.tails > 2:
             raise OptionError(f"tails={self.tails!r}; expected more than 2 degrees of freedom.\nUse `tails=3`.")
 
@@ -385,21 +383,13 @@ class KangSchafer(Design):
     confounding: float = 1.0
     misspecified: bool = True
     known_effect: ClassVar[float | None] = 0.0
+    oracle_formula = "y ~ z1 + z2 + z3 + z4"
+    oracle_propensity = "z1 + z2 + z3 + z4"
 
     @property
     def formula(self) -> str:
         """Main effects of the functions, or of the covariates."""
         return "y ~ x1 + x2 + x3 + x4" if self.misspecified else self.oracle_formula
-
-    @property
-    def oracle_formula(self) -> str:
-        """Main effects of the true covariates."""
-        return f"y ~ {self.oracle_propensity}"
-
-    @property
-    def oracle_propensity(self) -> str:
-        """Main effects of the true covariates."""
-        return "z1 + z2 + z3 + z4"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""

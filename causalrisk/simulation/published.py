@@ -312,16 +312,8 @@ class LalondeLike(Design):
 
     confounding: float = 1.0
     effect_share: float = 0.15
-
-    @property
-    def formula(self) -> str:
-        """Main effects, earnings in thousands of dollars."""
-        return "y ~ age + educ + black + hispan + married + nodegree + re74 + re75"
-
-    @property
-    def oracle_propensity(self) -> str:
-        """The analyst's formula: the propensity model is correctly specified."""
-        return self.propensity
+    formula = "y ~ age + educ + black + hispan + married + nodegree + re74 + re75"
+    oracle_propensity = formula.removeprefix("y ~ ")  # the propensity model of the analyst is correctly specified
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""

