@@ -35,10 +35,7 @@ from causalrisk.errors import (
 )
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import DEFAULTS, fit_estimator
-from causalrisk.estimation.fits import (
-    Refits,
-    WeightFit,
-)
+from causalrisk.estimation.fits import Refits, WeightFit
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.estimation.record import (
     SE_ROUNDING,

@@ -390,8 +390,5 @@ def median_fit(records: Sequence[FitRecord]) -> FitRecord:
     factor = np.sqrt(np.divide(variances, own, out=np.ones_like(own), where=own > 0))
     notes = dict.fromkeys(note for record in records for note in record.notes)
     return dataclasses.replace(
-        best,
-        covariance=best.covariance * np.outer(factor, factor),
-        repeats=params,
-        notes=tuple(notes),
+        best, covariance=best.covariance * np.outer(factor, factor), repeats=params, notes=tuple(notes)
     )

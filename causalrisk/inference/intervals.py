@@ -291,10 +291,7 @@ def bootstrap_interval(record: FitRecord, method: str, alpha: float) -> Array:
 
 
 def conf_int(
-    record: FitRecord,
-    alpha: float = 0.05,
-    method: Interval | None = None,
-    cols: Sequence[int | str] | None = None,
+    record: FitRecord, alpha: float = 0.05, method: Interval | None = None, cols: Sequence[int | str] | None = None
 ) -> pd.DataFrame:
     """Confidence intervals of `params`.
 
