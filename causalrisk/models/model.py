@@ -508,8 +508,7 @@ class CausalModel:
         try:
             record = with_covariance(record, inference)
         except BootstrapError as error:
-            results = None if error.results is None else self._results(error.results)
-            raise BootstrapError(str(error), results) from error.__cause__
+            raise BootstrapError(str(error), self._results(robust_record(record))) from error.__cause__
         if record.boot is None or record.boot.failed_share <= inference.max_failed:
             return record
         failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)
