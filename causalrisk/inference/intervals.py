@@ -126,14 +126,9 @@ class Estimates:
 
 def parameters(record: FitRecord) -> Estimates:
     """Return the effects and arm means of a fit."""
-    params, se, scale, count = (
-        record.estimate.params,
-        record.std_errors,
-        record.options.effect_scale,
-        len(record.effect_names),
-    )
-    errors = np.r_[contrast_errors(record), se[count:]]
-    return Estimates(params, se, errors, scale, np.arange(len(params)) < count, record.df)
+    params, se, count = record.estimate.params, record.std_errors, len(record.effect_names)
+    errors, effects = np.r_[contrast_errors(record), se[count:]], np.arange(len(params)) < count
+    return Estimates(params, se, errors, record.options.effect_scale, effects, record.df)
 
 
 def contrast_errors(record: FitRecord) -> Array:
@@ -198,12 +193,6 @@ def parameter_covariance(record: FitRecord) -> Array:
 
 
 TAIL = 5  # order statistics wanted beyond a limit
-
-
-def percentile_interval(values: Array, alpha: float) -> Array:
-    """Quantiles alpha / 2 and 1 - alpha / 2 of estimates over the resamples (m, d), shape (d, 2)."""
-    _check_tail(len(values), alpha / 2)
-    return np.quantile(values, [alpha / 2, 1 - alpha / 2], axis=0).T
 
 
 def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array, alpha: float) -> Array:
@@ -279,15 +268,16 @@ def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
 def bootstrap_interval(record: FitRecord, method: str, alpha: float) -> Array:
     """Return an interval for each parameter from the bootstrap distribution, shape (d, 2)."""
     estimate, (pivots, unit) = record.estimate.params, _pivots(record, method)
-    count = len(estimate)
-    if method == "percentile":
-        return estimate[:, None] + percentile_interval(pivots, alpha)
-    if method in ("basic", "studentized"):  # reflected about the estimate
-        return estimate[:, None] - unit[:, None] * percentile_interval(pivots, alpha)[:, ::-1]
-    accelerations = np.zeros(count)
-    if method == "bca":
-        accelerations = acceleration_of(unit_influence(record, count), equal_units(record))
-    return bias_corrected_interval(estimate, estimate + pivots, accelerations, alpha)
+    if method in ("bc", "bca"):
+        accelerations = np.zeros(len(estimate))
+        if method == "bca":
+            accelerations = acceleration_of(unit_influence(record, len(estimate)), equal_units(record))
+        return bias_corrected_interval(estimate, estimate + pivots, accelerations, alpha)
+    _check_tail(len(pivots), alpha / 2)
+    low, high = np.quantile(pivots, [alpha / 2, 1 - alpha / 2], axis=0)
+    if method != "percentile":  # reflected about the estimate
+        low, high = -unit * high, -unit * low
+    return np.column_stack([estimate + low, estimate + high])
 
 
 def conf_int(

@@ -7,7 +7,6 @@ correlations of the estimates), or by the p-values alone.
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,41 +19,23 @@ from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 
 from causalrisk.design import Design
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import (
-    BootstrapError,
-    CausalRiskWarning,
-    DesignError,
-    Failure,
-    Notes,
-    OptionError,
-    Told,
-    check_alpha,
-    one_of,
-    warn_user,
-)
-from causalrisk.estimation.abilities import check_options, options_used, with_change
-from causalrisk.estimation.fit import fit_estimator
+from causalrisk.errors import DesignError, Failure, OptionError, Told, check_alpha, one_of
+from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fits import weights_of
-from causalrisk.estimation.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
-from causalrisk.estimation.prepare import check_one_way, task_of
 from causalrisk.estimation.quantiles import distribution_at
 from causalrisk.estimation.record import BootstrapDistribution, FitRecord, influence_covariance
-from causalrisk.estimation.specification import DIFFERENCE, IPWRA, JRE, QUANTILE, EffectScale, Specification
+from causalrisk.estimation.specification import DIFFERENCE, IPWRA, JRE, QUANTILE, EffectScale
 from causalrisk.inference import intervals
 from causalrisk.inference.covariance import (
     covariance_over,
-    drawn_or_weighed,
     note_failures,
     resample_errors,
-    robust_record,
     start_record,
     with_bootstrap,
-    with_covariance,
 )
 from causalrisk.inference.intervals import Estimates
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import root_between
-from causalrisk.runtime.system import one_blas_thread
 
 ADJUSTMENTS = {  # what is typed -> statsmodels' name; the single step is not among its methods
     "single-step": None,
@@ -481,58 +462,6 @@ class Comparison:
             record = dataclasses.replace(bare, cov_type=cov_type, given_resamples=self.given_resamples)
             found.append(with_bootstrap(record, boot, notes))
         return tuple(found)
-
-
-@one_blas_thread()
-def compare_estimators(
-    design: Design,
-    specs: Sequence[Specification],
-    options: ModelOptions,
-    inference: InferenceOptions,
-    joint_options: JREOptions,
-) -> Comparison:
-    """Fit estimators to one sample, with robust errors, and redo all of them on the same resamples.
-
-    If a worker dies, the BootstrapError has the comparison without resamples.
-    """
-    for spec in specs:
-        check_options(spec, design, options_used(spec, options))
-    specs = specs if options.did is None else [with_change(spec, options.did) for spec in specs]
-    if options.n_repeats > 1:
-        raise OptionError(f"n_repeats={options.n_repeats}; compare() fits each estimator once.\nUse `n_repeats=1`.")
-    check_one_way(design, f'cluster="{design.cluster_name}"')
-    kind = inference.resolved(design, joint=JRE in specs)[1]
-    cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
-    robust = dataclasses.replace(
-        inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None, multiplier=None
-    )
-    for spec in specs:  # refuses what one of them does not have
-        task_of(design, spec, options, inference)
-    of_joint = dataclasses.replace(robust, bootstrap=kind if kind in BOOTSTRAPS and design.survey is None else None)
-    with warnings.catch_warnings(record=True) as given:  # several fits give the same
-        warnings.simplefilter("always", CausalRiskWarning)
-        bare = [
-            fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint_options) for spec in specs
-        ]
-        bare = [dataclasses.replace(record, bootstrap=kind) for record in bare]
-        if design.replication is None:
-            records = tuple(with_covariance(record, robust) for record in bare)
-        else:  # the design's errors come with the resamples
-            records = tuple(map(robust_record, bare))
-    for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
-        warn_user(text, category)
-    notes = Notes(max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity)).notes)
-    try:
-        resampled, drawn = drawn_or_weighed(tuple(bare), inference, notes)
-    except BootstrapError as error:
-        none = [BootstrapDistribution(np.empty((0, len(of.names))), np.empty(0, dtype=np.int8)) for of in bare]
-        without = Comparison(tuple(bare), records, tuple(none), False, tuple(notes))
-        raise BootstrapError(str(error), without) from error.__cause__
-    records = tuple(dataclasses.replace(record, bootstrap=resampled[0].bootstrap) for record in records)
-    found = Comparison(resampled, records, tuple(drawn), inference.resamples is not None, tuple(notes))
-    if design.replication is None:
-        return found
-    return dataclasses.replace(found, records=found.bootstrap_records())  # the design's errors, not those of rows
 
 
 def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,16 +11,16 @@ import numpy as np
 import pandas as pd
 
 from causalrisk import errors
-from causalrisk.design import Scan, as_scan
+from causalrisk.design import Design, Scan, as_scan
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.estimation import options as kinds
-from causalrisk.inference.simultaneous import (
-    Comparison,
-    compare_estimators,
-    differences_frame,
-    effects_frame,
-    simultaneous_frame,
-)
+from causalrisk.estimation.abilities import check_options, options_used
+from causalrisk.estimation.fit import fit_estimator
+from causalrisk.estimation.prepare import check_one_way, task_of
+from causalrisk.estimation.record import BootstrapDistribution
+from causalrisk.estimation.specification import Specification
+from causalrisk.inference.covariance import drawn_or_weighed, robust_record, with_covariance
+from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown, given_results
@@ -30,6 +31,7 @@ from causalrisk.report.summary import summarize_comparison
 from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tables.text import format_number
 from causalrisk.report.tidy import Frame, glance, tidy_comparison
+from causalrisk.runtime.system import one_blas_thread
 
 
 class ComparisonResults(Shown):
@@ -349,15 +351,61 @@ def compare(
         )
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(1), specs)
+    return _compared(design, specs, kinds.model_options(design, options), inference, joint)
+
+
+@one_blas_thread()
+def _compared(
+    design: Design,
+    specs: Sequence[Specification],
+    options: kinds.ModelOptions,
+    inference: kinds.InferenceOptions,
+    joint_options: kinds.JREOptions,
+) -> ComparisonResults:
+    """Fit estimators to one sample, with robust errors, and redo all of them on the same resamples."""
+    if options.n_repeats > 1:
+        raise errors.OptionError(
+            f"n_repeats={options.n_repeats}; compare() fits each estimator once.\nUse `n_repeats=1`."
+        )
+    check_one_way(design, f'cluster="{design.cluster_name}"')
+    for spec in specs:
+        check_options(spec, design, options_used(spec, options))
+        task_of(design, spec, options, inference)
+    kind = inference.resolved(design, joint=JRE.spec in specs)[1]
+    cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
+    robust = dataclasses.replace(
+        inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None, multiplier=None
+    )
+    of_replicates = kind if kind in kinds.BOOTSTRAPS and design.survey is None else None
+    of_joint = dataclasses.replace(robust, bootstrap=of_replicates)
+    with warnings.catch_warnings(record=True) as given:  # several fits give the same
+        warnings.simplefilter("always", errors.CausalRiskWarning)
+        fits = [
+            fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint_options) for spec in specs
+        ]
+        bare = tuple(dataclasses.replace(record, bootstrap=kind) for record in fits)
+        if design.replication is None:
+            records = tuple(with_covariance(record, robust) for record in bare)
+        else:  # the design's errors come with the resamples
+            records = tuple(map(robust_record, bare))
+    for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
+        errors.warn_user(text, category)
+    notes = errors.Notes(max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity)).notes)
     try:
-        comparison = compare_estimators(design, specs, kinds.model_options(design, options), inference, joint)
-    except errors.BootstrapError as error:
-        results = error.results and ComparisonResults(error.results)
-        raise errors.BootstrapError(str(error), results) from error.__cause__
-    return ComparisonResults(_with_failures_told(comparison, inference.max_failed))
+        bare, drawn = drawn_or_weighed(bare, inference, notes)
+    except errors.BootstrapError as error:  # a worker died
+        none = [BootstrapDistribution(np.empty((0, len(of.names))), np.empty(0, dtype=np.int8)) for of in bare]
+        without = ComparisonResults(Comparison(bare, records, tuple(none), False, tuple(notes)))
+        raise errors.BootstrapError(str(error), without) from error.__cause__
+    records = tuple(dataclasses.replace(record, bootstrap=bare[0].bootstrap) for record in records)
+    found = Comparison(bare, records, tuple(drawn), inference.resamples is not None, tuple(notes))
+    if design.replication is not None:  # the design's errors, not those of rows
+        found = dataclasses.replace(found, records=found.bootstrap_records())
+    _check_failures(found, inference.max_failed, notes)
+    return ComparisonResults(dataclasses.replace(found, notes=tuple(notes)))
 
 
-def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison:
+def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Notes) -> None:
     """Warn of failed resamples, or refuse where they are too many."""
     failed, drawn = (comparison.failures != errors.Failure.OK).sum(axis=0), len(comparison.failures)
     alike: dict[str, list[str]] = {}
@@ -378,11 +426,9 @@ def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison
             "leave them out of estimators=, or use a larger max_failed=.",
             ComparisonResults(dataclasses.replace(comparison, distributions=distributions)),
         )
-    notes = errors.Notes(comparison.notes)
     if failed.any():
         notes.warn(
             f"of {drawn} resamples some were left out of the standard errors: {counts}.\n"
             "See boot_ledger of the results; a simpler formula would avoid it.",
             errors.ResampleWarning,
         )
-    return dataclasses.replace(comparison, notes=tuple(notes))
