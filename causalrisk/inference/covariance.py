@@ -344,6 +344,16 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     if failed.size and record.cov_type == "replicates":  # each has a part in the variance
         why = f"replicate weights number {failed[0] + 1} give no estimate: {failure_text(boot.failures)}"
         raise errors.BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.")
+    if boot.failed_share > inference.max_failed:
+        share, drawn, weights = boot.failed_share, len(boot.failures), ""
+        more = f"max_failed={share + 0.01:.2f}" if share < 0.9 else f'cov_type="{record.robust_type}"'
+        if record.draws_units and not record.given_resamples:
+            weights = 'Use `fit(bootstrap="bayesian")` for weights that are never zero. '
+        raise errors.BootstrapError(
+            f"{len(failed)} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows: "
+            f"{failure_text(boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "
+            f"{weights}Simplify propensity=, or use `fit({more})`."
+        )
     note_failures(boot, notes)
     return with_bootstrap(record, boot, notes)
 

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 
-from causalrisk.errors import OptionError, ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
+from causalrisk.errors import ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
 from causalrisk.estimation.options import INTERVALS, Interval
 from causalrisk.estimation.record import (
     SE_ROUNDING,
@@ -313,12 +313,7 @@ def conf_int(
     UnavailableError
         If the method needs a bootstrap and the fit has none.
     """
-    if isinstance(alpha, str) and alpha in record.names:
-        raise OptionError(f"alpha={alpha!r} is a parameter; expected a significance level.\nUse `cols=[{alpha!r}]`.")
     check_alpha(alpha)
-    for col in cols or ():
-        if col not in (record.names if isinstance(col, str) else range(-len(record.names), len(record.names))):
-            raise OptionError(f"cols: {col!r} is no parameter; expected names or places of {', '.join(record.names)}.")
     method = one_of("method", method, (None, *INTERVALS))
     estimate = record.estimate.params
     if method in (None, "normal"):

@@ -24,7 +24,7 @@ from causalrisk.design import (
 from causalrisk.design.covariates import clustered
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, read
+from causalrisk.errors import BootstrapError, OptionError, UnavailableError, read
 from causalrisk.errors.aliases import attribute
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options
@@ -477,7 +477,10 @@ class CausalModel:
             chosen = dataclasses.replace(model.options, repeat=repeat)
             of_joint = kinds.options_of(kinds.JREOptions, given)
             record = fit_estimator(model.design, model.spec, chosen, inference, of_joint)
-            records.append(model._with_errors(record, inference))
+            try:
+                records.append(with_covariance(record, inference))
+            except BootstrapError as error:
+                raise BootstrapError(str(error), model._results(robust_record(record))) from error.__cause__
         return model._results(records[0] if len(records) == 1 else median_fit(records))
 
     def _clustered(self, given: dict[str, Any], read_as: tuple[str, ...]) -> Self:
@@ -503,50 +506,11 @@ class CausalModel:
     def _results(self, record: FitRecord) -> CausalResults:
         return CausalResults(self, record)
 
-    def _with_errors(self, record: FitRecord, inference: kinds.InferenceOptions) -> FitRecord:
-        """Add the standard errors, unless too many resamples failed."""
-        try:
-            record = with_covariance(record, inference)
-        except BootstrapError as error:
-            raise BootstrapError(str(error), self._results(robust_record(record))) from error.__cause__
-        if record.boot is None or record.boot.failed_share <= inference.max_failed:
-            return record
-        failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)
-        more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else f'cov_type="{record.robust_type}"'
-        weights = ""
-        if record.draws_units and not record.given_resamples:
-            weights = 'Use `fit(bootstrap="bayesian")` for weights that are never zero. '
-        raise BootstrapError(
-            f"{failed} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows: "
-            f"{failure_text(record.boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "
-            f"{weights}Simplify propensity=, or use `fit({more})`.",
-            self._results(robust_record(record)),
-        )
-
 
 def design_of(
     formula: str, data: Any, given: Mapping[str, Any], scope: Mapping[str, Any], specs: Sequence[Specification]
 ) -> Design:
-    """Make the design of one model, or of several that are compared.
-
-    Parameters
-    ----------
-    formula : str
-        Outcome formula.
-    data : DataFrame, mapping of columns or Scan
-        The data.
-    given : mapping
-        Options of `from_formula`; options left out have their defaults.
-    scope : mapping of str to object
-        Variables that the formulas may name, from `callers_variables`.
-    specs : sequence of Specification
-        The estimators.
-
-    Returns
-    -------
-    Design
-        A `DesignOnDisk` for a scan.
-    """
+    """Make the design of one model, or of several that are compared; `scope` are variables that formulas name."""
     if given.get("treat") is None:
         raise OptionError(
             "`treat` is missing: the column of the treatment, which is not part of the formula.\n"

@@ -242,12 +242,8 @@ class PooledResults(OneEffect):
         DataFrame
             As of `CausalResults.equivalence_test`, for all effects, with the degrees of freedom of Barnard and Rubin.
         """
-        names, found = self._record.effect_names, self._estimates
-        values, se, errors, df = (
-            of[: len(names)] for of in (found.values, found.se, found.errors, np.asarray(found.df))
-        )
-        effects = intervals.Estimates(values, se, errors, found.scale, df=df)
-        return hypotheses.equivalence_table(names, effects, low, high, alpha)
+        every = hypotheses.equivalence_table(self._record.names, self._estimates, low, high, alpha)
+        return every.iloc[: len(self._record.effect_names)]
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the estimates as plain data, under the column names of broom and marginaleffects.
@@ -381,9 +377,8 @@ def _model_of(record: FitRecord) -> dict[str, object]:
     for name in ("family", "link", "repeat", "read_as", "typed"):
         del resolved[name]
     if design.survey is None:  # which has weights and clusters of its own
-        clusters = list(design.cluster_names)
         resolved |= {"weights": design.weights_name, "weight_type": design.weight_type}
-        resolved |= {"cluster": clusters if len(clusters) > 1 else next(iter(clusters), None)}
+        resolved |= {"cluster": " and ".join(design.cluster_names) or None}
     resolved |= {design.offset_kind or "offset": design.offset_name, "outcome_predictions": design.predictions_name}
     resolved |= {"observed": design.observation and design.observation.formula}
     resolved |= {"cov_type": "robust" if record.cov_type == "HC1" else record.cov_type}
