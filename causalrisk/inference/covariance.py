@@ -181,14 +181,6 @@ def _refit_block(
     return [refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)]
 
 
-def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
-    """Warn of failed resamples, unless all failed."""
-    failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
-    if failed and failed < n_boot:
-        left = f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}"
-        notes.warn(f"{left}.\nUse a simpler formula; `res.boot_ledger` lists them.", ResampleWarning)
-
-
 # --- errors that the resamples give ----------------------------------------------------------------------------------
 
 
@@ -354,7 +346,6 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
             f"{failure_text(boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "
             f"{weights}Simplify propensity=, or use `fit({more})`."
         )
-    note_failures(boot, notes)
     return with_bootstrap(record, boot, notes)
 
 
@@ -382,8 +373,14 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:
-    """Add the standard errors of a bootstrap distribution to a fit without any."""
+    """Add the standard errors of a bootstrap distribution to a fit without any; warn of failed resamples."""
+    failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
+    if failed and failed < n_boot:
+        left = f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}"
+        notes.warn(f"{left}.\nUse a simpler formula; `res.boot_ledger` lists them.", ResampleWarning)
     covariance = resample_covariance(record, boot.used, record.estimate.values)
+    if record.constant_means:  # what is left is rounding error
+        covariance[: len(record.names)] = covariance[:, : len(record.names)] = 0.0
     return _completed(dataclasses.replace(record, boot=boot, covariance=covariance), notes)
 
 

@@ -119,6 +119,7 @@ class Estimates:
 
     def frame(self, index: Any, alpha: float) -> pd.DataFrame:
         """Return estimates, standard errors, tests and intervals, under the summary's names."""
+        check_alpha(alpha)
         columns = np.column_stack([self.values, self.se, *self.tests(), self.limits(alpha)])
         names = ["estimate", "std err", *statistic_names(self.df), *limit_names(alpha)]
         return pd.DataFrame(columns, index=index, columns=names)
@@ -339,7 +340,6 @@ def summary_frame(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     DataFrame
         Columns estimate, std err, z, P>|z| (t, P>|t| if `use_t`) and the limits of the interval.
     """
-    check_alpha(alpha)
     return parameters(record).frame(record.names, alpha)
 
 
@@ -424,7 +424,6 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     ATE ratio          2.234   1.734   2.879
     ATE odds ratio     2.389   1.807   3.159
     """
-    check_alpha(alpha)
     if record.joint is not None:
         raise UnavailableError(
             'JRE is trained for the effect on one scale.\nUse `res.model.with_options(effect="ratio").fit()`.'
@@ -485,7 +484,6 @@ def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     contrast
     1 vs 0    16.3   11.6   27.0
     """
-    check_alpha(alpha)
     design = record.design
     if record.options.did is not None or not design.has_binary_outcome:
         raise UnavailableError(f"nnt() is for outcomes of 0 and 1; {design.endog_name} has others.\nUse `res.effect`.")

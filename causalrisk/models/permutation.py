@@ -30,9 +30,8 @@ from causalrisk.estimation.fits import centred, group_sums, weights_of
 from causalrisk.estimation.options import Alternative, InferenceOptions
 from causalrisk.estimation.record import SE_ROUNDING, FitRecord, of_means
 from causalrisk.estimation.specification import DIFFERENCE
+from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.covariance import TOGETHER, fit_again, in_blocks, robust_record
-from causalrisk.inference.fitted_models import median_fit
-from causalrisk.inference.intervals import joint_test
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array, solve_definite, weighted_grams
@@ -97,7 +96,7 @@ class PermutationTest:
         self.term = ", ".join(names) if position is None else names[position - 1]
         self.asymptotic_pvalue = math.nan
         if self.kind == "wald":
-            self.asymptotic_pvalue = float(joint_test(statistic, record.design.n_arms - 1, record.df).pvalue)
+            self.asymptotic_pvalue = float(intervals.joint_test(statistic, record.design.n_arms - 1, record.df).pvalue)
         elif self.kind == "studentized":
             tails = 2 if self.alternative == "two-sided" else 1
             self.asymptotic_pvalue = float(tails * stdtr(record.df, -SIZES[self.alternative](statistic)))
@@ -374,7 +373,7 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
     inference = InferenceOptions(cov_type=record.robust_type, rng=record.seed, bootstrap=drawn)
     repeats = [dataclasses.replace(given, repeat=repeat) for repeat in range(given.n_repeats)]
     fits = [robust_record(fit_again(record, design, options, inference)) for options in repeats]
-    return fits[0] if len(fits) == 1 else median_fit(fits)
+    return fits[0] if len(fits) == 1 else fitted_models.median_fit(fits)
 
 
 def is_linear(record: FitRecord) -> bool:
@@ -391,9 +390,8 @@ def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
     `arms` (n, m) are of the rows of the design. For such records `is_linear` is true.
     """
     equations = centred(weights_of(record).equations)
-    q, sample, scale, toward = (
-        equations.columns, equations.sample, record.options.effect_scale, record.options.population.toward
-    )  # fmt: skip
+    q, sample, scale = equations.columns, equations.sample, record.options.effect_scale
+    toward = record.options.population.toward
     arm, s, total = arms[sample.order], sample.s[:, None], sample.s.sum()
     tilt = np.ones((len(q), 1))  # of the target, of mean one
     if toward is not None:
