@@ -139,12 +139,8 @@ def redone(
     except BrokenExecutor as error:
         why = "a worker process died, and its resamples are lost; `err.results` has the fit without the bootstrap"
         raise errors.BootstrapError(f"{why}.\nUse `n_jobs=1`.") from error
-    of_each = [Refits.joined(parts) for parts in zip(*itertools.chain(*blocks), strict=True)]
-    starts = [None if refits.start is None else refits.start.T for refits in of_each]
-    return [
-        BootstrapDistribution(refits.values.T, refits.failures, start)
-        for refits, start in zip(of_each, starts, strict=True)
-    ]
+    found = [Refits.joined(parts) for parts in zip(*itertools.chain(*blocks), strict=True)]
+    return [BootstrapDistribution(of.values.T, of.failures, None if of.start is None else of.start.T) for of in found]
 
 
 def in_blocks(
@@ -402,17 +398,9 @@ def start_record(record: FitRecord) -> FitRecord:
     """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
     if record.joint is None:
         return robust_record(record)
-    start = dataclasses.replace(
-        record,
-        spec=IPWRA,
-        estimate=record.joint.start,
-        joint=None,
-        learned=record.learned if record.stack is None else None,
-        stack=None,
-        notes=record.design.notes,
-        robust=record.joint.problem.covariance,
-    )
-    return robust_record(start)
+    problem, learned = record.joint.problem, record.learned if record.stack is None else None
+    start = dataclasses.replace(record, spec=IPWRA, estimate=problem.start, robust=problem.covariance)
+    return robust_record(dataclasses.replace(start, joint=None, stack=None, learned=learned, notes=record.design.notes))
 
 
 def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:

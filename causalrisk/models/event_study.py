@@ -420,19 +420,12 @@ def event_study(
     fits = _fits(model, units, given, scope, notes)
     exposure = np.array([period - group for group, period in fits])
     sign = np.where((given["base"] == "universal") & (exposure < -given["anticipation"]), -1.0, 1.0)
-    made = _errors(fits, units, sign, given)
+    made = _errors(fits, units, sign, given) | {"exposure": exposure, "sign": sign, "sizes": units.sizes}
     df = len(made["contributions"]) - 1.0 if given["use_t"] else np.inf
-    return EventStudy(
-        fits={(units.names[group], units.names[period]): res for (group, period), res in fits.items()},
-        **made,
-        exposure=exposure,
-        sign=sign,
-        given=given,
-        sizes=units.sizes,
-        n_periods=len(units.names),
-        df=df if given.get("design") is None else next(iter(fits.values()))._record.df,
-        notes=tuple(notes),
-    )
+    if given.get("design") is not None:
+        df = next(iter(fits.values()))._record.df
+    named = {(units.names[group], units.names[period]): res for (group, period), res in fits.items()}
+    return EventStudy(fits=named, given=given, n_periods=len(units.names), df=df, notes=tuple(notes), **made)
 
 
 def _check(given: Mapping[str, Any], data: Any) -> None:

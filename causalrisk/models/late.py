@@ -437,14 +437,9 @@ class LATEResults(OneEffect):
     def glance(self) -> pd.DataFrame:
         """Return one row that describes the fit: `CausalResults.glance`, with the instrument and the first stage."""
         model, record = self.model, self._record
-        return tidy.glance(record).assign(
-            estimator=f"LATE by {record.spec.name}",
-            estimand=self.estimand,
-            treatment=model.treat,
-            instrument=model.instrument,
-            first_stage_f=self.first_stage_f,
-            complier_share=self.complier_share,
-        )
+        own = {"estimator": f"LATE by {record.spec.name}", "estimand": self.estimand, "treatment": model.treat}
+        own |= {"instrument": model.instrument, "first_stage_f": self.first_stage_f}
+        return tidy.glance(record).assign(**own, complier_share=self.complier_share)
 
     def methods(self) -> str:
         """Return a methods paragraph: estimand, instrument, models, sample, first stage and standard errors."""
