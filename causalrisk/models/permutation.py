@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import stdtr
 
 from causalrisk import errors
@@ -89,7 +88,9 @@ class PermutationTest:
         record, position, exact, statistic = self.record, self.position, self.exact, self.statistic
         self.n_permutations = len(self.null_distribution)
         self.failed = int(np.isnan(self.null_distribution).sum())
-        self.extreme = int(self.are_extreme(self.null_distribution).sum()) + self.failed
+        size = SIZES[self.alternative]
+        reached = size(self.null_distribution) >= size(statistic) - TIE * abs(statistic)
+        self.extreme = int(reached.sum()) + self.failed
         own, names = 0 if exact else 1, record.effect_names  # among random assignments the fit's own is one more
         self.pvalue = (self.extreme + own) / (self.n_permutations + own)
         self.mc_se = own * math.sqrt(self.pvalue * (1 - self.pvalue) / (self.n_permutations + 1))
@@ -99,14 +100,9 @@ class PermutationTest:
             self.asymptotic_pvalue = float(intervals.joint_test(statistic, record.design.n_arms - 1, record.df).pvalue)
         elif self.kind == "studentized":
             tails = 2 if self.alternative == "two-sided" else 1
-            self.asymptotic_pvalue = float(tails * stdtr(record.df, -SIZES[self.alternative](statistic)))
+            self.asymptotic_pvalue = float(tails * stdtr(record.df, -size(statistic)))
         fit = record.weight_fit  # of covariates, as for observational data
         self._adjusts = fit is not None and fit.estimated and record.design.propensity_names != ("Intercept",)
-
-    def are_extreme(self, values: Array) -> NDArray[np.bool_]:
-        """Whether values of the statistic are at least as extreme as that of the fit; False for NaN."""
-        size = SIZES[self.alternative]
-        return np.asarray(size(values) >= size(self.statistic) - TIE * abs(self.statistic))
 
     def tidy(self) -> pd.DataFrame:
         """Return the test as plain data, under the column names of `CausalResults.tidy`.
