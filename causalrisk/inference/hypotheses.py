@@ -37,6 +37,8 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
         return linear_constraint(names, r_matrix)
     left, right = r_matrix if isinstance(r_matrix, tuple) and len(r_matrix) == 2 else (r_matrix, 0.0)
     matrix = np.atleast_2d(np.asarray(left, dtype=float))
+    if matrix.shape[1] != len(names):
+        raise OptionError(f"the matrix has {matrix.shape[1]} columns; expected {len(names)}, of {', '.join(names)}.")
     return matrix, np.broadcast_to(np.asarray(right, dtype=float), len(matrix))
 
 
