@@ -12,7 +12,6 @@ import pytest
 
 from causalrisk.estimation import options
 from causalrisk.estimation.specification import SCALES
-from causalrisk.inference.simultaneous import ADJUSTMENTS
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.models.permutation import SIZES
 from causalrisk.numerics.families import BINARY_LINKS, CLASSES, NEGATIVE_BINOMIAL, SPELLINGS
@@ -26,7 +25,7 @@ NAMED_FAMILIES = [name for name, family in SPELLINGS.items() if family != NEGATI
 @pytest.mark.parametrize(
     ("name", "known"),
     [
-        ("Multiplier", MULTIPLIERS), ("Adjustment", ADJUSTMENTS), ("Alternative", SIZES),
+        ("Multiplier", MULTIPLIERS), ("Alternative", SIZES),
         ("PropensityLink", BINARY_LINKS), ("OutcomeLink", CLASSES), ("Scale", SCALES), ("FamilyName", NAMED_FAMILIES),
         ("LearnerName", [SMOOTH, *NAMED]), ("Below", BELOW),
     ],

@@ -14,43 +14,32 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 
+from causalrisk import errors
 from causalrisk.design import Design
 from causalrisk.design.design import rows_not_kept
 from causalrisk.design.scan.design import stored_array
-from causalrisk.errors import (
-    BootstrapError,
-    DesignWarning,
-    Failure,
-    MonteCarloWarning,
-    Notes,
-    OptionError,
-    ResampleWarning,
-    failure_text,
-)
+from causalrisk.errors import DesignWarning, Failure, MonteCarloWarning, Notes, ResampleWarning, failure_text
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import DEFAULTS, fit_estimator
-from causalrisk.estimation.fits import (
-    Refits,
-    WeightFit,
-)
+from causalrisk.estimation.fits import Refits, WeightFit
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.estimation.record import (
     SE_ROUNDING,
     BootstrapDistribution,
     FitRecord,
-    JointRecord,
     counts_equal_rows,
     equal_units,
     robust_covariance,
-    sum_within_units,
+    unit_influence,
 )
-from causalrisk.estimation.sample import Sample, given_block, sample_resampler, unit_count
+from causalrisk.estimation.sample import given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.estimation.stack import StackRefitter
 from causalrisk.numerics.blocks import is_dask
@@ -75,18 +64,12 @@ def refitter_of(record: FitRecord) -> Any:
     return rows
 
 
-def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | None], s: Array) -> Refits:
-    """Refit several estimators of one sample under the same resamples, the scores once for all.
-
-    Rows of `values` are, for each estimator, its own and its `Failure`.
-    """
+def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | None], s: Array) -> list[Refits]:
+    """Refit several estimators of one sample under the same resamples, the scores once for all."""
     scored = next((fit for fit in weight_fits if fit is not None), None)
     weighed = None if scored is None else scored.refit(s)
     pairs = zip(refitters, weight_fits, strict=True)
-    refits = [refitter.refit(s, None if fit is None else weighed) for refitter, fit in pairs]
-    rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
-    start = next((refit.start for refit in refits if refit.start is not None), None)
-    return Refits(np.concatenate(rows), np.zeros(s.shape[1], dtype=np.int8), start)
+    return [refitter.refit(s, None if fit is None else weighed) for refitter, fit in pairs]
 
 
 def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> list[BootstrapDistribution]:
@@ -101,14 +84,7 @@ def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> li
     if inference.resamples is not None:
         given = resampler.given("resamples", inference.resamples)
         n_boot, draw = given.shape[1], functools.partial(given_block, given)
-    refitters, weight_fits = [refitter_of(record) for record in records], [record.weight_fit for record in records]
-    refit = functools.partial(refit_together, refitters, weight_fits)
-    found = redone(refit, draw, n_boot, first.sample, inference)
-    ends = np.cumsum([len(record.estimate.values) + 1 for record in records])
-    return [
-        BootstrapDistribution(part[:, :-1], part[:, -1].astype(np.int8), found.start if record.joint else None)
-        for part, record in zip(np.split(found.values, ends[:-1], axis=1), records, strict=True)
-    ]
+    return redone(records, draw, n_boot, inference)
 
 
 INSTEAD = {  # kinds of bootstrap in the order that replaces failed draws: what is typed, what they are
@@ -147,24 +123,23 @@ def drawn_or_weighed(
 
 
 def redone(
-    refit: Callable[[Array], Refits],
-    draw: Callable[[int, int], Array],
-    n_boot: int,
-    sample: Sample,
-    inference: InferenceOptions,
-) -> BootstrapDistribution:
+    records: Sequence[FitRecord], draw: Callable[[int, int], Array], n_boot: int, inference: InferenceOptions
+) -> list[BootstrapDistribution]:
     """Refit under multiplicities that `draw` returns for block number and width, shape (n, width).
 
-    Blocks do not depend on the number of workers, so the results do not either. A BootstrapError if a worker dies.
+    Blocks do not depend on the number of workers, so the results do not either.
     """
-    width = WIDTH * int(np.clip(TOGETHER // sample.n, 1, max(n_boot // (WIDTH * LEAST_TASKS), 1)))
-    block, needed = functools.partial(_refit_block, refit, draw), 8.0 * sample.n * width
+    refitters, weight_fits = [refitter_of(record) for record in records], [record.weight_fit for record in records]
+    n = records[0].sample.n
+    width = WIDTH * int(np.clip(TOGETHER // n, 1, max(n_boot // (WIDTH * LEAST_TASKS), 1)))
+    block = functools.partial(_refit_block, functools.partial(refit_together, refitters, weight_fits), draw)
     try:
-        every = Refits.joined(list(in_blocks(block, n_boot, width, needed, inference)))
+        blocks = list(in_blocks(block, n_boot, width, 8.0 * n * width, inference))
     except BrokenExecutor as error:
         why = "a worker process died, and its resamples are lost; `err.results` has the fit without the bootstrap"
-        raise BootstrapError(f"{why}.\nUse `n_jobs=1`.") from error
-    return BootstrapDistribution(every.values.T, every.failures, None if every.start is None else every.start.T)
+        raise errors.BootstrapError(f"{why}.\nUse `n_jobs=1`.") from error
+    found = [Refits.joined(parts) for parts in zip(*itertools.chain(*blocks), strict=True)]
+    return [BootstrapDistribution(of.values.T, of.failures, None if of.start is None else of.start.T) for of in found]
 
 
 def in_blocks(
@@ -190,23 +165,15 @@ def in_blocks(
 
 
 def _refit_block(
-    refit: Callable[[Array], Refits], draw: Callable[[int, int], Array], n_boot: int, width: int, number: int
-) -> Refits:
+    refit: Callable[[Array], list[Refits]], draw: Callable[[int, int], Array], n_boot: int, width: int, number: int
+) -> list[list[Refits]]:
     """Refit block `number` of several draws; the last may be narrower. Processes import it from here."""
     first, last = number * width, min((number + 1) * width, n_boot)
     drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
     if is_dask(drawn):
-        return refit(stored_array(drawn))
+        return [refit(stored_array(drawn))]
     few = max(NUMBERS // len(drawn), FEWEST)
-    return Refits.joined([refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)])
-
-
-def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
-    """Warn of failed resamples, unless all failed."""
-    failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
-    if failed and failed < n_boot:
-        left = f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}"
-        notes.warn(f"{left}.\nUse a simpler formula; `res.boot_ledger` lists them.", ResampleWarning)
+    return [refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)]
 
 
 # --- errors that the resamples give ----------------------------------------------------------------------------------
@@ -250,38 +217,37 @@ def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistributio
     A joint fit also has the draws of its start under the same multipliers. See Kline, P. and Santos, A. (2012). A score
     based approach to wild bootstrap inference. Journal of Econometric Methods 1, 23-41.
     """
-    values, errors = _multiplied(record, n_boot)
+    values, se = _multiplied(record, n_boot)
     start = None
     if record.joint is not None:
         of_start = dataclasses.replace(record, estimate=record.joint.start)
         start = _multiplied(of_start, n_boot)[0][:, : len(record.names)]
-    return BootstrapDistribution(values, np.full(n_boot, Failure.OK, dtype=np.int8), start, errors)
+    return BootstrapDistribution(values, np.full(n_boot, Failure.OK, dtype=np.int8), start, se)
 
 
 def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     """Draws of all estimates, shape (n_boot, d), and standard errors of effects and arm means, (n_boot, 2 K - 1)."""
     if record.design.on_disk:
         raise rows_not_kept("the multiplier bootstrap")
-    sample, count, counts_rows = record.sample, len(record.names), counts_equal_rows(record)
-    own = sum_within_units(record, record.estimate.influence * (1.0 if counts_rows else sample.s[:, None]))
-    units = (record.design.nobs if counts_rows else unit_count(record.design)) + sample.n_frame
-    sizes = equal_units(record) if counts_rows else None
+    total, count, times = record.sample.total, len(record.names), equal_units(record)
+    own = unit_influence(record, len(record.estimate.values))
+    sizes = times if counts_equal_rows(record) else None
     moved, squares = [], []
     for first in range(0, n_boot, WIDTH):
         width = min(WIDTH, n_boot - first)
         w, w2 = multipliers(record.bootstrap, record.seed, first // WIDTH, width, len(own), sizes)
         moved.append(w.T @ own)
         squares.append(w2.T @ own[:, :count] ** 2)
-    deviations, variances = np.concatenate(moved) / sample.total, np.concatenate(squares) / sample.total**2
+    deviations, variances = np.concatenate(moved) / total, np.concatenate(squares) / total**2
     # Contributions under multipliers have a mean of their own, as those of a sample have at its estimate.
-    errors = np.sqrt(np.maximum(variances - deviations[:, :count] ** 2 / units, 0.0))
+    se = np.sqrt(np.maximum(variances - deviations[:, :count] ** 2 / times.sum(), 0.0))
     values = record.estimate.values + deviations
     scale, effects = record.options.effect_scale, slice(0, len(record.effect_names))
     center = scale.contrast(record.estimate.params[effects])
     on_scale = center + deviations[:, effects] / scale.report_slope(center)
     values[:, effects] = scale.report(on_scale)
-    errors[:, effects] *= scale.report_slope(on_scale) / scale.report_slope(center)
-    return values, errors
+    se[:, effects] *= scale.report_slope(on_scale) / scale.report_slope(center)
+    return values, se
 
 
 # --- the jackknife ---------------------------------------------------------------------------------------------------
@@ -297,7 +263,7 @@ def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool
     if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, sizes=None))
     draw = functools.partial(resampler.draw, RESAMPLE_STREAM)
-    return redone(refitter_of(record).refit, draw, total, record.sample, inference)
+    return redone((record,), draw, total, inference)[0]
 
 
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:
@@ -330,7 +296,7 @@ def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_fail
         if design.cluster_name in (*design.outcome_encoder.variables, *design.propensity_encoder.variables):
             found = f"the jackknife leaves out clusters, but {design.cluster_name} is in a formula"
             instead = "Use `fit(use_t=True, small_sample=True)`."
-        raise BootstrapError(f"{found}.\n{instead}")
+        raise errors.BootstrapError(f"{found}.\n{instead}")
     used = "the jackknife uses the others, and its standard errors may be too small"
     notes.warn(f"{found}; {used}.\n{instead}", ResampleWarning)
 
@@ -347,27 +313,14 @@ def fit_again(record: FitRecord, design: Design, options: ModelOptions, inferenc
 
 
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:
-    """Add the standard errors that `cov_type` of the record asks for, and their warnings.
-
-    If too many units fail or a worker dies, the BootstrapError has the fit with robust standard errors.
-    """
+    """Add the standard errors that `cov_type` of the record asks for, and their warnings."""
     notes = Notes(record.notes)
-    try:
-        return _with_covariance(record, inference, notes)
-    except BootstrapError as error:
-        raise BootstrapError(str(error), robust_record(record)) from error.__cause__
-
-
-def _with_covariance(record: FitRecord, inference: InferenceOptions, notes: Notes) -> FitRecord:
-    """As `with_covariance`; the BootstrapError has no fit."""
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
         covariance = record.choice_variance * robust_covariance(record, inference.small_sample, notes, whole=False)
         factor = inference.small_sample or record.cov_type == "HC1"
         if not factor:
             _check_coefficients(record, notes)
         return _completed(dataclasses.replace(record, covariance=covariance, small_sample=factor), notes)
-    if record.cov_type not in ("bootstrap", "replicates", JACKKNIFE):
-        raise OptionError(f'no standard errors are known for cov_type="{record.cov_type}".\nUse `cov_type="robust"`.')
     if record.cov_type == JACKKNIFE:
         left_out = leave_one_out(record, inference)
         _check_left_out(record, left_out, inference.max_failed, notes)
@@ -376,8 +329,17 @@ def _with_covariance(record: FitRecord, inference: InferenceOptions, notes: Note
     failed = np.flatnonzero(boot.failures != Failure.OK)
     if failed.size and record.cov_type == "replicates":  # each has a part in the variance
         why = f"replicate weights number {failed[0] + 1} give no estimate: {failure_text(boot.failures)}"
-        raise BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.")
-    note_failures(boot, notes)
+        raise errors.BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.")
+    if boot.failed_share > inference.max_failed:
+        share, drawn, weights = boot.failed_share, len(boot.failures), ""
+        more = f"max_failed={share + 0.01:.2f}" if share < 0.9 else f'cov_type="{record.robust_type}"'
+        if record.draws_units and not record.given_resamples:
+            weights = 'Use `fit(bootstrap="bayesian")` for weights that are never zero. '
+        raise errors.BootstrapError(
+            f"{len(failed)} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows: "
+            f"{failure_text(boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "
+            f"{weights}Simplify propensity=, or use `fit({more})`."
+        )
     return with_bootstrap(record, boot, notes)
 
 
@@ -405,15 +367,21 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:
-    """Add the standard errors of a bootstrap distribution to a fit without any."""
+    """Add the standard errors of a bootstrap distribution to a fit without any; warn of failed resamples."""
+    failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
+    if failed and failed < n_boot:
+        left = f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}"
+        notes.warn(f"{left}.\nUse a simpler formula; `res.boot_ledger` lists them.", ResampleWarning)
     covariance = resample_covariance(record, boot.used, record.estimate.values)
+    if record.constant_means:  # what is left is rounding error
+        covariance[: len(record.names)] = covariance[:, : len(record.names)] = 0.0
     return _completed(dataclasses.replace(record, boot=boot, covariance=covariance), notes)
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
     """Return the record with its notes, after a warning of noticeable Monte Carlo error."""
     if record.joint is not None:
-        _check_monte_carlo(record, record.joint, notes)
+        _check_monte_carlo(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))
 
 
@@ -428,21 +396,14 @@ def start_record(record: FitRecord) -> FitRecord:
     """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
     if record.joint is None:
         return robust_record(record)
-    start = dataclasses.replace(
-        record,
-        spec=IPWRA,
-        estimate=record.joint.start,
-        joint=None,
-        learned=record.learned if record.stack is None else None,
-        stack=None,
-        notes=record.design.notes,
-        robust=record.joint.problem.covariance,
-    )
-    return robust_record(start)
+    problem, learned = record.joint.problem, record.learned if record.stack is None else None
+    start = dataclasses.replace(record, spec=IPWRA, estimate=problem.start, robust=problem.covariance)
+    return robust_record(dataclasses.replace(start, joint=None, stack=None, learned=learned, notes=record.design.notes))
 
 
-def _check_monte_carlo(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
-    """Warn where the finite number of replicates moves the effect noticeably."""
+def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
+    """Warn where the finite number of replicates moves the effect of JRE noticeably."""
+    joint: Any = record.joint
     mc_ses, count = joint.mc_se, joint.replicates.count
     ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
     # What resamples leave out of the combinations of replicates is as small beside the Monte Carlo error.

@@ -247,13 +247,9 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     variances = [np.einsum("np,pq,nq->n", rows, record.covariance_of(block), rows) for block in blocks]
     se_predictor = np.sqrt(np.clip(np.column_stack(variances), 0, None))
     se_mean = np.abs(family.mean_deriv(predictors)) * se_predictor
-    frames = [
-        pd.DataFrame(values, index=index, columns=labels)
-        for values in (family.mean(predictors), se_mean, predictors, se_predictor)
-    ]
-    means, errors, eta, se_eta = [
-        frame.stack() if arm is None else frame[record.design.labels[record.arm_position(arm)]] for frame in frames
-    ]
+    columns, name = (family.mean(predictors), se_mean, predictors, se_predictor), labels[record.arm_position(arm)]
+    frames = [pd.DataFrame(values, index=index, columns=labels) for values in columns]
+    means, errors, eta, se_eta = [frame.stack() if arm is None else frame[name] for frame in frames]
     return Predictions(means, errors, eta.to_numpy(), se_eta.to_numpy(), family.mean, record.df)
 
 
@@ -390,8 +386,5 @@ def median_fit(records: Sequence[FitRecord]) -> FitRecord:
     factor = np.sqrt(np.divide(variances, own, out=np.ones_like(own), where=own > 0))
     notes = dict.fromkeys(note for record in records for note in record.notes)
     return dataclasses.replace(
-        best,
-        covariance=best.covariance * np.outer(factor, factor),
-        repeats=params,
-        notes=tuple(notes),
+        best, covariance=best.covariance * np.outer(factor, factor), repeats=params, notes=tuple(notes)
     )

@@ -12,18 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalrisk import errors
 from causalrisk.design.covariates import Moderators, moderators
 from causalrisk.design.design import rows_not_kept
 from causalrisk.design.tables import listing
-from causalrisk.errors import (
-    CausalRiskWarning,
-    DesignWarning,
-    Failure,
-    OptionError,
-    UnavailableError,
-    warn_user,
-    whole_number,
-)
+from causalrisk.errors import CausalRiskWarning, DesignWarning, Failure, OptionError, UnavailableError, warn_user
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected_means, weights_of
 from causalrisk.estimation.options import Adjustment, InferenceOptions
 from causalrisk.estimation.record import SE_ROUNDING, FitRecord, influence_covariance, of_means
@@ -385,7 +378,7 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
         if len(variables) != 1:
             raise OptionError(f"`at=` has one variable, {found.levels[0]!r} has {len(variables)}.\nUse a DataFrame.")
         if isinstance(at, numbers.Integral) and not isinstance(at, bool):
-            whole_number("at", at, 2)
+            errors.whole_number("at", at, 2)
             observed = encoder.sample_variables[variables[0]]
             at = np.linspace(float(observed.min()), float(observed.max()), int(at))
         at = {variables[0]: np.atleast_1d(np.asarray(at))}

@@ -19,17 +19,7 @@ from causalrisk.design import linear_constraint
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import EffectScale
-from causalrisk.inference.intervals import (
-    Estimates,
-    contrast_errors,
-    covariance_of,
-    joint_test,
-    limit_names,
-    parameter_covariance,
-    rounded_se,
-    statistic_names,
-    wald_statistic,
-)
+from causalrisk.inference import intervals
 from causalrisk.numerics.linalg import Array
 
 # --- linear hypotheses -----------------------------------------------------------------------------------------------
@@ -55,7 +45,7 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
 def combination_errors(record: FitRecord, left: Array) -> Array:
     """Return the standard errors of linear combinations of `params`, the rows of left, shape (j,)."""
     # Rounding may leave the variance of an exact combination just below zero.
-    return np.sqrt(np.clip(np.diag(covariance_of(left, parameter_covariance(record))), 0, None))
+    return np.sqrt(np.clip(np.diag(intervals.covariance_of(left, intervals.parameter_covariance(record))), 0, None))
 
 
 def single_tests(effect: Array, null: Array, sd: Array, df: Array | float, names: list[str] | None = None) -> Any:
@@ -95,11 +85,11 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     table.
     """
     left, right = linear_hypotheses(r_matrix, record.names)
-    params, covariance = record.estimate.params, parameter_covariance(record)
-    statistic, count, impossible = wald_statistic(left, right, params, covariance)
+    params, covariance = record.estimate.params, intervals.parameter_covariance(record)
+    statistic, count, impossible = intervals.wald_statistic(left, right, params, covariance)
     if impossible:
         raise OptionError("the hypotheses contradict each other.\nUse one less.")
-    return joint_test(statistic, count, record.df)
+    return intervals.joint_test(statistic, count, record.df)
 
 
 def t_test(record: FitRecord, r_matrix: Any) -> Any:
@@ -239,8 +229,8 @@ def nlcom(record: FitRecord, expression: str) -> Any:
         raise OptionError(f"{text!r} has no finite value at the estimates.\nUse a difference instead.")
     if record.joint is not None:
         _check_of_effect(record, wanted, values)
-    sd = NonlinearDeltaCov(wanted.values_at, params, parameter_covariance(record)).se_vectorized()
-    return single_tests(values, wanted.null, rounded_se(np.r_[values, params], sd), record.df, wanted.texts)
+    sd = NonlinearDeltaCov(wanted.values_at, params, intervals.parameter_covariance(record)).se_vectorized()
+    return single_tests(values, wanted.null, intervals.rounded_se(np.r_[values, params], sd), record.df, wanted.texts)
 
 
 def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> None:
@@ -260,12 +250,12 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
 
 
 def equivalence_table(
-    names: Sequence[str], estimates: Estimates, low: float | None, high: float | None, alpha: float
+    names: Sequence[str], estimates: intervals.Estimates, low: float | None, high: float | None, alpha: float
 ) -> pd.DataFrame:
     """Return the table of `equivalence_test`."""
     check_alpha(alpha)
     _check_limits(low, high, estimates.scale)
-    letter, pvalues = statistic_names(estimates.df)[0], []
+    letter, pvalues = intervals.statistic_names(estimates.df)[0], []
     columns = {"estimate": estimates.values, "std err": estimates.se}
     errors = np.where(estimates.se > 0, estimates.errors, np.nan)
     for sign, limit in ((">", low), ("<", high)):
@@ -275,7 +265,7 @@ def equivalence_table(
             pvalues.append(stdtr(estimates.df, -statistic if sign == ">" else statistic))
             columns |= {f"{letter} ({sign} {limit:.6g})": statistic, f"P ({sign} {limit:.6g})": pvalues[-1]}
     columns["P"] = np.max(pvalues, axis=0)
-    columns |= dict(zip(limit_names(2 * alpha), estimates.limits(2 * alpha).T, strict=True))
+    columns |= dict(zip(intervals.limit_names(2 * alpha), estimates.limits(2 * alpha).T, strict=True))
     return pd.DataFrame({**columns, "shown": columns["P"] < alpha}, index=list(names))
 
 
@@ -338,11 +328,11 @@ def equivalence_test(
         if (right != 0).any():
             raise OptionError(f"{r_matrix!r} has a value of its own.\nUse `low=` and `high=`.")
     values = left @ params
-    sd = rounded_se(np.r_[values, params], combination_errors(record, left))
+    sd = intervals.rounded_se(np.r_[values, params], combination_errors(record, left))
     # An effect that stands alone is tested on the scale where effects are differences, everything else as it is.
     alone = (np.count_nonzero(left, axis=1) == 1) & (left[:, :count].max(axis=1, initial=0) == 1)
-    errors = np.where(alone, contrast_errors(record)[left[:, :count].argmax(axis=1)], sd)
-    estimates = Estimates(values, sd, errors, record.options.effect_scale, alone, record.df)
+    errors = np.where(alone, intervals.contrast_errors(record)[left[:, :count].argmax(axis=1)], sd)
+    estimates = intervals.Estimates(values, sd, errors, record.options.effect_scale, alone, record.df)
     return equivalence_table([combination_text(row, record.names) for row in left], estimates, low, high, alpha)
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from causalrisk.errors import OptionError, ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
+from causalrisk.errors import ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
 from causalrisk.estimation.options import INTERVALS, Interval
 from causalrisk.estimation.record import (
     SE_ROUNDING,
@@ -36,12 +36,8 @@ from causalrisk.numerics.linalg import Array
 
 def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
     """Return the two-sided quantile of Student's t; for infinite df of the normal distribution."""
-    finite = np.where(np.isinf(df), 1.0, df)
-    quantile = np.asarray(stdtrit(finite, 1 - alpha / 2))
-    for _ in range(2):  # Newton steps on the distribution function: older versions of scipy have eight digits
-        density = np.exp(-(finite + 1) / 2 * np.log1p(quantile**2 / finite)) / (np.sqrt(finite) * beta(0.5, finite / 2))
-        quantile = quantile + (stdtr(finite, -quantile) - alpha / 2) / density
-    return np.where(np.isinf(df), ndtri(1 - alpha / 2), quantile)
+    normal = np.isinf(df)
+    return -np.where(normal, ndtri(alpha / 2), stdtrit(np.where(normal, 1.0, df), alpha / 2))
 
 
 def two_sided(statistics: Array, df: Array | float = np.inf) -> Array:
@@ -119,6 +115,7 @@ class Estimates:
 
     def frame(self, index: Any, alpha: float) -> pd.DataFrame:
         """Return estimates, standard errors, tests and intervals, under the summary's names."""
+        check_alpha(alpha)
         columns = np.column_stack([self.values, self.se, *self.tests(), self.limits(alpha)])
         names = ["estimate", "std err", *statistic_names(self.df), *limit_names(alpha)]
         return pd.DataFrame(columns, index=index, columns=names)
@@ -126,14 +123,9 @@ class Estimates:
 
 def parameters(record: FitRecord) -> Estimates:
     """Return the effects and arm means of a fit."""
-    params, se, scale, count = (
-        record.estimate.params,
-        record.std_errors,
-        record.options.effect_scale,
-        len(record.effect_names),
-    )
-    errors = np.r_[contrast_errors(record), se[count:]]
-    return Estimates(params, se, errors, scale, np.arange(len(params)) < count, record.df)
+    params, se, count = record.estimate.params, record.std_errors, len(record.effect_names)
+    errors, effects = np.r_[contrast_errors(record), se[count:]], np.arange(len(params)) < count
+    return Estimates(params, se, errors, record.options.effect_scale, effects, record.df)
 
 
 def contrast_errors(record: FitRecord) -> Array:
@@ -198,12 +190,6 @@ def parameter_covariance(record: FitRecord) -> Array:
 
 
 TAIL = 5  # order statistics wanted beyond a limit
-
-
-def percentile_interval(values: Array, alpha: float) -> Array:
-    """Quantiles alpha / 2 and 1 - alpha / 2 of estimates over the resamples (m, d), shape (d, 2)."""
-    _check_tail(len(values), alpha / 2)
-    return np.quantile(values, [alpha / 2, 1 - alpha / 2], axis=0).T
 
 
 def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array, alpha: float) -> Array:
@@ -279,22 +265,20 @@ def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
 def bootstrap_interval(record: FitRecord, method: str, alpha: float) -> Array:
     """Return an interval for each parameter from the bootstrap distribution, shape (d, 2)."""
     estimate, (pivots, unit) = record.estimate.params, _pivots(record, method)
-    count = len(estimate)
-    if method == "percentile":
-        return estimate[:, None] + percentile_interval(pivots, alpha)
-    if method in ("basic", "studentized"):  # reflected about the estimate
-        return estimate[:, None] - unit[:, None] * percentile_interval(pivots, alpha)[:, ::-1]
-    accelerations = np.zeros(count)
-    if method == "bca":
-        accelerations = acceleration_of(unit_influence(record, count), equal_units(record))
-    return bias_corrected_interval(estimate, estimate + pivots, accelerations, alpha)
+    if method in ("bc", "bca"):
+        accelerations = np.zeros(len(estimate))
+        if method == "bca":
+            accelerations = acceleration_of(unit_influence(record, len(estimate)), equal_units(record))
+        return bias_corrected_interval(estimate, estimate + pivots, accelerations, alpha)
+    _check_tail(len(pivots), alpha / 2)
+    low, high = np.quantile(pivots, [alpha / 2, 1 - alpha / 2], axis=0)
+    if method != "percentile":  # reflected about the estimate
+        low, high = -unit * high, -unit * low
+    return np.column_stack([estimate + low, estimate + high])
 
 
 def conf_int(
-    record: FitRecord,
-    alpha: float = 0.05,
-    method: Interval | None = None,
-    cols: Sequence[int | str] | None = None,
+    record: FitRecord, alpha: float = 0.05, method: Interval | None = None, cols: Sequence[int | str] | None = None
 ) -> pd.DataFrame:
     """Confidence intervals of `params`.
 
@@ -326,12 +310,7 @@ def conf_int(
     UnavailableError
         If the method needs a bootstrap and the fit has none.
     """
-    if isinstance(alpha, str) and alpha in record.names:
-        raise OptionError(f"alpha={alpha!r} is a parameter; expected a significance level.\nUse `cols=[{alpha!r}]`.")
     check_alpha(alpha)
-    for col in cols or ():
-        if col not in (record.names if isinstance(col, str) else range(-len(record.names), len(record.names))):
-            raise OptionError(f"cols: {col!r} is no parameter; expected names or places of {', '.join(record.names)}.")
     method = one_of("method", method, (None, *INTERVALS))
     estimate = record.estimate.params
     if method in (None, "normal"):
@@ -357,7 +336,6 @@ def summary_frame(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     DataFrame
         Columns estimate, std err, z, P>|z| (t, P>|t| if `use_t`) and the limits of the interval.
     """
-    check_alpha(alpha)
     return parameters(record).frame(record.names, alpha)
 
 
@@ -442,7 +420,6 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     ATE ratio          2.234   1.734   2.879
     ATE odds ratio     2.389   1.807   3.159
     """
-    check_alpha(alpha)
     if record.joint is not None:
         raise UnavailableError(
             'JRE is trained for the effect on one scale.\nUse `res.model.with_options(effect="ratio").fit()`.'
@@ -503,7 +480,6 @@ def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     contrast
     1 vs 0    16.3   11.6   27.0
     """
-    check_alpha(alpha)
     design = record.design
     if record.options.did is not None or not design.has_binary_outcome:
         raise UnavailableError(f"nnt() is for outcomes of 0 and 1; {design.endog_name} has others.\nUse `res.effect`.")

@@ -7,11 +7,10 @@ correlations of the estimates), or by the p-values alone.
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,50 +19,19 @@ from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 
 from causalrisk.design import Design
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import (
-    BootstrapError,
-    CausalRiskWarning,
-    DesignError,
-    Failure,
-    Notes,
-    OptionError,
-    Told,
-    check_alpha,
-    one_of,
-    warn_user,
-)
-from causalrisk.estimation.abilities import check_options, options_used, with_change
-from causalrisk.estimation.fit import fit_estimator
+from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
+from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fits import weights_of
-from causalrisk.estimation.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
-from causalrisk.estimation.prepare import check_one_way, task_of
+from causalrisk.estimation.options import Adjustment
 from causalrisk.estimation.quantiles import distribution_at
 from causalrisk.estimation.record import BootstrapDistribution, FitRecord, influence_covariance
-from causalrisk.estimation.specification import DIFFERENCE, IPWRA, JRE, QUANTILE, EffectScale, Specification
+from causalrisk.estimation.specification import DIFFERENCE, IPWRA, JRE, QUANTILE, EffectScale
 from causalrisk.inference import intervals
-from causalrisk.inference.covariance import (
-    covariance_over,
-    drawn_or_weighed,
-    note_failures,
-    resample_errors,
-    robust_record,
-    start_record,
-    with_bootstrap,
-    with_covariance,
-)
+from causalrisk.inference.covariance import covariance_over, resample_covariance, start_record
 from causalrisk.inference.intervals import Estimates
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import root_between
-from causalrisk.runtime.system import one_blas_thread
 
-ADJUSTMENTS = {  # what is typed -> statsmodels' name; the single step is not among its methods
-    "single-step": None,
-    "holm": "holm",
-    "bonferroni": "bonferroni",
-    "hochberg": "simes-hochberg",
-    "simes-hochberg": "simes-hochberg",
-    "fdr_bh": "fdr_bh",
-}
 REFERENCE = "reference"  # against="reference": the arm, group or estimator that stands first
 POINTS = 17  # of the integrals below, 2 to this power; fewer where there are many tests
 FEW_POINTS = 13
@@ -76,28 +44,14 @@ PRECISION = 1e-5  # of the integrals; smaller probabilities are known up to an u
 class LargestModulus:
     """The distribution of max |T| of correlated statistics, normal or of Student's t.
 
-    Parameters
-    ----------
-    correlation : ndarray, shape (m, m)
-        Correlations of the statistics. The matrix may be singular, as for the differences of all pairs.
-    df : float
-        Degrees of freedom; infinite for the normal distribution.
-    points : int, default 17
-        Binary logarithm of the number of points of the integrals below; fewer if there are many tests.
-
-    Notes
-    -----
+    The correlations may be singular, as for the differences of all pairs; `points` is the binary logarithm of N below.
     With the factor L of the correlations, T = L Z / s. Z has r independent normal variables, and s is the root of a
     chi-squared variable over its degrees of freedom. L is triangular, with rows in the order of its pivots. |T| <= c
-    therefore means that Z_1 is in an interval, Z_2 in an interval that depends on Z_1, and so on [1]_. If several rows
-    end in one column, the intervals are intersected. The probability is a mean over 2^17 points of Richtmyer's
-    sequence, folded, for Z_1, ..., Z_(r-1) and s. Pivots that differ only by rounding keep their order, so results are
-    the same on every processor. For up to ten tests, probabilities are within about 1e-5 of R's mvtnorm.
-
-    References
-    ----------
-    .. [1] Genz, A. (1992). Numerical computation of multivariate normal probabilities. Journal of Computational and
-       Graphical Statistics 1, 141-149.
+    therefore means that Z_1 is in an interval, Z_2 in an interval that depends on Z_1, and so on (Genz 1992, Journal of
+    Computational and Graphical Statistics 1, 141-149). If several rows end in one column, the intervals are
+    intersected. The probability is a mean over N points of Richtmyer's sequence, folded, for Z_1, ..., Z_(r-1) and s.
+    Pivots that differ only by rounding keep their order, so results are the same on every processor. For up to ten
+    tests, probabilities are within about 1e-5 of R's mvtnorm.
     """
 
     def __init__(self, correlation: Array, df: float, points: int = POINTS) -> None:
@@ -215,7 +169,8 @@ def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df:
         different, place = np.unique(sizes, return_inverse=True)
         p[tests] = np.array([largest.tail(size) for size in different])[place]
         return p, largest.quantile(alpha)
-    p[tests] = multipletests(intervals.two_sided(sizes, df), method=ADJUSTMENTS[adjust])[1]
+    method = "simes-hochberg" if adjust == "hochberg" else adjust
+    p[tests] = multipletests(intervals.two_sided(sizes, df), method=method)[1]
     return p, float(intervals.critical_value(alpha / (1 if adjust == "fdr_bh" else count), df))
 
 
@@ -234,8 +189,7 @@ def adjusted_frame(
 
     `covariance` is on the scale where effects are differences.
     """
-    check_alpha(alpha)
-    one_of("adjust", adjust, (None, *ADJUSTMENTS))
+    one_of("adjust", adjust, (None, *get_args(Adjustment)))
     errors = np.sqrt(np.clip(np.diag(covariance), 0, None))
     frame = Estimates(values, se, errors, scale, df=df).frame(index, alpha)
     if adjust is None:
@@ -421,29 +375,26 @@ PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estim
 
 @dataclass(frozen=True)
 class Comparison:
-    """Fits and resamples of a comparison of E estimators.
+    """Fits of E estimators to one sample: `records` with robust errors, `drawn` with those of the shared resamples.
 
-    `bare` are the fits without standard errors, `records` with robust ones, `distributions` the estimates over the
-    resamples; `given_resamples` says whether the caller gave these. `notes` has the text of every warning.
+    `notes` has the text of every warning.
     """
 
-    bare: tuple[FitRecord, ...]
     records: tuple[FitRecord, ...]
-    distributions: tuple[BootstrapDistribution, ...]
-    given_resamples: bool
-    notes: tuple[str, ...]
+    drawn: tuple[FitRecord, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def boot(self) -> Array:
         """Effects over the resamples, shape (n_boot, E (K - 1)), an estimator after the other; NaN where it failed."""
         count = len(self.effect_names)
-        parts = [(boot.failures == Failure.OK, boot.values[:, :count]) for boot in self.distributions]
-        return np.concatenate([np.where(used[:, None], values, np.nan) for used, values in parts], axis=1)
+        every = np.concatenate([record.used_boot.values[:, :count] for record in self.drawn], axis=1)
+        return np.where(np.repeat(self.failures == Failure.OK, count, axis=1), every, np.nan)
 
     @property
     def failures(self) -> NDArray[np.int8]:
         """A `Failure` for each resample and estimator, shape (n_boot, E)."""
-        return np.stack([boot.failures for boot in self.distributions], axis=1)
+        return np.stack([record.used_boot.failures for record in self.drawn], axis=1)
 
     @property
     def design(self) -> Design:
@@ -471,68 +422,6 @@ class Comparison:
     def effects(self) -> Array:
         """Effects by each estimator, shape (E (K - 1),)."""
         return np.concatenate([record.estimate.params[: len(self.effect_names)] for record in self.records])
-
-    def bootstrap_records(self) -> tuple[FitRecord, ...]:
-        """Return the fit of each estimator with the standard errors of its own bootstrap."""
-        cov_type, found = "bootstrap" if self.design.replication is None else "replicates", []
-        for bare, boot in zip(self.bare, self.distributions, strict=True):
-            notes = Told(bare.notes)
-            note_failures(boot, notes)
-            record = dataclasses.replace(bare, cov_type=cov_type, given_resamples=self.given_resamples)
-            found.append(with_bootstrap(record, boot, notes))
-        return tuple(found)
-
-
-@one_blas_thread()
-def compare_estimators(
-    design: Design,
-    specs: Sequence[Specification],
-    options: ModelOptions,
-    inference: InferenceOptions,
-    joint_options: JREOptions,
-) -> Comparison:
-    """Fit estimators to one sample, with robust errors, and redo all of them on the same resamples.
-
-    If a worker dies, the BootstrapError has the comparison without resamples.
-    """
-    for spec in specs:
-        check_options(spec, design, options_used(spec, options))
-    specs = specs if options.did is None else [with_change(spec, options.did) for spec in specs]
-    if options.n_repeats > 1:
-        raise OptionError(f"n_repeats={options.n_repeats}; compare() fits each estimator once.\nUse `n_repeats=1`.")
-    check_one_way(design, f'cluster="{design.cluster_name}"')
-    kind = inference.resolved(design, joint=JRE in specs)[1]
-    cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
-    robust = dataclasses.replace(
-        inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None, multiplier=None
-    )
-    for spec in specs:  # refuses what one of them does not have
-        task_of(design, spec, options, inference)
-    of_joint = dataclasses.replace(robust, bootstrap=kind if kind in BOOTSTRAPS and design.survey is None else None)
-    with warnings.catch_warnings(record=True) as given:  # several fits give the same
-        warnings.simplefilter("always", CausalRiskWarning)
-        bare = [
-            fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint_options) for spec in specs
-        ]
-        bare = [dataclasses.replace(record, bootstrap=kind) for record in bare]
-        if design.replication is None:
-            records = tuple(with_covariance(record, robust) for record in bare)
-        else:  # the design's errors come with the resamples
-            records = tuple(map(robust_record, bare))
-    for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
-        warn_user(text, category)
-    notes = Notes(max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity)).notes)
-    try:
-        resampled, drawn = drawn_or_weighed(tuple(bare), inference, notes)
-    except BootstrapError as error:
-        none = [BootstrapDistribution(np.empty((0, len(of.names))), np.empty(0, dtype=np.int8)) for of in bare]
-        without = Comparison(tuple(bare), records, tuple(none), False, tuple(notes))
-        raise BootstrapError(str(error), without) from error.__cause__
-    records = tuple(dataclasses.replace(record, bootstrap=resampled[0].bootstrap) for record in records)
-    found = Comparison(resampled, records, tuple(drawn), inference.resamples is not None, tuple(notes))
-    if design.replication is None:
-        return found
-    return dataclasses.replace(found, records=found.bootstrap_records())  # the design's errors, not those of rows
 
 
 def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
@@ -565,12 +454,13 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     IPWRA         -256.86    26.61
     JRE - IPWRA      0.80     0.72
     """
-    check_alpha(alpha)
-    boot = record.used_boot
-    start = np.asarray(boot.start)
+    start = np.asarray(record.used_boot.start)
     failed = np.isnan(start).any(axis=1)
     of_start = BootstrapDistribution(start, np.where(failed, Failure.NO_EFFECT, Failure.OK).astype(np.int8))
-    pair = Comparison((), (record, start_record(record)), (boot, of_start), record.given_resamples, ())
+    ipwra = start_record(record)
+    drawn = dataclasses.replace(ipwra, cov_type=record.cov_type, boot=of_start)
+    covariance = resample_covariance(drawn, of_start.used, drawn.estimate.params)
+    pair = Comparison((record, ipwra), (record, dataclasses.replace(drawn, covariance=covariance)))
     effects, difference = effects_frame(pair, alpha).drop(columns="robust se"), differences_frame(pair, alpha)
     named = difference.droplevel("minus").rename(index={JRE.name: f"{JRE.name} - {IPWRA.name}"})
     return pd.concat([effects.loc[[IPWRA.name]], named])
@@ -578,19 +468,10 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
 
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     """Return the effects of each estimator with bootstrap and robust standard errors, test and interval."""
-    effects, scale = comparison.effects, comparison.records[0].options.effect_scale
     count = len(comparison.effect_names)
-    se, errors = np.empty(len(effects)), np.empty(len(effects))
-    for k, record in enumerate(comparison.records):
-        own = slice(k * count, (k + 1) * count)
-        se[own] = resample_errors(record, comparison.boot[:, own], effects[own])
-        errors[own] = resample_errors(record, scale.contrast(comparison.boot[:, own]), scale.contrast(effects[own]))
-        if record.constant_means:  # what is left is rounding error
-            se[own] = errors[own] = 0.0
-    df = np.repeat([record.df for record in comparison.records], count)
-    frame = Estimates(effects, se, errors, scale, df=df).frame(comparison.rows, alpha)
-    robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
-    frame.insert(2, "robust se", np.concatenate(robust))
+    frames = [intervals.parameters(record).frame(record.names, alpha)[:count] for record in comparison.drawn]
+    frame = pd.concat(frames).set_axis(comparison.rows)
+    frame.insert(2, "robust se", np.concatenate([record.std_errors[:count] for record in comparison.records]))
     return frame
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,26 +11,24 @@ import numpy as np
 import pandas as pd
 
 from causalrisk import errors
-from causalrisk.design import Scan, as_scan
+from causalrisk.design import Design, Scan, as_scan
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.estimation import options as kinds
-from causalrisk.inference.simultaneous import (
-    Comparison,
-    compare_estimators,
-    differences_frame,
-    effects_frame,
-    simultaneous_frame,
-)
+from causalrisk.estimation.abilities import check_options, options_used
+from causalrisk.estimation.fit import fit_estimator
+from causalrisk.estimation.prepare import check_one_way, task_of
+from causalrisk.estimation.record import BootstrapDistribution
+from causalrisk.estimation.specification import Specification
+from causalrisk.inference.covariance import drawn_or_weighed, robust_record, with_bootstrap, with_covariance
+from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown, given_results
 from causalrisk.numerics.multiplicities import seed_sequence
-from causalrisk.report.labels import bootstrap_text
-from causalrisk.report.plots import axes_or_new, draw_forest
-from causalrisk.report.summary import summarize_comparison
+from causalrisk.report import plots, summary, tidy
 from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tables.text import format_number
-from causalrisk.report.tidy import Frame, glance, tidy_comparison
+from causalrisk.runtime.system import one_blas_thread
 
 
 class ComparisonResults(Shown):
@@ -53,17 +52,17 @@ class ComparisonResults(Shown):
     @property
     def bootstrapped(self) -> dict[str, CausalResults]:
         """The fit of each estimator by name, with bootstrap standard errors, without fitting again."""
-        return {record.spec.name: results_of(record) for record in self._data.bootstrap_records()}
+        return {record.spec.name: results_of(record) for record in self._data.drawn}
 
     @property
     def table(self) -> pd.DataFrame:
         """Effects, one row per estimator (and arm): `summary_frame` with bootstrap errors, and "robust se"."""
-        return Frame(effects_frame(self._data, 0.05))
+        return tidy.Frame(effects_frame(self._data, 0.05))
 
     @property
     def differences(self) -> pd.DataFrame:
         """Differences of the effects, one row per pair (first minus second), with paired standard errors."""
-        return Frame(differences_frame(self._data, 0.05))
+        return tidy.Frame(differences_frame(self._data, 0.05))
 
     def pairwise(
         self, alpha: float = 0.05, *, adjust: kinds.Adjustment | None = None, against: Any = None
@@ -85,7 +84,7 @@ class ComparisonResults(Shown):
         DataFrame
             As `differences`; with `adjust` also a column "adjusted P".
         """
-        return Frame(differences_frame(self._data, alpha, adjust, against))
+        return tidy.Frame(differences_frame(self._data, alpha, adjust, against))
 
     @property
     def cov(self) -> pd.DataFrame:
@@ -121,8 +120,7 @@ class ComparisonResults(Shown):
             With `as_text`, `as_html`, `as_latex`, `as_csv`. With more than three estimators, it shows only the
             differences from the last; `differences` has all.
         """
-        errors.check_alpha(alpha)
-        return summarize_comparison(self._data, alpha=alpha, title=title)
+        return summary.summarize_comparison(self._data, alpha=alpha, title=title)
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effects as plain data, under the column names of broom and marginaleffects.
@@ -140,8 +138,7 @@ class ComparisonResults(Shown):
             One row per estimator and effect: estimator, term, estimate, std_error (bootstrap),
             robust_std_error, statistic, p_value, conf_low, conf_high.
         """
-        errors.check_alpha(alpha)
-        return tidy_comparison(effects_frame(self._data, alpha), self._data.effect_names, conf_int)
+        return tidy.tidy_comparison(effects_frame(self._data, alpha), self._data.effect_names, conf_int)
 
     def glance(self) -> pd.DataFrame:
         """Return one row for each estimator, with the columns of `CausalResults.glance`.
@@ -151,12 +148,7 @@ class ComparisonResults(Shown):
         DataFrame
             One row per estimator. Standard errors are from the shared resamples.
         """
-        rows = pd.concat([glance(record) for record in self._data.records], ignore_index=True)
-        kind = bootstrap_text(self._data.records[0], self._data.given_resamples)
-        used = (self._data.failures == errors.Failure.OK).sum(axis=0)
-        if self._data.design.replication is None:
-            rows = rows.assign(std_errors=f"bootstrap ({kind})")
-        return rows.assign(n_boot=len(self._data.boot), n_boot_used=used)
+        return pd.concat([tidy.glance(record) for record in self._data.drawn], ignore_index=True)
 
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """Forest plot of the effects with their intervals.
@@ -178,12 +170,11 @@ class ComparisonResults(Shown):
         UnavailableError
             If matplotlib is not installed.
         """
-        errors.check_alpha(alpha)
         design, frame = self._data.design, effects_frame(self._data, alpha)
-        estimand, ax = self._data.records[0].estimand, axes_or_new(ax, len(frame))
+        estimand, ax = self._data.records[0].estimand, plots.axes_or_new(ax, len(frame))
         labels = [row if isinstance(row, str) else ": ".join(row) for row in frame.index]
         what = f"{estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval"
-        return draw_forest(frame.set_axis(labels), what, ax)
+        return plots.draw_forest(frame.set_axis(labels), what, ax)
 
     def __repr__(self) -> str:
         design, count = self._data.design, len(self._data.names)
@@ -254,7 +245,7 @@ def simultaneous(
             f"there are {len(records)} fits and names={names!r}; expected one fit or more, and a name of its own for "
             "each.\nUse `simultaneous([res1, res2])`."
         )
-    return Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
+    return tidy.Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
 
 COMPARED = {"estimators": None} | OPTIONS | FIT_OPTIONS | kinds.defaults_of(kinds.JREOptions)
@@ -349,15 +340,64 @@ def compare(
         )
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(1), specs)
+    return _compared(design, specs, kinds.model_options(design, options), inference, joint)
+
+
+@one_blas_thread()
+def _compared(
+    design: Design,
+    specs: Sequence[Specification],
+    options: kinds.ModelOptions,
+    inference: kinds.InferenceOptions,
+    joint_options: kinds.JREOptions,
+) -> ComparisonResults:
+    """Fit estimators to one sample, with robust errors, and redo all of them on the same resamples."""
+    if options.n_repeats > 1:
+        raise errors.OptionError(
+            f"n_repeats={options.n_repeats}; compare() fits each estimator once.\nUse `n_repeats=1`."
+        )
+    check_one_way(design, f'cluster="{design.cluster_name}"')
+    for spec in specs:
+        check_options(spec, design, options_used(spec, options))
+        task_of(design, spec, options, inference)
+    kind = inference.resolved(design, joint=JRE.spec in specs)[1]
+    cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
+    robust = dataclasses.replace(
+        inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None, multiplier=None
+    )
+    of_replicates = kind if kind in kinds.BOOTSTRAPS and design.survey is None else None
+    of_joint = dataclasses.replace(robust, bootstrap=of_replicates)
+    with warnings.catch_warnings(record=True) as given:  # several fits give the same
+        warnings.simplefilter("always", errors.CausalRiskWarning)
+        fits = [
+            fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint_options) for spec in specs
+        ]
+        bare = tuple(dataclasses.replace(record, bootstrap=kind) for record in fits)
+        if design.replication is None:
+            records = tuple(with_covariance(record, robust) for record in bare)
+        else:  # the design's errors come with the resamples
+            records = tuple(map(robust_record, bare))
+    for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
+        errors.warn_user(text, category)
+    notes = errors.Notes(max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity)).notes)
+    of_draws = "bootstrap" if design.replication is None else "replicates"
+    given_draws = inference.resamples is not None
+    bare = tuple(dataclasses.replace(one, cov_type=of_draws, given_resamples=given_draws) for one in bare)
     try:
-        comparison = compare_estimators(design, specs, kinds.model_options(design, options), inference, joint)
-    except errors.BootstrapError as error:
-        results = error.results and ComparisonResults(error.results)
-        raise errors.BootstrapError(str(error), results) from error.__cause__
-    return ComparisonResults(_with_failures_told(comparison, inference.max_failed))
+        bare, boots = drawn_or_weighed(bare, inference, notes)
+    except errors.BootstrapError as error:  # a worker died
+        none = [BootstrapDistribution(np.empty((0, len(of.names))), np.empty(0, dtype=np.int8)) for of in bare]
+        lost = tuple(dataclasses.replace(record, boot=boot) for record, boot in zip(bare, none, strict=True))
+        without = ComparisonResults(Comparison(records, lost, tuple(notes)))
+        raise errors.BootstrapError(str(error), without) from error.__cause__
+    pairs = zip(bare, boots, strict=True)
+    drawn = tuple(with_bootstrap(record, boot, errors.Told(record.notes)) for record, boot in pairs)
+    records = records if design.replication is None else drawn  # the design's errors, not those of rows
+    _check_failures(Comparison(records, drawn), inference.max_failed, notes)
+    return ComparisonResults(Comparison(records, drawn, tuple(notes)))
 
 
-def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison:
+def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Notes) -> None:
     """Warn of failed resamples, or refuse where they are too many."""
     failed, drawn = (comparison.failures != errors.Failure.OK).sum(axis=0), len(comparison.failures)
     alike: dict[str, list[str]] = {}
@@ -366,23 +406,22 @@ def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison
     counts = "; ".join(f"{', '.join(names)} ({text})" for text, names in alike.items() if text)
     over = failed > max_failed * drawn
     if over.any():
-        distributions = tuple(
-            dataclasses.replace(boot, values=np.full_like(boot.values, np.nan)) if refused else boot
-            for boot, refused in zip(comparison.distributions, over, strict=True)
-        )
-        drawn_units = comparison.bare[0].draws_units and not comparison.given_resamples
+        known = list(comparison.drawn)
+        for k in np.flatnonzero(over):
+            boot, unknown = known[k].used_boot, np.full_like(known[k].covariance, np.nan)
+            boot = dataclasses.replace(boot, values=np.full_like(boot.values, np.nan))
+            known[k] = dataclasses.replace(known[k], boot=boot, covariance=unknown)
+        drawn_units = known[0].draws_units and not known[0].given_resamples
         first = 'Use `bootstrap="bayesian"` for weights that are never zero. ' if drawn_units else ""
         raise errors.BootstrapError(
             f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
             f"The comparison without the bootstrap of these estimators is in err.results. {first}Simplify propensity=, "
             "leave them out of estimators=, or use a larger max_failed=.",
-            ComparisonResults(dataclasses.replace(comparison, distributions=distributions)),
+            ComparisonResults(dataclasses.replace(comparison, drawn=tuple(known))),
         )
-    notes = errors.Notes(comparison.notes)
     if failed.any():
         notes.warn(
             f"of {drawn} resamples some were left out of the standard errors: {counts}.\n"
             "See boot_ledger of the results; a simpler formula would avoid it.",
             errors.ResampleWarning,
         )
-    return dataclasses.replace(comparison, notes=tuple(notes))

@@ -24,25 +24,20 @@ from causalrisk.design.tables import listing, numbers
 from causalrisk.estimation.fits import group_sums, sandwich, small_sample_factor, stratum_of_groups
 from causalrisk.estimation.options import InferenceOptions, model_options, typed_options
 from causalrisk.estimation.record import FitRecord, unit_influence
+from causalrisk.inference import intervals
 from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
-from causalrisk.inference.intervals import joint_test, wald_statistic
 from causalrisk.inference.simultaneous import adjusted_frame
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
-from causalrisk.report.labels import CONTROLS
-from causalrisk.report.page.methods import study_methods
-from causalrisk.report.page.sections import write_study
-from causalrisk.report.plots import axes_or_new, draw_event_study
-from causalrisk.report.summary import summarize_event_study
+from causalrisk.report import labels, plots, summary, tidy
+from causalrisk.report.page import methods, sections
 from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tables.text import format_number
-from causalrisk.report.tidy import printed_whole
 
 BY = ("exposure", "group", "time", "all", "simple", "over exposure")
-BASES = ("universal", "varying")
 OF_ONE = "does not vary within an arm|has 1 observations|cannot be left out"  # warnings of fits to a single unit
 COV_TYPES = (None, "robust", "HC1", "cluster", "jackknife")
 
@@ -144,7 +139,7 @@ class EventStudy(Shown):
         index, values, added = self._averages(by)
         covariance = self._covariance(added)
         adjust, se = adjust if len(values) > 1 else None, np.sqrt(np.diag(covariance))
-        return printed_whole(adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=self.df))
+        return tidy.printed_whole(adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=self.df))
 
     def _averages(self, by: str | None) -> tuple[pd.Index, Array, Array]:
         """Names, averages, and what each unit adds to their errors, the sizes of the groups estimated too."""
@@ -194,14 +189,14 @@ class EventStudy(Shown):
             )
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
-        statistic, count, _ = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
+        statistic, count, _ = intervals.wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
         m = self.df if np.isfinite(self.df) else len(self.contributions) - 1.0
         if m < count:
             raise errors.OptionError(
                 f"there are {count} placebos and {m:g} degrees of freedom, too few for a joint test.\n"
                 "Read the adjusted p-values of  study.effects()  before the beginning."
             )
-        return joint_test(statistic * (m - count + 1) / m, count, m - count + 1)
+        return intervals.joint_test(statistic * (m - count + 1) / m, count, m - count + 1)
 
     def plot(self, by: str = "exposure", ax: Any = None, alpha: float = 0.05) -> Any:
         """Plot effects by exposure, group or time, with pointwise and simultaneous intervals.
@@ -223,7 +218,7 @@ class EventStudy(Shown):
         by = errors.one_of("by", by, BY[:3])
         each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
         reference = -1 - self.given["anticipation"] if self.given["base"] == "universal" else None
-        return draw_event_study(each, joint, reference, f"ATT on {self.outcome}", axes_or_new(ax))
+        return plots.draw_event_study(each, joint, reference, f"ATT on {self.outcome}", plots.axes_or_new(ax))
 
     @errors.with_other_names
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
@@ -242,11 +237,11 @@ class EventStudy(Shown):
             A statsmodels Summary.
         """
         tables = {name: self.effects(name, alpha) for name in ("exposure", "group", "all")}
-        return summarize_event_study(self, tables, title)
+        return summary.summarize_event_study(self, tables, title)
 
     def methods(self) -> str:
         """Return a methods paragraph: effects, controls, units, models, and standard errors."""
-        return study_methods(self)
+        return methods.study_methods(self)
 
     def report(
         self,
@@ -282,7 +277,7 @@ class EventStudy(Shown):
         OptionError
             If an assumption is not one of these, or the file name is not that of a web page.
         """
-        return write_study(self, path, title, alpha, assumptions)
+        return sections.write_study(self, path, title, alpha, assumptions)
 
     @property
     def outcome(self) -> str:
@@ -425,28 +420,20 @@ def event_study(
     fits = _fits(model, units, given, scope, notes)
     exposure = np.array([period - group for group, period in fits])
     sign = np.where((given["base"] == "universal") & (exposure < -given["anticipation"]), -1.0, 1.0)
-    made = _errors(fits, units, sign, given)
+    made = _errors(fits, units, sign, given) | {"exposure": exposure, "sign": sign, "sizes": units.sizes}
     df = len(made["contributions"]) - 1.0 if given["use_t"] else np.inf
-    return EventStudy(
-        fits={(units.names[group], units.names[period]): res for (group, period), res in fits.items()},
-        **made,
-        exposure=exposure,
-        sign=sign,
-        given=given,
-        sizes=units.sizes,
-        n_periods=len(units.names),
-        df=df if given.get("design") is None else next(iter(fits.values()))._record.df,
-        notes=tuple(notes),
-    )
+    if given.get("design") is not None:
+        df = next(iter(fits.values()))._record.df
+    named = {(units.names[group], units.names[period]): res for (group, period), res in fits.items()}
+    return EventStudy(fits=named, given=given, n_periods=len(units.names), df=df, notes=tuple(notes), **made)
 
 
 def _check(given: Mapping[str, Any], data: Any) -> None:
     """Refuse options and data of which there is no study; what goes by rows has to be a column, as rows differ."""
-    errors.one_of("controls", given["controls"], tuple(CONTROLS))
-    errors.one_of("base", given["base"], BASES)
+    errors.one_of("controls", given["controls"], tuple(labels.CONTROLS))
+    errors.one_of("base", given["base"], ("universal", "varying"))
     errors.whole_number("anticipation", given["anticipation"], 0)
     errors.one_of("cov_type", given["cov_type"], COV_TYPES)
-    errors.one_of("use_t", given["use_t"], (None, True, False))
     survey = given.get("design")
     columns = {name: given.get(name) for name in ("weights", "cluster", "offset", "exposure", "propensity_score")}
     if isinstance(survey, Survey):

@@ -20,17 +20,15 @@ from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.tables import as_pandas
 from causalrisk.estimation.options import model_options, typed_options
 from causalrisk.estimation.record import influence_covariance
+from causalrisk.inference import intervals
 from causalrisk.inference.covariance import resample_covariance
-from causalrisk.inference.intervals import Estimates, critical_value
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, OneEffect
 from causalrisk.numerics.multiplicities import seed_sequence
-from causalrisk.report.page.methods import late_methods
-from causalrisk.report.page.sections import write_late
-from causalrisk.report.summary import numbers_table
+from causalrisk.report import summary, tidy
+from causalrisk.report.page import methods, sections
 from causalrisk.report.tables.table import ResultSummary, ResultTable
-from causalrisk.report.tidy import glance, tidy_frame
 
 WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
 LARGE = 1e6  # F beyond which the number says nothing
@@ -284,7 +282,7 @@ class LATEResults(OneEffect):
         self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
         self.complier_share = float(abs(self._effects[1]))
         values, se = np.array([late, *self._effects[::-1]]), np.sqrt(np.diag(self._covariance))[::-1]
-        self._estimates = Estimates(values, se, se, df=record.df)
+        self._estimates = intervals.Estimates(values, se, se, df=record.df)
         frame = self.summary_frame()
         self.params, self.bse, self.tvalues, self.pvalues = (frame.iloc[:1, k] for k in range(4))
 
@@ -309,7 +307,6 @@ class LATEResults(OneEffect):
         DataFrame
             Estimate, standard error, z (or t), p-value and limits.
         """
-        errors.check_alpha(alpha)
         of_instrument = f"effect of {self.model.instrument} on"
         names = ["LATE", f"{of_instrument} {self.model.treat}", f"{of_instrument} the outcome"]
         return self._estimates.frame(names, alpha)
@@ -339,7 +336,7 @@ class LATEResults(OneEffect):
         if errors.one_of("method", method, ("normal", "anderson-rubin")) == "normal":
             return self.summary_frame(alpha).iloc[:1, -2:].set_axis([0, 1], axis=1)
         errors.check_alpha(alpha)
-        (y, d), V, z2 = self._effects, self._covariance, float(critical_value(alpha, self._record.df)) ** 2
+        (y, d), V, z2 = self._effects, self._covariance, float(intervals.critical_value(alpha, self._record.df)) ** 2
         # a t^2 - 2 b t + c <= 0
         a, b, c = d * d - z2 * V[1, 1], y * d - z2 * V[0, 1], y * y - z2 * V[0, 0]
         if b * b < a * c:
@@ -414,7 +411,7 @@ class LATEResults(OneEffect):
         ]
         tables = [
             ResultTable(head, aligns="lrlr", title=heading),
-            numbers_table(self.summary_frame(alpha), "", one_unit=False),
+            summary.numbers_table(self.summary_frame(alpha), "", one_unit=False),
         ]
         return ResultSummary(tables, notes)
 
@@ -434,19 +431,15 @@ class LATEResults(OneEffect):
             One row: term, estimate, std_error, statistic, p_value, conf_low, conf_high.
         """
         frame = self.summary_frame(alpha).iloc[:1]
-        return tidy_frame(["LATE"], frame.iloc[:, :4].to_numpy().T, frame.iloc[:, -2:].to_numpy() if conf_int else None)
+        limits = frame.iloc[:, -2:].to_numpy() if conf_int else None
+        return tidy.tidy_frame(["LATE"], frame.iloc[:, :4].to_numpy().T, limits)
 
     def glance(self) -> pd.DataFrame:
         """Return one row that describes the fit: `CausalResults.glance`, with the instrument and the first stage."""
         model, record = self.model, self._record
-        return glance(record).assign(
-            estimator=f"LATE by {record.spec.name}",
-            estimand=self.estimand,
-            treatment=model.treat,
-            instrument=model.instrument,
-            first_stage_f=self.first_stage_f,
-            complier_share=self.complier_share,
-        )
+        own = {"estimator": f"LATE by {record.spec.name}", "estimand": self.estimand, "treatment": model.treat}
+        own |= {"instrument": model.instrument, "first_stage_f": self.first_stage_f}
+        return tidy.glance(record).assign(**own, complier_share=self.complier_share)
 
     def methods(self) -> str:
         """Return a methods paragraph: estimand, instrument, models, sample, first stage and standard errors."""
@@ -457,7 +450,7 @@ class LATEResults(OneEffect):
             f"({self.effect_se:.4g}); the 95% interval of Anderson and Rubin (1949), which is valid with a weak "
             f"instrument, is {self._ends()}."
         )
-        return late_methods(self._record, self.model.treat, found)
+        return methods.late_methods(self._record, self.model.treat, found)
 
     def report(
         self,
@@ -485,7 +478,7 @@ class LATEResults(OneEffect):
         Path
             The file.
         """
-        return write_late(self, path, title, alpha, assumptions)
+        return sections.write_late(self, path, title, alpha, assumptions)
 
     def __repr__(self) -> str:
         shown = f"{self.effect:.4g} ({self.bse.iloc[0]:.4g}), first-stage F {self._shown_f}, n {self.nobs}"

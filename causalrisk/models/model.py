@@ -24,7 +24,7 @@ from causalrisk.design import (
 from causalrisk.design.covariates import clustered
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, read
+from causalrisk.errors import BootstrapError, OptionError, UnavailableError, read
 from causalrisk.errors.aliases import attribute
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options
@@ -287,12 +287,9 @@ class CausalModel:
             )
         known = {name: value for name, value in OPTIONS.items() if name not in OF_FORMULAS}
         options, read_as = read("model", options, known)
+        columns, constant = kinds.options_of(ColumnOptions, {**options, "treat": treat}), self.spec.constants
         self.design = design_from_arrays(
-            endog,
-            exog,
-            kinds.options_of(ColumnOptions, {**options, "treat": treat}),
-            exog_propensity=exog_propensity,
-            constant_outcome=self.spec.constants,
+            endog, exog, columns, exog_propensity=exog_propensity, constant_outcome=constant
         )
         typed = kinds.typed_options(options | {"exog_propensity": exog_propensity}, OPTIONS)
         self.options = kinds.model_options(self.design, options | {"read_as": read_as, "typed": typed})
@@ -477,7 +474,10 @@ class CausalModel:
             chosen = dataclasses.replace(model.options, repeat=repeat) if repeat else model.options
             of_joint = kinds.options_of(kinds.JREOptions, given)
             record = fit_estimator(model.design, model.spec, chosen, inference, of_joint)
-            records.append(model._with_errors(record, inference))
+            try:
+                records.append(with_covariance(record, inference))
+            except BootstrapError as error:
+                raise BootstrapError(str(error), model._results(robust_record(record))) from error.__cause__
         return model._results(records[0] if len(records) == 1 else median_fit(records))
 
     def _clustered(self, given: dict[str, Any], read_as: tuple[str, ...]) -> Self:
@@ -505,51 +505,11 @@ class CausalModel:
     def _results(self, record: FitRecord) -> CausalResults:
         return CausalResults(self, record)
 
-    def _with_errors(self, record: FitRecord, inference: kinds.InferenceOptions) -> FitRecord:
-        """Add the standard errors, unless too many resamples failed."""
-        try:
-            record = with_covariance(record, inference)
-        except BootstrapError as error:
-            results = None if error.results is None else self._results(error.results)
-            raise BootstrapError(str(error), results) from error.__cause__
-        if record.boot is None or record.boot.failed_share <= inference.max_failed:
-            return record
-        failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)
-        more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else f'cov_type="{record.robust_type}"'
-        weights = ""
-        if record.draws_units and not record.given_resamples:
-            weights = 'Use `fit(bootstrap="bayesian")` for weights that are never zero. '
-        raise BootstrapError(
-            f"{failed} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows: "
-            f"{failure_text(record.boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "
-            f"{weights}Simplify propensity=, or use `fit({more})`.",
-            self._results(robust_record(record)),
-        )
-
 
 def design_of(
     formula: str, data: Any, given: Mapping[str, Any], scope: Mapping[str, Any], specs: Sequence[Specification]
 ) -> Design:
-    """Make the design of one model, or of several that are compared.
-
-    Parameters
-    ----------
-    formula : str
-        Outcome formula.
-    data : DataFrame, mapping of columns or Scan
-        The data.
-    given : mapping
-        Options of `from_formula`; options left out have their defaults.
-    scope : mapping of str to object
-        Variables that the formulas may name, from `callers_variables`.
-    specs : sequence of Specification
-        The estimators.
-
-    Returns
-    -------
-    Design
-        A `DesignOnDisk` for a scan.
-    """
+    """Make the design of one model, or of several that are compared; `scope` are variables that formulas name."""
     if given.get("treat") is None:
         raise OptionError(
             "`treat` is missing: the column of the treatment, which is not part of the formula.\n"
@@ -559,14 +519,10 @@ def design_of(
     if columns.did is not None:
         formula, data = with_change(columns.did, formula, data, columns.treat)
     make = design_from_scan if isinstance(data, Scan) else design_from_formula
+    constant = all(spec.constants for spec in specs) or columns.outcome_predictions is not None
+    joint = any(spec.joint for spec in specs)
     made = make(
-        formula,
-        data,
-        columns,
-        propensity=propensity,
-        frame=scope,
-        constant_outcome=all(spec.constants for spec in specs) or columns.outcome_predictions is not None,
-        joint_outcome=any(spec.joint for spec in specs),
+        formula, data, columns, propensity=propensity, frame=scope, constant_outcome=constant, joint_outcome=joint
     )
     if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates
         check_scored(made, propensity, given.get("propensity_score"))

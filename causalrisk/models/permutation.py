@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import stdtr
 
 from causalrisk import errors
@@ -30,9 +29,8 @@ from causalrisk.estimation.fits import centred, group_sums, weights_of
 from causalrisk.estimation.options import Alternative, InferenceOptions
 from causalrisk.estimation.record import SE_ROUNDING, FitRecord, of_means
 from causalrisk.estimation.specification import DIFFERENCE
+from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.covariance import TOGETHER, fit_again, in_blocks, robust_record
-from causalrisk.inference.fitted_models import median_fit
-from causalrisk.inference.intervals import joint_test
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array, solve_definite, weighted_grams
@@ -90,24 +88,21 @@ class PermutationTest:
         record, position, exact, statistic = self.record, self.position, self.exact, self.statistic
         self.n_permutations = len(self.null_distribution)
         self.failed = int(np.isnan(self.null_distribution).sum())
-        self.extreme = int(self.are_extreme(self.null_distribution).sum()) + self.failed
+        size = SIZES[self.alternative]
+        reached = size(self.null_distribution) >= size(statistic) - TIE * abs(statistic)
+        self.extreme = int(reached.sum()) + self.failed
         own, names = 0 if exact else 1, record.effect_names  # among random assignments the fit's own is one more
         self.pvalue = (self.extreme + own) / (self.n_permutations + own)
         self.mc_se = own * math.sqrt(self.pvalue * (1 - self.pvalue) / (self.n_permutations + 1))
         self.term = ", ".join(names) if position is None else names[position - 1]
         self.asymptotic_pvalue = math.nan
         if self.kind == "wald":
-            self.asymptotic_pvalue = float(joint_test(statistic, record.design.n_arms - 1, record.df).pvalue)
+            self.asymptotic_pvalue = float(intervals.joint_test(statistic, record.design.n_arms - 1, record.df).pvalue)
         elif self.kind == "studentized":
             tails = 2 if self.alternative == "two-sided" else 1
-            self.asymptotic_pvalue = float(tails * stdtr(record.df, -SIZES[self.alternative](statistic)))
+            self.asymptotic_pvalue = float(tails * stdtr(record.df, -size(statistic)))
         fit = record.weight_fit  # of covariates, as for observational data
         self._adjusts = fit is not None and fit.estimated and record.design.propensity_names != ("Intercept",)
-
-    def are_extreme(self, values: Array) -> NDArray[np.bool_]:
-        """Whether values of the statistic are at least as extreme as that of the fit; False for NaN."""
-        size = SIZES[self.alternative]
-        return np.asarray(size(values) >= size(self.statistic) - TIE * abs(self.statistic))
 
     def tidy(self) -> pd.DataFrame:
         """Return the test as plain data, under the column names of `CausalResults.tidy`.
@@ -374,7 +369,7 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
     inference = InferenceOptions(cov_type=record.robust_type, rng=record.seed, bootstrap=drawn)
     repeats = [dataclasses.replace(given, repeat=repeat) for repeat in range(given.n_repeats)]
     fits = [robust_record(fit_again(record, design, options, inference)) for options in repeats]
-    return fits[0] if len(fits) == 1 else median_fit(fits)
+    return fits[0] if len(fits) == 1 else fitted_models.median_fit(fits)
 
 
 def is_linear(record: FitRecord) -> bool:
@@ -391,9 +386,8 @@ def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
     `arms` (n, m) are of the rows of the design. For such records `is_linear` is true.
     """
     equations = centred(weights_of(record).equations)
-    q, sample, scale, toward = (
-        equations.columns, equations.sample, record.options.effect_scale, record.options.population.toward
-    )  # fmt: skip
+    q, sample, scale = equations.columns, equations.sample, record.options.effect_scale
+    toward = record.options.population.toward
     arm, s, total = arms[sample.order], sample.s[:, None], sample.s.sum()
     tilt = np.ones((len(q), 1))  # of the target, of mean one
     if toward is not None:

@@ -10,42 +10,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user, with_other_names
+from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user, with_other_names
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions, defaults_of, typed_options
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import hypotheses, intervals
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.linalg import Array
+from causalrisk.report import summary, tidy
 from causalrisk.report.page.methods import pooled_methods
-from causalrisk.report.summary import one_line, summarize_pooled
 from causalrisk.report.tables.table import ResultSummary
-from causalrisk.report.tidy import Frame, glance, tidy_frame
 
 TESTED = ["estimate", "std err", "df"]  # columns of `rubin` that tests and intervals are made from
 
 
 def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.DataFrame, Array]:
-    """Pool estimates by Rubin's rules.
+    """Pool estimates (m, d) with covariances (m, d, d) by Rubin's rules; returns a table, and the total covariance.
 
-    Parameters
-    ----------
-    estimates : ndarray, shape (m, d)
-        One row per completed data set.
-    covariances : ndarray, shape (m, d, d)
-        Their covariance matrices.
-    df_complete : float
-        Degrees of freedom of the complete data; may be infinite.
-
-    Returns
-    -------
-    pooled : DataFrame
-        One row per estimate: "estimate", the mean; the columns of `PooledResults.missing_information`; and "std err",
-        the root of "total".
-    total : ndarray, shape (d, d)
-        Covariance of the means: the covariance within data sets plus (1 + 1/m) times the covariance between them.
-
-    Notes
-    -----
     The formulas follow Rubin (1987), with the degrees of freedom of Barnard and Rubin (1999), as in R's mice. With
     nu = (m - 1) / lambda^2 and nu_obs = (nu_com + 1) / (nu_com + 3) nu_com (1 - lambda), the degrees of freedom are
     nu nu_obs / (nu + nu_obs), or nu if nu_com is infinite.
@@ -160,11 +140,10 @@ class PooledResults(OneEffect):
         DataFrame
             Columns estimate, std err, t, df, P>|t| and the limits of the interval.
         """
-        check_alpha(alpha)
         frame = self._estimates.frame(self._record.names, alpha)
         frame.columns = ["estimate", "std err", "t", "P>|t|", *frame.columns[-2:]]
         frame.insert(3, "df", self._estimates.df)
-        return Frame(frame)
+        return tidy.Frame(frame)
 
     @property
     def missing_information(self) -> pd.DataFrame:
@@ -193,7 +172,7 @@ class PooledResults(OneEffect):
             Summary like a fit's.
         """
         frame, missing = self.summary_frame(alpha), self.missing_information
-        return summarize_pooled(self._records, frame, missing, self.df_complete, title)
+        return summary.summarize_pooled(self._records, frame, missing, self.df_complete, title)
 
     def methods(self) -> str:
         """Return a methods paragraph on the fits and how they were pooled.
@@ -242,12 +221,8 @@ class PooledResults(OneEffect):
         DataFrame
             As of `CausalResults.equivalence_test`, for all effects, with the degrees of freedom of Barnard and Rubin.
         """
-        names, found = self._record.effect_names, self._estimates
-        values, se, errors, df = (
-            of[: len(names)] for of in (found.values, found.se, found.errors, np.asarray(found.df))
-        )
-        effects = intervals.Estimates(values, se, errors, found.scale, df=df)
-        return hypotheses.equivalence_table(names, effects, low, high, alpha)
+        every = hypotheses.equivalence_table(self._record.names, self._estimates, low, high, alpha)
+        return every.iloc[: len(self._record.effect_names)]
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the estimates as plain data, under the column names of broom and marginaleffects.
@@ -267,14 +242,15 @@ class PooledResults(OneEffect):
         frame = self.summary_frame(alpha)
         limits = frame.iloc[:, -2:].to_numpy() if conf_int else None
         numbers = frame[["estimate", "std err", "t", "P>|t|"]].to_numpy().T
-        return tidy_frame(self._record.names, numbers, limits).assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
+        made = tidy.tidy_frame(self._record.names, numbers, limits)
+        return made.assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
 
     def glance(self) -> pd.DataFrame:
         """Return one row that describes the fits: `CausalResults.glance`, and their number as "imputations"."""
-        return glance(self._record).assign(imputations=self.n_imputations)
+        return tidy.glance(self._record).assign(imputations=self.n_imputations)
 
     def __repr__(self) -> str:
-        return one_line(self._record, (self.params, self.bse), self.n_imputations)
+        return summary.one_line(self._record, (self.params, self.bse), self.n_imputations)
 
 
 @with_other_names
@@ -381,9 +357,8 @@ def _model_of(record: FitRecord) -> dict[str, object]:
     for name in ("family", "link", "repeat", "read_as", "typed"):
         del resolved[name]
     if design.survey is None:  # which has weights and clusters of its own
-        clusters = list(design.cluster_names)
         resolved |= {"weights": design.weights_name, "weight_type": design.weight_type}
-        resolved |= {"cluster": clusters if len(clusters) > 1 else next(iter(clusters), None)}
+        resolved |= {"cluster": " and ".join(design.cluster_names) or None}
     resolved |= {design.offset_kind or "offset": design.offset_name, "outcome_predictions": design.predictions_name}
     resolved |= {"observed": design.observation and design.observation.formula}
     resolved |= {"cov_type": "robust" if record.cov_type == "HC1" else record.cov_type}
@@ -409,7 +384,6 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         "rows of target= ": None if record.frame is None else tuple(record.frame.index),
         "outcome model ": family.label,
         "alpha of family= ": family.alpha,
-        "parameters ": ", ".join(record.names),
         "terms of the outcome models ": design.exog_names,
         "terms of the propensity model ": design.propensity_names,
         "observations ": design.nobs,

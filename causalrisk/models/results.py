@@ -31,11 +31,7 @@ from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.errors.aliases import ATTRIBUTES, attribute
 from causalrisk.estimation.matching import matched_pairs
 from causalrisk.estimation.record import FitRecord
-from causalrisk.inference import fitted_models
-from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
-from causalrisk.inference.hypotheses import equivalence_test, nlcom, t_test, wald_test
-from causalrisk.inference.intervals import boot_pvalues, conf_int, effects_on_scales, nnt, summary_frame
-from causalrisk.inference.simultaneous import distribution, start_difference
+from causalrisk.inference import fitted_models, heterogeneity, hypotheses, intervals, simultaneous
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
 from causalrisk.report import plots
@@ -173,19 +169,9 @@ class OneEffect(Shown):
 def of_record(
     function: Callable[Concatenate[FitRecord, P], R], plain: bool = False
 ) -> Callable[Concatenate[Any, P], R]:
-    """Return a method that calls a function of a record with the record of its results.
+    """Return a method, under the name and docstring of a function of a record, that calls it with its own record.
 
-    Parameters
-    ----------
-    function : callable
-        Takes a record, then what the method takes.
-    plain : bool
-        Whether data frames are as the function makes them, for programs; others print all their columns.
-
-    Returns
-    -------
-    callable
-        The method, under the name, the docstring and the other parameters of the function.
+    Data frames print all their columns, unless they are wanted `plain`, for programs.
     """
     signature, named = inspect.signature(function), errors.with_other_names(function)
     self, *others = signature.parameters.values()
@@ -291,12 +277,12 @@ class CausalResults(OneEffect):
     @property
     def tvalues(self) -> pd.Series:
         """Statistics z (or t) of `params`; for ratios, of the logarithm. NaN if the standard error is zero."""
-        return self._by_name(summary_frame(self._record).iloc[:, 2])
+        return self._by_name(intervals.summary_frame(self._record).iloc[:, 2])
 
     @property
     def pvalues(self) -> pd.Series:
         """Two-sided p-values of `params`; NaN if the standard error is zero."""
-        return self._by_name(summary_frame(self._record).iloc[:, 3])
+        return self._by_name(intervals.summary_frame(self._record).iloc[:, 3])
 
     @property
     def use_t(self) -> bool:
@@ -313,21 +299,21 @@ class CausalResults(OneEffect):
         names = self._record.names
         return pd.DataFrame(self._record.covariance[: len(names), : len(names)].copy(), index=names, columns=names)
 
-    conf_int = of_record(conf_int)
-    boot_pvalues = of_record(boot_pvalues)
-    summary_frame = of_record(summary_frame)
-    t_test = of_record(t_test)
-    equivalence_test = of_record(equivalence_test)
-    wald_test = of_record(wald_test)
-    nlcom = of_record(nlcom)
-    effects_on_scales = of_record(effects_on_scales)
-    nnt = of_record(nnt)
-    effects_by = of_record(effects_by)
-    differences_by = of_record(differences_by)
-    equality_test = of_record(equality_test)
-    pairwise = of_record(pairwise)
+    conf_int = of_record(intervals.conf_int)
+    boot_pvalues = of_record(intervals.boot_pvalues)
+    summary_frame = of_record(intervals.summary_frame)
+    t_test = of_record(hypotheses.t_test)
+    equivalence_test = of_record(hypotheses.equivalence_test)
+    wald_test = of_record(hypotheses.wald_test)
+    nlcom = of_record(hypotheses.nlcom)
+    effects_on_scales = of_record(intervals.effects_on_scales)
+    nnt = of_record(intervals.nnt)
+    effects_by = of_record(heterogeneity.effects_by)
+    differences_by = of_record(heterogeneity.differences_by)
+    equality_test = of_record(heterogeneity.equality_test)
+    pairwise = of_record(heterogeneity.pairwise)
     permutation_test = of_record(permutation_test)
-    distribution = of_record(distribution)
+    distribution = of_record(simultaneous.distribution)
 
     cov_type = property(attrgetter("_record.cov_type"), doc="Kind of standard errors, as in `fit`.")
 
@@ -393,11 +379,9 @@ class CausalResults(OneEffect):
         record = self._record
         if record.weight_fit is None:
             raise record.without_scores()
-        probabilities = record.weight_fit.probabilities
-        if len(probabilities) == 2:
-            return record.per_row(probabilities[1], "propensity")
-        restored = record.sample.restore(probabilities.T.copy())
-        return pd.DataFrame(restored, index=record.design.index, columns=list(record.design.labels))
+        restored = record.sample.restore(record.weight_fit.probabilities.T.copy())
+        scores = pd.DataFrame(restored, index=record.design.index, columns=list(record.design.labels))
+        return scores if scores.shape[1] > 2 else scores.iloc[:, 1].rename("propensity")
 
     @property
     def importance_weights(self) -> pd.Series:
@@ -670,7 +654,7 @@ class JREResults(CausalResults):
         """Monte Carlo standard error of the (first) effect due to the replicates (JRE); NaN with one replicate."""
         return float(self._joint.mc_se[0])
 
-    start_difference = of_record(start_difference)
+    start_difference = of_record(simultaneous.start_difference)
     anchor_path = of_record(anchor_path)
     plot_anchor_path = of_record(plots.plot_anchor_path)
 

@@ -363,17 +363,11 @@ def covariance_name(record: FitRecord) -> str:
     if record.cov_type == "replicates" and record.design.replication is not None:
         return f"replicates ({record.design.replication.kind})"
     if record.cov_type == "bootstrap":
-        return f"bootstrap ({bootstrap_text(record, record.given_resamples)})"
+        kind = f"{record.bootstrap} multipliers" if record.bootstrap in MULTIPLIERS else record.bootstrap
+        return f"bootstrap ({'given' if record.given_resamples else kind})"
     if record.cov_type == JACKKNIFE and record.design.cluster_name is not None:
         return "jackknife (cluster)"
     return {"cluster": "robust (cluster)", "survey": "survey (linearised)"}.get(record.cov_type, record.cov_type)
-
-
-def bootstrap_text(record: FitRecord, given: bool) -> str:
-    """Return the name of the kind of bootstrap."""
-    if given:
-        return "given"
-    return f"{record.bootstrap} multipliers" if record.bootstrap in MULTIPLIERS else record.bootstrap
 
 
 def survey_words(survey: SurveyDesign) -> str:

@@ -118,11 +118,10 @@ def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | N
     records, design, names = comparison.records, comparison.design, comparison.names
     richest = max(records, key=lambda record: (record.learned is not None, not record.spec.constants))
     used, drawn = int((comparison.failures == Failure.OK).all(axis=1).sum()), len(comparison.failures)
-    kind = f"bootstrap ({words.bootstrap_text(records[0], comparison.given_resamples)})"
     scored = [words.propensity_text(record) for record in records if record.weight_fit is not None]
     texts = head_texts(richest) | {
         "Propensity:": scored[0] if scored else "none",
-        "Std. errors:": kind if design.replication is None else words.covariance_name(records[0]),
+        "Std. errors:": words.covariance_name(comparison.drawn[0]),
         "Resamples:": f"{used} of {drawn} used by all",
         "Seed:": seed_text(records[0].seed),
     }

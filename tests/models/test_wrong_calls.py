@@ -21,8 +21,6 @@ def fits():
 
 
 CALLS = {
-    "cols: 'zz' is no parameter": lambda f: f["res"].conf_int(cols=["zz"]),
-    "cols: 3 is no parameter": lambda f: f["res"].conf_int(cols=[3]),
     "Matching does not predict new rows": lambda f: f["matched"].predict(DATA),
     r"get_prediction\(\) is not available for Matching": lambda f: f["matched"].get_prediction(DATA),
     "outcome_params is not available for Matching": lambda f: f["matched"].outcome_params,
