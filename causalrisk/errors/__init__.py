@@ -20,17 +20,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.errors.aliases import (
-    ALSO,
-    NAMES,
-    OF_VALUES,
-    answer,
-    by_word,
-    near,
-    tables_of,
-    unknown_option,
-    value_meant,
-)
+from causalrisk.errors import aliases
+from causalrisk.errors.aliases import ALSO, value_meant
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -158,11 +149,6 @@ class UnavailableError(CausalRiskError, AttributeError):
     """The results do not carry what was asked for; the message says which do."""
 
 
-class Once(str):
-    """Text of a warning that is given once in a process; what is fitted later has it among its notes alone."""
-
-
-_given: set[str] = set()
 # Files that a warning does not point at: a file's whole name would not count as its prefix.
 OUR_FILES = (os.path.dirname(os.path.dirname(__file__)), contextlib.__file__.removesuffix(".py"))
 
@@ -173,14 +159,10 @@ def warn_user(message: str, category: type[Warning]) -> None:
     Parameters
     ----------
     message : str
-        What was noticed and what to type; of `Once` nothing is said again.
+        What was noticed and what to type.
     category : type
         Class of the warning.
     """
-    if isinstance(message, Once):
-        if message in _given:
-            return
-        _given.add(message)
     ours = [frame.filename.startswith(OUR_FILES) for frame in reversed(traceback.extract_stack())]
     warnings.warn(message, category, stacklevel=1 + ours.index(False))
 
@@ -223,8 +205,8 @@ def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
     for one in allowed:  # 1 and np.True_ mean True
         if value is one or (isinstance(value, str | numbers.Real | np.bool_) and value == one):
             return one
-    nearest = near(str(value), [a for a in allowed if isinstance(a, str)])
-    why = answer(name, str(value).casefold()) or nearest or answer(name, "*")
+    nearest = aliases.near(str(value), [a for a in allowed if isinstance(a, str)])
+    why = aliases.answer(name, str(value).casefold()) or nearest or aliases.answer(name, "*")
     raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.\n{why or 'Use one of them.'}")
 
 
@@ -305,14 +287,10 @@ def call_here(
 
 def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
     """Return a function or method whose options may have their names in other packages, such as ``level=0.9``."""
-    parameters = inspect.signature(function).parameters
 
     @functools.wraps(function)
     def called(*args: P.args, **options: P.kwargs) -> R:
-        named: Any = options
-        if not options.keys() <= parameters.keys():
-            defaults = {name: one.default for name, one in parameters.items() if name != "more"}
-            named = named_here(function.__name__, options, defaults)[0]
+        named: Any = call_here(function.__name__, function, options, {})
         return function(*args, **named)
 
     return called
@@ -320,16 +298,16 @@ def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
 
 def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the options of a call under their names here, and a note on each other name; as `read` otherwise."""
-    tables, notes = [NAMES.get(table, {}) for table in reversed(tables_of(place))], list[str]()
-    words = {word: name for table in tables for word, name in by_word(table).items() if name in defaults}
+    tables, notes = [aliases.NAMES.get(table, {}) for table in reversed(aliases.tables_of(place))], list[str]()
+    words = {word: name for table in tables for word, name in aliases.by_word(table).items() if name in defaults}
     found, said = {name: value for name, value in given.items() if name in defaults}, dict[str, str]()
     if str(given.get("estimand")).upper() == "ATT" and "focal" in given:  # the group that both name
         given = {word: value for word, value in given.items() if word != "estimand"}
     for word in [word for word in given if word not in found]:
         value = given[word]
         if word not in words:
-            raise OptionError(unknown_option(place, word, defaults, value))
-        name, (other, values) = words[word], OF_VALUES.get(word, ("", ""))
+            raise OptionError(aliases.unknown_option(place, word, defaults, value))
+        name, (other, values) = words[word], aliases.OF_VALUES.get(word, ("", ""))
         if isinstance(value, str) and value.casefold() in values.split():
             name = other
         now = found.get(name)
