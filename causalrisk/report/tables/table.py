@@ -7,10 +7,11 @@ and HTML files.
 
 from __future__ import annotations
 
+import csv
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from os import PathLike
 from pathlib import Path
@@ -21,18 +22,7 @@ from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from causalrisk.errors import OptionError, UnavailableError
-from causalrisk.report.tables.text import (
-    csv_lines,
-    display_width,
-    escape_html,
-    escape_latex,
-    escape_markdown,
-    flat,
-    latex_label,
-    pad,
-    printable,
-    wrap,
-)
+from causalrisk.report.tables.text import display_width, escape_html, escape_latex, escape_markdown, flat, pad, wrap
 from causalrisk.runtime.system import write_whole
 
 FIELD, GAP = 10, 2  # usual width of a column of numbers, and the blanks before it at least
@@ -73,8 +63,8 @@ class ResultTable(SimpleTable):
         rules: tuple[int, ...] = (),
         width: int = 78,
     ) -> None:
-        headers = ["\n".join(map(printable, column)) for column in zip(*header, strict=True)]
-        super().__init__([list(map(printable, row)) for row in rows], headers=headers, title=title)
+        headers = ["\n".join(map(flat, column)) for column in zip(*header, strict=True)]
+        super().__init__([list(map(flat, row)) for row in rows], headers=headers, title=title)
         columns = max((len(row) for row in self), default=0)
         self.aligns = aligns or ("l" + "r" * columns)[:columns]
         self.rules, self.width = rules, width
@@ -188,7 +178,7 @@ class ResultTable(SimpleTable):
             The lines.
         """
         rows = ([str(cell).strip() for cell in row] for row in self)
-        return csv_lines([[self.title], *rows] if self.title else rows)
+        return _csv_lines([[self.title], *rows] if self.title else rows)
 
     def as_markdown(self) -> str:
         """Return the table as a Markdown pipe table, with all text escaped.
@@ -213,6 +203,13 @@ class ResultTable(SimpleTable):
         index = pd.MultiIndex.from_arrays([groups, labels]) if self.rules else labels
         columns = pd.MultiIndex.from_arrays(heads) if len(heads) > 1 else heads[0]
         return pd.DataFrame([row[1:] for row in self.body], index=index, columns=columns)
+
+
+def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as comma-separated values, quoted where needed, without a line break at the end."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([[flat(cell) for cell in row] for row in rows])
+    return stream.getvalue().removesuffix("\n")
 
 
 def _indented(text: str, blank: str) -> str:
@@ -276,6 +273,8 @@ class ResultSummary(Summary):
         The notes, without their numbers.
     """
 
+    floats = False  # whether a title makes the LaTeX form a floating table
+
     def __init__(self, tables: Sequence[ResultTable] = (), notes: Sequence[str] = (), width: int = 78) -> None:
         super().__init__()
         self.tables = list(tables)
@@ -284,8 +283,6 @@ class ResultSummary(Summary):
 
     def __getattr__(self, name: str) -> Any:
         form = name.removeprefix("to_")
-        if form in ("word", "docx"):
-            raise UnavailableError(f'a table has no attribute {name!r}.\nUse `table.save("table.docx")`.')
         return object.__getattribute__(self, f"as_{form}" if form != name else name)
 
     def add_extra_txt(self, etext: Sequence[str]) -> None:
@@ -332,7 +329,7 @@ class ResultSummary(Summary):
         Parameters
         ----------
         label : str, optional
-            Name for ``\ref``: letters, digits and ``_ : . / + -``. With a label or a caption the result is a floating
+            Name for ``\ref``. With a label or a caption (or the title of a table for a paper) the result is a floating
             ``table``.
         caption : str, optional
             Caption; by default the title.
@@ -341,19 +338,15 @@ class ResultSummary(Summary):
         -------
         str
             One ``tabular`` per table, with the notes below.
-
-        Raises
-        ------
-        OptionError
-            If the label has other characters.
         """
         texts = [escape_latex(note) for note in self._note_texts()]
         notes = [rf"\par\medskip\begin{{minipage}}{{\linewidth}}\footnotesize {text}\end{{minipage}}" for text in texts]
         titles = [table.title for table in self.tables]
+        caption = caption or titles[0] or None if self.floats else caption
         begin, end = [rf"\begin{{center}}{LATEX_SIZE * (len(titles) > 1)}"], r"\end{center}"
         if label is not None or caption is not None:
             caption, titles = escape_latex(caption or next(filter(None, titles), "")), ["", *titles[1:]]
-            named = [] if label is None else [rf"\label{{{latex_label(label)}}}"]
+            named = [] if label is None else [rf"\label{{{label}}}"]
             begin = [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{caption}}}", *named, r"\smallskip"]
             end = r"\end{table}"
         heads = [rf"\textbf{{{escape_latex(title)}}}\par\medskip" + "\n" if title else "" for title in titles]
@@ -368,7 +361,7 @@ class ResultSummary(Summary):
         str
             One line per row of a table, then one line per note.
         """
-        notes = csv_lines([note] for note in self._note_texts())
+        notes = _csv_lines([note] for note in self._note_texts())
         return "\n".join([*(table.as_csv() for table in self.tables), *filter(None, [notes])])
 
     def as_markdown(self) -> str:
@@ -464,6 +457,8 @@ class PaperTable(ResultSummary):
         The numbers behind the cells, not rounded.
     """
 
+    floats = True
+
     def __init__(self, table: ResultTable, notes: Sequence[str], frame: pd.DataFrame, together: int = 1) -> None:
         super().__init__([table], notes, table.width)
         self.frame, self._together = frame, together
@@ -511,28 +506,6 @@ class PaperTable(ResultSummary):
             If maketables is not installed.
         """
         return self._made()[0].make("gt")
-
-    def as_latex(self, *, label: str | None = None, caption: str | None = None) -> str:
-        r"""Return the table as LaTeX for the booktabs package, with all text escaped.
-
-        Parameters
-        ----------
-        label : str, optional
-            Name for ``\ref``: letters, digits and ``_ : . / + -``.
-        caption : str, optional
-            Caption; by default the title. With a label, a caption or a title the result is a floating ``table``.
-
-        Returns
-        -------
-        str
-            The ``table`` or ``center`` environment, with the notes below the ``tabular``.
-
-        Raises
-        ------
-        OptionError
-            If the label has other characters.
-        """
-        return super().as_latex(label=label, caption=caption or self.tables[0].title or None)
 
     def _note_texts(self) -> list[str]:
         return [f"Notes: {flat(' '.join(self.notes))}"] if self.notes else []
