@@ -53,19 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", cr.CausalRiskWarning)  # the summary prints them as notes
-            text = options.run(options)
+            print(options.run(options), flush=True)
+    except BrokenPipeError:  # a reader such as head has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
     except (cr.CausalRiskError, OSError) as error:
         print(f"causalrisk: {error}", file=sys.stderr)
         for name in sorted(vars(options).keys() & re.findall(r"\b(\w+)=", str(error))):
             print(f"`{name}=` of Python is `--{name.replace('_', '-')}` here.", file=sys.stderr)
         return 2
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
-        if not isinstance(error, BrokenPipeError):  # a reader such as head has seen enough
-            print(f"causalrisk: the output was not written: {error.strerror}.", file=sys.stderr)
-            return 2
     return 0
 
 

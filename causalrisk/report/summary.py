@@ -207,6 +207,12 @@ def head_texts(record: FitRecord) -> dict[str, str]:
     """Return the texts of all lines that the head of a summary may have, by their labels."""
     design, options, stated, survey = record.design, record.options, record.stated_exposure, record.design.survey
     boot, joint = None if record.cov_type == "replicates" else record.boot, record.joint
+    at = "as observed" if stated is None else f"at {stated:g}"
+    if joint is None or joint.anchor is None:
+        shrinkage = ""
+    else:
+        how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
+        shrinkage = f"{joint.anchor:g} ({how})"
     texts: dict[str, Any] = {
         "Treatment:": design.treat_name,
         "Model:": record.spec.name,
@@ -217,23 +223,14 @@ def head_texts(record: FitRecord) -> dict[str, str]:
         "Propensity:": words.propensity_text(record),
         "Effect:": options.effect.replace("_", " ") * (options.effect != "difference"),
         "Weights:": design.weight_type and f"{design.weights_name} ({design.weight_type})",
-    }
-    if design.offset_kind == "exposure":
-        at = "as observed" if stated is None else f"at {stated:g}"
-        texts["Exposure:"] = f"{design.offset_name} (means {at})"
-    elif design.offset_kind is not None:
-        texts["Offset:"] = design.offset_name
-    if survey is None:
-        texts["Clusters:"] = words.clusters_text(design)
-    else:
-        texts |= {
-            "Strata:": survey.strata_name and f"{survey.strata_name} ({len(survey.strata)})",
-            "PSUs:": survey.psu_name and f"{survey.psu_name} ({survey.units.sum():.0f})",
-            "Population:": survey.fpc_name,
-            "Replicates:": survey.replication and f"{len(survey.replication.scales)}",
-            "Subpopulation:": "by a condition" if survey.subpop_name == "" else survey.subpop_name,
-        }
-    texts |= {
+        "Exposure:": f"{design.offset_name} (means {at})" * (design.offset_kind == "exposure"),
+        "Offset:": design.offset_kind != "exposure" and design.offset_name,
+        "Clusters:": survey is None and words.clusters_text(design),
+        "Strata:": survey and survey.strata_name and f"{survey.strata_name} ({len(survey.strata)})",
+        "PSUs:": survey and survey.psu_name and f"{survey.psu_name} ({survey.units.sum():.0f})",
+        "Population:": survey and survey.fpc_name,
+        "Replicates:": survey and survey.replication and f"{len(survey.replication.scales)}",
+        "Subpopulation:": survey and ("by a condition" if survey.subpop_name == "" else survey.subpop_name),
         "No. Observations:": f"{design.nobs}",
         "Rows dropped:": f"{design.n_dropped}",
         "Outside subpop.:": f"{design.n_outside or ''}",
@@ -243,13 +240,10 @@ def head_texts(record: FitRecord) -> dict[str, str]:
         "Std. errors:": words.covariance_name(record),
         "Df Residuals:": f"{record.df:.6g}" * bool(np.isfinite(record.df)),
         "Bootstrap:": boot and f"{len(boot.used)} of {len(boot.failures)} used",
+        "Shrinkage:": shrinkage,
+        "Objective:": "erm" * (joint is not None and joint.anchor is None),
+        "Converged:": "yes" if words.has_converged(record) else "NO",
     }
-    if joint is not None and joint.anchor is not None:
-        how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
-        texts["Shrinkage:"] = f"{joint.anchor:g} ({how})"
-    elif joint is not None:
-        texts["Objective:"] = "erm"
-    texts["Converged:"] = "yes" if words.has_converged(record) else "NO"
     return {label: text for label, text in texts.items() if text}
 
 
@@ -289,11 +283,7 @@ def _coefficient_tables(record: FitRecord, alpha: float, digits: int | None) -> 
 
 
 def numbers_table(
-    frame: pd.DataFrame,
-    corner: str,
-    one_unit: bool = True,
-    digits: int | None = None,
-    like: pd.DataFrame | None = None,
+    frame: pd.DataFrame, corner: str, one_unit: bool = True, digits: int | None = None, like: pd.DataFrame | None = None
 ) -> ResultTable:
     """Lay out a frame of estimates, with the decimals of the frame `like`.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import OptionError, check_alpha, listed, nearest_name
+from causalrisk.errors import OptionError, check_alpha, listed
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameters, statistic_names
@@ -184,10 +184,7 @@ def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: s
     asked = {key: text for key, text in texts.items() if key not in other}
     for name in stated or ():
         if name not in asked:
-            close = nearest_name(name, asked)
-            typed = f'\nUse `assumptions={{"{close}": "..."}}`.' if close else ""
-            expected = f"expected any of {listed(tuple(asked))}"
-            raise OptionError(f"assumptions: {name!r} is not known; {expected}.{typed}")
+            raise OptionError(f"assumptions: {name!r} is not known; expected any of {listed(tuple(asked))}.")
     return {key: (heading, question.format(**names | named)) for key, (heading, question) in asked.items()}
 
 
