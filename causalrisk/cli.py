@@ -9,13 +9,11 @@ import json
 import math
 import os
 import re
-import struct
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import causalrisk as cr
 
@@ -37,18 +35,7 @@ effects by group, hypothesis tests, data beyond memory and simulation.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Arguments; by default those of the process.
-
-    Returns
-    -------
-    int
-        Exit code: 0, or 2 if the input is wrong.
-    """
+    """Run the command line."""
     options = make_parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
@@ -65,13 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line.
-
-    Returns
-    -------
-    ArgumentParser
-        The parser; `run` of what it parses is the function of the command.
-    """
+    """Return the parser of the command line."""
     root = argparse.ArgumentParser("causalrisk", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     root.description = "Average treatment effects from the command line."
     root.add_argument("--version", action="version", version=f"causalrisk {cr.__version__}")
@@ -233,23 +214,7 @@ estimator tests it."""
 
 
 def read_file(options: argparse.Namespace) -> pd.DataFrame:
-    """Read the data file of a command, by its ending; nothing is fetched.
-
-    Parameters
-    ----------
-    options : Namespace
-        Its `file`, `sep`, `decimal`, `encoding` and `na`.
-
-    Returns
-    -------
-    DataFrame
-        The data.
-
-    Raises
-    ------
-    DesignError
-        If there is no such file, its ending is not known, or it cannot be read.
-    """
+    """Read the data file of a command, by its ending; nothing is fetched."""
     import pandas as pd
 
     from causalrisk.design.csv_files import read_csv
@@ -272,7 +237,7 @@ def read_file(options: argparse.Namespace) -> pd.DataFrame:
         return data
     except cr.DesignError:
         raise
-    except (ImportError, ValueError, OSError, LookupError, BadZipFile, struct.error) as error:
+    except Exception as error:
         hint = " Use `--encoding latin-1` or `--encoding utf-16`." if isinstance(error, UnicodeError) else ""
         raise cr.DesignError(f"{str(path)!r} cannot be read as {kind}: {error}.{hint}") from error
 
@@ -285,22 +250,7 @@ LARGEST, WIDEST = 10, 1000  # exponent; columns
 
 
 def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
-    """Refuse a formula that does more than compute with columns: formulas run as Python and may be untrusted.
-
-    Parameters
-    ----------
-    text : str
-        The formula, one- or two-sided.
-    data : DataFrame
-        The columns that it may name. Inside functions only numbers are allowed, except in comparisons and ``C(...)``.
-    model : {"outcome", "propensity"}
-        The model it belongs to, for messages.
-
-    Raises
-    ------
-    DesignError
-        If a part is not a column, a number, an operator or a known function, or the formula has too many columns.
-    """
+    """Refuse a formula that does more than compute with columns: formulas run as Python and may be untrusted."""
     from causalrisk.design.formulas.foreign import refuse_foreign
 
     numeric = {str(name): data[name].dtype.kind in "biuf" for name in data}

@@ -154,15 +154,7 @@ OUR_FILES = (os.path.dirname(os.path.dirname(__file__)), contextlib.__file__.rem
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
-    """Give a warning that points at the line of the caller outside the package.
-
-    Parameters
-    ----------
-    message : str
-        What was noticed and what to type.
-    category : type
-        Class of the warning.
-    """
+    """Give a warning that points at the line of the caller outside the package."""
     ours = [frame.filename.startswith(OUR_FILES) for frame in reversed(traceback.extract_stack())]
     warnings.warn(message, category, stacklevel=1 + ours.index(False))
 
@@ -192,10 +184,10 @@ def listed(values: Sequence[object]) -> str:
 NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a suggestion might change the question
 
 
-def nearest_name(value: object, names: Iterable[str], cutoff: float = NEAR) -> str | None:
+def nearest_name(value: object, names: Iterable[str]) -> str | None:
     """Return the name that a value is probably a misspelling of, in any case; None where none is near."""
     folded = {name.casefold(): name for name in names}
-    close = difflib.get_close_matches(str(value).casefold(), folded, 1, cutoff)
+    close = difflib.get_close_matches(str(value).casefold(), folded, 1, NEAR)
     return folded[close[0]] if close else None
 
 
@@ -241,29 +233,7 @@ def check_alpha(alpha: float) -> None:
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the options of a call under their names and values here.
-
-    Parameters
-    ----------
-    place : {"model", "fit", "event_study", "compare"}
-        The call.
-    given : mapping
-        The options that were given, those that were left out maybe with their defaults.
-    defaults : mapping
-        The options that the call has, with their defaults.
-
-    Returns
-    -------
-    options : dict
-        The options, words of other packages replaced.
-    notes : tuple of str
-        A sentence for each replacement.
-
-    Raises
-    ------
-    OptionError
-        If an option has no meaning here, or is given twice.
-    """
+    """Return the options of a call under their names and values here."""
     found, notes = named_here(place, given, defaults)
     for name, value in list(found.items()):
         meant = value_meant(name, value)
@@ -353,20 +323,7 @@ TEXT = {  # in the order of their numbers
 
 
 def failures_frame(failures: NDArray[np.int8], name: str) -> pd.DataFrame:
-    """Return a table of the outcomes, a row a resample.
-
-    Parameters
-    ----------
-    failures : ndarray of int, shape (m,)
-        A `Failure` for each resample.
-    name : str
-        Name of the index.
-
-    Returns
-    -------
-    DataFrame
-        Columns `used` (bool) and `reason` (text).
-    """
+    """Return a table of the outcomes, a row a resample."""
     used = failures == Failure.OK
     text = np.array(list(TEXT.values()), dtype=object)[failures]
     return pd.DataFrame({"used": used, "reason": text}, index=pd.RangeIndex(len(failures), name=name))

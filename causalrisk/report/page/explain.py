@@ -68,32 +68,13 @@ IF_THEY_DISAGREE = (
 
 @dataclass(frozen=True, repr=False)
 class Prose:
-    """A text that prints.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    sections : mapping of str to tuple of (list of str, list of str)
-        Paragraphs and list items by heading.
-    """
+    """A text that prints."""
 
     title: str
     sections: Mapping[str, tuple[list[str], list[str]]]
 
     def as_text(self, width: int = 78) -> str:
-        """Return the text, wrapped.
-
-        Parameters
-        ----------
-        width : int
-            Display width of a line.
-
-        Returns
-        -------
-        str
-            Headings, paragraphs and lists.
-        """
+        """Return the text, wrapped."""
         blocks = [f"{self.title}\n{'=' * len(self.title)}"]
         for heading, (paragraphs, items) in self.sections.items():
             lines = [line for text in paragraphs for line in wrap(text, width)]
@@ -102,13 +83,7 @@ class Prose:
         return "\n\n".join(blocks)
 
     def as_html(self) -> str:
-        """Return the text as HTML, everything escaped.
-
-        Returns
-        -------
-        str
-            Headings (h3), paragraphs and lists.
-        """
+        """Return the text as HTML, everything escaped."""
         parts = [f"<h2>{html.escape(self.title)}</h2>"]
         for heading, (paragraphs, items) in self.sections.items():
             parts += [f"<h3>{html.escape(heading)}</h3>", *(f"<p>{escape_html(text)}</p>" for text in paragraphs)]

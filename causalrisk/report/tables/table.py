@@ -118,23 +118,11 @@ class ResultTable(SimpleTable):
         return [max(width - sum(fields), min(content[0], LEAST_LABEL)), *fields]
 
     def as_text(self) -> str:
-        """Return the table as text.
-
-        Returns
-        -------
-        str
-            Title, rule, header, rule, rows, rule.
-        """
+        """Return the table as text."""
         return stack_text([self], self.natural_width)
 
     def as_html(self) -> str:
-        """Return the table as an HTML ``table`` element, with all text escaped.
-
-        Returns
-        -------
-        str
-            The element. Cells of the header and of left-aligned columns are ``th``.
-        """
+        """Return the table as an HTML ``table`` element, with all text escaped."""
         sides, lines = {"l": "left", "r": "right", "c": "center"}, ['<table class="simpletable">']
         lines += [f"<caption>{html.escape(self.title)}</caption>"] * bool(self.title)
         for head in self.heads[:-1]:
@@ -151,18 +139,7 @@ class ResultTable(SimpleTable):
         return "\n".join([*lines, "</table>"])
 
     def as_latex_tabular(self, center: bool = True) -> str:
-        """Return the table as a LaTeX ``tabular`` for the booktabs package, with all text escaped.
-
-        Parameters
-        ----------
-        center : bool
-            Whether to put it into a ``center`` environment.
-
-        Returns
-        -------
-        str
-            The environment.
-        """
+        """Return the table as a LaTeX ``tabular`` for the booktabs package, with all text escaped."""
         heads = [*map(_latex_spans, self.heads[:-1]), *map(_latex_row, self.heads[-1:])]
         rows = ["\\midrule\n" * (i in self.rules) + _latex_row(row) for i, row in enumerate(self.body)]
         body = [r"\toprule", *heads, *[r"\midrule"] * bool(heads), *rows, r"\bottomrule"]
@@ -170,24 +147,12 @@ class ResultTable(SimpleTable):
         return "\n".join([r"\begin{center}", tabular, r"\end{center}"]) if center else tabular
 
     def as_csv(self) -> str:
-        """Return the table as comma-separated values, one line per row, the title first.
-
-        Returns
-        -------
-        str
-            The lines.
-        """
+        """Return the table as comma-separated values, one line per row, the title first."""
         rows = ([str(cell).strip() for cell in row] for row in self)
         return _csv_lines([[self.title], *rows] if self.title else rows)
 
     def as_markdown(self) -> str:
-        """Return the table as a Markdown pipe table, with all text escaped.
-
-        Returns
-        -------
-        str
-            The title in bold, and the table; header lines are joined to one.
-        """
+        """Return the table as a Markdown pipe table, with all text escaped."""
         joined = [" ".join(filter(None, map(str.strip, column))) for column in zip(*self.heads, strict=True)]
         rows = [joined or [""] * len(self.aligns), *self.body]
         lines = [" | ".join(_indented(escape_markdown(cell), "&nbsp;").rstrip() for cell in row) for row in rows]
@@ -273,7 +238,7 @@ class ResultSummary(Summary):
         The notes, without their numbers.
     """
 
-    floats = False  # whether a title makes the LaTeX form a floating table
+    _floats = False  # whether a title makes the LaTeX form a floating table
 
     def __init__(self, tables: Sequence[ResultTable] = (), notes: Sequence[str] = (), width: int = 78) -> None:
         super().__init__()
@@ -286,13 +251,7 @@ class ResultSummary(Summary):
         return object.__getattribute__(self, f"as_{form}" if form != name else name)
 
     def add_extra_txt(self, etext: Sequence[str]) -> None:
-        """Add notes.
-
-        Parameters
-        ----------
-        etext : sequence of str
-            The notes.
-        """
+        """Add notes."""
         self.notes.extend(etext)
 
     def as_text(self) -> str:
@@ -342,7 +301,7 @@ class ResultSummary(Summary):
         texts = [escape_latex(note) for note in self._note_texts()]
         notes = [rf"\par\medskip\begin{{minipage}}{{\linewidth}}\footnotesize {text}\end{{minipage}}" for text in texts]
         titles = [table.title for table in self.tables]
-        caption = caption or titles[0] or None if self.floats else caption
+        caption = caption or titles[0] or None if self._floats else caption
         begin, end = [rf"\begin{{center}}{LATEX_SIZE * (len(titles) > 1)}"], r"\end{center}"
         if label is not None or caption is not None:
             caption, titles = escape_latex(caption or next(filter(None, titles), "")), ["", *titles[1:]]
@@ -457,7 +416,7 @@ class PaperTable(ResultSummary):
         The numbers behind the cells, not rounded.
     """
 
-    floats = True
+    _floats = True
 
     def __init__(self, table: ResultTable, notes: Sequence[str], frame: pd.DataFrame, together: int = 1) -> None:
         super().__init__([table], notes, table.width)
