@@ -131,7 +131,6 @@ ANSWERS: dict[str, dict[str, str]] = {
         "pomeans pomean": MEANS,
         "atet att effect_group weight=att score=atte": 'Use `target="treated"`.',
         "subset iff if_": 'Choose the rows in the data: `data.query("...")`; `subpop=` is for surveys.',
-        "weight aweight aweights iweight var_weights": 'Use `weights=` with `weight_type="probability"`.',
         "strata stratum fpc psu ids svydesign svy survey survey_design rep_weights repweights replicate_weights": (
             "Use `design=Survey(strata=)`; strata of a trial are `C(s)` in the formulas."
         ),

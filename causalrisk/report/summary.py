@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import Design
-from causalrisk.errors import Failure, OptionError, check_alpha, whole_number
+from causalrisk.errors import Failure, check_alpha
 from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import IPW, IPWRA
@@ -87,15 +87,8 @@ def summary(
         `save` (also to Word).
     """
     check_alpha(alpha)
-    if digits is not None:
-        whole_number("digits", digits, 0)
-    names = tuple(record.names if xname is None else map(str, xname))
-    if len(names) != len(record.names):
-        raise OptionError(
-            f"xname has {len(names)} names; expected {len(record.names)}, one for each of {', '.join(record.names)}."
-        )
     outcome, title = yname or words.outcome_name(record), title or record.spec.title
-    estimates = summary_frame(record, alpha).set_axis(list(names))
+    estimates = summary_frame(record, alpha).set_axis(list(record.names if xname is None else map(str, xname)))
     additive = record.options.effect_scale.additive
     numbers = numbers_table(estimates, outcome, one_unit=additive, digits=digits)
     if slim:
@@ -299,7 +292,7 @@ def numbers_table(
     }
     for k, (name, numbers) in enumerate(zip(frame.index, frame.to_numpy(), strict=True)):
         same = slice(None) if one_unit else slice(k, k + 1)
-        spec = column_format(errors[same], values[same]) if digits is None else f"z.{digits}f"
+        spec = column_format(errors[same], values[same], digits)
         cells = (shown.get(c, f"{{:{spec}}}".format)(v) for c, v in zip(frame.columns, numbers, strict=True))
         rows.append((str(name), *cells))
     heads = (name.replace("robust se", "robust") for name in frame.columns)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.tables import nearest
-from causalrisk.errors import OptionError, check_alpha, one_of, whole_number, with_other_names
+from causalrisk.errors import OptionError, check_alpha, one_of, with_other_names
 from causalrisk.estimation.options import Below
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.report.labels import covariance_name
@@ -270,18 +270,14 @@ def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None
 
     It is the same in a table in one unit, in each row of a table of one outcome, else in each column.
     """
-    cells = list(product(range(len(columns)), terms))
-    if digits is not None:
-        whole_number("digits", digits, 0)
-        return dict.fromkeys(cells, f"z.{digits}f")
     parts = [column.estimates.loc[column.estimates.index.isin(terms), ["estimate", "std err"]] for column in columns]
     every, specs = pd.concat(parts), {}
     one_unit = columns[0].unit is not None and len({column.unit for column in columns}) == 1
     one_outcome = len({column.outcome for column in columns}) == 1
-    for place, term in cells:
+    for place, term in product(range(len(columns)), terms):
         alike = every if one_unit else every.loc[[term]] if one_outcome else parts[place]
         values, errors = alike.to_numpy().T
-        specs[place, term] = column_format(rounded_se(values, errors), values)
+        specs[place, term] = column_format(rounded_se(values, errors), values, digits)
     return specs
 
 

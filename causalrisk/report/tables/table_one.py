@@ -16,7 +16,7 @@ from causalrisk.design.rows import Source, read_weights, relative_weights
 from causalrisk.design.tables import as_table, find_column, missing_mask
 from causalrisk.design.treatment import treatment_levels
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates, mean_and_variance
-from causalrisk.errors import DesignError, OptionError, whole_number, with_other_names
+from causalrisk.errors import DesignError, OptionError, with_other_names
 from causalrisk.estimation.options import WeightType
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.linalg import Array
@@ -159,7 +159,7 @@ def table_one(
     absent: dict[str, list[str]] = {}
     for c in found:
         parts = [_described(c, rows, weight, units) for rows in members]
-        spec = _format([(part["mean"], part["sd"]) for part in parts], digits)
+        spec = column_format([part["sd"] for part in parts], [part["mean"] for part in parts], digits)
         for part in parts:
             part["text"] = part["text"] or f"{part['mean']:{spec}} ({part['sd']:{spec}})" * bool(part["n"])
         compared = parts[len(whole) :]
@@ -258,7 +258,7 @@ def balance_for_paper(
     for name, row in numbers.iterrows():
         for when in WHEN:
             pairs = [(row[f"mean {label} {when}"], row[f"sd {label} {when}"]) for label in design.labels]
-            spec = _format(pairs, digits)
+            spec = column_format([sd for _, sd in pairs], [mean for mean, _ in pairs], digits)
             texts = [format_share(mean) if np.isnan(sd) else f"{mean:{spec}} ({sd:{spec}})" for mean, sd in pairs]
             shown[str(name)] += [*texts, *_marked(row[smd[when]].to_numpy(), threshold)]
     half, effective = design.n_arms + len(versus), [f"n {arm.effective_n:.1f}" for arm in record.overlap]
@@ -387,14 +387,6 @@ def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> 
     if indicator:
         return found | {"text": f"{u @ x:.0f} ({format_share(found['mean'])})"}
     return found | {"sd": np.sqrt(found["variance"])}
-
-
-def _format(pairs: Sequence[tuple[float, float]], digits: int | None) -> str:
-    """Return the format of the means and standard deviations of a row."""
-    if digits is None:
-        return column_format([sd for _, sd in pairs], [mean for mean, _ in pairs])
-    whole_number("digits", digits, 0)
-    return f"z.{digits}f"
 
 
 def _marked(differences: Sequence[float] | Array, threshold: float | None) -> list[str]:

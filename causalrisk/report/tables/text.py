@@ -11,6 +11,8 @@ from math import floor, isfinite, log10
 import numpy as np
 from numpy.typing import ArrayLike
 
+from causalrisk.errors import whole_number
+
 LARGEST = 1e9
 SMALLEST = 1e-6
 SIGNIFICANT = 4
@@ -29,12 +31,15 @@ def format_number(x: float, digits: int = 7) -> str:
     return f"{value:.{min(max(2, SIGNIFICANT - 1 - exponent), max(digits - 1 - exponent, 0))}f}"
 
 
-def column_format(standard_errors: ArrayLike, estimates: ArrayLike = ()) -> str:
+def column_format(standard_errors: ArrayLike, estimates: ArrayLike = (), digits: int | None = None) -> str:
     """Return a number format for numbers in one unit: the smallest standard error has four significant digits.
 
-    Without a standard error that is finite and not zero, the estimates decide. The format has 2 to 8 decimals, or is
-    scientific where the numbers are too small or too far apart for that.
+    Without a standard error that is finite and not zero, the estimates decide. The format has `digits` decimals if they
+    are given, else 2 to 8, or is scientific where the numbers are too small or too far apart for that.
     """
+    if digits is not None:
+        whole_number("digits", digits, 0)
+        return f"z.{digits}f"
     sizes = [np.abs(np.asarray(values, dtype=float)).ravel() for values in (standard_errors, estimates)]
     errors, others = (values[np.isfinite(values) & (values > 0)] for values in sizes)
     leading = errors if errors.size else others
