@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
+from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed
 from causalrisk.design.rows import Source, read_weights, relative_weights
 from causalrisk.design.tables import as_table, find_column, missing_mask
-from causalrisk.design.treatment import treatment_levels
+from causalrisk.design.treatment import arms_in_order, treatment_levels
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates, mean_and_variance
 from causalrisk.errors import DesignError, OptionError, with_other_names
 from causalrisk.estimation.options import WeightType
@@ -143,7 +143,7 @@ def table_one(
     groups: list[np.ndarray] = []
     grouping = None
     if by is not None:
-        labels, groups, grouping = _groups(by, table, {"treated": treated, "reference": reference}, levels or {}, told)
+        labels, groups, grouping = _groups(by, table, treated, reference, levels, told)
     elif treated is not None or reference is not None:
         option = "reference" if treated is None else "treated"
         raise OptionError(f'{option}= needs the groups.\nUse `by="..."` with the name of their column.')
@@ -308,9 +308,9 @@ def _weighing(
 
 
 def _groups(
-    by: Any, table: pd.DataFrame, options: Mapping[str, Any], levels: Mapping[Any, str], told: list[str]
+    by: Any, table: pd.DataFrame, treated: Any, reference: Any, levels: Mapping[Any, str] | None, told: list[str]
 ) -> tuple[tuple[str, ...], list[np.ndarray], str]:
-    """Return labels of the groups, the reference first, their rows and name; note rows in none."""
+    """Return labels of the groups, the reference first, their rows and name, as of a treatment; note rows in none."""
     column = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
     name = str(column.name)
     known = ~missing_mask(column)
@@ -320,28 +320,14 @@ def _groups(
             f"group {name!r} has {len(found)} values; expected two to {MANY_LEVELS} groups.\n"
             "Leave out by= for one table of all rows, or cut it into groups with pandas.cut."
         )
-    labels = [levels.get(level, shown) for level, shown in zip(found, shown_levels(found), strict=True)]
-    places: dict[str, int] = {}
-    for option, value in options.items():
-        match = [k for k, level in enumerate(found) if value == level or value == labels[k]]
-        if match:
-            places[option] = match[0]
-        elif value is not None:
-            raise OptionError(
-                f"{option}={value!r} is not a value of {name!r}; expected one of {', '.join(map(repr, labels))}."
-            )
-    if "treated" in places and (len(found) > 2 or places["treated"] == places.get("reference")):
-        raise OptionError(
-            f"treated={options['treated']!r}: {name!r} has {len(found)} groups, and each is compared with the "
-            "reference.\nUse `reference=` alone."
-        )
-    first = places.get("reference", 1 - places.get("treated", 1))
-    order = [first, *(k for k in range(len(found)) if k != first)]
+    first = found[0] if treated is None and reference is None else reference
+    asked = {"treated": treated, "reference": first, "levels": levels}
+    groups = arms_in_order(found, np.bincount(codes), name, named=True, **asked)
     members = np.zeros((len(found), len(known)), dtype=bool)
-    members[:, known] = codes == np.array(order)[:, None]
+    members[:, known] = groups.arm_of(codes, found) == np.arange(len(found))[:, None]
     if not known.all():
         told.append(f"{int((~known).sum())} rows without {name} are in no group.")
-    return tuple(labels[k] for k in order), list(members), name
+    return groups.labels, list(members), name
 
 
 def _indicator(covariate: Covariate) -> Covariate:
