@@ -17,7 +17,6 @@ from causalrisk.numerics.multiplicities import seed_sequence
 
 __all__ = ["calibration_table", "load_judged", "score", "write_example"]
 REQUIRED = ("id", "category", "answer_type")
-OPTIONAL = ("raw_subject", "image")
 ANSWER_TYPES = ("exactMatch", "multipleChoice")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
@@ -137,7 +136,7 @@ def _questions(source: Any) -> pd.DataFrame:
             f"{where} has no column {listed(missing)}; expected {listed(REQUIRED)}, found "
             f"{listed(list(table)) or 'none'}.\nRename the columns, or give the data set itself."
         )
-    table = table[[name for name in (*REQUIRED, *OPTIONAL) if name in table]].astype(object)
+    table = table[[name for name in (*REQUIRED, "raw_subject", "image") if name in table]].astype(object)
     table = table.where(table.notna(), "").astype(str)
     for what, rows in (
         ("no id", table["id"] == ""),
@@ -259,9 +258,6 @@ def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
     return paths
 
 
-NEEDED = ("arm", "answered", "correct", "confidence")
-
-
 def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: Any = 0) -> pd.DataFrame:
     """Score every arm as the benchmark does, and by its answers alone.
 
@@ -364,7 +360,7 @@ def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame
 
 
 def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
-    missing = [name for name in NEEDED if name not in frame]
+    missing = [name for name in ("arm", "answered", "correct", "confidence") if name not in frame]
     if missing:
         raise DesignError(f"the frame has no column {listed(missing)}.\nUse `frame = load_judged(...)`.")
     return {arm: rows for arm, rows in frame.groupby("arm", sort=False, observed=True)}

@@ -27,7 +27,6 @@ from causalrisk.report.tables.text import column_format, format_number, format_p
 POOR = 0.5  # share of a group's effective n left by the weights below which IPWRA's robust intervals are too short
 LOGARITHM = r"(I\()?(\w+\.)*log(2|10|1p)?\("  # beginning of an outcome such as np.log(y), but not np.logical_or(a, b)
 FEW_ESTIMATORS = 3  # up to so many estimators the summary of a comparison shows every difference
-STUDY_TITLE = "Event Study: Difference-in-Differences by Group and Period"
 MISSING_HEADS = (
     ("", "within", "between", "relative", "share of", "missing"),
     ("Variance", "imputations", "imputations", "increase", "total", "information"),
@@ -36,10 +35,7 @@ MODELS = (
     "Treatment:", "Model:", "Target:", "Outcome model:", "Matching:", "Learner:", "Exposure:", "Offset:", "Propensity:",
 )  # fmt: skip
 DESIGN = ("Clusters:", "Strata:", "PSUs:", "Population:", "Replicates:", "Subpopulation:")
-NOTE_JOINT = "Do not interpret JRE's coefficients or predictions. Use those of `res.start`, the IPWRA fit."
-NOTE_STACK = "The shrinkage is that of JRE on the formula; `res.start` is IPWRA on the formula."
 NOTE_LOG_SCALE = "The effect's interval and test are computed on the logarithmic scale and transformed back."
-NOTE_HAJEK = "The mean of a group is divided by the sum of its weights (Hajek)."
 NOTE_SURVEY_N = (
     "survey n is the number of rows that the probability weights alone leave. The columns after it are under these "
     "weights times those of the propensity score."
@@ -183,7 +179,7 @@ def summarize_event_study(study: Any, tables: Mapping[str, Any], title: str | No
         *(note.replace("\n", " ") for note in study.notes),
         words.trend_words(record),
     ]
-    heading = _head(title or STUDY_TITLE, study.outcome, texts, shown)
+    heading = _head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)
     return ResultSummary([heading, *(numbers_table(frame, name) for name, frame in tables.items())], notes)
 
 
@@ -312,7 +308,7 @@ def _notes(record: FitRecord) -> list[str]:
         f"{words.effect_formula(record)}, {over} over {rows}. {_interval_text(record)}",
         _logged_note(record),
         _formulas_text(record),
-        NOTE_HAJEK * (record.spec == IPW),
+        "The mean of a group is divided by the sum of its weights (Hajek)." * (record.spec == IPW),
         words.trend_words(record),
         *options.read_as,
         _coding_note(design),
@@ -328,7 +324,9 @@ def _notes(record: FitRecord) -> list[str]:
         _binary_note([record]),
     ]
     if joint is not None:
-        notes += [NOTE_JOINT, NOTE_STACK * (record.stack is not None), words.ladder_end_words(joint)]
+        stacked = "The shrinkage is that of JRE on the formula; `res.start` is IPWRA on the formula."
+        notes.append("Do not interpret JRE's coefficients or predictions. Use those of `res.start`, the IPWRA fit.")
+        notes += [stacked * (record.stack is not None), words.ladder_end_words(joint)]
         if record.boot is None or record.boot.start is None:  # else in a table
             pairs, (spec, _) = zip(record.effect_names, joint.start.params, strict=False), words.formats(record)
             notes.append(f"IPWRA's {words.joined([f'{name} is {value:{spec}}' for name, value in pairs])}.")

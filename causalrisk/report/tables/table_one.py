@@ -27,7 +27,6 @@ from causalrisk.report.tables.text import column_format, format_share
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table
 NUMBERS = ("n", "missing", "mean", "sd")
-NOTE_CELLS = "Mean (SD) of numbers, n (%) of categories."
 NOTE_OF_FIT = (
     "Mean (SD) of numbers, percentages of categories, before and after weighting; n after weighting is Kish's effective"
     " n."
@@ -174,7 +173,7 @@ def table_one(
         ("", *heads, *(smd for smd, _ in contrasts)),
         ("", *(f"n {units[rows].sum():.0f}" for rows in members), *(label for _, label in contrasts)),
     )
-    said = [NOTE_CELLS, *told]
+    said = ["Mean (SD) of numbers, n (%) of categories.", *told]
     if contrasts:
         said.append(_note_on_differences(threshold, labels[0], "the root of the mean variance of the groups"))
     frame = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("covariate")
