@@ -9,11 +9,13 @@ import json
 import math
 import os
 import re
+import struct
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import causalrisk as cr
 
@@ -237,7 +239,7 @@ def read_file(options: argparse.Namespace) -> pd.DataFrame:
         return data
     except cr.DesignError:
         raise
-    except Exception as error:
+    except (ImportError, ValueError, OSError, LookupError, BadZipFile, struct.error) as error:
         hint = " Use `--encoding latin-1` or `--encoding utf-16`." if isinstance(error, UnicodeError) else ""
         raise cr.DesignError(f"{str(path)!r} cannot be read as {kind}: {error}.{hint}") from error
 
