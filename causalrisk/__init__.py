@@ -3,53 +3,31 @@
 from importlib import import_module
 from typing import Any
 
-# Public name -> the module that it is imported from when it is first used. Type checkers read `__init__.pyi`.
-_HOMES = {
-    "__version__": "causalrisk._version",
-    "DiD": "causalrisk.design.did",
-    "Scan": "causalrisk.design.scan.source",
-    "scan": "causalrisk.design.scan.source",
-    "Survey": "causalrisk.design.survey",
-    "BootstrapError": "causalrisk.errors",
-    "CausalRiskError": "causalrisk.errors",
-    "CausalRiskWarning": "causalrisk.errors",
-    "ConvergenceWarning": "causalrisk.errors",
-    "DesignError": "causalrisk.errors",
-    "DesignWarning": "causalrisk.errors",
-    "LearnerError": "causalrisk.errors",
-    "MonteCarloWarning": "causalrisk.errors",
-    "OptionError": "causalrisk.errors",
-    "OverlapWarning": "causalrisk.errors",
-    "ResampleWarning": "causalrisk.errors",
-    "SeparationError": "causalrisk.errors",
-    "UnavailableError": "causalrisk.errors",
-    "ComparisonResults": "causalrisk.models.comparison",
-    "compare": "causalrisk.models.comparison",
-    "rosenbaum_bounds": "causalrisk.diagnostics.sensitivity",
-    "etable": "causalrisk.report.tables.etable",
-    "simultaneous": "causalrisk.models.comparison",
-    "table_one": "causalrisk.report.tables.table_one",
-    "AIPW": "causalrisk.models.estimators",
-    "TMLE": "causalrisk.models.estimators",
-    "Matching": "causalrisk.models.estimators",
-    "LATE": "causalrisk.models.late",
-    "LATEResults": "causalrisk.models.late",
-    "IPW": "causalrisk.models.estimators",
-    "IPWRA": "causalrisk.models.estimators",
-    "JRE": "causalrisk.models.estimators",
-    "Hajek": "causalrisk.models.estimators",
-    "OutcomeRegression": "causalrisk.models.estimators",
-    "EventStudy": "causalrisk.models.event_study",
-    "event_study": "causalrisk.models.event_study",
-    "PermutationTest": "causalrisk.models.permutation",
-    "impute": "causalrisk.models.imputation",
-    "PooledResults": "causalrisk.models.pooled",
-    "pool": "causalrisk.models.pooled",
-    "CausalResults": "causalrisk.models.results",
-    "JREResults": "causalrisk.models.results",
-    "load": "causalrisk.models.results",
-    "show_versions": "causalrisk.runtime.system",
+# The public names of each module, which is imported when one of them is first used. Type checkers read `__init__.pyi`.
+_NAMES = {
+    "_version": "__version__",
+    "design.did": "DiD",
+    "design.scan.source": "Scan scan",
+    "design.survey": "Survey",
+    "diagnostics.sensitivity": "rosenbaum_bounds",
+    "errors": (
+        "BootstrapError CausalRiskError CausalRiskWarning ConvergenceWarning DesignError DesignWarning "
+        "LearnerError MonteCarloWarning OptionError OverlapWarning ResampleWarning SeparationError "
+        "UnavailableError"
+    ),
+    "models.comparison": "ComparisonResults compare simultaneous",
+    "models.estimators": "AIPW Hajek IPW IPWRA JRE Matching OutcomeRegression TMLE",
+    "models.event_study": "EventStudy event_study",
+    "models.imputation": "impute",
+    "models.late": "LATE LATEResults",
+    "models.permutation": "PermutationTest",
+    "models.pooled": "PooledResults pool",
+    "models.results": "CausalResults JREResults load",
+    "report.tables.etable": "etable",
+    "report.tables.table_one": "table_one",
+    "runtime.system": "show_versions",
 }
+_HOMES = {name: f"causalrisk.{module}" for module, names in _NAMES.items() for name in names.split()}
 _SUBPACKAGES = ("datasets", "simulation")
 __all__ = sorted([*_HOMES, *_SUBPACKAGES])
 
@@ -69,5 +47,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(missing)
     if name.startswith("load_"):
         missing += f"\nUse `causalrisk.datasets.{name}()`."
-    errors = import_module(f"{__name__}.errors")
-    raise errors.UnavailableError(f"{missing}\n{errors.answer('package', name) or errors.near(name, __all__)}".rstrip())
+    errors, aliases = (import_module(f"{__name__}.{module}") for module in ("errors", "errors.aliases"))
+    advice = aliases.answer("package", name) or aliases.near(name, __all__)
+    raise errors.UnavailableError(f"{missing}\n{advice}".rstrip())

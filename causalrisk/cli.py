@@ -37,46 +37,24 @@ effects by group, hypothesis tests, data beyond memory and simulation.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Arguments; by default those of the process.
-
-    Returns
-    -------
-    int
-        Exit code: 0, or 2 if the input is wrong.
-    """
+    """Run the command line."""
     options = make_parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", cr.CausalRiskWarning)  # the summary prints them as notes
-            text = options.run(options)
+            print(options.run(options), flush=True)
+    except BrokenPipeError:  # a reader such as head has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
     except (cr.CausalRiskError, OSError) as error:
         print(f"causalrisk: {error}", file=sys.stderr)
         for name in sorted(vars(options).keys() & re.findall(r"\b(\w+)=", str(error))):
             print(f"`{name}=` of Python is `--{name.replace('_', '-')}` here.", file=sys.stderr)
         return 2
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
-        if not isinstance(error, BrokenPipeError):  # a reader such as head has seen enough
-            print(f"causalrisk: the output was not written: {error.strerror}.", file=sys.stderr)
-            return 2
     return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line.
-
-    Returns
-    -------
-    ArgumentParser
-        The parser; `run` of what it parses is the function of the command.
-    """
+    """Return the parser of the command line."""
     root = argparse.ArgumentParser("causalrisk", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     root.description = "Average treatment effects from the command line."
     root.add_argument("--version", action="version", version=f"causalrisk {cr.__version__}")
@@ -238,23 +216,7 @@ estimator tests it."""
 
 
 def read_file(options: argparse.Namespace) -> pd.DataFrame:
-    """Read the data file of a command, by its ending; nothing is fetched.
-
-    Parameters
-    ----------
-    options : Namespace
-        Its `file`, `sep`, `decimal`, `encoding` and `na`.
-
-    Returns
-    -------
-    DataFrame
-        The data.
-
-    Raises
-    ------
-    DesignError
-        If there is no such file, its ending is not known, or it cannot be read.
-    """
+    """Read the data file of a command, by its ending; nothing is fetched."""
     import pandas as pd
 
     from causalrisk.design.csv_files import read_csv
@@ -290,22 +252,7 @@ LARGEST, WIDEST = 10, 1000  # exponent; columns
 
 
 def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
-    """Refuse a formula that does more than compute with columns: formulas run as Python and may be untrusted.
-
-    Parameters
-    ----------
-    text : str
-        The formula, one- or two-sided.
-    data : DataFrame
-        The columns that it may name. Inside functions only numbers are allowed, except in comparisons and ``C(...)``.
-    model : {"outcome", "propensity"}
-        The model it belongs to, for messages.
-
-    Raises
-    ------
-    DesignError
-        If a part is not a column, a number, an operator or a known function, or the formula has too many columns.
-    """
+    """Refuse a formula that does more than compute with columns: formulas run as Python and may be untrusted."""
     from causalrisk.design.formulas.foreign import refuse_foreign
 
     numeric = {str(name): data[name].dtype.kind in "biuf" for name in data}

@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.diagnostics.scores import (
-    BIN_SIZE,
-    BINNINGS,
-    calibration_bins,
-    rms_calibration_error,
-    rms_calibration_error_se,
-)
-from causalrisk.errors import (
-    DesignError,
-    DesignWarning,
-    UnavailableError,
-    listed,
-    one_of,
-    warn_user,
-    whole_number,
-)
-from causalrisk.errors.aliases import attribute
+from causalrisk.diagnostics import scores
+from causalrisk.diagnostics.scores import BIN_SIZE
+from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_user, whole_number
 from causalrisk.numerics.multiplicities import seed_sequence
 
 __all__ = ["calibration_table", "load_judged", "score", "write_example"]
 REQUIRED = ("id", "category", "answer_type")
-OPTIONAL = ("raw_subject", "image")
 ANSWER_TYPES = ("exactMatch", "multipleChoice")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
 def __dir__() -> list[str]:
     return __all__
-
-
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    raise UnavailableError(attribute("hle", "hle", name, __all__))
 
 
 def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
@@ -94,19 +72,6 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     off     1.000    0.217
     on      0.712    0.248
     """
-    if not isinstance(files, Mapping) or not files:
-        raise DesignError(
-            "files is empty or not a mapping; expected the path of each arm.\n"
-            'Use `load_judged({"tools off": "off.json", "tools on": "on.json"}, questions=...)`.'
-        )
-    given = {f"files[{arm!r}]": path for arm, path in files.items()} | {"questions": questions}
-    for role, path in given.items():
-        if not isinstance(path, str | os.PathLike) and not (role == "questions" and isinstance(path, pd.DataFrame)):
-            frame = " or a DataFrame" * (role == "questions")
-            raise DesignError(
-                f"{role} is of type {type(path).__name__}; expected the path of a file{frame}.\n"
-                'Use `load_judged({"tools off": "off.json"}, questions="questions.jsonl")`.'
-            )
     table = _questions(questions)
     return pd.concat([_arm(str(arm), path, table) for arm, path in files.items()], ignore_index=True)
 
@@ -123,23 +88,17 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
             f"{where}: {len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions, the "
             f"first {unknown[0]!r}.\nGive questions= all that were asked, and choose rows of the frame afterwards."
         )
-    judged = {key: entry.get("judge_response") for key, entry in entries.items() if isinstance(entry, dict)}
-    missing = [key for key in entries if judged.get(key) is None]
+    judged = {key: entry.get("judge_response") if isinstance(entry, dict) else None for key, entry in entries.items()}
+    missing = [key for key, judgement in judged.items() if judgement is None]
     if entries and len(missing) == len(entries):
         raise DesignError(f"{where} has no 'judge_response'; expected a judged file.\nRun the judge first.")
-    odd = [key for key, entry in entries.items() if not (entry is None or isinstance(entry, dict))]
-    if odd:
-        raise DesignError(
-            f"{where}: entry {odd[0]!r} is {entries[odd[0]]!r:.200}; expected an object with 'judge_response'.\n"
-            "Judge it again, or remove it from the file: it then counts as not answered."
-        )
     if missing:
         warn_user(
             f"{where}: {len(missing)} of {len(entries)} entries have no judge_response, the first {missing[0]!r}; they "
             "count as not answered.\nRun the judge again to complete the file.",
             DesignWarning,
         )
-    found = {key: _judged(judged[key], f"{where}: entry {key!r}") for key in entries if judged.get(key) is not None}
+    found = {key: _judged(given, f"{where}: entry {key!r}") for key, given in judged.items() if given is not None}
     frame = pd.DataFrame.from_dict(found, orient="index", columns=["correct", "confidence"])
     stated = frame["confidence"]
     if stated.max() <= 1 and (stated % 1 > 0).any():  # they would pass as percentages
@@ -175,10 +134,9 @@ def _questions(source: Any) -> pd.DataFrame:
     if missing:
         raise DesignError(
             f"{where} has no column {listed(missing)}; expected {listed(REQUIRED)}, found "
-            f"{listed(list(table)) or 'none'}.\n"
-            "Rename the columns, or give the data set itself."
+            f"{listed(list(table)) or 'none'}.\nRename the columns, or give the data set itself."
         )
-    table = table[[name for name in (*REQUIRED, *OPTIONAL) if name in table]].astype(object)
+    table = table[[name for name in (*REQUIRED, "raw_subject", "image") if name in table]].astype(object)
     table = table.where(table.notna(), "").astype(str)
     for what, rows in (
         ("no id", table["id"] == ""),
@@ -207,23 +165,15 @@ def _table(path: Path, where: str) -> pd.DataFrame:
         raise DesignError(f"{where}: expected a file ending in {listed(SUFFIXES)}.\nConvert it, or rename the file.")
     text = path.read_bytes()
     if text.lstrip().startswith(b"["):
-        rows = {f"row {number}": row for number, row in enumerate(_parsed(text, where), 1)}
-    else:
-        lines = {f"line {number}": line for number, line in enumerate(text.splitlines(), 1) if line.strip()}
-        rows = {place: _parsed(line, f"{where}, {place}") for place, line in lines.items()}
-    for place, row in rows.items():
-        if not isinstance(row, dict):
-            raise DesignError(
-                f"{where}, {place} is {row!r:.200}; expected an object with {listed(REQUIRED)}.\n"
-                "Correct it, or leave it out."
-            )
-    return pd.DataFrame(list(rows.values()))
+        return pd.DataFrame(_parsed(text, where))
+    lines = enumerate(text.splitlines(), 1)
+    return pd.DataFrame([_parsed(line, f"{where}, line {number}") for number, line in lines if line.strip()])
 
 
 def _parsed(text: bytes, where: str) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DesignError(f"{where} is not JSON: {error}.\nCheck that the file was written to its end.") from error
 
 
@@ -308,9 +258,6 @@ def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
     return paths
 
 
-NEEDED = ("arm", "answered", "correct", "confidence")
-
-
 def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: Any = 0) -> pd.DataFrame:
     """Score every arm as the benchmark does, and by its answers alone.
 
@@ -369,9 +316,9 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     off     21.67        3.30       600              21.67
     on      24.83        3.46       427              34.89
     """
-    one_of("binning", binning, BINNINGS)
+    one_of("binning", binning, scores.BINNINGS)
     whole_number("n_boot", n_boot, 2, 999)
-    arms, table = dict(_arms(frame)), []
+    arms, table = _arms(frame), []
     for (arm, rows), seed in zip(arms.items(), seed_sequence(rng).spawn(len(arms)), strict=True):
         answered, calibration = rows[rows["answered"]], _calibration(arm, rows, binning, n_boot, seed)
         table.append((*_accuracy(rows), *calibration, len(rows), len(answered), *_accuracy(answered)))
@@ -400,10 +347,10 @@ def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame
     """
     whole_number("size", size, 1)
     tables = {}
-    for arm, rows in _arms(frame):
+    for arm, rows in _arms(frame).items():
         stated = _stated(rows)
         if len(stated[0]):
-            bins = calibration_bins(*stated, size)
+            bins = scores.calibration_bins(*stated, size)
             width = 196 * np.sqrt(bins.observed * (1 - bins.observed) / bins.n)
             values = {"n": bins.n, "confidence": 100 * bins.predicted, "accuracy": 100 * bins.observed}
             tables[arm] = pd.DataFrame({**values, "half_width": width})
@@ -412,15 +359,11 @@ def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame
     return pd.concat(tables, names=["arm", "bin"])
 
 
-def _arms(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    if not isinstance(frame, pd.DataFrame):
-        raise DesignError(f"frame is of type {type(frame).__name__}.\nUse `frame = load_judged(...)`.")
-    missing = [name for name in NEEDED if name not in frame]
+def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
+    missing = [name for name in ("arm", "answered", "correct", "confidence") if name not in frame]
     if missing:
         raise DesignError(f"the frame has no column {listed(missing)}.\nUse `frame = load_judged(...)`.")
-    if not len(frame):
-        raise DesignError("the frame has no rows.\nUse `frame = load_judged(...)`.")
-    yield from frame.groupby("arm", sort=False, observed=True)
+    return {arm: rows for arm, rows in frame.groupby("arm", sort=False, observed=True)}
 
 
 def _stated(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -448,8 +391,8 @@ def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: 
             DesignWarning,
         )
     try:
-        error = rms_calibration_error(*shares, binning)
+        error = scores.rms_calibration_error(*shares, binning)
     except DesignError as short:
         raise DesignError(f"arm {arm!r}: {short}") from short
     percent = float(round(100 * round(error, 2))) if binning == "published" else 100 * error
-    return percent, 100 * rms_calibration_error_se(*shares, binning, n_boot=n_boot, rng=seed)
+    return percent, 100 * scores.rms_calibration_error_se(*shares, binning, n_boot=n_boot, rng=seed)

@@ -30,12 +30,6 @@ def our_names(formula):
     return formula.replace("_ ", " ").removesuffix("_") if isinstance(formula, str) else formula
 
 
-@pytest.fixture(autouse=True)
-def nothing_given_before(monkeypatch):
-    """A warning that is given once in a process is given in each test."""
-    monkeypatch.setattr("causalrisk.errors._given", set())
-
-
 @pytest.fixture
 def unprinted_plots(monkeypatch):
     """For tests of the words of a report: its plots are drawn and not written, which takes longer than all else."""

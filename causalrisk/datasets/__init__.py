@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import Any
 
 import pandas as pd
 
-from causalrisk.errors import UnavailableError, one_of
-from causalrisk.errors.aliases import attribute
+from causalrisk.errors import one_of
 
 __all__ = ["load_castle", "load_cattaneo2", "load_lalonde", "load_nhefs", "load_tutoring"]
 CONTROLS = {"experimental": "nsw", "cps": "cps", "cps3": "cps3"}
@@ -21,10 +19,6 @@ def __dir__() -> list[str]:
 def _read(name: str) -> pd.DataFrame:
     with files(__name__).joinpath(f"{name}.csv.gz").open("rb") as stream:
         return pd.read_csv(stream, compression="gzip")
-
-
-def __getattr__(name: str) -> Any:
-    raise UnavailableError(attribute("datasets", "causalrisk.datasets", name, __all__))
 
 
 def load_castle() -> pd.DataFrame:

@@ -20,17 +20,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.errors.aliases import (
-    ALSO,
-    NAMES,
-    OF_VALUES,
-    answer,
-    by_word,
-    near,
-    tables_of,
-    unknown_option,
-    value_meant,
-)
+from causalrisk.errors import aliases
+from causalrisk.errors.aliases import ALSO, value_meant
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -158,29 +149,12 @@ class UnavailableError(CausalRiskError, AttributeError):
     """The results do not carry what was asked for; the message says which do."""
 
 
-class Once(str):
-    """Text of a warning that is given once in a process; what is fitted later has it among its notes alone."""
-
-
-_given: set[str] = set()
 # Files that a warning does not point at: a file's whole name would not count as its prefix.
 OUR_FILES = (os.path.dirname(os.path.dirname(__file__)), contextlib.__file__.removesuffix(".py"))
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
-    """Give a warning that points at the line of the caller outside the package.
-
-    Parameters
-    ----------
-    message : str
-        What was noticed and what to type; of `Once` nothing is said again.
-    category : type
-        Class of the warning.
-    """
-    if isinstance(message, Once):
-        if message in _given:
-            return
-        _given.add(message)
+    """Give a warning that points at the line of the caller outside the package."""
     ours = [frame.filename.startswith(OUR_FILES) for frame in reversed(traceback.extract_stack())]
     warnings.warn(message, category, stacklevel=1 + ours.index(False))
 
@@ -210,10 +184,10 @@ def listed(values: Sequence[object]) -> str:
 NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a suggestion might change the question
 
 
-def nearest_name(value: object, names: Iterable[str], cutoff: float = NEAR) -> str | None:
+def nearest_name(value: object, names: Iterable[str]) -> str | None:
     """Return the name that a value is probably a misspelling of, in any case; None where none is near."""
     folded = {name.casefold(): name for name in names}
-    close = difflib.get_close_matches(str(value).casefold(), folded, 1, cutoff)
+    close = difflib.get_close_matches(str(value).casefold(), folded, 1, NEAR)
     return folded[close[0]] if close else None
 
 
@@ -223,8 +197,8 @@ def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
     for one in allowed:  # 1 and np.True_ mean True
         if value is one or (isinstance(value, str | numbers.Real | np.bool_) and value == one):
             return one
-    nearest = near(str(value), [a for a in allowed if isinstance(a, str)])
-    why = answer(name, str(value).casefold()) or nearest or answer(name, "*")
+    nearest = aliases.near(str(value), [a for a in allowed if isinstance(a, str)])
+    why = aliases.answer(name, str(value).casefold()) or nearest or aliases.answer(name, "*")
     raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.\n{why or 'Use one of them.'}")
 
 
@@ -259,29 +233,7 @@ def check_alpha(alpha: float) -> None:
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the options of a call under their names and values here.
-
-    Parameters
-    ----------
-    place : {"model", "fit", "event_study", "compare"}
-        The call.
-    given : mapping
-        The options that were given, those that were left out maybe with their defaults.
-    defaults : mapping
-        The options that the call has, with their defaults.
-
-    Returns
-    -------
-    options : dict
-        The options, words of other packages replaced.
-    notes : tuple of str
-        A sentence for each replacement.
-
-    Raises
-    ------
-    OptionError
-        If an option has no meaning here, or is given twice.
-    """
+    """Return the options of a call under their names and values here."""
     found, notes = named_here(place, given, defaults)
     for name, value in list(found.items()):
         meant = value_meant(name, value)
@@ -312,16 +264,16 @@ def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
 
 def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the options of a call under their names here, and a note on each other name; as `read` otherwise."""
-    tables, notes = [NAMES.get(table, {}) for table in reversed(tables_of(place))], list[str]()
-    words = {word: name for table in tables for word, name in by_word(table).items() if name in defaults}
+    tables, notes = [aliases.NAMES.get(table, {}) for table in reversed(aliases.tables_of(place))], list[str]()
+    words = {word: name for table in tables for word, name in aliases.by_word(table).items() if name in defaults}
     found, said = {name: value for name, value in given.items() if name in defaults}, dict[str, str]()
     if str(given.get("estimand")).upper() == "ATT" and "focal" in given:  # the group that both name
         given = {word: value for word, value in given.items() if word != "estimand"}
     for word in [word for word in given if word not in found]:
         value = given[word]
         if word not in words:
-            raise OptionError(unknown_option(place, word, defaults, value))
-        name, (other, values) = words[word], OF_VALUES.get(word, ("", ""))
+            raise OptionError(aliases.unknown_option(place, word, defaults, value))
+        name, (other, values) = words[word], aliases.OF_VALUES.get(word, ("", ""))
         if isinstance(value, str) and value.casefold() in values.split():
             name = other
         now = found.get(name)
@@ -367,20 +319,7 @@ TEXT = {  # in the order of their numbers
 
 
 def failures_frame(failures: NDArray[np.int8], name: str) -> pd.DataFrame:
-    """Return a table of the outcomes, a row a resample.
-
-    Parameters
-    ----------
-    failures : ndarray of int, shape (m,)
-        A `Failure` for each resample.
-    name : str
-        Name of the index.
-
-    Returns
-    -------
-    DataFrame
-        Columns `used` (bool) and `reason` (text).
-    """
+    """Return a table of the outcomes, a row a resample."""
     used = failures == Failure.OK
     text = np.array(list(TEXT.values()), dtype=object)[failures]
     return pd.DataFrame({"used": used, "reason": text}, index=pd.RangeIndex(len(failures), name=name))

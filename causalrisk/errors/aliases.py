@@ -131,7 +131,6 @@ ANSWERS: dict[str, dict[str, str]] = {
         "pomeans pomean": MEANS,
         "atet att effect_group weight=att score=atte": 'Use `target="treated"`.',
         "subset iff if_": 'Choose the rows in the data: `data.query("...")`; `subpop=` is for surveys.',
-        "weight aweight aweights iweight var_weights": 'Use `weights=` with `weight_type="probability"`.',
         "strata stratum fpc psu ids svydesign svy survey survey_design rep_weights repweights replicate_weights": (
             "Use `design=Survey(strata=)`; strata of a trial are `C(s)` in the formulas."
         ),
@@ -145,7 +144,6 @@ ANSWERS: dict[str, dict[str, str]] = {
             "Use `trim=(0.1, 0.9)` to leave rows out, or `clip=(0.01, 0.99)`."
         ),
         "stabilize stabilized": "Stabilised weights give the same effect. Leave it out.",
-        "normalize_ipw": "Use `normalize=True` for AIPW; the weights of IPW and IPWRA are normalised.",
         "moments int poly": 'Powers and products are terms of the formula: `propensity="x1 + I(x1**2) + x1:x2"`.',
         "g_SL_library": "Use `propensity_score=` with a classifier such as `LogisticRegression()`.",
         "score": 'Use `target=` for the population (ATTE: `target="treated"`), `propensity_score=` for known scores.',
@@ -163,12 +161,10 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "fit": {
         "groups": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
-        "maxiter tol start_params optimizer solver disp n_starts": "Fits run to convergence. Leave it out.",
-        "memory": "Use a smaller `n_jobs=`.",
+        "maxiter tol start_params optimizer solver disp": "Fits run to convergence. Leave it out.",
         "robust se": 'Use `cov_type="robust"`.',
         "boot bootstrapped": 'Use `cov_type="bootstrap"` or `n_boot=999`.',
         "shrinkage anchor join_score share objective spread": "It is an option of `JRE` alone.",
-        "penalty": "JRE has no penalty: no net bias is a constraint. Leave it out, or use `shrinkage=`.",
         "method=aipw method=ipw method=ipwra method=dr": "The estimator is the class: `AIPW.from_formula(...)`.",
         "replicates n_replicates method": "It is an option of `JRE` alone. Leave it out.",
     },
@@ -248,18 +244,11 @@ ANSWERS: dict[str, dict[str, str]] = {
         "to_word to_docx": 'Use `res.summary().save("table.docx")`, or `causalrisk.etable(res).save("table.docx")`.',
         "to_csv to_excel to_dict to_markdown": "Use `res.tidy()`, a data frame.",
         "outreg2 esttab etable modelsummary stargazer estimates_table to_gt gt": "Use `causalrisk.etable([res])`.",
-        "write_units": "Use `res.propensity_scores`, `res.importance_weights` and `res.potential_outcomes`.",
-        "plot_risk plot_cancellation": "Use `res.risk_table()` and `res.joint.replicates` of JRE.",
-        "penalty_path plot_penalty_path": "Use `res.joint.path` or `res.plot_anchor_path()` of JRE.",
-        "plot_learner": "Use `res.learner_fit`.",
-        "plot_compare": "Use `plot()` of the comparison.",
-        "se_decomposition": "It has no replacement; standard errors are `res.bse`.",
         "fit refit bootstrap get_robustcov_results HC0_se HC1_se HC2_se HC3_se cov_HC0 cov_HC1 cov_HC2 cov_HC3": (
             'Use `res.model.fit(cov_type="HC1")`, for example.'
         ),
     },
     "model attribute": {
-        "cost": "Time a fit with a tenth of the rows.",
         "ra ipw aipw aipw_wls ipwra ipw_ra": "An estimator is a class: `AIPW.from_formula(...).fit()`.",
     },
     "study": {
@@ -271,18 +260,12 @@ ANSWERS: dict[str, dict[str, str]] = {
         "to_latex as_latex to_html as_html": "Use `study.summary().as_latex()` or `study.summary().as_html()`.",
         "to_word to_docx": 'Use `study.summary().save("table.docx")`.',
     },
-    "hle": {
-        "grade": "Grade the answers with the benchmark's own judge, and read its files with `load_judged`.",
-        "stated_confidence": "Use the column `confidence` of `load_judged(...)`.",
-    },
     "package": {
         "modelsummary esttab estout outreg2 stargazer summary_col texreg": "Use `causalrisk.etable([res1, res2])`.",
-        "TableOne tableone CreateTableOne table1 tbl_summary": 'Use `causalrisk.table_one(["x1"], data, by="d")`.',
         "bal_tab cobalt love_plot": "Use `res.balance()` and `res.plot_balance()`.",
         "svydesign svyset": "Use `causalrisk.Survey(...)`.",
         "teffects TreatmentEffect": "Use `OutcomeRegression`, `IPW`, `IPWRA` or `AIPW`: `.from_formula(...).fit()`.",
         "weightit WeightIt twang PSweight CBPS ebal": 'Use `causalrisk.IPW.from_formula(..., propensity="x1 + x2")`.',
-        "matchit MatchIt psmatch psmatch2 nnmatch Match matching": MATCHING,
         "DoubleML doubleml DoubleMLIRM IRM DoubleMLData DRLearner LinearDML telasso SuperLearner sl3": (
             "Use `AIPW` with `learner=`, or `JRE` with a list of learners."
         ),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
+from causalrisk.errors import DesignWarning, Failure, Notes, OptionError, UnavailableError
 from causalrisk.estimation import fits
 from causalrisk.estimation.fits import Estimate, FittedRows, WeightFit
 from causalrisk.estimation.learned import Learned
@@ -434,7 +434,7 @@ def _sandwich(record: FitRecord, influence: Array, n_coefficients: int, blocks: 
         if values.min(initial=0.0) < -NEGATIVE:
             covariance[block, block] = (vectors * np.maximum(values, 0.0)) @ vectors.T * unit
             if not number:
-                notes.warn(Once(NO_COVARIANCE.format(" and ".join(design.cluster_names))), DesignWarning)
+                notes.warn(NO_COVARIANCE.format(" and ".join(design.cluster_names)), DesignWarning)
     return covariance
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import Design
-from causalrisk.errors import Failure, OptionError, check_alpha, whole_number
+from causalrisk.errors import Failure, check_alpha
 from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import IPW, IPWRA
@@ -27,7 +27,6 @@ from causalrisk.report.tables.text import column_format, format_number, format_p
 POOR = 0.5  # share of a group's effective n left by the weights below which IPWRA's robust intervals are too short
 LOGARITHM = r"(I\()?(\w+\.)*log(2|10|1p)?\("  # beginning of an outcome such as np.log(y), but not np.logical_or(a, b)
 FEW_ESTIMATORS = 3  # up to so many estimators the summary of a comparison shows every difference
-STUDY_TITLE = "Event Study: Difference-in-Differences by Group and Period"
 MISSING_HEADS = (
     ("", "within", "between", "relative", "share of", "missing"),
     ("Variance", "imputations", "imputations", "increase", "total", "information"),
@@ -36,10 +35,7 @@ MODELS = (
     "Treatment:", "Model:", "Target:", "Outcome model:", "Matching:", "Learner:", "Exposure:", "Offset:", "Propensity:",
 )  # fmt: skip
 DESIGN = ("Clusters:", "Strata:", "PSUs:", "Population:", "Replicates:", "Subpopulation:")
-NOTE_JOINT = "Do not interpret JRE's coefficients or predictions. Use those of `res.start`, the IPWRA fit."
-NOTE_STACK = "The shrinkage is that of JRE on the formula; `res.start` is IPWRA on the formula."
 NOTE_LOG_SCALE = "The effect's interval and test are computed on the logarithmic scale and transformed back."
-NOTE_HAJEK = "The mean of a group is divided by the sum of its weights (Hajek)."
 NOTE_SURVEY_N = (
     "survey n is the effective n of the survey weights alone. The columns after it are of these weights times those of "
     "the propensity score."
@@ -87,15 +83,8 @@ def summary(
         `save` (also to Word).
     """
     check_alpha(alpha)
-    if digits is not None:
-        whole_number("digits", digits, 0)
-    names = tuple(record.names if xname is None else map(str, xname))
-    if len(names) != len(record.names):
-        raise OptionError(
-            f"xname has {len(names)} names; expected {len(record.names)}, one for each of {', '.join(record.names)}."
-        )
     outcome, title = yname or words.outcome_name(record), title or record.spec.title
-    estimates = summary_frame(record, alpha).set_axis(list(names))
+    estimates = summary_frame(record, alpha).set_axis(list(record.names if xname is None else map(str, xname)))
     additive = record.options.effect_scale.additive
     numbers = numbers_table(estimates, outcome, one_unit=additive, digits=digits)
     if slim:
@@ -189,7 +178,7 @@ def summarize_event_study(study: Any, tables: Mapping[str, Any], title: str | No
         *(note.replace("\n", " ") for note in study.notes),
         words.trend_words(record),
     ]
-    heading = _head(title or STUDY_TITLE, study.outcome, texts, shown)
+    heading = _head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)
     return ResultSummary([heading, *(numbers_table(frame, name) for name, frame in tables.items())], notes)
 
 
@@ -206,6 +195,12 @@ def head_texts(record: FitRecord) -> dict[str, str]:
     """Return the texts of all lines that the head of a summary may have, by their labels."""
     design, options, stated, survey = record.design, record.options, record.stated_exposure, record.design.survey
     boot, joint = None if record.cov_type == "replicates" else record.boot, record.joint
+    at = "as observed" if stated is None else f"at {stated:g}"
+    if joint is None or joint.anchor is None:
+        shrinkage = ""
+    else:
+        how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
+        shrinkage = f"{joint.anchor:g} ({how})"
     texts: dict[str, Any] = {
         "Treatment:": design.treat_name,
         "Model:": record.spec.name,
@@ -216,23 +211,14 @@ def head_texts(record: FitRecord) -> dict[str, str]:
         "Propensity:": words.propensity_text(record),
         "Effect:": options.effect.replace("_", " ") * (options.effect != "difference"),
         "Weights:": design.weight_type and f"{design.weights_name} ({design.weight_type})",
-    }
-    if design.offset_kind == "exposure":
-        at = "as observed" if stated is None else f"at {stated:g}"
-        texts["Exposure:"] = f"{design.offset_name} (means {at})"
-    elif design.offset_kind is not None:
-        texts["Offset:"] = design.offset_name
-    if survey is None:
-        texts["Clusters:"] = words.clusters_text(design)
-    else:
-        texts |= {
-            "Strata:": survey.strata_name and f"{survey.strata_name} ({len(survey.strata)})",
-            "PSUs:": survey.psu_name and f"{survey.psu_name} ({survey.units.sum():.0f})",
-            "Population:": survey.fpc_name,
-            "Replicates:": survey.replication and f"{len(survey.replication.scales)}",
-            "Subpopulation:": "by a condition" if survey.subpop_name == "" else survey.subpop_name,
-        }
-    texts |= {
+        "Exposure:": f"{design.offset_name} (means {at})" * (design.offset_kind == "exposure"),
+        "Offset:": design.offset_kind != "exposure" and design.offset_name,
+        "Clusters:": survey is None and words.clusters_text(design),
+        "Strata:": survey and survey.strata_name and f"{survey.strata_name} ({len(survey.strata)})",
+        "PSUs:": survey and survey.psu_name and f"{survey.psu_name} ({survey.units.sum():.0f})",
+        "Population:": survey and survey.fpc_name,
+        "Replicates:": survey and survey.replication and f"{len(survey.replication.scales)}",
+        "Subpopulation:": survey and ("by a condition" if survey.subpop_name == "" else survey.subpop_name),
         "No. Observations:": f"{design.nobs}",
         "Rows dropped:": f"{design.n_dropped}",
         "Outside subpop.:": f"{design.n_outside or ''}",
@@ -242,13 +228,10 @@ def head_texts(record: FitRecord) -> dict[str, str]:
         "Std. errors:": words.covariance_name(record),
         "Df Residuals:": f"{record.df:.6g}" * bool(np.isfinite(record.df)),
         "Bootstrap:": boot and f"{len(boot.used)} of {len(boot.failures)} used",
+        "Shrinkage:": shrinkage,
+        "Objective:": "erm" * (joint is not None and joint.anchor is None),
+        "Converged:": "yes" if words.has_converged(record) else "NO",
     }
-    if joint is not None and joint.anchor is not None:
-        how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
-        texts["Shrinkage:"] = f"{joint.anchor:g} ({how})"
-    elif joint is not None:
-        texts["Objective:"] = "erm"
-    texts["Converged:"] = "yes" if words.has_converged(record) else "NO"
     return {label: text for label, text in texts.items() if text}
 
 
@@ -288,11 +271,7 @@ def _coefficient_tables(record: FitRecord, alpha: float, digits: int | None) -> 
 
 
 def numbers_table(
-    frame: pd.DataFrame,
-    corner: str,
-    one_unit: bool = True,
-    digits: int | None = None,
-    like: pd.DataFrame | None = None,
+    frame: pd.DataFrame, corner: str, one_unit: bool = True, digits: int | None = None, like: pd.DataFrame | None = None
 ) -> ResultTable:
     """Lay out a frame of estimates, with the decimals of the frame `like`.
 
@@ -308,7 +287,7 @@ def numbers_table(
     }
     for k, (name, numbers) in enumerate(zip(frame.index, frame.to_numpy(), strict=True)):
         same = slice(None) if one_unit else slice(k, k + 1)
-        spec = column_format(errors[same], values[same]) if digits is None else f"z.{digits}f"
+        spec = column_format(errors[same], values[same], digits)
         cells = (shown.get(c, f"{{:{spec}}}".format)(v) for c, v in zip(frame.columns, numbers, strict=True))
         rows.append((str(name), *cells))
     heads = (name.replace("robust se", "robust") for name in frame.columns)
@@ -328,7 +307,7 @@ def _notes(record: FitRecord) -> list[str]:
         f"{words.effect_formula(record)}, {over} over {rows}. {_interval_text(record)}",
         _logged_note(record),
         _formulas_text(record),
-        NOTE_HAJEK * (record.spec == IPW),
+        "The mean of a group is divided by the sum of its weights (Hajek)." * (record.spec == IPW),
         words.trend_words(record),
         *options.read_as,
         _coding_note(design),
@@ -344,7 +323,9 @@ def _notes(record: FitRecord) -> list[str]:
         _binary_note([record]),
     ]
     if joint is not None:
-        notes += [NOTE_JOINT, NOTE_STACK * (record.stack is not None), words.ladder_end_words(joint)]
+        stacked = "The shrinkage is that of JRE on the formula; `res.start` is IPWRA on the formula."
+        notes.append("Do not interpret JRE's coefficients or predictions. Use those of `res.start`, the IPWRA fit.")
+        notes += [stacked * (record.stack is not None), words.ladder_end_words(joint)]
         if record.boot is None or record.boot.start is None:  # else in a table
             pairs, (spec, _) = zip(record.effect_names, joint.start.params, strict=False), words.formats(record)
             notes.append(f"IPWRA's {words.joined([f'{name} is {value:{spec}}' for name, value in pairs])}.")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import Failure, UnavailableError
+from causalrisk.errors import Failure
 from causalrisk.estimation.options import OBSERVED, Interval
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import intervals
@@ -46,12 +46,6 @@ class Frame(pd.DataFrame):
         shown = pd.get_option("display.max_columns")
         with pd.option_context("display.max_columns", shown or None):  # 0 leaves out what the terminal has no room for
             return super().__repr__()
-
-    def save(self, path: Any) -> None:
-        """Refuse what a data frame cannot do, and name the table that can."""
-        raise UnavailableError(
-            "a data frame has no `save`.\nUse `to_csv(path)`, or `res.table_one().save(path)` for Word."
-        )
 
     def to_latex(self, *args: Any, **keywords: Any) -> Any:
         """Return the frame as LaTeX, with names such as ``x_1`` escaped; arguments as in pandas."""

@@ -246,15 +246,6 @@ def run(*arguments, **options):
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_a_full_disk_is_one_message(csv):
-    if not os.path.exists("/dev/full"):
-        pytest.skip("only Linux has /dev/full")
-    with open("/dev/full", "w") as full:
-        done = run("fit", csv, *FIT, stdout=full)
-    assert done.returncode == 2
-    assert done.stderr.startswith("causalrisk: ") and done.stderr.count("\n") == 1 and "space" in done.stderr
-
-
 def test_a_reader_that_stops_early(csv):
     """As in `causalrisk fit ... | head -1`, though this reader has always gone when the table comes."""
     reading, writing = os.pipe()

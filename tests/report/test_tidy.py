@@ -39,11 +39,6 @@ def test_names_of_frames_are_escaped_in_latex(frame):
     assert r"x\_1\%" in table.to_latex() and "x_1%" in table.to_latex(escape=False)
 
 
-def test_a_frame_that_is_saved_as_a_table_names_the_table(jre):
-    with pytest.raises(cr.UnavailableError, match=r"`res.table_one\(\).save\(path\)`"):
-        jre.balance().save("balance.docx")
-
-
 def test_tidy_is_the_summary_in_columns(jre):
     tidy = jre.tidy()
     assert list(tidy.columns) == COLUMNS

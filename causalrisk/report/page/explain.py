@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import OptionError, check_alpha, listed, nearest_name
+from causalrisk.errors import OptionError, check_alpha, listed
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameters, statistic_names
@@ -68,32 +68,13 @@ IF_THEY_DISAGREE = (
 
 @dataclass(frozen=True, repr=False)
 class Prose:
-    """A text that prints.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    sections : mapping of str to tuple of (list of str, list of str)
-        Paragraphs and list items by heading.
-    """
+    """A text that prints."""
 
     title: str
     sections: Mapping[str, tuple[list[str], list[str]]]
 
     def as_text(self, width: int = 78) -> str:
-        """Return the text, wrapped.
-
-        Parameters
-        ----------
-        width : int
-            Display width of a line.
-
-        Returns
-        -------
-        str
-            Headings, paragraphs and lists.
-        """
+        """Return the text, wrapped."""
         blocks = [f"{self.title}\n{'=' * len(self.title)}"]
         for heading, (paragraphs, items) in self.sections.items():
             lines = [line for text in paragraphs for line in wrap(text, width)]
@@ -102,13 +83,7 @@ class Prose:
         return "\n\n".join(blocks)
 
     def as_html(self) -> str:
-        """Return the text as HTML, everything escaped.
-
-        Returns
-        -------
-        str
-            Headings (h3), paragraphs and lists.
-        """
+        """Return the text as HTML, everything escaped."""
         parts = [f"<h2>{html.escape(self.title)}</h2>"]
         for heading, (paragraphs, items) in self.sections.items():
             parts += [f"<h3>{html.escape(heading)}</h3>", *(f"<p>{escape_html(text)}</p>" for text in paragraphs)]
@@ -184,10 +159,7 @@ def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: s
     asked = {key: text for key, text in texts.items() if key not in other}
     for name in stated or ():
         if name not in asked:
-            close = nearest_name(name, asked)
-            typed = f'\nUse `assumptions={{"{close}": "..."}}`.' if close else ""
-            expected = f"expected any of {listed(tuple(asked))}"
-            raise OptionError(f"assumptions: {name!r} is not known; {expected}.{typed}")
+            raise OptionError(f"assumptions: {name!r} is not known; expected any of {listed(tuple(asked))}.")
     return {key: (heading, question.format(**names | named)) for key, (heading, question) in asked.items()}
 
 

@@ -19,8 +19,6 @@ from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.report import labels as words
 
-LIBRARIES = ("numpy", "scipy", "pandas", "patsy", "statsmodels")
-
 
 def facts(record: FitRecord) -> dict[str, list[str]]:
     """Return what there is to say about a fit, by subject, in the order of the methods paragraph."""
@@ -298,7 +296,7 @@ def references(text: str, *keys: str) -> list[str]:
 
 def versions_text() -> str:
     """Return the versions of the package, of Python and of the libraries."""
-    found = [f"{name} {version(name)}" for name in LIBRARIES]
+    found = [f"{name} {version(name)}" for name in ("numpy", "scipy", "pandas", "patsy", "statsmodels")]
     return f"causalrisk {__version__}, Python {platform.python_version()}, {', '.join(found)}"
 
 

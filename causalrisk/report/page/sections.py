@@ -38,23 +38,6 @@ from causalrisk.runtime.system import write_whole
 FIGURE_SIZE = (5.4, 3.9)  # inches
 DPI = 150
 BADGES = {GOOD: "Fine", CAUTION: "Look closely", BAD: "Problem"}
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
 SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">{}</div>'
 SHORT_STYLE = """@page { margin: 12mm 15mm; }
 @media print {
@@ -399,8 +382,10 @@ def write_page(
     links = "".join(f'<li><a href="#{part.anchor}">{html.escape(part.heading)}</a></li>' for part in parts)
     nav = f'<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>' * contents
     body = "\n".join([*top, nav, *(part.html() for part in parts)])
-    style = resources.files(__package__).joinpath("style.css").read_text("utf-8") + SHORT_STYLE * (not contents)
-    return write_whole(path, PAGE.format(title=html.escape(title), style=style, body=body))
+    files = resources.files(__package__)
+    page, style = (files.joinpath(name).read_text("utf-8") for name in ("page.html", "style.css"))
+    style += SHORT_STYLE * (not contents)
+    return write_whole(path, page.format(title=html.escape(title), style=style, body=body))
 
 
 def badge(reading: Reading) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.tables import nearest
-from causalrisk.errors import OptionError, check_alpha, one_of, whole_number, with_other_names
+from causalrisk.errors import OptionError, check_alpha, one_of, with_other_names
 from causalrisk.estimation.options import Below
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.report.labels import covariance_name
@@ -168,10 +168,6 @@ def etable(
     left_out = {rename.get(term, term) for term in drop}
     shown = terms if keep is None else dict.fromkeys(rename.get(term, term) for term in keep)
     terms = [term for term in shown if term not in left_out]
-    for i, column in enumerate(columns, 1):
-        own = list(map(str, column.estimates.index))
-        if own and not set(own) & set(terms):
-            raise OptionError(f"keep= and drop= leave nothing of column ({i}).\nIts parameters are {', '.join(own)}.")
     specs = _formats(terms, columns, digits)
     lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars, specs)]
     if statistics is None:
@@ -207,10 +203,6 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Ma
     """Return a column per result, and per fit of a comparison."""
     if hasattr(results, "params") or hasattr(type(results), "bootstrapped"):
         results = [results]
-    if isinstance(results, str) or not isinstance(results, Iterable):
-        raise OptionError(
-            f"results is of type {type(results).__name__}; expected fitted results.\nUse `etable([res])`."
-        )
     fits: list[tuple[str, Any]] = []
     for name, res in results.items() if isinstance(results, Mapping) else [("", res) for res in results]:
         inside = {"": res}
@@ -233,11 +225,6 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
         instead = "`res.table_one()` for balance, or " * isinstance(res, pd.DataFrame)
         raise OptionError(
             f"a result is of type {type(res).__qualname__}, which has no params.\nUse {instead}what `fit()` returns."
-        )
-    if np.ndim(res.params) != 1:
-        raise OptionError(
-            f"the parameters of {type(res.model).__name__} are a matrix of shape {np.shape(res.params)}; expected one "
-            "equation."
         )
     labels = list(res.params.index) if isinstance(res.params, pd.Series) else list(res.model.exog_names)
     labels, groups = [rename.get(str(label), str(label)) for label in labels], ()
@@ -283,18 +270,14 @@ def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None
 
     It is the same in a table in one unit, in each row of a table of one outcome, else in each column.
     """
-    cells = list(product(range(len(columns)), terms))
-    if digits is not None:
-        whole_number("digits", digits, 0)
-        return dict.fromkeys(cells, f"z.{digits}f")
     parts = [column.estimates.loc[column.estimates.index.isin(terms), ["estimate", "std err"]] for column in columns]
     every, specs = pd.concat(parts), {}
     one_unit = columns[0].unit is not None and len({column.unit for column in columns}) == 1
     one_outcome = len({column.outcome for column in columns}) == 1
-    for place, term in cells:
+    for place, term in product(range(len(columns)), terms):
         alike = every if one_unit else every.loc[[term]] if one_outcome else parts[place]
         values, errors = alike.to_numpy().T
-        specs[place, term] = column_format(rounded_se(values, errors), values)
+        specs[place, term] = column_format(rounded_se(values, errors), values, digits)
     return specs
 
 

@@ -7,10 +7,11 @@ and HTML files.
 
 from __future__ import annotations
 
+import csv
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from os import PathLike
 from pathlib import Path
@@ -21,18 +22,7 @@ from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from causalrisk.errors import OptionError, UnavailableError
-from causalrisk.report.tables.text import (
-    csv_lines,
-    display_width,
-    escape_html,
-    escape_latex,
-    escape_markdown,
-    flat,
-    latex_label,
-    pad,
-    printable,
-    wrap,
-)
+from causalrisk.report.tables.text import display_width, escape_html, escape_latex, escape_markdown, flat, pad, wrap
 from causalrisk.runtime.system import write_whole
 
 FIELD, GAP = 10, 2  # usual width of a column of numbers, and the blanks before it at least
@@ -73,8 +63,8 @@ class ResultTable(SimpleTable):
         rules: tuple[int, ...] = (),
         width: int = 78,
     ) -> None:
-        headers = ["\n".join(map(printable, column)) for column in zip(*header, strict=True)]
-        super().__init__([list(map(printable, row)) for row in rows], headers=headers, title=title)
+        headers = ["\n".join(map(flat, column)) for column in zip(*header, strict=True)]
+        super().__init__([list(map(flat, row)) for row in rows], headers=headers, title=title)
         columns = max((len(row) for row in self), default=0)
         self.aligns = aligns or ("l" + "r" * columns)[:columns]
         self.rules, self.width = rules, width
@@ -128,23 +118,11 @@ class ResultTable(SimpleTable):
         return [max(width - sum(fields), min(content[0], LEAST_LABEL)), *fields]
 
     def as_text(self) -> str:
-        """Return the table as text.
-
-        Returns
-        -------
-        str
-            Title, rule, header, rule, rows, rule.
-        """
+        """Return the table as text."""
         return stack_text([self], self.natural_width)
 
     def as_html(self) -> str:
-        """Return the table as an HTML ``table`` element, with all text escaped.
-
-        Returns
-        -------
-        str
-            The element. Cells of the header and of left-aligned columns are ``th``.
-        """
+        """Return the table as an HTML ``table`` element, with all text escaped."""
         sides, lines = {"l": "left", "r": "right", "c": "center"}, ['<table class="simpletable">']
         lines += [f"<caption>{html.escape(self.title)}</caption>"] * bool(self.title)
         for head in self.heads[:-1]:
@@ -161,18 +139,7 @@ class ResultTable(SimpleTable):
         return "\n".join([*lines, "</table>"])
 
     def as_latex_tabular(self, center: bool = True) -> str:
-        """Return the table as a LaTeX ``tabular`` for the booktabs package, with all text escaped.
-
-        Parameters
-        ----------
-        center : bool
-            Whether to put it into a ``center`` environment.
-
-        Returns
-        -------
-        str
-            The environment.
-        """
+        """Return the table as a LaTeX ``tabular`` for the booktabs package, with all text escaped."""
         heads = [*map(_latex_spans, self.heads[:-1]), *map(_latex_row, self.heads[-1:])]
         rows = ["\\midrule\n" * (i in self.rules) + _latex_row(row) for i, row in enumerate(self.body)]
         body = [r"\toprule", *heads, *[r"\midrule"] * bool(heads), *rows, r"\bottomrule"]
@@ -180,24 +147,12 @@ class ResultTable(SimpleTable):
         return "\n".join([r"\begin{center}", tabular, r"\end{center}"]) if center else tabular
 
     def as_csv(self) -> str:
-        """Return the table as comma-separated values, one line per row, the title first.
-
-        Returns
-        -------
-        str
-            The lines.
-        """
+        """Return the table as comma-separated values, one line per row, the title first."""
         rows = ([str(cell).strip() for cell in row] for row in self)
-        return csv_lines([[self.title], *rows] if self.title else rows)
+        return _csv_lines([[self.title], *rows] if self.title else rows)
 
     def as_markdown(self) -> str:
-        """Return the table as a Markdown pipe table, with all text escaped.
-
-        Returns
-        -------
-        str
-            The title in bold, and the table; header lines are joined to one.
-        """
+        """Return the table as a Markdown pipe table, with all text escaped."""
         joined = [" ".join(filter(None, map(str.strip, column))) for column in zip(*self.heads, strict=True)]
         rows = [joined or [""] * len(self.aligns), *self.body]
         lines = [" | ".join(_indented(escape_markdown(cell), "&nbsp;").rstrip() for cell in row) for row in rows]
@@ -213,6 +168,13 @@ class ResultTable(SimpleTable):
         index = pd.MultiIndex.from_arrays([groups, labels]) if self.rules else labels
         columns = pd.MultiIndex.from_arrays(heads) if len(heads) > 1 else heads[0]
         return pd.DataFrame([row[1:] for row in self.body], index=index, columns=columns)
+
+
+def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as comma-separated values, quoted where needed, without a line break at the end."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([[flat(cell) for cell in row] for row in rows])
+    return stream.getvalue().removesuffix("\n")
 
 
 def _indented(text: str, blank: str) -> str:
@@ -276,6 +238,8 @@ class ResultSummary(Summary):
         The notes, without their numbers.
     """
 
+    _floats = False  # whether a title makes the LaTeX form a floating table
+
     def __init__(self, tables: Sequence[ResultTable] = (), notes: Sequence[str] = (), width: int = 78) -> None:
         super().__init__()
         self.tables = list(tables)
@@ -284,18 +248,10 @@ class ResultSummary(Summary):
 
     def __getattr__(self, name: str) -> Any:
         form = name.removeprefix("to_")
-        if form in ("word", "docx"):
-            raise UnavailableError(f'a table has no attribute {name!r}.\nUse `table.save("table.docx")`.')
         return object.__getattribute__(self, f"as_{form}" if form != name else name)
 
     def add_extra_txt(self, etext: Sequence[str]) -> None:
-        """Add notes.
-
-        Parameters
-        ----------
-        etext : sequence of str
-            The notes.
-        """
+        """Add notes."""
         self.notes.extend(etext)
 
     def as_text(self) -> str:
@@ -332,7 +288,7 @@ class ResultSummary(Summary):
         Parameters
         ----------
         label : str, optional
-            Name for ``\ref``: letters, digits and ``_ : . / + -``. With a label or a caption the result is a floating
+            Name for ``\ref``. With a label or a caption (or the title of a table for a paper) the result is a floating
             ``table``.
         caption : str, optional
             Caption; by default the title.
@@ -341,19 +297,15 @@ class ResultSummary(Summary):
         -------
         str
             One ``tabular`` per table, with the notes below.
-
-        Raises
-        ------
-        OptionError
-            If the label has other characters.
         """
         texts = [escape_latex(note) for note in self._note_texts()]
         notes = [rf"\par\medskip\begin{{minipage}}{{\linewidth}}\footnotesize {text}\end{{minipage}}" for text in texts]
         titles = [table.title for table in self.tables]
+        caption = caption or titles[0] or None if self._floats else caption
         begin, end = [rf"\begin{{center}}{LATEX_SIZE * (len(titles) > 1)}"], r"\end{center}"
         if label is not None or caption is not None:
             caption, titles = escape_latex(caption or next(filter(None, titles), "")), ["", *titles[1:]]
-            named = [] if label is None else [rf"\label{{{latex_label(label)}}}"]
+            named = [] if label is None else [rf"\label{{{label}}}"]
             begin = [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{caption}}}", *named, r"\smallskip"]
             end = r"\end{table}"
         heads = [rf"\textbf{{{escape_latex(title)}}}\par\medskip" + "\n" if title else "" for title in titles]
@@ -368,7 +320,7 @@ class ResultSummary(Summary):
         str
             One line per row of a table, then one line per note.
         """
-        notes = csv_lines([note] for note in self._note_texts())
+        notes = _csv_lines([note] for note in self._note_texts())
         return "\n".join([*(table.as_csv() for table in self.tables), *filter(None, [notes])])
 
     def as_markdown(self) -> str:
@@ -464,6 +416,8 @@ class PaperTable(ResultSummary):
         The numbers behind the cells, not rounded.
     """
 
+    _floats = True
+
     def __init__(self, table: ResultTable, notes: Sequence[str], frame: pd.DataFrame, together: int = 1) -> None:
         super().__init__([table], notes, table.width)
         self.frame, self._together = frame, together
@@ -511,28 +465,6 @@ class PaperTable(ResultSummary):
             If maketables is not installed.
         """
         return self._made()[0].make("gt")
-
-    def as_latex(self, *, label: str | None = None, caption: str | None = None) -> str:
-        r"""Return the table as LaTeX for the booktabs package, with all text escaped.
-
-        Parameters
-        ----------
-        label : str, optional
-            Name for ``\ref``: letters, digits and ``_ : . / + -``.
-        caption : str, optional
-            Caption; by default the title. With a label, a caption or a title the result is a floating ``table``.
-
-        Returns
-        -------
-        str
-            The ``table`` or ``center`` environment, with the notes below the ``tabular``.
-
-        Raises
-        ------
-        OptionError
-            If the label has other characters.
-        """
-        return super().as_latex(label=label, caption=caption or self.tables[0].title or None)
 
     def _note_texts(self) -> list[str]:
         return [f"Notes: {flat(' '.join(self.notes))}"] if self.notes else []

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
+from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed
 from causalrisk.design.rows import Source, read_weights, relative_weights
 from causalrisk.design.tables import as_table, find_column, missing_mask
-from causalrisk.design.treatment import treatment_levels
+from causalrisk.design.treatment import arms_in_order, treatment_levels
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates, mean_and_variance
-from causalrisk.errors import DesignError, OptionError, whole_number, with_other_names
+from causalrisk.errors import DesignError, OptionError, with_other_names
 from causalrisk.estimation.options import WeightType
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.linalg import Array
@@ -27,7 +27,6 @@ from causalrisk.report.tables.text import column_format, format_share
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table
 NUMBERS = ("n", "missing", "mean", "sd")
-NOTE_CELLS = "Mean (SD) of numbers, n (%) of categories."
 NOTE_OF_FIT = (
     "Mean (SD) of numbers, percentages of categories, before and after weighting; n after weighting is Kish's effective"
     " n."
@@ -144,7 +143,7 @@ def table_one(
     groups: list[np.ndarray] = []
     grouping = None
     if by is not None:
-        labels, groups, grouping = _groups(by, table, {"treated": treated, "reference": reference}, levels or {}, told)
+        labels, groups, grouping = _groups(by, table, treated, reference, levels, told)
     elif treated is not None or reference is not None:
         option = "reference" if treated is None else "treated"
         raise OptionError(f'{option}= needs the groups.\nUse `by="..."` with the name of their column.')
@@ -160,7 +159,7 @@ def table_one(
     absent: dict[str, list[str]] = {}
     for c in found:
         parts = [_described(c, rows, weight, units) for rows in members]
-        spec = _format([(part["mean"], part["sd"]) for part in parts], digits)
+        spec = column_format([part["sd"] for part in parts], [part["mean"] for part in parts], digits)
         for part in parts:
             part["text"] = part["text"] or f"{part['mean']:{spec}} ({part['sd']:{spec}})" * bool(part["n"])
         compared = parts[len(whole) :]
@@ -175,7 +174,7 @@ def table_one(
         ("", *heads, *(smd for smd, _ in contrasts)),
         ("", *(f"n {units[rows].sum():.0f}" for rows in members), *(label for _, label in contrasts)),
     )
-    said = [NOTE_CELLS, *told]
+    said = ["Mean (SD) of numbers, n (%) of categories.", *told]
     if contrasts:
         said.append(_note_on_differences(threshold, labels[0], "the root of the mean variance of the groups"))
     frame = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("covariate")
@@ -259,7 +258,7 @@ def balance_for_paper(
     for name, row in numbers.iterrows():
         for when in WHEN:
             pairs = [(row[f"mean {label} {when}"], row[f"sd {label} {when}"]) for label in design.labels]
-            spec = _format(pairs, digits)
+            spec = column_format([sd for _, sd in pairs], [mean for mean, _ in pairs], digits)
             texts = [format_share(mean) if np.isnan(sd) else f"{mean:{spec}} ({sd:{spec}})" for mean, sd in pairs]
             shown[str(name)] += [*texts, *_marked(row[smd[when]].to_numpy(), threshold)]
     half, effective = design.n_arms + len(versus), [f"n {arm.effective_n:.1f}" for arm in record.overlap]
@@ -309,9 +308,9 @@ def _weighing(
 
 
 def _groups(
-    by: Any, table: pd.DataFrame, options: Mapping[str, Any], levels: Mapping[Any, str], told: list[str]
+    by: Any, table: pd.DataFrame, treated: Any, reference: Any, levels: Mapping[Any, str] | None, told: list[str]
 ) -> tuple[tuple[str, ...], list[np.ndarray], str]:
-    """Return labels of the groups, the reference first, their rows and name; note rows in none."""
+    """Return labels of the groups, the reference first, their rows and name, as of a treatment; note rows in none."""
     column = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
     name = str(column.name)
     known = ~missing_mask(column)
@@ -321,28 +320,14 @@ def _groups(
             f"group {name!r} has {len(found)} values; expected two to {MANY_LEVELS} groups.\n"
             "Leave out by= for one table of all rows, or cut it into groups with pandas.cut."
         )
-    labels = [levels.get(level, shown) for level, shown in zip(found, shown_levels(found), strict=True)]
-    places: dict[str, int] = {}
-    for option, value in options.items():
-        match = [k for k, level in enumerate(found) if value == level or value == labels[k]]
-        if match:
-            places[option] = match[0]
-        elif value is not None:
-            raise OptionError(
-                f"{option}={value!r} is not a value of {name!r}; expected one of {', '.join(map(repr, labels))}."
-            )
-    if "treated" in places and (len(found) > 2 or places["treated"] == places.get("reference")):
-        raise OptionError(
-            f"treated={options['treated']!r}: {name!r} has {len(found)} groups, and each is compared with the "
-            "reference.\nUse `reference=` alone."
-        )
-    first = places.get("reference", 1 - places.get("treated", 1))
-    order = [first, *(k for k in range(len(found)) if k != first)]
+    first = found[0] if treated is None and reference is None else reference
+    asked = {"treated": treated, "reference": first, "levels": levels}
+    groups = arms_in_order(found, np.bincount(codes), name, named=True, **asked)
     members = np.zeros((len(found), len(known)), dtype=bool)
-    members[:, known] = codes == np.array(order)[:, None]
+    members[:, known] = groups.arm_of(codes, found) == np.arange(len(found))[:, None]
     if not known.all():
         told.append(f"{int((~known).sum())} rows without {name} are in no group.")
-    return tuple(labels[k] for k in order), list(members), name
+    return groups.labels, list(members), name
 
 
 def _indicator(covariate: Covariate) -> Covariate:
@@ -388,14 +373,6 @@ def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> 
     if indicator:
         return found | {"text": f"{u @ x:.0f} ({format_share(found['mean'])})"}
     return found | {"sd": np.sqrt(found["variance"])}
-
-
-def _format(pairs: Sequence[tuple[float, float]], digits: int | None) -> str:
-    """Return the format of the means and standard deviations of a row."""
-    if digits is None:
-        return column_format([sd for _, sd in pairs], [mean for mean, _ in pairs])
-    whole_number("digits", digits, 0)
-    return f"z.{digits}f"
 
 
 def _marked(differences: Sequence[float] | Array, threshold: float | None) -> list[str]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
 from math import floor, isfinite, log10
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from causalrisk.errors import OptionError
+from causalrisk.errors import whole_number
 
 LARGEST = 1e9
 SMALLEST = 1e-6
@@ -34,12 +31,15 @@ def format_number(x: float, digits: int = 7) -> str:
     return f"{value:.{min(max(2, SIGNIFICANT - 1 - exponent), max(digits - 1 - exponent, 0))}f}"
 
 
-def column_format(standard_errors: ArrayLike, estimates: ArrayLike = ()) -> str:
+def column_format(standard_errors: ArrayLike, estimates: ArrayLike = (), digits: int | None = None) -> str:
     """Return a number format for numbers in one unit: the smallest standard error has four significant digits.
 
-    Without a standard error that is finite and not zero, the estimates decide. The format has 2 to 8 decimals, or is
-    scientific where the numbers are too small or too far apart for that.
+    Without a standard error that is finite and not zero, the estimates decide. The format has `digits` decimals if they
+    are given, else 2 to 8, or is scientific where the numbers are too small or too far apart for that.
     """
+    if digits is not None:
+        whole_number("digits", digits, 0)
+        return f"z.{digits}f"
     sizes = [np.abs(np.asarray(values, dtype=float)).ravel() for values in (standard_errors, estimates)]
     errors, others = (values[np.isfinite(values) & (values > 0)] for values in sizes)
     leading = errors if errors.size else others
@@ -81,17 +81,9 @@ def pad(text: str, width: int, align: str) -> str:
     return " " * left + text + " " * (free - left)
 
 
-def printable(text: str) -> str:
-    r"""Return the text with line breaks and other control characters spelled out, as ``\n``."""
-    return "".join(
-        char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
-        for char in text
-    )
-
-
 def flat(text: str) -> str:
-    """Return the text on one line: line breaks become blanks, other control characters are spelled out."""
-    return printable(" ".join(text.splitlines()))
+    """Return the text on one line: line breaks and other control characters become blanks."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text)
 
 
 def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
@@ -99,42 +91,20 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     wrapper = textwrap.TextWrapper(
         width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
-    return [line for paragraph in text.splitlines() or [""] for line in wrapper.wrap(printable(paragraph)) or [""]]
+    return [line for paragraph in text.splitlines() or [""] for line in wrapper.wrap(flat(paragraph)) or [""]]
 
 
 LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "[": "{[}",  # after a line end LaTeX would read "[" as an optional argument
-    "*": "{*}",
+    **{char: f"\\{char}" for char in "{}&%$#_"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
+    **{"[": "{[}", "*": "{*}"},  # after a line end LaTeX would read these as an argument, and as part of the command
 }
 
 
 def escape_latex(text: str) -> str:
     """Return the text on one line with every character escaped that LaTeX reads as markup."""
     return "".join(LATEX.get(char, char) for char in flat(text))
-
-
-NO_LABEL = re.compile(r"[^\w:./+-]+")  # what would end a label, or what LaTeX expands in one
-
-
-def latex_label(label: str) -> str:
-    r"""Return a name for ``\ref`` unchanged; an OptionError if LaTeX could not read it."""
-    if not label or NO_LABEL.search(label):
-        plain = NO_LABEL.sub("-", label).strip("-") or "tab:effects"
-        raise OptionError(f'label={label!r}: expected letters, digits and any of _ : . / + -\nUse `label="{plain}"`.')
-    return label
 
 
 MARKDOWN = re.compile(r"([\\`*_<>|~$]|&(?=#?\w+;))|(?<=\])(\()")
@@ -148,10 +118,3 @@ def escape_html(text: str) -> str:
 def escape_markdown(text: str) -> str:
     """Return the text on one line with every character escaped that Markdown reads as markup; brackets stay."""
     return MARKDOWN.sub(lambda m: "\\" + m[0], flat(text))
-
-
-def csv_lines(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as comma-separated values, quoted where needed, without a line break at the end."""
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([[flat(cell) for cell in row] for row in rows])
-    return stream.getvalue().removesuffix("\n")

@@ -143,9 +143,8 @@ def test_assumptions_are_the_authors(jobs, tmp_path):
     assert reader.text.count("Why does re78 of one row not depend") == 1
     assert reader.text.count("Not yet answered") == 2
     assert reader.text.startswith("A <title> & more A <title> & more")
-    with pytest.raises(cr.OptionError, match="no_interference") as caught:
+    with pytest.raises(cr.OptionError, match="no_interference"):
         jobs.report(tmp_path / "never.html", assumptions={"interference": "none"})
-    assert "`assumptions={" in str(caught.value).splitlines()[-1]
     assert not (tmp_path / "never.html").exists()
     with pytest.raises(cr.OptionError, match="alpha"):
         jobs.report(tmp_path / "never.html", alpha=2)

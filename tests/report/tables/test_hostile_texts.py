@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from causalrisk import IPWRA, OptionError, compare, etable, pool, table_one
+from causalrisk import IPWRA, compare, etable, pool, table_one
 from tests.conftest import simulate
 
 HOSTILE = (
@@ -92,14 +92,9 @@ def test_texts_are_shown_and_do_nothing(text, tmp_path):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_captions_and_labels(text):
-    table = etable([FIT])
-    latex = table.as_latex(caption=text)
+def test_captions(text):
+    latex = etable([FIT]).as_latex(caption=text)
     assert r"\input{" not in latex and "\n\n" not in latex
-    with pytest.raises(OptionError, match=r'Use `label="') as caught:
-        table.as_latex(label=text)
-    typed = re.search(r'label="([^"]*)"', str(caught.value))[1]
-    assert rf"\label{{{typed}}}" in table.as_latex(label=typed)
 
 
 def test_usual_labels_stay_as_they_are():

@@ -145,11 +145,11 @@ def test_wide_and_combining_characters_stay_aligned():
     assert display_width(lines[0]) == 37 + 4
 
 
-def test_control_characters_are_spelled_out():
+def test_control_characters_become_blanks():
     text = ResultSummary([ResultTable(rows=(("a\nb\tc", "1"),), header=(("x\ny", "z"),))], ()).as_text()
     assert len(text.splitlines()) == 5
-    assert r"a\nb\tc" in text
-    assert r"x\ny" in text
+    assert "a b c" in text
+    assert "x y" in text
 
 
 def test_empty_tables():
