@@ -173,7 +173,7 @@ def _entry(label: str | None, item: Any) -> Entry:
     """Return one entry."""
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
     found: Any = what if callable(what) and not isinstance(what, type) else model_named(what)
-    usual = found.spec.name if isinstance(found, type) else getattr(found, "__name__", repr(found))
+    usual = found.spec.name if hasattr(found, "spec") else getattr(found, "__name__", repr(found))
     return Entry(str(label or usual), found, dict(options))
 
 
