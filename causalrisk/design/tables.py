@@ -134,7 +134,7 @@ def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray
     error = _other_dtype(name, f"{dtype} and holds {holds}", expected, made)
     if not any("," in text for text in texts if text not in odd):
         raise error
-    advice = 'Use `pandas.read_csv(..., thousands=",")`, or `decimal=","` if that is what the comma is.'
+    advice = 'Use `pandas.read_csv(..., decimal=",")` for a decimal comma, or `thousands=","`.'
     raise DesignError(f"{str(error).splitlines()[0]}\n{advice}")
 
 
