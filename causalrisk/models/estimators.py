@@ -321,6 +321,10 @@ def model_named(given: Any) -> type[CausalModel]:
     """Return the class of an estimator by its name or by another name for it; an OptionError names the nearest."""
     if isinstance(given, type) and issubclass(given, CausalModel):
         return given
+    if isinstance(given, CausalModel | CausalResults):
+        name = type(getattr(given, "model", given)).__name__
+        found = f"estimators= has a {type(given).__name__}; expected names of estimators"
+        raise OptionError(f'{found}.\nUse `estimators=["{name}"]`, or `etable([res1, res2])` for fits.')
     word = str(given).casefold()
     for name, model in BY_NAME.items():
         if word in (name.casefold(), *model.spec.aliases):
@@ -334,7 +338,8 @@ def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]
     needed = {("cov_type", "bootstrap")} | ({("effect", effect)} if effect == QUANTILE.name else set())
     rows = {name: ABILITIES.get(name, {}) for name in BY_NAME if name not in WHERE_NAMED}
     having = [name for name, row in rows.items() if all(value in row.get(option, ()) for option, value in needed)]
-    given = having if estimators is None else [estimators] if isinstance(estimators, type) else estimators
+    alone = isinstance(estimators, type | CausalModel | CausalResults)
+    given = [estimators] if alone else having if estimators is None else estimators
     models = [model_named(item) for item in (given.split() if isinstance(given, str) else given)]
     check_distinct("estimators", [model.spec.name for model in models])
     return models
