@@ -139,7 +139,7 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
         sample = weights.equations.sample
         arms = overlap.check_outcome_fits(design, sample.family, found.failed, None if design.on_disk else sample)
         not_converged(task.notes, f"the outcome model ({sample.family.label}) of {arms}")
-    scale.check(found.params[-design.n_arms :], design.labels)
+    scale.check(found.params[-design.n_arms :], design.labels, float(design.outcome_limits.max()))
     return found
 
 

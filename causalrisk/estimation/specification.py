@@ -159,8 +159,13 @@ class EffectScale:
             outer = self.report_slope(self.against_reference(values))
         return np.vstack([self.against_reference(every) * slope * outer[:, None], every])
 
-    def check(self, means: Array, labels: tuple[str, ...]) -> None:
-        """Raise a CausalRiskError where the means have no effect on this scale."""
+    def check(self, means: Array, labels: tuple[str, ...], largest: float) -> None:
+        """Raise a CausalRiskError where the means, or the largest outcome, have no effect on this scale."""
+        if largest > self.high:
+            raise CausalRiskError(
+                f'effect="{self.name}" needs outcomes between 0 and {self.high:g}; the largest is {largest:.4g}.\n'
+                'Use `effect="ratio"`.'
+            )
         outside = ~((means > self.low) & (means < self.high))
         if outside.any():
             arm = int(np.argmax(outside))

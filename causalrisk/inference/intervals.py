@@ -400,7 +400,7 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     DataFrame
         One row per scale and effect: estimate, standard error, test of no effect and limits, as from fits with
         ``effect="difference"``, ``"ratio"`` and ``"odds_ratio"``. Ratios need positive means, and odds ratios need
-        means between 0 and 1; otherwise they are left out.
+        outcomes between 0 and 1; otherwise they are left out.
 
     Raises
     ------
@@ -427,7 +427,7 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     block, frames = record.estimate.block("means"), []
     means, covariance = record.estimate.params[block], record.covariance[block, block]
     for scale in (DIFFERENCE, RATIO, ODDS_RATIO):
-        if not ((means > scale.low) & (means < scale.high)).all():
+        if not ((means > scale.low) & (means < scale.high)).all() or record.design.outcome_limits.max() > scale.high:
             continue
         effects = scale.effects(means)
         jacobian = scale.jacobian(means)[: len(effects)]

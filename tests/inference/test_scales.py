@@ -78,3 +78,12 @@ def test_what_has_no_table_or_number():
         made(data.assign(y=data["x"]), family="gaussian").fit().nnt()
     with pytest.raises(cr.UnavailableError, match="not available for quantiles"):
         made(data.assign(y=data["x"]), cr.IPW, family="gaussian", effect="quantile").fit().effects_on_scales()
+
+
+def test_counts_have_no_odds_ratio():
+    """Their means may lie between 0 and 1."""
+    data = drawn()
+    model = made(data.assign(y=np.random.default_rng(0).poisson(0.4 + 0.2 * data.d)), cr.IPWRA, family="poisson")
+    assert list(model.fit().effects_on_scales().index) == ["ATE", "ATE ratio"]
+    with pytest.raises(cr.CausalRiskError, match='needs outcomes between 0 and 1; the largest is [^$]*Use `effect="ratio"'):
+        model.with_options(effect="odds_ratio").fit()
