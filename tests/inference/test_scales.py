@@ -85,5 +85,5 @@ def test_counts_have_no_odds_ratio():
     data = drawn()
     model = made(data.assign(y=np.random.default_rng(0).poisson(0.4 + 0.2 * data.d)), cr.IPWRA, family="poisson")
     assert list(model.fit().effects_on_scales().index) == ["ATE", "ATE ratio"]
-    with pytest.raises(cr.CausalRiskError, match='needs outcomes between 0 and 1; the largest is [^$]*Use `effect="ratio"'):
+    with pytest.raises(cr.CausalRiskError, match="needs outcomes between 0 and 1; the largest is 3"):
         model.with_options(effect="odds_ratio").fit()
