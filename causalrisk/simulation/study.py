@@ -172,8 +172,9 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
 def _entry(label: str | None, item: Any) -> Entry:
     """Return one entry."""
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
-    found: Any = what if callable(what) and not isinstance(what, type) else model_named(what)
-    usual = found.spec.name if isinstance(found, type) else getattr(found, "__name__", repr(found))
+    is_function = callable(what) and not isinstance(what, type)
+    found: Any = what if is_function else model_named(what)
+    usual = getattr(found, "__name__", repr(found)) if is_function else found.spec.name
     return Entry(str(label or usual), found, dict(options))
 
 
