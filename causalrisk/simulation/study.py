@@ -241,7 +241,7 @@ def run_study(
     estimators : None, name, model class, callable, sequence of these, or mapping, optional
         By default "Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW" and "JRE". A mapping from labels can
         also have options of `from_formula` and `fit`: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. A callable
-        takes a `Trial` and returns the estimate and its standard error.
+        takes a `Trial` and its options, and returns the estimate and its standard error.
     rng : int, Generator, SeedSequence or None, default 0
         Source of randomness. A sample depends only on this, the design, n and its number.
     n_jobs : int, default 1
