@@ -171,15 +171,17 @@ class Weights:
 
     def over_replicates(self, members: slice, E: Array, left: Array) -> Array:
         """Sum w_b times `left` (n, R) times columns E (n, W) over the rows of an arm, shape (R, W, B)."""
-        total, terms = (E.T @ (left * self.base[members])).T[..., None], left * self.terms[:, members]
-        return total + np.einsum("nw,tnr,tnb->rwb", E, terms, self.factor[:, members], optimize=True)
+        (n, W), R, T = E.shape, left.shape[1], len(self.terms)
+        wide = (E[:, :, None] * (left * self.terms[:, members])[:, :, None]).reshape(T, n, W * R)
+        excess = (wide.transpose(0, 2, 1) @ self.factor[:, members]).sum(axis=0).reshape(W, R, self.factor.shape[2])
+        return excess.transpose(1, 0, 2) + (E.T @ (left * self.base[members])).T[..., None]
 
     def adjoint(self, slices: tuple[slice, ...], values: Array) -> Array:
         """Sum w_b times values, shape (K, R, B), of a row's arm over the replicates, shape (n, R)."""
         parts = []
         for i, own in zip(slices, values, strict=True):
-            of_terms = np.einsum("tnr,tnb,rb->nr", self.terms[:, i], self.factor[:, i], own, optimize=True)
-            parts.append(self.base[i] * own.sum(axis=1) + of_terms)
+            excess = (self.terms[:, i] * (self.factor[:, i] @ own.T)).sum(axis=0)
+            parts.append(self.base[i] * own.sum(axis=1) + excess)
         return np.concatenate(parts)
 
 
@@ -200,10 +202,11 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
     own_rows, ones = list(enumerate(rows.slices)), np.ones((len(X), 1))
 
     def everywhere(by: Array, values: Array) -> Array:
-        return np.stack([_with_slope(X, by, values[a], slope[a]) for a in arms], axis=1)
+        return _with_slopes(X, by, values, slope)
 
     def in_arms(by: Array) -> Array:
-        return np.stack([_with_slope(X[i], by[i], r[i], slope[a][i]) for a, i in own_rows], axis=1)
+        each = [_with_slopes(X[i], by[i], r[None, i], slope[[a], i]) for a, i in own_rows]
+        return np.concatenate(each, axis=1)
 
     by_loss, (score, information, _) = share * (weights.w if terms.risk else w1), family.score(rows.y[:, None], own_eta)
     found = {
@@ -246,9 +249,10 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
     }
 
 
-def _with_slope(X: Array, by: Array, values: Array, slope: Array) -> Array:
-    """Sum numbers over rows, (n, R), under weights `by`, and their derivatives, shape (R, 1 + P)."""
-    return np.hstack([(by * values).sum(axis=0)[:, None], (X.T @ (by * slope)).T])
+def _with_slopes(X: Array, by: Array, values: Array, slope: Array) -> Array:
+    """Sum numbers over rows, (K, n, R), under weights `by`, and their derivatives, shape (R, K, 1 + P)."""
+    total = np.einsum("nr,knr->rk", np.broadcast_to(by, values.shape[1:]), values)
+    return np.concatenate([total[..., None], (X.T @ (by * slope)).transpose(2, 0, 1)], axis=2)
 
 
 def moved(pair: Pair, step: Array) -> Pair:

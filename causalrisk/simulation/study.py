@@ -172,8 +172,9 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
 def _entry(label: str | None, item: Any) -> Entry:
     """Return one entry."""
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
-    found: Any = what if callable(what) and not isinstance(what, type) else model_named(what)
-    usual = found.spec.name if hasattr(found, "spec") else getattr(found, "__name__", repr(found))
+    is_function = callable(what) and not isinstance(what, type)
+    found: Any = what if is_function else model_named(what)
+    usual = getattr(found, "__name__", repr(found)) if is_function else found.spec.name
     return Entry(str(label or usual), found, dict(options))
 
 
@@ -240,7 +241,7 @@ def run_study(
     estimators : None, name, model class, callable, sequence of these, or mapping, optional
         By default "Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW" and "JRE". A mapping from labels can
         also have options of `from_formula` and `fit`: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. A callable
-        takes a `Trial` and returns the estimate and its standard error.
+        takes a `Trial` and its options, and returns the estimate and its standard error.
     rng : int, Generator, SeedSequence or None, default 0
         Source of randomness. A sample depends only on this, the design, n and its number.
     n_jobs : int, default 1
