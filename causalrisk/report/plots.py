@@ -7,6 +7,7 @@ thinned, to the size of the Axes.
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -66,9 +67,18 @@ def ink(ax: Any) -> Any:
     return ax.xaxis.label.get_color()
 
 
+def check_drawable(given: Any, name: str, kind: str, typed: str, saved: str) -> None:
+    """Refuse an option `ax` or `figure` that is not of its kind, such as the name of a file."""
+    if not isinstance(given, getattr(pyplot(), kind)):
+        if isinstance(given, str | os.PathLike):
+            typed = f'{saved}.savefig("{os.fspath(given)}")'
+        raise OptionError(f"{name}={given!r:.80}; expected a matplotlib {kind}.\nUse `{typed}`.")
+
+
 def axes_or_new(ax: Any, rows: int | None = None) -> Any:
     """Return the axes given, or new ones in a figure as high as a number of labelled rows needs."""
     if ax is not None:
+        check_drawable(ax, "ax", "Axes", "ax=plt.subplots()[1]", "ax.figure")
         return ax
     plt = pyplot()
     size = None if rows is None else (plt.rcParams["figure.figsize"][0], 1.2 + 0.4 * rows)
@@ -592,6 +602,7 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         plots["Bootstrap"] = plot_bootstrap
     if figure is None:
         figure = pyplot().figure(figsize=(11.7, 8.3), layout="constrained")
+    check_drawable(figure, "figure", "Figure", "figure=plt.figure()", "res.plot()")
     panels = list(figure.subplots(2, -(-len(plots) // 2)).flat)
     for (title, plot), ax in zip(plots.items(), panels, strict=False):
         legend = plot(record, ax).get_legend()

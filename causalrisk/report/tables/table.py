@@ -248,6 +248,8 @@ class ResultSummary(Summary):
 
     def __getattr__(self, name: str) -> Any:
         form = name.removeprefix("to_")
+        if form in ("word", "docx"):
+            raise UnavailableError(f'a table has no attribute {name!r}.\nUse `table.save("table.docx")`.')
         return object.__getattribute__(self, f"as_{form}" if form != name else name)
 
     def add_extra_txt(self, etext: Sequence[str]) -> None:
