@@ -240,7 +240,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     position = matched_rows(values.index, index)
     if position is None:
         found = f"{what} has {n} values whose row labels are not those of {len(index)} rows of data"
-        raise DesignError(f"{found}.\nUse `values.loc[data.index]`, or `.to_numpy()` to match rows by position.")
+        raise DesignError(f"{found}.\nGive one value per row: `values.loc[data.index]`, or `.to_numpy()` by position.")
     if np.any(position != np.arange(n)):
         found = f"{what} has the row labels of the data in another order; it was aligned by label"
         note = f"{found}. Use `.to_numpy()` to match rows by position."
@@ -374,6 +374,10 @@ def find_column(
         return column_of(table, value)
     if is_column(frame.get(value)):
         return align(frame[value], table.index, f"{role} {value!r}", notes).rename(value)
+    names = [word for word in re.findall(r"\w+", value) if word in table]
+    if role == "treatment" and len(names) > 1:  # as Stata has the propensity model
+        typed = f'treat="{names[0]}", propensity="{" + ".join(names[1:])}"'
+        raise DesignError(f"{role} {value!r} is more than a column; expected the treatment alone.\nUse `{typed}`.")
     found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope"
     raise DesignError(f"{found}.\n{in_index(table, value) or nearest(value, table.columns)}")
 
