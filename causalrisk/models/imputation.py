@@ -50,6 +50,9 @@ def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), r
 
     Notes
     -----
+    Missing outcomes are imputed too, as they inform the imputation. To model them by `observed=` instead, put them back
+    before the fit: ``completed.assign(y=data["y"])``.
+
     Imputation is by chained equations with regression trees (method "cart" of R's mice; Burgette and Reiter 2010). A
     tree predicts each column with missing values from all other columns, five times in turn. A missing value becomes
     that of a random row in the same leaf. Known values do not change.
@@ -76,12 +79,13 @@ def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), r
     whole_number("n_imputations", n_imputations, 1, 10)
     check_rng(rng)
     table = as_table(data, [])
-    used = table.drop(columns=[exclude] if isinstance(exclude, str) else list(exclude))
+    left_out = [exclude] if isinstance(exclude, str) else list(exclude)
+    used = table.drop(columns=left_out)
     for name in used:
         known, number = used[name].dropna(), is_numeric_dtype(used[name])
         if known.empty or not (number or known.nunique() <= MOST_LEVELS):
             found = "no known value" if known.empty else f"more than {MOST_LEVELS} levels of text"
-            raise DesignError(f"column {name!r} has {found}.\nUse `exclude=[{name!r}]`.")
+            raise DesignError(f"impute(): column {name!r} has {found}.\nUse `exclude={[*left_out, name]}`.")
         used[name] = used[name] if number else used[name].astype("category")
     gaps = {name: used[name].isna().to_numpy() for name in used if used[name].isna().any()}
 

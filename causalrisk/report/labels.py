@@ -279,15 +279,16 @@ def missing_words(record: FitRecord) -> str:
         return ""
     by_group = joined([f"{lost} of {label}" for lost, label in zip(design.unrecorded, design.labels, strict=True)])
     lost = count(design.n_unrecorded, design.unit_name)
-    rows = f"{lost} without an outcome, but with all covariates, are kept ({by_group})."
+    rows = f"{lost} with all covariates but no outcome are kept ({by_group})."
     if not record.spec.uses_propensity:
         return (
             f"{rows} The averages include them; the outcome models are fitted to the rows with an outcome. "
             f"{record.spec.name} does not use the model of observed=."
         )
     return (
-        f"{rows} The averages include them; outcomes are also weighted by 1 / (probability that the outcome is "
-        f"observed), from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). Standard errors account for it."
+        f"{rows} The averages include them. The weights of the other rows are multiplied by 1 / (probability that the "
+        f"outcome is observed), from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). Standard errors "
+        "account for it."
     )
 
 
