@@ -20,6 +20,7 @@ from causalrisk.numerics.linalg import Array, inverse_or_nan
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
 NEWTON_STEPS, SETTLED, HALVINGS, CONVEX = 100, 1e-9, 12, 1e-10
+ROUNDING = 1e-12  # mean squared residual over that of the predictions that is rounding error
 SINGULAR = 1e12
 
 
@@ -213,11 +214,13 @@ def minimize_from_start(objective: Objective, alpha: float, method: str) -> tupl
     linear models this is the null space of the constraint, of others the intercepts are solved from it.
     """
     start, linear, first = objective.models, objective.linear, objective.first
-    unit = float(np.sqrt(2 * first.loss[0][0])) or 1.0 if linear else 1.0  # root mean square of the residuals
+    origin, squares = stack(start)[0], 2 * first.loss[0][0]  # of the residuals
+    squares = max(squares, ROUNDING * origin @ first.loss[2][0] @ origin)  # and of the predictions
+    unit = float(np.sqrt(squares)) or 1.0 if linear else 1.0
     shape, across = start.shape, first.u[1][0].T
     along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
     scale = max(float(first.at(alpha)[0][0]), unit**2 if linear else 0.0) or 1.0
-    origin, known = stack(start)[0], dict[bytes, tuple[float, Array, Array, Array, Array]]()
+    known = dict[bytes, tuple[float, Array, Array, Array, Array]]()
 
     def at_free(x: Array) -> tuple[float, Array, Array, Array, Array]:
         key = x.tobytes()

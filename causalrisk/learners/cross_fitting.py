@@ -84,7 +84,7 @@ def learners_of(
     ]
 
 
-def _of_scikit_learn(name: str, *, binary: bool) -> Any:
+def of_scikit_learn(name: str, *, binary: bool) -> Any:
     """Return the unfitted model of a name of `NAMED`: a classifier of 0 and 1, or a regressor."""
     try:
         from sklearn import ensemble, linear_model, pipeline, preprocessing
@@ -105,7 +105,7 @@ def _of_scikit_learn(name: str, *, binary: bool) -> Any:
 def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]:
     """Return the name of a learner, and its unfitted model."""
     if isinstance(given, str):
-        return given, smooth if given == SMOOTH else _of_scikit_learn(given, binary=binary)
+        return given, smooth if given == SMOOTH else of_scikit_learn(given, binary=binary)
     name = type(given.steps[-1][1] if hasattr(given, "steps") else given).__name__
     if hasattr(given, "predict_proba") and not binary:
         raise OptionError(

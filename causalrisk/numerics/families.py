@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, log_expit, log_ndtr, ndtr
+from scipy.special import log_expit, log_ndtr, ndtr
 
 from causalrisk.errors import DesignError, OptionError, nearest_name
 from causalrisk.errors.aliases import answer

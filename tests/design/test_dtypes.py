@@ -171,7 +171,7 @@ def test_numbers_and_dates_as_text_are_refused_with_what_converts_them(values, m
 @pytest.mark.parametrize("values", [["1,234", "5"], ["11874,57", "38,0"], ["1.234,5", "38,25"]])
 @pytest.mark.parametrize(("name", "typed"), [("x", "x"), ("x y", "Q('x y')")])
 def test_a_comma_in_numbers_is_not_guessed(values, name, typed):
-    read = '`pandas.read_csv(..., thousands=",")`, or `decimal=","` if'
+    read = '`pandas.read_csv(..., decimal=",")` for a decimal comma, or `thousands=","`'
     with pytest.raises(DesignError, match=rf"(?s)numbers as text .*`C\({re.escape(typed)}\)`.*{re.escape(read)}"):
         plain(pd.Series(values), name)
     assert plain(pd.Series(values), "x", codes=True).tolist() == values
@@ -211,5 +211,5 @@ def test_numbers_refuses_text():
 @pytest.mark.parametrize("levels", [["q1", "q2"], ["none", "1-5 daily", "6-10 daily", "11+ daily"]])
 def test_an_outcome_of_categories_is_asked_for_the_event(levels):
     data = pd.DataFrame({"cut": levels * 10, "d": np.arange(10 * len(levels)) % 2})
-    with pytest.raises(DesignError, match=rf"I\(cut == '{re.escape(min(levels))}'\) ~ 1"):
+    with pytest.raises(DesignError, match=rf"I\(cut == '{re.escape(max(levels))}'\) ~ 1"):
         AIPW.from_formula("cut ~ 1", data, treat="d", propensity="1")

@@ -23,11 +23,10 @@ import joblib
 import numpy as np
 import pandas as pd
 from scipy.special import expit
-from sklearn import ensemble
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.linear_model import LogisticRegression
 
-from causalrisk.learners.cross_fitting import NAMED
+from causalrisk.learners.cross_fitting import of_scikit_learn
 from causalrisk.simulation.designs import Design, Population
 from tests.studies.averages import geometric_mean
 from tests.studies.competitors import cross_fitted
@@ -73,8 +72,7 @@ class Remembered(RegressorMixin, BaseEstimator):
 
 def trees(classifier=False):
     """The package's boosted trees, with a seed."""
-    _, regressor, of_two, options = NAMED["hist-gradient-boosting"]
-    return getattr(ensemble, of_two if classifier else regressor)(**options, random_state=0)
+    return of_scikit_learn("hist-gradient-boosting", binary=classifier).set_params(random_state=0)
 
 
 LEARNERS = {"boosting": Remembered(trees()), "smooth": "smooth"}
