@@ -398,9 +398,9 @@ def _lost_notes(from_outcome: Lost, from_propensity: Lost) -> list[str]:
         if found:
             dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
             notes.append(
-                f"{what}: dropped {dropped} in all arms, as {_causes(model, found)}. Rows of such a "
-                "level have no overlap: their outcome is extrapolated.\nMerge the level with another, or leave its "
-                "rows out of the data."
+                f"{what}: dropped {dropped} from the columns, as {_causes(model, found)}. The rows of such a level "
+                "stay. They have no overlap, so their outcome is extrapolated.\nMerge the level with another, or leave "
+                "its rows out of the data."
             )
     return notes
 

@@ -364,8 +364,9 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     kind = "these" if jackknife else "t" if t else "normal"
     told = f"with fewer than {enough}, {kind} intervals are too short"
     advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
-    if design.second_cluster is not None:  # which has no jackknife
-        advice = "Use `fit(use_t=True)`."
+    variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
+    if design.second_cluster is not None or design.cluster_name in variables:  # without a jackknife
+        advice = "Use `fit(use_t=True, small_sample=True)`. "
     if whole:
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."
     elif counts[fewest] < VERY_FEW:

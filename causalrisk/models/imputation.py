@@ -50,8 +50,8 @@ def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), r
 
     Notes
     -----
-    Missing outcomes are imputed too, as they inform the imputation. To model them by `observed=` instead, put them back
-    before the fit: ``completed.assign(y=data["y"])``.
+    Missing outcomes are imputed too, as their rows inform the imputation. Leave these rows out of the fit,
+    ``completed[data["y"].notna()]``, or keep them with `observed=` and ``completed.assign(y=data["y"])``.
 
     Imputation is by chained equations with regression trees (method "cart" of R's mice; Burgette and Reiter 2010). A
     tree predicts each column with missing values from all other columns, five times in turn. A missing value becomes

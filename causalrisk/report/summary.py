@@ -153,6 +153,7 @@ def summarize_pooled(
         _formulas_text(record),
         words.missing_words(record),
         words.filled_words(record),
+        *_dropped_notes(record.design),
     ]
     return ResultSummary(tables, [*filter(None, notes)])
 
@@ -471,7 +472,8 @@ def _dropped_notes(design: Design) -> list[str]:
             for used_in, name, missing, lost in lines
         )
         several = " (some miss several)" * (sum(line[2] for line in lines) > design.n_dropped)
-        missing = any(used_in not in ("trim", "weights") for used_in, *_ in lines)
-        fill = " `causalrisk.impute` fills in missing values (multiple imputation)." * missing
+        covariates = {*design.outcome_encoder.variables, *design.propensity_encoder.variables}
+        missing = any(name in covariates for used_in, name, *_ in lines if used_in not in ("trim", "weights"))
+        fill = " `causalrisk.impute` fills in missing covariates (multiple imputation)." * missing
         notes.append(f"{design.n_dropped} rows dropped: {reasons}{several}. See res.sample_ledger.{fill}")
     return notes

@@ -269,7 +269,7 @@ def balance_for_paper(
     )
     scale = "the root of the mean variance of the groups before weighting"
     if population.toward is not None:
-        scale = f"the standard deviation of group {design.labels[population.toward]} before weighting"
+        scale = f"the standard deviation of group {design.labels[population.toward]}, the target, before weighting"
     elif population.balance_denominator == "weighted":
         scale = "the standard deviation of all rows after weighting"
     said = [NOTE_OF_FIT, _note_on_differences(threshold, design.labels[0], scale)]
