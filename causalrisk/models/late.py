@@ -405,7 +405,8 @@ class LATEResults(OneEffect):
             f"{self.complier_share:.1%} of the sample"
             + (f", whose {model.treat} the instrument lowers." if self._effects[1] < 0 else "."),
             f"Anderson and Rubin's {1 - alpha:.0%} interval, valid with a weak instrument: {self._ends(alpha)}.",
-            f"Outcome: {design.formula}   Propensity: {design.propensity_formula}",
+            f"Outcome: {design.formula}",
+            f"Propensity: {design.propensity_formula}",
             f"It is causal only if {model.instrument} is as good as random given the covariates, affects "
             f"{design.endog_name} through {model.treat} only, and moves nobody's {model.treat} the other way.",
         ]

@@ -150,7 +150,7 @@ def summarize_pooled(
     notes = [
         "Estimates are means over the imputations. Their variance is within + (1 + 1/m) between (Rubin's rules). "
         f"Confidence intervals use the t distribution with the degrees of freedom of Barnard and Rubin (1999).{logs}",
-        _formulas_text(record),
+        *_formulas(record),
         words.missing_words(record),
         words.filled_words(record),
         *_dropped_notes(record.design),
@@ -173,14 +173,17 @@ def summarize_event_study(study: Any, tables: Mapping[str, Any], title: str | No
         "Averages weight groups by size. Exposure is the number of periods since treatment began; effects before it "
         f"are placebos{', except for the anticipation' * bool(given['anticipation'])}. Intervals are simultaneous and "
         "match the adjusted p-values; P is for each test alone.",
-        f"Outcome: {given['formula']}" + f"   Propensity: {right}" * (record.weight_fit is not None),
+        f"Outcome: {given['formula']}",
+        f"Propensity: {right}" * (record.weight_fit is not None),
         f"{words.study_groups(study)} Controls: {words.CONTROLS[given['controls']]}. Confidence intervals use "
         f"{words.distribution_of(study.df)}.",
         *(note.replace("\n", " ") for note in study.notes),
         words.trend_words(record),
     ]
     heading = _head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)
-    return ResultSummary([heading, *(numbers_table(frame, name) for name, frame in tables.items())], notes)
+    return ResultSummary(
+        [heading, *(numbers_table(frame, name) for name, frame in tables.items())], [*filter(None, notes)]
+    )
 
 
 def one_line(record: FitRecord, pooled: tuple[Any, Any] | None = None, imputations: int = 0) -> str:
@@ -307,7 +310,7 @@ def _notes(record: FitRecord) -> list[str]:
     notes = [
         f"{words.effect_formula(record)}, {over} over {rows}. {_interval_text(record)}",
         _logged_note(record),
-        _formulas_text(record),
+        *_formulas(record),
         "The mean of a group is divided by the sum of its weights (Hajek)." * (record.spec == IPW),
         words.trend_words(record),
         *options.read_as,
@@ -356,7 +359,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         * (len(records) > 1),
         NOTE_LOG_SCALE * (not last.options.effect_scale.additive),
         _logged_note(last),
-        _formulas_text(last, any(record.weight_fit is not None for record in records)),
+        *_formulas(last, any(record.weight_fit is not None for record in records)),
         words.trend_words(max(records, key=lambda record: len(words.variables_of(record)))),
         f"Predictions of the learner are used {used}. {words.TAKEN}" * bool(uses),
         words.missing_words(last),
@@ -369,18 +372,18 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     return [*filter(None, notes), *(note.replace("\n", " ") for note in comparison.notes)]
 
 
-def _formulas_text(record: FitRecord, scored: bool | None = None) -> str:
-    """Return the formulas of the models of a fit; `scored` says whether any of several fits has a propensity model."""
+def _formulas(record: FitRecord, scored: bool | None = None) -> list[str]:
+    """Return the formulas of a fit, a note each; `scored` says whether any of several fits has a propensity model."""
     design = record.design
     if design.formula is None:
-        return ""
+        return []
     seen, outcome = None, design.formula
     if scored is None:  # one fit
         seen = design.observation if record.spec.uses_propensity else None
         outcome = design.endog_name if record.spec.constants else design.formula
         scored = words.uses_score(record) and design.score is None
     texts = [f"Outcome: {outcome}", f"Propensity: {design.propensity_formula}" * scored]
-    return "   ".join(filter(None, [*texts, "" if seen is None else f"Observed: {seen.formula}"]))
+    return [*filter(None, [*texts, "" if seen is None else f"Observed: {seen.formula}"])]
 
 
 def _coding_note(design: Design) -> str:
