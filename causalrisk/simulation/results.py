@@ -22,6 +22,7 @@ from causalrisk.report.tidy import Frame
 from causalrisk.simulation.designs import Design
 
 KEYS = ["design", "n", "estimator"]
+LEAST_ALPHA = 1e-15  # of a power that SciPy computes in a moment
 LARGEST = 1e30  # units, or effect in standard errors, up to which `solve_power` searches
 
 
@@ -392,6 +393,7 @@ def solve_power(
         ("effect", effect, effect is None or effect != 0, "another number than 0"),
         ("n", n, n is None or n >= 3 * cluster_size, "three units or clusters, or more"),
         ("power", power, power is None or alpha < power < 1, "a share above alpha and below 1"),
+        ("alpha", alpha, alpha >= LEAST_ALPHA, f"{LEAST_ALPHA:g} or more"),
         ("sd", sd, sd > 0, "a positive number"),
         ("share", share, 0 < share < 1, "a share between 0 and 1"),
         ("r_squared", r_squared, 0 <= r_squared < 1, "a share below 1"),

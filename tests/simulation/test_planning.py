@@ -70,7 +70,7 @@ def test_power_of_clusters_by_simulation():
         ({"effect": np.nan, "n": 100}, "the power is unknown"),
         ({"effect": 0.2, "n": np.inf}, "the power is unknown at n=inf"),
         ({"effect": 1e-40, "power": 0.8}, r"no n found with power=0.8 at alpha=0.05.*\n.*smaller `power=`"),
-        ({"n": 100, "power": 0.8, "alpha": 1e-320}, r"(effect|power).*alpha=1e-320.*\nUse "),
+        ({"n": 100, "power": 0.8, "alpha": 1e-320}, "alpha=1e-320; expected 1e-15 or more"),
     ],
 )
 def test_what_cannot_be_is_refused(options, match):
