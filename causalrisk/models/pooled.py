@@ -32,6 +32,9 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.
     """
     m, within = len(estimates), covariances.mean(axis=0)
     between = np.atleast_2d(np.cov(estimates, rowvar=False))
+    rounding = (1e-13 * np.abs(estimates).max(axis=0)) ** 2  # a variance so small is that of equal estimates
+    equal = np.diag(between) <= rounding
+    between[equal] = between[:, equal] = 0.0
     total = within + (1 + 1 / m) * between
     # Without missing information b is 0 and nu infinite, without sampling variance u is 0: limits that numpy reaches.
     u, b, t = (np.diag(matrix) for matrix in (within, between, total))

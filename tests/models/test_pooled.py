@@ -403,3 +403,11 @@ def test_refusals(frames):
             pool(bad)
     with pytest.warns(DesignWarning, match="all fits have the same estimates"):
         pool([good[0], good[0]])
+
+
+def test_equal_estimates_have_no_variance_between():
+    """Rounding error apart, such as that of a mean of outcomes that none of the imputations changed."""
+    estimates = np.array([[0.3, 1.0], [np.nextafter(0.3, 1), 1.1], [0.3, 1.2]])
+    pooled, total = rubin(estimates, np.array([np.diag([0.04, 0.09])] * 3), np.inf)
+    assert pooled["between"].tolist() == [0.0, pytest.approx(0.01)]
+    assert total[0, 0] == pytest.approx(0.04, rel=1e-15) and pooled["fmi"][0] == 0
