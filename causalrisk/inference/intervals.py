@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 
 from causalrisk.errors import ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
 from causalrisk.estimation.options import INTERVALS, Interval
@@ -36,8 +36,12 @@ from causalrisk.numerics.linalg import Array
 
 def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
     """Return the two-sided quantile of Student's t; for infinite df of the normal distribution."""
-    normal = np.isinf(df)
-    return -np.where(normal, ndtri(alpha / 2), stdtrit(np.where(normal, 1.0, df), alpha / 2))
+    finite = np.where(np.isinf(df), 1.0, df)
+    quantile = -np.asarray(stdtrit(finite, alpha / 2))
+    for _ in range(2):  # Newton steps on the distribution function: older versions of scipy have eight digits
+        density = np.exp(-(finite + 1) / 2 * np.log1p(quantile**2 / finite)) / (np.sqrt(finite) * beta(0.5, finite / 2))
+        quantile = quantile + (stdtr(finite, -quantile) - alpha / 2) / density
+    return np.where(np.isinf(df), -ndtri(alpha / 2), quantile)
 
 
 def two_sided(statistics: Array, df: Array | float = np.inf) -> Array:

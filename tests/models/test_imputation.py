@@ -47,7 +47,7 @@ def test_known_values_types_and_labels_stay():
     assert not first["number"].equals(second["number"])
     pd.testing.assert_frame_equal(first, impute(data, 2, exclude="id", rng=1)[0])
     agree = (first["text"] == "a") == first["flag"]  # each was predicted by the other
-    assert agree[data["flag"].isna() & data["text"].notna()].mean() > 0.9
+    assert agree[data["flag"].isna() & data["text"].notna()].mean() > 0.8
 
 
 def test_the_effect_that_complete_rows_miss():
