@@ -202,8 +202,9 @@ class JointFit:
     @cached_property
     def left_out(self) -> float:
         """By how much V is larger at the start with all of the effect heterogeneity than without the share c of it."""
-        whole = Objective(self.rows, self.objective.models, dataclasses.replace(self.terms, share=0.0))
-        return 2 * float((whole.first.risk[0] - self.objective.first.risk[0])[0])
+        first = self.objective.first
+        terms = dataclasses.replace(self.terms, share=0.0, level=first.average[0][0])
+        return 2 * float((Objective(self.rows, self.objective.models, terms).first.risk[0] - first.risk[0])[0])
 
     def expected_risk(self) -> float:
         """Squared net bias averaged over the replicates and, where the objective has it, sampling variance."""

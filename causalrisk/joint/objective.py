@@ -52,6 +52,8 @@ class Terms:
         Whether the objective is "risk"; else "erm".
     level : ndarray, shape (K,)
         About the mean of each m_a, from which d_a is measured so as to lose no digits.
+    constant : ndarray, shape (P,)
+        Coefficients of the columns that give the constant one.
     """
 
     contrasts: Array
@@ -60,6 +62,7 @@ class Terms:
     share: float
     risk: bool
     level: Array
+    constant: Array
 
     @property
     def D(self) -> Array:
@@ -171,10 +174,16 @@ class Weights:
 
     def over_replicates(self, members: slice, E: Array, left: Array) -> Array:
         """Sum w_b times `left` (n, R) times columns E (n, W) over the rows of an arm, shape (R, W, B)."""
-        (n, W), R, T = E.shape, left.shape[1], len(self.terms)
-        wide = (E[:, :, None] * (left * self.terms[:, members])[:, :, None]).reshape(T, n, W * R)
-        excess = (wide.transpose(0, 2, 1) @ self.factor[:, members]).sum(axis=0).reshape(W, R, self.factor.shape[2])
-        return excess.transpose(1, 0, 2) + (E.T @ (left * self.base[members])).T[..., None]
+        (n, W), R, B = E.shape, left.shape[1], self.factor.shape[2]
+        total = (E.T @ (left * self.base[members])).T[..., None]
+        for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
+            if R < B:  # the fewer are multiplied by the columns
+                wide = (E[:, :, None] * (left * terms)[:, None]).reshape(n, W * R)
+                total = total + (wide.T @ factor).reshape(W, R, B).transpose(1, 0, 2)
+            else:
+                wide = (E[:, :, None] * factor[:, None]).reshape(n, W * B)
+                total = total + ((left * terms).T @ wide).reshape(R, W, B)
+        return total
 
     def adjoint(self, slices: tuple[slice, ...], values: Array) -> Array:
         """Sum w_b times values, shape (K, R, B), of a row's arm over the replicates, shape (n, R)."""
@@ -194,6 +203,8 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
     Sums of a number an arm, (R, K, 1 + P), have its value first, then its derivative; of r, without the sign of this.
     "square", "gradient" and "hessian" are those of V / 2 before psi is centred.
     """
+    if rows.family.linear:
+        return _linear_sums(rows, weights, theta, start, terms)
     X, family, D, (n_arms, P, R) = rows.X, rows.family, terms.D, theta.shape
     share, (t1, w1, t2, tw, w2), averaged = weights.share, weights.moments, rows.averaged * weights.share
     eta, arms, diagonal = rows.predictors(theta), range(n_arms), np.diag(D)[rows.arm, None]
@@ -245,6 +256,66 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
         "t2": everywhere(by_tt, d),
         "tw": in_arms(share * tw),
         "t2_averaged": by_tt.sum(axis=0),
+        "t2_measured": (rows.measured * share * t2).sum(axis=0),
+    }
+
+
+def _linear_sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> dict[str, Array]:
+    """Return `sums` of linear models, by products of their columns with residuals and the offset.
+
+    The residuals are those of the first column of row weights. So nothing that has R values is made of the rows, but
+    the weights.
+    """
+    D, (n_arms, P, R), share = terms.D, theta.shape, weights.share
+    (t1, w1, t2, tw, w2), averaged = weights.moments, rows.averaged * share
+    residual = rows.y[:, None] - rows.own(rows.predictors(start[..., :1]))
+    E = np.hstack([rows.X, residual, *([] if rows.offset is None else [rows.offset])])
+    m, known, r = np.zeros((3, R, n_arms, E.shape[1]))  # coefficients of the columns
+    m[..., :P], known[..., :P] = theta.transpose(2, 0, 1), start.transpose(2, 0, 1)
+    m[..., P + 1 :] = known[..., P + 1 :] = r[..., P] = 1.0
+    r[..., :P] = known[:1, :, :P] - m[..., :P]
+    d = m - terms.share * known
+    d[..., :P] -= terms.level[:, None] * terms.constant
+    by_loss = share * (weights.w if terms.risk else w1)
+    by = np.stack([averaged * t2, averaged * tw, share * w2, by_loss], axis=1).reshape(len(E), -1)
+    grams = np.stack([weighted_grams(E[i], by[i]) for i in rows.slices], axis=1)
+    of_tt, of_tw, of_ww, of_loss = grams.reshape(4, R, n_arms, *grams.shape[2:])
+
+    def number(total: Array, coefficients: Array) -> Array:
+        slopes = np.broadcast_to(total[..., :P], (R, n_arms, P))
+        return np.concatenate([(total * coefficients).sum(axis=2, keepdims=True), slopes], axis=2)
+
+    def everywhere(of: Array, coefficients: Array) -> Array:
+        return number((E.T @ of).T[:, None], coefficients)
+
+    def in_arms(of: Array) -> Array:
+        return number(np.stack([(E[i].T @ of[i]).T for i in rows.slices], axis=1), r)
+
+    def times(matrices: Array, vectors: Array) -> Array:
+        return (matrices @ vectors[..., None])[..., 0]
+
+    biases = np.stack([weights.over_replicates(i, E[i], share[i]) for i in rows.slices], axis=1)
+    of_tt = of_tt.sum(axis=1, keepdims=True)  # of the rows of all arms
+    D_d, loss_r, ww_r = np.einsum("ab,rbw->raw", D, d), times(of_loss, r), np.diag(D)[:, None] * times(of_ww, r)
+    tt_d, tw_d, tw_r = times(of_tt, D_d), times(of_tw, D_d), times(of_tw, r)
+    hessian = D[:, :, None, None] * (of_tt[:, None] - of_tw[:, :, None] - of_tw[:, None])[..., :P, :P]
+    for a in range(n_arms):
+        hessian[:, a, a] += D[a, a] * of_ww[:, a, :P, :P]
+    return {
+        "average": everywhere(averaged * weights.tilt, m),
+        "w": in_arms(share * weights.w),
+        "w_b": biases[:, :, :P],
+        "r_b": (r[..., None] * biases).sum(axis=2, keepdims=True),
+        "loss": (r * loss_r).sum(axis=(1, 2)) / 2,
+        "loss_gradient": loss_r[..., :P],
+        "loss_hessian": of_loss[..., :P, :P],
+        "square": (d * tt_d + r * (2 * tw_d + ww_r)).sum(axis=(1, 2)) / 2,
+        "gradient": (tt_d + np.einsum("ab,rbw->raw", D, tw_r) - tw_d - ww_r)[..., :P],
+        "hessian": hessian,
+        "t1": everywhere(averaged * t1, d),
+        "t2": everywhere(averaged * t2, d),
+        "tw": in_arms(share * tw),
+        "t2_averaged": (averaged * t2).sum(axis=0),
         "t2_measured": (rows.measured * share * t2).sum(axis=0),
     }
 

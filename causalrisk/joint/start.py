@@ -210,13 +210,15 @@ def objective_of(
         c = real_share(squares, slopes, covariance_of(problem, weighed, theta, sums["bread"]), C)
     joined = joined_score(problem, join) if risk else None
     models, rows = padded(theta[..., None], joined), problem.weighed(replicates, joined)
+    constant = problem.equations.constant
     terms = Terms(
         contrasts=C,
         n_units=problem.n_units if risk else problem.n_units**2,
         sigma2=sums["variance"] / sums["weight"],
         share=c,
         risk=risk,
-        level=(1 - c) * sums["mean"],
+        level=(1 - c) * sums["mean"] * (constant.any() or not problem.equations.sample.family.linear),
+        constant=np.pad(constant, (0, len(rows.lift) - len(constant))),
     )
     return Objective(rows, models, terms)
 

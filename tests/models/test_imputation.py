@@ -23,7 +23,7 @@ def incomplete(n=400, seed=3):
 
 def test_known_values_types_and_labels_stay():
     rng = np.random.default_rng(0)
-    n = 200
+    n = 1000
     text = rng.choice(["a", "b", "c"], n)
     data = pd.DataFrame(
         {
@@ -47,7 +47,7 @@ def test_known_values_types_and_labels_stay():
     assert not first["number"].equals(second["number"])
     pd.testing.assert_frame_equal(first, impute(data, 2, exclude="id", rng=1)[0])
     agree = (first["text"] == "a") == first["flag"]  # each was predicted by the other
-    assert agree[data["flag"].isna() & data["text"].notna()].mean() > 0.8
+    assert agree[data["flag"].isna() & data["text"].notna()].mean() > 0.9
 
 
 def test_the_effect_that_complete_rows_miss():
