@@ -64,7 +64,7 @@ def entropy_tilt(e: list[Any]) -> Any:
     return -sum(each * apply(each, np.log, lambda v: 1 / v) for each in e)
 
 
-ALL = TargetPopulation("all", "ATE", "average treatment effect (ATE)", "all {nobs} {units}")
+ALL = TargetPopulation("all", "ATE", "average treatment effect (ATE)", "the {nobs} {units} used")
 TREATED = TargetPopulation(
     "treated", "ATT", "average treatment effect on the treated (ATT)", "the {in_arm} treated {units} ({group})",
     toward=1, two_arms_only=True,

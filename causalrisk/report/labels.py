@@ -123,7 +123,7 @@ def rows_words(record: FitRecord) -> str:
         in_arm=counted,
         in_frame=0 if record.frame is None else len(record.frame.index),
     )
-    return f"{text} left by trimming" if record.trimmed else text
+    return f"{text} after trimming" if record.trimmed else text
 
 
 # --- the outcome and its models ------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ THREE = {"treat": "three", "reference": "a"}
 KINDS = {
     "outcome regression": (
         cr.OutcomeRegression, FORMULA, {},
-        ["OutcomeRegression uses no propensity score and no weights.", "without weights", "all 240 rows"],
+        ["OutcomeRegression uses no propensity score and no weights.", "without weights", "the 240 rows used"],
     ),
     "hajek": (cr.IPW, FORMULA, {}, ["the weighted mean of y"]),
     "ipwra": (cr.IPWRA, FORMULA, {}, ["under these weights", "logit", "1 / the probability of its own group"]),
@@ -58,7 +58,7 @@ KINDS = {
     "known": (cr.IPWRA, FORMULA, {"propensity_score": "score"}, ["known (score)"]),
     "classifier": (cr.AIPW, FORMULA, {"propensity_score": LogisticRegression()}, ["LogisticRegression, 5 folds"]),
     "calibrated": (cr.IPWRA, FORMULA, {"propensity_loss": "calibrated"}, ["calibrated logit"]),
-    "trimmed": (cr.IPWRA, FORMULA, {"trim": (0.2, 0.8)}, ["left by trimming", "left out by their propensity score"]),
+    "trimmed": (cr.IPWRA, FORMULA, {"trim": (0.2, 0.8)}, ["after trimming", "left out by their propensity score"]),
     "clipped": (cr.IPWRA, FORMULA, {"clip": (0.2, 0.8)}, ["Propensity scores were clipped", "to [0.2, 0.8]"]),
     "weighted": (cr.AIPW, FORMULA, {"weights": "count", "weight_type": "frequency"}, ["under the observation weights"]),
     "clusters": (cr.IPWRA, FORMULA, {"cluster": "site"}, ["clustered by site"]),

@@ -26,8 +26,8 @@ HEADER = (("bweight", "estimate", "std err", "z", "P>|z|", "[0.025", "0.975]"),)
 NUMBERS = ("-228.50", "27.60", "-8.28", "<0.001", "-282.60", "-174.41")
 ESTIMATES = ResultTable([("ATE", *NUMBERS), ("POM[smoker]", *NUMBERS)], HEADER)
 NOTES = (
-    "ATE = POM[smoker] - POM[nonsmoker], averaged over all 4642 rows. Intervals are normal, from the bootstrap standard"
-    " error.",
+    "ATE = POM[smoker] - POM[nonsmoker], averaged over the 4642 rows used. Intervals are normal, from the bootstrap "
+    "standard error.",
     "Outcome: bweight ~ prenatal1 + mmarried + mage + fbaby   Propensity: mbsmoke ~ mmarried + mage + I(mage ** 2) + "
     "fbaby + medu",
     "JRE lets the two arms' biases cancel: read the ATE. Each POM is shown net of the common bias (the ATE is the same "
