@@ -28,7 +28,7 @@ from causalrisk.models.results import CausalResults, OneEffect
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report import summary, tidy
 from causalrisk.report.page import methods, sections
-from causalrisk.report.tables.table import ResultSummary, ResultTable
+from causalrisk.report.tables.table import ResultSummary
 
 WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
 LARGE = 1e6  # F beyond which the number says nothing
@@ -392,18 +392,16 @@ class LATEResults(OneEffect):
         ResultSummary
             With `as_text`, `as_html`, `as_latex`, `as_csv`.
         """
-        design, model = self.outcome._record.design, self.model
-        head = [
-            ("Dep. Variable:", design.endog_name, "No. Observations:", f"{self.nobs}"),
-            ("Treatment:", model.treat, "Rows dropped:", f"{design.n_dropped}"),
-            ("Instrument:", model.instrument, "Std. errors:", self.outcome.cov_type),
-            ("Model:", f"LATE by {self.outcome._record.spec.name}", "First-stage F:", self._shown_f),
-        ]
+        record, model = self._record, self.model
+        design, own = record.design, ("No. Observations:", "Rows dropped:", "Std. errors:", "First-stage F:")
+        texts = summary.head_texts(record) | {"Treatment:": model.treat, "Instrument:": model.instrument}
+        texts |= {"Model:": f"LATE by {record.spec.name}", "First-stage F:": self._shown_f}
+        shown = ("Treatment:", "Instrument:", "Model:", "Weights:", *summary.DESIGN, *own)
         heading = title or "Local Average Treatment Effect (LATE) Results"
+        moves = "rises" if self._effects[1] > 0 else "falls"
         notes = [
-            "LATE = effect on the outcome / effect on the treatment, the average effect on compliers: "
-            f"{self.complier_share:.1%} of the sample"
-            + (f", whose {model.treat} the instrument lowers." if self._effects[1] < 0 else "."),
+            "LATE = effect on the outcome / effect on the treatment. It is the average effect on compliers, whose "
+            f"{model.treat} {moves} with {model.instrument}: {self.complier_share:.1%} of the sample.",
             f"Anderson and Rubin's {1 - alpha:.0%} interval, valid with a weak instrument: {self._ends(alpha)}.",
             f"Outcome: {design.formula}",
             f"Propensity: {design.propensity_formula}",
@@ -411,7 +409,7 @@ class LATEResults(OneEffect):
             f"{design.endog_name} through {model.treat} only, and moves nobody's {model.treat} the other way.",
         ]
         tables = [
-            ResultTable(head, aligns="lrlr", title=heading),
+            summary.head(heading, design.endog_name, texts, shown),
             summary.numbers_table(self.summary_frame(alpha), "", one_unit=False),
         ]
         return ResultSummary(tables, notes)

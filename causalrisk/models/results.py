@@ -543,7 +543,7 @@ def given_results(results: Any, typed: str) -> list[CausalResults]:
     for res in given:
         if not isinstance(res, CausalResults):
             raise errors.OptionError(
-                f"results holds a {type(res).__module__}.{type(res).__qualname__}; expected what fit() returns.\n"
+                f"results holds a {type(res).__name__}; expected results of an estimator such as AIPW or JRE.\n"
                 f"Use `{typed}`."
             )
     return given

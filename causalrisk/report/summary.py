@@ -91,7 +91,7 @@ def summary(
         numbers.title = title
         return ResultSummary([numbers], _notes(record)[:1])
     texts = head_texts(record)
-    tables = [_head(title, outcome, texts, texts), numbers, _groups_table(record)]
+    tables = [head(title, outcome, texts, texts), numbers, _groups_table(record)]
     if record.boot is not None and record.boot.start is not None:
         found = start_difference(record, alpha)
         found.index = [key if isinstance(key, str) else ", ".join(key) for key in found.index]
@@ -117,7 +117,7 @@ def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | N
     del texts["Model:"]
     own = ("No. Observations:", "Rows dropped:", "Std. errors:", "Resamples:", "Seed:")
     shown = (*MODELS, "Weights:", *DESIGN, *own)
-    tables = [_head(title or "Comparison of Estimators", design.endog_name, texts, shown)]
+    tables = [head(title or "Comparison of Estimators", design.endog_name, texts, shown)]
     effects, differences = effects_frame(comparison, alpha), differences_frame(comparison, alpha)
     for effect in comparison.effect_names:
         if len(comparison.effect_names) > 1:
@@ -142,7 +142,7 @@ def summarize_pooled(
         for name, *row in missing[["within", "between", "riv", "lambda", "fmi"]].itertuples()
     ]
     tables = [
-        _head(title or f"{record.spec.title}, Pooled", outcome, texts, (*MODELS, *DESIGN, *own)),
+        head(title or f"{record.spec.title}, Pooled", outcome, texts, (*MODELS, *DESIGN, *own)),
         numbers_table(frame, outcome, one_unit=False),
         ResultTable(rows, MISSING_HEADS),
     ]
@@ -180,7 +180,7 @@ def summarize_event_study(study: Any, tables: Mapping[str, Any], title: str | No
         *(note.replace("\n", " ") for note in study.notes),
         words.trend_words(record),
     ]
-    heading = _head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)
+    heading = head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)
     return ResultSummary(
         [heading, *(numbers_table(frame, name) for name, frame in tables.items())], [*filter(None, notes)]
     )
@@ -239,7 +239,7 @@ def head_texts(record: FitRecord) -> dict[str, str]:
     return {label: text for label, text in texts.items() if text}
 
 
-def _head(title: str, outcome: str, texts: Mapping[str, str], labels: Iterable[str]) -> ResultTable:
+def head(title: str, outcome: str, texts: Mapping[str, str], labels: Iterable[str]) -> ResultTable:
     """Return the head of a summary: some of the labels and texts, in two columns."""
     pairs = [("Dep. Variable:", outcome), *((label, texts[label]) for label in labels if texts.get(label))]
     half = (len(pairs) + 1) // 2

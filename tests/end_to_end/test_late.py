@@ -89,6 +89,9 @@ def test_clusters_and_resamples():
     rows = psi[0] - clustered.effect * psi[1]
     by_hand = np.sqrt((pd.Series(rows).groupby(data["group"]).sum() ** 2).sum()) / psi[1].sum()
     assert abs(clustered.bse.iloc[0] / by_hand - 1) < 0.02  # which takes the score as known
+    text = " ".join(str(clustered.summary()).split())
+    assert f"Clusters: group ({data['group'].nunique()})" in text and "robust (cluster)" in text
+    assert f"whose d rises with z: {clustered.complier_share:.1%} of the sample" in text
     np.testing.assert_allclose(plain.fit(n_boot=400).bse, plain.fit().bse, rtol=0.1)
 
 
@@ -151,7 +154,7 @@ def test_an_instrument_that_lowers_the_treatment():
     )
     np.testing.assert_allclose([turned.effect, turned.complier_share], [res.effect, res.complier_share], rtol=1e-10)
     np.testing.assert_allclose(turned.compliers(), res.compliers(), rtol=1e-8)
-    assert "whose d the instrument lowers" in " ".join(str(turned.summary()).split())
+    assert "whose d falls with z" in " ".join(str(turned.summary()).split())
 
 
 @pytest.mark.filterwarnings("error")

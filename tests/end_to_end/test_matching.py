@@ -249,7 +249,7 @@ def test_few_matches_are_no_poor_overlap_unless_one_stands_for_many(tmp_path, un
         res = Matching.from_formula("y ~ x1 + x2 + x3", data, treat="d", target="treated").fit()
     assert res.overlap()["effective n"].min() < 60
     text = res.report(tmp_path / "report.html").read_text()
-    assert "matching leaves group 0 with 15% of its rows" in text
+    assert "after matching group 0 is worth 15% of its rows" in text
     assert "Overlap is bad" not in text
     alone = data.assign(x1=lambda frame: frame["x1"] + 20 * frame["d"] + 19 * (np.arange(300) == 299))
     with pytest.warns(OverlapWarning, match="holds .* of the weight of group '0'[^`]*`caliper=`"):

@@ -399,7 +399,7 @@ def test_refusals(frames):
     with pytest.raises(OptionError, match=r"df_complete=0; expected a positive number"):
         pool(good, df_complete=0)
     for bad in ([good[0], good[0].model], ["a"], good[0].params):
-        with pytest.raises(TypeError, match="expected what fit"):
+        with pytest.raises(TypeError, match="expected results of an estimator"):
             pool(bad)
     with pytest.warns(DesignWarning, match="all fits have the same estimates"):
         pool([good[0], good[0]])

@@ -80,7 +80,7 @@ def read_overlap(
     elif verdict != GOOD:
         texts.append(f"Without comparable rows the outcome models extrapolate. Consider another population: {instead}.")
     left = f"the {unit_name}s that the probability weights leave it" if surveyed else f"its {unit_name}s"
-    group = f"{'matching' if matched else 'weighting'} leaves group {kept.idxmin()} with {kept.min():.0%} of {left}"
+    group = f"after {'matching' if matched else 'weighting'} group {kept.idxmin()} is worth {kept.min():.0%} of {left}"
     if verdict == CAUTION and not (some or matched):
         group = f"{max(outside, lonely)} of {rows} {unit_name}s are unlike those of {others}"
     return Reading(verdict, f"Overlap is {word}: {group}.", tuple(texts))

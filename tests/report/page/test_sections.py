@@ -105,7 +105,7 @@ def test_lalonde_is_told_that_overlap_is_bad(jobs, jobs_page):
     text = read(jobs_page).text
     top = text[: text.index("Contents")]
     kept = jobs.overlap()["effective n"] / jobs.overlap()["n"]
-    assert f"Problem Overlap : Overlap is bad: weighting leaves group 1 with {kept['1']:.0%} of its rows." in top
+    assert f"Problem Overlap : Overlap is bad: after weighting group 1 is worth {kept['1']:.0%} of its rows." in top
     assert "3 assumptions have no argument yet; see Assumptions" in top
     assert f"{jobs.start.effect:.2f}" in top
     outside = int(jobs.overlap()["outside crump"].sum())
