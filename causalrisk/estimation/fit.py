@@ -65,6 +65,11 @@ def fit_estimator(
     else:
         task = task if learned is None or use is None else with_learner(task, learned, use)
         record = joint_record(task, joint_options) if spec.joint else separate_record(task)
+        if record.joint is not None and not record.joint.fit.determined:
+            raise errors.CausalRiskError(
+                "the joint objective does not determine the outcome models: under a propensity replicate a few weights "
+                "are too large.\nSimplify the formulas, or use IPWRA."
+            )
     check_outcome(record, task.notes)
     check_clusters(record, task.notes)
     return dataclasses.replace(record, learned=learned, notes=tuple(task.notes))
@@ -176,7 +181,8 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     start = separate_record(dataclasses.replace(task, spec=IPWRA))
     plain = dataclasses.replace(start, cov_type=start.robust_type)
     robust = dataclasses.replace(plain, robust=robust_covariance(plain, False))
-    joint = train_from(robust, joint_options, notes, replicates or replicates_of_many(robust, joint_options))
+    with np.errstate(all="ignore"):  # of weights that are too large, which are told
+        joint = train_from(robust, joint_options, notes, replicates or replicates_of_many(robust, joint_options))
     result = joint.fit.result
     if not result.success:
         method = joint_options.method or kinds.DEFAULT_METHOD

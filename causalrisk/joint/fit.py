@@ -28,6 +28,8 @@ from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult
 
+UNDETERMINED = 1e15  # condition number
+
 
 class Moments(NamedTuple):
     """Tilt and weight at the fitted score, means of t, w, t^2, t w and w^2 over the replicates, (n, 1) each; w_b.
@@ -159,6 +161,13 @@ class JointFit:
         """Hessian of the Lagrangian by the coefficients of all columns, shape (K P, K P)."""
         found = self.at.at(self.alpha)[2][0]
         return found if self.objective.linear else found + self.objective.curvature(self.beta, self.at, self.nu)[0]
+
+    @property
+    def determined(self) -> bool:
+        """Whether the Hessian along the constraint can be inverted."""
+        hessian, across = self.lift.T @ self.hessian @ self.lift, (self.at.u[1][0] @ self.lift).T
+        along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
+        return bool(np.isfinite(hessian).all() and np.linalg.cond(along.T @ hessian @ along) < UNDETERMINED)
 
     @cached_property
     def means(self) -> Array:

@@ -380,3 +380,14 @@ def test_squares_in_the_formulas_answer_the_disagreement():
     res = fit(opposed(1, 0.7, 0.5), f"y ~ {square}", options={"propensity": square})
     assert abs(res.effect - res.start.effect) < res.effect_se
     assert not any("by IPWRA" in note for note in res._record.notes)
+
+
+@QUIET
+@pytest.mark.filterwarnings("ignore::causalrisk.ConvergenceWarning")
+def test_a_score_near_separation_is_refused_where_its_replicates_have_no_bounds():
+    rng, columns = np.random.default_rng(2), [f"x{j}" for j in range(90)]
+    data = pd.DataFrame(rng.normal(size=(300, 90)), columns=columns)
+    data["d"] = rng.random(300) < 1 / (1 + np.exp(-1.8 * data["x0"]))
+    data["y"] = data["x0"] + 0.5 * data["d"] + rng.normal(size=300)
+    with pytest.raises(cr.CausalRiskError, match=r"(?s)does not determine the outcome models.*use IPWRA"):
+        fit(data, "y ~ " + " + ".join(columns), n_replicates=None)
