@@ -1,0 +1,78 @@
+"""Where the stack, `JRE(learner="smooth")`, stands beside IPWRA: `python -m tests.studies.study_gate --data FOLDER`.
+
+First benchmarks that others made: published designs with 500 and 1,000 rows, and samples of a folder as in
+`study_outside`. Main effects are in both models. Then designs whose models are right, with few rows for a covariate;
+there standard errors of the stack are from the bootstrap.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread a process; must be set before numpy loads
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.simulation import published, run_study
+from tests.studies.study_everybody import OTHERS
+from tests.studies.study_outside import EFFECTS, InteractiveModel, NieWager, Stored, parser_of, run_stored
+
+LOSSES = (published.MissedConfounder, published.OppositeCurves)  # of this package
+SETUPS = map(NieWager, EFFECTS)
+DRAWN = [
+    "kang_schafer", "lalonde_like", *(own for own in OTHERS if not isinstance(own, LOSSES)), *SETUPS, InteractiveModel()
+]  # fmt: skip
+SIZES = (500, 1000)
+FEW_ROWS = ((25, 150), (40, 200), (40, 400), (90, 300))  # covariates and rows
+SMOOTH = {"learner": "smooth"}
+BENCHMARK = r"^([\w-]+)"  # the name without setting: IHDP of "IHDP A"
+
+
+def ratios(table):
+    """Root mean squared error over IPWRA's, with its Monte Carlo error, of the table of a study."""
+    ratio = np.sqrt(table["mse_ratio"])
+    return pd.DataFrame({"samples": table["samples"], "ratio": ratio, "mc": table["mse_ratio_mc"] / 2 / ratio})
+
+
+def benchmarks(args):
+    """Print the errors in each benchmark, and their geometric mean."""
+    estimators, options = {"IPWRA": "IPWRA", "JRE": "JRE", "smooth": ("JRE", SMOOTH)}, {"n_jobs": args.jobs}
+    store = args.store and args.store / "drawn"
+    tables = [run_study(DRAWN, estimators=estimators, n=SIZES, n_sims=args.sims, path=store, **options).table]
+    if args.data:
+        stored = [Stored(file) for file in sorted(args.data.glob("*/*.csv.gz"))]
+        store = args.store and args.store / "stored"
+        tables.append(run_stored(stored, estimators, path=store, n_sims=args.stored, **options).table)
+    cells = ratios(pd.concat(tables)).drop("IPWRA", level="estimator")
+    print(cells.round(3).to_string())
+    logs = np.log(cells["ratio"]).rename("log").reset_index().assign(share=(cells["mc"] / cells["ratio"]).to_numpy())
+    logs["benchmark"] = logs["design"].str.extract(BENCHMARK, expand=False)
+    settings = logs.groupby(["estimator", "benchmark"])
+    found = pd.DataFrame({"log": settings["log"].mean(), "error": settings["share"].agg(np.linalg.norm) / settings.size()})
+    for estimator, own in found.groupby("estimator"):
+        mean, error = np.exp(own["log"].mean()), np.linalg.norm(own["error"]) / len(own)
+        print(f"{estimator}: geometric mean of {len(own)} benchmarks {mean:.3f} ({mean * error:.3f})")
+        print(np.exp(own["log"]).round(3).droplevel("estimator").sort_values().to_string())
+
+
+def right_models(args):
+    """Print errors and coverage where both models are right and rows are few."""
+    estimators = {"IPWRA": "IPWRA", "smooth": ("JRE", SMOOTH | {"cov_type": "bootstrap", "n_boot": 99})}
+    for count, n in FEW_ROWS:
+        store = args.store and args.store / f"right_{count}_{n}"
+        study = run_study(
+            InteractiveModel(count), estimators=estimators, n=n, n_sims=args.sims, path=store, n_jobs=args.jobs
+        )
+        print(f"\n{count} covariates\n{ratios(study.table).join(study.table['coverage']).round(3).to_string()}")
+
+
+def main():
+    """Print the tables."""
+    args = parser_of(__doc__).parse_args()
+    benchmarks(args)
+    right_models(args)
+
+
+if __name__ == "__main__":
+    main()
