@@ -49,7 +49,8 @@ def benchmarks(args):
     logs = np.log(cells["ratio"]).rename("log").reset_index().assign(share=(cells["mc"] / cells["ratio"]).to_numpy())
     logs["benchmark"] = logs["design"].str.extract(BENCHMARK, expand=False)
     settings = logs.groupby(["estimator", "benchmark"])
-    found = pd.DataFrame({"log": settings["log"].mean(), "error": settings["share"].agg(np.linalg.norm) / settings.size()})
+    errors = settings["share"].agg(np.linalg.norm) / settings.size()
+    found = pd.DataFrame({"log": settings["log"].mean(), "error": errors})
     for estimator, own in found.groupby("estimator"):
         mean, error = np.exp(own["log"].mean()), np.linalg.norm(own["error"]) / len(own)
         print(f"{estimator}: geometric mean of {len(own)} benchmarks {mean:.3f} ({mean * error:.3f})")
