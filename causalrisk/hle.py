@@ -88,7 +88,7 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
             f"{where}: {len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions, the "
             f"first {unknown[0]!r}.\nGive questions= all that were asked, and choose rows of the frame afterwards."
         )
-    judged = {key: entry.get("judge_response") if isinstance(entry, dict) else None for key, entry in entries.items()}
+    judged = {key: entry.get("judge_response") if isinstance(entry, dict) else entry for key, entry in entries.items()}
     missing = [key for key, judgement in judged.items() if judgement is None]
     if entries and len(missing) == len(entries):
         raise DesignError(f"{where} has no 'judge_response'; expected a judged file.\nRun the judge first.")
