@@ -17,7 +17,6 @@ from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.prepare import check_one_way, task_of
-from causalrisk.estimation.record import BootstrapDistribution
 from causalrisk.estimation.specification import Specification
 from causalrisk.inference.covariance import drawn_or_weighed, robust_record, with_bootstrap, with_covariance
 from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, simultaneous_frame
@@ -138,7 +137,12 @@ class ComparisonResults(Shown):
             One row per estimator and effect: estimator, term, estimate, std_error (bootstrap),
             robust_std_error, statistic, p_value, conf_low, conf_high.
         """
-        return tidy.tidy_comparison(effects_frame(self._data, alpha), self._data.effect_names, conf_int)
+        effects, names = effects_frame(self._data, alpha), self._data.effect_names
+        frame = effects.drop(columns="robust se").set_axis(names * len(self._data.names))
+        frame = tidy.tidy_frame(frame, conf_int)
+        frame.insert(0, "estimator", effects.index.get_level_values("estimator"))
+        frame.insert(4, "robust_std_error", effects["robust se"].to_numpy())
+        return frame
 
     def glance(self) -> pd.DataFrame:
         """Return one row for each estimator, with the columns of `CausalResults.glance`.
@@ -383,13 +387,7 @@ def _compared(
     of_draws = "bootstrap" if design.replication is None else "replicates"
     given_draws = inference.resamples is not None
     bare = tuple(dataclasses.replace(one, cov_type=of_draws, given_resamples=given_draws) for one in bare)
-    try:
-        bare, boots = drawn_or_weighed(bare, inference, notes)
-    except errors.BootstrapError as error:  # a worker died
-        none = [BootstrapDistribution(np.empty((0, len(of.names))), np.empty(0, dtype=np.int8)) for of in bare]
-        lost = tuple(dataclasses.replace(record, boot=boot) for record, boot in zip(bare, none, strict=True))
-        without = ComparisonResults(Comparison(records, lost, tuple(notes)))
-        raise errors.BootstrapError(str(error), without) from error.__cause__
+    bare, boots = drawn_or_weighed(bare, inference, notes)
     pairs = zip(bare, boots, strict=True)
     drawn = tuple(with_bootstrap(record, boot, errors.Told(record.notes)) for record, boot in pairs)
     records = records if design.replication is None else drawn  # the design's errors, not those of rows

@@ -47,13 +47,7 @@ def _check_column(frame: Any, role: str, name: Any) -> None:
         raise errors.DesignError(f"{role}={name!r} is not a column of the data.\nUse `{role}=` with one of {known}.")
     found = sorted(pd.unique(frame[name].dropna()).tolist(), key=str)
     if not set(found) <= {0, 1}:
-        text = f"{role}={name!r} has the values {found[:5]}; expected 0 and 1."
-        if len(found) != 2:
-            raise errors.DesignError(f"{text}\nUse a column with two values.")
-        low, high = found
-        raise errors.DesignError(
-            f'{text}\nUse `data["{name}"] = data["{name}"].map({{{low!r}: 0, {high!r}: 1}})` if {high!r} counts as 1.'
-        )
+        raise errors.DesignError(f"{role}={name!r} has the values {found[:5]}; expected 0 and 1.\nCode the column so.")
 
 
 class LATE:
@@ -151,11 +145,8 @@ class LATE:
                 raise errors.OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
         if isinstance(data, Scan):
             raise errors.UnavailableError("LATE is not available for data on disk.\nUse `data=data.collect()`.")
-        try:
-            model = model_named(method)
-        except errors.OptionError:
-            model = None
-        if model is None or model.spec.name not in METHODS:
+        model = model_named(method)
+        if model.spec.name not in METHODS:
             raise errors.OptionError(
                 f"method={method!r} is not available for LATE.\nUse one of {errors.listed(METHODS)}."
             )
@@ -431,9 +422,7 @@ class LATEResults(OneEffect):
         DataFrame
             One row: term, estimate, std_error, statistic, p_value, conf_low, conf_high.
         """
-        frame = self.summary_frame(alpha).iloc[:1]
-        limits = frame.iloc[:, -2:].to_numpy() if conf_int else None
-        return tidy.tidy_frame(["LATE"], frame.iloc[:, :4].to_numpy().T, limits)
+        return tidy.tidy_frame(self.summary_frame(alpha).iloc[:1], conf_int)
 
     def glance(self) -> pd.DataFrame:
         """Return one row that describes the fit: `CausalResults.glance`, with the instrument and the first stage."""

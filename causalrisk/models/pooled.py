@@ -242,11 +242,8 @@ class PooledResults(OneEffect):
         DataFrame
             One row per parameter: term, estimate, std_error, statistic (t), p_value, conf_low, conf_high, df, fmi.
         """
-        frame = self.summary_frame(alpha)
-        limits = frame.iloc[:, -2:].to_numpy() if conf_int else None
-        numbers = frame[["estimate", "std err", "t", "P>|t|"]].to_numpy().T
-        made = tidy.tidy_frame(self._record.names, numbers, limits)
-        return made.assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
+        frame = tidy.tidy_frame(self.summary_frame(alpha).drop(columns="df"), conf_int)
+        return frame.assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
 
     def glance(self) -> pd.DataFrame:
         """Return one row that describes the fits: `CausalResults.glance`, and their number as "imputations"."""

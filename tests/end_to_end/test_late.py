@@ -164,17 +164,12 @@ def test_one_sided_compliance_gives_no_warning():
 @pytest.mark.parametrize(
     ("change", "options", "error", "match"),
     [
-        (
-            {"d": lambda data: data["d"].map({0: "no", 1: "yes"})},
-            {},
-            DesignError,
-            r"expected 0 and 1[^`]*`.*map\(\{'no': 0, 'yes': 1\}\)",
-        ),
-        ({"d": lambda data: data["d"] + data["z"]}, {}, DesignError, "column with two values"),
+        ({"d": lambda data: data["d"].map({0: "no", 1: "yes"})}, {}, DesignError, "'no', 'yes'.; expected 0 and 1"),
+        ({"d": lambda data: data["d"] + data["z"]}, {}, DesignError, "0, 1, 2.; expected 0 and 1"),
         ({}, {"treat": "dose"}, DesignError, "treat='dose' is not a column"),
         ({}, {"target": "treated"}, OptionError, "target= is not available for LATE"),
         ({}, {"method": "JRE"}, OptionError, "method='JRE'"),
-        ({}, {"method": "2sls"}, OptionError, r"method='2sls' is not available for LATE.\nUse one of 'AIPW', 'IPWRA',"),
+        ({}, {"method": "2sls"}, OptionError, "estimator '2sls' is not known"),
         ({}, {"treated": 1}, OptionError, "treated= is not available for LATE"),
         ({}, {"formula": "y ~ x1 + d"}, DesignError, "'d' is in the formula"),
         ({"d": 1}, {}, CausalRiskError, "no effect on 'd'"),

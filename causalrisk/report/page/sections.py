@@ -39,12 +39,6 @@ FIGURE_SIZE = (5.4, 3.9)  # inches
 DPI = 150
 BADGES = {GOOD: "Fine", CAUTION: "Look closely", BAD: "Problem"}
 SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">{}</div>'
-SHORT_STYLE = """@page { margin: 12mm 15mm; }
-@media print {
-  html { font-size: 8.5pt; } body { font-size: 9pt; line-height: 1.35; }
-  h2, p, ul, li, figure { margin: .4rem 0 .2rem; } img { max-width: 75mm; }
-}
-"""
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
 
@@ -384,7 +378,6 @@ def write_page(
     body = "\n".join([*top, nav, *(part.html() for part in parts)])
     files = resources.files(__package__)
     page, style = (files.joinpath(name).read_text("utf-8") for name in ("page.html", "style.css"))
-    style += SHORT_STYLE * (not contents)
     return write_whole(path, page.format(title=html.escape(title), style=style, body=body))
 
 
