@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.diagnostics import scores
-from causalrisk.diagnostics.scores import BIN_SIZE
 from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_user, whole_number
 from causalrisk.numerics.multiplicities import seed_sequence
 
@@ -329,7 +328,7 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     return pd.DataFrame(table, columns=columns, index=pd.Index(list(arms), name="arm"))
 
 
-def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame:
+def calibration_table(frame: pd.DataFrame, size: int = scores.BIN_SIZE) -> pd.DataFrame:
     """Stated confidence and accuracy in bins of similar confidence, for a calibration plot.
 
     Parameters
@@ -384,7 +383,7 @@ def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
 def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: Any) -> tuple[float, float]:
     """Error in percent, whole where it is the published one, and its standard error."""
     shares = _stated(rows)
-    if binning == "published" and BIN_SIZE <= len(shares[0]) < 2 * BIN_SIZE:
+    if binning == "published" and scores.BIN_SIZE <= len(shares[0]) < 2 * scores.BIN_SIZE:
         warn_user(
             f'arm {arm!r} has {len(shares[0])} answers with a confidence: binning="published" leaves out their only '
             'bin, so the calibration error is 0 whatever they are.\nUse `binning="all"`.',

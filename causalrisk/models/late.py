@@ -20,8 +20,7 @@ from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.tables import as_pandas
 from causalrisk.estimation.options import model_options, typed_options
 from causalrisk.estimation.record import influence_covariance
-from causalrisk.inference import intervals
-from causalrisk.inference.covariance import resample_covariance
+from causalrisk.inference import covariance, intervals
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, OneEffect
@@ -265,7 +264,7 @@ class LATEResults(OneEffect):
             draws = np.stack([boot.values[:, 0] for boot in boots if boot is not None], axis=1)
             draws = draws[np.isfinite(draws).all(axis=1)]
             draws = np.column_stack([draws, draws[:, 0] / draws[:, 1]])
-            self._covariance = resample_covariance(record, draws, np.append(self._effects, late))
+            self._covariance = covariance.resample_covariance(record, draws, np.append(self._effects, late))
         else:
             psi = np.stack([res._record.estimate.influence[:, 0] for res in (outcome, first_stage)], axis=1)
             every = np.column_stack([psi, (psi[:, 0] - late * psi[:, 1]) / self._effects[1]])

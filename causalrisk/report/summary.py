@@ -16,8 +16,7 @@ from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import IPW, IPWRA
 from causalrisk.estimation.targets import ALL
-from causalrisk.inference.fitted_models import coefficients
-from causalrisk.inference.intervals import Estimates, rounded_se, statistic_names, summary_frame
+from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words
@@ -84,7 +83,8 @@ def summary(
     """
     check_alpha(alpha)
     outcome, title = yname or words.outcome_name(record), title or record.spec.title
-    estimates = summary_frame(record, alpha).set_axis(list(record.names if xname is None else map(str, xname)))
+    names = record.names if xname is None else list(map(str, xname))
+    estimates = intervals.summary_frame(record, alpha).set_axis(names)
     additive = record.options.effect_scale.additive
     numbers = numbers_table(estimates, outcome, one_unit=additive, digits=digits)
     if slim:
@@ -265,10 +265,10 @@ def _groups_table(record: FitRecord) -> ResultTable:
 
 def _coefficient_tables(record: FitRecord, alpha: float, digits: int | None) -> list[ResultTable]:
     tables, labels = [], record.design.labels
-    for arm, block in coefficients(record).items():
+    for arm, block in fitted_models.coefficients(record).items():
         if arm is None or not record.spec.given:  # predictions have no coefficients
             values, se = block["values"].to_numpy(), block["se"].to_numpy()
-            frame = Estimates(values, se, se, df=record.df).frame(block.index, alpha)
+            frame = intervals.Estimates(values, se, se, df=record.df).frame(block.index, alpha)
             corner = "propensity" if arm is None else f"outcome, {labels[arm]}"
             tables.append(numbers_table(frame, corner, one_unit=False, digits=digits))
     return tables
@@ -283,7 +283,7 @@ def numbers_table(
     """
     like, rows = frame if like is None else like, []
     values, names = like.iloc[:, 0].to_numpy(), [name for name in ("std err", "robust se") if name in like]
-    errors = rounded_se(values, like[names].to_numpy())
+    errors = intervals.rounded_se(values, like[names].to_numpy())
     shown: dict[str, Callable[[float], str]] = {
         **dict.fromkeys(("z", "t"), "{:.2f}".format),
         **dict.fromkeys(("P>|z|", "P>|t|", "adjusted P"), format_p),
@@ -415,7 +415,7 @@ def _interval_text(record: FitRecord) -> str:
     if record.small_sample:
         text += " Standard errors have the small-sample factor."
     if scale.null:
-        text += f" {statistic_names(record.df)[0]} and P test {record.estimand} = {scale.null:g}."
+        text += f" {intervals.statistic_names(record.df)[0]} and P test {record.estimand} = {scale.null:g}."
     if not scale.additive:
         text += f" {NOTE_LOG_SCALE}"
     return f"{text}{words.choice_words(record)}"

@@ -15,10 +15,7 @@ from typing import Any
 import pandas as pd
 
 from causalrisk.design.design import rows_not_kept
-from causalrisk.diagnostics.balance import balance
-from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
-from causalrisk.diagnostics.scores import balance_test, overlap
-from causalrisk.diagnostics.sensitivity import sensitivity
+from causalrisk.diagnostics import balance, influence, scores, sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
 from causalrisk.estimation.overlap import other_populations
 from causalrisk.estimation.record import FitRecord
@@ -29,7 +26,7 @@ from causalrisk.report import plots
 from causalrisk.report.page import verdicts
 from causalrisk.report.page.explain import UNTESTED, explain, questions
 from causalrisk.report.page.methods import call_of, methods, references, seeds_text, versions_text
-from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading, by_contrast
+from causalrisk.report.page.verdicts import Reading, by_contrast
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.report.tables.text import escape_html, format_number, format_p
@@ -37,7 +34,7 @@ from causalrisk.runtime.system import write_whole
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
 DPI = 150
-BADGES = {GOOD: "Fine", CAUTION: "Look closely", BAD: "Problem"}
+BADGES = {verdicts.GOOD: "Fine", verdicts.CAUTION: "Look closely", verdicts.BAD: "Problem"}
 SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">{}</div>'
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
@@ -216,7 +213,7 @@ def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part],
 
 
 def _overlap(record: FitRecord, alpha: float) -> Body:
-    table, labels = overlap(record), record.design.labels
+    table, labels = scores.overlap(record), record.design.labels
     warned = any(note.startswith("poor overlap") for note in record.notes)
     instead = other_populations(record.design, record.options)
     everybody = record.options.population is ALL
@@ -228,9 +225,9 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
 
 
 def _balance(record: FitRecord, alpha: float) -> Body:
-    table = balance(record, "std")
+    table = balance.balance(record, "std")
     try:
-        pvalue = float(balance_test(record).pvalue)
+        pvalue = float(scores.balance_test(record).pvalue)
     except CausalRiskError:  # only some propensity models have the test
         pvalue = None
     parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}
@@ -245,7 +242,7 @@ def _table_one(record: FitRecord, alpha: float) -> Body:
 
 
 def _missing(record: FitRecord, alpha: float) -> Body:
-    table = balance(record, "std", between="observed")
+    table = balance.balance(record, "std", between="observed")
     parts = {f"group {label}": table.xs(label) for label in record.design.labels}
     reading = by_contrast({name: verdicts.read_balance(part, None, observed=True) for name, part in parts.items()})
     caption = (
@@ -268,9 +265,9 @@ def _influence(record: FitRecord, alpha: float) -> Body:
     clusters = design.cluster is not None
     named = (str(design.cluster_name), design.n_clusters) if clusters else None
     what, several = "cluster" if clusters else "row", design.n_arms > 2
-    tables = influence_tables(record, quick_method(record, clusters), clusters)
+    tables = influence.influence_tables(record, influence.quick_method(record, clusters), clusters)
     for position, (contrast, table) in enumerate(zip(record.contrasts, tables, strict=True), start=1):
-        top = most_influential(table, TOP)
+        top = influence.most_influential(table, TOP)
         readings[contrast] = verdicts.read_influence(top, named)
         of = f" of {contrast}" * several
         caption = f"How much the effect{of} moves without each {what}, against its share of the weight of its group."
@@ -282,7 +279,7 @@ def _influence(record: FitRecord, alpha: float) -> Body:
 
 
 def _sensitivity(record: FitRecord, alpha: float) -> Body:
-    table = sensitivity(record, alpha)
+    table = sensitivity.sensitivity(record, alpha)
     reading = by_contrast({str(contrast): verdicts.read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
     return table_html(table, "Sensitivity to an omitted confounder", turned=True), reading
 
