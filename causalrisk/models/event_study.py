@@ -236,8 +236,7 @@ class EventStudy(Shown):
         ResultSummary
             A statsmodels Summary.
         """
-        tables = {name: self.effects(name, alpha) for name in ("exposure", "group", "all")}
-        return summary.summarize_event_study(self, tables, title)
+        return summary.summarize_event_study(self, alpha, title)
 
     def methods(self) -> str:
         """Return a methods paragraph: effects, controls, units, models, and standard errors."""

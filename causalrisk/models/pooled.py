@@ -174,8 +174,7 @@ class PooledResults(OneEffect):
         ResultSummary
             Summary like a fit's.
         """
-        frame, missing = self.summary_frame(alpha), self.missing_information
-        return summary.summarize_pooled(self._records, frame, missing, self.df_complete, title)
+        return summary.summarize_pooled(self, alpha, title)
 
     def methods(self) -> str:
         """Return a methods paragraph on the fits and how they were pooled.

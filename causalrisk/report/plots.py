@@ -32,7 +32,7 @@ SERIES = (("o", ORANGE, "-"), ("^", BLUE, "--"), ("s", GREEN, "-."), ("D", PINK,
 ROWS: dict[str, Any] = {"color": GREY, "alpha": 0.3, "zorder": 0}
 LINE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": "--", "zorder": 0}
 PANEL = (5.2, 4.2)  # inches
-CHARACTER, TICK = 7, 55  # points that a character of a label and a tick with its label need
+CHARACTER = 7  # points that a character of a label needs
 BINS = 30  # bars of the histograms of scores
 GRID = 101  # values at which a curve is drawn
 LABEL_GAP = 0.06  # of the height of the axes, between the labels of points
@@ -97,13 +97,9 @@ def broken(text: object, points: float) -> str:
 
 def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: Sequence[Any] | None = None) -> Any:
     """Label the axes, put a legend in this many columns above them, and return the axes."""
-    from matplotlib.ticker import AutoLocator
-
     width, height = room(ax)
     ax.set_xlabel(broken(across, width))
     ax.set_ylabel(broken(upright, height))
-    if type(ax.xaxis.get_major_locator()) is AutoLocator:
-        ax.locator_params(axis="x", nbins=max(int(width / TICK), 2))
     if columns:  # above the axes, where the legend hides nothing and may be as wide as the figure
         ax.legend(
             handles=handles, ncols=columns, frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1),

@@ -130,20 +130,19 @@ def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | N
     return ResultSummary(tables, _comparison_notes(comparison))
 
 
-def summarize_pooled(
-    records: Sequence[FitRecord], frame: pd.DataFrame, missing: pd.DataFrame, df_complete: float, title: str | None
-) -> ResultSummary:
+def summarize_pooled(pooled: Any, alpha: float, title: str | None) -> ResultSummary:
     """Compose the summary of pooled results: estimates, and fractions of missing information."""
-    record, outcome = records[0], records[0].design.endog_name
-    texts = head_texts(record) | {"Imputations:": f"{len(records)}", "Complete-data df:": f"{df_complete:.6g}"}
+    record, missing = pooled._record, pooled.missing_information[["within", "between", "riv", "lambda", "fmi"]]
+    outcome, texts = record.design.endog_name, head_texts(record)
+    texts |= {"Imputations:": f"{pooled.n_imputations}", "Complete-data df:": f"{pooled.df_complete:.6g}"}
     own = ("No. Observations:", "Imputations:", "Std. errors:", "Complete-data df:", "No outcome:")
     rows = [
         (str(name), *map(format_number, row[:2]), *(f"{x:.4f}" if np.isfinite(x) else str(x) for x in row[2:]))
-        for name, *row in missing[["within", "between", "riv", "lambda", "fmi"]].itertuples()
+        for name, *row in missing.itertuples()
     ]
     tables = [
         _head(title or f"{record.spec.title}, Pooled", outcome, texts, (*MODELS, *DESIGN, *own)),
-        numbers_table(frame, outcome, one_unit=False),
+        numbers_table(pooled.summary_frame(alpha), outcome, one_unit=False),
         ResultTable(rows, MISSING_HEADS),
     ]
     logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."
@@ -158,8 +157,8 @@ def summarize_pooled(
     return ResultSummary(tables, [*filter(None, notes)])
 
 
-def summarize_event_study(study: Any, tables: Mapping[str, Any], title: str | None) -> ResultSummary:
-    """Compose the summary of an event study from its effects by heading, and notes on groups and controls."""
+def summarize_event_study(study: Any, alpha: float, title: str | None) -> ResultSummary:
+    """Compose the summary of an event study: its effects, and notes on groups and controls."""
     record, given = study._record, study.given
     texts = head_texts(record) | {
         "Clusters:": words.study_clusters(study),
@@ -180,10 +179,9 @@ def summarize_event_study(study: Any, tables: Mapping[str, Any], title: str | No
         *(note.replace("\n", " ") for note in study.notes),
         words.trend_words(record),
     ]
-    heading = _head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)
-    return ResultSummary(
-        [heading, *(numbers_table(frame, name) for name, frame in tables.items())], [*filter(None, notes)]
-    )
+    tables = [_head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)]
+    tables += [numbers_table(study.effects(name, alpha), name) for name in ("exposure", "group", "all")]
+    return ResultSummary(tables, [*filter(None, notes)])
 
 
 def one_line(record: FitRecord, pooled: tuple[Any, Any] | None = None, imputations: int = 0) -> str:
