@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -238,45 +236,8 @@ class EventStudy(Shown):
         """
         return summary.summarize_event_study(self, alpha, title)
 
-    def methods(self) -> str:
-        """Return a methods paragraph: effects, controls, units, models, and standard errors."""
-        return methods.study_methods(self)
-
-    def report(
-        self,
-        path: str | os.PathLike[str] = "report.html",
-        *,
-        title: str | None = None,
-        alpha: float = 0.05,
-        assumptions: Mapping[str, str] | None = None,
-    ) -> Path:
-        """Write a page with the summary, the plots, the placebos, assumptions and methods.
-
-        Parameters
-        ----------
-        path : str or path, default "report.html"
-            Where to write; a file that exists is replaced.
-        title : str, optional
-            Heading.
-        alpha : float, default 0.05
-            Significance level of the intervals.
-        assumptions : mapping, optional
-            Your statements on "parallel_trends", "no_post_treatment" and "no_interference". The page shows those you
-            leave out as open questions.
-
-        Returns
-        -------
-        Path
-            The file.
-
-        Raises
-        ------
-        UnavailableError
-            If matplotlib is not installed.
-        OptionError
-            If an assumption is not one of these, or the file name is not that of a web page.
-        """
-        return sections.write_study(self, path, title, alpha, assumptions)
+    methods = methods.study_methods
+    report = sections.study_report
 
     @property
     def outcome(self) -> str:

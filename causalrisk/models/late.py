@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -441,33 +438,7 @@ class LATEResults(OneEffect):
         )
         return methods.late_methods(self._record, self.model.treat, found)
 
-    def report(
-        self,
-        path: str | os.PathLike[str] = "report.html",
-        title: str | None = None,
-        alpha: float = 0.05,
-        assumptions: Mapping[str, str] | None = None,
-    ) -> Path:
-        """Write a page with the summary, the compliers, overlap and balance of the instrument, and methods.
-
-        Parameters
-        ----------
-        path : str or path, default "report.html"
-            Where to write; a file that exists is replaced.
-        title : str, optional
-            Heading.
-        alpha : float, default 0.05
-            Significance level of the intervals.
-        assumptions : mapping, optional
-            Your statements on "unconfoundedness" (of the instrument), "exclusion", "monotonicity", "no_post_treatment"
-            and "no_interference"; the page shows those you leave out as open questions.
-
-        Returns
-        -------
-        Path
-            The file.
-        """
-        return sections.write_late(self, path, title, alpha, assumptions)
+    report = sections.late_report
 
     def __repr__(self) -> str:
         shown = f"{self.effect:.4g} ({self.bse.iloc[0]:.4g}), first-stage F {self._shown_f}, n {self.nobs}"

@@ -313,10 +313,40 @@ def written_parts(text: str, cited: Sequence[str], seed: str, call: str) -> list
     ]
 
 
-def write_study(
-    study: Any, path: str | os.PathLike[str], title: str | None, alpha: float, assumptions: Mapping[str, str] | None
+def study_report(
+    study: Any,
+    path: str | os.PathLike[str] = "report.html",
+    *,
+    title: str | None = None,
+    alpha: float = 0.05,
+    assumptions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the page of an event study."""
+    """Write a page with the summary, the plots, the placebos, assumptions and methods.
+
+    Parameters
+    ----------
+    path : str or path, default "report.html"
+        Where to write; a file that exists is replaced.
+    title : str, optional
+        Heading.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    assumptions : mapping, optional
+        Your statements on "parallel_trends", "no_post_treatment" and "no_interference". The page shows those you
+        leave out as open questions.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UnavailableError
+        If matplotlib is not installed.
+    OptionError
+        If an assumption is not one of these, or the file name is not that of a web page.
+    """
     check_page(path, "study")
     record, begins, title = study._record, study.given["begins"], title or f"Report: {study!r}"
     asked = questions(record, assumptions, treat=f"treatment ({begins})", outcome=f"change of {study.outcome}")
@@ -345,10 +375,32 @@ def write_study(
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
 
 
-def write_late(
-    res: Any, path: str | os.PathLike[str], title: str | None, alpha: float, assumptions: Mapping[str, str] | None
+def late_report(
+    res: Any,
+    path: str | os.PathLike[str] = "report.html",
+    title: str | None = None,
+    alpha: float = 0.05,
+    assumptions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the page of a local average treatment effect; its record is of the instrument's effect on the outcome."""
+    """Write a page with the summary, the compliers, overlap and balance of the instrument, and methods.
+
+    Parameters
+    ----------
+    path : str or path, default "report.html"
+        Where to write; a file that exists is replaced.
+    title : str, optional
+        Heading.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    assumptions : mapping, optional
+        Your statements on "unconfoundedness" (of the instrument), "exclusion", "monotonicity", "no_post_treatment"
+        and "no_interference"; the page shows those you leave out as open questions.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     check_page(path)
     record, text, title = res._record, res.methods(), title or f"Report: {res!r}"
     asked = questions(record, assumptions, treat=res.model.treat, instrument=record.design.treat_name)
