@@ -18,7 +18,7 @@ from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.prepare import check_one_way, task_of
 from causalrisk.estimation.specification import Specification
-from causalrisk.inference.covariance import drawn_or_weighed, robust_record, with_bootstrap, with_covariance
+from causalrisk.inference.covariance import drawn_or_weighed, with_bootstrap, with_covariance
 from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
@@ -377,10 +377,7 @@ def _compared(
             fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint_options) for spec in specs
         ]
         bare = tuple(dataclasses.replace(record, bootstrap=kind) for record in fits)
-        if design.replication is None:
-            records = tuple(with_covariance(record, robust) for record in bare)
-        else:  # the design's errors come with the resamples
-            records = tuple(map(robust_record, bare))
+        records = tuple(with_covariance(record, robust) for record in bare)
     for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
         errors.warn_user(text, category)
     notes = errors.Notes(max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity)).notes)
@@ -390,7 +387,6 @@ def _compared(
     bare, boots = drawn_or_weighed(bare, inference, notes)
     pairs = zip(bare, boots, strict=True)
     drawn = tuple(with_bootstrap(record, boot, errors.Told(record.notes)) for record, boot in pairs)
-    records = records if design.replication is None else drawn  # the design's errors, not those of rows
     _check_failures(Comparison(records, drawn), inference.max_failed, notes)
     return ComparisonResults(Comparison(records, drawn, tuple(notes)))
 
