@@ -45,6 +45,9 @@ from causalrisk.report.tables.table import ENDINGS
 from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.runtime.system import one_blas_thread, write_whole
 
+# What reading a pickle may raise, by the objects that it names and how it was cut off.
+NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
+             RuntimeError, SyntaxError, TypeError, ValueError)  # fmt: skip
 DATA_ENDINGS = (".parquet", ".pq", ".csv", ".csv.gz", ".feather", ".arrow", ".dta", ".xlsx")
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         results = pickle.loads(content)
     except errors.CausalRiskError:  # the pickle of a newer version was refused
         raise
-    except Exception as error:  # of any kind, by the objects that the pickle names and how it was cut off
+    except NO_PICKLE as error:
         raise errors.DesignError(f"{shown} does not hold saved results ({error}).\n{typed}") from error
     if not (type(results).__module__.startswith("causalrisk.models.") and hasattr(results, "params")):
         raise errors.DesignError(f"{shown} holds a {type(results).__name__}; expected results.\n{typed}")
