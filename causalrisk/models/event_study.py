@@ -32,7 +32,6 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report import labels, plots, summary, tidy
 from causalrisk.report.page import methods, sections
-from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tables.text import format_number
 
 BY = ("exposure", "group", "time", "all", "simple", "over exposure")
@@ -218,24 +217,7 @@ class EventStudy(Shown):
         reference = -1 - self.given["anticipation"] if self.given["base"] == "universal" else None
         return plots.draw_event_study(each, joint, reference, f"ATT on {self.outcome}", plots.axes_or_new(ax))
 
-    @errors.with_other_names
-    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-        """Effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
-
-        Parameters
-        ----------
-        alpha : float, default 0.05
-            Significance level of the intervals.
-        title : str, optional
-            Heading.
-
-        Returns
-        -------
-        ResultSummary
-            A statsmodels Summary.
-        """
-        return summary.summarize_event_study(self, alpha, title)
-
+    summary = errors.with_other_names(summary.summarize_event_study)
     methods = methods.study_methods
     report = sections.study_report
 

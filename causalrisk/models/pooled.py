@@ -18,7 +18,6 @@ from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.linalg import Array
 from causalrisk.report import summary, tidy
 from causalrisk.report.page.methods import pooled_methods
-from causalrisk.report.tables.table import ResultSummary
 
 TESTED = ["estimate", "std err", "df"]  # columns of `rubin` that tests and intervals are made from
 
@@ -158,23 +157,7 @@ class PooledResults(OneEffect):
         """
         return self._pooled.drop(columns=["estimate", "std err"])
 
-    @with_other_names
-    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-        """Return a regression-style summary.
-
-        Parameters
-        ----------
-        alpha : float, default 0.05
-            Significance level of the intervals.
-        title : str, optional
-            Heading.
-
-        Returns
-        -------
-        ResultSummary
-            Summary like a fit's.
-        """
-        return summary.summarize_pooled(self, alpha, title)
+    summary = with_other_names(summary.summarize_pooled)
 
     def methods(self) -> str:
         """Return a methods paragraph on the fits and how they were pooled.

@@ -130,8 +130,21 @@ def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | N
     return ResultSummary(tables, _comparison_notes(comparison))
 
 
-def summarize_pooled(pooled: Any, alpha: float, title: str | None) -> ResultSummary:
-    """Compose the summary of pooled results: estimates, and fractions of missing information."""
+def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+    """Return a regression-style summary.
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    title : str, optional
+        Heading.
+
+    Returns
+    -------
+    ResultSummary
+        Summary like a fit's.
+    """
     record, missing = pooled._record, pooled.missing_information[["within", "between", "riv", "lambda", "fmi"]]
     outcome, texts = record.design.endog_name, head_texts(record)
     texts |= {"Imputations:": f"{pooled.n_imputations}", "Complete-data df:": f"{pooled.df_complete:.6g}"}
@@ -157,8 +170,21 @@ def summarize_pooled(pooled: Any, alpha: float, title: str | None) -> ResultSumm
     return ResultSummary(tables, [*filter(None, notes)])
 
 
-def summarize_event_study(study: Any, alpha: float, title: str | None) -> ResultSummary:
-    """Compose the summary of an event study: its effects, and notes on groups and controls."""
+def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+    """Effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    title : str, optional
+        Heading.
+
+    Returns
+    -------
+    ResultSummary
+        A statsmodels Summary.
+    """
     record, given = study._record, study.given
     texts = head_texts(record) | {
         "Clusters:": words.study_clusters(study),
