@@ -25,7 +25,6 @@ from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown, given_results
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report import plots, summary, tidy
-from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tables.text import format_number
 from causalrisk.runtime.system import one_blas_thread
 
@@ -102,24 +101,7 @@ class ComparisonResults(Shown):
         text = np.array(list(errors.TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
-    @errors.with_other_names
-    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-        """Summary of the effects and of their differences.
-
-        Parameters
-        ----------
-        alpha : float, default 0.05
-            Significance level of the intervals.
-        title : str, optional
-            Heading.
-
-        Returns
-        -------
-        ResultSummary
-            With `as_text`, `as_html`, `as_latex`, `as_csv`. With more than three estimators, it shows only the
-            differences from the last; `differences` has all.
-        """
-        return summary.summarize_comparison(self._data, alpha=alpha, title=title)
+    summary = errors.with_other_names(summary.summarize_comparison)
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effects as plain data, under the column names of broom and marginaleffects.

@@ -36,7 +36,6 @@ from causalrisk.report.tables.text import format_number
 
 BY = ("exposure", "group", "time", "all", "simple", "over exposure")
 OF_ONE = "does not vary within an arm|has 1 observations|cannot be left out"  # warnings of fits to a single unit
-COV_TYPES = (None, "robust", "HC1", "cluster", "jackknife")
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,7 +374,7 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
     errors.one_of("controls", given["controls"], tuple(labels.CONTROLS))
     errors.one_of("base", given["base"], ("universal", "varying"))
     errors.whole_number("anticipation", given["anticipation"], 0)
-    errors.one_of("cov_type", given["cov_type"], COV_TYPES)
+    errors.one_of("cov_type", given["cov_type"], (None, "robust", "HC1", "cluster", "jackknife"))
     survey = given.get("design")
     columns = {name: given.get(name) for name in ("weights", "cluster", "offset", "exposure", "propensity_score")}
     if isinstance(survey, Survey):

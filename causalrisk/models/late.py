@@ -29,7 +29,6 @@ from causalrisk.report.tables.table import ResultSummary, ResultTable
 WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
 LARGE = 1e6  # F beyond which the number says nothing
 METHODS = ("AIPW", "IPWRA", "IPW", "OutcomeRegression")
-COV_TYPES = ("robust", "cluster", "survey", "bootstrap", "replicates")
 NOT_HERE = (
     "effect", "quantiles", "did", "observed", "target", "trim", "family", "link", "exposure", "offset", "treated",
     "reference", "levels",
@@ -204,7 +203,7 @@ class LATE:
         options |= {"rng": seed_sequence(options.get("rng", 0))}  # the same resamples for both
         outcome = self.outcome.fit(**options)
         record = outcome._record
-        if record.cov_type not in COV_TYPES or record.small_sample:
+        if record.cov_type not in ("robust", "cluster", "survey", "bootstrap", "replicates") or record.small_sample:
             typed = options.get("cov_type") == "HC1" or not record.small_sample
             shown = f'cov_type="{options.get("cov_type")}"' if typed else "small_sample=True"
             raise errors.OptionError(f'{shown} is not available for LATE.\nUse `cov_type="robust"` or `"bootstrap"`.')

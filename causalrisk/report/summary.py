@@ -102,8 +102,23 @@ def summary(
     return ResultSummary(tables, _notes(record))
 
 
-def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | None) -> ResultSummary:
-    """Compose the summary of a comparison: the effects, and their differences (of more than three, to the last)."""
+def summarize_comparison(compared: Any, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+    """Summary of the effects and of their differences.
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    title : str, optional
+        Heading.
+
+    Returns
+    -------
+    ResultSummary
+        With `as_text`, `as_html`, `as_latex`, `as_csv`. With more than three estimators, it shows only the
+        differences from the last; `differences` has all.
+    """
+    comparison: Comparison = compared._data
     records, design, names = comparison.records, comparison.design, comparison.names
     richest = max(records, key=lambda record: (record.learned is not None, not record.spec.constants))
     used, drawn = int((comparison.failures == Failure.OK).all(axis=1).sum()), len(comparison.failures)

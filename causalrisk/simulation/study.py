@@ -403,9 +403,6 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     return run_study(cells, **options)
 
 
-WRONG = ("none", "outcome", "propensity", "both")
-
-
 @dataclass(frozen=True, eq=False)
 class Plasmode(Design):
     """Rows of a data set, with treatment and outcomes from models fitted to it.
@@ -526,7 +523,7 @@ def plasmode(
     """
     kinds = [misspecification] if isinstance(misspecification, str) else list(misspecification)
     for kind in kinds:
-        errors.one_of("misspecification", kind, WRONG)
+        errors.one_of("misspecification", kind, ("none", "outcome", "propensity", "both"))
     designs = [plasmode_design(res, kind, strength) for kind in kinds]
     links = {name: getattr(res.model.options, name) for name in ("propensity_link", "propensity_loss")}
     named = {  # functions have no links
