@@ -16,8 +16,7 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameters, statistic_names
 from causalrisk.report import labels as words
-from causalrisk.report.page.methods import facts
-from causalrisk.report.page.verdicts import read_gaps
+from causalrisk.report.page import methods, verdicts
 from causalrisk.report.tables.text import escape_html, format_number, signed_p, wrap
 
 TEXTS = json.loads(resources.files(__package__).joinpath("questions.json").read_text("utf-8"))
@@ -74,7 +73,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     check_alpha(alpha)
     if record.design.on_disk:
         raise rows_not_kept("explain()", "Use `res.methods()`. ")
-    said = facts(record)
+    said = methods.facts(record)
     steps = {
         "The question": [_question(record), *said["effect"], *said["sample"]],
         "The groups as observed": [_observed(record)],
@@ -87,7 +86,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     for k, (title, texts) in enumerate(steps.items(), 1):
         sections[f"{k}. {title}"] = [*filter(None, texts)], []
     if record.joint is not None:
-        found = [read_gaps(record, record.joint).headline, words.ladder_end_words(record.joint)]
+        found = [verdicts.read_gaps(record, record.joint).headline, words.ladder_end_words(record.joint)]
         sections["If JRE and IPWRA disagree"] = [*filter(None, found)], TEXTS["if_they_disagree"]
     items = [f"{heading}. {question}" for heading, question in questions(record).values()]
     sections[UNTESTED] = ["The effect is causal only if all of these hold:"], items

@@ -22,12 +22,9 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameters
 from causalrisk.report import labels as words
-from causalrisk.report import plots
-from causalrisk.report.page import verdicts
-from causalrisk.report.page.explain import UNTESTED, explain, questions
-from causalrisk.report.page.methods import call_of, methods, references, seeds_text, versions_text
+from causalrisk.report import plots, summary
+from causalrisk.report.page import explain, methods, verdicts
 from causalrisk.report.page.verdicts import Reading, by_contrast
-from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.report.tables.text import escape_html, format_number, format_p
 from causalrisk.runtime.system import write_whole
@@ -100,9 +97,9 @@ def report(
     check_page(path)
     if record.design.on_disk:
         raise rows_not_kept("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
-    asked = questions(record, assumptions)
+    asked = explain.questions(record, assumptions)
     plots.pyplot()  # without matplotlib nothing is computed
-    heading = title or f"Report: {one_line(record)}"
+    heading = title or f"Report: {summary.one_line(record)}"
     parts = _parts(record, alpha, assumptions_part(asked, assumptions))
     front = _front(record, heading, alpha, parts, short)
     unanswered = [text for key, (_, text) in asked.items() if not str((assumptions or {}).get(key, "")).strip()]
@@ -112,7 +109,7 @@ def report(
         front.append(f"<p>{words.count(len(unanswered), 'assumption')} {have} no argument yet{where}</p>")
     if short:
         front.append(f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in unanswered)}</ul>" * bool(unanswered))
-        text = Part("methods", "Methods", paragraph(methods(record)))
+        text = Part("methods", "Methods", paragraph(methods.methods(record)))
         parts = [*(replace(part, reading=None) for part in parts if part.anchor == "balance"), text]
     return write_page(path, heading, front, parts, contents=not short)
 
@@ -147,9 +144,9 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
             except CausalRiskError as error:
                 reason = f"Not available for this fit: {str(error).splitlines()[0]}"
                 found.append(Part(anchor, heading, paragraph(reason, "soft")))
-    text = methods(record)
+    text = methods.methods(record)
     said = [line for part in found if part.reading for line in (part.reading.headline, *part.reading.texts)]
-    cited = references(" ".join([text, *said]), record.options.population.reference)
+    cited = methods.references(" ".join([text, *said]), record.options.population.reference)
     rows = [table_html(_row_flow(record), "From the data to the sample")]
     drawn = {"Resamples": record.boot, "Propensity replicates": None if joint is None else joint.replicates}
     for what, draws in drawn.items():
@@ -157,16 +154,16 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
             reasons = failures_frame(draws.failures, what)["reason"].value_counts().items()
             rows.append(paragraph(f"{what}: {words.joined([f'{number} {reason}' for reason, number in reasons])}."))
     rows += [paragraph(f"Warning: {note}") for note in record.notes]
-    explained = explain(record, alpha)
-    steps = {heading: texts for heading, texts in explained.sections.items() if heading != UNTESTED}
+    explained = explain.explain(record, alpha)
+    steps = {heading: texts for heading, texts in explained.sections.items() if heading != explain.UNTESTED}
     prose = replace(explained, sections=steps).as_html().partition("\n")[2]
     return [
-        Part("summary", "Summary", SUMMARY.format(summary(record, alpha).as_html())),
+        Part("summary", "Summary", SUMMARY.format(summary.summary(record, alpha).as_html())),
         assumptions,
         *found,
         Part("ledgers", "Rows, resamples and warnings", "\n".join(rows)),
         Part("explained", "How the estimate came about", prose),
-        *written_parts(text, cited, seeds_text(record), call_of(record)),
+        *written_parts(text, cited, methods.seeds_text(record), methods.call_of(record)),
     ]
 
 
@@ -303,7 +300,7 @@ def written_parts(text: str, cited: Sequence[str], seed: str, call: str) -> list
     """Return the methods paragraph with references, and the call that repeats the results with the versions."""
     items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
     repeat = [
-        paragraph(f"{'. '.join(filter(None, [seed.capitalize(), versions_text()]))}."),
+        paragraph(f"{'. '.join(filter(None, [seed.capitalize(), methods.versions_text()]))}."),
         f"<pre><code>{html.escape(call)}</code></pre>",
         paragraph("data is the data frame that was used; the same versions give the same digits.", "soft"),
     ]
@@ -349,7 +346,7 @@ def study_report(
     """
     check_page(path, "study")
     record, begins, title = study._record, study.given["begins"], title or f"Report: {study!r}"
-    asked = questions(record, assumptions, treat=f"treatment ({begins})", outcome=f"change of {study.outcome}")
+    asked = explain.questions(record, assumptions, treat=f"treatment ({begins})", outcome=f"change of {study.outcome}")
     text = study.methods()
     try:
         placebos = (
@@ -370,7 +367,7 @@ def study_report(
         assumptions_part(asked, assumptions),
         Part("effects", "Effects", "\n".join(figures)),
         Part("placebos", "Placebos", paragraph(placebos)),
-        *written_parts(text, references(text), "", call_of(record)),
+        *written_parts(text, methods.references(text), "", methods.call_of(record)),
     ]
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
 
@@ -403,7 +400,7 @@ def late_report(
     """
     check_page(path)
     record, text, title = res._record, res.methods(), title or f"Report: {res!r}"
-    asked = questions(record, assumptions, treat=res.model.treat, instrument=record.design.treat_name)
+    asked = explain.questions(record, assumptions, treat=res.model.treat, instrument=record.design.treat_name)
     parts = [
         Part("summary", "Summary", SUMMARY.format(res.summary(alpha).as_html())),
         assumptions_part(asked, assumptions),
@@ -414,7 +411,7 @@ def late_report(
             Part("overlap", "Overlap of the instrument", *_overlap(record, alpha)),
             Part("balance", "Balance of the covariates", *_balance(record, alpha)),
         ]
-    parts += written_parts(text, references(text), seeds_text(record), call_of(record))
+    parts += written_parts(text, methods.references(text), methods.seeds_text(record), methods.call_of(record))
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
 
 
