@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.diagnostics import scores
-from causalrisk.diagnostics.scores import BIN_SIZE
 from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_user, whole_number
 from causalrisk.numerics.multiplicities import seed_sequence
 
@@ -88,7 +87,7 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
             f"{where}: {len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions, the "
             f"first {unknown[0]!r}.\nGive questions= all that were asked, and choose rows of the frame afterwards."
         )
-    judged = {key: entry.get("judge_response") if isinstance(entry, dict) else None for key, entry in entries.items()}
+    judged = {key: entry.get("judge_response") if isinstance(entry, dict) else entry for key, entry in entries.items()}
     missing = [key for key, judgement in judged.items() if judgement is None]
     if entries and len(missing) == len(entries):
         raise DesignError(f"{where} has no 'judge_response'; expected a judged file.\nRun the judge first.")
@@ -329,7 +328,7 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     return pd.DataFrame(table, columns=columns, index=pd.Index(list(arms), name="arm"))
 
 
-def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame:
+def calibration_table(frame: pd.DataFrame, size: int = scores.BIN_SIZE) -> pd.DataFrame:
     """Stated confidence and accuracy in bins of similar confidence, for a calibration plot.
 
     Parameters
@@ -384,7 +383,7 @@ def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
 def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: Any) -> tuple[float, float]:
     """Error in percent, whole where it is the published one, and its standard error."""
     shares = _stated(rows)
-    if binning == "published" and BIN_SIZE <= len(shares[0]) < 2 * BIN_SIZE:
+    if binning == "published" and scores.BIN_SIZE <= len(shares[0]) < 2 * scores.BIN_SIZE:
         warn_user(
             f'arm {arm!r} has {len(shares[0])} answers with a confidence: binning="published" leaves out their only '
             'bin, so the calibration error is 0 whatever they are.\nUse `binning="all"`.',

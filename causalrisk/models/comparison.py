@@ -17,16 +17,14 @@ from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.prepare import check_one_way, task_of
-from causalrisk.estimation.record import BootstrapDistribution
 from causalrisk.estimation.specification import Specification
-from causalrisk.inference.covariance import drawn_or_weighed, robust_record, with_bootstrap, with_covariance
+from causalrisk.inference.covariance import drawn_or_weighed, with_bootstrap, with_covariance
 from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown, given_results
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report import plots, summary, tidy
-from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tables.text import format_number
 from causalrisk.runtime.system import one_blas_thread
 
@@ -103,24 +101,7 @@ class ComparisonResults(Shown):
         text = np.array(list(errors.TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
-    @errors.with_other_names
-    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-        """Summary of the effects and of their differences.
-
-        Parameters
-        ----------
-        alpha : float, default 0.05
-            Significance level of the intervals.
-        title : str, optional
-            Heading.
-
-        Returns
-        -------
-        ResultSummary
-            With `as_text`, `as_html`, `as_latex`, `as_csv`. With more than three estimators, it shows only the
-            differences from the last; `differences` has all.
-        """
-        return summary.summarize_comparison(self._data, alpha=alpha, title=title)
+    summary = errors.with_other_names(summary.summarize_comparison)
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effects as plain data, under the column names of broom and marginaleffects.
@@ -138,7 +119,12 @@ class ComparisonResults(Shown):
             One row per estimator and effect: estimator, term, estimate, std_error (bootstrap),
             robust_std_error, statistic, p_value, conf_low, conf_high.
         """
-        return tidy.tidy_comparison(effects_frame(self._data, alpha), self._data.effect_names, conf_int)
+        effects, names = effects_frame(self._data, alpha), self._data.effect_names
+        frame = effects.drop(columns="robust se").set_axis(names * len(self._data.names))
+        frame = tidy.tidy_frame(frame, conf_int)
+        frame.insert(0, "estimator", effects.index.get_level_values("estimator"))
+        frame.insert(4, "robust_std_error", effects["robust se"].to_numpy())
+        return frame
 
     def glance(self) -> pd.DataFrame:
         """Return one row for each estimator, with the columns of `CausalResults.glance`.
@@ -373,26 +359,16 @@ def _compared(
             fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint_options) for spec in specs
         ]
         bare = tuple(dataclasses.replace(record, bootstrap=kind) for record in fits)
-        if design.replication is None:
-            records = tuple(with_covariance(record, robust) for record in bare)
-        else:  # the design's errors come with the resamples
-            records = tuple(map(robust_record, bare))
+        records = tuple(with_covariance(record, robust) for record in bare)
     for text, category in dict.fromkeys((str(warning.message), warning.category) for warning in given):
         errors.warn_user(text, category)
     notes = errors.Notes(max(records, key=lambda record: (record.spec.joint, record.spec.uses_propensity)).notes)
     of_draws = "bootstrap" if design.replication is None else "replicates"
     given_draws = inference.resamples is not None
     bare = tuple(dataclasses.replace(one, cov_type=of_draws, given_resamples=given_draws) for one in bare)
-    try:
-        bare, boots = drawn_or_weighed(bare, inference, notes)
-    except errors.BootstrapError as error:  # a worker died
-        none = [BootstrapDistribution(np.empty((0, len(of.names))), np.empty(0, dtype=np.int8)) for of in bare]
-        lost = tuple(dataclasses.replace(record, boot=boot) for record, boot in zip(bare, none, strict=True))
-        without = ComparisonResults(Comparison(records, lost, tuple(notes)))
-        raise errors.BootstrapError(str(error), without) from error.__cause__
+    bare, boots = drawn_or_weighed(bare, inference, notes)
     pairs = zip(bare, boots, strict=True)
     drawn = tuple(with_bootstrap(record, boot, errors.Told(record.notes)) for record, boot in pairs)
-    records = records if design.replication is None else drawn  # the design's errors, not those of rows
     _check_failures(Comparison(records, drawn), inference.max_failed, notes)
     return ComparisonResults(Comparison(records, drawn, tuple(notes)))
 

@@ -10,7 +10,6 @@ from causalrisk.estimation import specification
 from causalrisk.estimation.abilities import ABILITIES
 from causalrisk.estimation.options import Method, Objective
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.specification import QUANTILE
 from causalrisk.inference.covariance import start_record
 from causalrisk.models.model import CausalModel
 from causalrisk.models.results import CausalResults, JREResults, MatchingResults
@@ -335,7 +334,7 @@ def model_named(given: Any) -> type[CausalModel]:
 
 def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
     """Return the model classes that were named, by default all that have the effect and resamples."""
-    needed = {("cov_type", "bootstrap")} | ({("effect", effect)} if effect == QUANTILE.name else set())
+    needed = {("cov_type", "bootstrap")} | ({("effect", effect)} if effect == specification.QUANTILE.name else set())
     rows = {name: ABILITIES.get(name, {}) for name in BY_NAME if name not in WHERE_NAMED}
     having = [name for name, row in rows.items() if all(value in row.get(option, ()) for option, value in needed)]
     alone = isinstance(estimators, type | CausalModel | CausalResults)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,12 +32,10 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report import labels, plots, summary, tidy
 from causalrisk.report.page import methods, sections
-from causalrisk.report.tables.table import ResultSummary
 from causalrisk.report.tables.text import format_number
 
 BY = ("exposure", "group", "time", "all", "simple", "over exposure")
 OF_ONE = "does not vary within an arm|has 1 observations|cannot be left out"  # warnings of fits to a single unit
-COV_TYPES = (None, "robust", "HC1", "cluster", "jackknife")
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,64 +216,9 @@ class EventStudy(Shown):
         reference = -1 - self.given["anticipation"] if self.given["base"] == "universal" else None
         return plots.draw_event_study(each, joint, reference, f"ATT on {self.outcome}", plots.axes_or_new(ax))
 
-    @errors.with_other_names
-    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-        """Effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
-
-        Parameters
-        ----------
-        alpha : float, default 0.05
-            Significance level of the intervals.
-        title : str, optional
-            Heading.
-
-        Returns
-        -------
-        ResultSummary
-            A statsmodels Summary.
-        """
-        tables = {name: self.effects(name, alpha) for name in ("exposure", "group", "all")}
-        return summary.summarize_event_study(self, tables, title)
-
-    def methods(self) -> str:
-        """Return a methods paragraph: effects, controls, units, models, and standard errors."""
-        return methods.study_methods(self)
-
-    def report(
-        self,
-        path: str | os.PathLike[str] = "report.html",
-        *,
-        title: str | None = None,
-        alpha: float = 0.05,
-        assumptions: Mapping[str, str] | None = None,
-    ) -> Path:
-        """Write a page with the summary, the plots, the placebos, assumptions and methods.
-
-        Parameters
-        ----------
-        path : str or path, default "report.html"
-            Where to write; a file that exists is replaced.
-        title : str, optional
-            Heading.
-        alpha : float, default 0.05
-            Significance level of the intervals.
-        assumptions : mapping, optional
-            Your statements on "parallel_trends", "no_post_treatment" and "no_interference". The page shows those you
-            leave out as open questions.
-
-        Returns
-        -------
-        Path
-            The file.
-
-        Raises
-        ------
-        UnavailableError
-            If matplotlib is not installed.
-        OptionError
-            If an assumption is not one of these, or the file name is not that of a web page.
-        """
-        return sections.write_study(self, path, title, alpha, assumptions)
+    summary = errors.with_other_names(summary.summarize_event_study)
+    methods = methods.study_methods
+    report = sections.study_report
 
     @property
     def outcome(self) -> str:
@@ -433,7 +374,7 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
     errors.one_of("controls", given["controls"], tuple(labels.CONTROLS))
     errors.one_of("base", given["base"], ("universal", "varying"))
     errors.whole_number("anticipation", given["anticipation"], 0)
-    errors.one_of("cov_type", given["cov_type"], COV_TYPES)
+    errors.one_of("cov_type", given["cov_type"], (None, "robust", "HC1", "cluster", "jackknife"))
     survey = given.get("design")
     columns = {name: given.get(name) for name in ("weights", "cluster", "offset", "exposure", "propensity_score")}
     if isinstance(survey, Survey):

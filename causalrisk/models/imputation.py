@@ -11,7 +11,7 @@ from pandas.api.types import is_numeric_dtype
 
 from causalrisk.design.tables import as_table
 from causalrisk.errors import DesignError, UnavailableError, whole_number
-from causalrisk.numerics.multiplicities import check_rng
+from causalrisk.numerics.multiplicities import seed_sequence
 
 MOST_LEVELS = 50  # more levels of text are names of units, or dates
 LEAF = 10  # least number of known values in a leaf
@@ -77,7 +77,7 @@ def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), r
             'impute() needs scikit-learn, which is not installed.\nUse `pip install "causalrisk[learners]"`.'
         ) from error
     whole_number("n_imputations", n_imputations, 1, 10)
-    check_rng(rng)
+    seeds = seed_sequence(rng).spawn(n_imputations)
     table = as_table(data, [])
     left_out = [exclude] if isinstance(exclude, str) else list(exclude)
     used = table.drop(columns=left_out)
@@ -89,21 +89,21 @@ def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), r
         used[name] = used[name] if number else used[name].astype("category")
     gaps = {name: used[name].isna().to_numpy() for name in used if used[name].isna().any()}
 
-    def completed(rng: np.random.Generator) -> pd.DataFrame:
-        filled = used.copy()
+    def completed(seed: np.random.SeedSequence) -> pd.DataFrame:
+        draw, filled = np.random.default_rng(seed), used.copy()
         for name, gap in gaps.items():  # a random known value, to begin with
-            filled[name] = _filled(used[name], gap, rng.choice(np.flatnonzero(~gap), gap.sum()))
+            filled[name] = _filled(used[name], gap, draw.choice(np.flatnonzero(~gap), gap.sum()))
         for name, gap in [*gaps.items()] * SWEEPS:
             others, known = _numbers(filled.drop(columns=name)), np.flatnonzero(~gap)
             tree = DecisionTreeRegressor(min_samples_leaf=LEAF, random_state=0)
             leaf = tree.fit(others[known], _numbers(used[[name]].iloc[known])).apply(others)
             known = known[np.argsort(leaf[known], kind="stable")]
             first, last = (np.searchsorted(leaf[known], leaf[gap], side) for side in ("left", "right"))
-            filled[name] = _filled(used[name], gap, known[rng.integers(first, last)])
+            filled[name] = _filled(used[name], gap, known[draw.integers(first, last)])
         donors = {name: filled[name].astype(table[name].dtype) for name in gaps}
         return table.assign(**donors)
 
-    return [completed(stream) for stream in np.random.default_rng(rng).spawn(n_imputations)]
+    return [completed(seed) for seed in seeds]
 
 
 def _filled(column: pd.Series, gap: np.ndarray, donors: np.ndarray) -> pd.Series:

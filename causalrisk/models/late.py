@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +17,7 @@ from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.tables import as_pandas
 from causalrisk.estimation.options import model_options, typed_options
 from causalrisk.estimation.record import influence_covariance
-from causalrisk.inference import intervals
-from causalrisk.inference.covariance import resample_covariance
+from causalrisk.inference import covariance, intervals
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, OneEffect
@@ -33,7 +29,6 @@ from causalrisk.report.tables.table import ResultSummary
 WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
 LARGE = 1e6  # F beyond which the number says nothing
 METHODS = ("AIPW", "IPWRA", "IPW", "OutcomeRegression")
-COV_TYPES = ("robust", "cluster", "survey", "bootstrap", "replicates")
 NOT_HERE = (
     "effect", "quantiles", "did", "observed", "target", "trim", "family", "link", "exposure", "offset", "treated",
     "reference", "levels",
@@ -151,11 +146,8 @@ class LATE:
                 raise errors.OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
         if isinstance(data, Scan):
             raise errors.UnavailableError("LATE is not available for data on disk.\nUse `data=data.collect()`.")
-        try:
-            model = model_named(method)
-        except errors.OptionError:
-            model = None
-        if model is None or model.spec.name not in METHODS:
+        model = model_named(method)
+        if model.spec.name not in METHODS:
             raise errors.OptionError(
                 f"method={method!r} is not available for LATE.\nUse one of {errors.listed(METHODS)}."
             )
@@ -217,7 +209,7 @@ class LATE:
         options |= {"rng": seed_sequence(options.get("rng", 0))}  # the same resamples for both
         outcome = self.outcome.fit(**options)
         record = outcome._record
-        if record.cov_type not in COV_TYPES or record.small_sample:
+        if record.cov_type not in ("robust", "cluster", "survey", "bootstrap", "replicates") or record.small_sample:
             typed = options.get("cov_type") == "HC1" or not record.small_sample
             shown = f'cov_type="{options.get("cov_type")}"' if typed else "small_sample=True"
             raise errors.OptionError(f'{shown} is not available for LATE.\nUse `cov_type="robust"` or `"bootstrap"`.')
@@ -274,7 +266,7 @@ class LATEResults(OneEffect):
             draws = np.stack([boot.values[:, 0] for boot in boots if boot is not None], axis=1)
             draws = draws[np.isfinite(draws).all(axis=1)]
             draws = np.column_stack([draws, draws[:, 0] / draws[:, 1]])
-            self._covariance = resample_covariance(record, draws, np.append(self._effects, late))
+            self._covariance = covariance.resample_covariance(record, draws, np.append(self._effects, late))
         else:
             psi = np.stack([res._record.estimate.influence[:, 0] for res in (outcome, first_stage)], axis=1)
             every = np.column_stack([psi, (psi[:, 0] - late * psi[:, 1]) / self._effects[1]])
@@ -429,9 +421,7 @@ class LATEResults(OneEffect):
         DataFrame
             One row: term, estimate, std_error, statistic, p_value, conf_low, conf_high.
         """
-        frame = self.summary_frame(alpha).iloc[:1]
-        limits = frame.iloc[:, -2:].to_numpy() if conf_int else None
-        return tidy.tidy_frame(["LATE"], frame.iloc[:, :4].to_numpy().T, limits)
+        return tidy.tidy_frame(self.summary_frame(alpha).iloc[:1], conf_int)
 
     def glance(self) -> pd.DataFrame:
         """Return one row that describes the fit: `CausalResults.glance`, with the instrument and the first stage."""
@@ -451,33 +441,7 @@ class LATEResults(OneEffect):
         )
         return methods.late_methods(self._record, self.model.treat, found)
 
-    def report(
-        self,
-        path: str | os.PathLike[str] = "report.html",
-        title: str | None = None,
-        alpha: float = 0.05,
-        assumptions: Mapping[str, str] | None = None,
-    ) -> Path:
-        """Write a page with the summary, the compliers, overlap and balance of the instrument, and methods.
-
-        Parameters
-        ----------
-        path : str or path, default "report.html"
-            Where to write; a file that exists is replaced.
-        title : str, optional
-            Heading.
-        alpha : float, default 0.05
-            Significance level of the intervals.
-        assumptions : mapping, optional
-            Your statements on "unconfoundedness" (of the instrument), "exclusion", "monotonicity", "no_post_treatment"
-            and "no_interference"; the page shows those you leave out as open questions.
-
-        Returns
-        -------
-        Path
-            The file.
-        """
-        return sections.write_late(self, path, title, alpha, assumptions)
+    report = sections.late_report
 
     def __repr__(self) -> str:
         shown = f"{self.effect:.4g} ({self.bse.iloc[0]:.4g}), first-stage F {self._shown_f}, n {self.nobs}"

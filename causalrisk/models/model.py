@@ -31,8 +31,7 @@ from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import Specification, parameter_names
-from causalrisk.inference.covariance import robust_record, with_covariance
-from causalrisk.inference.fitted_models import median_fit
+from causalrisk.inference import covariance, fitted_models
 from causalrisk.models.results import CausalResults, JREResults, stamped
 from causalrisk.runtime.system import one_blas_thread
 
@@ -475,17 +474,16 @@ class CausalModel:
             of_joint = kinds.options_of(kinds.JREOptions, given)
             record = fit_estimator(model.design, model.spec, chosen, inference, of_joint)
             try:
-                records.append(with_covariance(record, inference))
+                records.append(covariance.with_covariance(record, inference))
             except BootstrapError as error:
-                raise BootstrapError(str(error), model._results(robust_record(record))) from error.__cause__
-        return model._results(records[0] if len(records) == 1 else median_fit(records))
+                raise BootstrapError(str(error), model._results(covariance.robust_record(record))) from error.__cause__
+        return model._results(records[0] if len(records) == 1 else fitted_models.median_fit(records))
 
     def _clustered(self, given: dict[str, Any], read_as: tuple[str, ...]) -> Self:
         """Return the model with the clusters of `cov_kwds`, which may also ask for the factor of small samples."""
-        found = given.get("cov_kwds")
-        if found is None and not read_as:
-            return self
-        options = dataclasses.replace(self.options, read_as=self.options.read_as + read_as)
+        found, options = given.get("cov_kwds"), self.options
+        if read_as:
+            options = dataclasses.replace(options, read_as=options.read_as + read_as)
         if found is None:
             return self._of(self.design, options)
         if not isinstance(found, Mapping) or not {"groups"} <= found.keys() <= {"groups", "use_correction"}:

@@ -18,7 +18,6 @@ from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.linalg import Array
 from causalrisk.report import summary, tidy
 from causalrisk.report.page.methods import pooled_methods
-from causalrisk.report.tables.table import ResultSummary
 
 TESTED = ["estimate", "std err", "df"]  # columns of `rubin` that tests and intervals are made from
 
@@ -158,24 +157,7 @@ class PooledResults(OneEffect):
         """
         return self._pooled.drop(columns=["estimate", "std err"])
 
-    @with_other_names
-    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-        """Return a regression-style summary.
-
-        Parameters
-        ----------
-        alpha : float, default 0.05
-            Significance level of the intervals.
-        title : str, optional
-            Heading.
-
-        Returns
-        -------
-        ResultSummary
-            Summary like a fit's.
-        """
-        frame, missing = self.summary_frame(alpha), self.missing_information
-        return summary.summarize_pooled(self._records, frame, missing, self.df_complete, title)
+    summary = with_other_names(summary.summarize_pooled)
 
     def methods(self) -> str:
         """Return a methods paragraph on the fits and how they were pooled.
@@ -242,11 +224,8 @@ class PooledResults(OneEffect):
         DataFrame
             One row per parameter: term, estimate, std_error, statistic (t), p_value, conf_low, conf_high, df, fmi.
         """
-        frame = self.summary_frame(alpha)
-        limits = frame.iloc[:, -2:].to_numpy() if conf_int else None
-        numbers = frame[["estimate", "std err", "t", "P>|t|"]].to_numpy().T
-        made = tidy.tidy_frame(self._record.names, numbers, limits)
-        return made.assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
+        frame = tidy.tidy_frame(self.summary_frame(alpha).drop(columns="df"), conf_int)
+        return frame.assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
 
     def glance(self) -> pd.DataFrame:
         """Return one row that describes the fits: `CausalResults.glance`, and their number as "imputations"."""

@@ -23,10 +23,8 @@ import pandas as pd
 
 from causalrisk import errors
 from causalrisk._version import __version__
-from causalrisk.diagnostics.balance import balance
-from causalrisk.diagnostics.influence import influence
+from causalrisk.diagnostics import balance, influence, scores
 from causalrisk.diagnostics.risk import anchor_path, joint_of, risk_table
-from causalrisk.diagnostics.scores import balance_test, calibration, calibration_error, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.errors.aliases import ATTRIBUTES, attribute
 from causalrisk.estimation.matching import matched_pairs
@@ -34,15 +32,10 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import fitted_models, heterogeneity, hypotheses, intervals, simultaneous
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
-from causalrisk.report import plots
+from causalrisk.report import labels, plots, summary
 from causalrisk.report import tidy as frames
-from causalrisk.report.labels import has_converged
-from causalrisk.report.page.explain import explain
-from causalrisk.report.page.methods import methods
-from causalrisk.report.page.sections import report
-from causalrisk.report.summary import one_line, summary
-from causalrisk.report.tables.table import ENDINGS
-from causalrisk.report.tables.table_one import balance_for_paper
+from causalrisk.report.page import explain, methods, sections
+from causalrisk.report.tables import table, table_one
 from causalrisk.runtime.system import one_blas_thread, write_whole
 
 # What reading a pickle may raise, by the objects that it names and how it was cut off.
@@ -346,7 +339,7 @@ class CausalResults(OneEffect):
         """Whether each resample was used, and why not."""
         return errors.failures_frame(self._record.used_boot.failures, "resample")
 
-    converged = property(of_record(has_converged))
+    converged = property(of_record(labels.has_converged))
 
     # --- the fitted models ---------------------------------------------------------------------------------------
 
@@ -423,17 +416,17 @@ class CausalResults(OneEffect):
 
     # --- diagnostics ---------------------------------------------------------------------------------------------
 
-    balance = of_record(balance)
-    table_one = of_record(balance_for_paper)
-    balance_test = of_record(balance_test)
-    overlap = of_record(overlap)
-    calibration = of_record(calibration)
-    calibration_error = of_record(calibration_error)
-    influence = of_record(influence)
+    balance = of_record(balance.balance)
+    table_one = of_record(table_one.balance_for_paper)
+    balance_test = of_record(scores.balance_test)
+    overlap = of_record(scores.overlap)
+    calibration = of_record(scores.calibration)
+    calibration_error = of_record(scores.calibration_error)
+    influence = of_record(influence.influence)
     risk_table = of_record(risk_table)
     sensitivity = of_record(sensitivity)
     sensitivity_bounds = of_record(sensitivity_bounds)
-    trim_curve = of_record(trim_curve)
+    trim_curve = of_record(scores.trim_curve)
 
     # --- plots ---------------------------------------------------------------------------------------------------
 
@@ -448,15 +441,15 @@ class CausalResults(OneEffect):
 
     # --- summary, report, and what other programs read -----------------------------------------------------------
 
-    summary = of_record(summary)
-    explain = of_record(explain)
-    report = of_record(report)
-    methods = of_record(methods)
+    summary = of_record(summary.summary)
+    explain = of_record(explain.explain)
+    report = of_record(sections.report)
+    methods = of_record(methods.methods)
     tidy = of_record(frames.tidy, plain=True)
     glance = of_record(frames.glance, plain=True)
 
     def __repr__(self) -> str:
-        return one_line(self._record)
+        return summary.one_line(self._record)
 
     @property
     def default_model_infos(self) -> dict[str, Callable[[Any], str]]:
@@ -505,7 +498,7 @@ class CausalResults(OneEffect):
                 f"path={name!r}; results are pickled, and this is the ending of a data file.\n"
                 'Use `res.save("fit.pickle")`; `res.tidy()` has the estimates as a table.'
             )
-        if Path(path).suffix.lower() in ENDINGS:
+        if name.lower().endswith(table.ENDINGS):
             raise errors.OptionError(
                 f"path={name!r}; results are pickled, and this is the ending of a table.\n"
                 f'Use `res.summary().save("{name}")`, or `res.save("fit.pickle")`.'

@@ -17,10 +17,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.covariates import moderators
-from causalrisk.diagnostics.balance import balance, check_threshold
-from causalrisk.diagnostics.influence import influence_method, influence_tables, quick_method
-from causalrisk.diagnostics.risk import anchor_path, joint_of
-from causalrisk.diagnostics.scores import calibration
+from causalrisk.diagnostics import balance, influence, risk, scores
 from causalrisk.errors import OptionError, UnavailableError, check_alpha, whole_number
 from causalrisk.estimation.options import Adjustment, Interval
 from causalrisk.estimation.record import FitRecord, of_means
@@ -35,7 +32,7 @@ SERIES = (("o", ORANGE, "-"), ("^", BLUE, "--"), ("s", GREEN, "-."), ("D", PINK,
 ROWS: dict[str, Any] = {"color": GREY, "alpha": 0.3, "zorder": 0}
 LINE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": "--", "zorder": 0}
 PANEL = (5.2, 4.2)  # inches
-CHARACTER, TICK = 7, 55  # points that a character of a label and a tick with its label need
+CHARACTER = 7  # points that a character of a label needs
 BINS = 30  # bars of the histograms of scores
 GRID = 101  # values at which a curve is drawn
 LABEL_GAP = 0.06  # of the height of the axes, between the labels of points
@@ -100,13 +97,9 @@ def broken(text: object, points: float) -> str:
 
 def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: Sequence[Any] | None = None) -> Any:
     """Label the axes, put a legend in this many columns above them, and return the axes."""
-    from matplotlib.ticker import AutoLocator
-
     width, height = room(ax)
     ax.set_xlabel(broken(across, width))
     ax.set_ylabel(broken(upright, height))
-    if type(ax.xaxis.get_major_locator()) is AutoLocator:
-        ax.locator_params(axis="x", nbins=max(int(width / TICK), 2))
     if columns:  # above the axes, where the legend hides nothing and may be as wide as the figure
         ax.legend(
             handles=handles, ncols=columns, frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1),
@@ -201,9 +194,9 @@ def plot_balance(
     matplotlib Axes
         The plot.
     """
-    check_threshold(threshold)
+    balance.check_threshold(threshold)
     asked: dict[str, Any] = {"between": between, "also": also, "data": data, "by": by, "interactions": interactions}
-    table = balance(record, binary, **asked, names=names)
+    table = balance.balance(record, binary, **asked, names=names)
     several = isinstance(table.index, pd.MultiIndex)
     sizes, raw = table[["diff before", "diff after"]].abs(), table["unit"] == "raw"
     if several:
@@ -282,7 +275,7 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
     matplotlib Axes, or an array of Axes for several panels
         The plot, with 95% intervals of the shares.
     """
-    design, table = record.design, calibration(record, bins)
+    design, table = record.design, scores.calibration(record, bins)
 
     def draw(position: int, ax: Any) -> Any:
         label = f"{design.treat_name} = {design.labels[position]}"
@@ -513,7 +506,7 @@ def plot_influence(
         The plot.
     """
     whole_number("top", top, 1, 5)
-    tables = influence_tables(record, influence_method(record, method, clusters), clusters)
+    tables = influence.influence_tables(record, influence.influence_method(record, method, clusters), clusters)
 
     def draw(position: int, ax: Any) -> Any:
         return draw_changes(record, tables[position - 1], ax, top, position, clusters)
@@ -560,7 +553,7 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
         The plot of `anchor_path`. A single difference has intervals, from cross-validation.
     """
     check_alpha(alpha)
-    path, joint, ax = anchor_path(record), joint_of(record), axes_or_new(ax)
+    path, joint, ax = risk.anchor_path(record), risk.joint_of(record), axes_or_new(ax)
     if record.options.effect == "difference" and record.design.n_arms == 2:
         half = critical_value(alpha, record.df) * path["std err"]
         look = {"color": BLUE, "alpha": 0.25, "linewidth": 0, "label": f"{100 * (1 - alpha):.4g}% interval"}
@@ -591,11 +584,11 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         effect by shrinkage.
     """
     record.check_means("plot_diagnostics()")
-    balance(record)  # an estimator without scores is refused before anything is drawn
+    balance.balance(record)  # an estimator without scores is refused before anything is drawn
     joint, clusters = record.joint, record.design.cluster is not None
     plots: dict[str, Any] = {"Overlap": plot_overlap, "Balance": plot_balance, "Calibration": plot_calibration}
     if not record.spec.matched:
-        plots["Influence"] = partial(plot_influence, method=quick_method(record, clusters), clusters=clusters)
+        plots["Influence"] = partial(plot_influence, method=influence.quick_method(record, clusters), clusters=clusters)
     if joint is not None and joint.path is not None:
         plots["Shrinkage"] = plot_anchor_path
     if record.cov_type == "bootstrap":

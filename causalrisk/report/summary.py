@@ -16,8 +16,7 @@ from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import IPW, IPWRA
 from causalrisk.estimation.targets import ALL
-from causalrisk.inference.fitted_models import coefficients
-from causalrisk.inference.intervals import Estimates, rounded_se, statistic_names, summary_frame
+from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words
@@ -84,7 +83,8 @@ def summary(
     """
     check_alpha(alpha)
     outcome, title = yname or words.outcome_name(record), title or record.spec.title
-    estimates = summary_frame(record, alpha).set_axis(list(record.names if xname is None else map(str, xname)))
+    names = record.names if xname is None else list(map(str, xname))
+    estimates = intervals.summary_frame(record, alpha).set_axis(names)
     additive = record.options.effect_scale.additive
     numbers = numbers_table(estimates, outcome, one_unit=additive, digits=digits)
     if slim:
@@ -102,8 +102,23 @@ def summary(
     return ResultSummary(tables, _notes(record))
 
 
-def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | None) -> ResultSummary:
-    """Compose the summary of a comparison: the effects, and their differences (of more than three, to the last)."""
+def summarize_comparison(compared: Any, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+    """Summary of the effects and of their differences.
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    title : str, optional
+        Heading.
+
+    Returns
+    -------
+    ResultSummary
+        With `as_text`, `as_html`, `as_latex`, `as_csv`. With more than three estimators, it shows only the
+        differences from the last; `differences` has all.
+    """
+    comparison: Comparison = compared._data
     records, design, names = comparison.records, comparison.design, comparison.names
     richest = max(records, key=lambda record: (record.learned is not None, not record.spec.constants))
     used, drawn = int((comparison.failures == Failure.OK).all(axis=1).sum()), len(comparison.failures)
@@ -130,20 +145,32 @@ def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | N
     return ResultSummary(tables, _comparison_notes(comparison))
 
 
-def summarize_pooled(
-    records: Sequence[FitRecord], frame: pd.DataFrame, missing: pd.DataFrame, df_complete: float, title: str | None
-) -> ResultSummary:
-    """Compose the summary of pooled results: estimates, and fractions of missing information."""
-    record, outcome = records[0], records[0].design.endog_name
-    texts = head_texts(record) | {"Imputations:": f"{len(records)}", "Complete-data df:": f"{df_complete:.6g}"}
+def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+    """Return a regression-style summary.
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    title : str, optional
+        Heading.
+
+    Returns
+    -------
+    ResultSummary
+        Summary like a fit's.
+    """
+    record, missing = pooled._record, pooled.missing_information[["within", "between", "riv", "lambda", "fmi"]]
+    outcome, texts = record.design.endog_name, head_texts(record)
+    texts |= {"Imputations:": f"{pooled.n_imputations}", "Complete-data df:": f"{pooled.df_complete:.6g}"}
     own = ("No. Observations:", "Imputations:", "Std. errors:", "Complete-data df:", "No outcome:")
     rows = [
         (str(name), *map(format_number, row[:2]), *(f"{x:.4f}" if np.isfinite(x) else str(x) for x in row[2:]))
-        for name, *row in missing[["within", "between", "riv", "lambda", "fmi"]].itertuples()
+        for name, *row in missing.itertuples()
     ]
     tables = [
         head(title or f"{record.spec.title}, Pooled", outcome, texts, (*MODELS, *DESIGN, *own)),
-        numbers_table(frame, outcome, one_unit=False),
+        numbers_table(pooled.summary_frame(alpha), outcome, one_unit=False),
         ResultTable(rows, MISSING_HEADS),
     ]
     logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."
@@ -158,8 +185,21 @@ def summarize_pooled(
     return ResultSummary(tables, [*filter(None, notes)])
 
 
-def summarize_event_study(study: Any, tables: Mapping[str, Any], title: str | None) -> ResultSummary:
-    """Compose the summary of an event study from its effects by heading, and notes on groups and controls."""
+def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+    """Effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    title : str, optional
+        Heading.
+
+    Returns
+    -------
+    ResultSummary
+        A statsmodels Summary.
+    """
     record, given = study._record, study.given
     texts = head_texts(record) | {
         "Clusters:": words.study_clusters(study),
@@ -180,10 +220,9 @@ def summarize_event_study(study: Any, tables: Mapping[str, Any], title: str | No
         *(note.replace("\n", " ") for note in study.notes),
         words.trend_words(record),
     ]
-    heading = head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)
-    return ResultSummary(
-        [heading, *(numbers_table(frame, name) for name, frame in tables.items())], [*filter(None, notes)]
-    )
+    tables = [head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)]
+    tables += [numbers_table(study.effects(name, alpha), name) for name in ("exposure", "group", "all")]
+    return ResultSummary(tables, [*filter(None, notes)])
 
 
 def one_line(record: FitRecord, pooled: tuple[Any, Any] | None = None, imputations: int = 0) -> str:
@@ -265,10 +304,10 @@ def _groups_table(record: FitRecord) -> ResultTable:
 
 def _coefficient_tables(record: FitRecord, alpha: float, digits: int | None) -> list[ResultTable]:
     tables, labels = [], record.design.labels
-    for arm, block in coefficients(record).items():
+    for arm, block in fitted_models.coefficients(record).items():
         if arm is None or not record.spec.given:  # predictions have no coefficients
             values, se = block["values"].to_numpy(), block["se"].to_numpy()
-            frame = Estimates(values, se, se, df=record.df).frame(block.index, alpha)
+            frame = intervals.Estimates(values, se, se, df=record.df).frame(block.index, alpha)
             corner = "propensity" if arm is None else f"outcome, {labels[arm]}"
             tables.append(numbers_table(frame, corner, one_unit=False, digits=digits))
     return tables
@@ -283,7 +322,7 @@ def numbers_table(
     """
     like, rows = frame if like is None else like, []
     values, names = like.iloc[:, 0].to_numpy(), [name for name in ("std err", "robust se") if name in like]
-    errors = rounded_se(values, like[names].to_numpy())
+    errors = intervals.rounded_se(values, like[names].to_numpy())
     shown: dict[str, Callable[[float], str]] = {
         **dict.fromkeys(("z", "t"), "{:.2f}".format),
         **dict.fromkeys(("P>|z|", "P>|t|", "adjusted P"), format_p),
@@ -415,7 +454,7 @@ def _interval_text(record: FitRecord) -> str:
     if record.small_sample:
         text += " Standard errors have the small-sample factor."
     if scale.null:
-        text += f" {statistic_names(record.df)[0]} and P test {record.estimand} = {scale.null:g}."
+        text += f" {intervals.statistic_names(record.df)[0]} and P test {record.estimand} = {scale.null:g}."
     if not scale.additive:
         text += f" {NOTE_LOG_SCALE}"
     return f"{text}{words.choice_words(record)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,12 +12,10 @@ from causalrisk.errors import Failure
 from causalrisk.estimation.options import OBSERVED, Interval
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import intervals
-from causalrisk.inference.intervals import parameters, ratio_and_p
-from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words
 
-TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
+TIDY = ["estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high"]
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
 R = TypeVar("R")
 
@@ -60,20 +57,10 @@ def printed_whole(value: R) -> R:
     return Frame(value).__finalize__(value) if type(value) is pd.DataFrame else value  # with its attrs
 
 
-def tidy_frame(names: Sequence[str], estimates: Sequence[Array] | Array, limits: Array | None) -> pd.DataFrame:
-    """Return one row per parameter, with the columns `TIDY`; without limits, without the last two."""
-    columns = [*estimates] if limits is None else [*estimates, *limits.T]
-    frame = pd.DataFrame({"term": list(map(str, names))})
-    return frame.assign(**dict(zip(TIDY[1:], columns, strict=False)))
-
-
-def tidy_comparison(effects: pd.DataFrame, names: Sequence[str], conf_int: bool) -> pd.DataFrame:
-    """Return one row per estimator and effect: the bootstrap's std_error, next to robust_std_error."""
-    numbers, terms = effects.drop(columns="robust se").to_numpy(), list(names) * (len(effects) // len(names))
-    frame = tidy_frame(terms, numbers[:, :-2].T, numbers[:, -2:] if conf_int else None)
-    frame.insert(0, "estimator", effects.index.get_level_values("estimator"))
-    frame.insert(4, "robust_std_error", effects["robust se"].to_numpy())
-    return frame
+def tidy_frame(frame: pd.DataFrame, conf_int: bool) -> pd.DataFrame:
+    """Return a table of estimates, tests and limits as one row per parameter, under the column names of broom."""
+    made = pd.DataFrame(frame).set_axis(TIDY, axis=1).rename_axis("term").reset_index()
+    return made if conf_int else made.iloc[:, :-2]
 
 
 def glance(record: FitRecord) -> pd.DataFrame:
@@ -155,9 +142,10 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
     >>> res.tidy().columns.tolist()
     ['term', 'estimate', 'std_error', 'statistic', 'p_value', 'conf_low', 'conf_high']
     """
-    limits = intervals.conf_int(record, alpha, method).to_numpy() if conf_int else None
-    params, se = record.estimate.params, record.std_errors
-    delta = method == "delta"
-    tests = ratio_and_p(params, se, record.null, record.df) if delta else parameters(record).tests()
-    frame = tidy_frame(record.names, [params, se, *tests], limits)
+    frame = tidy_frame(intervals.summary_frame(record, alpha), conf_int)
+    if conf_int:
+        frame[TIDY[-2:]] = intervals.conf_int(record, alpha, method).to_numpy()
+    if method == "delta":
+        tests = intervals.ratio_and_p(record.estimate.params, record.std_errors, record.null, record.df)
+        frame["statistic"], frame["p_value"] = tests
     return frame.assign(df=record.df) if np.isfinite(record.df) else frame

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -222,25 +223,10 @@ class Specified(Design):
     outcome_formula: str
     propensity_formula: str
 
-    @property
-    def name(self) -> str:
-        """Name in tables."""
-        return self.label
-
-    @property
-    def stream(self) -> str:
-        """Stream of the other design, for the same samples."""
-        return self.base.stream
-
-    @property
-    def formula(self) -> str:
-        """Outcome formula of the analyst."""
-        return self.outcome_formula
-
-    @property
-    def propensity(self) -> str:
-        """Propensity formula of the analyst."""
-        return self.propensity_formula
+    name = property(attrgetter("label"), doc="Name in tables.")
+    stream = property(attrgetter("base.stream"), doc="Stream of the other design, for the same samples.")
+    formula = property(attrgetter("outcome_formula"), doc="Outcome formula of the analyst.")
+    propensity = property(attrgetter("propensity_formula"), doc="Propensity formula of the analyst.")
 
     def draw(self, n: int, rng: np.random.Generator) -> Draw:
         """Draw a sample of the other design."""

@@ -15,15 +15,13 @@ from causalrisk.inference.intervals import critical_value
 from causalrisk.models.results import Shown
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import root_between
-from causalrisk.report.plots import LINE, SERIES, axes_or_new, finish, label_rows, log_scale, verbatim
+from causalrisk.report import plots, tidy
 from causalrisk.report.tables.table import ResultSummary, ResultTable
 from causalrisk.report.tables.text import column_format, format_number
-from causalrisk.report.tidy import Frame
 from causalrisk.simulation.designs import Design
 
 KEYS = ["design", "n", "estimator"]
 LEAST_ALPHA = 1e-15  # of a power that SciPy computes in a moment
-LARGEST = 1e30  # units, or effect in standard errors, up to which `solve_power` searches
 
 
 class StudyResults(Shown):
@@ -82,7 +80,7 @@ class StudyResults(Shown):
                 row = describe(errors[label], se[label], reference, critical)
                 bound = {"mse_over_bound": n * row["rmse"] ** 2 / design.efficiency_bound}
                 rows.append({"design": design.name, "n": n, "estimator": label} | row | bound)
-        return Frame(rows).set_index(KEYS)
+        return tidy.Frame(rows).set_index(KEYS)
 
     @property
     def failures(self) -> pd.DataFrame:
@@ -188,7 +186,7 @@ class StudyResults(Shown):
         cells = list(dict.fromkeys((design, n) for design, n, _ in table.index))
         shown = [e for e in self.estimators if e != self.reference] if estimators is None else estimators
         shown = [shown] if isinstance(shown, str) else shown
-        ax = axes_or_new(ax, rows=len(cells) * max(len(shown), 2) // 2)
+        ax = plots.axes_or_new(ax, rows=len(cells) * max(len(shown), 2) // 2)
         for k, label in enumerate(shown):
             part = table.xs(label, level="estimator")
             shift = 0.6 * ((len(shown) - 1) / 2 - k) / len(shown)
@@ -196,13 +194,13 @@ class StudyResults(Shown):
             ratio = part["mse_ratio"].to_numpy()
             factor = np.exp(2 * part["mse_ratio_mc"].to_numpy() / ratio)
             spread = ratio - ratio / factor, ratio * factor - ratio
-            marker, colour, _ = SERIES[k % len(SERIES)]
-            ax.errorbar(ratio, rows, xerr=spread, fmt=marker, color=colour, ms=4, lw=1, label=verbatim(label))
-        ax.axvline(1, **LINE)
-        label_rows(ax, range(len(cells)), [f"{design}, n {n}" for design, n in reversed(cells)])
-        log_scale(ax)
+            marker, colour, _ = plots.SERIES[k % len(plots.SERIES)]
+            ax.errorbar(ratio, rows, xerr=spread, fmt=marker, color=colour, ms=4, lw=1, label=plots.verbatim(label))
+        ax.axvline(1, **plots.LINE)
+        plots.label_rows(ax, range(len(cells)), [f"{design}, n {n}" for design, n in reversed(cells)])
+        plots.log_scale(ax)
         columns = len(shown) if len(shown) > 1 else 0
-        return finish(ax, f"mean squared error relative to {self.reference}", columns=columns)
+        return plots.finish(ax, f"mean squared error relative to {self.reference}", columns=columns)
 
     def __repr__(self) -> str:
         names = ", ".join(design.name for design in self.designs)
@@ -423,13 +421,8 @@ def solve_power(
     def solved(name: str, unit: float, reached: Callable[[float], float], low: float) -> float:
         """Return the number, `low` units or more, whose power is that which is wanted."""
         high = low
-        while (found := checked(reached(high), name, high * unit)) < power:
+        while checked(reached(high), name, high * unit) < power:
             high *= 2
-            if high > LARGEST:
-                raise OptionError(
-                    f"no {name} found with power={power!r} at alpha={alpha!r}: {name}={high * unit:.1g} has "
-                    f"{found:.4g}.\nUse a smaller `power=`, or a larger `alpha=`."
-                )
         if high == low:
             return low * unit
         return unit * root_between(lambda x: checked(reached(x), name, x * unit) - power, low, high)

@@ -110,19 +110,6 @@ class Entry:
         res = trial.model(self.run, **model).fit(**(how | {"rng": trial.seed} | fit))
         return res.effect, res.effect_se
 
-    @property
-    def signature(self) -> str:
-        """Text by which a resumed study recognizes the estimator and its options."""
-        return f"{self.label}: {full_name(self.run)} {dict(self.options)!r}"
-
-    def check_named(self) -> None:
-        """Refuse a callable that a resumed study could mistake for another one."""
-        if not isinstance(self.run, type) and (not isfunction(self.run) or "<" in self.run.__qualname__):
-            raise errors.OptionError(
-                f"path= recognizes a function by its module and name; estimator {self.label!r} is {self.run!r:.80}.\n"
-                "Use a function that is defined at the top level of a module, or leave path= out."
-            )
-
 
 def full_name(of: Any) -> str:
     """Return the module and name of a class or function."""
@@ -195,7 +182,8 @@ class Task:
         """Text that differs between tasks with other samples or estimates; its begin is readable."""
         design = self.design
         of_design = [full_name(type(design)), design.stream, design.formula, design.propensity]
-        settings = [*of_design, self.entropy, self.n_boot, __version__, *(e.signature for e in self.entries)]
+        estimators = [f"{entry.label}: {full_name(entry.run)} {dict(entry.options)!r}" for entry in self.entries]
+        settings = [*of_design, self.entropy, self.n_boot, __version__, *estimators]
         return f"{design.name}, n {self.n}, sample {self.first} ({settings})"
 
     def file_in(self, folder: Path) -> Path:
@@ -304,8 +292,12 @@ def run_study(
     if folder is not None:
         if rng is None:
             raise errors.OptionError("path= continues a study, and rng=None begins another each time.\nUse `rng=0`.")
-        for entry in entries:
-            entry.check_named()
+        for run, label in [(entry.run, entry.label) for entry in entries]:
+            if not isinstance(run, type) and (not isfunction(run) or "<" in run.__qualname__):
+                raise errors.OptionError(
+                    f"path= recognizes a function by its module and name; estimator {label!r} is {run!r:.80}.\n"
+                    "Use a function that is defined at the top level of a module, or leave path= out."
+                )
         folder.mkdir(parents=True, exist_ok=True)
     tasks = [
         Task(what, int(size), first, min(CHUNK, n_sims - first), entries, n_boot=int(n_boot), entropy=entropy)
@@ -409,9 +401,6 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
         Specified(base, "both wrong", base.formula, base.propensity),
     ]
     return run_study(cells, **options)
-
-
-WRONG = ("none", "outcome", "propensity", "both")
 
 
 @dataclass(frozen=True, eq=False)
@@ -534,7 +523,7 @@ def plasmode(
     """
     kinds = [misspecification] if isinstance(misspecification, str) else list(misspecification)
     for kind in kinds:
-        errors.one_of("misspecification", kind, WRONG)
+        errors.one_of("misspecification", kind, ("none", "outcome", "propensity", "both"))
     designs = [plasmode_design(res, kind, strength) for kind in kinds]
     links = {name: getattr(res.model.options, name) for name in ("propensity_link", "propensity_loss")}
     named = {  # functions have no links

@@ -713,3 +713,10 @@ def test_the_outcome_before_is_on_the_scale_of_that_after(formula, before, typed
     assert typed in str(told.value).splitlines()[-1]
     if typed != "<column>":
         assert AIPW.from_formula(formula, wide, treat="d", did=DiD(before=typed)).fit().converged
+
+
+def test_the_report_of_a_study(tmp_path):
+    page = STUDY.report(tmp_path / "study.html").read_text("utf-8")
+    for text in ("Placebos", "parallel trends", "study = causalrisk.event_study(", "Report: EventStudy: ATT"):
+        assert text in page
+    assert page.count("<img") == 3

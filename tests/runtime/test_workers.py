@@ -149,11 +149,8 @@ def test_a_worker_that_dies_leaves_the_estimate(monkeypatch):
     with joblib.parallel_config("loky"), pytest.raises(BootstrapError, match=r"died.*\nUse `n_jobs=1`") as caught:
         model.fit(n_boot=320, n_jobs=2)
     assert caught.value.results.summary_frame().equals(model.fit().summary_frame())
-    with joblib.parallel_config("loky"), pytest.raises(BootstrapError) as caught:
+    with joblib.parallel_config("loky"), pytest.raises(BootstrapError, match="died"):
         compare("y ~ x1", simulate(150), treat="d", estimators=["IPWRA", "AIPW"], n_boot=320, n_jobs=2)
-    table = caught.value.results.table
-    assert table["robust se"].notna().all() and table["std err"].isna().all()
-    assert "IPWRA" in str(caught.value.results.summary())
 
 
 def test_studies_on_a_cluster_change_no_digit(dask):

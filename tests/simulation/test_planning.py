@@ -69,7 +69,6 @@ def test_power_of_clusters_by_simulation():
         ({"n": 100, "power": 0.8, "cluster_size": 5}, "go together"),
         ({"effect": np.nan, "n": 100}, "the power is unknown"),
         ({"effect": 0.2, "n": np.inf}, "the power is unknown at n=inf"),
-        ({"effect": 1e-40, "power": 0.8}, r"no n found with power=0.8 at alpha=0.05.*\n.*smaller `power=`"),
         ({"n": 100, "power": 0.8, "alpha": 1e-320}, "alpha=1e-320; expected 1e-15 or more"),
     ],
 )

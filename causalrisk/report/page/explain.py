@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import resources
 
 import numpy as np
 
@@ -14,56 +16,11 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameters, statistic_names
 from causalrisk.report import labels as words
-from causalrisk.report.page.methods import facts
-from causalrisk.report.page.verdicts import read_gaps
+from causalrisk.report.page import methods, verdicts
 from causalrisk.report.tables.text import escape_html, format_number, signed_p, wrap
 
-ASSUMPTIONS = {
-    "parallel_trends": (
-        "Without the treatment, the treated would have changed as the controls did (conditional parallel trends)",
-        "Why would {outcome} have been alike in both groups without {treat}, given the covariates, and why did nobody "
-        "react before {treat} began?",
-    ),
-    "same_population": (
-        "The units of both periods are from the same population",
-        "How were they found in each period, and why are neither the {covariates} nor {treat} distributed otherwise?",
-    ),
-    "unconfoundedness": (
-        "No common cause is missing (unconfoundedness)",
-        "Why do the covariates hold every common cause of {treat} and {outcome}?",
-    ),
-    "no_post_treatment": (
-        "No covariate is a consequence of the treatment",
-        "When was each covariate measured, and why can {treat} not have changed it? Covariates: {covariates}.",
-    ),
-    "no_interference": ("No interference", "Why does {outcome} of one row not depend on {treat} of another?"),
-    "missing_at_random": (
-        "Outcomes are missing at random",
-        "Why does whether {outcome} is missing not depend on its value, given {formula}?",
-    ),
-}
-OF_INSTRUMENTS = {
-    "unconfoundedness": (
-        "The instrument is as good as random given the covariates",
-        "Why do the covariates hold every common cause of {instrument}, {treat} and {outcome}?",
-    ),
-    "exclusion": (
-        "The instrument works through the treatment only (exclusion)",
-        "Why does {instrument} not affect the {outcome} in any way but through {treat}?",
-    ),
-    "monotonicity": (
-        "There are no defiers (monotonicity)",
-        "Why is no one treated ({treat}) without {instrument} who would be untreated with it?",
-    ),
-}
+TEXTS = json.loads(resources.files(__package__).joinpath("questions.json").read_text("utf-8"))
 UNTESTED = "What no test answers"
-IF_THEY_DISAGREE = (
-    'compare(..., estimators=["IPWRA", "JRE"]).differences tests the difference on the same resamples. Overlapping '
-    "intervals are no test of the difference.",
-    'If a few rows have most of the weight, ask about the rows that can be compared: trim="crump".',
-    "If a formula is too simple, add squares and interactions to both.",
-    "If the difference remains, report both estimates. Do not choose the estimator by its result.",
-)
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,7 +73,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     check_alpha(alpha)
     if record.design.on_disk:
         raise rows_not_kept("explain()", "Use `res.methods()`. ")
-    said = facts(record)
+    said = methods.facts(record)
     steps = {
         "The question": [_question(record), *said["effect"], *said["sample"]],
         "The groups as observed": [_observed(record)],
@@ -129,8 +86,8 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     for k, (title, texts) in enumerate(steps.items(), 1):
         sections[f"{k}. {title}"] = [*filter(None, texts)], []
     if record.joint is not None:
-        found = [read_gaps(record, record.joint).headline, words.ladder_end_words(record.joint)]
-        sections["If JRE and IPWRA disagree"] = [*filter(None, found)], [*IF_THEY_DISAGREE]
+        found = [verdicts.read_gaps(record, record.joint).headline, words.ladder_end_words(record.joint)]
+        sections["If JRE and IPWRA disagree"] = [*filter(None, found)], TEXTS["if_they_disagree"]
     items = [f"{heading}. {question}" for heading, question in questions(record).values()]
     sections[UNTESTED] = ["The effect is causal only if all of these hold:"], items
     return Prose(f"How {record.spec.name} came to its estimate", sections)
@@ -155,7 +112,7 @@ def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: s
     other = {"unconfoundedness"} if did else {"parallel_trends"}
     other |= {"same_population"} if design.periods is None else set()
     other |= {"missing_at_random"} if seen is None else set()
-    texts = ASSUMPTIONS | (OF_INSTRUMENTS if "instrument" in named else {})
+    texts = TEXTS["assumptions"] | (TEXTS["instruments"] if "instrument" in named else {})
     asked = {key: text for key, text in texts.items() if key not in other}
     for name in stated or ():
         if name not in asked:

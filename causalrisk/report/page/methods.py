@@ -109,7 +109,7 @@ def late_methods(record: FitRecord, treat: str, found: str) -> str:
 
 
 def study_methods(study: Any) -> str:
-    """Return the methods paragraph of an event study."""
+    """Return a methods paragraph: effects, controls, units, models, and standard errors."""
     record, given, clusters = study._record, study.given, words.study_clusters(study)
     survey, right, models = record.design.survey, str(record.design.propensity_formula).partition("~")[2].strip(), ""
     if not record.spec.constants:

@@ -15,36 +15,24 @@ from typing import Any
 import pandas as pd
 
 from causalrisk.design.design import rows_not_kept
-from causalrisk.diagnostics.balance import balance
-from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
-from causalrisk.diagnostics.scores import balance_test, overlap
-from causalrisk.diagnostics.sensitivity import sensitivity
+from causalrisk.diagnostics import balance, influence, scores, sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
 from causalrisk.estimation.overlap import other_populations
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameters
 from causalrisk.report import labels as words
-from causalrisk.report import plots
-from causalrisk.report.page import verdicts
-from causalrisk.report.page.explain import UNTESTED, explain, questions
-from causalrisk.report.page.methods import call_of, methods, references, seeds_text, versions_text
-from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading, by_contrast
-from causalrisk.report.summary import one_line, summary
+from causalrisk.report import plots, summary
+from causalrisk.report.page import explain, methods, verdicts
+from causalrisk.report.page.verdicts import Reading, by_contrast
 from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.report.tables.text import escape_html, format_number, format_p
 from causalrisk.runtime.system import write_whole
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
 DPI = 150
-BADGES = {GOOD: "Fine", CAUTION: "Look closely", BAD: "Problem"}
+BADGES = {verdicts.GOOD: "Fine", verdicts.CAUTION: "Look closely", verdicts.BAD: "Problem"}
 SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">{}</div>'
-SHORT_STYLE = """@page { margin: 12mm 15mm; }
-@media print {
-  html { font-size: 8.5pt; } body { font-size: 9pt; line-height: 1.35; }
-  h2, p, ul, li, figure { margin: .4rem 0 .2rem; } img { max-width: 75mm; }
-}
-"""
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
 
@@ -109,9 +97,9 @@ def report(
     check_page(path)
     if record.design.on_disk:
         raise rows_not_kept("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
-    asked = questions(record, assumptions)
+    asked = explain.questions(record, assumptions)
     plots.pyplot()  # without matplotlib nothing is computed
-    heading = title or f"Report: {one_line(record)}"
+    heading = title or f"Report: {summary.one_line(record)}"
     parts = _parts(record, alpha, assumptions_part(asked, assumptions))
     front = _front(record, heading, alpha, parts, short)
     unanswered = [text for key, (_, text) in asked.items() if not str((assumptions or {}).get(key, "")).strip()]
@@ -121,7 +109,7 @@ def report(
         front.append(f"<p>{words.count(len(unanswered), 'assumption')} {have} no argument yet{where}</p>")
     if short:
         front.append(f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in unanswered)}</ul>" * bool(unanswered))
-        text = Part("methods", "Methods", paragraph(methods(record)))
+        text = Part("methods", "Methods", paragraph(methods.methods(record)))
         parts = [*(replace(part, reading=None) for part in parts if part.anchor == "balance"), text]
     return write_page(path, heading, front, parts, contents=not short)
 
@@ -156,9 +144,9 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
             except CausalRiskError as error:
                 reason = f"Not available for this fit: {str(error).splitlines()[0]}"
                 found.append(Part(anchor, heading, paragraph(reason, "soft")))
-    text = methods(record)
+    text = methods.methods(record)
     said = [line for part in found if part.reading for line in (part.reading.headline, *part.reading.texts)]
-    cited = references(" ".join([text, *said]), record.options.population.reference)
+    cited = methods.references(" ".join([text, *said]), record.options.population.reference)
     rows = [table_html(_row_flow(record), "From the data to the sample")]
     drawn = {"Resamples": record.boot, "Propensity replicates": None if joint is None else joint.replicates}
     for what, draws in drawn.items():
@@ -166,16 +154,16 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
             reasons = failures_frame(draws.failures, what)["reason"].value_counts().items()
             rows.append(paragraph(f"{what}: {words.joined([f'{number} {reason}' for reason, number in reasons])}."))
     rows += [paragraph(f"Warning: {note}") for note in record.notes]
-    explained = explain(record, alpha)
-    steps = {heading: texts for heading, texts in explained.sections.items() if heading != UNTESTED}
+    explained = explain.explain(record, alpha)
+    steps = {heading: texts for heading, texts in explained.sections.items() if heading != explain.UNTESTED}
     prose = replace(explained, sections=steps).as_html().partition("\n")[2]
     return [
-        Part("summary", "Summary", SUMMARY.format(summary(record, alpha).as_html())),
+        Part("summary", "Summary", SUMMARY.format(summary.summary(record, alpha).as_html())),
         assumptions,
         *found,
         Part("ledgers", "Rows, resamples and warnings", "\n".join(rows)),
         Part("explained", "How the estimate came about", prose),
-        *written_parts(text, cited, seeds_text(record), call_of(record)),
+        *written_parts(text, cited, methods.seeds_text(record), methods.call_of(record)),
     ]
 
 
@@ -222,7 +210,7 @@ def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part],
 
 
 def _overlap(record: FitRecord, alpha: float) -> Body:
-    table, labels = overlap(record), record.design.labels
+    table, labels = scores.overlap(record), record.design.labels
     warned = any(note.startswith("poor overlap") for note in record.notes)
     instead = other_populations(record.design, record.options)
     everybody = record.options.population is ALL
@@ -234,9 +222,9 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
 
 
 def _balance(record: FitRecord, alpha: float) -> Body:
-    table = balance(record, "std")
+    table = balance.balance(record, "std")
     try:
-        pvalue = float(balance_test(record).pvalue)
+        pvalue = float(scores.balance_test(record).pvalue)
     except CausalRiskError:  # only some propensity models have the test
         pvalue = None
     parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}
@@ -251,7 +239,7 @@ def _table_one(record: FitRecord, alpha: float) -> Body:
 
 
 def _missing(record: FitRecord, alpha: float) -> Body:
-    table = balance(record, "std", between="observed")
+    table = balance.balance(record, "std", between="observed")
     parts = {f"group {label}": table.xs(label) for label in record.design.labels}
     reading = by_contrast({name: verdicts.read_balance(part, None, observed=True) for name, part in parts.items()})
     caption = (
@@ -274,9 +262,9 @@ def _influence(record: FitRecord, alpha: float) -> Body:
     clusters = design.cluster is not None
     named = (str(design.cluster_name), design.n_clusters) if clusters else None
     what, several = "cluster" if clusters else "row", design.n_arms > 2
-    tables = influence_tables(record, quick_method(record, clusters), clusters)
+    tables = influence.influence_tables(record, influence.quick_method(record, clusters), clusters)
     for position, (contrast, table) in enumerate(zip(record.contrasts, tables, strict=True), start=1):
-        top = most_influential(table, TOP)
+        top = influence.most_influential(table, TOP)
         readings[contrast] = verdicts.read_influence(top, named)
         of = f" of {contrast}" * several
         caption = f"How much the effect{of} moves without each {what}, against its share of the weight of its group."
@@ -288,7 +276,7 @@ def _influence(record: FitRecord, alpha: float) -> Body:
 
 
 def _sensitivity(record: FitRecord, alpha: float) -> Body:
-    table = sensitivity(record, alpha)
+    table = sensitivity.sensitivity(record, alpha)
     reading = by_contrast({str(contrast): verdicts.read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
     return table_html(table, "Sensitivity to an omitted confounder", turned=True), reading
 
@@ -312,7 +300,7 @@ def written_parts(text: str, cited: Sequence[str], seed: str, call: str) -> list
     """Return the methods paragraph with references, and the call that repeats the results with the versions."""
     items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
     repeat = [
-        paragraph(f"{'. '.join(filter(None, [seed.capitalize(), versions_text()]))}."),
+        paragraph(f"{'. '.join(filter(None, [seed.capitalize(), methods.versions_text()]))}."),
         f"<pre><code>{html.escape(call)}</code></pre>",
         paragraph("data is the data frame that was used; the same versions give the same digits.", "soft"),
     ]
@@ -322,13 +310,43 @@ def written_parts(text: str, cited: Sequence[str], seed: str, call: str) -> list
     ]
 
 
-def write_study(
-    study: Any, path: str | os.PathLike[str], title: str | None, alpha: float, assumptions: Mapping[str, str] | None
+def study_report(
+    study: Any,
+    path: str | os.PathLike[str] = "report.html",
+    *,
+    title: str | None = None,
+    alpha: float = 0.05,
+    assumptions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the page of an event study."""
+    """Write a page with the summary, the plots, the placebos, assumptions and methods.
+
+    Parameters
+    ----------
+    path : str or path, default "report.html"
+        Where to write; a file that exists is replaced.
+    title : str, optional
+        Heading.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    assumptions : mapping, optional
+        Your statements on "parallel_trends", "no_post_treatment" and "no_interference". The page shows those you
+        leave out as open questions.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UnavailableError
+        If matplotlib is not installed.
+    OptionError
+        If an assumption is not one of these, or the file name is not that of a web page.
+    """
     check_page(path, "study")
     record, begins, title = study._record, study.given["begins"], title or f"Report: {study!r}"
-    asked = questions(record, assumptions, treat=f"treatment ({begins})", outcome=f"change of {study.outcome}")
+    asked = explain.questions(record, assumptions, treat=f"treatment ({begins})", outcome=f"change of {study.outcome}")
     text = study.methods()
     try:
         placebos = (
@@ -349,18 +367,40 @@ def write_study(
         assumptions_part(asked, assumptions),
         Part("effects", "Effects", "\n".join(figures)),
         Part("placebos", "Placebos", paragraph(placebos)),
-        *written_parts(text, references(text), "", call_of(record)),
+        *written_parts(text, methods.references(text), "", methods.call_of(record)),
     ]
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
 
 
-def write_late(
-    res: Any, path: str | os.PathLike[str], title: str | None, alpha: float, assumptions: Mapping[str, str] | None
+def late_report(
+    res: Any,
+    path: str | os.PathLike[str] = "report.html",
+    title: str | None = None,
+    alpha: float = 0.05,
+    assumptions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the page of a local average treatment effect; its record is of the instrument's effect on the outcome."""
+    """Write a page with the summary, the compliers, overlap and balance of the instrument, and methods.
+
+    Parameters
+    ----------
+    path : str or path, default "report.html"
+        Where to write; a file that exists is replaced.
+    title : str, optional
+        Heading.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    assumptions : mapping, optional
+        Your statements on "unconfoundedness" (of the instrument), "exclusion", "monotonicity", "no_post_treatment"
+        and "no_interference"; the page shows those you leave out as open questions.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     check_page(path)
     record, text, title = res._record, res.methods(), title or f"Report: {res!r}"
-    asked = questions(record, assumptions, treat=res.model.treat, instrument=record.design.treat_name)
+    asked = explain.questions(record, assumptions, treat=res.model.treat, instrument=record.design.treat_name)
     parts = [
         Part("summary", "Summary", SUMMARY.format(res.summary(alpha).as_html())),
         assumptions_part(asked, assumptions),
@@ -371,7 +411,7 @@ def write_late(
             Part("overlap", "Overlap of the instrument", *_overlap(record, alpha)),
             Part("balance", "Balance of the covariates", *_balance(record, alpha)),
         ]
-    parts += written_parts(text, references(text), seeds_text(record), call_of(record))
+    parts += written_parts(text, methods.references(text), methods.seeds_text(record), methods.call_of(record))
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
 
 
@@ -384,7 +424,6 @@ def write_page(
     body = "\n".join([*top, nav, *(part.html() for part in parts)])
     files = resources.files(__package__)
     page, style = (files.joinpath(name).read_text("utf-8") for name in ("page.html", "style.css"))
-    style += SHORT_STYLE * (not contents)
     return write_whole(path, page.format(title=html.escape(title), style=style, body=body))
 
 

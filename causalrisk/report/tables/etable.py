@@ -168,6 +168,10 @@ def etable(
     left_out = {rename.get(term, term) for term in drop}
     shown = terms if keep is None else dict.fromkeys(rename.get(term, term) for term in keep)
     terms = [term for term in shown if term not in left_out]
+    for i, column in enumerate(columns, 1):
+        if column.estimates.index.intersection(terms).empty:
+            own = ", ".join(column.estimates.index)
+            raise OptionError(f"keep= and drop= leave nothing of column ({i}).\nIts parameters are {own}.")
     specs = _formats(terms, columns, digits)
     lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars, specs)]
     if statistics is None:
