@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from causalrisk.design.covariates import Covariate
 from causalrisk.design.survey import Factors
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Beta, Influence, Point, influence, solve, value_of
-from causalrisk.estimation.equations import WEIGHT_NAMES, Equations
+from causalrisk.estimation.equations import WEIGHT_NAMES, Equations, Score
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of, in_chunks, is_dask, lazy_rows, loaded, totals
 from causalrisk.numerics.linalg import Array, weighted_gram
@@ -275,7 +275,8 @@ class WeightFit:
         if model is None or model.limits is None:
             return np.zeros(self.equations.sample.n, dtype=bool)
         free = dataclasses.replace(self.equations, model=dataclasses.replace(model, limits=None))
-        return self.equations.sample.own(self.probabilities != free.by_row(probabilities_of, self.at).T)
+        clipped, before = (equations.by_row(_inverse, self.at) for equations in (self.equations, free))
+        return clipped != before
 
     @property
     def estimated(self) -> bool:
@@ -306,6 +307,11 @@ def by_arm(equations: Equations, beta: Beta, function: Callable[[Point, int], An
 
 def _importance(equations: Equations, at: Point) -> Array:
     return by_arm(equations, at.beta, equations.weight, (equations.sample.n, 1))[:, 0]
+
+
+def _inverse(equations: Equations, at: Point) -> Array:
+    """Return one over the score of each row's own arm, shape (n,)."""
+    return by_arm(equations, at.beta, cast(Score, equations.score).inverse, (equations.sample.n, 1))[:, 0]
 
 
 def _column(equations: Equations, at: Point, name: str) -> Array:

@@ -160,7 +160,7 @@ def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArr
     width, count, times, whole = len(totals), len(sizes), totals.astype(np.int64), int(sizes.sum())
     if not whole:
         return np.zeros((width, count))
-    if whole <= FEW * count:  # each draw by itself
+    if whole <= min(FEW * count, 2**16):  # each draw by itself
         units = rng.integers(0, whole, times.sum(), dtype=np.uint16)
         if (sizes != 1).any():
             units = np.repeat(np.arange(count), sizes.astype(np.int64))[units]
