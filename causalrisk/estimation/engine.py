@@ -103,10 +103,10 @@ def apply(x: Any, function: Callable[..., Any], slope: Callable[..., Any], *othe
     return function(x, *others)
 
 
-def apply_both(x: Any, function: Callable[..., tuple[Any, Any]], *others: Any) -> Any:
-    """As `apply`, of a function that returns value and derivative."""
-    value, slope = function(value_of(x), *others)
-    return x.chain(value, slope) if isinstance(x, Dual) else value
+def apply_score(x: Any, function: Callable[..., tuple[Any, Any]], *others: Any) -> Any:
+    """As `apply`, of the score of a likelihood: a function that returns it and minus its derivative."""
+    score, information = function(value_of(x), *others)
+    return x.chain(score, -information) if isinstance(x, Dual) else score
 
 
 # --- blocks ----------------------------------------------------------------------------------------------------------

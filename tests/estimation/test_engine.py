@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from causalrisk.errors import Failure
-from causalrisk.estimation.engine import ALL, Block, Linear, Point, apply, apply_both, exp, influence, solve
+from causalrisk.estimation.engine import ALL, Block, Linear, Point, apply, apply_score, exp, influence, solve
 
 N, COUNTS = 90, (40, 30, 20)
 ARM = np.repeat([0, 1, 2], COUNTS)
@@ -124,7 +124,7 @@ def test_the_derivative_of_an_expression():
 
     def expression(a, b):
         ratio = (2 - exp(-a) * b) / (1 + b**2) + 3 / (a * a + 5) - 0.5 * apply(b, np.sin, np.cos)
-        return ratio * (1 - a) + apply_both(a - b, lambda x, y: (x * x * y, 2 * x * y), X[:, [2]])
+        return ratio * (1 - a) + apply_score(a - b, lambda x, y: (x * x * y, -2 * x * y), X[:, [2]])
 
     etas = Linear("one", X, 0, OFFSET), Linear("two", Z)
     rng = np.random.default_rng(1)
