@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from causalrisk.design.covariates import Covariate
 from causalrisk.design.survey import Factors
@@ -209,15 +208,6 @@ class WeightFit:
         """The coefficients of all models, shape (Q,)."""
         return gamma_of(self.beta, 1)[:, 0]
 
-    @property
-    def arms(self) -> list[int]:
-        """The arm of each predictor of the score; none where it has no coefficients."""
-        model, sample = self.equations.model, self.equations.sample
-        if model is None or "score" not in self.beta:
-            return []
-        against = self.equations.target.toward if model.kind == "calibrated" else 0
-        return [a for a in range(sample.n_arms) if a != against]
-
     def beta_of(self, gamma: Array) -> Beta:
         """Return the coefficients of all models from those of R resamples, shape (Q, R)."""
         found, cut = Beta(), 0
@@ -260,13 +250,6 @@ class WeightFit:
     def w(self) -> Array:
         """Importance weights over the mean of what they add up to, shape (n,)."""
         return self.undivided / self._mean(self.by_row("measure"))
-
-    @property
-    def observation_probabilities(self) -> Array | None:
-        """Probability that the outcome is observed, where some are missing, shape (n,)."""
-        if "observed" not in self.beta:
-            return None
-        return self.equations.by_row(lambda equations, at: expit(at(equations.observed)[:, 0]), self.at)
 
     @property
     def clipped(self) -> NDArray[np.bool_]:
@@ -494,7 +477,7 @@ def weights_of(record: Any) -> WeightFit:
 
 def projected_means(weights: WeightFit, spec: Specification, found: Estimate, columns: Array) -> tuple[Array, Array]:
     """Project the means of all arms on columns g: coefficients, shape (K, k), and influence function, (n, K, k)."""
-    equations, beta = at_estimate(weights, spec, found.theta)
+    equations, beta = at_estimate(weights, spec, found.theta[..., None])
     sample, psi, first = equations.sample, dict[str, Array](), found.block("gamma").start
     arms, blocks, s = range(sample.n_arms), equations.arm_blocks(columns), sample.s[:, None]
     for a in () if spec.given else arms:
@@ -510,19 +493,19 @@ def projected_means(weights: WeightFit, spec: Specification, found: Estimate, co
 
 
 def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta]:
-    """Return the equations and coefficients of outcome models of outcomes as they are, theta of shape (K, p)."""
+    """Return the equations and coefficients of outcome models of outcomes as they are, theta of shape (K, p, R)."""
     equations = weights.equations.of_estimator(spec)
     beta = {} if equations.model is None else dict(weights.beta)
     if not spec.given:
-        beta |= {f"outcome {a}": of_arm[None, :, None] for a, of_arm in enumerate(theta)}
+        beta |= {f"outcome {a}": of_arm[None] for a, of_arm in enumerate(theta)}
     return equations, beta
 
 
 def means_under(weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array) -> Array:
-    """Project the means on columns under row weights (n, 1) and the coefficients that a refit found, shape (K, k)."""
+    """Project the means on columns under row weights (n, R) and the coefficients of refits to them, shape (K, k, R)."""
     equations, beta = at_estimate(weights, spec, theta)
     equations, _ = under_weights(equations, s)
     if gamma.size:
         beta |= weights.beta_of(gamma)
     beta, _ = solve(equations.arm_blocks(columns), s, known=beta)
-    return np.stack([beta[f"mean {a}"][0, :, 0] for a in range(equations.sample.n_arms)])
+    return np.stack([beta[f"mean {a}"][0] for a in range(equations.sample.n_arms)])

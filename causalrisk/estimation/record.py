@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import covariates_of_design
@@ -285,8 +286,10 @@ class FitRecord(Task):
     @property
     def rows(self) -> FittedRows:
         """The rows of the design in the order of the data; of a scan without their covariates."""
-        weights, design, full = self.used_weight_fit, self.design, self.full_design
-        sample, chances = weights.equations.sample, weights.observation_probabilities
+        weights, design, full, chances = self.used_weight_fit, self.design, self.full_design, None
+        sample, equations = weights.equations.sample, weights.equations
+        if "observed" in weights.beta:
+            chances = equations.by_row(lambda equations, at: expit(at(equations.observed)[:, 0]), weights.at)
         if isinstance(design, DesignOnDisk) and not design.parts:  # which raises where the model came from a file
             raise rows_not_kept()
         own = sample.restore(loaded(sample.s))
@@ -423,7 +426,8 @@ def _sandwich(record: FitRecord, influence: Array, n_coefficients: int, blocks: 
 
     if design.second_cluster is None:
         return one_way(sample.cluster)
-    one, other = (np.asarray(sample.clusters(codes)) for codes in (design.cluster, design.second_cluster))
+    second, one = design.second_cluster, np.asarray(sample.cluster)
+    other = sample.arrange(np.concatenate([second, second.max() + 1 + np.arange(sample.n_frame)]))
     both = np.unique(one * (other.max() + 1) + other, return_inverse=True)[1]
     ways = one_way(one) + one_way(other)
     covariance, size = ways - one_way(both), np.sqrt(np.diag(ways))

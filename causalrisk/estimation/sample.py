@@ -101,12 +101,6 @@ class Sample:
         """Values of shape (K, n, ...) in each row's own arm, shape (n, ...)."""
         return np.concatenate([values[a, rows] for a, rows in enumerate(self.slices)])
 
-    def clusters(self, codes: NDArray[np.intp] | None) -> NDArray[np.intp] | None:
-        """Cluster of each row from those of the design's rows; each row of a target frame is one of its own."""
-        if codes is None:
-            return None
-        return self.arrange(np.concatenate([codes, int(codes.max()) + 1 + np.arange(self.n_frame)]))
-
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of shape (n, ...) in this order, those of the sample put back into the order of the design."""
         restored = np.empty_like(values[self.n_frame :])

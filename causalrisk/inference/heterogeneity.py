@@ -76,7 +76,7 @@ def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
 
 
 def _contrasts(scale: EffectScale, means: Array) -> Array:
-    """Effects of arm means (K, k) on the scale where they are differences, shape (K - 1, k); NaN where undefined."""
+    """Effects of arm means (K, ...) on the scale where they are differences, (K - 1, ...); NaN where undefined."""
     with np.errstate(invalid="ignore", divide="ignore"):
         values = scale.g(means)
         return scale.against_reference(np.where(np.isfinite(values), values, np.nan))
@@ -469,13 +469,11 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
     found = np.full((n_refits, (record.design.n_arms - 1) * columns.shape[1]), np.nan)
     for first in range(0, n_refits, WIDTH):
         s = resampler.draw(RESAMPLE_STREAM, first // WIDTH, min(WIDTH, n_refits - first))
-        values = refits.values[first : first + WIDTH].T
+        used = np.flatnonzero(refits.failures[first : first + WIDTH] == Failure.OK)
+        values = refits.values[first + used].T
         theta = values[record.estimate.block("theta")].reshape(*record.estimate.theta.shape, -1)
-        gamma = values[record.estimate.block("gamma")]
-        for r in np.flatnonzero(refits.failures[first : first + WIDTH] == Failure.OK):
-            one = slice(r, r + 1)
-            means = means_under(weights, spec, gamma[:, one], theta[:, :, r], columns, s[:, one])
-            found[first + r] = _contrasts(scale, means).ravel()
+        means = means_under(weights, spec, values[record.estimate.block("gamma")], theta, columns, s[:, used])
+        found[first + used] = _contrasts(scale, means).reshape(found.shape[1], -1).T
     return found
 
 
