@@ -41,7 +41,6 @@ from causalrisk.estimation.record import (
 )
 from causalrisk.estimation.sample import given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
-from causalrisk.estimation.stack import StackRefitter
 from causalrisk.numerics.blocks import is_dask
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
@@ -54,14 +53,6 @@ T = TypeVar("T")
 
 
 # --- resamples -------------------------------------------------------------------------------------------------------
-
-
-def refitter_of(record: FitRecord) -> Any:
-    """Return what estimates a fit again under resamples."""
-    rows = record.estimate.rows
-    if record.stack is not None:
-        return StackRefitter(rows, [refitter_of(of) for of in record.stack.records], record.used_weight_fit)
-    return rows
 
 
 def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | None], s: Array) -> list[Refits]:
@@ -129,7 +120,7 @@ def redone(
 
     Blocks do not depend on the number of workers, so the results do not either.
     """
-    refitters, weight_fits = [refitter_of(record) for record in records], [record.weight_fit for record in records]
+    refitters, weight_fits = zip(*((record.estimate.rows, record.weight_fit) for record in records), strict=True)
     n = records[0].sample.n
     width = WIDTH * int(np.clip(TOGETHER // n, 1, max(n_boot // (WIDTH * LEAST_TASKS), 1)))
     block = functools.partial(_refit_block, functools.partial(refit_together, refitters, weight_fits), draw)
