@@ -129,6 +129,26 @@ def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[
     return Refits(values, failures)
 
 
+@dataclass(frozen=True)
+class BootstrapDistribution:
+    """Estimates over the resamples; NaN where one failed."""
+
+    values: Array  # a row a resample, (n_boot, d)
+    failures: NDArray[np.int8]  # a `Failure` for each
+    start: Array | None = None  # of a joint fit effects and arm means of IPWRA, where it starts, (n_boot, 2 K - 1)
+    errors: Array | None = None  # of multipliers standard errors of effects and arm means in each, (n_boot, 2 K - 1)
+
+    @property
+    def used(self) -> Array:
+        """Estimates of the resamples that worked."""
+        return self.values[self.failures == Failure.OK]
+
+    @property
+    def failed_share(self) -> float:
+        """Share of the resamples that failed."""
+        return float(np.mean(self.failures != Failure.OK))
+
+
 # --- covariance ------------------------------------------------------------------------------------------------------
 
 
@@ -186,7 +206,7 @@ def group_sums(values: Array, group: NDArray[np.intp], n_groups: int = 0) -> Arr
 # --- fits -------------------------------------------------------------------------------------------------------------
 
 
-RELATIVE_ROUNDING = 1e-13  # relative size of a mean that is rounding error
+RELATIVE_ROUNDING = 1e-13  # share of the estimates below which a mean or a standard error is rounding error
 FAR = 100  # standard deviations between the outcomes and zero: nearer, their level costs no digits
 
 

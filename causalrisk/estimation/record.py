@@ -20,9 +20,9 @@ from scipy.special import expit
 from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import DesignWarning, Failure, Notes, OptionError, UnavailableError
+from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimation import fits
-from causalrisk.estimation.fits import Estimate, FittedRows, WeightFit
+from causalrisk.estimation.fits import BootstrapDistribution, Estimate, FittedRows, WeightFit
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import ArmWeights
@@ -38,7 +38,6 @@ from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 
 T = TypeVar("T")
 P = ParamSpec("P")
-SE_ROUNDING = 1e-13  # a standard error below this share of the estimates is rounding error
 MEAN_ROUNDING = 1e-9  # a mean within this share of a constant outcome is the constant
 
 
@@ -349,26 +348,6 @@ class Stack:
     covariances: Array  # of their effects by the influence functions, summed over the effects, (M, M)
 
 
-@dataclass(frozen=True)
-class BootstrapDistribution:
-    """Estimates over the resamples; NaN where one failed."""
-
-    values: Array  # a row a resample, (n_boot, d)
-    failures: NDArray[np.int8]  # a `Failure` for each
-    start: Array | None = None  # of a joint fit effects and arm means of IPWRA, where it starts, (n_boot, 2 K - 1)
-    errors: Array | None = None  # of multipliers standard errors of effects and arm means in each, (n_boot, 2 K - 1)
-
-    @property
-    def used(self) -> Array:
-        """Estimates of the resamples that worked."""
-        return self.values[self.failures == Failure.OK]
-
-    @property
-    def failed_share(self) -> float:
-        """Share of the resamples that failed."""
-        return float(np.mean(self.failures != Failure.OK))
-
-
 NEGATIVE = 1e-12  # variance of a combination, in those of both ways, below which it is negative beyond rounding
 NO_COVARIANCE = (
     "two-way clusters of {} leave a negative variance of some combination of the estimates, which is set to zero.\n"
@@ -442,15 +421,10 @@ def _sandwich(record: FitRecord, influence: Array, n_coefficients: int, blocks: 
     return covariance
 
 
-def counts_equal_rows(record: FitRecord) -> bool:
-    """Return True if a row is several equal units: under frequency weights without clusters."""
-    return record.frequency and not record.design.n_clusters
-
-
 def equal_units(record: FitRecord) -> Array:
-    """Return the number of equal units of each unit, shape (units,)."""
-    sample = record.sample
-    own = sample.restore(sample.s) if counts_equal_rows(record) else np.ones(unit_count(record.design))
+    """Return the number of equal units of each unit, shape (units,): of rows under frequency weights."""
+    sample, repeated = record.sample, record.frequency and not record.design.n_clusters
+    own = sample.restore(sample.s) if repeated else np.ones(unit_count(record.design))
     return np.concatenate([own, np.ones(sample.n_frame)])
 
 
@@ -466,5 +440,5 @@ def unit_influence(record: FitRecord, count: int) -> Array:
     """Influence of each unit, or of one of its equal units, on the first estimates, shape (units, count)."""
     if record.design.on_disk:
         raise rows_not_kept()
-    own = np.ones(record.sample.n) if counts_equal_rows(record) else record.sample.s
-    return sum_within_units(record, record.estimate.influence[:, :count] * own[:, None])
+    weighted = record.estimate.influence[:, :count] * record.sample.s[:, None]
+    return sum_within_units(record, weighted) / equal_units(record)[:, None]

@@ -28,17 +28,9 @@ from causalrisk.design.scan.design import stored_array
 from causalrisk.errors import DesignWarning, Failure, MonteCarloWarning, Notes, ResampleWarning, failure_text
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import DEFAULTS, fit_estimator
-from causalrisk.estimation.fits import Refits, WeightFit
+from causalrisk.estimation.fits import RELATIVE_ROUNDING, BootstrapDistribution, Refits, WeightFit
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
-from causalrisk.estimation.record import (
-    SE_ROUNDING,
-    BootstrapDistribution,
-    FitRecord,
-    counts_equal_rows,
-    equal_units,
-    robust_covariance,
-    unit_influence,
-)
+from causalrisk.estimation.record import FitRecord, equal_units, robust_covariance, unit_influence
 from causalrisk.estimation.sample import given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.numerics.blocks import is_dask
@@ -222,7 +214,7 @@ def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
         raise rows_not_kept("the multiplier bootstrap")
     total, count, times = record.sample.total, len(record.names), equal_units(record)
     own = unit_influence(record, len(record.estimate.values))
-    sizes = times if counts_equal_rows(record) else None
+    sizes = times if (times != 1).any() else None
     moved, squares = [], []
     for first in range(0, n_boot, WIDTH):
         width = min(WIDTH, n_boot - first)
@@ -401,7 +393,7 @@ def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
     mc_ses, count = joint.mc_se, joint.replicates.count
     ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
     # What resamples leave out of the combinations of replicates is as small beside the Monte Carlo error.
-    real = ses > np.maximum(SE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)
+    real = ses > np.maximum(RELATIVE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)
     shares = np.divide(mc_ses, ses, out=np.zeros(len(ses)), where=real)
     mc_se, share = mc_ses[shares.argmax()], shares.max()
     if share > NOTICEABLE_MONTE_CARLO:

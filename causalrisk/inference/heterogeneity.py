@@ -19,7 +19,7 @@ from causalrisk.design.tables import listing
 from causalrisk.errors import CausalRiskWarning, DesignWarning, Failure, OptionError, UnavailableError, warn_user
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected_means, weights_of
 from causalrisk.estimation.options import Adjustment, InferenceOptions
-from causalrisk.estimation.record import SE_ROUNDING, FitRecord, influence_covariance, of_means
+from causalrisk.estimation.record import FitRecord, influence_covariance, of_means
 from causalrisk.estimation.sample import sample_resampler
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors, resampled
@@ -342,7 +342,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
         return _untested(found, f"the groups {names} have no effect on this scale", len(left))
     statistic, rank, contradicted = wald_statistic(left, np.zeros(len(left)), values, covariance)
     # Differences that depend on each other otherwise than linearly, as of ratios, contradict each other a little.
-    exact = np.sqrt(np.diag(covariance)) <= SE_ROUNDING * np.abs(values).max()
+    exact = np.sqrt(np.diag(covariance)) <= RELATIVE_ROUNDING * np.abs(values).max()
     if contradicted and exact.sum() > 1:
         return _untested(found, "effects without sampling error differ", len(left))
     return joint_test(statistic, rank, record.df)

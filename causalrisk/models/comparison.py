@@ -16,8 +16,8 @@ from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import fit_estimator
+from causalrisk.estimation.fits import BootstrapDistribution
 from causalrisk.estimation.prepare import check_one_way, task_of
-from causalrisk.estimation.record import BootstrapDistribution
 from causalrisk.estimation.specification import Specification
 from causalrisk.inference.covariance import drawn_or_weighed, robust_record, with_bootstrap, with_covariance
 from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, simultaneous_frame
