@@ -408,9 +408,12 @@ class Equations:
         """
         sample, normalized, targeted = self.sample, self.spec.normalized, self.spec.targeted
         delta = Linear(f"correction {a}", sample.in_periods(g) if normalized else g)
+        exposure = np.ones(sample.n)  # of each row over the one that the means are at
+        if sample.offset is not None and sample.mean_offset is not None:
+            exposure = np.exp(sample.offset - sample.mean_offset)
 
         def residuals(at: Point) -> list[Any]:
-            less = at(delta) * at.of(self._relative_exposure) if normalized else None
+            less = at(delta) * at.of(exposure) if normalized else None
             return [self.weighted(at, a, at(delta) if targeted else None, less)]
 
         terms = [(sample.slices[a], residuals)]
@@ -437,14 +440,6 @@ class Equations:
         if self.spec.corrected and not apart:
             terms.append((sample.slices[a], lambda at: [self.weighted(at, a)]))
         return Block((mu,), tuple(terms), linear=True, singular=Failure.OK)
-
-    @cached_property
-    def _relative_exposure(self) -> Array:
-        """Exposure of each row over the one that the means are at, shape (n,)."""
-        sample = self.sample
-        if sample.offset is None or sample.mean_offset is None:
-            return np.ones(sample.n)
-        return np.asarray(np.exp(sample.offset - sample.mean_offset))
 
     # --- the estimators ----------------------------------------------------------------------------------------------
 

@@ -217,6 +217,7 @@ class WeightFit:
     equations: Equations  # the sample, score and target
     beta: Beta  # coefficients of `Equations.weight_blocks`
     converged: bool = True
+    times: Array | None = None  # of matching: one in the target, and how often a unit is a match
 
     @property
     def at(self) -> Point:
@@ -246,7 +247,7 @@ class WeightFit:
     @cached_property
     def undivided(self) -> Array:
         """Importance weight of each row in its own arm, h / e, shape (n,); zero where the outcome is missing."""
-        return self.equations.by_row(_importance, self.at)
+        return self.equations.by_row(_importance, self.at) if self.times is None else self.times
 
     @cached_property
     def s(self) -> Array:

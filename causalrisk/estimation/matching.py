@@ -101,18 +101,6 @@ def _cells(columns: Array) -> tuple[Array, Any]:
 # --- the estimate ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class MatchedWeights(WeightFit):
-    """Importance weights of matching: one in the target, and how often a unit is a match."""
-
-    times: Array = dataclasses.field(default_factory=lambda: np.empty(0))
-
-    @property
-    def undivided(self) -> Array:
-        """As in `WeightFit`."""
-        return self.times
-
-
 def no_influence() -> UnavailableError:
     """Return the error of what needs an influence function or refits."""
     return UnavailableError(
@@ -261,8 +249,7 @@ def estimate_matched(
     jacobian = scale.jacobian(means)
     rows = MatchedRows(predicted, inside, matches, columns)
     estimate = Estimate(scale.params(means), np.empty((sample.n_arms, 0)), np.empty(0), means, rows)
-    found_weights = MatchedWeights(weights.equations, weights.beta, weights.converged, times)
-    return estimate, found_weights, jacobian @ covariance @ jacobian.T
+    return estimate, dataclasses.replace(weights, times=times), jacobian @ covariance @ jacobian.T
 
 
 def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: Design) -> list[tuple[int, int, Matches]]:

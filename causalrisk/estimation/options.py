@@ -69,10 +69,8 @@ DEFAULT_METHOD = "trust-exact"
 N_BOOT = 999
 OBSERVED = "observed"  # exposures
 MULTIPLIER = "multiplier"  # the bootstrap that estimates nothing again
-COV_TYPES, BOOTSTRAPS = get_args(CovType), get_args(Bootstrap)
-TRIMS = get_args(Trim)
+BOOTSTRAPS, TRIMS, INTERVALS = get_args(Bootstrap), get_args(Trim), get_args(Interval)
 TERMS, REPLACE, STACK = "terms", "replace", "stack"  # what is done with the predictions of a learner
-INTERVALS = get_args(Interval)
 WITH_CLUSTERS = {
     "cov_type": (None, "cluster", "CR3", "jackknife", "bootstrap"),
     "bootstrap": (None, "cluster", "bayesian", MULTIPLIER),
@@ -91,7 +89,7 @@ NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # what holds, 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "learner_use": (None, *get_args(LearnerUse)), "effect": tuple(SCALES), "normalize": (False, True),
     "propensity_link": tuple(BINARY_LINKS), "propensity_loss": get_args(PropensityLoss), "metric": get_args(Metric),
-    "cov_type": (None, *COV_TYPES), "bootstrap": (None, *BOOTSTRAPS), "multiplier": (None, *MULTIPLIERS),
+    "cov_type": (None, *get_args(CovType)), "bootstrap": (None, *BOOTSTRAPS), "multiplier": (None, *MULTIPLIERS),
     "small_sample": (False, True), "use_t": (None, True, False),
     "objective": get_args(Objective), "method": (None, *get_args(Method)), "join_score": (None, True, False),
 }  # fmt: skip

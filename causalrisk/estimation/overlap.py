@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification
 from causalrisk.numerics.blocks import loaded, totals
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.linalg import Array, Basis
 from causalrisk.numerics.optimize import MARGIN, separating_direction
 
 SHOWN = 3  # terms that a message names
@@ -32,7 +32,7 @@ BOUNDED = ("binomial", "poisson", "negativebinomial")  # means reach a bound at 
 SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
 
 
-def separated(weights: WeightFit, name: str, basis: Any, arm: Any, among: Any) -> tuple[NDArray[Any], Array] | None:
+def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | None:
     """Mark the rows that a model of the weights predicts perfectly; with a direction along which no row contradicts.
 
     None where there are none, and where there is no cause to look: it settled, and no linear predictor is large.
@@ -41,6 +41,12 @@ def separated(weights: WeightFit, name: str, basis: Any, arm: Any, among: Any) -
         return None
     if weights.converged and max(weights.equations.each(_largest, weights.at, name)) < SUSPICIOUS:
         return None
+    sample = weights.equations.sample
+    basis, arm, among = sample.Z, sample.arm, sample.in_sample > 0
+    if name == "member":
+        arm, among = (~among).astype(int), np.ones(sample.n, dtype=bool)
+    elif name == "observed":
+        basis, arm = cast(Basis, sample.R), sample.with_outcome.astype(int)
     columns, arm, among = totals([basis.columns, arm, among])
     columns, arm, n_arms = columns[among], arm[among], int(arm.max()) + 1
     (n, q), rows = columns.shape, np.arange(len(columns))
@@ -64,15 +70,9 @@ def _largest(equations: Equations, at: Point, name: str) -> float:
     return max(float(np.abs(inside * at(eta)).max(initial=0)) for eta in block.own)
 
 
-def separation(weights: WeightFit) -> tuple[NDArray[Any], Array] | None:
-    """Return `separated` of the propensity model."""
-    sample = weights.equations.sample
-    return separated(weights, "score", sample.Z, sample.arm, sample.in_sample > 0)
-
-
 def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
     """Raise a SeparationError where the propensity model predicts the arm of some rows perfectly."""
-    found = separation(weights)
+    found = separated(weights, "score")
     if found is None:
         return
     sample = weights.equations.sample
@@ -100,16 +100,13 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
 
 def refuse_other(weights: WeightFit, design: Design) -> None:
     """Raise a SeparationError where the model of membership, or that of the observation, separates its rows."""
-    sample = weights.equations.sample
-    in_frame, every = (sample.in_sample == 0).astype(int), np.ones(sample.n, dtype=bool)
-    if separated(weights, "member", sample.Z, in_frame, every) is not None:
+    if separated(weights, "member") is not None:
         raise SeparationError(
             "the membership model (logit) predicts perfectly which rows are of the target frame, so no weight "
             "exists.\nSimplify propensity=, or drop the rows of the data or the frame that have no like in the "
             "other."
         )
-    seen = sample.with_outcome.astype(int)
-    if separated(weights, "observed", sample.R, seen, sample.in_sample > 0) is not None:
+    if separated(weights, "observed") is not None:
         formula = None if design.observation is None else design.observation.formula
         raise SeparationError(
             f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed, so no weight "
@@ -368,7 +365,7 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
     """Leave out the rows that trimming excludes, and say how many, and why."""
     sample, scores = weights.equations.sample, weights.probabilities
     if trim == "separated":
-        found, reason = separation(weights), trim
+        found, reason = separated(weights, "score"), trim
         left = np.ones(sample.n, dtype=bool) if found is None else ~found[0]
     else:
         refuse_separation(weights, design, link)

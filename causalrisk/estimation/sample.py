@@ -170,7 +170,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         order, sizes = loaded(own("position")), [sum(r.stop - r.start for _, r in each) for each in arm_places(design)]
     else:
         order, sizes = np.argsort(design.arm, kind="stable"), [*np.bincount(design.arm)]
-        names = {name: of[order] if of.ndim == 1 else of for name, of in arrays_of(design).items()}
+        names = {name: of[order] for name, of in arrays_of(design).items()}
         own, constant, total = names.__getitem__, None, float(design.weights.sum())
     n_frame, stated = 0 if frame is None else len(frame.X), options.stated_exposure(design)
     # values of the rows of a target frame, zero where none is given; its stratum is numbered last
@@ -197,8 +197,8 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
             of, rows = design.outcome_basis if name == "X" else design.propensity_basis, column(name)
             columns = stored_array(rows.map_blocks(of.of_rows, dtype=float)) if is_dask(rows) else of.of_rows(rows)
             return dataclasses.replace(of, columns=columns)
-        columns, plain = own(name), given and name == "X"
-        of = plain_basis(columns[order]) if plain else orthonormal_basis(columns, s[n_frame:], order)
+        plain = given and name == "X"
+        of = plain_basis(own(name)) if plain else orthonormal_basis(own(name), s[n_frame:])
         if not n_frame:
             return of
         before = of.of_rows(np.broadcast_to(of_frame.get(name, 0.0), (n_frame, of.columns.shape[1])))

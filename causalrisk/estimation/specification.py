@@ -128,19 +128,18 @@ class EffectScale:
 
     def effects(self, means: Array) -> Array:
         """Effects of arms 1 .. K-1 against arm 0, shape ((K - 1) J, ...), of means (K J, ...); NaN where undefined."""
+        return self.report(self.differences(means))
+
+    def differences(self, means: Array) -> Array:
+        """Return the same on the scale where effects are differences."""
         with np.errstate(invalid="ignore", divide="ignore"):
             values = self.g(means)
-            values = np.where(np.isfinite(values), values, np.nan)
-            return self.report(self.against_reference(values))
+            return self.against_reference(np.where(np.isfinite(values), values, np.nan))
 
     def against_reference(self, values: Array) -> Array:
         """Differences of values of the arms, shape (K J, ...), to those of arm 0, shape ((K - 1) J, ...)."""
         of_arms = values.reshape(-1, self.per_arm, *values.shape[1:])
         return (of_arms[1:] - of_arms[:1]).reshape(-1, *values.shape[1:])
-
-    def formula(self, treated: str, reference: str) -> str:
-        """Return the effect as a formula of two means, by name or in numbers."""
-        return self.form.format(treated=treated, reference=reference)
 
     def on_bounds(self, means: Array, error: Array) -> Array:
         """Return the means, those no further than their rounding error from a bound of the scale on the bound."""

@@ -72,14 +72,7 @@ def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
     means = scale.on_bounds(means, RELATIVE_ROUNDING * np.abs(estimate.params[-sample.n_arms :])[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):  # a group without an effect
         influence = moved * scale.g_slope(means)
-        return _contrasts(scale, means), influence[:, 1:] - influence[:, :1]
-
-
-def _contrasts(scale: EffectScale, means: Array) -> Array:
-    """Effects of arm means (K, ...) on the scale where they are differences, (K - 1, ...); NaN where undefined."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = scale.g(means)
-        return scale.against_reference(np.where(np.isfinite(values), values, np.nan))
+        return scale.differences(means), influence[:, 1:] - influence[:, :1]
 
 
 @of_means
@@ -473,7 +466,7 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
         values = refits.values[first + used].T
         theta = values[record.estimate.block("theta")].reshape(*record.estimate.theta.shape, -1)
         means = means_under(weights, spec, values[record.estimate.block("gamma")], theta, columns, s[:, used])
-        found[first + used] = _contrasts(scale, means).reshape(found.shape[1], -1).T
+        found[first + used] = scale.differences(means).reshape(found.shape[1], -1).T
     return found
 
 

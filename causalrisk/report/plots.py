@@ -18,7 +18,7 @@ import pandas as pd
 
 from causalrisk.design.covariates import moderators
 from causalrisk.diagnostics.balance import balance, check_threshold
-from causalrisk.diagnostics.influence import influence_method, influence_tables, quick_method
+from causalrisk.diagnostics.influence import influence_method, influence_tables
 from causalrisk.diagnostics.risk import anchor_path, joint_of
 from causalrisk.diagnostics.scores import calibration
 from causalrisk.errors import OptionError, UnavailableError, check_alpha, whole_number
@@ -595,7 +595,8 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     joint, clusters = record.joint, record.design.cluster is not None
     plots: dict[str, Any] = {"Overlap": plot_overlap, "Balance": plot_balance, "Calibration": plot_calibration}
     if not record.spec.matched:
-        plots["Influence"] = partial(plot_influence, method=quick_method(record, clusters), clusters=clusters)
+        method = influence_method(record, None, clusters, quick=True)
+        plots["Influence"] = partial(plot_influence, method=method, clusters=clusters)
     if joint is not None and joint.path is not None:
         plots["Shrinkage"] = plot_anchor_path
     if record.cov_type == "bootstrap":

@@ -16,7 +16,7 @@ import pandas as pd
 
 from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.balance import balance
-from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
+from causalrisk.diagnostics.influence import influence_method, influence_tables, most_influential
 from causalrisk.diagnostics.scores import balance_test, overlap
 from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
@@ -274,7 +274,7 @@ def _influence(record: FitRecord, alpha: float) -> Body:
     clusters = design.cluster is not None
     named = (str(design.cluster_name), design.n_clusters) if clusters else None
     what, several = "cluster" if clusters else "row", design.n_arms > 2
-    tables = influence_tables(record, quick_method(record, clusters), clusters)
+    tables = influence_tables(record, influence_method(record, None, clusters, quick=True), clusters)
     for position, (contrast, table) in enumerate(zip(record.contrasts, tables, strict=True), start=1):
         top = most_influential(table, TOP)
         readings[contrast] = verdicts.read_influence(top, named)
