@@ -247,7 +247,9 @@ class WeightFit:
     @cached_property
     def undivided(self) -> Array:
         """Importance weight of each row in its own arm, h / e, shape (n,); zero where the outcome is missing."""
-        return self.equations.by_row(_importance, self.at) if self.times is None else self.times
+        if self.times is not None:
+            return self.times
+        return self.equations.by_row(lambda of, at: by_arm(of, at, of.weight), self.at)[:, 0]
 
     @cached_property
     def s(self) -> Array:
@@ -279,8 +281,11 @@ class WeightFit:
         if model is None or model.limits is None:
             return np.zeros(self.equations.sample.n, dtype=bool)
         free = dataclasses.replace(self.equations, model=dataclasses.replace(model, limits=None))
-        clipped, before = (equations.by_row(_inverse, self.at) for equations in (self.equations, free))
-        return clipped != before
+        inverse, before = (
+            equations.by_row(lambda of, at: by_arm(of, at, cast(Score, of.score).inverse), self.at)[:, 0]
+            for equations in (self.equations, free)
+        )
+        return inverse != before
 
     @property
     def estimated(self) -> bool:
@@ -301,21 +306,12 @@ def probabilities_of(equations: Equations, at: Point) -> Array:
     return np.stack([np.broadcast_to(e[:, 0], n) for e in equations.probabilities(at)], axis=1)
 
 
-def by_arm(equations: Equations, beta: Beta, function: Callable[[Point, int], Any], shape: tuple[int, ...]) -> Array:
-    """Return what a function of rows finds of those of each arm, by rows."""
-    found = np.empty(shape)
+def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any], width: int = 1) -> Array:
+    """Return what a function finds of the rows of each arm, by rows, (n, width)."""
+    found = np.empty((equations.sample.n, width))
     for a, rows in enumerate(equations.sample.slices):
-        found[rows] = value_of(function(Point(beta, rows), a))
+        found[rows] = value_of(function(Point(at.beta, rows), a))
     return found
-
-
-def _importance(equations: Equations, at: Point) -> Array:
-    return by_arm(equations, at.beta, equations.weight, (equations.sample.n, 1))[:, 0]
-
-
-def _inverse(equations: Equations, at: Point) -> Array:
-    """Return one over the score of each row's own arm, shape (n,)."""
-    return by_arm(equations, at.beta, cast(Score, equations.score).inverse, (equations.sample.n, 1))[:, 0]
 
 
 def _column(equations: Equations, at: Point, name: str) -> Array:
@@ -435,9 +431,9 @@ class SeparateRows:
 
     def steps(self, s: Array, weighed: RefittedScores) -> Array:
         """Return what each row adds to weighted means under row weights, shape (n, R)."""
-        beta, equations = weighed[1], weighed[0].of_estimator(self.equations.spec)
-        found = s * by_arm(equations, beta, equations.weight, s.shape) * equations.sample.in_sample[:, None]
-        return found / (s * value_of(equations.measure(Point(beta)))).sum(axis=0)
+        at, equations = Point(weighed[1]), weighed[0].of_estimator(self.equations.spec)
+        found = s * by_arm(equations, at, equations.weight, s.shape[1]) * equations.sample.in_sample[:, None]
+        return found / (s * value_of(equations.measure(at))).sum(axis=0)
 
 
 def _predicted(equations: Equations, at: Point) -> Array:
