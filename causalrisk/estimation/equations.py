@@ -374,8 +374,8 @@ class Equations:
         """Least squares of the linear predictors that fit each outcome, or nearly."""
         sample, rows = self.sample, self.sample.slices[a]
         u, offset = (sample.s * sample.with_outcome)[rows], 0.0 if sample.offset is None else sample.offset[rows]
-        q, y = self.columns[rows], sample.y[rows]
-        eta = self.family.start(y) if len(y) else y  # a chunk of rows has those of one arm
+        q, y, family = self.columns[rows], sample.y[rows], self.family.distribution
+        eta = family.link(family.starting_mu(y)) if len(y) else y  # a chunk of rows has those of one arm
         return (q.T * u) @ q, (q.T * u) @ (eta - offset)
 
     def predicted(self, at: Point, a: int, shift: Any = None, *, observed: bool = False) -> Any:

@@ -159,7 +159,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
     family, rows = sample.family, sample.slices[arm]
     own = sample.with_outcome[rows] > 0
     y, columns = sample.y[rows][own], sample.X.columns[rows][own]
-    low, high = y == family.low, y == family.high
+    low, high = y == family.entry.low, y == family.entry.high
     if family.name not in BOUNDED or not (low | high).any():
         return []
     inside = columns[~(low | high)]
@@ -176,7 +176,7 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
     instead = '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
     for a in (a for a, reason in enumerate(failed) if reason != Failure.OK):
         low, high = design.outcome_limits[a]
-        if low == high and low in (family.low, family.high):
+        if low == high and low in (family.entry.low, family.entry.high):
             raise SeparationError(
                 f"outcome {design.endog_name!r} is {low:g} in all rows of arm {design.labels[a]!r}, so its outcome "
                 f"model ({family.label}) has no finite fit.\nUse {instead}, or merge that arm."

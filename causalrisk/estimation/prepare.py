@@ -125,13 +125,14 @@ def with_given(task: Task) -> Task:
             "Use predictions of a model that was not fitted to the row.",
             DesignWarning,
         )
-    outside = int(((predictions < family.low) | (predictions > family.high)).sum())
+    low, high = family.entry.low, family.entry.high
+    outside = int(((predictions < low) | (predictions > high)).sum())
     X, moved = on_predictor_scale(family, predictions) if task.spec.targeted else (predictions, 0)
     if outside or moved:
         found = f"{outside or moved} outcome predictions are {'outside' if outside else 'at a limit'}"
         inside = f"`predictions.clip({EDGE}, {1 - EDGE})`" if family.binary else "predictions above 0"
         raise OptionError(
-            f"{found} of what a mean of the {family.label} model can be; expected {family.low:g} to {family.high:g}.\n"
+            f"{found} of what a mean of the {family.label} model can be; expected {low:g} to {high:g}.\n"
             f'Use {inside}, or `family="gaussian"`.'
         )
     names = [f"prediction[{label}]" for label in design.labels]

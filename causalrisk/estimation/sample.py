@@ -97,10 +97,6 @@ class Sample:
         """Columns `in_periods` where means are taken: of repeated cross sections those of the change, (m, 2 k)."""
         return columns if self.late is None else np.hstack([-columns, columns])
 
-    def own(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Values of shape (K, n, ...) in each row's own arm, shape (n, ...)."""
-        return np.concatenate([values[a, rows] for a, rows in enumerate(self.slices)])
-
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of shape (n, ...) in this order, those of the sample put back into the order of the design."""
         restored = np.empty_like(values[self.n_frame :])
