@@ -281,11 +281,9 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
             f"{errors.failure_text(failures)}.\nSimplify the formula in propensity=, or use `IPWRA`."
         )
     if lost:
-        notes.warn(
-            f"{lost} of {len(failures)} propensity replicates were left out: {errors.failure_text(failures)}.\n"
-            "See res.replicate_ledger; a simpler formula in propensity= would avoid it.",
-            errors.ResampleWarning,
-        )
+        problem = f"{lost} of {len(failures)} propensity replicates were left out: {errors.failure_text(failures)}"
+        advice = "See res.replicate_ledger; a simpler formula in propensity= would avoid it."
+        notes.warn(f"{problem}.\n{advice}", errors.ResampleWarning)
     return found
 
 
@@ -339,11 +337,9 @@ def train_by(
         converged = path.table["converged"]
         if not converged.all():
             anchors = errors.listed(converged.index[~converged].tolist())
-            notes.warn(
-                f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen.\n"
-                "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each.",
-                errors.ConvergenceWarning,
-            )
+            problem = f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen"
+            advice = "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each."
+            notes.warn(f"{problem}.\n{advice}", errors.ConvergenceWarning)
     fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
     return JointRecord(problem, replicates, fit, fit.expected_risk(), fit.monte_carlo_se(), options, path)
 
@@ -404,8 +400,5 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
         rows = "the other arms" if record.frame is None else "the target frame"
         cause = f"its outcome model extrapolates to the rows of {rows}"
         advice = "Leave terms out of the outcome formula, or drop the rows that have no like in the arm."
-    notes.warn(
-        f"the mean of arm {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from {low:.4g} to {high:.4g}: "
-        f"{cause}.\n{advice}",
-        errors.OverlapWarning,
-    )
+    problem = f"the mean of arm {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from"
+    notes.warn(f"{problem} {low:.4g} to {high:.4g}: {cause}.\n{advice}", errors.OverlapWarning)

@@ -73,10 +73,8 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     low, high = design.column_limits.swapaxes(0, 1)
     features, family = np.asarray(high.max(axis=0) > low.min(axis=0)), options.outcome_family
     if not features.any():
-        raise OptionError(
-            "learner= needs terms in the outcome formula, which has only the constant.\n"
-            'Use `from_formula("y ~ x1 + x2", ..., learner=...)`.'
-        )
+        problem = "learner= needs terms in the outcome formula, which has only the constant"
+        raise OptionError(f'{problem}.\nUse `from_formula("y ~ x1 + x2", ..., learner=...)`.')
     binary = design.has_binary_outcome
     learners = learners_of(options.learner, design.labels, design.levels, Smooth(family), binary=binary)
     folds = folds_by_position(design, options.n_folds, options.repeat)

@@ -103,10 +103,8 @@ def _cells(columns: Array) -> tuple[Array, Any]:
 
 def no_influence() -> UnavailableError:
     """Return the error of what needs an influence function or refits."""
-    return UnavailableError(
-        "matching has no influence function, and its rows cannot be resampled (Abadie and Imbens 2006, 2008).\n"
-        "Use `AIPW.from_formula(...).fit()`."
-    )
+    problem = "matching has no influence function, and its rows cannot be resampled (Abadie and Imbens 2006, 2008)"
+    return UnavailableError(f"{problem}.\nUse `AIPW.from_formula(...).fit()`.")
 
 
 @dataclass(frozen=True)
@@ -152,11 +150,9 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
         )
     unused = [name for name in design.propensity_names if name not in design.exog_names]
     if unused:
-        notes.warn(
-            f"metric={metric!r} matches on the columns of the outcome formula; {listed(unused)} of propensity= "
-            'do not count.\nUse `metric="propensity"`, or add them to the outcome formula.',
-            DesignWarning,
-        )
+        problem = f"metric={metric!r} matches on the columns of the outcome formula"
+        advice = 'Use `metric="propensity"`, or add them to the outcome formula.'
+        notes.warn(f"{problem}; {listed(unused)} of propensity= do not count.\n{advice}", DesignWarning)
     columns = sample.arrange(design.X)
     columns = columns[:, np.ptp(columns, axis=0) > 0]
     scaled = (columns - columns.mean(axis=0)) / columns.std(axis=0, ddof=1)
@@ -204,10 +200,8 @@ def estimate_matched(
     estimated = options.metric == PROPENSITY and weights.estimated
     for name in ("exact", "bias_adjust"):
         if estimated and getattr(options, name):
-            raise OptionError(
-                f"{name}= has no standard errors with an estimated score (Abadie and Imbens 2016 have neither).\n"
-                f'Use `metric="mahalanobis"`, or leave {name}= out.'
-            )
+            problem = f"{name}= has no standard errors with an estimated score (Abadie and Imbens 2016 have neither)"
+            raise OptionError(f'{problem}.\nUse `metric="mahalanobis"`, or leave {name}= out.')
     columns = metric_columns(weights, design, options, notes)
     matches = matches_of(columns, sample, options, design)
     predicted = np.full((sample.n_arms, sample.n), np.nan)
@@ -226,11 +220,8 @@ def estimate_matched(
     if not inside.any():
         raise CausalRiskError("no unit has a match.\nUse a larger `caliper=`, or fewer variables in `exact=`.")
     if (left := int(target.sum() - inside.sum())) > 0:
-        notes.warn(
-            f"{left} of {int(target.sum())} rows of the target have no match and are left out of it.\n"
-            "Use a larger `caliper=`, or fewer variables in `exact=`.",
-            DesignWarning,
-        )
+        problem = f"{left} of {int(target.sum())} rows of the target have no match and are left out of it"
+        notes.warn(f"{problem}.\nUse a larger `caliper=`, or fewer variables in `exact=`.", DesignWarning)
     times, squares = np.zeros(sample.n), np.zeros(sample.n)
     for a, b, found in matches:
         own, others = sample.slices[a], sample.slices[b]

@@ -249,10 +249,8 @@ class FitRecord(Task):
                 f"{what} are not available for repeated cross sections.\nFit the rows of each period without did=."
             )
         if self.stated_exposure is not None:
-            raise UnavailableError(
-                f"{what} are not available for means at exposure {self.stated_exposure:g}.\n"
-                'Use `model.with_options(at_exposure="observed").fit()`.'
-            )
+            problem = f"{what} are not available for means at exposure {self.stated_exposure:g}"
+            raise UnavailableError(f'{problem}.\nUse `model.with_options(at_exposure="observed").fit()`.')
 
     def without_scores(self) -> UnavailableError:
         """Return the error of an estimator that uses no propensity score."""

@@ -161,17 +161,13 @@ class EffectScale:
     def check(self, means: Array, labels: tuple[str, ...], largest: float) -> None:
         """Raise a CausalRiskError where the means, or the largest outcome, have no effect on this scale."""
         if largest > self.high:
-            raise CausalRiskError(
-                f'effect="{self.name}" needs outcomes between 0 and {self.high:g}; the largest is {largest:.4g}.\n'
-                'Use `effect="ratio"`.'
-            )
+            problem = f'effect="{self.name}" needs outcomes between 0 and {self.high:g}; the largest is {largest:.4g}'
+            raise CausalRiskError(f'{problem}.\nUse `effect="ratio"`.')
         outside = ~((means > self.low) & (means < self.high))
         if outside.any():
             arm = int(np.argmax(outside))
-            raise CausalRiskError(
-                f'effect="{self.name}" needs {self.domain}; POM[{labels[arm]}] is {means[arm]:.4g}.\n'
-                'Use `effect="difference"`.'
-            )
+            problem = f'effect="{self.name}" needs {self.domain}; POM[{labels[arm]}] is {means[arm]:.4g}'
+            raise CausalRiskError(f'{problem}.\nUse `effect="difference"`.')
 
 
 def effect_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:

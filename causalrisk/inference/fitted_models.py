@@ -199,10 +199,8 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     """
     check_unit_level(record, "predict(data)")
     if data is not None and record.spec.matched:
-        raise UnavailableError(
-            "Matching does not predict new rows: each unit is predicted by its matches.\nUse `res.predict()`, or "
-            "`predict(data)` of a fit by `OutcomeRegression`."
-        )
+        problem = "Matching does not predict new rows: each unit is predicted by its matches"
+        raise UnavailableError(f"{problem}.\nUse `res.predict()`, or `predict(data)` of a fit by `OutcomeRegression`.")
     if data is None:
         values, index = record.sample.restore(record.estimate.predicted.T.copy()), record.design.index
     else:

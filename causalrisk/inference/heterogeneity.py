@@ -62,10 +62,8 @@ def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
         values, influence = (sum(weight * part[k] for weight, part in parts) for k in (0, 1))
         return np.asarray(values), np.asarray(influence)
     if record.joint is not None and record.joint.score_joined:
-        raise UnavailableError(
-            "effects of groups are not available where the predictor of the score joined the outcome models.\n"
-            "Use `fit(join_score=False)`."
-        )
+        problem = "effects of groups are not available where the predictor of the score joined the outcome models"
+        raise UnavailableError(f"{problem}.\nUse `fit(join_score=False)`.")
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
     means, moved = projected_means(weights_of(record), spec_in_groups(record), estimate, columns)
     # a mean of zero to rounding is put on zero: a ratio to it would be a large number

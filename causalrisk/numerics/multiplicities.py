@@ -37,10 +37,8 @@ def check_rng(rng: Any) -> None:
     """Raise an OptionError unless `rng` is a source of randomness."""
     whole = isinstance(rng, numbers.Integral) and not isinstance(rng, bool) and int(rng) >= 0
     if not (whole or rng is None or isinstance(rng, SOURCES)):
-        raise OptionError(
-            f"rng={rng!r}; expected a non-negative int, a numpy Generator, SeedSequence or RandomState, or None.\n"
-            "Use `rng=0`."
-        )
+        problem = f"rng={rng!r}; expected a non-negative int, a numpy Generator, SeedSequence or RandomState, or None"
+        raise OptionError(f"{problem}.\nUse `rng=0`.")
 
 
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
