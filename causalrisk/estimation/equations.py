@@ -360,15 +360,12 @@ class Equations:
             u = self.weight(at, a) if self.spec.weighted else at.of(sample.with_outcome)
             return [u * apply_score(at(eta), lambda x, y: self.family.score(y, x)[:2], at.of(sample.y))]
 
+        linear, binary = self.family.linear, self.family.name == "binomial"
         return Block(
-            (eta,),
-            ((sample.slices[a], residuals),),
-            start=None if self.family.linear or self.family.name == "binomial" else partial(self._start, a),
-            linear=self.family.linear,
-            least_norm=self.spec.of_controls and a > 0,  # their mean alone is needed
-            unsettled=Failure.OUTCOME_NOT_CONVERGED,
-            separated=Failure.OUTCOME_SEPARATION if self.family.name == "binomial" else None,
-        )
+            (eta,), ((sample.slices[a], residuals),), start=None if linear or binary else partial(self._start, a),
+            linear=linear, least_norm=self.spec.of_controls and a > 0,  # their mean alone is needed
+            unsettled=Failure.OUTCOME_NOT_CONVERGED, separated=Failure.OUTCOME_SEPARATION if binary else None,
+        )  # fmt: skip
 
     def _start(self, a: int) -> tuple[Array, Array]:
         """Least squares of the linear predictors that fit each outcome, or nearly."""

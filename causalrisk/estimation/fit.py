@@ -85,16 +85,10 @@ def separate_record(task: Task) -> FitRecord:
     inference, size = task.inference, len(found.values)
     kept = inference if inference.resamples is None else dataclasses.replace(inference, resamples=None)
     record = FitRecord(
-        **vars(task) | {"notes": design.notes, "inference": kept},
-        sample=equations.sample,
-        weight_fit=weight_fit,
-        estimate=found,
-        overlap=arms,
-        covariance=np.full((size, size), np.nan),
-        given_resamples=inference.resamples is not None,
-        seed=seed_sequence(inference.rng),
-        robust=robust,
-    )
+        **vars(task) | {"notes": design.notes, "inference": kept}, sample=equations.sample, weight_fit=weight_fit,
+        estimate=found, overlap=arms, covariance=np.full((size, size), np.nan), robust=robust,
+        given_resamples=inference.resamples is not None, seed=seed_sequence(inference.rng),
+    )  # fmt: skip
     use_t, df = inference.use_t, inference.df
     if df is None and (design.survey is not None if use_t is None else use_t):
         df = record.residual_df
@@ -239,15 +233,9 @@ def train_from(
     count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
     own = folds_by_position(design, count)[sample.order]
     problem = JointProblem(
-        weights=start.used_weight_fit,
-        start=start.estimate,
-        covariance=start.robust,
-        scale=start.options.effect_scale,
-        n_units=float(design.nobs),
-        frequency=start.frequency,
-        cluster=sample.cluster,
-        folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
-    )
+        start.used_weight_fit, start.estimate, start.robust, start.options.effect_scale, float(design.nobs),
+        start.frequency, sample.cluster, folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
+    )  # fmt: skip
     return dataclasses.replace(train_by(start, problem, replicates, options, notes), drawn=drawn)
 
 

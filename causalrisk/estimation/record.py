@@ -290,16 +290,14 @@ class FitRecord(Task):
         if isinstance(design, DesignOnDisk) and not design.parts:  # which raises where the model came from a file
             raise rows_not_kept()
         own = sample.restore(loaded(sample.s))
+        ones = np.ones(len(own))
         return FittedRows(
-            arm=sample.restore(loaded(sample.arm)),
-            weights=own,
-            units=own if self.frequency else np.ones(len(own)),
-            importance=sample.restore(weights.undivided),
-            scores=self.scores,
+            sample.restore(loaded(sample.arm)), own, own if self.frequency else ones,
+            importance=sample.restore(weights.undivided), scores=self.scores,
             covariates=lambda *also: covariates_of_design(full, design.in_sample[full.in_sample].to_numpy(), *also),
-            recorded=np.ones(len(own), dtype=bool) if chances is None else sample.restore(sample.with_outcome) > 0,
+            recorded=(ones if chances is None else sample.restore(sample.with_outcome)) > 0,
             chances=None if chances is None else sample.restore(chances),
-        )
+        )  # fmt: skip
 
     @property
     def counted_rows(self) -> NDArray[np.intp]:

@@ -145,13 +145,9 @@ class Sample:
         names = [name for name in "XZR" if name in columns]
         bases = {name: dataclasses.replace(getattr(self, name), columns=columns[name]) for name in names}
         begins = int(np.clip(self.n_frame, first, last))  # the sample, after its frame
-        return dataclasses.replace(
-            self,
-            **columns | {"Z": bases["X"]} | bases,
-            order=np.arange(last - begins),
-            n_frame=begins - first,
-            slices=within(self.slices, slice(first, last)),
-        )
+        slices, order = within(self.slices, slice(first, last)), np.arange(last - begins)
+        changed = {"slices": slices, "order": order, "n_frame": begins - first}
+        return dataclasses.replace(self, **columns | {"Z": bases["X"]} | bases | changed)
 
 
 def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
@@ -211,18 +207,11 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         missing = np.isnan(found["y"])
         found |= {"R": basis("R"), "y": np.where(missing, of_frame["y"], found["y"])}
         found["recorded"] = np.where(missing | (np.arange(len(missing)) < n_frame), 0.0, 1.0)
+    slices = tuple(slice(int(low), int(high)) for low, high in zip(np.r_[0, ends[:-1]], ends, strict=True))
     return Sample(
-        **found,
-        X=X,
-        Z=basis("Z") if "Z" in names else X,
-        s=s,
-        slices=tuple(slice(int(low), int(high)) for low, high in zip(np.r_[0, ends[:-1]], ends, strict=True)),
-        order=order,
-        n_frame=n_frame,
-        total=total,
-        family=options.outcome_family,
-        constant=constant,
-    )
+        **found, X=X, Z=basis("Z") if "Z" in names else X, s=s, slices=slices, order=order, n_frame=n_frame,
+        total=total, family=options.outcome_family, constant=constant,
+    )  # fmt: skip
 
 
 def arrays_of(design: Design) -> dict[str, NDArray[Any]]:
