@@ -281,11 +281,7 @@ class WeightFit:
         if model is None or model.limits is None:
             return np.zeros(self.equations.sample.n, dtype=bool)
         free = dataclasses.replace(self.equations, model=dataclasses.replace(model, limits=None))
-        inverse, before = (
-            equations.by_row(lambda of, at: by_arm(of, at, cast(Score, of.score).inverse), self.at)[:, 0]
-            for equations in (self.equations, free)
-        )
-        return inverse != before
+        return self.equations.by_row(_inverse, self.at) != free.by_row(_inverse, self.at)
 
     @property
     def estimated(self) -> bool:
@@ -312,6 +308,11 @@ def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any
     for a, rows in enumerate(equations.sample.slices):
         found[rows] = value_of(function(Point(at.beta, rows), a))
     return found
+
+
+def _inverse(equations: Equations, at: Point) -> Array:
+    """Return one over the score of each row's own arm, shape (n,)."""
+    return by_arm(equations, at, cast(Score, equations.score).inverse)[:, 0]
 
 
 def _column(equations: Equations, at: Point, name: str) -> Array:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
@@ -305,10 +304,6 @@ class FitRecord(Task):
         rows = np.arange(self.design.n)
         return np.repeat(rows, self.design.weights.astype(int)) if self.frequency else rows
 
-    def per_row(self, values: Array, name: str) -> pd.Series:
-        """Return values of the rows of the sample, shape (n,), on the index of the design."""
-        return pd.Series(self.sample.restore(values), index=self.design.index, name=name)
-
     def arm_position(self, arm: Any) -> int:
         """Return the position of an arm, by default (None) the first that is compared with the reference."""
         if arm is None:
@@ -345,10 +340,6 @@ class Stack:
 
 
 NEGATIVE = 1e-12  # variance of a combination, in those of both ways, below which it is negative beyond rounding
-NO_COVARIANCE = (
-    "two-way clusters of {} leave a negative variance of some combination of the estimates, which is set to zero.\n"
-    "Use `cluster=` with the one that has fewer clusters, to see how much it matters."
-)
 
 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
@@ -413,7 +404,10 @@ def _sandwich(record: FitRecord, influence: Array, n_coefficients: int, blocks: 
         if values.min(initial=0.0) < -NEGATIVE:
             covariance[block, block] = (vectors * np.maximum(values, 0.0)) @ vectors.T * unit
             if not number:
-                notes.warn(NO_COVARIANCE.format(" and ".join(design.cluster_names)), DesignWarning)
+                problem = f"two-way clusters of {' and '.join(design.cluster_names)} leave a negative variance of some"
+                problem += " combination of the estimates, which is set to zero"
+                advice = "Use `cluster=` with the one that has fewer clusters, to see how much it matters."
+                notes.warn(f"{problem}.\n{advice}", DesignWarning)
     return covariance
 
 
