@@ -325,9 +325,9 @@ def train_by(
         converged = path.table["converged"]
         if not converged.all():
             anchors = errors.listed(converged.index[~converged].tolist())
-            problem = f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen"
+            told = f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen"
             advice = "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each."
-            notes.warn(f"{problem}.\n{advice}", errors.ConvergenceWarning)
+            notes.warn(f"{told}.\n{advice}", errors.ConvergenceWarning)
     fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
     return JointRecord(problem, replicates, fit, fit.expected_risk(), fit.monte_carlo_se(), options, path)
 
