@@ -348,11 +348,9 @@ def _target(value: Any) -> Any:
         advice = "target=data[...]` with the condition" if is_column(value) else 'target="all"`'
         if isinstance(value, list | tuple) and value:
             advice = f"target={value[0]!r}` in a fit of its own, and `etable([res1, res2])`"
-        raise OptionError(
-            f"target is of type {type(value).__name__} and no level of the treatment; expected "
-            f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score.\n"
-            f"Use `{advice}."
-        )
+        problem = f"target is of type {type(value).__name__} and no level of the treatment"
+        known = f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score"
+        raise OptionError(f"{problem}; expected {known}.\nUse `{advice}.")
     if value.lower() in SPELLINGS:
         return SPELLINGS[value.lower()]
     close = nearest_name(value, SPELLINGS)

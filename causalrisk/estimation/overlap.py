@@ -91,21 +91,17 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
     advice = f'Merge or drop that level or term in {where}, or drop the rows: `trim="separated"`.'
     if told.all():
         advice = f"The arms have no overlap at all: take that term out of {where}."
-    raise SeparationError(
-        f"the propensity model ({link}) predicts {design.treat_name!r} perfectly in "
-        f"{'all' if told.all() else count} row{'' if count == 1 else 's'}: {cause}, so no weight exists.\n" + advice,
-        rows=np.asarray(labels)[told],
-    )
+    where = f"in {'all' if told.all() else count} row{'' if count == 1 else 's'}"
+    problem = f"the propensity model ({link}) predicts {design.treat_name!r} perfectly {where}: {cause}"
+    raise SeparationError(f"{problem}, so no weight exists.\n{advice}", rows=np.asarray(labels)[told])
 
 
 def refuse_other(weights: WeightFit, design: Design) -> None:
     """Raise a SeparationError where the model of membership, or that of the observation, separates its rows."""
     if separated(weights, "member") is not None:
-        raise SeparationError(
-            "the membership model (logit) predicts perfectly which rows are of the target frame, so no weight "
-            "exists.\nSimplify propensity=, or drop the rows of the data or the frame that have no like in the "
-            "other."
-        )
+        problem = "the membership model (logit) predicts perfectly which rows are of the target frame"
+        advice = "Simplify propensity=, or drop the rows of the data or the frame that have no like in the other."
+        raise SeparationError(f"{problem}, so no weight exists.\n{advice}")
     if separated(weights, "observed") is not None:
         formula = None if design.observation is None else design.observation.formula
         raise SeparationError(
@@ -184,11 +180,10 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
         found = [] if sample is None else _separating_terms(design, sample, a)
         if found or failed[a] == Failure.OUTCOME_SEPARATION:
             terms = ", ".join(map(repr, found)) or "a combination of the terms"
-            raise SeparationError(
-                f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of arm "
-                f"{design.labels[a]!r}: {terms} separate{'s' * (len(found) < 2)} its outcomes, so it has no "
-                f"finite fit.\nSimplify the outcome formula (`propensity=` may keep the term), or use {instead}."
-            )
+            problem = f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of arm"
+            cause = f"{terms} separate{'s' * (len(found) < 2)} its outcomes, so it has no finite fit"
+            advice = f"Simplify the outcome formula (`propensity=` may keep the term), or use {instead}."
+            raise SeparationError(f"{problem} {design.labels[a]!r}: {cause}.\n{advice}")
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)
 
 
@@ -272,21 +267,15 @@ def poor_overlap(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
     found = []
     for arm, label in zip(arms, labels, strict=True):
         if arm.extreme:
-            found.append(
-                f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of group {label!r} with a propensity score so "
-                f"extreme that the weight exceeds 1e6 (largest {arm.largest:.3g})"
-            )
+            some = f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of group {label!r} with a propensity score"
+            found.append(f"{some} so extreme that the weight exceeds 1e6 (largest {arm.largest:.3g})")
         elif arm.largest_share > max(LARGE_SHARE, 2 * arm.alone_share) and arm.n > 1 / LARGE_SHARE:
-            found.append(
-                f"one {unit_name} holds {arm.largest_share:.0%} of the weight of group {label!r} (largest weight "
-                f"{arm.heaviest:.3g}, effective n {arm.effective_n:.1f} of {arm.n})"
-            )
+            numbers = f"largest weight {arm.heaviest:.3g}, effective n {arm.effective_n:.1f} of {arm.n}"
+            found.append(f"one {unit_name} holds {arm.largest_share:.0%} of the weight of group {label!r} ({numbers})")
         elif arm.kept < least and arm.n > 1 / SMALL_EFFECTIVE:
             alone = f" ({arm.alone_n:.1f} by the probability weights alone)" if arm.alone_n < arm.n * ALMOST else ""
-            found.append(
-                f"after weighting, the {arm.n} {unit_name}s of group {label!r} are worth only "
-                f"{arm.effective_n:.1f}{alone}"
-            )
+            worth = f"are worth only {arm.effective_n:.1f}{alone}"
+            found.append(f"after weighting, the {arm.n} {unit_name}s of group {label!r} {worth}")
     return found
 
 
@@ -348,10 +337,8 @@ def overlap_of(
         without = used.equations.by_row(lambda e, at: probabilities_of(e, at).min(axis=1) < REMOTE_SCORE, used.at)
         remote, every = int(units[without].sum()), int(units.sum())
         if remote > REMOTE_SHARE * every:
-            texts.append(
-                f"{remote} of {every} {design.unit_name}s have hardly a counterpart in another group (probability "
-                "below 0.001)"
-            )
+            alone = f"{remote} of {every} {design.unit_name}s have hardly a counterpart in another group"
+            texts.append(f"{alone} (probability below 0.001)")
     if not texts:
         return arms, ""
     instead = f"Try logarithms or squares in propensity=, or another population: {other_populations(design, options)}."

@@ -37,11 +37,9 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
     cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
     kind = bootstrap if cov_type == "bootstrap" else None
     if spec.matched and kind:
-        raise OptionError(
-            "the bootstrap is not valid for matching (Abadie and Imbens 2008).\n"
-            "Leave cov_type=, bootstrap= and n_boot= out for Abadie and Imbens' standard errors. `compare` needs a "
-            "bootstrap: fit Matching by itself."
-        )
+        problem = "the bootstrap is not valid for matching (Abadie and Imbens 2008)"
+        advice = "Leave cov_type=, bootstrap= and n_boot= out for Abadie and Imbens' standard errors."
+        raise OptionError(f"{problem}.\n{advice} `compare` needs a bootstrap: fit Matching by itself.")
     factor = inference.small_sample or None
     check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind, small_sample=factor)
     if cov_type in ("bootstrap", JACKKNIFE):

@@ -253,11 +253,9 @@ def _fit_level(
         for a, height in enumerate(heights):
             place = int(reached(height - height[places[a]] + means[a], level))
             if place == len(height):
-                raise CausalRiskError(
-                    f"the estimated distribution function of {design.endog_name!r} in arm {design.labels[a]!r} does "
-                    f"not reach {level:g} below the largest outcome.\n"
-                    f"Use levels below {level:g} in `quantiles=`, or simplify propensity=."
-                )
+                problem = f"the estimated distribution function of {design.endog_name!r} in arm {design.labels[a]!r}"
+                advice = f"Use levels below {level:g} in `quantiles=`, or simplify propensity=."
+                raise CausalRiskError(f"{problem} does not reach {level:g} below the largest outcome.\n{advice}")
             if place == places[a] or place in met[a]:  # the search of an arm ends where it has been before
                 continue
             met[a].add(place)

@@ -315,11 +315,10 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         more = f"max_failed={share + 0.01:.2f}" if share < 0.9 else f'cov_type="{record.robust_type}"'
         if record.draws_units and not record.given_resamples:
             weights = 'Use `fit(bootstrap="bayesian")` for weights that are never zero. '
-        raise errors.BootstrapError(
-            f"{len(failed)} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows: "
-            f"{failure_text(boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "
-            f"{weights}Simplify propensity=, or use `fit({more})`."
-        )
+        problem = f"{len(failed)} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows"
+        robust = "The point estimate with robust standard errors is in err.results."
+        advice = f"{robust} {weights}Simplify propensity=, or use `fit({more})`."
+        raise errors.BootstrapError(f"{problem}: {failure_text(boot.failures)}.\n{advice}")
     return with_bootstrap(record, boot, notes)
 
 
