@@ -135,10 +135,8 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     scaled = [Linear(f"nu {arm}", ones) for arm in range(1, n_arms)]
 
     def spread(at: Point) -> list[Any]:
-        parts = sum(
-            (at.of(sample.y) - equations.predicted(at, a, observed=True)) ** 2 * at.of(sample.arm == a)
-            for a in range(n_arms)
-        )
+        left = [at.of(sample.y) - equations.predicted(at, a, observed=True) for a in range(n_arms)]
+        parts = sum(of_arm**2 * at.of(sample.arm == a) for a, of_arm in enumerate(left))
         return [parts * at.of(sample.with_outcome) - at(sigma) * at.of(inside)]
 
     def squares(arm: int) -> Block:

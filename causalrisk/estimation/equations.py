@@ -461,10 +461,9 @@ class Equations:
             import dask
 
             of_chunk = dask.delayed(lambda chunk, name: next(block for block in chunk.blocks if block.name == name))
-            return tuple(
-                dataclasses.replace(block, chunks=tuple(of_chunk(chunk, block.name) for chunk in self.chunks))
-                for block in self.empty.blocks
-            )
+            empty = self.empty.blocks
+            chunks = [tuple(of_chunk(chunk, block.name) for chunk in self.chunks) for block in empty]
+            return tuple(dataclasses.replace(block, chunks=own) for block, own in zip(empty, chunks, strict=True))
         sample, blocks = self.sample, list[Block]()
         if self.score is not None:
             blocks += [] if self.score.block is None else [self.score.block]

@@ -147,10 +147,8 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
     # Residuals under weights that do not add up to one vary far more between resamples.
     alone = dataclasses.replace(AIPW, normalized=True)
     if not enough:
-        notes.append(
-            f"The stack does without predictions as terms: the smallest arm has {rows / columns:.1f} observations for "
-            f"each of {columns} outcome columns, and {ROWS_A_COLUMN} are needed."
-        )
+        few = f"the smallest arm has {rows / columns:.1f} observations for each of {columns} outcome columns"
+        notes.append(f"The stack does without predictions as terms: {few}, and {ROWS_A_COLUMN} are needed.")
     for number, name in enumerate(learned.names):
         said, own = errors.Told(notes), learned.of(number)
         again = dataclasses.replace(task, inference=inference, notes=said)
@@ -176,10 +174,8 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
         method = joint_options.method or kinds.DEFAULT_METHOD
         not_converged(notes, f"the joint objective ({method})", str(result.message))
     if joint.score_joined and joint_options.join_score is None:
-        notes.append(
-            "The linear predictor of the propensity score is a further outcome column: a test found that the outcome "
-            "formula lacks it. Use `fit(join_score=False)` to leave it out."
-        )
+        why = "a test found that the outcome formula lacks it. Use `fit(join_score=False)` to leave it out."
+        notes.append(f"The linear predictor of the propensity score is a further outcome column: {why}")
     record = dataclasses.replace(start, spec=JRE, estimate=joint.fit.estimate, joint=joint)
     check_gap(record, joint, notes)
     return record
@@ -199,12 +195,10 @@ def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
     if not (score_misses_square(record, joint) and outcome_misses_square(joint.problem)):
         return
     names, starts = (", ".join(f"{value:.4g}" for value in values) for values in (own, start))
-    notes.warn(
-        f"{record.estimand} is {names} by JRE and {starts} by IPWRA, and tests find that the propensity score and the "
-        "outcome formula both miss a curve: both estimates may be biased.\n"
-        "Use squares or products of the confounders in both formulas, and report JRE together with `res.start`.",
-        errors.DesignWarning,
-    )
+    apart = f"{record.estimand} is {names} by JRE and {starts} by IPWRA"
+    missed = "the propensity score and the outcome formula both miss a curve: both estimates may be biased"
+    advice = "Use squares or products of the confounders in both formulas, and report JRE together with `res.start`."
+    notes.warn(f"{apart}, and tests find that {missed}.\n{advice}", errors.DesignWarning)
 
 
 def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:

@@ -114,11 +114,9 @@ class Refits:
     def joined(cls, parts: Sequence[Refits]) -> Refits:
         """Put estimates under resamples one after the other."""
         starts = [part.start for part in parts if part.start is not None]
-        return cls(
-            np.concatenate([part.values for part in parts], axis=1),
-            np.concatenate([part.failures for part in parts]),
-            np.concatenate(starts, axis=1) if starts else None,
-        )
+        values = np.concatenate([part.values for part in parts], axis=1)
+        failures = np.concatenate([part.failures for part in parts])
+        return cls(values, failures, np.concatenate(starts, axis=1) if starts else None)
 
 
 def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:

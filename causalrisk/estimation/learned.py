@@ -113,10 +113,8 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
             own = (arm == a) & ~np.isnan(y)
             quality[number, a] = _quality(y[own], predicted[a, own], s[own])
     if moved:
-        told = (
-            f"{moved} of {size} predictions of the learner are outside of what a mean of the {family.label} model can "
-            "be, or nearly, and were set to just inside."
-        )
+        outside = f"{moved} of {size} predictions of the learner are outside of what a mean of the {family.label} model"
+        told = f"{outside} can be, or nearly, and were set to just inside."
         models = [model for learner in learners for model in learner.models]
         if all(hasattr(model, "predict_proba") or isinstance(model, Smooth) for model in models):
             notes.append(told)  # they are of 0 and 1, and merely too near

@@ -252,12 +252,9 @@ def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: De
         stratum = sample.arrange(np.unique(named + 0.0, axis=0, return_inverse=True)[1].ravel())
         columns, caliper = np.column_stack([columns, far * stratum]), min(caliper or far / 2, far / 2)
     of_arms, tied = [columns[own] for own in sample.slices], TIED * spread
-    return [
-        (a, b, match(of_arms[a], of_arms[b], options.n_neighbors, tied, caliper))
-        for a in (range(sample.n_arms) if toward is None else [toward])
-        for b in range(sample.n_arms)
-        if a != b
-    ]
+    matched = range(sample.n_arms) if toward is None else [toward]
+    pairs = [(a, b) for a in matched for b in range(sample.n_arms) if a != b]
+    return [(a, b, match(of_arms[a], of_arms[b], options.n_neighbors, tied, caliper)) for a, b in pairs]
 
 
 def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:

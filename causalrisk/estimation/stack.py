@@ -76,12 +76,9 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
     stack = Stack(tuple(names), least_variance_weights(covariances), tuple(records), covariances)
     estimates = tuple(record.estimate for record in records)
     params = np.stack([one.params for one in estimates], axis=-1) @ stack.weights
-    average = dataclasses.replace(
-        lead.estimate,
-        params=params_of(scale, params, n_arms),
-        model_means=np.stack([one.model_means for one in estimates], axis=-1) @ stack.weights,
-        rows=StackedRows(estimates, stack.weights, scale, lead.used_weight_fit),
-    )
+    means = np.stack([one.model_means for one in estimates], axis=-1) @ stack.weights
+    params, rows = params_of(scale, params, n_arms), StackedRows(estimates, stack.weights, scale, lead.used_weight_fit)
+    average = dataclasses.replace(lead.estimate, params=params, model_means=means, rows=rows)
     return dataclasses.replace(lead, estimate=average, stack=stack)
 
 
