@@ -138,7 +138,8 @@ def test_no_net_bias_at_the_fitted_score(data, case):
     options = {name: value(data) if callable(value) else value for name, value in options.items()}
     record = fit(data.drop(columns="seen"), formula, treat, options, **given)._record
     sample, estimate = record.sample, record.estimate
-    residual = sample.s * record.weight_fit.w * (sample.y - estimate.predicted[sample.arm, np.arange(sample.n)]) / sample.total
+    left = sample.y - estimate.predicted[sample.arm, np.arange(sample.n)]
+    residual = sample.s * record.weight_fit.w * left / sample.total
     biases = np.array([residual[rows].sum() for rows in sample.slices])
     net = record.options.effect_scale.g_slope(record.joint.start.model_means) * biases
     assert np.abs(net - net[0]).max() < 1e-9 * sample.y.std()
