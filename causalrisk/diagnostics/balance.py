@@ -11,16 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, DesignOnDisk
-from causalrisk.design.covariates import (
-    Covariate,
-    covariates_of_block,
-    further_covariates,
-    moderators,
-    on_rows,
-    renamed,
-    with_products,
-)
+from causalrisk.design import Design, DesignOnDisk, covariates
+from causalrisk.design.covariates import Covariate
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimation.fits import FittedRows
@@ -35,23 +27,17 @@ SCORE_DECIMALS = 10  # scores that differ by less are the same: rounding differs
 
 
 def chosen_covariates(
-    record: FitRecord,
-    rows: FittedRows,
-    *,
-    also: Any = None,
-    data: Any = None,
-    interactions: bool = False,
-    names: Mapping[str, str] | None = None,
-    of_observation: bool = False,
-) -> list[Covariate]:
+    record: FitRecord, rows: FittedRows, *, also: Any = None, data: Any = None, interactions: bool = False,
+    names: Mapping[str, str] | None = None, of_observation: bool = False,
+) -> list[Covariate]:  # fmt: skip
     """Return the covariates of the models and further ones, in memory, as `balance` takes them."""
     full, design = record.full_design, record.design
     found = {c.name: c for c in rows.covariates(of_observation)}
     kept = design.in_sample[full.in_sample].to_numpy()
-    for covariate in [] if also is None else on_rows(further_covariates(full, also, data), kept):
+    for covariate in [] if also is None else covariates.on_rows(covariates.further_covariates(full, also, data), kept):
         found.setdefault(covariate.name, covariate)
     columns = list(found.values())
-    return renamed(with_products(columns) if interactions else columns, names)
+    return covariates.renamed(covariates.with_products(columns) if interactions else columns, names)
 
 
 def balance(
@@ -184,7 +170,7 @@ def check_threshold(threshold: float | None) -> None:
 
 def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]]:
     """Return the members of each group as masks of the rows; every group needs rows of every arm."""
-    found = moderators(design, by, data)
+    found = covariates.moderators(design, by, data)
     if not found.groups:
         raise OptionError(f"by={by!r} is a formula; expected a grouping variable.\nUse `by=` with its name.")
     names = [name if isinstance(name, str) else ", ".join(name) for name in found.names]
@@ -303,16 +289,11 @@ def ks_distances(x: Array, rows: Compared) -> Array:
 
 
 def balance_table(
-    rows: Compared,
-    covariates: Iterable[Covariate],
-    labels: Sequence[str],
-    denominator: str | int,
-    *,
-    raw_binary: bool,
+    rows: Compared, every: Iterable[Covariate], labels: Sequence[str], denominator: str | int, *, raw_binary: bool,
     means: bool,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Compare the scores and the covariates in each set of rows with the first; constant covariates are left out."""
-    found = [(c.name, moments(np.ascontiguousarray(c.values[rows.rows]), rows)) for c in covariates]
+    found = [(c.name, moments(np.ascontiguousarray(c.values[rows.rows]), rows)) for c in every]
     tables = {}
     for arm in range(1, len(labels)):
         score = moments(np.round(rows.scores[arm], SCORE_DECIMALS), rows, score=True)
@@ -332,10 +313,10 @@ def covariates_on_disk(record: FitRecord, names: Mapping[str, str] | None) -> It
     while first < count:
         parts: list[list[Covariate]] = []
         for part in design.parts:
-            every = covariates_of_block(design, design.variables(part))
+            every = covariates.covariates_of_block(design, design.variables(part))
             count = len(every)
             parts.append(every[first : first + width])
         for same in zip(*parts, strict=True):
             column = np.concatenate([covariate.column for covariate in same])[order]
-            yield from renamed([replace(same[0], column=column)], names)
+            yield from covariates.renamed([replace(same[0], column=column)], names)
         first += width

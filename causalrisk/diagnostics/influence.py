@@ -65,12 +65,16 @@ def influence(
     return frame if top is None else most_influential(frame, top)
 
 
-def influence_method(record: FitRecord, method: str | None, clusters: bool) -> str:
-    """Check the method of `influence`; by default choose it by the number of rows or clusters."""
+def influence_method(record: FitRecord, method: str | None, clusters: bool, quick: bool = False) -> str:
+    """Check the method of `influence`; by default choose it by the number of rows, `quick` for many diagnostics."""
     one_of("method", method, (None, "exact", "influence"))
-    if clusters and record.design.cluster is None:
+    design = record.design
+    if clusters and design.cluster is None:
         raise OptionError("clusters=True, but the fit has no clusters.\nUse `cluster=` in the model.")
-    return method or ("exact" if _left_out(record, clusters) <= EXACT_ROWS else "influence")
+    rows = np.sqrt(design.n * design.n_clusters) if clusters else design.n  # which take as much time
+    slow = quick and record.options.propensity_score is not None
+    exact = rows <= (QUICK_ROWS if quick else EXACT_ROWS) and not slow
+    return method or ("exact" if exact else "influence")
 
 
 def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> list[pd.DataFrame]:
@@ -110,14 +114,3 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
 def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
     """Return the rows that move the effect most, those that cannot be left out first."""
     return frame.iloc[np.argsort(-frame["change"].abs().fillna(np.inf).to_numpy(), kind="stable")[:top]]
-
-
-def quick_method(record: FitRecord, clusters: bool = False) -> str:
-    """Return the method of `influence` for a page of many diagnostics."""
-    quick = _left_out(record, clusters) <= QUICK_ROWS and record.options.propensity_score is None
-    return "exact" if quick else "influence"
-
-
-def _left_out(record: FitRecord, clusters: bool) -> float:
-    """Return n, or under clusters sqrt(n times clusters), the number of rows that takes as much time."""
-    return float(np.sqrt(record.design.n * record.design.n_clusters)) if clusters else record.design.n

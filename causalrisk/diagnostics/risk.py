@@ -64,7 +64,8 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     rows, slopes = [], joint.problem.bias_slopes  # of biases (K, B) in the net bias
     for name, bias, variance in zip(predicted, every, np.asarray(variances) / joint.problem.n_units, strict=True):
         if name in corrected:  # the estimator has subtracted the bias under the fitted propensity score
-            error = (sample.own(predicted[name]) - sample.y) * sample.with_outcome
+            own = np.concatenate([predicted[name][a, of_arm] for a, of_arm in enumerate(sample.slices)])
+            error = (own - sample.y) * sample.with_outcome
             bias = bias - loaded(sample.indicators.T @ (sample.s / sample.total * fit.w * error))[:, None]
         mean, squared_net = bias.mean(axis=1), float(ate_risk(slopes[:, None] * bias).mean())
         suffixes = [f"[{label}]" if len(labels) > 2 else "" for label in labels]

@@ -87,13 +87,8 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     crump = inside(compared, *limits_at(cut)) if n_arms == 2 else inverse_sum(rows.scores) <= cut
     own = rows.scores[rows.arm, np.arange(len(rows.arm))]
     if by == "unit":
-        columns = {
-            "arm": np.array(design.labels)[rows.arm],
-            "score": own,
-            "weight": record.per_row(record.used_weight_fit.undivided, "weight"),
-            "in support": support,
-            "in crump": crump,
-        }
+        columns = {"arm": np.array(design.labels)[rows.arm], "score": own, "weight": rows.importance}
+        columns |= {"in support": support, "in crump": crump}
         return pd.DataFrame(columns | ({} if rows.chances is None else {"observed": rows.chances}), index=design.index)
     limits = {"crump cut": cut} if n_arms > 2 else dict(zip(("crump low", "crump high"), limits_at(cut), strict=True))
     shown, units = own if n_arms > 2 else rows.scores[1], rows.units * rows.recorded

@@ -135,10 +135,8 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     scaled = [Linear(f"nu {arm}", ones) for arm in range(1, n_arms)]
 
     def spread(at: Point) -> list[Any]:
-        parts = sum(
-            (at.of(sample.y) - equations.predicted(at, a, observed=True)) ** 2 * at.of(sample.arm == a)
-            for a in range(n_arms)
-        )
+        left = [at.of(sample.y) - equations.predicted(at, a, observed=True) for a in range(n_arms)]
+        parts = sum(of_arm**2 * at.of(sample.arm == a) for a, of_arm in enumerate(left))
         return [parts * at.of(sample.with_outcome) - at(sigma) * at.of(inside)]
 
     def squares(arm: int) -> Block:
@@ -264,20 +262,12 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     means = record.estimate.params[record.estimate.block("means")]
     for arm in range(1, len(labels)):
         ratio, low, high, basis = _ratio_with_limits(record, arm, z)
-        row = {
-            "effect": means[arm] - means[0],
-            "ratio": ratio,
-            "basis": basis,
-            "E-value": e_value(ratio),
-            "E-value of limit": limit_e_value(low, high),
-        }
+        row = {"effect": means[arm] - means[0], "ratio": ratio, "basis": basis}
+        row |= {"E-value": e_value(ratio), "E-value of limit": limit_e_value(low, high)}
         if scales is not None:
             scale = scales[arm - 1]
-            row |= {
-                "scale": scale.size,
-                "robustness value": robustness_value(scale.effect / scale.size),
-                "robustness value of limit": _limit_robustness(record, scale, z),
-            }
+            row |= {"scale": scale.size, "robustness value": robustness_value(scale.effect / scale.size)}
+            row["robustness value of limit"] = _limit_robustness(record, scale, z)
         rows.append(row)
     index = pd.Index([f"{label} vs {labels[0]}" for label in labels[1:]], name="contrast")
     return pd.DataFrame(rows, index=index)
@@ -461,10 +451,7 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
     for scale, without, change in zip(scales, bias_scales(short, short.used_weight_fit), changes, strict=True):
         of_y, of_d = without.variance - scale.variance, scale.nu - without.nu
         largest = np.sqrt(of_y * of_d) if min(of_y, of_d) > 0 else 0.0
-        found.append({
-            "cf_y": float(np.clip(of_y / scale.variance, 0, 1)),
-            "cf_d": float(np.clip(of_d / without.nu, 0, 1)),
-            "rho": float(np.sign(change) * (min(abs(change) / largest, 1.0) if largest else 1.0)),
-            "change": float(change),
-        })  # fmt: skip
+        rho = np.sign(change) * (min(abs(change) / largest, 1.0) if largest else 1.0)
+        cf_y, cf_d = np.clip([of_y / scale.variance, of_d / without.nu], 0, 1).tolist()
+        found.append({"cf_y": cf_y, "cf_d": cf_d, "rho": float(rho), "change": float(change)})
     return found

@@ -123,10 +123,8 @@ def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
         return None
     use = options.learner_use or next(iter(ABILITIES.get(spec.name, {}).get("learner_use", ())), None)
     if use == REPLACE and isinstance(options.learner, list | tuple) and len(options.learner) > 1:
-        raise OptionError(
-            f"learner= has {len(options.learner)} learners, and the outcome model can be replaced by one.\n"
-            'Use `learner_use="terms"`, or name one learner.'
-        )
+        problem = f"learner= has {len(options.learner)} learners, and the outcome model can be replaced by one"
+        raise OptionError(f'{problem}.\nUse `learner_use="terms"`, or name one learner.')
     return use
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, SeparationError
-from causalrisk.estimation.engine import ALL, LARGEST, Block, Linear, Point, apply, apply_both, exp
+from causalrisk.estimation.engine import ALL, LARGEST, Block, Linear, Point, apply, apply_score, exp
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import TargetPopulation
@@ -37,9 +37,18 @@ SMALLEST = 1e-12  # a score of zero stands for this one until it is clipped
 class Score:
     """Propensity scores of K arms, as functions of the rows of a point."""
 
-    inverse: Callable[[Point, int], Any]  # inverse(at, a): 1 / e_a
-    odds: Callable[[Point, int, int], Any]  # odds(at, t, a): e_t / e_a
+    n_arms: int
+    ratio: Callable[[Point, int, int], Any]  # ratio(at, t, a): e_t / e_a of two arms
     block: Block | None = None  # equations of the coefficients; None for scores that are known
+    own: Callable[[Point, int], Any] | None = None  # own(at, a): 1 / e_a where it is not the sum of the ratios
+
+    def odds(self, at: Point, t: int, a: int) -> Any:
+        """Return e_t / e_a."""
+        return self.ratio(at, t, a) if t != a else 1.0
+
+    def inverse(self, at: Point, a: int) -> Any:
+        """Return 1 / e_a."""
+        return self.own(at, a) if self.own else sum(self.odds(at, k, a) for k in range(self.n_arms))
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class ScoreModel:
             found = calibrated_score(sample, toward)
         else:
             found = logit_score(sample) if self.kind == "logit" else link_score(sample, self.kind)
-        return found if self.limits is None else clipped(found, sample.n_arms, *self.limits)
+        return found if self.limits is None else clipped(found, *self.limits)
 
 
 def fitted(predictors: Sequence[Linear], residuals: Callable[[Point], list[Any]]) -> Block:
@@ -70,12 +79,8 @@ def fitted(predictors: Sequence[Linear], residuals: Callable[[Point], list[Any]]
 
 def binary_block(eta: Linear, event: NDArray[Any], among: Array, link: str = "logit") -> Block:
     """Return the score equations of an event among some rows under a binary link."""
-
-    def score(x: Array, d: Array) -> tuple[Array, Array]:
-        found, information = BINARY_LINKS[link].score(x, d)
-        return found, -information
-
-    return fitted([eta], lambda at: [at.of(among) * apply_both(at(eta), score, at.of(event))])
+    score = BINARY_LINKS[link].score
+    return fitted([eta], lambda at: [at.of(among) * apply_score(at(eta), score, at.of(event))])
 
 
 def logit_score(sample: Sample) -> Score:
@@ -86,17 +91,12 @@ def logit_score(sample: Sample) -> Score:
     def log_odds(at: Point, k: int) -> Any:
         return at(predictors[k - 1]) if k else 0.0
 
-    def odds(at: Point, t: int, a: int) -> Any:
-        return exp(log_odds(at, t) - log_odds(at, a)) if t != a else 1.0
-
-    def inverse(at: Point, a: int) -> Any:
-        return sum(odds(at, k, a) for k in range(n_arms))
-
     def residuals(at: Point) -> list[Any]:
-        return [at.of(inside) * ((at.of(arm) == k) * 1.0 - 1 / inverse(at, k)) for k in range(1, n_arms)]
+        return [at.of(inside) * ((at.of(arm) == k) * 1.0 - 1 / score.inverse(at, k)) for k in range(1, n_arms)]
 
     block = fitted(predictors, residuals) if n_arms > 2 else binary_block(predictors[0], arm, inside)
-    return Score(inverse, odds, block)
+    score = Score(n_arms, lambda at, t, a: exp(log_odds(at, t) - log_odds(at, a)), block)
+    return score
 
 
 def link_score(sample: Sample, link: str) -> Score:
@@ -107,13 +107,10 @@ def link_score(sample: Sample, link: str) -> Score:
         with np.errstate(all="ignore"):  # a row that is sure of the other arm
             return np.nan_to_num(np.clip(function(x, own), -LARGEST, LARGEST))
 
-    def odds(at: Point, t: int, a: int) -> Any:
-        if t == a:
-            return 1.0
+    def ratio(at: Point, _: int, a: int) -> Any:
         return apply(at(eta), partial(bounded, of_link.own_odds), partial(bounded, of_link.own_odds_slope), float(a))
 
-    block = binary_block(eta, sample.arm, sample.in_sample, link)
-    return Score(lambda at, a: 1.0 + odds(at, 1 - a, a), odds, block)
+    return Score(2, ratio, binary_block(eta, sample.arm, sample.in_sample, link))
 
 
 def calibrated_score(sample: Sample, toward: int | None) -> Score:
@@ -124,23 +121,20 @@ def calibrated_score(sample: Sample, toward: int | None) -> Score:
     def away(at: Point, a: int) -> Any:
         return exp(-at(predictors[a])) if a != toward else 1.0
 
-    def odds(at: Point, t: int, a: int) -> Any:
-        if t == a:
-            return 1.0
-        return inverse(at, a) / inverse(at, t) if toward is None else away(at, a) / away(at, t)
-
     def inverse(at: Point, a: int) -> Any:
-        return 1.0 + away(at, a) if toward is None else sum(odds(at, k, a) for k in range(sample.n_arms))
+        return 1.0 + away(at, a)
 
     def residuals(at: Point) -> list[Any]:
-        found = []
+        found, own = [], at.of(sample.arm)
         for a in arms:
-            own = at.of(sample.arm)
             target = (own != a if toward is None else own == toward) * 1.0
             found.append(at.of(sample.in_sample) * ((own == a) * away(at, a) - target))
         return found
 
-    return Score(inverse, odds, fitted(list(predictors.values()), residuals))
+    block = fitted(list(predictors.values()), residuals)
+    if toward is None:
+        return Score(sample.n_arms, lambda at, t, a: inverse(at, a) / inverse(at, t), block, inverse)
+    return Score(sample.n_arms, lambda at, t, a: away(at, a) / away(at, t), block)
 
 
 def known_score(e: Array) -> Score:
@@ -150,25 +144,23 @@ def known_score(e: Array) -> Score:
         own = e[at.rows, a]
         return own if own.ndim == 2 else own[:, None]
 
-    return Score(lambda at, a: 1 / of(at, a), lambda at, t, a: of(at, t) / of(at, a))
+    return Score(e.shape[1], lambda at, t, a: of(at, t) / of(at, a), own=lambda at, a: 1 / of(at, a))
 
 
-def clipped(score: Score, n_arms: int, low: float, high: float) -> Score:
+def clipped(score: Score, low: float, high: float) -> Score:
     """Scores within limits: of the treated arm, or with several arms each by itself."""
 
     def inverse(at: Point, a: int) -> Any:
-        least, most = (low, high) if a or n_arms > 2 else (1 - high, 1 - low)
-        x = score.inverse(at, a)
+        least, most = (low, high) if a or score.n_arms > 2 else (1 - high, 1 - low)
         with np.errstate(divide="ignore"):
             floor, ceiling = np.divide(1.0, most), np.divide(1.0, least)
+        x = score.inverse(at, a)
         return apply(x, lambda v: np.clip(v, floor, ceiling), lambda v: ((v >= floor) & (v <= ceiling)) * 1.0)
 
-    def odds(at: Point, t: int, a: int) -> Any:
-        if t == a:
-            return 1.0
-        return inverse(at, a) - 1.0 if n_arms == 2 else inverse(at, a) / inverse(at, t)
+    def ratio(at: Point, t: int, a: int) -> Any:
+        return inverse(at, a) - 1.0 if score.n_arms == 2 else inverse(at, a) / inverse(at, t)
 
-    return Score(inverse, odds, score.block)
+    return Score(score.n_arms, ratio, score.block, inverse)
 
 
 @dataclass(frozen=True)
@@ -366,29 +358,21 @@ class Equations:
 
         def residuals(at: Point) -> list[Any]:
             u = self.weight(at, a) if self.spec.weighted else at.of(sample.with_outcome)
+            return [u * apply_score(at(eta), lambda x, y: self.family.score(y, x)[:2], at.of(sample.y))]
 
-            def score(x: Array, y: Array) -> tuple[Array, Array]:
-                found, information, _ = self.family.score(y, x)
-                return found, -information
-
-            return [u * apply_both(at(eta), score, at.of(sample.y))]
-
+        linear, binary = self.family.linear, self.family.name == "binomial"
         return Block(
-            (eta,),
-            ((sample.slices[a], residuals),),
-            start=None if self.family.linear or self.family.name == "binomial" else partial(self._start, a),
-            linear=self.family.linear,
-            least_norm=self.spec.of_controls and a > 0,  # their mean alone is needed
-            unsettled=Failure.OUTCOME_NOT_CONVERGED,
-            separated=Failure.OUTCOME_SEPARATION if self.family.name == "binomial" else None,
-        )
+            (eta,), ((sample.slices[a], residuals),), start=None if linear or binary else partial(self._start, a),
+            linear=linear, least_norm=self.spec.of_controls and a > 0,  # their mean alone is needed
+            unsettled=Failure.OUTCOME_NOT_CONVERGED, separated=Failure.OUTCOME_SEPARATION if binary else None,
+        )  # fmt: skip
 
     def _start(self, a: int) -> tuple[Array, Array]:
         """Least squares of the linear predictors that fit each outcome, or nearly."""
         sample, rows = self.sample, self.sample.slices[a]
         u, offset = (sample.s * sample.with_outcome)[rows], 0.0 if sample.offset is None else sample.offset[rows]
-        q, y = self.columns[rows], sample.y[rows]
-        eta = self.family.start(y) if len(y) else y  # a chunk of rows has those of one arm
+        q, y, family = self.columns[rows], sample.y[rows], self.family.distribution
+        eta = family.link(family.starting_mu(y)) if len(y) else y  # a chunk of rows has those of one arm
         return (q.T * u) @ q, (q.T * u) @ (eta - offset)
 
     def predicted(self, at: Point, a: int, shift: Any = None, *, observed: bool = False) -> Any:
@@ -421,9 +405,12 @@ class Equations:
         """
         sample, normalized, targeted = self.sample, self.spec.normalized, self.spec.targeted
         delta = Linear(f"correction {a}", sample.in_periods(g) if normalized else g)
+        exposure = np.ones(sample.n)  # of each row over the one that the means are at
+        if sample.offset is not None and sample.mean_offset is not None:
+            exposure = np.exp(sample.offset - sample.mean_offset)
 
         def residuals(at: Point) -> list[Any]:
-            less = at(delta) * at.of(self._relative_exposure) if normalized else None
+            less = at(delta) * at.of(exposure) if normalized else None
             return [self.weighted(at, a, at(delta) if targeted else None, less)]
 
         terms = [(sample.slices[a], residuals)]
@@ -451,14 +438,6 @@ class Equations:
             terms.append((sample.slices[a], lambda at: [self.weighted(at, a)]))
         return Block((mu,), tuple(terms), linear=True, singular=Failure.OK)
 
-    @cached_property
-    def _relative_exposure(self) -> Array:
-        """Exposure of each row over the one that the means are at, shape (n,)."""
-        sample = self.sample
-        if sample.offset is None or sample.mean_offset is None:
-            return np.ones(sample.n)
-        return np.asarray(np.exp(sample.offset - sample.mean_offset))
-
     # --- the estimators ----------------------------------------------------------------------------------------------
 
     def arm_blocks(self, g: Array | None = None) -> list[Block]:
@@ -482,10 +461,9 @@ class Equations:
             import dask
 
             of_chunk = dask.delayed(lambda chunk, name: next(block for block in chunk.blocks if block.name == name))
-            return tuple(
-                dataclasses.replace(block, chunks=tuple(of_chunk(chunk, block.name) for chunk in self.chunks))
-                for block in self.empty.blocks
-            )
+            empty = self.empty.blocks
+            chunks = [tuple(of_chunk(chunk, block.name) for chunk in self.chunks) for block in empty]
+            return tuple(dataclasses.replace(block, chunks=own) for block, own in zip(empty, chunks, strict=True))
         sample, blocks = self.sample, list[Block]()
         if self.score is not None:
             blocks += [] if self.score.block is None else [self.score.block]

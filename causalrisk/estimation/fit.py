@@ -90,16 +90,10 @@ def separate_record(task: Task) -> FitRecord:
     inference, size = task.inference, len(found.values)
     kept = inference if inference.resamples is None else dataclasses.replace(inference, resamples=None)
     record = FitRecord(
-        **vars(task) | {"notes": design.notes, "inference": kept},
-        sample=equations.sample,
-        weight_fit=weight_fit,
-        estimate=found,
-        overlap=arms,
-        covariance=np.full((size, size), np.nan),
-        given_resamples=inference.resamples is not None,
-        seed=seed_sequence(inference.rng),
-        robust=robust,
-    )
+        **vars(task) | {"notes": design.notes, "inference": kept}, sample=equations.sample, weight_fit=weight_fit,
+        estimate=found, overlap=arms, covariance=np.full((size, size), np.nan), robust=robust,
+        given_resamples=inference.resamples is not None, seed=seed_sequence(inference.rng),
+    )  # fmt: skip
     use_t, df = inference.use_t, inference.df
     if df is None and (design.survey is not None if use_t is None else use_t):
         df = record.residual_df
@@ -158,10 +152,8 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
     # Residuals under weights that do not add up to one vary far more between resamples.
     alone = dataclasses.replace(AIPW, normalized=True)
     if not enough:
-        notes.append(
-            f"The stack does without predictions as terms: the smallest arm has {rows / columns:.1f} observations for "
-            f"each of {columns} outcome columns, and {ROWS_A_COLUMN} are needed."
-        )
+        few = f"the smallest arm has {rows / columns:.1f} observations for each of {columns} outcome columns"
+        notes.append(f"The stack does without predictions as terms: {few}, and {ROWS_A_COLUMN} are needed.")
     for number, name in enumerate(learned.names):
         said, own = errors.Told(notes), learned.of(number)
         again = dataclasses.replace(task, inference=inference, notes=said)
@@ -188,10 +180,8 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
         method = joint_options.method or kinds.DEFAULT_METHOD
         not_converged(notes, f"the joint objective ({method})", str(result.message))
     if joint.score_joined and joint_options.join_score is None:
-        notes.append(
-            "The linear predictor of the propensity score is a further outcome column: a test found that the outcome "
-            "formula lacks it. Use `fit(join_score=False)` to leave it out."
-        )
+        why = "a test found that the outcome formula lacks it. Use `fit(join_score=False)` to leave it out."
+        notes.append(f"The linear predictor of the propensity score is a further outcome column: {why}")
     record = dataclasses.replace(start, spec=JRE, estimate=joint.fit.estimate, joint=joint)
     check_gap(record, joint, notes)
     return record
@@ -211,12 +201,10 @@ def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
     if not (score_misses_square(record, joint) and outcome_misses_square(joint.problem)):
         return
     names, starts = (", ".join(f"{value:.4g}" for value in values) for values in (own, start))
-    notes.warn(
-        f"{record.estimand} is {names} by JRE and {starts} by IPWRA, and tests find that the propensity score and the "
-        "outcome formula both miss a curve: both estimates may be biased.\n"
-        "Use squares or products of the confounders in both formulas, and report JRE together with `res.start`.",
-        errors.DesignWarning,
-    )
+    apart = f"{record.estimand} is {names} by JRE and {starts} by IPWRA"
+    missed = "the propensity score and the outcome formula both miss a curve: both estimates may be biased"
+    advice = "Use squares or products of the confounders in both formulas, and report JRE together with `res.start`."
+    notes.warn(f"{apart}, and tests find that {missed}.\n{advice}", errors.DesignWarning)
 
 
 def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
@@ -245,15 +233,9 @@ def train_from(
     count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
     own = folds_by_position(design, count)[sample.order]
     problem = JointProblem(
-        weights=start.used_weight_fit,
-        start=start.estimate,
-        covariance=start.robust,
-        scale=start.options.effect_scale,
-        n_units=float(design.nobs),
-        frequency=start.frequency,
-        cluster=sample.cluster,
-        folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
-    )
+        start.used_weight_fit, start.estimate, start.robust, start.options.effect_scale, float(design.nobs),
+        start.frequency, sample.cluster, folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
+    )  # fmt: skip
     return dataclasses.replace(train_by(start, problem, replicates, options, notes), drawn=drawn)
 
 
@@ -287,11 +269,9 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
             f"{errors.failure_text(failures)}.\nSimplify the formula in propensity=, or use `IPWRA`."
         )
     if lost:
-        notes.warn(
-            f"{lost} of {len(failures)} propensity replicates were left out: {errors.failure_text(failures)}.\n"
-            "See res.replicate_ledger; a simpler formula in propensity= would avoid it.",
-            errors.ResampleWarning,
-        )
+        problem = f"{lost} of {len(failures)} propensity replicates were left out: {errors.failure_text(failures)}"
+        advice = "See res.replicate_ledger; a simpler formula in propensity= would avoid it."
+        notes.warn(f"{problem}.\n{advice}", errors.ResampleWarning)
     return found
 
 
@@ -345,11 +325,9 @@ def train_by(
         converged = path.table["converged"]
         if not converged.all():
             anchors = errors.listed(converged.index[~converged].tolist())
-            notes.warn(
-                f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen.\n"
-                "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each.",
-                errors.ConvergenceWarning,
-            )
+            told = f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen"
+            advice = "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each."
+            notes.warn(f"{told}.\n{advice}", errors.ConvergenceWarning)
     fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
     return JointRecord(problem, replicates, fit, fit.expected_risk(), fit.monte_carlo_se(), options, path)
 
@@ -410,8 +388,5 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
         rows = "the other arms" if record.frame is None else "the target frame"
         cause = f"its outcome model extrapolates to the rows of {rows}"
         advice = "Leave terms out of the outcome formula, or drop the rows that have no like in the arm."
-    notes.warn(
-        f"the mean of arm {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from {low:.4g} to {high:.4g}: "
-        f"{cause}.\n{advice}",
-        errors.OverlapWarning,
-    )
+    problem = f"the mean of arm {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from"
+    notes.warn(f"{problem} {low:.4g} to {high:.4g}: {cause}.\n{advice}", errors.OverlapWarning)

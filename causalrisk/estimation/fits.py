@@ -6,17 +6,16 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from causalrisk.design.covariates import Covariate
 from causalrisk.design.survey import Factors
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Beta, Influence, Point, influence, solve, value_of
-from causalrisk.estimation.equations import WEIGHT_NAMES, Equations
+from causalrisk.estimation.equations import WEIGHT_NAMES, Equations, Score
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of, in_chunks, is_dask, lazy_rows, loaded, totals
 from causalrisk.numerics.linalg import Array, weighted_gram
@@ -115,11 +114,9 @@ class Refits:
     def joined(cls, parts: Sequence[Refits]) -> Refits:
         """Put estimates under resamples one after the other."""
         starts = [part.start for part in parts if part.start is not None]
-        return cls(
-            np.concatenate([part.values for part in parts], axis=1),
-            np.concatenate([part.failures for part in parts]),
-            np.concatenate(starts, axis=1) if starts else None,
-        )
+        values = np.concatenate([part.values for part in parts], axis=1)
+        failures = np.concatenate([part.failures for part in parts])
+        return cls(values, failures, np.concatenate(starts, axis=1) if starts else None)
 
 
 def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
@@ -128,6 +125,26 @@ def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[
     values = np.concatenate([params, theta.reshape(-1, params.shape[1]), gamma])
     values[:, failures != Failure.OK] = np.nan
     return Refits(values, failures)
+
+
+@dataclass(frozen=True)
+class BootstrapDistribution:
+    """Estimates over the resamples; NaN where one failed."""
+
+    values: Array  # a row a resample, (n_boot, d)
+    failures: NDArray[np.int8]  # a `Failure` for each
+    start: Array | None = None  # of a joint fit effects and arm means of IPWRA, where it starts, (n_boot, 2 K - 1)
+    errors: Array | None = None  # of multipliers standard errors of effects and arm means in each, (n_boot, 2 K - 1)
+
+    @property
+    def used(self) -> Array:
+        """Estimates of the resamples that worked."""
+        return self.values[self.failures == Failure.OK]
+
+    @property
+    def failed_share(self) -> float:
+        """Share of the resamples that failed."""
+        return float(np.mean(self.failures != Failure.OK))
 
 
 # --- covariance ------------------------------------------------------------------------------------------------------
@@ -187,7 +204,7 @@ def group_sums(values: Array, group: NDArray[np.intp], n_groups: int = 0) -> Arr
 # --- fits -------------------------------------------------------------------------------------------------------------
 
 
-RELATIVE_ROUNDING = 1e-13  # relative size of a mean that is rounding error
+RELATIVE_ROUNDING = 1e-13  # share of the estimates below which a mean or a standard error is rounding error
 FAR = 100  # standard deviations between the outcomes and zero: nearer, their level costs no digits
 
 
@@ -198,6 +215,7 @@ class WeightFit:
     equations: Equations  # the sample, score and target
     beta: Beta  # coefficients of `Equations.weight_blocks`
     converged: bool = True
+    times: Array | None = None  # of matching: one in the target, and how often a unit is a match
 
     @property
     def at(self) -> Point:
@@ -208,15 +226,6 @@ class WeightFit:
     def gamma(self) -> Array:
         """The coefficients of all models, shape (Q,)."""
         return gamma_of(self.beta, 1)[:, 0]
-
-    @property
-    def arms(self) -> list[int]:
-        """The arm of each predictor of the score; none where it has no coefficients."""
-        model, sample = self.equations.model, self.equations.sample
-        if model is None or "score" not in self.beta:
-            return []
-        against = self.equations.target.toward if model.kind == "calibrated" else 0
-        return [a for a in range(sample.n_arms) if a != against]
 
     def beta_of(self, gamma: Array) -> Beta:
         """Return the coefficients of all models from those of R resamples, shape (Q, R)."""
@@ -236,7 +245,9 @@ class WeightFit:
     @cached_property
     def undivided(self) -> Array:
         """Importance weight of each row in its own arm, h / e, shape (n,); zero where the outcome is missing."""
-        return self.equations.by_row(_importance, self.at)
+        if self.times is not None:
+            return self.times
+        return self.equations.by_row(lambda of, at: by_arm(of, at, of.weight), self.at)[:, 0]
 
     @cached_property
     def s(self) -> Array:
@@ -262,20 +273,13 @@ class WeightFit:
         return self.undivided / self._mean(self.by_row("measure"))
 
     @property
-    def observation_probabilities(self) -> Array | None:
-        """Probability that the outcome is observed, where some are missing, shape (n,)."""
-        if "observed" not in self.beta:
-            return None
-        return self.equations.by_row(lambda equations, at: expit(at(equations.observed)[:, 0]), self.at)
-
-    @property
     def clipped(self) -> NDArray[np.bool_]:
         """Rows whose propensity score was clipped, shape (n,)."""
         model = self.equations.model
         if model is None or model.limits is None:
             return np.zeros(self.equations.sample.n, dtype=bool)
         free = dataclasses.replace(self.equations, model=dataclasses.replace(model, limits=None))
-        return self.equations.sample.own(self.probabilities != free.by_row(probabilities_of, self.at).T)
+        return self.equations.by_row(_inverse, self.at) != free.by_row(_inverse, self.at)
 
     @property
     def estimated(self) -> bool:
@@ -296,16 +300,17 @@ def probabilities_of(equations: Equations, at: Point) -> Array:
     return np.stack([np.broadcast_to(e[:, 0], n) for e in equations.probabilities(at)], axis=1)
 
 
-def by_arm(equations: Equations, beta: Beta, function: Callable[[Point, int], Any], shape: tuple[int, ...]) -> Array:
-    """Return what a function of rows finds of those of each arm, by rows."""
-    found = np.empty(shape)
+def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any], width: int = 1) -> Array:
+    """Return what a function finds of the rows of each arm, by rows, (n, width)."""
+    found = np.empty((equations.sample.n, width))
     for a, rows in enumerate(equations.sample.slices):
-        found[rows] = value_of(function(Point(beta, rows), a))
+        found[rows] = value_of(function(Point(at.beta, rows), a))
     return found
 
 
-def _importance(equations: Equations, at: Point) -> Array:
-    return by_arm(equations, at.beta, equations.weight, (equations.sample.n, 1))[:, 0]
+def _inverse(equations: Equations, at: Point) -> Array:
+    """Return one over the score of each row's own arm, shape (n,)."""
+    return by_arm(equations, at, cast(Score, equations.score).inverse)[:, 0]
 
 
 def _column(equations: Equations, at: Point, name: str) -> Array:
@@ -425,9 +430,9 @@ class SeparateRows:
 
     def steps(self, s: Array, weighed: RefittedScores) -> Array:
         """Return what each row adds to weighted means under row weights, shape (n, R)."""
-        beta, equations = weighed[1], weighed[0].of_estimator(self.equations.spec)
-        found = s * by_arm(equations, beta, equations.weight, s.shape) * equations.sample.in_sample[:, None]
-        return found / (s * value_of(equations.measure(Point(beta)))).sum(axis=0)
+        at, equations = Point(weighed[1]), weighed[0].of_estimator(self.equations.spec)
+        found = s * by_arm(equations, at, equations.weight, s.shape[1]) * equations.sample.in_sample[:, None]
+        return found / (s * value_of(equations.measure(at))).sum(axis=0)
 
 
 def _predicted(equations: Equations, at: Point) -> Array:
@@ -488,7 +493,7 @@ def weights_of(record: Any) -> WeightFit:
 
 def projected_means(weights: WeightFit, spec: Specification, found: Estimate, columns: Array) -> tuple[Array, Array]:
     """Project the means of all arms on columns g: coefficients, shape (K, k), and influence function, (n, K, k)."""
-    equations, beta = at_estimate(weights, spec, found.theta)
+    equations, beta = at_estimate(weights, spec, found.theta[..., None])
     sample, psi, first = equations.sample, dict[str, Array](), found.block("gamma").start
     arms, blocks, s = range(sample.n_arms), equations.arm_blocks(columns), sample.s[:, None]
     for a in () if spec.given else arms:
@@ -504,19 +509,19 @@ def projected_means(weights: WeightFit, spec: Specification, found: Estimate, co
 
 
 def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta]:
-    """Return the equations and coefficients of outcome models of outcomes as they are, theta of shape (K, p)."""
+    """Return the equations and coefficients of outcome models of outcomes as they are, theta of shape (K, p, R)."""
     equations = weights.equations.of_estimator(spec)
     beta = {} if equations.model is None else dict(weights.beta)
     if not spec.given:
-        beta |= {f"outcome {a}": of_arm[None, :, None] for a, of_arm in enumerate(theta)}
+        beta |= {f"outcome {a}": of_arm[None] for a, of_arm in enumerate(theta)}
     return equations, beta
 
 
 def means_under(weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array) -> Array:
-    """Project the means on columns under row weights (n, 1) and the coefficients that a refit found, shape (K, k)."""
+    """Project the means on columns under row weights (n, R) and the coefficients of refits to them, shape (K, k, R)."""
     equations, beta = at_estimate(weights, spec, theta)
     equations, _ = under_weights(equations, s)
     if gamma.size:
         beta |= weights.beta_of(gamma)
     beta, _ = solve(equations.arm_blocks(columns), s, known=beta)
-    return np.stack([beta[f"mean {a}"][0, :, 0] for a in range(equations.sample.n_arms)])
+    return np.stack([beta[f"mean {a}"][0] for a in range(equations.sample.n_arms)])

@@ -73,10 +73,8 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     low, high = design.column_limits.swapaxes(0, 1)
     features, family = np.asarray(high.max(axis=0) > low.min(axis=0)), options.outcome_family
     if not features.any():
-        raise OptionError(
-            "learner= needs terms in the outcome formula, which has only the constant.\n"
-            'Use `from_formula("y ~ x1 + x2", ..., learner=...)`.'
-        )
+        problem = "learner= needs terms in the outcome formula, which has only the constant"
+        raise OptionError(f'{problem}.\nUse `from_formula("y ~ x1 + x2", ..., learner=...)`.')
     binary = design.has_binary_outcome
     learners = learners_of(options.learner, design.labels, design.levels, Smooth(family), binary=binary)
     folds = folds_by_position(design, options.n_folds, options.repeat)
@@ -115,10 +113,8 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
             own = (arm == a) & ~np.isnan(y)
             quality[number, a] = _quality(y[own], predicted[a, own], s[own])
     if moved:
-        told = (
-            f"{moved} of {size} predictions of the learner are outside of what a mean of the {family.label} model can "
-            "be, or nearly, and were set to just inside."
-        )
+        outside = f"{moved} of {size} predictions of the learner are outside of what a mean of the {family.label} model"
+        told = f"{outside} can be, or nearly, and were set to just inside."
         models = [model for learner in learners for model in learner.models]
         if all(hasattr(model, "predict_proba") or isinstance(model, Smooth) for model in models):
             notes.append(told)  # they are of 0 and 1, and merely too near

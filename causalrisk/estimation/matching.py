@@ -101,24 +101,10 @@ def _cells(columns: Array) -> tuple[Array, Any]:
 # --- the estimate ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class MatchedWeights(WeightFit):
-    """Importance weights of matching: one in the target, and how often a unit is a match."""
-
-    times: Array = dataclasses.field(default_factory=lambda: np.empty(0))
-
-    @property
-    def undivided(self) -> Array:
-        """As in `WeightFit`."""
-        return self.times
-
-
 def no_influence() -> UnavailableError:
     """Return the error of what needs an influence function or refits."""
-    return UnavailableError(
-        "matching has no influence function, and its rows cannot be resampled (Abadie and Imbens 2006, 2008).\n"
-        "Use `AIPW.from_formula(...).fit()`."
-    )
+    problem = "matching has no influence function, and its rows cannot be resampled (Abadie and Imbens 2006, 2008)"
+    return UnavailableError(f"{problem}.\nUse `AIPW.from_formula(...).fit()`.")
 
 
 @dataclass(frozen=True)
@@ -164,11 +150,9 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
         )
     unused = [name for name in design.propensity_names if name not in design.exog_names]
     if unused:
-        notes.warn(
-            f"metric={metric!r} matches on the columns of the outcome formula; {listed(unused)} of propensity= "
-            'do not count.\nUse `metric="propensity"`, or add them to the outcome formula.',
-            DesignWarning,
-        )
+        problem = f"metric={metric!r} matches on the columns of the outcome formula"
+        advice = 'Use `metric="propensity"`, or add them to the outcome formula.'
+        notes.warn(f"{problem}; {listed(unused)} of propensity= do not count.\n{advice}", DesignWarning)
     columns = sample.arrange(design.X)
     columns = columns[:, np.ptp(columns, axis=0) > 0]
     scaled = (columns - columns.mean(axis=0)) / columns.std(axis=0, ddof=1)
@@ -216,10 +200,8 @@ def estimate_matched(
     estimated = options.metric == PROPENSITY and weights.estimated
     for name in ("exact", "bias_adjust"):
         if estimated and getattr(options, name):
-            raise OptionError(
-                f"{name}= has no standard errors with an estimated score (Abadie and Imbens 2016 have neither).\n"
-                f'Use `metric="mahalanobis"`, or leave {name}= out.'
-            )
+            problem = f"{name}= has no standard errors with an estimated score (Abadie and Imbens 2016 have neither)"
+            raise OptionError(f'{problem}.\nUse `metric="mahalanobis"`, or leave {name}= out.')
     columns = metric_columns(weights, design, options, notes)
     matches = matches_of(columns, sample, options, design)
     predicted = np.full((sample.n_arms, sample.n), np.nan)
@@ -238,11 +220,8 @@ def estimate_matched(
     if not inside.any():
         raise CausalRiskError("no unit has a match.\nUse a larger `caliper=`, or fewer variables in `exact=`.")
     if (left := int(target.sum() - inside.sum())) > 0:
-        notes.warn(
-            f"{left} of {int(target.sum())} rows of the target have no match and are left out of it.\n"
-            "Use a larger `caliper=`, or fewer variables in `exact=`.",
-            DesignWarning,
-        )
+        problem = f"{left} of {int(target.sum())} rows of the target have no match and are left out of it"
+        notes.warn(f"{problem}.\nUse a larger `caliper=`, or fewer variables in `exact=`.", DesignWarning)
     times, squares = np.zeros(sample.n), np.zeros(sample.n)
     for a, b, found in matches:
         own, others = sample.slices[a], sample.slices[b]
@@ -261,8 +240,7 @@ def estimate_matched(
     jacobian = scale.jacobian(means)
     rows = MatchedRows(predicted, inside, matches, columns)
     estimate = Estimate(scale.params(means), np.empty((sample.n_arms, 0)), np.empty(0), means, rows)
-    found_weights = MatchedWeights(weights.equations, weights.beta, weights.converged, times)
-    return estimate, found_weights, jacobian @ covariance @ jacobian.T
+    return estimate, dataclasses.replace(weights, times=times), jacobian @ covariance @ jacobian.T
 
 
 def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: Design) -> list[tuple[int, int, Matches]]:
@@ -274,12 +252,9 @@ def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: De
         stratum = sample.arrange(np.unique(named + 0.0, axis=0, return_inverse=True)[1].ravel())
         columns, caliper = np.column_stack([columns, far * stratum]), min(caliper or far / 2, far / 2)
     of_arms, tied = [columns[own] for own in sample.slices], TIED * spread
-    return [
-        (a, b, match(of_arms[a], of_arms[b], options.n_neighbors, tied, caliper))
-        for a in (range(sample.n_arms) if toward is None else [toward])
-        for b in range(sample.n_arms)
-        if a != b
-    ]
+    matched = range(sample.n_arms) if toward is None else [toward]
+    pairs = [(a, b) for a in matched for b in range(sample.n_arms) if a != b]
+    return [(a, b, match(of_arms[a], of_arms[b], options.n_neighbors, tied, caliper)) for a, b in pairs]
 
 
 def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:

@@ -69,10 +69,8 @@ DEFAULT_METHOD = "trust-exact"
 N_BOOT = 999
 OBSERVED = "observed"  # exposures
 MULTIPLIER = "multiplier"  # the bootstrap that estimates nothing again
-COV_TYPES, BOOTSTRAPS = get_args(CovType), get_args(Bootstrap)
-TRIMS = get_args(Trim)
+BOOTSTRAPS, TRIMS, INTERVALS = get_args(Bootstrap), get_args(Trim), get_args(Interval)
 TERMS, REPLACE, STACK = "terms", "replace", "stack"  # what is done with the predictions of a learner
-INTERVALS = get_args(Interval)
 WITH_CLUSTERS = {
     "cov_type": (None, "cluster", "CR3", "jackknife", "bootstrap"),
     "bootstrap": (None, "cluster", "bayesian", MULTIPLIER),
@@ -91,7 +89,7 @@ NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # what holds, 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "learner_use": (None, *get_args(LearnerUse)), "effect": tuple(SCALES), "normalize": (False, True),
     "propensity_link": tuple(BINARY_LINKS), "propensity_loss": get_args(PropensityLoss), "metric": get_args(Metric),
-    "cov_type": (None, *COV_TYPES), "bootstrap": (None, *BOOTSTRAPS), "multiplier": (None, *MULTIPLIERS),
+    "cov_type": (None, *get_args(CovType)), "bootstrap": (None, *BOOTSTRAPS), "multiplier": (None, *MULTIPLIERS),
     "small_sample": (False, True), "use_t": (None, True, False),
     "objective": get_args(Objective), "method": (None, *get_args(Method)), "join_score": (None, True, False),
 }  # fmt: skip
@@ -212,10 +210,8 @@ class ModelOptions:
         if self.learner is not None:
             check_learner(self.learner)
             if self.n_repeats % 2 == 0:
-                raise OptionError(
-                    f"n_repeats={self.n_repeats!r}; expected an odd number, for a median among the repeats.\n"
-                    f"Use `n_repeats={self.n_repeats + 1}`."
-                )
+                problem = f"n_repeats={self.n_repeats!r}; expected an odd number, for a median among the repeats"
+                raise OptionError(f"{problem}.\nUse `n_repeats={self.n_repeats + 1}`.")
         elif self.learner_use is not None or self.n_repeats != 1:
             name = "n_repeats" if self.learner_use is None else "learner_use"
             raise OptionError(f'{name}= needs a learner.\nAdd `learner="smooth"`, for example.')
@@ -224,10 +220,8 @@ class ModelOptions:
         if self.propensity_loss == "calibrated" and self.propensity_link != "logit":
             raise OptionError('propensity_loss="calibrated" is for the logit.\nUse `propensity_link="logit"`.')
         if self.propensity_loss == "calibrated" and not self.population.by_arm:
-            raise OptionError(
-                f'propensity_loss="calibrated" is not available for target={self.population.name!r}.\n'
-                'Use `propensity_loss="ml"`, or `target="all"`.'
-            )
+            problem = f'propensity_loss="calibrated" is not available for target={self.population.name!r}'
+            raise OptionError(f'{problem}.\nUse `propensity_loss="ml"`, or `target="all"`.')
         if self.did is not None:
             self._check_change(self.did)
         for name in ("exact", "bias_adjust"):
@@ -340,10 +334,8 @@ def named_target(value: Any, design: Design) -> Any:
         return population
     if value not in design.labels:  # a level that has another label does not hide the name
         return value
-    raise OptionError(
-        f"target={value!r} is the label of an arm and the name of another population ({known}).\n"
-        f'Use another label: `levels={{{design.levels[arm]!r}: "arm {value}", ...}}`.'
-    )
+    problem = f"target={value!r} is the label of an arm and the name of another population ({known})"
+    raise OptionError(f'{problem}.\nUse another label: `levels={{{design.levels[arm]!r}: "arm {value}", ...}}`.')
 
 
 def _target(value: Any) -> Any:
@@ -356,11 +348,9 @@ def _target(value: Any) -> Any:
         advice = "target=data[...]` with the condition" if is_column(value) else 'target="all"`'
         if isinstance(value, list | tuple) and value:
             advice = f"target={value[0]!r}` in a fit of its own, and `etable([res1, res2])`"
-        raise OptionError(
-            f"target is of type {type(value).__name__} and no level of the treatment; expected "
-            f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score.\n"
-            f"Use `{advice}."
-        )
+        problem = f"target is of type {type(value).__name__} and no level of the treatment"
+        known = f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score"
+        raise OptionError(f"{problem}; expected {known}.\nUse `{advice}.")
     if value.lower() in SPELLINGS:
         return SPELLINGS[value.lower()]
     close = nearest_name(value, SPELLINGS)
@@ -384,10 +374,8 @@ def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[st
     if isinstance(value, float) and 0 < value < 1 and value != HALF:  # its distance from 0 and from 1
         example = min(value, round(1 - value, 12)), max(value, round(1 - value, 12))
     also = f", or one of {listed(names)}" if names else ""
-    raise OptionError(
-        f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}.\n"
-        f"Use `{name}={nearest_name(value, names) or example!r}`."
-    )
+    problem = f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}"
+    raise OptionError(f"{problem}.\nUse `{name}={nearest_name(value, names) or example!r}`.")
 
 
 @dataclass(frozen=True)
@@ -409,10 +397,8 @@ class InferenceOptions:
 
     def __post_init__(self) -> None:
         if clusters := clusters_in(self.cov_type):
-            raise OptionError(
-                f"{self.cov_type!r} names clusters, which belong to the model.\n"
-                f"Use `from_formula(..., {clusters})`, and leave it out of `fit`."
-            )
+            problem = f"{self.cov_type!r} names clusters, which belong to the model"
+            raise OptionError(f"{problem}.\nUse `from_formula(..., {clusters})`, and leave it out of `fit`.")
         check_values(self)
         if self.multiplier is not None and self.bootstrap != MULTIPLIER:
             raise OptionError('multiplier= is for the multiplier bootstrap.\nUse `bootstrap="multiplier"` with it.')
@@ -449,10 +435,8 @@ class InferenceOptions:
         named["bootstrap"] &= not joint or self.bootstrap == MULTIPLIER  # it is of the replicates too
         for name, given in named.items():
             if given:
-                raise OptionError(
-                    f'{name}= is for bootstrap standard errors, not cov_type="{self.cov_type}".\n'
-                    f'Use `cov_type="bootstrap"`, or leave {name}= out.'
-                )
+                problem = f'{name}= is for bootstrap standard errors, not cov_type="{self.cov_type}"'
+                raise OptionError(f'{problem}.\nUse `cov_type="bootstrap"`, or leave {name}= out.')
         found = {"HC0": "robust", "HC3": JACKKNIFE, "CR3": JACKKNIFE}.get(self.cov_type, self.cov_type)
         if found == JACKKNIFE and self.small_sample:
             raise OptionError("small_sample= has no effect on the jackknife.\nLeave small_sample= out.")
@@ -481,10 +465,8 @@ class InferenceOptions:
             "n_boot": replicates and self.n_boot is not None,
         }
         for name in (name for name, holds in refused.items() if holds):
-            raise OptionError(
-                f"{name}={getattr(self, name)!r} ignores the survey design, which has standard errors of its own.\n"
-                f"Leave {name}= out."
-            )
+            problem = f"{name}={getattr(self, name)!r} ignores the survey design, which has standard errors of its own"
+            raise OptionError(f"{problem}.\nLeave {name}= out.")
         if replicates:
             return "replicates", "replicates"
         if self.cov_type is None and self.bootstrap is None and self.n_boot is None:

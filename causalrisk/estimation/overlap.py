@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification
 from causalrisk.numerics.blocks import loaded, totals
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.linalg import Array, Basis
 from causalrisk.numerics.optimize import MARGIN, separating_direction
 
 SHOWN = 3  # terms that a message names
@@ -32,7 +32,7 @@ BOUNDED = ("binomial", "poisson", "negativebinomial")  # means reach a bound at 
 SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
 
 
-def separated(weights: WeightFit, name: str, basis: Any, arm: Any, among: Any) -> tuple[NDArray[Any], Array] | None:
+def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | None:
     """Mark the rows that a model of the weights predicts perfectly; with a direction along which no row contradicts.
 
     None where there are none, and where there is no cause to look: it settled, and no linear predictor is large.
@@ -41,6 +41,12 @@ def separated(weights: WeightFit, name: str, basis: Any, arm: Any, among: Any) -
         return None
     if weights.converged and max(weights.equations.each(_largest, weights.at, name)) < SUSPICIOUS:
         return None
+    sample = weights.equations.sample
+    basis, arm, among = sample.Z, sample.arm, sample.in_sample > 0
+    if name == "member":
+        arm, among = (~among).astype(int), np.ones(sample.n, dtype=bool)
+    elif name == "observed":
+        basis, arm = cast(Basis, sample.R), sample.with_outcome.astype(int)
     columns, arm, among = totals([basis.columns, arm, among])
     columns, arm, n_arms = columns[among], arm[among], int(arm.max()) + 1
     (n, q), rows = columns.shape, np.arange(len(columns))
@@ -64,15 +70,9 @@ def _largest(equations: Equations, at: Point, name: str) -> float:
     return max(float(np.abs(inside * at(eta)).max(initial=0)) for eta in block.own)
 
 
-def separation(weights: WeightFit) -> tuple[NDArray[Any], Array] | None:
-    """Return `separated` of the propensity model."""
-    sample = weights.equations.sample
-    return separated(weights, "score", sample.Z, sample.arm, sample.in_sample > 0)
-
-
 def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
     """Raise a SeparationError where the propensity model predicts the arm of some rows perfectly."""
-    found = separation(weights)
+    found = separated(weights, "score")
     if found is None:
         return
     sample = weights.equations.sample
@@ -91,25 +91,18 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
     advice = f'Merge or drop that level or term in {where}, or drop the rows: `trim="separated"`.'
     if told.all():
         advice = f"The arms have no overlap at all: take that term out of {where}."
-    raise SeparationError(
-        f"the propensity model ({link}) predicts {design.treat_name!r} perfectly in "
-        f"{'all' if told.all() else count} row{'' if count == 1 else 's'}: {cause}, so no weight exists.\n" + advice,
-        rows=np.asarray(labels)[told],
-    )
+    where = f"in {'all' if told.all() else count} row{'' if count == 1 else 's'}"
+    problem = f"the propensity model ({link}) predicts {design.treat_name!r} perfectly {where}: {cause}"
+    raise SeparationError(f"{problem}, so no weight exists.\n{advice}", rows=np.asarray(labels)[told])
 
 
 def refuse_other(weights: WeightFit, design: Design) -> None:
     """Raise a SeparationError where the model of membership, or that of the observation, separates its rows."""
-    sample = weights.equations.sample
-    in_frame, every = (sample.in_sample == 0).astype(int), np.ones(sample.n, dtype=bool)
-    if separated(weights, "member", sample.Z, in_frame, every) is not None:
-        raise SeparationError(
-            "the membership model (logit) predicts perfectly which rows are of the target frame, so no weight "
-            "exists.\nSimplify propensity=, or drop the rows of the data or the frame that have no like in the "
-            "other."
-        )
-    seen = sample.with_outcome.astype(int)
-    if separated(weights, "observed", sample.R, seen, sample.in_sample > 0) is not None:
+    if separated(weights, "member") is not None:
+        problem = "the membership model (logit) predicts perfectly which rows are of the target frame"
+        advice = "Simplify propensity=, or drop the rows of the data or the frame that have no like in the other."
+        raise SeparationError(f"{problem}, so no weight exists.\n{advice}")
+    if separated(weights, "observed") is not None:
         formula = None if design.observation is None else design.observation.formula
         raise SeparationError(
             f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed, so no weight "
@@ -162,7 +155,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
     family, rows = sample.family, sample.slices[arm]
     own = sample.with_outcome[rows] > 0
     y, columns = sample.y[rows][own], sample.X.columns[rows][own]
-    low, high = y == family.low, y == family.high
+    low, high = y == family.entry.low, y == family.entry.high
     if family.name not in BOUNDED or not (low | high).any():
         return []
     inside = columns[~(low | high)]
@@ -179,7 +172,7 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
     instead = '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
     for a in (a for a, reason in enumerate(failed) if reason != Failure.OK):
         low, high = design.outcome_limits[a]
-        if low == high and low in (family.low, family.high):
+        if low == high and low in (family.entry.low, family.entry.high):
             raise SeparationError(
                 f"outcome {design.endog_name!r} is {low:g} in all rows of arm {design.labels[a]!r}, so its outcome "
                 f"model ({family.label}) has no finite fit.\nUse {instead}, or merge that arm."
@@ -187,11 +180,10 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
         found = [] if sample is None else _separating_terms(design, sample, a)
         if found or failed[a] == Failure.OUTCOME_SEPARATION:
             terms = ", ".join(map(repr, found)) or "a combination of the terms"
-            raise SeparationError(
-                f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of arm "
-                f"{design.labels[a]!r}: {terms} separate{'s' * (len(found) < 2)} its outcomes, so it has no "
-                f"finite fit.\nSimplify the outcome formula (`propensity=` may keep the term), or use {instead}."
-            )
+            problem = f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of arm"
+            cause = f"{terms} separate{'s' * (len(found) < 2)} its outcomes, so it has no finite fit"
+            advice = f"Simplify the outcome formula (`propensity=` may keep the term), or use {instead}."
+            raise SeparationError(f"{problem} {design.labels[a]!r}: {cause}.\n{advice}")
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)
 
 
@@ -245,16 +237,11 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
     few = np.argsort(-relative, kind="stable")[:top]  # each row is at least one observation
     at_top = np.clip(top - (np.cumsum(units[few]) - units[few]), 0, units[few])
     return ArmWeights(
-        n=n,
-        effective_n=float(total**2 / (held @ relative)),
-        largest=float(inverse.max()),
-        top_share=float((at_top * relative[few]).sum() / total),
-        largest_share=float(relative[few[0]] / total),
-        extreme=int(units[inverse > LARGE_WEIGHT].sum()),
-        heaviest=heaviest,
-        alone_n=float(alone_total**2 / (weights @ alone)),
-        alone_share=float(alone.max() / alone_total),
-    )
+        n=n, effective_n=float(total**2 / (held @ relative)), largest=float(inverse.max()),
+        top_share=float((at_top * relative[few]).sum() / total), largest_share=float(relative[few[0]] / total),
+        extreme=int(units[inverse > LARGE_WEIGHT].sum()), heaviest=heaviest,
+        alone_n=float(alone_total**2 / (weights @ alone)), alone_share=float(alone.max() / alone_total),
+    )  # fmt: skip
 
 
 def other_populations(design: Design, options: ModelOptions) -> str:
@@ -275,21 +262,15 @@ def poor_overlap(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
     found = []
     for arm, label in zip(arms, labels, strict=True):
         if arm.extreme:
-            found.append(
-                f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of group {label!r} with a propensity score so "
-                f"extreme that the weight exceeds 1e6 (largest {arm.largest:.3g})"
-            )
+            some = f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of group {label!r} with a propensity score"
+            found.append(f"{some} so extreme that the weight exceeds 1e6 (largest {arm.largest:.3g})")
         elif arm.largest_share > max(LARGE_SHARE, 2 * arm.alone_share) and arm.n > 1 / LARGE_SHARE:
-            found.append(
-                f"one {unit_name} holds {arm.largest_share:.0%} of the weight of group {label!r} (largest weight "
-                f"{arm.heaviest:.3g}, effective n {arm.effective_n:.1f} of {arm.n})"
-            )
+            numbers = f"largest weight {arm.heaviest:.3g}, effective n {arm.effective_n:.1f} of {arm.n}"
+            found.append(f"one {unit_name} holds {arm.largest_share:.0%} of the weight of group {label!r} ({numbers})")
         elif arm.kept < least and arm.n > 1 / SMALL_EFFECTIVE:
             alone = f" ({arm.alone_n:.1f} by the probability weights alone)" if arm.alone_n < arm.n * ALMOST else ""
-            found.append(
-                f"after weighting, the {arm.n} {unit_name}s of group {label!r} are worth only "
-                f"{arm.effective_n:.1f}{alone}"
-            )
+            worth = f"are worth only {arm.effective_n:.1f}{alone}"
+            found.append(f"after weighting, the {arm.n} {unit_name}s of group {label!r} {worth}")
     return found
 
 
@@ -351,10 +332,8 @@ def overlap_of(
         without = used.equations.by_row(lambda e, at: probabilities_of(e, at).min(axis=1) < REMOTE_SCORE, used.at)
         remote, every = int(units[without].sum()), int(units.sum())
         if remote > REMOTE_SHARE * every:
-            texts.append(
-                f"{remote} of {every} {design.unit_name}s have hardly a counterpart in another group (probability "
-                "below 0.001)"
-            )
+            alone = f"{remote} of {every} {design.unit_name}s have hardly a counterpart in another group"
+            texts.append(f"{alone} (probability below 0.001)")
     if not texts:
         return arms, ""
     instead = f"Try logarithms or squares in propensity=, or another population: {other_populations(design, options)}."
@@ -368,7 +347,7 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
     """Leave out the rows that trimming excludes, and say how many, and why."""
     sample, scores = weights.equations.sample, weights.probabilities
     if trim == "separated":
-        found, reason = separation(weights), trim
+        found, reason = separated(weights, "score"), trim
         left = np.ones(sample.n, dtype=bool) if found is None else ~found[0]
     else:
         refuse_separation(weights, design, link)

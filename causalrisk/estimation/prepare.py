@@ -37,11 +37,9 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
     cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
     kind = bootstrap if cov_type == "bootstrap" else None
     if spec.matched and kind:
-        raise OptionError(
-            "the bootstrap is not valid for matching (Abadie and Imbens 2008).\n"
-            "Leave cov_type=, bootstrap= and n_boot= out for Abadie and Imbens' standard errors. `compare` needs a "
-            "bootstrap: fit Matching by itself."
-        )
+        problem = "the bootstrap is not valid for matching (Abadie and Imbens 2008)"
+        advice = "Leave cov_type=, bootstrap= and n_boot= out for Abadie and Imbens' standard errors."
+        raise OptionError(f"{problem}.\n{advice} `compare` needs a bootstrap: fit Matching by itself.")
     factor = inference.small_sample or None
     check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind, small_sample=factor)
     if cov_type in ("bootstrap", JACKKNIFE):
@@ -97,10 +95,8 @@ def prepare(task: Task) -> Task:
         task = dataclasses.replace(task, design=design, trimmed=trimmed)
     if is_frame(options.target):
         if design.replication is not None:
-            raise OptionError(
-                "`target=` a data frame does not go with replicate weights.\n"
-                'Use `Survey(weights=, strata=, psu=)`, or a target such as "treated".'
-            )
+            problem = "`target=` a data frame does not go with replicate weights"
+            raise OptionError(f'{problem}.\nUse `Survey(weights=, strata=, psu=)`, or a target such as "treated".')
         frame = target_rows(design, options.target, design.missing)
         task.notes.extend(frame.notes)
         if design.weight_type is not None:
@@ -120,20 +116,17 @@ def with_given(task: Task) -> Task:
     """Return a task whose outcome models are the predictions that were given."""
     design, family, predictions = task.design, task.options.outcome_family, np.asarray(task.design.predictions)
     if np.array_equal(predictions[np.arange(len(design.y)), design.arm], design.y):
-        task.notes.warn(
-            "the outcome predictions of every row's own group are its outcomes: standard errors then hold no noise.\n"
-            "Use predictions of a model that was not fitted to the row.",
-            DesignWarning,
-        )
-    outside = int(((predictions < family.low) | (predictions > family.high)).sum())
+        problem = "the outcome predictions of every row's own group are its outcomes"
+        advice = "Use predictions of a model that was not fitted to the row."
+        task.notes.warn(f"{problem}: standard errors then hold no noise.\n{advice}", DesignWarning)
+    low, high = family.entry.low, family.entry.high
+    outside = int(((predictions < low) | (predictions > high)).sum())
     X, moved = on_predictor_scale(family, predictions) if task.spec.targeted else (predictions, 0)
     if outside or moved:
         found = f"{outside or moved} outcome predictions are {'outside' if outside else 'at a limit'}"
         inside = f"`predictions.clip({EDGE}, {1 - EDGE})`" if family.binary else "predictions above 0"
-        raise OptionError(
-            f"{found} of what a mean of the {family.label} model can be; expected {family.low:g} to {family.high:g}.\n"
-            f'Use {inside}, or `family="gaussian"`.'
-        )
+        problem = f"{found} of what a mean of the {family.label} model can be; expected {low:g} to {high:g}"
+        raise OptionError(f'{problem}.\nUse {inside}, or `family="gaussian"`.')
     names = [f"prediction[{label}]" for label in design.labels]
     keep = np.repeat([False, True], [len(design.exog_names), len(names)])
     encoder = design.outcome_encoder.extended(names, no_predictions, keep)
@@ -185,10 +178,8 @@ def check_offset(design: Design, options: ModelOptions) -> None:
                 + ("Leave at_exposure= out." if kind is None else "Use `exposure=np.exp(offset)` instead of offset=.")
             )
     elif family.link != "log":
-        raise OptionError(
-            f"exposure={design.offset_name!r} needs a log link; the outcome model is {family.label}.\n"
-            'Use `family="poisson"` for a rate, or `link="log"` if the family has it.'
-        )
+        problem = f"exposure={design.offset_name!r} needs a log link; the outcome model is {family.label}"
+        raise OptionError(f'{problem}.\nUse `family="poisson"` for a rate, or `link="log"` if the family has it.')
     if kind is not None and is_frame(options.target) and options.stated_exposure(design) is None:
         raise OptionError(
             f"the rows of a target frame have no {kind} ({design.offset_name!r}).\n"

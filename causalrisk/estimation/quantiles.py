@@ -253,11 +253,9 @@ def _fit_level(
         for a, height in enumerate(heights):
             place = int(reached(height - height[places[a]] + means[a], level))
             if place == len(height):
-                raise CausalRiskError(
-                    f"the estimated distribution function of {design.endog_name!r} in arm {design.labels[a]!r} does "
-                    f"not reach {level:g} below the largest outcome.\n"
-                    f"Use levels below {level:g} in `quantiles=`, or simplify propensity=."
-                )
+                problem = f"the estimated distribution function of {design.endog_name!r} in arm {design.labels[a]!r}"
+                advice = f"Use levels below {level:g} in `quantiles=`, or simplify propensity=."
+                raise CausalRiskError(f"{problem} does not reach {level:g} below the largest outcome.\n{advice}")
             if place == places[a] or place in met[a]:  # the search of an arm ends where it has been before
                 continue
             met[a].add(place)
@@ -288,11 +286,8 @@ def _warn_of_ends(design: Design, fits: Sequence[LevelFit], notes: Notes) -> Non
         if np.isnan(density)
     ]
     if ends:
-        notes.warn(
-            "quantiles at the largest outcome of a group have no robust standard error, which is NaN: "
-            f"{', '.join(ends)}.\nUse lower levels in `quantiles=`.",
-            DesignWarning,
-        )
+        problem = "quantiles at the largest outcome of a group have no robust standard error, which is NaN"
+        notes.warn(f"{problem}: {', '.join(ends)}.\nUse lower levels in `quantiles=`.", DesignWarning)
 
 
 def _warn_of_masses(
@@ -308,8 +303,6 @@ def _warn_of_masses(
                 at = f"{fit.thresholds[a]:.6g} (quantile {fit.level:g})"
                 shared.append(f"{tied.sum():.0%} of arm {design.labels[a]!r} at {at}")
     if shared:
-        notes.warn(
-            f"quantiles of {design.endog_name!r} are at values that many rows share; standard errors assume a "
-            f"smooth distribution: {', '.join(shared)}.\nUse `res.distribution()`, whose bands hold in any case.",
-            DesignWarning,
-        )
+        where = f"quantiles of {design.endog_name!r} are at values that many rows share"
+        problem = f"{where}; standard errors assume a smooth distribution: {', '.join(shared)}"
+        notes.warn(f"{problem}.\nUse `res.distribution()`, whose bands hold in any case.", DesignWarning)

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import DesignWarning, Failure, Notes, OptionError, UnavailableError
+from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimation import fits
-from causalrisk.estimation.fits import Estimate, FittedRows, WeightFit
+from causalrisk.estimation.fits import BootstrapDistribution, Estimate, FittedRows, WeightFit
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import ArmWeights
@@ -37,7 +37,6 @@ from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 
 T = TypeVar("T")
 P = ParamSpec("P")
-SE_ROUNDING = 1e-13  # a standard error below this share of the estimates is rounding error
 MEAN_ROUNDING = 1e-9  # a mean within this share of a constant outcome is the constant
 
 
@@ -249,10 +248,8 @@ class FitRecord(Task):
                 f"{what} are not available for repeated cross sections.\nFit the rows of each period without did=."
             )
         if self.stated_exposure is not None:
-            raise UnavailableError(
-                f"{what} are not available for means at exposure {self.stated_exposure:g}.\n"
-                'Use `model.with_options(at_exposure="observed").fit()`.'
-            )
+            problem = f"{what} are not available for means at exposure {self.stated_exposure:g}"
+            raise UnavailableError(f'{problem}.\nUse `model.with_options(at_exposure="observed").fit()`.')
 
     def without_scores(self) -> UnavailableError:
         """Return the error of an estimator that uses no propensity score."""
@@ -285,31 +282,27 @@ class FitRecord(Task):
     @property
     def rows(self) -> FittedRows:
         """The rows of the design in the order of the data; of a scan without their covariates."""
-        weights, design, full = self.used_weight_fit, self.design, self.full_design
-        sample, chances = weights.equations.sample, weights.observation_probabilities
+        weights, design, full, chances = self.used_weight_fit, self.design, self.full_design, None
+        sample, equations = weights.equations.sample, weights.equations
+        if "observed" in weights.beta:
+            chances = equations.by_row(lambda equations, at: expit(at(equations.observed)[:, 0]), weights.at)
         if isinstance(design, DesignOnDisk) and not design.parts:  # which raises where the model came from a file
             raise rows_not_kept()
         own = sample.restore(loaded(sample.s))
+        ones = np.ones(len(own))
         return FittedRows(
-            arm=sample.restore(loaded(sample.arm)),
-            weights=own,
-            units=own if self.frequency else np.ones(len(own)),
-            importance=sample.restore(weights.undivided),
-            scores=self.scores,
+            sample.restore(loaded(sample.arm)), own, own if self.frequency else ones,
+            importance=sample.restore(weights.undivided), scores=self.scores,
             covariates=lambda *also: covariates_of_design(full, design.in_sample[full.in_sample].to_numpy(), *also),
-            recorded=np.ones(len(own), dtype=bool) if chances is None else sample.restore(sample.with_outcome) > 0,
+            recorded=(ones if chances is None else sample.restore(sample.with_outcome)) > 0,
             chances=None if chances is None else sample.restore(chances),
-        )
+        )  # fmt: skip
 
     @property
     def counted_rows(self) -> NDArray[np.intp]:
         """Positions of the rows of the design, each as often as its frequency weight says."""
         rows = np.arange(self.design.n)
         return np.repeat(rows, self.design.weights.astype(int)) if self.frequency else rows
-
-    def per_row(self, values: Array, name: str) -> pd.Series:
-        """Return values of the rows of the sample, shape (n,), on the index of the design."""
-        return pd.Series(self.sample.restore(values), index=self.design.index, name=name)
 
     def arm_position(self, arm: Any) -> int:
         """Return the position of an arm, by default (None) the first that is compared with the reference."""
@@ -346,31 +339,7 @@ class Stack:
     covariances: Array  # of their effects by the influence functions, summed over the effects, (M, M)
 
 
-@dataclass(frozen=True)
-class BootstrapDistribution:
-    """Estimates over the resamples; NaN where one failed."""
-
-    values: Array  # a row a resample, (n_boot, d)
-    failures: NDArray[np.int8]  # a `Failure` for each
-    start: Array | None = None  # of a joint fit effects and arm means of IPWRA, where it starts, (n_boot, 2 K - 1)
-    errors: Array | None = None  # of multipliers standard errors of effects and arm means in each, (n_boot, 2 K - 1)
-
-    @property
-    def used(self) -> Array:
-        """Estimates of the resamples that worked."""
-        return self.values[self.failures == Failure.OK]
-
-    @property
-    def failed_share(self) -> float:
-        """Share of the resamples that failed."""
-        return float(np.mean(self.failures != Failure.OK))
-
-
 NEGATIVE = 1e-12  # variance of a combination, in those of both ways, below which it is negative beyond rounding
-NO_COVARIANCE = (
-    "two-way clusters of {} leave a negative variance of some combination of the estimates, which is set to zero.\n"
-    "Use `cluster=` with the one that has fewer clusters, to see how much it matters."
-)
 
 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
@@ -423,7 +392,8 @@ def _sandwich(record: FitRecord, influence: Array, n_coefficients: int, blocks: 
 
     if design.second_cluster is None:
         return one_way(sample.cluster)
-    one, other = (np.asarray(sample.clusters(codes)) for codes in (design.cluster, design.second_cluster))
+    second, one = design.second_cluster, np.asarray(sample.cluster)
+    other = sample.arrange(np.concatenate([second, second.max() + 1 + np.arange(sample.n_frame)]))
     both = np.unique(one * (other.max() + 1) + other, return_inverse=True)[1]
     ways = one_way(one) + one_way(other)
     covariance, size = ways - one_way(both), np.sqrt(np.diag(ways))
@@ -434,19 +404,17 @@ def _sandwich(record: FitRecord, influence: Array, n_coefficients: int, blocks: 
         if values.min(initial=0.0) < -NEGATIVE:
             covariance[block, block] = (vectors * np.maximum(values, 0.0)) @ vectors.T * unit
             if not number:
-                notes.warn(NO_COVARIANCE.format(" and ".join(design.cluster_names)), DesignWarning)
+                problem = f"two-way clusters of {' and '.join(design.cluster_names)} leave a negative variance of some"
+                problem += " combination of the estimates, which is set to zero"
+                advice = "Use `cluster=` with the one that has fewer clusters, to see how much it matters."
+                notes.warn(f"{problem}.\n{advice}", DesignWarning)
     return covariance
 
 
-def counts_equal_rows(record: FitRecord) -> bool:
-    """Return True if a row is several equal units: under frequency weights without clusters."""
-    return record.frequency and not record.design.n_clusters
-
-
 def equal_units(record: FitRecord) -> Array:
-    """Return the number of equal units of each unit, shape (units,)."""
-    sample = record.sample
-    own = sample.restore(sample.s) if counts_equal_rows(record) else np.ones(unit_count(record.design))
+    """Return the number of equal units of each unit, shape (units,): of rows under frequency weights."""
+    sample, repeated = record.sample, record.frequency and not record.design.n_clusters
+    own = sample.restore(sample.s) if repeated else np.ones(unit_count(record.design))
     return np.concatenate([own, np.ones(sample.n_frame)])
 
 
@@ -462,5 +430,5 @@ def unit_influence(record: FitRecord, count: int) -> Array:
     """Influence of each unit, or of one of its equal units, on the first estimates, shape (units, count)."""
     if record.design.on_disk:
         raise rows_not_kept()
-    own = np.ones(record.sample.n) if counts_equal_rows(record) else record.sample.s
-    return sum_within_units(record, record.estimate.influence[:, :count] * own[:, None])
+    weighted = record.estimate.influence[:, :count] * record.sample.s[:, None]
+    return sum_within_units(record, weighted) / equal_units(record)[:, None]

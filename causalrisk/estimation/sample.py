@@ -97,16 +97,6 @@ class Sample:
         """Columns `in_periods` where means are taken: of repeated cross sections those of the change, (m, 2 k)."""
         return columns if self.late is None else np.hstack([-columns, columns])
 
-    def own(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Values of shape (K, n, ...) in each row's own arm, shape (n, ...)."""
-        return np.concatenate([values[a, rows] for a, rows in enumerate(self.slices)])
-
-    def clusters(self, codes: NDArray[np.intp] | None) -> NDArray[np.intp] | None:
-        """Cluster of each row from those of the design's rows; each row of a target frame is one of its own."""
-        if codes is None:
-            return None
-        return self.arrange(np.concatenate([codes, int(codes.max()) + 1 + np.arange(self.n_frame)]))
-
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of shape (n, ...) in this order, those of the sample put back into the order of the design."""
         restored = np.empty_like(values[self.n_frame :])
@@ -155,13 +145,9 @@ class Sample:
         names = [name for name in "XZR" if name in columns]
         bases = {name: dataclasses.replace(getattr(self, name), columns=columns[name]) for name in names}
         begins = int(np.clip(self.n_frame, first, last))  # the sample, after its frame
-        return dataclasses.replace(
-            self,
-            **columns | {"Z": bases["X"]} | bases,
-            order=np.arange(last - begins),
-            n_frame=begins - first,
-            slices=within(self.slices, slice(first, last)),
-        )
+        slices, order = within(self.slices, slice(first, last)), np.arange(last - begins)
+        changed = {"slices": slices, "order": order, "n_frame": begins - first}
+        return dataclasses.replace(self, **columns | {"Z": bases["X"]} | bases | changed)
 
 
 def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
@@ -176,7 +162,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         order, sizes = loaded(own("position")), [sum(r.stop - r.start for _, r in each) for each in arm_places(design)]
     else:
         order, sizes = np.argsort(design.arm, kind="stable"), [*np.bincount(design.arm)]
-        names = {name: of[order] if of.ndim == 1 else of for name, of in arrays_of(design).items()}
+        names = {name: of[order] for name, of in arrays_of(design).items()}
         own, constant, total = names.__getitem__, None, float(design.weights.sum())
     n_frame, stated = 0 if frame is None else len(frame.X), options.stated_exposure(design)
     # values of the rows of a target frame, zero where none is given; its stratum is numbered last
@@ -203,8 +189,8 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
             of, rows = design.outcome_basis if name == "X" else design.propensity_basis, column(name)
             columns = stored_array(rows.map_blocks(of.of_rows, dtype=float)) if is_dask(rows) else of.of_rows(rows)
             return dataclasses.replace(of, columns=columns)
-        columns, plain = own(name), given and name == "X"
-        of = plain_basis(columns[order]) if plain else orthonormal_basis(columns, s[n_frame:], order)
+        plain = given and name == "X"
+        of = plain_basis(own(name)) if plain else orthonormal_basis(own(name), s[n_frame:])
         if not n_frame:
             return of
         before = of.of_rows(np.broadcast_to(of_frame.get(name, 0.0), (n_frame, of.columns.shape[1])))
@@ -221,18 +207,11 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         missing = np.isnan(found["y"])
         found |= {"R": basis("R"), "y": np.where(missing, of_frame["y"], found["y"])}
         found["recorded"] = np.where(missing | (np.arange(len(missing)) < n_frame), 0.0, 1.0)
+    slices = tuple(slice(int(low), int(high)) for low, high in zip(np.r_[0, ends[:-1]], ends, strict=True))
     return Sample(
-        **found,
-        X=X,
-        Z=basis("Z") if "Z" in names else X,
-        s=s,
-        slices=tuple(slice(int(low), int(high)) for low, high in zip(np.r_[0, ends[:-1]], ends, strict=True)),
-        order=order,
-        n_frame=n_frame,
-        total=total,
-        family=options.outcome_family,
-        constant=constant,
-    )
+        **found, X=X, Z=basis("Z") if "Z" in names else X, s=s, slices=slices, order=order, n_frame=n_frame,
+        total=total, family=options.outcome_family, constant=constant,
+    )  # fmt: skip
 
 
 def arrays_of(design: Design) -> dict[str, NDArray[Any]]:

@@ -128,19 +128,18 @@ class EffectScale:
 
     def effects(self, means: Array) -> Array:
         """Effects of arms 1 .. K-1 against arm 0, shape ((K - 1) J, ...), of means (K J, ...); NaN where undefined."""
+        return self.report(self.differences(means))
+
+    def differences(self, means: Array) -> Array:
+        """Return the same on the scale where effects are differences."""
         with np.errstate(invalid="ignore", divide="ignore"):
             values = self.g(means)
-            values = np.where(np.isfinite(values), values, np.nan)
-            return self.report(self.against_reference(values))
+            return self.against_reference(np.where(np.isfinite(values), values, np.nan))
 
     def against_reference(self, values: Array) -> Array:
         """Differences of values of the arms, shape (K J, ...), to those of arm 0, shape ((K - 1) J, ...)."""
         of_arms = values.reshape(-1, self.per_arm, *values.shape[1:])
         return (of_arms[1:] - of_arms[:1]).reshape(-1, *values.shape[1:])
-
-    def formula(self, treated: str, reference: str) -> str:
-        """Return the effect as a formula of two means, by name or in numbers."""
-        return self.form.format(treated=treated, reference=reference)
 
     def on_bounds(self, means: Array, error: Array) -> Array:
         """Return the means, those no further than their rounding error from a bound of the scale on the bound."""
@@ -162,17 +161,13 @@ class EffectScale:
     def check(self, means: Array, labels: tuple[str, ...], largest: float) -> None:
         """Raise a CausalRiskError where the means, or the largest outcome, have no effect on this scale."""
         if largest > self.high:
-            raise CausalRiskError(
-                f'effect="{self.name}" needs outcomes between 0 and {self.high:g}; the largest is {largest:.4g}.\n'
-                'Use `effect="ratio"`.'
-            )
+            problem = f'effect="{self.name}" needs outcomes between 0 and {self.high:g}; the largest is {largest:.4g}'
+            raise CausalRiskError(f'{problem}.\nUse `effect="ratio"`.')
         outside = ~((means > self.low) & (means < self.high))
         if outside.any():
             arm = int(np.argmax(outside))
-            raise CausalRiskError(
-                f'effect="{self.name}" needs {self.domain}; POM[{labels[arm]}] is {means[arm]:.4g}.\n'
-                'Use `effect="difference"`.'
-            )
+            problem = f'effect="{self.name}" needs {self.domain}; POM[{labels[arm]}] is {means[arm]:.4g}'
+            raise CausalRiskError(f'{problem}.\nUse `effect="difference"`.')
 
 
 def effect_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:

@@ -76,12 +76,9 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
     stack = Stack(tuple(names), least_variance_weights(covariances), tuple(records), covariances)
     estimates = tuple(record.estimate for record in records)
     params = np.stack([one.params for one in estimates], axis=-1) @ stack.weights
-    average = dataclasses.replace(
-        lead.estimate,
-        params=params_of(scale, params, n_arms),
-        model_means=np.stack([one.model_means for one in estimates], axis=-1) @ stack.weights,
-        rows=StackedRows(estimates, stack.weights, scale),
-    )
+    means = np.stack([one.model_means for one in estimates], axis=-1) @ stack.weights
+    params, rows = params_of(scale, params, n_arms), StackedRows(estimates, stack.weights, scale, lead.used_weight_fit)
+    average = dataclasses.replace(lead.estimate, params=params, model_means=means, rows=rows)
     return dataclasses.replace(lead, estimate=average, stack=stack)
 
 
@@ -92,11 +89,12 @@ def params_of(scale: EffectScale, mixed: Array, n_arms: int) -> Array:
 
 @dataclass(frozen=True)
 class StackedRows:
-    """Predictions and influence function of an average."""
+    """Predictions and influence function of an average, and its refits, with the weights of the sample."""
 
     estimates: tuple[Estimate, ...]  # the first is the lead, whose coefficients it has
     weights: Array
     scale: EffectScale
+    weight_fit: WeightFit  # which is the same in all
 
     @cached_property
     def predicted(self) -> Array:
@@ -114,23 +112,12 @@ class StackedRows:
         lead = self.estimates[0]
         return np.hstack([moved, lead.influence[:, len(lead.params) :]])
 
-
-@dataclass(frozen=True)
-class StackRefitter:
-    """Refits the fits of a stack under the same resamples and averages with the weights of the sample."""
-
-    rows: StackedRows
-    refitters: Sequence[Any]  # one for each fit, the lead first
-    weight_fit: WeightFit  # which is the same in all
-
     def refit(self, s: Array, weighed: Any = None) -> Refits:
         """As in `Estimate`; fits without weight are not made again, but for the lead."""
-        weights, lead = self.rows.weights, self.rows.estimates[0]
-        weighed = weighed or self.weight_fit.refit(s)
-        used = [k for k, weight in enumerate(weights) if weight > 0 or k == 0]
-        found = [self.refitters[k].refit(s, weighed) for k in used]
-        size, n_arms = len(lead.params), len(lead.theta)
-        mixed = np.tensordot(weights[used], np.stack([refits.values[:size] for refits in found]), axes=1)
-        params = params_of(self.rows.scale, mixed, n_arms)
+        lead, weighed = self.estimates[0], weighed or self.weight_fit.refit(s)
+        used = [k for k, weight in enumerate(self.weights) if weight > 0 or k == 0]
+        found, size = [self.estimates[k].rows.refit(s, weighed) for k in used], len(lead.params)
+        mixed = np.tensordot(self.weights[used], np.stack([refits.values[:size] for refits in found]), axes=1)
+        params = params_of(self.scale, mixed, len(lead.theta))
         rest, failures = found[0].values[size:], first_failure(*(refits.failures for refits in found))
         return dataclasses.replace(collect_refits(params, rest[:, None], rest[:0], failures), start=found[0].start)

@@ -28,20 +28,11 @@ from causalrisk.design.scan.design import stored_array
 from causalrisk.errors import DesignWarning, Failure, MonteCarloWarning, Notes, ResampleWarning, failure_text
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import DEFAULTS, fit_estimator
-from causalrisk.estimation.fits import Refits, WeightFit
+from causalrisk.estimation.fits import RELATIVE_ROUNDING, BootstrapDistribution, Refits, WeightFit
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
-from causalrisk.estimation.record import (
-    SE_ROUNDING,
-    BootstrapDistribution,
-    FitRecord,
-    counts_equal_rows,
-    equal_units,
-    robust_covariance,
-    unit_influence,
-)
+from causalrisk.estimation.record import FitRecord, equal_units, robust_covariance, unit_influence
 from causalrisk.estimation.sample import given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
-from causalrisk.estimation.stack import StackRefitter
 from causalrisk.numerics.blocks import is_dask
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
@@ -54,14 +45,6 @@ T = TypeVar("T")
 
 
 # --- resamples -------------------------------------------------------------------------------------------------------
-
-
-def refitter_of(record: FitRecord) -> Any:
-    """Return what estimates a fit again under resamples."""
-    rows = record.estimate.rows
-    if record.stack is not None:
-        return StackRefitter(rows, [refitter_of(of) for of in record.stack.records], record.used_weight_fit)
-    return rows
 
 
 def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | None], s: Array) -> list[Refits]:
@@ -110,13 +93,11 @@ def drawn_or_weighed(
         failed, drawn = int((failures != Failure.OK).sum()), len(failures)
         if failed <= inference.max_failed * drawn or (kind in MULTIPLIERS and records[0].design.on_disk):
             break
-        notes.warn(
-            f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows: "
-            f"{failure_text(failures)}. Standard errors come from {words.format(units)} instead "
-            f'(`bootstrap="{typed}"`). They are too small if an arm has few rows for its covariates.\n'
-            "Use a simpler `propensity=`.",
-            ResampleWarning,
-        )
+        problem = f"{failed} of {drawn} resamples of {units} failed, more than"
+        told = f'Standard errors come from {words.format(units)} instead (`bootstrap="{typed}"`)'
+        advice = "They are too small if an arm has few rows for its covariates.\nUse a simpler `propensity=`."
+        allowed = f"max_failed={inference.max_failed:g} allows: {failure_text(failures)}"
+        notes.warn(f"{problem} {allowed}. {told}. {advice}", ResampleWarning)
         records = tuple(dataclasses.replace(record, bootstrap=kind) for record in records)
         found = resampled(records, inference)
     return records, found
@@ -129,7 +110,7 @@ def redone(
 
     Blocks do not depend on the number of workers, so the results do not either.
     """
-    refitters, weight_fits = [refitter_of(record) for record in records], [record.weight_fit for record in records]
+    refitters, weight_fits = zip(*((record.estimate.rows, record.weight_fit) for record in records), strict=True)
     n = records[0].sample.n
     width = WIDTH * int(np.clip(TOGETHER // n, 1, max(n_boot // (WIDTH * LEAST_TASKS), 1)))
     block = functools.partial(_refit_block, functools.partial(refit_together, refitters, weight_fits), draw)
@@ -143,13 +124,9 @@ def redone(
 
 
 def in_blocks(
-    function: Callable[[int, int, int], T],
-    count: int,
-    width: int,
-    needed: float,
-    inference: InferenceOptions,
+    function: Callable[[int, int, int], T], count: int, width: int, needed: float, inference: InferenceOptions,
     words: tuple[str, str] = ("bootstrap", "resample"),
-) -> Iterator[T]:
+) -> Iterator[T]:  # fmt: skip
     """Yield in order what a function of `count`, `width` and its number finds for each block of resamples.
 
     `needed` are the bytes that a block takes, `words` the label and the unit of `progress_bar`.
@@ -231,7 +208,7 @@ def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
         raise rows_not_kept("the multiplier bootstrap")
     total, count, times = record.sample.total, len(record.names), equal_units(record)
     own = unit_influence(record, len(record.estimate.values))
-    sizes = times if counts_equal_rows(record) else None
+    sizes = times if (times != 1).any() else None
     moved, squares = [], []
     for first in range(0, n_boot, WIDTH):
         width = min(WIDTH, n_boot - first)
@@ -338,11 +315,10 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         more = f"max_failed={share + 0.01:.2f}" if share < 0.9 else f'cov_type="{record.robust_type}"'
         if record.draws_units and not record.given_resamples:
             weights = 'Use `fit(bootstrap="bayesian")` for weights that are never zero. '
-        raise errors.BootstrapError(
-            f"{len(failed)} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows: "
-            f"{failure_text(boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "
-            f"{weights}Simplify propensity=, or use `fit({more})`."
-        )
+        problem = f"{len(failed)} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows"
+        robust = "The point estimate with robust standard errors is in err.results."
+        advice = f"{robust} {weights}Simplify propensity=, or use `fit({more})`."
+        raise errors.BootstrapError(f"{problem}: {failure_text(boot.failures)}.\n{advice}")
     return with_bootstrap(record, boot, notes)
 
 
@@ -410,7 +386,7 @@ def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
     mc_ses, count = joint.mc_se, joint.replicates.count
     ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
     # What resamples leave out of the combinations of replicates is as small beside the Monte Carlo error.
-    real = ses > np.maximum(SE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)
+    real = ses > np.maximum(RELATIVE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)
     shares = np.divide(mc_ses, ses, out=np.zeros(len(ses)), where=real)
     mc_se, share = mc_ses[shares.argmax()], shares.max()
     if share > NOTICEABLE_MONTE_CARLO:

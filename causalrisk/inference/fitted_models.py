@@ -41,8 +41,9 @@ def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[
         for arm in range(design.n_arms):
             yield arm, estimate.block("theta", arm), matrix, names
     if estimate.gamma.size and weights is not None:
-        several = len(weights.arms) > 1  # none of a known score
-        prefixes = [f"{design.labels[a]}: " if several else "" for a in weights.arms]
+        against = weights.equations.target.toward if record.options.propensity_loss == "calibrated" else 0
+        others = [label for a, label in enumerate(design.labels) if a != against]
+        prefixes = [] if "score" not in weights.beta else [f"{label}: " * (len(others) > 1) for label in others]
         prefixes += ["membership: "] if "member" in weights.beta else []
         names = [f"{prefix}{name}" for prefix in prefixes for name in design.propensity_names]
         matrices = [sample.Z.coefficients(np.eye(sample.Z.columns.shape[1]))] * len(prefixes)
@@ -198,10 +199,8 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     """
     check_unit_level(record, "predict(data)")
     if data is not None and record.spec.matched:
-        raise UnavailableError(
-            "Matching does not predict new rows: each unit is predicted by its matches.\nUse `res.predict()`, or "
-            "`predict(data)` of a fit by `OutcomeRegression`."
-        )
+        problem = "Matching does not predict new rows: each unit is predicted by its matches"
+        raise UnavailableError(f"{problem}.\nUse `res.predict()`, or `predict(data)` of a fit by `OutcomeRegression`.")
     if data is None:
         values, index = record.sample.restore(record.estimate.predicted.T.copy()), record.design.index
     else:

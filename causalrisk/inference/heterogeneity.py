@@ -19,7 +19,7 @@ from causalrisk.design.tables import listing
 from causalrisk.errors import CausalRiskWarning, DesignWarning, Failure, OptionError, UnavailableError, warn_user
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected_means, weights_of
 from causalrisk.estimation.options import Adjustment, InferenceOptions
-from causalrisk.estimation.record import SE_ROUNDING, FitRecord, influence_covariance, of_means
+from causalrisk.estimation.record import FitRecord, influence_covariance, of_means
 from causalrisk.estimation.sample import sample_resampler
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors, resampled
@@ -62,24 +62,15 @@ def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
         values, influence = (sum(weight * part[k] for weight, part in parts) for k in (0, 1))
         return np.asarray(values), np.asarray(influence)
     if record.joint is not None and record.joint.score_joined:
-        raise UnavailableError(
-            "effects of groups are not available where the predictor of the score joined the outcome models.\n"
-            "Use `fit(join_score=False)`."
-        )
+        problem = "effects of groups are not available where the predictor of the score joined the outcome models"
+        raise UnavailableError(f"{problem}.\nUse `fit(join_score=False)`.")
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
     means, moved = projected_means(weights_of(record), spec_in_groups(record), estimate, columns)
     # a mean of zero to rounding is put on zero: a ratio to it would be a large number
     means = scale.on_bounds(means, RELATIVE_ROUNDING * np.abs(estimate.params[-sample.n_arms :])[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):  # a group without an effect
         influence = moved * scale.g_slope(means)
-        return _contrasts(scale, means), influence[:, 1:] - influence[:, :1]
-
-
-def _contrasts(scale: EffectScale, means: Array) -> Array:
-    """Effects of arm means (K, k) on the scale where they are differences, shape (K - 1, k); NaN where undefined."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = scale.g(means)
-        return scale.against_reference(np.where(np.isfinite(values), values, np.nan))
+        return scale.differences(means), influence[:, 1:] - influence[:, :1]
 
 
 @of_means
@@ -342,7 +333,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
         return _untested(found, f"the groups {names} have no effect on this scale", len(left))
     statistic, rank, contradicted = wald_statistic(left, np.zeros(len(left)), values, covariance)
     # Differences that depend on each other otherwise than linearly, as of ratios, contradict each other a little.
-    exact = np.sqrt(np.diag(covariance)) <= SE_ROUNDING * np.abs(values).max()
+    exact = np.sqrt(np.diag(covariance)) <= RELATIVE_ROUNDING * np.abs(values).max()
     if contradicted and exact.sum() > 1:
         return _untested(found, "effects without sampling error differ", len(left))
     return joint_test(statistic, rank, record.df)
@@ -469,13 +460,11 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
     found = np.full((n_refits, (record.design.n_arms - 1) * columns.shape[1]), np.nan)
     for first in range(0, n_refits, WIDTH):
         s = resampler.draw(RESAMPLE_STREAM, first // WIDTH, min(WIDTH, n_refits - first))
-        values = refits.values[first : first + WIDTH].T
+        used = np.flatnonzero(refits.failures[first : first + WIDTH] == Failure.OK)
+        values = refits.values[first + used].T
         theta = values[record.estimate.block("theta")].reshape(*record.estimate.theta.shape, -1)
-        gamma = values[record.estimate.block("gamma")]
-        for r in np.flatnonzero(refits.failures[first : first + WIDTH] == Failure.OK):
-            one = slice(r, r + 1)
-            means = means_under(weights, spec, gamma[:, one], theta[:, :, r], columns, s[:, one])
-            found[first + r] = _contrasts(scale, means).ravel()
+        means = means_under(weights, spec, values[record.estimate.block("gamma")], theta, columns, s[:, used])
+        found[first + used] = scale.differences(means).reshape(found.shape[1], -1).T
     return found
 
 

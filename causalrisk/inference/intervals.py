@@ -20,15 +20,9 @@ from numpy.typing import NDArray
 from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 
 from causalrisk.errors import ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
+from causalrisk.estimation.fits import RELATIVE_ROUNDING
 from causalrisk.estimation.options import INTERVALS, Interval
-from causalrisk.estimation.record import (
-    SE_ROUNDING,
-    FitRecord,
-    equal_units,
-    of_means,
-    robust_covariance,
-    unit_influence,
-)
+from causalrisk.estimation.record import FitRecord, equal_units, of_means, robust_covariance, unit_influence
 from causalrisk.estimation.specification import DIFFERENCE, ODDS_RATIO, RATIO, EffectScale
 from causalrisk.inference.covariance import resample_errors
 from causalrisk.numerics.linalg import Array
@@ -75,7 +69,7 @@ def limit_names(alpha: float) -> list[str]:
 
 def rounded_se(values: Array, se: Array) -> Array:
     """Return the standard errors, zero where they are below the rounding error of the estimates."""
-    return np.where(se <= SE_ROUNDING * np.abs(values).max(initial=0), 0.0, se)
+    return np.where(se <= RELATIVE_ROUNDING * np.abs(values).max(initial=0), 0.0, se)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +152,7 @@ def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) 
     """
     parameters, tried = np.sqrt(np.clip(np.diag(covariance), 0, None)), np.abs(left)
     size, level = tried @ np.nan_to_num(parameters), tried @ np.abs(params)
-    size = np.where(size > SE_ROUNDING * level, size, np.where(level > 0, level, 1.0))
+    size = np.where(size > RELATIVE_ROUNDING * level, size, np.where(level > 0, level, 1.0))
     scaled = covariance_of(left, covariance) / np.outer(size, size)
     if np.isnan(scaled).any():
         return np.nan, len(left), False

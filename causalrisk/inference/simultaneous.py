@@ -21,10 +21,10 @@ from causalrisk.design import Design
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
 from causalrisk.estimation.abilities import check_options
-from causalrisk.estimation.fits import weights_of
+from causalrisk.estimation.fits import BootstrapDistribution, weights_of
 from causalrisk.estimation.options import Adjustment
 from causalrisk.estimation.quantiles import distribution_at
-from causalrisk.estimation.record import BootstrapDistribution, FitRecord, influence_covariance
+from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.specification import DIFFERENCE, IPWRA, JRE, QUANTILE, EffectScale
 from causalrisk.inference import intervals
 from causalrisk.inference.covariance import covariance_over, resample_covariance, start_record
@@ -175,16 +175,9 @@ def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df:
 
 
 def adjusted_frame(
-    values: Array,
-    se: Array,
-    covariance: Array,
-    index: pd.Index,
-    *,
-    adjust: str | None,
-    alpha: float,
-    df: Array | float,
-    scale: EffectScale = DIFFERENCE,
-) -> pd.DataFrame:
+    values: Array, se: Array, covariance: Array, index: pd.Index, *, adjust: str | None, alpha: float,
+    df: Array | float, scale: EffectScale = DIFFERENCE,
+) -> pd.DataFrame:  # fmt: skip
     """Return the table of `Estimates.frame`; with `adjust` also "adjusted P" and simultaneous intervals.
 
     `covariance` is on the scale where effects are differences.

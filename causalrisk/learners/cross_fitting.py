@@ -56,10 +56,8 @@ def check_learner(given: Any) -> None:
     elif isinstance(given, type):
         raise OptionError(f"learner={given.__name__} is a class.\nUse `learner={given.__name__}()`.")
     elif not hasattr(given, "fit") or not (hasattr(given, "predict") or hasattr(given, "predict_proba")):
-        raise OptionError(
-            f"learner is a {type(given).__name__}; expected a name, or an object with fit and predict.\n"
-            'Use `learner="smooth"`.'
-        )
+        problem = f"learner is a {type(given).__name__}; expected a name, or an object with fit and predict"
+        raise OptionError(f'{problem}.\nUse `learner="smooth"`.')
 
 
 def learners_of(
@@ -72,10 +70,8 @@ def learners_of(
         if isinstance(one, Mapping):
             of_arms = [one.get(label, one.get(level)) for label, level in zip(labels, levels, strict=True)]
             if any(model is None for model in of_arms) or len(one) != len(labels):
-                raise OptionError(
-                    f"learner= has {listed(list(one))}; expected a learner for each arm.\n"
-                    f"Use `learner={{{', '.join(f'{label!r}: ...' for label in labels)}}}`."
-                )
+                problem = f"learner= has {listed(list(one))}; expected a learner for each arm"
+                raise OptionError(f"{problem}.\nUse `learner={{{', '.join(f'{label!r}: ...' for label in labels)}}}`.")
         names, models = zip(*(_named_model(model, smooth, binary=binary) for model in of_arms), strict=True)
         found.append(Learner(" and ".join(dict.fromkeys(names)), models))
     every = [learner.name for learner in found]
@@ -112,10 +108,8 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
             f'learner {name} is a classifier, and the outcome is not 0 and 1.\nUse a regressor, or `learner="smooth"`.'
         )
     if hasattr(given, "decision_function") and not hasattr(given, "predict_proba"):
-        raise OptionError(
-            f"learner {name} is a classifier without predict_proba.\n"
-            f"Use `learner=CalibratedClassifierCV({name}())` of sklearn.calibration."
-        )
+        problem = f"learner {name} is a classifier without predict_proba"
+        raise OptionError(f"{problem}.\nUse `learner=CalibratedClassifierCV({name}())` of sklearn.calibration.")
     return name, given
 
 
@@ -180,10 +174,8 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
     predictions = found(rows.features, rows.fold)
     bad = int((~np.isfinite(predictions)).sum())
     if bad:
-        raise LearnerError(
-            f"{bad} of {predictions.size} predictions of the learner {learner.name} are not finite.\n"
-            'Use another learner, or `learner="smooth"`.'
-        )
+        problem = f"{bad} of {predictions.size} predictions of the learner {learner.name} are not finite"
+        raise LearnerError(f'{problem}.\nUse another learner, or `learner="smooth"`.')
     return dataclasses.replace(found, predictions=predictions)
 
 
@@ -238,10 +230,8 @@ def fitted_copy(
         repeated = np.repeat(np.arange(len(y)), np.rint(weights).astype(np.intp))
         model.fit(X[repeated], y[repeated])
     else:
-        raise OptionError(
-            f"the fit of {type(last).__name__} has no sample_weight, and the weights are not counts of rows.\n"
-            f"Use {instead}, or another whose fit has it."
-        )
+        problem = f"the fit of {type(last).__name__} has no sample_weight, and the weights are not counts of rows"
+        raise OptionError(f"{problem}.\nUse {instead}, or another whose fit has it.")
     return model
 
 

@@ -25,9 +25,9 @@ from causalrisk.design import Design
 from causalrisk.design.assignment import Assignment, assignment_of, coded_strata
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import OptionError, UnavailableError, one_of
-from causalrisk.estimation.fits import centred, group_sums, weights_of
+from causalrisk.estimation.fits import RELATIVE_ROUNDING, centred, group_sums, weights_of
 from causalrisk.estimation.options import Alternative, InferenceOptions
-from causalrisk.estimation.record import SE_ROUNDING, FitRecord, of_means
+from causalrisk.estimation.record import FitRecord, of_means
 from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.covariance import TOGETHER, fit_again, in_blocks, robust_record
@@ -426,8 +426,8 @@ def statistics_of(contrasts: tuple[Array, Array], position: int | None, kind: st
     """
     values, covariance = contrasts
     se = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-    se = np.where(se <= SE_ROUNDING * level, 0.0, se)
-    values = np.where(np.abs(values) <= SE_ROUNDING * level, 0.0, values)
+    se = np.where(se <= RELATIVE_ROUNDING * level, 0.0, se)
+    values = np.where(np.abs(values) <= RELATIVE_ROUNDING * level, 0.0, values)
     if position is not None and kind == "difference":
         return np.asarray(values[:, position - 1])
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -381,7 +381,8 @@ class CausalResults(OneEffect):
         """Tilt of the target divided by the probability of the unit's own arm; 1 if the estimator uses no score."""
         record = self._record
         fit = record.weight_fit if record.spec.uses_propensity else None
-        return record.per_row(np.ones(record.sample.n) if fit is None else fit.undivided, "weight")
+        weights = np.ones(record.sample.n) if fit is None else fit.undivided
+        return pd.Series(record.sample.restore(weights), index=record.design.index, name="weight")
 
     @property
     def potential_outcomes(self) -> pd.DataFrame:

@@ -141,17 +141,12 @@ class OutcomeFamily:
         from statsmodels.genmod import families  # here, so that importing causalrisk stays fast
 
         own = {} if self.alpha is None else {"alpha": self.alpha}
-        return getattr(families, FAMILIES[self.name].statsmodels)(getattr(families.links, CLASSES[self.link])(), **own)
+        return getattr(families, self.entry.statsmodels)(getattr(families.links, CLASSES[self.link])(), **own)
 
     @property
-    def low(self) -> float:
-        """The smallest outcome."""
-        return FAMILIES[self.name].low
-
-    @property
-    def high(self) -> float:
-        """The largest outcome."""
-        return FAMILIES[self.name].high
+    def entry(self) -> FamilyEntry:
+        """What is known of the family under every link."""
+        return FAMILIES[self.name]
 
     @property
     def linear(self) -> bool:
@@ -218,10 +213,6 @@ class OutcomeFamily:
         score = residual * slope / variance
         return score, expected - residual * (self.mean_deriv2(eta) - slope**2 * by_mean / variance) / variance, expected
 
-    def start(self, y: Array) -> Array:
-        """Linear predictors to start from."""
-        return np.asarray(self.distribution.link(self.distribution.starting_mu(y)))
-
     def _instead(self, y: Array, name: str) -> str:
         """Advice for outcomes outside of the family."""
         if self.name == "binomial":
@@ -230,18 +221,18 @@ class OutcomeFamily:
                 return f"Use `I({name} == {values[1]:g}) ~ ...` if that is the event."
             if y.min() >= 0 and 1 < y.max() <= 100:
                 return f'Use `I({name} / 100) ~ ...` for percentages, else `family="gaussian"`.'
-        if not FAMILIES[self.name].closed and y.min() == 0:
+        if not self.entry.closed and y.min() == 0:
             return 'Use `family="poisson"`, which allows zeros.'
         return 'Use `family="gaussian"`.'
 
     def check(self, y: Array, name: str) -> None:
         """Raise a DesignError unless every outcome is one the family knows."""
-        family = FAMILIES[self.name]
-        bad = (y < family.low if family.closed else y <= family.low) | (y > family.high)
+        low, high = self.entry.low, self.entry.high
+        bad = (y < low if self.entry.closed else y <= low) | (y > high)
         if bad.any():
             raise DesignError(
                 f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not know (such as "
-                f"{y[bad][0]:g}); expected {family.outcomes}.\n{self._instead(y, name)}"
+                f"{y[bad][0]:g}); expected {self.entry.outcomes}.\n{self._instead(y, name)}"
             )
 
 

@@ -56,13 +56,12 @@ def plain_basis(X: Array) -> Basis:
     return Basis(np.ascontiguousarray(X), np.eye(p), np.zeros(p), 0)
 
 
-def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None = None) -> Basis:
+def orthonormal_basis(X: Array, weights: Array) -> Basis:
     """Return an orthonormal basis of the columns of X (n, p), of full rank, under positive weights of its rows.
 
-    `order` is the row of X that each row of the basis is. Where X has a constant column, the others are centred first,
-    so that a covariate far from zero loses no digits.
+    Where X has a constant column, the others are centred first, so that a covariate far from zero loses no digits.
     """
-    total, columns = float(weights.sum()), np.array(X if order is None else X[order], order="F")
+    total, columns = float(weights.sum()), np.array(X, order="F")
     steady = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
     constant, shift = int(steady[0]) if steady.size else 0, np.zeros(X.shape[1])
     if steady.size:

@@ -37,10 +37,8 @@ def check_rng(rng: Any) -> None:
     """Raise an OptionError unless `rng` is a source of randomness."""
     whole = isinstance(rng, numbers.Integral) and not isinstance(rng, bool) and int(rng) >= 0
     if not (whole or rng is None or isinstance(rng, SOURCES)):
-        raise OptionError(
-            f"rng={rng!r}; expected a non-negative int, a numpy Generator, SeedSequence or RandomState, or None.\n"
-            "Use `rng=0`."
-        )
+        problem = f"rng={rng!r}; expected a non-negative int, a numpy Generator, SeedSequence or RandomState, or None"
+        raise OptionError(f"{problem}.\nUse `rng=0`.")
 
 
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
@@ -160,7 +158,7 @@ def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArr
     width, count, times, whole = len(totals), len(sizes), totals.astype(np.int64), int(sizes.sum())
     if not whole:
         return np.zeros((width, count))
-    if whole <= FEW * count:  # each draw by itself
+    if whole <= min(FEW * count, 2**16):  # each draw by itself
         units = rng.integers(0, whole, times.sum(), dtype=np.uint16)
         if (sizes != 1).any():
             units = np.repeat(np.arange(count), sizes.astype(np.int64))[units]

@@ -87,7 +87,7 @@ def effect_formula(record: FitRecord) -> str:
     if record.options.quantiles:
         name = name if several else record.estimand
         return f"{name} q = POQ[{label}] q - POQ[{labels[0]}] q, the differences of the quantiles at q"
-    return f"{name} = {record.options.effect_scale.formula(f'POM[{label}]', f'POM[{labels[0]}]')}"
+    return f"{name} = {record.options.effect_scale.form.format(treated=f'POM[{label}]', reference=f'POM[{labels[0]}]')}"
 
 
 def effect_words(record: FitRecord, k: int) -> str:
@@ -95,7 +95,7 @@ def effect_words(record: FitRecord, k: int) -> str:
     params, (effect_format, mean_format) = record.estimate.params, formats(record)
     means = [format(mean, mean_format) for mean in params[record.estimate.block("means")]]
     scale = record.options.effect_scale
-    form = scale.formula(means[k + scale.per_arm], means[k % scale.per_arm])
+    form = scale.form.format(treated=means[k + scale.per_arm], reference=means[k % scale.per_arm])
     return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
 
 

@@ -588,7 +588,8 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     joint, clusters = record.joint, record.design.cluster is not None
     plots: dict[str, Any] = {"Overlap": plot_overlap, "Balance": plot_balance, "Calibration": plot_calibration}
     if not record.spec.matched:
-        plots["Influence"] = partial(plot_influence, method=influence.quick_method(record, clusters), clusters=clusters)
+        method = influence.influence_method(record, None, clusters, quick=True)
+        plots["Influence"] = partial(plot_influence, method=method, clusters=clusters)
     if joint is not None and joint.path is not None:
         plots["Shrinkage"] = plot_anchor_path
     if record.cov_type == "bootstrap":

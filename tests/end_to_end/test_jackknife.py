@@ -11,7 +11,7 @@ from scipy import stats
 
 import causalrisk as cr
 from causalrisk.estimation.options import InferenceOptions
-from causalrisk.inference.covariance import leave_one_out, refitter_of
+from causalrisk.inference.covariance import leave_one_out
 from tests.conftest import REFERENCE, RHS, in_parts, simulate
 
 CASES = {case["id"]: case for case in json.loads((REFERENCE / "smallsample_inference.json").read_text())["cases"]}
@@ -228,7 +228,7 @@ def test_groups_of_jre_are_redone_too():
     sample, block, left_out = record.sample, record.estimate.block, []
     out = 1.0 - (sample.order[:, None] == np.arange(90))
     inside, Z = np.stack([groups == "high", groups == "low"])[:, sample.order], sample.Z.columns
-    for s, values in zip(out.T, refitter_of(record).refit(out).values.T, strict=True):
+    for s, values in zip(out.T, record.estimate.rows.refit(out).values.T, strict=True):
         fitted = values[block("theta")].reshape(record.estimate.theta.shape) @ sample.X.columns.T
         e = 1 / (1 + np.exp(-Z @ values[block("gamma")]))
         own = np.where(sample.arm == 1, (sample.y - fitted[1]) / e, -(sample.y - fitted[0]) / (1 - e))

@@ -407,6 +407,14 @@ def test_rows_are_trimmed_by_scores_that_are_not_clipped():
     assert both.nobs == fitted(cr.IPWRA, frame, trim=(0.1, 0.9)).nobs < 400
 
 
+def test_the_summary_counts_the_weights_that_clipping_changes():
+    """Calibrated scores of two arms are of two models: each row's own counts."""
+    frame = simulate(400, strength=1.5)
+    free, res = (fitted(cr.IPWRA, frame, propensity_loss="calibrated", clip=clip) for clip in (None, (0.2, 0.8)))
+    changed = int((free.importance_weights != res.importance_weights).sum())
+    assert changed > 10 and f"{changed} to [0.2, 0.8]" in str(res.summary())
+
+
 def test_a_classifier_that_is_certain_is_refused_unless_clipped():
     class Certain(Frequencies):
         def predict_proba(self, X):

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.inference.covariance import refitter_of
 from causalrisk.simulation.designs import Linear, find_design
 
 QUIET = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
@@ -94,7 +93,7 @@ def test_the_influence_function_is_the_derivative_by_the_weights(data, case):
     options = {name: value(data) if callable(value) else value for name, value in options.items()}
     used = data if formula.startswith("seen") else data.drop(columns="seen")
     record = fit(used, formula, treat, options, **given)._record
-    refit, sample = refitter_of(record), record.sample
+    refit, sample = record.estimate.rows, record.sample
     refit = dataclasses.replace(refit, points=record.joint.replicates)
     influence, values = record.estimate.influence, record.estimate.values
     np.testing.assert_allclose(values - refit.beside_points, values, rtol=1e-6, atol=1e-7 * np.abs(values).max())
@@ -115,7 +114,7 @@ def test_resamples_together_are_those_one_by_one(data, case):
     """One by one the weights of all replicates are made; together they are products of those of each resample."""
     formula, treat, options, given = INFLUENCE[case]
     record = fit(data.drop(columns="seen"), formula, treat, options, **given)._record
-    refit, rng = refitter_of(record), np.random.default_rng(8)
+    refit, rng = record.estimate.rows, np.random.default_rng(8)
     counts = rng.multinomial(300, np.full(300, 1 / 300), size=5).T.astype(float)
     together = refit.refit(counts)
     alone = np.column_stack([refit.refit(counts[:, [j]]).values for j in range(5)])
@@ -139,7 +138,8 @@ def test_no_net_bias_at_the_fitted_score(data, case):
     options = {name: value(data) if callable(value) else value for name, value in options.items()}
     record = fit(data.drop(columns="seen"), formula, treat, options, **given)._record
     sample, estimate = record.sample, record.estimate
-    residual = sample.s * record.weight_fit.w * (sample.y - sample.own(estimate.predicted)) / sample.total
+    left = sample.y - estimate.predicted[sample.arm, np.arange(sample.n)]
+    residual = sample.s * record.weight_fit.w * left / sample.total
     biases = np.array([residual[rows].sum() for rows in sample.slices])
     net = record.options.effect_scale.g_slope(record.joint.start.model_means) * biases
     assert np.abs(net - net[0]).max() < 1e-9 * sample.y.std()

@@ -223,7 +223,7 @@ def test_means_stay_in_the_range_of_the_family(name):
     fit = fit_smooth(X, y, family=family)
     new = np.vstack([X, 1e4 * rng.normal(size=(200, 3))])
     mean = fit.predict(new)
-    assert np.isfinite(mean).all() and mean.min() >= 0 and mean.max() <= family.high
+    assert np.isfinite(mean).all() and mean.min() >= 0 and mean.max() <= family.entry.high
     assert np.corrcoef(mean[:80], y)[0, 1] > 0.8
 
 

@@ -77,6 +77,12 @@ def test_totals_of_chunks_are_multinomial_and_units_given_them_independent(arms)
         assert np.cov(counts[one], counts[other])[0, 1] == pytest.approx(-1 / n, abs=5 / np.sqrt(m))
 
 
+def test_a_small_stratum_of_very_many_rows_is_drawn():
+    sizes = (np.arange(9_000_000) < 66_000).astype(float)
+    drawn = Draws("stratified", len(sizes), weights=sizes, arms=None).draw(width=2, rows=slice(70_000))
+    np.testing.assert_array_equal(drawn.sum(axis=0), 66_000)
+
+
 def test_halves_of_many_rows_vary_as_a_binomial_variable():
     counts = Draws(n=LARGE).many(320)
     np.testing.assert_array_equal(counts.sum(axis=0), LARGE)

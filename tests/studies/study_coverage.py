@@ -21,7 +21,6 @@ import pandas as pd
 
 import causalrisk as cr
 from causalrisk.estimation.record import robust_covariance
-from causalrisk.inference.covariance import refitter_of
 from tests.conftest import LALONDE_RHS
 from tests.studies.designs import RHS, kang_schafer, lalonde_redrawn, mild, strong
 
@@ -86,7 +85,7 @@ def jackknife_se(record, groups=None, seed=0):
     """
     n = record.sample.n
     group = np.arange(n) if groups is None else np.random.default_rng(seed).permutation(n) % groups
-    total, refitter = int(group.max()) + 1, refitter_of(record)
+    total, refitter = int(group.max()) + 1, record.estimate.rows
     parts = []
     for first in range(0, total, BLOCK):
         left_out = np.arange(first, min(first + BLOCK, total))

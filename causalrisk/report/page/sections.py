@@ -262,7 +262,8 @@ def _influence(record: FitRecord, alpha: float) -> Body:
     clusters = design.cluster is not None
     named = (str(design.cluster_name), design.n_clusters) if clusters else None
     what, several = "cluster" if clusters else "row", design.n_arms > 2
-    tables = influence.influence_tables(record, influence.quick_method(record, clusters), clusters)
+    method = influence.influence_method(record, None, clusters, quick=True)
+    tables = influence.influence_tables(record, method, clusters)
     for position, (contrast, table) in enumerate(zip(record.contrasts, tables, strict=True), start=1):
         top = influence.most_influential(table, TOP)
         readings[contrast] = verdicts.read_influence(top, named)
