@@ -74,11 +74,14 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
     survey = None
     if by.survey is not None:
         survey = survey_design(by.survey, rows.weights, rows.keep, getattr(by.subpop, "name", None), notes)
+    offset = None
+    if by.offset is not None:
+        offset = drawing.read_offset(by.offset, rows.keep, treat=treat.name, outcome=models["endog_name"])
     made = Design(
         arm=coding.arm,
         weights=drawing.relative_weights(weights, by.options.weight_type),
         cluster=cluster,
-        offset=None if by.offset is None else drawing.read_offset(by.offset, rows.keep),
+        offset=offset,
         score=None if by.score is None else treatment.score_matrix(by.score, rows.keep, coding),
         predictions=predictions,
         labels=coding.labels,

@@ -315,9 +315,12 @@ def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index) -> Rows:
     return complete_rows(used, index, by.options.missing, weights, inside)
 
 
-def read_offset(given: Source, keep: Any = slice(None)) -> np.ndarray:
+def read_offset(given: Source, keep: Any = slice(None), *, treat: str = "", outcome: str = "") -> np.ndarray:
     """Return the offset of the rows to keep, which miss no value, of an exposure its logarithm."""
     what = f"{given.used_in} {given.name!r}"
+    if given.name in (treat, outcome):
+        kind = "treatment" if given.name == treat else "outcome"
+        raise DesignError(f"{what} is the {kind}.\nLeave {given.used_in}= out, or name its column.")
     values = numbers(given.values[keep], what)
     if given.used_in == "offset":
         check_magnitude(values, what)

@@ -28,6 +28,7 @@ MANY_NUMBERS, MOST = 10, 0.8  # distinct numbers, and their share, from which te
 NUMBER = re.compile(r"(?=.*\d)[+-]?(\d{1,3}([.,]\d{3})+|\d*)([.,]\d*)?([eE][+-]?\d+)?")  # 1.5e3; 1,234.5; 1,5; 1.234,5
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}")
 DAYS = "(pd.to_datetime({0}) - pd.to_datetime({0}).min()).dt.days"
+NUMBERS_OF = {"m": '{0} / pd.Timedelta("1D")', "c": "{0}.to_numpy().real"}  # by the kind of the dtype
 SHOWN = 8
 
 
@@ -109,10 +110,11 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
     if all(issubclass(k, Real | Decimal | np.bool_) for k in kinds):
         return values.astype(np.float64)
     made = "{0}.astype(str)"
-    if all(issubclass(k, datetime.date) for k in kinds) and not codes:  # datetimes and pandas' are dates too
-        made = DAYS
-    elif all(issubclass(k, str | Real | Decimal) for k in kinds):
+    if all(issubclass(k, str | Real | Decimal) for k in kinds):
         made = 'pd.to_numeric({0}, errors="coerce")'
+    elif not codes:
+        dates = all(issubclass(k, datetime.date) for k in kinds)  # datetimes and pandas' are dates too
+        made = DAYS if dates else NUMBERS_OF.get(dtype.kind, made)
     holds = f" and holds {', '.join(sorted(k.__name__ for k in kinds))}" if dtype.kind == "O" else ""
     raise _other_dtype(name, f"{dtype}{holds}", "numbers, bool, text or categories", made)
 
@@ -399,5 +401,6 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
         raise DesignError(f"{found}\nThe columns are {listing(table.columns)}.") from error
     if not isinstance(found, pd.Series):
         raise DesignError(f"the condition {role}={value!r} is not True or False in each row.\nEquality is `==`.")
-    found = found.mask(table[used].isna().any(axis=1), False)
+    unknown = np.logical_or.reduce([np.zeros(len(table), dtype=bool), *(missing_mask(table[name]) for name in used)])
+    found = found.mask(unknown, False)
     return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)

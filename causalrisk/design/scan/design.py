@@ -136,7 +136,8 @@ class Coding:
         if by.cluster is not None:
             roles["cluster"] = by.cluster.values[keep]
         if by.offset is not None:
-            roles["offset"] = drawing.read_offset(by.offset, keep)
+            names = {"treat": by.treat.name, "outcome": self.formulas[0].outcome_name}
+            roles["offset"] = drawing.read_offset(by.offset, keep, **names)
         pd.to_pickle(KeptRows(where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep])), path)
         few = dict[str, pd.Series]()
         for name, values in raw.items():
