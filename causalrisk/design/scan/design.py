@@ -7,7 +7,6 @@ folder, in parts, and can be used as Dask arrays.
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -217,6 +216,12 @@ class Coding:
             row=row + roles.index.to_numpy(),
             V=V,
         )
+
+    def coded_file(self, path: str, row: int, position: int) -> CodedRows:
+        """Code the rows of a frame that is stored at a path; the numbers as in `coded`."""
+        rows = pd.read_pickle(path)
+        with naming(rows.where):
+            return self.coded(rows, row, position)
 
     def check_by_rows(self, paths: Sequence[str]) -> None:
         """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``.
@@ -462,14 +467,16 @@ class DesignOnDisk(Design):
 
         clusters = np.unique(left("cluster")) if self.n_clusters else None
         scale = sum(sizes) / float(left("weights").sum()) if self.weight_type == "probability" else 1.0
-        return self._with(parts=self._rewritten([partial(_rows_left, mark, scale, clusters) for mark in marks], sizes))
+        each = zip(marks, np.cumsum([0, *sizes]).tolist(), self.parts, strict=False)
+        some = [partial(_rows_left, mark, first, scale, clusters, part) for mark, first, part in each if mark.any()]
+        return self._with(parts=_stored(some))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
         """Return the same rows with other columns in the outcome design, which `step` adds and `encoder` codes.
 
         Lines are appended to `notes` for columns that are dropped; none are if the coefficients are `given`.
         """
-        made = self._with(parts=self._rewritten([step] * len(self.parts)), outcome_encoder=encoder)
+        made = self._with(parts=_stored([partial(step, part) for part in self.parts]), outcome_encoder=encoder)
         if given:
             count, X = len(encoder.names), made.sums()["X"]
             return made._with(
@@ -483,13 +490,6 @@ class DesignOnDisk(Design):
     def _with(self, **other: Any) -> DesignOnDisk:
         """Return a design with other fields."""
         return DesignOnDisk(**self.__dict__ | other)
-
-    def _rewritten(self, steps: Sequence[Step], sizes: Sequence[int] | None = None) -> tuple[CodedRows, ...]:
-        """Store what steps make of the parts; `sizes` are the rows that are left of them, if not all."""
-        folder, sizes = Folder(), sizes or [len(part.y) for part in self.parts]
-        firsts = np.cumsum([0, *sizes]).tolist()
-        works = [partial(_after, step, folder, f"{k}", firsts[k], self.parts[k]) for k, step in enumerate(steps)]
-        return _gathered(folder, [work for work, size in zip(works, sizes, strict=True) if size])
 
     def sums(self) -> dict[str, Any]:
         """Return what columns need to be checked, of all rows."""
@@ -508,7 +508,9 @@ class DesignOnDisk(Design):
             X, one = block.X[:, keep], block.Z is block.X and np.array_equal(keep, keep_z)
             return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, keep_z])
 
-        parts = self.parts if keep.all() and keep_z.all() else self._rewritten([of_columns] * len(self.parts))
+        parts = self.parts
+        if not (keep.all() and keep_z.all()):
+            parts = _stored([partial(of_columns, part) for part in parts])
         basis, constant = of_X.basis(keep)
         n = int(of_X.rows.sum())
         return self._with(
@@ -534,30 +536,24 @@ class DesignOnDisk(Design):
         )
 
 
-def _gathered(folder: Folder, works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
-    """Return the parts that are stored in a folder, of which a cluster gives back copies."""
-    return tuple(dataclasses.replace(part, file=(folder, part.file[1])) for part in computed(works) if part.file)
+def _stored(works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
+    """Return the parts that some works make, stored in a folder of their own."""
+    folder = Folder()
+    parts = computed(partial(_store, work, folder, f"{k}") for k, work in enumerate(works))
+    return tuple(dataclasses.replace(part, file=(folder, f"{k}")) for k, part in enumerate(parts))  # maybe of a copy
 
 
-def _after(step: Step, folder: Folder, name: str, first: int, part: CodedRows) -> CodedRows:
-    """Store what a step makes of a part, its rows numbered anew from the first."""
-    block = step(part)
-    return dataclasses.replace(block, position=first + np.argsort(np.argsort(block.position))).stored(folder, name)
+def _store(work: Callable[[], CodedRows], folder: Folder, name: str) -> CodedRows:
+    return work().stored(folder, name)
 
 
-def _rows_left(mark: NDArray[np.bool_], scale: float, clusters: NDArray[np.intp] | None, block: CodedRows) -> CodedRows:
-    """Return the rows that are marked, weights times `scale`; `clusters` are the numbers of clusters left."""
+def _rows_left(mark: NDArray[np.bool_], first: int, scale: float, clusters: Any, block: CodedRows) -> CodedRows:
+    """Return the rows that are marked, numbered from the first; `clusters` are the numbers of clusters left."""
     arrays: dict[str, Any] = {name: values[mark] for name, values in block.arrays.items()}
     if clusters is not None:
         arrays["cluster"] = np.searchsorted(clusters, arrays["cluster"])
+    arrays["position"] = first + np.argsort(np.argsort(arrays["position"]))
     return dataclasses.replace(block, **{"Z": arrays["X"]} | arrays | {"weights": arrays["weights"] * scale})
-
-
-def _code(coding: Coding, folder: Folder, name: str, path: str, row: int, position: int) -> CodedRows:
-    """Code and store the rows of a frame; the numbers are those of the first among all data and in the sample."""
-    rows = pd.read_pickle(path)
-    with naming(rows.where):
-        return coding.coded(rows, row, position).stored(folder, name)
 
 
 @one_blas_thread()
@@ -572,7 +568,7 @@ def design_from_scan(
     joint_outcome: bool,
 ) -> DesignOnDisk:
     """Make a design from formulas and a scan, as `design_from_formula`; the rows are read, coded and stored."""
-    coding, folder = Coding(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Folder()
+    coding, folder = Coding(scan, formula, propensity, columns, frame), Folder()
     found = scan.read(partial(coding.read, folder.path), coding.used)
     ledger = [
         (*same[0][:2], sum(line[2] for line in same), sum(line[3] for line in same))
@@ -583,11 +579,8 @@ def design_from_scan(
     drawing.check_rows_left(ledger, n_read, n)
     coding.fix(found)
     kept = [(one.path, *first) for one, first in zip(found, ends, strict=False) if one.path]
-    parts = _gathered(folder, (partial(_code, coding, folder, f"{k}", *of_frame) for k, of_frame in enumerate(kept)))
-    paths = [path for path, *_ in kept]
-    coding.check_by_rows(paths)
-    for path in paths:
-        os.remove(path)
+    parts = _stored(partial(coding.coded_file, *of_frame) for of_frame in kept)
+    coding.check_by_rows([path for path, *_ in kept])
     made = DesignOnDisk(
         scan=scan,
         parts=parts,
