@@ -219,7 +219,7 @@ def read_file(options: argparse.Namespace) -> pd.DataFrame:
     """Read the data file of a command, by its ending; nothing is fetched."""
     import pandas as pd
 
-    from causalrisk.design.csv_files import read_csv
+    from causalrisk.design.scan.source import read_csv
 
     path, ending = options.file, "".join(options.file.suffixes).lower()
     kind = next((known for known in (*TEXT, *OTHERS) if ending.endswith(known)), None)

@@ -169,9 +169,7 @@ def as_pandas(value: Any) -> Any:
     """
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index | Mapping | str):
         return value
-    library, kind = type(value).__module__.partition(".")[0], type(value).__name__
-    if library == "narwhals" and kind in ("DataFrame", "Series"):
-        return as_pandas(value.to_native())
+    library = type(value).__module__.partition(".")[0]
     if library not in ("polars", "pyarrow") and hasattr(value, "to_pandas"):
         return value.to_pandas()
     if not hasattr(value, "to_pandas") and not hasattr(value, "__arrow_c_stream__"):
@@ -180,7 +178,7 @@ def as_pandas(value: Any) -> Any:
         import pyarrow as pa
     except ImportError as error:
         raise UnavailableError("such data are read by pyarrow.\nUse `pip install pyarrow`.") from error
-    if library == "polars" and kind == "Series":
+    if library == "polars" and not hasattr(value, "columns"):
         return as_pandas(value.to_frame()).iloc[:, 0].array
     value = value if library in ("polars", "pyarrow") else pa.table(value)
 

@@ -1,4 +1,4 @@
-"""Data on disk: what `causalrisk.scan` returns, and how Dask reads its parts."""
+"""Data on disk: what `causalrisk.scan` returns, how Dask reads its parts, and the one rule for CSV files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.csv_files import csv_frames, csv_names
 from causalrisk.design.tables import as_pandas, listing, nearest
 from causalrisk.errors import CausalRiskError, DesignError, OptionError, UnavailableError
 from causalrisk.runtime.system import one_blas_thread
 
 T = TypeVar("T")
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
+# Missing values in CSV files: as pandas has it, but for "None", which is a level ("no treatment") more often.
+MISSING = (
+    "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null",
+    "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
+)  # fmt: skip
+OPTIONS: dict[str, Any] = {"keep_default_na": False, "index_col": False, "low_memory": False}
 INSTALL = 'which is not installed.\nUse `pip install "causalrisk[scale]"`.'
 
 
@@ -270,8 +275,29 @@ def _matching(pattern: str) -> list[str]:
     return found
 
 
+def read_csv(
+    path: str | os.PathLike[str], *, sep: str, decimal: str, encoding: str, na_values: Sequence[str]
+) -> pd.DataFrame:
+    """Read a CSV file; empty cells, the words of `MISSING` and others are missing in every column."""
+    csv_names(path, sep=sep, encoding=encoding)
+    words = [*MISSING, *na_values]
+    return pd.read_csv(path, sep=sep, decimal=decimal, encoding=encoding, na_values=words, **OPTIONS)
+
+
+def csv_names(path: str | os.PathLike[str], **options: Any) -> list[str]:
+    """Return the names of the columns, if the first row of data fits them: the one row that pandas does not check."""
+    names = pd.read_csv(path, header=None, nrows=2, dtype=str, na_filter=False, **options).iloc[0]
+    twice = names[names.duplicated() & (names != "")]
+    if len(twice):
+        count = (names == twice.iloc[0]).sum()
+        raise DesignError(f"{path} has {count} columns {twice.iloc[0]!r}; expected one. Rename the others.")
+    return [name or f"Unnamed: {k}" for k, name in enumerate(names)]  # as pandas calls them
+
+
 def _csv(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
-    return csv_frames(path, most)  # all columns, so that pandas checks their number
+    csv_names(path)
+    with pd.read_csv(path, chunksize=most, na_values=list(MISSING), **OPTIONS) as frames:
+        yield from frames  # all columns, so that pandas checks their number
 
 
 def _dataset(path: str) -> Any:
