@@ -62,9 +62,6 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
     """Drop dependent columns, also within an arm, and freeze the design; `models` are its fields of both models."""
     treat = by.treat
     weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
-    periods = None
-    if by.period is not None:
-        periods = Periods.of(by.period.name, rows.of(by.period.values))
     ways = (None if way is None else rows.of(way.values) for way in (by.cluster, by.second_cluster))
     (cluster, clusters), (second, _) = ((None, None) if way is None else drawing.cluster_codes(way) for way in ways)
     predictions = None
@@ -93,7 +90,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
         clusters=clusters,
         survey=survey,
         second_cluster=second,
-        periods=periods,
+        periods=None if by.period is None else Periods.of(by.period.name, rows.of(by.period.values)),
         **models,
         **by.fields(),
     ).supported(notes)
@@ -305,8 +302,7 @@ def _formula_models(
     seen = np.ones(n, dtype=bool) if formulas.recorded is None else rows.of(formulas.recorded)
     X, observation = encoders[0].sample_matrix(n), None
     for encoder in encoders[2:]:
-        text = encoder.formula.right_text
-        observation = Observation(seen, encoder.sample_matrix(n), encoder.names, text, encoder)
+        observation = Observation(seen, encoder.sample_matrix(n), encoder)
     return {
         "y": outcome_values(outcome, left, seen),
         "X": X,

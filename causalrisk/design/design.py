@@ -26,22 +26,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """Which outcomes were observed, and the design of the model of that.
-
-    `columns`, shape (n, r), are those of the observation model, the treatment maybe among them. `encoder` codes all,
-    those that depend on others among them.
-    """
+    """Which outcomes were observed, and the columns of the model of that, shape (n, r), and their coding."""
 
     recorded: np.ndarray
     columns: np.ndarray
-    names: tuple[str, ...]
-    formula: str
     encoder: FormulaEncoder
 
-    def keeping(self, keep: np.ndarray) -> Observation:
-        """Return the same with some of the columns; `keep` is of bool, shape (r,)."""
-        names = tuple(name for name, kept in zip(self.names, keep, strict=True) if kept)
-        return replace(self, columns=np.ascontiguousarray(self.columns[:, keep]), names=names)
+    @property
+    def formula(self) -> str:
+        """Right-hand side of the model's formula."""
+        return self.encoder.formula.right_text
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -431,8 +425,9 @@ class Design:
                     found = f"{self.endog_name!r} is missing in all {rows} rows of arm {label!r}"
                     raise DesignError(f"{found}.\nLeave that arm out.")
             if X.rows.sum() < Z.rows.sum():
-                keep = R.usable(observation.names, "observation", notes, self.rules.collinear)
-                observation = observation.keeping(keep)
+                keep = R.usable(observation.encoder.names, "observation", notes, self.rules.collinear)
+                columns, encoder = np.ascontiguousarray(observation.columns[:, keep]), observation.encoder.keeping(keep)
+                observation = replace(observation, columns=columns, encoder=encoder)
             else:
                 nothing = f"no outcome {self.endog_name!r} is missing"
                 notes.append(f"observed={observation.formula!r} does nothing: {nothing}. Leave it out.")

@@ -80,7 +80,7 @@ def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) ->
         keep[j] = exempt[j] or all(direction is None for direction in directions)
         for k, (span, direction) in enumerate(zip(spans, directions, strict=True)):
             if direction is not None or not keep[j]:
-                span.leave_out(j)
+                span.set([column for column in span.columns if column != j])
             if direction is not None and not keep[j]:
                 found.append(Dependence(j, k, direction))
     return keep, found
@@ -92,16 +92,12 @@ class _Span:
     def __init__(self, X: Array, order: Sequence[int]) -> None:
         self.norms = np.linalg.norm(X, axis=0)
         self.unit = X / np.where(self.norms > 0, self.norms, 1.0)
-        self._set(list(order))
+        self.set(list(order))
 
-    def _set(self, columns: list[int]) -> None:
+    def set(self, columns: list[int]) -> None:
         """Set the columns, and the sine of the angle of each to the span of those before it."""
         triangle = np.linalg.qr(self.unit[:, columns], mode="r")
         self.columns, self.sines = columns, np.abs(np.diag(triangle))
-
-    def leave_out(self, j: int) -> None:
-        """Leave out a column."""
-        self._set([column for column in self.columns if column != j])
 
     def direction(self, j: int) -> Array | None:
         """Coefficients of a combination of column j and those before it that is zero, (p,); None if there is none."""

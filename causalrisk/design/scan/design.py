@@ -449,13 +449,11 @@ class DesignOnDisk(Design):
 
     def variables(self, block: CodedRows) -> pd.DataFrame:
         """Return the variables of the models on the rows of a block, without the treatment."""
-        kinds, columns = variable_kinds([self.outcome_encoder, self.propensity_encoder]), dict[str, Any]()
+        kinds, found = variable_kinds([self.outcome_encoder, self.propensity_encoder]), dict[str, Any]()
         for values, (name, dtype) in zip(np.asarray(block.V).T, kinds.items(), strict=True):
             levels = isinstance(dtype, pd.CategoricalDtype)
-            columns[name] = (
-                pd.Categorical.from_codes(values.astype(int), dtype=dtype) if levels else values.astype(dtype)
-            )
-        return pd.DataFrame(columns, index=range(len(block.y)))
+            found[name] = pd.Categorical.from_codes(values.astype(int), dtype=dtype) if levels else values.astype(dtype)
+        return pd.DataFrame(found, index=range(len(block.y)))
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
         """As `Design._of_rows`; `keep` is in the order of `position`."""
