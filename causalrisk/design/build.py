@@ -100,12 +100,11 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
 
 
 def design_from_arrays(
-    endog: Any, exog: Any, columns: ColumnOptions, *, exog_propensity: Any = None, constant_outcome: bool = False
+    endog: Any, exog: Any, columns: ColumnOptions, rules: Rules, *, exog_propensity: Any = None
 ) -> Design:
     """Make a design from arrays: outcome (N,), its columns (N, p) and those of the propensity model (N, q).
 
-    No constant is added; a missing one is warned of. With `constant_outcome` the estimator's outcome model is one
-    constant per arm (IPW), so that arms are not checked for more.
+    No constant is added; a missing one is warned of.
     """
     notes: list[str] = []
     if columns.missing == INDICATOR:
@@ -137,7 +136,7 @@ def design_from_arrays(
         "propensity_encoder": Encoder(list(assign), "propensity"),
         "endog_name": endog_name,
     }
-    return freeze(models, coding, by, rows, Rules.of(columns, constant_outcome), notes)
+    return freeze(models, coding, by, rows, rules, notes)
 
 
 class Formulas(NamedTuple):
@@ -176,20 +175,11 @@ class Formulas(NamedTuple):
 
 
 def design_from_formula(
-    formula: str,
-    data: Any,
-    columns: ColumnOptions,
-    *,
-    propensity: str | None = None,
-    frame: Mapping[str, Any],
-    constant_outcome: bool = False,
-    joint_outcome: bool = False,
+    formula: str, data: Any, columns: ColumnOptions, rules: Rules, *, propensity: str | None, frame: Mapping[str, Any]
 ) -> Design:
     """Make a design from formulas, and from data or the caller's variables, which are in `frame` with ``np``.
 
-    `propensity` is one-sided or has the treatment on the left; by default it is the outcome's right-hand side. For
-    `constant_outcome` see `design_from_arrays`; with `joint_outcome` the arms are trained together (JRE), so that all
-    need a model where else only controls do.
+    `propensity` is one-sided or has the treatment on the left; by default it is the outcome's right-hand side.
     """
     notes: list[str] = []
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
@@ -206,7 +196,7 @@ def design_from_formula(
     rows.lines.extend((INDICATOR, one.name, int(rows.of(one.rows).sum()), 0) for one in formulas.filled)
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
     notes += treatment.notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
-    return freeze(models, coding, by, rows, Rules.of(columns, constant_outcome, joint_outcome), notes)
+    return freeze(models, coding, by, rows, rules, notes)
 
 
 def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[str, Any]) -> Formulas:

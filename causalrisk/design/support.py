@@ -281,11 +281,11 @@ class Rules:
     """Rules for the columns of both models.
 
     `collinear` says whether dependent columns, in all rows or within an arm, are dropped or refused. With
-    `constant_outcome` the outcome model is one constant per arm, whatever its columns; with `of_controls` only the
-    controls need one: the outcome is a change, and the mean of the treated is that of their rows. `scores` is for the
-    propensity model. "likely": a column that separates an arm takes its maximum from the likelihood. "balanced": one
-    that does not vary within an arm cannot be balanced by any weights. "as they are": scores are given, or the rows
-    that the model separates are to be trimmed.
+    `constant_outcome` the outcome model is one constant per arm (IPW), whatever its columns; with `of_controls` only
+    the controls need one: the outcome is a change, and the mean of the treated is that of their rows. `scores` is for
+    the propensity model. "likely": a column that separates an arm takes its maximum from the likelihood. "balanced":
+    one that does not vary within an arm cannot be balanced by any weights. "as they are": scores are given, or the
+    rows that the model separates are to be trimmed.
     """
 
     collinear: str
@@ -295,7 +295,7 @@ class Rules:
 
     @classmethod
     def of(cls, columns: Any, constant_outcome: bool, joint_outcome: bool = False) -> Rules:
-        """Return the rules from the options of a call."""
+        """Return the rules from the options of a call; with `joint_outcome` the arms are trained together (JRE)."""
         scores = "balanced" if columns.propensity_loss == "calibrated" else "likely"
         if columns.propensity_score is not None or (isinstance(columns.trim, str) and columns.trim == "separated"):
             scores = "as they are"

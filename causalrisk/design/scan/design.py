@@ -26,6 +26,7 @@ from causalrisk.design.design import Design, rows_not_kept
 from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, in_formula, learning_function
 from causalrisk.design.formulas.foreign import QUOTED
+from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.scan.source import Folder, Frame, Scan, computed, mapped, naming, needed_dask
 from causalrisk.design.support import ColumnMoments, Rules, check_levels, check_magnitude
 from causalrisk.design.tables import is_column, plain
@@ -84,7 +85,7 @@ class Coding:
     """
 
     def __init__(
-        self, scan: Scan, formula: str, propensity: str | None, columns: drawing.ColumnOptions, frame: Mapping[str, Any]
+        self, scan: Scan, formula: str, propensity: str | None, columns: ColumnOptions, frame: Mapping[str, Any]
     ) -> None:
         _check_given(columns)
         names, self.notes = scan.names, list[str]()
@@ -260,7 +261,7 @@ def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
         raise DesignError(f"{found}.\nWrite the files alike, a missing value as an empty cell.")
 
 
-def _check_given(columns: drawing.ColumnOptions) -> None:
+def _check_given(columns: ColumnOptions) -> None:
     """Refuse what is not available, and what is given by rows and not by name."""
     if columns.missing == INDICATOR:
         raise UnavailableError('missing="indicator" is not available for a scan.\nUse `data=data.collect()`.')
@@ -556,14 +557,7 @@ def _rows_left(mark: NDArray[np.bool_], first: int, scale: float, clusters: Any,
 
 @one_blas_thread()
 def design_from_scan(
-    formula: str,
-    scan: Scan,
-    columns: drawing.ColumnOptions,
-    *,
-    propensity: str | None,
-    frame: Mapping[str, Any],
-    constant_outcome: bool,
-    joint_outcome: bool,
+    formula: str, scan: Scan, columns: ColumnOptions, rules: Rules, *, propensity: str | None, frame: Mapping[str, Any]
 ) -> DesignOnDisk:
     """Make a design from formulas and a scan, as `design_from_formula`; the rows are read, coded and stored."""
     coding, folder = Coding(scan, formula, propensity, columns, frame), Folder()
@@ -590,7 +584,7 @@ def design_from_scan(
         formula=coding.formulas[0].text,
         propensity_formula=f"{in_formula(columns.treat)} ~ {coding.formulas[1].right_text}",
         ledger=drawing.lines_of(ledger),
-        rules=Rules.of(columns, constant_outcome, joint_outcome),
+        rules=rules,
         outcome_encoder=coding.encoders[0],
         propensity_encoder=coding.encoders[1],
         **coding.by.fields(),
