@@ -157,9 +157,8 @@ class Coding:
         )
 
     def fix(self, found: Sequence[Learnt]) -> None:
-        """Fix the coding on what the frames taught."""
-        columns, found = self.columns, [one for one in found if one.path]
-        probability = columns.weight_type == "probability"
+        """Fix the coding on what the frames with rows of the sample taught."""
+        columns, probability = self.columns, self.columns.weight_type == "probability"
         self.unit = sum(one.weights for one in found) / sum(one.size[1] for one in found) if probability else 1.0
         few = {name: self.levels_of({one.where: one.few[name] for one in found}, name) for name in found[0].few}
         counts = sum((Counter(one.counts) for one in found), Counter())
@@ -205,7 +204,6 @@ class Coding:
         if "cluster" in roles:
             cluster = self.clusters.get_indexer(pd.Index(np.asarray(roles["cluster"], dtype=object), dtype=object))
         return CodedRows(
-            where=rows.where,
             position=np.arange(position, position + n),
             y=outcome_values(self.formulas[0], left, np.ones(n, dtype=bool)),
             X=X,
@@ -219,7 +217,7 @@ class Coding:
         )
 
     def coded_file(self, path: str, row: int, position: int) -> CodedRows:
-        """Code the rows of a frame that is stored at a path; the numbers as in `coded`."""
+        """Code the rows of a frame that is stored at a path, as `coded`."""
         rows = pd.read_pickle(path)
         with naming(rows.where):
             return self.coded(rows, row, position)
@@ -278,7 +276,7 @@ def _check_given(columns: ColumnOptions) -> None:
 
 @dataclass(frozen=True)
 class CodedRows:
-    """Some rows of the sample as numbers; `where` is what messages call them.
+    """Some rows of the sample as numbers.
 
     `position` numbers the rows among those of the sample, in the order of the data, and `row` among all data. y (n,) is
     the outcome, X (n, p) and Z (n, q) are the designs, one object where both are the same. `weights` are over their
@@ -287,7 +285,6 @@ class CodedRows:
     rows are stored.
     """
 
-    where: str
     position: np.ndarray
     y: np.ndarray
     X: np.ndarray
@@ -312,18 +309,18 @@ class CodedRows:
         for array, values in self.arrays.items():
             values[order].tofile(f"{folder.path}/{name}-{array}")
             kinds[array] = values.dtype, values.shape
-        return _mapped_rows(self.where, folder, name, kinds)
+        return _mapped_rows(folder, name, kinds)
 
     def __reduce__(self) -> Any:
         if self.file is None:
             return super().__reduce__()
-        return _mapped_rows, (self.where, *self.file, {k: (v.dtype, v.shape) for k, v in self.arrays.items()})
+        return _mapped_rows, (*self.file, {k: (v.dtype, v.shape) for k, v in self.arrays.items()})
 
 
-def _mapped_rows(where: str, folder: Folder, name: str, kinds: Mapping[str, tuple[Any, tuple[int, ...]]]) -> CodedRows:
+def _mapped_rows(folder: Folder, name: str, kinds: Mapping[str, tuple[Any, tuple[int, ...]]]) -> CodedRows:
     """Return stored rows, their arrays mapped from files."""
     arrays = {array: mapped(folder, f"{name}-{array}", *kind) for array, kind in kinds.items()}
-    return CodedRows(where=where, file=(folder, name), **({"Z": arrays["X"]} | arrays))
+    return CodedRows(file=(folder, name), **({"Z": arrays["X"]} | arrays))
 
 
 def variable_kinds(encoders: Iterable[Encoder]) -> dict[str, Any]:
@@ -569,10 +566,10 @@ def design_from_scan(
     ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
     n_read, n = ends[-1]
     drawing.check_rows_left(ledger, n_read, n)
-    coding.fix(found)
-    kept = [(one.path, *first) for one, first in zip(found, ends, strict=False) if one.path]
-    parts = _stored(partial(coding.coded_file, *of_frame) for of_frame in kept)
-    coding.check_by_rows([path for path, *_ in kept])
+    kept = [(one, *first) for one, first in zip(found, ends, strict=False) if one.path]
+    coding.fix([one for one, *_ in kept])
+    parts = _stored(partial(coding.coded_file, one.path, *first) for one, *first in kept)
+    coding.check_by_rows([one.path for one, *_ in kept])
     made = DesignOnDisk(
         scan=scan,
         parts=parts,
