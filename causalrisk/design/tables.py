@@ -81,8 +81,6 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
         If the column holds dates, complex numbers, numbers as text, mixed types, or infinite values.
     """
     column = column.reset_index(drop=True).infer_objects()
-    if isinstance(column.dtype, pd.SparseDtype):
-        column = column.sparse.to_dense()
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         used = column.cat.remove_unused_categories()

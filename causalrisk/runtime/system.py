@@ -26,18 +26,13 @@ from threadpoolctl import ThreadpoolController
 
 from causalrisk._version import __version__
 
-USUAL_MEMORY = 16e9  # bytes, where the system does not say
-
 
 def memory() -> float:
     """Bytes of memory of this computer."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):  # not on every system
-        return USUAL_MEMORY
-
-
-PART = ".part"  # ending of a file that is not yet whole
+    except (AttributeError, OSError, ValueError):  # not every system says
+        return 16e9
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
@@ -51,7 +46,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
     if target.exists() and not target.is_file():
         target.write_bytes(data)
         return given
-    part = target.parent / f".{target.name[:40]}-{secrets.token_hex(4)}{PART}"
+    part = target.parent / f".{target.name[:40]}-{secrets.token_hex(4)}.part"
     try:
         part.write_bytes(data)
         if target.exists():

@@ -117,9 +117,7 @@ def in_formula(name: str) -> str:
 
 def typed_name(name: str) -> str:
     """Return a column's name as a formula between double quotes has it, if it can; a plain word in quotes."""
-    if in_formula(name) == name:
-        return repr(name)
-    return in_formula(name) if "'" in name else in_formula(name).replace('"', "'")
+    return repr(name) if in_formula(name) == name else f"Q({name!r})"
 
 
 def is_unquoted(name: str, text: str) -> bool:

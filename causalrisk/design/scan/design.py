@@ -38,8 +38,6 @@ from causalrisk.runtime.system import one_blas_thread
 
 T = TypeVar("T")
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
-TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
-COPIES = 6  # arrays of the size of a frame's design that the memory must hold
 HEAD = 2  # numbers of each frame that a formula is tried on
 
 
@@ -177,7 +175,7 @@ class Coding:
             named=any(isinstance(one.dtype, pd.CategoricalDtype) for one in treat),
             **{option: getattr(columns, option) for option in ("treated", "reference", "levels")},
         )
-        check_levels(self.part_rows, few, self.codes, "scanned", COPIES)
+        check_levels(self.part_rows, few, self.codes, "scanned", 6)  # arrays of the size of a frame's design
         size = max([HEAD, *map(len, few.values())])
         few = {name: values.iloc[np.arange(size) % len(values)].reset_index(drop=True) for name, values in few.items()}
         scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in self.scopes[1:]]
@@ -228,7 +226,7 @@ class Coding:
         Some rows of the frames stored at `paths` are coded together, and one by one.
         """
         some = list[KeptRows]()
-        for share in np.linspace(0, 1, TRIED):  # of several frames: a variable may be constant in each
+        for share in np.linspace(0, 1, 9):  # of several frames: a variable may be constant in each
             rows = pd.read_pickle(paths[round(share * (len(paths) - 1))])
             k = int(share * (len(rows.roles) - 1))
             some.append(KeptRows(rows.where, rows.variables.iloc[[k]], rows.roles.iloc[[k]]))
@@ -237,17 +235,15 @@ class Coding:
         with suppress(DesignError):  # few rows cannot be coded where 1 / (x - x.mean()) has one of them
             together, alone = self.coded(KeptRows("", *joined)), [self.coded(rows) for rows in some]
             parts = {name: np.concatenate([getattr(rows, name) for rows in alone]) for name in "yXZ"}
-            of_names = zip(parts, [self.formulas[0], *self.formulas], strict=True)
-            odd = [formula for name, formula in of_names if _differ(getattr(together, name), parts[name])]
+            odd = list[Formula]()
+            for (name, rows), formula in zip(parts.items(), [self.formulas[0], *self.formulas], strict=True):
+                size = np.abs(getattr(together, name)).max(axis=0)
+                if not np.allclose(rows, getattr(together, name), rtol=1e-9, atol=1e-13 * size):
+                    odd.append(formula)
         if odd:
             found = f"the formula {odd[0].text!r} codes a row differently beside other rows, as `I(x - x.mean())` would"
             advice = "Write the number itself, or a column to the files."
             raise DesignError(f"{found}; a scan has some rows at a time.\n{advice}")
-
-
-def _differ(columns: Array, others: Array) -> bool:
-    """Whether columns differ by more than rounding."""
-    return bool((np.abs(columns - others) > 1e-9 * np.abs(columns) + 1e-13 * np.abs(columns).max(axis=0)).any())
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:

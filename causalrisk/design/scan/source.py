@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.tables import as_pandas, listing, nearest
 from causalrisk.errors import CausalRiskError, DesignError, OptionError, UnavailableError
-from causalrisk.runtime.system import one_blas_thread
+from causalrisk.runtime.workers import with_one_thread
 
 T = TypeVar("T")
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
@@ -99,23 +99,11 @@ def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: st
             raise DesignError(f"{where} has no column {name!r}, which the model uses.\n{nearest(name, known)}")
 
 
-def _joined(frames: Iterable[pd.DataFrame], most: int) -> Iterator[pd.DataFrame]:
-    """Join small frames to some of at most so many rows."""
-    waiting = list[pd.DataFrame]()
-    for frame in frames:
-        if waiting and sum(map(len, waiting)) + len(frame) > most:
-            yield pd.concat(waiting, ignore_index=True)
-            waiting = []
-        waiting.append(frame)
-    if waiting:
-        yield pd.concat(waiting, ignore_index=True)
-
-
 def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -> Iterator[Frame]:
     """Yield the rows of a part in frames of at most so many rows."""
     done = 0
     with reading(where):
-        for whole in [source] if isinstance(source, pd.DataFrame) else _joined(source(columns, most), most):
+        for whole in [source] if isinstance(source, pd.DataFrame) else source(columns, most):
             check_columns(whole.columns, columns, where)
             chosen = whole if columns is None else whole.loc[:, whole.columns.map(str).isin(columns)]
             for first in range(0, len(chosen), most):
@@ -127,21 +115,10 @@ def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -
 def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
     """Do some work by Dask, each perhaps on a source; return what comes of it, in order."""
     dask = needed_dask()
-    tasks = [dask.delayed(partial(_alone, work), pure=False, traverse=False) for work in works]
+    tasks = [dask.delayed(partial(with_one_thread, work), pure=False, traverse=False) for work in works]
     given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
     with warnings.catch_warnings():  # pandas sets filters in its threads, and may leave them changed
         return list(dask.compute(*(task(*source) for task, source in zip(tasks, given, strict=True))))
-
-
-def _alone(work: Callable[..., T], *source: Any) -> T:
-    with one_blas_thread():
-        return work(*source)
-
-
-def _on_frames(
-    function: Callable[[int, Iterator[Frame]], T], k: int, where: str, columns: Any, most: int, rows: Any
-) -> T:
-    return function(k, _frames(rows, where, columns, most))
 
 
 @dataclass(frozen=True, repr=False)
@@ -177,8 +154,12 @@ class Scan:
         if self.frame is not None:
             names = [name for name in self.frame.columns if columns is None or str(name) in columns]
             sources = self.frame[names].to_delayed()
-        known = [(k, part.where, columns, self.part_rows) for k, part in enumerate(self.parts)]
-        works = [partial(_on_frames, function, *of_part) for of_part in known]
+        most = self.part_rows  # a task shall not hold all parts
+
+        def read_part(k: int, where: str, source: Any) -> list[T]:
+            return function(k, _frames(source, where, columns, most))
+
+        works = [partial(read_part, k, part.where) for k, part in enumerate(self.parts)]
         return list(itertools.chain.from_iterable(computed(works, sources)))
 
     def collect(self) -> pd.DataFrame:
