@@ -60,7 +60,7 @@ def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[s
 @one_blas_thread()
 def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: Rules, notes: list[str]) -> Design:
     """Drop dependent columns, also within an arm, and freeze the design; `models` are its fields of both models."""
-    treat = by.treat
+    treat, outcome = by.treat, models["endog_name"]
     weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
     ways = (None if way is None else rows.of(way.values) for way in (by.cluster, by.second_cluster))
     (cluster, clusters), (second, _) = ((None, None) if way is None else drawing.cluster_codes(way) for way in ways)
@@ -71,14 +71,11 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
     survey = None
     if by.survey is not None:
         survey = survey_design(by.survey, rows.weights, rows.keep, getattr(by.subpop, "name", None), notes)
-    offset = None
-    if by.offset is not None:
-        offset = drawing.read_offset(by.offset, rows.keep, treat=treat.name, outcome=models["endog_name"])
     made = Design(
         arm=coding.arm,
         weights=drawing.relative_weights(weights, by.options.weight_type),
         cluster=cluster,
-        offset=offset,
+        offset=None if by.offset is None else drawing.read_offset(by.offset, rows.keep, treat.name, outcome),
         score=None if by.score is None else treatment.score_matrix(by.score, rows.keep, coding),
         predictions=predictions,
         labels=coding.labels,

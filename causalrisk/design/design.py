@@ -265,10 +265,9 @@ class Design:
         return np.array([(own.min(), own.max()) for own in (self.y[rows] for rows in self.members & self.recorded)])
 
     @property
-    def column_limits(self) -> np.ndarray:
-        """Smallest and largest value of each column of the outcome design in each arm, shape (K, 2, p)."""
-        parts = (self.X[rows] for rows in self.members & self.recorded)
-        return np.array([(own.min(axis=0), own.max(axis=0)) for own in parts])
+    def varying(self) -> np.ndarray:
+        """Mask of the columns of the outcome design that vary over the rows with an outcome, bool, shape (p,)."""
+        return np.asarray(np.ptp(self.X[self.recorded], axis=0) > 0)
 
     @property
     def has_binary_outcome(self) -> bool:

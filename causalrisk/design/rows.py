@@ -312,7 +312,7 @@ def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index) -> Rows:
     return complete_rows(used, index, by.options.missing, weights, inside)
 
 
-def read_offset(given: Source, keep: Any = slice(None), *, treat: str = "", outcome: str = "") -> np.ndarray:
+def read_offset(given: Source, keep: Any = slice(None), treat: str = "", outcome: str = "") -> np.ndarray:
     """Return the offset of the rows to keep, which miss no value, of an exposure its logarithm."""
     what = f"{given.used_in} {given.name!r}"
     if given.name in (treat, outcome):

@@ -134,8 +134,7 @@ class Coding:
         if by.cluster is not None:
             roles["cluster"] = by.cluster.values[keep]
         if by.offset is not None:
-            names = {"treat": by.treat.name, "outcome": self.formulas[0].outcome_name}
-            roles["offset"] = drawing.read_offset(by.offset, keep, **names)
+            roles["offset"] = drawing.read_offset(by.offset, keep, by.treat.name, self.formulas[0].outcome_name)
         pd.to_pickle(KeptRows(where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep])), path)
         few = dict[str, pd.Series]()
         for name, values in raw.items():
@@ -394,7 +393,7 @@ class DesignOnDisk(Design):
     n = nobs = n_dropped = n_clusters = 0
     outcome_deviation, has_binary_outcome = 0.0, False
     arm_clusters: list[int] = []  # noqa: RUF012
-    outcome_limits = column_limits = counts = np.empty(0)
+    outcome_limits = varying = counts = np.empty(0)
     parts: tuple[CodedRows, ...]
     outcome_basis: Basis
     propensity_basis: Basis
@@ -470,12 +469,8 @@ class DesignOnDisk(Design):
         """
         made = self._with(parts=_stored([partial(step, part) for part in self.parts]), outcome_encoder=encoder)
         if given:
-            count, X = len(encoder.names), made.sums()["X"]
-            return made._with(
-                outcome_basis=plain_basis(np.empty((0, count))),
-                constant=np.zeros(count),
-                column_limits=np.stack([X.low, X.high], axis=1),
-            )
+            p = len(encoder.names)
+            return made._with(outcome_basis=plain_basis(np.empty((0, p))), constant=np.zeros(p))
         made = made.supported(notes)  # coefficients of the score are of the same columns
         return made._with(notes=self.notes, propensity_basis=self.propensity_basis)
 
@@ -516,7 +511,7 @@ class DesignOnDisk(Design):
             n_clusters=int(members.any(axis=1).sum()),
             arm_clusters=(members > 0).sum(axis=0).tolist(),
             outcome_limits=limits,
-            column_limits=np.stack([of_X.low, of_X.high], axis=1)[:, :, keep],
+            varying=~of_X.steady[keep],
             counts=size.astype(np.intp),
             outcome_basis=basis,
             propensity_basis=basis if parts[0].Z is parts[0].X else of_Z.basis(keep_z)[0],
