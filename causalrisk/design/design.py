@@ -224,7 +224,7 @@ class Design:
     @property
     def n_dropped(self) -> int:
         """Number of rows of the data that are left out; those outside of a subpopulation stay in the design."""
-        return len(self.in_sample) - self.n - self.n_outside
+        return sum(dropped for formula, _, _, dropped in self.ledger if formula != "subpop")
 
     @property
     def n_outside(self) -> int:

@@ -382,15 +382,14 @@ def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
 class DesignOnDisk(Design):
     """A design whose rows are on disk; to ask for a field of `Design` that goes by rows is an UnavailableError.
 
-    `parts` are the stored rows and `scan` the data; neither travels with a pickle. The numbers that `Design` works out
-    from its rows are fields here. `outcome_basis` and `propensity_basis` are without rows, `constant` (p,) has the
-    coefficients of the outcome basis that give the constant, zeros where it has none, and `arm_totals` (K,) sums the
-    weights.
+    `parts` are the stored rows, which do not travel with a pickle. Numbers that `Design` works out from its rows are
+    fields here. `outcome_basis` and `propensity_basis` are without rows, and `constant` (p,) has the coefficients of
+    the outcome basis that give the constant, zeros where it has none.
     """
 
     on_disk = True
     # In the place of the properties of Design; plain attributes of the class give way to those of the instance.
-    n = nobs = n_dropped = n_clusters = 0
+    n = nobs = n_clusters = 0
     outcome_deviation, has_binary_outcome = 0.0, False
     arm_clusters: list[int] = []  # noqa: RUF012
     outcome_limits = varying = counts = np.empty(0)
@@ -398,7 +397,6 @@ class DesignOnDisk(Design):
     outcome_basis: Basis
     propensity_basis: Basis
     constant: Array
-    arm_totals: Array
 
     def __init__(self, **known: Any) -> None:
         self.__dict__.update(known)
@@ -412,7 +410,7 @@ class DesignOnDisk(Design):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        known = {name: value for name, value in self.__dict__.items() if name not in ("scan", "parts")}
+        known = {name: value for name, value in self.__dict__.items() if name != "parts"}
         return object.__new__, (DesignOnDisk,), known
 
     def __deepcopy__(self, memo: Any) -> DesignOnDisk:
@@ -499,15 +497,13 @@ class DesignOnDisk(Design):
         if not (keep.all() and keep_z.all()):
             parts = _stored([partial(of_columns, part) for part in parts])
         basis, constant = of_X.basis(keep)
-        n = int(of_X.rows.sum())
         return self._with(
             **known,
             parts=parts,
             outcome_encoder=self.outcome_encoder.keeping(keep),
             propensity_encoder=self.propensity_encoder.keeping(keep_z),
-            n=n,
+            n=int(of_X.rows.sum()),
             nobs=int(size.sum()),
-            n_dropped=self.n_read - n - self.n_outside,
             n_clusters=int(members.any(axis=1).sum()),
             arm_clusters=(members > 0).sum(axis=0).tolist(),
             outcome_limits=limits,
@@ -516,7 +512,6 @@ class DesignOnDisk(Design):
             outcome_basis=basis,
             propensity_basis=basis if parts[0].Z is parts[0].X else of_Z.basis(keep_z)[0],
             constant=constant,
-            arm_totals=totals,
             outcome_deviation=float(abs(triangle[1, 1] / triangle[0, 0])),
             has_binary_outcome=not sums["not binary"],
             notes=tuple(notes),
@@ -555,16 +550,13 @@ def design_from_scan(
         for same in zip(*(one.lines for one in found), strict=True)  # every frame has a line for each variable
     ]
     ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
-    n_read, n = ends[-1]
-    drawing.check_rows_left(ledger, n_read, n)
+    drawing.check_rows_left(ledger, *ends[-1])
     kept = [(one, *first) for one, first in zip(found, ends, strict=False) if one.path]
     coding.fix([one for one, *_ in kept])
     parts = _stored(partial(coding.coded_file, one.path, *first) for one, *first in kept)
     coding.check_by_rows([one.path for one, *_ in kept])
     made = DesignOnDisk(
-        scan=scan,
         parts=parts,
-        n_read=n_read,
         n_clusters=len(coding.clusters),
         labels=coding.arms.labels,
         levels=coding.arms.levels,
