@@ -8,7 +8,6 @@ changes the caller's data.
 from __future__ import annotations
 
 import datetime
-import difflib
 import itertools
 import os
 import re
@@ -21,7 +20,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as dtypes
 
-from causalrisk.errors import DesignError, OptionError, UnavailableError
+from causalrisk.errors import DesignError, OptionError, UnavailableError, aliases
 
 MANY_DATES = 10  # distinct dates beyond which a column of dates in text is not taken for categories
 MANY_NUMBERS, MOST = 10, 0.8  # distinct numbers, and their share, from which text among numbers is taken for missing
@@ -318,9 +317,7 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
     """Return a line that names the columns nearest to a name that was not found, each printed by `show`."""
     known = [str(n) for n in names]
     words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside of other text
-    folded = {k.casefold(): k for k in known}  # difflib minds the case, people do not
-    close = difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)
-    near = words[:3] or [folded[match] for match in close]
+    near = words[:3] or aliases.nearest(name, known, 3)
     if near:
         return f"Did you mean {' or '.join(map(show, near))}?"
     return f"The columns are {listing(known)}." if known else f"Arrays have no names. Use `data[{name!r}]`."
