@@ -42,8 +42,8 @@ def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[s
     """
     rows, treat = drawing.draw_rows(sources, by, index), by.treat
     drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
-    every = treat.values.dropna().unique() if rows.n < len(rows.keep) else []
-    kept = set(rows.of(treat.values).dropna().unique()) if len(every) else set()
+    every = treat.values[~missing_mask(treat.values)].unique() if rows.n < len(rows.keep) else []
+    kept = set(rows.of(treat.values).unique()) if len(every) else set()
     for level in (level for level in every if level not in kept):
         of_arm = (treat.values == level).to_numpy(dtype=bool, na_value=False)
         lost = [source.name for source in sources if missing_mask(source.values)[of_arm].all()]

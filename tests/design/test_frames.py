@@ -158,6 +158,14 @@ def test_whole_numbers_with_gaps_stay_whole():
     assert frame.isna().to_numpy().tolist() == [[False, True, False], [True, False, True]]
 
 
+def test_nan_of_polars_is_a_missing_treatment():
+    treat = [np.nan, *map(float, rows()["d"][1:])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        design = IPW.from_formula("y ~ x", pl.DataFrame(rows() | {"d": treat}), treat="d").design
+    assert design.nobs == 298 and design.notes == ()
+
+
 def arrow_levels(values):
     """A dictionary of Arrow, in two parts with levels in different orders."""
     parts = [pa.array(part).dictionary_encode() for part in (values[:100], values[100:])]
