@@ -177,7 +177,10 @@ def as_pandas(value: Any) -> Any:
         raise UnavailableError("such data are read by pyarrow.\nUse `pip install pyarrow`.") from error
     if library == "polars" and not hasattr(value, "columns"):
         return as_pandas(value.to_frame()).iloc[:, 0].array
-    value = value if library in ("polars", "pyarrow") else pa.table(value)
+    if library == "polars":
+        value = value.fill_nan(None)  # as pandas has it, NaN is missing
+    elif library != "pyarrow":
+        value = pa.table(value)
 
     def pandas_type(kind: Any) -> Any:
         levels = pa.types.is_dictionary(kind) and (kind.ordered or library != "polars")  # its Categorical is text
