@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import causalrisk as cr
+from causalrisk.errors.aliases import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,7 +219,7 @@ def read_file(options: argparse.Namespace) -> pd.DataFrame:
     """Read the data file of a command, by its ending; nothing is fetched."""
     import pandas as pd
 
-    from causalrisk.design.csv_files import read_csv
+    from causalrisk.design.scan.source import read_csv
 
     path, ending = options.file, "".join(options.file.suffixes).lower()
     kind = next((known for known in (*TEXT, *OTHERS) if ending.endswith(known)), None)
@@ -279,7 +279,7 @@ def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> 
             if numeric[name] or not inside:
                 return 1
         case ast.Name(name):
-            close = ", ".join(difflib.get_close_matches(name, numeric, 5, cutoff=0))
+            close = ", ".join(nearest(name, numeric, 5, 0))
             raise cr.DesignError(f"{name!r} in a formula is not a column of the file. The closest are {close}.")
         case ast.Constant(int() | float()):
             return 0

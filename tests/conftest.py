@@ -16,7 +16,7 @@ import pytest
 from _pytest.doctest import DoctestModule
 
 import causalrisk as cr
-from causalrisk.design import ColumnOptions, design_from_arrays, design_from_formula
+from causalrisk.design import ColumnOptions, Rules, design_from_arrays, design_from_formula
 from causalrisk.inference.simultaneous import FEW_POINTS, LargestModulus
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -80,15 +80,15 @@ def reference_weights(name, n, objective="risk"):
 def formula_design(formula, data, *, propensity=None, frame=None, constant_outcome=False, **columns):
     """A design from formulas, its columns by keyword."""
     given, frame = ColumnOptions(**columns), {"np": np, **(frame or {})}
-    return design_from_formula(
-        formula, data, given, propensity=propensity, frame=frame, constant_outcome=constant_outcome
-    )
+    rules = Rules.of(given, constant_outcome)
+    return design_from_formula(formula, data, given, rules, propensity=propensity, frame=frame)
 
 
 def array_design(endog, exog, treat, *, exog_propensity=None, constant_outcome=False, **columns):
     """A design from arrays, its columns by keyword."""
     given = ColumnOptions(treat, **columns)
-    return design_from_arrays(endog, exog, given, exog_propensity=exog_propensity, constant_outcome=constant_outcome)
+    rules = Rules.of(given, constant_outcome)
+    return design_from_arrays(endog, exog, given, rules, exog_propensity=exog_propensity)
 
 
 def in_blocks(frames):

@@ -54,7 +54,7 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 MODULES["causalrisk.__init__"] = PACKAGE / "__init__.pyi"  # what the package imports late
 PACKAGES = {module_name(path) for path in PACKAGE.rglob("__init__.py")}
 LATE = {  # imported inside a function: help needs no data
-    ("causalrisk.cli", "causalrisk.design.csv_files"),
+    ("causalrisk.cli", "causalrisk.design.scan.source"),
     ("causalrisk.cli", "causalrisk.design.formulas.foreign"),
     ("causalrisk.cli", "causalrisk.models.estimators"),
 }

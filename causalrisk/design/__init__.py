@@ -7,10 +7,11 @@ from causalrisk.design.formulas.evaluation import linear_constraint
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.scan.design import DesignOnDisk, design_from_scan
 from causalrisk.design.scan.source import Scan, as_scan
+from causalrisk.design.support import Rules
 from causalrisk.design.survey import Survey
 
 __all__ = [
-    "ColumnOptions", "Design", "DesignOnDisk", "DiD", "Observation", "Scan", "Survey", "TargetRows", "as_scan",
+    "ColumnOptions", "Design", "DesignOnDisk", "DiD", "Observation", "Rules", "Scan", "Survey", "TargetRows", "as_scan",
     "check_scored", "design_from_arrays", "design_from_formula", "design_from_scan", "linear_constraint", "new_offset",
     "target_rows", "with_change",
 ]  # fmt: skip

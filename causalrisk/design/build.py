@@ -42,8 +42,8 @@ def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[s
     """
     rows, treat = drawing.draw_rows(sources, by, index), by.treat
     drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
-    every = treat.values.dropna().unique() if rows.n < len(rows.keep) else []
-    kept = set(rows.of(treat.values).dropna().unique()) if len(every) else set()
+    every = treat.values[~missing_mask(treat.values)].unique() if rows.n < len(rows.keep) else []
+    kept = set(rows.of(treat.values).unique()) if len(every) else set()
     for level in (level for level in every if level not in kept):
         of_arm = (treat.values == level).to_numpy(dtype=bool, na_value=False)
         lost = [source.name for source in sources if missing_mask(source.values)[of_arm].all()]
@@ -60,11 +60,8 @@ def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[s
 @one_blas_thread()
 def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: Rules, notes: list[str]) -> Design:
     """Drop dependent columns, also within an arm, and freeze the design; `models` are its fields of both models."""
-    treat = by.treat
+    treat, outcome = by.treat, models["endog_name"]
     weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
-    periods = None
-    if by.period is not None:
-        periods = Periods.of(by.period.name, rows.of(by.period.values))
     ways = (None if way is None else rows.of(way.values) for way in (by.cluster, by.second_cluster))
     (cluster, clusters), (second, _) = ((None, None) if way is None else drawing.cluster_codes(way) for way in ways)
     predictions = None
@@ -78,7 +75,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
         arm=coding.arm,
         weights=drawing.relative_weights(weights, by.options.weight_type),
         cluster=cluster,
-        offset=None if by.offset is None else drawing.read_offset(by.offset, rows.keep),
+        offset=None if by.offset is None else drawing.read_offset(by.offset, rows.keep, treat.name, outcome),
         score=None if by.score is None else treatment.score_matrix(by.score, rows.keep, coding),
         predictions=predictions,
         labels=coding.labels,
@@ -90,7 +87,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
         clusters=clusters,
         survey=survey,
         second_cluster=second,
-        periods=periods,
+        periods=None if by.period is None else Periods.of(by.period.name, rows.of(by.period.values)),
         **models,
         **by.fields(),
     ).supported(notes)
@@ -100,18 +97,15 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
 
 
 def design_from_arrays(
-    endog: Any, exog: Any, columns: ColumnOptions, *, exog_propensity: Any = None, constant_outcome: bool = False
+    endog: Any, exog: Any, columns: ColumnOptions, rules: Rules, *, exog_propensity: Any = None
 ) -> Design:
     """Make a design from arrays: outcome (N,), its columns (N, p) and those of the propensity model (N, q).
 
-    No constant is added; a missing one is warned of. With `constant_outcome` the estimator's outcome model is one
-    constant per arm (IPW), so that arms are not checked for more.
+    No constant is added; a missing one is warned of.
     """
     notes: list[str] = []
     if columns.missing == INDICATOR:
         raise OptionError('missing="indicator" needs formulas.\nUse `from_formula("y ~ x1 + x2", data, treat="d")`.')
-    if getattr(columns.treat, "ndim", 1) == 2 and columns.treat.shape[1] > 1:  # other packages have it second
-        raise DesignError("treat has several columns; expected one.\nUse `endog=y, exog=X, treat=d`.")
     every = (endog, exog, exog_propensity, *(getattr(columns, name) for name in drawing.BY_ROW))
     labelled = [values.index for values in every if isinstance(values, pd.Series | pd.DataFrame)]
     index = labelled[0] if labelled else pd.RangeIndex(np.size(endog))
@@ -139,7 +133,7 @@ def design_from_arrays(
         "propensity_encoder": Encoder(list(assign), "propensity"),
         "endog_name": endog_name,
     }
-    return freeze(models, coding, by, rows, Rules.of(columns, constant_outcome), notes)
+    return freeze(models, coding, by, rows, rules, notes)
 
 
 class Formulas(NamedTuple):
@@ -178,20 +172,11 @@ class Formulas(NamedTuple):
 
 
 def design_from_formula(
-    formula: str,
-    data: Any,
-    columns: ColumnOptions,
-    *,
-    propensity: str | None = None,
-    frame: Mapping[str, Any],
-    constant_outcome: bool = False,
-    joint_outcome: bool = False,
+    formula: str, data: Any, columns: ColumnOptions, rules: Rules, *, propensity: str | None, frame: Mapping[str, Any]
 ) -> Design:
     """Make a design from formulas, and from data or the caller's variables, which are in `frame` with ``np``.
 
-    `propensity` is one-sided or has the treatment on the left; by default it is the outcome's right-hand side. For
-    `constant_outcome` see `design_from_arrays`; with `joint_outcome` the arms are trained together (JRE), so that all
-    need a model where else only controls do.
+    `propensity` is one-sided or has the treatment on the left; by default it is the outcome's right-hand side.
     """
     notes: list[str] = []
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
@@ -208,7 +193,7 @@ def design_from_formula(
     rows.lines.extend((INDICATOR, one.name, int(rows.of(one.rows).sum()), 0) for one in formulas.filled)
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
     notes += treatment.notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
-    return freeze(models, coding, by, rows, Rules.of(columns, constant_outcome, joint_outcome), notes)
+    return freeze(models, coding, by, rows, rules, notes)
 
 
 def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
@@ -304,8 +289,7 @@ def _formula_models(
     seen = np.ones(n, dtype=bool) if formulas.recorded is None else rows.of(formulas.recorded)
     X, observation = encoders[0].sample_matrix(n), None
     for encoder in encoders[2:]:
-        text = encoder.formula.right_text
-        observation = Observation(seen, encoder.sample_matrix(n), encoder.names, text, encoder)
+        observation = Observation(seen, encoder.sample_matrix(n), encoder)
     return {
         "y": outcome_values(outcome, left, seen),
         "X": X,

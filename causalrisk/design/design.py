@@ -26,22 +26,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """Which outcomes were observed, and the design of the model of that.
-
-    `columns`, shape (n, r), are those of the observation model, the treatment maybe among them. `encoder` codes all,
-    those that depend on others among them.
-    """
+    """Which outcomes were observed, and the columns of the model of that, shape (n, r), and their coding."""
 
     recorded: np.ndarray
     columns: np.ndarray
-    names: tuple[str, ...]
-    formula: str
     encoder: FormulaEncoder
 
-    def keeping(self, keep: np.ndarray) -> Observation:
-        """Return the same with some of the columns; `keep` is of bool, shape (r,)."""
-        names = tuple(name for name, kept in zip(self.names, keep, strict=True) if kept)
-        return replace(self, columns=np.ascontiguousarray(self.columns[:, keep]), names=names)
+    @property
+    def formula(self) -> str:
+        """Right-hand side of the model's formula."""
+        return self.encoder.formula.right_text
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -230,7 +224,7 @@ class Design:
     @property
     def n_dropped(self) -> int:
         """Number of rows of the data that are left out; those outside of a subpopulation stay in the design."""
-        return len(self.in_sample) - self.n - self.n_outside
+        return sum(dropped for formula, _, _, dropped in self.ledger if formula != "subpop")
 
     @property
     def n_outside(self) -> int:
@@ -271,10 +265,9 @@ class Design:
         return np.array([(own.min(), own.max()) for own in (self.y[rows] for rows in self.members & self.recorded)])
 
     @property
-    def column_limits(self) -> np.ndarray:
-        """Smallest and largest value of each column of the outcome design in each arm, shape (K, 2, p)."""
-        parts = (self.X[rows] for rows in self.members & self.recorded)
-        return np.array([(own.min(axis=0), own.max(axis=0)) for own in parts])
+    def varying(self) -> np.ndarray:
+        """Mask of the columns of the outcome design that vary over the rows with an outcome, bool, shape (p,)."""
+        return np.asarray(np.ptp(self.X[self.recorded], axis=0) > 0)
 
     @property
     def has_binary_outcome(self) -> bool:
@@ -431,8 +424,9 @@ class Design:
                     found = f"{self.endog_name!r} is missing in all {rows} rows of arm {label!r}"
                     raise DesignError(f"{found}.\nLeave that arm out.")
             if X.rows.sum() < Z.rows.sum():
-                keep = R.usable(observation.names, "observation", notes, self.rules.collinear)
-                observation = observation.keeping(keep)
+                keep = R.usable(observation.encoder.names, "observation", notes, self.rules.collinear)
+                columns, encoder = np.ascontiguousarray(observation.columns[:, keep]), observation.encoder.keeping(keep)
+                observation = replace(observation, columns=columns, encoder=encoder)
             else:
                 nothing = f"no outcome {self.endog_name!r} is missing"
                 notes.append(f"observed={observation.formula!r} does nothing: {nothing}. Leave it out.")

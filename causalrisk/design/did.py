@@ -184,11 +184,10 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
         typed = f'data["{treat}"] = data.groupby("{did.unit}")["{treat}"].transform("max")'
         raise DesignError(f"{found} ({listing(early.index[moved])}); expected one arm for each.\nUse `{typed}`.")
     names = {use.name for use in outcome.uses("left") if use.role != "called" and use.name in early}
-    earlier: dict[str, str] = {}
-    for name in sorted(names):
-        earlier[name] = f"{name}_{_shown(periods)[0]}"
-        while earlier[name] in early:
-            earlier[name] += "_"
+    suffix = f"_{_shown(periods)[0]}"
+    while any(f"{name}{suffix}" in early for name in names):
+        suffix += "_"
+    earlier = {name: f"{name}{suffix}" for name in sorted(names)}
     before = renamed(outcome.left[0].factors[0].code, {name: in_formula(new) for name, new in earlier.items()})
     return early.assign(**{new: early[name] for name, new in earlier.items()} | {n: late[n] for n in names}), before
 

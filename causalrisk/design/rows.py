@@ -129,10 +129,7 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
 
 def relative_weights(weights: np.ndarray, weight_type: str | None) -> np.ndarray:
     """Divide probability weights by their mean: only their ratios count, in whatever units they came."""
-    if weight_type != "probability":
-        return weights
-    scaled = weights / weights.max()  # by the largest first: the sum of huge weights would overflow
-    return scaled / scaled.mean()
+    return weights / weights.mean() if weight_type == "probability" else weights
 
 
 def cluster_codes(values: pd.Series) -> tuple[np.ndarray, pd.Index]:
@@ -315,9 +312,12 @@ def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index) -> Rows:
     return complete_rows(used, index, by.options.missing, weights, inside)
 
 
-def read_offset(given: Source, keep: Any = slice(None)) -> np.ndarray:
+def read_offset(given: Source, keep: Any = slice(None), treat: str = "", outcome: str = "") -> np.ndarray:
     """Return the offset of the rows to keep, which miss no value, of an exposure its logarithm."""
     what = f"{given.used_in} {given.name!r}"
+    if given.name in (treat, outcome):
+        kind = "treatment" if given.name == treat else "outcome"
+        raise DesignError(f"{what} is the {kind}.\nLeave {given.used_in}= out, or name its column.")
     values = numbers(given.values[keep], what)
     if given.used_in == "offset":
         check_magnitude(values, what)

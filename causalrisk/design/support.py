@@ -80,7 +80,7 @@ def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) ->
         keep[j] = exempt[j] or all(direction is None for direction in directions)
         for k, (span, direction) in enumerate(zip(spans, directions, strict=True)):
             if direction is not None or not keep[j]:
-                span.leave_out(j)
+                span.set([column for column in span.columns if column != j])
             if direction is not None and not keep[j]:
                 found.append(Dependence(j, k, direction))
     return keep, found
@@ -92,16 +92,12 @@ class _Span:
     def __init__(self, X: Array, order: Sequence[int]) -> None:
         self.norms = np.linalg.norm(X, axis=0)
         self.unit = X / np.where(self.norms > 0, self.norms, 1.0)
-        self._set(list(order))
+        self.set(list(order))
 
-    def _set(self, columns: list[int]) -> None:
+    def set(self, columns: list[int]) -> None:
         """Set the columns, and the sine of the angle of each to the span of those before it."""
         triangle = np.linalg.qr(self.unit[:, columns], mode="r")
         self.columns, self.sines = columns, np.abs(np.diag(triangle))
-
-    def leave_out(self, j: int) -> None:
-        """Leave out a column."""
-        self._set([column for column in self.columns if column != j])
 
     def direction(self, j: int) -> Array | None:
         """Coefficients of a combination of column j and those before it that is zero, (p,); None if there is none."""
@@ -285,11 +281,11 @@ class Rules:
     """Rules for the columns of both models.
 
     `collinear` says whether dependent columns, in all rows or within an arm, are dropped or refused. With
-    `constant_outcome` the outcome model is one constant per arm, whatever its columns; with `of_controls` only the
-    controls need one: the outcome is a change, and the mean of the treated is that of their rows. `scores` is for the
-    propensity model. "likely": a column that separates an arm takes its maximum from the likelihood. "balanced": one
-    that does not vary within an arm cannot be balanced by any weights. "as they are": scores are given, or the rows
-    that the model separates are to be trimmed.
+    `constant_outcome` the outcome model is one constant per arm (IPW), whatever its columns; with `of_controls` only
+    the controls need one: the outcome is a change, and the mean of the treated is that of their rows. `scores` is for
+    the propensity model. "likely": a column that separates an arm takes its maximum from the likelihood. "balanced":
+    one that does not vary within an arm cannot be balanced by any weights. "as they are": scores are given, or the
+    rows that the model separates are to be trimmed.
     """
 
     collinear: str
@@ -299,7 +295,7 @@ class Rules:
 
     @classmethod
     def of(cls, columns: Any, constant_outcome: bool, joint_outcome: bool = False) -> Rules:
-        """Return the rules from the options of a call."""
+        """Return the rules from the options of a call; with `joint_outcome` the arms are trained together (JRE)."""
         scores = "balanced" if columns.propensity_loss == "calibrated" else "likely"
         if columns.propensity_score is not None or (isinstance(columns.trim, str) and columns.trim == "separated"):
             scores = "as they are"
@@ -319,7 +315,6 @@ class ModelColumns(NamedTuple):
 
 
 Spans = Callable[[Array], tuple[Array, Array]]
-Lost = tuple[ModelColumns, Sequence[Dependence]]
 
 
 def supported_columns(
@@ -338,10 +333,6 @@ def supported_columns(
     own, own_z = list[str](), list[str]()
     keep = x.usable(outcome.encoder.names, "outcome", own, rules.collinear)
     keep_z = z.usable(propensity.encoder.names, "propensity", own_z, rules.collinear)
-    both = [note for note in own if note.replace("outcome", "propensity", 1) in own_z]
-    notes += [note.replace("outcome model", "outcome and propensity models", 1) for note in both]
-    notes += [note for note in own if note not in both]
-    notes += [note for note in own_z if note.replace("propensity", "outcome", 1) not in both]
     p = 1 if rules.constant_outcome else int(keep.sum())
     check_arm_sizes(size, outcome.labels, p, int(keep_z.sum()), rules.of_controls)
     of_x: list[Dependence] = []
@@ -359,7 +350,12 @@ def supported_columns(
         if found and not kept.any():
             left = f"the {what} model has no column left that varies within every arm"
             raise DesignError(f"{left}: {_causes(model, found)}.\nAdd a constant, or merge levels.")
-    notes += _lost_notes((outcome, of_x), (propensity, of_z))
+    own += _lost_notes("outcome", outcome, of_x)
+    own_z += _lost_notes("propensity", propensity, of_z)
+    both = [note for note in own if note.replace("outcome", "propensity", 1) in own_z]
+    notes += [note.replace("outcome model", "outcome and propensity models", 1) for note in both]
+    notes += [note for note in own if note not in both]
+    notes += [note for note in own_z if note.replace("propensity", "outcome", 1) not in both]
     return keep, keep_z
 
 
@@ -388,21 +384,15 @@ def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -
     return low, np.array([part.max(axis=0, initial=-np.inf) for part in own])
 
 
-def _lost_notes(from_outcome: Lost, from_propensity: Lost) -> list[str]:
-    """Return notes on columns dropped because an arm does not identify them, one note if both models drop a column."""
-    lost = [{model.encoder.names[one.column] for one in found} for model, found in (from_outcome, from_propensity)]
-    both, notes = lost[0] & lost[1], list[str]()
-    cases = (("outcome and propensity models", from_outcome, both), ("outcome model", from_outcome, lost[0] - both))
-    for what, (model, every), names in (*cases, ("propensity model", from_propensity, lost[1] - both)):
-        found = [one for one in every if model.encoder.names[one.column] in names]
-        if found:
-            dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
-            notes.append(
-                f"{what}: dropped {dropped} from the columns, as {_causes(model, found)}. The rows of such a level "
-                "stay. They have no overlap, so their outcome is extrapolated.\nMerge the level with another, or leave "
-                "its rows out of the data."
-            )
-    return notes
+def _lost_notes(what: str, model: ModelColumns, found: Sequence[Dependence]) -> list[str]:
+    """Return a note on the columns of a model that were dropped because an arm does not identify them, if any."""
+    dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
+    text = (
+        f"{what} model: dropped {dropped} from the columns, as {_causes(model, found)}. The rows of such a level stay. "
+        "They have no overlap, so their outcome is extrapolated.\nMerge the level with another, or leave its rows out "
+        "of the data."
+    )
+    return [text] if found else []
 
 
 def _causes(model: ModelColumns, found: Sequence[Dependence]) -> str:

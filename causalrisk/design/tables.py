@@ -8,7 +8,6 @@ changes the caller's data.
 from __future__ import annotations
 
 import datetime
-import difflib
 import itertools
 import os
 import re
@@ -21,13 +20,14 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as dtypes
 
-from causalrisk.errors import DesignError, OptionError, UnavailableError
+from causalrisk.errors import DesignError, OptionError, UnavailableError, aliases
 
 MANY_DATES = 10  # distinct dates beyond which a column of dates in text is not taken for categories
 MANY_NUMBERS, MOST = 10, 0.8  # distinct numbers, and their share, from which text among numbers is taken for missing
 NUMBER = re.compile(r"(?=.*\d)[+-]?(\d{1,3}([.,]\d{3})+|\d*)([.,]\d*)?([eE][+-]?\d+)?")  # 1.5e3; 1,234.5; 1,5; 1.234,5
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}")
 DAYS = "(pd.to_datetime({0}) - pd.to_datetime({0}).min()).dt.days"
+NUMBERS_OF = {"m": '{0} / pd.Timedelta("1D")', "c": "{0}.to_numpy().real"}  # by the kind of the dtype
 SHOWN = 8
 
 
@@ -80,8 +80,6 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
         If the column holds dates, complex numbers, numbers as text, mixed types, or infinite values.
     """
     column = column.reset_index(drop=True).infer_objects()
-    if isinstance(column.dtype, pd.SparseDtype):
-        column = column.sparse.to_dense()
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         used = column.cat.remove_unused_categories()
@@ -109,10 +107,11 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
     if all(issubclass(k, Real | Decimal | np.bool_) for k in kinds):
         return values.astype(np.float64)
     made = "{0}.astype(str)"
-    if all(issubclass(k, datetime.date) for k in kinds) and not codes:  # datetimes and pandas' are dates too
-        made = DAYS
-    elif all(issubclass(k, str | Real | Decimal) for k in kinds):
+    if all(issubclass(k, str | Real | Decimal) for k in kinds):
         made = 'pd.to_numeric({0}, errors="coerce")'
+    elif not codes:
+        dates = all(issubclass(k, datetime.date) for k in kinds)  # datetimes and pandas' are dates too
+        made = DAYS if dates else NUMBERS_OF.get(dtype.kind, made)
     holds = f" and holds {', '.join(sorted(k.__name__ for k in kinds))}" if dtype.kind == "O" else ""
     raise _other_dtype(name, f"{dtype}{holds}", "numbers, bool, text or categories", made)
 
@@ -167,9 +166,7 @@ def as_pandas(value: Any) -> Any:
     """
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index | Mapping | str):
         return value
-    library, kind = type(value).__module__.partition(".")[0], type(value).__name__
-    if library == "narwhals" and kind in ("DataFrame", "Series"):
-        return as_pandas(value.to_native())
+    library = type(value).__module__.partition(".")[0]
     if library not in ("polars", "pyarrow") and hasattr(value, "to_pandas"):
         return value.to_pandas()
     if not hasattr(value, "to_pandas") and not hasattr(value, "__arrow_c_stream__"):
@@ -178,9 +175,12 @@ def as_pandas(value: Any) -> Any:
         import pyarrow as pa
     except ImportError as error:
         raise UnavailableError("such data are read by pyarrow.\nUse `pip install pyarrow`.") from error
-    if library == "polars" and kind == "Series":
+    if library == "polars" and not hasattr(value, "columns"):
         return as_pandas(value.to_frame()).iloc[:, 0].array
-    value = value if library in ("polars", "pyarrow") else pa.table(value)
+    if library == "polars":
+        value = value.fill_nan(None)  # as pandas has it, NaN is missing
+    elif library != "pyarrow":
+        value = pa.table(value)
 
     def pandas_type(kind: Any) -> Any:
         levels = pa.types.is_dictionary(kind) and (kind.ordered or library != "polars")  # its Categorical is text
@@ -320,9 +320,7 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
     """Return a line that names the columns nearest to a name that was not found, each printed by `show`."""
     known = [str(n) for n in names]
     words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside of other text
-    folded = {k.casefold(): k for k in known}  # difflib minds the case, people do not
-    close = difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)
-    near = words[:3] or [folded[match] for match in close]
+    near = words[:3] or aliases.nearest(name, known, 3)
     if near:
         return f"Did you mean {' or '.join(map(show, near))}?"
     return f"The columns are {listing(known)}." if known else f"Arrays have no names. Use `data[{name!r}]`."
@@ -399,5 +397,6 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
         raise DesignError(f"{found}\nThe columns are {listing(table.columns)}.") from error
     if not isinstance(found, pd.Series):
         raise DesignError(f"the condition {role}={value!r} is not True or False in each row.\nEquality is `==`.")
-    found = found.mask(table[used].isna().any(axis=1), False)
+    unknown = np.logical_or.reduce([np.zeros(len(table), dtype=bool), *(missing_mask(table[name]) for name in used)])
+    found = found.mask(unknown, False)
     return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)

@@ -93,7 +93,8 @@ def _reference(name: str, found: list[Any], table: str, treated: Any, reference:
         kind = DesignError if treated is None else OptionError
         raise kind(f"{text}\nUse `reference={show(base)}`{without} if that is the level.")
     for option, value in (("treated", treated), ("reference", reference)):
-        if value is not None and value not in found:
+        odd = isinstance(value, bool) and not set(found) <= {0, 1}  # 1 of 1 and 2 may mean no
+        if value is not None and (odd or value not in found):
             typed = " or ".join(f"`{option}={show(level)}`" for level in found[:SHOWN])
             text = f"{option}={show(value)} is not a level of treatment {name!r}:\n{table}"
             raise DesignError(f"{text}\nUse {typed}.")

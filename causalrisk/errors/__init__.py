@@ -6,7 +6,6 @@ A failure is the reason why a resample or a propensity replicate gave no estimat
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import inspect
 import numbers
@@ -186,9 +185,7 @@ NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a 
 
 def nearest_name(value: object, names: Iterable[str]) -> str | None:
     """Return the name that a value is probably a misspelling of, in any case; None where none is near."""
-    folded = {name.casefold(): name for name in names}
-    close = difflib.get_close_matches(str(value).casefold(), folded, 1, NEAR)
-    return folded[close[0]] if close else None
+    return next(iter(aliases.nearest(value, names, 1, NEAR)), None)
 
 
 def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:

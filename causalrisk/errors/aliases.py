@@ -312,11 +312,16 @@ def answer(place: str, word: str) -> str:
     return next((text for words, text in ANSWERS.get(place, {}).items() if word in words.split()), "")
 
 
+def nearest(word: object, names: Iterable[str], most: int, likeness: float = 0.6) -> list[str]:
+    """Return the names that are nearest to a word, in any case, at most so many and so alike."""
+    folded = {name.casefold(): name for name in names}
+    return [folded[found] for found in difflib.get_close_matches(str(word).casefold(), folded, most, likeness)]
+
+
 def near(word: str, names: Iterable[str]) -> str:
     """Return a question with the two nearest names; empty where none is near."""
-    folded = {name.casefold(): name for name in names}
-    close = [folded[found] for found in difflib.get_close_matches(word.casefold(), folded, 2, 0.6)]
-    return f"Did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
+    found = nearest(word, names, 2)
+    return f"Did you mean {' or '.join(f'`{name}`' for name in found)}?" if found else ""
 
 
 def clusters_in(value: Any) -> str:

@@ -70,8 +70,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     """Cross-fit the learners of the options to the rows of each arm, by the folds of a cross-fitted score."""
     if design.offset_kind is not None:
         raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= out, or {design.offset_kind}=.")
-    low, high = design.column_limits.swapaxes(0, 1)
-    features, family = np.asarray(high.max(axis=0) > low.min(axis=0)), options.outcome_family
+    features, family = design.varying, options.outcome_family
     if not features.any():
         problem = "learner= needs terms in the outcome formula, which has only the constant"
         raise OptionError(f'{problem}.\nUse `from_formula("y ~ x1 + x2", ..., learner=...)`.')

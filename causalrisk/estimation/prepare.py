@@ -13,7 +13,6 @@ import dataclasses
 import numpy as np
 
 from causalrisk.design import Design, DesignOnDisk, TargetRows, target_rows
-from causalrisk.design.scan.source import naming
 from causalrisk.design.support import check_size
 from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError, listed
 from causalrisk.estimation.abilities import check_able, not_on_disk
@@ -77,12 +76,8 @@ def prepare(task: Task) -> Task:
         check_target(design, options)
     if design.offset_kind is not None or options.at_exposure is not None:
         check_offset(design, options)
-    if isinstance(design, DesignOnDisk):
-        for part in design.parts:
-            with naming(part.where):
-                options.outcome_family.check(part.y, design.endog_name)
-    else:
-        options.outcome_family.check(design.y[design.recorded], design.endog_name)
+    for y in [part.y for part in design.parts] if isinstance(design, DesignOnDisk) else [design.y[design.recorded]]:
+        options.outcome_family.check(y, design.endog_name)
     if options.trim is not None:  # by the scores as they are
         if is_frame(options.target):
             raise OptionError(

@@ -158,12 +158,12 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
     own: Callable[[str], Any]
     if isinstance(design, DesignOnDisk):
         names, own = design.parts[0].arrays, partial(rows_by_arm, design)
-        constant, total = design.constant, float(design.arm_totals.sum())
+        constant = design.constant
         order, sizes = loaded(own("position")), [sum(r.stop - r.start for _, r in each) for each in arm_places(design)]
     else:
         order, sizes = np.argsort(design.arm, kind="stable"), [*np.bincount(design.arm)]
         names = {name: of[order] for name, of in arrays_of(design).items()}
-        own, constant, total = names.__getitem__, None, float(design.weights.sum())
+        own, constant = names.__getitem__, None
     n_frame, stated = 0 if frame is None else len(frame.X), options.stated_exposure(design)
     # values of the rows of a target frame, zero where none is given; its stratum is numbered last
     n_strata = 0 if design.survey is None else len(design.survey.units)
@@ -210,7 +210,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
     slices = tuple(slice(int(low), int(high)) for low, high in zip(np.r_[0, ends[:-1]], ends, strict=True))
     return Sample(
         **found, X=X, Z=basis("Z") if "Z" in names else X, s=s, slices=slices, order=order, n_frame=n_frame,
-        total=total, family=options.outcome_family, constant=constant,
+        total=float(design.nobs), family=options.outcome_family, constant=constant,
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[
         names = [f"{prefix}{name}" for prefix in prefixes for name in design.propensity_names]
         matrices = [sample.Z.coefficients(np.eye(sample.Z.columns.shape[1]))] * len(prefixes)
         if "observed" in weights.beta and sample.R is not None and design.observation is not None:
-            names += [f"observed: {name}" for name in design.observation.names]
+            names += [f"observed: {name}" for name in design.observation.encoder.names]
             matrices.append(sample.R.coefficients(np.eye(weights.beta["observed"].size)))
         yield None, estimate.block("gamma"), block_diag(*matrices), names
 

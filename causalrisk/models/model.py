@@ -12,6 +12,7 @@ from causalrisk.design import (
     ColumnOptions,
     Design,
     DiD,
+    Rules,
     Scan,
     Survey,
     as_scan,
@@ -286,10 +287,9 @@ class CausalModel:
             )
         known = {name: value for name, value in OPTIONS.items() if name not in OF_FORMULAS}
         options, read_as = read("model", options, known)
-        columns, constant = kinds.options_of(ColumnOptions, {**options, "treat": treat}), self.spec.constants
-        self.design = design_from_arrays(
-            endog, exog, columns, exog_propensity=exog_propensity, constant_outcome=constant
-        )
+        columns = kinds.options_of(ColumnOptions, {**options, "treat": treat})
+        rules = Rules.of(columns, self.spec.constants)
+        self.design = design_from_arrays(endog, exog, columns, rules, exog_propensity=exog_propensity)
         typed = kinds.typed_options(options | {"exog_propensity": exog_propensity}, OPTIONS)
         self.options = kinds.model_options(self.design, options | {"read_as": read_as, "typed": typed})
         check_options(self.spec, self.design, self.options)
@@ -518,10 +518,8 @@ def design_of(
         formula, data = with_change(columns.did, formula, data, columns.treat)
     make = design_from_scan if isinstance(data, Scan) else design_from_formula
     constant = all(spec.constants for spec in specs) or columns.outcome_predictions is not None
-    joint = any(spec.joint for spec in specs)
-    made = make(
-        formula, data, columns, propensity=propensity, frame=scope, constant_outcome=constant, joint_outcome=joint
-    )
+    rules = Rules.of(columns, constant, any(spec.joint for spec in specs))
+    made = make(formula, data, columns, rules, propensity=propensity, frame=scope)
     if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates
         check_scored(made, propensity, given.get("propensity_score"))
     return made

@@ -34,7 +34,7 @@ def ordered_map(
     if min(workers, len(items)) <= 1:
         yield map(function, items)
         return
-    work = functools.partial(_with_one_thread, function)
+    work = functools.partial(with_one_thread, function)
     if chosen_backend() is not None:
         import joblib
 
@@ -71,10 +71,10 @@ def chosen_backend() -> Any:
     return None if isinstance(backend, parallel.ThreadingBackend) else backend
 
 
-def _with_one_thread(function: Callable[[S], T], item: S) -> T:
-    """Work on an item, maybe in another process."""
+def with_one_thread(function: Callable[..., T], *items: Any) -> T:
+    """Work on an item, if there is any, maybe in another process."""
     with one_blas_thread():
-        return function(item)
+        return function(*items)
 
 
 def worker_count(n_jobs: int, block_bytes: float = 1.0) -> int:

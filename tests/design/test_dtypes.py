@@ -126,14 +126,15 @@ def test_missing(values):
     ("values", "dtype", "converted"),
     [
         (pd.to_datetime(["2020-01-01", "2020-02-03"]), "datetime64", [0, 33]),
-        (pd.to_timedelta(["1 day", "36 hours"]), "timedelta64", ["1 days 00:00:00", "1 days 12:00:00"]),
+        (pd.to_timedelta(["1 day", "36 hours"]), "timedelta64", [1.0, 1.5]),
+        (np.array([1 + 2j, 3]), "complex128", [1.0, 3.0]),
         (pd.period_range("2020-12", periods=2, freq="M"), "period", ["2020-12", "2021-01"]),
         (pd.to_datetime(["2020-01-01", "2020-02-03"]).tz_localize("UTC"), "datetime64", [0, 33]),
         (pd.interval_range(0, 2), "interval", ["(0, 1]", "(1, 2]"]),
         ([datetime.date(2020, 1, 1), datetime.date(2020, 2, 3)], "object", [0, 33]),
     ],
 )
-def test_dates_and_periods(values, dtype, converted):
+def test_dates_periods_and_complex_numbers(values, dtype, converted):
     data = pd.DataFrame({"when": pd.Series(values)})
     with pytest.raises(DesignError, match=rf"column 'when' has dtype {dtype}") as caught:
         plain(data["when"], "when")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPW, IPWRA, JRE, OutcomeRegression, UnavailableError
+from causalrisk import AIPW, IPW, IPWRA, JRE, OutcomeRegression, UnavailableError, impute
 from causalrisk.design.tables import as_pandas
 
 pl = pytest.importorskip("polars")
@@ -156,6 +156,17 @@ def test_whole_numbers_with_gaps_stay_whole():
     frame = as_pandas(pl.DataFrame({"i": [big, None], "u": pl.Series([None, 3], dtype=pl.UInt8), "s": ["a", None]}))
     assert int(frame.i[0]) == big
     assert frame.isna().to_numpy().tolist() == [[False, True, False], [True, False, True]]
+
+
+def test_nan_of_polars_is_a_missing_treatment():
+    treat = [np.nan, *map(float, rows()["d"][1:])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        design = IPW.from_formula("y ~ x", pl.DataFrame(rows() | {"d": treat}), treat="d").design
+    assert design.nobs == 298 and design.notes == ()
+    pytest.importorskip("sklearn")
+    (completed,) = impute(pl.DataFrame({"d": treat, "k": range(len(treat))}), n_imputations=1, rng=0)
+    assert completed["d"].isin([0, 1]).all()
 
 
 def arrow_levels(values):

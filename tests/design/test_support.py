@@ -108,7 +108,12 @@ def test_every_arm_loses_the_same_terms_and_the_warning_names_the_cause(case):
     assert set(design.propensity_names) - set(design.exog_names) == set(outcome)
     assert design.notes == tuple(told) and all(any(word in text for text in told) for word in words)
     for term in design.dropped_terms:
-        assert sum(f"dropped {term!r}" in text or f", {term!r}" in text.split(" from")[0] for text in told) == 1
+        found = [text for text in told if repr(term) in text.split(" from")[0]]
+        assert [term in both, True] == [
+            any("propensity" in text for text in found),
+            any("outcome" in text for text in found),
+        ]
+        assert len(found) <= 2
     for a in range(design.n_arms):
         assert np.linalg.matrix_rank(design.X[design.arm == a]) == design.X.shape[1]
 
@@ -144,7 +149,7 @@ def test_a_scan_leaves_out_and_says_the_same(case, weights):
     for name in ("exog_names", "propensity_names", "dropped_terms", "notes"):
         assert getattr(blocks.design, name) == getattr(whole.design, name)
     np.testing.assert_allclose(blocks.fit().params, whole.fit().params, rtol=1e-9)
-    np.testing.assert_allclose(blocks.design.column_limits, whole.design.column_limits)
+    np.testing.assert_array_equal(blocks.design.varying, whole.design.varying)
 
 
 @pytest.mark.parametrize("estimator", [cr.IPWRA, cr.IPW])

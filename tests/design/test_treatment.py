@@ -102,6 +102,9 @@ def test_unknown_level_lists_the_levels():
         code([0, 1], treated="1")
     with pytest.raises(DesignError, match="treated=5 is"):  # shown as a plain value
         code([0, 1], treated=np.int64(5))
+    for values, option in (([1, 2], "treated"), ([1, 2], "reference"), ([0, 1, 2], "reference")):
+        with pytest.raises(DesignError, match=f"{option}=True is not a level"):  # 1 may mean no
+            code(values, **{option: True})
 
 
 def test_contradicting_levels():

@@ -378,3 +378,14 @@ def test_an_exposure_that_cannot_be_is_refused():
         model(IPWRA, DATA, offset="x1")
     with pytest.raises(cr.DesignError, match="exposure"):
         model(IPWRA, DATA, exposure="no such column")
+
+
+@pytest.mark.parametrize("option", ["offset", "exposure"])
+def test_the_outcome_or_the_treatment_as_an_offset_is_refused(option):
+    data = DATA.assign(y=DATA.y + 1)
+    for name, kind in (("y", "outcome"), ("d", "treatment")):
+        for source in (data, cr.scan([data])):
+            with pytest.raises(cr.DesignError, match=f"{option} '{name}' is the {kind}"):
+                IPWRA.from_formula("y ~ x1", source, treat="d", **{option: name})
+        with pytest.raises(cr.DesignError, match=f"{option} '{name}' is the {kind}"):
+            IPWRA(endog=data.y, exog=data[["x1"]].assign(const=1), treat=data.d, **{option: data[name]})

@@ -58,7 +58,7 @@ def test_a_report_that_does_not_fit_the_disk_ruined_the_one_before(res, tmp_path
             res.report(path)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
+    assert caught.value.errno == errno.EFBIG
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 

@@ -117,9 +117,7 @@ def in_formula(name: str) -> str:
 
 def typed_name(name: str) -> str:
     """Return a column's name as a formula between double quotes has it, if it can; a plain word in quotes."""
-    if in_formula(name) == name:
-        return repr(name)
-    return in_formula(name) if "'" in name else in_formula(name).replace('"', "'")
+    return repr(name) if in_formula(name) == name else f"Q({name!r})"
 
 
 def is_unquoted(name: str, text: str) -> bool:
@@ -278,8 +276,7 @@ class _Factor(patsy.EvalFactor):
             state["levels"] = pd.CategoricalDtype(pd.Index(levels, dtype=object, tupleize_cols=False))
         levels = state["levels"].categories
         places = levels.get_indexer(pd.Index(distinct, dtype=object, tupleize_cols=False))
-        if (codes < 0).any():
-            raise _not_finite(self.code, int((codes < 0).sum()), self.formula)
+        _check_finite(codes >= 0, self.code, self.formula)
         if (places < 0).any():
             unseen = listing(np.asarray(distinct, dtype=object)[places < 0][:1])
             where = f"{self.code!r} in the {self.formula.model} formula {self.formula.text!r}"
@@ -307,17 +304,17 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, p
     data: Any = variables or pd.DataFrame(index=range(n))
     with in_words(formula):
         matrix = np.asarray(patsy.build_design_matrices([info], data, AS_THEY_ARE)[0])
-    finite = np.isfinite(matrix)
-    if not finite.all():
-        for term, columns in info.term_slices.items():
-            if not finite[:, columns].all():
-                raise _not_finite(term.name(), int((~finite[:, columns].all(axis=1)).sum()), formula)
+    for term, columns in info.term_slices.items():
+        _check_finite(np.isfinite(matrix[:, columns]).all(axis=1), term.name(), formula)
     return matrix
 
 
-def _not_finite(term: str, count: int, formula: Formula) -> DesignError:
-    found = f"term {term!r} of the {formula.model} formula {formula.text!r} is NaN or infinite in {count} rows"
-    return DesignError(f"{found}.\nChange the term, such as `np.log` to `np.log1p`, or leave these rows out.")
+def _check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
+    """Refuse a term that is not finite in some rows; the mask is of shape (n,)."""
+    if not finite.all():
+        where = f"term {term!r} of the {formula.model} formula {formula.text!r}"
+        found = f"{where} is NaN or infinite in {int((~finite).sum())} rows"
+        raise DesignError(f"{found}.\nChange the term, such as `np.log` to `np.log1p`, or leave these rows out.")
 
 
 class FactorValues(NamedTuple):
@@ -341,9 +338,7 @@ def factor_values(
             found.append(FactorValues(factor.code, tuple(known.categories), np.asarray(value.codes)))
         else:
             found.append(FactorValues(factor.code, None, value.reshape(len(value), -1).astype(np.float64)))
-            bad = ~np.isfinite(found[-1].values).all(axis=1)
-            if bad.any():
-                raise _not_finite(factor.code, int(bad.sum()), formula)
+            _check_finite(np.isfinite(found[-1].values).all(axis=1), factor.code, formula)
     return found
 
 

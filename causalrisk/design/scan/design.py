@@ -7,7 +7,6 @@ folder, in parts, and can be used as Dask arrays.
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from causalrisk.design.design import Design, rows_not_kept
 from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, in_formula, learning_function
 from causalrisk.design.formulas.foreign import QUOTED
+from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.scan.source import Folder, Frame, Scan, computed, mapped, naming, needed_dask
 from causalrisk.design.support import ColumnMoments, Rules, check_levels, check_magnitude
 from causalrisk.design.tables import is_column, plain
@@ -38,8 +38,6 @@ from causalrisk.runtime.system import one_blas_thread
 
 T = TypeVar("T")
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
-TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
-COPIES = 6  # arrays of the size of a frame's design that the memory must hold
 HEAD = 2  # numbers of each frame that a formula is tried on
 
 
@@ -85,7 +83,7 @@ class Coding:
     """
 
     def __init__(
-        self, scan: Scan, formula: str, propensity: str | None, columns: drawing.ColumnOptions, frame: Mapping[str, Any]
+        self, scan: Scan, formula: str, propensity: str | None, columns: ColumnOptions, frame: Mapping[str, Any]
     ) -> None:
         _check_given(columns)
         names, self.notes = scan.names, list[str]()
@@ -136,7 +134,7 @@ class Coding:
         if by.cluster is not None:
             roles["cluster"] = by.cluster.values[keep]
         if by.offset is not None:
-            roles["offset"] = drawing.read_offset(by.offset, keep)
+            roles["offset"] = drawing.read_offset(by.offset, keep, by.treat.name, self.formulas[0].outcome_name)
         pd.to_pickle(KeptRows(where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep])), path)
         few = dict[str, pd.Series]()
         for name, values in raw.items():
@@ -156,9 +154,8 @@ class Coding:
         )
 
     def fix(self, found: Sequence[Learnt]) -> None:
-        """Fix the coding on what the frames taught."""
-        columns, found = self.columns, [one for one in found if one.path]
-        probability = columns.weight_type == "probability"
+        """Fix the coding on what the frames with rows of the sample taught."""
+        columns, probability = self.columns, self.columns.weight_type == "probability"
         self.unit = sum(one.weights for one in found) / sum(one.size[1] for one in found) if probability else 1.0
         few = {name: self.levels_of({one.where: one.few[name] for one in found}, name) for name in found[0].few}
         counts = sum((Counter(one.counts) for one in found), Counter())
@@ -177,7 +174,7 @@ class Coding:
             named=any(isinstance(one.dtype, pd.CategoricalDtype) for one in treat),
             **{option: getattr(columns, option) for option in ("treated", "reference", "levels")},
         )
-        check_levels(self.part_rows, few, self.codes, "scanned", COPIES)
+        check_levels(self.part_rows, few, self.codes, "scanned", 6)  # arrays of the size of a frame's design
         size = max([HEAD, *map(len, few.values())])
         few = {name: values.iloc[np.arange(size) % len(values)].reset_index(drop=True) for name, values in few.items()}
         scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in self.scopes[1:]]
@@ -204,7 +201,6 @@ class Coding:
         if "cluster" in roles:
             cluster = self.clusters.get_indexer(pd.Index(np.asarray(roles["cluster"], dtype=object), dtype=object))
         return CodedRows(
-            where=rows.where,
             position=np.arange(position, position + n),
             y=outcome_values(self.formulas[0], left, np.ones(n, dtype=bool)),
             X=X,
@@ -217,13 +213,19 @@ class Coding:
             V=V,
         )
 
+    def coded_file(self, path: str, row: int, position: int) -> CodedRows:
+        """Code the rows of a frame that is stored at a path, as `coded`."""
+        rows = pd.read_pickle(path)
+        with naming(rows.where):
+            return self.coded(rows, row, position)
+
     def check_by_rows(self, paths: Sequence[str]) -> None:
         """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``.
 
         Some rows of the frames stored at `paths` are coded together, and one by one.
         """
         some = list[KeptRows]()
-        for share in np.linspace(0, 1, TRIED):  # of several frames: a variable may be constant in each
+        for share in np.linspace(0, 1, 9):  # of several frames: a variable may be constant in each
             rows = pd.read_pickle(paths[round(share * (len(paths) - 1))])
             k = int(share * (len(rows.roles) - 1))
             some.append(KeptRows(rows.where, rows.variables.iloc[[k]], rows.roles.iloc[[k]]))
@@ -232,17 +234,15 @@ class Coding:
         with suppress(DesignError):  # few rows cannot be coded where 1 / (x - x.mean()) has one of them
             together, alone = self.coded(KeptRows("", *joined)), [self.coded(rows) for rows in some]
             parts = {name: np.concatenate([getattr(rows, name) for rows in alone]) for name in "yXZ"}
-            of_names = zip(parts, [self.formulas[0], *self.formulas], strict=True)
-            odd = [formula for name, formula in of_names if _differ(getattr(together, name), parts[name])]
+            odd = list[Formula]()
+            for (name, rows), formula in zip(parts.items(), [self.formulas[0], *self.formulas], strict=True):
+                size = np.abs(getattr(together, name)).max(axis=0)
+                if not np.allclose(rows, getattr(together, name), rtol=1e-9, atol=1e-13 * size):
+                    odd.append(formula)
         if odd:
             found = f"the formula {odd[0].text!r} codes a row differently beside other rows, as `I(x - x.mean())` would"
             advice = "Write the number itself, or a column to the files."
             raise DesignError(f"{found}; a scan has some rows at a time.\n{advice}")
-
-
-def _differ(columns: Array, others: Array) -> bool:
-    """Whether columns differ by more than rounding."""
-    return bool((np.abs(columns - others) > 1e-9 * np.abs(columns) + 1e-13 * np.abs(columns).max(axis=0)).any())
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
@@ -254,7 +254,7 @@ def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
         raise DesignError(f"{found}.\nWrite the files alike, a missing value as an empty cell.")
 
 
-def _check_given(columns: drawing.ColumnOptions) -> None:
+def _check_given(columns: ColumnOptions) -> None:
     """Refuse what is not available, and what is given by rows and not by name."""
     if columns.missing == INDICATOR:
         raise UnavailableError('missing="indicator" is not available for a scan.\nUse `data=data.collect()`.')
@@ -271,7 +271,7 @@ def _check_given(columns: drawing.ColumnOptions) -> None:
 
 @dataclass(frozen=True)
 class CodedRows:
-    """Some rows of the sample as numbers; `where` is what messages call them.
+    """Some rows of the sample as numbers.
 
     `position` numbers the rows among those of the sample, in the order of the data, and `row` among all data. y (n,) is
     the outcome, X (n, p) and Z (n, q) are the designs, one object where both are the same. `weights` are over their
@@ -280,7 +280,6 @@ class CodedRows:
     rows are stored.
     """
 
-    where: str
     position: np.ndarray
     y: np.ndarray
     X: np.ndarray
@@ -305,18 +304,18 @@ class CodedRows:
         for array, values in self.arrays.items():
             values[order].tofile(f"{folder.path}/{name}-{array}")
             kinds[array] = values.dtype, values.shape
-        return _mapped_rows(self.where, folder, name, kinds)
+        return _mapped_rows(folder, name, kinds)
 
     def __reduce__(self) -> Any:
         if self.file is None:
             return super().__reduce__()
-        return _mapped_rows, (self.where, *self.file, {k: (v.dtype, v.shape) for k, v in self.arrays.items()})
+        return _mapped_rows, (*self.file, {k: (v.dtype, v.shape) for k, v in self.arrays.items()})
 
 
-def _mapped_rows(where: str, folder: Folder, name: str, kinds: Mapping[str, tuple[Any, tuple[int, ...]]]) -> CodedRows:
+def _mapped_rows(folder: Folder, name: str, kinds: Mapping[str, tuple[Any, tuple[int, ...]]]) -> CodedRows:
     """Return stored rows, their arrays mapped from files."""
     arrays = {array: mapped(folder, f"{name}-{array}", *kind) for array, kind in kinds.items()}
-    return CodedRows(where=where, file=(folder, name), **({"Z": arrays["X"]} | arrays))
+    return CodedRows(file=(folder, name), **({"Z": arrays["X"]} | arrays))
 
 
 def variable_kinds(encoders: Iterable[Encoder]) -> dict[str, Any]:
@@ -383,23 +382,21 @@ def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
 class DesignOnDisk(Design):
     """A design whose rows are on disk; to ask for a field of `Design` that goes by rows is an UnavailableError.
 
-    `parts` are the stored rows and `scan` the data; neither travels with a pickle. The numbers that `Design` works out
-    from its rows are fields here. `outcome_basis` and `propensity_basis` are without rows, `constant` (p,) has the
-    coefficients of the outcome basis that give the constant, zeros where it has none, and `arm_totals` (K,) sums the
-    weights.
+    `parts` are the stored rows, which do not travel with a pickle. Numbers that `Design` works out from its rows are
+    fields here. `outcome_basis` and `propensity_basis` are without rows, and `constant` (p,) has the coefficients of
+    the outcome basis that give the constant, zeros where it has none.
     """
 
     on_disk = True
     # In the place of the properties of Design; plain attributes of the class give way to those of the instance.
-    n = nobs = n_dropped = n_clusters = 0
+    n = nobs = n_clusters = 0
     outcome_deviation, has_binary_outcome = 0.0, False
     arm_clusters: list[int] = []  # noqa: RUF012
-    outcome_limits = column_limits = counts = np.empty(0)
+    outcome_limits = varying = counts = np.empty(0)
     parts: tuple[CodedRows, ...]
     outcome_basis: Basis
     propensity_basis: Basis
     constant: Array
-    arm_totals: Array
 
     def __init__(self, **known: Any) -> None:
         self.__dict__.update(known)
@@ -413,7 +410,7 @@ class DesignOnDisk(Design):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        known = {name: value for name, value in self.__dict__.items() if name not in ("scan", "parts")}
+        known = {name: value for name, value in self.__dict__.items() if name != "parts"}
         return object.__new__, (DesignOnDisk,), known
 
     def __deepcopy__(self, memo: Any) -> DesignOnDisk:
@@ -443,13 +440,11 @@ class DesignOnDisk(Design):
 
     def variables(self, block: CodedRows) -> pd.DataFrame:
         """Return the variables of the models on the rows of a block, without the treatment."""
-        kinds, columns = variable_kinds([self.outcome_encoder, self.propensity_encoder]), dict[str, Any]()
+        kinds, found = variable_kinds([self.outcome_encoder, self.propensity_encoder]), dict[str, Any]()
         for values, (name, dtype) in zip(np.asarray(block.V).T, kinds.items(), strict=True):
             levels = isinstance(dtype, pd.CategoricalDtype)
-            columns[name] = (
-                pd.Categorical.from_codes(values.astype(int), dtype=dtype) if levels else values.astype(dtype)
-            )
-        return pd.DataFrame(columns, index=range(len(block.y)))
+            found[name] = pd.Categorical.from_codes(values.astype(int), dtype=dtype) if levels else values.astype(dtype)
+        return pd.DataFrame(found, index=range(len(block.y)))
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
         """As `Design._of_rows`; `keep` is in the order of `position`."""
@@ -461,34 +456,25 @@ class DesignOnDisk(Design):
 
         clusters = np.unique(left("cluster")) if self.n_clusters else None
         scale = sum(sizes) / float(left("weights").sum()) if self.weight_type == "probability" else 1.0
-        return self._with(parts=self._rewritten([partial(_rows_left, mark, scale, clusters) for mark in marks], sizes))
+        each = zip(marks, np.cumsum([0, *sizes]).tolist(), self.parts, strict=False)
+        some = [partial(_rows_left, mark, first, scale, clusters, part) for mark, first, part in each if mark.any()]
+        return self._with(parts=_stored(some))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
         """Return the same rows with other columns in the outcome design, which `step` adds and `encoder` codes.
 
         Lines are appended to `notes` for columns that are dropped; none are if the coefficients are `given`.
         """
-        made = self._with(parts=self._rewritten([step] * len(self.parts)), outcome_encoder=encoder)
+        made = self._with(parts=_stored([partial(step, part) for part in self.parts]), outcome_encoder=encoder)
         if given:
-            count, X = len(encoder.names), made.sums()["X"]
-            return made._with(
-                outcome_basis=plain_basis(np.empty((0, count))),
-                constant=np.zeros(count),
-                column_limits=np.stack([X.low, X.high], axis=1),
-            )
+            p = len(encoder.names)
+            return made._with(outcome_basis=plain_basis(np.empty((0, p))), constant=np.zeros(p))
         made = made.supported(notes)  # coefficients of the score are of the same columns
         return made._with(notes=self.notes, propensity_basis=self.propensity_basis)
 
     def _with(self, **other: Any) -> DesignOnDisk:
         """Return a design with other fields."""
         return DesignOnDisk(**self.__dict__ | other)
-
-    def _rewritten(self, steps: Sequence[Step], sizes: Sequence[int] | None = None) -> tuple[CodedRows, ...]:
-        """Store what steps make of the parts; `sizes` are the rows that are left of them, if not all."""
-        folder, sizes = Folder(), sizes or [len(part.y) for part in self.parts]
-        firsts = np.cumsum([0, *sizes]).tolist()
-        works = [partial(_after, step, folder, f"{k}", firsts[k], self.parts[k]) for k, step in enumerate(steps)]
-        return _gathered(folder, [work for work, size in zip(works, sizes, strict=True) if size])
 
     def sums(self) -> dict[str, Any]:
         """Return what columns need to be checked, of all rows."""
@@ -507,90 +493,70 @@ class DesignOnDisk(Design):
             X, one = block.X[:, keep], block.Z is block.X and np.array_equal(keep, keep_z)
             return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, keep_z])
 
-        parts = self.parts if keep.all() and keep_z.all() else self._rewritten([of_columns] * len(self.parts))
+        parts = self.parts
+        if not (keep.all() and keep_z.all()):
+            parts = _stored([partial(of_columns, part) for part in parts])
         basis, constant = of_X.basis(keep)
-        n = int(of_X.rows.sum())
         return self._with(
             **known,
             parts=parts,
             outcome_encoder=self.outcome_encoder.keeping(keep),
             propensity_encoder=self.propensity_encoder.keeping(keep_z),
-            n=n,
+            n=int(of_X.rows.sum()),
             nobs=int(size.sum()),
-            n_dropped=self.n_read - n - self.n_outside,
             n_clusters=int(members.any(axis=1).sum()),
             arm_clusters=(members > 0).sum(axis=0).tolist(),
             outcome_limits=limits,
-            column_limits=np.stack([of_X.low, of_X.high], axis=1)[:, :, keep],
+            varying=~of_X.steady[keep],
             counts=size.astype(np.intp),
             outcome_basis=basis,
             propensity_basis=basis if parts[0].Z is parts[0].X else of_Z.basis(keep_z)[0],
             constant=constant,
-            arm_totals=totals,
             outcome_deviation=float(abs(triangle[1, 1] / triangle[0, 0])),
             has_binary_outcome=not sums["not binary"],
             notes=tuple(notes),
         )
 
 
-def _gathered(folder: Folder, works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
-    """Return the parts that are stored in a folder, of which a cluster gives back copies."""
-    return tuple(dataclasses.replace(part, file=(folder, part.file[1])) for part in computed(works) if part.file)
+def _stored(works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
+    """Return the parts that some works make, stored in a folder of their own."""
+    folder = Folder()
+    parts = computed(partial(_store, work, folder, f"{k}") for k, work in enumerate(works))
+    return tuple(dataclasses.replace(part, file=(folder, f"{k}")) for k, part in enumerate(parts))  # maybe of a copy
 
 
-def _after(step: Step, folder: Folder, name: str, first: int, part: CodedRows) -> CodedRows:
-    """Store what a step makes of a part, its rows numbered anew from the first."""
-    block = step(part)
-    return dataclasses.replace(block, position=first + np.argsort(np.argsort(block.position))).stored(folder, name)
+def _store(work: Callable[[], CodedRows], folder: Folder, name: str) -> CodedRows:
+    return work().stored(folder, name)
 
 
-def _rows_left(mark: NDArray[np.bool_], scale: float, clusters: NDArray[np.intp] | None, block: CodedRows) -> CodedRows:
-    """Return the rows that are marked, weights times `scale`; `clusters` are the numbers of clusters left."""
+def _rows_left(mark: NDArray[np.bool_], first: int, scale: float, clusters: Any, block: CodedRows) -> CodedRows:
+    """Return the rows that are marked, numbered from the first; `clusters` are the numbers of clusters left."""
     arrays: dict[str, Any] = {name: values[mark] for name, values in block.arrays.items()}
     if clusters is not None:
         arrays["cluster"] = np.searchsorted(clusters, arrays["cluster"])
+    arrays["position"] = first + np.argsort(np.argsort(arrays["position"]))
     return dataclasses.replace(block, **{"Z": arrays["X"]} | arrays | {"weights": arrays["weights"] * scale})
-
-
-def _code(coding: Coding, folder: Folder, name: str, path: str, row: int, position: int) -> CodedRows:
-    """Code and store the rows of a frame; the numbers are those of the first among all data and in the sample."""
-    rows = pd.read_pickle(path)
-    with naming(rows.where):
-        return coding.coded(rows, row, position).stored(folder, name)
 
 
 @one_blas_thread()
 def design_from_scan(
-    formula: str,
-    scan: Scan,
-    columns: drawing.ColumnOptions,
-    *,
-    propensity: str | None,
-    frame: Mapping[str, Any],
-    constant_outcome: bool,
-    joint_outcome: bool,
+    formula: str, scan: Scan, columns: ColumnOptions, rules: Rules, *, propensity: str | None, frame: Mapping[str, Any]
 ) -> DesignOnDisk:
     """Make a design from formulas and a scan, as `design_from_formula`; the rows are read, coded and stored."""
-    coding, folder = Coding(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Folder()
+    coding, folder = Coding(scan, formula, propensity, columns, frame), Folder()
     found = scan.read(partial(coding.read, folder.path), coding.used)
     ledger = [
         (*same[0][:2], sum(line[2] for line in same), sum(line[3] for line in same))
         for same in zip(*(one.lines for one in found), strict=True)  # every frame has a line for each variable
     ]
     ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
-    n_read, n = ends[-1]
-    drawing.check_rows_left(ledger, n_read, n)
-    coding.fix(found)
-    kept = [(one.path, *first) for one, first in zip(found, ends, strict=False) if one.path]
-    parts = _gathered(folder, (partial(_code, coding, folder, f"{k}", *of_frame) for k, of_frame in enumerate(kept)))
-    paths = [path for path, *_ in kept]
-    coding.check_by_rows(paths)
-    for path in paths:
-        os.remove(path)
+    drawing.check_rows_left(ledger, *ends[-1])
+    kept = [(one, *first) for one, first in zip(found, ends, strict=False) if one.path]
+    coding.fix([one for one, *_ in kept])
+    parts = _stored(partial(coding.coded_file, one.path, *first) for one, *first in kept)
+    coding.check_by_rows([one.path for one, *_ in kept])
     made = DesignOnDisk(
-        scan=scan,
         parts=parts,
-        n_read=n_read,
         n_clusters=len(coding.clusters),
         labels=coding.arms.labels,
         levels=coding.arms.levels,
@@ -598,7 +564,7 @@ def design_from_scan(
         formula=coding.formulas[0].text,
         propensity_formula=f"{in_formula(columns.treat)} ~ {coding.formulas[1].right_text}",
         ledger=drawing.lines_of(ledger),
-        rules=Rules.of(columns, constant_outcome, joint_outcome),
+        rules=rules,
         outcome_encoder=coding.encoders[0],
         propensity_encoder=coding.encoders[1],
         **coding.by.fields(),

@@ -1,4 +1,4 @@
-"""Data on disk: what `causalrisk.scan` returns, and how Dask reads its parts."""
+"""Data on disk: what `causalrisk.scan` returns, how Dask reads its parts, and the one rule for CSV files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.csv_files import csv_frames, csv_names
 from causalrisk.design.tables import as_pandas, listing, nearest
 from causalrisk.errors import CausalRiskError, DesignError, OptionError, UnavailableError
-from causalrisk.runtime.system import one_blas_thread
+from causalrisk.runtime.workers import with_one_thread
 
 T = TypeVar("T")
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
+# Missing values in CSV files: as pandas has it, but for "None", which is a level ("no treatment") more often.
+MISSING = (
+    "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null",
+    "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
+)  # fmt: skip
+OPTIONS: dict[str, Any] = {"keep_default_na": False, "index_col": False, "low_memory": False}
 INSTALL = 'which is not installed.\nUse `pip install "causalrisk[scale]"`.'
 
 
@@ -94,23 +99,11 @@ def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: st
             raise DesignError(f"{where} has no column {name!r}, which the model uses.\n{nearest(name, known)}")
 
 
-def _joined(frames: Iterable[pd.DataFrame], most: int) -> Iterator[pd.DataFrame]:
-    """Join small frames to some of at most so many rows."""
-    waiting = list[pd.DataFrame]()
-    for frame in frames:
-        if waiting and sum(map(len, waiting)) + len(frame) > most:
-            yield pd.concat(waiting, ignore_index=True)
-            waiting = []
-        waiting.append(frame)
-    if waiting:
-        yield pd.concat(waiting, ignore_index=True)
-
-
 def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -> Iterator[Frame]:
     """Yield the rows of a part in frames of at most so many rows."""
     done = 0
     with reading(where):
-        for whole in [source] if isinstance(source, pd.DataFrame) else _joined(source(columns, most), most):
+        for whole in [source] if isinstance(source, pd.DataFrame) else source(columns, most):
             check_columns(whole.columns, columns, where)
             chosen = whole if columns is None else whole.loc[:, whole.columns.map(str).isin(columns)]
             for first in range(0, len(chosen), most):
@@ -122,21 +115,10 @@ def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -
 def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
     """Do some work by Dask, each perhaps on a source; return what comes of it, in order."""
     dask = needed_dask()
-    tasks = [dask.delayed(partial(_alone, work), pure=False, traverse=False) for work in works]
+    tasks = [dask.delayed(partial(with_one_thread, work), pure=False, traverse=False) for work in works]
     given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
     with warnings.catch_warnings():  # pandas sets filters in its threads, and may leave them changed
         return list(dask.compute(*(task(*source) for task, source in zip(tasks, given, strict=True))))
-
-
-def _alone(work: Callable[..., T], *source: Any) -> T:
-    with one_blas_thread():
-        return work(*source)
-
-
-def _on_frames(
-    function: Callable[[int, Iterator[Frame]], T], k: int, where: str, columns: Any, most: int, rows: Any
-) -> T:
-    return function(k, _frames(rows, where, columns, most))
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,8 +154,12 @@ class Scan:
         if self.frame is not None:
             names = [name for name in self.frame.columns if columns is None or str(name) in columns]
             sources = self.frame[names].to_delayed()
-        known = [(k, part.where, columns, self.part_rows) for k, part in enumerate(self.parts)]
-        works = [partial(_on_frames, function, *of_part) for of_part in known]
+        most = self.part_rows  # a task shall not hold all parts
+
+        def read_part(k: int, where: str, source: Any) -> list[T]:
+            return function(k, _frames(source, where, columns, most))
+
+        works = [partial(read_part, k, part.where) for k, part in enumerate(self.parts)]
         return list(itertools.chain.from_iterable(computed(works, sources)))
 
     def collect(self) -> pd.DataFrame:
@@ -270,8 +256,29 @@ def _matching(pattern: str) -> list[str]:
     return found
 
 
+def read_csv(
+    path: str | os.PathLike[str], *, sep: str, decimal: str, encoding: str, na_values: Sequence[str]
+) -> pd.DataFrame:
+    """Read a CSV file; empty cells, the words of `MISSING` and others are missing in every column."""
+    csv_names(path, sep=sep, encoding=encoding)
+    words = [*MISSING, *na_values]
+    return pd.read_csv(path, sep=sep, decimal=decimal, encoding=encoding, na_values=words, **OPTIONS)
+
+
+def csv_names(path: str | os.PathLike[str], **options: Any) -> list[str]:
+    """Return the names of the columns, if the first row of data fits them: the one row that pandas does not check."""
+    names = pd.read_csv(path, header=None, nrows=2, dtype=str, na_filter=False, **options).iloc[0]
+    twice = names[names.duplicated() & (names != "")]
+    if len(twice):
+        count = (names == twice.iloc[0]).sum()
+        raise DesignError(f"{path} has {count} columns {twice.iloc[0]!r}; expected one. Rename the others.")
+    return [name or f"Unnamed: {k}" for k, name in enumerate(names)]  # as pandas calls them
+
+
 def _csv(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
-    return csv_frames(path, most)  # all columns, so that pandas checks their number
+    csv_names(path)
+    with pd.read_csv(path, chunksize=most, na_values=list(MISSING), **OPTIONS) as frames:
+        yield from frames  # all columns, so that pandas checks their number
 
 
 def _dataset(path: str) -> Any:

@@ -190,7 +190,8 @@ def test_a_truncated_file(files):
 
 def test_a_file_that_changes(data, files):
     """A model keeps the rows as it read them; files are read once for each model."""
-    model = IPWRA.from_formula(F, scan(f"{files}/*.parquet"), treat="d")
+    source = scan(f"{files}/*.parquet")
+    model = IPWRA.from_formula(F, source, treat="d")
     whole = IPWRA.from_formula(F, data, treat="d").fit()
     for path in files.iterdir():
         path.unlink()
@@ -198,7 +199,7 @@ def test_a_file_that_changes(data, files):
     np.testing.assert_allclose(res.params, whole.params, rtol=1e-10)
     np.testing.assert_allclose(res.balance()["diff after"], whole.balance()["diff after"], atol=1e-12)
     with pytest.raises(DesignError, match=r"part-\d\.parquet cannot be read"):
-        IPWRA.from_formula("y ~ x1", model.design.scan, treat="d")
+        IPWRA.from_formula("y ~ x1", source, treat="d")
 
 
 def test_sources_that_are_none(data, files):
