@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import difflib
 import json
 import math
 import os
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import causalrisk as cr
-from causalrisk.errors.aliases import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,7 +279,7 @@ def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> 
             if numeric[name] or not inside:
                 return 1
         case ast.Name(name):
-            close = ", ".join(nearest(name, numeric, 5, 0))
+            close = ", ".join(difflib.get_close_matches(name, numeric, 5, cutoff=0))
             raise cr.DesignError(f"{name!r} in a formula is not a column of the file. The closest are {close}.")
         case ast.Constant(int() | float()):
             return 0

@@ -129,7 +129,10 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
 
 def relative_weights(weights: np.ndarray, weight_type: str | None) -> np.ndarray:
     """Divide probability weights by their mean: only their ratios count, in whatever units they came."""
-    return weights / weights.mean() if weight_type == "probability" else weights
+    if weight_type != "probability":
+        return weights
+    scaled = weights / weights.max()  # by the largest first: the sum of huge weights would overflow
+    return scaled / scaled.mean()
 
 
 def cluster_codes(values: pd.Series) -> tuple[np.ndarray, pd.Index]:

@@ -147,11 +147,12 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
     """Minimise by Newton steps for the conditions of a constrained minimum: one of linear models, else from nearby.
 
     Where the Hessian is not positive definite along the constraint, the second derivatives of the means are left out. A
-    step is halved until the objective, with a penalty on net bias, or the error of the conditions is less.
+    step is halved until the objective, with a penalty on net bias, or the error of the conditions is less; where no
+    step helps, the search has failed.
     """
     at, linear = objective.first if theta is objective.models else objective.of_models(theta), objective.linear
     nu = np.zeros(at.u[0].shape) if multipliers is None else multipliers
-    settled = np.zeros(theta.shape[2], dtype=bool)
+    settled = lost = np.zeros(theta.shape[2], dtype=bool)
     for _ in range(NEWTON_STEPS):
         value, gradient, hessian = at.at(alpha)
         if not linear:
@@ -167,23 +168,25 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
             known = np.abs(moves[..., 1]).max(axis=1) * size < SINGULAR
             converged, step = np.asarray(known & np.isfinite(move).all(axis=1)), unstack(move, theta.shape)
             return Minimum(theta + step, new, converged, objective.of_models(theta + step))
-        move, length = np.where(settled[:, None], 0.0, move), np.ones(len(move))
+        still = ~(settled | lost)
+        move, length = np.where(still[:, None], move, 0.0), np.ones(len(move))
         price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(at, alpha, nu)
         merit = value + price * np.abs(at.u[0]).sum(axis=1)
         small = np.abs(move).max(axis=1) <= SETTLED * (1 + np.abs(stack(theta)).max(axis=1))
         for _ in range(HALVINGS):
             tried = theta + unstack(length[:, None] * move, theta.shape)
-            multiplied = np.where(settled[:, None], nu, nu + length[:, None] * (new - nu))
+            multiplied = np.where(still[:, None], nu + length[:, None] * (new - nu), nu)
             with np.errstate(all="ignore"):
                 at = objective.of_models(tried)
                 less = at.at(alpha)[0] + price * np.abs(at.u[0]).sum(axis=1) < merit
                 less = less | (_error(at, alpha, multiplied) < error)
-            worse = ~(less | small | settled)
+            worse = still & ~(less | small)
             if not worse.any():
                 break
             length = np.where(worse, length / 2, length)
-        theta, nu, settled = tried, multiplied, settled | small
-        if (settled | ~np.isfinite(move).all(axis=1)).all():
+        lost = lost | worse | ~np.isfinite(move).all(axis=1)
+        theta, nu, settled = tried, multiplied, settled | (still & small)
+        if (settled | lost).all():
             break
     return Minimum(theta, nu, settled, at)
 

@@ -13,7 +13,6 @@ import functools
 import os
 import platform
 import secrets
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,32 +25,43 @@ from threadpoolctl import ThreadpoolController
 
 from causalrisk._version import __version__
 
+USUAL_MEMORY = 16e9  # bytes, where the system does not say
+
 
 def memory() -> float:
     """Bytes of memory of this computer."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):  # not every system says
-        return 16e9
+    except (AttributeError, OSError, ValueError):  # not on every system
+        return USUAL_MEMORY
+
+
+PART = ".part"  # ending of a file that is not yet whole
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Write a file so that it is there whole or not at all; text is written in UTF-8.
 
-    The content goes into a new file next to the target, and replaces the target in one step. A target that is no plain
-    file, such as /dev/stdout, is written as it is. A file that exists keeps its permissions, and a link stays a link.
+    The content goes into a new file next to the target, reaches the disk, and replaces the target in one step. A target
+    that is no plain file, such as /dev/stdout or a named pipe, is written as it is. A file that exists keeps its
+    permissions, and a link stays a link. An OSError names the path.
     """
     given = Path(path)
     target, data = given.resolve(), content.encode() if isinstance(content, str) else content
     if target.exists() and not target.is_file():
         target.write_bytes(data)
         return given
-    part = target.parent / f".{target.name[:40]}-{secrets.token_hex(4)}.part"
+    part = target.parent / f".{target.name[:40]}-{secrets.token_hex(4)}{PART}"
     try:
-        part.write_bytes(data)
-        if target.exists():
-            shutil.copymode(target, part)
-        part.replace(target)
+        with part.open("xb") as stream:
+            if target.exists():
+                os.chmod(part, target.stat().st_mode & 0o777)
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())  # else a crash could leave an empty file under the name
+        os.replace(part, target)
+    except OSError as error:  # which names the new file, or none
+        raise OSError(error.errno, error.strerror, str(given)) from error
     finally:
         part.unlink(missing_ok=True)
     return given
