@@ -27,11 +27,11 @@ from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimation.stack import stacked
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt
 from causalrisk.joint.fit import JointFit
-from causalrisk.joint.minimum import minimize_from_start
-from causalrisk.joint.rows import Replicates
+from causalrisk.joint.minimum import determined, minimize_from_start
+from causalrisk.joint.rows import Replicates, Weighed
 from causalrisk.joint.shrinkage import FOLDS, choose_shrinkage, raised
 from causalrisk.joint.start import JointProblem, objective_of, outcome_misses_square, points_about, rejected
-from causalrisk.numerics.blocks import loaded, totals
+from causalrisk.numerics.blocks import add_up, loaded, totals
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, WIDTH, seed_sequence
 
@@ -41,6 +41,7 @@ LEAST_GAP = 0.5  # standard errors of IPWRA by which JRE differs at the least wh
 CURVED = 0.002  # level of the test of the score there: imbalance of squares by chance moves JRE from IPWRA too
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and all, are too short
+HEAVIEST = 1e3  # of the weights of an arm over the sample, which are expected to be one
 DEFAULTS = JREOptions()
 FEW_WHOLE = 15, 3  # the same of clusters with one treatment: by t, and by the jackknife with t
 
@@ -289,6 +290,29 @@ def replicates_of_many(start: FitRecord, options: JREOptions) -> Replicates | No
     return Replicates.of_normal(weights, covariance) if np.isfinite(covariance).all() else None
 
 
+def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Replicates:
+    """Leave out replicates under which weights have no bounds; the score alone is there if none is left."""
+    weighed = problem.weighed(replicates)
+
+    def of_arms(part: Weighed, here: slice) -> Array:
+        share, replicated = part.s[here] / part.total, part.scores(here).replicated
+        return np.stack([share[own, 0] @ replicated[own] for own in part.rows(here).slices])
+
+    sums = add_up(of_arms(part, here) for part, here, _ in weighed.pieces(replicates.count))
+    fine, failures = (sums < HEAVIEST).all(axis=0), replicates.failures.copy()
+    failures[np.flatnonzero(failures == Failure.OK)[~fine]] = Failure.SEPARATION
+    notes.warn(
+        f"{(~fine).sum()} of {len(failures)} propensity replicates were left out: a few of their weights are far "
+        "larger than all others.\nSimplify the formula in propensity=, or use `IPWRA`.",
+        errors.ResampleWarning,
+    )
+    if not fine.any():
+        return Replicates.of_normal(problem.weights, None)
+    shifts = {name: each[:, :, fine] for name, each in replicates.shifts.items()}
+    ratio = None if replicates.ratio is None else replicates.ratio[:, :, fine]
+    return Replicates(shifts, failures, ratio, replicates.cubature)
+
+
 def train_by(
     record: FitRecord, problem: JointProblem, replicates: Replicates, options: JREOptions, notes: Notes
 ) -> JointRecord:
@@ -296,6 +320,9 @@ def train_by(
     risk = options.objective == "risk"
     points = replicates if options.replicates is not None else points_about(problem, options.replicate_spread)
     objective = objective_of(problem, replicates, risk, options.share, options.join_score)
+    if options.replicates is None and not determined(objective.first, 1.0):
+        replicates = bounded(problem, replicates, notes)
+        objective = objective_of(problem, replicates, risk, options.share, options.join_score)
     path, alpha = None, options.anchor if risk else 1.0
 
     @cache

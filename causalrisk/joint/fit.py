@@ -20,15 +20,13 @@ import numpy as np
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Dual, Linear, value_of
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
-from causalrisk.joint.minimum import Objective, newton, solve_constrained
+from causalrisk.joint.minimum import Minimum, Objective, determined, newton, solve_constrained
 from causalrisk.joint.objective import Expansion, Rows, Terms, by_means, centred, pulls, risk_of
 from causalrisk.joint.rows import Replicates, Scores, Weighed
 from causalrisk.joint.start import JointProblem, refitted
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult
-
-UNDETERMINED = 1e15  # condition number
 
 
 class Moments(NamedTuple):
@@ -165,9 +163,7 @@ class JointFit:
     @property
     def determined(self) -> bool:
         """Whether the Hessian along the constraint can be inverted."""
-        hessian, across = self.lift.T @ self.hessian @ self.lift, (self.at.u[1][0] @ self.lift).T
-        along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
-        return bool(np.isfinite(hessian).all() and np.linalg.cond(along.T @ hessian @ along) < UNDETERMINED)
+        return determined(self.at.projected(self.rows.lift_of_arms), self.alpha)
 
     @cached_property
     def means(self) -> Array:
@@ -242,18 +238,21 @@ class JointFit:
     def _refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         problem, scale, linear = self.problem, self.problem.scale, self.objective.linear
         objective, refits = refitted(problem, self.objective, self.points, s, weighed)
+        minima = list[Minimum]()
         with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
-            theta, nu = objective.models, None
-            if not linear:
-                theta, nu = np.repeat(self.theta, s.shape[1], axis=2), np.repeat(self.nu, s.shape[1], axis=0)
-            found = newton(objective, theta, self.alpha, nu)
-            raw = found.at.average[0].T
-            means = problem.net_means(raw, found.at.bias[0].T)
+            for part in objective.parts():
+                theta, nu, width = part.models, None, part.models.shape[2]
+                if not linear:
+                    theta, nu = np.repeat(self.theta, width, axis=2), np.repeat(self.nu, width, axis=0)
+                minima.append(newton(part, theta, self.alpha, nu))
+            raw = np.concatenate([found.at.average[0] for found in minima]).T
+            means = problem.net_means(raw, np.concatenate([found.at.bias[0] for found in minima]).T)
         failed = Failure.SINGULAR_OUTCOME if linear else Failure.OUTCOME_NOT_CONVERGED
-        of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
+        converged = np.concatenate([found.converged for found in minima])
+        of_minimum = np.where(converged, Failure.OK, failed).astype(np.int8)
         params = np.concatenate([scale.effects(raw), means])
         gamma = refits.values[problem.start.block("gamma")]
-        theta = found.theta[:, : problem.start.theta.shape[1]]
+        theta = np.concatenate([found.theta for found in minima], axis=2)[:, : problem.start.theta.shape[1]]
         collected = collect_refits(params, theta, gamma, first_failure(refits.failures, of_minimum))
         return dataclasses.replace(collected, start=refits.values[: len(problem.start.params)])
 

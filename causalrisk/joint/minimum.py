@@ -8,6 +8,7 @@ the minimum.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 
 from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, block_diagonal, curvature, expand, sums
 from causalrisk.joint.rows import Weighed
+from causalrisk.numerics.blocks import is_dask
 from causalrisk.numerics.linalg import Array, inverse_or_nan
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
 NEWTON_STEPS, SETTLED, HALVINGS, CONVEX = 100, 1e-9, 12, 1e-10
 ROUNDING = 1e-12  # mean squared residual over that of the predictions that is rounding error
-SINGULAR = 1e12
+SINGULAR, UNDETERMINED = 1e12, 1e15  # condition numbers
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,18 @@ class Objective:
             return curvature(rows, weights, beta[..., own], self.start[..., own], self.terms, at.some(own), nu[own])
 
         return block_diagonal(self.rows.over(of_rows))
+
+    def parts(self) -> list[Objective]:
+        """Return the objective, or that of each column where columns share nothing and each needs steps of its own."""
+        rows, columns = self.rows, range(self.models.shape[2])
+        if self.linear or rows.separable or is_dask(rows.s) or len(columns) == 1:
+            return [self]
+        found = []
+        for own in (slice(r, r + 1) for r in columns):
+            equations, beta = rows.some(own)
+            one = dataclasses.replace(rows, equations=equations, s=rows.s[:, own], beta=beta)
+            found.append(Objective(one, self.models[..., own], self.terms))
+        return found
 
     def bend(self, theta: Array, at: Expansion, nu: Array) -> Array:
         """Return the same by the coefficients of the models, (R, K p, K p)."""
@@ -189,6 +203,13 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
         if (settled | lost).all():
             break
     return Minimum(theta, nu, settled, at)
+
+
+def determined(at: Expansion, alpha: float) -> bool:
+    """Whether the Hessian of a single column can be inverted along the constraint."""
+    hessian, across = at.at(alpha)[2][0], at.u[1][0].T
+    along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
+    return bool(np.isfinite(hessian).all() and np.linalg.cond(along.T @ hessian @ along) < UNDETERMINED)
 
 
 def _is_convex(hessian: Array, u_slope: Array) -> Array:
