@@ -106,6 +106,8 @@ def design_from_arrays(
     notes: list[str] = []
     if columns.missing == INDICATOR:
         raise OptionError('missing="indicator" needs formulas.\nUse `from_formula("y ~ x1 + x2", data, treat="d")`.')
+    if getattr(columns.treat, "ndim", 1) == 2 and columns.treat.shape[1] > 1:  # other packages have it second
+        raise DesignError("treat has several columns; expected one.\nUse `endog=y, exog=X, treat=d`.")
     every = (endog, exog, exog_propensity, *(getattr(columns, name) for name in drawing.BY_ROW))
     labelled = [values.index for values in every if isinstance(values, pd.Series | pd.DataFrame)]
     index = labelled[0] if labelled else pd.RangeIndex(np.size(endog))

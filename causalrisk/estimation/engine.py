@@ -31,6 +31,7 @@ OVERSHOT = 0.9  # share of the equations along a step that may be left, turned, 
 RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients of scaled columns, and linear predictors, that have no finite fit
 AT_ONCE = 2**15  # numbers of a stack that are worked on at a time, so that they stay in the cache
 LARGEST, LOG_LARGEST = 1e150, 345.0  # odds of a row that is sure of another arm: their square is a number
+WIDE = 50  # coefficients from which on a stack has one derivative, and more steps
 
 
 # --- numbers with derivatives ----------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ def _gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
 def _sums(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> tuple[Array, dict[str, Array]]:
     """Return the equations, shape (m p, R), and their derivatives by the coefficients of some blocks, (R, m p, k)."""
     (m, p), R = (len(block.own), block.own[0].X.shape[1]), s.shape[1]
-    equations, slopes = np.zeros((m, p, R)), {block.name: np.zeros((R, m, p, m, p))}
+    equations, slopes = np.zeros((m, p, R)), {block.name: np.zeros((R, m, p, m, p))} if by else {}
     for term, residuals in block.terms:
         first, last, _ = term.indices(len(s))
         for rows in _pieces(first, last, R):
@@ -219,14 +220,20 @@ def solve(
 
 
 def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, NDArray[np.int8]]:
-    """Solve one block by Newton's method; a step is halved while the equations turn by more than they were."""
+    """Solve one block by Newton's method; a step is halved while the equations turn by more than they were.
+
+    The derivative at the start under mean weights serves a stack of wide equations, while each step is at most half of
+    the one before.
+    """
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
     weights, before = s, known
+    common: Array | None = None
 
     def at(coefficients: Array) -> tuple[Array, Array]:
         there = {**before, block.name: coefficients.reshape(m, p, -1)}
-        equations, slopes = add_up(over_rows(_sums, block, weights, there, frozenset([block.name])))
-        return equations, -slopes[block.name]
+        by = [block.name] if common is None else []
+        equations, slopes = add_up(over_rows(_sums, block, weights, there, frozenset(by)))
+        return equations, -slopes[block.name] if common is None else common
 
     if block.linear:
         equations, slope = at(np.zeros((m * p, 1)))
@@ -241,12 +248,22 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
         first = np.linalg.lstsq(gram, moments, rcond=1e-13)[0]
     beta = np.repeat(first.reshape(m * p, 1), R, axis=1)
     codes, active, last = np.full(R, block.unsettled, dtype=np.int8), np.arange(R), np.full(R, np.inf)
+    if R > 1 and m * p > WIDE:
+        weights = s.mean(axis=1, keepdims=True)
+        before = {name: each.mean(axis=2, keepdims=True) for name, each in known.items()}
+        common, weights, before = at(beta[:, :1])[1], s, known
     equations, slope = at(beta[:, :1])  # the start is the same for all
     for _ in range(MAX_ITERATIONS):
         step, singular = _step(block, slope, equations)
         step[:, singular] = 0.0
         size = np.abs(step).max(axis=0, initial=0)
+        if common is not None and not (size <= last / 2).all():
+            common = None
+            equations, slope = at(beta[:, active])
+            continue
         done = ~singular & ((size <= CONVERGED) | (size**2 * np.maximum(size / last**2, 1) <= LAST))
+        if common is not None:
+            done = ~singular & (size <= LAST)
         lost = singular | (np.abs(beta[:, active] + step).max(axis=0) > RAN_AWAY)
         codes[active[done]], codes[active[singular]] = Failure.OK, block.singular
         beta[:, active[done]] += step[:, done]
@@ -278,9 +295,10 @@ def some(beta: Array, columns: NDArray[Any]) -> Array:
 
 
 def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Solve for a step; those of singular equations are marked."""
+    """Solve for a step; those of singular equations are marked. One derivative may serve all."""
     if not block.least_norm:
-        return solve_definite(slope, np.where(np.isfinite(equations), equations, 0.0))
+        step, singular = solve_definite(slope, np.where(np.isfinite(equations), equations, 0.0))
+        return step, np.repeat(singular, step.shape[1] // len(singular))
     inverse = np.linalg.pinv(slope, rcond=1e-10, hermitian=True)
     return np.einsum("rij,jr->ir", inverse, equations), np.zeros(len(slope), dtype=bool)
 

@@ -474,3 +474,8 @@ def test_lines_through_an_outcome_of_zeros_and_ones_are_noted(source):
     assert not noted(cr.IPWRA, "share") and not noted(cr.IPWRA, "y")
     assert not noted(cr.IPWRA, "ill", family="binomial")
     assert not noted(cr.IPW, "ill", propensity="x1")  # means
+
+
+def test_the_treatment_stands_third(data):
+    with pytest.raises(DesignError, match=r"several columns[^`]*`endog=y, exog=X, treat=d`"):
+        cr.IPWRA(data["y"].to_numpy(), data["d"].to_numpy(), data[["x1", "x2"]].to_numpy())
