@@ -478,4 +478,4 @@ def test_lines_through_an_outcome_of_zeros_and_ones_are_noted(source):
 
 def test_the_treatment_stands_third(data):
     with pytest.raises(DesignError, match=r"several columns[^`]*`endog=y, exog=X, treat=d`"):
-        cr.IPWRA(data["y"].to_numpy(), data["d"].to_numpy(), data[["x1", "x2"]].to_numpy())
+        cr.IPWRA(data["y"].to_numpy(), data["d"].to_numpy(), data[["x", "x"]].to_numpy())
