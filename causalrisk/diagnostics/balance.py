@@ -27,9 +27,15 @@ SCORE_DECIMALS = 10  # scores that differ by less are the same: rounding differs
 
 
 def chosen_covariates(
-    record: FitRecord, rows: FittedRows, *, also: Any = None, data: Any = None, interactions: bool = False,
-    names: Mapping[str, str] | None = None, of_observation: bool = False,
-) -> list[Covariate]:  # fmt: skip
+    record: FitRecord,
+    rows: FittedRows,
+    *,
+    also: Any = None,
+    data: Any = None,
+    interactions: bool = False,
+    names: Mapping[str, str] | None = None,
+    of_observation: bool = False,
+) -> list[Covariate]:
     """Return the covariates of the models and further ones, in memory, as `balance` takes them."""
     full, design = record.full_design, record.design
     found = {c.name: c for c in rows.covariates(of_observation)}
@@ -289,9 +295,14 @@ def ks_distances(x: Array, rows: Compared) -> Array:
 
 
 def balance_table(
-    rows: Compared, every: Iterable[Covariate], labels: Sequence[str], denominator: str | int, *, raw_binary: bool,
+    rows: Compared,
+    every: Iterable[Covariate],
+    labels: Sequence[str],
+    denominator: str | int,
+    *,
+    raw_binary: bool,
     means: bool,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Compare the scores and the covariates in each set of rows with the first; constant covariates are left out."""
     found = [(c.name, moments(np.ascontiguousarray(c.values[rows.rows]), rows)) for c in every]
     tables = {}

@@ -362,10 +362,14 @@ class Equations:
 
         linear, binary = self.family.linear, self.family.name == "binomial"
         return Block(
-            (eta,), ((sample.slices[a], residuals),), start=None if linear or binary else partial(self._start, a),
-            linear=linear, least_norm=self.spec.of_controls and a > 0,  # their mean alone is needed
-            unsettled=Failure.OUTCOME_NOT_CONVERGED, separated=Failure.OUTCOME_SEPARATION if binary else None,
-        )  # fmt: skip
+            (eta,),
+            ((sample.slices[a], residuals),),
+            start=None if linear or binary else partial(self._start, a),
+            linear=linear,
+            least_norm=self.spec.of_controls and a > 0,  # their mean alone is needed
+            unsettled=Failure.OUTCOME_NOT_CONVERGED,
+            separated=Failure.OUTCOME_SEPARATION if binary else None,
+        )
 
     def _start(self, a: int) -> tuple[Array, Array]:
         """Least squares of the linear predictors that fit each outcome, or nearly."""

@@ -41,7 +41,7 @@ LEAST_GAP = 0.5  # standard errors of IPWRA by which JRE differs at the least wh
 CURVED = 0.002  # level of the test of the score there: imbalance of squares by chance moves JRE from IPWRA too
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and all, are too short
-HEAVIEST = 1e3  # of the weights of an arm over the sample, which are expected to be one
+HEAVIEST = 1e3  # sum of the weights of an arm over that of the sample; its expectation is one
 DEFAULTS = JREOptions()
 FEW_WHOLE = 15, 3  # the same of clusters with one treatment: by t, and by the jackknife with t
 
@@ -91,10 +91,16 @@ def separate_record(task: Task) -> FitRecord:
     inference, size = task.inference, len(found.values)
     kept = inference if inference.resamples is None else dataclasses.replace(inference, resamples=None)
     record = FitRecord(
-        **vars(task) | {"notes": design.notes, "inference": kept}, sample=equations.sample, weight_fit=weight_fit,
-        estimate=found, overlap=arms, covariance=np.full((size, size), np.nan), robust=robust,
-        given_resamples=inference.resamples is not None, seed=seed_sequence(inference.rng),
-    )  # fmt: skip
+        **vars(task) | {"notes": design.notes, "inference": kept},
+        sample=equations.sample,
+        weight_fit=weight_fit,
+        estimate=found,
+        overlap=arms,
+        covariance=np.full((size, size), np.nan),
+        robust=robust,
+        given_resamples=inference.resamples is not None,
+        seed=seed_sequence(inference.rng),
+    )
     use_t, df = inference.use_t, inference.df
     if df is None and (design.survey is not None if use_t is None else use_t):
         df = record.residual_df
@@ -174,15 +180,17 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     start = separate_record(dataclasses.replace(task, spec=IPWRA))
     plain = dataclasses.replace(start, cov_type=start.robust_type)
     robust = dataclasses.replace(plain, robust=robust_covariance(plain, False))
-    with np.errstate(all="ignore"):  # of weights that are too large, which are told
+    with np.errstate(all="ignore"):  # weights may overflow; their replicates are left out
         joint = train_from(robust, joint_options, notes, replicates or replicates_of_many(robust, joint_options))
     result = joint.fit.result
     if not result.success:
         method = joint_options.method or kinds.DEFAULT_METHOD
         not_converged(notes, f"the joint objective ({method})", str(result.message))
     if joint.score_joined and joint_options.join_score is None:
-        why = "a test found that the outcome formula lacks it. Use `fit(join_score=False)` to leave it out."
-        notes.append(f"The linear predictor of the propensity score is a further outcome column: {why}")
+        notes.append(
+            "The linear predictor of the propensity score is a further outcome column: a test found that the outcome "
+            "formula lacks it. Use `fit(join_score=False)` to leave it out."
+        )
     record = dataclasses.replace(start, spec=JRE, estimate=joint.fit.estimate, joint=joint)
     check_gap(record, joint, notes)
     return record
@@ -202,10 +210,12 @@ def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
     if not (score_misses_square(record, joint) and outcome_misses_square(joint.problem)):
         return
     names, starts = (", ".join(f"{value:.4g}" for value in values) for values in (own, start))
-    apart = f"{record.estimand} is {names} by JRE and {starts} by IPWRA"
-    missed = "the propensity score and the outcome formula both miss a curve: both estimates may be biased"
-    advice = "Use squares or products of the confounders in both formulas, and report JRE together with `res.start`."
-    notes.warn(f"{apart}, and tests find that {missed}.\n{advice}", errors.DesignWarning)
+    notes.warn(
+        f"{record.estimand} is {names} by JRE and {starts} by IPWRA, and tests find that the propensity score and the "
+        "outcome formula both miss a curve: both estimates may be biased.\n"
+        "Use squares or products of the confounders in both formulas, and report JRE together with `res.start`.",
+        errors.DesignWarning,
+    )
 
 
 def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
@@ -234,9 +244,15 @@ def train_from(
     count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
     own = folds_by_position(design, count)[sample.order]
     problem = JointProblem(
-        start.used_weight_fit, start.estimate, start.robust, start.options.effect_scale, float(design.nobs),
-        start.frequency, sample.cluster, folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
-    )  # fmt: skip
+        weights=start.used_weight_fit,
+        start=start.estimate,
+        covariance=start.robust,
+        scale=start.options.effect_scale,
+        n_units=float(design.nobs),
+        frequency=start.frequency,
+        cluster=sample.cluster,
+        folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
+    )
     return dataclasses.replace(train_by(start, problem, replicates, options, notes), drawn=drawn)
 
 
@@ -291,7 +307,7 @@ def replicates_of_many(start: FitRecord, options: JREOptions) -> Replicates | No
 
 
 def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Replicates:
-    """Leave out replicates under which weights have no bounds; the score alone is there if none is left."""
+    """Leave out replicates whose weights are out of bounds; if none is left, use the fitted score alone."""
     weighed = problem.weighed(replicates)
 
     def of_arms(part: Weighed, here: slice) -> Array:

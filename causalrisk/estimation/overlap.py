@@ -237,11 +237,16 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
     few = np.argsort(-relative, kind="stable")[:top]  # each row is at least one observation
     at_top = np.clip(top - (np.cumsum(units[few]) - units[few]), 0, units[few])
     return ArmWeights(
-        n=n, effective_n=float(total**2 / (held @ relative)), largest=float(inverse.max()),
-        top_share=float((at_top * relative[few]).sum() / total), largest_share=float(relative[few[0]] / total),
-        extreme=int(units[inverse > LARGE_WEIGHT].sum()), heaviest=heaviest,
-        alone_n=float(alone_total**2 / (weights @ alone)), alone_share=float(alone.max() / alone_total),
-    )  # fmt: skip
+        n=n,
+        effective_n=float(total**2 / (held @ relative)),
+        largest=float(inverse.max()),
+        top_share=float((at_top * relative[few]).sum() / total),
+        largest_share=float(relative[few[0]] / total),
+        extreme=int(units[inverse > LARGE_WEIGHT].sum()),
+        heaviest=heaviest,
+        alone_n=float(alone_total**2 / (weights @ alone)),
+        alone_share=float(alone.max() / alone_total),
+    )
 
 
 def other_populations(design: Design, options: ModelOptions) -> str:

@@ -291,12 +291,15 @@ class FitRecord(Task):
         own = sample.restore(loaded(sample.s))
         ones = np.ones(len(own))
         return FittedRows(
-            sample.restore(loaded(sample.arm)), own, own if self.frequency else ones,
-            importance=sample.restore(weights.undivided), scores=self.scores,
+            sample.restore(loaded(sample.arm)),
+            own,
+            own if self.frequency else ones,
+            importance=sample.restore(weights.undivided),
+            scores=self.scores,
             covariates=lambda *also: covariates_of_design(full, design.in_sample[full.in_sample].to_numpy(), *also),
             recorded=(ones if chances is None else sample.restore(sample.with_outcome)) > 0,
             chances=None if chances is None else sample.restore(chances),
-        )  # fmt: skip
+        )
 
     @property
     def counted_rows(self) -> NDArray[np.intp]:

@@ -209,9 +209,17 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         found["recorded"] = np.where(missing | (np.arange(len(missing)) < n_frame), 0.0, 1.0)
     slices = tuple(slice(int(low), int(high)) for low, high in zip(np.r_[0, ends[:-1]], ends, strict=True))
     return Sample(
-        **found, X=X, Z=basis("Z") if "Z" in names else X, s=s, slices=slices, order=order, n_frame=n_frame,
-        total=float(design.nobs), family=options.outcome_family, constant=constant,
-    )  # fmt: skip
+        **found,
+        X=X,
+        Z=basis("Z") if "Z" in names else X,
+        s=s,
+        slices=slices,
+        order=order,
+        n_frame=n_frame,
+        total=float(design.nobs),
+        family=options.outcome_family,
+        constant=constant,
+    )
 
 
 def arrays_of(design: Design) -> dict[str, NDArray[Any]]:

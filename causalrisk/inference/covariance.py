@@ -93,11 +93,13 @@ def drawn_or_weighed(
         failed, drawn = int((failures != Failure.OK).sum()), len(failures)
         if failed <= inference.max_failed * drawn or (kind in MULTIPLIERS and records[0].design.on_disk):
             break
-        problem = f"{failed} of {drawn} resamples of {units} failed, more than"
-        told = f'Standard errors come from {words.format(units)} instead (`bootstrap="{typed}"`)'
-        advice = "They are too small if an arm has few rows for its covariates.\nUse a simpler `propensity=`."
-        allowed = f"max_failed={inference.max_failed:g} allows: {failure_text(failures)}"
-        notes.warn(f"{problem} {allowed}. {told}. {advice}", ResampleWarning)
+        notes.warn(
+            f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows: "
+            f"{failure_text(failures)}. Standard errors come from {words.format(units)} instead "
+            f'(`bootstrap="{typed}"`). They are too small if an arm has few rows for its covariates.\n'
+            "Use a simpler `propensity=`.",
+            ResampleWarning,
+        )
         records = tuple(dataclasses.replace(record, bootstrap=kind) for record in records)
         found = resampled(records, inference)
     return records, found
@@ -124,9 +126,13 @@ def redone(
 
 
 def in_blocks(
-    function: Callable[[int, int, int], T], count: int, width: int, needed: float, inference: InferenceOptions,
+    function: Callable[[int, int, int], T],
+    count: int,
+    width: int,
+    needed: float,
+    inference: InferenceOptions,
     words: tuple[str, str] = ("bootstrap", "resample"),
-) -> Iterator[T]:  # fmt: skip
+) -> Iterator[T]:
     """Yield in order what a function of `count`, `width` and its number finds for each block of resamples.
 
     `needed` are the bytes that a block takes, `words` the label and the unit of `progress_bar`.

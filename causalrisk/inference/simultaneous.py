@@ -175,9 +175,16 @@ def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df:
 
 
 def adjusted_frame(
-    values: Array, se: Array, covariance: Array, index: pd.Index, *, adjust: str | None, alpha: float,
-    df: Array | float, scale: EffectScale = DIFFERENCE,
-) -> pd.DataFrame:  # fmt: skip
+    values: Array,
+    se: Array,
+    covariance: Array,
+    index: pd.Index,
+    *,
+    adjust: str | None,
+    alpha: float,
+    df: Array | float,
+    scale: EffectScale = DIFFERENCE,
+) -> pd.DataFrame:
     """Return the table of `Estimates.frame`; with `adjust` also "adjusted P" and simultaneous intervals.
 
     `covariance` is on the scale where effects are differences.

@@ -86,7 +86,7 @@ class Objective:
         return block_diagonal(self.rows.over(of_rows))
 
     def parts(self) -> list[Objective]:
-        """Return the objective, or that of each column where columns share nothing and each needs steps of its own."""
+        """Return an objective for each column where columns share no sums, so that none waits for the slowest."""
         rows, columns = self.rows, range(self.models.shape[2])
         if self.linear or rows.separable or is_dask(rows.s) or len(columns) == 1:
             return [self]

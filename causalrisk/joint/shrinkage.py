@@ -231,11 +231,9 @@ def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replic
     """Choose alpha by cross-validation, with the objective of the sample; also returns why folds failed."""
     sample, folds, own = problem.equations.sample, fold_weights(problem), objective.rows
     without, refits = refitted(problem, objective, points, sample.s[:, None] - folds)
-    of_folds, of_all = [path_of(part) for part in without.parts()], path_of(objective)
-    converged, theta = (
-        np.concatenate([[getattr(m, name) for m in path] for path in of_folds], axis=-1)
-        for name in ("converged", "theta")
-    )
+    paths, of_all = [path_of(part) for part in without.parts()], path_of(objective)
+    converged = np.concatenate([[m.converged for m in path] for path in paths], axis=-1)
+    theta = np.concatenate([[m.theta for m in path] for path in paths], axis=-1)
     used = (refits.failures == Failure.OK) & converged.all(axis=0)
     thetas = np.stack([without.rows.lifted(each) for each in theta])
     thetas[..., ~used] = np.nan

@@ -31,9 +31,14 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
     # Where a step goes too far; and methods warn of derivatives that they do not use.
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         result = scipy.optimize.minimize(
-            lambda v: parts(v)[0], start, jac=lambda v: parts(v)[1], hess=lambda v: parts(v)[2],
-            method=method, tol=TOLERANCE, options=SETTINGS.get(method, {}),
-        )  # fmt: skip
+            lambda v: parts(v)[0],
+            start,
+            jac=lambda v: parts(v)[1],
+            hess=lambda v: parts(v)[2],
+            method=method,
+            tol=TOLERANCE,
+            options=SETTINGS.get(method, {}),
+        )
     if not result.success:  # it may have been stopped by rounding, at the minimum
         _, gradient, hessian = parts(result.x)
         step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
