@@ -100,6 +100,7 @@ def separate_record(task: Task) -> FitRecord:
         robust=robust,
         given_resamples=inference.resamples is not None,
         seed=seed_sequence(inference.rng),
+        small_sample=inference.small_sample or task.cov_type == "HC1",
     )
     use_t, df = inference.use_t, inference.df
     if df is None and (design.survey is not None if use_t is None else use_t):

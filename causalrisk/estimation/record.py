@@ -126,7 +126,7 @@ class FitRecord(Task):
     given_resamples: bool  # whether the caller gave the resamples
     seed: np.random.SeedSequence  # root of the random streams
     df: float = np.inf  # of t tests and intervals; infinite for the normal distribution
-    small_sample: bool = False  # whether the sandwich has the factor of HC1
+    small_sample: bool = False  # whether the covariance has the factor of HC1
     robust: Array | None = None  # the robust covariance where it is known beside: of a start of JRE
     learned: Learned | None = None  # predictions of learners that it has
     stack: Stack | None = None  # the fits that it is an average of
@@ -226,6 +226,13 @@ class FitRecord(Task):
             factors = [np.sqrt(of.choice_variance) for of in self.stack.records]
             return float(self.stack.weights @ factors) ** 2
         return 1.0 if self.joint is None else self.joint.choice_variance
+
+    @property
+    def resample_factor(self) -> float:
+        """Factor of the variance over resamples: for the choice of JRE's anchor, and of `small_sample`."""
+        count = self.n_coefficients if self.small_sample else 0
+        n, n_clusters = self.design.nobs + self.sample.n_frame, self.design.n_clusters or None
+        return self.choice_variance * fits.small_sample_factor(n, count, n_clusters)
 
     @property
     def used_weight_fit(self) -> WeightFit:

@@ -96,11 +96,11 @@ def drawn_or_weighed(
         notes.warn(
             f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows: "
             f"{failure_text(failures)}. Standard errors come from {words.format(units)} instead "
-            f'(`bootstrap="{typed}"`). They are too small if an arm has few rows for its covariates.\n'
+            f'(`bootstrap="{typed}", small_sample=True`). They are rough if an arm has few rows for its covariates.\n'
             "Use a simpler `propensity=`.",
             ResampleWarning,
         )
-        records = tuple(dataclasses.replace(record, bootstrap=kind) for record in records)
+        records = tuple(dataclasses.replace(record, bootstrap=kind, small_sample=True) for record in records)
         found = resampled(records, inference)
     return records, found
 
@@ -181,9 +181,7 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
         return jackknife_of(record, values)
     if record.design.replication is not None:
         return record.choice_variance * record.design.replication.covariance(values, estimates)
-    if record.joint is None:
-        return covariance_over(values)
-    return record.choice_variance * covariance_over(values, estimates)
+    return record.resample_factor * covariance_over(values, None if record.joint is None else estimates)
 
 
 def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array:
@@ -299,11 +297,10 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     """Add the standard errors that `cov_type` of the record asks for, and their warnings."""
     notes = Notes(record.notes)
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
-        covariance = record.choice_variance * robust_covariance(record, inference.small_sample, notes, whole=False)
-        factor = inference.small_sample or record.cov_type == "HC1"
-        if not factor:
+        covariance = record.choice_variance * robust_covariance(record, record.small_sample, notes, whole=False)
+        if not record.small_sample:
             _check_coefficients(record, notes)
-        return _completed(dataclasses.replace(record, covariance=covariance, small_sample=factor), notes)
+        return _completed(dataclasses.replace(record, covariance=covariance), notes)
     if record.cov_type not in ("bootstrap", "replicates", JACKKNIFE):
         known = 'Use `cov_type="robust"`.'
         raise errors.OptionError(f'no standard errors are known for cov_type="{record.cov_type}".\n{known}')
@@ -372,8 +369,9 @@ def _completed(record: FitRecord, notes: Notes) -> FitRecord:
 
 def robust_record(record: FitRecord) -> FitRecord:
     """Return the fit with robust standard errors instead of the bootstrap's."""
-    plain = dataclasses.replace(record, cov_type=record.robust_type, boot=None, given_resamples=False)
-    covariance = robust_covariance(plain, False, whole=False) * plain.choice_variance
+    kind, factor = record.robust_type, record.inference.small_sample
+    plain = dataclasses.replace(record, cov_type=kind, boot=None, given_resamples=False, small_sample=factor)
+    covariance = robust_covariance(plain, factor, whole=False) * plain.choice_variance
     return dataclasses.replace(plain, covariance=covariance)
 
 

@@ -229,11 +229,11 @@ def _check_tail(count: int, level: float) -> None:
 
 
 def with_choice(record: FitRecord, values: Array) -> Array:
-    """Widen resampled effects and means (m, d) of a joint fit for the choice of its anchor, which resamples keep.
+    """Widen resampled effects and means (m, d) by what their variance is multiplied by.
 
     Effects move on the scale where they are differences.
     """
-    factor, count = np.sqrt(record.choice_variance), len(record.effect_names)
+    factor, count = np.sqrt(record.resample_factor), len(record.effect_names)
     if factor == 1:
         return values
     scale, estimate = record.options.effect_scale, record.estimate.params
@@ -256,7 +256,7 @@ def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
     if boot.errors is None:
         instead = 'Use `method="percentile"`, or `fit(bootstrap="multiplier")`.'
         raise UnavailableError(f"studentized intervals need the multiplier bootstrap.\n{instead}")
-    variances = record.choice_variance * np.diag(robust_covariance(record, False))[:count]
+    variances = record.resample_factor * np.diag(robust_covariance(record, False))[:count]
     return (drawn - estimate) / boot.errors[:, :count], np.sqrt(variances)
 
 

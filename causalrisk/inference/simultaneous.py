@@ -458,7 +458,7 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     failed = np.isnan(start).any(axis=1)
     of_start = BootstrapDistribution(start, np.where(failed, Failure.NO_EFFECT, Failure.OK).astype(np.int8))
     ipwra = start_record(record)
-    drawn = dataclasses.replace(ipwra, cov_type=record.cov_type, boot=of_start)
+    drawn = dataclasses.replace(ipwra, cov_type=record.cov_type, boot=of_start, small_sample=record.small_sample)
     covariance = resample_covariance(drawn, of_start.used, drawn.estimate.params)
     pair = Comparison((record, ipwra), (record, dataclasses.replace(drawn, covariance=covariance)))
     effects, difference = effects_frame(pair, alpha).drop(columns="robust se"), differences_frame(pair, alpha)

@@ -209,8 +209,9 @@ class LATE:
         options |= {"rng": seed_sequence(options.get("rng", 0))}  # the same resamples for both
         outcome = self.outcome.fit(**options)
         record = outcome._record
-        if record.cov_type not in ("robust", "cluster", "survey", "bootstrap", "replicates") or record.small_sample:
-            typed = options.get("cov_type") == "HC1" or not record.small_sample
+        factor = record.inference.small_sample
+        if record.cov_type not in ("robust", "cluster", "survey", "bootstrap", "replicates") or factor:
+            typed = options.get("cov_type") == "HC1" or not factor
             shown = f'cov_type="{options.get("cov_type")}"' if typed else "small_sample=True"
             raise errors.OptionError(f'{shown} is not available for LATE.\nUse `cov_type="robust"` or `"bootstrap"`.')
         with warnings.catch_warnings():

@@ -60,6 +60,24 @@ def test_clusters_are_everywhere():
     np.testing.assert_allclose(robust.bse, expected.bse, rtol=1e-8)
 
 
+@pytest.mark.parametrize("kind", ["pairs", "multiplier"])
+@pytest.mark.parametrize("estimator", [cr.JRE, cr.IPWRA])
+def test_small_sample_multiplies_bootstrap_errors_and_intervals(estimator, kind):
+    """By the root of n / (n - k), with G clusters of G / (G - 1) (n - 1) / (n - k)."""
+    n, G, k = 200, 40, 4
+    frame = simulate(n).assign(g=np.arange(n) % G)
+    for cluster, factor in ((None, n / (n - k)), ("g", G / (G - 1) * (n - 1) / (n - k))):
+        model = estimator.from_formula("y ~ x1", frame, treat="d", cluster=cluster)
+        options = {"bootstrap": "cluster" if cluster and kind == "pairs" else kind, "n_boot": 200}
+        plain, wide = model.fit(**options), model.fit(**options, small_sample=True)
+        np.testing.assert_allclose(wide.bse / plain.bse, np.sqrt(factor), rtol=1e-12)
+        for method in ("percentile", *(["studentized"] if kind == "multiplier" else [])):
+            lengths = [np.ptp(res.conf_int(method=method), axis=1) for res in (plain, wide)]
+            np.testing.assert_allclose(lengths[1] / lengths[0], np.sqrt(factor), rtol=1e-9)
+        assert "small-sample factor" in str(wide.summary()) and "small-sample factor" in wide.methods()
+        assert "small-sample factor" not in str(plain.summary()) + plain.methods()
+
+
 RARE = {"formula": "y ~ x1 + rare", "treat": "d"}
 
 
@@ -90,12 +108,13 @@ def test_jre_weighs_rows_where_too_many_draws_of_them_fail(blocks):
     model = cr.JRE.from_formula(data=cr.scan([frame[:90], frame[90:]]) if blocks else frame, **RARE)
     with pytest.warns(cr.ResampleWarning, match="of 50 resamples of rows failed") as caught:
         res = model.fit(n_boot=50)
-    assert '(`bootstrap="bayesian"`)' in str(caught[0].message)
-    asked = model.fit(bootstrap="bayesian", n_boot=50)
+    assert '(`bootstrap="bayesian", small_sample=True`)' in str(caught[0].message)
+    asked = model.fit(bootstrap="bayesian", n_boot=50, small_sample=True)
     pd.testing.assert_frame_equal(res.boot_params, asked.boot_params)
+    assert res.bse.iloc[0] == asked.bse.iloc[0]
     assert res.glance().std_errors[0] == asked.glance().std_errors[0] == "bootstrap (bayesian)"
     assert any("fractional random weights" in note for note in res._record.notes)
-    assert "bootstrap='bayesian'" in call_of(res._record)
+    assert "bootstrap='bayesian', small_sample=True" in call_of(res._record)
     drawn = cr.JRE.from_formula("y ~ x1", frame, treat="d").fit(n_boot=20)
     assert drawn.glance().std_errors[0] == "bootstrap (pairs)"
 
@@ -115,8 +134,10 @@ def test_jre_multiplies_influence_functions_where_fractional_weights_fail_too():
         model.fit(bootstrap="bayesian", n_boot=99)
     with pytest.warns(cr.ResampleWarning, match="random multipliers of the influence of the rows"):
         res = model.fit(n_boot=99)
-    asked = model.fit(bootstrap="multiplier", n_boot=99)
+    asked = model.fit(bootstrap="multiplier", n_boot=99, small_sample=True)
     pd.testing.assert_frame_equal(res.boot_params, asked.boot_params)
+    plain = model.fit(bootstrap="multiplier", n_boot=99)
+    np.testing.assert_allclose(res.bse / plain.bse, np.sqrt(200 / (200 - 82)), rtol=1e-12)
     assert res.bse.iloc[0] == asked.bse.iloc[0] > 0 and "bootstrap='multiplier'" in call_of(res._record)
     with pytest.warns(cr.ResampleWarning, match="random multipliers"):
         both = cr.compare(**given, estimators=["IPWRA", "JRE"], n_boot=99)
@@ -134,7 +155,7 @@ def test_a_comparison_with_jre_weighs_rows_where_too_many_draws_fail():
         both = cr.compare(data=frame, estimators=["IPWRA", "JRE"], n_boot=50, **RARE)
     assert "bootstrap (bayesian)" in str(both.summary())
     for model in (cr.IPWRA, cr.JRE):
-        own = model.from_formula(data=frame, **RARE).fit(bootstrap="bayesian", n_boot=50)
+        own = model.from_formula(data=frame, **RARE).fit(bootstrap="bayesian", n_boot=50, small_sample=True)
         assert both.table.loc[model.spec.name, "std err"] == pytest.approx(own.effect_se, rel=1e-9)
     with pytest.raises(cr.BootstrapError, match="resamples failed"):
         cr.compare(data=frame, estimators=["IPWRA"], n_boot=50, **RARE)

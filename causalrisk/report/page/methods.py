@@ -256,17 +256,19 @@ def _errors_source(record: FitRecord) -> str:
     again = "every step" if record.learned is None else "every step but the learner's (its predictions are kept)"
     if design.predictions is not None:
         again = "every step but the outcome predictions, which are kept"
+    formula = "n / (n - k)" if design.cluster_name is None else "G / (G - 1) (n - 1) / (n - k)"
+    factor = f", with the small-sample factor {formula}" * record.small_sample
     if record.boot is not None:
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         used = f"are the {what} over {len(record.boot.used)}"
         if record.multiplied:
             kind = f"{record.bootstrap} multipliers of the influence of each {words.left_out_words(record)}"
-            return f"{used} draws of the multiplier bootstrap (Kline and Santos 2012): {kind}"
+            return f"{used} draws of the multiplier bootstrap (Kline and Santos 2012): {kind}{factor}"
         weighted = record.bootstrap == "bayesian" and not record.given_resamples
         units = "rows" if design.cluster_name is None else "clusters"
         kind = "given resamples" if record.given_resamples else words.RESAMPLES[record.bootstrap].format(units=units)
         source = "Rubin 1981" if weighted else "Efron and Tibshirani 1993"
-        return f"{used} resamples that redo {again} ({kind}; {source})"
+        return f"{used} resamples that redo {again} ({kind}; {source}){factor}"
     if record.cov_type == JACKKNIFE:
         left_out = f"redoes {again} without each {words.left_out_words(record)} in turn"
         return f"are by the jackknife, which {left_out} (Efron and Stein 1981)"
@@ -277,10 +279,8 @@ def _errors_source(record: FitRecord) -> str:
     if record.cov_type == "cluster":
         text += f", clustered by {words.joined(design.cluster_names)}"
     text += " (Cameron, Gelbach and Miller 2011)" * (design.second_cluster is not None)
-    if record.small_sample:
-        factor = "G / (G - 1) (n - 1) / (n - k)" if record.cov_type == "cluster" else "n / (n - k)"
-        text += f", with the small-sample factor {factor}"
-    return f"{text} (Stefanski and Boos 2002)" + ", given the predictions of the learner" * (record.learned is not None)
+    text += f"{factor} (Stefanski and Boos 2002)"
+    return text + ", given the predictions of the learner" * (record.learned is not None)
 
 
 def references(text: str, *keys: str) -> list[str]:
@@ -328,6 +328,8 @@ def typed_fit(record: FitRecord) -> dict[str, str]:
         typed["resamples"] = "resamples"
     elif record.boot is not None and record.cov_type != "replicates":  # which JRE may have chosen
         typed["bootstrap"] = repr(MULTIPLIER if record.multiplied else record.bootstrap)
+        if record.small_sample:
+            typed["small_sample"] = "True"
     for name in ("n_jobs", "progress"):
         typed.pop(name, None)
     module = "" if isinstance(repeating(record.seed), int) else "np.random."
