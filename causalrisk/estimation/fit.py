@@ -355,7 +355,7 @@ def train_by(
 
     def variance_at(anchor: float) -> float:
         there = dataclasses.replace(record, estimate=trained(anchor).estimate, robust=None)
-        return variance(robust_covariance(there, False))
+        return variance(robust_covariance(there, False, whole=False))
 
     if alpha is None:
         path, failures = choose_shrinkage(problem, objective, points)

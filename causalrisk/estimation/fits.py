@@ -400,6 +400,11 @@ class SeparateRows:
             jacobian = self.scale.jacobian(means)
         return {f"mean {a}": jacobian[:, [a]] for a in range(self.equations.sample.n_arms)}
 
+    @property
+    def influence_of_params(self) -> Array:
+        """Influence function of effects and arm means alone, of rows in memory."""
+        return self.of_blocks().of(self.of_params)
+
     @cached_property
     def influence(self) -> Array:
         """Influence function of (params, theta, gamma), shape (n, d); beyond memory a Dask array."""

@@ -377,8 +377,8 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
     estimate, rows = record.estimate, record.estimate.rows
     n_coefficients = record.n_coefficients if small_sample or record.cov_type == "HC1" else 0
     blocks = [slice(0, len(estimate.params))]
-    if not whole and isinstance(rows, fits.SeparateRows) and not record.design.on_disk:
-        influence = rows.of_blocks().of(rows.of_params)
+    if not whole and isinstance(rows, fits.SeparateRows | JointFit) and not record.design.on_disk:
+        influence = rows.influence_of_params
     else:
         influence = estimate.influence
         arms = [estimate.block("theta", arm) for arm in range(record.design.n_arms)]

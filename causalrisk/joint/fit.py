@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,6 +144,10 @@ class JointFit:
         """Coefficients of all columns of all arms by those of the models, shape (K P, K p)."""
         return self.rows.lift_of_arms[0]
 
+    def by_models(self, slopes: Array) -> Array:
+        """Return derivatives by the coefficients of the models, (m, K p), from those by all columns, (m, K P)."""
+        return slopes if self.rows.joined is None else slopes @ self.lift
+
     @property
     def beta(self) -> Array:
         """Coefficients of all columns, shape (K, P, 1)."""
@@ -260,7 +264,7 @@ class JointFit:
 
     def solve(self, right: Array, u: Array) -> Array:
         """Return by how much the models' coefficients (K p, m) move where gradient and net biases move."""
-        hessian, u_slope = self.lift.T @ self.hessian @ self.lift, self.at.u[1] @ self.lift
+        hessian, u_slope = self.by_models(self.by_models(self.hessian).T), self.by_models(self.at.u[1])
         return -solve_constrained(hessian[None], right[None], u_slope, u[None])[0][0]
 
     @cached_property
@@ -301,7 +305,7 @@ class JointFit:
         """Derivatives by the score of the equations of the models, (Q, K p), and of the numbers, (Q, 2 K + C)."""
         joined, (n_arms, P, _), at = self.rows.joined, self.beta.shape, self.at
         equations, numbers = np.split(self.totals["by_score"], [n_arms * P], axis=1)
-        equations = equations @ self.lift
+        equations = self.by_models(equations)
         if joined is None or joined.fixed:
             return equations, numbers
         # the predictor of the score among the outcome columns moves with its coefficients
@@ -319,34 +323,51 @@ class JointFit:
     def _numbers_after(self, steps: Array) -> Array:
         """Return how averages, biases and net biases change, (m, 2 K + C), with coefficients of all columns."""
         average, bias = (np.einsum("mkP,kP->mk", steps, of[1][0]) for of in (self.at.average, self.at.bias))
-        return np.hstack([average, bias, steps.reshape(len(steps), -1) @ self.at.u[1][0].T])
+        return np.hstack([average, bias, steps.reshape(-1, self.beta.size) @ self.at.u[1][0].T])
+
+    def _estimates_after(self, equations: Array, numbers: Array) -> Array:
+        """Return how (params, theta) move, (m, 2 K - 1 + K p), with equations of the models and the numbers."""
+        (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
+        theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
+        steps = theta if self.rows.joined is None else theta @ self.lift.T
+        numbers = numbers + self._numbers_after(steps.reshape(-1, n_arms, P))
+        raw, bias = numbers[:, :n_arms], numbers[:, n_arms : 2 * n_arms]
+        moved = raw * scale.g_slope(at.average[0][0]) - (bias @ self.problem.slopes / n_arms)[:, None]
+        params = (moved / scale.g_slope(self.means)) @ scale.jacobian(self.means).T
+        kept = theta.reshape(-1, *self.theta.shape[:2])[:, :, :p]
+        return np.hstack([params, kept.reshape(-1, n_arms * p)])
+
+    @cached_property
+    def maps(self) -> list[Array]:
+        """Matrices that give (params, theta) from `RowParts`, divisors, and influence functions of score and start."""
+        totals, (n_arms, P, _), (_, p) = self.totals, self.beta.shape, self.problem.start.theta.shape
+        equations, numbers = np.split(np.eye(totals["value"].shape[1]), [n_arms * P], axis=1)
+        of_parts = self._estimates_after(self.by_models(equations), numbers)
+        by_start = self.by_models(totals["by_start"].reshape(n_arms, P, -1)[:, :p].reshape(n_arms * p, -1))
+        of_start = self._estimates_after(by_start, np.zeros((len(by_start), numbers.shape[1])))
+        return [of_parts, totals["by_divisors"] @ of_parts, self._estimates_after(*self.by_score), of_start]
 
     @cached_property
     def influence(self) -> Array:
         """Influence function of all estimates of all rows, shape (n, d); beyond memory a Dask array."""
+        return np.hstack([self._by_row(self.maps), self.problem.score_influence])
+
+    @cached_property
+    def influence_of_params(self) -> Array:
+        """The same of effects and arm means, which takes less time."""
+        return self._by_row([of[:, : 2 * len(self.means) - 1] for of in self.maps])
+
+    def _by_row(self, maps: list[Array]) -> Array:
         start = self.problem.start
         given = self.problem.score_influence, start.influence[:, start.block("theta")]
-        return self.rows.by_row(self._influence_of, *given)
+        return self.rows.by_row(partial(self._influence_of, maps), *given)
 
-    def _influence_of(self, part: Weighed, here: slice, score: Array, started: Array) -> Array:
-        """Influence function of (params, theta, gamma) of some rows, from those of the score and of the start."""
-        totals, (by_score, numbers_by_score), (n_arms, P, _) = self.totals, self.by_score, self.beta.shape
-        scale, at, p = self.problem.scale, self.at, self.problem.start.theta.shape[1]
-        parts, scores = RowParts(part.rows(here), self), part.scores(here)
-        inside = part.equations.sample.in_sample[here, None]
-        found = parts(Moments.of(scores)) - inside * totals["value"]
-        found -= (divisors_of(scores.tilt, scores.tilts, parts.rows, scores.varies) - inside) @ totals["by_divisors"]
-        equations, numbers = np.split(found, [n_arms * P], axis=1)
-        equations, numbers = equations @ self.lift + score @ by_score, numbers + score @ numbers_by_score
-        by_start = totals["by_start"].reshape(n_arms, P, -1)[:, :p].reshape(n_arms * p, -1)
-        equations = equations + started @ by_start @ self.lift
-        theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
-        numbers = numbers + self._numbers_after((theta @ self.lift.T).reshape(-1, n_arms, P))
-        raw, bias = numbers[:, :n_arms], numbers[:, n_arms : 2 * n_arms]
-        moved = raw * scale.g_slope(at.average[0][0]) - (bias @ self.problem.slopes / n_arms)[:, None]
-        params = (moved / scale.g_slope(self.means)) @ scale.jacobian(self.means).T
-        kept = theta.reshape(len(theta), n_arms, -1)[:, :, :p].reshape(len(theta), -1)
-        return np.hstack([params, kept, score])
+    def _influence_of(self, maps: list[Array], part: Weighed, here: slice, score: Array, started: Array) -> Array:
+        of_parts, of_divisors, of_score, of_start = maps
+        parts, scores, inside = RowParts(part.rows(here), self), part.scores(here), part.equations.sample.in_sample
+        divisors = divisors_of(scores.tilt, scores.tilts, parts.rows, scores.varies) - inside[here, None]
+        found = parts(Moments.of(scores)) - inside[here, None] * self.totals["value"]
+        return found @ of_parts - divisors @ of_divisors + score @ of_score + started @ of_start
 
     def monte_carlo_se(self) -> Array:
         """Return standard errors of the effects over redraws of the replicates, shape (K - 1,).
@@ -365,10 +386,11 @@ class JointFit:
             def of_variance(part: Weighed, here: slice) -> Array:
                 """Gradient of V / 2 under each replicate, (K P, B), psi centred as over all of them."""
                 rows, (_, _, T, W, _) = part.rows(here), part.scores(here)
-                _, slope, d, r = RowParts(rows, self).means
-                none, of_squares = np.zeros_like(W), (T * T, T * W, W * W)
-                by = by_means(rows, (none, none, *of_squares), none, none, at, terms, self.nu, d, r)
-                return np.concatenate([rows.X.T @ each for each in part.s[here] / part.total * slope * by])
+                (_, slope, d, r), none, found = RowParts(rows, self).means, np.zeros(1), list[Array]()
+                for moment, unit in zip((T * T, T * W, W * W), np.eye(5)[2:], strict=True):
+                    by = part.s[here] / part.total * slope * by_means(rows, unit, none, none, at, terms, self.nu, d, r)
+                    found.append(np.concatenate([(rows.X * of_arm).T @ moment for of_arm in by]))
+                return found[0] + found[1] + found[2]
 
             gradients = gradients + add_up(of_variance(part, here) for part, here, _ in self.rows.pieces(count))
         inverse = -self.solve(np.eye(lift.shape[1]), np.zeros((len(terms.constraint), lift.shape[1])))

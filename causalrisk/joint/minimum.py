@@ -70,12 +70,15 @@ class Objective:
 
     def of_models(self, theta: Array) -> Expansion:
         """Expand it about coefficients of the models, (K, p, R)."""
-        return self.at(self.rows.lifted(theta)).projected(self.rows.lift_of_arms)
+        return self._narrow(self.at(self.rows.lifted(theta)))
 
     @cached_property
     def first(self) -> Expansion:
         """The objective about the models of IPWRA."""
-        return self._at_start.projected(self.rows.lift_of_arms)
+        return self._narrow(self._at_start)
+
+    def _narrow(self, at: Expansion) -> Expansion:
+        return at if self.rows.joined is None else at.projected(self.rows.lift_of_arms)
 
     def curvature(self, beta: Array, at: Expansion, nu: Array) -> Array:
         """Second derivatives of the means in the Hessian by all columns, (R, K P, K P), given multipliers (R, C)."""

@@ -21,6 +21,7 @@ multiplies them by is the factor.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -458,7 +459,7 @@ def centred(rows: Rows, d: Array, centres: list[Centre]) -> Array:
 
 
 def by_means(
-    rows: Rows, moments: tuple[Array, ...], w: Array, risk: Array, at: Expansion, terms: Terms, nu: Array, d: Array,
+    rows: Rows, moments: Sequence[Array], w: Array, risk: Array, at: Expansion, terms: Terms, nu: Array, d: Array,
     r: Array,
 ) -> Array:  # fmt: skip
     """Return derivatives of all but the losses by each row's means m_a over its share, (K, n, R), totals held fixed.
