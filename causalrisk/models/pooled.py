@@ -344,7 +344,8 @@ def _model_of(record: FitRecord) -> dict[str, object]:
     resolved |= {design.offset_kind or "offset": design.offset_name, "outcome_predictions": design.predictions_name}
     resolved |= {"observed": design.observation and design.observation.formula}
     resolved |= {"cov_type": "robust" if record.cov_type == "HC1" else record.cov_type}
-    resolved |= {"small_sample": record.small_sample, "use_t": bool(np.isfinite(record.df)), "df": record.inference.df}
+    factor = record.inference.small_sample or record.cov_type == "HC1"  # JRE may have chosen it for some data sets
+    resolved |= {"small_sample": factor, "use_t": bool(np.isfinite(record.df)), "df": record.inference.df}
     defaults = defaults_of(ModelOptions, InferenceOptions) | {"cov_type": "robust", "use_t": False}
     if joint is not None:
         usual = JREOptions(joint.options.objective)

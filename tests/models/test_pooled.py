@@ -411,3 +411,15 @@ def test_equal_estimates_have_no_variance_between():
     pooled, total = rubin(estimates, np.array([np.diag([0.04, 0.09])] * 3), np.inf)
     assert pooled["between"].tolist() == [0.0, pytest.approx(0.01)]
     assert total[0, 0] == pytest.approx(0.04, rel=1e-15) and pooled["fmi"][0] == 0
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_jre_may_weigh_rows_in_one_data_set_alone():
+    """Where draws lose a level with few treated rows, its bootstrap has weights, and the factor for small samples."""
+    frame, fits = simulate(200), []
+    for treated in (1, 40):
+        rare = np.r_[np.flatnonzero(frame.d == 1)[:treated], np.flatnonzero(frame.d == 0)[:12]]
+        data = frame.assign(rare=frame.index.isin(rare).astype(int))
+        fits.append(JRE.from_formula("y ~ x1 + rare", data, treat="d").fit(n_boot=60))
+    assert {res.glance().std_errors.iloc[0] for res in fits} == {"bootstrap (bayesian)", "bootstrap (pairs)"}
+    assert pool(fits).params["ATE"] == pytest.approx(np.mean([res.effect for res in fits]))
