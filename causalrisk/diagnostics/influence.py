@@ -10,14 +10,13 @@ import pandas as pd
 
 from causalrisk.errors import OptionError, one_of, whole_number
 from causalrisk.estimation.options import InferenceOptions
-from causalrisk.estimation.record import FitRecord, of_means, sum_within_units
+from causalrisk.estimation.record import FitRecord, sum_within_units
 from causalrisk.estimation.sample import unit_count
 from causalrisk.inference.covariance import leave_one_out
 
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
 
 
-@of_means
 def influence(
     record: FitRecord, top: int | None = None, method: str | None = None, arm: Any = None, clusters: bool = False
 ) -> pd.DataFrame:
@@ -58,6 +57,7 @@ def influence(
     >>> bool((changes.abs() > res.effect_se).any())
     False
     """
+    record.check_means("influence()")
     if top is not None:
         whole_number("top", top, 1)
     position = record.contrast_position(arm)

@@ -11,9 +11,8 @@ from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fits import estimate_means
 from causalrisk.estimation.options import TERMS
-from causalrisk.estimation.record import FitRecord, JointRecord, of_means
+from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.specification import SEPARATE
-from causalrisk.joint.start import ate_risk
 from causalrisk.numerics.blocks import loaded
 
 
@@ -24,7 +23,6 @@ def joint_of(record: FitRecord) -> JointRecord:
     return record.joint
 
 
-@of_means
 def risk_table(record: FitRecord) -> pd.DataFrame:
     """Compare the expected ATE risk of every estimator on the propensity replicates of JRE.
 
@@ -47,6 +45,7 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     With objective "risk", a canonical link and an intercept, JRE's risk does not exceed IPWRA's, unless the score's
     linear predictor is one of its outcome columns.
     """
+    record.check_means("risk_table()")
     fit, joint, sample, labels = record.used_weight_fit, joint_of(record), record.sample, record.design.labels
     # Predictions of a learner are terms of the outcome models here.
     options = dataclasses.replace(record.options, learner_use=None if record.options.learner is None else TERMS)

@@ -19,7 +19,7 @@ from scipy.special import chdtrc, expit
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, DesignError, UnavailableError, one_of, whole_number
 from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.overlap import crump_cut, inside, inverse_sum, limits_at
-from causalrisk.estimation.record import FitRecord, of_means
+from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.covariance import fit_again, with_covariance
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.linalg import Array, weighted_gram
@@ -116,7 +116,6 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
 TRIMS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
 
 
-@of_means
 def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataFrame:
     """Effect and robust standard error under different limits of the propensity score.
 
@@ -133,6 +132,7 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
         One row per limit (and effect, with several arms): the estimand, which changes with trimming, rows kept, effect,
         standard error, and "note". The note has the warnings of the fit, or why it failed.
     """
+    record.check_means("trim_curve()")
     names = record.design.labels[1:]
     rows: list[dict[str, Any]] = []
     if grid is None:  # for K arms scaled by 2 / K, the ratio of the mean scores

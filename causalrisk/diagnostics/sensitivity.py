@@ -19,7 +19,7 @@ from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.fits import SeparateRows, WeightFit, estimate_means
 from causalrisk.estimation.matching import no_influence
 from causalrisk.estimation.options import InferenceOptions
-from causalrisk.estimation.record import FitRecord, influence_covariance, of_means
+from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.inference.intervals import critical_value
 from causalrisk.numerics.linalg import Array
@@ -200,7 +200,6 @@ def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
 STRENGTHS = (0.01, 0.03, 0.1)
 
 
-@of_means
 def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """Strength of an omitted confounder that would explain the effect away.
 
@@ -254,6 +253,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     contrast
     1 vs 0       2.36              2.13              0.16
     """
+    record.check_means("sensitivity()")
     check_alpha(alpha)
     record.check_observed(CONFOUNDER)
     bounded = record.spec.uses_propensity and not (record.spec.matched or record.design.on_disk)
@@ -273,7 +273,6 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     return pd.DataFrame(rows, index=index)
 
 
-@of_means
 def sensitivity_bounds(
     record: FitRecord,
     cf_y: float | Sequence[float] = STRENGTHS,
@@ -327,6 +326,7 @@ def sensitivity_bounds(
     benchmark
     mmarried   0.01  0.11 -0.47   -25.2 -293.26 -175.37
     """
+    record.check_means("sensitivity_bounds()")
     check_alpha(alpha)
     shares = [np.atleast_1d(np.asarray(values, dtype=float)) for values in (cf_y, cf_d)]
     for name, values, closed in (("cf_y", shares[0], True), ("cf_d", shares[1], False)):

@@ -89,9 +89,8 @@ def separate_record(task: Task) -> FitRecord:
     if not task.spec.matched:
         found = estimate_of(weights, task)
     inference, size = task.inference, len(found.values)
-    kept = inference if inference.resamples is None else dataclasses.replace(inference, resamples=None)
     record = FitRecord(
-        **vars(task) | {"notes": design.notes, "inference": kept},
+        **vars(task) | {"notes": design.notes, "inference": dataclasses.replace(inference, resamples=None)},
         sample=equations.sample,
         weight_fit=weight_fit,
         estimate=found,
@@ -182,7 +181,7 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     plain = dataclasses.replace(start, cov_type=start.robust_type)
     robust = dataclasses.replace(plain, robust=robust_covariance(plain, False))
     with np.errstate(all="ignore"):  # weights may overflow; their replicates are left out
-        joint = train_from(robust, joint_options, notes, replicates or replicates_of_many(robust, joint_options))
+        joint = train_from(robust, joint_options, notes, replicates)
     result = joint.fit.result
     if not result.success:
         method = joint_options.method or kinds.DEFAULT_METHOD
@@ -239,21 +238,23 @@ def train_from(
     if options.replicates is not None and start.design.on_disk:
         raise not_on_disk("replicates=", "n_replicates=200")
     drawn = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
-    if replicates is None:
-        replicates = drawn_replicates(start, drawn, options, notes)
     design, sample = start.design, start.sample
     count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
     own = folds_by_position(design, count)[sample.order]
     problem = JointProblem(
         weights=start.used_weight_fit,
         start=start.estimate,
-        covariance=start.robust,
+        covariance=cast(Array, start.robust),
         scale=start.options.effect_scale,
         n_units=float(design.nobs),
         frequency=start.frequency,
         cluster=sample.cluster,
         folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
     )
+    points, few = points_about(problem, options.replicate_spread), 2 * len(problem.weights.gamma) < options.n_drawn
+    if drawn is None and options.n_replicates is None and points.cubature and few and unit_count(design) >= LARGE:
+        replicates = replicates or points
+    replicates = replicates or drawn_replicates(start, drawn, options, notes)
     return dataclasses.replace(train_by(start, problem, replicates, options, notes), drawn=drawn)
 
 
@@ -291,20 +292,6 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
         advice = "See res.replicate_ledger; a simpler formula in propensity= would avoid it."
         notes.warn(f"{problem}.\n{advice}", errors.ResampleWarning)
     return found
-
-
-def replicates_of_many(start: FitRecord, options: JREOptions) -> Replicates | None:
-    """Return points that stand for the normal distribution of a score of many units, where less than the usual draws.
-
-    None where units are few, the replicates or their number are given, or coefficients are not all there is to scores.
-    """
-    weights, block = start.used_weight_fit, start.estimate.block("gamma")
-    asked, model = options.replicates is not None or options.n_replicates is not None, weights.equations.model
-    coefficients = model is not None and model.classifier is None and 0 < 2 * len(weights.gamma) < options.n_drawn
-    if asked or start.robust is None or unit_count(start.design) < LARGE or not coefficients:
-        return None
-    covariance = options.replicate_spread**2 * start.robust[block, block]
-    return Replicates.of_normal(weights, covariance) if np.isfinite(covariance).all() else None
 
 
 def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Replicates:
@@ -359,8 +346,7 @@ def train_by(
 
     if alpha is None:
         path, failures = choose_shrinkage(problem, objective, points)
-        if problem.covariance is not None:
-            path = raised(path, variance_at, variance(problem.covariance), problem)
+        path = raised(path, variance_at, variance(problem.covariance), problem)
         alpha = path.anchor
         failed = int((failures != Failure.OK).sum())
         if failed:

@@ -128,17 +128,16 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
        Statistical Society B 50, 381-391.
     .. [2] Koenker, R. (2005). Quantile Regression, section 3.4.2. Cambridge University Press.
     """
+    from statsmodels.regression.quantile_regression import hall_sheather  # here, so that importing stays fast
+
     share = weights / weights.sum()
     order = np.argsort(y, kind="stable")
     low, high = (y[order][reached(np.cumsum(share[order]), part)] for part in (0.25, 0.75))
     spread = np.sqrt(share @ (y - share @ y) ** 2)
     if high > low:
         spread = min(spread, (high - low) / 1.34)
-    z = ndtri(level)
-    height = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    n = 1 / float((share**2 / units).sum())
-    h = n ** (-1 / 3) * ndtri(0.975) ** (2 / 3) * (1.5 * height**2 / (2 * z**2 + 1)) ** (1 / 3)
-    h = min(h, level / 2, (1 - level) / 2)
+    effective_n = 1 / float((share**2 / units).sum())
+    h = min(hall_sheather(effective_n, level), level / 2, (1 - level) / 2)
     return float(spread * (ndtri(level + h) - ndtri(level - h)))
 
 

@@ -7,10 +7,9 @@ a unit of its own.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,20 +34,7 @@ from causalrisk.numerics.blocks import loaded
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 
-T = TypeVar("T")
-P = ParamSpec("P")
 MEAN_ROUNDING = 1e-9  # a mean within this share of a constant outcome is the constant
-
-
-def of_means(function: Callable[Concatenate[FitRecord, P], T]) -> Callable[Concatenate[FitRecord, P], T]:
-    """Return a function of a record that refuses fits of quantiles."""
-
-    @functools.wraps(function)
-    def checked(record: FitRecord, *args: P.args, **keywords: P.kwargs) -> T:
-        record.check_means(f"{function.__name__}()")
-        return function(record, *args, **keywords)
-
-    return checked
 
 
 @dataclass(frozen=True)

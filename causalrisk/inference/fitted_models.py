@@ -18,7 +18,7 @@ from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import OptionError, UnavailableError, check_alpha
 from causalrisk.estimation.equations import LINEAR
 from causalrisk.estimation.learned import Learned
-from causalrisk.estimation.record import FitRecord, of_means
+from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.intervals import wald_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
@@ -174,7 +174,6 @@ def check_unit_level(record: FitRecord, what: str) -> None:
         raise UnavailableError(f"JRE does not predict single units.\nUse `res.start.{what}`.")
 
 
-@of_means
 def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFrame | pd.Series:
     """Predict the mean outcome of new rows in each arm (not for JRE).
 
@@ -197,6 +196,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     DesignError
         If a covariate is missing or has a level that was not in the fit.
     """
+    record.check_means("predict()")
     check_unit_level(record, "predict(data)")
     if data is not None and record.spec.matched:
         problem = "Matching does not predict new rows: each unit is predicted by its matches"
@@ -210,7 +210,6 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     return frame if arm is None else frame[record.design.labels[record.arm_position(arm)]]
 
 
-@of_means
 def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Predictions:
     """Predict the mean outcome of new rows, with standard errors (not for JRE).
 
@@ -236,6 +235,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     0  3140.4     18.9         3103.3         3177.5
     1  3151.9     26.6         3099.8         3203.9
     """
+    record.check_means("get_prediction()")
     if record.spec.given:
         what, use = ("given", "") if record.design.predictions is not None else ("of a learner", "data")
         raise UnavailableError(f"predictions {what} have no standard errors.\nUse `res.predict({use})`.")

@@ -19,7 +19,7 @@ from causalrisk.design.tables import listing
 from causalrisk.errors import CausalRiskWarning, DesignWarning, Failure, OptionError, UnavailableError, warn_user
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected_means, weights_of
 from causalrisk.estimation.options import Adjustment, InferenceOptions
-from causalrisk.estimation.record import FitRecord, influence_covariance, of_means
+from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.sample import sample_resampler
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors, resampled
@@ -73,7 +73,6 @@ def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
         return scale.differences(means), influence[:, 1:] - influence[:, :1]
 
 
-@of_means
 def effects_by(
     record: FitRecord,
     by: Any,
@@ -166,6 +165,7 @@ def effects_by(
     20      -155.6     41.2  -247.6   -63.7
     30      -303.5     36.8  -385.6  -221.5
     """
+    record.check_means("effects_by()")
     found = _moderators(record, by, data)
     scale, design = record.options.effect_scale, record.design
     pairs = pairs_against(against, design.labels, design.arm_named(against))
@@ -208,7 +208,6 @@ def _differences(
     return scale.report(on_scale), se, covariance
 
 
-@of_means
 def differences_by(
     record: FitRecord,
     by: Any,
@@ -264,6 +263,7 @@ def differences_by(
     mmarried minus
     0        1         107.9     45.4  2.4
     """
+    record.check_means("differences_by()")
     found, scale = _moderators(record, by, data, "differences_by"), record.options.effect_scale
     wanted = tuple(map(str, _as_tuple(against)))
     position = next((g for g, name in enumerate(found.names) if tuple(map(str, _as_tuple(name))) == wanted), None)
@@ -281,7 +281,6 @@ def differences_by(
     return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
 
 
-@of_means
 def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     """Test that the effect is the same in all groups.
 
@@ -322,6 +321,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     >>> print(f"{float(res.equality_test('mmarried').pvalue):.3f}")
     0.018
     """
+    record.check_means("equality_test()")
     found, scale = _moderators(record, by, data, "equality_test"), record.options.effect_scale
     values, _, covariance = _projected(record, found)
     size, count = len(found.names), record.design.n_arms - 1
@@ -468,7 +468,6 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
     return found
 
 
-@of_means
 def pairwise(
     record: FitRecord, alpha: float = 0.05, *, adjust: Adjustment | None = None, against: Any = None
 ) -> pd.DataFrame:
@@ -511,6 +510,7 @@ def pairwise(
     11+ daily  0 daily   -297.71         0.0 -386.51 -208.92
     6-10 daily 0 daily   -242.57         0.0 -331.05 -154.09
     """
+    record.check_means("pairwise()")
     block, scale, labels = record.estimate.block("means"), record.options.effect_scale, record.design.labels
     pairs = pairs_against(against, labels, record.design.arm_named(against))
     one, other = np.array(pairs).T

@@ -22,7 +22,7 @@ from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 from causalrisk.errors import ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
 from causalrisk.estimation.fits import RELATIVE_ROUNDING
 from causalrisk.estimation.options import INTERVALS, Interval
-from causalrisk.estimation.record import FitRecord, equal_units, of_means, robust_covariance, unit_influence
+from causalrisk.estimation.record import FitRecord, equal_units, robust_covariance, unit_influence
 from causalrisk.estimation.specification import DIFFERENCE, ODDS_RATIO, RATIO, EffectScale
 from causalrisk.inference.covariance import resample_errors
 from causalrisk.numerics.linalg import Array
@@ -124,6 +124,14 @@ def parameters(record: FitRecord) -> Estimates:
     params, se, count = record.estimate.params, record.std_errors, len(record.effect_names)
     errors, effects = np.r_[contrast_errors(record), se[count:]], np.arange(len(params)) < count
     return Estimates(params, se, errors, record.options.effect_scale, effects, record.df)
+
+
+def on_scale(record: FitRecord) -> tuple[Array, Array]:
+    """Return the parameters of a fit, and their covariance, on the scale on which effects are differences."""
+    found = parameters(record)
+    values = found.contrast(found.values)
+    slopes = found.slopes(values)
+    return values, parameter_covariance(record) / np.outer(slopes, slopes)
 
 
 def contrast_errors(record: FitRecord) -> Array:
@@ -384,7 +392,6 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     return pd.Series(np.minimum(values, 1.0), index=record.names, name=f"P ({method})")
 
 
-@of_means
 def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """Return the effects as differences, ratios and odds ratios of the means in one table.
 
@@ -418,6 +425,7 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     ATE ratio          2.234   1.734   2.879
     ATE odds ratio     2.389   1.807   3.159
     """
+    record.check_means("effects_on_scales()")
     if record.joint is not None:
         raise UnavailableError(
             'JRE is trained for the effect on one scale.\nUse `res.model.with_options(effect="ratio").fit()`.'
@@ -441,7 +449,6 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     return pd.concat(frames)
 
 
-@of_means
 def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """Return the number needed to treat: 1 / difference of the means of a 0/1 outcome.
 
@@ -478,6 +485,7 @@ def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     contrast
     1 vs 0    16.3   11.6   27.0
     """
+    record.check_means("nnt()")
     design = record.design
     if record.options.did is not None or not design.has_binary_outcome:
         raise UnavailableError(f"nnt() is for outcomes of 0 and 1; {design.endog_name} has others.\nUse `res.effect`.")

@@ -132,7 +132,7 @@ class JointProblem:
         Importance weights at the fitted score.
     start : Estimate
         The IPWRA estimate.
-    covariance : ndarray, shape (d, d), optional
+    covariance : ndarray, shape (d, d)
         Robust covariance of its estimates.
     scale : EffectScale
         How the effect is reported.
@@ -148,7 +148,7 @@ class JointProblem:
 
     weights: WeightFit
     start: Estimate
-    covariance: Array | None
+    covariance: Array
     scale: EffectScale
     n_units: float
     frequency: bool
@@ -193,7 +193,7 @@ class JointProblem:
 def points_about(problem: JointProblem, spread: float) -> Replicates:
     """Points that stand for the sampling distribution of the score."""
     model, block = problem.equations.model, problem.start.block("gamma")
-    if problem.covariance is None or (model is not None and model.classifier is not None):
+    if model is not None and model.classifier is not None:
         return Replicates.of_normal(problem.weights, None)
     return Replicates.of_normal(problem.weights, spread**2 * problem.covariance[block, block])
 

@@ -27,7 +27,7 @@ from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import OptionError, UnavailableError, one_of
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, centred, group_sums, weights_of
 from causalrisk.estimation.options import Alternative, InferenceOptions
-from causalrisk.estimation.record import FitRecord, of_means
+from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.covariance import TOGETHER, fit_again, in_blocks, robust_record
@@ -175,7 +175,6 @@ class PermutationTest:
         return self.summary().as_markdown()
 
 
-@of_means
 def permutation_test(
     record: FitRecord,
     n_permutations: int | str | None = None,
@@ -273,6 +272,7 @@ def permutation_test(
     >>> res.permutation_test()
     Permutation test, OutcomeRegression: ATE, z 2.489, p 0.015, two-sided, 9,999 permutations
     """
+    record.check_means("permutation_test()")
     one_of("statistic", statistic, ("studentized", "difference"))
     alternative = one_of("alternative", alternative, tuple(SIZES))
     inference = InferenceOptions(rng=rng, n_jobs=n_jobs, progress=progress)
@@ -338,11 +338,9 @@ def of_units(design: Design) -> Design:
 
 def contrasts_of(record: FitRecord) -> tuple[Array, Array]:
     """Return effects of a fit, (K - 1,), on the scale where they are differences, and their covariance."""
-    scale, count = record.options.effect_scale, record.design.n_arms - 1
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = scale.contrast(record.estimate.params[:count])
-        slope = scale.report_slope(values)
-        return values, record.covariance[:count, :count] / np.outer(slope, slope)
+    count = record.design.n_arms - 1
+    values, covariance = intervals.on_scale(record)
+    return values[:count], covariance[:count, :count]
 
 
 def refitted_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:

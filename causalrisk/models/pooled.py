@@ -93,7 +93,7 @@ class PooledResults(OneEffect):
         self.nobs, self.estimand, self.model = results[0].nobs, results[0].estimand, results[0].model
         self._records = [res._record for res in results]
         self._record = self._records[0]
-        scaled, covariances = zip(*map(_on_scale, self._records), strict=True)
+        scaled, covariances = zip(*map(intervals.on_scale, self._records), strict=True)
         pooled, total = rubin(np.array(scaled), np.array(covariances), df_complete)
         self._pooled = pooled.set_axis(self._record.names)
         first, (values, errors, df) = intervals.parameters(self._record), self._pooled[TESTED].to_numpy().T
@@ -372,10 +372,3 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         "observations ": design.nobs,
     }
 
-
-def _on_scale(record: FitRecord) -> tuple[Array, Array]:
-    """Return the parameters of a fit, and their covariance, on the scale on which effects are differences."""
-    found = intervals.parameters(record)
-    values = found.contrast(found.values)
-    slopes = found.slopes(values)
-    return values, intervals.parameter_covariance(record) / np.outer(slopes, slopes)

@@ -163,9 +163,8 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
     return solutions, singular
 
 
-def row_blocks(n: int, size: int | None = None) -> list[slice]:
+def row_blocks(n: int, size: int = IN_CACHE) -> list[slice]:
     """Slices of n rows, at least one, that stay in the cache while they are worked on; of IN_CACHE rows by default."""
-    size = size or IN_CACHE
     return [slice(first, min(first + size, n)) for first in range(0, max(n, 1), size)]
 
 

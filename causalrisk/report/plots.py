@@ -20,7 +20,7 @@ from causalrisk.design.covariates import moderators
 from causalrisk.diagnostics import balance, influence, risk, scores
 from causalrisk.errors import OptionError, UnavailableError, check_alpha, whole_number
 from causalrisk.estimation.options import Adjustment, Interval
-from causalrisk.estimation.record import FitRecord, of_means
+from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int, critical_value
 from causalrisk.inference.simultaneous import distribution
@@ -398,7 +398,6 @@ def plot_effects_by(
     return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
-@of_means
 def plot_bootstrap(
     record: FitRecord,
     ax: Any = None,
@@ -429,6 +428,7 @@ def plot_bootstrap(
     UnavailableError
         If the fit has no bootstrap.
     """
+    record.check_means("plot_bootstrap()")
     boot = record.used_boot
     shown = {"normal": "t"} if np.isfinite(record.df) else {}
     limits = {
@@ -483,7 +483,6 @@ def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha
     return finish(ax, record.design.endog_name, upright, columns=record.design.n_arms)
 
 
-@of_means
 def plot_influence(
     record: FitRecord, ax: Any = None, top: int = 5, method: str | None = None, arm: Any = None, clusters: bool = False
 ) -> Any:
@@ -505,6 +504,7 @@ def plot_influence(
     matplotlib Axes, or an array of Axes for several panels
         The plot.
     """
+    record.check_means("plot_influence()")
     whole_number("top", top, 1, 5)
     tables = influence.influence_tables(record, influence.influence_method(record, method, clusters), clusters)
 
