@@ -144,8 +144,9 @@ def test_overlap_is_that_of_memory(both):
     agree(blocks.overlap(), whole.overlap())
 
 
-@pytest.mark.parametrize("weights", [{}, {"weights": "w", "weight_type": "frequency"}])
-@pytest.mark.parametrize("cuts", [(0, 1, 2, 200), (0, 100, 185, 186)])
+@pytest.mark.parametrize(
+    ("cuts", "weights"), [((0, 1, 2, 200), {}), ((0, 100, 185, 186), {"weights": "w", "weight_type": "frequency"})]
+)
 def test_overlap_of_lalonde(cuts, weights):
     data = load_lalonde().assign(w=lambda f: 1 + np.arange(len(f)) % 3)
     formula = "re78 ~ age + educ + black + married + nodegree + re74 + re75"

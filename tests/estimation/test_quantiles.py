@@ -243,6 +243,7 @@ def test_compare_takes_the_estimators_that_have_quantiles():
         cr.compare(**given, estimators=["IPW", "JRE"])
 
 
+@pytest.mark.usefixtures("few_points")
 def test_intervals_hold_as_often_as_they_say():
     table = study_quantiles.coverage(sims=25, seed=2, values=2)
     assert (table["coverage of the band"] > 0.8).all()
