@@ -25,7 +25,7 @@ RTOL, ATOL = 1e-9, 1e-11
 
 @pytest.fixture(scope="module")
 def births(cattaneo):
-    rng, n = np.random.default_rng(8), 3000  # fewer values than are counted one by one
+    rng, n = np.random.default_rng(8), 1500  # fewer values than are counted one by one
     return cattaneo[:n].assign(
         site=np.array(["north", "south", "west"])[rng.integers(0, 3, n)],
         w=rng.integers(1, 4, n),
@@ -100,7 +100,7 @@ def test_lalonde(cuts):
 @pytest.mark.parametrize("room", [1, 7000])
 def test_covariates_are_measured_some_at_a_time(births, monkeypatch, room):
     monkeypatch.setattr("causalrisk.diagnostics.balance.ROOM", room)
-    blocks, whole = pair(births, cuts=(0, 900, 901, 2000))
+    blocks, whole = pair(births, cuts=(0, 450, 451, 1000))
     agree(blocks.balance(), whole.balance())
 
 
