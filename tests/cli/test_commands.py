@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import functools
 import json
 import os
 import subprocess
@@ -34,7 +35,8 @@ def csv(frame, tmp_path):
     return str(path)
 
 
-def test_the_demonstration_shows_the_code_that_makes_it(capsys):
+def test_the_demonstration_shows_the_code_that_makes_it(capsys, monkeypatch):
+    monkeypatch.setattr(cr, "compare", functools.partial(cr.compare, n_boot=40))
     assert main(["demo"]) == 0
     text = capsys.readouterr().out
     assert "-239.64" in text and "-232.041" in text  # outcome regression and AIPW, as Stata has them
@@ -113,7 +115,7 @@ def test_a_comparison_is_that_of_the_library(csv, frame, tmp_path, capsys):
     assert [row["estimator"] for row in told["glance"]] == names
 
 
-def test_a_report(csv, tmp_path, capsys, monkeypatch):
+def test_a_report(csv, tmp_path, capsys, monkeypatch, unprinted_plots):
     monkeypatch.chdir(tmp_path)
     assert main(["report", csv, *FIT]) == 0
     assert "AIPW" in (tmp_path / "report.html").read_text("utf-8")

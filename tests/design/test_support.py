@@ -139,8 +139,14 @@ def test_frequency_weights_are_repeated_rows():
         np.testing.assert_allclose(weighted.fit().params[-2:], by_hand(cr.IPWRA, weighted.design), rtol=1e-8)
 
 
-@pytest.mark.parametrize("weights", [{}, {"weights": "w", "weight_type": "frequency"}])
-@pytest.mark.parametrize("case", CASES)
+WEIGHTED = {"weights": "w", "weight_type": "frequency"}
+
+
+@pytest.mark.parametrize(
+    ("case", "weights"),
+    [(case, {}) for case in CASES]
+    + [(case, WEIGHTED) for case in ("a level", "three arms", "a cell", "a constant, others about", "a combination")],
+)
 def test_a_scan_leaves_out_and_says_the_same(case, weights):
     frame, formula, options, *_ = CASES[case]
     whole, told = model(cr.OutcomeRegression, frame, formula, **options, **weights)

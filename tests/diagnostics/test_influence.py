@@ -57,7 +57,7 @@ def test_influence_of_jre_is_a_refit_without_the_row(frame, family):
 
 
 def test_influence_function_for_large_samples(cattaneo):
-    res = cr.AIPW.from_formula("bweight ~ mage + medu", cattaneo, treat="mbsmoke").fit()
+    res = cr.AIPW.from_formula("bweight ~ mage + medu", cattaneo[::2], treat="mbsmoke").fit()
     exact, approximate = res.influence(), res.influence(method="influence")
     assert np.corrcoef(exact["change"], approximate["change"])[0, 1] > 0.999
     psi = res.estimating_equations()["ATE"]
@@ -85,7 +85,7 @@ def test_influence_of_clusters_is_leaving_them_out(frame, kind, weight_type):
         assert table.index.name == "site" and list(table.index) == list(dict.fromkeys(site))
         sizes = data.groupby("site").w.sum() if weight_type == "frequency" else data.site.value_counts()
         assert table["n"].to_dict() == sizes.astype(int).to_dict()
-        for name in table.index[:4]:
+        for name in table.index[:2]:
             without = kind.from_formula("y ~ x1 + x2", data[data.site != name], **options).fit()
             change = without.params.iloc[arm - 1] - res.params.iloc[arm - 1]
             np.testing.assert_allclose(table.loc[name, "change"], change)

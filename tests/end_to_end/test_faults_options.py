@@ -15,6 +15,8 @@ import causalrisk as cr
 from tests.conftest import simulate
 from tests.end_to_end.test_faults import BOTH, QUICK, assert_same, build, clean, finish, fit, raises_with, with_group
 
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")  # of JRE with few replicates
+
 N = 300
 
 

@@ -235,6 +235,7 @@ def test_differences_of_estimators_by_their_paired_resamples(trial):
     np.testing.assert_allclose(frame["0.975]"] - frame["estimate"], critical * errors, rtol=1e-8)
 
 
+@pytest.mark.usefixtures("few_points")
 def test_several_outcomes_by_their_influence_functions(trial):
     """By hand: without covariates the influence function of a difference of means is that of two averages."""
     fits = [cr.OutcomeRegression.from_formula(f"{y} ~ 1", trial, treat="d").fit() for y in ("y", "z", "ill")]
@@ -256,6 +257,7 @@ def test_several_outcomes_by_their_influence_functions(trial):
     )
 
 
+@pytest.mark.usefixtures("few_points")
 def test_an_outcome_twice_counts_once_and_one_fit_is_its_own_pairs(trial):
     data = trial.assign(minus=-3 * trial.y, site=np.arange(600) % 60)
     one, other = (

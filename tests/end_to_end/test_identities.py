@@ -199,8 +199,8 @@ def test_monte_carlo_standard_error(cattaneo, lalonde, data):
 
 def assert_monte_carlo(cattaneo, lalonde, data, seeds, low, high):
     if data == "cattaneo":
-        third = cattaneo[::3]
-        formula, frame, treat, propensity = f"bweight ~ {CATTANEO_RHS}", third, "mbsmoke", CATTANEO_PROPENSITY
+        part = cattaneo[::6]
+        formula, frame, treat, propensity = f"bweight ~ {CATTANEO_RHS}", part, "mbsmoke", CATTANEO_PROPENSITY
     else:
         rhs = "age + educ + race + married + nodegree + re74 + re75"
         formula, frame, treat, propensity = f"re78 ~ {rhs}", lalonde, "treat", None

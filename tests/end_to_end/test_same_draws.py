@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import dask
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,6 +92,7 @@ def test_rows_beyond_memory_are_drawn_as_in_memory(births, folder, name, monkeyp
     _, options, fit = given(births, name)
     drawn, kind = [], fit.get("bootstrap", "cluster" if "cluster" in options else "pairs")
     monkeypatch.setattr("causalrisk.estimation.sample.FEW", 0)
+    monkeypatch.setitem(dask.config.config, "scheduler", "synchronous")
     for data in (births, in_parts(f"{folder}/*.parquet", 3 * CHUNK // 2)):
         record = OutcomeRegression.from_formula(data=data, **options).fit()._record
         resampler, sample = dataclasses.replace(record, bootstrap=kind).resampler(), record.sample

@@ -452,7 +452,7 @@ def test_trimming_equals_the_fit_to_the_rows_left(lalonde):
 @pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
 def test_crump_s_rule_by_hand(lalonde):
     model = cr.IPWRA.from_formula("re78 ~ age + educ", lalonde, treat="treat", propensity="age + educ + re74 + re75")
-    e = model.fit().propensity_scores
+    e = model.fit().propensity_scores.to_numpy()
     spread = 1 / (e * (1 - e))
 
     def cost(alpha):
@@ -499,7 +499,7 @@ def test_clipping_is_counted_and_changes_the_weights(model):
     ],
 )
 def test_effects_are_functions_of_the_means_by_the_delta_method(model, effect, form, label):
-    frame = simulate(400).assign(y=lambda f: (f.y > f.y.median()).astype(float))
+    frame = simulate(200).assign(y=lambda f: (f.y > f.y.median()).astype(float))
     res = fitted(model, frame, family="binomial", effect=effect)
     means = res.params.iloc[1:].to_numpy()
     assert res.params.index[0] == res.estimand == label

@@ -121,30 +121,30 @@ def test_jre_weighs_rows_where_too_many_draws_of_them_fail(blocks):
 
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
 def test_jre_multiplies_influence_functions_where_fractional_weights_fail_too():
-    """Strong confounding and 41 coefficients an arm: draws separate, and weights leave an arm singular."""
+    """Strong confounding and 25 coefficients an arm: draws separate, and weights leave an arm singular."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(200, 40))
-    d = (rng.random(200) < 1 / (1 + np.exp(-3 * x[:, 0]))).astype(int)
-    frame = pd.DataFrame(x, columns=[f"x{k}" for k in range(40)]).assign(
-        d=d, y=x[:, :5].sum(axis=1) + d + rng.normal(size=200)
+    x = rng.normal(size=(120, 24))
+    d = (rng.random(120) < 1 / (1 + np.exp(-3 * x[:, 0]))).astype(int)
+    frame = pd.DataFrame(x, columns=[f"x{k}" for k in range(24)]).assign(
+        d=d, y=x[:, :5].sum(axis=1) + d + rng.normal(size=120)
     )
-    given = {"formula": f"y ~ {' + '.join(frame.columns[:40])}", "data": frame, "treat": "d"}
+    given = {"formula": f"y ~ {' + '.join(frame.columns[:24])}", "data": frame, "treat": "d"}
     model = cr.JRE.from_formula(**given)
     with pytest.raises(cr.BootstrapError, match="singular in an arm"):
-        model.fit(bootstrap="bayesian", n_boot=99)
+        model.fit(bootstrap="bayesian", n_boot=40)
     with pytest.warns(cr.ResampleWarning, match="random multipliers of the influence of the rows"):
-        res = model.fit(n_boot=99)
-    asked = model.fit(bootstrap="multiplier", n_boot=99, small_sample=True)
+        res = model.fit(n_boot=40)
+    asked = model.fit(bootstrap="multiplier", n_boot=40, small_sample=True)
     pd.testing.assert_frame_equal(res.boot_params, asked.boot_params)
-    plain = model.fit(bootstrap="multiplier", n_boot=99)
-    np.testing.assert_allclose(res.bse / plain.bse, np.sqrt(200 / (200 - 82)), rtol=1e-12)
+    plain = model.fit(bootstrap="multiplier", n_boot=40)
+    np.testing.assert_allclose(res.bse / plain.bse, np.sqrt(120 / (120 - 50)), rtol=1e-12)
     assert res.bse.iloc[0] == asked.bse.iloc[0] > 0 and "bootstrap='multiplier'" in call_of(res._record)
     with pytest.warns(cr.ResampleWarning, match="random multipliers"):
-        both = cr.compare(**given, estimators=["IPWRA", "JRE"], n_boot=99)
+        both = cr.compare(**given, estimators=["IPWRA", "JRE"], n_boot=40)
     assert both.table.loc["JRE", "std err"] > 0
-    blocks = cr.JRE.from_formula(**given | {"data": cr.scan([frame[:90], frame[90:]])})  # which has no multipliers
+    blocks = cr.JRE.from_formula(**given | {"data": cr.scan([frame[:50], frame[50:]])})  # which has no multipliers
     with pytest.raises(cr.BootstrapError, match=r"singular in an arm.*\n.*err\.results") as caught:
-        blocks.fit(n_boot=99)
+        blocks.fit(n_boot=40)
     robust = cr.JRE.from_formula(**given).fit(cov_type="robust")
     np.testing.assert_allclose(caught.value.results.bse, robust.bse, rtol=1e-6)
 

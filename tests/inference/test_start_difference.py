@@ -67,7 +67,7 @@ def test_the_start_has_the_errors_of_its_own_bootstrap(data, case):
     ids=["clusters", "frequencies", "treated", "logit", "ratio", "arms"],
 )
 def test_it_is_so_for_other_models(data, formula, options):
-    check(*both(data, formula, options=options))
+    check(*both(data, formula, options=options, n_replicates=20))
 
 
 def test_the_summary_has_it_and_a_fit_without_bootstrap_does_not(data):

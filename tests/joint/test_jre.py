@@ -385,14 +385,14 @@ def test_squares_in_the_formulas_answer_the_disagreement():
 @QUIET
 @pytest.mark.filterwarnings("ignore:arm .* observations for")
 def test_replicates_whose_weights_have_no_bounds_are_left_out():
-    rng, columns = np.random.default_rng(2), [f"x{j}" for j in range(90)]
-    data = pd.DataFrame(rng.normal(size=(300, 90)), columns=columns)
-    data["d"] = rng.random(300) < 1 / (1 + np.exp(-1.8 * data["x0"]))
-    data["y"] = data["x0"] + 0.5 * data["d"] + rng.normal(size=300)
+    rng, columns = np.random.default_rng(7), [f"x{j}" for j in range(45)]
+    data = pd.DataFrame(rng.normal(size=(150, 45)), columns=columns)
+    data["d"] = rng.random(150) < 1 / (1 + np.exp(-1.8 * data["x0"]))
+    data["y"] = data["x0"] + 0.5 * data["d"] + rng.normal(size=150)
     formula = "y ~ " + " + ".join(columns)
     with pytest.warns(cr.ResampleWarning, match="far larger than all others"):
         res = fit(data, formula, n_replicates=None)
     assert abs(res.effect - 0.5) < 3 * res.effect_se < 1
-    given = rng.exponential(size=(300, 100))
+    given = rng.exponential(size=(150, 40))
     with pytest.raises(cr.CausalRiskError, match=r"(?s)does not determine the outcome models.*use IPWRA"):
         fit(data, formula, n_replicates=None, replicates=given, shrinkage=1.0)

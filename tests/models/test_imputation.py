@@ -23,7 +23,7 @@ def incomplete(n=400, seed=3):
 
 def test_known_values_types_and_labels_stay():
     rng = np.random.default_rng(0)
-    n = 1000
+    n = 400
     text = rng.choice(["a", "b", "c"], n)
     data = pd.DataFrame(
         {

@@ -45,7 +45,7 @@ def ipwra(frame):
 def births(cattaneo):
     model = cr.JRE.from_formula(
         f"bweight ~ {CATTANEO_RHS}",
-        cattaneo,
+        cattaneo[::4],
         treat="mbsmoke",
         propensity=CATTANEO_PROPENSITY,
         levels={0: "nonsmoker", 1: "smoker"},

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import tempfile
 import threading
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import joblib
@@ -50,10 +52,10 @@ def test_the_context_chooses_where_the_work_is_done():
         assert places() == {(here, threading.get_ident())}
 
 
-def blocks():
-    rows = np.arange(900)
-    frame = simulate(n=900, seed=4).assign(g=np.array(["a", "b", "c"])[rows % 3], unit=rows % 60)
-    source = in_parts([frame[:600], frame[600:603], frame[603:]], 400)
+def blocks(*edges):
+    rows = np.arange(edges[-1])
+    frame = simulate(n=len(rows), seed=4).assign(g=np.array(["a", "b", "c"])[rows % 3], unit=rows % 60)
+    source = in_parts([frame[first:stop] for first, stop in itertools.pairwise(edges)], 400)
     return AIPW.from_formula("y ~ x1 + np.exp(x2) + C(g)", source, treat="d", target="overlap", cluster="unit")
 
 
@@ -62,15 +64,15 @@ def memory(estimator):
 
 
 FITS = {
-    "scan": (blocks, {"n_boot": 3}),
-    "JRE": (memory(JRE), {"n_boot": 100, "n_replicates": 40}),
+    "scan": (functools.partial(blocks, 0, 600, 603, 900), {"n_boot": 3}),  # of four parts
+    "JRE": (memory(JRE), {"n_boot": 70, "n_replicates": 10}),
     "IPWRA": (memory(IPWRA), {"n_boot": 100}),
 }
 
 
-def numbers(name, n_jobs):
-    make, options = FITS[name]
-    res = make().fit(n_jobs=n_jobs, **options)
+def numbers(name, n_jobs, make=None):
+    given, options = FITS[name]
+    res = (make or given)().fit(n_jobs=n_jobs, **options)
     return np.concatenate([np.ravel(values) for values in (res.params, res.cov_params(), res.boot_params)])
 
 
@@ -78,9 +80,14 @@ def numbers(name, n_jobs):
 def alone(request):
     """Name of a fit, and all its numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "scan":  # beyond memory, however small
-            patch.setattr("causalrisk.estimation.sample.FEW", 0)
+        if request.param == "scan":
+            beyond_memory(patch)
         yield request.param, numbers(request.param, 1)
+
+
+def beyond_memory(patch):
+    """A scan is beyond memory, however small."""
+    patch.setattr("causalrisk.estimation.sample.FEW", 0)
 
 
 def test_threads_and_processes_change_no_digit(alone):
@@ -98,16 +105,27 @@ def dask():
         yield made
 
 
+@pytest.mark.parametrize("alone", ["JRE", "IPWRA"], indirect=True)
 def test_a_cluster_changes_no_number(alone, dask):
     import distributed
 
     name, expected = alone
-    with distributed.Client(dask), joblib.parallel_config("dask") if name != "scan" else contextlib.nullcontext():
-        np.testing.assert_allclose(numbers(name, 2), expected, rtol=1e-13 if name == "scan" else 0)
-        if name == "scan":
-            model = IPWRA.from_formula("y ~ x1", scan([simulate(100)]), treat="d", family="binomial")
-            with pytest.raises(DesignError, match="outcome 'y' has"):
-                model.fit()
+    with distributed.Client(dask), joblib.parallel_config("dask"):
+        np.testing.assert_array_equal(numbers(name, 2), expected)
+
+
+def test_a_cluster_changes_no_number_of_a_scan(dask, monkeypatch):
+    """Each of two processes has one part of the rows."""
+    import distributed
+
+    beyond_memory(monkeypatch)
+    make = functools.partial(blocks, 0, 200, 300)
+    expected = numbers("scan", 1, make)
+    with distributed.Client(dask):
+        np.testing.assert_allclose(numbers("scan", 2, make), expected, rtol=1e-13)
+        model = IPWRA.from_formula("y ~ x1", scan([simulate(100)]), treat="d", family="binomial")
+        with pytest.raises(DesignError, match="outcome 'y' has"):
+            model.fit()
 
 
 FLAG = Path(tempfile.gettempdir()) / f"deadly-{os.environ.get('PYTEST_XDIST_WORKER', '')}"
@@ -143,20 +161,27 @@ def dying(home, refit, *given):
     return refit(*given)
 
 
+def died(*given):
+    """What joblib says when such a process has died."""
+    raise BrokenExecutor
+
+
 def test_a_worker_that_dies_leaves_the_estimate(monkeypatch):
     model, refit = memory(IPWRA)(), covariance.refit_together
     monkeypatch.setattr(covariance, "refit_together", functools.partial(dying, os.getpid(), refit))
     with joblib.parallel_config("loky"), pytest.raises(BootstrapError, match=r"died.*\nUse `n_jobs=1`") as caught:
         model.fit(n_boot=320, n_jobs=2)
     assert caught.value.results.summary_frame().equals(model.fit().summary_frame())
-    with joblib.parallel_config("loky"), pytest.raises(BootstrapError, match="died"):
+    monkeypatch.setattr(covariance, "refit_together", died)
+    with pytest.raises(BootstrapError, match="died"):
         compare("y ~ x1", simulate(150), treat="d", estimators=["IPWRA", "AIPW"], n_boot=320, n_jobs=2)
 
 
-def test_studies_on_a_cluster_change_no_digit(dask):
+def test_studies_on_a_cluster_change_no_digit(dask, monkeypatch):
     import distributed
 
-    options = {"n": 100, "n_sims": 60, "estimators": ["Unadjusted", "IPWRA"]}
+    monkeypatch.setattr("causalrisk.simulation.study.CHUNK", 5)
+    options = {"n": 100, "n_sims": 12, "estimators": ["Unadjusted", "IPWRA"]}
     expected = run_study("strong", **options).raw
     with distributed.Client(dask), joblib.parallel_config("dask"):
         assert run_study("strong", **options, n_jobs=2).raw.equals(expected)

@@ -13,7 +13,7 @@ import causalrisk as cr
 from causalrisk.simulation import DESIGNS, Design, Population, Specified, designs, published
 from causalrisk.simulation.designs import find_design
 
-LARGE = 200_000
+LARGE = 100_000
 
 
 @pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)

@@ -19,7 +19,7 @@ import causalrisk as cr
 from causalrisk.simulation import DESIGNS, Specified, run_study
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = {"n": 100, "n_sims": 12, "estimators": ["Unadjusted", "IPWRA"]}
+SETTINGS = {"n": 100, "n_sims": 5, "estimators": ["Unadjusted", "IPWRA"]}
 SLOW = """
 import os, sys, time
 from causalrisk.simulation import run_study
@@ -45,9 +45,9 @@ class Other:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ten_samples_at_a_time():
+def four_samples_at_a_time():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("causalrisk.simulation.study.CHUNK", 10)
+        patch.setattr("causalrisk.simulation.study.CHUNK", 4)
         yield
 
 

@@ -1,5 +1,6 @@
 """Rows beyond memory: few as they are, those of tests here are worked on as Dask arrays."""
 
+import dask
 import pytest
 
 FEW = "causalrisk.estimation.sample.FEW"
@@ -7,8 +8,10 @@ FEW = "causalrisk.estimation.sample.FEW"
 
 @pytest.fixture(autouse=True)
 def beyond_memory(monkeypatch):
-    """A scan of any size is beyond memory."""
+    """A scan of any size is beyond memory; one thread has least to do, and more change no digit: `test_workers.py`."""
     monkeypatch.setattr(FEW, 0)
+    with dask.config.set(scheduler="synchronous"):
+        yield
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ CASES = {
 }  # fmt: skip
 
 
-BEYOND = ("arms, probability weights", "frequencies, ratio", "clusters held out")
+BEYOND = ("arms, probability weights", "clusters of frequencies held out")
 
 
 def agree(blocks, whole):

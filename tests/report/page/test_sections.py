@@ -71,7 +71,7 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def jobs(lalonde):
-    return cr.JRE.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde, treat="treat").fit(n_boot=200, n_replicates=40)
+    return cr.JRE.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde, treat="treat").fit(n_boot=60, n_replicates=40)
 
 
 @pytest.fixture(scope="module")

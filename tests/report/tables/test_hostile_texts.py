@@ -83,11 +83,11 @@ def test_texts_are_shown_and_do_nothing(text, tmp_path):
             assert not re.search(r"(?<!\\)%|(?<!\\)\$m", latex), where
             assert not re.search(r"^# |^\| b |(?<!\\)<|\]\(|(?<!\\)&amp;|(?<!\\)\*b", markdown, re.MULTILINE), where
             assert "<script" not in page, where
-            # The other endings are the texts above; Word's refuses control characters, and takes a second for the rest.
-            if "\x1b" in text or number == HOSTILE.index(text) % len(arguments):
-                for ending in ("docx", "html"):
-                    file = table.save(tmp_path / f"t.{ending}")
-                assert "<script" not in file.read_text("utf-8"), where
+            # The other endings are the texts above; Word's refuses control characters, and a page would run a script.
+            if "\x1b" in text:
+                table.save(tmp_path / "t.docx")
+            if "<script" in text and number == 1 % len(arguments):
+                assert "<script" not in table.save(tmp_path / "t.html").read_text("utf-8"), where
             assert "\x1b" not in str(table), where
 
 
