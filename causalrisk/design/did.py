@@ -253,7 +253,7 @@ class Periods:
 
 def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series) -> None:
     """Refuse units without a row, or with several, in a period."""
-    rows = pd.crosstab(unit.to_numpy(), period)
+    rows = unit.groupby([unit.to_numpy(), period]).size().unstack(fill_value=0)
     twice, few = rows.index[(rows > 1).any(axis=1)], rows.index[(rows == 0).any(axis=1)]
     if len(twice):
         found = f"{len(twice)} of {len(rows)} units by {name!r} have several rows in one period ({listing(twice)})"

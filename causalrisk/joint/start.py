@@ -91,37 +91,6 @@ def bias_contrasts(n_arms: int) -> Array:
     return contrasts
 
 
-def ate_risk(arm_bias: Array) -> Array:
-    """Return the squared net bias under each propensity replicate.
-
-    Parameters
-    ----------
-    arm_bias : ndarray, shape (K, B)
-        Bias of each arm's outcome model, in units of the outcome; row 0 is the reference arm.
-
-    Returns
-    -------
-    ndarray, shape (B,)
-        (2 / K) sum_{k<l} (B_k - B_l)^2, in squared units of the outcome; for two arms the squared net bias.
-
-    Notes
-    -----
-    Zero when the biases are equal, even if none is zero [1]_. It depends on no reference arm.
-
-    References
-    ----------
-    .. [1] Zhang, A. (2025). Causal Inference as Distribution Adaptation: Optimizing ATE Risk under Propensity
-       Uncertainty. arXiv:2512.18083.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> ate_risk(np.array([[1.0, 0.0], [1.0, 3.0]]))
-    array([0., 9.])
-    """
-    return ((bias_contrasts(len(arm_bias)) @ arm_bias) ** 2).sum(axis=0)
-
-
 @dataclass(frozen=True)
 class JointProblem:
     """What JRE is trained on: the rows and the IPWRA fit that it starts from.

@@ -371,4 +371,3 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         "terms of the propensity model ": design.propensity_names,
         "observations ": design.nobs,
     }
-
