@@ -61,11 +61,6 @@ class JointRecord:
         return self.fit.terms.share
 
     @property
-    def choice_variance(self) -> float:
-        """Factor of the variance of the estimates that allows for the choice of shrinkage; one where it was given."""
-        return 1.0 if self.path is None else self.path.choice_variance
-
-    @property
     def anchor(self) -> float | None:
         """The amount of shrinkage, given or chosen; None for "erm", which has none."""
         return self.fit.alpha if self.fit.terms.risk else None
@@ -211,14 +206,19 @@ class FitRecord(Task):
         if self.stack is not None:
             factors = [np.sqrt(of.choice_variance) for of in self.stack.records]
             return float(self.stack.weights @ factors) ** 2
-        return 1.0 if self.joint is None else self.joint.choice_variance
+        return 1.0 if self.joint is None or self.joint.path is None else self.joint.path.choice_variance
+
+    @property
+    def small_sample_factor(self) -> float:
+        """Factor of the variance over resamples that `small_sample` asks for; else one."""
+        count = self.n_coefficients if self.small_sample else 0
+        n, n_clusters = self.design.nobs + self.sample.n_frame, self.design.n_clusters or None
+        return fits.small_sample_factor(n, count, n_clusters)
 
     @property
     def resample_factor(self) -> float:
-        """Factor of the variance over resamples: for the choice of JRE's anchor, and of `small_sample`."""
-        count = self.n_coefficients if self.small_sample else 0
-        n, n_clusters = self.design.nobs + self.sample.n_frame, self.design.n_clusters or None
-        return self.choice_variance * fits.small_sample_factor(n, count, n_clusters)
+        """Factor of the variance over resamples: the same, and for the choice of JRE's anchor."""
+        return self.choice_variance * self.small_sample_factor
 
     @property
     def used_weight_fit(self) -> WeightFit:
@@ -345,7 +345,8 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
     """
     replication, sample = record.design.replication, record.sample
     if replication is None:
-        return _sandwich(record, influence, 0, [slice(0, influence.shape[1])], Notes())
+        count = record.n_coefficients if record.small_sample else 0
+        return _sandwich(record, influence, count, [slice(0, influence.shape[1])], Notes())
     # what each of the replicate weights makes of the estimates, to the first order
     own = (influence * sample.s[:, None])[sample.n_frame :] / sample.total
     moved = (replication.multiplicities[sample.order] - 1).T @ own

@@ -491,10 +491,13 @@ def differences_frame(
     pairs = [(i, j, k) for k in range(count) for i, j in chosen]
     left, right = [i * count + k for i, _, k in pairs], [j * count + k for _, j, k in pairs]
     differences = comparison.effects[left] - comparison.effects[right]
-    resampled, replication = comparison.boot[:, left] - comparison.boot[:, right], comparison.design.replication
+    # The factor for small samples multiplies the deviations of each estimator.
+    factors = np.repeat([np.sqrt(record.small_sample_factor) for record in comparison.drawn], count)
+    boot, replication = comparison.boot * factors, comparison.design.replication
+    resampled = boot[:, left] - boot[:, right]
     own, covariance = (
         covariance_over(values) if replication is None else replication.covariance(values, of)
-        for values, of in ((comparison.boot, comparison.effects), (resampled, differences))
+        for values, of in ((boot, comparison.effects), (resampled, differences))
     )
     sd, paired = np.sqrt(np.diag(own)), np.sqrt(np.diag(covariance))
     constant = np.repeat([record.constant_means for record in comparison.records], count)

@@ -591,7 +591,7 @@ def answer(case: Case, data: Data, basis: Callable[[Vector], Vector] = standardi
     return Answer(
         values[:count], factor * spread[:count, :count], limits, z, predicted(theta).reshape(5, -1),
         np.sqrt(np.einsum("ij,jk,ik->i", by_theta, cov, by_theta)).reshape(5, -1), values[count:],
-        np.sqrt(np.diag(spread)[count:]),
+        np.sqrt(factor * np.diag(spread)[count:]),
         max(np.linalg.cond(M[own & (problem.d == a)]) for M in (problem.X, problem.Z) for a in range(case.arms)),
         stack, theta, cov,
     )  # fmt: skip

@@ -78,6 +78,26 @@ def test_small_sample_multiplies_bootstrap_errors_and_intervals(estimator, kind)
         assert "small-sample factor" not in str(plain.summary()) + plain.methods()
 
 
+def test_small_sample_reaches_groups_and_differences():
+    """Standard errors in groups are multiplied as those of the effect, with clusters too; so are paired differences."""
+    n, G, k = 200, 40, 4
+    frame = simulate(n).assign(g=np.arange(n) % G, old=lambda rows: rows.x2 > 0)
+    for cluster, factor in ((None, n / (n - k)), ("g", G / (G - 1) * (n - 1) / (n - k))):
+        model = cr.IPWRA.from_formula("y ~ x1", frame, treat="d", cluster=cluster)
+        plain, wide = (
+            model.fit(small_sample=asked).effects_by("old", data=frame)["std err"] for asked in (False, True)
+        )
+        np.testing.assert_allclose(wide / plain, np.sqrt(factor), rtol=1e-12)
+    given = {"formula": "y ~ x1", "data": frame, "treat": "d", "estimators": ["IPWRA", "JRE"], "n_boot": 50}
+    plain, wide = (cr.compare(**given, small_sample=asked).differences["std err"] for asked in (False, True))
+    np.testing.assert_allclose(wide / plain, np.sqrt(n / (n - k)), rtol=1e-9)
+    plain, wide = (
+        cr.JRE.from_formula("y ~ x1", frame, treat="d").fit(n_boot=50, small_sample=asked).start_difference()["std err"]
+        for asked in (False, True)
+    )
+    np.testing.assert_allclose(wide / plain, np.sqrt(n / (n - k)), rtol=1e-9)
+
+
 RARE = {"formula": "y ~ x1 + rare", "treat": "d"}
 
 
