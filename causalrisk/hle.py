@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.diagnostics import scores
-from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_user, whole_number
+from causalrisk.errors import DesignError, DesignWarning, listed, warn_user, whole_number
 from causalrisk.numerics.multiplicities import seed_sequence
 
 __all__ = ["calibration_table", "load_judged", "score", "write_example"]
@@ -315,8 +315,6 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     off     21.67        3.30       600              21.67
     on      24.83        3.46       427              34.89
     """
-    one_of("binning", binning, scores.BINNINGS)
-    whole_number("n_boot", n_boot, 2, 999)
     arms, table = _arms(frame), []
     for (arm, rows), seed in zip(arms.items(), seed_sequence(rng).spawn(len(arms)), strict=True):
         answered, calibration = rows[rows["answered"]], _calibration(arm, rows, binning, n_boot, seed)

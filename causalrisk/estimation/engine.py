@@ -34,6 +34,14 @@ LARGEST, LOG_LARGEST = 1e150, 345.0  # odds of a row that is sure of another arm
 WIDE = 50  # coefficients from which on a stack has one derivative, and more steps
 
 
+@dataclass(frozen=True)
+class FieldsAlone:
+    """A record that is pickled without what it caches, which is made again."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
 # --- numbers with derivatives ----------------------------------------------------------------------------------------
 
 
@@ -284,8 +292,8 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     bad = np.flatnonzero(codes != Failure.OK)
     if block.separated is not None and bad.size:
         there = {name: some(each, bad) for name, each in known.items()} | {block.name: beta[:, bad].reshape(m, p, -1)}
-        farthest = np.max(over_rows(_farthest, block, s[:, bad], there), axis=0)
-        codes[bad[farthest > SEPARATED]] = block.separated
+        largest = np.max(over_rows(farthest, block, s[:, bad], there), axis=0)
+        codes[bad[largest > SEPARATED]] = block.separated
     return beta.reshape(m, p, R), codes
 
 
@@ -303,7 +311,7 @@ def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[
     return np.einsum("rij,jr->ir", inverse, equations), np.zeros(len(slope), dtype=bool)
 
 
-def _farthest(block: Block, s: Array, beta: Beta) -> Array:
+def farthest(block: Block, s: Array, beta: Beta) -> Array:
     """Largest linear predictor of a row that has weight, shape (R,)."""
     found = np.zeros(s.shape[1])
     for rows, _ in block.terms:

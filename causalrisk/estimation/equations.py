@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, SeparationError
-from causalrisk.estimation.engine import ALL, LARGEST, Block, Linear, Point, apply, apply_score, exp
+from causalrisk.estimation.engine import ALL, LARGEST, Block, FieldsAlone, Linear, Point, apply, apply_score, exp
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import TargetPopulation
@@ -223,7 +223,7 @@ WEIGHT_NAMES = ("score", "member", "observed")
 
 
 @dataclass(frozen=True)
-class Equations:
+class Equations(FieldsAlone):
     """A sample, its score and target: what the equations of every estimator are made of.
 
     `importance` is h / e, and `weight` is importance over the probability that the outcome is observed. `tilt` is the
@@ -236,10 +236,6 @@ class Equations:
     target: TargetPopulation
     model: ScoreModel | None = None
     height: float = 0.0
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the fields alone: what is made of them is made again."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def of_estimator(self, spec: Specification) -> Equations:
         """Return the equations of an estimator, without a score where it needs none."""

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from causalrisk.design.covariates import Covariate
 from causalrisk.design.survey import Factors
 from causalrisk.errors import Failure, first_failure
-from causalrisk.estimation.engine import Beta, Influence, Point, influence, solve, value_of
+from causalrisk.estimation.engine import Beta, Dual, FieldsAlone, Influence, Linear, Point, influence, solve, value_of
 from causalrisk.estimation.equations import WEIGHT_NAMES, Equations, Score
+from causalrisk.estimation.sample import within
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of, in_chunks, is_dask, lazy_rows, loaded, totals
 from causalrisk.numerics.linalg import Array, weighted_gram
@@ -275,9 +276,7 @@ class WeightFit:
     @property
     def clipped(self) -> NDArray[np.bool_]:
         """Rows whose propensity score was clipped, shape (n,)."""
-        model = self.equations.model
-        if model is None or model.limits is None:
-            return np.zeros(self.equations.sample.n, dtype=bool)
+        model = cast(Any, self.equations.model)
         free = dataclasses.replace(self.equations, model=dataclasses.replace(model, limits=None))
         return self.equations.by_row(_inverse, self.at) != free.by_row(_inverse, self.at)
 
@@ -300,12 +299,17 @@ def probabilities_of(equations: Equations, at: Point) -> Array:
     return np.stack([np.broadcast_to(e[:, 0], n) for e in equations.probabilities(at)], axis=1)
 
 
-def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any], width: int = 1) -> Array:
-    """Return what a function finds of the rows of each arm, by rows, (n, width)."""
-    found = np.empty((equations.sample.n, width))
-    for a, rows in enumerate(equations.sample.slices):
-        found[rows] = value_of(function(Point(at.beta, rows), a))
-    return found
+def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any], width: int = 1) -> Any:
+    """Return what a function finds of the rows of each arm, by rows, (n, width), with derivatives if `at` has them."""
+    first, last, _ = at.rows.indices(equations.sample.n)
+    found, by = np.zeros((last - first, width)), dict[Linear, Array]()
+    for a, own in enumerate(within(equations.sample.slices, slice(first, last))):
+        if own.stop > own.start:
+            value = function(Point(at.beta, slice(first + own.start, first + own.stop), at.by), a)
+            found[own] = value_of(value)
+            for eta, d in value.by.items() if isinstance(value, Dual) else ():
+                by.setdefault(eta, np.zeros_like(found))[own] = d
+    return Dual(found, by) if by else found
 
 
 def _inverse(equations: Equations, at: Point) -> Array:
@@ -348,17 +352,13 @@ RefittedScores = tuple[Equations, Beta, NDArray[np.int8]]  # by `WeightFit.refit
 
 
 @dataclass(frozen=True)
-class SeparateRows:
+class SeparateRows(FieldsAlone):
     """What an estimate has of every row: predictions and influence function, made when asked for; and its refits."""
 
     equations: Equations
     beta: Beta
     scale: EffectScale
     weights: WeightFit
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the fields alone: what is made of them is made again."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @cached_property
     def predicted(self) -> Array:
@@ -396,8 +396,7 @@ class SeparateRows:
     def of_params(self) -> dict[str, Array]:
         """Effects and means as a combination of the means, for `Influence.of`."""
         means = self.means[:, 0] + self.equations.height
-        with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
-            jacobian = self.scale.jacobian(means)
+        jacobian = self.scale.jacobian(means)
         return {f"mean {a}": jacobian[:, [a]] for a in range(self.equations.sample.n_arms)}
 
     @property

@@ -21,7 +21,7 @@ from causalrisk.estimation.specification import QUANTILE, SCALES, EffectScale
 from causalrisk.estimation.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
-from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, check_rng
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 
 CovType = Literal["robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"]
 Bootstrap = Literal["pairs", "bayesian", "cluster", "stratified", "multiplier", "rescaled"]
@@ -407,12 +407,6 @@ class InferenceOptions:
         _not_both("resamples", self.resamples, "n_boot", self.n_boot, "the first says how many")
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
-        check_rng(self.rng)
-
-    @property
-    def draws(self) -> int:
-        """Number of resamples."""
-        return N_BOOT if self.n_boot is None else self.n_boot
 
     def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
         """Covariance type for some data, and the kind of bootstrap or the distribution of its multipliers.

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design, DesignOnDisk
 from causalrisk.errors import Failure, SeparationError
-from causalrisk.estimation.engine import Point
-from causalrisk.estimation.equations import Equations
+from causalrisk.estimation.engine import farthest, over_rows
 from causalrisk.estimation.fits import WeightFit, probabilities_of
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
@@ -39,9 +38,11 @@ def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | Non
     """
     if name not in weights.beta:
         return None
-    if weights.converged and max(weights.equations.each(_largest, weights.at, name)) < SUSPICIOUS:
-        return None
     sample = weights.equations.sample
+    block = next(block for block in weights.equations.weight_blocks if block.name == name)
+    s = sample.s[:, None] if name == "member" else (sample.s * sample.in_sample)[:, None]
+    if weights.converged and np.max(over_rows(farthest, block, s, weights.beta)) < SUSPICIOUS:
+        return None
     basis, arm, among = sample.Z, sample.arm, sample.in_sample > 0
     if name == "member":
         arm, among = (~among).astype(int), np.ones(sample.n, dtype=bool)
@@ -61,13 +62,6 @@ def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | Non
     told = np.zeros(len(among), dtype=bool)
     told[among] = (signed @ direction > MARGIN).any(axis=0)
     return told, direction
-
-
-def _largest(equations: Equations, at: Point, name: str) -> float:
-    """Largest linear predictor of a model of the weights."""
-    block = next(block for block in equations.blocks if block.name == name)
-    inside = equations.sample.in_sample[:, None] if name != "member" else 1.0
-    return max(float(np.abs(inside * at(eta)).max(initial=0)) for eta in block.own)
 
 
 def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:

@@ -124,7 +124,7 @@ class EffectScale:
     @property
     def additive(self) -> bool:
         """Whether effects are differences as they stand, in the units of the outcome."""
-        return self.g is _same
+        return self.g is np.positive
 
     def effects(self, means: Array) -> Array:
         """Effects of arms 1 .. K-1 against arm 0, shape ((K - 1) J, ...), of means (K J, ...); NaN where undefined."""
@@ -156,7 +156,7 @@ class EffectScale:
         with np.errstate(invalid="ignore", divide="ignore"):
             slope, values = self.g_slope(means), self.g(means)
             outer = self.report_slope(self.against_reference(values))
-        return np.vstack([self.against_reference(every) * slope * outer[:, None], every])
+            return np.vstack([self.against_reference(every) * slope * outer[:, None], every])
 
     def check(self, means: Array, labels: tuple[str, ...], largest: float) -> None:
         """Raise a CausalRiskError where the means, or the largest outcome, have no effect on this scale."""
@@ -182,10 +182,6 @@ def parameter_names(estimand: str, labels: Sequence[str], quantiles: tuple[float
     return [*effect_names(estimand, labels, quantiles), *(means or [f"POM[{label}]" for label in labels])]
 
 
-def _same(x: Array) -> Array:
-    return x
-
-
 def _logit_slope(means: Array) -> Array:
     return 1 / (means * (1 - means))
 
@@ -202,7 +198,7 @@ def _from_percent(percent: Array) -> Array:
     return np.log1p(percent / 100)
 
 
-IDENTITY = _same, np.ones_like, _same  # functions, each with its slope and its inverse
+IDENTITY = np.positive, np.ones_like, np.positive  # functions, each with its slope and its inverse
 LOG, EXP = (np.log, np.reciprocal, np.exp), (np.exp, np.exp, np.log)
 LOGIT, PERCENT_OF = (logit, _logit_slope, expit), (_percent, _percent_slope, _from_percent)
 DIFFERENCE = EffectScale(

@@ -107,8 +107,7 @@ class StackedRows:
         pairs = [(w, one) for w, one in zip(self.weights, self.estimates, strict=True) if w > 0]
         of_means = sum(w * one.influence[:, one.block("means")] for w, one in pairs)
         means = sum(w * one.params[one.block("means")] for w, one in pairs)
-        with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
-            moved = of_means @ self.scale.jacobian(np.asarray(means)).T
+        moved = of_means @ self.scale.jacobian(np.asarray(means)).T
         lead = self.estimates[0]
         return np.hstack([moved, lead.influence[:, len(lead.params) :]])
 

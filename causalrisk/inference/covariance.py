@@ -29,7 +29,7 @@ from causalrisk.errors import DesignWarning, Failure, MonteCarloWarning, Notes, 
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import DEFAULTS, fit_estimator
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, BootstrapDistribution, Refits, WeightFit
-from causalrisk.estimation.options import InferenceOptions, ModelOptions
+from causalrisk.estimation.options import N_BOOT, InferenceOptions, ModelOptions
 from causalrisk.estimation.record import FitRecord, equal_units, robust_covariance, unit_influence
 from causalrisk.estimation.sample import given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
@@ -57,10 +57,10 @@ def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | N
 
 def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> list[BootstrapDistribution]:
     """Redo fits to one sample on the resamples that the records say, or multiply their influence functions."""
-    first = records[0]
+    first, n_boot = records[0], inference.n_boot or N_BOOT
     if first.bootstrap in MULTIPLIERS:
-        return [multiplier_bootstrap(record, inference.draws) for record in records]
-    resampler, replication, n_boot = first.resampler(), first.design.replication, inference.draws
+        return [multiplier_bootstrap(record, n_boot) for record in records]
+    resampler, replication = first.resampler(), first.design.replication
     draw = functools.partial(resampler.draw, RESAMPLE_STREAM)
     if replication is not None:
         n_boot = len(replication.scales)
@@ -377,9 +377,8 @@ def robust_record(record: FitRecord) -> FitRecord:
 
 def start_record(record: FitRecord) -> FitRecord:
     """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
-    if record.joint is None:
-        return robust_record(record)
-    problem, learned = record.joint.problem, record.learned if record.stack is None else None
+    joint: Any = record.joint
+    problem, learned = joint.problem, record.learned if record.stack is None else None
     start = dataclasses.replace(record, spec=IPWRA, estimate=problem.start, robust=problem.covariance)
     return robust_record(dataclasses.replace(start, joint=None, stack=None, learned=learned, notes=record.design.notes))
 

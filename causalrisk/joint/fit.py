@@ -282,7 +282,7 @@ class JointFit:
             value = share.T @ parts(Moments.of(now))
             divided = [share.T @ parts(each) for each in by_divisors(now, parts.rows)]
             by_score, by_tilts = [value[:0]], [np.zeros((0, len(divided)))]
-            for eta in part.predictors:
+            for eta in (eta for block in part.equations.weight_blocks for eta in block.own):
                 left = (eta.X[here] * share).T
                 by_score.append(left @ parts(of.by(eta)))
                 dt, dT = (_derivative(each, eta) for each in (scores.tilt, scores.tilts))

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
 from causalrisk.errors import Failure
-from causalrisk.estimation.engine import Beta, Dual, Linear, Point, value_of
+from causalrisk.estimation.engine import Beta, FieldsAlone, Point, value_of
 from causalrisk.estimation.equations import Equations
-from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit
+from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit, by_arm
 from causalrisk.estimation.sample import stored, within
 from causalrisk.joint.objective import Rows, Weights
 from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of, is_dask, loaded, totals
@@ -144,7 +144,7 @@ class Scores(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Weighed:
+class Weighed(FieldsAlone):
     """Rows under R columns of row weights, with the score of each and replicates about these.
 
     Parameters
@@ -166,10 +166,6 @@ class Weighed:
     beta: Beta
     replicates: Replicates
     joined: Joined | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the fields alone: what is made of them is made again."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @cached_property
     def total(self) -> Array:
@@ -293,17 +289,6 @@ class Weighed:
             measured=inside if frame else 1.0,
         )
 
-    def by_arm(self, place: slice, of_arm: Callable[[slice, int], Any], width: int) -> Any:
-        """Return what a function of rows and arm gives for the rows in `place`, shape (n, width), with derivatives."""
-        found, by = np.zeros((place.stop - place.start, width)), dict[Linear, Array]()
-        for a, own in enumerate(within(self.equations.sample.slices, place)):
-            if own.stop > own.start:
-                value = of_arm(slice(place.start + own.start, place.start + own.stop), a)
-                found[own] = value_of(value)
-                for eta, d in value.by.items() if isinstance(value, Dual) else ():
-                    by.setdefault(eta, np.zeros_like(found))[own] = d
-        return Dual(found, by) if by else found
-
     def weights(self, place: slice, columns: slice) -> Weights:
         """Weigh some rows under some columns: a stack of them if replicates multiply odds, else one."""
         share, (equations, beta) = self.s[place, columns] / self.total[columns], self.some(columns)
@@ -339,8 +324,7 @@ class Weighed:
         ones, varies = np.ones((place.stop - place.start, 1)), target.frame or target.tilt is not None
 
         def weight(equations: Equations, beta: Beta, divisor: Array) -> Any:
-            found = self.by_arm(place, lambda rows, a: equations.weight(Point(beta, rows, by), a), len(divisor))
-            return found / divisor
+            return by_arm(equations, Point(beta, place, by), equations.weight, len(divisor)) / divisor
 
         def tilt(equations: Equations, beta: Beta, divisor: Array) -> Any:
             here = Point(beta, place, by)
@@ -359,19 +343,14 @@ class Weighed:
         toward, n_arms = self.equations.target.toward, self.equations.sample.n_arms
         calibrated = self.equations.model is not None and self.equations.model.kind == "calibrated"
 
-        def of_arm(rows: slice, a: int, k: int) -> Any:
-            at = Point(beta, rows)
+        def of_arm(at: Point, a: int, k: int) -> Any:
             if toward is not None:
                 return score.odds(at, toward, a) if a != toward else 0.0
             return score.inverse(at, a) - 1.0 if calibrated else score.odds(at, (a + k) % n_arms, a)
 
         others = range(1, 2 if calibrated or toward is not None else n_arms)
-        return np.stack([self.by_arm(place, partial(of_arm, k=k), width) for k in others])
-
-    @property
-    def predictors(self) -> list[Linear]:
-        """The linear predictors of the models of the weights."""
-        return [eta for block in self.equations.weight_blocks for eta in block.own]
+        at = Point(beta, place)
+        return np.stack([by_arm(self.equations, at, partial(of_arm, k=k), width) for k in others])
 
     # --- sums over the rows ------------------------------------------------------------------------------------------
 

@@ -273,10 +273,8 @@ def refitted(
 
     Its models are those of the sample where IPWRA failed, and zero for the predictor of the score if that joined.
     """
-    start, equations = problem.start, problem.equations
-    scored, beta, codes = scores or problem.weights.refit(s)
-    if scored.model is not None and scored.model.classifier is not None:  # not in coefficients
-        equations = dataclasses.replace(equations, model=scored.model)
+    start, (scored, beta, codes) = problem.start, scores or problem.weights.refit(s)
+    equations = dataclasses.replace(problem.equations, model=scored.model)  # with the scores of a classifier
     refits = start.rows.refit(s, (scored, beta, codes))
     bad = ~np.isfinite(gamma_of(beta, s.shape[1])).all(axis=0)
     beta = {name: np.where(bad, problem.weights.beta[name], each) for name, each in beta.items()}

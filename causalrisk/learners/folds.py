@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from causalrisk.errors import LearnerError
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import CHUNK
 
-T = TypeVar("T")
 Arms = NDArray[np.signedinteger[Any]]
 Numbers = NDArray[np.intp]
 

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.numerics.linalg import Array
 
 T = TypeVar("T")
-Rows = slice | NDArray[np.intp]  # which rows
 
 
 def is_dask(array: Any) -> bool:

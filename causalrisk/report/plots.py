@@ -514,11 +514,8 @@ def plot_influence(
     return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
-def draw_changes(
-    record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int = 1, clusters: bool = False
-) -> Any:
+def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int, clusters: bool) -> Any:
     """Draw the influences of the rows, or of the clusters, on the effect of a treatment group."""
-    ax = axes_or_new(ax)
     for k, label in enumerate(record.design.labels):
         rows, (marker, colour, _, name) = table[table["arm"] == label], series(record, k)
         ax.plot(100 * rows["weight share"], rows["change"], marker, color=colour, label=name, **DOTS)

@@ -290,7 +290,7 @@ class CodedRows:
     cluster: np.ndarray | None = None
     offset: np.ndarray | None = None
     V: np.ndarray | None = None
-    file: tuple[Folder, str] | None = None
+    file: Any = None  # folder and name
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -307,8 +307,6 @@ class CodedRows:
         return _mapped_rows(folder, name, kinds)
 
     def __reduce__(self) -> Any:
-        if self.file is None:
-            return super().__reduce__()
         return _mapped_rows, (*self.file, {k: (v.dtype, v.shape) for k, v in self.arrays.items()})
 
 
@@ -476,13 +474,9 @@ class DesignOnDisk(Design):
         """Return a design with other fields."""
         return DesignOnDisk(**self.__dict__ | other)
 
-    def sums(self) -> dict[str, Any]:
-        """Return what columns need to be checked, of all rows."""
-        return dict(add_up(self.over(partial(_sums, self.n_arms, self.n_clusters))))
-
     def supported(self, notes: list[str]) -> DesignOnDisk:
         """Drop dependent columns, as `Design.supported`, and work out what goes by all rows."""
-        sums = self.sums()
+        sums = add_up(self.over(partial(_sums, self.n_arms, self.n_clusters)))
         of_X, of_Z, of_y, totals, members = (sums[name] for name in ("X", "Z", "y", "totals", "members"))
         limits, triangle = np.hstack([of_y.low, of_y.high]), of_y.triangle
         check_magnitude(limits, f"outcome {self.endog_name!r}")

@@ -454,10 +454,8 @@ def table_html(frame: pd.DataFrame, caption: str, turned: bool = False) -> str:
 
 def figure_html(caption: str, plot: Callable[..., Any], *given: Any, **options: Any) -> str:
     """Return a plot as an image within the page; the caption is also its text for the blind."""
-    plots.pyplot()  # or an error that says what to install
-    from matplotlib.figure import Figure
-
-    figure, stream, label = Figure(figsize=FIGURE_SIZE, layout="constrained"), io.BytesIO(), html.escape(caption)
+    figure = plots.pyplot().Figure(figsize=FIGURE_SIZE, layout="constrained")
+    stream, label = io.BytesIO(), html.escape(caption)
     plot(*given, ax=figure.subplots(), **options)
     figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
     data = base64.b64encode(stream.getvalue()).decode("ascii")

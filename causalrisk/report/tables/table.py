@@ -25,6 +25,7 @@ from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.report.tables.text import display_width, escape_html, escape_latex, escape_markdown, flat, pad, wrap
 from causalrisk.runtime.system import write_whole
 
+WIDTH = 78  # of a text; longer cells widen it
 FIELD, GAP = 10, 2  # usual width of a column of numbers, and the blanks before it at least
 LEAST_LABEL = 12  # width left to the labels of rows
 RULES = {"l": ":---", "r": "---:", "c": ":---:"}  # alignments of a Markdown table
@@ -48,9 +49,6 @@ class ResultTable(SimpleTable):
         Title line, centred above the table.
     rules : tuple of int
         Rows, counted from 0, that have a thin rule above them.
-    width : int
-        Display width of the text form. A label that does not fit has a line of its own; numbers that need more room
-        widen the table.
     """
 
     def __init__(
@@ -61,13 +59,12 @@ class ResultTable(SimpleTable):
         aligns: str = "",
         title: str = "",
         rules: tuple[int, ...] = (),
-        width: int = 78,
     ) -> None:
         headers = ["\n".join(map(flat, column)) for column in zip(*header, strict=True)]
         super().__init__([list(map(flat, row)) for row in rows], headers=headers, title=title)
         columns = max((len(row) for row in self), default=0)
         self.aligns = aligns or ("l" + "r" * columns)[:columns]
-        self.rules, self.width = rules, width
+        self.rules = rules
 
     @property
     def heads(self) -> list[list[str]]:
@@ -81,8 +78,8 @@ class ResultTable(SimpleTable):
 
     @property
     def natural_width(self) -> int:
-        """Display width that the content needs, at least `width`."""
-        return max(self.width, sum(self._fields(self.width)))
+        """Display width that the content needs, at least `WIDTH`."""
+        return max(WIDTH, sum(self._fields(WIDTH)))
 
     def text_lines(self, width: int) -> list[str]:
         """Return the lines between the upper and the lower rule, at a given width."""
@@ -227,8 +224,6 @@ class ResultSummary(Summary):
         The tables, from top to bottom.
     notes : sequence of str
         The notes, without their numbers.
-    width : int
-        Display width of the text form; longer cells widen it.
 
     Attributes
     ----------
@@ -240,11 +235,10 @@ class ResultSummary(Summary):
 
     _floats = False  # whether a title makes the LaTeX form a floating table
 
-    def __init__(self, tables: Sequence[ResultTable] = (), notes: Sequence[str] = (), width: int = 78) -> None:
+    def __init__(self, tables: Sequence[ResultTable] = (), notes: Sequence[str] = ()) -> None:
         super().__init__()
         self.tables = list(tables)
         self.notes = list(notes)
-        self.width = width
 
     def __getattr__(self, name: str) -> Any:
         form = name.removeprefix("to_")
@@ -264,10 +258,10 @@ class ResultSummary(Summary):
         str
             The tables with rules between them, and the notes.
         """
-        lines = [stack_text(self.tables, max([self.width, *(table.natural_width for table in self.tables)]))]
+        lines = [stack_text(self.tables, max([WIDTH, *(table.natural_width for table in self.tables)]))]
         lines += ["", "Notes:"] if self.notes else []
         for i, note in enumerate(self.notes, 1):
-            lines += wrap(note, self.width, first=f"[{i}] ", rest="    ")
+            lines += wrap(note, WIDTH, first=f"[{i}] ", rest="    ")
         return "\n".join(lines)
 
     def as_html(self) -> str:
@@ -421,7 +415,7 @@ class PaperTable(ResultSummary):
     _floats = True
 
     def __init__(self, table: ResultTable, notes: Sequence[str], frame: pd.DataFrame, together: int = 1) -> None:
-        super().__init__([table], notes, table.width)
+        super().__init__([table], notes)
         self.frame, self._together = frame, together
 
     def __repr__(self) -> str:
@@ -437,21 +431,21 @@ class PaperTable(ResultSummary):
         """
         blocks: list[str] = []
         left = list(range(1, len(self.tables[0].aligns)))
-        step = self._together if self._part(left[: self._together]).natural_width <= self.width else 1
+        step = self._together if self._part(left[: self._together]).natural_width <= WIDTH else 1
         while left or not blocks:
             count = len(left)
-            while count > step and self._part(left[:count]).natural_width > self.width:
+            while count > step and self._part(left[:count]).natural_width > WIDTH:
                 count -= step
             blocks.append(self._part(left[:count]).as_text())
             left = left[count:]
-        return "\n".join([*blocks, *(line for note in self._note_texts() for line in wrap(note, self.width))])
+        return "\n".join([*blocks, *(line for note in self._note_texts() for line in wrap(note, WIDTH))])
 
     def _part(self, columns: Sequence[int]) -> ResultTable:
         """Return the table with the first column and some of the others."""
         whole, kept = self.tables[0], [0, *columns]
         rows, heads = ([[row[j] for j in kept] for row in lines] for lines in (whole.body, whole.heads))
         aligns = "".join(whole.aligns[j] for j in kept)
-        return ResultTable(rows, heads, aligns=aligns, title=whole.title, rules=whole.rules, width=self.width)
+        return ResultTable(rows, heads, aligns=aligns, title=whole.title, rules=whole.rules)
 
     def to_gt(self) -> Any:
         """Return the table as one of great_tables, laid out by maketables.
