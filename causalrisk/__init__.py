@@ -7,7 +7,7 @@ from typing import Any
 _NAMES = {
     "_version": "__version__",
     "design.did": "DiD",
-    "design.scan.source": "Scan scan",
+    "design.scan": "Scan scan",
     "design.survey": "Survey",
     "diagnostics.sensitivity": "rosenbaum_bounds",
     "errors": (
@@ -18,14 +18,13 @@ _NAMES = {
     "models.comparison": "ComparisonResults compare simultaneous",
     "models.estimators": "AIPW Hajek IPW IPWRA JRE Matching OutcomeRegression TMLE",
     "models.event_study": "EventStudy event_study",
-    "models.imputation": "impute",
     "models.late": "LATE LATEResults",
     "models.permutation": "PermutationTest",
-    "models.pooled": "PooledResults pool",
+    "models.pooled": "PooledResults impute pool",
     "models.results": "CausalResults JREResults load",
-    "report.tables.etable": "etable",
-    "report.tables.table_one": "table_one",
-    "runtime.system": "show_versions",
+    "report.etable": "etable",
+    "report.table_one": "table_one",
+    "runtime": "show_versions",
 }
 _HOMES = {name: f"causalrisk.{module}" for module, names in _NAMES.items() for name in names.split()}
 _SUBPACKAGES = ("datasets", "simulation")

@@ -219,7 +219,7 @@ def read_file(options: argparse.Namespace) -> pd.DataFrame:
     """Read the data file of a command, by its ending; nothing is fetched."""
     import pandas as pd
 
-    from causalrisk.design.scan.source import read_csv
+    from causalrisk.design.scan import read_csv
 
     path, ending = options.file, "".join(options.file.suffixes).lower()
     kind = next((known for known in (*TEXT, *OTHERS) if ending.endswith(known)), None)
@@ -253,7 +253,7 @@ LARGEST, WIDEST = 10, 1000  # exponent; columns
 
 def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
     """Refuse a formula that does more than compute with columns: formulas run as Python and may be untrusted."""
-    from causalrisk.design.formulas.foreign import refuse_foreign
+    from causalrisk.design.formulas import refuse_foreign
 
     numeric = {str(name): data[name].dtype.kind in "biuf" for name in data}
     try:

@@ -79,7 +79,7 @@ def test_public_modules_show_public_names_only(name):
 
 
 def test_every_module_can_be_imported_by_its_dotted_name():
-    """`import causalrisk.design.scan.design as design` goes by attributes, so no function is named as its module."""
+    """`import causalrisk.design.on_disk as design` goes by attributes, so no function is named as its module."""
     modules = [found.name for found in pkgutil.walk_packages(cr.__path__, "causalrisk.")]
     modules.remove("causalrisk.__main__")  # which runs the command line
     code = "\n".join(f"import {name} as found; assert found.__name__ == {name!r}, found" for name in modules)

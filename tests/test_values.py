@@ -16,7 +16,7 @@ from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.models.permutation import SIZES
 from causalrisk.numerics.families import BINARY_LINKS, CLASSES, NEGATIVE_BINOMIAL, SPELLINGS
 from causalrisk.numerics.multiplicities import MULTIPLIERS
-from causalrisk.report.tables.etable import BELOW
+from causalrisk.report.etable import BELOW
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMED_FAMILIES = [name for name, family in SPELLINGS.items() if family != NEGATIVE_BINOMIAL]

@@ -14,15 +14,27 @@ from causalrisk.design import treatment
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
 from causalrisk.design.encoders import INDICATOR, Encoder, Filled, FormulaEncoder, fill_covariates, with_indicators
-from causalrisk.design.formulas import evaluation
-from causalrisk.design.formulas.evaluation import Formula, Scope, coded_names, in_formula, parse, resolve
+from causalrisk.design.formulas import (
+    Formula,
+    Scope,
+    coded_names,
+    collect,
+    compile_terms,
+    factor_values,
+    in_formula,
+    is_unquoted,
+    parse,
+    resolve,
+    right_side,
+    typed_name,
+)
 from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels
 from causalrisk.design.survey import survey_design
 from causalrisk.design.tables import align, listing, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
-from causalrisk.runtime.system import one_blas_thread
+from causalrisk.runtime import one_blas_thread
 
 
 def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.Series]) -> list[Source]:
@@ -234,17 +246,17 @@ def read_formulas(
             assigned = parse(propensity, "propensity", notes, roles)
         models = [outcome, assigned]
         if columns.observed is not None:
-            models.append(evaluation.right_side(columns.observed, "observation", notes))
-        table = evaluation.collect(data, frame, models, notes)
+            models.append(right_side(columns.observed, "observation", notes))
+        table = collect(data, frame, models, notes)
         formulas = Formulas.of(models, table, frame)
     except DesignError as error:
         texts = [text for text in (formula, propensity, columns.observed) if isinstance(text, str)]
         known = data if isinstance(data, Mapping) else getattr(data, "columns", ())
-        odd = [name for name in map(str, known) if evaluation.is_unquoted(name, " ".join(texts))]
+        odd = [name for name in map(str, known) if is_unquoted(name, " ".join(texts))]
         if not odd or any("`" in text for text in texts):
             raise
         needed = "Names with other signs, and words of Python, need Q(...). "
-        needed += f"Use `{'`, `'.join(map(evaluation.typed_name, odd))}`."
+        needed += f"Use `{'`, `'.join(map(typed_name, odd))}`."
         raise DesignError(f"{str(error).splitlines()[0]}\n{needed}") from None
     return formulas, table
 
@@ -313,8 +325,8 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
         return values
     codes, term = set().union(*map(coded_names, outcome.codes("left"))), outcome.left[0].name()
     own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
-    info = evaluation.compile_terms(outcome.left, outcome, Scope(own, left.constants))
-    factors = evaluation.factor_values(outcome.left[0], info, outcome, own)
+    info = compile_terms(outcome.left, outcome, Scope(own, left.constants))
+    factors = factor_values(outcome.left[0], info, outcome, own)
     for factor in factors:
         if factor.levels not in (None, (False, True)):
             found, event = f"has the levels {listing(factor.levels)}", factor.levels[-1]

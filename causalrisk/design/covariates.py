@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype, is_scalar
 
-from causalrisk.design import tables
+from causalrisk.design import formulas, tables
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import FormulaEncoder
-from causalrisk.design.formulas import evaluation
-from causalrisk.design.formulas.evaluation import FactorValues, Scope, parse, resolve, uses
+from causalrisk.design.formulas import FactorValues, Scope, parse, resolve, uses
 from causalrisk.design.rows import cluster_codes, ways_of
 from causalrisk.design.support import ColumnMoments
 from causalrisk.design.survey import labels_of
@@ -240,7 +239,7 @@ def reader_name(code: str) -> str:
     ... ]
     ['mage', 'race', 'Lohn 74', 'mage^2', 'log(x)']
     """
-    tree = evaluation.parsed(code).body
+    tree = formulas.parsed(code).body
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.args and tree.func.id in ("C", "Q", "I"):
         inner = tree.args[0]
         return str(inner.value) if isinstance(inner, ast.Constant) else reader_name(ast.unparse(inner))
@@ -273,7 +272,7 @@ def covariates_of_block(
         for term in encoder.formula.right:
             names = {use.name for factor in term.factors for use in uses(factor.code)}
             if term.factors and design.treat_name not in names:
-                factors = evaluation.factor_values(term, encoder.info, encoder.formula, rows)
+                factors = formulas.factor_values(term, encoder.info, encoder.formula, rows)
                 columns += _products(factors, np.ones(len(factors[0].values), dtype=bool))
     found = dict[str, Covariate]()
     for column in columns:
@@ -301,14 +300,14 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
         for name in names:
             if name not in table:
                 raise DesignError(f"{name!r} is not a column of the data.\n{tables.nearest(name, table.columns)}")
-        text = " + ".join(map(evaluation.in_formula, names))
-    formula = evaluation.right_side(text, "covariates", [])
+        text = " + ".join(map(formulas.in_formula, names))
+    formula = formulas.right_side(text, "covariates", [])
     scope, found = resolve(formula, table, {"np": np}, "right"), list[Covariate]()
     for term in formula.right:
         names = [use.name for factor in term.factors for use in uses(factor.code)]
         used = {name: values for name, values in scope.variables.items() if name in names}
         keep = ~np.logical_or.reduce([np.zeros(len(table), dtype=bool), *map(missing_mask, used.values())])
-        codes = set().union(*(evaluation.coded_names(factor.code) for factor in term.factors))
+        codes = set().union(*(formulas.coded_names(factor.code) for factor in term.factors))
         known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
         if not term.factors or not keep.any():
             continue
@@ -318,8 +317,8 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
         if most is not None and levels > most:
             shown = " * ".join(leveled)
             raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave it out.")
-        info = evaluation.compile_terms([term], formula, Scope(known, scope.constants))
-        found += _products(evaluation.factor_values(term, info, formula, known), keep)
+        info = formulas.compile_terms([term], formula, Scope(known, scope.constants))
+        found += _products(formulas.factor_values(term, info, formula, known), keep)
     return found
 
 

@@ -19,7 +19,7 @@ from causalrisk.design.support import ColumnMoments, ModelColumns, Rules, left_o
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
 from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, warn_user
-from causalrisk.numerics.blocks import taken
+from causalrisk.numerics.arrays import taken
 
 T = TypeVar("T")
 

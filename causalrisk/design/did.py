@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.formulas.evaluation import Formula, in_formula, parse, parsed, renamed, uses
-from causalrisk.design.scan.source import Scan
+from causalrisk.design.formulas import Formula, in_formula, parse, parsed, renamed, uses
+from causalrisk.design.scan import Scan
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import as_table, check_complete, column_of, find_column, listing, missing_mask
 from causalrisk.design.treatment import show

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, in_formula, parse, uses
+from causalrisk.design.formulas import Formula, Scope, compile_terms, evaluate, in_formula, parse, uses
 from causalrisk.design.tables import as_pandas, as_table, column_of, listing, missing_mask, new_column, numbers, plain
 from causalrisk.errors import DesignError
 

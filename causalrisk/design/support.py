@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from causalrisk.design.encoders import Encoder
 from causalrisk.design.tables import listing
 from causalrisk.errors import DesignError
-from causalrisk.numerics.linalg import Array, Basis, factored_basis, triangular_factor
-from causalrisk.runtime.system import memory
+from causalrisk.numerics.arrays import Array, Basis, factored_basis, triangular_factor
+from causalrisk.runtime import memory
 
 Mask = NDArray[np.bool_]
 LARGE_CONDITION = 1e7

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from causalrisk.design.tables import check_complete, listing, numbers
 from causalrisk.errors import DesignError, OptionError, one_of, with_other_names
 from causalrisk.errors.aliases import value_meant
-from causalrisk.numerics.blocks import taken
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array, taken
 
 Mask = NDArray[np.bool_]
 ROLES = ("strata", "psu", "fpc")  # columns of the design itself

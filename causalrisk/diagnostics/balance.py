@@ -17,8 +17,7 @@ from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimation.fits import FittedRows
 from causalrisk.estimation.record import FitRecord
-from causalrisk.learners.folds import Arms
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Arms, Array
 
 ARMS, OBSERVED = "arms", "observed"  # what is compared
 WHEN = ("before", "after")

@@ -13,7 +13,7 @@ from causalrisk.estimation.fits import estimate_means
 from causalrisk.estimation.options import TERMS
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.specification import SEPARATE
-from causalrisk.numerics.blocks import loaded
+from causalrisk.numerics.arrays import loaded
 
 
 def joint_of(record: FitRecord) -> JointRecord:

@@ -21,8 +21,7 @@ from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.overlap import crump_cut, inside, inverse_sum, limits_at
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.covariance import fit_again, with_covariance
-from causalrisk.learners.folds import Arms
-from causalrisk.numerics.linalg import Array, weighted_gram
+from causalrisk.numerics.arrays import Arms, Array, weighted_gram
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.optimize import minimize_value
 

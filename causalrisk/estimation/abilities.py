@@ -9,8 +9,7 @@ from typing import Any
 from causalrisk.design import Design, DiD
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimation.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
-from causalrisk.estimation.specification import Specification
-from causalrisk.estimation.targets import POPULATIONS
+from causalrisk.estimation.specification import POPULATIONS, Specification
 
 PLAIN = {  # what every estimator can do
     "effect": "difference", "target": "all", "family": "gaussian", "link": "identity", "propensity_link": "logit",

@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure
-from causalrisk.numerics.blocks import add_up, in_chunks
-from causalrisk.numerics.linalg import Array, inverse_or_nan, solve_definite, weighted_grams
+from causalrisk.numerics.arrays import Array, add_up, in_chunks, inverse_or_nan, solve_definite, weighted_grams
 
 T = TypeVar("T")
 ALL = slice(None)

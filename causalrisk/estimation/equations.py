@@ -22,12 +22,10 @@ from numpy.typing import NDArray
 from causalrisk.errors import Failure, SeparationError
 from causalrisk.estimation.engine import ALL, LARGEST, Block, FieldsAlone, Linear, Point, apply, apply_score, exp
 from causalrisk.estimation.sample import Sample
-from causalrisk.estimation.specification import Specification
-from causalrisk.estimation.targets import TargetPopulation
+from causalrisk.estimation.specification import Specification, TargetPopulation
 from causalrisk.learners.cross_fitting import fitted_copy, learner_errors
-from causalrisk.numerics.blocks import add_up, in_chunks
+from causalrisk.numerics.arrays import Array, add_up, in_chunks
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
-from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import nearly_whole
 
 SMALLEST = 1e-12  # a score of zero stands for this one until it is clipped

@@ -21,18 +21,15 @@ from causalrisk.estimation.matching import PROPENSITY, estimate_matched
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.prepare import equations_of, prepare, task_of, with_learner
 from causalrisk.estimation.quantiles import estimate_quantiles
-from causalrisk.estimation.record import FitRecord, JointRecord, Task, influence_covariance, robust_covariance
+from causalrisk.estimation.record import FitRecord, JointRecord, Task, influence_covariance, robust_covariance, stacked
 from causalrisk.estimation.sample import folds_by_position, unit_count
-from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
-from causalrisk.estimation.stack import stacked
-from causalrisk.estimation.targets import FunctionTilt, bad_tilt
+from causalrisk.estimation.specification import AIPW, IPWRA, JRE, FunctionTilt, Specification, bad_tilt
 from causalrisk.joint.fit import JointFit
 from causalrisk.joint.minimum import determined, minimize_from_start
 from causalrisk.joint.rows import Replicates, Weighed
 from causalrisk.joint.shrinkage import FOLDS, choose_shrinkage, raised
 from causalrisk.joint.start import JointProblem, objective_of, outcome_misses_square, points_about, rejected
-from causalrisk.numerics.blocks import add_up, loaded, totals
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array, add_up, loaded, totals
 from causalrisk.numerics.multiplicities import JACKKNIFE, WIDTH, seed_sequence
 
 LARGE = 5_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it

@@ -18,15 +18,26 @@ from causalrisk.estimation.engine import Beta, Dual, FieldsAlone, Influence, Lin
 from causalrisk.estimation.equations import WEIGHT_NAMES, Equations, Score
 from causalrisk.estimation.sample import within
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
-from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of, in_chunks, is_dask, lazy_rows, loaded, totals
-from causalrisk.numerics.linalg import Array, weighted_gram
+from causalrisk.numerics.arrays import (
+    Arms,
+    Array,
+    add_up,
+    chunk_sizes,
+    chunks_of,
+    in_chunks,
+    is_dask,
+    lazy_rows,
+    loaded,
+    totals,
+    weighted_gram,
+)
 
 
 @dataclass(frozen=True)
 class FittedRows:
     """Rows of a fit in the order of the data."""
 
-    arm: NDArray[np.signedinteger[Any]]
+    arm: Arms
     weights: Array  # observation weights
     units: Array  # how many observations each row stands for
     importance: Array  # importance weights, not divided by the mean tilt

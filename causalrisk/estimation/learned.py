@@ -16,16 +16,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from causalrisk.design import Design, TargetRows
-from causalrisk.design.scan.design import CodedRows
+from causalrisk.design.on_disk import CodedRows
 from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.estimation.sample import folds_by_position
 from causalrisk.learners.cross_fitting import CrossFitted, cross_fit, learners_of, on_predictor_scale
-from causalrisk.learners.folds import LearnerRows, Numbers, Training
-from causalrisk.learners.smooth import Smooth
+from causalrisk.learners.smooth import LearnerRows, Smooth, Training
+from causalrisk.numerics.arrays import Array, Numbers
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array
-from causalrisk.runtime.workers import worker_count
+from causalrisk.runtime import worker_count
 
 T = TypeVar("T")
 Rows = TypeVar("Rows", CodedRows, Design)

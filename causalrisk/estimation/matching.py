@@ -28,8 +28,8 @@ from causalrisk.errors import CausalRiskError, DesignWarning, Notes, OptionError
 from causalrisk.estimation.fits import Estimate, WeightFit
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
+from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.families import BINARY_LINKS
-from causalrisk.numerics.linalg import Array
 
 TIED = 1e-9  # distances that differ by less, relative to the spread of the columns, are equal
 FAR = 1e6  # spreads of the columns by which strata of exact matching are apart

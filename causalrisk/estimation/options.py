@@ -17,8 +17,16 @@ from causalrisk.design.tables import is_column
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
 from causalrisk.errors.aliases import answer, clusters_in
-from causalrisk.estimation.specification import QUANTILE, SCALES, EffectScale
-from causalrisk.estimation.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
+from causalrisk.estimation.specification import (
+    POPULATIONS,
+    QUANTILE,
+    SCALES,
+    SPELLINGS,
+    EffectScale,
+    TargetPopulation,
+    arm_population,
+    population_of,
+)
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS

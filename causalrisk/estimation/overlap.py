@@ -21,9 +21,8 @@ from causalrisk.estimation.fits import WeightFit, probabilities_of
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification
-from causalrisk.numerics.blocks import loaded, totals
+from causalrisk.numerics.arrays import Array, Basis, loaded, totals
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, Basis
 from causalrisk.numerics.optimize import MARGIN, separating_direction
 
 SHOWN = 3  # terms that a message names

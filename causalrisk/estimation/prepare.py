@@ -23,12 +23,10 @@ from causalrisk.estimation.options import REPLACE, InferenceOptions, ModelOption
 from causalrisk.estimation.overlap import trim_rows
 from causalrisk.estimation.record import Task
 from causalrisk.estimation.sample import Sample, make_sample
-from causalrisk.estimation.specification import IPWRA, Specification
-from causalrisk.estimation.targets import ALL, TargetPopulation
+from causalrisk.estimation.specification import ALL, IPWRA, Specification, TargetPopulation
 from causalrisk.learners.cross_fitting import EDGE, on_predictor_scale
-from causalrisk.learners.folds import folds_of
-from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
+from causalrisk.numerics.arrays import Array
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, folds_of
 
 
 def task_of(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> Task:

@@ -25,8 +25,8 @@ from causalrisk.estimation.engine import Point, value_of
 from causalrisk.estimation.fits import Estimate, Refits, SeparateRows, WeightFit, collect_refits, estimate_means
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import EffectScale, Specification
+from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.families import outcome_family
-from causalrisk.numerics.linalg import Array
 
 INDICATOR = outcome_family("binomial", None)
 ROUNDING = 1e-10  # of a distribution function, by which a step may stay below its level

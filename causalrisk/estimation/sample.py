@@ -16,16 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, DesignOnDisk, TargetRows
-from causalrisk.design.scan.design import stored_array
-from causalrisk.design.scan.source import Folder
+from causalrisk.design.on_disk import stored_array
+from causalrisk.design.scan import Folder
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimation.options import ModelOptions
-from causalrisk.learners.folds import Numbers, folds_of
 from causalrisk.numerics import multiplicities as drawing
-from causalrisk.numerics.blocks import chunk_sizes, chunks_of, is_dask, loaded, totals
+from causalrisk.numerics.arrays import (
+    Arms,
+    Array,
+    Basis,
+    Numbers,
+    chunk_sizes,
+    chunks_of,
+    is_dask,
+    loaded,
+    orthonormal_basis,
+    plain_basis,
+    totals,
+)
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, plain_basis
-from causalrisk.numerics.multiplicities import JACKKNIFE, WIDTH, Resampler
+from causalrisk.numerics.multiplicities import JACKKNIFE, WIDTH, Resampler, folds_of
 
 CHUNK = 100_000  # rows of a target frame that are worked on at a time
 FEW = 2**23  # numbers in the columns of both designs, up to which the rows are worked on in memory
@@ -45,7 +55,7 @@ class Sample:
     y: Array  # outcome; its mean in the rows of a target frame, and where it is missing, where it counts for nothing
     X: Basis  # of the outcome design; columns of shape (n, p)
     Z: Basis  # of the propensity design; columns of shape (n, q)
-    arm: NDArray[np.signedinteger[Any]]  # of each row, ascending
+    arm: Arms  # of each row, ascending
     s: Array  # observation weights; one in the rows of a target frame
     slices: tuple[slice, ...]  # rows of each arm
     order: NDArray[np.intp]  # position in the design of each row that is not of a target frame

@@ -24,7 +24,7 @@ import numpy as np
 from causalrisk import errors
 from causalrisk.design import Design
 from causalrisk.design.design import rows_not_kept
-from causalrisk.design.scan.design import stored_array
+from causalrisk.design.on_disk import stored_array
 from causalrisk.errors import DesignWarning, Failure, MonteCarloWarning, Notes, ResampleWarning, failure_text
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import DEFAULTS, fit_estimator
@@ -33,10 +33,9 @@ from causalrisk.estimation.options import N_BOOT, InferenceOptions, ModelOptions
 from causalrisk.estimation.record import FitRecord, equal_units, robust_covariance, unit_influence
 from causalrisk.estimation.sample import given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
-from causalrisk.numerics.blocks import is_dask
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array, is_dask
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
-from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
+from causalrisk.runtime import ordered_map, progress_bar, worker_count
 
 TOGETHER = 4096  # rows up to which several blocks of resamples are worked on as one
 NUMBERS, FEWEST = 2**22, 4  # of rows times resamples that are worked on at a time, and resamples at the least

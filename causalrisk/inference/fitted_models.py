@@ -20,8 +20,8 @@ from causalrisk.estimation.equations import LINEAR
 from causalrisk.estimation.learned import Learned
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.intervals import wald_interval
+from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array
 
 # --- coefficients ----------------------------------------------------------------------------------------------------
 

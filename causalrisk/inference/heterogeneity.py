@@ -25,7 +25,7 @@ from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specifi
 from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors, resampled
 from causalrisk.inference.intervals import joint_test, wald_statistic
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_against
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, RESAMPLE_STREAM, WIDTH
 
 FEW_ROWS = 5  # rows of a treatment group in a group of `effects_by` below which its standard error is not to be trusted

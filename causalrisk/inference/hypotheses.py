@@ -20,7 +20,7 @@ from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.inference import intervals
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array
 
 # --- linear hypotheses -----------------------------------------------------------------------------------------------
 
@@ -145,6 +145,7 @@ def combination_text(row: Array, names: Sequence[str]) -> str:
 
 FUNCTIONS = {"__builtins__": {}, "log": np.log, "exp": np.exp, "sqrt": np.sqrt}
 ALLOWED = re.compile(r"[\w\s.+\-*/()]+")  # characters of an expression
+WHOLE = re.compile(r"(?<![\w.])\d+(?![\w.])")  # whole numbers, whose powers Python would compute to the last digit
 
 TOLD = 1e-6  # relative change of an expression beyond which it depends on the level of the arm means
 
@@ -179,7 +180,7 @@ class Expressions:
         """Return the value of an expression; an OptionError if it has other names or characters than allowed."""
         values, cause = {f"parameter_{k}_": value for k, value in enumerate(params)}, None
         try:
-            code = compile(side.strip(), "expression", "eval")
+            code = compile(WHOLE.sub(r"\g<0>.", side.strip()), "expression", "eval")
             if ALLOWED.fullmatch(side) and {*FUNCTIONS, *values}.issuperset(code.co_names):
                 return eval(code, FUNCTIONS, values)
         except (SyntaxError, ArithmeticError, TypeError) as error:

@@ -25,7 +25,7 @@ from causalrisk.estimation.options import INTERVALS, Interval
 from causalrisk.estimation.record import FitRecord, equal_units, robust_covariance, unit_influence
 from causalrisk.estimation.specification import DIFFERENCE, ODDS_RATIO, RATIO, EffectScale
 from causalrisk.inference.covariance import resample_errors
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array
 
 
 def critical_value(alpha: float, df: Array | float = np.inf) -> Array:

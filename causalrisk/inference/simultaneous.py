@@ -29,7 +29,7 @@ from causalrisk.estimation.specification import DIFFERENCE, IPWRA, JRE, QUANTILE
 from causalrisk.inference import intervals
 from causalrisk.inference.covariance import covariance_over, resample_covariance, start_record
 from causalrisk.inference.intervals import Estimates
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.optimize import root_between
 
 REFERENCE = "reference"  # against="reference": the arm, group or estimator that stands first

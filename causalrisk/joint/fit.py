@@ -24,8 +24,7 @@ from causalrisk.joint.minimum import Minimum, Objective, determined, newton, sol
 from causalrisk.joint.objective import Expansion, Rows, Terms, by_means, centred, pulls, risk_of
 from causalrisk.joint.rows import Replicates, Scores, Weighed
 from causalrisk.joint.start import JointProblem, refitted
-from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array, add_up
 from causalrisk.numerics.optimize import OptimizeResult
 
 

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, block_diagonal, curvature, expand, sums
 from causalrisk.joint.rows import Weighed
-from causalrisk.numerics.blocks import is_dask
-from causalrisk.numerics.linalg import Array, inverse_or_nan
+from causalrisk.numerics.arrays import Array, inverse_or_nan, is_dask
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
 NEWTON_STEPS, SETTLED, HALVINGS, CONVEX = 100, 1e-9, 12, 1e-10

@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 
+from causalrisk.numerics.arrays import Array, weighted_grams
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, weighted_grams
 
 Pair = tuple[Array, Array]  # a number and its derivative
 Centre = tuple[Pair, Pair]  # a mean N that psi is centred by, and the mean of t psi in its rows, (R, K), with slopes

@@ -23,8 +23,17 @@ from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit, by_arm
 from causalrisk.estimation.sample import stored, within
 from causalrisk.joint.objective import Rows, Weights
-from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of, is_dask, loaded, totals
-from causalrisk.numerics.linalg import Array, row_blocks, symmetric_root
+from causalrisk.numerics.arrays import (
+    Array,
+    add_up,
+    chunk_sizes,
+    chunks_of,
+    is_dask,
+    loaded,
+    row_blocks,
+    symmetric_root,
+    totals,
+)
 
 AT_ONCE = 32_768  # rows times columns of weights that are worked on at a time
 KEPT = 2**21  # weights of rows under replicates that are kept, not made again

@@ -24,8 +24,7 @@ from causalrisk.joint.minimum import Minimum, Objective, newton
 from causalrisk.joint.objective import Rows
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.start import JointProblem, refitted
-from causalrisk.numerics.blocks import chunk_sizes, is_dask, loaded
-from causalrisk.numerics.linalg import Array, symmetric_root
+from causalrisk.numerics.arrays import Array, chunk_sizes, is_dask, loaded, symmetric_root
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # to choose from, most cautious first
 BEYOND = (3000.0, 300.0)  # to raise it to

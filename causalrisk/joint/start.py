@@ -22,8 +22,7 @@ from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import Objective
 from causalrisk.joint.objective import Rows, Terms, Weights
 from causalrisk.joint.rows import Joined, Replicates, Weighed
-from causalrisk.numerics.blocks import loaded
-from causalrisk.numerics.linalg import Array, inverse_or_nan, weighted_grams
+from causalrisk.numerics.arrays import Array, inverse_or_nan, loaded, weighted_grams
 
 RANK = 1e-9  # share of the variance of a column of the score that outcome columns leave, below which it is rounding
 LARGEST_LEVERAGE = 0.9  # of a row: beyond, its residual says nothing of the others

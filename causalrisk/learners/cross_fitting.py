@@ -22,11 +22,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from causalrisk.errors import CausalRiskError, LearnerError, OptionError, UnavailableError, listed, one_of
-from causalrisk.learners.folds import LearnerRows, Numbers, Training, without_training
-from causalrisk.learners.smooth import Smooth, smooth_fits
+from causalrisk.learners.smooth import LearnerRows, Smooth, Training, smooth_fits, without_training
+from causalrisk.numerics.arrays import Array, Numbers
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array
-from causalrisk.runtime.workers import ordered_map
+from causalrisk.runtime import ordered_map
 
 EDGE = 1e-3  # nearest that a prediction comes to the end of the range of a bounded mean
 SMOOTH = "smooth"

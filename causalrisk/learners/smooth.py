@@ -29,21 +29,19 @@ References
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.errors import DesignError
-from causalrisk.learners.folds import LearnerRows, Numbers, Training, without_training
-from causalrisk.numerics.blocks import add_up
+from causalrisk.errors import DesignError, LearnerError
+from causalrisk.numerics.arrays import Arms, Array, Numbers, add_up, row_blocks
 from causalrisk.numerics.families import LARGEST, OutcomeFamily
-from causalrisk.numerics.linalg import Array, row_blocks
-from causalrisk.runtime.workers import ordered_map
+from causalrisk.runtime import ordered_map
 
-Kinds = NDArray[np.intp]
 SHARES = (0.0, 0.1, 0.3, 1.0)  # standard deviations of coefficients of curves and products that are tried, see `Choice`
 FIRST = 0.3  # that of the curves while that of the products is chosen
 PENALTIES = np.geomspace(1e4, 1e-8, 49)  # relative to the number of rows, the largest first
@@ -71,7 +69,7 @@ def coefficients_of(solution: Array, unit: Array, origin: float = 0.0) -> Array:
     return np.concatenate([[solution[0] + origin], solution[1:] * unit])
 
 
-def ridge_problem(products: Array, count: float, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
+def ridge_problem(products: Array, count: float, kinds: Numbers, unit: Array | None = None) -> RidgeProblem:
     """Return the problem of columns times `unit`, by default one over their deviation, 0 for constants.
 
     `products`, (q + 2, q + 2), are weighted sums of products of the constant, the columns and the outcome.
@@ -99,7 +97,7 @@ class RidgeProblem:
     count: float
     mean: Array
     unit: Array
-    kinds: Kinds
+    kinds: Numbers
     square: float
     gram: Array
     inner: Array
@@ -184,7 +182,7 @@ class SmoothBasis:
     paired: bool
 
     @cached_property
-    def kinds(self) -> Kinds:
+    def kinds(self) -> Numbers:
         """What each column is: 0 a covariate, 1 part of a curve, 2 a product; shape (q,)."""
         p, bends = len(self.centre), len(self.curved) * (len(self.knots) - 2)
         return np.repeat([0, 1, 2], [p, bends, p * (p - 1) // 2 if self.paired else 0])
@@ -406,3 +404,55 @@ def _reweighted(
             break
         problem = ridge_problem(products, count, basis.kinds, unit)
     return coefficients_of(now, unit), choice
+
+
+@dataclass(frozen=True)
+class LearnerRows:
+    """Rows that learners are fitted to, and predict: `features` (n, k), outcomes `y` (n,), arms and folds.
+
+    Rows whose outcome is NaN are predicted only. `number` is the position of each in the data.
+    """
+
+    features: Array
+    y: Array
+    arm: Arms
+    fold: Numbers
+    weights: Array | None
+    number: Numbers
+
+    def trained(self, arm: int) -> Numbers:
+        """Return where the rows of an arm are that have an outcome."""
+        return np.flatnonzero((self.arm == arm) & ~np.isnan(self.y))
+
+    def outside(self, arm: int, fold: int, n_folds: int) -> Numbers:
+        """Return where these rows are outside of a fold; all of them with a single fold."""
+        own = self.trained(arm)
+        return own if n_folds == 1 else own[self.fold[own] != fold]
+
+    @property
+    def s(self) -> Array:
+        """Weights of the rows, shape (n,)."""
+        return np.ones(len(self.y)) if self.weights is None else self.weights
+
+
+@dataclass(frozen=True)
+class Training:
+    """Passes over rows that learners are fitted to, with the labels of the arms and the number of folds.
+
+    `over` begins a pass: a function of `LearnerRows` -> what it makes of each block, in order. `counts` says whether
+    weights count equal rows.
+    """
+
+    over: Callable[[Callable[[LearnerRows], Any]], Iterator[Any]]
+    labels: tuple[str, ...]
+    n_folds: int
+    repeat: int = 0
+    counts: bool = False
+
+
+def without_training(training: Training, arm: int, fold: int) -> LearnerError:
+    """Return the error of an arm without rows outside of a fold."""
+    return LearnerError(
+        f"all clusters of arm {training.labels[arm]!r} are in fold {fold + 1} of {training.n_folds}, so the learner "
+        "has no rows to fit.\nUse another `n_folds=`."
+    )

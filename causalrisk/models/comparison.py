@@ -12,7 +12,7 @@ import pandas as pd
 
 from causalrisk import errors
 from causalrisk.design import Design, Scan, as_scan
-from causalrisk.design.formulas.evaluation import callers_variables
+from causalrisk.design.formulas import callers_variables
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import fit_estimator
@@ -25,8 +25,8 @@ from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown, given_results
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report import plots, summary, tidy
-from causalrisk.report.tables.text import format_number
-from causalrisk.runtime.system import one_blas_thread
+from causalrisk.report.table import format_number
+from causalrisk.runtime import one_blas_thread
 
 
 class ComparisonResults(Shown):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from causalrisk import errors
 from causalrisk.design import DiD, Scan, Survey, as_scan, with_change
 from causalrisk.design.did import COMPARED, Adoption, adoption
-from causalrisk.design.formulas.evaluation import callers_variables
+from causalrisk.design.formulas import callers_variables
 from causalrisk.design.survey import Factors, labels_of
 from causalrisk.design.tables import listing, numbers
 from causalrisk.estimation.fits import group_sums, sandwich, small_sample_factor, stratum_of_groups
@@ -28,11 +28,10 @@ from causalrisk.inference.simultaneous import adjusted_frame
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
-from causalrisk.report import labels, plots, summary, tidy
-from causalrisk.report.page import methods, sections
-from causalrisk.report.tables.text import format_number
+from causalrisk.report import labels, methods, plots, sections, summary, tidy
+from causalrisk.report.table import format_number
 
 BY = ("exposure", "group", "time", "all", "simple", "over exposure")
 OF_ONE = "does not vary within an arm|has 1 observations|cannot be left out"  # warnings of fits to a single unit

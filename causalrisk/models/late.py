@@ -13,7 +13,7 @@ import pandas as pd
 from causalrisk import errors
 from causalrisk.design import Scan
 from causalrisk.design.covariates import covariates_of_design
-from causalrisk.design.formulas.evaluation import callers_variables
+from causalrisk.design.formulas import callers_variables
 from causalrisk.design.tables import as_pandas
 from causalrisk.estimation.options import model_options, typed_options
 from causalrisk.estimation.record import influence_covariance
@@ -22,9 +22,8 @@ from causalrisk.models.estimators import model_named
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, OneEffect
 from causalrisk.numerics.multiplicities import seed_sequence
-from causalrisk.report import summary, tidy
-from causalrisk.report.page import methods, sections
-from causalrisk.report.tables.table import ResultSummary
+from causalrisk.report import methods, sections, summary, tidy
+from causalrisk.report.table import ResultSummary
 
 WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
 LARGE = 1e6  # F beyond which the number says nothing

@@ -23,7 +23,7 @@ from causalrisk.design import (
     with_change,
 )
 from causalrisk.design.covariates import clustered
-from causalrisk.design.formulas.evaluation import callers_variables
+from causalrisk.design.formulas import callers_variables
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import BootstrapError, OptionError, UnavailableError, read
 from causalrisk.errors.aliases import attribute
@@ -34,7 +34,7 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import Specification, parameter_names
 from causalrisk.inference import covariance, fitted_models
 from causalrisk.models.results import CausalResults, JREResults, stamped
-from causalrisk.runtime.system import one_blas_thread
+from causalrisk.runtime import one_blas_thread
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
 OPTIONS = {"treat": None, "propensity": None, "smooth": False} | kinds.defaults_of(ColumnOptions, kinds.ModelOptions)

@@ -23,20 +23,18 @@ import pandas as pd
 
 from causalrisk import errors
 from causalrisk._version import __version__
-from causalrisk.diagnostics import balance, influence, scores
+from causalrisk.diagnostics import balance, scores
 from causalrisk.diagnostics.risk import anchor_path, joint_of, risk_table
-from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
+from causalrisk.diagnostics.sensitivity import influence, sensitivity, sensitivity_bounds
 from causalrisk.errors.aliases import ATTRIBUTES, attribute
 from causalrisk.estimation.matching import matched_pairs
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import fitted_models, heterogeneity, hypotheses, intervals, simultaneous
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
-from causalrisk.report import labels, plots, summary
+from causalrisk.report import explain, labels, methods, plots, sections, summary, table, table_one
 from causalrisk.report import tidy as frames
-from causalrisk.report.page import explain, methods, sections
-from causalrisk.report.tables import table, table_one
-from causalrisk.runtime.system import one_blas_thread, write_whole
+from causalrisk.runtime import one_blas_thread, write_whole
 
 # What reading a pickle may raise, by the objects that it names and how it was cut off.
 NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
@@ -423,7 +421,7 @@ class CausalResults(OneEffect):
     overlap = of_record(scores.overlap)
     calibration = of_record(scores.calibration)
     calibration_error = of_record(scores.calibration_error)
-    influence = of_record(influence.influence)
+    influence = of_record(influence)
     risk_table = of_record(risk_table)
     sensitivity = of_record(sensitivity)
     sensitivity_bounds = of_record(sensitivity_bounds)

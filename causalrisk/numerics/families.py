@@ -17,7 +17,7 @@ from scipy.special import log_expit, log_ndtr, ndtr
 
 from causalrisk.errors import DesignError, OptionError, nearest_name
 from causalrisk.errors.aliases import answer
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array
 
 LARGEST = 690.0  # predictors of a complementary log-log link are cut off here: exp(690) is about 1e300
 CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Probit", "cloglog": "CLogLog"}

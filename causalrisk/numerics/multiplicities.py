@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import OptionError
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Arms, Array, Numbers
 
 WIDTH = 32  # resamples per block: like the next two part of the definition of the random stream, so never an option
 CHUNK = 1024  # units that one generator draws
@@ -211,3 +211,31 @@ def given_multiplicities(name: str, values: Any, n: int) -> Array:
     if wrong:
         raise OptionError(f"{name} has {wrong} negative or non-finite entries; expected zero or more.\n{use}")
     return given
+
+
+def folds_of(arm: Arms, clusters: Numbers | None, n_folds: int, repeat: int = 0) -> Numbers:
+    """Return the fold of each row, shape (n,): balanced within arms; clusters stay whole.
+
+    In each chunk of `CHUNK` rows that follow one another the rows of an arm are dealt out, in the order that
+    `numpy.random.default_rng([r, k])` shuffles them into, r = 0, 1, ... the repeat and k = 0, 1, ... the chunk; the
+    first of them goes to fold k, or what is left of k after division by the number of folds. The largest arm is first,
+    of equal ones that of the first row, so that the names of the arms do not matter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> folds_of(np.array([0, 0, 0, 0, 1, 1]), None, n_folds=2).tolist()
+    [1, 0, 0, 1, 1, 0]
+    """
+    if clusters is not None:
+        of_cluster = np.empty(int(clusters.max()) + 1, dtype=np.intp)
+        of_cluster[np.random.default_rng(repeat).permutation(len(of_cluster))] = np.arange(len(of_cluster)) % n_folds
+        return of_cluster[clusters]
+    fold = np.empty(len(arm), dtype=np.intp)
+    for chunk, first in enumerate(range(0, len(arm), CHUNK)):
+        rng, own = np.random.default_rng([repeat, chunk]), arm[first : first + CHUNK]
+        arms, place, count = np.unique(own, return_index=True, return_counts=True)
+        for a in arms[np.lexsort((place, -count))]:
+            rows = first + np.flatnonzero(own == a)
+            fold[rng.permutation(rows)] = (chunk + np.arange(len(rows))) % n_folds
+    return fold

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy  # its submodules are imported when they are first used; most fits need no optimiser
 
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array
 
 OptimizeResult = Any  # scipy's class of this name, for annotations
 

@@ -14,12 +14,12 @@ from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
 from causalrisk.estimation.matching import MatchedRows
 from causalrisk.estimation.record import FitRecord, JointRecord
-from causalrisk.estimation.targets import POPULATIONS
+from causalrisk.estimation.specification import POPULATIONS
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.joint.shrinkage import LADDER
-from causalrisk.numerics.blocks import loaded
+from causalrisk.numerics.arrays import loaded
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
-from causalrisk.report.tables.text import column_format, format_number
+from causalrisk.report.table import column_format, format_number
 
 RESAMPLES = {
     "pairs": "resamples of the rows, drawn with replacement",

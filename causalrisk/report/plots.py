@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.covariates import moderators
-from causalrisk.diagnostics import balance, influence, risk, scores
+from causalrisk.diagnostics import balance, risk, scores, sensitivity
 from causalrisk.errors import OptionError, UnavailableError, check_alpha, whole_number
 from causalrisk.estimation.options import Adjustment, Interval
 from causalrisk.estimation.record import FitRecord
@@ -506,7 +506,7 @@ def plot_influence(
     """
     record.check_means("plot_influence()")
     whole_number("top", top, 1, 5)
-    tables = influence.influence_tables(record, influence.influence_method(record, method, clusters), clusters)
+    tables = sensitivity.influence_tables(record, sensitivity.influence_method(record, method, clusters), clusters)
 
     def draw(position: int, ax: Any) -> Any:
         return draw_changes(record, tables[position - 1], ax, top, position, clusters)
@@ -585,7 +585,7 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     joint, clusters = record.joint, record.design.cluster is not None
     plots: dict[str, Any] = {"Overlap": plot_overlap, "Balance": plot_balance, "Calibration": plot_calibration}
     if not record.spec.matched:
-        method = influence.influence_method(record, None, clusters, quick=True)
+        method = sensitivity.influence_method(record, None, clusters, quick=True)
         plots["Influence"] = partial(plot_influence, method=method, clusters=clusters)
     if joint is not None and joint.path is not None:
         plots["Shrinkage"] = plot_anchor_path

@@ -14,14 +14,12 @@ from causalrisk.design import Design
 from causalrisk.errors import Failure, check_alpha
 from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.specification import IPW, IPWRA
-from causalrisk.estimation.targets import ALL
+from causalrisk.estimation.specification import ALL, IPW, IPWRA
 from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words
-from causalrisk.report.tables.table import ResultSummary, ResultTable
-from causalrisk.report.tables.text import column_format, format_number, format_p, format_share
+from causalrisk.report.table import ResultSummary, ResultTable, column_format, format_number, format_p, format_share
 
 POOR = 0.5  # share of a group's effective n left by the weights below which IPWRA's robust intervals are too short
 LOGARITHM = r"(I\()?(\w+\.)*log(2|10|1p)?\("  # beginning of an outcome such as np.log(y), but not np.logical_or(a, b)

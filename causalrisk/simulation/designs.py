@@ -18,7 +18,7 @@ from scipy.special import expit
 
 from causalrisk.errors import OptionError, listed
 from causalrisk.errors.aliases import near
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array
 
 BLOCK, BLOCKS = 2**16, 16  # units in all from which effects and bounds without a closed form are computed
 SEED = 20251218

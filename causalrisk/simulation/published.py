@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtr
 
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array
 from causalrisk.simulation.designs import DESIGNS, Design, KangSchafer, Population
 
 CV = 0.8  # coefficient of variation of positive earnings given covariates

@@ -13,11 +13,10 @@ from scipy.special import nctdtr, ndtri
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.inference.intervals import critical_value
 from causalrisk.models.results import Shown
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.optimize import root_between
 from causalrisk.report import plots, tidy
-from causalrisk.report.tables.table import ResultSummary, ResultTable
-from causalrisk.report.tables.text import column_format, format_number
+from causalrisk.report.table import ResultSummary, ResultTable, column_format, format_number
 from causalrisk.simulation.designs import Design
 
 KEYS = ["design", "n", "estimator"]

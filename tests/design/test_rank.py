@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from causalrisk.design.support import ColumnMoments
-from causalrisk.numerics.linalg import IN_CACHE
+from causalrisk.numerics.arrays import IN_CACHE
 
 N, K = 2 * IN_CACHE + 123, 3
 RNG = np.random.default_rng(8)

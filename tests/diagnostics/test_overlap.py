@@ -17,7 +17,7 @@ from causalrisk.estimation.overlap import (
     limits_at,
     poor_overlap,
 )
-from causalrisk.report.page.verdicts import read_overlap
+from causalrisk.report.explain import read_overlap
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")

@@ -21,7 +21,7 @@ from causalrisk import (
     compare,
     scan,
 )
-from causalrisk.report.page.methods import call_of
+from causalrisk.report.methods import call_of
 from tests.conftest import simulate
 
 FULL = simulate(400, seed=8).assign(

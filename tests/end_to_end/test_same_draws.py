@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
-from causalrisk.numerics.blocks import loaded
+from causalrisk.numerics.arrays import loaded
 from causalrisk.numerics.multiplicities import CHUNK, WIDTH
 from tests.conftest import in_parts
 

@@ -13,7 +13,7 @@ import statsmodels.formula.api as smf
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.report.page.methods import call_of
+from causalrisk.report.methods import call_of
 from tests.conftest import REFERENCE, RHS, simulate
 
 SMALL = json.loads((REFERENCE / "smallsample_inference.json").read_text("utf-8"))["cases"]

@@ -14,7 +14,7 @@ from causalrisk.errors import Failure, UnavailableError
 from causalrisk.estimation import options
 from causalrisk.estimation.abilities import ABILITIES, PLAIN
 from causalrisk.estimation.equations import Equations
-from causalrisk.estimation.targets import OVERLAP
+from causalrisk.estimation.specification import OVERLAP
 from causalrisk.models.estimators import BY_NAME
 from causalrisk.models.model import CausalModel
 from tests.conftest import in_blocks, simulate

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, compare
 from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.options import InferenceOptions
-from causalrisk.estimation.stack import least_variance_weights
+from causalrisk.estimation.record import least_variance_weights
 from causalrisk.inference.covariance import with_covariance
 from tests.learners.toys import Line, Square, sample
 

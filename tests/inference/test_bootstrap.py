@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.report.page.methods import call_of
+from causalrisk.report.methods import call_of
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")

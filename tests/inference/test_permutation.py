@@ -14,8 +14,8 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.design.assignment import assignment_of, coded_strata
 from causalrisk.models.estimators import Unadjusted
+from causalrisk.models.permutation import assignment_of, coded_strata
 from causalrisk.numerics.multiplicities import seed_sequence
 from tests.conftest import simulate
 from tests.end_to_end.test_faults import raises_with

@@ -7,8 +7,7 @@ import pytest
 from scipy.special import expit
 
 from causalrisk.errors import DesignError
-from causalrisk.learners.folds import LearnerRows, Training
-from causalrisk.learners.smooth import LINEAR, ROWS, Smooth, smooth_basis, smooth_fits
+from causalrisk.learners.smooth import LINEAR, ROWS, LearnerRows, Smooth, Training, smooth_basis, smooth_fits
 from causalrisk.numerics.families import outcome_family
 
 BINOMIAL, POISSON = outcome_family("binomial", None), outcome_family("poisson", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalrisk.numerics.linalg import (
+from causalrisk.numerics.arrays import (
     IN_CACHE,
     orthonormal_basis,
 )

@@ -120,6 +120,30 @@ def test_every_arm_is_drawn(arms, resampled_arms, name):
     assert plot(Figure().subplots()).get_xlabel().endswith("(1 of 2 comparisons)")
 
 
+def segments(ax):
+    return [np.array(lines.get_segments()) for lines in ax.collections if hasattr(lines, "get_segments")]
+
+
+def test_effects_of_groups_are_drawn_with_their_intervals(arms, ax):
+    old = np.where(np.arange(arms.nobs) % 2, "young", "old")
+    each, joint = (arms.effects_by(old, adjust=how).xs("ATE[1]") for how in (None, "single-step"))
+    arms.plot_effects_by(old, ax=ax, arm=1)
+    for drawn, frame in zip(segments(ax), (joint, each), strict=True):
+        np.testing.assert_allclose(drawn[:, :, 0], frame.iloc[:, -2:])
+    np.testing.assert_allclose(ax.get_lines()[0].get_xdata(), each["estimate"])
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["old", "young"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()][:2] == ["simultaneous 95%", "pointwise 95%"]
+
+
+def test_effects_along_a_covariate_are_drawn_as_a_curve(res, ax):
+    curve = res.effects_by("~ x1 + I(x1 ** 2)", at=5)
+    drawn = res.plot_effects_by("~ x1 + I(x1 ** 2)", ax=ax, at=5).get_lines()[0]
+    np.testing.assert_allclose(drawn.get_xydata(), np.column_stack([curve.index, curve["estimate"]]))
+    assert ax.get_xlabel() == "x1"
+    with pytest.raises(cr.OptionError, match="2 variables; expected one"):
+        res.plot_effects_by("~ x1 + x2")
+
+
 def test_clusters_are_drawn(ax):
     data = simulate(240, seed=8)
     fit = cr.IPWRA.from_formula(f"y ~ {RHS}", data.assign(site=np.arange(240) % 20), treat="d", cluster="site").fit()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import causalrisk as cr
-from causalrisk.runtime.system import write_whole
+from causalrisk.runtime import write_whole
 from tests.conftest import simulate
 
 

@@ -7,7 +7,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import causalrisk as cr
-from causalrisk.runtime.system import one_blas_thread
+from causalrisk.runtime import one_blas_thread
 from tests.conftest import simulate
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, compare, scan
 from causalrisk.inference import covariance
-from causalrisk.runtime.workers import chosen_backend, ordered_map, worker_count
+from causalrisk.runtime import chosen_backend, ordered_map, worker_count
 from causalrisk.simulation import run_study
 from tests.conftest import RHS, in_parts, simulate
 from tests.dask_cluster import local_cluster
@@ -188,6 +188,6 @@ def test_studies_on_a_cluster_change_no_digit(dask, monkeypatch):
 
 
 def test_no_more_blocks_are_in_flight_than_fit_half_of_the_memory(monkeypatch):
-    monkeypatch.setattr("causalrisk.runtime.workers.memory", lambda: 1000.0)
+    monkeypatch.setattr("causalrisk.runtime.memory", lambda: 1000.0)
     assert [worker_count(8, size) for size in (50.0, 100.0, 240.0, 600.0)] == [8, 5, 2, 1]
     assert worker_count(-1, 1.0) >= 1

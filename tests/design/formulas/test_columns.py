@@ -12,7 +12,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.design.encoders import FormulaEncoder
-from causalrisk.design.formulas.evaluation import Scope, parse, resolve
+from causalrisk.design.formulas import Scope, parse, resolve
 from causalrisk.design.tables import as_table, plain
 
 N = 80

@@ -175,7 +175,7 @@ def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monke
     whole = JRE.from_formula(**given).fit(**fit)
     for name in ("AT_ONCE", "FEWEST"):
         monkeypatch.setattr(f"causalrisk.joint.rows.{name}", 150)  # three parts
-    monkeypatch.setattr("causalrisk.numerics.linalg.IN_CACHE", 150)
+    monkeypatch.setattr("causalrisk.numerics.arrays.IN_CACHE", 150)
     parts = JRE.from_formula(**given).fit(**fit)
     np.testing.assert_allclose(parts.params, whole.params, rtol=1e-9)
     np.testing.assert_allclose(parts.bse, whole.bse, rtol=1e-9)

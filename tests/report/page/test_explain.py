@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import causalrisk as cr
-from causalrisk.report.tables.text import format_number
+from causalrisk.report.table import format_number
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, simulate
 from tests.report.tables.test_tables import Balance
 

@@ -14,9 +14,7 @@ import pytest
 import statsmodels.api as sm
 
 import causalrisk as cr
-from causalrisk.report.page.methods import call_of
-from causalrisk.report.page.sections import _row_flow
-from causalrisk.report.page.verdicts import (
+from causalrisk.report.explain import (
     BAD,
     CAUTION,
     GOOD,
@@ -25,6 +23,8 @@ from causalrisk.report.page.verdicts import (
     read_overlap,
     read_sensitivity,
 )
+from causalrisk.report.methods import call_of
+from causalrisk.report.sections import _row_flow
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, LALONDE_RHS, simulate
 from tests.report.page.test_explain import FRAME, KINDS, fitted, matching
 

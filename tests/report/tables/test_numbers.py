@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from causalrisk.report.summary import numbers_table
-from causalrisk.report.tables.text import column_format, format_number
+from causalrisk.report.table import column_format, format_number
 
 
 @pytest.mark.parametrize(

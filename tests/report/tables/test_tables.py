@@ -10,8 +10,7 @@ from html.parser import HTMLParser
 from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
-from causalrisk.report.tables.table import LEAST_LABEL, ResultSummary, ResultTable
-from causalrisk.report.tables.text import display_width
+from causalrisk.report.table import LEAST_LABEL, ResultSummary, ResultTable, display_width
 
 HEAD = ResultTable(
     title="Joint Robust Estimator (JRE) Results",

@@ -24,17 +24,15 @@ from causalrisk.design import rows as drawing
 from causalrisk.design.build import Formulas, check_roles, outcome_values, read_formulas
 from causalrisk.design.design import Design, rows_not_kept
 from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
-from causalrisk.design.formulas.evaluation import Formula, Scope, in_formula, learning_function
-from causalrisk.design.formulas.foreign import QUOTED
+from causalrisk.design.formulas import QUOTED, Formula, Scope, in_formula, learning_function
 from causalrisk.design.rows import ColumnOptions
-from causalrisk.design.scan.source import Folder, Frame, Scan, computed, mapped, naming, needed_dask
+from causalrisk.design.scan import Folder, Frame, Scan, computed, mapped, naming, needed_dask
 from causalrisk.design.support import ColumnMoments, Rules, check_levels, check_magnitude
 from causalrisk.design.tables import is_column, plain
 from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
-from causalrisk.numerics.blocks import add_up, chunk_sizes, chunks_of
-from causalrisk.numerics.linalg import Array, Basis, plain_basis
-from causalrisk.runtime.system import one_blas_thread
+from causalrisk.numerics.arrays import Array, Basis, add_up, chunk_sizes, chunks_of, plain_basis
+from causalrisk.runtime import one_blas_thread
 
 T = TypeVar("T")
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))

@@ -15,23 +15,22 @@ from typing import Any
 import pandas as pd
 
 from causalrisk.design.design import rows_not_kept
-from causalrisk.diagnostics import balance, influence, scores, sensitivity
+from causalrisk.diagnostics import balance, scores, sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
 from causalrisk.estimation.overlap import other_populations
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.targets import ALL
+from causalrisk.estimation.specification import ALL
 from causalrisk.inference.intervals import parameters
+from causalrisk.report import explain, methods, plots, summary
 from causalrisk.report import labels as words
-from causalrisk.report import plots, summary
-from causalrisk.report.page import explain, methods, verdicts
-from causalrisk.report.page.verdicts import Reading, by_contrast
-from causalrisk.report.tables.table_one import balance_for_paper
-from causalrisk.report.tables.text import escape_html, format_number, format_p
-from causalrisk.runtime.system import write_whole
+from causalrisk.report.explain import Reading, by_contrast
+from causalrisk.report.table import escape_html, format_number, format_p
+from causalrisk.report.table_one import balance_for_paper
+from causalrisk.runtime import write_whole
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
 DPI = 150
-BADGES = {verdicts.GOOD: "Fine", verdicts.CAUTION: "Look closely", verdicts.BAD: "Problem"}
+BADGES = {explain.GOOD: "Fine", explain.CAUTION: "Look closely", explain.BAD: "Problem"}
 SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">{}</div>'
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
@@ -198,7 +197,7 @@ def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part],
             name = html.escape(part.heading) if short else f'<a href="#{part.anchor}">{html.escape(part.heading)}</a>'
             lines.append(f"{badge(part.reading)}{name}: {escape_html(part.reading.headline)}")
     if record.joint is not None:
-        gap = verdicts.read_gaps(record, record.joint)
+        gap = explain.read_gaps(record, record.joint)
         lines.append(f"{badge(gap)}{html.escape(gap.headline)}")
     return [
         f"<h1>{html.escape(heading)}</h1>",
@@ -215,7 +214,7 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
     instead = other_populations(record.design, record.options)
     everybody = record.options.population is ALL
     unit_name, matched = record.design.unit_name, record.spec.matched
-    reading = verdicts.read_overlap(table, warned, everybody, unit_name, instead, matched)
+    reading = explain.read_overlap(table, warned, everybody, unit_name, instead, matched)
     caption = f"Propensity scores of {{}} and of {labels[0]}. Bars are the rows, lines the weighted rows."
     figures = [figure_html(caption.format(label), plots.plot_overlap, record, arm=label) for label in labels[1:]]
     return "\n".join(figures), reading
@@ -228,7 +227,7 @@ def _balance(record: FitRecord, alpha: float) -> Body:
     except CausalRiskError:  # only some propensity models have the test
         pvalue = None
     parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}
-    reading = by_contrast({contrast: verdicts.read_balance(part, pvalue) for contrast, part in parts.items()})
+    reading = by_contrast({contrast: explain.read_balance(part, pvalue) for contrast, part in parts.items()})
     caption = "Differences between the groups before and after weighting. The dashed line is at 0.1."
     return figure_html(caption, plots.plot_balance, record), reading
 
@@ -241,7 +240,7 @@ def _table_one(record: FitRecord, alpha: float) -> Body:
 def _missing(record: FitRecord, alpha: float) -> Body:
     table = balance.balance(record, "std", between="observed")
     parts = {f"group {label}": table.xs(label) for label in record.design.labels}
-    reading = by_contrast({name: verdicts.read_balance(part, None, observed=True) for name, part in parts.items()})
+    reading = by_contrast({name: explain.read_balance(part, None, observed=True) for name, part in parts.items()})
     caption = (
         "Differences between the rows with an outcome and all rows of their group, before and after weighting. The "
         "plot shows the largest difference over the groups."
@@ -262,11 +261,11 @@ def _influence(record: FitRecord, alpha: float) -> Body:
     clusters = design.cluster is not None
     named = (str(design.cluster_name), design.n_clusters) if clusters else None
     what, several = "cluster" if clusters else "row", design.n_arms > 2
-    method = influence.influence_method(record, None, clusters, quick=True)
-    tables = influence.influence_tables(record, method, clusters)
+    method = sensitivity.influence_method(record, None, clusters, quick=True)
+    tables = sensitivity.influence_tables(record, method, clusters)
     for position, (contrast, table) in enumerate(zip(record.contrasts, tables, strict=True), start=1):
-        top = influence.most_influential(table, TOP)
-        readings[contrast] = verdicts.read_influence(top, named)
+        top = sensitivity.most_influential(table, TOP)
+        readings[contrast] = explain.read_influence(top, named)
         of = f" of {contrast}" * several
         caption = f"How much the effect{of} moves without each {what}, against its share of the weight of its group."
         shown: dict[str, Any] = {"top": NAMED, "position": position, "clusters": clusters}
@@ -278,7 +277,7 @@ def _influence(record: FitRecord, alpha: float) -> Body:
 
 def _sensitivity(record: FitRecord, alpha: float) -> Body:
     table = sensitivity.sensitivity(record, alpha)
-    reading = by_contrast({str(contrast): verdicts.read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
+    reading = by_contrast({str(contrast): explain.read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
     return table_html(table, "Sensitivity to an omitted confounder", turned=True), reading
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.tables import as_pandas, listing, nearest
 from causalrisk.errors import CausalRiskError, DesignError, OptionError, UnavailableError
-from causalrisk.runtime.workers import with_one_thread
+from causalrisk.runtime import with_one_thread
 
 T = TypeVar("T")
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")

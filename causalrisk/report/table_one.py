@@ -19,10 +19,9 @@ from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chose
 from causalrisk.errors import DesignError, OptionError, with_other_names
 from causalrisk.estimation.options import WeightType
 from causalrisk.estimation.record import FitRecord
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.arrays import Array
 from causalrisk.report.labels import filled_counts, joined
-from causalrisk.report.tables.table import PaperTable, ResultTable
-from causalrisk.report.tables.text import column_format, format_share
+from causalrisk.report.table import PaperTable, ResultTable, column_format, format_share
 
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table

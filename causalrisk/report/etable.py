@@ -15,8 +15,7 @@ from causalrisk.errors import OptionError, check_alpha, one_of, with_other_names
 from causalrisk.estimation.options import Below
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.report.labels import covariance_name
-from causalrisk.report.tables.table import PaperTable, ResultTable
-from causalrisk.report.tables.text import column_format, format_p
+from causalrisk.report.table import PaperTable, ResultTable, column_format, format_p
 
 BELOW = {"se": "Standard errors in parentheses.", "ci": "{level}% confidence intervals in brackets.",
          "z": "Test statistics in parentheses.", "p": "P-values in parentheses."}  # fmt: skip

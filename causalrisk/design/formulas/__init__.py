@@ -1,1 +1,0 @@
-"""Formulas: other notations recognised, names resolved, and the evaluation by patsy."""

@@ -1,1 +1,0 @@
-"""The HTML page of a fit: its sections, plain words, verdicts and methods paragraph."""

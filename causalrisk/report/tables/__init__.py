@@ -1,1 +1,0 @@
-"""Tables laid out, escaped and written: text, HTML, LaTeX, Markdown, CSV and Word."""

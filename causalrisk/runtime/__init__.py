@@ -1,1 +1,0 @@
-"""Where and how work is done: threads and processes, memory, files written whole."""
