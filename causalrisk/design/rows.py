@@ -54,7 +54,7 @@ class Rows:
 
     def of(self, values: Any) -> Any:
         """Values of the rows in the sample, of a Series, Index or array over all."""
-        return values[self.keep]
+        return values if self.keep.all() else values[self.keep]
 
 
 def complete_rows(
