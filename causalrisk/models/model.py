@@ -127,7 +127,7 @@ class CausalModel:
         propensity : str, optional
             Propensity formula, one-sided ("x1 + x3") or with the treatment on the left. By default, the right-hand
             side of the outcome formula.
-        family : {"gaussian", "binomial", "poisson", "gamma"} or statsmodels family
+        family : {"gaussian", "binomial", "poisson", "gamma", "inversegaussian"} or statsmodels family
             Outcome family, such as ``sm.families.NegativeBinomial(alpha=0.5)``. With "binomial", outcomes may also be
             fractions between 0 and 1.
         link : str, optional

@@ -121,6 +121,7 @@ FAMILIES = {
     "binomial": FamilyEntry("Binomial", "values from 0 to 1", 0.0, 1.0, tuple(BINARY_LINKS)),
     "poisson": FamilyEntry("Poisson", "values of zero or more", 0.0, np.inf, ("log",)),
     "gamma": FamilyEntry("Gamma", "values above zero", 0.0, np.inf, ("log",), closed=False),
+    "inversegaussian": FamilyEntry("InverseGaussian", "values above zero", 0.0, np.inf, ("log",), closed=False),
     NEGATIVE_BINOMIAL: FamilyEntry("NegativeBinomial", "values of zero or more", 0.0, np.inf, ("log",)),
 }
 SPELLINGS = {name: name for name in FAMILIES} | {"normal": "gaussian", "logistic": "binomial", "bernoulli": "binomial"}
@@ -156,7 +157,7 @@ class OutcomeFamily:
     @property
     def label(self) -> str:
         """Family and link as the summary prints them."""
-        name = "negative binomial" if self.name == NEGATIVE_BINOMIAL else self.name
+        name = {NEGATIVE_BINOMIAL: "negative binomial", "inversegaussian": "inverse Gaussian"}.get(self.name, self.name)
         return "linear" if self.linear else f"{name} ({self.link})"
 
     @property
