@@ -255,6 +255,7 @@ CALLS = {  # option of methods and functions: a call, and a value
     "df_complete": (lambda res, **options: pool([res, res], **options), 50),
     "by": (lambda _, **options: table_one(["x1"], DATA, **options), "d"),
     "covariates": (lambda _, **options: table_one(data=DATA, by="d", **options), ["x1"]),
+    "median": (lambda _, **options: table_one(["x1"], DATA, **options), ["x1"]),
 }
 
 

@@ -67,7 +67,9 @@ NAMES: dict[str, dict[str, str]] = {
         "lonely": "lonely_psu singleunit", "replicate_weights": "repweights rep_weights", "replicate_type": "type",
     },
     "DiD": {"before": "pre", "unit": "id idname ivar entity", "time": "tname timevar period year t"},
-    "table_one": {"by": "strata groupby group treat treatment", "covariates": "vars columns variables"},
+    "table_one": {
+        "by": "strata groupby group treat treatment", "covariates": "vars columns variables", "median": "nonnormal",
+    },
     "etable": {"below": "ci confint", "results": "estimators models fits"},
     "method": {  # of results, studies and tables, where they have the option
         "alpha": "level conf_level ci", "data": "newdata X exog", "arm": "treatment", "coefficients": "coef",
@@ -184,7 +186,6 @@ ANSWERS: dict[str, dict[str, str]] = {
     "method": {  # of results, studies and tables
         "exponentiate transform": 'Use `res.model.with_options(effect="ratio").fit()`.',
         "un abs stats disp smd test pval pvalue": "Tables have all differences, and no p-values. Leave it out.",
-        "median nonnormal": 'Use `data.groupby("d")[["x"]].quantile([0.25, 0.5, 0.75])`.',
         "output file filename": 'Use `table.save("table.docx")` or `table.as_latex()`.',
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },

@@ -18,8 +18,9 @@ PLAIN = {  # what every estimator can do
 EVERY: dict[str, tuple[Any, ...]] = {  # what all estimators of the package can do
     "effect": ("ratio", "odds_ratio", "percent"),
     "target": ("treated", "control", "overlap", "matching", "entropy", "level", "function", "data frame"),
-    "family": ("binomial", "poisson", "gamma", "inversegaussian", "negativebinomial"), "propensity_loss": ("calibrated",),
+    "family": ("binomial", "poisson", "gamma", "inversegaussian", "negativebinomial"),
     "link": ("log", "logit", "probit", "cloglog"), "propensity_link": ("probit", "cloglog"),
+    "propensity_loss": ("calibrated",),
     "propensity_score": ("values", "classifier"), "trim": ("crump", "separated", "limits"), "clip": ("limits",),
     "did": ("panel", "cross sections"), "observed": ("formula",), "data": ("scan",),
     "offset": ("column",), "at_exposure": ("observed", "stated"), "weights": ("frequency", "probability"),

@@ -45,6 +45,7 @@ def table_one(
     weight_type: WeightType | None = None,
     overall: bool = False,
     threshold: float | None = 0.1,
+    median: Sequence[str] = (),
     digits: int | None = None,
     names: Mapping[str, str] | None = None,
     title: str = "",
@@ -74,6 +75,8 @@ def table_one(
         Whether to add a column of all rows.
     threshold : float or None
         A star marks larger differences.
+    median : sequence of str
+        Variables to describe by median and quartiles.
     digits : int, optional
         Decimals of means and standard deviations. By default the smallest standard deviation of a row shows four
         significant digits.
@@ -104,7 +107,8 @@ def table_one(
     Each variable is described on the rows that have it, and missing values are counted. SMD is the standardized mean
     difference to the reference, over the root of the mean variance of the groups. There are no p-values: they measure
     the sample size. Weighted variances are those of `balance`: under probability weights
-    sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2).
+    sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2). A weighted quantile is the smallest value that has its share of the
+    weight at or below it.
 
     Examples
     --------
@@ -149,7 +153,10 @@ def table_one(
     if covariates is None:
         covariates = [str(name) for name in table.columns if name not in (grouping, weights_name)]
     found = renamed(map(_indicator, covariates_in(covariates, table, MOST_LEVELS)), names)
-    used = weight > 0
+    quartiles, used = [(names or {}).get(name, name) for name in median], weight > 0
+    unknown = [name for name in quartiles if name not in {c.term for c in found}]
+    if unknown:
+        raise OptionError(f"median: {unknown[0]!r} is not among the covariates.")
     whole = ["overall"] if overall or by is None else []
     heads, members = (*whole, *labels), [*[used] * len(whole), *(used & rows for rows in groups)]
     contrasts = [("SMD", "" if len(labels) == 2 else label) for label in labels[1:]]
@@ -159,7 +166,9 @@ def table_one(
     for c in found:
         parts = [_described(c, rows, weight, units) for rows in members]
         spec = column_format([part["sd"] for part in parts], [part["mean"] for part in parts], digits)
-        for part in parts:
+        for part, rows in zip(parts, members, strict=True):
+            if c.term in quartiles:
+                part["text"] = _quartiles(c.values[rows], weight[rows], weight_type != "probability")
             part["text"] = part["text"] or f"{part['mean']:{spec}} ({part['sd']:{spec}})" * bool(part["n"])
         compared = parts[len(whole) :]
         scale = np.sqrt(np.mean([part["variance"] for part in compared])) if compared else np.nan
@@ -173,7 +182,7 @@ def table_one(
         ("", *heads, *(smd for smd, _ in contrasts)),
         ("", *(f"n {units[rows].sum():.0f}" for rows in members), *(label for _, label in contrasts)),
     )
-    said = ["Mean (SD) of numbers, n (%) of categories.", *told]
+    said = ["Mean (SD) of numbers, n (%) of categories.", *["Median [quartiles] where so shown."] * bool(median), *told]
     if contrasts:
         said.append(_note_on_differences(threshold, labels[0], "the root of the mean variance of the groups"))
     frame = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("covariate")
@@ -372,6 +381,19 @@ def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> 
     if indicator:
         return found | {"text": f"{u @ x:.0f} ({format_share(found['mean'])})"}
     return found | {"sd": np.sqrt(found["variance"])}
+
+
+def _quartiles(values: Array, weights: Array, counted: bool) -> str:
+    """Median and quartiles as text; empty where no value is known. Frequency weights are `counted`."""
+    known = ~np.isnan(values)
+    order = np.argsort(values[known])
+    x, w, levels = values[known][order], weights[known][order], [0.25, 0.5, 0.75]
+    if not x.size:
+        return ""
+    share = np.cumsum(w) / w.sum() * (1 + 1e-12)  # rounding leaves a share that is reached exactly just below
+    found = np.quantile(np.repeat(x, w.astype(int)), levels) if counted else x[np.searchsorted(share, levels)]
+    spec = ".0f" if (found % 1 == 0).all() else column_format(found[2] - found[0], found)
+    return f"{found[1]:{spec}} [{found[0]:{spec}}, {found[2]:{spec}}]"
 
 
 def _marked(differences: Sequence[float] | Array, threshold: float | None) -> list[str]:

@@ -32,7 +32,7 @@ def cells(table):
 def test_before_a_fit_by_hand(frame):
     table = table_one(
         ["x1", "g", "x3", "money", "sex"], frame, by="d", levels={0: "control", 1: "treated"}, overall=True,
-        names={"x1": "Age"},
+        median=["money"], names={"x1": "Age"},
     )  # fmt: skip
     rows, sets = cells(table), [frame, frame[frame.d == 0], frame[frame.d == 1]]
     assert table.tables[0].heads == [
@@ -47,6 +47,9 @@ def test_before_a_fit_by_hand(frame):
         assert rows["sex: 2"][j] == f"{(part.sex == 2).sum()} ({100 * (part.sex == 2).mean():.1f}%)"
         gone = part.x3.isna()
         assert rows["  missing"][j] == f"{gone.sum()} ({100 * gone.mean():.1f}%)"
+        low, middle, high = part.money.quantile([0.25, 0.5, 0.75])
+        shown = [float(x) for x in rows["money"][j].replace("[", "").replace("]", "").replace(",", "").split()]
+        np.testing.assert_allclose(shown, [middle, low, high], atol=0.0051)
         label = ["overall", "control", "treated"][j]
         np.testing.assert_allclose(table.frame.loc["x3", f"mean {label}"], part.x3.mean())
         assert table.frame.loc["x3", f"missing {label}"] == gone.sum()
@@ -63,6 +66,7 @@ def test_before_a_fit_by_hand(frame):
         np.testing.assert_allclose(table.frame.loc[name, "SMD"], smd(values), rtol=1e-10)
     assert rows["x3"][-1].strip("* ") == f"{smd(frame.x3):z.3f}"
     assert rows["Age"][-1].endswith("*") == (abs(smd(frame.x1)) > 0.1)
+    assert "Median [quartiles] where so shown." in table.notes
 
 
 @pytest.mark.parametrize(("target", "whose"), [("treated", "group 1"), ("control", "group 0"), ("overlap", "all rows")])
@@ -148,12 +152,16 @@ def test_weighted_numbers_are_those_of_r():
     married = births[births.mbsmoke == 0]
     share = f"{100 * found.loc[('mmarried', 0), 'mean']:.1f}%"
     assert cells(table)["mmarried"][0] == f"{married.mmarried.sum()} ({share})"  # rows, and their weighted share
+    quartiles = cells(table_one(["fage", "medu"], births, median=["fage", "medu"], **options))
+    for name in ("fage", "medu"):
+        expected = [f"{row.q50:.0f} [{row.q25:.0f}, {row.q75:.0f}]" for _, row in found.loc[name].iterrows()]
+        assert quartiles[name][:2] == expected
 
 
 def test_frequencies_are_rows_written_out(frame):
     weighted = frame.assign(k=np.arange(240) % 4, x3=frame.x3.where(frame.x3 < 1))
     repeated = weighted.loc[weighted.index.repeat(weighted.k)]
-    options = {"by": "arm", "overall": True}
+    options = {"by": "arm", "overall": True, "median": ["money", "x2"]}
     names = ["x1", "x2", "g", "x3", "money", "sex"]
     short = table_one(names, weighted, weights="k", weight_type="frequency", **options)
     long = table_one(names, repeated.reset_index(), **options)
@@ -210,6 +218,7 @@ def test_refusals(frame):
         (DesignError, "reference=.z. is not a level of treatment 'arm'.*'high'",
          lambda: table_one(["x1"], frame, by="arm", reference="z")),
         (OptionError, r"Use `table_one..x1 [+] x2., data, by=.d..`", lambda: table_one("~ x1 + x2 | d", frame)),
+        (OptionError, "median: 'x2' is not among the covariates", lambda: table_one(["x1"], frame, median=["x2"])),
         (OptionError, "threshold=-1", lambda: table_one(["x1"], frame, threshold=-1)),
         (CausalRiskError, "uses no propensity score",
          lambda: OutcomeRegression.from_formula("y ~ x1", frame, treat="d").fit().table_one()),
