@@ -140,6 +140,8 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+# --- maps in order ---------------------------------------------------------------------------------------------------
+
 S = TypeVar("S")
 T = TypeVar("T")
 

@@ -27,6 +27,8 @@ from causalrisk.design.treatment import show
 from causalrisk.errors import CausalRiskError, DesignError, OptionError
 from causalrisk.errors.aliases import SURVIVAL, near
 
+# --- formulas as R and Stata write them ------------------------------------------------------------------------------
+
 QUOTED = r"\"[^\"]*\"|'[^']*'"
 NAME = r"([A-Za-z_]\w*)"
 

@@ -141,6 +141,8 @@ def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
     return frame.iloc[np.argsort(-frame["change"].abs().fillna(np.inf).to_numpy(), kind="stable")[:top]]
 
 
+# --- an omitted confounder -------------------------------------------------------------------------------------------
+
 CONFOUNDER = "Bounds for an omitted confounder"
 STANDARDIZED, STANDARDIZED_SE = 0.91, 1.78  # log risk ratio per standardized difference, and its error times 1.96
 

@@ -343,6 +343,8 @@ class Stack:
     covariances: Array  # of their effects by the influence functions, summed over the effects, (M, M)
 
 
+# --- covariance ------------------------------------------------------------------------------------------------------
+
 NEGATIVE = 1e-12  # variance of a combination, in those of both ways, below which it is negative beyond rounding
 
 
@@ -438,6 +440,8 @@ def unit_influence(record: FitRecord, count: int) -> Array:
     weighted = record.estimate.influence[:, :count] * record.sample.s[:, None]
     return sum_within_units(record, weighted) / equal_units(record)[:, None]
 
+
+# --- stacks of records -----------------------------------------------------------------------------------------------
 
 ROUNDING = 1e-10  # of the largest variance: below, fits are the same
 SMALL = 1e-8  # weight, relative to the largest, that is none

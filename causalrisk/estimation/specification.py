@@ -18,6 +18,8 @@ from causalrisk.errors import CausalRiskError, OptionError
 from causalrisk.estimation.engine import apply, value_of
 from causalrisk.numerics.arrays import Array
 
+# --- target populations ----------------------------------------------------------------------------------------------
+
 STEP = 1e-6  # relative step of the numerical derivative of a tilt given as a function
 
 
@@ -168,6 +170,9 @@ def bad_tilt(name: str, found: str) -> OptionError:
     )
 
 
+# --- estimators ------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Specification:
     """An estimator as a configuration of importance-weighted empirical risk minimisation."""
@@ -241,6 +246,9 @@ JRE = Specification(
     averaged="less the bias that the groups share", weighted=True, joint=True,
 )  # fmt: skip
 SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # which JRE is compared with
+
+
+# --- scales ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -406,6 +406,9 @@ def _reweighted(
     return coefficients_of(now, unit), choice
 
 
+# --- rows that learners are fitted to --------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class LearnerRows:
     """Rows that learners are fitted to, and predict: `features` (n, k), outcomes `y` (n,), arms and folds.

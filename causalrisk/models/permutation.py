@@ -37,6 +37,8 @@ from causalrisk.numerics.arrays import Arms, Array, solve_definite, taken, weigh
 from causalrisk.numerics.multiplicities import PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
 from causalrisk.report.table import ResultSummary, ResultTable, format_number, format_p
 
+# --- assignments -----------------------------------------------------------------------------------------------------
+
 LARGEST_COUNT = 1e15  # assignments that are counted
 SAME_SCORE = 12  # decimals in which known probabilities agree
 
@@ -180,6 +182,8 @@ def _varies_within(group: NDArray[np.intp], values: NDArray[Any]) -> NDArray[np.
 
 
 QUICK, REFITTED = 9999, 199  # permutations by default: in matrix products, and where each takes a fit
+# --- the test --------------------------------------------------------------------------------------------------------
+
 MOST_LISTED = 1_000_000  # assignments that are listed
 TIE = 1e-9  # relative difference of statistics that rounding makes
 PROGRESS = ("permutations", "permutation")  # label of the bar, and what it counts

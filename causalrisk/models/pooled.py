@@ -30,6 +30,8 @@ from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report import summary, tidy
 from causalrisk.report.methods import pooled_methods
 
+# --- imputation ------------------------------------------------------------------------------------------------------
+
 MOST_LEVELS = 50  # more levels of text are names of units, or dates
 LEAF = 10  # least number of known values in a leaf
 SWEEPS = 5  # times that each column is imputed from the others
@@ -134,6 +136,8 @@ def _numbers(frame: pd.DataFrame) -> np.ndarray:
     """Return the columns as numbers, categories by indicators."""
     return pd.get_dummies(frame).to_numpy(dtype=float)
 
+
+# --- pooling ---------------------------------------------------------------------------------------------------------
 
 TESTED = ["estimate", "std err", "df"]  # columns of `rubin` that tests and intervals are made from
 

@@ -82,7 +82,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     except errors.CausalRiskError:  # the pickle of a newer version was refused
         raise
     except NO_PICKLE as error:
-        raise errors.DesignError(f"{shown} does not hold saved results ({error}).\n{typed}") from error
+        found = f"{shown} does not hold results that causalrisk {__version__} can read ({error})"
+        raise errors.DesignError(f"{found}.\n{typed}") from error
     if not (type(results).__module__.startswith("causalrisk.models.") and hasattr(results, "params")):
         raise errors.DesignError(f"{shown} holds a {type(results).__name__}; expected results.\n{typed}")
     return results

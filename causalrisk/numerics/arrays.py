@@ -197,6 +197,8 @@ def symmetric_root(matrix: Array) -> Array:
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
 
 
+# --- rows some at a time ---------------------------------------------------------------------------------------------
+
 T = TypeVar("T")
 
 

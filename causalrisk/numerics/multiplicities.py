@@ -213,6 +213,9 @@ def given_multiplicities(name: str, values: Any, n: int) -> Array:
     return given
 
 
+# --- folds -----------------------------------------------------------------------------------------------------------
+
+
 def folds_of(arm: Arms, clusters: Numbers | None, n_folds: int, repeat: int = 0) -> Numbers:
     """Return the fold of each row, shape (n,): balanced within arms; clusters stay whole.
 

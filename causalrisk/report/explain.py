@@ -25,6 +25,8 @@ from causalrisk.report import methods
 from causalrisk.report.labels import count
 from causalrisk.report.table import escape_html, format_number, signed_p, wrap
 
+# --- readings of the diagnostics -------------------------------------------------------------------------------------
+
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
 SOME_LEFT = 2 / 3  # effective n over n
 MANY_OUTSIDE, SOME_OUTSIDE = 0.2, 0.05  # share of the rows outside Crump's limits
@@ -169,6 +171,8 @@ def read_gaps(record: FitRecord, joint: JointRecord) -> Reading:
         readings[contrast] = Reading(_judged(size, MOVES, MOVES_MUCH), gap)
     return by_contrast(readings)
 
+
+# --- the fit in words ------------------------------------------------------------------------------------------------
 
 TEXTS = json.loads(resources.files(__package__).joinpath("questions.json").read_text("utf-8"))
 UNTESTED = "What no test answers"

@@ -29,6 +29,8 @@ from statsmodels.iolib.table import SimpleTable
 from causalrisk.errors import OptionError, UnavailableError, whole_number
 from causalrisk.runtime import write_whole
 
+# --- text of cells ---------------------------------------------------------------------------------------------------
+
 LARGEST = 1e9
 SMALLEST = 1e-6
 SIGNIFICANT = 4
@@ -135,6 +137,8 @@ def escape_markdown(text: str) -> str:
     """Return the text on one line with every character escaped that Markdown reads as markup; brackets stay."""
     return MARKDOWN.sub(lambda m: "\\" + m[0], flat(text))
 
+
+# --- tables ----------------------------------------------------------------------------------------------------------
 
 WIDTH = 78  # of a text; longer cells widen it
 FIELD, GAP = 10, 2  # usual width of a column of numbers, and the blanks before it at least
