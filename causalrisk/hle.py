@@ -12,7 +12,7 @@ import pandas as pd
 
 from causalrisk.diagnostics import scores
 from causalrisk.errors import DesignError, DesignWarning, listed, warn_user, whole_number
-from causalrisk.numerics.multiplicities import seed_sequence
+from causalrisk.numerics.resampling import seed_sequence
 
 __all__ = ["calibration_table", "load_judged", "score", "write_example"]
 REQUIRED = ("id", "category", "answer_type")

@@ -1,4 +1,4 @@
-"""The computer, what is installed on it, what its processes have one of; and maps over items, in threads or processes.
+"""The computer, its libraries and files, threads of BLAS; and maps over items, in threads or processes.
 
 A process has one number of threads of BLAS within matrix products: one while the package works, and whatever it was
 before afterwards. Its products are many, long and narrow. Threads inside of them wait for each other: two threads took
@@ -99,6 +99,12 @@ _limiter: Any = None
 _lock = threading.Lock()
 
 
+def with_one_thread(function: Callable[..., T], *items: Any) -> T:
+    """Work on an item, if there is any, maybe in another process."""
+    with one_blas_thread():
+        return function(*items)
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Give matrix products one thread in the block; the number before is back when the last of such blocks has ended.
@@ -193,12 +199,6 @@ def chosen_backend() -> Any:
         return None
     backend, _ = parallel.get_active_backend(prefer="threads")
     return None if isinstance(backend, parallel.ThreadingBackend) else backend
-
-
-def with_one_thread(function: Callable[..., T], *items: Any) -> T:
-    """Work on an item, if there is any, maybe in another process."""
-    with one_blas_thread():
-        return function(*items)
 
 
 def worker_count(n_jobs: int, block_bytes: float = 1.0) -> int:

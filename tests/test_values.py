@@ -15,7 +15,7 @@ from causalrisk.estimation.specification import SCALES
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.models.permutation import SIZES
 from causalrisk.numerics.families import BINARY_LINKS, CLASSES, NEGATIVE_BINOMIAL, SPELLINGS
-from causalrisk.numerics.multiplicities import MULTIPLIERS
+from causalrisk.numerics.resampling import MULTIPLIERS
 from causalrisk.report.etable import BELOW
 
 ROOT = Path(__file__).resolve().parents[1]

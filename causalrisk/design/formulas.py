@@ -121,6 +121,9 @@ def function_here(name: str, text: str) -> str:
     return typed.format(x=x, df=df, powers=powers, name={"ln": "log"}.get(name, name))
 
 
+# --- names in a term -------------------------------------------------------------------------------------------------
+
+
 PATSY_FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 STATE = "__patsy_stateful_transform__"  # attribute of functions that learn from all rows
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
@@ -132,9 +135,6 @@ AS_THEY_ARE = patsy.NAAction("raise", [])  # missing and infinite values have th
 def callers_variables(depth: int) -> Any:
     """Return variables that formulas may name, and ``np``: those `depth` calls above the function that asks."""
     return patsy.EvalEnvironment.capture(depth + 1).with_outer_namespace({"np": np}).namespace
-
-
-# --- names in a term -------------------------------------------------------------------------------------------------
 
 
 def parsed(code: str) -> ast.Expression:
@@ -265,13 +265,6 @@ class Formula:
         return self.text.split("~", 1)[-1].strip()
 
 
-class Scope(NamedTuple):
-    """Meaning of the names in a formula: variables by rows, and functions, modules and everything else."""
-
-    variables: Mapping[str, pd.Series]
-    constants: Mapping[str, Any]
-
-
 def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y", "d")) -> Formula:
     """Split a formula, one- or two-sided, into terms; the variables are not looked up yet.
 
@@ -332,6 +325,81 @@ def _typed(node: Any) -> str:
     """Return a node of a parsed formula as it was typed."""
     known = node.type == "PYTHON_EXPR" or not node.origin
     return str(node.token.extra if known else node.origin.relevant_code().rpartition("~")[2].strip())
+
+
+# --- what names mean -------------------------------------------------------------------------------------------------
+
+
+RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may be replaced by the caller's own
+
+
+class Scope(NamedTuple):
+    """Meaning of the names in a formula: variables by rows, and functions, modules and everything else."""
+
+    variables: Mapping[str, pd.Series]
+    constants: Mapping[str, Any]
+
+
+def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], notes: list[str]) -> pd.DataFrame:
+    """Collect the columns of the data, and the arrays of the caller's scope that have one value per row."""
+    table, roles = None if data is None else as_table(data, notes), dict[str, set[str]]()
+    for name, role in (use for formula in formulas for use in formula.uses()):
+        if is_column(frame.get(name)) and (table is None or name not in table) and role != "called":
+            roles.setdefault(name, set()).add(role)
+    if table is None:  # the value of a keyword (knots=, levels=) need not go by rows; it joins if its length is right
+        table = gather({name: frame[name] for name, found in roles.items() if found != {"option"}}, notes)
+    extra = {
+        name: align(frame[name], table.index, f"variable {name!r}", notes)
+        for name, found in roles.items()
+        if name not in table and (len(frame[name]) == len(table.index) or "term" in found)
+    }
+    return table.assign(**extra) if extra else table
+
+
+def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *sides: str) -> Scope:
+    """Look up each name on the given sides: a variable of the table, or a function or constant of the caller."""
+    variables, constants, others = dict[str, pd.Series](), dict[str, Any](), set[str]()
+    for name, role in formula.uses(*sides):
+        value, known = frame.get(name), name in PATSY_FUNCTIONS or hasattr(builtins, name)
+        if role == "called":
+            own = callable(value) and name not in RESERVED and (name not in PATSY_FUNCTIONS or is_function(value))
+        elif role == "option" and name in PATSY_FUNCTIONS:
+            own = False
+        elif name in table and not (role == "base" and isinstance(value, ModuleType)):
+            variables[name] = column_of(table, name)
+            continue
+        else:
+            by_rows = role in ("quoted", "term")
+            own, known = name in frame and not by_rows, known and not by_rows
+        if not own and not known:
+            raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
+        others.add(name)
+        if own:
+            constants[name] = value
+    for name in sorted(others & variables.keys()):
+        found = f"the {formula.model} formula {formula.text!r} uses {name!r} as a column and as a function"
+        typed = f"`data.rename(columns={{{name!r}: {name + '_1'!r}}})`, and the new name in the formula"
+        raise DesignError(f"{found}.\nUse {typed}.")
+    return Scope(variables, constants)
+
+
+def is_function(value: Any) -> bool:
+    """Return True if a caller's variable replaces a function of formulas; a class or module of that name does not."""
+    return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, STATE)
+
+
+def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any]) -> DesignError:
+    start = f"the {formula.model} formula {formula.text!r} uses"
+    if role == "called":
+        typed = function_here(name, formula.text)
+        advice = f"Use `{typed}`." if typed else SURVIVAL if name == "Surv" else near(name, PATSY_FUNCTIONS)
+        advice = advice or f"Define or import {name} first."
+        return DesignError(f"{start} the function {name!r}, which is not defined.\n{advice}")
+    there = f"Define {name!r} where the model is made, or give a data frame as data=."
+    if not all(column in frame for column in table.columns):
+        word = re.search(rf"\b{re.escape(name)}[\w.]*", formula.text) if role == "base" else None  # R has x.1 for "x 1"
+        there = in_index(table, name) or nearest(word.group() if word else name, table.columns, typed_name)
+    return DesignError(f"{start} {name!r}, neither a column of the data nor an array of the caller.\n{there}")
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
@@ -461,6 +529,9 @@ def learning_function(formula: Formula, constants: Mapping[str, Any]) -> str | N
     return next((name for name in called if hasattr(functions.get(name), STATE)), None)
 
 
+# --- hypotheses ------------------------------------------------------------------------------------------------------
+
+
 def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.ndarray]:
     """Read linear constraints on named parameters, such as "POM[1] - POM[0] = 0, POM[1] = 2"; "= 0" may be left out.
 
@@ -474,71 +545,3 @@ def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.n
         found = f"cannot read the hypothesis {text!r}: {error.message}"
         raise DesignError(f"{found}\nThe parameters are {', '.join(names)}. {advice}") from error
     return read.coefs, read.constants[:, 0]
-
-
-# --- what names mean -------------------------------------------------------------------------------------------------
-
-
-RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may be replaced by the caller's own
-
-
-def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], notes: list[str]) -> pd.DataFrame:
-    """Collect the columns of the data, and the arrays of the caller's scope that have one value per row."""
-    table, roles = None if data is None else as_table(data, notes), dict[str, set[str]]()
-    for name, role in (use for formula in formulas for use in formula.uses()):
-        if is_column(frame.get(name)) and (table is None or name not in table) and role != "called":
-            roles.setdefault(name, set()).add(role)
-    if table is None:  # the value of a keyword (knots=, levels=) need not go by rows; it joins if its length is right
-        table = gather({name: frame[name] for name, found in roles.items() if found != {"option"}}, notes)
-    extra = {
-        name: align(frame[name], table.index, f"variable {name!r}", notes)
-        for name, found in roles.items()
-        if name not in table and (len(frame[name]) == len(table.index) or "term" in found)
-    }
-    return table.assign(**extra) if extra else table
-
-
-def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *sides: str) -> Scope:
-    """Look up each name on the given sides: a variable of the table, or a function or constant of the caller."""
-    variables, constants, others = dict[str, pd.Series](), dict[str, Any](), set[str]()
-    for name, role in formula.uses(*sides):
-        value, known = frame.get(name), name in PATSY_FUNCTIONS or hasattr(builtins, name)
-        if role == "called":
-            own = callable(value) and name not in RESERVED and (name not in PATSY_FUNCTIONS or is_function(value))
-        elif role == "option" and name in PATSY_FUNCTIONS:
-            own = False
-        elif name in table and not (role == "base" and isinstance(value, ModuleType)):
-            variables[name] = column_of(table, name)
-            continue
-        else:
-            by_rows = role in ("quoted", "term")
-            own, known = name in frame and not by_rows, known and not by_rows
-        if not own and not known:
-            raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
-        others.add(name)
-        if own:
-            constants[name] = value
-    for name in sorted(others & variables.keys()):
-        found = f"the {formula.model} formula {formula.text!r} uses {name!r} as a column and as a function"
-        typed = f"`data.rename(columns={{{name!r}: {name + '_1'!r}}})`, and the new name in the formula"
-        raise DesignError(f"{found}.\nUse {typed}.")
-    return Scope(variables, constants)
-
-
-def is_function(value: Any) -> bool:
-    """Return True if a caller's variable replaces a function of formulas; a class or module of that name does not."""
-    return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, STATE)
-
-
-def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any]) -> DesignError:
-    start = f"the {formula.model} formula {formula.text!r} uses"
-    if role == "called":
-        typed = function_here(name, formula.text)
-        advice = f"Use `{typed}`." if typed else SURVIVAL if name == "Surv" else near(name, PATSY_FUNCTIONS)
-        advice = advice or f"Define or import {name} first."
-        return DesignError(f"{start} the function {name!r}, which is not defined.\n{advice}")
-    there = f"Define {name!r} where the model is made, or give a data frame as data=."
-    if not all(column in frame for column in table.columns):
-        word = re.search(rf"\b{re.escape(name)}[\w.]*", formula.text) if role == "base" else None  # R has x.1 for "x 1"
-        there = in_index(table, name) or nearest(word.group() if word else name, table.columns, typed_name)
-    return DesignError(f"{start} {name!r}, neither a column of the data nor an array of the caller.\n{there}")

@@ -267,6 +267,25 @@ def _check_given(columns: ColumnOptions) -> None:
             raise DesignError(f'{found}.\nWrite it to the files, and use `{option}="name"`.')
 
 
+def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
+    """Fix the coding of a right-hand side on rows that have every level of every variable."""
+    encoder = FormulaEncoder(formula, scope)
+    for factor, known in encoder.info.factor_infos.items():
+        if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
+            found = f"the {formula.model} formula {formula.text!r} computes categories, {factor.code}"
+            advice = "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
+            raise DesignError(f"{found}, which a scan cannot code.\n{advice}")
+    return encoder
+
+
+def variable_kinds(encoders: Iterable[Encoder]) -> dict[str, Any]:
+    """Return the dtypes of the variables of some models."""
+    return {name: few.dtype for encoder in encoders for name, few in encoder.sample_variables.items()}
+
+
+# --- rows on disk ----------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class CodedRows:
     """Some rows of the sample as numbers.
@@ -312,25 +331,6 @@ def _mapped_rows(folder: Folder, name: str, kinds: Mapping[str, tuple[Any, tuple
     """Return stored rows, their arrays mapped from files."""
     arrays = {array: mapped(folder, f"{name}-{array}", *kind) for array, kind in kinds.items()}
     return CodedRows(file=(folder, name), **({"Z": arrays["X"]} | arrays))
-
-
-def variable_kinds(encoders: Iterable[Encoder]) -> dict[str, Any]:
-    """Return the dtypes of the variables of some models."""
-    return {name: few.dtype for encoder in encoders for name, few in encoder.sample_variables.items()}
-
-
-def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
-    """Fix the coding of a right-hand side on rows that have every level of every variable."""
-    encoder = FormulaEncoder(formula, scope)
-    for factor, known in encoder.info.factor_infos.items():
-        if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
-            found = f"the {formula.model} formula {formula.text!r} computes categories, {factor.code}"
-            advice = "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
-            raise DesignError(f"{found}, which a scan cannot code.\n{advice}")
-    return encoder
-
-
-# --- rows on disk ----------------------------------------------------------------------------------------------------
 
 
 Step = Callable[[CodedRows], CodedRows]
@@ -528,6 +528,9 @@ def _rows_left(mark: NDArray[np.bool_], first: int, scale: float, clusters: Any,
         arrays["cluster"] = np.searchsorted(clusters, arrays["cluster"])
     arrays["position"] = first + np.argsort(np.argsort(arrays["position"]))
     return dataclasses.replace(block, **{"Z": arrays["X"]} | arrays | {"weights": arrays["weights"] * scale})
+
+
+# --- from a scan to a design -----------------------------------------------------------------------------------------
 
 
 @one_blas_thread()

@@ -16,7 +16,7 @@ from causalrisk.design.survey import ROLES, Survey, subpopulation, survey_column
 from causalrisk.design.tables import find_column, find_condition, listing, missing_mask, named_columns, numbers
 from causalrisk.design.treatment import ByArm, find_by_arm, is_classifier
 from causalrisk.errors import DesignError, OptionError, one_of
-from causalrisk.numerics.multiplicities import nearly_whole
+from causalrisk.numerics.resampling import nearly_whole
 
 EXACT = 2.0**53  # floats up to this hold every whole number
 GIVEN = ("propensity_score", "outcome_predictions")  # fits that others made

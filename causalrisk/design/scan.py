@@ -48,6 +48,9 @@ class Part(NamedTuple):
 Frame = tuple[str, pd.DataFrame]  # some rows of the data, one after the other, and what messages call them, first
 
 
+# --- errors that name a file -----------------------------------------------------------------------------------------
+
+
 @contextmanager
 def naming(where: str) -> Iterator[None]:
     """Put the name of a file or frame before the message of a DesignError."""
@@ -69,6 +72,9 @@ def reading(where: str) -> Iterator[None]:
         raise DesignError(f"{where} cannot be read: {error}\n{advice}") from error
 
 
+# --- Dask, and files in a temporary folder ---------------------------------------------------------------------------
+
+
 def needed_dask() -> Any:
     """Return Dask, if it is installed."""
     try:
@@ -76,6 +82,15 @@ def needed_dask() -> Any:
     except ImportError as error:
         raise UnavailableError(f"data on disk need Dask, {INSTALL}") from error
     return dask
+
+
+def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
+    """Do some work by Dask, each perhaps on a source; return what comes of it, in order."""
+    dask = needed_dask()
+    tasks = [dask.delayed(partial(with_one_thread, work), pure=False, traverse=False) for work in works]
+    given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
+    with warnings.catch_warnings():  # pandas sets filters in its threads, and may leave them changed
+        return list(dask.compute(*(task(*source) for task, source in zip(tasks, given, strict=True))))
 
 
 class Folder:
@@ -89,6 +104,9 @@ class Folder:
 def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """Map an array from a file without a header: Python 3.11 cannot parse those of numpy in many threads."""
     return np.empty(shape, dtype) if 0 in shape else np.memmap(f"{folder.path}/{name}", dtype, "r", shape=shape)
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
 
 
 def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: str) -> None:
@@ -110,15 +128,6 @@ def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -
                 rows = chosen.iloc[first : first + most]
                 yield f"{where}, rows {done + first} to {done + first + len(rows) - 1}", rows
             done += len(chosen)
-
-
-def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
-    """Do some work by Dask, each perhaps on a source; return what comes of it, in order."""
-    dask = needed_dask()
-    tasks = [dask.delayed(partial(with_one_thread, work), pure=False, traverse=False) for work in works]
-    given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
-    with warnings.catch_warnings():  # pandas sets filters in its threads, and may leave them changed
-        return list(dask.compute(*(task(*source) for task, source in zip(tasks, given, strict=True))))
 
 
 @dataclass(frozen=True, repr=False)
@@ -238,6 +247,9 @@ def scan(source: Any) -> Scan:
 
 def _scan_of(parts: Sequence[Part], names: Iterable[Any], frame: Any = None) -> Scan:
     return Scan(tuple(parts), list(dict.fromkeys(map(str, names))), frame)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def _is_csv(path: str) -> bool:

@@ -22,8 +22,8 @@ from causalrisk.estimation.overlap import crump_cut, inside, inverse_sum, limits
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.covariance import fit_again, with_covariance
 from causalrisk.numerics.arrays import Arms, Array, weighted_gram
-from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.optimize import minimize_value
+from causalrisk.numerics.resampling import seed_sequence
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 EQUAL = 1e-10  # relative difference up to which a score is within limits: rounding differs between equal rows

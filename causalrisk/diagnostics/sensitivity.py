@@ -1,6 +1,6 @@
 """Sensitivity to rows and clusters, by their influence, and to an omitted confounder.
 
-For the latter there are E-values, and bounds in the form of a Riesz representer.
+For the latter there are E-values, bounds in the form of a Riesz representer, and Rosenbaum's bounds of matched pairs.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.optimize import root_between
 
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
+
+
+# --- rows and clusters -----------------------------------------------------------------------------------------------
 
 
 def influence(
@@ -391,6 +394,39 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     return pd.DataFrame(rows, index=index)
 
 
+def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -> list[dict[str, float]]:
+    """Return how strong a covariate is as a confounder of each arm's effect, by fits without it [1]_.
+
+    References
+    ----------
+    .. [1] Chernozhukov, V., Cinelli, C., Newey, W., Sharma, A. and Syrgkanis, V. (2022). Long story short: omitted
+       variable bias in causal machine learning. NBER working paper 30302, section 4.
+    """
+    design, options = record.design, record.options
+    if design.predictions is not None or options.learner is not None or not record.used_weight_fit.estimated:
+        raise UnavailableError(
+            "benchmark= fits both models again without the covariate, and has no learners, given predictions or given "
+            "scores.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`."
+        )
+    spec = record.spec if record.joint is None else IPWRA
+    names = [name, *(one.indicator for one in design.filled if one.name == name and one.indicator)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CausalRiskWarning)
+        once = dataclasses.replace(options, trim=None)  # the rows are trimmed already
+        short = fit_estimator(design.without(names), spec, once, InferenceOptions())
+    long, means = record.estimate if record.joint is None else record.joint.start, record.estimate.block("means")
+    moved = short.estimate.params[means] - long.params[means]
+    changes = moved[1:] - moved[0]
+    found = []
+    for scale, without, change in zip(scales, bias_scales(short, short.used_weight_fit), changes, strict=True):
+        of_y, of_d = without.variance - scale.variance, scale.nu - without.nu
+        largest = np.sqrt(of_y * of_d) if min(of_y, of_d) > 0 else 0.0
+        rho = np.sign(change) * (min(abs(change) / largest, 1.0) if largest else 1.0)
+        cf_y, cf_d = np.clip([of_y / scale.variance, of_d / without.nu], 0, 1).tolist()
+        found.append({"cf_y": cf_y, "cf_d": cf_d, "rho": float(rho), "change": float(change)})
+    return found
+
+
 def sensitivity_bounds(
     record: FitRecord,
     cf_y: float | Sequence[float] = STRENGTHS,
@@ -540,36 +576,3 @@ def rosenbaum_bounds(
     error = np.sqrt(high * (1 - high) * (ranks @ ranks))
     low_p, high_p = (ndtr((share * ranks.sum() - statistic) / error) for share in (1 - high, high))
     return pd.DataFrame({"lower p": low_p, "upper p": high_p}, index=pd.Index(limits, name="gamma"))
-
-
-def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -> list[dict[str, float]]:
-    """Return how strong a covariate is as a confounder of each arm's effect, by fits without it [1]_.
-
-    References
-    ----------
-    .. [1] Chernozhukov, V., Cinelli, C., Newey, W., Sharma, A. and Syrgkanis, V. (2022). Long story short: omitted
-       variable bias in causal machine learning. NBER working paper 30302, section 4.
-    """
-    design, options = record.design, record.options
-    if design.predictions is not None or options.learner is not None or not record.used_weight_fit.estimated:
-        raise UnavailableError(
-            "benchmark= fits both models again without the covariate, and has no learners, given predictions or given "
-            "scores.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`."
-        )
-    spec = record.spec if record.joint is None else IPWRA
-    names = [name, *(one.indicator for one in design.filled if one.name == name and one.indicator)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CausalRiskWarning)
-        once = dataclasses.replace(options, trim=None)  # the rows are trimmed already
-        short = fit_estimator(design.without(names), spec, once, InferenceOptions())
-    long, means = record.estimate if record.joint is None else record.joint.start, record.estimate.block("means")
-    moved = short.estimate.params[means] - long.params[means]
-    changes = moved[1:] - moved[0]
-    found = []
-    for scale, without, change in zip(scales, bias_scales(short, short.used_weight_fit), changes, strict=True):
-        of_y, of_d = without.variance - scale.variance, scale.nu - without.nu
-        largest = np.sqrt(of_y * of_d) if min(of_y, of_d) > 0 else 0.0
-        rho = np.sign(change) * (min(abs(change) / largest, 1.0) if largest else 1.0)
-        cf_y, cf_d = np.clip([of_y / scale.variance, of_d / without.nu], 0, 1).tolist()
-        found.append({"cf_y": cf_y, "cf_d": cf_d, "rho": float(rho), "change": float(change)})
-    return found

@@ -1,11 +1,11 @@
 """The estimating equations of each estimator, from the blocks that they share.
 
 Letters are those of docs/explanation/method.md: e the propensity scores, h(e) the tilt that makes the sample the target
-population, w = h / e the importance weight of a row in its own arm (of an ATT e_1 / e_a), t the weight of a row in the
-means (h, but of an ATT 1 if treated), m_a the outcome model of arm a, mu_a its mean. `at` are coefficients: `at(eta)`
-is a linear predictor there, `at.of(values)` are values in the rows. A score is a set of functions of them: 1 / e_a, the
-odds e_1 / e_a, and the equations that its coefficients solve. Odds keep the digits of a small probability, which 1 - e
-would lose.
+population, w = h / e the importance weight of a row in its own arm, t = h its weight in the means, m_a the outcome
+model of arm a, mu_a its mean. If arm k is the target, as in an ATT, w = e_k / e_a, and t is 1 in arm k and 0 elsewhere.
+`at` are coefficients: `at(eta)` is a linear predictor there, `at.of(values)` are values in the rows. A score is a set
+of functions of them: 1 / e_a, the odds e_k / e_a, and the equations that its coefficients solve. Odds keep the digits
+of a small probability, which 1 - e would lose.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ from causalrisk.estimation.specification import Specification, TargetPopulation
 from causalrisk.learners.cross_fitting import fitted_copy, learner_errors
 from causalrisk.numerics.arrays import Array, add_up, in_chunks
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
-from causalrisk.numerics.multiplicities import nearly_whole
+from causalrisk.numerics.resampling import nearly_whole
 
 SMALLEST = 1e-12  # a score of zero stands for this one until it is clipped
+
+
+# --- propensity scores -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -279,7 +282,7 @@ class Equations(FieldsAlone):
         return w * ((1.0 + exp(-at(self.observed))) * at.of(self.sample.with_outcome))
 
     def importance(self, at: Point, a: int) -> Any:
-        """Return h / e_a: of an ATT 1 for the treated, else the odds e_1 / e_a. `Dual` carries the derivative by e."""
+        """Return h / e_a; if arm k is the target, as in an ATT, the odds e_k / e_a, 1 in its own rows."""
         if self.score is None:
             return at.of(self.sample.with_outcome)
         if self.target.toward is not None:
@@ -346,7 +349,8 @@ class Equations(FieldsAlone):
     def outcome(self, a: int) -> Block:
         """Fit an arm: the sum over its rows of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
 
-        u is w, not normalised, in IPW and IPWRA, else 1. The engine multiplies by s_i and X_i, orthonormal columns.
+        u is `weight`, w over the probability that the outcome is observed, in IPW and IPWRA; else 1. The engine
+        multiplies by s_i and X_i, orthonormal columns.
         """
         eta, sample = self.own[a], self.sample
 
@@ -385,7 +389,7 @@ class Equations(FieldsAlone):
 
     # --- means -------------------------------------------------------------------------------------------------------
 
-    def weighted(self, at: Point, a: int, shift: Any = None, less: Any = None) -> Any:
+    def weighted_residuals(self, at: Point, a: int, shift: Any = None, less: Any = None) -> Any:
         """Weighted residuals of the rows of an arm, w (y - m_a - less)."""
         left = at.of(self.sample.y) - self.predicted(at, a, shift, observed=True)
         return self.weight(at, a) * at.of(self.sample.with_outcome) * (left if less is None else left - less)
@@ -409,7 +413,7 @@ class Equations(FieldsAlone):
 
         def residuals(at: Point) -> list[Any]:
             less = at(delta) * at.of(exposure) if normalized else None
-            return [self.weighted(at, a, at(delta) if targeted else None, less)]
+            return [self.weighted_residuals(at, a, at(delta) if targeted else None, less)]
 
         terms = [(sample.slices[a], residuals)]
         if not normalized and not targeted:
@@ -419,8 +423,9 @@ class Equations(FieldsAlone):
     def mean(self, a: int, g: Array) -> Block:
         """Mean of an arm: the sum of t (m_a - mu_a) is zero.
 
-        AIPW adds the sum of w (y - m_a), or delta to m_a; in TMLE delta is in m_a. The influence function of mu_a comes
-        from this equation and, by `engine.influence`, from those before it.
+        AIPW adds the sum of w (y - m_a), or delta to m_a; in TMLE delta is in m_a. So the influence function of AIPW's
+        mu_a is t (m_a - mu_a) + 1{arm = a} w (y - m_a), over the mean of t; `engine.influence` adds what the
+        estimation of score and outcome models contributes.
         """
         sample, mu, targeted, apart = self.sample, Linear(f"mean {a}", g), self.spec.targeted, self.corrects_apart
         delta = Linear(f"correction {a}", sample.at_means(g) if self.spec.normalized else g)
@@ -433,7 +438,7 @@ class Equations(FieldsAlone):
 
         terms = [(ALL, residuals)]
         if self.spec.corrected and not apart:
-            terms.append((sample.slices[a], lambda at: [self.weighted(at, a)]))
+            terms.append((sample.slices[a], lambda at: [self.weighted_residuals(at, a)]))
         return Block((mu,), tuple(terms), linear=True, singular=Failure.OK)
 
     # --- the estimators ----------------------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ from causalrisk.joint.minimum import determined, minimize_from_start
 from causalrisk.joint.rows import Replicates, Weighed
 from causalrisk.joint.shrinkage import FOLDS, choose_shrinkage, raised
 from causalrisk.joint.start import JointProblem, objective_of, outcome_misses_square, points_about, rejected
-from causalrisk.numerics.arrays import Array, add_up, loaded, totals
-from causalrisk.numerics.multiplicities import JACKKNIFE, WIDTH, seed_sequence
+from causalrisk.numerics.arrays import Array, add_up, load_all, loaded
+from causalrisk.numerics.resampling import JACKKNIFE, WIDTH, seed_sequence
 
 LARGE = 5_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
 ROWS_A_COLUMN = 6  # of the smallest arm, below which predictions as terms have a bias that their variance does not show
@@ -268,7 +268,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
         else:
             s = given[:, first : first + WIDTH]
         equations, beta, failed = weights.refit(s)
-        empty = np.stack(totals(s[rows].sum(axis=0) for rows in start.sample.slices)).min(axis=0) <= 0
+        empty = np.stack(load_all(s[rows].sum(axis=0) for rows in start.sample.slices)).min(axis=0) <= 0
         ratio = None if model.e is None else cast(Any, equations.model).e / model.e
         parts.append((beta, np.where(empty, Failure.EMPTY_ARM, failed).astype(np.int8), ratio))
     betas, codes, ratios = zip(*parts, strict=True)

@@ -27,8 +27,8 @@ from causalrisk.numerics.arrays import (
     in_chunks,
     is_dask,
     lazy_rows,
+    load_all,
     loaded,
-    totals,
     weighted_gram,
 )
 
@@ -432,7 +432,7 @@ class SeparateRows(FieldsAlone):
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         """As in `Estimate`; from the coefficients of the sample."""
         sample, equations = self.equations.sample, self.equations
-        sums = totals(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
+        sums = load_all(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
         empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
         scored, beta, codes = weighed or self.weights.refit(s)
         if equations.model is not None and equations.model.classifier is not None:  # not in coefficients

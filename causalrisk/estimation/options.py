@@ -29,7 +29,7 @@ from causalrisk.estimation.specification import (
 )
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
-from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
+from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS
 
 CovType = Literal["robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"]
 Bootstrap = Literal["pairs", "bayesian", "cluster", "stratified", "multiplier", "rescaled"]

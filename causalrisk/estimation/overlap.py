@@ -21,13 +21,16 @@ from causalrisk.estimation.fits import WeightFit, probabilities_of
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification
-from causalrisk.numerics.arrays import Array, Basis, loaded, totals
+from causalrisk.numerics.arrays import Array, Basis, load_all, loaded
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.optimize import MARGIN, separating_direction
 
 SHOWN = 3  # terms that a message names
 BOUNDED = ("binomial", "poisson", "negativebinomial")  # means reach a bound at infinite predictors only
 SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
+
+
+# --- separation ------------------------------------------------------------------------------------------------------
 
 
 def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | None:
@@ -47,7 +50,7 @@ def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | Non
         arm, among = (~among).astype(int), np.ones(sample.n, dtype=bool)
     elif name == "observed":
         basis, arm = cast(Basis, sample.R), sample.with_outcome.astype(int)
-    columns, arm, among = totals([basis.columns, arm, among])
+    columns, arm, among = load_all([basis.columns, arm, among])
     columns, arm, n_arms = columns[among], arm[among], int(arm.max()) + 1
     (n, q), rows = columns.shape, np.arange(len(columns))
     slopes = np.zeros((n_arms - 1, n, n_arms, q))
@@ -71,7 +74,7 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
     sample = weights.equations.sample
     told = sample.restore(found[0])
     if isinstance(design, DesignOnDisk):
-        Z, arm, place, labels = totals(map(design.dask, ("Z", "arm", "position", "row")))
+        Z, arm, place, labels = load_all(map(design.dask, ("Z", "arm", "position", "row")))
         told = told[place]
     else:
         Z, arm, labels = design.Z, design.arm, design.index

@@ -23,10 +23,10 @@ from causalrisk.estimation.options import REPLACE, InferenceOptions, ModelOption
 from causalrisk.estimation.overlap import trim_rows
 from causalrisk.estimation.record import Task
 from causalrisk.estimation.sample import Sample, make_sample
-from causalrisk.estimation.specification import ALL, IPWRA, Specification, TargetPopulation
+from causalrisk.estimation.specification import EVERYBODY, IPWRA, Specification, TargetPopulation
 from causalrisk.learners.cross_fitting import EDGE, on_predictor_scale
 from causalrisk.numerics.arrays import Array
-from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, folds_of
+from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, folds_of
 
 
 def task_of(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> Task:
@@ -83,7 +83,7 @@ def prepare(task: Task) -> Task:
                 "Leave trim= out, and drop the rows of the frame that have no like in the sample."
             )
         first = dataclasses.replace(task, spec=IPWRA, options=dataclasses.replace(options, clip=None))
-        weights = fit_weights(equations_of(first, ALL))
+        weights = fit_weights(equations_of(first, EVERYBODY))
         design, trimmed = trim_rows(design, weights, options.trim, options.propensity_link)
         task = dataclasses.replace(task, design=design, trimmed=trimmed)
     if is_frame(options.target):

@@ -39,8 +39,8 @@ from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import LADDER, Path
 from causalrisk.joint.start import JointProblem
 from causalrisk.numerics.arrays import Array, loaded
-from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.numerics.optimize import non_negative_least_squares
+from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS
 
 MEAN_ROUNDING = 1e-9  # a mean within this share of a constant outcome is the constant
 

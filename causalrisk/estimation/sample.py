@@ -20,7 +20,7 @@ from causalrisk.design.on_disk import stored_array
 from causalrisk.design.scan import Folder
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimation.options import ModelOptions
-from causalrisk.numerics import multiplicities as drawing
+from causalrisk.numerics import resampling
 from causalrisk.numerics.arrays import (
     Arms,
     Array,
@@ -29,13 +29,13 @@ from causalrisk.numerics.arrays import (
     chunk_sizes,
     chunks_of,
     is_dask,
+    load_all,
     loaded,
     orthonormal_basis,
     plain_basis,
-    totals,
 )
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.multiplicities import JACKKNIFE, WIDTH, Resampler, folds_of
+from causalrisk.numerics.resampling import JACKKNIFE, WIDTH, Resampler, folds_of
 
 CHUNK = 100_000  # rows of a target frame that are worked on at a time
 FEW = 2**23  # numbers in the columns of both designs, up to which the rows are worked on in memory
@@ -128,7 +128,7 @@ class Sample:
     @property
     def with_rows(self) -> Sample:
         """The same with all rows in memory."""
-        columns = dict(zip(self.columns, totals(self.columns.values()), strict=True))
+        columns = dict(zip(self.columns, load_all(self.columns.values()), strict=True))
         return self.some(columns, (0, self.n))
 
     @cached_property
@@ -338,20 +338,20 @@ class SampleResampler:
             return drawn
         if self.survey is None:
             return self._drawn(Resampler.draw, stream, block, width)
-        generator = partial(drawing.stream_generator, self.resampler.seed, stream, block)
+        generator = partial(resampling.stream_generator, self.resampler.seed, stream, block)
         drawn = self.survey.resampled(generator, width)[self.sample.order] * weights
         return self._after_frame(drawn, Resampler.draw, stream, block, width)
 
     def perturb(self, block: int, width: int, spread: float) -> Array:
         """Fractional weights of a block of propensity replicates, times the weights of the rows."""
-        return self._drawn(partial(Resampler.perturb, spread=spread), drawing.REPLICATE_STREAM, block, width)
+        return self._drawn(partial(Resampler.perturb, spread=spread), resampling.REPLICATE_STREAM, block, width)
 
     def given(self, option: str, values: Any) -> Array:
         """Check multiplicities that the caller gave, (n_design, m), and arrange them as the sample.
 
         They are multiplied by observation weights that do not count rows; a target frame stays as it is.
         """
-        multiplicities = drawing.given_multiplicities(option, values, len(self.sample.order))
+        multiplicities = resampling.given_multiplicities(option, values, len(self.sample.order))
         scale = np.ones(self.sample.n) if self.frequency else self.sample.s
         ones = np.ones((self.sample.n_frame, multiplicities.shape[1]))
         return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]

@@ -72,7 +72,7 @@ def entropy_tilt(e: list[Any]) -> Any:
     return -sum(each * apply(each, np.log, lambda v: 1 / v) for each in e)
 
 
-ALL = TargetPopulation("all", "ATE", "average treatment effect (ATE)", "the {nobs} {units} used")
+EVERYBODY = TargetPopulation("all", "ATE", "average treatment effect (ATE)", "the {nobs} {units} used")
 TREATED = TargetPopulation(
     "treated", "ATT", "average treatment effect on the treated (ATT)", "the {in_arm} treated {units} ({group})",
     toward=1, two_arms_only=True,
@@ -102,7 +102,7 @@ DATA_FRAME = TargetPopulation(
     "data frame", "transported ATE", "average treatment effect in another population (transported ATE)",
     "the {in_frame} rows of the target frame", frame=True,
 )  # fmt: skip
-POPULATIONS = {population.name: population for population in (ALL, TREATED, CONTROL, OVERLAP, MATCHED, ENTROPY)}
+POPULATIONS = {population.name: population for population in (EVERYBODY, TREATED, CONTROL, OVERLAP, MATCHED, ENTROPY)}
 SPELLINGS = {name: name for name in POPULATIONS} | {
     "ate": "all", "att": "treated", "atet": "treated", "atte": "treated", "atc": "control", "atu": "control",
     "untreated": "control", "controls": "control", "ato": "overlap", "atm": "matching", "aten": "entropy",
@@ -328,18 +328,6 @@ class EffectScale:
             raise CausalRiskError(f'{problem}.\nUse `effect="difference"`.')
 
 
-def effect_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
-    """Names of the effects: the estimand, for several arms with the arm that is compared to the first."""
-    names = [estimand] if len(labels) == 2 else [f"{estimand}[{label}]" for label in labels[1:]]
-    return [f"{name} q{level:g}" for name in names for level in quantiles] if quantiles else names
-
-
-def parameter_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
-    """Names of the effects, and of the potential-outcome means of the arms (POM) or their quantiles (POQ)."""
-    means = [f"POQ[{label}] q{level:g}" for label in labels for level in quantiles]
-    return [*effect_names(estimand, labels, quantiles), *(means or [f"POM[{label}]" for label in labels])]
-
-
 def _logit_slope(means: Array) -> Array:
     return 1 / (means * (1 - means))
 
@@ -369,3 +357,15 @@ CHANGE = "100 ({treated} - {reference}) / {reference}"
 PERCENT = EffectScale("percent", " percent", CHANGE, *LOG, *PERCENT_OF, 0.0, "positive means", 0.0, np.inf)
 QUANTILE = replace(DIFFERENCE, name="quantile", quantiles=(0.25, 0.5, 0.75))
 SCALES = {scale.name: scale for scale in (DIFFERENCE, RATIO, ODDS_RATIO, PERCENT, QUANTILE)}
+
+
+def effect_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
+    """Names of the effects: the estimand, for several arms with the arm that is compared to the first."""
+    names = [estimand] if len(labels) == 2 else [f"{estimand}[{label}]" for label in labels[1:]]
+    return [f"{name} q{level:g}" for name in names for level in quantiles] if quantiles else names
+
+
+def parameter_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
+    """Names of the effects, and of the potential-outcome means of the arms (POM) or their quantiles (POQ)."""
+    means = [f"POQ[{label}] q{level:g}" for label in labels for level in quantiles]
+    return [*effect_names(estimand, labels, quantiles), *(means or [f"POM[{label}]" for label in labels])]

@@ -34,7 +34,7 @@ from causalrisk.estimation.record import FitRecord, equal_units, robust_covarian
 from causalrisk.estimation.sample import given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.numerics.arrays import Array, is_dask
-from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
+from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
 from causalrisk.runtime import ordered_map, progress_bar, worker_count
 
 TOGETHER = 4096  # rows up to which several blocks of resamples are worked on as one
@@ -283,6 +283,9 @@ def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_fail
 
 PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer, robust errors trigger a warning
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
+
+
+# --- records with standard errors ------------------------------------------------------------------------------------
 
 
 def fit_again(record: FitRecord, design: Design, options: ModelOptions, inference: InferenceOptions) -> FitRecord:

@@ -26,7 +26,7 @@ from causalrisk.inference.covariance import leave_one_out, resample_covariance, 
 from causalrisk.inference.intervals import joint_test, wald_statistic
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_against
 from causalrisk.numerics.arrays import Array
-from causalrisk.numerics.multiplicities import JACKKNIFE, RESAMPLE_STREAM, WIDTH
+from causalrisk.numerics.resampling import JACKKNIFE, RESAMPLE_STREAM, WIDTH
 
 FEW_ROWS = 5  # rows of a treatment group in a group of `effects_by` below which its standard error is not to be trusted
 SPANNED = 1e-8  # error of a 0/1 column below which the outcome columns give it

@@ -29,10 +29,10 @@ from causalrisk.numerics.arrays import (
     chunk_sizes,
     chunks_of,
     is_dask,
+    load_all,
     loaded,
     row_blocks,
     symmetric_root,
-    totals,
 )
 
 AT_ONCE = 32_768  # rows times columns of weights that are worked on at a time
@@ -201,7 +201,7 @@ class Weighed(FieldsAlone):
             part, given = self, list(arrays)
             if is_dask(self.s):
                 chunks = [None if each is None else chunks_of(each)[k] for each in (self.s, *arrays)]
-                equations, s, *given = totals([self.equations.chunks[k], *chunks])
+                equations, s, *given = load_all([self.equations.chunks[k], *chunks])
                 part = dataclasses.replace(self, equations=equations, s=s)
                 part.__dict__.update(total=self.total, divisors=self.divisors)
             for here in row_blocks(last - first, size):

@@ -1,1 +1,1 @@
-"""Learners of an outcome's mean that need nothing installed."""
+"""Learners of an outcome's mean: cross-fitting of any, and the one that needs nothing installed."""

@@ -23,7 +23,7 @@ from causalrisk.inference.simultaneous import Comparison, differences_frame, eff
 from causalrisk.models.estimators import JRE, chosen_models, results_of
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown, given_results
-from causalrisk.numerics.multiplicities import seed_sequence
+from causalrisk.numerics.resampling import seed_sequence
 from causalrisk.report import plots, summary, tidy
 from causalrisk.report.table import format_number
 from causalrisk.runtime import one_blas_thread

@@ -29,7 +29,7 @@ from causalrisk.models.estimators import model_named
 from causalrisk.models.model import OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown
 from causalrisk.numerics.arrays import Array
-from causalrisk.numerics.multiplicities import JACKKNIFE
+from causalrisk.numerics.resampling import JACKKNIFE
 from causalrisk.report import labels, methods, plots, sections, summary, tidy
 from causalrisk.report.table import format_number
 

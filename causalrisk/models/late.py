@@ -21,7 +21,7 @@ from causalrisk.inference import covariance, intervals
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, OneEffect
-from causalrisk.numerics.multiplicities import seed_sequence
+from causalrisk.numerics.resampling import seed_sequence
 from causalrisk.report import methods, sections, summary, tidy
 from causalrisk.report.table import ResultSummary
 

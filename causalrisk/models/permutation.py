@@ -34,7 +34,7 @@ from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.covariance import TOGETHER, fit_again, in_blocks, robust_record
 from causalrisk.numerics.arrays import Arms, Array, solve_definite, taken, weighted_grams
-from causalrisk.numerics.multiplicities import PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
+from causalrisk.numerics.resampling import PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
 from causalrisk.report.table import ResultSummary, ResultTable, format_number, format_p
 
 # --- assignments -----------------------------------------------------------------------------------------------------
@@ -181,9 +181,9 @@ def _varies_within(group: NDArray[np.intp], values: NDArray[Any]) -> NDArray[np.
     return pd.Series(values).groupby(group).nunique().to_numpy() > 1
 
 
-QUICK, REFITTED = 9999, 199  # permutations by default: in matrix products, and where each takes a fit
 # --- the test --------------------------------------------------------------------------------------------------------
 
+QUICK, REFITTED = 9999, 199  # permutations by default: in matrix products, and where each takes a fit
 MOST_LISTED = 1_000_000  # assignments that are listed
 TIE = 1e-9  # relative difference of statistics that rounding makes
 PROGRESS = ("permutations", "permutation")  # label of the bar, and what it counts
@@ -471,6 +471,13 @@ def permutation_test(
     return test
 
 
+def _block(under: Any, draw: Any, measure: Any, count: int, width: int, number: int) -> Array:
+    """Return the statistic of the assignments of a block, of `width` among `count`: drawn, fitted and measured."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # in a process of its own too
+        return measure(under(draw(number * width, min(width, count - number * width))))
+
+
 def of_units(design: Design) -> Design:
     """Return a design with frequency weights whose observations are rows of their own."""
     rows = np.repeat(np.arange(design.n), design.weights.astype(int))
@@ -580,10 +587,3 @@ def statistics_of(contrasts: tuple[Array, Array], position: int | None, kind: st
         correlation = covariance / (se[:, :, None] * se[:, None, :])
         solved, _ = solve_definite(correlation, t.T)
         return np.asarray((t.T * solved).sum(axis=0))
-
-
-def _block(under: Any, draw: Any, measure: Any, count: int, width: int, number: int) -> Array:
-    """Return the statistic of the assignments of a block, of `width` among `count`: drawn, fitted and measured."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # in a process of its own too
-        return measure(under(draw(number * width, min(width, count - number * width))))

@@ -26,7 +26,7 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import hypotheses, intervals
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.arrays import Array
-from causalrisk.numerics.multiplicities import seed_sequence
+from causalrisk.numerics.resampling import seed_sequence
 from causalrisk.report import summary, tidy
 from causalrisk.report.methods import pooled_methods
 

@@ -1,8 +1,8 @@
 """Results of a fit: a table of contents over the frozen record that holds its numbers; and their files.
 
 What a result says of itself stands here. Everything that is computed afterwards is a function of the record in
-`inference`, `diagnostics` or `report`, with its docstring and example there, and a method of the same name here. Every
-pickle begins with the version; one from a newer version is refused before anything in it is read.
+`inference`, `diagnostics`, `report` or a module here, with its docstring and example there, and a method of the same
+name here. Every pickle begins with the version; one from a newer version is refused before anything in it is read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from causalrisk.estimation.matching import matched_pairs
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import fitted_models, heterogeneity, hypotheses, intervals, simultaneous
 from causalrisk.models.permutation import permutation_test
-from causalrisk.numerics.multiplicities import repeating
+from causalrisk.numerics.resampling import repeating
 from causalrisk.report import explain, labels, methods, plots, sections, summary, table, table_one
 from causalrisk.report import tidy as frames
 from causalrisk.runtime import one_blas_thread, write_whole

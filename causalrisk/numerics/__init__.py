@@ -1,1 +1,1 @@
-"""Numerics without a treatment: linear algebra, Newton, scipy's optimisers, families, random draws."""
+"""Numerics without a treatment: linear algebra, chunks of rows, scipy's optimisers, families, resampling."""

@@ -62,6 +62,18 @@ def plain_basis(X: Array) -> Basis:
     return Basis(np.ascontiguousarray(X), np.eye(p), np.zeros(p), 0)
 
 
+def triangular_factor(rows: Array, root: Array | None = None) -> Array:
+    """Upper triangular R with R'R = rows'rows, (p, p), of rows (r, p) of full column rank, each times its `root`.
+
+    From the stacked factors of blocks of rows, as exactly as from all rows at once.
+    """
+    factors = []
+    for block in row_blocks(len(rows)):
+        part = rows[block] if root is None else rows[block] * root[block, None]
+        factors.append(np.linalg.qr(part, mode="r"))
+    return np.asarray(factors[0] if len(factors) == 1 else np.linalg.qr(np.concatenate(factors), mode="r"))
+
+
 def orthonormal_basis(X: Array, weights: Array) -> Basis:
     """Return an orthonormal basis of the columns of X (n, p), of full rank, under positive weights of its rows.
 
@@ -117,6 +129,11 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
     return Basis(np.empty((0, p)), r * (sign / scale)[:, None], shift, constant or 0)
 
 
+def weighted_gram(columns: Array, weights: Array) -> Array:
+    """Sum over rows of weights times the outer products of columns, (n, p)."""
+    return (columns * weights[:, None]).T @ columns
+
+
 def weighted_grams(columns: Array, weights: Array) -> Array:
     """Weighted Gram matrices sum_i w_im x_i x_i', shape (m, p, p), one for each column of the weights (n, m).
 
@@ -169,28 +186,6 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
     return solutions, singular
 
 
-def row_blocks(n: int, size: int = IN_CACHE) -> list[slice]:
-    """Slices of n rows, at least one, that stay in the cache while they are worked on; of IN_CACHE rows by default."""
-    return [slice(first, min(first + size, n)) for first in range(0, max(n, 1), size)]
-
-
-def triangular_factor(rows: Array, root: Array | None = None) -> Array:
-    """Upper triangular R with R'R = rows'rows, (p, p), of rows (r, p) of full column rank, each times its `root`.
-
-    From the stacked factors of blocks of rows, as exactly as from all rows at once.
-    """
-    factors = []
-    for block in row_blocks(len(rows)):
-        part = rows[block] if root is None else rows[block] * root[block, None]
-        factors.append(np.linalg.qr(part, mode="r"))
-    return np.asarray(factors[0] if len(factors) == 1 else np.linalg.qr(np.concatenate(factors), mode="r"))
-
-
-def weighted_gram(columns: Array, weights: Array) -> Array:
-    """Sum over rows of weights times the outer products of columns, (n, p)."""
-    return (columns * weights[:, None]).T @ columns
-
-
 def symmetric_root(matrix: Array) -> Array:
     """Return the symmetric root of a covariance matrix, which no sign of an eigenvector changes; shape (d, d)."""
     values, vectors = np.linalg.eigh(matrix)
@@ -202,12 +197,17 @@ def symmetric_root(matrix: Array) -> Array:
 T = TypeVar("T")
 
 
+def row_blocks(n: int, size: int = IN_CACHE) -> list[slice]:
+    """Slices of n rows, at least one, that stay in the cache while they are worked on; of IN_CACHE rows by default."""
+    return [slice(first, min(first + size, n)) for first in range(0, max(n, 1), size)]
+
+
 def is_dask(array: Any) -> bool:
     """Whether rows are beyond memory."""
     return hasattr(array, "compute")
 
 
-def totals(arrays: Iterable[Any]) -> list[Any]:
+def load_all(arrays: Iterable[Any]) -> list[Any]:
     """Return arrays in memory."""
     found = list(arrays)
     if any(map(is_dask, found)):

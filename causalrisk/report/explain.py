@@ -1,4 +1,4 @@
-"""A fit in plain words, and readings of its diagnostics: a verdict, the finding with its numbers, and advice.
+"""Readings of the diagnostics of a fit: a verdict, the finding with its numbers, and advice; and a fit in plain words.
 
 The limits of the verdicts are rules of thumb; the page on the report lists them.
 """
@@ -18,7 +18,7 @@ from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import OptionError, check_alpha, listed
 from causalrisk.estimation.overlap import SMALL_EFFECTIVE, SMALL_FOR_ALL
 from causalrisk.estimation.record import FitRecord, JointRecord
-from causalrisk.estimation.specification import ALL
+from causalrisk.estimation.specification import EVERYBODY
 from causalrisk.inference.intervals import parameters, statistic_names
 from causalrisk.report import labels as words
 from causalrisk.report import methods
@@ -311,7 +311,7 @@ def _weights(record: FitRecord) -> list[str]:
     weight = "Each row's weight is the target's weight function divided by the probability of the row's own group."
     if record.spec.matched:
         weight = "Each row's weight is one if it is in the target, plus how often it is a match."
-    elif population is ALL:
+    elif population is EVERYBODY:
         weight = "Each row's weight is 1 / the probability of its own group."
     elif population.toward is not None:
         weight = (

@@ -18,7 +18,7 @@ from causalrisk.estimation.specification import POPULATIONS
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.arrays import loaded
-from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
+from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS
 from causalrisk.report.table import column_format, format_number
 
 RESAMPLES = {

@@ -16,7 +16,7 @@ from causalrisk.design.did import without_change
 from causalrisk.estimation.options import MULTIPLIER, InferenceOptions, JREOptions, defaults_of, typed_options
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.joint.shrinkage import LADDER
-from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
+from causalrisk.numerics.resampling import JACKKNIFE, repeating, seed_text
 from causalrisk.report import labels as words
 
 

@@ -19,7 +19,7 @@ from causalrisk.diagnostics import balance, scores, sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
 from causalrisk.estimation.overlap import other_populations
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.specification import ALL
+from causalrisk.estimation.specification import EVERYBODY
 from causalrisk.inference.intervals import parameters
 from causalrisk.report import explain, methods, plots, summary
 from causalrisk.report import labels as words
@@ -212,7 +212,7 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
     table, labels = scores.overlap(record), record.design.labels
     warned = any(note.startswith("poor overlap") for note in record.notes)
     instead = other_populations(record.design, record.options)
-    everybody = record.options.population is ALL
+    everybody = record.options.population is EVERYBODY
     unit_name, matched = record.design.unit_name, record.spec.matched
     reading = explain.read_overlap(table, warned, everybody, unit_name, instead, matched)
     caption = f"Propensity scores of {{}} and of {labels[0]}. Bars are the rows, lines the weighted rows."

@@ -14,10 +14,10 @@ from causalrisk.design import Design
 from causalrisk.errors import Failure, check_alpha
 from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.specification import ALL, IPW, IPWRA
+from causalrisk.estimation.specification import EVERYBODY, IPW, IPWRA
 from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, start_difference
-from causalrisk.numerics.multiplicities import seed_text
+from causalrisk.numerics.resampling import seed_text
 from causalrisk.report import labels as words
 from causalrisk.report.table import ResultSummary, ResultTable, column_format, format_number, format_p, format_share
 
@@ -460,7 +460,7 @@ def _interval_text(record: FitRecord) -> str:
 
 def _overlap_note(record: FitRecord) -> str:
     """Note where the weights leave less than half of a group, and that IPWRA's sandwich is then too small."""
-    design, everybody = record.design, record.options.population is ALL
+    design, everybody = record.design, record.options.population is EVERYBODY
     arm, label = min(zip(record.overlap, design.labels, strict=True), key=lambda pair: pair[0].kept)
     if record.spec.matched or not (record.spec.uses_propensity and everybody and arm.kept < POOR):
         return ""

@@ -12,7 +12,7 @@ from causalrisk.errors import Failure
 from causalrisk.estimation.options import OBSERVED, Interval
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import intervals
-from causalrisk.numerics.multiplicities import seed_text
+from causalrisk.numerics.resampling import seed_text
 from causalrisk.report import labels as words
 
 TIDY = ["estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high"]

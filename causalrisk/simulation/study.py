@@ -27,7 +27,7 @@ from causalrisk.models.estimators import JRE, OutcomeRegression, model_named
 from causalrisk.models.model import OPTIONS, CausalModel
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.arrays import Array
-from causalrisk.numerics.multiplicities import seed_sequence
+from causalrisk.numerics.resampling import seed_sequence
 from causalrisk.runtime import ordered_map, progress_bar, worker_count, write_whole
 from causalrisk.simulation.designs import Design, Population, Specified, find_design
 from causalrisk.simulation.results import StudyResults

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 import causalrisk as cr
-from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
+from causalrisk.numerics.resampling import RESAMPLE_STREAM, WIDTH
 from tests.differential import cases, reference
 from tests.differential.cases import Case, Data
 from tests.differential.digits import orthonormalised

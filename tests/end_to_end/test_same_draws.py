@@ -11,7 +11,7 @@ import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
 from causalrisk.numerics.arrays import loaded
-from causalrisk.numerics.multiplicities import CHUNK, WIDTH
+from causalrisk.numerics.resampling import CHUNK, WIDTH
 from tests.conftest import in_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")

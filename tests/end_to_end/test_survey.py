@@ -15,7 +15,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OptionError, OutcomeRegression, Survey, UnavailableError
-from causalrisk.numerics.multiplicities import stream_generator
+from causalrisk.numerics.resampling import stream_generator
 from causalrisk.report.methods import call_of
 from tests.conftest import REFERENCE
 

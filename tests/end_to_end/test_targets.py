@@ -12,7 +12,7 @@ from statsmodels.treatment.treatment_effects import TreatmentEffect
 
 import causalrisk as cr
 from causalrisk.estimation import engine
-from causalrisk.numerics.multiplicities import folds_of
+from causalrisk.numerics.resampling import folds_of
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, REFERENCE, RHS, our_names, simulate
 
 MODELS = {"ra": cr.OutcomeRegression, "ipw": cr.IPW, "ipwra": cr.IPWRA, "aipw": cr.AIPW}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.numerics.multiplicities import MULTIPLIERS, multipliers, seed_sequence
+from causalrisk.numerics.resampling import MULTIPLIERS, multipliers, seed_sequence
 from tests.conftest import RHS, in_parts, simulate
 
 DATA = simulate(90, strength=0.4).assign(

@@ -16,7 +16,7 @@ from scipy import stats
 import causalrisk as cr
 from causalrisk.models.estimators import Unadjusted
 from causalrisk.models.permutation import assignment_of, coded_strata
-from causalrisk.numerics.multiplicities import seed_sequence
+from causalrisk.numerics.resampling import seed_sequence
 from tests.conftest import simulate
 from tests.end_to_end.test_faults import raises_with
 

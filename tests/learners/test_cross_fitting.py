@@ -8,7 +8,7 @@ import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
 from causalrisk.errors import DesignWarning, LearnerError, OptionError, UnavailableError
-from causalrisk.numerics.multiplicities import folds_of
+from causalrisk.numerics.resampling import folds_of
 from tests.learners.toys import Constant, Failing, FailingClassifier, Line, Margin, Noisy, Share, Unweighted, sample
 
 FORMULA = "y ~ x1 + x2"

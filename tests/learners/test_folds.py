@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalrisk.numerics.multiplicities import folds_of
+from causalrisk.numerics.resampling import folds_of
 
 
 def drawn(n=5000, n_arms=3, seed=0):

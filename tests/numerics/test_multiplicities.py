@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.numerics.multiplicities import (
+from causalrisk.numerics.resampling import (
     CHUNK,
     REPLICATE_STREAM,
     RESAMPLE_STREAM,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from causalrisk import JRE, UnavailableError, scan
-from causalrisk.numerics.multiplicities import WIDTH
+from causalrisk.numerics.resampling import WIDTH
 from causalrisk.simulation.designs import Linear
 from tests.conftest import in_blocks
 

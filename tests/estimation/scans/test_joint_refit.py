@@ -10,7 +10,7 @@ import pytest
 
 from causalrisk import JRE, UnavailableError
 from causalrisk.estimation.record import robust_covariance
-from causalrisk.numerics.multiplicities import WIDTH
+from causalrisk.numerics.resampling import WIDTH
 from tests.conftest import in_blocks, in_parts
 
 pytestmark = pytest.mark.filterwarnings(

@@ -10,7 +10,7 @@ import pytest
 
 from causalrisk import AIPW, IPWRA, BootstrapError, Hajek, OutcomeRegression, UnavailableError
 from causalrisk.errors import Failure
-from causalrisk.numerics.multiplicities import WIDTH
+from causalrisk.numerics.resampling import WIDTH
 from tests.conftest import in_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.ResampleWarning")

@@ -1,4 +1,7 @@
-"""How often rows count in resamples: a function of the seed, the number of the unit and that of the resample."""
+"""Seeds, how often rows count in resamples, multipliers, and folds.
+
+How often a unit is drawn is a function of the seed, the number of the unit and that of the resample.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,9 @@ MULTIPLIERS: dict[str, tuple[Array, Array]] = {  # values with mean 0 and varian
     "webb": (np.concatenate([-HALVES, HALVES[::-1]]), np.full(6, 1 / 6)),
     "mammen": (np.array([1 - ROOT5, 1 + ROOT5]) / 2, np.array([ROOT5 + 1, ROOT5 - 1]) / (2 * ROOT5)),
 }
+
+
+# --- seeds -----------------------------------------------------------------------------------------------------------
 
 
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
@@ -64,6 +70,9 @@ def seed_text(seed: np.random.SeedSequence) -> str:
 def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Generator:
     """Return the generator of a part of a random stream: `key` is the number of the stream and those of the part."""
     return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key)))
+
+
+# --- draws of units --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,9 @@ def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Ar
     whole = drawn.sum(axis=1)
     drawn *= (totals / np.where(whole > 0, whole, 1.0))[:, None]
     return drawn
+
+
+# --- multipliers, and weights that were given ------------------------------------------------------------------------
 
 
 def multipliers(
