@@ -186,6 +186,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     "method": {  # of results, studies and tables
         "exponentiate transform": 'Use `res.model.with_options(effect="ratio").fit()`.',
         "un abs stats disp smd test pval pvalue": "Tables have all differences, and no p-values. Leave it out.",
+        "nonnormal": 'Use `causalrisk.table_one(["x"], data, by="d", median=["x"])`.',
         "output file filename": 'Use `table.save("table.docx")` or `table.as_latex()`.',
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },

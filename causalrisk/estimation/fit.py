@@ -199,7 +199,7 @@ def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
     Where either model is right the estimates have the same limit. A test of their difference finds out too rarely:
     with both wrong and 1,000 rows, in four of five samples.
     """
-    effects = record.estimate.block("effects")
+    effects, record = record.estimate.block("effects"), dataclasses.replace(record, small_sample=False)
     own, start = record.estimate.params[effects], joint.start.params[effects]
     ses = np.sqrt(np.diag(influence_covariance(record, joint.start.influence[:, effects])))
     if not (np.abs(own - start) > LEAST_GAP * ses).any():

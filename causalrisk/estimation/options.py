@@ -29,7 +29,7 @@ from causalrisk.estimation.specification import (
 )
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
-from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS
+from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, check_rng
 
 CovType = Literal["robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"]
 Bootstrap = Literal["pairs", "bayesian", "cluster", "stratified", "multiplier", "rescaled"]
@@ -415,6 +415,7 @@ class InferenceOptions:
         _not_both("resamples", self.resamples, "n_boot", self.n_boot, "the first says how many")
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
+        check_rng(self.rng)
 
     def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
         """Covariance type for some data, and the kind of bootstrap or the distribution of its multipliers.

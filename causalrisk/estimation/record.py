@@ -220,8 +220,8 @@ class FitRecord(Task):
     def small_sample_factor(self) -> float:
         """Factor of the variance over resamples that `small_sample` asks for; else one."""
         count = self.n_coefficients if self.small_sample else 0
-        n, n_clusters = self.design.nobs + self.sample.n_frame, self.design.n_clusters or None
-        return fits.small_sample_factor(n, count, n_clusters)
+        n_clusters, n_frame = self.design.n_clusters, self.sample.n_frame
+        return fits.small_sample_factor(self.design.nobs + n_frame, count, n_clusters + n_frame if n_clusters else None)
 
     @property
     def resample_factor(self) -> float:
@@ -489,7 +489,8 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
     scale, n_arms = lead.options.effect_scale, lead.design.n_arms
     jacobian = scale.jacobian(lead.estimate.params[-n_arms:])[: n_arms - 1]
     moved = [one.estimate.influence[:, one.estimate.block("means")] @ jacobian.T for one in records]
-    joint = influence_covariance(lead, np.concatenate(moved, axis=1))
+    plain = dataclasses.replace(lead, small_sample=False)  # whose factors are of each fit
+    joint = influence_covariance(plain, np.concatenate(moved, axis=1))
     joint = joint.reshape(len(records), n_arms - 1, -1, n_arms - 1)
     covariances = np.einsum("mknk->mn", joint)
     stack = Stack(tuple(names), least_variance_weights(covariances), tuple(records), covariances)

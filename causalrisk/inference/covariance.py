@@ -281,11 +281,10 @@ def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_fail
     notes.warn(f"{found}; {used}.\n{instead}", ResampleWarning)
 
 
+# --- records with standard errors ------------------------------------------------------------------------------------
+
 PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer, robust errors trigger a warning
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
-
-
-# --- records with standard errors ------------------------------------------------------------------------------------
 
 
 def fit_again(record: FitRecord, design: Design, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
@@ -380,8 +379,8 @@ def robust_record(record: FitRecord) -> FitRecord:
 def start_record(record: FitRecord) -> FitRecord:
     """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
     joint: Any = record.joint
-    problem, learned = joint.problem, record.learned if record.stack is None else None
-    start = dataclasses.replace(record, spec=IPWRA, estimate=problem.start, robust=problem.covariance)
+    learned = record.learned if record.stack is None else None
+    start = dataclasses.replace(record, spec=IPWRA, estimate=joint.problem.start, robust=None)
     return robust_record(dataclasses.replace(start, joint=None, stack=None, learned=learned, notes=record.design.notes))
 
 

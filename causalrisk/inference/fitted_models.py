@@ -360,8 +360,8 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
     effects = np.stack([of.estimate.params[: len(names)] for of in stack.records])
     frame = pd.DataFrame(effects, index=pd.Index(stack.names, name="fit"), columns=names)
     if len(names) == 1:
-        choice = np.array([of.choice_variance for of in stack.records])
-        frame["std err"] = np.sqrt(choice * np.diag(stack.covariances))
+        factors = np.array([of.choice_variance * of.small_sample_factor for of in stack.records])
+        frame["std err"] = np.sqrt(factors * np.diag(stack.covariances))
     frame["weight"] = stack.weights
     return frame
 

@@ -482,7 +482,7 @@ def differences_frame(
 
     `against` names the estimator that is subtracted, "reference" the first; by default each from all before it. If two
     estimators are the same but for rounding error, difference and error are exactly zero and there is no test. Degrees
-    of freedom are the fewer of the two.
+    of freedom are the fewer of the two, and the factor of `small_sample` is the larger.
     """
     names, count = comparison.names, len(comparison.effect_names)
     position = names.index(against) if against in names else None
@@ -491,13 +491,10 @@ def differences_frame(
     pairs = [(i, j, k) for k in range(count) for i, j in chosen]
     left, right = [i * count + k for i, _, k in pairs], [j * count + k for _, j, k in pairs]
     differences = comparison.effects[left] - comparison.effects[right]
-    # The factor for small samples multiplies the deviations of each estimator.
-    factors = np.repeat([np.sqrt(record.small_sample_factor) for record in comparison.drawn], count)
-    boot, replication = comparison.boot * factors, comparison.design.replication
-    resampled = boot[:, left] - boot[:, right]
+    resampled, replication = comparison.boot[:, left] - comparison.boot[:, right], comparison.design.replication
     own, covariance = (
         covariance_over(values) if replication is None else replication.covariance(values, of)
-        for values, of in ((boot, comparison.effects), (resampled, differences))
+        for values, of in ((comparison.boot, comparison.effects), (resampled, differences))
     )
     sd, paired = np.sqrt(np.diag(own)), np.sqrt(np.diag(covariance))
     constant = np.repeat([record.constant_means for record in comparison.records], count)
@@ -510,5 +507,7 @@ def differences_frame(
     index = pd.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
     df = np.repeat([record.df for record in comparison.records], count)
     df = np.minimum(df[left], df[right])
-    covariance = covariance * np.outer(paired > 0, paired > 0)
+    factors = np.repeat([np.sqrt(record.small_sample_factor) for record in comparison.drawn], count)
+    factor = np.maximum(factors[left], factors[right])
+    paired, covariance = factor * paired, covariance * np.outer(factor * (paired > 0), factor * (paired > 0))
     return adjusted_frame(differences, paired, covariance, index, adjust=adjust, alpha=alpha, df=df)

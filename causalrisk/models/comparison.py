@@ -86,7 +86,7 @@ class ComparisonResults(Shown):
 
     @property
     def cov(self) -> pd.DataFrame:
-        """Joint covariance of the effects over the resamples that worked for all estimators."""
+        """Covariance of the effects over the resamples that worked for all, without the factor of `small_sample`."""
         return self.boot_effects.dropna().cov(min_periods=2)
 
     @property

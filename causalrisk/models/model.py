@@ -415,8 +415,8 @@ class CausalModel:
             Distribution of these numbers: 1 and -1 (the default); Webb's six values, for a dozen clusters or fewer; or
             Mammen's two values, which are skewed.
         small_sample : bool, default False
-            Apply the factor of "HC1" also to standard errors of the bootstrap and of clusters: G / (G - 1) (n - 1) /
-            (n - k) for G clusters.
+            Apply the factor of "HC1" also to standard errors of the bootstrap, clusters, groups and differences:
+            G / (G - 1) (n - 1) / (n - k) for G clusters.
         use_t : bool, optional
             Whether to use the t distribution instead of the normal, and F instead of chi-squared. Degrees of freedom
             are G - 1 with G clusters, else n - k, with k coefficients of the outcome models. By default only with a

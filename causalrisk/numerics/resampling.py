@@ -35,22 +35,30 @@ MULTIPLIERS: dict[str, tuple[Array, Array]] = {  # values with mean 0 and varian
 
 # --- seeds -----------------------------------------------------------------------------------------------------------
 
+SOURCES = (np.random.Generator, np.random.SeedSequence, np.random.RandomState)
+
+
+def check_rng(rng: Any) -> None:
+    """Raise an OptionError unless `rng` is a source of randomness."""
+    whole = isinstance(rng, numbers.Integral) and not isinstance(rng, bool) and int(rng) >= 0
+    if not (whole or rng is None or isinstance(rng, SOURCES)):
+        problem = f"rng={rng!r}; expected a non-negative int, a numpy Generator, SeedSequence or RandomState, or None"
+        raise OptionError(f"{problem}.\nUse `rng=0`.")
+
 
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
     """Turn what the user gave as `rng` into a seed sequence.
 
     A Generator or RandomState is advanced once; None draws fresh entropy. `repeating` says what repeats the draw.
     """
+    check_rng(rng)
     if isinstance(rng, np.random.SeedSequence):
         return rng
     if isinstance(rng, np.random.Generator):
         return np.random.SeedSequence(int(rng.integers(2**63)))
     if isinstance(rng, np.random.RandomState):
         return np.random.SeedSequence(int(rng.randint(2**63 - 1, dtype=np.int64)))
-    if rng is None or (isinstance(rng, numbers.Integral) and not isinstance(rng, bool) and int(rng) >= 0):
-        return np.random.SeedSequence(None if rng is None else int(rng))
-    problem = f"rng={rng!r}; expected a non-negative int, a numpy Generator, SeedSequence or RandomState, or None"
-    raise OptionError(f"{problem}.\nUse `rng=0`.")
+    return np.random.SeedSequence(None if rng is None else int(rng))
 
 
 def repeating(seed: np.random.SeedSequence) -> int | np.random.SeedSequence:

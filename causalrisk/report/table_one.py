@@ -13,7 +13,7 @@ import pandas as pd
 
 from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed
 from causalrisk.design.rows import Source, read_weights, relative_weights
-from causalrisk.design.tables import as_table, find_column, missing_mask
+from causalrisk.design.tables import as_table, find_column, listing, missing_mask
 from causalrisk.design.treatment import arms_in_order, treatment_levels
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates, mean_and_variance
 from causalrisk.errors import DesignError, OptionError, with_other_names
@@ -153,10 +153,11 @@ def table_one(
     if covariates is None:
         covariates = [str(name) for name in table.columns if name not in (grouping, weights_name)]
     found = renamed(map(_indicator, covariates_in(covariates, table, MOST_LEVELS)), names)
-    quartiles, used = [(names or {}).get(name, name) for name in median], weight > 0
-    unknown = [name for name in quartiles if name not in {c.term for c in found}]
-    if unknown:
-        raise OptionError(f"median: {unknown[0]!r} is not among the covariates.")
+    median, used = [median] if isinstance(median, str) else list(median or ()), weight > 0
+    quartiles, known = [(names or {}).get(name, name) for name in median], [c.term for c in found if not _counted(c)]
+    if unknown := [name for name, shown in zip(median, quartiles, strict=True) if shown not in known]:
+        expected = f"expected some of the covariates that are numbers, {listing(known)}"
+        raise OptionError(f"median={unknown}; {expected}.\nUse `median={known[:1]}`.")
     whole = ["overall"] if overall or by is None else []
     heads, members = (*whole, *labels), [*[used] * len(whole), *(used & rows for rows in groups)]
     contrasts = [("SMD", "" if len(labels) == 2 else label) for label in labels[1:]]
@@ -166,9 +167,9 @@ def table_one(
     for c in found:
         parts = [_described(c, rows, weight, units) for rows in members]
         spec = column_format([part["sd"] for part in parts], [part["mean"] for part in parts], digits)
-        for part, rows in zip(parts, members, strict=True):
-            if c.term in quartiles:
-                part["text"] = _quartiles(c.values[rows], weight[rows], weight_type != "probability")
+        if c.term in quartiles:
+            _describe_by_quartiles(parts, [(c.values[rows], weight[rows]) for rows in members], weight_type, digits)
+        for part in parts:
             part["text"] = part["text"] or f"{part['mean']:{spec}} ({part['sd']:{spec}})" * bool(part["n"])
         compared = parts[len(whole) :]
         scale = np.sqrt(np.mean([part["variance"] for part in compared])) if compared else np.nan
@@ -365,6 +366,11 @@ def _rows(
     return rows
 
 
+def _counted(c: Covariate) -> bool:
+    """Whether a covariate is a level of a factor, or an indicator: yes or no."""
+    return c.code is not None or (c.binary and set(c.ends) <= {0.0, 1.0})
+
+
 def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> dict[str, Any]:
     """Describe a covariate in some rows, in numbers and as texts; the row formats mean and standard deviation."""
     values = c.values[rows]
@@ -376,24 +382,32 @@ def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> 
     found |= {"n": int(n), "missing": int(missing), "text": "", "absent": f"{missing:.0f} ({format_share(share)})"}
     if not n:
         return found
-    indicator = c.code is not None or (c.binary and set(c.ends) <= {0.0, 1.0})  # yes or no
-    found["mean"], found["variance"] = mean_and_variance(x, w, u, indicator)
-    if indicator:
+    found["mean"], found["variance"] = mean_and_variance(x, w, u, _counted(c))
+    if _counted(c):
         return found | {"text": f"{u @ x:.0f} ({format_share(found['mean'])})"}
     return found | {"sd": np.sqrt(found["variance"])}
 
 
-def _quartiles(values: Array, weights: Array, counted: bool) -> str:
-    """Median and quartiles as text; empty where no value is known. Frequency weights are `counted`."""
-    known = ~np.isnan(values)
-    order = np.argsort(values[known])
-    x, w, levels = values[known][order], weights[known][order], [0.25, 0.5, 0.75]
-    if not x.size:
-        return ""
-    share = np.cumsum(w) / w.sum() * (1 + 1e-12)  # rounding leaves a share that is reached exactly just below
-    found = np.quantile(np.repeat(x, w.astype(int)), levels) if counted else x[np.searchsorted(share, levels)]
-    spec = ".0f" if (found % 1 == 0).all() else column_format(found[2] - found[0], found)
-    return f"{found[1]:{spec}} [{found[0]:{spec}}, {found[2]:{spec}}]"
+def _describe_by_quartiles(
+    parts: Sequence[dict[str, Any]],
+    given: Sequence[tuple[Array, Array]],
+    weight_type: WeightType | None,
+    digits: int | None,
+) -> None:
+    """Write median and quartiles of values under weights as the texts of a row, where a value is known."""
+    found, levels = np.full((len(parts), 3), np.nan), [0.25, 0.5, 0.75]
+    for k, (values, weights) in enumerate(given):
+        known = ~np.isnan(values)
+        order = np.argsort(values[known])
+        x, w = values[known][order], weights[known][order]
+        if weight_type != "probability" and x.size:
+            found[k] = np.quantile(np.repeat(x, w.astype(int)), levels)
+        elif x.size:  # rounding leaves a share that is reached exactly just below
+            found[k] = x[np.searchsorted(np.cumsum(w) / w.sum() * (1 + 1e-12), levels)]
+    whole = digits is None and (found[~np.isnan(found)] % 1 == 0).all()
+    spec = ".0f" if whole else column_format(found[:, 2] - found[:, 0], found, digits)
+    for part, (low, middle, high) in zip(parts, found, strict=True):
+        part["text"] = "" if np.isnan(middle) else f"{middle:{spec}} [{low:{spec}}, {high:{spec}}]"
 
 
 def _marked(differences: Sequence[float] | Array, threshold: float | None) -> list[str]:

@@ -91,11 +91,32 @@ def test_small_sample_reaches_groups_and_differences():
     given = {"formula": "y ~ x1", "data": frame, "treat": "d", "estimators": ["IPWRA", "JRE"], "n_boot": 50}
     plain, wide = (cr.compare(**given, small_sample=asked).differences["std err"] for asked in (False, True))
     np.testing.assert_allclose(wide / plain, np.sqrt(n / (n - k)), rtol=1e-9)
-    plain, wide = (
-        cr.JRE.from_formula("y ~ x1", frame, treat="d").fit(n_boot=50, small_sample=asked).start_difference()["std err"]
-        for asked in (False, True)
-    )
+    model = cr.JRE.from_formula("y ~ x1", frame, treat="d")
+    fits = [model.fit(n_boot=50, small_sample=asked) for asked in (False, True)]
+    plain, wide = (res.start_difference()["std err"] for res in fits)
     np.testing.assert_allclose(wide / plain, np.sqrt(n / (n - k)), rtol=1e-9)
+    plain, wide = (res.start.bse for res in fits)
+    np.testing.assert_allclose(wide / plain, np.sqrt(n / (n - k)), rtol=1e-9)
+
+
+def test_the_factor_of_a_difference_is_the_larger_and_leaves_equal_estimators_equal():
+    n = 120
+    frame = simulate(n).assign(site=np.arange(n) % 3)
+    given = {"formula": "y ~ C(site)", "data": frame, "treat": "d", "n_boot": 50}
+    given["estimators"] = ["Unadjusted", "IPW", "IPWRA"]
+    plain, wide = (cr.compare(**given, small_sample=asked).differences["std err"] for asked in (False, True))
+    assert wide["IPW", "IPWRA"] == plain["IPW", "IPWRA"] == 0.0  # saturated: they are the same
+    assert wide["Unadjusted", "IPWRA"] / plain["Unadjusted", "IPWRA"] == pytest.approx(np.sqrt(n / (n - 6)), rel=1e-9)
+
+
+def test_rows_of_a_target_frame_count_as_clusters():
+    frame = simulate(240).assign(g=np.arange(240) % 12)
+    model = cr.IPWRA.from_formula("y ~ x1", frame, treat="d", cluster="g", target=simulate(80, seed=2))
+    robust, resampled = (
+        model.fit(cov_type=kind, n_boot=count, small_sample=True).bse / model.fit(cov_type=kind, n_boot=count).bse
+        for kind, count in (("cluster", None), ("bootstrap", 50))
+    )
+    np.testing.assert_allclose(robust, resampled, rtol=1e-9)
 
 
 RARE = {"formula": "y ~ x1 + rare", "treat": "d"}

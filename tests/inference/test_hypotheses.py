@@ -53,6 +53,7 @@ def test_it_is_the_ratio_of_another_scale(frame, cov_type):
     [
         ("POM[1] - POM[0] = 0.2", "POM[1] - POM[0] = 0.2"),
         ("2 * ATE", "ATE * 4 / 2"),
+        ("2 * ATE = 0.001", "2e+0 * ATE = 1e-3"),
         ("POM[1] = POM[0]", "POM[1] = POM[0]"),
         ("ATE, POM[0] = 1", "ATE, POM[0] = 2**0"),
         ("ATE", "-(-ATE)^1"),

@@ -314,6 +314,8 @@ def test_what_cannot_be_permuted_is_refused(tmp_path):
         res.permutation_test(strata=EIGHT.index)
     with raises_with(cr.OptionError, "n_permutations=9999"):
         unadjusted(DATA).permutation_test("all")
+    with pytest.raises(cr.OptionError, match="rng='a'; expected"):
+        res.permutation_test("all", rng="a")
     data = by_village()
     with pytest.warns(cr.DesignWarning):
         clustered = fit_villages(data)
