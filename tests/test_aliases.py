@@ -1,5 +1,7 @@
 """Every word of other packages in the table is read with a note, or refused with its sentence."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,6 +55,18 @@ def model(formula="y ~ x1 + x2", model_class=AIPW, **options):
     return model_class.from_formula(formula, DATA, **{"treat": "d"} | options)
 
 
+@functools.cache
+def wanted_of(option):
+    """The fit with an option of models by its own name."""
+    value, more = GIVEN[option]
+    return model(**more | {option: value}).fit()
+
+
+@functools.cache
+def plain(model_class=AIPW):
+    return model(model_class=model_class)
+
+
 @pytest.mark.parametrize(("word", "option"), words(NAMES["model"]))
 def test_options_of_models(word, option):
     value, more = GIVEN[option]
@@ -60,13 +74,13 @@ def test_options_of_models(word, option):
     res = model(**options).fit()
     assert f"`{word}` was read as `{option}`." in " ".join(str(res.summary()).split())
     if option != "weights":
-        assert res.effect == model(**more | {option: value}).fit().effect
+        assert res.effect == wanted_of(option).effect
 
 
 @pytest.mark.parametrize(("word", "option"), words(NAMES["fit"]))
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
 def test_options_of_fit(word, option):
-    fitted = model(model_class=IPWRA)
+    fitted = plain(IPWRA)
     res = fitted.fit(**{word: OF_FIT[option]})
     assert f"`{word}` was read as `{option}`." in " ".join(str(res.summary()).split())
     assert res.effect_se == fitted.fit(**{option: OF_FIT[option]}).effect_se
@@ -79,6 +93,12 @@ def test_a_word_for_weights_says_their_type(word):
 
 
 VALUED = ["effect", "propensity_loss", "propensity_link", "family", "cov_type", "bootstrap", "learner_use"]
+
+
+@functools.cache
+def fitted_with(options, fit):
+    """A fit with these items of dictionaries."""
+    return model(**dict(options)).fit(**dict(fit))
 
 
 @pytest.mark.parametrize(("word", "option", "value"), [(w, o, v) for o in VALUED for w, v in words(VALUES[o])])
@@ -95,7 +115,8 @@ def test_values(word, option, value):
     said, meant = ({option: one} for one in (word, value))
     link = {"link": "probit"} if word == "probit" and option == "family" else {}
     got = model(**options | ({} if of_fit else said)).fit(**fit | (said if of_fit else {}))
-    wanted = model(**options | link | ({} if of_fit else meant)).fit(**fit | (meant if of_fit else {}))
+    options, fit = options | link | ({} if of_fit else meant), fit | (meant if of_fit else {})
+    wanted = fitted_with(tuple(options.items()), tuple(fit.items()))
     noted = f"`{option}={word!r}` was read as" in str(got.summary())
     assert np.array_equal(got.bse, wanted.bse) and noted == (word != value.casefold())
 
@@ -109,7 +130,7 @@ def test_options_that_models_do_not_have(word):
 @pytest.mark.parametrize("word", " ".join(ANSWERS["fit"]).split())
 def test_options_that_fits_do_not_have(word):
     with pytest.raises(TypeError, match=f"unknown option `{word}`"):
-        model().fit(**{word: 1})
+        plain().fit(**{word: 1})
 
 
 def test_estimators_typed_as_options_and_several_targets():
@@ -132,9 +153,9 @@ def test_values_that_have_no_counterpart(option, word):
     given, more = {option: word.replace("*", "qq").upper()}, {"weights": "w"} if option == "weight_type" else {}
     with pytest.raises(causalrisk.OptionError) as caught:
         if option in ("cov_type", "bootstrap"):
-            model().fit(**given)
+            plain().fit(**given)
         elif option == "adjust":
-            model().fit().pairwise(**given)
+            fitted_with((), ()).pairwise(**given)
         else:
             model(**given, **more)
     assert str(caught.value).endswith(sentence)
@@ -142,14 +163,15 @@ def test_values_that_have_no_counterpart(option, word):
 
 @pytest.mark.parametrize(("word", "name"), words(ATTRIBUTES))
 def test_attributes_of_results(word, name):
-    res = model(learner="smooth" if name == "learner_fit" else None).fit(n_boot=19, rng=1)
+    options = (("learner", "smooth"),) if name == "learner_fit" else ()
+    res = fitted_with(options, (("n_boot", 19), ("rng", 1)))
     got, wanted = getattr(res, word), getattr(res, name)
     assert got == wanted if callable(got) or np.isscalar(got) else np.array_equal(got, wanted)
 
 
 @pytest.mark.parametrize("word", " ".join(ANSWERS["results"]).split())
 def test_attributes_that_results_do_not_have(word):
-    res = model(target="entropy").fit()
+    res = fitted_with((("target", "entropy"),), ())
     with pytest.raises(AttributeError) as caught:
         getattr(res, word)
     assert "`" in str(caught.value).splitlines()[-1]
@@ -221,7 +243,8 @@ def test_a_classifier_for_the_score_is_read():
 def test_a_word_whose_value_names_another_option(word, text):
     options = {"formula": "ill ~ x1"} if text in ("logit", "probit", "poisson") else {}
     option = {OF_VALUES[word][0]: text}
-    got, wanted = model(**options, **{word: text}).fit(), model(**options, **option).fit()
+    got = model(**options, **{word: text}).fit()
+    wanted = fitted_with(tuple((options | option).items()), ())
     assert np.array_equal(got.bse, wanted.bse)
     assert f"`{word}` was read as `{OF_VALUES[word][0]}`." in " ".join(str(got.summary()).split())
 
@@ -264,12 +287,20 @@ def res():
     return model().fit()
 
 
+@pytest.fixture(scope="module")
+def called():
+    """What calls give with an option by its own name."""
+    return {}
+
+
 @pytest.mark.parametrize(("word", "option"), [*words(NAMES["method"]), *words(NAMES["table_one"])])
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
-def test_options_of_methods_and_functions(res, word, option):
+def test_options_of_methods_and_functions(res, called, word, option):
     call, value = CALLS[option]
     given = 0.9 if option == "alpha" else value
-    assert str(call(res, **{word: given})) == str(call(res, **{option: value}))
+    if option not in called:
+        called[option] = str(call(res, **{option: value}))
+    assert str(call(res, **{word: given})) == called[option]
     with pytest.raises(TypeError, match=word):
         call(res, **{option: value, word: value})
 
