@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,8 +36,8 @@ def test_robust_and_bootstrap_standard_errors_agree():
     frame = simulate(1500, strength=0.4)
     for model in (cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW, cr.JRE):
         fitted = model.from_formula(f"y ~ {RHS}", frame, treat="d")
-        robust, boot = fitted.fit(cov_type="robust"), fitted.fit(cov_type="bootstrap", n_boot=800)
-        # 800 resamples know a standard error to 2.5%
+        robust, boot = fitted.fit(cov_type="robust"), fitted.fit(cov_type="bootstrap", n_boot=400)
+        # 400 resamples know a standard error to 3.5%
         np.testing.assert_allclose(boot.bse, robust.bse, rtol=0.1)
 
 
@@ -213,20 +212,6 @@ def test_frequency_weights_within_clusters_are_carried_along():
     one, two = counted.fit(**options), cr.JRE.from_formula(data=written, **of).fit(**options)
     np.testing.assert_allclose(one.params, two.params, rtol=1e-9)
     np.testing.assert_allclose(one.boot_params, two.boot_params, rtol=1e-7)
-
-
-def test_fault_35_functions_of_the_caller_with_workers():
-    """The design is made by the caller; workers get arrays."""
-    squared = lambda x: x**2  # noqa: E731
-    frame = simulate(150)
-    model = cr.JRE.from_formula("y ~ x1 + squared(x1)", frame, treat="d")
-    named = cr.JRE.from_formula("y ~ x1 + I(x1**2)", frame, treat="d")
-    options = {"n_boot": 70, "n_replicates": 20}
-    expected = named.fit(**options).bse
-    for backend in ("threading", "loky"):
-        with joblib.parallel_config(backend):
-            np.testing.assert_array_equal(model.fit(n_jobs=2, **options).bse, expected)
-    assert squared(3) == 9
 
 
 def test_fault_66_two_threads_fit_at_once():

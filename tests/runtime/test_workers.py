@@ -52,9 +52,11 @@ def test_the_context_chooses_where_the_work_is_done():
         assert places() == {(here, threading.get_ident())}
 
 
-def blocks(*edges):
+def blocks(*edges, strength=0.8):
     rows = np.arange(edges[-1])
-    frame = simulate(n=len(rows), seed=4).assign(g=np.array(["a", "b", "c"])[rows % 3], unit=rows % 60)
+    frame = simulate(n=len(rows), seed=4, strength=strength).assign(
+        g=np.array(["a", "b", "c"])[rows % 3], unit=rows % 60
+    )
     source = in_parts([frame[first:stop] for first, stop in itertools.pairwise(edges)], 400)
     return AIPW.from_formula("y ~ x1 + np.exp(x2) + C(g)", source, treat="d", target="overlap", cluster="unit")
 
@@ -98,6 +100,20 @@ def test_threads_and_processes_change_no_digit(alone):
             np.testing.assert_array_equal(numbers(name, 2), expected)
 
 
+def test_fault_35_functions_of_the_caller_with_workers():
+    """The design is made by the caller; workers get arrays. They are those of the tests before."""
+    squared = lambda x: x**2  # noqa: E731
+    frame = simulate(150)
+    model = JRE.from_formula("y ~ x1 + squared(x1)", frame, treat="d")
+    named = JRE.from_formula("y ~ x1 + I(x1**2)", frame, treat="d")
+    options = {"n_boot": 70, "n_replicates": 20}
+    expected = named.fit(**options).bse
+    for backend in ("threading", "loky"):
+        with joblib.parallel_config(backend):
+            np.testing.assert_array_equal(model.fit(n_jobs=2, **options).bse, expected)
+    assert squared(3) == 9
+
+
 @pytest.fixture(scope="module")
 def dask():
     pytest.importorskip("distributed")
@@ -119,7 +135,7 @@ def test_a_cluster_changes_no_number_of_a_scan(dask, monkeypatch):
     import distributed
 
     beyond_memory(monkeypatch)
-    make = functools.partial(blocks, 0, 200, 300)
+    make = functools.partial(blocks, 0, 200, 300, strength=0.1)  # with fewer iterations
     expected = numbers("scan", 1, make)
     with distributed.Client(dask):
         np.testing.assert_allclose(numbers("scan", 2, make), expected, rtol=1e-13)

@@ -8,9 +8,12 @@ FEW = "causalrisk.estimation.sample.FEW"
 
 @pytest.fixture(autouse=True)
 def beyond_memory(monkeypatch):
-    """A scan of any size is beyond memory; one thread has least to do, and more change no digit: `test_workers.py`."""
+    """A scan of any size is beyond memory.
+
+    One thread and tasks that are not fused have least to do; other ways change no digit: `test_workers.py`.
+    """
     monkeypatch.setattr(FEW, 0)
-    with dask.config.set(scheduler="synchronous"):
+    with dask.config.set({"scheduler": "synchronous", "optimization.fuse.active": False}):
         yield
 
 

@@ -63,16 +63,24 @@ CASES = {
     "erm": {"fit": {"anchor": None, "objective": "erm"}},
     "probability weights": {"weights": "w", "weight_type": "probability", "treat": "dose", "reference": "none"},
     "clusters": {"cluster": "clinic"},
-    "clusters, anchor chosen": {"cluster": "clinic", "fit": {"anchor": None}},
+    "clusters of frequencies, anchor chosen": {
+        "cluster": "clinic",
+        "weights": "w",
+        "weight_type": "frequency",
+        "fit": {"anchor": None},
+    },
     "Poisson": {"formula": "cigs ~ mage + C(site)", "family": "poisson", "target": "treated", "fit": {"anchor": 3.0}},
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_resamples_agree_with_memory(births, name, request):
-    if name != "clusters, anchor chosen":
+    if name != "clusters of frequencies, anchor chosen":
         request.getfixturevalue("in_memory")
-    agree(*both(births, **CASES[name]))
+    blocks, whole = both(births, **CASES[name])
+    agree(blocks, whole)
+    if name.endswith("chosen"):
+        pd.testing.assert_frame_equal(blocks.anchor_path(), whole.anchor_path(), rtol=1e-7)
 
 
 FRAMES = {
