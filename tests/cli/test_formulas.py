@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import time
@@ -131,18 +132,26 @@ FINE = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    """A file of data in a folder of its own, with a file that is code."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def files():
+    """Data, their file, and one that is code."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(200, 2)), columns=["x1", "x2"]).assign(d=[0, 1] * 100, g=list("abba") * 50)
     frame = frame.assign(k=rng.integers(1, 9, 200), y=frame.x1 + frame.d + rng.normal(size=200))
     frame["abs"], frame["cr"] = frame.x2**2, frame.x2 + frame.k
     frame["mother's age: years"] = rng.integers(20, 40, 200)
-    frame.to_csv("data.csv", index=False)
-    np.save("pickled.npy", np.array([_Touch()]), allow_pickle=True)
-    return frame
+    code = io.BytesIO()
+    np.save(code, np.array([_Touch()]), allow_pickle=True)
+    return frame, {"data.csv": frame.to_csv(index=False).encode(), "pickled.npy": code.getvalue()}
+
+
+@pytest.fixture(autouse=True)
+def data(files, tmp_path, monkeypatch):
+    """The files are in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    for name, content in files[1].items():
+        Path(name).write_bytes(content)
+    return files[0].copy()
 
 
 class _Touch:

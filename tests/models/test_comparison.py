@@ -139,11 +139,10 @@ def test_rows_equal_single_fits(frame, options, fit):
         row = res.table.loc[name]
         np.testing.assert_allclose(row[["estimate", "std err"]], [alone.effect, alone.effect_se], rtol=1e-10)
         np.testing.assert_allclose(row[["[0.025", "0.975]"]], alone.conf_int().loc["ATE"], rtol=1e-10)
-        built = model.from_formula(FORMULA, frame, treat="d", **options)
         more = {k: v for k, v in fit.items() if k in ("rng", "small_sample") or model is cr.JRE}
         if model is cr.JRE:
             more["n_replicates"] = QUICK["n_replicates"]
-        robust = built.fit(cov_type="cluster" if "cluster" in options else "robust", **more)
+        robust = alone.model.fit(cov_type="cluster" if "cluster" in options else "robust", **more)
         np.testing.assert_allclose(row["robust se"], robust.effect_se, rtol=1e-10)
         np.testing.assert_allclose(res.results[name].cov_params(), robust.cov_params(), rtol=1e-10, atol=1e-14)
         own = res.bootstrapped[name]

@@ -66,7 +66,7 @@ def memory(estimator):
 
 
 FITS = {
-    "scan": (functools.partial(blocks, 0, 600, 603, 900), {"n_boot": 3}),  # of four parts
+    "scan": (functools.partial(blocks, 0, 600, 603, 900, strength=0.1), {"n_boot": 3}),  # of four parts
     "JRE": (memory(JRE), {"n_boot": 70, "n_replicates": 10}),
     "IPWRA": (memory(IPWRA), {"n_boot": 100}),
 }
@@ -109,7 +109,7 @@ def test_fault_35_functions_of_the_caller_with_workers():
     options = {"n_boot": 70, "n_replicates": 20}
     expected = named.fit(**options).bse
     for backend in ("threading", "loky"):
-        with joblib.parallel_config(backend):
+        with joblib.parallel_config(backend, max_nbytes=1):
             np.testing.assert_array_equal(model.fit(n_jobs=2, **options).bse, expected)
     assert squared(3) == 9
 
@@ -185,7 +185,10 @@ def died(*given):
 def test_a_worker_that_dies_leaves_the_estimate(monkeypatch):
     model, refit = memory(IPWRA)(), covariance.refit_together
     monkeypatch.setattr(covariance, "refit_together", functools.partial(dying, os.getpid(), refit))
-    with joblib.parallel_config("loky"), pytest.raises(BootstrapError, match=r"died.*\nUse `n_jobs=1`") as caught:
+    with (
+        joblib.parallel_config("loky", max_nbytes=1),
+        pytest.raises(BootstrapError, match=r"died.*\nUse `n_jobs=1`") as caught,
+    ):
         model.fit(n_boot=320, n_jobs=2)
     assert caught.value.results.summary_frame().equals(model.fit().summary_frame())
     monkeypatch.setattr(covariance, "refit_together", died)

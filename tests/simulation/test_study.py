@@ -21,7 +21,7 @@ from causalrisk.simulation.study import choose_estimators
 
 FAST = ["Unadjusted", "IPWRA", "AIPW"]
 STRONG = designs.DESIGNS["strong"]
-SMALL = {"design": ["linear", "strong"], "n": [100, 150], "n_sims": 8, "estimators": FAST}
+SMALL = {"design": ["linear", "strong"], "n": [100, 150], "n_sims": 6, "estimators": FAST}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,17 +45,17 @@ def assert_same(left, right):
 
 
 def test_a_cell_does_not_depend_on_the_others(small):
-    alone = run_study("strong", n=150, n_sims=6, estimators=["AIPW"]).raw
+    alone = run_study("strong", n=150, n_sims=4, estimators=["AIPW"]).raw
     raw = small.raw
-    part = raw[(raw["design"] == "strong") & (raw["n"] == 150) & (raw["estimator"] == "AIPW") & (raw["sample"] < 6)]
+    part = raw[(raw["design"] == "strong") & (raw["n"] == 150) & (raw["estimator"] == "AIPW") & (raw["sample"] < 4)]
     pd.testing.assert_frame_equal(alone, part.reset_index(drop=True), check_exact=True)
 
 
 def test_samples_can_be_drawn_again(small):
-    seed, _ = module.sample_seeds(small.entropy, STRONG, 150, 7)
+    seed, _ = module.sample_seeds(small.entropy, STRONG, 150, 5)
     drawn = STRONG.draw(150, np.random.default_rng(seed))
     res = cr.IPWRA.from_formula(STRONG.formula, drawn.data, treat="d").fit()
-    raw = small.raw.set_index(["design", "n", "sample", "estimator"]).loc[("strong", 150, 7, "IPWRA")]
+    raw = small.raw.set_index(["design", "n", "sample", "estimator"]).loc[("strong", 150, 5, "IPWRA")]
     assert (raw["estimate"], raw["se"]) == (res.effect, res.effect_se)
 
 
@@ -289,7 +289,7 @@ def test_failures_are_counted_and_not_fatal():
 
 
 def test_separation_is_a_failure():
-    study = run_study(designs.Linear(confounding=6.0), n=40, n_sims=20, estimators=["Unadjusted", "IPWRA"])
+    study = run_study(designs.Linear(confounding=6.0), n=40, n_sims=8, estimators=["Unadjusted", "IPWRA"])
     table = study.table.droplevel(["design", "n"])
     assert table.loc["IPWRA", "failed"] > 0
     assert table.loc["Unadjusted", "failed"] == 0
@@ -319,10 +319,10 @@ def test_table_by_hand(small):
     error = wide["AIPW"]
     covered = (error.abs() <= stats.norm.ppf(0.975) * se["AIPW"]).mean()
     by_hand = {
-        "samples": 8, "failed": 0, "bias": error.mean(), "bias_mc": error.std() / np.sqrt(8), "sd": error.std(),
+        "samples": 6, "failed": 0, "bias": error.mean(), "bias_mc": error.std() / np.sqrt(6), "sd": error.std(),
         "rmse": np.sqrt((error**2).mean()), "mse_ratio": (error**2).sum() / (wide["IPWRA"] ** 2).sum(),
         "mean_se": se["AIPW"].mean(), "median_se": se["AIPW"].median(), "coverage": covered,
-        "coverage_mc": np.sqrt(covered * (1 - covered) / 8),
+        "coverage_mc": np.sqrt(covered * (1 - covered) / 6),
         "mse_over_bound": 100 * (error**2).mean() / STRONG.efficiency_bound,
     }  # fmt: skip
     for name, value in by_hand.items():
@@ -363,15 +363,15 @@ def test_reference_can_be_another_or_none():
 
 
 def test_errors_of_a_cell(small):
-    assert small.errors("strong", 100).shape == (8, 3)
+    assert small.errors("strong", 100).shape == (6, 3)
     with pytest.raises(KeyError, match="strong"):
         small.errors("strong", 99)
 
 
 def test_summary_and_repr(small):
     text = str(small.summary())
-    assert repr(small) == "Study of 3 estimators: linear, strong, n 100, 150, 8 samples"
-    for words in ("Monte Carlo Study", "strong, n 150", "8 samples of each", "True effects: linear 1.000"):
+    assert repr(small) == "Study of 3 estimators: linear, strong, n 100, 150, 6 samples"
+    for words in ("Monte Carlo Study", "strong, n 150", "6 samples of each", "True effects: linear 1.000"):
         assert words in text
     assert small._repr_html_() == small.summary().as_html()
     assert "Heading" in str(small.summary(title="Heading", alpha=0.1))

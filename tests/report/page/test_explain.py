@@ -161,6 +161,7 @@ def test_a_change_has_one_target():
     assert 'trim="crump"' in text and 'target="overlap"' not in text
 
 
+@pytest.mark.usefixtures("unprinted_plots")
 @pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPWRA])
 def test_missing_outcomes_are_an_assumption(model, tmp_path):
     frame = FRAME.assign(y=FRAME.y.mask(FRAME.index % 6 == 0))

@@ -238,8 +238,15 @@ RNGS = {
 }
 
 
+@pytest.fixture(scope="module")
+def of_blocks():
+    """A scan, and a model of it."""
+    blocks = cr.scan([FRAME[:100], FRAME[100:]])
+    return blocks, cr.JRE.from_formula("y ~ x1", blocks, treat="d")
+
+
 @pytest.mark.parametrize("rng", RNGS.values(), ids=RNGS.keys())
-def test_the_call_and_the_seed_repeat_the_digits_whatever_the_source_of_randomness(rng):
+def test_the_call_and_the_seed_repeat_the_digits_whatever_the_source_of_randomness(of_blocks, rng):
     model = cr.IPWRA.from_formula("y ~ x1", FRAME, treat="d")
     res, scope = model.fit(n_boot=10, rng=rng()), {"data": FRAME}
     exec(call_of(res._record), scope)
@@ -247,8 +254,8 @@ def test_the_call_and_the_seed_repeat_the_digits_whatever_the_source_of_randomne
     pd.testing.assert_frame_equal(model.fit(n_boot=10, rng=res.seed).boot_params, res.boot_params)
     said = res.glance()["seed"].item()
     assert f"from seed {said}." in res.methods() and said in call_of(res._record)
-    blocks = cr.scan([FRAME[:100], FRAME[100:]])
-    of_scan = cr.JRE.from_formula("y ~ x1", blocks, treat="d").fit(n_replicates=20, cov_type="robust", rng=rng())
+    blocks, joint = of_blocks
+    of_scan = joint.fit(n_replicates=20, cov_type="robust", rng=rng())
     scope = {"data": blocks}
     exec(call_of(of_scan._record), scope)
     pd.testing.assert_series_equal(scope["res"].params, of_scan.params)
