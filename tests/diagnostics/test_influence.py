@@ -80,14 +80,16 @@ def test_influence_of_clusters_is_leaving_them_out(frame, kind, weight_type):
     options = {"treat": "arm", "reference": 0, "cluster": "site"}
     options |= {} if weight_type is None else {"weights": "w", "weight_type": weight_type}
     res = kind.from_formula("y ~ x1 + x2", data, **options).fit()
+    without = {
+        name: kind.from_formula("y ~ x1 + x2", data[data.site != name], **options).fit().params for name in site[:2]
+    }
     for arm in (1, 2):
         table = res.influence(clusters=True, arm=arm)
         assert table.index.name == "site" and list(table.index) == list(dict.fromkeys(site))
         sizes = data.groupby("site").w.sum() if weight_type == "frequency" else data.site.value_counts()
         assert table["n"].to_dict() == sizes.astype(int).to_dict()
         for name in table.index[:2]:
-            without = kind.from_formula("y ~ x1 + x2", data[data.site != name], **options).fit()
-            change = without.params.iloc[arm - 1] - res.params.iloc[arm - 1]
+            change = without[name].iloc[arm - 1] - res.params.iloc[arm - 1]
             np.testing.assert_allclose(table.loc[name, "change"], change)
             np.testing.assert_allclose(table.loc[name, "in std errors"], change / res.bse.iloc[arm - 1])
     quick = res.influence(clusters=True, method="influence")["change"]
