@@ -1,4 +1,4 @@
-"""A small cluster of Dask whose processes are forked from one that has imported what they need."""
+"""Processes that are forked from one that has imported what they need, and a small cluster of Dask of such."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import contextlib
 import multiprocessing
 from multiprocessing import forkserver
 
-PRELOADED = ["distributed.nanny", "causalrisk.models.estimators", "tests.conftest"]
+PRELOADED = ["distributed.nanny", "causalrisk.models.estimators", "causalrisk.simulation.study", "tests.conftest"]
+
+
+def preloaded():
+    """The context of such processes; to import all of this takes each of others a second or two."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()  # before Dask asks for less
+    return context
 
 
 @contextlib.contextmanager
@@ -15,10 +23,9 @@ def local_cluster(**settings):
     import dask
     from distributed import LocalCluster
 
-    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
-    forkserver.ensure_running()  # before Dask asks for less
+    preloaded()
     settings |= {
-        "distributed.worker.multiprocessing-method": "forkserver",  # to import all of this takes each a second or two
+        "distributed.worker.multiprocessing-method": "forkserver",
         "distributed.scheduler.work-stealing": False,
     }
     with (

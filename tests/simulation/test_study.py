@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -18,6 +17,7 @@ from causalrisk.simulation import designs, run_study
 from causalrisk.simulation import study as module
 from causalrisk.simulation.results import mse_ratio
 from causalrisk.simulation.study import choose_estimators
+from tests.dask_cluster import preloaded
 
 FAST = ["Unadjusted", "IPWRA", "AIPW"]
 STRONG = designs.DESIGNS["strong"]
@@ -98,7 +98,7 @@ def _run_into(path):
 
 
 def test_study_that_was_killed_is_resumed_in_processes_which_do_not_change_the_frame(small, tmp_path):
-    process = multiprocessing.get_context("spawn").Process(target=_run_into, args=(tmp_path,))
+    process = preloaded().Process(target=_run_into, args=(tmp_path,))
     process.start()
     give_up = time.monotonic() + 60
     while not list(tmp_path.glob("*.csv")) and time.monotonic() < give_up:
