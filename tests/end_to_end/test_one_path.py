@@ -47,7 +47,7 @@ def cut(*sizes):
 
 @functools.cache
 def read(of_scan, estimator, model):
-    """A model, which an estimator that reads data alike has of this one."""
+    """A model, made once for all kinds of resamples."""
     given = dict(MODELS[model])
     source = cr.scan(cut(7, 1, 232)) if of_scan else data()
     return getattr(cr, estimator).from_formula(given.pop("formula"), source, **given)
@@ -60,9 +60,7 @@ def printed(of_scan, estimator, model, kind, **how):
         options["anchor"] = 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cr.CausalRiskWarning)
-        of = read(of_scan, "JRE" if estimator == "JRE" else "AIPW", model)
-        made = getattr(cr, estimator)._checked(of.design, of.options)
-        res = made.fit(cov_type="bootstrap", bootstrap=kind, rng=5, **options, **how)
+        res = read(of_scan, estimator, model).fit(cov_type="bootstrap", bootstrap=kind, rng=5, **options, **how)
     text = str(res.summary()).partition("Notes:")[0]
     tables = text.split("=" * 78)
     return res, "\n".join(table for table in tables if "By group" not in table)

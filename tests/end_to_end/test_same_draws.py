@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import dask
 import numpy as np
 import pandas as pd
 import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
-from causalrisk.estimation.options import InferenceOptions
-from causalrisk.estimation.prepare import equations_of, prepare, task_of
-from causalrisk.estimation.sample import sample_resampler
 from causalrisk.numerics.arrays import loaded
-from causalrisk.numerics.resampling import CHUNK, WIDTH, seed_sequence
+from causalrisk.numerics.resampling import CHUNK, WIDTH
 from tests.conftest import in_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
@@ -96,10 +95,8 @@ def test_rows_beyond_memory_are_drawn_as_in_memory(births, folder, name, monkeyp
     monkeypatch.setitem(dask.config.config, "scheduler", "synchronous")
     monkeypatch.setitem(dask.config.config, "optimization.fuse.active", False)
     for data in (births, in_parts(f"{folder}/*.parquet", 3 * CHUNK // 2)):
-        model = OutcomeRegression.from_formula(data=data, **options)
-        task = prepare(task_of(model.design, model.spec, model.options, InferenceOptions()))
-        sample = equations_of(task).sample
-        resampler = sample_resampler(task.design, sample, kind, seed_sequence(0))
+        record = OutcomeRegression.from_formula(data=data, **options).fit()._record
+        resampler, sample = dataclasses.replace(record, bootstrap=kind).resampler(), record.sample
         for block in (resampler.draw(1, 0, M - 3), resampler.draw(1, 1, 3), resampler.perturb(0, 5, 0.5)):
             values = loaded(block)
             drawn.append(np.concatenate([values[: sample.n_frame], sample.restore(values)]))
