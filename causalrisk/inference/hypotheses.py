@@ -145,9 +145,7 @@ def combination_text(row: Array, names: Sequence[str]) -> str:
 
 FUNCTIONS = {"__builtins__": {}, "log": np.log, "exp": np.exp, "sqrt": np.sqrt}
 ALLOWED = re.compile(r"[\w\s.+\-*/()]+")  # characters of an expression
-WHOLE = re.compile(
-    r"(?<![\w.])(?<![eE][+-])\d+(?![\w.])"
-)  # Python computes powers of whole numbers to the last digit
+WHOLE = re.compile(r"(?<![\w.])(?<![eE][+-])\d+(?![\w.])")  # Python computes powers of whole numbers to the last digit
 
 TOLD = 1e-6  # relative change of an expression beyond which it depends on the level of the arm means
 

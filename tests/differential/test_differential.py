@@ -74,8 +74,8 @@ def test_the_cases_are_of_every_kind():
 
 def sign(monkeypatch):
     """The correction of AIPW is subtracted."""
-    weighted = Equations.weighted
-    monkeypatch.setattr(Equations, "weighted", lambda *given: -weighted(*given))
+    residuals = Equations.weighted_residuals
+    monkeypatch.setattr(Equations, "weighted_residuals", lambda *given: -residuals(*given))
 
 
 def missing_weight(monkeypatch):
