@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import gc
 import json
 import os
 from pathlib import Path
@@ -164,13 +163,6 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collect_file():
     """No file of tests has examples in docstrings, and to look for them takes as long as to find the tests."""
     return [found for found in (yield) if not isinstance(found, DoctestModule)]
-
-
-def pytest_collection_finish():
-    """Modules and tests stay to the end: to look for garbage among them, and as often as usual, took a tenth of all."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
 
 
 @pytest.hookimpl(tryfirst=True)
