@@ -175,8 +175,8 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     notes = task.notes
     # What is refused is JRE's; what is fitted first is IPWRA, where it starts.
     start = separate_record(dataclasses.replace(task, spec=IPWRA))
-    plain = dataclasses.replace(start, cov_type=start.robust_type)
-    robust = dataclasses.replace(plain, robust=robust_covariance(plain, False))
+    plain = dataclasses.replace(start, cov_type=start.robust_type, small_sample=False)
+    robust = dataclasses.replace(plain, robust=robust_covariance(plain))
     with np.errstate(all="ignore"):  # weights may overflow; their replicates are left out
         joint = train_from(robust, joint_options, notes, replicates)
     result = joint.fit.result
@@ -339,7 +339,7 @@ def train_by(
 
     def variance_at(anchor: float) -> float:
         there = dataclasses.replace(record, estimate=trained(anchor).estimate, robust=None)
-        return variance(robust_covariance(there, False, whole=False))
+        return variance(robust_covariance(there, whole=False))
 
     if alpha is None:
         path, failures = choose_shrinkage(problem, objective, points)

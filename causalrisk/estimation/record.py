@@ -216,16 +216,20 @@ class FitRecord(Task):
             return float(self.stack.weights @ factors) ** 2
         return 1.0 if self.joint is None or self.joint.path is None else self.joint.path.choice_variance
 
+    def factor_with(self, n_clusters: int | None) -> float:
+        """Factor of the variance that `small_sample` asks for, with so many clusters; else one."""
+        count = self.n_coefficients if self.small_sample else 0
+        return fits.small_sample_factor(self.design.nobs + self.sample.n_frame, count, n_clusters)
+
     @property
     def small_sample_factor(self) -> float:
         """Factor of the variance over resamples that `small_sample` asks for; else one."""
-        count = self.n_coefficients if self.small_sample else 0
-        n_clusters, n_frame = self.design.n_clusters, self.sample.n_frame
-        return fits.small_sample_factor(self.design.nobs + n_frame, count, n_clusters + n_frame if n_clusters else None)
+        n_clusters = self.design.n_clusters
+        return self.factor_with(n_clusters + self.sample.n_frame if n_clusters else None)
 
     @property
     def resample_factor(self) -> float:
-        """Factor of the variance over resamples: the same, and for the choice of JRE's anchor."""
+        """Factor of the variance over resamples: of `small_sample`, and for the choice of JRE's anchor."""
         return self.choice_variance * self.small_sample_factor
 
     @property
@@ -272,7 +276,7 @@ class FitRecord(Task):
         """Covariance of some of `estimate.values`; that of coefficients may be made when it is asked for."""
         known = self.covariance
         if block.stop > len(known):
-            known = self.choice_variance * robust_covariance(self, self.small_sample)
+            known = self.choice_variance * robust_covariance(self)
         return known[block, block]
 
     @property
@@ -355,15 +359,14 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
     """
     replication, sample = record.design.replication, record.sample
     if replication is None:
-        count = record.n_coefficients if record.small_sample else 0
-        return _sandwich(record, influence, count, [slice(0, influence.shape[1])], Notes())
+        return _sandwich(record, influence, [slice(0, influence.shape[1])], Notes())
     # what each of the replicate weights makes of the estimates, to the first order
     own = (influence * sample.s[:, None])[sample.n_frame :] / sample.total
     moved = (replication.multiplicities[sample.order] - 1).T @ own
     return replication.covariance(moved, np.zeros(own.shape[1]))
 
 
-def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None = None, whole: bool = True) -> Array:
+def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool = True) -> Array:
     """Return the sandwich covariance of all estimates, clustered where a cluster was given, shape (d, d).
 
     Unless the `whole` is wanted, it is of effects and means alone where the coefficients would take more time. The
@@ -372,7 +375,6 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
     if record.robust is not None:
         return record.robust
     estimate, rows = record.estimate, record.estimate.rows
-    n_coefficients = record.n_coefficients if small_sample or record.cov_type == "HC1" else 0
     blocks = [slice(0, len(estimate.params))]
     if not whole and isinstance(rows, fits.SeparateRows | JointFit) and not record.design.on_disk:
         influence = rows.influence_of_params
@@ -380,11 +382,11 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
         influence = estimate.influence
         arms = [estimate.block("theta", arm) for arm in range(record.design.n_arms)]
         blocks += [*arms, estimate.block("gamma")]
-    return _sandwich(record, influence, n_coefficients, blocks, Notes() if notes is None else notes)
+    return _sandwich(record, influence, blocks, Notes() if notes is None else notes)
 
 
-def _sandwich(record: FitRecord, influence: Array, n_coefficients: int, blocks: Sequence[slice], notes: Notes) -> Array:
-    """Covariance with the small-sample factor of so many coefficients.
+def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], notes: Notes) -> Array:
+    """Covariance with the small-sample factor of the record.
 
     Under two-way clusters it is those of both ways, less that of their intersections, each with its factor; it is made
     a covariance in each block of estimates.
@@ -394,8 +396,8 @@ def _sandwich(record: FitRecord, influence: Array, n_coefficients: int, blocks: 
     def one_way(codes: NDArray[np.intp] | None) -> Array:
         rows = {"cluster": codes, "stratum": sample.stratum, "strata": design.strata}
         n_clusters = None if codes is None or design.strata is not None else int(loaded(codes.max())) + 1
-        factor = fits.small_sample_factor(design.nobs + sample.n_frame, n_coefficients, n_clusters)
-        return factor * fits.sandwich(influence, sample.s, sample.total, frequency=record.frequency, **rows)
+        covariance = fits.sandwich(influence, sample.s, sample.total, frequency=record.frequency, **rows)
+        return record.factor_with(n_clusters) * covariance
 
     if design.second_cluster is None:
         return one_way(sample.cluster)
@@ -489,7 +491,7 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
     scale, n_arms = lead.options.effect_scale, lead.design.n_arms
     jacobian = scale.jacobian(lead.estimate.params[-n_arms:])[: n_arms - 1]
     moved = [one.estimate.influence[:, one.estimate.block("means")] @ jacobian.T for one in records]
-    plain = dataclasses.replace(lead, small_sample=False)  # whose factors are of each fit
+    plain = dataclasses.replace(lead, small_sample=False)  # `stack_table` has the factor of each fit
     joint = influence_covariance(plain, np.concatenate(moved, axis=1))
     joint = joint.reshape(len(records), n_arms - 1, -1, n_arms - 1)
     covariances = np.einsum("mknk->mn", joint)

@@ -298,7 +298,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     """Add the standard errors that `cov_type` of the record asks for, and their warnings."""
     notes = Notes(record.notes)
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
-        covariance = record.choice_variance * robust_covariance(record, record.small_sample, notes, whole=False)
+        covariance = record.choice_variance * robust_covariance(record, notes, whole=False)
         if not record.small_sample:
             _check_coefficients(record, notes)
         return _completed(dataclasses.replace(record, covariance=covariance), notes)
@@ -368,19 +368,25 @@ def _completed(record: FitRecord, notes: Notes) -> FitRecord:
     return dataclasses.replace(record, notes=tuple(notes))
 
 
+def asks_for_factor(record: FitRecord) -> bool:
+    """Whether the factor was asked for; JRE's default bootstrap may have it all the same."""
+    return record.inference.small_sample or record.cov_type == "HC1"
+
+
 def robust_record(record: FitRecord) -> FitRecord:
     """Return the fit with robust standard errors instead of the bootstrap's."""
-    kind, factor = record.robust_type, record.inference.small_sample
+    kind, factor = record.robust_type, asks_for_factor(record)
     plain = dataclasses.replace(record, cov_type=kind, boot=None, given_resamples=False, small_sample=factor)
-    covariance = robust_covariance(plain, factor, whole=False) * plain.choice_variance
+    covariance = robust_covariance(plain, whole=False) * plain.choice_variance
     return dataclasses.replace(plain, covariance=covariance)
 
 
 def start_record(record: FitRecord) -> FitRecord:
     """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
     joint: Any = record.joint
-    learned = record.learned if record.stack is None else None
-    start = dataclasses.replace(record, spec=IPWRA, estimate=joint.problem.start, robust=None)
+    learned, factor = record.learned if record.stack is None else None, asks_for_factor(record)
+    robust = None if factor else joint.problem.covariance  # which has none
+    start = dataclasses.replace(record, spec=IPWRA, estimate=joint.problem.start, robust=robust)
     return robust_record(dataclasses.replace(start, joint=None, stack=None, learned=learned, notes=record.design.notes))
 
 

@@ -264,7 +264,7 @@ def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
     if boot.errors is None:
         instead = 'Use `method="percentile"`, or `fit(bootstrap="multiplier")`.'
         raise UnavailableError(f"studentized intervals need the multiplier bootstrap.\n{instead}")
-    variances = record.resample_factor * np.diag(robust_covariance(record, False))[:count]
+    variances = record.choice_variance * np.diag(robust_covariance(record))[:count]
     return (drawn - estimate) / boot.errors[:, :count], np.sqrt(variances)
 
 

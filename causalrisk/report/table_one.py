@@ -156,8 +156,8 @@ def table_one(
     median, used = [median] if isinstance(median, str) else list(median or ()), weight > 0
     quartiles, known = [(names or {}).get(name, name) for name in median], [c.term for c in found if not _counted(c)]
     if unknown := [name for name, shown in zip(median, quartiles, strict=True) if shown not in known]:
-        expected = f"expected some of the covariates that are numbers, {listing(known)}"
-        raise OptionError(f"median={unknown}; {expected}.\nUse `median={known[:1]}`.")
+        problem = f"median={unknown}; expected covariates that are numbers: {listing(known) or 'there are none'}"
+        raise OptionError(f"{problem}.\nUse `median={known[:1]}`.")
     whole = ["overall"] if overall or by is None else []
     heads, members = (*whole, *labels), [*[used] * len(whole), *(used & rows for rows in groups)]
     contrasts = [("SMD", "" if len(labels) == 2 else label) for label in labels[1:]]

@@ -36,8 +36,8 @@ def test_robust_and_bootstrap_standard_errors_agree():
     frame = simulate(1500, strength=0.4)
     for model in (cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW, cr.JRE):
         fitted = model.from_formula(f"y ~ {RHS}", frame, treat="d")
-        robust, boot = fitted.fit(cov_type="robust"), fitted.fit(cov_type="bootstrap", n_boot=400)
-        # 400 resamples know a standard error to 3.5%
+        robust, boot = fitted.fit(cov_type="robust"), fitted.fit(cov_type="bootstrap", n_boot=800)
+        # 800 resamples know a standard error to 2.5%
         np.testing.assert_allclose(boot.bse, robust.bse, rtol=0.1)
 
 
@@ -115,7 +115,23 @@ def test_rows_of_a_target_frame_count_as_clusters():
         model.fit(cov_type=kind, n_boot=count, small_sample=True).bse / model.fit(cov_type=kind, n_boot=count).bse
         for kind, count in (("cluster", None), ("bootstrap", 50))
     )
-    np.testing.assert_allclose(robust, resampled, rtol=1e-9)
+    G, n, k = 12 + 80, 240 + 80, 4  # each row of the frame is a cluster of its own
+    for found in (robust, resampled):
+        np.testing.assert_allclose(found, np.sqrt(G / (G - 1) * (n - 1) / (n - k)), rtol=1e-9)
+
+
+def test_the_start_of_jre_has_the_factor_and_its_estimate_has_not():
+    """The covariance that is asked for changes no estimate, and the start's errors and groups as those of the fit."""
+    frame = simulate(80)
+    model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d")
+    plain = model.fit(cov_type="robust")
+    for asked in ({"cov_type": "HC1"}, {"cov_type": "robust", "small_sample": True}):
+        wide = model.fit(**asked)
+        pd.testing.assert_series_equal(wide.params, plain.params)
+        of_start = (res.start.effects_by(frame.x1 > 0)["std err"] for res in (wide, plain))
+        pairs = [(wide.bse, plain.bse), (wide.start.bse, plain.start.bse), of_start]
+        for one, other in pairs:
+            np.testing.assert_allclose(one / other, np.sqrt(80 / (80 - 8)), rtol=1e-9)
 
 
 RARE = {"formula": "y ~ x1 + rare", "treat": "d"}

@@ -73,8 +73,8 @@ def test_efficiency_bound_of_a_trial_by_hand():
 def test_no_oracle_beats_the_bound():
     design = DESIGNS["doubly_wrong"]
     oracle = Specified(design, "oracle", design.oracle_formula, design.oracle_propensity)
-    study = cr.simulation.run_study(oracle, n=1000, n_sims=40, estimators="AIPW")
-    assert study.table["mse_over_bound"].iloc[0] == pytest.approx(1, abs=0.67)  # three Monte Carlo errors
+    study = cr.simulation.run_study(oracle, n=1000, n_sims=60, estimators="AIPW")
+    assert study.table["mse_over_bound"].iloc[0] == pytest.approx(1, abs=0.55)  # three Monte Carlo errors
 
 
 RIGHT = (

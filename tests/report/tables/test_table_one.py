@@ -218,7 +218,7 @@ def test_refusals(frame):
         (DesignError, "reference=.z. is not a level of treatment 'arm'.*'high'",
          lambda: table_one(["x1"], frame, by="arm", reference="z")),
         (OptionError, r"Use `table_one..x1 [+] x2., data, by=.d..`", lambda: table_one("~ x1 + x2 | d", frame)),
-        (OptionError, r"median=.'x2'.; expected some of the covariates that are numbers, 'x1'",
+        (OptionError, r"median=.'x2'.; expected covariates that are numbers: 'x1'",
          lambda: table_one(["x1"], frame, median=["x2"])),
         (OptionError, "median=.'sex'.; expected", lambda: table_one(["x1", "sex"], frame, median="sex")),
         (OptionError, "threshold=-1", lambda: table_one(["x1"], frame, threshold=-1)),
