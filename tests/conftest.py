@@ -144,7 +144,7 @@ LONG = (
     "tests/inference/test_multiplied.py", "tests/inference/test_permutation.py",
     "tests/inference/test_start_difference.py", "tests/inference/test_units.py",
     "tests/learners/test_smooth.py::test_equals_a_plain", "tests/models/test_comparison.py",
-    "tests/models/test_pooled.py", "tests/models/test_results.py", "tests/numerics/test_multiplicities.py",
+    "tests/models/test_pooled.py", "tests/models/test_results.py", "tests/numerics/test_resampling.py",
     "tests/runtime", "tests/simulation", "tests/test_architecture.py", "tests/test_package.py",
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Calls as users of Stata, R and statsmodels write them by habit: each works, or its message says what to use.
 
 Below a call stands how it prints, or, after an exclamation mark, what its message names. Words of other packages are
-read in `tests/test_aliases.py`, their formulas in `tests/design/formulas/test_foreign.py`.
+read in `tests/test_aliases.py`, their formulas in `tests/design/test_formula_habits.py`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 import causalrisk as cr
 from causalrisk.report.table import format_number
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, simulate
-from tests.report.tables.test_tables import Balance
+from tests.report.test_tables import Balance
 
 FORMULA = "y ~ x1 + x2"
 STEPS = ["question", "groups", "propensity score", "outcome models", "effect", "standard error"]

@@ -26,7 +26,7 @@ from causalrisk.report.explain import (
 from causalrisk.report.methods import call_of
 from causalrisk.report.sections import _row_flow
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, LALONDE_RHS, simulate
-from tests.report.page.test_explain import FRAME, KINDS, fitted, matching
+from tests.report.test_explain import FRAME, KINDS, fitted, matching
 
 VOID = {"meta", "img", "br", "wbr"}
 ANCHORS = ["summary", "assumptions", "overlap", "balance", "table-1", "influence", "sensitivity", "ledgers",
