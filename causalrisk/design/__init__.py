@@ -1,4 +1,4 @@
-"""Design: formulas or arrays turned into one frozen set of arrays; only here is patsy known."""
+"""Design: turn formulas or arrays into one frozen set of arrays. Only this package calls patsy."""
 
 from causalrisk.design.build import check_scored, design_from_arrays, design_from_formula
 from causalrisk.design.design import Design, Observation, TargetRows, new_offset, target_rows

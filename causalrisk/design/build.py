@@ -1,4 +1,4 @@
-"""From formulas or arrays to a design on one estimation sample."""
+"""Build a design from formulas or arrays: select the estimation sample and make the design matrices."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from causalrisk.runtime import one_blas_thread
 
 
 def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.Series]) -> list[Source]:
-    """List each variable once, with the models that use it, those of the outcome first."""
+    """List each variable once, with the models that use it; variables of the outcome model come first."""
     sources = []
     for name, values in outcome.items():
         both = name in propensity and (values is propensity[name] or values.equals(propensity[name]))
@@ -48,9 +48,9 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 
 
 def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[str]) -> tuple[Rows, Arms]:
-    """Draw the sample, and code the treatment of its rows.
+    """Select the estimation sample and code the treatment of its rows.
 
-    A variable that is missing in all rows of an arm is noted, or refused where one arm is left.
+    A variable that is missing in all rows of an arm adds a note. It raises a DesignError if only one arm is left.
     """
     rows, treat = drawing.draw_rows(sources, by, index), by.treat
     drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
@@ -71,7 +71,10 @@ def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[s
 
 @one_blas_thread()
 def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: Rules, notes: list[str]) -> Design:
-    """Drop dependent columns, also within an arm, and freeze the design; `models` are its fields of both models."""
+    """Make the design, and drop columns that are linearly dependent in all rows or within an arm.
+
+    `models` has the fields of `Design` that describe the outcome and propensity models.
+    """
     treat, outcome = by.treat, models["endog_name"]
     weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
     ways = (None if way is None else rows.of(way.values) for way in (by.cluster, by.second_cluster))
@@ -111,14 +114,14 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
 def design_from_arrays(
     endog: Any, exog: Any, columns: ColumnOptions, rules: Rules, *, exog_propensity: Any = None
 ) -> Design:
-    """Make a design from arrays: outcome (N,), its columns (N, p) and those of the propensity model (N, q).
+    """Make a design from arrays: outcome (N,), outcome columns (N, p) and propensity columns (N, q).
 
-    No constant is added; a missing one is warned of.
+    No constant is added; a missing constant triggers a warning.
     """
     notes: list[str] = []
     if columns.missing == INDICATOR:
         raise OptionError('missing="indicator" needs formulas.\nUse `from_formula("y ~ x1 + x2", data, treat="d")`.')
-    if getattr(columns.treat, "ndim", 1) == 2 and columns.treat.shape[1] > 1:  # other packages have it second
+    if getattr(columns.treat, "ndim", 1) == 2 and columns.treat.shape[1] > 1:  # other packages take it second
         raise DesignError("treat has several columns; expected one.\nUse `endog=y, exog=X, treat=d`.")
     every = (endog, exog, exog_propensity, *(getattr(columns, name) for name in drawing.BY_ROW))
     labelled = [values.index for values in every if isinstance(values, pd.Series | pd.DataFrame)]
@@ -151,9 +154,9 @@ def design_from_arrays(
 
 
 class Formulas(NamedTuple):
-    """The outcome formula, the propensity formula and maybe that of the observation, and the scope of each right side.
+    """The outcome, propensity and (if given) observation formulas, with the scope of each right-hand side.
 
-    `left` is the scope of the outcome's left side. `filled` are covariates whose missing values were replaced.
+    `left` is the scope of the outcome's left-hand side. `filled` are covariates whose missing values were replaced.
     """
 
     models: list[Formula]
@@ -170,7 +173,7 @@ class Formulas(NamedTuple):
         return cls(models, left, [resolve(model, table, frame, "right") for model in models], filled)
 
     def sources(self, treat: str) -> list[Source]:
-        """List the variables that rows of the sample must have; not the outcome, where its observation has a model."""
+        """List the variables that must not be missing; with an observation model, the outcome may be missing."""
         right, assign, *observed = (scope.variables for scope in self.scopes)
         sources = merge_sources(right if observed else {**self.left.variables, **right}, assign)
         known = {source.name for source in sources} | {treat}
@@ -179,7 +182,7 @@ class Formulas(NamedTuple):
 
     @property
     def recorded(self) -> np.ndarray | None:
-        """Rows of the data whose outcome was observed, bool, shape (N,), where that has a model."""
+        """Mask of the rows of the data with an observed outcome, shape (N,); None without an observation model."""
         if len(self.models) == 2:
             return None
         return ~np.logical_or.reduce([missing_mask(values) for values in self.left.variables.values()])
@@ -188,9 +191,10 @@ class Formulas(NamedTuple):
 def design_from_formula(
     formula: str, data: Any, columns: ColumnOptions, rules: Rules, *, propensity: str | None, frame: Mapping[str, Any]
 ) -> Design:
-    """Make a design from formulas, and from data or the caller's variables, which are in `frame` with ``np``.
+    """Make a design from formulas and data.
 
-    `propensity` is one-sided or has the treatment on the left; by default it is the outcome's right-hand side.
+    `frame` has ``np`` and the caller's variables, for names that are not columns of the data. `propensity` is one-sided
+    or has the treatment on the left; by default it is the outcome's right-hand side.
     """
     notes: list[str] = []
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
@@ -211,7 +215,7 @@ def design_from_formula(
 
 
 def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
-    """Fill in the covariates on the right of formulas, which no row has to have, and add indicators to these."""
+    """Fill in missing covariates on the right-hand sides, and add missing-value indicators to the formulas."""
     used = dict.fromkeys(use.name for model in formulas.models for use in model.uses("right") if use.role != "called")
     names = [name for name in used if name != by.treat.name and name in table]
     needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]
@@ -222,7 +226,7 @@ def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[
 
 
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
-    """Refuse a propensity model without covariates that nobody asked for; the arguments are the caller's."""
+    """Raise a DesignError if the propensity model has no covariates, unless the caller asked for that."""
     if propensity is None and propensity_score is None and set(design.propensity_names) <= {"Intercept"}:
         found = f"the outcome formula {design.formula!r} has no covariates, and propensity= is not given"
         raise DesignError(f'{found}.\nUse `propensity="x1 + x2"`, or `propensity="1"` in a randomized trial.')
@@ -231,9 +235,9 @@ def check_scored(design: Design, propensity: str | None, propensity_score: Any) 
 def read_formulas(
     formula: Any, propensity: Any, columns: ColumnOptions, data: Any, frame: Mapping[str, Any], notes: list[str]
 ) -> tuple[Formulas, pd.DataFrame]:
-    """Parse both formulas, and that of the observation, and look up their names; return all columns there are too.
+    """Parse all formulas and look up their names; return the formulas and a table of all columns.
 
-    `propensity` may be None for the outcome's right-hand side; `frame` are the caller's variables.
+    `propensity` may be None for the outcome's right-hand side. `frame` has the caller's variables.
     """
     roles = str(formula).partition("~")[0].strip(), columns.treat if isinstance(columns.treat, str) else "d"
     try:
@@ -262,9 +266,9 @@ def read_formulas(
 
 
 def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
-    """Refuse the treatment or the period among the covariates, and the outcome on any right-hand side.
+    """Raise a DesignError if the treatment or period is a covariate, or the outcome is on a right-hand side.
 
-    Outcomes before the treatment, which `did` says, may be covariates.
+    The observation formula may use the treatment. With `did`, the outcome before the treatment may be a covariate.
     """
     (outcome, assigned, *observed), left = formulas.models, formulas.left.variables
     if assigned.left and [use.name for use in assigned.uses("left") if use.role != "called"] != [treat]:
@@ -288,11 +292,14 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
 def _formula_models(
     formulas: Formulas, treat: str, coding: Arms, sources: Sequence[Source], rows: Rows
 ) -> dict[str, Any]:
-    """Build the models, all columns, on the rows of the estimation sample; the treatment in them goes by its levels."""
+    """Build the design matrices on the estimation sample, before columns are dropped, as fields of `Design`.
+
+    In the observation model, the treatment is a factor with the raw levels.
+    """
     (outcome, assigned, *_), n = formulas.models, rows.n
     codes = set().union(*(formula.coded for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
-    if formulas.recorded is not None:  # the one model that may have the treatment
+    if formulas.recorded is not None:  # only the observation model may use the treatment
         columns[treat] = pd.Series(pd.Categorical.from_codes(coding.arm, categories=list(coding.levels)))
     encoders = list[FormulaEncoder]()
     for formula, scope in zip(formulas.models, formulas.scopes, strict=True):
@@ -307,7 +314,7 @@ def _formula_models(
     return {
         "y": outcome_values(outcome, left, seen),
         "X": X,
-        "Z": X if assigned.right == outcome.right else encoders[1].sample_matrix(n),  # the same terms in one order
+        "Z": X if assigned.right == outcome.right else encoders[1].sample_matrix(n),  # the same terms in the same order
         "outcome_encoder": encoders[0],
         "propensity_encoder": encoders[1],
         "endog_name": outcome.outcome_name,
@@ -319,7 +326,7 @@ def _formula_models(
 
 
 def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarray:
-    """Return the outcome of rows by the variables of the left-hand side, NaN where it was not seen, shape (n,)."""
+    """Evaluate the left-hand side, shape (n,); NaN where `seen` is False."""
     values = np.full(len(seen), np.nan)
     if not seen.any():
         return values

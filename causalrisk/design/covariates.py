@@ -1,4 +1,4 @@
-"""Variables of the data beside a design: covariates of tables, every level of a factor among them, and moderators."""
+"""Variables outside the design matrices: covariates for tables (one column per level), moderators and clusters."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from causalrisk.design.tables import align, as_pandas, as_table, check_complete,
 from causalrisk.errors import DesignError, OptionError
 
 MANY_LEVELS = 20
-PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of an indicator, whose name is enough
+PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of 0/1 indicators, printed by name only
 
 
 class Moderators(NamedTuple):
-    """Columns that effects are projected on, shape (n, k): indicators of `groups`, or the columns of a formula.
+    """Columns on which effects are projected, shape (n, k): group indicators, or the columns of a formula.
 
-    `names` are those of the groups (of several grouping variables a value of each) or columns, and `levels` those of
-    the grouping variables, or the formula. `encoder` codes other values of the variables of the formula.
+    `groups` says whether the columns are group indicators. `names` are the names of the groups or columns; with several
+    grouping variables, each name is a tuple of values. `levels` are the names of the grouping variables, or the
+    formula. `encoder` codes new values of the formula's variables.
     """
 
     columns: np.ndarray
@@ -44,11 +45,11 @@ class Moderators(NamedTuple):
 
 
 def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
-    """Find the moderators that were asked for, on the estimation sample.
+    """Find the moderators `by` on the estimation sample.
 
-    `by` is the name of a variable, or one value per row of the data, for a group each; several of these for a group of
-    each combination that occurs; or a one-sided formula beginning with "~" for a linear projection. The data the model
-    was made from are needed for variables that are in neither of its formulas.
+    `by` is a variable name or one value per row of the data, for one group per value; several of these, for one group
+    per observed combination; or a one-sided formula beginning with "~", for a linear projection. `data` has the model's
+    data. It is needed only for variables that are in neither formula.
     """
     if isinstance(by, str) and by.lstrip().startswith("~"):
         formula = parse(by.lstrip().removeprefix("~"), "effects_by", [])
@@ -91,9 +92,9 @@ def groups_of(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, li
 def _values_on_sample(
     design: Design, given: Any, role: str, default: str, table: pd.DataFrame, only_formulas: bool = True
 ) -> pd.Series:
-    """Find a variable on the rows of the sample, by name or by its values. The result is named.
+    """Return a named variable on the rows of the sample.
 
-    Values are one per row of the data, or without labels one per row of the sample.
+    `given` is a name, one value per row of the data or, without row labels, one value per row of the sample.
     """
     if isinstance(given, str):
         if only_formulas and given not in table:
@@ -111,10 +112,10 @@ def _values_on_sample(
 
 
 def clustered(design: Design, groups: Any) -> Design:
-    """Return a design with clusters.
+    """Return the design with clusters.
 
-    `groups` are the name of a variable of the formulas, or one value per row of the data or of the sample; two of them,
-    in a list or in two columns, for two-way clusters.
+    `groups` is the name of a variable in the formulas, or one value per row of the data or of the sample. Two of these,
+    in a list or as two columns, give two-way clusters.
     """
     if design.cluster is not None or design.survey is not None:
         own = "the survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
@@ -129,18 +130,21 @@ def clustered(design: Design, groups: Any) -> Design:
 
 
 def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
-    """Levels as they are printed: whole floats without a point, others by six digits if these tell them apart."""
+    """Format levels: whole floats without a decimal point, other floats with six significant digits.
+
+    If two levels would look alike, all are shown by `repr`.
+    """
     raw = list(levels)
     rounded = [float(f"{level:.6g}") if isinstance(level, float) and level % 1 else level for level in raw]
     shown = labels_of(rounded)
-    return shown if len(set(shown)) == len(raw) else tuple(map(repr, raw))  # tells 1 from "1"
+    return shown if len(set(shown)) == len(raw) else tuple(map(repr, raw))  # distinguishes 1 from "1"
 
 
 def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
-    """Return the rows of the data that are in the sample; of no data, the variables of both formulas.
+    """Return the rows of the data that are in the sample; without data, the variables of both formulas.
 
-    Rows are matched by their labels where these are the fit's, else by position; either way variables that the data and
-    the formulas share have to be equal.
+    Rows are matched by label if the labels are the labels of the model's data, else by position. Variables that the
+    data and the formulas share must be equal.
     """
     filled = {name for one in design.filled for name in (one.name, one.indicator)}
     variables = design.propensity_encoder.sample_variables | design.outcome_encoder.sample_variables
@@ -170,7 +174,7 @@ def _other_data(found: str) -> DesignError:
 
 
 def _same(values: pd.Series, others: pd.Series) -> bool:
-    """Return True if complete values are the same ones in the same order."""
+    """Return True if both columns have the same values in the same order and `others` has no missing values."""
     if missing_mask(others).any():
         return False
     numeric = is_numeric_dtype(values) and is_numeric_dtype(others)
@@ -180,11 +184,11 @@ def _same(values: pd.Series, others: pd.Series) -> bool:
 
 @dataclass(frozen=True)
 class Covariate:
-    """One column of a table of covariates: a level of a term, or numbers; NaN where a variable is missing.
+    """One column of a table of covariates: the indicator of a factor level, or numbers.
 
-    `term` is a variable or product. `level` is empty for numbers and for factors of two levels 0 and 1. `column` has
-    the numbers; of a level it has the code of each row's level, -1 where it is missing, which the columns of one factor
-    share, and `code` is its own.
+    `term` is a variable or a product. `level` is empty for numbers and for a 0/1 factor. For numbers, `column` has the
+    values, NaN where missing. For a level, `column` has the level code of each row, -1 where missing, shared by all
+    columns of the factor, and `code` is the code of this level.
     """
 
     term: str
@@ -206,7 +210,7 @@ class Covariate:
 
     @cached_property
     def ends(self) -> tuple[float, float]:
-        """Smallest and largest number that is known; infinity and its negative where there is none."""
+        """Smallest and largest value that is not missing; (inf, -inf) if all are missing."""
         numbers = self.values
         return float(np.fmin.reduce(numbers, initial=np.inf)), float(np.fmax.reduce(numbers, initial=-np.inf))
 
@@ -217,13 +221,13 @@ class Covariate:
 
     @cached_property
     def binary(self) -> bool:
-        """True if the column takes no more than two values, and at least one."""
+        """True if the column takes one or two values."""
         (low, high), numbers = self.ends, self.values
         return low <= high and bool(((numbers == low) | (numbers == high) | np.isnan(numbers)).all())
 
 
 def reader_name(code: str) -> str:
-    """Return a factor of a formula as a reader knows it: without ``C()``, ``Q()`` and ``I()``, powers with ^.
+    """Return the display name of a factor: without ``C()``, ``Q()``, ``I()`` and ``np.``, powers with ^.
 
     Examples
     --------
@@ -247,7 +251,7 @@ def reader_name(code: str) -> str:
 
 
 def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool = False) -> list[Covariate]:
-    """Return the covariates of the models, each once, on the rows to keep (n,), without constants."""
+    """Return each covariate of the models once, on the rows to keep, bool (n,), without constants."""
     columns = covariates_of_block(design, of_observation=of_observation)
     return [c for c in (columns if keep.all() else on_rows(columns, keep)) if c.varies]
 
@@ -255,9 +259,9 @@ def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool 
 def covariates_of_block(
     design: Design, variables: pd.DataFrame | None = None, of_observation: bool = False
 ) -> list[Covariate]:
-    """Return the covariates of the models, each once, on the sample or on rows with the variables of all formulas.
+    """Return each covariate of the models once, on the sample or on the rows of `variables`.
 
-    Terms with the treatment, which only an observation model has, are left out.
+    Terms with the treatment, which only an observation model can have, are left out.
     """
     encoders = [(design.propensity_encoder, "Z"), (design.outcome_encoder, "X")]
     if of_observation and design.observation is not None:
@@ -281,17 +285,17 @@ def covariates_of_block(
 
 
 def on_rows(covariates: Sequence[Covariate], rows: np.ndarray | slice) -> list[Covariate]:
-    """Return covariates on some of the rows, by position or as a mask; levels of one factor share their codes again."""
+    """Return covariates on some rows, by position or mask; levels of one factor still share an array of codes."""
     columns = {id(c.column): c.column for c in covariates}
     some = {name: column[rows] for name, column in columns.items()}
     return [replace(c, column=some[id(c.column)]) for c in covariates]
 
 
 def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None) -> list[Covariate]:
-    """Return the columns of a one-sided formula ("~ age + C(race)"), of some names, or of the whole table (None).
+    """Return the columns of a one-sided formula ("~ age + C(race)"), a list of names, or the whole table (None).
 
-    Every level of a factor has a column; a factor of two levels has one, for the second. Constants have none. Variables
-    may have missing values. A term with more than `most` levels raises a DesignError.
+    A factor has one column per level, or one column, for the second level, if it has two. Constants have no column.
+    Variables may have missing values. A term with more than `most` levels raises a DesignError.
     """
     if isinstance(covariates, str):
         text = covariates.strip().removeprefix("~")
@@ -323,7 +327,7 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
 
 
 def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
-    """Return covariates that are not in the models, by a formula, names, or a frame with the data's rows."""
+    """Return covariates outside the models, given as a formula, names, or a frame with the data's rows."""
     given = as_pandas(also)
     if isinstance(given, pd.DataFrame):
         also, data = [str(name) for name in given.columns], given
@@ -340,9 +344,9 @@ def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
 
 
 def with_products(covariates: Sequence[Covariate]) -> list[Covariate]:
-    """Return covariates, the squares of the non-binary ones, and the products of all pairs, without constant columns.
+    """Add the squares of non-binary covariates and all pairwise products, without constant columns.
 
-    Levels of one factor, and a variable and its own powers, are not multiplied.
+    Levels of one factor are not multiplied, nor is a variable multiplied by its own powers.
     """
     numbers = [c for c in covariates if not c.binary and "^" not in c.name]
     squares = [Covariate(f"{c.name}^2", "", c.values**2) for c in numbers]
@@ -357,11 +361,11 @@ def with_products(covariates: Sequence[Covariate]) -> list[Covariate]:
 
 
 def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) -> list[Covariate]:
-    """Return covariates under new names of variables, terms or columns, also in products; others are ignored."""
+    """Rename variables, terms or columns of covariates, also within products; unknown names are ignored."""
     new = {old.replace("np.", ""): name for old, name in (names or {}).items()}
 
     def word(part: str) -> str:
-        """Rename a factor of a product; of a level or a power the variable."""
+        """Rename one factor of a product; for a level or a power, rename its variable."""
         variable = re.split(r": |\^", part)[0]
         return new.get(part) or new.get(variable, variable) + part.removeprefix(variable)
 
@@ -373,7 +377,7 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
 
 
 def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covariate]:
-    """Multiply the columns of the factors of a term, given on the rows that are kept; NaN on the others."""
+    """Multiply the columns of a term's factors, given on the rows in `keep`; other rows are NaN."""
     products = []
     for parts in itertools.product(*(_columns(factor, keep) for factor in factors)):
         if len(parts) == 1:
@@ -385,7 +389,7 @@ def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covaria
 
 
 def _columns(factor: FactorValues, keep: np.ndarray) -> list[Covariate]:
-    """Return the columns of a factor, given on the rows that are kept, on all rows."""
+    """Expand the columns of a factor, given on the rows in `keep`, to all rows."""
     name = reader_name(factor.code)
     if factor.levels is None:
         columns = np.full((factor.values.shape[1], len(keep)), np.nan)

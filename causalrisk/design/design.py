@@ -1,4 +1,4 @@
-"""The design: one frozen set of arrays on one estimation sample, and other rows coded as these."""
+"""`Design`, one frozen set of arrays on one estimation sample, and functions that code new rows in the same way."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """Which outcomes were observed, and the columns of the model of that, shape (n, r), and their coding."""
+    """The observation model: mask of observed outcomes (n,), design matrix (n, r), and its encoder."""
 
     recorded: np.ndarray
     columns: np.ndarray
@@ -51,7 +51,7 @@ class Design:
     Z : ndarray of float64, shape (n, q)
         Propensity design, C-contiguous.
     arm : ndarray of int, shape (n,)
-        Treatment arm, 0 .. K-1; 0 is the reference. Of the smallest signed type that has them.
+        Arm (treatment group) of each row, 0 .. K-1, in the smallest signed type; 0 is the reference.
     weights : ndarray of float64, shape (n,)
         Observation weights; ones unless given. Probability weights are divided by their mean.
     weight_type : {None, "frequency", "probability"}
@@ -59,9 +59,9 @@ class Design:
     cluster : ndarray of intp, shape (n,), or None
         Cluster of each row, 0 .. G-1.
     offset : ndarray of float64, shape (n,), or None
-        Known part of the linear predictor of the outcome models; of an exposure its logarithm.
+        Known part of the linear predictor of the outcome models; the logarithm of an exposure.
     offset_kind : {None, "offset", "exposure"}
-        Kind of the offset given.
+        What the caller gave.
     score : ndarray of float64, shape (n, K), or None
         Known probability of each arm, strictly between 0 and 1; None if it is to be estimated.
     labels : tuple of str
@@ -85,34 +85,34 @@ class Design:
     rules : Rules
         Rules for the columns of X and Z.
     missing : {"drop", "raise", "indicator"}
-        Whether rows that miss a value were dropped or refused, or covariates filled in.
+        Whether rows with missing values are dropped, raise an error, or have their covariates filled in.
     dropped_terms : tuple of str
-        Names of the columns that depend on earlier ones in all rows, or in those of an arm, and that were dropped
-        from the outcome model, the propensity model or both.
+        Names of the columns that were dropped from either model because they depend linearly on earlier columns, in
+        all rows or within an arm.
     outcome_encoder, propensity_encoder : Encoder
         Their ``encode(newdata)`` codes new rows as the columns of X and Z.
     clusters : pandas.Index, shape (G,), or None
-        Names of the clusters; None also where the rows are elsewhere.
+        Names of the clusters; None also if the rows are on disk.
     survey : SurveyDesign or None
         The survey design, whose first-stage units are the clusters.
     second_cluster : ndarray of intp, shape (n,), or None
         Cluster of each row by the second variable of two-way clusters.
     second_cluster_name : str or None
-        Name of that variable.
+        Name of the second cluster variable.
     observation : Observation or None
-        Which outcomes were observed, where some are missing and weights make up for that; `y` is NaN for the others.
+        Observation model, if rows are weighted because some outcomes are missing; `y` is NaN in these rows.
     periods : Periods or None
-        The periods of repeated cross sections, whose arm means are differences between them.
+        The periods of repeated cross sections. Arm means are then differences between the periods.
     filled : tuple of Filled
         Covariates whose missing values were replaced.
     predictions : ndarray of float64, shape (n, K), or None
-        Predictions of the outcome in each arm that were given, in the place of outcome models.
+        Given predictions of the outcome in each arm, used instead of outcome models.
     predictions_name : tuple of str or None
-        Names of their columns.
+        Names of the columns of `predictions`.
 
     Notes
     -----
-    All arrays are own copies and read-only.
+    All arrays are copies and read-only.
     """
 
     y: np.ndarray
@@ -165,7 +165,7 @@ class Design:
         what = self.formula or self.endog_name
         return f"Design: {what}, {self.treat_name}: {self.contrast}, n {self.nobs}"
 
-    on_disk: ClassVar[bool] = False  # whether the rows are beyond memory
+    on_disk: ClassVar[bool] = False  # whether the rows are on disk
 
     @property
     def exog_names(self) -> tuple[str, ...]:
@@ -184,16 +184,16 @@ class Design:
 
     @property
     def position(self) -> np.ndarray:
-        """Number of each row in the sample, shape (n,)."""
+        """Position of each row in the sample, shape (n,)."""
         return np.arange(self.n)
 
     def over(self, function: Callable[[Any], T]) -> Iterator[T]:
-        """Begin a pass over the rows, as `DesignOnDisk.over`: in memory they are one block, the design itself."""
+        """Yield `function` of each block of rows, like `DesignOnDisk.over`; in memory the design is one block."""
         return iter([function(self)])
 
     @property
     def units(self) -> np.ndarray:
-        """Number of observations of each row: its frequency weight, else one; shape (n,)."""
+        """Number of observations in each row: its frequency weight, or one; shape (n,)."""
         return self.weights if self.weight_type == "frequency" else np.ones(self.n)
 
     @property
@@ -203,7 +203,7 @@ class Design:
 
     @property
     def unit_name(self) -> str:
-        """Noun for one of `nobs`: a row of the data may stand for several observations."""
+        """Noun for what `nobs` counts: observations with frequency weights, else rows."""
         return "observation" if self.weight_type == "frequency" else "row"
 
     @property
@@ -212,7 +212,7 @@ class Design:
         return len(self.labels)
 
     def arm_named(self, name: Any) -> int | None:
-        """Position of the arm that is named by its label or its level; None where none is."""
+        """Position of the arm with this label or level; None if there is none."""
         pairs = enumerate(zip(self.labels, self.levels, strict=True))
         return next((k for k, names in pairs if is_scalar(name) and name in names), None)
 
@@ -223,45 +223,45 @@ class Design:
 
     @property
     def n_dropped(self) -> int:
-        """Number of rows of the data that are left out; those outside of a subpopulation stay in the design."""
+        """Number of rows of the data that were dropped, not counting rows outside the subpopulation."""
         return sum(dropped for formula, _, _, dropped in self.ledger if formula != "subpop")
 
     @property
     def n_outside(self) -> int:
-        """Number of rows outside of the subpopulation, which count for the standard errors alone."""
+        """Number of rows outside the subpopulation, which matter only for the standard errors."""
         return sum(dropped for formula, _, _, dropped in self.ledger if formula == "subpop")
 
     @property
     def sample_ledger(self) -> pd.DataFrame:
-        """Why rows are not in the sample: columns formula, variable, missing, dropped."""
+        """Dropped rows by variable: columns formula, variable, missing, dropped."""
         frame = pd.DataFrame(list(self.ledger), columns=["formula", "variable", "missing", "dropped"])
         return frame.astype({"missing": np.int64, "dropped": np.int64})
 
     @property
     def n_clusters(self) -> int:
-        """Number of clusters, G; 0 where none were given."""
+        """Number of clusters, G, by the first cluster variable; 0 without clusters."""
         return 0 if self.cluster is None else int(self.cluster.max()) + 1
 
     @property
     def cluster_counts(self) -> tuple[int, ...]:
-        """Number of clusters by each variable: none, one or two."""
+        """Number of clusters by each cluster variable: none, one or two numbers."""
         second = () if self.second_cluster is None else (int(self.second_cluster.max()) + 1,)
         return (self.n_clusters, *second) if self.n_clusters else ()
 
     @property
     def cluster_names(self) -> tuple[str, ...]:
-        """Names of the variables of the clusters: none, one or two."""
+        """Names of the cluster variables: none, one or two."""
         return tuple(name for name in (self.cluster_name, self.second_cluster_name) if name is not None)
 
     @property
     def arm_clusters(self) -> list[int]:
-        """Number of clusters with rows of each arm, K numbers; the smaller one of two-way clusters."""
+        """Number of clusters with rows in each arm, K numbers; the smaller number with two-way clusters."""
         ways = [cluster for cluster in (self.cluster, self.second_cluster) if cluster is not None]
         return [min((len(np.unique(cluster[rows])) for cluster in ways), default=0) for rows in self.members]
 
     @property
     def outcome_limits(self) -> np.ndarray:
-        """Smallest and largest outcome of each arm, shape (K, 2)."""
+        """Smallest and largest outcome in each arm, shape (K, 2)."""
         return np.array([(own.min(), own.max()) for own in (self.y[rows] for rows in self.members & self.recorded)])
 
     @property
@@ -283,7 +283,7 @@ class Design:
 
     @property
     def recorded(self) -> np.ndarray:
-        """Mask of the rows whose outcome was observed, bool, shape (n,)."""
+        """Mask of the rows with an observed outcome, bool, shape (n,)."""
         return np.ones(self.n, dtype=bool) if self.observation is None else self.observation.recorded
 
     @property
@@ -308,9 +308,9 @@ class Design:
         return self.arm == np.arange(self.n_arms)[:, None]
 
     def subset(self, keep: np.ndarray, reason: str) -> Design:
-        """Return the same design on the rows to keep, bool of shape (n,), checked like this one.
+        """Return the design on the rows to keep, bool of shape (n,), and check its columns again.
 
-        `reason` says why the others are left out, for the ledger, such as "propensity score outside [0.1, 0.9]".
+        `reason` tells `sample_ledger` why the other rows are dropped: "propensity score outside [0.1, 0.9]".
         """
         left, notes = int(keep.sum()), list[str]()
         try:
@@ -327,24 +327,27 @@ class Design:
         return smaller._with(ledger=ledger, notes=(*self.notes, *new))
 
     def _with(self, **other: Any) -> Design:
-        """Return a design with other fields."""
+        """Return the design with some fields replaced."""
         return replace(self, **other)
 
     @property
     def replication(self) -> Replication | None:
-        """Replicate weights of the survey design, where there are any."""
+        """Replicate weights of the survey design, if any."""
         return None if self.survey is None else self.survey.replication
 
     @property
     def strata(self) -> Factors | None:
-        """Weights of strata in the variance, the last of rows of a target frame; None of replicate weights too."""
+        """Weights of the strata in the variance; None without a survey design or with replicate weights.
+
+        The last stratum is for the rows of a target frame.
+        """
         if self.survey is None or self.survey.replication is not None:
             return None
         own = self.survey.factors
         return Factors(np.append(own.squares, 1.0), np.append(own.totals, 0.0))
 
     def _of_rows(self, keep: np.ndarray) -> Design:
-        """Return the same with some of the rows."""
+        """Return the design on some of the rows, without checks."""
         in_sample = self.in_sample.copy()
         in_sample.iloc[np.flatnonzero(in_sample)] = keep
         numbers, cluster = drawing.renumbered(self.cluster, keep, self.cluster_name)
@@ -364,18 +367,18 @@ class Design:
     def under(self, arm: np.ndarray) -> Design:
         """Return the same rows under another assignment of the treatment: arms 0 .. K-1 of shape (n,).
 
-        Columns that depend on others in the rows of an arm are dropped, or refused.
+        Columns that are linearly dependent within an arm are dropped, or raise an error.
         """
         return replace(self, arm=arm).supported([])
 
     def extended(self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool) -> Design:
-        """Return the same rows with other columns in the outcome design, as `DesignOnDisk.extended`."""
+        """Add columns to the outcome design, like `DesignOnDisk.extended`."""
         X = np.ascontiguousarray(step(self).X)
         made = replace(self, X=X, outcome_encoder=encoder)
         return made if given else made.supported(notes)
 
     def without(self, names: Collection[str]) -> Design:
-        """Return the same rows without the columns that are made of any of these covariates, in both models."""
+        """Return the design without the columns, in both models, that use any of these covariates."""
         keep, keep_z = ~self.outcome_encoder.made_of(names), ~self.propensity_encoder.made_of(names)
         if keep.all() and keep_z.all():
             known = listing(dict.fromkeys([*self.outcome_encoder.variables, *self.propensity_encoder.variables]))
@@ -383,8 +386,8 @@ class Design:
         return self._with_columns(keep, keep_z)
 
     def _with_columns(self, keep: np.ndarray, keep_z: np.ndarray) -> Design:
-        """Return the same rows with the marked columns of the outcome model and of the propensity model."""
-        X = np.ascontiguousarray(self.X[:, keep])  # row by row in memory
+        """Keep the marked columns of X and of Z."""
+        X = np.ascontiguousarray(self.X[:, keep])
         one = self.Z is self.X and np.array_equal(keep, keep_z)
         Z = X if one else np.ascontiguousarray(self.Z[:, keep_z])
         return replace(
@@ -396,7 +399,7 @@ class Design:
         )
 
     def supported(self, notes: list[str]) -> Design:
-        """Drop the columns that the rows do not support, with lines in the notes; errors as of `supported_columns`."""
+        """Drop the columns that the rows cannot identify, with notes on them; errors as in `supported_columns`."""
         support.check_magnitude(self.y[self.recorded], f"outcome {self.endog_name!r}")
         arm, k, rows = self.arm, self.n_arms, self.recorded
         cell, cells = (arm, self.labels) if self.periods is None else self.periods.cells(arm, self.labels)
@@ -411,11 +414,11 @@ class Design:
     def kept(
         self, X: ColumnMoments, Z: ColumnMoments, R: Any, size: np.ndarray, cells: tuple[str, ...], notes: list[str]
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Mark the columns of both models to keep; return also the observation model, and the names of all others.
+        """Mark the columns of X and Z to keep; also return the observation model and `dropped_terms`.
 
-        Moments are of the outcome columns over the rows with an outcome in each cell, of the propensity columns, and of
-        the columns of the observation model. Cells are the arms, of repeated cross sections arms in either period;
-        `size` are their observations.
+        `X`, `Z` and `R` are the moments of the outcome columns over the rows with an outcome in each cell, of the
+        propensity columns and of the observation columns. A cell is an arm or, with repeated cross sections, an arm in
+        one period. `size` is the number of observations in each cell.
         """
         observation = self.observation
         if observation is not None and R is not None:
@@ -438,19 +441,19 @@ class Design:
         return keep, keep_z, {"observation": observation, "dropped_terms": tuple(dict.fromkeys(names))}
 
     def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the limits in each arm of combinations of the propensity columns, as `arm_spans`."""
+        """Return the limits in each arm of combinations of the propensity columns, like `arm_spans`."""
         k = self.n_arms
         low, high = zip(*self.over(lambda block: support.arm_spans(block.Z, block.arm, k, directions)), strict=True)
         return np.min(low, axis=0), np.max(high, axis=0)
 
 
 def rows_not_kept(what: str = "that", instead: str = "") -> UnavailableError:
-    """Make the error of what goes by rows that were not kept; it may say what else to type."""
+    """Make the error for a request that needs rows, which a scan does not keep; `instead` is further advice."""
     return UnavailableError(f"{what} goes by rows, which a scan does not keep.\n{instead}Use `data=data.collect()`.")
 
 
 def new_offset(design: Design, data: Any) -> np.ndarray:
-    """Return the offset of new rows, shape (m,), which have it under the name it has in the design."""
+    """Return the offset of new rows, shape (m,), from their column with the name of the fitted offset."""
     kind, name = str(design.offset_kind), str(design.offset_name)
     table = as_table(data if hasattr(data, "columns") or hasattr(data, "keys") else {}, [])
     use = f"is the {kind} of the fit" + (" (`at_exposure=1` replaces it)" if kind == "exposure" else "")
@@ -459,7 +462,7 @@ def new_offset(design: Design, data: Any) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class TargetRows:
-    """Rows of another population under the columns of both models, their labels, and notes on them."""
+    """Rows of another population, coded as columns of both models, with their labels and notes."""
 
     X: np.ndarray
     Z: np.ndarray
@@ -468,10 +471,10 @@ class TargetRows:
 
 
 def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
-    """Code the rows of another population, with the levels, the means of ``center()`` and so on of the sample.
+    """Code the rows of another population as the sample was coded: same levels, same means in ``center()``.
 
-    The data have all covariates of both models; outcome and treatment are not needed. Rows that miss a covariate are
-    left out, or refused with ``missing="raise"``.
+    The data need all covariates of both models, but neither outcome nor treatment. Rows with a missing covariate are
+    dropped; with ``missing="raise"`` they raise an error.
     """
     if design.filled:
         names = ", ".join(one.name for one in design.filled)

@@ -1,7 +1,7 @@
-"""Before and after: the outcome as a change, between two columns or between two periods of long data.
+"""Difference-in-differences: the outcome as a change between two columns or between two periods of long data.
 
-Flows in: a formula and data, as the caller gave them. Flows out: a formula whose outcome is the change, and data with a
-row for each unit.
+Input: a formula and data, as the caller gave them. Output: a formula whose outcome is the change, and data with one row
+per unit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 
 PERIODS = 2
 NEVER = "never"
-COMPARED = "group or control"  # name of a column of the units of a group and their controls
+COMPARED = "group or control"  # column that marks the units of a group and its controls
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -47,7 +47,7 @@ class DiD:
 
     Notes
     -----
-    Options may have their names in other packages, such as ``id="unit"``.
+    Options can also be given by their names in other packages, such as ``id="unit"``.
 
     The outcome of both models is the change, and the effect is the effect on the treated. It assumes conditional
     parallel trends and no effect before the treatment. AIPW is the doubly robust estimator of [1]_ for panels. With
@@ -104,15 +104,15 @@ DiD.__init__ = with_other_names(DiD.__init__)  # type: ignore[method-assign]
 
 
 def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any]:
-    """Return a formula whose outcome is the change, such as ``I(y1 - y0) ~ x1``, and data with a row for each unit.
+    """Return a formula whose outcome is the change, such as ``I(y1 - y0) ~ x1``, and data with one row per unit.
 
-    Repeated cross sections and wide data stay as they are; so does a scan.
+    Repeated cross sections keep their formula. They, wide data and scans keep their data.
     """
     if not isinstance(did, DiD):
         raise OptionError(f'did is a {type(did).__name__}; expected a DiD.\nUse `did=DiD(before="<column>")`.')
     outcome = parse(formula, "outcome", [])
     if len(outcome.left) != 1 or len(outcome.left[0].factors) != 1:
-        return formula, data  # is refused as any formula with such an outcome
+        return formula, data  # such an outcome raises an error later, with or without `did`
     after = outcome.left[0].factors[0].code
     if did.before is not None:
         _check_before(did.before, after, outcome)
@@ -127,7 +127,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
 
 
 def _check_before(before: str, after: str, outcome: Formula) -> None:
-    """Refuse the outcome itself, and a column beside an outcome that is a function of one."""
+    """Refuse `before` if it is the outcome itself, or a plain column while the outcome is a function of one."""
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
     itself = before in (after, outcome.left[0].name())
     if itself or (len(used) == 1 and not after.isidentifier() and before.isidentifier()):
@@ -137,14 +137,14 @@ def _check_before(before: str, after: str, outcome: Formula) -> None:
 
 
 def without_change(formula: str, did: DiD | None) -> str:
-    """Return the formula that `with_change` had: with the outcome after the treatment."""
+    """Return the formula as it was before `with_change`, with the outcome after the treatment."""
     if did is None or did.cross_sections:
         return formula
     return f"{_change_of(formula)[0]} ~{formula.partition('~')[2]}"
 
 
 def change_words(formula: str, did: DiD) -> str:
-    """Return what `with_change` made of the outcome, in words: "the change of y since 2010"."""
+    """Describe the outcome that `with_change` made, in words: "the change of y since 2010"."""
     after, before = _change_of(formula)
     if did.before is not None:
         return f"the change from {before} to {after}"
@@ -154,7 +154,7 @@ def change_words(formula: str, did: DiD) -> str:
 
 
 def names_before(formula: str, did: DiD | None) -> set[str]:
-    """Return the variables of an outcome before the treatment, which are covariates like others."""
+    """Return the variables that only the outcome before the treatment uses; they may be covariates."""
     if did is None or did.cross_sections:
         return set()
     after, before = _change_of(formula)
@@ -162,13 +162,13 @@ def names_before(formula: str, did: DiD | None) -> set[str]:
 
 
 def _change_of(formula: str) -> tuple[str, str]:
-    """Return the outcome after and before the treatment, of a formula as `with_change` returns it."""
+    """Split a formula made by `with_change` into the outcome after and the outcome before the treatment."""
     call: Any = parsed(formula.partition("~")[0].strip()).body
     return ast.unparse(call.args[0].left), ast.unparse(call.args[0].right)
 
 
 def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd.DataFrame, str]:
-    """Return long data with a row for each unit, and the outcome of the earlier period as a term."""
+    """Reshape long data to one row per unit; also return the term of the earlier outcome."""
     table = as_table(data, [])
     frame, period, periods, unit = _keys(table, did.time, did.unit, PERIODS)
     _check_rows(did.time, did.unit, period, unit)
@@ -195,7 +195,7 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
 def _keys(
     table: pd.DataFrame, time: str | None, unit: str | None, count: int | None = None
 ) -> tuple[pd.DataFrame, NDArray[np.intp], pd.Index, pd.Series]:
-    """Columns of long data, number of each row's period, names of the periods in order, and the unit of each row."""
+    """Return the columns of long data, each row's period number, the periods in order, and each row's unit."""
     times, units = (find_column(name, role, role, table, {}, []) for role, name in (("time", time), ("unit", unit)))
     check_complete(units, f"unit {unit!r}")
     frame = pd.DataFrame({name: column_of(table, name) for name in table.columns if isinstance(name, str)})
@@ -203,7 +203,7 @@ def _keys(
 
 
 def _in_order(name: str, values: pd.Series, count: int | None = None) -> tuple[NDArray[np.intp], pd.Index]:
-    """Return the number of the period of each row, and the periods in their order, of which there must be `count`."""
+    """Return each row's period number and the periods in order; `count` is how many there must be."""
     check_complete(values, f"time {name!r}")
     values = _without_order(values)
     if not isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(values):
@@ -221,38 +221,38 @@ def _in_order(name: str, values: pd.Series, count: int | None = None) -> tuple[N
 
 
 def _without_order(values: pd.Series) -> pd.Series:
-    """Return the values of an unordered categorical, whose categories are in the order of the alphabet as a rule."""
+    """Return an unordered categorical as plain values, since its categories are usually in alphabetical order."""
     if isinstance(values.dtype, pd.CategoricalDtype) and not values.dtype.ordered:
         return values.astype(values.dtype.categories.dtype)
     return values
 
 
 def _shown(periods: pd.Index) -> tuple[str, ...]:
-    """Return the periods as text, dates without an hour."""
+    """Format the periods as text, dates without a time of day."""
     return tuple(text.removesuffix(" 00:00:00") for text in labels_of(periods))
 
 
 @dataclass(frozen=True, eq=False)
 class Periods:
-    """The two periods of repeated cross sections: rows of the later one, shape (n,), and names, the earlier first."""
+    """The two periods of repeated cross sections: mask of the later rows, shape (n,), and names, earlier first."""
 
     late: NDArray[np.bool_]
     names: tuple[str, ...]
 
     @classmethod
     def of(cls, name: str, values: pd.Series) -> Periods:
-        """Read the periods of the rows; a DesignError unless there are two in a known order."""
+        """Read the periods of the rows; raise a DesignError unless there are two in a known order."""
         period, periods = _in_order(name, values, PERIODS)
         return cls(period == 1, _shown(periods))
 
     def cells(self, arm: NDArray[Any], labels: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
-        """Return the cell of each row, arms of the earlier period first, shape (n,), and the names of the cells."""
+        """Return the cell (arm in a period) of each row, shape (n,), and the cells' names, earlier period first."""
         names = tuple(f"{label} in {period}" for period in self.names for label in labels)
         return arm + len(labels) * self.late, names
 
 
 def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series) -> None:
-    """Refuse units without a row, or with several, in a period."""
+    """Raise a DesignError if a unit has no row, or several rows, in a period."""
     rows = unit.groupby([unit.to_numpy(), period]).size().unstack(fill_value=0)
     twice, few = rows.index[(rows > 1).any(axis=1)], rows.index[(rows == 0).any(axis=1)]
     if len(twice):
@@ -268,11 +268,11 @@ def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], un
 
 @dataclass(frozen=True)
 class Adoption:
-    """Long data of units that begin a treatment at different times.
+    """Long data of units that begin treatment at different times.
 
-    `period` and `unit`, shape (N,), are numbers of the period and the unit of each row; `names` and `units` what these
-    are called. `begins`, shape (n,), is the number of the period in which each unit begins, T of never-treated units.
-    `column` says when.
+    `period` and `unit`, shape (N,), are the period number and unit number of each row; `names` and `units` are the
+    names of the periods and units. `begins`, shape (n,), is the number of the period in which each unit begins, or T
+    for never-treated units. `column` is the name of the column that says when units begin.
     """
 
     frame: pd.DataFrame
@@ -285,17 +285,17 @@ class Adoption:
 
     @property
     def sizes(self) -> pd.Series:
-        """Number of units of each group, by the period in which it begins; never-treated units are last."""
+        """Number of units by the period in which they begin; never-treated units are last."""
         found = np.bincount(self.begins, minlength=len(self.names) + 1)
         return pd.Series(found, index=[*_shown(self.names), NEVER])[found > 0]
 
     def of_units(self, name: str) -> pd.Series:
-        """Return a column in the first period, a value for each unit."""
+        """Return the first-period value of a column, one value per unit."""
         first = self.period == 0
         return pd.Series(self.frame[name].array[first], index=self.units[self.unit[first]]).loc[self.units]
 
     def alone(self, cluster: Any) -> list[int]:
-        """Return the numbers of the periods in which one unit begins, or units of one cluster."""
+        """Return the numbers of the periods in which only one unit, or only units of one cluster, begin."""
         cluster_of = self.of_units(cluster).to_numpy() if cluster in self.frame else self.units
         found = pd.Series(cluster_of).groupby(self.begins).nunique()
         return [k for k in range(len(self.names)) if found.get(k) == 1]
@@ -303,11 +303,11 @@ class Adoption:
     def cells(
         self, base: str, anticipation: int, not_yet: bool, whole: bool
     ) -> Iterator[tuple[int, int, pd.DataFrame | None, str]]:
-        """Yield the data of each group and period, of two periods: numbers of both, the rows, and the treatment's name.
+        """Yield the two-period data of each group and period: both numbers, the rows, and the treatment's name.
 
-        `base` and `anticipation` are those of `event_study`. With `not_yet` units that begin after both periods are
-        controls too. With `whole` there are rows of all units, and the group and its controls are `COMPARED`. The rows
-        are None where there are no controls.
+        `base` and `anticipation` are options of `event_study`. With `not_yet`, units that begin after both periods are
+        controls too. The column `COMPARED` marks the group and its controls; with `whole`, the data keep the rows of
+        all other units. The rows are None if there are no controls.
         """
         never = len(self.names)
         for group in np.unique(self.begins[self.begins < never]):
@@ -333,7 +333,7 @@ class Adoption:
 
 
 def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
-    """Read long data of units that begin a treatment at different times; the arguments are of `event_study`."""
+    """Read long data of units that begin treatment at different times; arguments as in `event_study`."""
     table = as_table(data, [])
     frame, period, names, units = _keys(table, time, unit)
     _check_rows(time, unit, period, units)
@@ -364,7 +364,10 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
 
 
 def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDArray[np.intp]:
-    """Return the number of the first period that is not before each value of `begins`; of 0 for never that of none."""
+    """Return the number of the first period at or after each value of `begins`.
+
+    If periods are positive numbers, 0 means never treated.
+    """
     try:
         start = np.asarray(names.searchsorted(_without_order(first).array))
     except TypeError as error:
@@ -372,5 +375,5 @@ def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDA
         typed = f'data["{time}"].dt.year'
         raise DesignError(f"{found}.\nGive `time=` and `begins=` in one type, such as `{typed}`.") from error
     if pd.api.types.is_number(names[0]) and names[0] > 0:
-        start[(first == 0).to_numpy(dtype=bool)] = len(names)  # as csdid and did have it
+        start[(first == 0).to_numpy(dtype=bool)] = len(names)  # as in csdid and did
     return start

@@ -1,6 +1,6 @@
-"""Encoders: new data to the columns of a fitted design, coded exactly as the estimation sample was.
+"""Encoders: turn new data into the columns of a fitted design, coded exactly as the estimation sample was.
 
-With `missing="indicator"` covariates are filled in where they miss values, and indicators say where they did.
+With `missing="indicator"`, missing covariates are filled in and indicator columns mark the rows.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from causalrisk.errors import DesignError
 
 
 class Encoder:
-    """Coding of the columns of a model, of which some may have been left out, fixed on the estimation sample.
+    """Coding of the columns of a model, fixed on the estimation sample; some columns may have been dropped.
 
-    `names` are those of all columns, and `variables` those of a formula on the sample; `model` is for messages.
+    `names` are the names of all columns, `variables` the variables of a formula on the sample; `model` is for messages.
     """
 
-    info: Any = None  # the columns of a formula, as patsy has them
-    base: Encoder | None = None  # coding of the columns that others are made of
+    info: Any = None  # patsy's DesignInfo of a formula
+    base: Encoder | None = None  # encoder of the columns from which more columns are computed
     _make: Callable[[np.ndarray], np.ndarray]
 
     def __init__(self, names: Sequence[str], model: str, variables: Mapping[str, pd.Series] | None = None) -> None:
@@ -43,11 +43,11 @@ class Encoder:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Names of the variables that new data must have: of arrays the columns."""
+        """Names of the variables that new data must have; for a design from arrays, the columns."""
         return self.names if self.base is None else self.base.variables
 
     def levels(self) -> dict[str, dict[Any, str]]:
-        """Return for each factor its levels and their columns, of which a reference level has none: ""."""
+        """Return the levels of each factor and the column of each level, "" for a reference level without a column."""
         found = dict[str, dict[Any, str]]()
         for factor, coded in self.info.factor_infos.items() if self.info is not None else ():
             columns = found[factor.name()] = {}
@@ -57,7 +57,7 @@ class Encoder:
         return found
 
     def made_of(self, names: Collection[str]) -> np.ndarray:
-        """Return whether each column is made of any of these variables, bool of shape (p,)."""
+        """Mark the columns that use any of these variables, bool of shape (p,)."""
         found = set(names)
         if self.info is not None:
             found = {
@@ -69,7 +69,7 @@ class Encoder:
         return np.array([name in found for name in self.names], dtype=bool)
 
     def keeping(self, keep: np.ndarray) -> Self:
-        """Return an encoder of some of the columns; `keep`, of bool, is over those of this encoder."""
+        """Return an encoder of some of the columns; `keep` marks them, bool of shape (p,)."""
         if keep.all():
             return self
         other = self._copied()
@@ -78,14 +78,14 @@ class Encoder:
         return other
 
     def extended(self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray) -> Self:
-        """Return an encoder with further columns, made of these by a function, of which `keep` are kept."""
+        """Return an encoder with columns `more`, which `make` computes from these; `keep` marks the columns kept."""
         other = self._copied()
         other.base, other._make, other._keep, other._all = self, make, keep, (*self.names, *more)
         return other
 
     def _copied(self) -> Self:
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)  # with what is not pickled
+        other.__dict__.update(self.__dict__)  # including what is not pickled
         return other
 
     def encode(self, newdata: Any) -> np.ndarray:
@@ -96,7 +96,7 @@ class Encoder:
         return self._kept(np.hstack([columns, self._make(columns)]))
 
     def _coded(self, newdata: Any) -> np.ndarray:
-        """Code named columns by name in any order, or an array with all columns that were given, or those kept."""
+        """Code a table by column name, or an array that has either all original columns or the kept columns."""
         newdata = as_pandas(newdata)
         if isinstance(newdata, pd.DataFrame | Mapping):
             table, use = as_table(newdata, []), f"the {self._model} model uses"
@@ -116,22 +116,22 @@ class Encoder:
 
 
 class FormulaEncoder(Encoder):
-    """Coding of a formula's right-hand side, by plain variables of the sample, and its functions and constants.
+    """Coding of a formula's right-hand side: its variables on the sample, its functions and constants.
 
-    patsy's own object does not pickle. The formula, the variables and the constants do, and it is made from them again
-    when needed: modules travel by name, functions by pickle.
+    patsy's DesignInfo cannot be pickled. Pickles contain the formula, variables and constants instead (modules by name,
+    functions by pickle), and `info` is rebuilt from them when needed.
     """
 
     def __init__(self, formula: Formula, scope: Scope) -> None:
         self.formula, self.sample_variables = formula, dict(scope.variables)
-        own = np.ndarray | pd.Series | pd.Index | list | tuple | dict  # which the caller may change
+        own = np.ndarray | pd.Series | pd.Index | list | tuple | dict  # the caller may change these
         self._constants = {n: copy.deepcopy(v) if isinstance(v, own) else v for n, v in scope.constants.items()}
         self._packed: dict[str, Any] = {}
         super().__init__(self.info.column_names, formula.model, scope.variables)
 
     @cached_property
     def info(self) -> Any:
-        """The columns, as patsy has them."""
+        """The right-hand side's columns, a patsy DesignInfo."""
         for name, packed in self._packed.items():
             try:
                 self._constants[name] = import_module(packed) if isinstance(packed, str) else pickle.loads(packed)
@@ -145,7 +145,7 @@ class FormulaEncoder(Encoder):
         return tuple(self.sample_variables)
 
     def sample_matrix(self, n: int) -> np.ndarray:
-        """Return the matrix of the estimation sample of n rows, shape (n, p)."""
+        """Return the design matrix of the estimation sample of n rows, shape (n, p)."""
         return self._kept(evaluate(self.info, self.formula, self.sample_variables, n))
 
     def _coded(self, newdata: Any) -> np.ndarray:
@@ -156,7 +156,7 @@ class FormulaEncoder(Encoder):
         return self._kept(evaluate(self.info, self.formula, variables, n)) if n else np.empty((0, len(self.names)))
 
     def variables_like(self, table: pd.DataFrame) -> dict[str, pd.Series]:
-        """Return the variables on new rows in the storage of the fitted ones; a DesignError as by `encode`."""
+        """Return the variables of new rows with the dtypes of the sample; errors as in `encode`."""
         use = f"the {self.formula.model} model uses"
         return {
             name: _like(new_column(table, name, use), fitted, name, name in self.formula.coded)
@@ -169,12 +169,12 @@ class FormulaEncoder(Encoder):
         return {**kept, "_constants": {}, "_packed": packed}
 
     def __deepcopy__(self, memo: Any) -> FormulaEncoder:
-        return self  # nothing in it changes, and functions need not be picklable for a copy
+        return self  # it is never modified, and its functions need not be picklable
 
 
 def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Series:
-    """Bring new values to the storage of the fitted ones, so that categories stand in the same order."""
-    if not len(column):  # no rows: whatever their storage, there is nothing to convert
+    """Convert new values to the dtype of the fitted ones, with categories in the same order."""
+    if not len(column):  # whatever the dtype, there is nothing to convert
         return fitted.iloc[:0]
     kind, levels = fitted.dtype.kind, getattr(fitted.dtype, "categories", None)
     values = plain(column, name, codes=codes or kind not in "bif")
@@ -196,7 +196,7 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
 
 
 def _packed(value: Any) -> Any:
-    """Return a constant of a formula as it is pickled: a module by its name; None where it cannot be."""
+    """Pickle a constant of a formula: the name of a module, bytes of other objects, None if not picklable."""
     if isinstance(value, ModuleType):
         return value.__name__
     try:
@@ -205,14 +205,15 @@ def _packed(value: Any) -> Any:
         return None
 
 
-INDICATOR = "indicator"  # the option
-LEVEL = "(missing)"  # of a category that was missing
+INDICATOR = "indicator"  # value of the option `missing`
+LEVEL = "(missing)"  # level of missing values of a categorical covariate
 
 
 class Filled(NamedTuple):
-    """A covariate whose missing values were replaced, and the rows of the data that missed it, bool of shape (N,).
+    """A covariate whose missing values were replaced.
 
-    `indicator` is a column of 1 there, beside its mean; it is None where the covariate has a level for that.
+    `rows` marks the rows of the data in which it was missing, bool of shape (N,). `indicator` is the name of the column
+    that is 1 in these rows; None if the covariate has a level for missing values.
     """
 
     name: str
@@ -223,10 +224,10 @@ class Filled(NamedTuple):
 def fill_covariates(
     table: pd.DataFrame, formulas: Sequence[Formula], names: Sequence[str], weights: np.ndarray
 ) -> tuple[pd.DataFrame, tuple[Filled, ...]]:
-    """Fill in the covariates, on the right of formulas, that rows of the sample miss.
+    """Fill in the covariates, out of `names`, that are missing in rows of the sample.
 
-    Numbers become their mean, under weights of shape (N,) that are zero outside the sample, and a column is added that
-    is 1 there; other covariates get a level of their own for it.
+    Numeric covariates get their weighted mean, and a column is added that is 1 where they were missing. Other
+    covariates get a level for missing values. `weights`, shape (N,), are zero outside the sample.
     """
     coded = set().union(*(formula.coded for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
@@ -240,7 +241,7 @@ def fill_covariates(
         known, indicator = plain(values[~rows], name, name in coded), f"{name}_missing"
         leveled = name in coded or known.dtype.kind not in "if"
         if leveled:
-            whole = known.dtype.kind == "f" and (known % 1 == 0).all()  # as pandas keeps them beside missing ones
+            whole = known.dtype.kind == "f" and (known % 1 == 0).all()  # integers with missing values
             own = known.astype(int if whole else known.dtype).astype("category")
             levels = pd.Index([*own.cat.categories, LEVEL], dtype=object)
             codes = np.full(len(rows), len(levels) - 1)
@@ -258,7 +259,7 @@ def fill_covariates(
 
 
 def with_indicators(formula: Formula, filled: Sequence[Filled]) -> Formula:
-    """Return a formula with the indicators of its covariates as further terms."""
+    """Return the formula with the indicators of its filled covariates as further terms."""
     used = {use.name for use in formula.uses("right")}
     more = [in_formula(one.indicator) for one in filled if one.indicator is not None and one.name in used]
     return parse(" + ".join([formula.text, *more]), formula.model, []) if more else formula

@@ -1,6 +1,6 @@
-"""Formulas: split into terms, their names looked up, and evaluated by patsy, of which this is the only importer.
+"""Formulas: split them into terms, look up their names, and evaluate them with patsy.
 
-Formulas as R and Stata write them are recognised by a pattern, and refused with what to write here.
+Formulas in the syntax of R or Stata are recognised by patterns. They raise an error that says what to write instead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from causalrisk.errors.aliases import SURVIVAL, near
 QUOTED = r"\"[^\"]*\"|'[^']*'"
 NAME = r"([A-Za-z_]\w*)"
 
-HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the sentence on it, in which its groups are filled in
+HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with the groups \1, ...
     (r"^\s*(?:teffects\s+\w+\s*)?\([^()~]*\)\s*\([^()~]*\)", 'The second formula is `propensity="x1 + x2"`.'),
     (rf"\b(?:ibn?|i|c)\.\(\s*{NAME}", r"Give each variable by itself: `C(\1)`, or `\1` for numbers."),
     (rf"\bc\.{NAME}##c\.\1\b", r"Stata's `c.\1##c.\1` is `\1 + I(\1**2)`."),
@@ -99,7 +99,7 @@ FUNCTIONS = {  # functions of R and Stata by their names; x is the first argumen
 
 
 def refuse_foreign(text: str, model: str, roles: tuple[str, str] = ("y", "d")) -> None:
-    """Refuse a formula that is written as in R or Stata, and say how it is written here.
+    """Raise a DesignError for a formula in the syntax of R or Stata, and say what to write instead.
 
     `roles` are the names of outcome and treatment.
     """
@@ -112,7 +112,7 @@ def refuse_foreign(text: str, model: str, roles: tuple[str, str] = ("y", "d")) -
 
 
 def function_here(name: str, text: str) -> str:
-    """Return what to write for a function of R or Stata, or of NumPy without its prefix; empty for others."""
+    """Return what to write for a function of R, Stata, or NumPy without its prefix; empty for other functions."""
     found = re.search(rf"\b{re.escape(name)}\(\s*([\w.]+)(?:\s*,\s*(?:df|degree)?\s*=?\s*(\d+))?", text)
     x, number = (found[1], int(found[2] or 0)) if found else ("x", 0)
     df = (number - 1 if name == "rcs" else number) or 4  # R's rcs counts knots
@@ -125,15 +125,15 @@ def function_here(name: str, text: str) -> str:
 
 
 PATSY_FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
-STATE = "__patsy_stateful_transform__"  # attribute of functions that learn from all rows
+STATE = "__patsy_stateful_transform__"  # attribute of stateful transforms, which need all rows
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
-OPTIONS = {"observation": "observed"}  # of the models that go by another name there
+OPTIONS = {"observation": "observed"}  # options whose name differs from the model's
 PARSER = threading.RLock()  # Python 3.11 may fail to parse in two threads at once (recursion depth mismatch)
 AS_THEY_ARE = patsy.NAAction("raise", [])  # missing and infinite values have their own errors here
 
 
 def callers_variables(depth: int) -> Any:
-    """Return variables that formulas may name, and ``np``: those `depth` calls above the function that asks."""
+    """Return the variables `depth` calls above the calling function, and ``np``, for use in formulas."""
     return patsy.EvalEnvironment.capture(depth + 1).with_outer_namespace({"np": np}).namespace
 
 
@@ -144,7 +144,7 @@ def parsed(code: str) -> ast.Expression:
 
 
 class Use(NamedTuple):
-    """Name and role of a use in a term.
+    """A name in a term, and its role.
 
     Roles: "called" (``f(...)``), "quoted" (``Q("...")``), "base" (before a dot), "option" (the value of a keyword, or a
     further argument of ``C``), "term" (the whole term), "plain" (anywhere else).
@@ -156,12 +156,12 @@ class Use(NamedTuple):
 
 @functools.lru_cache(maxsize=1000)  # one fit asks a dozen times
 def uses(code: str) -> tuple[Use, ...]:
-    """List the names that a term uses, in order, without those it binds itself."""
+    """List the names that a term uses, in order, without names that it binds itself."""
     return tuple(use for _, use in _named(code))
 
 
 def renamed(code: str, names: Mapping[str, str]) -> str:
-    """Return a term with other variables: `names` are those of the variables, each with the one in its place."""
+    """Rename the variables of a term; `names` maps old names to new ones."""
     text = code.encode()  # positions in the tree count bytes
     for node, use in reversed(_named(code)):
         if use.role != "called" and use.name in names:
@@ -170,13 +170,13 @@ def renamed(code: str, names: Mapping[str, str]) -> str:
 
 
 def _named(code: str) -> list[tuple[Any, Use]]:
-    """List the places in a term that name something, in order, and their uses."""
+    """List the nodes of a term that use a name, in order, and their uses."""
     tree = parsed(code)
     nodes: list[Any] = list(ast.walk(tree))
     bound = {n.arg for n in nodes if isinstance(n, ast.arg)}
     bound |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     roles, found = {tree.body: "term"}, list[tuple[Any, Use]]()
-    for node in nodes:  # each before those inside it
+    for node in nodes:  # parents before children
         if isinstance(node, ast.Attribute):
             roles[node.value] = "base"
         elif isinstance(node, ast.Call):
@@ -202,22 +202,22 @@ def coded_names(code: str) -> frozenset[str]:
 
 
 def _function(node: Any) -> str:
-    """Return the name of the function that a node calls; empty where it is no call of a name."""
+    """Return the name of the function that a node calls; empty if the node is not a call by name."""
     return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
 
 
 def in_formula(name: str) -> str:
-    """Return a column's name as a formula has it, such as ``age`` or ``Q("mother's age")``."""
+    """Return a column's name as written in a formula: ``age``, ``Q("mother's age")``."""
     return name if name.isidentifier() and not iskeyword(name) else f"Q({show(name)})"
 
 
 def typed_name(name: str) -> str:
-    """Return a column's name as a formula between double quotes has it, if it can; a plain word in quotes."""
+    """Return a column's name in single quotes, inside ``Q(...)`` if it is not an identifier."""
     return repr(name) if in_formula(name) == name else f"Q({name!r})"
 
 
 def is_unquoted(name: str, text: str) -> bool:
-    """Return True if a column that is no plain word is in the text of a formula without Q(...)."""
+    """Return True if a name that is not an identifier is in the text of a formula without Q(...)."""
     bare = re.sub(QUOTED, "", text)
     word = re.search(r"[^\W\d_]", name) and re.search(rf"(?<!\w){re.escape(name.strip())}(?!\w)", bare)
     return in_formula(name) != name and bool(word)
@@ -228,7 +228,7 @@ def is_unquoted(name: str, text: str) -> bool:
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula of a model, split into terms; `left` is empty if it is one-sided. Superfluous white space is gone."""
+    """A formula of a model, split into terms; `left` is empty if it is one-sided. White space is normalised."""
 
     model: str
     text: str
@@ -239,22 +239,22 @@ class Formula:
         return parse, (self.text, self.model, [])  # patsy's terms do not pickle
 
     def codes(self, *sides: str) -> list[str]:
-        """List the factors of the terms on the given sides ("left", "right"; both by default) as they are typed."""
+        """List the factors of the terms on the given sides ("left", "right"; both by default), as typed."""
         terms = [term for side in sides or ("left", "right") for term in getattr(self, side)]
         return list(dict.fromkeys(factor.code for term in terms for factor in term.factors))
 
     def uses(self, *sides: str) -> list[Use]:
-        """List the names used on the given sides in order, each role once."""
+        """List the names used on the given sides, in order, once per role."""
         return list(dict.fromkeys(use for code in self.codes(*sides) for use in uses(code)))
 
     @property
     def coded(self) -> set[str]:
-        """Names of the variables of the right-hand side that are category codes."""
+        """Names of the variables on the right-hand side that are inside ``C(...)``."""
         return set().union(*map(coded_names, self.codes("right")))
 
     @property
     def outcome_name(self) -> str:
-        """Name of the left-hand side, of ``Q("a name")`` the name."""
+        """Name of the left-hand side; for ``Q("a name")``, the quoted name."""
         name = str(self.left[0].name())
         quoted_name = re.fullmatch(r"""Q\((['"])(.*)\1\)""", name)
         return quoted_name[2] if quoted_name else name
@@ -266,10 +266,10 @@ class Formula:
 
 
 def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y", "d")) -> Formula:
-    """Split a formula, one- or two-sided, into terms; the variables are not looked up yet.
+    """Split a one- or two-sided formula into terms, without looking up its variables.
 
-    Lines are appended to the notes for terms that probably mean something else than they do. `roles` are the names of
-    outcome and treatment, for messages.
+    Terms that probably do not mean what was intended add lines to `notes`. `roles` are the names of outcome and
+    treatment, for messages.
     """
     typed = '"y ~ {}"' if model == "outcome" else OPTIONS.get(model, model) + '="{}"'
     if not isinstance(text, str):
@@ -285,7 +285,7 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
         formula = Formula(model, text, tuple(terms.lhs_termlist), tuple(terms.rhs_termlist))
         formula.uses()
     except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError) as error:
-        why = getattr(error, "message", getattr(error, "msg", error))  # of patsy, of Python
+        why = getattr(error, "message", getattr(error, "msg", error))  # of patsy or Python
         found = f"the {model} formula {text!r} cannot be read: {why}"
         advice = 'Join terms by `+`. Arithmetic is inside `I(...)`, and an odd name is `Q("odd name")`.'
         if text[-1:] in ("+", "-", "*", ":"):
@@ -299,7 +299,7 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
 
 
 def right_side(text: Any, model: str, notes: list[str]) -> Formula:
-    """Parse a formula that has nothing on the left."""
+    """Parse a one-sided formula; raise a DesignError if it has a left-hand side."""
     formula = parse(text, model, notes)
     if formula.left:
         raise DesignError(f"the {model} formula {formula.text!r} has a left-hand side.\nUse `{formula.right_text!r}`.")
@@ -307,7 +307,7 @@ def right_side(text: Any, model: str, notes: list[str]) -> Formula:
 
 
 def _powers(node: Any, formula: Formula) -> Iterator[str]:
-    """Note each ``x**2`` or ``x*x``, which means x alone."""
+    """Yield a note for each ``x**2`` or ``x*x``, which patsy reads as x alone."""
     names = [_typed(arg) for arg in node.args]
     itself = node.type in ("*", ":") and names == names[:1] * 2
     if (node.type == "**" or itself) and node.args[0].type == "PYTHON_EXPR" and not names[0].startswith("C("):
@@ -334,19 +334,19 @@ RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may b
 
 
 class Scope(NamedTuple):
-    """Meaning of the names in a formula: variables by rows, and functions, modules and everything else."""
+    """The names in a formula: variables with one value per row; functions, modules and anything else as constants."""
 
     variables: Mapping[str, pd.Series]
     constants: Mapping[str, Any]
 
 
 def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], notes: list[str]) -> pd.DataFrame:
-    """Collect the columns of the data, and the arrays of the caller's scope that have one value per row."""
+    """Return the columns of the data, and the caller's arrays with one value per row that formulas use."""
     table, roles = None if data is None else as_table(data, notes), dict[str, set[str]]()
     for name, role in (use for formula in formulas for use in formula.uses()):
         if is_column(frame.get(name)) and (table is None or name not in table) and role != "called":
             roles.setdefault(name, set()).add(role)
-    if table is None:  # the value of a keyword (knots=, levels=) need not go by rows; it joins if its length is right
+    if table is None:  # the value of a keyword (knots=, levels=) may have another length; it is then left out
         table = gather({name: frame[name] for name, found in roles.items() if found != {"option"}}, notes)
     extra = {
         name: align(frame[name], table.index, f"variable {name!r}", notes)
@@ -357,7 +357,7 @@ def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], no
 
 
 def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *sides: str) -> Scope:
-    """Look up each name on the given sides: a variable of the table, or a function or constant of the caller."""
+    """Look up each name on the given sides: a variable of the table, or the caller's function or constant."""
     variables, constants, others = dict[str, pd.Series](), dict[str, Any](), set[str]()
     for name, role in formula.uses(*sides):
         value, known = frame.get(name), name in PATSY_FUNCTIONS or hasattr(builtins, name)
@@ -384,7 +384,7 @@ def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *si
 
 
 def is_function(value: Any) -> bool:
-    """Return True if a caller's variable replaces a function of formulas; a class or module of that name does not."""
+    """Return True if a caller's variable replaces the patsy function of its name; classes and modules do not."""
     return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, STATE)
 
 
@@ -406,20 +406,20 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
 
 
 class _Factor(patsy.EvalFactor):
-    """Factor of a term. Its integers do not overflow; its levels are coded at once; its state may be given."""
+    """Factor of a term that avoids integer overflow, codes levels without a loop, and keeps them in its state."""
 
     def __init__(self, shown: Any, formula: Formula) -> None:
         super().__init__(shown.code, shown.origin)
         self.formula, self.floats = formula, "*" in shown.code and not coded_names(shown.code)
 
     def name(self) -> str:
-        return "Q('Intercept')" if self.code == "Intercept" else str(self.code)  # patsy takes no second of that name
+        return "Q('Intercept')" if self.code == "Intercept" else str(self.code)  # patsy has its own Intercept
 
     def memorize_chunk(self, state: Any, which_pass: int, data: Any) -> None:
         super().memorize_chunk(state, which_pass, self._numbers(data))
 
     def eval(self, state: Any, data: Any) -> Any:
-        """Evaluate the factor: numbers as they are, and others as a Categorical, where patsy goes row by row."""
+        """Evaluate the factor: numbers as they are, other values as a Categorical (patsy would loop over rows)."""
         value = super().eval(state, self._numbers(data))
         boxed = hasattr(value, "contrast")  # C(...)
         values = value.data if boxed else value
@@ -433,7 +433,7 @@ class _Factor(patsy.EvalFactor):
         if not boxed and values.dtype.kind in "iuf":
             return np.asarray(values)
         codes, distinct = pd.factorize(values, sort=True)
-        first = "levels" not in state  # of the first rows that are evaluated, the sample's
+        first = "levels" not in state  # the first evaluation is on the sample
         if first:
             every = [False, True] if distinct.dtype == bool else getattr(distinct.dtype, "categories", distinct)
             levels = every if not boxed or value.levels is None else value.levels
@@ -456,7 +456,7 @@ class _Factor(patsy.EvalFactor):
 
 
 def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy.DesignInfo:
-    """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope."""
+    """Fix the columns of a design matrix, and its stateful transforms, on the variables of the scope."""
     env = patsy.EvalEnvironment([dict(scope.constants)])
     factors = [patsy.Term([_Factor(factor, formula) for factor in term.factors]) for term in terms]
     with in_words(formula), PARSER:
@@ -464,7 +464,7 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy
 
 
 def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
-    """Make the matrix, shape (n, p) and C-contiguous, of rows of the estimation sample or of new data."""
+    """Make the design matrix, shape (n, p) and C-contiguous, of rows of the estimation sample or of new data."""
     data: Any = variables or pd.DataFrame(index=range(n))
     with in_words(formula):
         matrix = np.asarray(patsy.build_design_matrices([info], data, AS_THEY_ARE)[0])
@@ -474,7 +474,7 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, p
 
 
 def _check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
-    """Refuse a term that is not finite in some rows; the mask is of shape (n,)."""
+    """Raise a DesignError if a term is not finite in some rows; `finite` is a mask of shape (n,)."""
     if not finite.all():
         where = f"term {term!r} of the {formula.model} formula {formula.text!r}"
         found = f"{where} is NaN or infinite in {int((~finite).sum())} rows"
@@ -482,7 +482,7 @@ def _check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
 
 
 class FactorValues(NamedTuple):
-    """A factor of a term, as typed, with its levels and the place of each row's, (n,), or None and columns (n, k)."""
+    """A factor as typed: its levels and each row's level code (n,), or None and numeric columns (n, k)."""
 
     code: str
     levels: tuple[Any, ...] | None
@@ -492,7 +492,7 @@ class FactorValues(NamedTuple):
 def factor_values(
     term: Any, info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, pd.Series]
 ) -> list[FactorValues]:
-    """Evaluate the factors of a term that was compiled, before a contrast codes their levels."""
+    """Evaluate the factors of a compiled term, before contrasts code their levels."""
     found = []
     for factor in term.factors:
         known = info.factor_infos[factor]
@@ -508,13 +508,13 @@ def factor_values(
 
 @contextmanager
 def in_words(formula: Formula) -> Iterator[None]:
-    """Turn what patsy and the functions of a formula raise into a DesignError."""
+    """Turn errors of patsy, and of functions in a formula, into a DesignError."""
     try:
         with np.errstate(all="ignore"):
             yield
     except CausalRiskError:
         raise
-    except (patsy.PatsyError, *CANNOT) as error:  # others are raised within a spline or a contrast
+    except (patsy.PatsyError, *CANNOT) as error:  # CANNOT: raised inside splines and contrasts
         message, origin = getattr(error, "message", f"{type(error).__name__}: {error}"), getattr(error, "origin", None)
         where = "" if origin is None else f" in {origin.relevant_code()!r}"
         found = f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}"
@@ -523,7 +523,7 @@ def in_words(formula: Formula) -> Iterator[None]:
 
 
 def learning_function(formula: Formula, constants: Mapping[str, Any]) -> str | None:
-    """Return the first function in a formula that learns from all rows, such as a spline; None if there is none."""
+    """Return the first stateful transform (such as a spline) in a formula; None if there is none."""
     functions = {**PATSY_FUNCTIONS, **constants}
     called = (use.name for use in formula.uses() if use.role == "called")
     return next((name for name in called if hasattr(functions.get(name), STATE)), None)

@@ -1,7 +1,7 @@
-"""A design whose rows are on disk: a scan is read once, coded always in the same way, and stored as arrays.
+"""Designs whose rows are on disk: read a scan once, code its rows, and store them as arrays.
 
-The reading keeps the rows of the sample and learns levels; the coding is then fixed. The coded rows are in a temporary
-folder, in parts, and can be used as Dask arrays.
+Reading keeps the rows of the estimation sample and collects the levels of factors; then the coding is fixed for all
+rows. The coded rows are stored in a temporary folder, in parts, and can be used as Dask arrays.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from causalrisk.runtime import one_blas_thread
 
 T = TypeVar("T")
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
-HEAD = 2  # numbers of each frame that a formula is tried on
+HEAD = 2  # numbers per frame on which formulas are tried
 
 
 # --- from rows to numbers ---------------------------------------------------------------------------------------------
@@ -45,8 +45,8 @@ HEAD = 2  # numbers of each frame that a formula is tried on
 class KeptRows(NamedTuple):
     """The rows of a frame that are in the sample, not yet coded.
 
-    `where` names the frame in messages. `variables` are those of the models. `roles` has the treatment, and where there
-    are any, weights, cluster and offset; its index is the number of the row in the frame.
+    `where` names the frame in messages. `variables` are the variables of the models. `roles` has the treatment and, if
+    given, weights, cluster and offset; its index is the row number in the frame.
     """
 
     where: str
@@ -55,10 +55,11 @@ class KeptRows(NamedTuple):
 
 
 class Learnt(NamedTuple):
-    """What a frame teaches: numbers of rows of the data and of the sample, the ledger, and levels of columns.
+    """Summary of a frame: numbers of rows in the data and in the sample, dropped rows, and levels.
 
-    `few` are rows of each variable, and `treat` of the treatment, that have all its levels. `weights` is their sum.
-    `path` is where the rows are; `where` names the frame in messages.
+    `few` has, for each variable, rows with all its levels, or a few numbers. `treat` has rows with all levels of the
+    treatment, and `counts` the rows of each. `weights` is the sum of the weights. `path` is where the rows are stored;
+    `where` names the frame in messages.
     """
 
     where: str
@@ -73,11 +74,11 @@ class Learnt(NamedTuple):
 
 
 class Coding:
-    """Finds the rows and variables of a model in the frames of a scan, and codes them, always in the same way.
+    """Selects the sample rows and variables of a model from the frames of a scan, and codes them.
 
-    Parameters are those of `design_from_scan`. `read` says what frames teach; once all frames have been seen, `fix`
-    sets the coding: `encoders` of the right-hand sides (outcome and propensity), `arms`, `clusters` in the order of
-    their numbers, and the `unit` that weights are divided by.
+    The parameters are the parameters of `design_from_scan`. `read` summarises frames. After all frames have been read,
+    `fix` sets the coding: `encoders` of the right-hand sides (outcome and propensity), `arms`, `clusters` in the order
+    of their codes, and the `unit` by which weights are divided.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class Coding:
         self.used = [name for name in names if name in used]
 
     def read(self, folder: str, part: int, frames: Iterator[Frame]) -> list[Learnt]:
-        """Learn from the frames of a part, and store the rows that are kept in files of a folder."""
+        """Summarise the frames of a part, and store their sample rows in files of a folder."""
         found = list[Learnt]()
         for k, (where, frame) in enumerate(frames):
             with naming(where):
@@ -116,7 +117,7 @@ class Coding:
         return found
 
     def look(self, where: str, table: pd.DataFrame, path: str) -> Learnt:
-        """Store the rows of a frame that are in the sample at a path, if there are any; return what they teach."""
+        """Summarise a frame, and store its sample rows, if any, at `path`."""
         columns, formulas = self.columns, Formulas.of(self.formulas, table, self.frame)
         by, sources = drawing.by_rows(table, columns, {}, []), formulas.sources(columns.treat)
         rows = drawing.draw_rows(sources, by, table.index)
@@ -137,7 +138,7 @@ class Coding:
         few = dict[str, pd.Series]()
         for name, values in raw.items():
             numeric = variables[name].dtype.kind in "if" and name not in self.codes
-            few[name] = values.iloc[:HEAD].copy() if numeric else values.drop_duplicates()  # no view of all rows
+            few[name] = values.iloc[:HEAD].copy() if numeric else values.drop_duplicates()  # a view holds all rows
         codes, levels = treatment_levels(treat, columns.treat)
         return Learnt(
             where=where,
@@ -152,7 +153,7 @@ class Coding:
         )
 
     def fix(self, found: Sequence[Learnt]) -> None:
-        """Fix the coding on what the frames with rows of the sample taught."""
+        """Fix the coding from the summaries of the frames that have sample rows."""
         columns, probability = self.columns, self.columns.weight_type == "probability"
         self.unit = sum(one.weights for one in found) / sum(one.size[1] for one in found) if probability else 1.0
         few = {name: self.levels_of({one.where: one.few[name] for one in found}, name) for name in found[0].few}
@@ -172,20 +173,20 @@ class Coding:
             named=any(isinstance(one.dtype, pd.CategoricalDtype) for one in treat),
             **{option: getattr(columns, option) for option in ("treated", "reference", "levels")},
         )
-        check_levels(self.part_rows, few, self.codes, "scanned", 6)  # arrays of the size of a frame's design
+        check_levels(self.part_rows, few, self.codes, "scanned", 6)  # 6 arrays the size of a frame's design
         size = max([HEAD, *map(len, few.values())])
         few = {name: values.iloc[np.arange(size) % len(values)].reset_index(drop=True) for name, values in few.items()}
         scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in self.scopes[1:]]
         self.encoders = [_encoder(formula, scope) for formula, scope in zip(self.formulas, scopes, strict=True)]
 
     def levels_of(self, values: Mapping[str, pd.Series], name: str) -> pd.Series:
-        """Return rows of a variable that have all its levels, from those of each frame."""
+        """Return rows of a variable that have all its levels, from the `few` rows of each frame."""
         _check_alike(values, f"column {name!r}")
         few = plain(pd.concat(values.values(), ignore_index=True).drop_duplicates(), name, name in self.codes)
         return few if isinstance(few.dtype, pd.CategoricalDtype) or few.dtype.kind in "bif" else few.astype("category")
 
     def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
-        """Code the rows of a frame; the numbers are those of the first among all data and in the sample."""
+        """Code the rows of a frame; `row` and `position` number its first row in the data and in the sample."""
         (outcome, propensity), treat = self.encoders, self.columns.treat
         table, roles, n = rows.variables, rows.roles, len(rows.roles)
         X, kinds = outcome.encode(table), variable_kinds(self.encoders)
@@ -212,24 +213,24 @@ class Coding:
         )
 
     def coded_file(self, path: str, row: int, position: int) -> CodedRows:
-        """Code the rows of a frame that is stored at a path, as `coded`."""
+        """Code the rows of a frame that is stored at `path`, like `coded`."""
         rows = pd.read_pickle(path)
         with naming(rows.where):
             return self.coded(rows, row, position)
 
     def check_by_rows(self, paths: Sequence[str]) -> None:
-        """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``.
+        """Raise a DesignError if the code of a row depends on other rows, as with ``x - x.mean()``.
 
-        Some rows of the frames stored at `paths` are coded together, and one by one.
+        Some rows of the frames stored at `paths` are coded together and one by one, and compared.
         """
         some = list[KeptRows]()
-        for share in np.linspace(0, 1, 9):  # of several frames: a variable may be constant in each
+        for share in np.linspace(0, 1, 9):  # a variable may be constant within each frame
             rows = pd.read_pickle(paths[round(share * (len(paths) - 1))])
             k = int(share * (len(rows.roles) - 1))
             some.append(KeptRows(rows.where, rows.variables.iloc[[k]], rows.roles.iloc[[k]]))
         joined = (pd.concat(parts, ignore_index=True) for parts in zip(*(rows[1:] for rows in some), strict=True))
         odd = self.formulas[:1]
-        with suppress(DesignError):  # few rows cannot be coded where 1 / (x - x.mean()) has one of them
+        with suppress(DesignError):  # 1 / (x - x.mean()) cannot be coded with a single row
             together, alone = self.coded(KeptRows("", *joined)), [self.coded(rows) for rows in some]
             parts = {name: np.concatenate([getattr(rows, name) for rows in alone]) for name in "yXZ"}
             odd = list[Formula]()
@@ -244,7 +245,7 @@ class Coding:
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
-    """Refuse text in some frames and numbers in others; values are by frame."""
+    """Raise a DesignError if values are text in some frames and numbers in others; `values` are by frame."""
     kinds = {isinstance(value, str): (where, value) for where, own in values.items() for value in own}
     if len(kinds) > 1:
         (of_text, text), (of_numbers, _) = kinds[True], kinds[False]
@@ -253,7 +254,7 @@ def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
 
 
 def _check_given(columns: ColumnOptions) -> None:
-    """Refuse what is not available, and what is given by rows and not by name."""
+    """Refuse options that are not available with scans, and values where the name of a column is needed."""
     if columns.missing == INDICATOR:
         raise UnavailableError('missing="indicator" is not available for a scan.\nUse `data=data.collect()`.')
     for option in (*drawing.GIVEN, "design", "observed"):
@@ -290,11 +291,11 @@ def variable_kinds(encoders: Iterable[Encoder]) -> dict[str, Any]:
 class CodedRows:
     """Some rows of the sample as numbers.
 
-    `position` numbers the rows among those of the sample, in the order of the data, and `row` among all data. y (n,) is
-    the outcome, X (n, p) and Z (n, q) are the designs, one object where both are the same. `weights` are over their
-    mean in all rows if they are of probability. `cluster` has numbers 0 .. G-1, `offset` of an exposure its logarithm.
-    V (n, v) are the variables of the models as in `variable_kinds`: numbers, or numbers of levels. `file` is where the
-    rows are stored.
+    `position` is the position of each row in the sample, in the order of the data, and `row` its number in the data. y
+    (n,) is the outcome. X (n, p) and Z (n, q) are the design matrices, one object if both are the same. Probability
+    `weights` are divided by their mean over all rows. `cluster` has codes 0 .. G-1; `offset` is the logarithm of an
+    exposure. V (n, v) has the variables of the models, listed by `variable_kinds`: numbers, or level codes. `file` is
+    where the rows are stored.
     """
 
     position: np.ndarray
@@ -311,12 +312,12 @@ class CodedRows:
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays by their names; without Z where both designs are one."""
+        """The arrays by name; without Z if both designs are one object."""
         names = (of.name for of in dataclasses.fields(self) if of.name != "Z" or self.Z is not self.X)
         return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), np.ndarray)}
 
     def stored(self, folder: Folder, name: str) -> CodedRows:
-        """Write the rows to files, sorted by arm, and return them mapped from there."""
+        """Write the rows to files, sorted by arm, and return them memory-mapped."""
         order, kinds = np.argsort(self.arm, kind="stable"), dict[str, tuple[Any, tuple[int, ...]]]()
         for array, values in self.arrays.items():
             values[order].tofile(f"{folder.path}/{name}-{array}")
@@ -328,7 +329,7 @@ class CodedRows:
 
 
 def _mapped_rows(folder: Folder, name: str, kinds: Mapping[str, tuple[Any, tuple[int, ...]]]) -> CodedRows:
-    """Return stored rows, their arrays mapped from files."""
+    """Return stored rows with their arrays memory-mapped from files."""
     arrays = {array: mapped(folder, f"{name}-{array}", *kind) for array, kind in kinds.items()}
     return CodedRows(file=(folder, name), **({"Z": arrays["X"]} | arrays))
 
@@ -337,7 +338,7 @@ Step = Callable[[CodedRows], CodedRows]
 
 
 def stored_array(rows: Any) -> Any:
-    """Write a Dask array of numbers to a temporary folder, which goes with the array over it that is returned."""
+    """Write a Dask array to a temporary folder, and return an array over it; the folder is deleted with it."""
     import dask
     import dask.array as da
 
@@ -354,10 +355,10 @@ def _write_columns(path: str, values: Array) -> None:
 
 
 def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
-    """Return what columns need to be checked, of some rows; it adds up.
+    """Return what is needed to check the columns, for some rows; results for different rows can be added.
 
-    X, Z and y are `ColumnMoments` of the designs and the outcome; totals (K,) sums the weights of the rows of each arm,
-    and members (G, K) counts the rows of clusters in arms.
+    X, Z and y are `ColumnMoments` of the designs and the outcome; totals (K,) is the sum of the weights in each arm,
+    and members (G, K) the number of rows of each cluster in each arm.
     """
 
     def of(columns: Array) -> ColumnMoments:
@@ -376,15 +377,15 @@ def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
 
 
 class DesignOnDisk(Design):
-    """A design whose rows are on disk; to ask for a field of `Design` that goes by rows is an UnavailableError.
+    """A design whose rows are on disk. Fields of `Design` with one value per row raise an UnavailableError.
 
-    `parts` are the stored rows, which do not travel with a pickle. Numbers that `Design` works out from its rows are
-    fields here. `outcome_basis` and `propensity_basis` are without rows, and `constant` (p,) has the coefficients of
-    the outcome basis that give the constant, zeros where it has none.
+    `parts` are the stored rows, which are not pickled. Numbers that `Design` computes from its rows are fields here.
+    `outcome_basis` and `propensity_basis` hold no rows. `constant` (p,) has the coefficients of the constant in the
+    outcome basis, zeros if there is none.
     """
 
     on_disk = True
-    # In the place of the properties of Design; plain attributes of the class give way to those of the instance.
+    # Plain attributes instead of the properties of Design, because instances can override them.
     n = nobs = n_clusters = 0
     outcome_deviation, has_binary_outcome = 0.0, False
     arm_clusters: list[int] = []  # noqa: RUF012
@@ -401,7 +402,7 @@ class DesignOnDisk(Design):
         if name == "parts":
             found = "the model came from a file, which has no rows of a scan"
             raise UnavailableError(f"{found}.\nMake it anew with `from_formula`, then fit.")
-        if name in self.__dataclass_fields__ or hasattr(Design, name):  # fields, and properties made of them
+        if name in self.__dataclass_fields__ or hasattr(Design, name):  # fields, and properties computed from fields
             raise rows_not_kept()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -410,16 +411,17 @@ class DesignOnDisk(Design):
         return object.__new__, (DesignOnDisk,), known
 
     def __deepcopy__(self, memo: Any) -> DesignOnDisk:
-        return self  # nothing in it changes
+        return self  # it is never modified
 
     def over(self, function: Callable[[CodedRows], T]) -> Iterator[T]:
-        """Yield what a function makes of each part of the rows, in order; Dask does the work."""
+        """Yield `function` of each part of the rows, in order, computed with Dask."""
         return iter(computed(partial(function, part) for part in self.parts))
 
     def dask(self, name: str) -> Any:
-        """Return an array of all rows as a Dask array, a chunk for each part; it can be used as long as the design.
+        """Return an array of all rows as a Dask array, with one chunk per part.
 
-        `name` is a field of `CodedRows`, such as "X", "y" or "arm". The rows of each chunk are sorted by arm.
+        It can be used as long as the design exists. `name` is a field of `CodedRows`, such as "X", "y" or "arm". The
+        rows of each chunk are sorted by arm.
         """
         import dask.array as da
 
@@ -429,7 +431,7 @@ class DesignOnDisk(Design):
             known, file = getattr(part, array), part.file
             if known is None or file is None:
                 raise rows_not_kept(f"{name!r}, which these rows do not have,")
-            # not of the part, which would map all its files wherever a result with the array is unpickled
+            # the file, not the part: a part maps all its files wherever it is unpickled
             load = partial(mapped, file[0], f"{file[1]}-{array}", known.dtype, known.shape)
             found.append(da.from_delayed(dask.delayed(load, traverse=False)(), known.shape, known.dtype))
         return da.concatenate(found)
@@ -443,7 +445,7 @@ class DesignOnDisk(Design):
         return pd.DataFrame(found, index=range(len(block.y)))
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
-        """As `Design._of_rows`; `keep` is in the order of `position`."""
+        """Return the design on some of the rows; `keep` is in the order of `position`."""
         marks = [keep[part.position] for part in self.parts]
         sizes = [int(mark.sum()) for mark in marks]
 
@@ -457,23 +459,23 @@ class DesignOnDisk(Design):
         return self._with(parts=_stored(some))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
-        """Return the same rows with other columns in the outcome design, which `step` adds and `encoder` codes.
+        """Add columns to the outcome design by `step`; `encoder` codes them in new data.
 
-        Lines are appended to `notes` for columns that are dropped; none are if the coefficients are `given`.
+        Dropped columns add lines to `notes`. No column is dropped if the coefficients are `given`.
         """
         made = self._with(parts=_stored([partial(step, part) for part in self.parts]), outcome_encoder=encoder)
         if given:
             p = len(encoder.names)
             return made._with(outcome_basis=plain_basis(np.empty((0, p))), constant=np.zeros(p))
-        made = made.supported(notes)  # coefficients of the score are of the same columns
+        made = made.supported(notes)  # the columns of the propensity model are unchanged
         return made._with(notes=self.notes, propensity_basis=self.propensity_basis)
 
     def _with(self, **other: Any) -> DesignOnDisk:
-        """Return a design with other fields."""
+        """Return the design with some fields replaced."""
         return DesignOnDisk(**self.__dict__ | other)
 
     def supported(self, notes: list[str]) -> DesignOnDisk:
-        """Drop dependent columns, as `Design.supported`, and work out what goes by all rows."""
+        """Drop dependent columns, like `Design.supported`, and compute the fields that depend on all rows."""
         sums = add_up(self.over(partial(_sums, self.n_arms, self.n_clusters)))
         of_X, of_Z, of_y, totals, members = (sums[name] for name in ("X", "Z", "y", "totals", "members"))
         limits, triangle = np.hstack([of_y.low, of_y.high]), of_y.triangle
@@ -511,10 +513,10 @@ class DesignOnDisk(Design):
 
 
 def _stored(works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
-    """Return the parts that some works make, stored in a folder of their own."""
+    """Run each function, store the part that it returns in a new temporary folder, and return all parts."""
     folder = Folder()
     parts = computed(partial(_store, work, folder, f"{k}") for k, work in enumerate(works))
-    return tuple(dataclasses.replace(part, file=(folder, f"{k}")) for k, part in enumerate(parts))  # maybe of a copy
+    return tuple(dataclasses.replace(part, file=(folder, f"{k}")) for k, part in enumerate(parts))  # not a copy
 
 
 def _store(work: Callable[[], CodedRows], folder: Folder, name: str) -> CodedRows:
@@ -522,7 +524,7 @@ def _store(work: Callable[[], CodedRows], folder: Folder, name: str) -> CodedRow
 
 
 def _rows_left(mark: NDArray[np.bool_], first: int, scale: float, clusters: Any, block: CodedRows) -> CodedRows:
-    """Return the rows that are marked, numbered from the first; `clusters` are the numbers of clusters left."""
+    """Return the marked rows, numbered from `first`; `clusters` are the codes of the clusters that are left."""
     arrays: dict[str, Any] = {name: values[mark] for name, values in block.arrays.items()}
     if clusters is not None:
         arrays["cluster"] = np.searchsorted(clusters, arrays["cluster"])
@@ -537,7 +539,7 @@ def _rows_left(mark: NDArray[np.bool_], first: int, scale: float, clusters: Any,
 def design_from_scan(
     formula: str, scan: Scan, columns: ColumnOptions, rules: Rules, *, propensity: str | None, frame: Mapping[str, Any]
 ) -> DesignOnDisk:
-    """Make a design from formulas and a scan, as `design_from_formula`; the rows are read, coded and stored."""
+    """Make a design from formulas and a scan, like `design_from_formula`; rows are read, coded and stored."""
     coding, folder = Coding(scan, formula, propensity, columns, frame), Folder()
     found = scan.read(partial(coding.read, folder.path), coding.used)
     ledger = [

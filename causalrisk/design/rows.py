@@ -1,4 +1,4 @@
-"""Columns that go by rows, and the estimation sample: one set of rows for both models and everything else."""
+"""Columns with one value per row, and the estimation sample: the same rows for both models and everything else."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from causalrisk.design.treatment import ByArm, find_by_arm, is_classifier
 from causalrisk.errors import DesignError, OptionError, one_of
 from causalrisk.numerics.resampling import nearly_whole
 
-EXACT = 2.0**53  # floats up to this hold every whole number
-GIVEN = ("propensity_score", "outcome_predictions")  # fits that others made
-BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", *GIVEN)  # options that go by rows
-UNRECORDED = "observed"  # formula in the ledger of rows that are kept without an outcome
+EXACT = 2.0**53  # floats up to this represent every integer
+GIVEN = ("propensity_score", "outcome_predictions")  # estimates made elsewhere
+BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", *GIVEN)  # options with one value per row
+UNRECORDED = "observed"  # `formula` in `sample_ledger` of rows that are kept without an outcome
 
 
 class Source(NamedTuple):
-    """Variable of the model, and its uses ("outcome", "outcome, propensity", "treatment", ...)."""
+    """A variable, its values, and where it is used ("outcome", "outcome, propensity", "treatment", ...)."""
 
     used_in: str
     name: str
@@ -37,10 +37,11 @@ Line = tuple[str, str, int, int]
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of the estimation sample, a mask over all N rows of the caller, and the ledger of the others.
+    """The estimation sample: a mask over the caller's N rows, and `lines` on the dropped rows.
 
-    A line of the ledger is of a variable: formula, variable, rows that miss it, and rows dropped for that and nothing
-    before; the last add up to the rows that are not in the sample. `weights` are of all rows.
+    Each line is about one variable: formula, variable, number of rows in which it is missing, and number of rows
+    dropped because of it and no earlier variable. The last numbers add up to all dropped rows. `weights` are the
+    weights of all rows.
     """
 
     keep: np.ndarray
@@ -53,7 +54,7 @@ class Rows:
         return int(self.keep.sum())
 
     def of(self, values: Any) -> Any:
-        """Values of the rows in the sample, of a Series, Index or array over all."""
+        """Return the values of the rows in the sample, from a Series, Index or array over all rows."""
         return values if self.keep.all() else values[self.keep]
 
 
@@ -64,13 +65,13 @@ def complete_rows(
     weights: np.ndarray | None = None,
     inside: tuple[str, np.ndarray] | None = None,
 ) -> Rows:
-    """Return the rows that miss no variable and have a weight, maybe none.
+    """Select the rows without missing values and with a nonzero weight; there may be none.
 
     `sources` are all variables used, on `index`, the labels of the caller's N rows. `missing` says whether rows with
-    missing values are dropped or refused. `inside` has the name of a subpopulation, and the rows in it.
+    missing values are dropped or raise an error. `inside` has the name of a subpopulation and the mask of its rows.
     """
     missing = one_of("missing", missing, ("drop", "raise", "indicator"))
-    within = True if inside is None else inside[1]  # what rows outside miss is of no interest
+    within = True if inside is None else inside[1]  # missing values outside the subpopulation do not matter
     reasons = [(s.used_in, s.name, missing_mask(s.values) & within) for s in sources]
     found = [reason for reason in reasons if reason[2].any()]
     if missing == "raise" and found:
@@ -90,7 +91,7 @@ def complete_rows(
 
 
 def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
-    """Refuse a sample without rows, and say by the lines of the ledger why none of n rows is left."""
+    """Raise a DesignError if no row is left, and list from `lines` why the n rows were dropped."""
     if not left:
         why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
         found = f"all {n} rows were dropped, because of:{why}" if n else "the data have 0 rows."
@@ -98,7 +99,7 @@ def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
 
 
 def lines_of(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """Return the lines of the ledger of the variables that some rows miss."""
+    """Keep the lines on variables that are missing in some rows."""
     return tuple(line for line in lines if line[2])
 
 
@@ -128,7 +129,7 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
 
 
 def relative_weights(weights: np.ndarray, weight_type: str | None) -> np.ndarray:
-    """Divide probability weights by their mean: only their ratios count, in whatever units they came."""
+    """Divide probability weights by their mean, since only their ratios matter."""
     if weight_type != "probability":
         return weights
     scaled = weights / weights.max()  # by the largest first: the sum of huge weights would overflow
@@ -136,23 +137,23 @@ def relative_weights(weights: np.ndarray, weight_type: str | None) -> np.ndarray
 
 
 def cluster_codes(values: pd.Series) -> tuple[np.ndarray, pd.Index]:
-    """Return the number of each row's cluster, 0 .. G-1, and the names of the clusters."""
+    """Return the cluster code of each row, 0 .. G-1, and the names of the clusters."""
     codes, groups = pd.factorize(np.asarray(values, dtype=object), sort=False)
     check_groups(groups, str(values.name))
     return codes.astype(np.intp), pd.Index(groups, name=values.name).infer_objects()
 
 
 def renumbered(cluster: np.ndarray | None, keep: np.ndarray, name: Any) -> tuple[Any, np.ndarray | None]:
-    """Return the clusters that the rows to keep have, and the new cluster number of each of these rows."""
+    """Return the old codes of the clusters in the rows to keep, and the new cluster code of each kept row."""
     if cluster is None:
         return None, None
-    numbers, codes = np.unique(cluster[keep], return_inverse=True)  # which stay in their order
+    numbers, codes = np.unique(cluster[keep], return_inverse=True)  # in the same order
     check_groups(numbers.tolist(), str(name))
     return numbers, codes
 
 
 def check_groups(groups: Sequence[Any], name: str) -> None:
-    """Raise a DesignError unless there are at least two clusters, of which numbers have all their digits."""
+    """Raise a DesignError unless there are at least two clusters, and numeric names are exact as floats."""
     odd = next((group for group in groups if isinstance(group, float) and abs(group) >= EXACT), None)
     if odd is not None:
         found = f"cluster {name!r} has numbers such as {odd:.0f}, which lose digits as floats"
@@ -163,18 +164,18 @@ def check_groups(groups: Sequence[Any], name: str) -> None:
 
 @dataclass
 class ColumnOptions:
-    """Columns and their options as the caller gave them, formulas aside: treatment, weights, clusters, scores.
+    """Columns and options as the caller gave them, without formulas: treatment, weights, clusters, scores.
 
     Parameters
     ----------
     treat, treated, reference, levels, weights, weight_type, cluster, offset, exposure, propensity_score
     outcome_predictions, design, subpop, did, observed, missing, collinear, propensity_loss, trim
-        As in `causalrisk.JRE.from_formula`; a classifier given as `propensity_score` is no column, and becomes None.
-        The last two decide which columns can stay.
+        As in `causalrisk.JRE.from_formula`. A classifier given as `propensity_score` is not a column and becomes None.
+        `propensity_loss` and `trim` affect which columns are dropped.
 
     Notes
     -----
-    A survey design gives the weights, and its first-stage units are the clusters.
+    A survey design sets the weights, and its first-stage units are the clusters.
     """
 
     treat: Any
@@ -218,10 +219,10 @@ class ColumnOptions:
 
 @dataclass(frozen=True)
 class ByRows:
-    """Per-row inputs other than the covariates, None where they were not given, and the options of the caller.
+    """Per-row inputs other than the covariates, None if they were not given, and the caller's options.
 
-    `offset` is used in "offset" or "exposure". `survey` are the columns of `survey_columns`. The name of `subpop` is
-    empty where it was given by values. `period` is of repeated cross sections.
+    `offset` is used in "offset" or "exposure". `survey` is the result of `survey_columns`. `subpop` has an empty name
+    if it was given as values. `period` is the time column of repeated cross sections.
     """
 
     treat: Source
@@ -237,7 +238,7 @@ class ByRows:
     period: Source | None
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields of `Design` that say what the columns are."""
+        """Return the fields of `Design` with the names and kinds of these columns."""
         roles = ("treat", "weights", "cluster", "second_cluster", "offset", "score", "predictions")
         names = {f"{role}_name": getattr(getattr(self, role), "name", None) for role in roles}
         kinds = {"offset_kind": getattr(self.offset, "used_in", None), "weight_type": self.options.weight_type}
@@ -245,7 +246,7 @@ class ByRows:
 
 
 def by_rows(table: pd.DataFrame, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
-    """Find treatment, weights, cluster, offset and propensity score, each by name or as one value per row."""
+    """Find treatment, weights, cluster, offset, propensity score and so on, each by name or as one value per row."""
 
     def find(value: Any, role: str, default: str | None = None) -> Any:
         if value is None:
@@ -292,7 +293,7 @@ def replicate_columns(
 
 
 def ways_of(given: Any, n: int) -> tuple[Any, Any]:
-    """Return the two variables of two-way clusters: names in a list, or columns of values; one of them and None."""
+    """Split two-way clusters, two names in a list or two columns; for other clusters the second way is None."""
     if isinstance(given, list | tuple) and len(given) == 2 != n:
         return given[0], given[1]
     if getattr(given, "shape", ())[1:] == (2,):
@@ -302,7 +303,7 @@ def ways_of(given: Any, n: int) -> tuple[Any, Any]:
 
 
 def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index) -> Rows:
-    """Return the complete rows with a positive weight, of the data or of a block of a scan."""
+    """Select the complete rows with a nonzero weight, from the data or from a frame of a scan."""
     weights, inside = read_weights(by.weights, by.options.weight_type), None
     if by.subpop is not None:
         name = by.subpop.name or by.subpop.values.name
@@ -316,7 +317,7 @@ def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index) -> Rows:
 
 
 def read_offset(given: Source, keep: Any = slice(None), treat: str = "", outcome: str = "") -> np.ndarray:
-    """Return the offset of the rows to keep, which miss no value, of an exposure its logarithm."""
+    """Return the offset (or the log of the exposure) of the rows to keep, which must have no missing values."""
     what = f"{given.used_in} {given.name!r}"
     if given.name in (treat, outcome):
         kind = "treatment" if given.name == treat else "outcome"

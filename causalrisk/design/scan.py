@@ -1,4 +1,4 @@
-"""Data on disk: what `causalrisk.scan` returns, how Dask reads its parts, and the one rule for CSV files."""
+"""Data on disk: the `Scan` that `causalrisk.scan` returns, reading its parts with Dask, and rules for CSV files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from causalrisk.runtime import with_one_thread
 
 T = TypeVar("T")
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
-# Missing values in CSV files: as pandas has it, but for "None", which is a level ("no treatment") more often.
+# Missing values in CSV files: the defaults of pandas except "None", which is more often a level ("no treatment").
 MISSING = (
     "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null",
     "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
@@ -37,15 +37,15 @@ INSTALL = 'which is not installed.\nUse `pip install "causalrisk[scale]"`.'
 class Part(NamedTuple):
     """A file, a frame, or a part of a Dask data frame or Arrow dataset.
 
-    `source` is a frame, or a picklable function: columns, and most rows of a frame -> frames. A part of a Dask data
-    frame has none.
+    `source` is a frame, or a picklable function: (columns, maximum rows per frame) -> frames. It is None for a part of
+    a Dask data frame.
     """
 
     where: str
     source: Any = None
 
 
-Frame = tuple[str, pd.DataFrame]  # some rows of the data, one after the other, and what messages call them, first
+Frame = tuple[str, pd.DataFrame]  # a name for messages, and consecutive rows of the data
 
 
 # --- errors that name a file -----------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ Frame = tuple[str, pd.DataFrame]  # some rows of the data, one after the other, 
 
 @contextmanager
 def naming(where: str) -> Iterator[None]:
-    """Put the name of a file or frame before the message of a DesignError."""
+    """Prefix the message of a DesignError with the name of a file or frame."""
     try:
         yield
     except DesignError as error:
@@ -62,12 +62,12 @@ def naming(where: str) -> Iterator[None]:
 
 @contextmanager
 def reading(where: str) -> Iterator[None]:
-    """Name the file or frame that cannot be read."""
+    """Turn errors in reading into a DesignError that names the file or frame."""
     try:
         yield
     except CausalRiskError:
         raise
-    except (OSError, ValueError, NotImplementedError, KeyError) as error:  # those of pyarrow, pandas and Dask are such
+    except (OSError, ValueError, NotImplementedError, KeyError) as error:  # from pyarrow, pandas and Dask
         advice = "Check that it is complete, that text is UTF-8, and that each column has the same type in all files."
         raise DesignError(f"{where} cannot be read: {error}\n{advice}") from error
 
@@ -76,7 +76,7 @@ def reading(where: str) -> Iterator[None]:
 
 
 def needed_dask() -> Any:
-    """Return Dask, if it is installed."""
+    """Return Dask; raise an UnavailableError if it is not installed."""
     try:
         import dask.delayed
     except ImportError as error:
@@ -85,16 +85,16 @@ def needed_dask() -> Any:
 
 
 def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
-    """Do some work by Dask, each perhaps on a source; return what comes of it, in order."""
+    """Run functions with Dask, each on its source if sources are given; return their results in order."""
     dask = needed_dask()
     tasks = [dask.delayed(partial(with_one_thread, work), pure=False, traverse=False) for work in works]
     given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
-    with warnings.catch_warnings():  # pandas sets filters in its threads, and may leave them changed
+    with warnings.catch_warnings():  # pandas sets filters in its threads, and may not restore them
         return list(dask.compute(*(task(*source) for task, source in zip(tasks, given, strict=True))))
 
 
 class Folder:
-    """A temporary folder; it goes when nobody has this object in the process that made it, or Python ends."""
+    """A temporary folder, deleted with the last reference to this object in its own process, or when Python ends."""
 
     def __init__(self) -> None:
         self.path = tempfile.mkdtemp(prefix="causalrisk-", dir=needed_dask().config.get("temporary-directory", None))
@@ -102,7 +102,7 @@ class Folder:
 
 
 def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Map an array from a file without a header: Python 3.11 cannot parse those of numpy in many threads."""
+    """Memory-map an array from a file without a header: Python 3.11 cannot parse NumPy headers in many threads."""
     return np.empty(shape, dtype) if 0 in shape else np.memmap(f"{folder.path}/{name}", dtype, "r", shape=shape)
 
 
@@ -110,7 +110,7 @@ def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDA
 
 
 def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: str) -> None:
-    """Raise a DesignError where a column is not there."""
+    """Raise a DesignError if one of the columns is not there."""
     known = [str(name) for name in there]
     for name in columns or ():
         if name not in known:
@@ -118,7 +118,7 @@ def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: st
 
 
 def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -> Iterator[Frame]:
-    """Yield the rows of a part in frames of at most so many rows."""
+    """Yield the rows of a part in frames of at most `most` rows."""
     done = 0
     with reading(where):
         for whole in [source] if isinstance(source, pd.DataFrame) else source(columns, most):
@@ -132,18 +132,18 @@ def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -
 
 @dataclass(frozen=True, repr=False)
 class Scan:
-    """Rows on disk, or too many to be worked on at once; made by `causalrisk.scan`.
+    """Data on disk, or too large to be processed at once; made by `causalrisk.scan`.
 
     Parameters
     ----------
     parts : tuple of Part
         Files, frames, or parts of a data frame or dataset.
     names : list of str
-        Names of the columns of the first part; the others must have those that a model uses.
+        Names of the columns of the first part. The other parts must have the columns that a model uses.
     frame : Dask DataFrame or None
-        The data frame that the parts are of.
+        The data frame that the parts belong to.
     part_rows : int
-        Rows that are read and coded at a time, at the most.
+        Maximum number of rows that are read and coded at a time.
     """
 
     parts: tuple[Part, ...]
@@ -155,15 +155,15 @@ class Scan:
         return f"Scan: {len(self.parts)} parts, the first {self.parts[0].where}"
 
     def read(self, function: Callable[[int, Iterator[Frame]], list[T]], columns: Any = None) -> list[T]:
-        """Read all parts by Dask, some columns or all.
+        """Read all parts with Dask, some columns or all.
 
-        Return the lists that a function makes of the number and the frames of each part.
+        `function` is called with the number and the frames of each part. Return the lists that it returns, joined.
         """
         sources = [part.source for part in self.parts]
         if self.frame is not None:
             names = [name for name in self.frame.columns if columns is None or str(name) in columns]
             sources = self.frame[names].to_delayed()
-        most = self.part_rows  # a task shall not hold all parts
+        most = self.part_rows  # a task that used `self` would hold all parts
 
         def read_part(k: int, where: str, source: Any) -> list[T]:
             return function(k, _frames(source, where, columns, most))
@@ -183,25 +183,25 @@ class Scan:
 
 
 def scan(source: Any) -> Scan:
-    """Name data on disk, or data that need not fit into memory; Dask reads them, only the columns that a model uses.
+    """Refer to data on disk or too large for memory; Dask reads only the columns that a model uses.
 
     Parameters
     ----------
     source : str, path, sequence of these, sequence of DataFrames, Dask DataFrame, or Arrow dataset
-        Parquet files or CSV files; ``*`` and ``?`` in a name stand for any characters. Or data frames, a Dask data
-        frame, or a ``pyarrow.dataset.Dataset``.
+        Parquet or CSV files, with ``*`` and ``?`` as wildcards in their names. Or data frames, a Dask data frame, or a
+        ``pyarrow.dataset.Dataset``.
 
     Returns
     -------
     Scan
-        To be given as `data` to `from_formula` of any estimator.
+        Use it as `data` in `from_formula` of any estimator.
 
     Raises
     ------
     DesignError
-        If there is no such file, or a file is of another kind.
+        If no file matches, or a file is neither Parquet nor CSV.
     UnavailableError
-        If Dask is not installed, or pyarrow for Parquet files.
+        If Dask is not installed, or Parquet files are given and pyarrow is not installed.
     OptionError
         If the source is anything else.
 
@@ -257,7 +257,7 @@ def _is_csv(path: str) -> bool:
 
 
 def _matching(pattern: str) -> list[str]:
-    """Return the files of a pattern, in the order of their names."""
+    """Return the files that match a pattern, sorted by name."""
     found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
     if not found or not os.path.exists(found[0]):
         raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder: {os.getcwd()!r}.")
@@ -271,14 +271,14 @@ def _matching(pattern: str) -> list[str]:
 def read_csv(
     path: str | os.PathLike[str], *, sep: str, decimal: str, encoding: str, na_values: Sequence[str]
 ) -> pd.DataFrame:
-    """Read a CSV file; empty cells, the words of `MISSING` and others are missing in every column."""
+    """Read a CSV file; empty cells and the words in `MISSING` and `na_values` are missing in every column."""
     csv_names(path, sep=sep, encoding=encoding)
     words = [*MISSING, *na_values]
     return pd.read_csv(path, sep=sep, decimal=decimal, encoding=encoding, na_values=words, **OPTIONS)
 
 
 def csv_names(path: str | os.PathLike[str], **options: Any) -> list[str]:
-    """Return the names of the columns, if the first row of data fits them: the one row that pandas does not check."""
+    """Return the column names; raise an error if the first data row, which pandas does not check, does not fit."""
     names = pd.read_csv(path, header=None, nrows=2, dtype=str, na_filter=False, **options).iloc[0]
     twice = names[names.duplicated() & (names != "")]
     if len(twice):
@@ -290,11 +290,11 @@ def csv_names(path: str | os.PathLike[str], **options: Any) -> list[str]:
 def _csv(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
     csv_names(path)
     with pd.read_csv(path, chunksize=most, na_values=list(MISSING), **OPTIONS) as frames:
-        yield from frames  # all columns, so that pandas checks their number
+        yield from frames  # all columns, because pandas then checks their number
 
 
 def _dataset(path: str) -> Any:
-    """Return the Arrow dataset that a Parquet file is."""
+    """Open a Parquet file as an Arrow dataset."""
     try:
         import pyarrow.dataset
     except ImportError as error:
@@ -309,10 +309,10 @@ def _parquet(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
 
 
 def _arrow_parts(dataset: Any) -> list[Part]:
-    """Return the fragments of an Arrow dataset, such as its files; one that is filtered is a single part."""
+    """Return the fragments of an Arrow dataset, such as its files; a filtered dataset is a single part."""
     try:
         fragments = list(dataset.get_fragments())
-    except ValueError:  # it is filtered, which its fragments are not
+    except ValueError:  # the dataset is filtered, but its fragments are not
         return [Part("the Arrow dataset", partial(_batches, dataset.scanner))]
     wheres = [getattr(each, "path", "") or f"fragment {k} of the Arrow dataset" for k, each in enumerate(fragments, 1)]
     return [
@@ -322,7 +322,7 @@ def _arrow_parts(dataset: Any) -> list[Part]:
 
 
 def _arrow(fragment: Any, schema: Any, columns: Any, most: int) -> Iterator[pd.DataFrame]:
-    """Read a fragment of a dataset; Arrow would make missing values of a column that its file does not have."""
+    """Read a fragment of a dataset; raise an error if its file lacks a column, which Arrow would fill with nulls."""
     import pyarrow.dataset
 
     in_folders = pyarrow.dataset.get_partition_keys(fragment.partition_expression)
@@ -346,5 +346,5 @@ def _is_arrow(data: Any) -> bool:
 
 
 def as_scan(data: Any) -> Any:
-    """Return a Dask data frame or an Arrow dataset as a scan; anything else as it is."""
+    """Turn a Dask data frame or an Arrow dataset into a scan; return anything else unchanged."""
     return scan(data) if _is_dask(data) or _is_arrow(data) else data

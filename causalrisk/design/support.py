@@ -1,4 +1,4 @@
-"""What the rows support: columns that both models can keep, their dependence by arm, and sizes that memory holds."""
+"""What the data support: columns that both models can keep, linear dependence by arm, and limits of memory."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from causalrisk.runtime import memory
 
 Mask = NDArray[np.bool_]
 LARGE_CONDITION = 1e7
-# Sine of the angle of a column to the span of those before it, below which it is one of their combinations, for each
-# unit of the columns, all of length one, in this combination: rounding leaves their errors of it. Of the indicator of
-# 3 rows among 1,600 beside eighty columns it leaves 1e-13, and more the rarer it is; yet x + 1e-12 z is told from x.
+# A column is a linear combination of earlier columns, all of length one, if the sine of its angle to their span is at
+# most ROUNDING times 1 + the sum of the absolute coefficients, since each column carries rounding error. The indicator
+# of 3 rows among 1,600, next to 80 columns, has a sine of 1e-13; rarer indicators have larger ones. The columns x and
+# x + 1e-12 z still count as independent.
 ROUNDING = 1e-13
-NEAR = 1e-8  # sines above this are no rounding: the least of NIST's Filip, a polynomial of degree ten, is 5e-8
-ROUNDED = 1e-8  # share of a column in a combination of unit length that is none
-SMALLEST, LARGEST = 1e-152, 1e152  # sizes of values whose squares are numbers
+NEAR = 1e-8  # larger sines are not rounding error; the smallest in NIST's Filip (polynomial of degree 10) is 5e-8
+ROUNDED = 1e-8  # smaller coefficients of columns of length one count as zero
+SMALLEST, LARGEST = 1e-152, 1e152  # magnitudes whose squares neither underflow nor overflow
 
 
 def check_magnitude(values: np.ndarray, what: str) -> None:
-    """Refuse values, of which `what` is the name, whose squares no float holds."""
+    """Raise a DesignError for values whose squares overflow or underflow; `what` names the values."""
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
         found = f"{what} has values of the size {largest:.3g}"
@@ -37,9 +38,10 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_controls: bool = False) -> None:
-    """Refuse an arm with no more observations than the p coefficients of its outcome model, or rows than q.
+    """Raise a DesignError unless each arm has more than p observations, and the sample more than q.
 
-    `size`, shape (K,), are the observations of the arms; with `of_controls` only the first has an outcome model.
+    p and q are the numbers of coefficients of the outcome and the propensity model. `size`, shape (K,), is the number
+    of observations in each arm. With `of_controls`, only the first arm has an outcome model.
     """
     cases = [(f"arm {label!r} has {n:.0f}", n, p, "outcome") for label, n in zip(labels, size, strict=True)]
     cases = cases[:1] if of_controls else cases
@@ -52,10 +54,10 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_
 
 
 class Dependence(NamedTuple):
-    """A column, by its position, that is a linear combination of earlier ones on the rows of an arm.
+    """A column that is a linear combination of earlier columns on the rows of an arm.
 
-    `direction`, shape (p,), has coefficients of a combination of the columns that is zero there; 1 for the column
-    itself.
+    `column` is its position. `direction`, shape (p,), has the coefficients of a combination of the columns that is zero
+    on these rows, with 1 for the column itself.
     """
 
     column: int
@@ -64,15 +66,15 @@ class Dependence(NamedTuple):
 
 
 def independent_columns(X: Array) -> Mask:
-    """Mark the columns, shape (n, p), that are not linear combinations of earlier ones."""
+    """Mark the columns of X, shape (n, p), that are not linear combinations of earlier columns."""
     return dependences([X], range(X.shape[1]), np.zeros(X.shape[1], dtype=bool))[0]
 
 
 def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) -> tuple[Mask, list[Dependence]]:
-    """Mark the columns that are independent of the earlier ones kept in every arm, and give the others' dependences.
+    """Mark columns that are independent, in every arm, of earlier ones kept; list the dependences of the others.
 
-    `factors` has for each arm rows with the inner products of its columns, shape (r, p). `order` are the columns to
-    look at, in the order in which they are kept; those `exempt`, a mask of shape (p,), are kept in any case.
+    `factors` has one matrix of shape (r, p) per arm, with the inner products of its columns. `order` are the columns to
+    examine, in the order in which they are kept. Columns in `exempt`, a mask of shape (p,), are always kept.
     """
     keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(each, order) for each in factors]
     for j in order:
@@ -87,7 +89,7 @@ def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) ->
 
 
 class _Span:
-    """Span of some columns of a matrix, shape (r, p), in an order."""
+    """Span of ordered columns of a matrix, shape (r, p)."""
 
     def __init__(self, X: Array, order: Sequence[int]) -> None:
         self.norms = np.linalg.norm(X, axis=0)
@@ -95,22 +97,22 @@ class _Span:
         self.set(list(order))
 
     def set(self, columns: list[int]) -> None:
-        """Set the columns, and the sine of the angle of each to the span of those before it."""
+        """Set the columns, and the sine of the angle of each to the span of the columns before it."""
         triangle = np.linalg.qr(self.unit[:, columns], mode="r")
         self.columns, self.sines = columns, np.abs(np.diag(triangle))
 
     def direction(self, j: int) -> Array | None:
-        """Coefficients of a combination of column j and those before it that is zero, (p,); None if there is none."""
+        """Coefficients (p,) of a zero combination of column j and columns before it; None if there is none."""
         direction, place = np.zeros(len(self.norms)), self.columns.index(j)
         direction[j] = 1.0
         if not self.norms[j]:
             return direction
-        full = place >= len(self.sines)  # so many columns span all rows
+        full = place >= len(self.sines)  # there are as many columns before as rows
         if not full and self.sines[place] > NEAR:
             return None
         before = self.columns[:place]
         shares = np.linalg.lstsq(self.unit[:, before], self.unit[:, j], rcond=None)[0]
-        # Each column of the combination carries its own rounding error, as many times as it is in it.
+        # Each column of the combination adds its rounding error times its coefficient.
         if not full and self.sines[place] > ROUNDING * (1 + np.abs(shares).sum()):
             return None
         shares[np.abs(shares) < ROUNDED] = 0.0
@@ -120,10 +122,10 @@ class _Span:
 
 @dataclass(frozen=True)
 class ColumnMoments:
-    """Columns of a design over rows: for each of K arms their number of rows, limits, and a triangular factor.
+    """Summary of the columns of a design in each of K arms: number of rows, limits, and a triangular factor.
 
-    The factor is of the columns (1, columns - origin), rows times the root of their weights. `origin`, shape (p,), is
-    subtracted so that columns far from zero lose no digits; `low` and `high` are of shape (K, p).
+    Each factor is of the columns (1, columns - origin), with rows multiplied by the square root of their weights.
+    Subtracting `origin`, shape (p,), keeps the digits of columns far from zero. `low` and `high` have shape (K, p).
     """
 
     origin: Array
@@ -136,18 +138,18 @@ class ColumnMoments:
     def of(
         cls, columns: Array, arm: Any = None, n_arms: int = 1, *, origin: Any = None, weights: Array | None = None
     ) -> ColumnMoments:
-        """Return the moments of columns of finite numbers, shape (n, p), with the arm and the weight of each row."""
+        """Return the moments of columns of finite numbers, shape (n, p), given each row's arm and weight."""
         origin = np.zeros(columns.shape[1]) if origin is None else origin
         low, high, triangles, count = [], [], [], []
         for a in range(n_arms):
             members = slice(None) if arm is None else np.flatnonzero(arm == a)
-            own = np.ascontiguousarray(columns.T[:, members])  # a row of memory for each column
+            own = np.ascontiguousarray(columns.T[:, members])  # each column is contiguous in memory
             low.append(own.min(axis=1, initial=np.inf))
             high.append(own.max(axis=1, initial=-np.inf))
             count.append(own.shape[1])
             root = None if weights is None else np.sqrt(weights[members])
-            # Ones before the others only now: were they first from the start, the rounding error of an equal column
-            # would be a direction of its own among all rows, and a dependent column would differ from the others by a
+            # Move the ones to the front only after factorising. If they were first, the rounding error of a column
+            # of ones would be a direction of its own, and dependent columns would differ from their combination by a
             # hundred times the rounding error.
             last = triangular_factor(np.vstack([own - origin[:, None], np.ones(own.shape[1])]).T, root)
             triangles.append(triangular_factor(np.roll(last, 1, axis=1)))
@@ -167,7 +169,7 @@ class ColumnMoments:
 
     @property
     def triangle(self) -> Array:
-        """Factor over all arms."""
+        """Triangular factor over the rows of all arms."""
         return self.triangles[0] if len(self.triangles) == 1 else triangular_factor(np.vstack(self.triangles))
 
     @property
@@ -181,36 +183,36 @@ class ColumnMoments:
         return np.asarray(self.limits[:, 0] == self.limits[:, 1])
 
     def arms(self) -> list[Array]:
-        """For each arm, rows that have the inner products of the columns, shape (r, p)."""
+        """Matrices, one per arm, with the inner products of the columns, shape (r, p)."""
         found = [self._plain(triangle) for triangle in self.triangles]
         for rows, low, high in zip(found, self.low, self.high, strict=True):
-            rows[:, (low == 0) & (high == 0)] = 0.0  # exactly zero, where adding the origin leaves rounding error
+            rows[:, (low == 0) & (high == 0)] = 0.0  # exactly zero; adding the origin leaves rounding error
         return found
 
     def within_arms(
         self, among: Mask, exempt: Mask | None = None, n_arms: int | None = None
     ) -> tuple[Mask, list[Dependence]]:
-        """Mark the columns that are independent within every arm, constants first, and give the others' dependences.
+        """Mark columns that are independent within every arm, constants first; list the others' dependences.
 
-        With `n_arms` only the first arms count.
+        With `n_arms`, only the first arms count.
         """
         exempt = np.zeros(len(among), dtype=bool) if exempt is None else exempt
         order = [*np.flatnonzero(among & self.steady).tolist(), *np.flatnonzero(among & ~self.steady).tolist()]
         return dependences(self.arms()[:n_arms], order, exempt)
 
     def _plain(self, triangle: Array) -> Array:
-        """Rows that have the inner products of the columns themselves."""
+        """Return a matrix with the inner products of the columns without the origin subtracted."""
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
     def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> Mask:
-        """Mark the columns that can have a coefficient, the earlier ones of dependent columns, shape (p,).
+        """Mark the columns that can have a coefficient, shape (p,): among dependent columns, the earlier ones.
 
-        Lines are appended to the notes for dependent columns, a missing constant and near-collinearity; dependent
-        columns are refused if `collinear` is "raise". `model` is for messages.
+        Dependent columns, a missing constant and near-collinearity add lines to `notes`. If `collinear` is "raise",
+        dependent columns raise a DesignError. `model` is for messages.
         """
         for name, limits in zip(names, self.limits, strict=True):
             check_magnitude(limits, f"column {name!r} of the {model} model")
-        # Angles among the columns, and to the constant, are those in their factor.
+        # The factor has the same angles between the columns, and to the constant, as the rows.
         triangle, steady = self.triangle, self.steady
         ones, columns = triangle[:, :1], self._plain(triangle)
         keep = independent_columns(columns)
@@ -240,12 +242,12 @@ class ColumnMoments:
         return keep
 
     def basis(self, keep: Mask) -> tuple[Basis, Array]:
-        """Basis of the columns that are kept, and the coordinates of the constant in it, zeros if it is not there."""
+        """Basis of the columns to keep, and the coordinates of the constant in it, zeros if it is not in their span."""
         constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
         triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
         means = self.origin[keep] + triangle[0, 1:] / triangle[0, 0]
-        nearest = basis.of_rows(means[None])[0]  # coordinates of the projection, of length one if nothing is left
+        nearest = basis.of_rows(means[None])[0]  # the constant's projection, of length one without a residual
         return basis, nearest if abs(nearest @ nearest - 1) < 1e-9 else np.zeros_like(nearest)
 
 
@@ -254,7 +256,7 @@ SIDE = 1e-8  # values of a combination this far beyond zero, relative to the lar
 
 
 def check_size(rows: int, columns: int, what: str, advice: str, arrays: float) -> None:
-    """Refuse a design, named by `what`, of which the memory does not hold so many arrays."""
+    """Raise a DesignError if memory cannot hold `arrays` matrices of this size; `what` names the design."""
     needed, there = 8.0 * arrays * rows * columns, memory()
     if needed > there:
         found = f"{what}, with {columns:,} columns and {rows:,} rows, needs {needed / 1e9:,.3g} GB"
@@ -264,9 +266,10 @@ def check_size(rows: int, columns: int, what: str, advice: str, arrays: float) -
 def check_levels(
     rows: int, columns: Mapping[str, pd.Series], coded: set[str], model: str, arrays: float | None = None
 ) -> None:
-    """Refuse variables of a model with too many levels to be fitted; `coded` are numbers that are categories too.
+    """Raise a DesignError if the variables of a model have too many levels to be fitted.
 
-    The memory must hold so many arrays, by default the products of all pairs of columns.
+    `coded` are numeric variables that are categories. Memory must hold `arrays` design matrices, by default the
+    products of all pairs of columns.
     """
     named = [name for name, values in columns.items() if name in coded or values.dtype.kind not in "bif"]
     levels = {name: int(columns[name].nunique()) for name in named}
@@ -280,12 +283,14 @@ def check_levels(
 class Rules:
     """Rules for the columns of both models.
 
-    `collinear` says whether dependent columns, in all rows or within an arm, are dropped or refused. With
-    `constant_outcome` the outcome model is one constant per arm (IPW), whatever its columns; with `of_controls` only
-    the controls need one: the outcome is a change, and the mean of the treated is that of their rows. `scores` is for
-    the propensity model. "likely": a column that separates an arm takes its maximum from the likelihood. "balanced":
-    one that does not vary within an arm cannot be balanced by any weights. "as they are": scores are given, or the
-    rows that the model separates are to be trimmed.
+    `collinear` says whether columns that are dependent, in all rows or within an arm, are dropped or raise an error.
+    With `constant_outcome`, the outcome model is one constant per arm (IPW), whatever its columns. With `of_controls`,
+    only the controls have an outcome model: the outcome is a change, and the mean of the treated is the mean of their
+    rows.
+
+    `scores` is about dependence within an arm in the propensity model. "likely": drop columns that separate an arm,
+    because the likelihood then has no maximum. "balanced": drop all dependent columns, because no weights can balance
+    them. "as they are": drop none, because scores are given or separated rows are to be trimmed.
     """
 
     collinear: str
@@ -295,7 +300,7 @@ class Rules:
 
     @classmethod
     def of(cls, columns: Any, constant_outcome: bool, joint_outcome: bool = False) -> Rules:
-        """Return the rules from the options of a call; with `joint_outcome` the arms are trained together (JRE)."""
+        """Return the rules for the options of a call; with `joint_outcome`, the arms are fitted jointly (JRE)."""
         scores = "balanced" if columns.propensity_loss == "calibrated" else "likely"
         if columns.propensity_score is not None or (isinstance(columns.trim, str) and columns.trim == "separated"):
             scores = "as they are"
@@ -304,9 +309,9 @@ class Rules:
 
 
 class ModelColumns(NamedTuple):
-    """All columns of a model: their moments, their coding, and the labels of the arms of the moments.
+    """All columns of a model: their moments, their encoder, and the labels of the arms of the moments.
 
-    Of repeated cross sections these are arms in either period.
+    With repeated cross sections, each combination of arm and period counts as an arm.
     """
 
     seen: ColumnMoments
@@ -322,12 +327,13 @@ def supported_columns(
 ) -> tuple[Mask, Mask]:
     """Mark the columns of both models that can have coefficients, the same in all arms, shapes (p,) and (q,).
 
-    Of dependent columns the earlier are kept, as in R's ``lm``. A column of the propensity model that depends on others
-    within an arm is left out where their combination has one sign in each other arm, so that the likelihood has no
-    maximum, and where weights have to balance it. Lines are appended to the notes for columns that are dropped. A
-    DesignError where an arm has no more rows than coefficients, `collinear` is "raise" and columns are dependent, or
-    none is left. `size`, shape (K,), are the observations in each arm of the outcome model; `spans` returns the limits
-    of combinations of the propensity columns, shape (q, m), as `arm_spans`.
+    Among dependent columns the earlier ones are kept, as in R's ``lm``. A propensity column that depends on others
+    within an arm is dropped if their combination has one sign in each other arm, because the likelihood then has no
+    maximum, or if weights have to balance it. Dropped columns add lines to `notes`. A DesignError is raised if an arm
+    has no more rows than coefficients, if columns are dependent and `collinear` is "raise", or if no column is left.
+
+    `size`, shape (K,), is the number of observations in each arm of the outcome model. `spans` returns the limits of
+    combinations of the propensity columns, shape (q, m), like `arm_spans`.
     """
     x, z = outcome.seen, propensity.seen
     own, own_z = list[str](), list[str]()
@@ -360,7 +366,7 @@ def supported_columns(
 
 
 def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple[Mask, list[Dependence]]:
-    """Drop the columns that depend on others within an arm and separate it from the other arms; return both."""
+    """Drop columns that depend on others within an arm and separate it; return the mask and the dependences."""
     exempt = np.zeros(len(among), dtype=bool)
     while True:
         keep, found = seen.within_arms(among, exempt)
@@ -377,7 +383,7 @@ def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple
 
 
 def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -> tuple[Array, Array]:
-    """Limits in each arm, shape (K, m) each, of combinations, shape (p, m), of columns, shape (n, p)."""
+    """Minimum and maximum in each arm, shape (K, m) each, of `columns` (n, p) times `directions` (p, m)."""
     values = columns @ directions
     own = [values[arm == a] for a in range(n_arms)]
     low = np.array([part.min(axis=0, initial=np.inf) for part in own])
@@ -385,7 +391,7 @@ def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -
 
 
 def _lost_notes(what: str, model: ModelColumns, found: Sequence[Dependence]) -> list[str]:
-    """Return a note on the columns of a model that were dropped because an arm does not identify them, if any."""
+    """Return a note on the columns dropped because an arm does not identify them, or an empty list."""
     dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
     text = (
         f"{what} model: dropped {dropped} from the columns, as {_causes(model, found)}. The rows of such a level stay. "
@@ -396,7 +402,7 @@ def _lost_notes(what: str, model: ModelColumns, found: Sequence[Dependence]) -> 
 
 
 def _causes(model: ModelColumns, found: Sequence[Dependence]) -> str:
-    """Say which columns the rows of an arm do not tell apart, and of which levels it has none."""
+    """Say which columns are dependent on the rows of an arm, and which levels have no rows in it."""
     texts = list(dict.fromkeys(_cause(model, one) for one in found))
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more

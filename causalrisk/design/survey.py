@@ -1,7 +1,7 @@
 """Survey designs: strata, first-stage units, finite populations, subpopulations and replicate weights.
 
-Flows in: what the caller says of a design, and its columns over all rows of the data. Flows out: the design of the rows
-in the estimation sample, which knows of the units that have no row there.
+Input: a `Survey` and its columns over all rows of the data. Output: the survey design of the rows in the estimation
+sample, which also counts units without rows there.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ ROLES = ("strata", "psu", "fpc")  # columns of the design itself
 LONELY = ("fail", "certainty", "adjust", "average")
 REPLICATE_TYPES = ("BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR")
 OF_REPLICATES = ("replicate_type", "rho", "scale", "rscales", "mse", "combined")
-DEPENDENT = 1e-5  # singular value of replicate weights, relative, that counts as none; as R's survey has it
-ALL = "all"  # the stratum where there are none
-SAME = 0.02  # ratios of replicate weights to weights that differ by no more are the same
-LEVEL = 0.1  # how far their mean is from one where half of them are above and half below
-RATIO = 2.0  # of the mean replicate weights to the weights, beyond which these are not of one sample
+DEPENDENT = 1e-5  # smaller singular values, relative to the largest, count as zero, as in R's survey
+ALL = "all"  # name of the only stratum of an unstratified design
+SAME = 0.02  # ratios of replicate weights to weights that differ by less are equal
+LEVEL = 0.1  # their mean is this close to one if half of them are above and half below
+RATIO = 2.0  # largest ratio of the mean replicate weights to the weights of the same sample
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -77,7 +77,7 @@ class Survey:
 
     Notes
     -----
-    Options may have their names in other packages, such as ``ids="clinic"``.
+    Options can also be given by their names in other packages, such as ``ids="clinic"``.
 
     Let ``t_hj`` be the weighted sum of the influence functions of the rows of unit j in stratum h. The variance is
     ``sum_h (1 - f_h) n_h / (n_h - 1) sum_j (t_hj - mean_h)(t_hj - mean_h)'`` [1]_, with (units - strata) degrees of
@@ -137,7 +137,7 @@ class Survey:
         given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         given = {name: value for name, value in given.items() if value is not getattr(Survey, name)}
         typed = [f"{k}={v!r}" if np.isscalar(v) or isinstance(v, list) else f"{k}={k}" for k, v in given.items()]
-        return f"Survey({', '.join(typed)})"  # of an array its role
+        return f"Survey({', '.join(typed)})"  # arrays are shown by their role
 
     def _check_replicates(self) -> None:
         one_of("replicate_type", self.replicate_type, (None, *REPLICATE_TYPES))
@@ -164,9 +164,9 @@ Survey.__init__ = with_other_names(Survey.__init__)  # type: ignore[method-assig
 
 
 def survey_columns(survey: Survey, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the columns of a survey design: weights, strata, psu, fpc, and a dict of replicates; None for no column.
+    """Check the columns of a survey design: weights, strata, psu, fpc, and a dict of replicates; None if absent.
 
-    Return them and the design. If unit numbers restart in each stratum, the psu has the stratum in its values.
+    Return the columns and the `Survey`. If unit numbers restart in each stratum, the psu values include the stratum.
     """
     replicates, strata, psu = columns["replicates"] or {}, columns["strata"], columns["psu"]
     given = [(role, column) for role, column in columns.items() if role != "replicates" and column is not None]
@@ -180,16 +180,17 @@ def survey_columns(survey: Survey, columns: Mapping[str, Any]) -> dict[str, Any]
 
 
 def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
-    """Write names of strata or units, whole numbers alike whether they are floats or not."""
+    """Format names of strata or units; whole numbers look the same as int and as float."""
     return tuple(str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in names)
 
 
 @dataclass(frozen=True, eq=False)
 class Replication:
-    """How estimates under replicate weights make a covariance.
+    """Turns estimates under replicate weights into a covariance.
 
-    `multiplicities`, shape (n, R), are replicate weights over the weights, of the rows in the sample. `scales`, shape
-    (R,), are factors of their squares. With `mse` deviations are from the estimate, else from their mean.
+    `multiplicities`, shape (n, R), are the ratios of replicate weights to weights of the rows in the sample. `scales`,
+    shape (R,), multiply the squared deviations. With `mse`, these are deviations from the estimate, else from the mean
+    of the replicates.
     """
 
     kind: str
@@ -207,11 +208,12 @@ class Replication:
 
 @dataclass(frozen=True, eq=False)
 class SurveyDesign:
-    """The survey design of the rows in the sample, of which `call` is what is typed.
+    """The survey design of the rows in the sample.
 
-    `stratum` and `unit`, shape (n,), number the strata, and first-stage units within their stratum. `units`, shape
-    (H,), are their numbers in the data, also of those without rows in the sample; `fractions` the sampled shares of
-    those of the population, 0 if it is infinite.
+    `stratum` and `unit`, shape (n,), are each row's stratum, and its first-stage unit numbered within the stratum.
+    `units`, shape (H,), is the number of units of each stratum in the data, including units without rows in the sample.
+    `fractions`, shape (H,), is the sampled share of the units in the population, 0 if it is infinite. `call` is the
+    `Survey` as typed.
     """
 
     stratum: NDArray[np.intp]
@@ -229,7 +231,7 @@ class SurveyDesign:
 
     @property
     def df(self) -> float:
-        """Degrees of freedom: units minus strata, or those of the replicate weights."""
+        """Degrees of freedom: units minus strata, or the rank of the replicate weights minus 1."""
         return float(self.units.sum()) - len(self.units) if self.replication is None else self.replication.df
 
     @cached_property
@@ -247,7 +249,7 @@ class SurveyDesign:
         return Factors(first, first * centred / self.units)
 
     def resampled(self, generator: Callable[[int], np.random.Generator], width: int) -> Array:
-        """Draw multiplicities of the rows, shape (n, width), by the rescaled bootstrap; a stratum has a generator.
+        """Draw multiplicities of the rows, shape (n, width), by the rescaled bootstrap, with a generator per stratum.
 
         Notes
         -----
@@ -269,7 +271,7 @@ class SurveyDesign:
         return drawn
 
     def of(self, which: Any) -> SurveyDesign:
-        """Return the design of some of the rows."""
+        """Return the survey design of some of the rows."""
         replication = None if self.replication is None else taken(self.replication, which, "multiplicities")
         return dataclasses.replace(taken(self, which, "stratum", "unit"), replication=replication)
 
@@ -292,7 +294,7 @@ def survey_design(
     if strata_of is not None:
         stratum, names = pd.factorize(strata_of, sort=True)
     unit = np.arange(n) if psu is None else pd.factorize(psu)[0]
-    first = np.unique(unit, return_index=True)[1]  # a row of each unit
+    first = np.unique(unit, return_index=True)[1]  # the first row of each unit
     moved = stratum != stratum[first][unit]
     if psu is not None and moved.any():
         twice = listing(psu[moved].unique().tolist())
@@ -329,7 +331,7 @@ def survey_design(
 
 
 def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...], units: Array) -> Array:
-    """Return the share of the units of the population that is in the sample, of each stratum."""
+    """Return the sampled share of the population's first-stage units in each stratum."""
     what = f"fpc {fpc.name!r}"
     by_stratum = pd.Series(numbers(fpc, what)).groupby(stratum)
     low, high = by_stratum.min().to_numpy(), by_stratum.max().to_numpy()
@@ -346,7 +348,7 @@ def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...
 
 
 def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Array, keep: Mask) -> Replication:
-    """Check replicate weights by all rows, and return what they make of the rows to keep."""
+    """Check the replicate weights on all rows, and return the replication for the rows to keep."""
     values = np.stack([numbers(column, f"replicate weights {name!r}") for name, column in columns.items()], axis=1)
     if (values < 0).any():
         raise DesignError(f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.")
@@ -379,11 +381,11 @@ def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Arra
 
 
 def _check_type(survey: Survey, ratios: Array, level: float) -> None:
-    """Refuse a type that the ratios to the weights contradict: by BRR and Fay's method each is rho or 2 - rho."""
+    """Refuse a type that contradicts the ratios to the weights: with BRR and Fay, each ratio is rho or 2 - rho."""
     moved = np.abs(ratios - 1)
     halved = moved.std() < SAME and abs(level - 1) < LEVEL and moved.mean() > SAME
     if not halved or survey.scale is not None or survey.replicate_type not in ("BRR", "Fay", "JK1"):
-        return  # weights that were adjusted afterwards have other ratios
+        return  # replicate weights that were adjusted later have other ratios
     rho, given = round(1 - float(moved.mean()), 2), {"BRR": 0.0, "Fay": survey.rho}.get(survey.replicate_type)
     if given is None or abs(rho - given) > SAME:
         meant = 'replicate_type="BRR"' if abs(rho) <= SAME else f'replicate_type="Fay", rho={rho:g}'
@@ -393,7 +395,7 @@ def _check_type(survey: Survey, ratios: Array, level: float) -> None:
 
 
 def subpopulation(values: pd.Series, name: str) -> Mask:
-    """Return which rows are in a subpopulation, from a column of True and False or of 1 and 0."""
+    """Return the mask of the rows in a subpopulation, from a column of True and False or of 1 and 0."""
     check_complete(values, f"subpop {name!r}")
     plain = values.to_numpy()
     if plain.dtype.kind not in "bif" or not np.isin(plain, (0, 1)).all():

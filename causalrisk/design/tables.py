@@ -1,8 +1,8 @@
-"""Columns of the data: frames of any library as pandas holds them, aligned by row, in five plain dtypes.
+"""Columns of the data: convert frames of any library to pandas, align columns by row, and use five plain dtypes.
 
 A column (pandas nullable, Arrow, Sparse, Categorical, float32, big-endian) becomes float64, int64, bool, an object
-array of text, or a Categorical with object categories, so that the same numbers give the same result. Nothing here
-changes the caller's data.
+array of text, or a Categorical with object categories, so equal numbers give equal results. The caller's data are never
+changed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pandas.api import types as dtypes
 
 from causalrisk.errors import DesignError, OptionError, UnavailableError, aliases
 
-MANY_DATES = 10  # distinct dates beyond which a column of dates in text is not taken for categories
-MANY_NUMBERS, MOST = 10, 0.8  # distinct numbers, and their share, from which text among numbers is taken for missing
+MANY_DATES = 10  # a text column with more distinct dates than this is not categorical
+MANY_NUMBERS, MOST = 10, 0.8  # with this many distinct numbers, and this share, other text is a missing value
 NUMBER = re.compile(r"(?=.*\d)[+-]?(\d{1,3}([.,]\d{3})+|\d*)([.,]\d*)?([eE][+-]?\d+)?")  # 1.5e3; 1,234.5; 1,5; 1.234,5
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}")
 DAYS = "(pd.to_datetime({0}) - pd.to_datetime({0}).min()).dt.days"
@@ -50,7 +50,7 @@ def missing_mask(column: pd.Series) -> np.ndarray:
 
 
 def check_complete(column: pd.Series, what: str) -> None:
-    """Refuse a column that misses values; `what` is its name in the message."""
+    """Raise a DesignError if a column has missing values; `what` names it in the message."""
     absent = missing_mask(column)
     if absent.any():
         found = f"{int(absent.sum())} rows, such as {listing(column.index[absent])}"
@@ -67,7 +67,7 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     name : str
         Its name, for messages.
     codes : bool
-        Whether text that looks like numbers is welcome, as in ``C(zip)``.
+        Whether text that looks like numbers is allowed, as in ``C(zip)``.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
 
 
 def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray:
-    """Bring Python objects to numbers or text, or say why that cannot be."""
+    """Convert Python objects to numbers or text, or raise an error that says how to convert them."""
     kinds = {type(v) for v in values}
     if all(issubclass(k, str) for k in kinds):
         return _texts(values, name, dtype, codes)
@@ -117,7 +117,7 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
 
 
 def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray:
-    """Return text; numbers and dates as text are refused, unless they are welcome as category codes."""
+    """Return text; numbers or dates as text raise an error, unless they are allowed as category codes."""
     places, distinct = pd.factorize(values)
     texts = [str(text) for text in distinct]
     odd = [text for text in texts if not NUMBER.fullmatch(text.strip())]
@@ -138,16 +138,16 @@ def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray
 
 
 def _other_dtype(name: str, found: str, expected: str, made: str) -> DesignError:
-    """Make the error of a column of another dtype; `made` is code that converts the column {0}."""
+    """Make the error for a column of an unsupported dtype; `made` is code that converts the column {0}."""
     column = f'data["{name}"]'
     typed = f"{column} = {made.format(column)}"
     return DesignError(f"column {name!r} has dtype {found}; expected {expected}.\nUse `{typed}`.")
 
 
 def numbers(column: pd.Series, what: str) -> np.ndarray:
-    """Return a column without missing values as float64, shape (n,), an own copy; bool counts as 0 and 1.
+    """Return a column without missing values as float64, shape (n,), always a copy; bool becomes 0 and 1.
 
-    A DesignError, in which `what` names the column, where it holds anything but finite numbers.
+    Values other than finite numbers raise a DesignError, in which `what` names the column.
     """
     values = plain(column, str(column.name))
     if values.dtype.kind not in "bif":
@@ -159,10 +159,10 @@ def numbers(column: pd.Series, what: str) -> np.ndarray:
 
 
 def as_pandas(value: Any) -> Any:
-    """Return a frame or a column of another library as a pandas one, and anything else as it is.
+    """Convert a frame or a column of another library to pandas; return anything else unchanged.
 
-    A column of polars or Arrow becomes an array, which has no row labels. Row labels of a frame are 0, 1, ... unless it
-    carries others.
+    A column of polars or Arrow becomes an array, which has no row labels. A frame has row labels 0, 1, ... unless it
+    brings its own.
     """
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index | Mapping | str):
         return value
@@ -178,12 +178,12 @@ def as_pandas(value: Any) -> Any:
     if library == "polars" and not hasattr(value, "columns"):
         return as_pandas(value.to_frame()).iloc[:, 0].array
     if library == "polars":
-        value = value.fill_nan(None)  # as pandas has it, NaN is missing
+        value = value.fill_nan(None)  # NaN is missing, as in pandas
     elif library != "pyarrow":
         value = pa.table(value)
 
     def pandas_type(kind: Any) -> Any:
-        levels = pa.types.is_dictionary(kind) and (kind.ordered or library != "polars")  # its Categorical is text
+        levels = pa.types.is_dictionary(kind) and (kind.ordered or library != "polars")  # polars' Categorical is text
         return None if levels else pd.ArrowDtype(kind)
 
     read = value.to_pandas(types_mapper=pandas_type)
@@ -191,7 +191,7 @@ def as_pandas(value: Any) -> Any:
 
 
 def is_column(value: Any) -> bool:
-    """Return True if a value can stand for a variable: one entry per row, in one dimension."""
+    """Return True if a value can be a variable: one-dimensional, with one entry per row."""
     if isinstance(value, np.ndarray):
         return value.ndim == 1
     known = isinstance(value, pd.Series | pd.Index | list | tuple | pd.api.extensions.ExtensionArray)
@@ -200,7 +200,7 @@ def is_column(value: Any) -> bool:
 
 
 def as_table(data: Any, notes: list[str]) -> pd.DataFrame:
-    """Return the caller's data, a frame of any library or a mapping of names to columns, as a data frame."""
+    """Return the caller's data (a frame of any library, or a mapping of names to columns) as a data frame."""
     if isinstance(data, Mapping):
         return gather(data, notes)
     frame = as_pandas(data)
@@ -215,7 +215,7 @@ def as_table(data: Any, notes: list[str]) -> pd.DataFrame:
 
 
 def gather(columns: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
-    """Make a data frame of separate variables, aligned by label where they carry labels."""
+    """Make a data frame from separate variables, aligned by label if they have row labels."""
     columns = {name: _one_column(values, f"variable {name!r}") for name, values in columns.items()}
     labelled = [v.index for v in columns.values() if isinstance(v, pd.Series)]
     index = labelled[0] if labelled else pd.RangeIndex(len(next(iter(columns.values()), ())))
@@ -227,9 +227,9 @@ def gather(columns: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
 
 
 def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Series:
-    """Put one value per row onto an index: by label if the values carry labels, else by position.
+    """Put one value per row onto an index: by label if the values have row labels, else by position.
 
-    `what` is what messages call the values. A line is appended to `notes` if rows had to be put into another order.
+    `what` names the values in messages. A line is added to `notes` if rows had to be reordered.
     """
     name, values = getattr(values, "name", None), _one_column(values, what)
     n, name = len(values), getattr(values, "name", name)
@@ -249,7 +249,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
 
 
 def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
-    """Positions of the wanted row labels among others, shape (n,); None unless the labels are the same, each once."""
+    """Positions of the `wanted` row labels in `labels`, shape (n,); None unless they match one to one."""
     if labels.equals(wanted):
         return np.arange(len(wanted))
     if len(labels) != len(wanted) or not (labels.is_unique and wanted.is_unique):
@@ -299,7 +299,7 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
 
 
 def _columns_of_matrix(values: Any, what: str) -> dict[str, Any]:
-    """Return the columns of a NumPy or sparse matrix, or of a list of rows: "const" for the first that is one, "x1"."""
+    """Return the columns of a matrix or a list of rows by name: "const" (the first column of ones), "x1", ..."""
     array = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.names is not None:
@@ -317,9 +317,9 @@ def _named_twice(found: str) -> DesignError:
 
 
 def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) -> str:
-    """Return a line that names the columns nearest to a name that was not found, each printed by `show`."""
+    """Return a line that suggests the columns nearest to an unknown name, each printed by `show`."""
     known = [str(n) for n in names]
-    words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside of other text
+    words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside other text
     near = words[:3] or aliases.nearest(name, known, 3)
     if near:
         return f"Did you mean {' or '.join(map(show, near))}?"
@@ -327,12 +327,12 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
 
 
 def in_index(table: pd.DataFrame, name: str) -> str:
-    """Advice for a name that is a level of the index of the data; empty for others."""
+    """Return advice for a name that is a level of the index of the data; empty for other names."""
     return "It is in the index.\nUse `data=data.reset_index()`." if name in table.index.names else ""
 
 
 def column_of(table: pd.DataFrame, name: str) -> pd.Series:
-    """Return the column of that name."""
+    """Return the column with this name; raise a DesignError if several have it."""
     found = table[name]
     if isinstance(found, pd.DataFrame):
         raise _named_twice(f"the data have {found.shape[1]} columns named {name!r}")
@@ -340,14 +340,14 @@ def column_of(table: pd.DataFrame, name: str) -> pd.Series:
 
 
 def needed_column(table: pd.DataFrame, name: str, where: str, use: str) -> pd.Series:
-    """Return a column of new rows; `where` and `use` say in an error whose rows lack it, and what it is for."""
+    """Return a column of new rows. In errors, `where` says which rows lack it, and `use` what uses it."""
     if name not in table:
         raise DesignError(f"{where} no column {name!r}, which {use}.\nAdd it. {nearest(name, table.columns)}")
     return column_of(table, name)
 
 
 def new_column(table: pd.DataFrame, name: str, use: str) -> pd.Series:
-    """Return a column of new rows that misses no value; `use` as in `needed_column`."""
+    """Return a column of new rows, which must have no missing values; `use` as in `needed_column`."""
     column = needed_column(table, name, "the new data have", use)
     check_complete(column, f"column {name!r} of the new data")
     return column
@@ -358,8 +358,8 @@ def find_column(
 ) -> pd.Series:
     """Return a variable with one value per row on the index of the table, under its name or a default.
 
-    It is given as the name of a column of the table or of one of the caller's variables, in `frame`, or as its values.
-    `role` is what messages call it. A line is appended to `notes` if rows had to be put into another order.
+    `value` is the name of a column of the table or of one of the caller's variables, in `frame`, or the values
+    themselves. `role` names it in messages. A line is added to `notes` if rows had to be reordered.
     """
     if isinstance(value, list | tuple) and len(value) != len(table) and all(isinstance(name, str) for name in value):
         found = f"{role} is a list, {listing(value)}; expected one column"
@@ -373,7 +373,7 @@ def find_column(
     if is_column(frame.get(value)):
         return align(frame[value], table.index, f"{role} {value!r}", notes).rename(value)
     names = [word for word in re.findall(r"\w+", value) if word in table]
-    if role == "treatment" and len(names) > 1:  # as Stata has the propensity model
+    if role == "treatment" and len(names) > 1:  # Stata's syntax for the propensity model
         typed = f'treat="{names[0]}", propensity="{" + ".join(names[1:])}"'
         raise DesignError(f"{role} {value!r} is more than a column; expected the treatment alone.\nUse `{typed}`.")
     found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope"
@@ -381,9 +381,9 @@ def find_column(
 
 
 def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]) -> pd.Series:
-    """Find a variable as `find_column` does, or evaluate a condition on columns of the data, such as "age >= 20".
+    """Find a variable like `find_column`, or evaluate a condition on columns of the data, such as "age >= 20".
 
-    A row that misses a value does not meet a condition.
+    A row with a missing value does not meet a condition.
     """
     if not isinstance(value, str) or value in table or value.isidentifier() or is_column(frame.get(value)):
         return find_column(value, role, role, table, frame, notes)

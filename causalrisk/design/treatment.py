@@ -1,4 +1,4 @@
-"""The treatment: reference arm, order and labels of the arms; known scores and predictions of each arm."""
+"""The treatment: reference level, order and labels of the arms; given propensity scores and predictions per arm."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from causalrisk.design.tables import as_pandas, find_column, listing, named_colu
 from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12
-CONTROLS = ("none", "no", "control", "placebo", "untreated", "never", "usual care")  # likely references
-MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a count or a dose
+CONTROLS = ("none", "no", "control", "placebo", "untreated", "never", "usual care")  # likely reference levels
+MOST_NUMBERS = 20  # a treatment with more distinct numbers is a count or a dose
 
 
 @dataclass(frozen=True)
 class Arms:
-    """Levels of a treatment as arms: raw levels and printed labels, the reference first, and the arm of coded rows."""
+    """Treatment levels as arms: raw levels and printed labels, reference first, and the arm of each coded row."""
 
     levels: tuple[Any, ...]
     labels: tuple[str, ...]
     arm: Any = None
 
     def arm_of(self, codes: np.ndarray, found: list[Any]) -> np.ndarray:
-        """Return the arm of each row, shape (n,), of the smallest signed type that has them; codes as found."""
+        """Return the arm of each row, shape (n,), in the smallest signed type; `codes` index the levels `found`."""
         arm = [self.levels.index(level) for level in found]
         return np.array(arm, dtype=np.min_scalar_type(-len(self.levels)))[codes]
 
 
 def code_levels(values: pd.Series, name: str, **asked: Any) -> Arms:
-    """Code a treatment's values, none missing, as arms; options as of `arms_in_order`."""
+    """Code the values of a treatment, none missing, as arms; options as in `arms_in_order`."""
     codes, found = treatment_levels(values, name)
     counts, named = np.bincount(codes, minlength=len(found)), isinstance(values.dtype, pd.CategoricalDtype)
     arms = arms_in_order(found, counts, name, named=named, **asked)
@@ -40,7 +40,7 @@ def code_levels(values: pd.Series, name: str, **asked: Any) -> Arms:
 
 
 def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
-    """Codes and the sorted levels as plain Python values; whole numbers and bool as int, intervals as text."""
+    """Return level codes, and sorted levels as Python values: whole numbers and bool as int, intervals as text."""
     levels = plain(values, name, codes=True).astype("category").cat
     return levels.codes.to_numpy(dtype=np.intp), [_python(level) for level in levels.categories]
 
@@ -56,12 +56,12 @@ def _python(value: Any) -> Any:
 def arms_in_order(
     found: list[Any], counts: np.ndarray, name: str, *, named: bool, treated: Any, reference: Any, levels: Any
 ) -> Arms:
-    """Return the levels, sorted or in the order of their categories, as arms, the reference first.
+    """Return the levels `found`, sorted or in the order of their categories, as arms, reference first.
 
-    `counts`, shape (K,), are the rows of each; `named` says whether the treatment has categories, so that many numbers
-    may be levels. Values 0/1 and bool need neither `treated` nor `reference`; any other two levels need one of them,
-    because the sign of the effect depends on it, and more need `reference`. `levels` are the printed labels of raw
-    levels.
+    `counts`, shape (K,), is the number of rows of each level. `named` says whether the treatment is categorical, so
+    many numbers are allowed. Values 0/1 and bool need neither `treated` nor `reference`. Any other two levels need one
+    of them, because the sign of the effect depends on it. More levels need `reference`. `levels` maps raw levels to
+    printed labels.
     """
     if len(found) == 1:
         text = f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}"
@@ -72,7 +72,7 @@ def arms_in_order(
     table = "\n".join([*lines[:SHOWN], *more])
     asked = len(found) == 2 and (treated is not None or reference is not None)
     dose = any(isinstance(v, float) for v in found) and not asked
-    if not named and (dose or (len(found) > MOST_NUMBERS and isinstance(found[0], int))):  # text is levels
+    if not named and (dose or (len(found) > MOST_NUMBERS and isinstance(found[0], int))):  # text is never a dose
         text = f"treatment {name!r} looks like a count, a dose or a probability: expected 0/1 or bool, found"
         typed = f'data["{name}"] = pd.cut(data["{name}"], 2)'
         typed = f'Use `{typed}`, or `.astype("category")` if each level is a group.'
@@ -83,7 +83,7 @@ def arms_in_order(
 
 
 def _reference(name: str, found: list[Any], table: str, treated: Any, reference: Any) -> int:
-    """Position of the reference level; the sign of the effect hangs on it, so it is never guessed."""
+    """Return the position of the reference level, which is never guessed, because it sets the sign of the effect."""
     likely = sorted(found, key=lambda level: str(level).casefold() not in CONTROLS)
     if len(found) > 2 and (treated is not None or reference is None):
         base = reference if reference is not None else next(level for level in likely if level != treated)
@@ -93,7 +93,7 @@ def _reference(name: str, found: list[Any], table: str, treated: Any, reference:
         kind = DesignError if treated is None else OptionError
         raise kind(f"{text}\nUse `reference={show(base)}`{without} if that is the level.")
     for option, value in (("treated", treated), ("reference", reference)):
-        odd = isinstance(value, bool) and not set(found) <= {0, 1}  # 1 of 1 and 2 may mean no
+        odd = isinstance(value, bool) and not set(found) <= {0, 1}  # 1 of the levels 1 and 2 may mean "no"
         if value is not None and (odd or value not in found):
             typed = " or ".join(f"`{option}={show(level)}`" for level in found[:SHOWN])
             text = f"{option}={show(value)} is not a level of treatment {name!r}:\n{table}"
@@ -111,7 +111,7 @@ def _reference(name: str, found: list[Any], table: str, treated: Any, reference:
 
 
 def _labels(name: str, raw: tuple[Any, ...], levels: Any) -> tuple[str, ...]:
-    """Return the printed labels of the levels: themselves, or those that the caller gave each in a mapping."""
+    """Return the printed label of each level: the level as text, or its label in the caller's mapping."""
     labels, found = tuple(str(v) for v in raw), ""
     if levels is not None:
         if not hasattr(levels, "keys") or set(levels.keys()) != set(raw):
@@ -136,7 +136,7 @@ def show(level: Any) -> str:
 
 
 def notes_of_spelling(levels: Mapping[str, Iterable[Any]]) -> list[str]:
-    """Return a note for each variable that has levels of text which differ in nothing but case and outer blanks."""
+    """Return a note for each variable with levels of text that differ only in case or outer blanks."""
     notes = []
     for name, values in levels.items():
         texts = pd.Series(sorted(level for level in values if isinstance(level, str)), dtype=object)
@@ -148,15 +148,15 @@ def notes_of_spelling(levels: Mapping[str, Iterable[Any]]) -> list[str]:
     return notes
 
 
-SUM_TOLERANCE = 1e-6  # a sum over arms of scores in single precision may be so far from one
+SUM_TOLERANCE = 1e-6  # the sum over arms of single-precision scores may be this far from one
 
 
 @dataclass(frozen=True)
 class ByArm:
-    """Propensity scores, or predictions of the outcome, as they were given, on the caller's index.
+    """Given propensity scores or outcome predictions, on the caller's index.
 
-    A single column is the probability of the treated arm; others go by `keys`, or else are in the order of the arms.
-    `name` is that of the column, or the names of several.
+    A single column is the probability of the treated arm. Several columns are matched by `keys`, or are in the order of
+    the arms. `name` is the name of the column, or the names of several columns.
     """
 
     name: Any
@@ -164,7 +164,7 @@ class ByArm:
     keys: list[str] | None = None
 
     def of_arms(self, coding: Arms, what: str) -> list[tuple[pd.Series, str]]:
-        """Return the column and the label of each arm, in order. A single column is that of the treated arm."""
+        """Return the column and the label of each arm, in order; a single column belongs to the treated arm."""
         levels, labels = [str(level) for level in coding.levels], coding.labels
         if what == "scores" and len(self.columns) == 1 and len(levels) == 2:
             return [(self.columns[0], labels[1])]
@@ -179,7 +179,7 @@ class ByArm:
 
 
 def is_classifier(value: Any) -> bool:
-    """Return True if a value has the methods of a classifier; an OptionError where it is nearly one."""
+    """Return True if a value is a classifier; raise an OptionError for a class or without `predict_proba`."""
     if hasattr(value, "fit") and (isinstance(value, type) or not hasattr(value, "predict_proba")):
         found = "a class" if isinstance(value, type) else f"a {type(value).__name__} without predict_proba"
         raise OptionError(f"propensity_score is {found}.\nUse a classifier, `propensity_score=LogisticRegression()`.")
@@ -189,7 +189,7 @@ def is_classifier(value: Any) -> bool:
 def find_by_arm(
     value: Any, option: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]
 ) -> ByArm | None:
-    """Find known scores or predictions: one column, or one per arm as names or arrays in a list, or as a matrix."""
+    """Find given scores or predictions: one column, or one column per arm in a list or a matrix."""
     if value is None:
         return None
     matrix = as_pandas(value)
@@ -208,7 +208,7 @@ def find_by_arm(
 
 
 def score_matrix(score: ByArm, keep: np.ndarray, coding: Arms) -> np.ndarray:
-    """Return the probability of each arm, shape (n, K), of the rows to keep; rows sum to one, up to rounding."""
+    """Return each arm's probability, shape (n, K), on the rows to keep; rows sum to one, up to rounding."""
     columns = []
     for column, arm in score.of_arms(coding, "scores"):
         values = numbers(column[keep], f"propensity score {column.name!r}")
