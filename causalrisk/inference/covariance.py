@@ -1,13 +1,12 @@
-"""Standard errors of a fitted record: the sandwich of stacked estimating equations, bootstrap, or jackknife.
+"""Standard errors of a fit: the sandwich of stacked estimating equations, the bootstrap, or the jackknife.
 
-The bootstrap and the jackknife estimate again under multiplicities of the rows; blocks of them go through a batched
-refit. The multiplier bootstrap estimates nothing again: its draws are theta + sum_g w_g IF_g / N, where w_g is a
-multiplier of mean 0 and variance 1 for unit g, a row or a cluster. The jackknife redoes every step without each unit in
-turn.
+The bootstrap and the jackknife repeat the fit with multiplicities of the rows, in blocks by a batched refit. The
+multiplier bootstrap does not refit: its draws are theta + sum_g w_g IF_g / N, with a multiplier w_g of mean 0 and
+variance 1 for unit g, a row or a cluster. The jackknife repeats every step without each unit in turn.
 
-Standard errors of JRE are root mean squares about the estimate, not about the mean of the resamples: it trades bias for
-variance, and what the resamples show of a bias is part of its error. A factor allows for the choice of
-the shrinkage, which resamples keep.
+Standard errors of JRE are root mean squares about the estimate, not about the mean of the resamples. JRE trades bias
+for variance, so the bias that the resamples show is part of its error. A factor accounts for the choice of the
+shrinkage, which resamples do not repeat.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ from causalrisk.numerics.arrays import Array, is_dask
 from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
 from causalrisk.runtime import ordered_map, progress_bar, worker_count
 
-TOGETHER = 4096  # rows up to which several blocks of resamples are worked on as one
-NUMBERS, FEWEST = 2**22, 4  # of rows times resamples that are worked on at a time, and resamples at the least
-LEAST_TASKS = 4  # blocks of resamples are wide only as far as so many remain for the processors to share
+TOGETHER = 4096  # up to this number of rows, several blocks of resamples are processed together
+NUMBERS, FEWEST = 2**22, 4  # maximum of rows times resamples per refit, and minimum number of resamples
+LEAST_TASKS = 4  # blocks are joined only as long as this many remain to run in parallel
 T = TypeVar("T")
 
 
@@ -47,7 +46,7 @@ T = TypeVar("T")
 
 
 def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | None], s: Array) -> list[Refits]:
-    """Refit several estimators of one sample under the same resamples, the scores once for all."""
+    """Refit several estimators of one sample on the same resamples; the scores are refitted only once."""
     scored = next((fit for fit in weight_fits if fit is not None), None)
     weighed = None if scored is None else scored.refit(s)
     pairs = zip(refitters, weight_fits, strict=True)
@@ -55,7 +54,7 @@ def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | N
 
 
 def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> list[BootstrapDistribution]:
-    """Redo fits to one sample on the resamples that the records say, or multiply their influence functions."""
+    """Refit records of one sample on their resamples, or draw by multiplying their influence functions."""
     first, n_boot = records[0], inference.n_boot or N_BOOT
     if first.bootstrap in MULTIPLIERS:
         return [multiplier_bootstrap(record, n_boot) for record in records]
@@ -69,7 +68,7 @@ def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> li
     return redone(records, draw, n_boot, inference)
 
 
-INSTEAD = {  # kinds of bootstrap in the order that replaces failed draws: what is typed, what they are
+INSTEAD = {  # bootstraps that replace failed draws, in this order: option value, description
     "bayesian": ("bayesian", "fractional random weights of the {}"),
     "rademacher": ("multiplier", "random multipliers of the influence of the {}"),
 }
@@ -78,10 +77,11 @@ INSTEAD = {  # kinds of bootstrap in the order that replaces failed draws: what 
 def drawn_or_weighed(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
 ) -> tuple[tuple[FitRecord, ...], list[BootstrapDistribution]]:
-    """Bootstrap fits to one sample; returns the records with the bootstrap used, and the resamples.
+    """Bootstrap several fits to one sample; return the records with the bootstrap used, and the resamples.
 
-    With JRE among them, unless a bootstrap was named: if too many draws of units fail, the units are weighted instead;
-    if too many of these fail, influence functions are multiplied, which cannot fail, but needs the rows in memory.
+    If JRE is among them and the caller chose no bootstrap, there are two fallbacks. If too many draws of units fail,
+    units get random weights instead. If too many of these fail too, influence functions are multiplied, which cannot
+    fail but needs the rows in memory.
     """
     found, asked = resampled(records, inference), inference.bootstrap is not None or inference.resamples is not None
     if asked or not records[0].draws_units or not any(record.joint is not None for record in records):
@@ -107,9 +107,9 @@ def drawn_or_weighed(
 def redone(
     records: Sequence[FitRecord], draw: Callable[[int, int], Array], n_boot: int, inference: InferenceOptions
 ) -> list[BootstrapDistribution]:
-    """Refit under multiplicities that `draw` returns for block number and width, shape (n, width).
+    """Refit with the multiplicities, shape (n, width), that `draw` returns for a block number and a width.
 
-    Blocks do not depend on the number of workers, so the results do not either.
+    The blocks, and therefore the results, do not depend on the number of workers.
     """
     refitters, weight_fits = zip(*((record.estimate.rows, record.weight_fit) for record in records), strict=True)
     n = records[0].sample.n
@@ -132,9 +132,10 @@ def in_blocks(
     inference: InferenceOptions,
     words: tuple[str, str] = ("bootstrap", "resample"),
 ) -> Iterator[T]:
-    """Yield in order what a function of `count`, `width` and its number finds for each block of resamples.
+    """Yield the result of `function` for each block of resamples, in order.
 
-    `needed` are the bytes that a block takes, `words` the label and the unit of `progress_bar`.
+    `function` is called with `count`, `width` and the block number. `needed` is the memory of a block in bytes. `words`
+    are the label and the unit of `progress_bar`.
     """
     block, workers = functools.partial(function, count, width), worker_count(inference.n_jobs, needed)
     with (
@@ -149,7 +150,7 @@ def in_blocks(
 def _refit_block(
     refit: Callable[[Array], list[Refits]], draw: Callable[[int, int], Array], n_boot: int, width: int, number: int
 ) -> list[list[Refits]]:
-    """Refit block `number` of several draws; the last may be narrower. Processes import it from here."""
+    """Refit block `number`, made of several draws; the last may be narrower. Module level, so it can be pickled."""
     first, last = number * width, min((number + 1) * width, n_boot)
     drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
     if is_dask(drawn):
@@ -158,11 +159,11 @@ def _refit_block(
     return [refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)]
 
 
-# --- errors that the resamples give ----------------------------------------------------------------------------------
+# --- standard errors from resamples -----------------------------------------------------------------------------------
 
 
 def covariance_over(values: Array, centre: Array | None = None) -> Array:
-    """Return the covariance (d, d) of values (m, d) over resamples, or mean products about a centre; NaN left out.
+    """Return the covariance (d, d) of values (m, d) over resamples, or mean products about `centre`, ignoring NaN.
 
     NaN for fewer than two values.
     """
@@ -175,7 +176,7 @@ def covariance_over(values: Array, centre: Array | None = None) -> Array:
 
 
 def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> Array:
-    """Return the covariance (d, d) of quantities with values (m, d) over the refits of a fit and estimates (d,)."""
+    """Return the covariance (d, d) of quantities with values (m, d) in the refits and `estimates` (d,)."""
     if record.cov_type == JACKKNIFE:
         return jackknife_of(record, values)
     if record.design.replication is not None:
@@ -184,7 +185,7 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
 
 
 def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array:
-    """Return the standard errors (d,) of quantities, as `resample_covariance`."""
+    """Return the standard errors (d,) of quantities; arguments as in `resample_covariance`."""
     return np.sqrt(np.diag(resample_covariance(record, values, estimates)))
 
 
@@ -192,9 +193,9 @@ def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array
 
 
 def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
-    """Draw estimates by multipliers; effects move on the scale where they are differences.
+    """Draw estimates by multipliers; effects are moved on the scale where they are differences.
 
-    A joint fit also has the draws of its start under the same multipliers. See Kline, P. and Santos, A. (2012). A score
+    A joint fit also gets draws of its start under the same multipliers. See Kline, P. and Santos, A. (2012). A score
     based approach to wild bootstrap inference. Journal of Econometric Methods 1, 23-41.
     """
     values, se = _multiplied(record, n_boot)
@@ -206,7 +207,7 @@ def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistributio
 
 
 def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
-    """Draws of all estimates, shape (n_boot, d), and standard errors of effects and arm means, (n_boot, 2 K - 1)."""
+    """Draw all estimates, shape (n_boot, d), and standard errors of effects and arm means, (n_boot, 2 K - 1)."""
     if record.design.on_disk:
         raise rows_not_kept("the multiplier bootstrap")
     total, count, times = record.sample.total, len(record.names), equal_units(record)
@@ -219,7 +220,7 @@ def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
         moved.append(w.T @ own)
         squares.append(w2.T @ own[:, :count] ** 2)
     deviations, variances = np.concatenate(moved) / total, np.concatenate(squares) / total**2
-    # Contributions under multipliers have a mean of their own, as those of a sample have at its estimate.
+    # Subtract the squared mean: contributions have mean zero in the sample, but not under multipliers.
     se = np.sqrt(np.maximum(variances - deviations[:, :count] ** 2 / times.sum(), 0.0))
     values = record.estimate.values + deviations
     scale, effects = record.options.effect_scale, slice(0, len(record.effect_names))
@@ -234,9 +235,9 @@ def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
 
 
 def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool = False) -> BootstrapDistribution:
-    """Return the estimates without each unit: clusters or rows of the design, then rows of the target frame.
+    """Return the estimates without each unit: rows or clusters of the design, then rows of the target frame.
 
-    With `whole` a row is left out with all its frequency weight, not one of the equal units it stands for.
+    With `whole`, a row is left out with its entire frequency weight, instead of one observation at a time.
     """
     total = unit_count(record.design) + record.sample.n_frame
     resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
@@ -247,9 +248,9 @@ def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool
 
 
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:
-    """Return the jackknife covariance (d, d) from estimates without each unit (units, d), NaN where there is none.
+    """Return the jackknife covariance (d, d) from the estimates without each unit (units, d), NaN if there is none.
 
-    (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)'; a target frame, a sample of its own, is added.
+    (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)'. A target frame is a separate sample; its sum is added.
     """
     known, cut = np.asarray(np.isfinite(left_out).all(axis=1)), unit_count(record.design)
     left_out, times = np.where(known[:, None], left_out, 0.0), equal_units(record) * known
@@ -259,13 +260,13 @@ def jackknife_of(record: FitRecord, left_out: Array) -> Array:
 
 
 def jackknife_deviations(left_out: Array, times: Array) -> Array:
-    """Deviations (units, d) of estimates without each of `times` equal units; their products are the covariance."""
+    """Deviations (units, d) of estimates without one of `times` equal units; covariance = D'D."""
     total = times.sum()
     return np.asarray(np.sqrt((total - 1) / total * times)[:, None] * (left_out - times @ left_out / total))
 
 
 def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_failed: float, notes: Notes) -> None:
-    """Warn of units that cannot be left out; a BootstrapError if they are more than `max_failed`."""
+    """Warn about units that cannot be left out; raise a BootstrapError if their share exceeds `max_failed`."""
     failed, total = int((left_out.failures != Failure.OK).sum()), len(left_out.failures)
     if not failed:
         return
@@ -283,19 +284,19 @@ def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_fail
 
 # --- records with standard errors ------------------------------------------------------------------------------------
 
-PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer, robust errors trigger a warning
+PER_COEFFICIENT = 4  # with fewer observations per outcome coefficient in an arm, robust errors trigger a warning
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
 
 def fit_again(record: FitRecord, design: Design, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
-    """Fit the estimator of a record to a design under options of the model, without standard errors."""
+    """Fit the estimator of a record to a design with these model options, without standard errors."""
     check_options(record.spec, design, options_used(record.spec, options))
     of_joint = DEFAULTS if record.joint is None else record.joint.options
     return fit_estimator(design, record.spec, options, inference, of_joint)
 
 
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:
-    """Add the standard errors that `cov_type` of the record asks for, and their warnings."""
+    """Add the standard errors for the record's `cov_type`, and their warnings."""
     notes = Notes(record.notes)
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
         covariance = record.choice_variance * robust_covariance(record, notes, whole=False)
@@ -311,7 +312,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         return _completed(dataclasses.replace(record, covariance=jackknife_of(record, left_out.values)), notes)
     (record,), (boot,) = drawn_or_weighed((record,), inference, notes)
     failed = np.flatnonzero(boot.failures != Failure.OK)
-    if failed.size and record.cov_type == "replicates":  # each has a part in the variance
+    if failed.size and record.cov_type == "replicates":  # the variance needs every replicate
         why = f"replicate weights number {failed[0] + 1} give no estimate: {failure_text(boot.failures)}"
         raise errors.BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.")
     if boot.failed_share > inference.max_failed:
@@ -327,9 +328,9 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
 
 
 def _check_coefficients(record: FitRecord, notes: Notes) -> None:
-    """Warn of an arm with so few observations for its outcome coefficients that the sandwich is too small.
+    """Warn if an arm has so few observations per outcome coefficient that the sandwich is too small.
 
-    With k coefficients for n observations squared residuals are 1 - k / n of squared errors on average.
+    With k coefficients and n observations, squared residuals are on average 1 - k / n times the squared errors.
     """
     design, spec = record.design, record.spec
     if spec.constants or spec.given or spec.matched or design.survey is not None:
@@ -350,31 +351,31 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:
-    """Add the standard errors of a bootstrap distribution to a fit without any; warn of failed resamples."""
+    """Add the standard errors of a bootstrap distribution to a fit, and warn about failed resamples."""
     failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
     if failed and failed < n_boot:
         left = f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}"
         notes.warn(f"{left}.\nUse a simpler formula; `res.boot_ledger` lists them.", ResampleWarning)
     covariance = resample_covariance(record, boot.used, record.estimate.values)
-    if record.constant_means:  # what is left is rounding error
+    if record.constant_means:  # any variance is rounding error
         covariance[: len(record.names)] = covariance[:, : len(record.names)] = 0.0
     return _completed(dataclasses.replace(record, boot=boot, covariance=covariance), notes)
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
-    """Return the record with its notes, after a warning of noticeable Monte Carlo error."""
+    """Return the record with its notes, after warning about a noticeable Monte Carlo error."""
     if record.joint is not None:
         _check_monte_carlo(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))
 
 
 def asks_for_factor(record: FitRecord) -> bool:
-    """Whether the factor was asked for; JRE's default bootstrap may have it all the same."""
+    """Whether the caller asked for the small-sample factor; JRE's default bootstrap may use it anyway."""
     return record.inference.small_sample or record.cov_type == "HC1"
 
 
 def robust_record(record: FitRecord) -> FitRecord:
-    """Return the fit with robust standard errors instead of the bootstrap's."""
+    """Return the fit with robust instead of bootstrap standard errors."""
     kind, factor = record.robust_type, asks_for_factor(record)
     plain = dataclasses.replace(record, cov_type=kind, boot=None, given_resamples=False, small_sample=factor)
     covariance = robust_covariance(plain, whole=False) * plain.choice_variance
@@ -385,17 +386,17 @@ def start_record(record: FitRecord) -> FitRecord:
     """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
     joint: Any = record.joint
     learned, factor = record.learned if record.stack is None else None, asks_for_factor(record)
-    robust = None if factor else joint.problem.covariance  # which has none
+    robust = None if factor else joint.problem.covariance  # computed without the factor
     start = dataclasses.replace(record, spec=IPWRA, estimate=joint.problem.start, robust=robust)
     return robust_record(dataclasses.replace(start, joint=None, stack=None, learned=learned, notes=record.design.notes))
 
 
 def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
-    """Warn where the finite number of replicates moves the effect of JRE noticeably."""
+    """Warn if the finite number of replicates has a noticeable effect on JRE's estimate."""
     joint: Any = record.joint
     mc_ses, count = joint.mc_se, joint.replicates.count
     ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
-    # What resamples leave out of the combinations of replicates is as small beside the Monte Carlo error.
+    # A standard error far below the Monte Carlo error is rounding error.
     real = ses > np.maximum(RELATIVE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)
     shares = np.divide(mc_ses, ses, out=np.zeros(len(ses)), where=real)
     mc_se, share = mc_ses[shares.argmax()], shares.max()

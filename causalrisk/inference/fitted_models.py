@@ -1,6 +1,6 @@
-"""The fitted models of a record: their coefficients, influence functions and predictions; learners, stacks and repeats.
+"""The fitted models of a record: coefficients, influence functions, predictions, learners, stacks and repeats.
 
-Coefficients are transformed from the orthonormal bases to the columns of the designs.
+Coefficients are transformed from the orthonormal bases to the columns of the design matrices.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from causalrisk.numerics.families import OutcomeFamily
 
 
 def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[str]]]:
-    """Yield what belongs to the outcome model of each arm, and to the propensity score (None).
+    """Yield the coefficient block of the outcome model of each arm, and of the propensity score (arm None).
 
-    The place among all estimates, the matrix from coefficients of the basis to those of the columns, and names.
+    Each has the arm, its slice of all estimates, the matrix from the basis to the columns, and coefficient names.
     """
     estimate, sample, design, weights = record.estimate, record.sample, record.design, record.weight_fit
     if not (record.options.quantiles or record.spec.matched):
         terms = ("Intercept",) if record.spec.constants else design.exog_names
         matrix = np.eye(1) if record.spec.constants else sample.X.coefficients(np.eye(len(terms)))
-        matrix = block_diag(*[matrix] * (estimate.theta.shape[1] // len(matrix)))  # a block in each period
+        matrix = block_diag(*[matrix] * (estimate.theta.shape[1] // len(matrix)))  # one block per period
         periods = [""] if design.periods is None else [f" in {period}" for period in design.periods.names]
         names = [f"{term}{period}" for period in periods for term in terms]
         for arm in range(design.n_arms):
@@ -54,7 +54,7 @@ def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[
 
 
 def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
-    """Return the coefficients of the blocks by arm, None for the propensity score: columns "values" and "se"."""
+    """Return the coefficients by arm, None for the propensity score: columns "values" and "se"."""
     found = {}
     for arm, block, matrix, names in _blocks(record):
         variances = np.diag(matrix @ record.covariance_of(block) @ matrix.T)
@@ -97,7 +97,7 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
 
 
 def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
-    """Return the outcome coefficients ("values") or their errors ("se"), a row per term, a column per arm."""
+    """Return outcome coefficients ("values") or standard errors ("se"): one row per term, one column per arm."""
     record.check_means(f"outcome_{'params' if field == 'values' else 'bse'}")
     if record.spec.given:
         what = "models of a learner" if record.design.predictions is None else "given predictions"
@@ -141,7 +141,7 @@ class Predictions:
     predictor, se_predictor : ndarray, shape (m,)
         The same on the scale of the linear predictor, where intervals are symmetric.
     mean : callable
-        From the linear predictor to the mean.
+        Maps the linear predictor to the mean.
     df : float
         Degrees of freedom of the intervals; infinite for the normal distribution.
     """
@@ -169,7 +169,7 @@ class Predictions:
 
 
 def check_unit_level(record: FitRecord, what: str) -> None:
-    """Raise an UnavailableError for JRE, whose arm models say nothing of single units."""
+    """Raise an UnavailableError for JRE, whose outcome models do not predict single units."""
     if record.joint is not None:
         raise UnavailableError(f"JRE does not predict single units.\nUse `res.start.{what}`.")
 
@@ -253,9 +253,9 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
 
 
 def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | None]:
-    """Return new rows in the basis of the outcome models, their linear predictors, shape (m, K), and their index.
+    """Return new rows in the basis of the outcome models, linear predictors (m, K), and the index of the rows.
 
-    The predictors have the offset at which the means are.
+    The predictors include the offset at which the means are computed.
     """
     design, sample, stated = record.design, record.sample, record.stated_exposure
     if isinstance(data, str):
@@ -279,7 +279,7 @@ def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | Non
 
 
 def _family(record: FitRecord) -> OutcomeFamily:
-    """Family of the outcome models; asks the design for offsets, as a scan's sample has no rows."""
+    """Family of the outcome models. It asks the design for offsets, since the sample of a scan has no rows."""
     constants = record.spec.constants and record.design.offset_kind is None
     return LINEAR if constants else record.sample.family
 
@@ -288,7 +288,7 @@ def _family(record: FitRecord) -> OutcomeFamily:
 
 
 def used_learned(record: FitRecord) -> Learned:
-    """Return the learners of a fit; one without them raises an UnavailableError."""
+    """Return the learners of a fit; raise an UnavailableError if it has none."""
     if record.learned is None:
         raise UnavailableError('this fit has no learner.\nUse `from_formula(..., learner="smooth")`.')
     return record.learned
@@ -369,9 +369,9 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
 def median_fit(records: Sequence[FitRecord]) -> FitRecord:
     """Return the fit whose effects are nearest to the medians over an odd number of repeats.
 
-    Its variances are the medians of variance plus squared distance from its estimate; correlations are the fit's own.
-    See Chernozhukov, V. et al. (2018). Double/debiased machine learning for treatment and structural parameters.
-    Econometrics Journal 21, C1-C68, definition 3.3.
+    Each variance is the median over the repeats of variance plus squared distance from the chosen estimate;
+    correlations are the correlations of the chosen fit. See Chernozhukov, V. et al. (2018). Double/debiased machine
+    learning for treatment and structural parameters. Econometrics Journal 21, C1-C68, definition 3.3.
     """
     params = np.stack([record.estimate.params for record in records])
     errors = np.stack([record.std_errors for record in records])
@@ -379,7 +379,7 @@ def median_fit(records: Sequence[FitRecord]) -> FitRecord:
     away = params[:, :count] - np.median(params[:, :count], axis=0)
     chosen = int(np.argmin((away**2).sum(axis=1)))
     best = records[chosen]
-    variances = np.diag(best.covariance).copy()  # coefficients are of columns that differ between the repeats
+    variances = np.diag(best.covariance).copy()  # not of coefficients, whose columns differ between repeats
     variances[: params.shape[1]] = np.median(errors**2 + (params - params[chosen]) ** 2, axis=0)
     own = np.diag(best.covariance)
     factor = np.sqrt(np.divide(variances, own, out=np.ones_like(own), where=own > 0))

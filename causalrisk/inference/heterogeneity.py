@@ -28,15 +28,15 @@ from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_a
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import JACKKNIFE, RESAMPLE_STREAM, WIDTH
 
-FEW_ROWS = 5  # rows of a treatment group in a group of `effects_by` below which its standard error is not to be trusted
-SPANNED = 1e-8  # error of a 0/1 column below which the outcome columns give it
+FEW_ROWS = 5  # with fewer rows of a treatment group in a group of `effects_by`, its standard error is unreliable
+SPANNED = 1e-8  # a 0/1 column is in the span of the outcome columns if the error is smaller
 
 
 def spec_in_groups(record: FitRecord) -> Specification:
-    """Return how the mean of an arm is made in groups: the model's predictions plus weighted residuals.
+    """Return how arm means are computed in groups: the model's predictions plus weighted residuals.
 
-    The weights of the residuals add up to the size of the group on average, as in AIPW, or exactly: for weighted means
-    (IPW), for rates, and for changes between cross sections. Without a propensity score there is no correction.
+    The residual weights add up to the group size on average, as in AIPW. They add up exactly for weighted means (IPW),
+    for rates, and for changes between cross sections. Without a propensity score there is no correction.
     """
     spec = record.spec
     if spec.constants or (spec.weighted and (record.stated_exposure is not None or record.sample.late is not None)):
@@ -47,12 +47,12 @@ def spec_in_groups(record: FitRecord) -> Specification:
 def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
     """Project the bias-corrected contributions of the rows on columns (n, k), rows in the order of the sample.
 
-    Returns the coefficients (K - 1, k), of indicators the effects in the groups, on the scale where effects are
-    differences, and their influence function (n, K - 1, k).
+    Returns the coefficients (K - 1, k) and their influence function (n, K - 1, k), on the scale where effects are
+    differences. For indicator columns, the coefficients are the effects in the groups.
 
-    With phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)) the contribution of a row to the mean of arm a, t the tilt of the
-    target and w the importance weight, the coefficients b_a solve mean g (phi_a - t g'b_a) = 0. In a group b_a is the
-    mean of phi_a over its rows. A stack averages its fits. See Semenova, V. and Chernozhukov, V. (2021). Debiased
+    The contribution of a row to the mean of arm a is phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)), with t the tilt of
+    the target and w the importance weight. The coefficients b_a solve mean g (phi_a - t g'b_a) = 0. In a group, b_a is
+    the mean of phi_a over its rows. A stack averages its fits. See Semenova, V. and Chernozhukov, V. (2021). Debiased
     machine learning of conditional average treatment effects and other causal functions. Econometrics Journal 24,
     264-289.
     """
@@ -66,7 +66,7 @@ def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
         raise UnavailableError(f"{problem}.\nUse `fit(join_score=False)`.")
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
     means, moved = projected_means(weights_of(record), spec_in_groups(record), estimate, columns)
-    # a mean of zero to rounding is put on zero: a ratio to it would be a large number
+    # a mean that is zero up to rounding is set to zero: a ratio to it would be huge
     means = scale.on_bounds(means, RELATIVE_ROUNDING * np.abs(estimate.params[-sample.n_arms :])[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):  # a group without an effect
         influence = moved * scale.g_slope(means)
@@ -182,7 +182,7 @@ def effects_by(
         values, covariance = left @ values, left @ covariance @ left.T
         se = np.sqrt(np.clip(np.diag(covariance), 0, None))
     if pairs != [(arm, 0) for arm in range(1, count + 1)]:
-        of_arms = np.arange((count + 1) * len(names)).reshape(count + 1, -1)  # positions, those of the reference first
+        of_arms = np.arange((count + 1) * len(names)).reshape(count + 1, -1)  # positions, reference first
         one, other = (of_arms[list(arms)].ravel() for arms in zip(*pairs, strict=True))
         on_scale = np.r_[np.zeros(len(names)), scale.contrast(values)]
         values, se, covariance = _differences(scale, on_scale, np.pad(covariance, (len(names), 0)), one, other)
@@ -201,7 +201,7 @@ def effects_by(
 def _differences(
     scale: EffectScale, values: Array, covariance: Array, one: NDArray[np.intp], other: NDArray[np.intp]
 ) -> tuple[Array, Array, Array]:
-    """Subtract values, where effects are differences, at some positions from others; as `_projected` returns them."""
+    """Subtract values at `other` from values at `one`, where effects are differences; returns as `_projected`."""
     rows = covariance[one] - covariance[other]
     covariance, on_scale = rows[:, one] - rows[:, other], values[one] - values[other]
     se = np.sqrt(np.clip(np.diag(covariance), 0, None)) * scale.report_slope(on_scale)
@@ -332,7 +332,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
         names = "; ".join(", ".join(_as_tuple(found.names[g])) for g in none)
         return _untested(found, f"the groups {names} have no effect on this scale", len(left))
     statistic, rank, contradicted = wald_statistic(left, np.zeros(len(left)), values, covariance)
-    # Differences that depend on each other otherwise than linearly, as of ratios, contradict each other a little.
+    # If differences depend on each other nonlinearly, as for ratios, they contradict each other slightly.
     exact = np.sqrt(np.diag(covariance)) <= RELATIVE_ROUNDING * np.abs(values).max()
     if contradicted and exact.sum() > 1:
         return _untested(found, "effects without sampling error differ", len(left))
@@ -346,7 +346,7 @@ def _untested(found: Moderators, why: str, count: int) -> Any:
 
 
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
-    """Find the moderators, the columns of `by`; a function that compares groups needs two or more."""
+    """Find the columns of `by`; a function that compares groups needs at least two groups."""
     if record.frame is not None:
         raise UnavailableError("a target frame has no groups.\nUse `target=` with the rows of one group.")
     if record.design.on_disk:
@@ -362,7 +362,7 @@ def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") ->
 
 
 def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str, ...]]:
-    """Return the columns of a formula at values of its variables, shape (m, k), these values, and their names."""
+    """Return a formula's columns at values of its variables, shape (m, k), the values, and the variables' names."""
     encoder: Any = found.encoder
     variables = encoder.variables
     if not isinstance(at, Mapping | pd.DataFrame):
@@ -385,7 +385,7 @@ def _as_tuple(name: Any) -> tuple[Any, ...]:
 def _index(
     record: FitRecord, names: Sequence[Any], levels: Sequence[str], pairs: Sequence[tuple[int, int]] | None = None
 ) -> pd.Index:
-    """Index with one row per name; for several arms, or pairs without the reference, per effect and name."""
+    """Index with one row per name; with several arms, or pairs without the reference, per effect and name."""
     rows, labels, effects = [_as_tuple(name) for name in names], record.design.labels, record.effect_names
     if pairs is not None:
         effects = [
@@ -400,9 +400,9 @@ def _index(
 
 
 def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Array]:
-    """Effects by the k columns found, one arm after the other, with the standard errors of the fit's kind.
+    """Effects by the k columns of `found`, arm by arm, with standard errors of the fit's kind.
 
-    Returns them as reported, ((K - 1) k,), their standard errors, and their covariance where effects are differences.
+    Returns reported effects, ((K - 1) k,), standard errors, and the covariance where effects are differences.
     """
     columns, scale = found.columns[record.sample.order], record.options.effect_scale
     if not (record.spec.uses_propensity or record.spec.constants):
@@ -419,7 +419,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
 
 
 def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
-    """Warn of variables that are not in the outcome formula, of an estimator without a correction."""
+    """Warn if variables are not in the outcome formula of an estimator without a correction."""
     q, known = record.sample.X.columns, record.design.outcome_encoder.sample_variables
     names = found.levels if found.encoder is None else found.encoder.variables
     unseen = [name for name in names if name not in known]
@@ -431,10 +431,10 @@ def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
 
 
 def _redone(record: FitRecord, columns: Array) -> Array | None:
-    """Effects by columns, where they are differences, in each refit of a fit, (m, (K - 1) k); NaN where it failed.
+    """Effects by columns, where they are differences, in each refit, (m, (K - 1) k); NaN where a refit failed.
 
-    The refits are the jackknife's, those under replicate weights, or resamples of JRE that can be drawn again, with the
-    models in each; None for other fits.
+    The refits are the jackknife, replicate weights, or resamples of JRE that can be drawn again. Each has its own
+    models. None for other fits.
     """
     if record.cov_type not in ("replicates", JACKKNIFE):
         fit, drawn = record.weight_fit, record.boot is not None and not (record.multiplied or record.given_resamples)
@@ -448,7 +448,7 @@ def _redone(record: FitRecord, columns: Array) -> Array | None:
 
 
 def _under_refits(record: FitRecord, columns: Array) -> Array:
-    """As `_redone`, from the coefficients that the refits found."""
+    """Compute the effects of `_redone` from the coefficients of the refits."""
     if record.cov_type == JACKKNIFE:
         refits = leave_one_out(record, InferenceOptions())
     else:

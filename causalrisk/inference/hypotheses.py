@@ -1,7 +1,7 @@
 """Hypotheses: linear combinations and functions of estimates, and equivalence.
 
-A ratio is tested as a logarithm, so that nothing changes when the arms are swapped. Two one-sided tests make a test of
-equivalence.
+A ratio is tested on the log scale, so the test does not change when the arms are swapped. Equivalence is tested by two
+one-sided tests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from causalrisk.numerics.arrays import Array
 
 
 def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array]:
-    """Parse hypotheses, texts, a matrix R or a pair (R, q), into R, shape (j, d), and q, shape (j,): R params = q."""
+    """Parse hypotheses R params = q, given as text, a matrix R or a pair (R, q), into R (j, d) and q (j,)."""
     if isinstance(r_matrix, list) and r_matrix and all(isinstance(text, str) for text in r_matrix):
         r_matrix = ", ".join(r_matrix)
     if isinstance(r_matrix, str):
@@ -43,13 +43,13 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
 
 
 def combination_errors(record: FitRecord, left: Array) -> Array:
-    """Return the standard errors of linear combinations of `params`, the rows of left, shape (j,)."""
+    """Return the standard errors of linear combinations of `params`, shape (j,); `left` has one per row."""
     # Rounding may leave the variance of an exact combination just below zero.
     return np.sqrt(np.clip(np.diag(intervals.covariance_of(left, intervals.parameter_covariance(record))), 0, None))
 
 
 def single_tests(effect: Array, null: Array, sd: Array, df: Array | float, names: list[str] | None = None) -> Any:
-    """Return z or t tests of estimates, as statsmodels has them."""
+    """Return z or t tests of estimates, as a statsmodels ContrastResults."""
     from statsmodels.stats.contrast import ContrastResults
 
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -141,19 +141,19 @@ def combination_text(row: Array, names: Sequence[str]) -> str:
     return f"-{text[2:]}" if text.startswith("- ") else text or "0"
 
 
-# --- functions that are not linear -----------------------------------------------------------------------------------
+# --- nonlinear functions ---------------------------------------------------------------------------------------------
 
 FUNCTIONS = {"__builtins__": {}, "log": np.log, "exp": np.exp, "sqrt": np.sqrt}
 ALLOWED = re.compile(r"[\w\s.+\-*/()]+")  # characters of an expression
-WHOLE = re.compile(r"(?<![\w.])(?<![eE][+-])\d+(?![\w.])")  # Python computes powers of whole numbers to the last digit
+WHOLE = re.compile(r"(?<![\w.])(?<![eE][+-])\d+(?![\w.])")  # Python computes integer powers exactly
 
-TOLD = 1e-6  # relative change of an expression beyond which it depends on the level of the arm means
+TOLD = 1e-6  # an expression with a larger relative change depends on the level of the arm means
 
 
 class Expressions:
     """Expressions of d named parameters, separated by commas; "= value" states the null value of a test.
 
-    `texts` are the m expressions without their null values, `null` (m,) the null values.
+    `texts` are the m expressions without their null values. `null` (m,) are the null values.
     """
 
     def __init__(self, text: str, names: Sequence[str]) -> None:
@@ -172,12 +172,12 @@ class Expressions:
             self.texts.append(re.sub(r"parameter_(\d+)_", lambda match: names[int(match[1])], shown).strip())
 
     def values_at(self, params: Array) -> Array:
-        """Values at parameters of shape (d,), shape (m,)."""
+        """Return the values, shape (m,), at parameters of shape (d,)."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.array([self._value(code, params) for code in self.codes])
 
     def _value(self, side: str, params: Array) -> Any:
-        """Return the value of an expression; an OptionError if it has other names or characters than allowed."""
+        """Evaluate an expression; raise an OptionError for names or characters that are not allowed."""
         values, cause = {f"parameter_{k}_": value for k, value in enumerate(params)}, None
         try:
             code = compile(WHOLE.sub(r"\g<0>.", side.strip()), "expression", "eval")
@@ -235,7 +235,7 @@ def nlcom(record: FitRecord, expression: str) -> Any:
 
 
 def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> None:
-    """Refuse an expression that changes as all arm means move together, which leaves a joint fit's effect as it is."""
+    """Refuse an expression that changes when all arm means shift together, which keeps JRE's effect as it is."""
     scale, params, first = record.options.effect_scale, record.estimate.params, len(record.effect_names)
     on_scale = scale.g(params[first:])
     by = 0.1 if np.isfinite(scale.low) else max(float(np.abs(on_scale).max()), 1e-3)
@@ -330,7 +330,7 @@ def equivalence_test(
             raise OptionError(f"{r_matrix!r} has a value of its own.\nUse `low=` and `high=`.")
     values = left @ params
     sd = intervals.rounded_se(np.r_[values, params], combination_errors(record, left))
-    # An effect that stands alone is tested on the scale where effects are differences, everything else as it is.
+    # A single effect is tested on the scale where effects are differences, a combination as it is.
     alone = (np.count_nonzero(left, axis=1) == 1) & (left[:, :count].max(axis=1, initial=0) == 1)
     errors = np.where(alone, intervals.contrast_errors(record)[left[:, :count].argmax(axis=1)], sd)
     estimates = intervals.Estimates(values, sd, errors, record.options.effect_scale, alone, record.df)
@@ -338,7 +338,7 @@ def equivalence_test(
 
 
 def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
-    """Refuse limits that are missing, no numbers, in the wrong order, or no effects on the scale."""
+    """Refuse limits that are missing, not numbers, in the wrong order, or impossible on the scale of the effect."""
     given = [value for value in (low, high) if value is not None]
     plain = all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in given)
     with np.errstate(invalid="ignore", divide="ignore"):

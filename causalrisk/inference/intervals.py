@@ -1,11 +1,11 @@
 """Tests and confidence intervals from a standard error or a bootstrap distribution.
 
-A test here is a statistic T, an estimate over its standard error, normal or of Student's t with the degrees of freedom
-of the fit. A ratio is tested and has its interval as a logarithm, so that both turn over when the arms are swapped; the
-limits are exactly the transformed limits of the logarithm.
+A test statistic T is an estimate over its standard error, with a normal distribution or Student's t with the degrees of
+freedom of the fit. A ratio is tested on the log scale, and the limits of its interval are the transformed limits of the
+logarithm. Swapping the arms therefore inverts the interval and keeps the test.
 
-Quantiles are interpolated linearly between order statistics (numpy's and scipy's convention, Hyndman and Fan's type 7);
-R's `boot.ci` interpolates on the normal scale instead.
+Quantiles are interpolated linearly between order statistics (as in numpy and scipy; Hyndman and Fan's type 7). R's
+`boot.ci` interpolates on the normal scale instead.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from causalrisk.numerics.arrays import Array
 
 
 def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
-    """Return the two-sided quantile of Student's t; for infinite df of the normal distribution."""
+    """Return the two-sided quantile of Student's t, or of the normal distribution for infinite df."""
     finite = np.where(np.isinf(df), 1.0, df)
     quantile = -np.asarray(stdtrit(finite, alpha / 2))
-    for _ in range(2):  # Newton steps on the distribution function: older versions of scipy have eight digits
+    for _ in range(2):  # Newton steps on the distribution function, as older versions of scipy have only eight digits
         density = np.exp(-(finite + 1) / 2 * np.log1p(quantile**2 / finite)) / (np.sqrt(finite) * beta(0.5, finite / 2))
         quantile = quantile + (stdtr(finite, -quantile) - alpha / 2) / density
     return np.where(np.isinf(df), -ndtri(alpha / 2), quantile)
 
 
 def two_sided(statistics: Array, df: Array | float = np.inf) -> Array:
-    """Return two-sided p-values of Student's t; for infinite df of the normal distribution."""
+    """Return two-sided p-values of Student's t, or of the normal distribution for infinite df."""
     return np.asarray(2 * stdtr(df, -np.abs(statistics)))
 
 
 def wald_interval(estimate: Array, se: Array, alpha: float, df: Array | float = np.inf) -> Array:
-    """Estimate -+ so many standard errors as the critical value says, shape (d, 2)."""
+    """Return estimate +- critical value times standard error, shape (d, 2)."""
     half = critical_value(alpha, df) * se
     return np.column_stack([estimate - half, estimate + half])
 
 
 def ratio_and_p(values: Array, se: Array, null: Array | float = 0.0, df: Array | float = np.inf) -> tuple[Array, Array]:
-    """Return statistics z, or t, against the null and two-sided p-values; NaN where the error is zero to rounding."""
+    """Return z or t statistics and two-sided p-values; NaN where the standard error is zero up to rounding."""
     rounded = rounded_se(values, se)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(rounded > 0, (values - null) / rounded, np.nan)
@@ -68,16 +68,16 @@ def limit_names(alpha: float) -> list[str]:
 
 
 def rounded_se(values: Array, se: Array) -> Array:
-    """Return the standard errors, zero where they are below the rounding error of the estimates."""
+    """Return the standard errors, with zero for errors below the rounding error of the estimates."""
     return np.where(se <= RELATIVE_ROUNDING * np.abs(values).max(initial=0), 0.0, se)
 
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """Estimates, and what their tests and intervals are made from.
+    """Estimates, with the standard errors for their tests and intervals.
 
-    `values` and `se` (d,) are as reported, `errors` the standard errors on the scale where effects are differences.
-    `effects` says which of the estimates are effects; all others are tested as they are.
+    `values` and `se` (d,) are as reported; `errors` are the standard errors on the scale where effects are differences.
+    `effects` marks the estimates that are effects. All others are tested as they are.
     """
 
     values: Array
@@ -88,13 +88,13 @@ class Estimates:
     df: Array | float = np.inf
 
     def contrast(self, values: Array) -> Array:
-        """Return reported values on the scale where effects are differences; NaN where they have none."""
+        """Transform reported values to the scale where effects are differences; NaN if they have no value there."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(self.effects, self.scale.contrast(values), values)
 
     def report(self, values: Array) -> Array:
-        """Return values of that scale as they are reported."""
-        with np.errstate(over="ignore"):  # of means, which no scale transforms
+        """Transform values on the scale where effects are differences to reported values."""
+        with np.errstate(over="ignore"):  # of means, which are not transformed
             return np.where(self.effects, self.scale.report(values), values)
 
     def slopes(self, on_scale: Array) -> Array:
@@ -103,12 +103,12 @@ class Estimates:
             return np.where(self.effects, self.scale.report_slope(on_scale), 1.0)
 
     def tests(self) -> tuple[Array, Array]:
-        """Return statistics against no effect, or zero, and two-sided p-values."""
+        """Return statistics against no effect (zero for other estimates), and two-sided p-values."""
         errors = np.where(rounded_se(self.values, self.se) > 0, self.errors, 0.0)
         return ratio_and_p(self.contrast(self.values), errors, df=self.df)
 
     def limits(self, alpha: float) -> Array:
-        """Return intervals, shape (d, 2): limits on the scale where effects are differences, transformed."""
+        """Return intervals, shape (d, 2), computed on the scale where effects are differences and transformed."""
         return self.report(wald_interval(self.contrast(self.values), self.errors, alpha, self.df).T).T
 
     def frame(self, index: Any, alpha: float) -> pd.DataFrame:
@@ -127,7 +127,7 @@ def parameters(record: FitRecord) -> Estimates:
 
 
 def on_scale(record: FitRecord) -> tuple[Array, Array]:
-    """Return the parameters of a fit, and their covariance, on the scale on which effects are differences."""
+    """Return the parameters of a fit and their covariance, on the scale where effects are differences."""
     found = parameters(record)
     values = found.contrast(found.values)
     slopes = found.slopes(values)
@@ -137,7 +137,7 @@ def on_scale(record: FitRecord) -> tuple[Array, Array]:
 def contrast_errors(record: FitRecord) -> Array:
     """Return standard errors of a fit's effects on the scale where they are differences, shape (K - 1,).
 
-    After a bootstrap they are errors of the resamples' transformed effects, else from the delta method.
+    After a bootstrap, they come from the transformed effects of the resamples; otherwise, from the delta method.
     """
     scale, count = record.options.effect_scale, len(record.effect_names)
     effects = record.estimate.params[:count]
@@ -147,16 +147,15 @@ def contrast_errors(record: FitRecord) -> Array:
         return np.asarray(record.std_errors[:count] / scale.report_slope(scale.contrast(effects)))
 
 
-NEGLIGIBLE = 1e-12  # variance of a combination, in those of its parameters, that rounding makes of none
-ROUNDING = 1e-8  # of the parameters, relative
+NEGLIGIBLE = 1e-12  # smaller variances of a combination, relative to its parameters' variances, count as zero
+ROUNDING = 1e-8  # relative rounding error of the parameters
 
 
 def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) -> tuple[float, int, bool]:
-    """Return Wald's statistic of R params = q, its degrees of freedom, and whether it is impossible.
+    """Return Wald's statistic of R params = q, its degrees of freedom, and whether the hypotheses are impossible.
 
-    Combinations are measured in the standard errors of their parameters, so that units do not matter. One that has no
-    sampling error beside these tells nothing that the others do not, and is left out; the hypotheses are impossible if
-    the estimates contradict it.
+    Combinations are scaled by the standard errors of their parameters, so units do not matter. A combination without
+    sampling error is redundant and left out. The hypotheses are impossible if the estimates contradict it.
     """
     parameters, tried = np.sqrt(np.clip(np.diag(covariance), 0, None)), np.abs(left)
     size, level = tried @ np.nan_to_num(parameters), tried @ np.abs(params)
@@ -173,7 +172,7 @@ def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) 
 
 
 def covariance_of(left: Array, covariance: Array) -> Array:
-    """Covariance of linear combinations, the rows of left; NaN only for those of parameters without a variance."""
+    """Covariance of the linear combinations in the rows of `left`; NaN where a parameter has no variance."""
     unknown = ((left != 0) & np.isnan(np.diag(covariance))).any(axis=1)
     found = left @ np.nan_to_num(covariance) @ left.T
     found[unknown] = found[:, unknown] = np.nan
@@ -181,7 +180,7 @@ def covariance_of(left: Array, covariance: Array) -> Array:
 
 
 def joint_test(statistic: float, count: int, df: float = np.inf) -> Any:
-    """Return Wald's test of `count` hypotheses as statsmodels has it: chi-squared, or F for finite df."""
+    """Return Wald's test of `count` hypotheses as a statsmodels result: chi-squared, or F for finite df."""
     from statsmodels.stats.contrast import ContrastResults
 
     if np.isfinite(df) and count:
@@ -195,16 +194,16 @@ def parameter_covariance(record: FitRecord) -> Array:
     return record.covariance[:count, :count]
 
 
-TAIL = 5  # order statistics wanted beyond a limit
+TAIL = 5  # minimum number of order statistics beyond a limit
 
 
 def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array, alpha: float) -> Array:
-    """Bias-corrected interval, shape (d, 2), accelerated unless the accelerations (d,) are zero.
+    """Bias-corrected interval, shape (d, 2); accelerated unless the accelerations (d,) are zero.
 
-    NaN, with a warning, where the estimate lies outside the bootstrap distribution, values (m, d). See Efron, B.
-    (1987). Better bootstrap confidence intervals. JASA 82, 171-185.
+    If the estimate lies outside the bootstrap distribution `values` (m, d), the interval is NaN, with a warning. See
+    Efron, B. (1987). Better bootstrap confidence intervals. JASA 82, 171-185.
     """
-    # Ties count half, so that a discrete distribution about its estimate has no bias to correct.
+    # Ties count half, so a discrete distribution centred at its estimate has no bias to correct.
     share = ((values < estimate).mean(axis=0) + (values <= estimate).mean(axis=0)) / 2
     z0 = ndtri(share)[:, None]
     z = ndtri([alpha / 2, 1 - alpha / 2])
@@ -223,13 +222,13 @@ def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array,
 
 
 def acceleration_of(contributions: Array, times: Array) -> Array:
-    """Return sum L^3 / (6 (sum L^2)^(3/2)) of contributions L (n, d), each of `times` equal units."""
+    """Return sum L^3 / (6 (sum L^2)^(3/2)) of contributions L (n, d), with `times` equal units per row."""
     squares = times @ contributions**2
     return np.asarray(times @ contributions**3 / np.where(squares > 0, 6 * squares**1.5, 1.0))
 
 
 def _check_tail(count: int, level: float) -> None:
-    """Warn where a limit rests on fewer than five order statistics."""
+    """Warn if a limit rests on fewer than five order statistics."""
     if count * level < TAIL:
         needed = int(np.ceil(TAIL / max(level, 1e-6) / 100) * 100)
         found = f"{count} resamples leave {count * level:.1f} beyond a limit of the interval, fewer than {TAIL}"
@@ -237,9 +236,9 @@ def _check_tail(count: int, level: float) -> None:
 
 
 def with_choice(record: FitRecord, values: Array) -> Array:
-    """Widen resampled effects and means (m, d) by what their variance is multiplied by.
+    """Widen resampled effects and means (m, d) by the square root of `record.resample_factor`.
 
-    Effects move on the scale where they are differences.
+    Effects are widened on the scale where they are differences.
     """
     factor, count = np.sqrt(record.resample_factor), len(record.effect_names)
     if factor == 1:
@@ -252,7 +251,11 @@ def with_choice(record: FitRecord, values: Array) -> Array:
 
 
 def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
-    """Deviations of the used resamples from the estimates, shape (m, d), in a unit, (d,): one, or robust errors."""
+    """Return deviations of the used resamples from the estimates, (m, d), and their unit (d,).
+
+    For "studentized", deviations are over each resample's robust error, and the unit is the fit's robust error; else
+    one.
+    """
     estimate, boot, count = record.estimate.params, record.used_boot, len(record.estimate.params)
     replicates, by_quantiles = record.cov_type == "replicates", method in ("percentile", "basic", "bc")
     if replicates or (record.bootstrap == "rescaled" and not by_quantiles):
@@ -410,7 +413,7 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     Raises
     ------
     UnavailableError
-        For JRE, which is trained for the effect on one scale.
+        For JRE, which is fitted for the effect on one scale.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Several tests and several fits at once: adjusted p-values, uniform bands, and estimators on the same resamples.
+"""Multiple tests and fits: adjusted p-values, uniform bands, and estimators compared on the same resamples.
 
-Those that reject none wrongly but with probability alpha go by the distribution of max |T| (the single step, of the
-correlations of the estimates), or by the p-values alone.
+Methods that control the familywise error rate use the distribution of max |T| ("single-step", from the correlations of
+the estimates), or the p-values alone.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from causalrisk.inference.intervals import Estimates
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.optimize import root_between
 
-REFERENCE = "reference"  # against="reference": the arm, group or estimator that stands first
-POINTS = 17  # of the integrals below, 2 to this power; fewer where there are many tests
+REFERENCE = "reference"  # against="reference": the first arm, group or estimator
+POINTS = 17  # number of integration points, as a power of 2; fewer with many tests
 FEW_POINTS = 13
 MANY_TESTS = 16
-DEPENDENT = 1e-10  # variance of an estimate given the others, in its own, that rounding makes of none
-TIED = 1e-6  # relative difference of two such variances that counts as none
-PRECISION = 1e-5  # of the integrals; smaller probabilities are known up to an upper limit
+DEPENDENT = 1e-10  # smaller shares of an estimate's variance, given the other estimates, count as zero
+TIED = 1e-6  # variances with a smaller relative difference count as equal
+PRECISION = 1e-5  # of the integrals; smaller probabilities are replaced by an upper limit
 
 
 class LargestModulus:
@@ -69,8 +69,8 @@ class LargestModulus:
     def tail(self, threshold: float) -> float:
         """Probability that max |T| is at least the threshold.
 
-        It is at least the probability for one |T| and at most the sum over all. Below the precision of the integral,
-        it is the upper limit: the sum, or the precision.
+        It is at least the probability for a single |T|, and at most the sum over all. Below the precision of the
+        integral, the upper limit is returned: the sum or, if smaller, the precision.
         """
         single = float(intervals.two_sided(np.asarray(threshold), self.df))
         if self.factor.shape[1] == 1:
@@ -80,7 +80,7 @@ class LargestModulus:
         return found if found > PRECISION else min(most, PRECISION)
 
     def _inside(self, reach: Array) -> Array:
-        """Probability of all |L Z| <= reach at each point, shape (N,), the last variable integrated."""
+        """Probability that all |L Z| <= reach at each point, shape (N,), with the last variable integrated out."""
         factor, rank = self.factor, self.factor.shape[1]
         drawn, probability = np.empty((rank, len(reach))), np.ones(len(reach))
         for k in range(rank):
@@ -89,14 +89,14 @@ class LargestModulus:
             low, high = ndtr((middle - half).max(axis=0)), ndtr((middle + half).min(axis=0))
             width = np.maximum(high - low, 0.0)
             probability *= width
-            if k == 0:  # the distribution is symmetric: half of it is enough
+            if k == 0:  # the distribution is symmetric, so half of it is enough
                 low, width = np.full_like(low, 0.5), width / 2
             if k < rank - 1:
                 drawn[k] = ndtri(np.clip(low + self.points[k] * width, 1e-300, 1 - 1e-16))
         return probability
 
     def quantile(self, alpha: float) -> float:
-        """Return the threshold exceeded with probability alpha, within Bonferroni's bracket."""
+        """Return the threshold that is exceeded with probability alpha, searched within Bonferroni's bounds."""
         low, high = (float(intervals.critical_value(level, self.df)) for level in (alpha, alpha / len(self.factor)))
         if self.tail(low) <= alpha:
             return low
@@ -106,9 +106,9 @@ class LargestModulus:
 
 
 def _triangular_factor(correlation: Array) -> Array:
-    """Return L of L L' = R up to the order of the rows, shape (m, r), by Cholesky's method with pivots.
+    """Return L with L L' = R, up to the order of the rows, shape (m, r), by Cholesky's method with pivots.
 
-    The first of the largest variances, ties by rounding aside, is the pivot.
+    The pivot is the first of the largest variances; variances that differ only by rounding count as equal.
     """
     left, factor = np.diag(correlation).astype(float), np.empty((len(correlation), 0))
     while left.max() > DEPENDENT:
@@ -119,17 +119,17 @@ def _triangular_factor(correlation: Array) -> Array:
 
 
 def _spread_points(size: int, power: int) -> Array:
-    """Return 2^power points of the unit cube, shape (size, N): multiples of roots of primes, folded about a half."""
+    """Return 2^power points of the unit cube, shape (size, N): multiples of roots of primes, folded at a half."""
     if size == 0:
         return np.zeros((0, 1))
-    candidates = range(2, 20 + 2 * size * size.bit_length())  # among which there are enough primes
+    candidates = range(2, 20 + 2 * size * size.bit_length())  # large enough to contain `size` primes
     primes = [k for k in candidates if all(k % other for other in range(2, int(k**0.5) + 1))][:size]
     multiples = np.sqrt(primes)[:, None] * np.arange(1, 2**power + 1)
     return np.abs(2 * (multiples % 1) - 1)
 
 
 def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list[tuple[int, int]]:
-    """Return pairs of positions of arms, groups or estimators that are compared.
+    """Return the pairs of positions of arms, groups or estimators to compare.
 
     `against` is None for all pairs, "reference" for the first, or a name, whose position is `found`.
     """
@@ -143,10 +143,10 @@ def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list
 
 
 def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df: float) -> tuple[Array, float]:
-    """Adjust two-sided p-values for the number of tests, and the critical value of intervals.
+    """Return two-sided p-values adjusted for the number of tests, and the critical value of intervals.
 
-    NaN statistics are no tests. Intervals are simultaneous, by Bonferroni's inequality for "bonferroni", "holm" and
-    "hochberg"; for "fdr_bh" each is by itself.
+    NaN statistics are not counted as tests. Intervals are simultaneous: by Bonferroni's inequality for "bonferroni",
+    "holm" and "hochberg". For "fdr_bh" they are not adjusted.
 
     Examples
     --------
@@ -185,7 +185,7 @@ def adjusted_frame(
     df: Array | float,
     scale: EffectScale = DIFFERENCE,
 ) -> pd.DataFrame:
-    """Return the table of `Estimates.frame`; with `adjust` also "adjusted P" and simultaneous intervals.
+    """Return the table of `Estimates.frame`; `adjust` adds "adjusted P" and makes the intervals simultaneous.
 
     `covariance` is on the scale where effects are differences.
     """
@@ -202,9 +202,9 @@ def adjusted_frame(
 
 
 def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjust: str, alpha: float) -> pd.DataFrame:
-    """Effects of several fits to the same rows with adjusted p-values and simultaneous intervals.
+    """Effects of several fits to the same rows, with adjusted p-values and simultaneous intervals.
 
-    Correlations are those of the influence functions, standard errors the fits' own.
+    Correlations come from the influence functions, standard errors from the fits.
     """
     first = records[0]
     influence = np.concatenate([_effects_influence(record, first) for record in records], axis=1)
@@ -221,12 +221,12 @@ def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjus
 
 
 def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
-    """Influence function of a fit's effects; rows as in the first fit's sample, which has to be the same."""
+    """Influence function of a fit's effects, with rows in the order of the first fit, which must have the same rows."""
     if record.design.on_disk:
         raise rows_not_kept("simultaneous")
     one, other = record.design, first.design
     same = one.index.equals(other.index) and all(map(np.array_equal, _settings(record), _settings(first)))
-    if same and one.treat_name == other.treat_name:  # rows in another order may have the same index
+    if same and one.treat_name == other.treat_name:  # reordered rows may have the same index
         levels = [np.array([str(level) for level in of.levels])[of.arm] for of in (one, other)]
         same = np.array_equal(*levels)
     if not same:
@@ -239,14 +239,14 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
 
 
 def _settings(record: FitRecord) -> tuple[Any, ...]:
-    """Return what fits with a joint distribution share."""
+    """Return the settings that must be equal for fits to have a joint distribution."""
     design, survey = record.design, record.design.survey
     of_survey = (None, None) if survey is None else (survey.stratum, survey.call)
     weights, clusters = (design.weight_type, design.weights), (design.cluster, design.second_cluster)
     return record.options.effect, record.frame is None, *weights, *clusters, *of_survey
 
 
-GRID_POINTS = 30  # of the default grid, at quantiles of the outcome from LEAST to 1 - LEAST
+GRID_POINTS = 30  # of the default grid: quantiles of the outcome from LEAST to 1 - LEAST
 LEAST = 0.02
 
 
@@ -303,7 +303,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     """
     check_alpha(alpha)
     design = record.design
-    # A logit of outcomes up to a value stands for the model of the outcome, and changes are outcomes too.
+    # A logit of the indicator replaces the outcome model. Changes (DiD) are treated as outcomes.
     indicated = dataclasses.replace(record.options, family="gaussian", link=None, did=None)
     check_options(record.spec, design, dataclasses.replace(indicated, effect=QUANTILE.name, quantiles=None))
     values = _grid(record, grid)
@@ -313,7 +313,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     heights, known, influence = [], [], []
     for value in values:
         shares = np.array([(y <= value).mean() for y in own])
-        open_arms = (shares > 0) & (shares < 1)  # another value stands in for what has no fit
+        open_arms = (shares > 0) & (shares < 1)  # the median replaces values without a fit
         found = distribution_at(weights, spec, sample, np.where(open_arms, value, middle))
         fitted = open_arms & (np.array(found.failed) == Failure.OK)
         if not np.array_equal(fitted, open_arms):
@@ -337,7 +337,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
 
 
 def _limits(record: FitRecord, shares: Array, se: Array, critical: float, alpha: float) -> Array:
-    """Return the limits of intervals and bands, shape (m, 4): on the scale of log odds where a share has them."""
+    """Return the limits of intervals and bands, shape (m, 4), on the log odds scale for shares between 0 and 1."""
     found = []
     with np.errstate(divide="ignore", invalid="ignore"):
         for values, errors in ((shares, se), (logit(shares), se / (shares * (1 - shares)))):
@@ -348,7 +348,7 @@ def _limits(record: FitRecord, shares: Array, se: Array, critical: float, alpha:
 
 
 def _grid(record: FitRecord, given: Any) -> Array:
-    """Check the values of the outcome, and sort them."""
+    """Return the sorted grid of outcome values, given or by default, after checks."""
     design = record.design
     if given is None:
         order = np.argsort(design.y, kind="stable")
@@ -362,7 +362,7 @@ def _grid(record: FitRecord, given: Any) -> Array:
 
 
 def _ascending(values: Array) -> Array:
-    """Put each column of an arm, shape (K, G, c), into ascending order, between 0 and 1; NaN stays; (K G, c)."""
+    """Sort each column of each arm, shape (K, G, c), clipped to [0, 1]; NaN stays in place; returns (K G, c)."""
     for of_arm in values:
         for column in of_arm.T:
             known = ~np.isnan(column)
@@ -370,12 +370,12 @@ def _ascending(values: Array) -> Array:
     return values.reshape(-1, values.shape[-1])
 
 
-PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
+PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' errors is rounding error
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Fits of E estimators to one sample: `records` with robust errors, `drawn` with those of the shared resamples.
+    """Fits of E estimators to one sample: `records` with robust errors, `drawn` with errors of shared resamples.
 
     `notes` has the text of every warning.
     """
@@ -386,7 +386,7 @@ class Comparison:
 
     @property
     def boot(self) -> Array:
-        """Effects over the resamples, shape (n_boot, E (K - 1)), an estimator after the other; NaN where it failed."""
+        """Effects in the resamples, shape (n_boot, E (K - 1)), estimator by estimator; NaN for failures."""
         count = len(self.effect_names)
         every = np.concatenate([record.used_boot.values[:, :count] for record in self.drawn], axis=1)
         return np.where(np.repeat(self.failures == Failure.OK, count, axis=1), every, np.nan)
@@ -408,7 +408,7 @@ class Comparison:
 
     @property
     def rows(self) -> pd.Index:
-        """Labels of the columns of `boot`: estimators, of several arms estimators and effects."""
+        """Labels of the columns of `boot`: estimators or, with several arms, estimators and effects."""
         if len(self.effect_names) == 1:
             return pd.Index(self.names, name="estimator")
         return pd.MultiIndex.from_product([self.names, self.effect_names], names=["estimator", "effect"])
@@ -467,7 +467,7 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
 
 
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
-    """Return the effects of each estimator with bootstrap and robust standard errors, test and interval."""
+    """Return the effects of each estimator with bootstrap and robust standard errors, tests and intervals."""
     count = len(comparison.effect_names)
     frames = [intervals.parameters(record).frame(record.names, alpha)[:count] for record in comparison.drawn]
     frame = pd.concat(frames).set_axis(comparison.rows)
@@ -480,13 +480,13 @@ def differences_frame(
 ) -> pd.DataFrame:
     """Return the differences of the effects of pairs of estimators, with paired standard errors.
 
-    `against` names the estimator that is subtracted, "reference" the first; by default each from all before it. If two
-    estimators are the same but for rounding error, difference and error are exactly zero and there is no test. Degrees
-    of freedom are the fewer of the two, and the factor of `small_sample` is the larger.
+    `against` names the estimator that is subtracted ("reference" is the first). By default, each is subtracted from all
+    before it. If two estimators agree up to rounding error, difference and error are exactly zero and there is no test.
+    Degrees of freedom are the smaller of the two, and the factor of `small_sample` is the larger.
     """
     names, count = comparison.names, len(comparison.effect_names)
     position = names.index(against) if against in names else None
-    first = list(combinations(range(len(names)), 2))  # the earlier less the later
+    first = list(combinations(range(len(names)), 2))  # earlier minus later
     chosen = first if against is None else pairs_against(against, names, position)
     pairs = [(i, j, k) for k in range(count) for i, j in chosen]
     left, right = [i * count + k for i, _, k in pairs], [j * count + k for _, j, k in pairs]
