@@ -1,4 +1,4 @@
-"""`compare`: several estimators on the same rows and resamples, and its results; and tables of fits for papers."""
+"""`compare`: several estimators on the same rows and resamples; its results; and `simultaneous` for several fits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ComparisonResults(Shown):
     def pairwise(
         self, alpha: float = 0.05, *, adjust: kinds.Adjustment | None = None, against: Any = None
     ) -> pd.DataFrame:
-        """Differences of the effects, adjusted for their number if wanted.
+        """Differences of the effects, optionally adjusted for multiple testing.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class ComparisonResults(Shown):
 
     @property
     def cov(self) -> pd.DataFrame:
-        """Covariance of the effects over the resamples that worked for all, without the factor of `small_sample`."""
+        """Covariance of the effects over resamples without failures, without the factor of `small_sample`."""
         return self.boot_effects.dropna().cov(min_periods=2)
 
     @property
@@ -97,7 +97,7 @@ class ComparisonResults(Shown):
 
     @property
     def boot_ledger(self) -> pd.DataFrame:
-        """Use of each resample by each estimator: "used", or the reason why not."""
+        """Whether each estimator used each resample: "used", or the reason why not."""
         text = np.array(list(errors.TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
@@ -254,10 +254,10 @@ def compare(
         As in `JRE.from_formula`.
     estimators : name, model class, or sequence of them, optional
         Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression", "IPW",
-        "IPWRA", "AIPW", "JRE" or "TMLE". By default the first six; for quantiles, those that estimate quantiles.
+        "IPWRA", "AIPW", "JRE" or "TMLE". By default the first six; for quantiles, the estimators of quantiles.
         "Matching" has no valid bootstrap and is not available.
     **options
-        Options of `JRE.from_formula` and `JRE.fit`. The other estimators ignore what only JRE has.
+        Options of `JRE.from_formula` and `JRE.fit`. The other estimators ignore JRE's own options.
 
     Returns
     -------
@@ -337,7 +337,7 @@ def _compared(
     inference: kinds.InferenceOptions,
     joint_options: kinds.JREOptions,
 ) -> ComparisonResults:
-    """Fit estimators to one sample, with robust errors, and redo all of them on the same resamples."""
+    """Fit estimators to one sample, with robust errors, and refit all of them on the same resamples."""
     if options.n_repeats > 1:
         raise errors.OptionError(
             f"n_repeats={options.n_repeats}; compare() fits each estimator once.\nUse `n_repeats=1`."
@@ -353,7 +353,7 @@ def _compared(
     )
     of_replicates = kind if kind in kinds.BOOTSTRAPS and design.survey is None else None
     of_joint = dataclasses.replace(robust, bootstrap=of_replicates)
-    with warnings.catch_warnings(record=True) as given:  # several fits give the same
+    with warnings.catch_warnings(record=True) as given:  # several fits give the same warning
         warnings.simplefilter("always", errors.CausalRiskWarning)
         fits = [
             fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint_options) for spec in specs
@@ -374,7 +374,7 @@ def _compared(
 
 
 def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Notes) -> None:
-    """Warn of failed resamples, or refuse where they are too many."""
+    """Warn about failed resamples, or raise a BootstrapError if there are too many."""
     failed, drawn = (comparison.failures != errors.Failure.OK).sum(axis=0), len(comparison.failures)
     alike: dict[str, list[str]] = {}
     for name, failures in zip(comparison.names, comparison.failures.T, strict=True):

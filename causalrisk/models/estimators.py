@@ -1,4 +1,4 @@
-"""The estimators, each a class of model; and what they are called."""
+"""The estimators, one model class each, and their names."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class AIPW(CausalModel):
     """Augmented inverse probability weighting: outcome regression plus the weighted mean residual of each arm.
 
     The influence function of the mean of arm a is t (m_a - mu_a) + 1(A = a) w (Y - m_a), over the mean of t, plus the
-    parts of the estimated coefficients. t is the weight of a row in the target and w the importance weight: 1 and
+    terms for the estimated coefficients. t is the weight of a row in the target and w the importance weight: 1 and
     1 / e_a for the ATE.
 
     Parameters
@@ -144,7 +144,7 @@ class Matching(CausalModel):
     Parameters
     ----------
     n_neighbors : int, default 1
-        Matches of each unit; more where distances are equal.
+        Number of matches per unit; more if distances are equal.
     metric : {"mahalanobis", "inverse_variance", "propensity"}
         Distance between columns of the outcome formula, scaled by their covariance matrix or by their variances; or
         between propensity scores (two arms only).
@@ -187,7 +187,7 @@ class Matching(CausalModel):
 
 
 class JRE(CausalModel):
-    """The Joint Robust Estimator: all arms' outcome models trained together for the least error of the effect.
+    """The Joint Robust Estimator: outcome models of all arms, trained jointly to minimise the error of the effect.
 
     Among fits without net bias at the fitted propensity score, it minimises the variance of the effect, with shrinkage
     toward IPWRA chosen by cross-validation. It is consistent if either the propensity model or the outcome model is
@@ -308,16 +308,16 @@ class Unadjusted(CausalModel):
 
 MODELS: tuple[type[CausalModel], ...] = (Unadjusted, OutcomeRegression, IPW, IPWRA, AIPW, TMLE, Matching, JRE)
 BY_NAME = {model.spec.name: model for model in MODELS}
-WHERE_NAMED = ("TMLE", "Matching")  # the estimators that a comparison has only where they are named
+WHERE_NAMED = ("TMLE", "Matching")  # estimators that `compare` uses only if they are named
 
 
 def results_of(record: FitRecord) -> CausalResults:
-    """Return the results of a record, with a model of its own."""
+    """Return the results of a record, with a new model."""
     return BY_NAME[record.spec.name]._of(record.full_design, record.options)._results(record)
 
 
 def model_named(given: Any) -> type[CausalModel]:
-    """Return the class of an estimator by its name or by another name for it; an OptionError names the nearest."""
+    """Return the class of an estimator by its name or an alias; an OptionError suggests the nearest name."""
     if isinstance(given, type) and issubclass(given, CausalModel):
         return given
     if isinstance(given, CausalModel | CausalResults):
@@ -333,7 +333,7 @@ def model_named(given: Any) -> type[CausalModel]:
 
 
 def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
-    """Return the model classes that were named, by default all that have the effect and resamples."""
+    """Return the named model classes; by default, all that support the effect and the bootstrap."""
     needed = {("cov_type", "bootstrap")} | ({("effect", effect)} if effect == specification.QUANTILE.name else set())
     rows = {name: ABILITIES.get(name, {}) for name in BY_NAME if name not in WHERE_NAMED}
     having = [name for name, row in rows.items() if all(value in row.get(option, ()) for option, value in needed)]

@@ -1,4 +1,4 @@
-"""Staggered adoption: an effect for each group that begins together and each period, and averages of them."""
+"""Staggered adoption: effects by group and period, and their averages. A group begins treatment in one period."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class EventStudy(Shown):
     ----------
     fits : mapping of (group, time) to CausalResults
         The fit of each group and period. Its outcome is the change between this period and its base period. If the base
-        period is the later one, the effect is the fit's with the opposite sign.
+        period is the later one, the effect is minus the effect of the fit.
     contributions : ndarray, shape (n, m)
         Contribution of each unit or cluster to the error of each of the m effects.
     shares : ndarray, shape (m,)
@@ -103,7 +103,7 @@ class EventStudy(Shown):
         return pd.DataFrame(self._covariance(self.contributions), self.params.index, self.params.index)
 
     def _covariance(self, added: Array) -> Array:
-        """Return the covariance of what units or clusters add errors to, shape (d, d)."""
+        """Return the covariance (d, d) of estimates from the contributions of units or clusters to their errors."""
         stratum, factors = self.strata
         return sandwich(added, np.ones(len(added)), 1.0, stratum=stratum, strata=factors)
 
@@ -124,7 +124,7 @@ class EventStudy(Shown):
         alpha : float, default 0.05
             Significance level of the intervals.
         adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
-            Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`. None does not.
+            Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`, unless None.
 
         Returns
         -------
@@ -137,7 +137,7 @@ class EventStudy(Shown):
         return tidy.printed_whole(adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=self.df))
 
     def _averages(self, by: str | None) -> tuple[pd.Index, Array, Array]:
-        """Names, averages, and what each unit adds to their errors, the sizes of the groups estimated too."""
+        """Return names, averages, and each unit's contribution to their errors, including the estimated group sizes."""
         by = errors.one_of("by", by, (None, *BY))
         if by == "over exposure":
             names, values, added = self._averages("exposure")
@@ -283,7 +283,7 @@ def event_study(
         the effects. "varying": the preceding period, the default of R's did and Stata's csdid.
     anticipation : int, default 0
         Number of periods before the treatment in which it may already have an effect. The base period is the last
-        before these.
+        period before them.
     cov_type : {"robust", "HC1", "cluster", "jackknife"}, optional
         Standard errors, as in `CausalModel.fit`. "jackknife" repeats the whole study without each unit, or each
         cluster, in turn. By default "robust", or "cluster" with clusters.
@@ -369,7 +369,7 @@ def event_study(
 
 
 def _check(given: Mapping[str, Any], data: Any) -> None:
-    """Refuse options and data of which there is no study; what goes by rows has to be a column, as rows differ."""
+    """Refuse invalid options and data; options with one value per row must be columns, as rows differ by fit."""
     errors.one_of("controls", given["controls"], tuple(labels.CONTROLS))
     errors.one_of("base", given["base"], ("universal", "varying"))
     errors.whole_number("anticipation", given["anticipation"], 0)
@@ -404,7 +404,7 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
 def _fits(
     model: type[CausalModel], units: Adoption, given: Mapping[str, Any], scope: Mapping[str, Any], notes: errors.Notes
 ) -> dict[tuple[int, int], CausalResults]:
-    """Fit each group in each period, by their numbers; notes and warnings say what several fits say once."""
+    """Fit each group in each period, keyed by their numbers; shared notes and warnings are given once."""
     formula, survey, cluster = given["formula"], given.get("design"), given.get("cluster")
     usual = None if survey is not None else "cluster" if cluster else "robust"
     inference = {"cov_type": given["cov_type"] or usual, "small_sample": given["small_sample"], "use_t": given["use_t"]}
@@ -421,7 +421,7 @@ def _fits(
         if part is None:
             without.append(cell)
             continue
-        failing = {"max_failed": 0.9} if group in alone else {}  # nobody is left of the group without its only cluster
+        failing = {"max_failed": 0.9} if group in alone else {}  # without its only cluster, the group is empty
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
@@ -455,7 +455,7 @@ def _fits(
 
 
 def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> None:
-    """Warn once of what several fits say with other numbers; `warned` has fit, text and category."""
+    """Warn once if warnings of fits differ only in numbers; `warned` has fit, text and category of each."""
     alike: dict[str, list[tuple[str, str, Any]]] = {}
     for one in warned:
         alike.setdefault(re.sub(r"(?<![\w.])[-\d.]+(e[-+]\d+)?", "", one[1]), []).append(one)
@@ -466,20 +466,20 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
 
 
 def _averages(counted: Array, shares: Array, effects: Array) -> Array:
-    """Average effects by shares, shape (..., m), over those that are counted, (j, m): shape (..., j); NaN of none."""
+    """Average effects (..., m), weighted by shares, over the ones in `counted` (j, m): shape (..., j); NaN if none."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(shares > 0, shares * effects, 0.0) @ counted.T / (shares @ counted.T))
 
 
 def _deviations(left_out: Array, times: Array) -> Array:
-    """Return `jackknife_deviations`, zero where nothing is left of a group."""
+    """Return `jackknife_deviations`, with zero where no unit of a group is left."""
     return jackknife_deviations(np.where(np.isnan(left_out), np.nanmean(left_out, axis=0), left_out), times)
 
 
 def _errors(
     fits: Mapping[tuple[int, int], CausalResults], units: Adoption, sign: Array, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the fields of `EventStudy` that are of errors, and the shares of the groups."""
+    """Return the fields of `EventStudy` that determine standard errors, and the shares of the groups."""
     groups, records = np.array([group for group, _ in fits]), [res._record for res in fits.values()]
     first, survey = records[0], options.get("design")
     cluster, weights = (options.get(name) for name in ("cluster", "weights"))
@@ -493,12 +493,12 @@ def _errors(
         code = pd.factorize(pd.MultiIndex.from_arrays([stratum, units.of_units(cluster)]))[0]
     count = int(code.max()) + 1
     of = np.ones(n) if weights is None else numbers(units.of_units(weights), f"weights {weights!r}")
-    alike = options.get("weight_type") == "frequency" and cluster is None  # rows that stand for several units
+    alike = options.get("weight_type") == "frequency" and cluster is None  # each row represents several equal units
     member = (units.begins[:, None] == groups).astype(float)
     shares = of @ member / of.sum()
 
     def of_all(record: FitRecord, values: Array, otherwise: float) -> Array:
-        """Return values of the units or clusters of a fit for those of the study."""
+        """Expand values for the units or clusters of a fit to the whole study; others get `otherwise`."""
         found, own = np.full(count, otherwise), record.design.cluster
         found[code[units.units.get_indexer(record.design.index)]] = values if own is None else values[own]
         return found

@@ -26,7 +26,7 @@ from causalrisk.report import methods, sections, summary, tidy
 from causalrisk.report.table import ResultSummary
 
 WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
-LARGE = 1e6  # F beyond which the number says nothing
+LARGE = 1e6  # larger F are not printed as a number
 METHODS = ("AIPW", "IPWRA", "IPW", "OutcomeRegression")
 NOT_HERE = (
     "effect", "quantiles", "did", "observed", "target", "trim", "family", "link", "exposure", "offset", "treated",
@@ -35,7 +35,7 @@ NOT_HERE = (
 
 
 def _check_column(frame: Any, role: str, name: Any) -> None:
-    """Refuse what is no column of 0 and 1."""
+    """Raise a DesignError unless the name is a column of 0 and 1."""
     if not isinstance(name, str) or name not in frame:
         known = errors.listed(list(frame))
         raise errors.DesignError(f"{role}={name!r} is not a column of the data.\nUse `{role}=` with one of {known}.")
@@ -169,7 +169,7 @@ class LATE:
         typed = {"formula": repr(formula)} | typed_options(typed, OPTIONS)
 
         def made(formula: str, rows: Any, predictions: Any) -> CausalModel:
-            """Make a model of the instrument; other rows miss it, so that arrays and labels fit."""
+            """Make a model of the instrument, set to missing outside `rows`, so arrays still match the data."""
             table = frame.assign(**{instrument: frame[instrument].where(rows)})
             own = {"treat": instrument, "propensity": propensity, "outcome_predictions": predictions}
             given, read_as = errors.read("model", options | own, OPTIONS)
@@ -181,7 +181,7 @@ class LATE:
             raise errors.DesignError(f"{treat!r} is in the formula; it is the treatment.\nUse `treat={treat!r}` alone.")
         left = treat if treat.isidentifier() else f"Q({treat!r})"
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", errors.CausalRiskWarning)  # given for the outcome already
+            warnings.simplefilter("ignore", errors.CausalRiskWarning)  # already given for the outcome
             rows = outcome.design.in_sample.to_numpy()
             first_stage = made(f"{left} ~ {formula.partition('~')[2]}", rows, treatment_predictions)
         return cls(outcome, first_stage, treat, instrument)

@@ -1,4 +1,4 @@
-"""The models: formulas or arrays in, results out. Orchestration only."""
+"""The models: they take formulas or arrays and return results. This module only combines the other ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from causalrisk.runtime import one_blas_thread
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
 OPTIONS = {"treat": None, "propensity": None, "smooth": False} | kinds.defaults_of(ColumnOptions, kinds.ModelOptions)
-del OPTIONS["repeat"], OPTIONS["read_as"], OPTIONS["typed"]  # which no caller gives
+del OPTIONS["repeat"], OPTIONS["read_as"], OPTIONS["typed"]  # not options of the caller
 OF_FORMULAS = ("treat", "propensity", "observed", "did")  # options that arrays do not have
 FIT_OPTIONS = {"cov_kwds": None} | kinds.defaults_of(kinds.InferenceOptions)
 
@@ -166,12 +166,12 @@ class CausalModel:
             Target population. By default "all", and "treated" with `did`. "ATE", "ATT", "ATC", "ATO", "ATM" and "ATEN"
             mean the same, in any case.
             A treatment level: the rows of that arm (the ATT with several arms).
-            A frame: another population with the same covariates. A logit in the covariates of the propensity formula
-            estimates how common rows like each are there, compared with the sample.
+            A frame: another population with the same covariates. A logit on the covariates of the propensity formula
+            estimates how common rows with the same covariates are there, compared with the sample.
             A function of the propensity score that gives the weight of each row in the target, such as
             ``lambda e: (e > 0.1) * 1.0``.
         treated, reference : level, optional
-            The level that is treated, or that the other levels are compared with.
+            The treated level, or the level with which the others are compared.
         levels : mapping, optional
             Printed label of each treatment level.
         weights : str or array_like, optional
@@ -223,7 +223,7 @@ class CausalModel:
             OutcomeRegression and "Unadjusted" have no weights: they assume outcomes missing at random in each arm,
             given the covariates of the outcome formula.
         missing : {"drop", "raise", "indicator"}
-            "drop" (default): both models leave out rows that miss a variable of either formula.
+            "drop" (default): both models drop rows with a missing value in a variable of either formula.
             "raise": such rows raise an error.
             "indicator": rows stay if only covariates are missing. A missing number becomes the weighted mean of the
             sample, and a column `<name>_missing` is added. Other covariates get a level for missing values. This suits
@@ -328,7 +328,7 @@ class CausalModel:
         typed |= kinds.typed_options(changes, OPTIONS)
         if "target" in changes:
             changes["target"] = kinds.named_target(changes["target"], self.design)
-        if "effect" in changes:  # levels of quantiles go with their effect
+        if "effect" in changes:  # quantile levels belong to the old effect
             changes.setdefault("quantiles", None)
         options = dataclasses.replace(self.options, **changes, read_as=self.options.read_as + read_as, typed=typed)
         return self._checked(self.design, options)
@@ -387,7 +387,7 @@ class CausalModel:
         Parameters
         ----------
         cov_type : {"robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"}, optional
-            "robust" or "HC0": allows for the estimation of the propensity score and the outcome models.
+            "robust" or "HC0": accounts for the estimation of the propensity score and the outcome models.
             "HC1": multiplies by n / (n - k).
             "cluster": rows of one cluster may be correlated.
             "jackknife": repeats every step without each row, or without each cluster, in turn. The variance is
@@ -395,7 +395,7 @@ class CausalModel:
             "HC3", "CR3": the jackknife of rows, and of clusters.
             "bootstrap": repeats every step on resamples.
             The default is "robust", or "cluster" with clusters. It is "bootstrap" for JRE, or if `n_boot`, `bootstrap`
-            or `resamples` is given. Data on disk (`scan`) have the jackknife of clusters, not of rows.
+            or `resamples` is given. With data on disk (`scan`), the jackknife needs clusters.
         cov_kwds : mapping, optional
             Clusters under the key "groups", as in statsmodels, for a model without clusters: one value per row of the
             data or sample, the name of a variable of the formulas, or two of these. Rows with a missing cluster are
@@ -422,7 +422,7 @@ class CausalModel:
             are G - 1 with G clusters, else n - k, with k coefficients of the outcome models. By default only with a
             survey design, with its degrees of freedom.
         df : float, optional
-            Degrees of freedom, in place of those of `use_t`. If given, the t distribution is used.
+            Degrees of freedom, instead of the default of `use_t`. If given, the t distribution is used.
         max_failed : float, default 0.05
             Largest share of resamples that may fail; for the jackknife, share of units without which the fit fails.
             Above it, `fit` raises a BootstrapError.
@@ -465,7 +465,7 @@ class CausalModel:
 
     @one_blas_thread()
     def _fit(self, options: Mapping[str, Any]) -> CausalResults:
-        """Fit with each choice of folds and return the results of the median."""
+        """Fit once per repeat, each with other folds, and return the results with the median effect."""
         known = FIT_OPTIONS | (kinds.defaults_of(kinds.JREOptions) if self.spec.joint else {})
         given, read_as = read("fit", options, known)
         model = self._clustered(given, read_as)
@@ -481,7 +481,7 @@ class CausalModel:
         return model._results(records[0] if len(records) == 1 else fitted_models.median_fit(records))
 
     def _clustered(self, given: dict[str, Any], read_as: tuple[str, ...]) -> Self:
-        """Return the model with the clusters of `cov_kwds`, which may also ask for the factor of small samples."""
+        """Return the model with the clusters of `cov_kwds`, which may also set `small_sample`."""
         found, options = given.get("cov_kwds"), self.options
         if read_as:
             options = dataclasses.replace(options, read_as=options.read_as + read_as)
@@ -508,7 +508,7 @@ class CausalModel:
 def design_of(
     formula: str, data: Any, given: Mapping[str, Any], scope: Mapping[str, Any], specs: Sequence[Specification]
 ) -> Design:
-    """Make the design of one model, or of several that are compared; `scope` are variables that formulas name."""
+    """Make the design of one model, or of several models to compare; `scope` has the caller's variables."""
     if given.get("treat") is None:
         raise OptionError(
             "`treat` is missing: the column of the treatment, which is not part of the formula.\n"
@@ -521,6 +521,6 @@ def design_of(
     constant = all(spec.constants for spec in specs) or columns.outcome_predictions is not None
     rules = Rules.of(columns, constant, any(spec.joint for spec in specs))
     made = make(formula, data, columns, rules, propensity=propensity, frame=scope)
-    if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates
+    if any(spec.uses_propensity for spec in specs) and columns.did is None:  # did= may have no covariates
         check_scored(made, propensity, given.get("propensity_score"))
     return made

@@ -39,15 +39,15 @@ from causalrisk.report.table import ResultSummary, ResultTable, format_number, f
 
 # --- assignments -----------------------------------------------------------------------------------------------------
 
-LARGEST_COUNT = 1e15  # assignments that are counted
-SAME_SCORE = 12  # decimals in which known probabilities agree
+LARGEST_COUNT = 1e15  # larger numbers of assignments count as infinite
+SAME_SCORE = 12  # decimals to which known probabilities are compared
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """How the treatment was assigned: arms of U units, which could have changed places within strata.
+    """How the treatment was assigned: the arms of U units, which can be permuted within strata.
 
-    `unit`, shape (n,), is the unit of each row of the design. `words` say what is permuted, within what.
+    `unit`, shape (n,), is the unit of each row of the design. `words` say what is permuted within what.
     """
 
     arm: Arms
@@ -57,13 +57,13 @@ class Assignment:
 
     @cached_property
     def _strata(self) -> list[NDArray[np.intp]]:
-        """Units of each stratum in which arms can change places."""
+        """Units of each stratum that has more than one arm."""
         parts = pd.Series(self.arm).groupby(self.stratum).indices.values()
         return [units for units in parts if np.ptp(self.arm[units]) > 0]
 
     @cached_property
     def count(self) -> float:
-        """Number of different assignments; infinite where it is no number of a reasonable size."""
+        """Number of different assignments; infinite if it exceeds `LARGEST_COUNT`."""
         counts = [np.bincount(self.arm[units]) for units in self._strata]
         logarithm = sum(gammaln(sizes.sum() + 1) - gammaln(sizes + 1).sum() for sizes in counts)
         if logarithm > math.log(LARGEST_COUNT):
@@ -76,7 +76,7 @@ class Assignment:
         return [arrangements(self.arm[units]) for units in self._strata]
 
     def listed(self, first: int, width: int) -> Arms:
-        """Return some of all assignments by number: arms of the rows of the design, shape (n, width)."""
+        """Return `width` of all assignments, from number `first` on: arms of the design's rows, (n, width)."""
         arms = np.repeat(self.arm[:, None], width, axis=1)
         places = np.unravel_index(np.arange(first, first + width), [len(table) for table in self._tables])
         for units, table, place in zip(self._strata, self._tables, places, strict=True):
@@ -84,13 +84,13 @@ class Assignment:
         return arms[self.unit]
 
     def drawn(self, seed: np.random.SeedSequence, first: int, width: int) -> Arms:
-        """Draw assignments, from number `first` on, which is a multiple of `WIDTH`; as by `listed`."""
+        """Draw assignments from number `first` on, a multiple of `WIDTH`; returned as by `listed`."""
         starts = range(0, width, WIDTH)
         blocks = [self._block(seed, (first + start) // WIDTH, min(WIDTH, width - start)) for start in starts]
         return np.hstack(blocks)[self.unit]
 
     def _block(self, seed: np.random.SeedSequence, number: int, width: int) -> Arms:
-        """Sort the units of each stratum at random, and give them its arms in this order."""
+        """Put the units of each stratum in random order, and assign the stratum's arms in this order."""
         chance = stream_generator(seed, PERMUTATION_STREAM, number).random((WIDTH, len(self.arm)))[:width].T
         order = np.argsort(self.stratum[:, None] + chance, axis=0)
         sorted_arms = self.arm[np.argsort(self.stratum, kind="stable")]
@@ -100,7 +100,7 @@ class Assignment:
 
 
 def arrangements(arm: Arms) -> Arms:
-    """Return all different orders of arms of units of shape (U,), one per row of shape (M, U).
+    """Return all different orders of the arms of U units, one per row, shape (M, U).
 
     Examples
     --------
@@ -123,7 +123,7 @@ def arrangements(arm: Arms) -> Arms:
 
 
 def coded_strata(design: Design, strata: Any, data: Any) -> tuple[NDArray[np.intp], str]:
-    """Return the stratum of each row of a design, (n,), and a name; arguments are those of the test."""
+    """Return the stratum of each row of a design, (n,), and the name of the strata."""
     if strata is None:
         return np.zeros(design.n, dtype=np.intp), ""
     if isinstance(strata, str) and strata == design.cluster_name:
@@ -135,16 +135,16 @@ def coded_strata(design: Design, strata: Any, data: Any) -> tuple[NDArray[np.int
 def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int | None) -> Assignment:
     """Return how the treatment of a design was assigned.
 
-    Of clusters with one arm each the units are the clusters; where the treatment varies within each of them, rows are
-    permuted within clusters. `codes`, shape (n,), are the strata, and `name` their name, empty where there are none.
-    Of several arms `arm` is the one that changes places with the reference; None for all.
+    If each cluster has one arm, the units are the clusters. If the treatment varies within each cluster, rows are
+    permuted within clusters. `codes`, shape (n,), are the strata, and `name` is their name, empty without strata. With
+    several arms, only `arm` and the reference are permuted; None permutes all.
     """
     within = f" within {len(np.unique(codes))} strata ({name})" if name else ""
     if design.cluster is None:
         made = Assignment(design.arm, codes, np.arange(design.n), f"the {design.n} {design.unit_name}s{within}")
     else:
         made = _of_clusters(design, codes, name, within)
-    if arm is not None and design.n_arms > 2:  # other arms stay where they are: a stratum each
+    if arm is not None and design.n_arms > 2:  # other arms are not permuted: one stratum each
         moved = np.isin(made.arm, (0, arm))
         words = f"{made.words}, of arms {design.labels[0]} and {design.labels[arm]}"
         stratum = np.unique(np.stack([made.stratum, np.where(moved, -1, made.arm)]), axis=1, return_inverse=True)[1]
@@ -158,10 +158,10 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
 
 
 def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str) -> Assignment:
-    """Permute whole clusters or rows within clusters; `strata` are the words that say within which strata."""
+    """Permute whole clusters, or rows within clusters; `strata` describes the strata in words."""
     cluster, count, of = np.asarray(design.cluster), design.n_clusters, str(design.cluster_name)
     several = _varies_within(cluster, design.arm)
-    if several.all() or (several.any() and not _varies_within(codes, cluster).any()):  # each stratum is of one cluster
+    if several.all() or (several.any() and not _varies_within(codes, cluster).any()):  # each stratum is in one cluster
         words = f"the {design.n} rows within {count} clusters ({of})"
         within = np.unique(np.stack([cluster, codes]), axis=1, return_inverse=True)[1].reshape(-1)
         if name not in ("", of):
@@ -177,18 +177,18 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str
 
 
 def _varies_within(group: NDArray[np.intp], values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether values differ within each of the groups."""
+    """Mark the groups within which values differ."""
     return pd.Series(values).groupby(group).nunique().to_numpy() > 1
 
 
 # --- the test --------------------------------------------------------------------------------------------------------
 
-QUICK, REFITTED = 9999, 199  # permutations by default: in matrix products, and where each takes a fit
-MOST_LISTED = 1_000_000  # assignments that are listed
-TIE = 1e-9  # relative difference of statistics that rounding makes
-PROGRESS = ("permutations", "permutation")  # label of the bar, and what it counts
-ARRAYS = 8  # arrays of a number for each row and permutation, of a block
-STATISTICS = {  # kind -> in the summary, in one line
+QUICK, REFITTED = 9999, 199  # default number of permutations: by matrix products, and with a refit for each
+MOST_LISTED = 1_000_000  # maximum number of assignments to enumerate
+TIE = 1e-9  # statistics with a smaller relative difference are equal
+PROGRESS = ("permutations", "permutation")  # label and unit of the progress bar
+ARRAYS = 8  # arrays of shape (rows, permutations) per block
+STATISTICS = {  # kind -> name in the summary, name in the one-line repr
     "studentized": ("effect over its SE (z)", "z"),
     "difference": ("effect as a difference", "difference"),
     "wald": ("Wald's, of all effects", "Wald"),
@@ -236,7 +236,7 @@ class PermutationTest:
         size = SIZES[self.alternative]
         reached = size(self.null_distribution) >= size(statistic) - TIE * abs(statistic)
         self.extreme = int(reached.sum()) + self.failed
-        own, names = 0 if exact else 1, record.effect_names  # among random assignments the fit's own is one more
+        own, names = 0 if exact else 1, record.effect_names  # random assignments do not include the fit's own
         self.pvalue = (self.extreme + own) / (self.n_permutations + own)
         self.mc_se = own * math.sqrt(self.pvalue * (1 - self.pvalue) / (self.n_permutations + 1))
         self.term = ", ".join(names) if position is None else names[position - 1]
@@ -246,7 +246,7 @@ class PermutationTest:
         elif self.kind == "studentized":
             tails = 2 if self.alternative == "two-sided" else 1
             self.asymptotic_pvalue = float(tails * stdtr(record.df, -size(statistic)))
-        fit = record.weight_fit  # of covariates, as for observational data
+        fit = record.weight_fit  # estimated from covariates, as for observational data
         self._adjusts = fit is not None and fit.estimated and record.design.propensity_names != ("Intercept",)
 
     def tidy(self) -> pd.DataFrame:
@@ -454,8 +454,8 @@ def permutation_test(
     measure = partial(statistics_of, position=position, kind=kind, level=level)
     actual = record.full_design.arm
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # the fit has given them
-        again = fitted_under(record, actual)  # where every assignment fails, the error of the fit
+        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # the fit has given these warnings
+        again = fitted_under(record, actual)  # raises the fit's error if every assignment fails
         under = partial(linear_contrasts, again) if linear else partial(refitted_contrasts, record)
         values, covariance = contrasts_of(again)
         observed = float(measure((values[None], covariance[None]))[0])
@@ -472,14 +472,14 @@ def permutation_test(
 
 
 def _block(under: Any, draw: Any, measure: Any, count: int, width: int, number: int) -> Array:
-    """Return the statistic of the assignments of a block, of `width` among `count`: drawn, fitted and measured."""
+    """Draw and fit the assignments of block `number` of width `width`, out of `count`, and return their statistics."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # in a process of its own too
+        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # also in worker processes
         return measure(under(draw(number * width, min(width, count - number * width))))
 
 
 def of_units(design: Design) -> Design:
-    """Return a design with frequency weights whose observations are rows of their own."""
+    """Replace the frequency weights of a design by one row per observation."""
     rows = np.repeat(np.arange(design.n), design.weights.astype(int))
     every = taken(design, rows, "y", "X", "Z", "arm", "cluster", "offset", "score", "index")
     return dataclasses.replace(every, weights=np.ones(len(rows)), weight_type=None, weights_name=None)
@@ -489,16 +489,16 @@ def of_units(design: Design) -> Design:
 
 
 def contrasts_of(record: FitRecord) -> tuple[Array, Array]:
-    """Return effects of a fit, (K - 1,), on the scale where they are differences, and their covariance."""
+    """Return a fit's effects (K - 1,) on the scale where they are differences, and their covariance."""
     count = record.design.n_arms - 1
     values, covariance = intervals.on_scale(record)
     return values[:count], covariance[:count, :count]
 
 
 def refitted_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
-    """Repeat all steps of a fit under assignments, arms (n, m) of the rows of the design; NaN where it fails.
+    """Repeat all steps of a fit under the assignments `arms` (n, m) of the design's rows; NaN for failures.
 
-    Effects (m, K - 1) are on the scale where they are differences, and so are their covariances (m, K - 1, K - 1).
+    Effects (m, K - 1) and their covariances (m, K - 1, K - 1) are on the scale where effects are differences.
     """
     count = record.design.n_arms - 1
     values = np.full((arms.shape[1], count), np.nan)
@@ -510,9 +510,9 @@ def refitted_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
 
 
 def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
-    """Return a fit under another assignment, arms (n,) of the design before trimming, with robust errors."""
+    """Refit under another assignment, arms (n,) of the design before trimming, with robust errors."""
     given = record.options
-    if record.learned is None:  # as IPWRA where a stack starts
+    if record.learned is None:  # such as the IPWRA start of a stack
         given = dataclasses.replace(given, learner=None, learner_use=None, n_repeats=1)
     design = record.full_design.under(arm)
     drawn = None if record.joint is None else record.bootstrap
@@ -531,15 +531,15 @@ def is_linear(record: FitRecord) -> bool:
 
 
 def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
-    """Effects by linear models of each arm, averaged over the target, under assignments; refitted where singular.
+    """Effects of linear outcome models, averaged over the target, under the assignments `arms` (n, m).
 
-    `arms` (n, m) are of the rows of the design. For such records `is_linear` is true.
+    Assignments with a singular design matrix are refitted. `is_linear` must be true for the record.
     """
     equations = centred(weights_of(record).equations)
     q, sample, scale = equations.columns, equations.sample, record.options.effect_scale
     toward = record.options.population.toward
     arm, s, total = arms[sample.order], sample.s[:, None], sample.s.sum()
-    tilt = np.ones((len(q), 1))  # of the target, of mean one
+    tilt = np.ones((len(q), 1))  # tilt of the target, with mean one
     if toward is not None:
         inside = (arm == toward).astype(float)
         tilt = inside * (total / (sample.s @ inside))
@@ -570,9 +570,9 @@ def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
 
 
 def statistics_of(contrasts: tuple[Array, Array], position: int | None, kind: str, level: float) -> Array:
-    """Return the statistic (m,) of effects: studentized or not, of the arm at a position, or Wald's of all.
+    """Return the statistic (m,): the effect of the arm at `position`, studentized or not, or Wald's for all effects.
 
-    NaN where there are no effects; standard errors far below `level` are rounding error.
+    NaN if there are no effects. Standard errors far below `level` are rounding error.
     """
     values, covariance = contrasts
     se = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))

@@ -1,4 +1,4 @@
-"""Multiple imputation of missing values, and one result from the fits to them by Rubin's rules."""
+"""Multiple imputation of missing values, and pooling of the fits by Rubin's rules."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from causalrisk.report.methods import pooled_methods
 
 # --- imputation ------------------------------------------------------------------------------------------------------
 
-MOST_LEVELS = 50  # more levels of text are names of units, or dates
-LEAF = 10  # least number of known values in a leaf
+MOST_LEVELS = 50  # text with more levels is names of units, or dates
+LEAF = 10  # minimum number of known values in a leaf
 SWEEPS = 5  # times that each column is imputed from the others
 
 
@@ -74,7 +74,7 @@ def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), r
 
     Imputation is by chained equations with regression trees (method "cart" of R's mice; Burgette and Reiter 2010). A
     tree predicts each column with missing values from all other columns, five times in turn. A missing value becomes
-    that of a random row in the same leaf. Known values do not change.
+    the value of a random row in the same leaf. Known values do not change.
 
     Examples
     --------
@@ -126,24 +126,24 @@ def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), r
 
 
 def _filled(column: pd.Series, gap: np.ndarray, donors: np.ndarray) -> pd.Series:
-    """Return a column whose missing values, of shape (n,), are those of the rows `donors`."""
+    """Replace the missing values of a column, marked in `gap` (n,), by the values of the rows `donors`."""
     values = column.array.copy()
     values[gap] = column.array[donors]
     return pd.Series(values, column.index)
 
 
 def _numbers(frame: pd.DataFrame) -> np.ndarray:
-    """Return the columns as numbers, categories by indicators."""
+    """Return the columns as numbers, with categories as indicators."""
     return pd.get_dummies(frame).to_numpy(dtype=float)
 
 
 # --- pooling ---------------------------------------------------------------------------------------------------------
 
-TESTED = ["estimate", "std err", "df"]  # columns of `rubin` that tests and intervals are made from
+TESTED = ["estimate", "std err", "df"]  # columns of `rubin` that tests and intervals use
 
 
 def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.DataFrame, Array]:
-    """Pool estimates (m, d) with covariances (m, d, d) by Rubin's rules; returns a table, and the total covariance.
+    """Pool estimates (m, d) with covariances (m, d, d) by Rubin's rules; return a table and the total covariance.
 
     The formulas follow Rubin (1987), with the degrees of freedom of Barnard and Rubin (1999), as in R's mice. With
     nu = (m - 1) / lambda^2 and nu_obs = (nu_com + 1) / (nu_com + 3) nu_com (1 - lambda), the degrees of freedom are
@@ -151,11 +151,11 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.
     """
     m, within = len(estimates), covariances.mean(axis=0)
     between = np.atleast_2d(np.cov(estimates, rowvar=False))
-    rounding = (1e-13 * np.abs(estimates).max(axis=0)) ** 2  # a variance so small is that of equal estimates
+    rounding = (1e-13 * np.abs(estimates).max(axis=0)) ** 2  # a smaller variance means equal estimates
     equal = np.diag(between) <= rounding
     between[equal] = between[:, equal] = 0.0
     total = within + (1 + 1 / m) * between
-    # Without missing information b is 0 and nu infinite, without sampling variance u is 0: limits that numpy reaches.
+    # Without missing information, b is 0 and nu infinite; without sampling variance, u is 0. NumPy handles both.
     u, b, t = (np.diag(matrix) for matrix in (within, between, total))
     with np.errstate(divide="ignore", invalid="ignore"):
         increase, share = (1 + 1 / m) * b / u, np.where(t > 0, (1 + 1 / m) * b / t, 0.0)
@@ -312,7 +312,7 @@ class PooledResults(OneEffect):
     def equivalence_test(
         self, low: float | None = None, high: float | None = None, alpha: float = 0.05
     ) -> pd.DataFrame:
-        """Test that the pooled effects lie between two limits, or on one side of one.
+        """Test that the pooled effects lie between two limits, or beyond one limit.
 
         Parameters
         ----------
@@ -324,7 +324,7 @@ class PooledResults(OneEffect):
         Returns
         -------
         DataFrame
-            As of `CausalResults.equivalence_test`, for all effects, with the degrees of freedom of Barnard and Rubin.
+            As from `CausalResults.equivalence_test`, for all effects, with the degrees of freedom of Barnard and Rubin.
         """
         every = hypotheses.equivalence_table(self._record.names, self._estimates, low, high, alpha)
         return every.iloc[: len(self._record.effect_names)]
@@ -365,7 +365,7 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
         Fits of one model to data sets that differ only in the imputed values.
     df_complete : float, optional
         Degrees of freedom of the complete data (mice's ``dfcom``). By default the degrees of freedom of the first fit,
-        or those of ``fit(use_t=True)``: clusters minus one, or observations minus coefficients of the outcome models.
+        or of ``fit(use_t=True)``: clusters minus one, or observations minus coefficients of the outcome models.
         ``numpy.inf`` gives Rubin's degrees of freedom.
 
     Returns
@@ -434,7 +434,7 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
 
 
 def _check_alike(records: list[FitRecord]) -> None:
-    """Refuse fits that are not of one model on equally many observations."""
+    """Raise a DesignError if the fits differ in their model or number of observations."""
     first, *others = map(_model_of, records)
     for other in others:
         # the estimator first, then options
@@ -458,7 +458,7 @@ def _model_of(record: FitRecord) -> dict[str, object]:
     resolved = vars(options) | {"at_exposure": record.stated_exposure or options.at_exposure}
     for name in ("family", "link", "repeat", "read_as", "typed"):
         del resolved[name]
-    if design.survey is None:  # which has weights and clusters of its own
+    if design.survey is None:  # a survey design has its own weights and clusters
         resolved |= {"weights": design.weights_name, "weight_type": design.weight_type}
         resolved |= {"cluster": " and ".join(design.cluster_names) or None}
     resolved |= {design.offset_kind or "offset": design.offset_name, "outcome_predictions": design.predictions_name}

@@ -1,8 +1,9 @@
-"""Results of a fit: a table of contents over the frozen record that holds its numbers; and their files.
+"""Results of a fit: attributes and methods on top of the frozen record with its numbers; saving and loading.
 
-What a result says of itself stands here. Everything that is computed afterwards is a function of the record in
-`inference`, `diagnostics`, `report` or a module here, with its docstring and example there, and a method of the same
-name here. Every pickle begins with the version; one from a newer version is refused before anything in it is read.
+This module has only what describes the fit itself. Everything computed afterwards is a function of the record in
+`inference`, `diagnostics`, `report` or a module here, with its docstring and example there. The method of the same name
+here calls it. Every pickle begins with the version; a pickle of a newer version raises an error before the rest is
+read.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from causalrisk.report import explain, labels, methods, plots, sections, summary
 from causalrisk.report import tidy as frames
 from causalrisk.runtime import one_blas_thread, write_whole
 
-# What reading a pickle may raise, by the objects that it names and how it was cut off.
+# Errors of reading a pickle, which depend on the objects that it names and where it was truncated.
 NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
              RuntimeError, SyntaxError, TypeError, ValueError)  # fmt: skip
 DATA_ENDINGS = (".parquet", ".pq", ".csv", ".csv.gz", ".feather", ".arrow", ".dta", ".xlsx")
@@ -104,7 +105,7 @@ def restore(version: str, kind: type) -> Any:
 
 
 def stamped(thing: Any) -> tuple[Any, ...]:
-    """Return the value of an object's `__reduce__` that lets its pickle begin with the version."""
+    """Return the `__reduce__` value of an object, with the version at the beginning of the pickle."""
     return restore, (__version__, type(thing)), thing.__dict__
 
 
@@ -114,7 +115,7 @@ class Shown:
     summary: Callable[..., Any]
     __reduce__ = stamped
     _place: ClassVar = ("results", "res")  # the table of answers, and the name in messages
-    _fits: ClassVar[tuple[str, ...]] = ()  # where the fits are that have what these results lack
+    _fits: ClassVar[tuple[str, ...]] = ()  # where to find fits, which have more attributes
 
     def _repr_html_(self) -> str:
         return str(self.summary().as_html())
@@ -124,7 +125,7 @@ class Shown:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or hasattr(type(self), name):
-            return object.__getattribute__(self, name)  # raises as usual, and once more what a property has raised
+            return object.__getattribute__(self, name)  # raises as usual, or repeats a property's error
         if self._fits and hasattr(CausalResults, name):
             call = "()" if callable(getattr(CausalResults, name)) else ""
             typed = " or ".join(f"`{fit}.{name}{call}`" for fit in self._fits)
@@ -133,7 +134,7 @@ class Shown:
 
 
 class OneEffect(Shown):
-    """Estimates by the names of the parameters of a fit, `_record`."""
+    """Results with `effect` and `effect_se`; the fit `_record` names the parameters."""
 
     _record: FitRecord
 
@@ -148,7 +149,7 @@ class OneEffect(Shown):
         return self._single("effect_se", "bse")
 
     def _single(self, name: str, instead: str) -> float:
-        """Return the value of the only effect; of several an UnavailableError says how to pick one."""
+        """Return the value of the only effect; with several, an UnavailableError says how to choose one."""
         effects = self._record.effect_names
         if len(effects) > 1:
             raise errors.UnavailableError(
@@ -161,9 +162,9 @@ class OneEffect(Shown):
 def of_record(
     function: Callable[Concatenate[FitRecord, P], R], plain: bool = False
 ) -> Callable[Concatenate[Any, P], R]:
-    """Return a method, under the name and docstring of a function of a record, that calls it with its own record.
+    """Make a method from a function of a record: same name and docstring, called with the object's own record.
 
-    Data frames print all their columns, unless they are wanted `plain`, for programs.
+    Returned data frames print all columns, unless `plain`, for programs.
     """
     signature, named = inspect.signature(function), errors.with_other_names(function)
     self, *others = signature.parameters.values()
@@ -252,7 +253,7 @@ class CausalResults(OneEffect):
     # --- effects and their inference -----------------------------------------------------------------------------
 
     def _by_name(self, values: Any, name: str | None = None) -> pd.Series:
-        """Values of the parameters; of a model of arrays they go by position too, as those of statsmodels do."""
+        """Series by parameter name; for models made from arrays also by position, as in statsmodels."""
         kind = frames.Values if self._record.design.formula is None else pd.Series
         return kind(values, index=self._record.names, name=name)
 
@@ -283,7 +284,7 @@ class CausalResults(OneEffect):
 
     @property
     def df_resid(self) -> float:
-        """Degrees of freedom of the t distribution, or those that ``fit(use_t=True)`` would use."""
+        """Degrees of freedom of the t distribution, or of ``fit(use_t=True)``."""
         return self._record.df if self.use_t else self._record.residual_df
 
     def cov_params(self) -> pd.DataFrame:
@@ -335,7 +336,7 @@ class CausalResults(OneEffect):
 
     @property
     def boot_ledger(self) -> pd.DataFrame:
-        """Whether each resample was used, and why not."""
+        """Whether each resample was used; if not, why."""
         return errors.failures_frame(self._record.used_boot.failures, "resample")
 
     converged = property(of_record(labels.has_converged))
@@ -346,7 +347,7 @@ class CausalResults(OneEffect):
     def outcome_params(self) -> pd.DataFrame:
         """Coefficients of the outcome models, one row per term and one column per arm.
 
-        JRE's are not regression coefficients: they are trained for the effect. Use `res.start.outcome_params`.
+        JRE's coefficients are trained for the effect, not regression coefficients. Use `res.start.outcome_params`.
         """
         return fitted_models.outcome_frame(self._record, "values")
 
@@ -393,7 +394,7 @@ class CausalResults(OneEffect):
 
     @property
     def resid(self) -> pd.Series:
-        """Outcome less its prediction in the row's own arm, one row per row of the sample (not for JRE, Matching)."""
+        """Outcome minus its prediction in the row's own arm, one row per row of the sample (not for JRE, Matching)."""
         if self._record.spec.matched:
             raise errors.UnavailableError(
                 "resid is not available for Matching, which predicts a unit's own outcome by itself.\n"
@@ -543,7 +544,7 @@ def given_results(results: Any, typed: str) -> list[CausalResults]:
 
 
 class JointView:
-    """How the arms of a JRE fit were trained: `res.joint`.
+    """How the outcome models of a JRE fit were trained: `res.joint`.
 
     Parameters
     ----------
@@ -595,7 +596,7 @@ class MatchingResults(CausalResults):
 
 
 class JREResults(CausalResults):
-    """Results of the Joint Robust Estimator, with how its arms were trained.
+    """Results of the Joint Robust Estimator, and how its outcome models were trained.
 
     Parameters
     ----------
@@ -615,7 +616,7 @@ class JREResults(CausalResults):
 
     @property
     def joint(self) -> JointView:
-        """How the arms were trained: shrinkage, share, path, risk, replicates and scipy's report (JRE)."""
+        """How the outcome models were trained: shrinkage, share, path, risk, replicates, scipy's report (JRE)."""
         return JointView(self._record)
 
     share = property(attrgetter("joint.share"), doc="Heterogeneity that the risk leaves out: `joint.share`.")
@@ -624,7 +625,7 @@ class JREResults(CausalResults):
 
     @property
     def model_means(self) -> pd.Series:
-        """Averages of the fitted arm models (JRE). They include the common bias that the POMs leave out."""
+        """Averages of the arms' outcome models (JRE). They include the common bias that the POMs leave out."""
         labels = list(self._record.design.labels)
         return pd.Series(self._joint.fit.estimate.model_means.copy(), index=labels, name="mean")
 
@@ -639,7 +640,7 @@ class JREResults(CausalResults):
 
     @property
     def replicate_ledger(self) -> pd.DataFrame:
-        """Whether each propensity replicate was used, and why not (JRE)."""
+        """Whether each propensity replicate was used; if not, why (JRE)."""
         return errors.failures_frame(self._joint.replicates.failures, "replicate")
 
     @property
