@@ -21,8 +21,8 @@ from causalrisk.numerics.arrays import Arms, Array
 
 ARMS, OBSERVED = "arms", "observed"  # what is compared
 WHEN = ("before", "after")
-ROOM = 10**8  # numbers of covariates on disk that are in memory at a time
-SCORE_DECIMALS = 10  # scores that differ by less are the same: rounding differs between equal rows
+ROOM = 10**8  # maximum number of covariate values from disk in memory
+SCORE_DECIMALS = 10  # scores are rounded, as rounding error differs between equal rows
 
 
 def chosen_covariates(
@@ -35,7 +35,7 @@ def chosen_covariates(
     names: Mapping[str, str] | None = None,
     of_observation: bool = False,
 ) -> list[Covariate]:
-    """Return the covariates of the models and further ones, in memory, as `balance` takes them."""
+    """Return the covariates of the models and further ones, in memory; options as in `balance`."""
     full, design = record.full_design, record.design
     found = {c.name: c for c in rows.covariates(of_observation)}
     kept = design.in_sample[full.in_sample].to_numpy()
@@ -146,7 +146,7 @@ def balance(
     if between == OBSERVED:
         if design.observation is None:
             raise UnavailableError('between="observed" needs missing outcomes.\nUse `from_formula(..., observed=)`.')
-        _ = record.used_weight_fit  # refuses estimators without one
+        _ = record.used_weight_fit  # raises an error for estimators without one
         arms, labels, denominator = {label: a for a, label in enumerate(labels)}, ("all", OBSERVED), 0
     for name, given in {"also": also, "by": by, "interactions": interactions or None}.items():
         if design.on_disk and given is not None:
@@ -174,7 +174,7 @@ def check_threshold(threshold: float | None) -> None:
 
 
 def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]]:
-    """Return the members of each group as masks of the rows; every group needs rows of every arm."""
+    """Return masks of the rows in each group; raise a DesignError if a group has no rows of some arm."""
     found = covariates.moderators(design, by, data)
     if not found.groups:
         raise OptionError(f"by={by!r} is a formula; expected a grouping variable.\nUse `by=` with its name.")
@@ -190,10 +190,10 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Compared:
-    """Sets of rows that are compared with the first of them.
+    """Sets of rows, each compared with the first set.
 
-    `rows` are the places of the rows in the fit, `arm` is the set of each, `weights` (2, n) are before and after
-    weighting, `counts` say how many observations a row stands for, `scores` (K, n) are the probabilities of the sets.
+    `rows` are the positions of the rows in the fit, and `arm` is the set of each row. `weights` (2, n) are before and
+    after weighting, `counts` are the observations per row, and `scores` (K, n) are the probabilities of the sets.
     """
 
     rows: slice | NDArray[np.intp]
@@ -205,7 +205,7 @@ class Compared:
 
 
 def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.bool_] | None = None) -> Compared:
-    """Return the rows of each arm, maybe of a group; or all rows of one arm, and those that have an outcome."""
+    """Return the rows of each arm, within `members` if given; or all rows of one arm and its rows with an outcome."""
     if arm is None or fitted.chances is None:
         rows = slice(None) if members is None else np.flatnonzero(members)
         weights = np.stack([fitted.weights, fitted.weights * fitted.importance])
@@ -235,9 +235,9 @@ def mean_and_variance(x: Array, weights: Array, counts: Array, binary: bool) -> 
 
 @dataclass(frozen=True)
 class Moments:
-    """Means and variances (K, 2) of a column in sets of rows before and after weighting, a binary one as 0 and 1.
+    """Means and variances (K, 2) of a column in K sets of rows, before and after weighting; binary columns as 0/1.
 
-    `distances` (K - 1, 2) are Kolmogorov-Smirnov distances from the first set; `whole` is the variance of all rows
+    `distances` (K - 1, 2) are Kolmogorov-Smirnov distances from the first set. `whole` is the variance of all rows
     after weighting.
     """
 
@@ -249,7 +249,7 @@ class Moments:
     distances: Array
 
     def row(self, arm: int, labels: Sequence[str], denominator: str | int, raw: bool, means: bool) -> dict[str, Any]:
-        """Return the row of a table that compares a set with the first; differences of proportions may stay `raw`."""
+        """Return the table row that compares a set with the first; `raw` leaves proportions unstandardized."""
         numbers: dict[str, Any] = {}
         for (k, when), (a, label) in product(enumerate(WHEN), enumerate(labels)) if means else ():
             numbers[f"mean {label} {when}"] = self.mean[a, k]
@@ -266,7 +266,7 @@ class Moments:
 
 
 def moments(x: Array, rows: Compared, score: bool = False) -> Moments:
-    """Return the moments of a column (n,); a `score` is no binary column even if it has two values."""
+    """Return the moments of a column (n,); a `score` is not treated as binary, even if it has two values."""
     n_arms, low, high = len(rows.scores), x.min(initial=np.inf), x.max(initial=-np.inf)
     binary = bool(not score and low < high and ((x == low) | (x == high)).all())
     x = np.where(x == high, 1.0, 0.0) if binary else x
@@ -302,7 +302,7 @@ def balance_table(
     raw_binary: bool,
     means: bool,
 ) -> pd.DataFrame:
-    """Compare the scores and the covariates in each set of rows with the first; constant covariates are left out."""
+    """Compare scores and covariates in each set of rows with the first set; constant covariates are left out."""
     found = [(c.name, moments(np.ascontiguousarray(c.values[rows.rows]), rows)) for c in every]
     tables = {}
     for arm in range(1, len(labels)):
@@ -317,7 +317,7 @@ def balance_table(
 
 
 def covariates_on_disk(record: FitRecord, names: Mapping[str, str] | None) -> Iterator[Covariate]:
-    """Yield the covariates of data on disk; as many are in memory at a time as there is room for."""
+    """Yield the covariates of data on disk; only as many as `ROOM` allows are in memory at a time."""
     design, first, count = cast(DesignOnDisk, record.design), 0, 1
     width, order = max(ROOM // design.n, 1), np.argsort(np.concatenate([part.position for part in design.parts]))
     while first < count:

@@ -1,4 +1,4 @@
-"""The expected ATE risk of every estimator over the propensity replicates of JRE, and the path of its shrinkage."""
+"""The expected ATE risk of every estimator over JRE's propensity replicates, and the path of JRE's shrinkage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from causalrisk.numerics.arrays import loaded
 
 
 def joint_of(record: FitRecord) -> JointRecord:
-    """Return the joint part of a fit of JRE; another estimator raises an UnavailableError."""
+    """Return the joint part of a JRE fit; raise an UnavailableError for other estimators."""
     if record.joint is None:
         raise UnavailableError(f"{record.spec.name} has no propensity replicates.\nUse `JRE.from_formula(...).fit()`.")
     return record.joint
@@ -41,7 +41,7 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     Notes
     -----
     All columns but "risk" are in units of the outcome. AIPW subtracts the biases under the fitted score, so its biases
-    show how they vary with the score. An estimator whose outcome model has no fit has NaN.
+    show how they vary with the score. Values are NaN if an outcome model cannot be fitted.
     With objective "risk", a canonical link and an intercept, JRE's risk does not exceed IPWRA's, unless the score's
     linear predictor is one of its outcome columns.
     """
@@ -60,7 +60,7 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
         corrected += [spec.name] if spec.corrected else []
     predicted["JRE"] = joint.fit.predicted
     every, variances = joint.fit.risks_of(np.stack([*predicted.values()]))
-    rows, slopes = [], joint.problem.bias_slopes  # of biases (K, B) in the net bias
+    rows, slopes = [], joint.problem.bias_slopes  # slopes of the net bias in the biases (K, B)
     for name, bias, variance in zip(predicted, every, np.asarray(variances) / joint.problem.n_units, strict=True):
         if name in corrected:  # the estimator has subtracted the bias under the fitted propensity score
             own = np.concatenate([predicted[name][a, of_arm] for a, of_arm in enumerate(sample.slices)])
@@ -87,11 +87,11 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     DataFrame
         One row per amount, the largest first. "effect" is the (first) effect. "std err" is by cross-validation and
         treats the outcome models as known; "robust se" accounts for their errors, and is NaN if not needed. "variance
-        ratio" is the square of "std err" relative to that at 30, and "ratio se" its standard error. Ratios are
+        ratio" is the square of "std err" relative to its value at 30, and "ratio se" its standard error. Ratios are
         drawn from their normal distribution; "share" is how often the ratio plus half its standard error is the
-        smallest. "converged" is about the optimiser. `res.joint.shrinkage` is the mean of the amounts, geometric and
-        weighted by "share". If the robust variance there exceeds IPWRA's by more than a share 2 / sqrt(n), it is the
-        next amount where it does not.
+        smallest. "converged" is about the optimiser. `res.joint.shrinkage` is the geometric mean of the amounts,
+        weighted by "share". If the robust variance there exceeds IPWRA's by more than a share 2 / sqrt(n), the next
+        amount where it does not is used.
 
     Raises
     ------

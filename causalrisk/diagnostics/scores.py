@@ -1,6 +1,6 @@
-"""Propensity scores: their supports, the weights they give, the effect as rows are trimmed, and whether they are right.
+"""Propensity scores: overlap, importance weights, the effect under trimming, calibration, and a test of the model.
 
-Whether they are right: their calibration in bins of equal size, and a test of the propensity model.
+Calibration is computed in bins of equal size.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from causalrisk.numerics.optimize import minimize_value
 from causalrisk.numerics.resampling import seed_sequence
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
-EQUAL = 1e-10  # relative difference up to which a score is within limits: rounding differs between equal rows
+EQUAL = 1e-10  # relative tolerance of limits of the score, as rounding differs between equal rows
 
 
 def common_support(scores: Array, arm: Arms) -> NDArray[np.bool_]:
     """Mask of the rows whose scores, shape (K, n), lie above the minima of all arms and below all their maxima."""
-    compared = scores[1:] if len(scores) == 2 else scores  # of two arms the score of the treated alone
+    compared = scores[1:] if len(scores) == 2 else scores  # with two arms, only the score of the treated
     members = [compared[:, arm == a] for a in range(len(scores))]
     low = np.max([own.min(axis=1, initial=np.inf) for own in members], axis=0)
     high = np.min([own.max(axis=1, initial=-np.inf) for own in members], axis=0)
@@ -134,20 +134,20 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     record.check_means("trim_curve()")
     names = record.design.labels[1:]
     rows: list[dict[str, Any]] = []
-    if grid is None:  # for K arms scaled by 2 / K, the ratio of the mean scores
+    if grid is None:  # with K arms, scaled by 2 / K, the ratio of the mean scores
         grid = [round(2 * limit / record.design.n_arms, 4) for limit in TRIMS]
     cov_type = None if record.design.survey is not None else record.robust_type  # needs no resampling
     inference = InferenceOptions(cov_type=cov_type, rng=record.seed)
     for limit in grid:
         trim = limit
-        if isinstance(limit, int | float | np.number):  # of several arms a lower limit is an upper one too
+        if isinstance(limit, int | float | np.number):  # with several arms, a lower limit is also an upper one
             trim = (float(limit), 1 - float(limit)) if limit else None
         options = dataclasses.replace(record.options, trim=trim)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CausalRiskWarning)  # their texts are in the table
                 at = with_covariance(fit_again(record, record.full_design, options, inference), inference)
-        except UnavailableError:  # a scan refuses it under any limits
+        except UnavailableError:  # a scan raises it for any limits
             raise
         except CausalRiskError as error:
             estimand, note = f"{'' if trim is None else 'trimmed '}{options.estimand}", str(error)
@@ -275,7 +275,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     -------
     DataFrame
         One row per bin: number of rows, mean score "predicted", share treated "observed", and its "std err". With
-        several arms, one block per arm except the reference. Frequency weights count as so many rows.
+        several arms, one block per arm except the reference. A row with frequency weight s counts s times.
     """
     size, pairs = _predictions(record, bins)
     tables = {}
@@ -294,7 +294,7 @@ def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
 
 
 def _predictions(record: FitRecord, bins: int) -> tuple[int, dict[str, tuple[Array, Array]]]:
-    """Return the rows of a bin, and by arm the scores of all rows and whether they are in it."""
+    """Return the number of rows per bin and, by arm, the scores of all rows and whether each row is in the arm."""
     whole_number("bins", bins, 1)
     design, rows = record.design, record.counted_rows
     arms = enumerate(design.labels[1:], start=1)
@@ -383,7 +383,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
     squared = weights if record.frequency else weights**2
 
     df = columns.shape[1]
-    unit, start = 1 / np.sqrt(sample.total), fit.gamma[:df]  # of about a standard error: then few steps suffice
+    unit, start = 1 / np.sqrt(sample.total), fit.gamma[:df]  # a step is about one standard error, so few steps suffice
 
     def value(step: Array) -> tuple[float, Array]:
         p = expit(columns @ (start + unit * step))

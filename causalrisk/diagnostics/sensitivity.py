@@ -1,6 +1,7 @@
 """Sensitivity to rows and clusters, by their influence, and to an omitted confounder.
 
-For the latter there are E-values, bounds in the form of a Riesz representer, and Rosenbaum's bounds of matched pairs.
+For an omitted confounder there are E-values, bounds based on the Riesz representer, and Rosenbaum's bounds for matched
+pairs.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from causalrisk.inference.intervals import critical_value
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.optimize import root_between
 
-EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
+EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to this number of rows, `influence` leaves out each row in turn
 
 
 # --- rows and clusters -----------------------------------------------------------------------------------------------
@@ -94,12 +95,12 @@ def influence(
 
 
 def influence_method(record: FitRecord, method: str | None, clusters: bool, quick: bool = False) -> str:
-    """Check the method of `influence`; by default choose it by the number of rows, `quick` for many diagnostics."""
+    """Check the method of `influence`, or choose it by the number of rows; `quick` allows fewer rows for "exact"."""
     one_of("method", method, (None, "exact", "influence"))
     design = record.design
     if clusters and design.cluster is None:
         raise OptionError("clusters=True, but the fit has no clusters.\nUse `cluster=` in the model.")
-    rows = np.sqrt(design.n * design.n_clusters) if clusters else design.n  # which take as much time
+    rows = np.sqrt(design.n * design.n_clusters) if clusters else design.n  # rows that take as much time
     slow = quick and record.options.propensity_score is not None
     exact = rows <= (QUICK_ROWS if quick else EXACT_ROWS) and not slow
     return method or ("exact" if exact else "influence")
@@ -140,7 +141,7 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
 
 
 def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
-    """Return the rows that move the effect most, those that cannot be left out first."""
+    """Return the rows that change the effect most; rows that cannot be left out come first."""
     return frame.iloc[np.argsort(-frame["change"].abs().fillna(np.inf).to_numpy(), kind="stable")[:top]]
 
 
@@ -235,17 +236,17 @@ class BiasScale:
         return float(np.sqrt(self.variance * self.nu))
 
     def bound(self, record: FitRecord, strength: float) -> tuple[float, float]:
-        """Return the effect under a bias of so many S, of either sign, and its robust standard error."""
+        """Return the effect plus `strength` times S, and its robust standard error."""
         influence = self.effect_influence + strength * self.scale_influence
         error = np.sqrt(influence_covariance(record, influence[:, None])[0, 0])
         return self.effect + strength * self.size, float(error)
 
 
 def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
-    """Scale of the bias of each arm's effect against the reference."""
+    """Return the scale of the bias for the effect of each arm against the reference."""
     found = record.estimate if record.joint is None else record.joint.start
     if record.joint is None and record.spec.constants:
-        found = estimate_means(fit, IPWRA)  # residuals of IPW are measured about those models
+        found = estimate_means(fit, IPWRA)  # for IPW, residuals are from IPWRA's outcome models
     rows = found.rows
     if not isinstance(rows, SeparateRows):
         raise no_influence()
@@ -288,8 +289,8 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
 def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, float, float, str]:
     """Risk ratio of an arm against the reference for the E-value, its limits and its basis.
 
-    Exact for non-negative outcomes on scales with a ratio; else the approximation exp(0.91 d) by the standardized
-    difference d.
+    It is the ratio of the means if both are positive and the outcome is 0/1 or the effect is not a difference;
+    otherwise, the approximation exp(0.91 d) with the standardized difference d.
     """
     means = record.estimate.block("means")
     zero, one = record.estimate.params[means][[0, arm]]
@@ -306,7 +307,7 @@ def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, fl
 
 
 def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
-    """Smallest r = cf_y = cf_d for which the interval of the bounds holds zero, by Brent's method."""
+    """Smallest r = cf_y = cf_d for which the interval of the bounds includes zero, by Brent's method."""
     sign = np.sign(scale.effect) or 1.0
 
     def margin(r: float) -> float:
@@ -395,7 +396,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
 
 
 def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -> list[dict[str, float]]:
-    """Return how strong a covariate is as a confounder of each arm's effect, by fits without it [1]_.
+    """Return the strength of a covariate as a confounder of each arm's effect, from fits without it [1]_.
 
     References
     ----------
@@ -493,7 +494,7 @@ def sensitivity_bounds(
     labels, z = record.design.labels[1:], float(critical_value(alpha, record.df))
 
     def bounds(scale: BiasScale, y: float, d: float) -> dict[str, float]:
-        if d == 1 and y * rho != 0:  # of a benchmark: a confounder that strong has no bound
+        if d == 1 and y * rho != 0:  # possible for a benchmark: there is no bound
             return {"lower": -np.inf, "upper": np.inf, "ci lower": -np.inf, "ci upper": np.inf}
         strength = abs(rho) * float(np.sqrt(y * d / (1 - d))) if d < 1 else 0.0
         (low, low_se), (high, high_se) = (scale.bound(record, sign * strength) for sign in (-1, 1))
