@@ -344,7 +344,7 @@ def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
 
 
 def with_products(covariates: Sequence[Covariate]) -> list[Covariate]:
-    """Add the squares of non-binary covariates and all pairwise products, without constant columns.
+    """Add the squares of non-binary covariates and all pairwise products that are not constant.
 
     Levels of one factor are not multiplied, nor is a variable multiplied by its own powers.
     """

@@ -61,7 +61,7 @@ class Design:
     offset : ndarray of float64, shape (n,), or None
         Known part of the linear predictor of the outcome models; the logarithm of an exposure.
     offset_kind : {None, "offset", "exposure"}
-        What the caller gave.
+        Whether the caller gave an offset or an exposure.
     score : ndarray of float64, shape (n, K), or None
         Known probability of each arm, strictly between 0 and 1; None if it is to be estimated.
     labels : tuple of str
@@ -347,7 +347,7 @@ class Design:
         return Factors(np.append(own.squares, 1.0), np.append(own.totals, 0.0))
 
     def _of_rows(self, keep: np.ndarray) -> Design:
-        """Return the design on some of the rows, without checks."""
+        """Return the design on some of the rows, without checking its columns."""
         in_sample = self.in_sample.copy()
         in_sample.iloc[np.flatnonzero(in_sample)] = keep
         numbers, cluster = drawing.renumbered(self.cluster, keep, self.cluster_name)

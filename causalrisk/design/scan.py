@@ -278,7 +278,7 @@ def read_csv(
 
 
 def csv_names(path: str | os.PathLike[str], **options: Any) -> list[str]:
-    """Return the column names; raise an error if the first data row, which pandas does not check, does not fit."""
+    """Return the column names; refuse duplicates, and a first data row that is too long, which pandas accepts."""
     names = pd.read_csv(path, header=None, nrows=2, dtype=str, na_filter=False, **options).iloc[0]
     twice = names[names.duplicated() & (names != "")]
     if len(twice):
