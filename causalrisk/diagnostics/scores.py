@@ -26,6 +26,7 @@ from causalrisk.numerics.optimize import minimize_value
 from causalrisk.numerics.resampling import seed_sequence
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+ROUNDING = 1e-12  # relative rounding error of balance conditions that follow from the score equations
 EQUAL = 1e-10  # relative tolerance of limits of the score, as rounding differs between equal rows
 
 
@@ -314,7 +315,7 @@ class BalanceTest:
     statistic : float
         The statistic J.
     df : int
-        Its degrees of freedom: the number of balance conditions.
+        Its degrees of freedom: the number of balance conditions that do not follow from the score equations.
     pvalue : float
         Probability of a larger J if the propensity model is correctly specified.
     converged : bool
@@ -382,23 +383,40 @@ def balance_test(record: FitRecord) -> BalanceTest:
     columns, treated, weights = sample.Z.columns, (sample.arm == 1).astype(float), sample.s
     squared = weights if record.frequency else weights**2
 
-    df = columns.shape[1]
-    unit, start = 1 / np.sqrt(sample.total), fit.gamma[:df]  # a step is about one standard error, so few steps suffice
+    q = columns.shape[1]
+    unit, start = 1 / np.sqrt(sample.total), fit.gamma[:q]  # a step is about one standard error, so few steps suffice
 
-    def value(step: Array) -> tuple[float, Array]:
+    def conditions(step: Array) -> tuple[Array, Array, Array, Array]:
+        """Return p, the factor of treated - p in balance conditions, its slope by the predictor, and the variance S.
+
+        J does not change if a multiple of the score equations is subtracted from the balance conditions, or if these
+        are rescaled. So the factor has mean zero and standard deviation one, which keeps digits where p hardly varies.
+        """
         p = expit(columns @ (start + unit * step))
         pq = p * (1 - p)
-        # The factor of treated - p in a balance condition, and its slope by the linear predictor.
         factors = {"treated": (1 / (1 - p), p / (1 - p)), "control": (1 / p, -(1 - p) / p)}
-        factor, slope = factors.get(options.population.name, (1 / (p * (1 - p)), (2 * p - 1) / (p * (1 - p))))
-        moments = np.concatenate([columns.T @ (weights * (treated - p) * k) for k in (1.0, factor)])
+        factor, slope = factors.get(options.population.name, (1 / pq, (2 * p - 1) / pq))
+        mean = np.average(factor, weights=weights)
+        size = np.sqrt(np.average((factor - mean) ** 2, weights=weights))
+        constant = size <= ROUNDING * mean
+        factor, slope = (np.zeros_like(p), slope) if constant else ((factor - mean) / size, slope / size)
         first, both, second = (weighted_gram(columns, squared * pq * k) for k in (1.0, factor, factor**2))
-        solved = np.linalg.solve(np.block([[first, both], [both, second]]), moments)
+        return p, factor, slope, np.block([[first, both], [both, second]])
+
+    def value(step: Array) -> tuple[float, Array]:
+        p, factor, slope, variance = conditions(step)
+        moments = np.concatenate([columns.T @ (weights * (treated - p) * k) for k in (1.0, factor)])
+        solved = np.linalg.pinv(variance, rcond=ROUNDING, hermitian=True) @ moments
         score, balance = (columns @ half for half in np.split(solved, 2))
-        pull = score + factor * balance
+        pull, pq = score + factor * balance, p * (1 - p)
         by_moment = weights * (-pq * pull + (treated - p) * slope * balance)
         by_variance = squared * pq * ((1 - 2 * p) * pull**2 + 2 * pull * slope * balance)
         return float(moments @ solved), unit * (columns.T @ (2 * by_moment - by_variance))
 
-    statistic, converged = minimize_value(value, np.zeros(df))
+    spread = np.linalg.eigvalsh(conditions(np.zeros(q))[3])
+    df = int((spread > ROUNDING * spread[-1]).sum()) - q
+    if df == 0:
+        what = "a propensity model that balances its columns exactly, such as an intercept or the levels of one factor"
+        raise UnavailableError(f"balance_test() is not available for {what}.\nUse `res.balance()`.")
+    statistic, converged = minimize_value(value, np.zeros(q))
     return BalanceTest(statistic, df, float(chdtrc(df, statistic)), converged)

@@ -227,3 +227,26 @@ def test_balance_within_groups_is_that_of_the_groups_alone(grouped):
         res.balance(by="~ x1")
     with pytest.raises(cr.OptionError, match=r"threshold=0; expected a positive number"):
         res.balance(threshold=0)
+
+
+def test_balance_test_of_a_trial(tmp_path):
+    blocks = pd.DataFrame({"site": np.repeat(list("abcde"), 20), "d": np.tile([0, 1], 50)})
+    blocks["y"] = np.random.default_rng(1).normal(size=100) + blocks["d"]
+    for propensity in ("site", "1"):  # the scores balance all of these columns
+        res = cr.AIPW.from_formula("y ~ site", blocks, treat="d", propensity=propensity).fit()
+        with pytest.raises(cr.UnavailableError, match="balances its columns exactly"):
+            res.balance_test()
+        assert "Imai" not in res.report(tmp_path / "trial.html").read_text("utf-8")
+
+
+def test_balance_test_with_scores_that_hardly_vary():
+    rng = np.random.default_rng(32)
+    data = pd.DataFrame({"x": rng.normal(size=400), "d": rng.permutation(400) % 2})  # the coefficient is 0.0008
+    data["y"] = data["x"] + rng.normal(size=400)
+    found = [
+        cr.IPW.from_formula("y ~ 1", data.assign(x=scale * data["x"] + 5), treat="d", propensity="x").fit()
+        for scale in (1, -300)
+    ]
+    first, second = (res.balance_test() for res in found)
+    assert first.converged and first.df == 2
+    np.testing.assert_allclose(first.statistic, second.statistic, rtol=1e-4)
