@@ -541,7 +541,7 @@ def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.n
         read = patsy.DesignInfo(list(names)).linear_constraint(text)
     except patsy.PatsyError as error:
         nonlinear = "in a linear constraint" in error.message
-        advice = f"Use `res.nlcom({text!r})`." if nonlinear else f'Use `"{names[0]} = 0"` for example.'
+        advice = f"Use `res.nlcom({text!r})`." if nonlinear else f'Use `"{names[-1]} = {names[-2]}"` for example.'
         found = f"cannot read the hypothesis {text!r}: {error.message}"
         raise DesignError(f"{found}\nThe parameters are {', '.join(names)}. {advice}") from error
     return read.coefs, read.constants[:, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -166,7 +167,7 @@ class ByArm:
     def of_arms(self, coding: Arms, what: str) -> list[tuple[pd.Series, str]]:
         """Return the column and the label of each arm, in order; a single column belongs to the treated arm."""
         levels, labels = [str(level) for level in coding.levels], coding.labels
-        if what == "scores" and len(self.columns) == 1 and len(levels) == 2:
+        if what == "scores" and self.keys is None and len(self.columns) == 1 and len(levels) == 2:
             return [(self.columns[0], labels[1])]
         keys = self.keys or levels  # without names they are in the order of the arms
         for names in (levels, labels):
@@ -192,8 +193,11 @@ def find_by_arm(
     """Find given scores or predictions: one column, or one column per arm in a list or a matrix."""
     if value is None:
         return None
+    by_level = isinstance(value, Mapping) and len(value) > 0
+    if by_level or (isinstance(value, Real) and not isinstance(value, bool)):  # the shares of a trial
+        value = pd.DataFrame(value, table.index, None if by_level else [option])
     matrix = as_pandas(value)
-    if isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and matrix.shape[1] > 1:
+    if isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and (matrix.shape[1] > 1 or by_level):
         found = named_columns(value, option.replace("_", " "), table.index, notes)
         keys = list(found) if isinstance(matrix, pd.DataFrame) else None
         names = [f"{option}[{key}]" for key in keys or range(len(found))]

@@ -89,7 +89,7 @@ VALUES: dict[str, dict[str, str]] = {
     },
     "bootstrap": {"pairs": "rows nonparametric", "bayesian": "bayes", "multiplier": "score"},
     "multiplier": {"rademacher": "rad", "webb": "six_point", "mammen": "two_point"},
-    "propensity_loss": {"calibrated": "cbps ebal ipt entropy", "ml": "mle glm"},
+    "propensity_loss": {"calibrated": "ipt", "ml": "mle glm"},
     "propensity_link": {"logit": "logistic", "probit": "normal"},
     "weight_type": {
         "frequency": "freq freq_weights fw fweight fweights",
@@ -213,6 +213,9 @@ ANSWERS: dict[str, dict[str, str]] = {
         "rd rr or": 'Use `effect="difference"`.',
     },
     "effect": {"pomeans": MEANS},
+    "propensity_loss": {
+        "cbps ebal entropy": 'Use `propensity_loss="calibrated"`, which is the same for `target="treated"` and "control".',
+    },
     "missing": {"*": 'Use `missing="drop"`, `"raise"` or `"indicator"`.'},
     "below": {"*": 'Use `below="ci"` for confidence intervals; `alpha=0.05` is their level.'},
     "bootstrap": {"*": 'Use `n_boot=999`, or `cov_type="bootstrap"`.'},

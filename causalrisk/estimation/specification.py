@@ -208,7 +208,7 @@ UNADJUSTED = Specification(
 OUTCOME_REGRESSION = Specification(
     "OutcomeRegression", "Outcome Regression Results",
     "outcome regression: a regression in each group, averaged over the target",
-    aliases=("ra", "regression", "gformula", "ols", "standardization"),
+    aliases=("ra", "regression", "gformula", "standardization"),
 )  # fmt: skip
 IPW = Specification(
     "IPW", "Inverse Probability Weighting (IPW) Results",

@@ -18,7 +18,7 @@ from scipy.special import stdtr
 from causalrisk.design import linear_constraint
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.specification import EffectScale
+from causalrisk.estimation.specification import DIFFERENCE, EffectScale
 from causalrisk.inference import intervals
 from causalrisk.numerics.arrays import Array
 
@@ -255,7 +255,7 @@ def equivalence_table(
 ) -> pd.DataFrame:
     """Return the table of `equivalence_test`."""
     check_alpha(alpha)
-    _check_limits(low, high, estimates.scale)
+    _check_limits(low, high, estimates.scale if np.any(estimates.effects) else DIFFERENCE)
     letter, pvalues = intervals.statistic_names(estimates.df)[0], []
     columns = {"estimate": estimates.values, "std err": estimates.se}
     errors = np.where(estimates.se > 0, estimates.errors, np.nan)

@@ -139,9 +139,10 @@ class CausalModel:
             "ml" (default): maximum likelihood.
             "calibrated": its weights balance the covariates exactly (Tan 2020). Each arm that is weighted has its own
             coefficients.
-        propensity_score : str, array_like or classifier, optional
-            Known probability of treatment; with several arms, one column per arm. Or an object with `fit` and
-            `predict_proba`, cross-fitted on the columns of the propensity formula. Folds keep clusters together.
+        propensity_score : str, array_like, float, dict or classifier, optional
+            Known probability of treatment; with several arms, one column per arm. A number, or a dict with one number
+            per level, if it is the same in all rows. Or an object with `fit` and `predict_proba`, cross-fitted on the
+            columns of the propensity formula. Folds keep clusters together.
         learner : {"smooth", "hist-gradient-boosting", "random-forest", "lasso"}, learner, dict or list, optional
             Predicts the mean outcome in each arm from the terms of the outcome formula, cross-fitted. It is a name; an
             object with `fit` and `predict`, or `predict_proba` for a 0/1 outcome, as in scikit-learn; a dict with one

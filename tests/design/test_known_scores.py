@@ -46,6 +46,16 @@ def test_a_column_is_the_probability_of_the_treated_arm(data):
     assert np.array_equal(make(data, "ps", treated=0).score, expected)  # of the arm that is treated, here 0
 
 
+def test_a_number_is_the_score_of_all_rows(data):
+    assert np.array_equal(make(data, 0.3).score, make(data, np.full(N, 0.3)).score)
+    assert np.allclose(make(data, {0: 0.7, 1: 0.3}).score, [0.7, 0.3])
+    assert np.allclose(make_three(data, {"c": 0.5, "a": 0.2, "b": 0.3}).score, [0.3, 0.2, 0.5])
+    with pytest.raises(DesignError, match="the scores are '0' for 2 arms"):
+        make(data, {0: 0.7})
+    with pytest.raises(DesignError, match="do not sum to 1"):
+        make(data, {0: 0.7, 1: 0.7})
+
+
 def test_a_labelled_score_is_aligned(data, three):
     with pytest.warns(DesignWarning, match="propensity score 'ps' has the row labels of the data in another order"):
         assert np.array_equal(make(data, data.ps[::-1]).score[:, 1], data.ps)

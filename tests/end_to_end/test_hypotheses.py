@@ -99,6 +99,17 @@ def test_one_sided_and_equivalence_as_in_emmeans(litter, name):
     assert other_side.loc[effect, "P"] == pytest.approx(wanted["p_nonsuperior"], rel=1e-8)
 
 
+def test_combinations_of_ratios_have_limits_about_zero():
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"x": rng.normal(size=300), "d": np.arange(300) % 3, "y": rng.poisson(2.0, 300)})
+    res = cr.IPWRA.from_formula("y ~ x", data, treat="d", reference=0, effect="ratio").fit()
+    combination = "ATE ratio[1] - ATE ratio[2]"
+    found, plain = res.equivalence_test(-0.3, 0.2, combination).iloc[0], res.t_test(f"{combination} = 0.2")
+    assert found["P (< 0.2)"] == pytest.approx(float(plain.pvalue) / 2, rel=1e-8)
+    with pytest.raises(cr.OptionError, match="no limits"):
+        res.equivalence_test(-0.3, 0.2)
+
+
 def test_equivalence_is_shown_exactly_where_the_interval_lies_within(litter):
     for low, high in ((-5, 3), (-5, -0.1), (-7, 1), (-4.1, 0.6)):
         frame = litter.equivalence_test(low, high, alpha=0.1)
