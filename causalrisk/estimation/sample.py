@@ -46,7 +46,7 @@ BY_ROW = ("y", "arm", "s", "offset", "mean_offset", "recorded", "cluster", "stra
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows sorted by arm, so that each arm is a slice.
+    """Rows sorted by arm, which makes each arm a slice.
 
     The rows of a target frame, which have covariates only, come first, in the slice of the reference arm. Their
     `in_sample` and importance weights are zero, so only averages over the target use them.
@@ -73,12 +73,12 @@ class Sample:
 
     @property
     def n(self) -> int:
-        """Number of rows, with those of a target frame."""
+        """Number of rows, including the rows of a target frame."""
         return len(self.y)
 
     @cached_property
     def in_sample(self) -> Array:
-        """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
+        """1.0 for the rows of the sample, 0.0 for the rows of a target frame, shape (n,)."""
         return (np.arange(self.n) >= self.n_frame).astype(float)
 
     @property
@@ -185,7 +185,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         of_frame["y"] = float(design.outcome_limits.mean())  # outcomes without effect
 
     def column(name: str) -> Any:
-        """Return the rows of the target frame, then those of the sample."""
+        """Return an array of the target frame's rows, then the sample's rows."""
         found = own(name)
         if not n_frame:
             return found

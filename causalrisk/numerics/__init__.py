@@ -1,1 +1,1 @@
-"""Numerics without a treatment: linear algebra, chunks of rows, scipy's optimisers, families, resampling."""
+"""Numerics that do not involve the treatment: linear algebra, chunks of rows, scipy's optimisers, families, resampling."""
