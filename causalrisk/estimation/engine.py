@@ -157,7 +157,7 @@ Residuals = Callable[[Point], Sequence[Any]]
 
 @dataclass(frozen=True)
 class Block:
-    """Equations sum_i s_i X_i r_l = 0, one l for each of its predictors."""
+    """Equations sum_i s_i X_i r_l = 0, with one residual r_l for each linear predictor."""
 
     own: tuple[Linear, ...]
     terms: tuple[tuple[slice, Residuals], ...]  # rows, and their residuals; the equations add up the terms

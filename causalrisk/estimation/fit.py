@@ -1,4 +1,4 @@
-"""From a design and options to a fitted record: the stages in order, each a function of the one before."""
+"""The stages of a fit, in order: functions that turn a design and options into a fitted record."""
 
 from __future__ import annotations
 

@@ -328,7 +328,7 @@ def overlap_of(
     if seen is not None:  # rows without an outcome have no weight, which is not a matter of overlap
         rows = [r.start + np.flatnonzero(seen[r]) for r in rows]
     arms = tuple(arm_weights(inverse[r], relative[r], units[r]) for r in rows)
-    if spec.matched:  # that most units are no match is not a matter of overlap
+    if spec.matched:  # that most units are not matches is not a matter of overlap
         found = "; ".join(poor_overlap(arms, design.labels, 0.0, design.unit_name))
         return arms, found and f"poor overlap: {found}.\nUse `caliper=` to leave out units without near matches."
     everybody = used is not None and used.equations.target.everybody  # other targets leave rows out on purpose

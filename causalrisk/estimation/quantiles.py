@@ -103,7 +103,7 @@ def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
         moved[f"outcome {a}"] = equations.columns[members].T @ (pull * u)
         if equations.spec.corrected:
             weighed[f"correction {a}" if equations.corrects_apart else f"mean {a}"] = np.array([pull @ w[:, 0]])
-    factors = rows.of_blocks().factors  # of the coefficients by the equations of each block
+    factors = rows.of_blocks().factors  # they map the equations of each block to coefficients
 
     def change(which: dict[str, Array], a: int) -> float:
         found = factors[f"mean {a}"]

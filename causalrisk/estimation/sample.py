@@ -39,7 +39,7 @@ from causalrisk.numerics.resampling import JACKKNIFE, WIDTH, Resampler, folds_of
 
 CHUNK = 100_000  # rows of a target frame that are processed at a time
 FEW = 2**23  # numbers in the columns of both designs up to which data on disk are loaded into memory
-FRAME_STREAM = 16  # added to a stream for the rows of a target frame
+FRAME_STREAM = 16  # added to the number of a stream for the rows of a target frame
 Places = list[list[tuple[int, slice]]]  # for each arm, numbers of parts and the arm's rows in each part
 BY_ROW = ("y", "arm", "s", "offset", "mean_offset", "recorded", "cluster", "stratum")
 
@@ -154,7 +154,7 @@ class Sample:
         first, last = edge
         names = [name for name in "XZR" if name in columns]
         bases = {name: dataclasses.replace(getattr(self, name), columns=columns[name]) for name in names}
-        begins = int(np.clip(self.n_frame, first, last))  # the sample, after its frame
+        begins = int(np.clip(self.n_frame, first, last))  # the sample begins after its frame
         slices, order = within(self.slices, slice(first, last)), np.arange(last - begins)
         changed = {"slices": slices, "order": order, "n_frame": begins - first}
         return dataclasses.replace(self, **columns | {"Z": bases["X"]} | bases | changed)
@@ -397,7 +397,7 @@ def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.
         number = chunked(number, beyond[own].chunks[0]) if is_dask(beyond) else number
     resampler = Resampler(kind, seed, unit_count(design), sizes, strata)
     frame = None
-    if sample.n_frame:  # its rows have neither clusters nor arms, and are left out last
+    if sample.n_frame:  # its rows have neither clusters nor arms; the jackknife leaves them out last
         frame_kind = kind if kind in ("bayesian", JACKKNIFE) else "pairs"
         frame = Resampler(frame_kind, seed, sample.n_frame, first=unit_count(design))
     return SampleResampler(resampler, frame, number, sample, frequency, survey, replicates)

@@ -29,7 +29,7 @@ class TargetPopulation:
 
     name: str  # as the option is spelled and the summary prints it
     estimand: str  # name of the effect
-    full_name: str  # the same in words
+    full_name: str  # name of the effect in words
     rows: str  # the rows over which means average, in the words of the report
     toward: int | None = None  # the arm whose rows are the target
     tilt: Callable[[list[Any]], Any] | None = None  # a function of the list of the K scores of the rows
@@ -179,16 +179,16 @@ class Specification:
 
     name: str  # in tables
     title: str  # heading of the summary
-    how: str  # what it is, for the methods paragraph
-    trained: str = "without weights"  # how the outcome models are trained, for the explanation
-    averaged: str = ""  # what is done to the averages of the predictions, for the explanation
-    aliases: tuple[str, ...] = ()  # what others call it, in lower case
+    how: str  # description of the estimator, for the methods paragraph
+    trained: str = "without weights"  # how the outcome models are fitted, for the explanation
+    averaged: str = ""  # how the averages of the predictions are corrected, for the explanation
+    aliases: tuple[str, ...] = ()  # other names of the estimator, in lower case
     constants: bool = False  # the outcome models are constants, whatever the formula names
-    weighted: bool = False  # they are trained under importance weights (`Equations.outcome`)
-    joint: bool = False  # the arms are trained jointly over the distribution of the propensity score
+    weighted: bool = False  # the outcome models are fitted under importance weights (`Equations.outcome`)
+    joint: bool = False  # the arms are fitted jointly over the distribution of the propensity score
     given: bool = False  # the outcome models are predictions, one column of the design for each arm
-    # The target is the second arm: its mean is the mean of its rows under any outcome model. If that model has no
-    # unique fit, the one of least norm is used.
+    # The target is the second arm. The arm's mean is then the mean of its rows under any outcome model. If the arm's
+    # outcome model has no unique fit, the fit of least norm is used.
     of_controls: bool = False
     corrected: bool = False  # the mean of an arm is the mean prediction plus the weighted mean of the residuals
     normalized: bool = False  # the weights of these residuals add up to one
@@ -317,7 +317,7 @@ class EffectScale:
             return np.vstack([self.against_reference(every) * slope * outer[:, None], every])
 
     def check(self, means: Array, labels: tuple[str, ...], largest: float) -> None:
-        """Raise a CausalRiskError where the means, or the largest outcome, have no effect on this scale."""
+        """Raise a CausalRiskError if the means, or the largest outcome, have no effect on this scale."""
         if largest > self.high:
             problem = f'effect="{self.name}" needs outcomes between 0 and {self.high:g}; the largest is {largest:.4g}'
             raise CausalRiskError(f'{problem}.\nUse `effect="ratio"`.')

@@ -44,7 +44,7 @@ from causalrisk.runtime import ordered_map
 SHARES = (0.0, 0.1, 0.3, 1.0)  # candidate standard deviations of coefficients of curves and products, see `Choice`
 FIRST = 0.3  # share of the curves while the share of the products is chosen
 PENALTIES = np.geomspace(1e4, 1e-8, 49)  # relative to the number of rows, the largest first
-NO_VARIATION = 1e-12  # mean square about its mean below which a column is constant; covariates have 1
+NO_VARIATION = 1e-12  # variance below which a column is constant; covariates have variance 1
 NO_INFORMATION = 1e-14  # eigenvalue of sums of products, relative to the largest, that is rounding error
 LINEAR = OutcomeFamily("gaussian", "identity")
 KNOTS = (0.05, 0.35, 0.65, 0.95)  # quantiles of a covariate, as Harrell places four knots
@@ -87,9 +87,10 @@ def ridge_problem(products: Array, count: float, kinds: Numbers, unit: Array | N
 class RidgeProblem:
     """Ridge regressions on standardised columns, each row times the root of its weight.
 
-    `total` is the sum of the weights, `count` the number of rows they stand for, `mean` (q + 1,) the means of columns
-    and outcome, `unit` (q,) the factors of the columns, `kinds` as in `SmoothBasis`, `square` the outcome's sum of
-    squares about its mean, `gram` (q, q) and `inner` (q,) products of the columns and with the outcome.
+    `total` is the sum of the weights, and `count` the number of rows that they stand for. `mean` (q + 1,) has the means
+    of columns and outcome, and `unit` (q,) the factors of the columns. `kinds` is as in `SmoothBasis`. `square` is the
+    outcome's sum of squares about its mean. `gram` (q, q) has the products of the columns with each other, and `inner`
+    (q,) their products with the outcome.
     """
 
     total: float
@@ -170,8 +171,8 @@ class SmoothBasis:
     """Columns of the smooth regression: covariates, their curves and their products.
 
     `centre` and `scale` (p,) are mean and standard deviation of each covariate; the scale of a constant is infinite,
-    which makes its column zero. `curved` (c,) are the covariates that have a curve, `knots` (K, c) their knots in standard
-    deviations about the mean. `paired` says whether products of the covariates are among the columns.
+    which makes its column zero. `curved` (c,) are the covariates with a curve, and `knots` (K, c) their knots in
+    standard deviations about the mean. `paired` says whether products of the covariates are among the columns.
     """
 
     centre: Array
@@ -182,7 +183,7 @@ class SmoothBasis:
 
     @cached_property
     def kinds(self) -> Numbers:
-        """What each column is: 0 a covariate, 1 part of a curve, 2 a product; shape (q,)."""
+        """Kind of each column, shape (q,): 0 a covariate, 1 part of a curve, 2 a product."""
         p, bends = len(self.centre), len(self.curved) * (len(self.knots) - 2)
         return np.repeat([0, 1, 2], [p, bends, p * (p - 1) // 2 if self.paired else 0])
 
@@ -412,7 +413,7 @@ def _reweighted(
 class LearnerRows:
     """Rows that learners are fitted to, and predict: `features` (n, k), outcomes `y` (n,), arms and folds.
 
-    Rows whose outcome is NaN are predicted only. `number` is the position of each in the data.
+    Rows whose outcome is NaN are only predicted. `number` is the position of each row in the data.
     """
 
     features: Array

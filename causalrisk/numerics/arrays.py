@@ -113,7 +113,7 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
     """Return the basis of `orthonormal_basis` without its rows, from sums over blocks of rows.
 
     `triangle` (p + 1, p + 1) is the triangular factor of the columns (1, X - origin), each row times the root of its
-    weight, `origin` (p,) near the mean of each column, and `constant` the position of the constant column.
+    weight. `origin` (p,) is near the mean of each column. `constant` is the position of the constant column, if any.
     """
     p, unit = len(origin), triangle[0, 0]
     columns, shift = triangle[:, 1:] + triangle[:, [0]] * origin, np.zeros(p)
@@ -131,7 +131,7 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
 
 
 def weighted_gram(columns: Array, weights: Array) -> Array:
-    """Sum over rows of weights times the outer products of columns, (n, p)."""
+    """Return the sum over rows of weight times x_i x_i', (p, p), for columns (n, p)."""
     return (columns * weights[:, None]).T @ columns
 
 
@@ -154,7 +154,7 @@ def weighted_grams(columns: Array, weights: Array) -> Array:
 
 
 def inverse_or_nan(matrix: Array) -> Array:
-    """Return the inverse of a matrix, or NaN where it is singular, as after a fit that ran away."""
+    """Return the inverse of a matrix, or NaN where it is singular, as after a fit that diverged."""
     try:
         return np.asarray(np.linalg.inv(matrix))
     except np.linalg.LinAlgError:

@@ -43,7 +43,7 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
         _, gradient, hessian = parts(result.x)
         step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
         result.success = bool(0 <= gradient @ step <= NEGLIGIBLE)
-        if result.success:  # the value cannot tell the points apart, the gradient can
+        if result.success:  # the gradient distinguishes the points, the value does not
             result.x = result.x - step
     return result
 
