@@ -252,7 +252,7 @@ class Equations(FieldsAlone):
     # --- importance weights ------------------------------------------------------------------------------------------
 
     def tilt(self, at: Point) -> Any:
-        """Return each row's weight in the means, t_i: 1 in arm `toward` or in a target frame's rows; otherwise h(e)."""
+        """Return each row's weight in the means, t_i: whether it is in arm `toward` or the target frame, else h(e)."""
         if self.target.frame:
             return 1.0 - at.of(self.sample.in_sample)
         if self.target.toward is not None:
@@ -348,7 +348,7 @@ class Equations(FieldsAlone):
         return tuple(Linear(f"outcome {a}", columns, 0, self.sample.mean_offset) for a in range(self.sample.n_arms))
 
     def outcome(self, a: int) -> Block:
-        """Return an arm's outcome model: the sum of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
+        """Return an arm's equation: the sum over its rows of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
 
         u is `weight` in IPW and IPWRA: w over the probability that the outcome is observed. Otherwise u is 1. The
         engine multiplies by s_i and by the orthonormal columns X_i.
@@ -401,7 +401,7 @@ class Equations(FieldsAlone):
         return self.spec.corrected and (self.spec.normalized or self.spec.targeted or self.target.frame)
 
     def correction(self, a: int, g: Array) -> Block:
-        """Return the mean residual of an arm, delta: the sum of w (y - m_a - delta) over its rows is zero.
+        """Return the equation of an arm's mean residual delta: the sum of w (y - m_a - delta) over its rows is zero.
 
         TMLE has delta in the linear predictor of m_a instead. With a target frame and weights that are not normalised,
         the sum of w (y - m_a) is delta times the sum of the measure.
@@ -422,7 +422,7 @@ class Equations(FieldsAlone):
         return Block((delta,), tuple(terms), linear=not targeted or self.family.linear, singular=Failure.OK)
 
     def mean(self, a: int, g: Array) -> Block:
-        """Return the mean of an arm: the sum of t (m_a - mu_a) is zero.
+        """Return the equation of an arm's mean mu_a: the sum of t (m_a - mu_a) is zero.
 
         AIPW adds the sum of w (y - m_a), or adds delta to m_a; TMLE has delta in m_a. So the influence function of
         AIPW's mu_a is t (m_a - mu_a) + 1{arm = a} w (y - m_a), over the mean of t. `engine.influence` adds the
@@ -445,7 +445,7 @@ class Equations(FieldsAlone):
     # --- the estimators ----------------------------------------------------------------------------------------------
 
     def arm_blocks(self, g: Array | None = None) -> list[Block]:
-        """Return the means of all arms, projected on columns g; by default g is a constant, for the means alone."""
+        """Return the equations of all arms' means, projected on columns g; by default on a constant, for the means."""
         g, blocks = np.ones((self.sample.n, 1)) if g is None else g, list[Block]()
         for a in range(self.sample.n_arms):
             if self.corrects_apart:
