@@ -1,4 +1,4 @@
-"""What goes with what: the options of each estimator beyond its plain fit. What the table does not have is refused."""
+"""Table of the options that each estimator supports beyond its plain fit. Options outside of it raise an error."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimation.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
 from causalrisk.estimation.specification import POPULATIONS, Specification
 
-PLAIN = {  # what every estimator can do
+PLAIN = {  # values that every estimator supports
     "effect": "difference", "target": "all", "family": "gaussian", "link": "identity", "propensity_link": "logit",
     "propensity_loss": "ml", "cov_type": "robust", "metric": "mahalanobis",
 }  # fmt: skip
-EVERY: dict[str, tuple[Any, ...]] = {  # what all estimators of the package can do
+EVERY: dict[str, tuple[Any, ...]] = {  # values of all estimators but Matching; ABILITIES has the exceptions
     "effect": ("ratio", "odds_ratio", "percent"),
     "target": ("treated", "control", "overlap", "matching", "entropy", "level", "function", "data frame"),
     "family": ("binomial", "poisson", "gamma", "inversegaussian", "negativebinomial"),
@@ -28,7 +28,7 @@ EVERY: dict[str, tuple[Any, ...]] = {  # what all estimators of the package can 
     "bootstrap": ("pairs", "bayesian", "cluster", "stratified", "rescaled", "rademacher", "webb", "mammen"),
 }  # fmt: skip
 WITH_QUANTILES = EVERY | {"effect": (*EVERY["effect"], "quantile")}
-ABILITIES = {  # of an option with several values the first is what is done where none is named
+ABILITIES = {  # if an option has several values, the first is its default
     "Unadjusted": WITH_QUANTILES,
     "OutcomeRegression": EVERY | {"learner_use": (TERMS,)},
     "IPW": WITH_QUANTILES,
@@ -48,12 +48,12 @@ ABILITIES = {  # of an option with several values the first is what is done wher
     },
     "JRE": EVERY | {"learner_use": (STACK, TERMS), "did": ("panel",), "at_exposure": ("observed",)},
 }  # fmt: skip
-QUANTILES = EVERY | {  # what goes with quantiles: they are of no model of the outcome, and move in steps
+QUANTILES = EVERY | {  # options for quantiles, which have no outcome family and change in steps
     **{option: () for option in ("family", "link", "offset", "at_exposure", "data")},
     "effect": ("quantile",),
     "cov_type": ("cluster", "bootstrap", "survey", "replicates", "HC1"),
 }
-PREDICTIONS = EVERY | {  # what goes with predictions that are given: they are of the rows and outcome as they are
+PREDICTIONS = EVERY | {  # options for given predictions, which are for the rows and the outcome of the data
     **{option: () for option in ("offset", "at_exposure", "data")},
     "target": tuple(target for target in EVERY["target"] if target != "data frame"),
     "did": ("panel", "normalize=False"),
@@ -63,7 +63,7 @@ PREDICTIONS = EVERY | {  # what goes with predictions that are given: they are o
 
 
 def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> None:
-    """Refuse options that an estimator, or quantiles, do not have; None where one is not asked for."""
+    """Raise an error for options that the estimator, quantiles or given predictions lack; None is not asked for."""
     rows = {spec.name: ABILITIES.get(spec.name, {})} | ({"quantiles": QUANTILES} if quantiles else {})
     rows |= {"outcome_predictions=": PREDICTIONS} if asked.get("outcome_predictions") else {}
     for (name, row), (option, value) in itertools.product(rows.items(), asked.items()):
@@ -74,25 +74,25 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         others = [] if name != spec.name else [one for one, its in ABILITIES.items() if value in its.get(option, ())]
         only = f", only for {', '.join(others)}" if others else ""
         other = own[0] if own and option in ("learner_use", "at_exposure") else PLAIN.get(option)
-        typed = option.removesuffix("_use").removeprefix("at_")  # what the option goes with
+        typed = option.removesuffix("_use").removeprefix("at_")  # the option that this one belongs to
         instead = f'Use `{option}="{other}"`' if other and option != "link" else f"Leave `{typed}=` out"
         kind, instead = (UnavailableError, "Use `data.collect()`") if option == "data" else (OptionError, instead)
         raise kind(f"{option}={shown} is not available for {name}{only}.\n{instead}.")
 
 
 def not_on_disk(what: str, use: str) -> UnavailableError:
-    """Return the error of an option that needs all rows at once."""
+    """Return the error for an option that needs all rows in memory."""
     return UnavailableError(f"{what} is not available for data on disk.\nUse `{use}`.")
 
 
 def check_options(spec: Specification, design: Design, options: ModelOptions) -> None:
-    """Refuse options of a model that its estimator does not have."""
+    """Raise an error for model options that the estimator does not support."""
     target, family, did, stated, change = options.population.name, options.outcome_family, options.did, None, None
     if target not in POPULATIONS:  # a level of the treatment has its label as a name
         target = "function" if callable(options.target) else "data frame" if is_frame(options.target) else "level"
     if design.offset_kind == "exposure":
         stated = "observed" if options.stated_exposure(design) is None else "stated"
-    if did is not None:  # of cross sections residuals are always normalised
+    if did is not None:  # with cross sections, residuals are always normalised
         change = "cross sections" if did.cross_sections else "panel" if did.normalize else "normalize=False"
     score = "values" if design.score is not None else None
     used = None if options.learner is None else use_of_learner(spec, options) or TERMS
@@ -113,12 +113,12 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
 
 
 def options_used(spec: Specification, options: ModelOptions) -> ModelOptions:
-    """Return the options less a learner for which constants have no use."""
+    """Return the options without a learner if the outcome models are constants, which do not use it."""
     return dataclasses.replace(options, learner=None, learner_use=None, n_repeats=1) if spec.constants else options
 
 
 def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
-    """Return what an estimator does with the predictions of the learner; None where it has none."""
+    """Return how the estimator uses the learner's predictions; None without a learner."""
     if options.learner is None or spec.constants:
         return None
     use = options.learner_use or next(iter(ABILITIES.get(spec.name, {}).get("learner_use", ())), None)
@@ -129,7 +129,7 @@ def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
 
 
 def with_change(spec: Specification, did: DiD) -> Specification:
-    """Return an estimator of changes: how it weights residuals, and whether it needs models of controls alone."""
+    """Adapt an estimator to difference-in-differences: how it weights residuals, and which arms need models."""
     chosen = did.normalize and "normalize=False" in ABILITIES.get(spec.name, {}).get("did", ())
     of_controls = not (spec.joint or did.cross_sections)
     return dataclasses.replace(spec, normalized=spec.normalized or chosen, of_controls=of_controls)

@@ -1,13 +1,13 @@
 """Stacked estimating equations: solved block by block, and the influence function of their solution.
 
-A block has coefficients beta, shape (m, p), in linear predictors eta_j = X beta_j + offset, and solves
+A block has coefficients beta, shape (m, p), linear predictors eta_j = X beta_j + offset, and solves
 
     sum_i s_i X_i r_l(eta_i) = 0,   l = 1 .. m,
 
-where the residuals r may depend on the predictors of the blocks before it. The row weights s are (n, R): the sample, or
-R resamples of it at once. The Jacobian of a stack is block triangular, so that influence functions follow by forward
-substitution (Stefanski and Boos 2002). Rows beyond memory come in chunks: what is added up over rows is then added
-up over the chunks by Dask.
+where the residuals r may depend on the predictors of earlier blocks. The row weights s have shape (n, R): one column
+for the sample, or R resamples at once. The Jacobian of a stack is block triangular, so influence functions follow by
+forward substitution (Stefanski and Boos 2002). Rows that do not fit in memory come in chunks. Dask then computes the
+sums over rows in each chunk, and the sums are added up.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from causalrisk.numerics.arrays import Array, add_up, in_chunks, inverse_or_nan,
 T = TypeVar("T")
 ALL = slice(None)
 MAX_ITERATIONS, HALVINGS = 60, 30
-CONVERGED, LAST = 1e-8, 1e-13  # steps that end Newton's method: a small one, or one that the next would be below
-OVERSHOT = 0.9  # share of the equations along a step that may be left, turned, at its end
+CONVERGED, LAST = 1e-8, 1e-13  # sizes that end Newton's method: of a step, and of the predicted next step
+OVERSHOT = 0.9  # largest equation along a step, relative to its start and with reversed sign, that is accepted
 RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients of scaled columns, and linear predictors, that have no finite fit
-AT_ONCE = 2**15  # numbers of a stack that are worked on at a time, so that they stay in the cache
-LARGEST, LOG_LARGEST = 1e150, 345.0  # odds of a row that is sure of another arm: their square is a number
-WIDE = 50  # coefficients from which on a stack has one derivative, and more steps
+AT_ONCE = 2**15  # numbers that are processed at a time, few enough to stay in the cache
+LARGEST, LOG_LARGEST = 1e150, 345.0  # cap on odds, and its logarithm; the square of the cap is finite
+WIDE = 50  # number of coefficients above which all resamples share one derivative, and take more steps
 
 
 @dataclass(frozen=True)
 class FieldsAlone:
-    """A record that is pickled without what it caches, which is made again."""
+    """A record that is pickled without its cached properties, which are computed again."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -45,7 +45,7 @@ class FieldsAlone:
 
 
 class Dual:
-    """A number a row, with its derivatives by linear predictors."""
+    """One number per row, with its derivatives by linear predictors."""
 
     __slots__ = ("by", "value")
     __array_ufunc__ = None  # arrays leave arithmetic to the operators below
@@ -54,7 +54,7 @@ class Dual:
         self.value, self.by = value, by
 
     def chain(self, value: Any, slope: Any) -> Dual:
-        """Return a function of this number, from its value and its derivative."""
+        """Return a function of this number by the chain rule, given the function's value and derivative."""
         return Dual(value, {eta: slope * d for eta, d in self.by.items()})
 
     def __add__(self, other: Any) -> Dual:
@@ -98,20 +98,20 @@ def value_of(x: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """Exponential of a number with or without derivatives, at the most `LARGEST`."""
+    """Return exp(x), at most `LARGEST`, with derivatives if x is a `Dual`."""
     value = np.exp(np.minimum(value_of(x), LOG_LARGEST))
     return x.chain(value, value) if isinstance(x, Dual) else value
 
 
 def apply(x: Any, function: Callable[..., Any], slope: Callable[..., Any], *others: Any) -> Any:
-    """Return a function of a number and of arrays, with its derivative by the number where that is wanted."""
+    """Return function(x, *others), with its derivative by x if x is a `Dual`."""
     if isinstance(x, Dual):
         return x.chain(function(x.value, *others), slope(x.value, *others))
     return function(x, *others)
 
 
 def apply_score(x: Any, function: Callable[..., tuple[Any, Any]], *others: Any) -> Any:
-    """As `apply`, of the score of a likelihood: a function that returns it and minus its derivative."""
+    """As `apply`, for the score of a likelihood; the function returns the score and minus its derivative."""
     score, information = function(value_of(x), *others)
     return x.chain(score, -information) if isinstance(x, Dual) else score
 
@@ -134,7 +134,7 @@ Beta = dict[str, Array]  # name of a block: its coefficients, shape (m, p, R)
 
 @dataclass(frozen=True)
 class Point:
-    """Some rows at some coefficients: what residuals are evaluated at."""
+    """The rows and coefficients at which residuals are evaluated."""
 
     beta: Beta
     rows: slice = field(default_factory=lambda: ALL)
@@ -157,17 +157,17 @@ Residuals = Callable[[Point], Sequence[Any]]
 
 @dataclass(frozen=True)
 class Block:
-    """Equations sum_i s_i X_i r_l = 0, one l for each of its predictors."""
+    """Equations sum_i s_i X_i r_l = 0, with one residual r_l for each linear predictor."""
 
     own: tuple[Linear, ...]
     terms: tuple[tuple[slice, Residuals], ...]  # rows, and their residuals; the equations add up the terms
-    start: Callable[[], tuple[Array, Array]] | None = None  # least squares whose solution is a start; else zero
-    linear: bool = False  # one step solves it
-    least_norm: bool = False  # linear equations may have many solutions
+    start: Callable[[], tuple[Array, Array]] | None = None  # least squares that give the start; otherwise it is zero
+    linear: bool = False  # whether one step solves the equations
+    least_norm: bool = False  # whether to use the solution of least norm, as linear equations may have many
     unsettled: int = Failure.NOT_CONVERGED
     singular: int = Failure.SINGULAR_OUTCOME
-    separated: int | None = None  # where predictors may run away
-    chunks: tuple[Any, ...] = ()  # the same equations of each chunk of rows beyond memory, delayed
+    separated: int | None = None  # failure code if the linear predictors may diverge
+    chunks: tuple[Any, ...] = ()  # the same block for each chunk of rows, delayed, if the rows do not fit in memory
 
     @property
     def name(self) -> str:
@@ -176,7 +176,7 @@ class Block:
 
 
 def over_rows(function: Callable[..., T], block: Block, s: Array, *given: Any) -> list[T]:
-    """Return what a function of a block and row weights finds; beyond memory in each chunk of the rows."""
+    """Evaluate a function of a block and row weights; once per chunk if the rows do not fit in memory."""
     return in_chunks(function, block.chunks, s, *given) if block.chunks else [function(block, s, *given)]
 
 
@@ -204,7 +204,7 @@ def _sums(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> tuple[Array
 
 
 def _pieces(first: int, last: int, width: int) -> list[slice]:
-    """Return rows, at least once, that stay in the cache while so many columns of them are worked on."""
+    """Split rows into slices, at least one, that stay in the cache together with `width` columns."""
     size = AT_ONCE // min(max(width, 2), 64)
     return [slice(start, min(start + size, last)) for start in range(first, max(last, first + 1), size)]
 
@@ -212,14 +212,14 @@ def _pieces(first: int, last: int, width: int) -> list[slice]:
 def solve(
     blocks: Sequence[Block], s: Array, start: Beta | None = None, known: Beta | None = None
 ) -> tuple[Beta, dict[str, NDArray[np.int8]]]:
-    """Solve a stack of blocks, each after those that it depends on, under row weights (n, R).
+    """Solve a stack of blocks in order under row weights (n, R); a block may depend on earlier blocks.
 
-    Resamples start from the coefficients of the sample, (m, p, 1); `known` are those of earlier blocks, which are
-    solved. Returns the coefficients of each block, (m, p, R), the known ones among them, and a `Failure` of each
-    resample, (R,).
+    Resamples start from the coefficients of the sample, (m, p, 1). `known` has the coefficients of earlier blocks that
+    are solved already. Returns the coefficients of each block, (m, p, R), including `known`, and for each solved block
+    a `Failure` of each resample, (R,).
     """
     beta, failures = dict(known or {}), dict[str, NDArray[np.int8]]()
-    with np.errstate(all="ignore"):  # fits without a solution are told by their codes
+    with np.errstate(all="ignore"):  # fits without a solution have a failure code
         for block in blocks:
             at = None if start is None else start[block.name]
             beta[block.name], failures[block.name] = newton(block, beta, s, at)
@@ -227,10 +227,10 @@ def solve(
 
 
 def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, NDArray[np.int8]]:
-    """Solve one block by Newton's method; a step is halved while the equations turn by more than they were.
+    """Solve one block by Newton's method; a step that overshoots by more than `OVERSHOT` is halved.
 
-    The derivative at the start under mean weights serves a stack of wide equations, while each step is at most half of
-    the one before.
+    Resamples of more than `WIDE` coefficients share one derivative, at the start under mean weights, as long as each
+    step is at most half of the step before.
     """
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
     weights, before = s, known
@@ -297,12 +297,12 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
 
 
 def some(beta: Array, columns: NDArray[Any]) -> Array:
-    """Return coefficients (m, p, R) of some of the resamples; those of the sample, (m, p, 1), serve all."""
+    """Return coefficients, (m, p, R), of some resamples; the sample's coefficients, (m, p, 1), serve all of them."""
     return beta if beta.shape[2] == 1 else beta[:, :, columns]
 
 
 def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Solve for a step; those of singular equations are marked. One derivative may serve all."""
+    """Solve for a Newton step, and mark singular equations; one derivative may serve all resamples."""
     if not block.least_norm:
         step, singular = solve_definite(slope, np.where(np.isfinite(equations), equations, 0.0))
         return step, np.repeat(singular, step.shape[1] // len(singular))
@@ -311,7 +311,7 @@ def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[
 
 
 def farthest(block: Block, s: Array, beta: Beta) -> Array:
-    """Largest linear predictor of a row that has weight, shape (R,)."""
+    """Return the largest absolute linear predictor of the rows with positive weight, shape (R,)."""
     found = np.zeros(s.shape[1])
     for rows, _ in block.terms:
         here = Point(beta, rows)
@@ -325,11 +325,11 @@ def farthest(block: Block, s: Array, beta: Beta) -> Array:
 
 @dataclass(frozen=True)
 class Influence:
-    """Influence functions of the coefficients of a stack: -G^-1 g_i, G the mean derivative of the equations.
+    """Influence functions of the coefficients of a stack: -G^-1 g_i, with G the mean derivative of the equations.
 
-    The n rows may be some of those that the factors are of. `factors` has for each block, and each that it depends on,
-    the part of -G^-1 that maps the equations of the second to the coefficients of the first; `known` has the influence
-    functions of the coefficients of other equations, (n, k).
+    The n rows may be a subset of the rows from which the factors were computed. `factors[block][source]` is the part of
+    -G^-1 that maps the equations of `source` to the coefficients of `block`. `known` has influence functions, (n, k),
+    of coefficients that other equations determine.
     """
 
     n: int
@@ -344,7 +344,7 @@ class Influence:
     def of(self, *combinations: Mapping[str, Array]) -> Array:
         """Return influence functions of combinations of coefficients, shape (n, d).
 
-        A combination is a matrix, shape (k, m p), for each of some blocks; those of several stand side by side.
+        A combination maps names of blocks to matrices of shape (k, m p). Several combinations are put side by side.
         """
         factors, ends = dict[str, Array](), np.cumsum([0, *(len(next(iter(each.values()))) for each in combinations)])
         for combination, start, stop in zip(combinations, ends, ends[1:], strict=False):
@@ -356,7 +356,7 @@ class Influence:
         for name, psi in self.known.items():
             if name in factors:
                 found += psi @ factors[name]
-        with np.errstate(all="ignore"):  # of fits that ran away, which are told
+        with np.errstate(all="ignore"):  # fits that diverged have a failure code
             for block in (block for block in self.blocks if block.name in factors):
                 own = np.split(factors[block.name], len(block.own))
                 for term, residuals in block.terms:
@@ -367,16 +367,16 @@ class Influence:
 
 
 def influence(blocks: Sequence[Block], s: Array, beta: Beta, total: float, known: Influence | None = None) -> Influence:
-    """Return the influence function of the coefficients of a stack; beyond memory only its factors.
+    """Return the influence function of the coefficients of a stack; its factors alone if rows do not fit in memory.
 
     Block b has psi_b = -G_bb^-1 (g_b + sum over earlier blocks c of G_bc psi_c), where G_bc is the mean derivative of
     the equations of b by the coefficients of c. The covariance of the coefficients is the sum of s_i^2 psi_i psi_i^T,
-    over `total` squared. `known` are the psi of earlier blocks; coefficients without one count as known.
+    over `total` squared. `known` has the psi of earlier blocks. Coefficients without a psi are treated as constants.
     """
     known = known or Influence(len(s), (), beta, {})
     factors = dict(known.factors)
     by = frozenset([*factors, *(block.name for block in blocks)])
-    with np.errstate(all="ignore"):  # of fits that ran away, which are told
+    with np.errstate(all="ignore"):  # fits that diverged have a failure code
         if blocks and blocks[0].chunks:
             chunks = [*zip(*(block.chunks for block in blocks), strict=True)]
             every = add_up(in_chunks(_slopes, chunks, s, beta, by))

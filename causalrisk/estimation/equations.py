@@ -1,11 +1,11 @@
-"""The estimating equations of each estimator, from the blocks that they share.
+"""The estimating equations of each estimator, built from shared blocks.
 
-Letters are those of docs/explanation/method.md: e the propensity scores, h(e) the tilt that makes the sample the target
-population, w = h / e the importance weight of a row in its own arm, t = h its weight in the means, m_a the outcome
-model of arm a, mu_a its mean. If arm k is the target, as in an ATT, w = e_k / e_a, and t is 1 in arm k and 0 elsewhere.
-`at` are coefficients: `at(eta)` is a linear predictor there, `at.of(values)` are values in the rows. A score is a set
-of functions of them: 1 / e_a, the odds e_k / e_a, and the equations that its coefficients solve. Odds keep the digits
-of a small probability, which 1 - e would lose.
+The notation follows docs/explanation/method.md: e are the propensity scores, h(e) is the tilt that turns the sample
+into the target population, w = h / e is the importance weight of a row in its own arm, t = h is the row's weight in the
+means, m_a is the outcome model of arm a, and mu_a is its mean. If arm k is the target, as in an ATT, w = e_k / e_a, and
+t is 1 in arm k and 0 elsewhere. `at` is a `Point`: `at(eta)` is a linear predictor, and `at.of(values)` are the values
+in its rows. A `Score` has 1 / e_a and the odds e_k / e_a as functions of a point, and the equations of its
+coefficients. Odds keep the digits of a small probability, which 1 - e would lose.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from causalrisk.numerics.arrays import Array, add_up, in_chunks
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.resampling import nearly_whole
 
-SMALLEST = 1e-12  # a score of zero stands for this one until it is clipped
+SMALLEST = 1e-12  # replaces a classifier's score of zero until the score is clipped
 
 
 # --- propensity scores -----------------------------------------------------------------------------------------------
@@ -40,8 +40,8 @@ class Score:
 
     n_arms: int
     ratio: Callable[[Point, int, int], Any]  # ratio(at, t, a): e_t / e_a of two arms
-    block: Block | None = None  # equations of the coefficients; None for scores that are known
-    own: Callable[[Point, int], Any] | None = None  # own(at, a): 1 / e_a where it is not the sum of the ratios
+    block: Block | None = None  # equations of the coefficients; None for known scores
+    own: Callable[[Point, int], Any] | None = None  # own(at, a): 1 / e_a if it is not the sum of the ratios
 
     def odds(self, at: Point, t: int, a: int) -> Any:
         """Return e_t / e_a."""
@@ -54,12 +54,12 @@ class Score:
 
 @dataclass(frozen=True)
 class ScoreModel:
-    """Which propensity model is fitted, or the scores that are known."""
+    """The propensity model to fit, or the known scores."""
 
     kind: str  # "logit", "probit", "cloglog", "calibrated", "known" or "classifier"
-    limits: tuple[float, float] | None = None  # that scores are clipped to
-    e: Array | None = None  # scores that are known, (n, K), or those of the classifier under R resamples, (n, K, R)
-    classifier: Classifier | None = None  # what fits scores without coefficients
+    limits: tuple[float, float] | None = None  # limits to which scores are clipped
+    e: Array | None = None  # known scores, (n, K), or a classifier's scores under R resamples, (n, K, R)
+    classifier: Classifier | None = None  # fits scores that have no coefficients
 
     def score(self, sample: Sample, toward: int | None) -> Score:
         """Return the scores of the rows of a sample; `toward` is the arm that is the target."""
@@ -105,7 +105,7 @@ def link_score(sample: Sample, link: str) -> Score:
     eta, of_link = Linear("score", sample.Z.columns), BINARY_LINKS[link]
 
     def bounded(function: Callable[..., Array], x: Array, own: float) -> Array:
-        with np.errstate(all="ignore"):  # a row that is sure of the other arm
+        with np.errstate(all="ignore"):  # the probability of the row's own arm may be zero
             return np.nan_to_num(np.clip(function(x, own), -LARGEST, LARGEST))
 
     def ratio(at: Point, _: int, a: int) -> Any:
@@ -115,7 +115,7 @@ def link_score(sample: Sample, link: str) -> Score:
 
 
 def calibrated_score(sample: Sample, toward: int | None) -> Score:
-    """Fit a model an arm, with weights 1 + exp(-Z gamma_a) that balance the columns exactly (Tan 2020)."""
+    """One model per arm, with weights 1 + exp(-Z gamma_a) that balance the columns exactly (Tan 2020)."""
     arms = [a for a in range(sample.n_arms) if a != toward]
     predictors = {a: Linear("score", sample.Z.columns, j) for j, a in enumerate(arms)}
 
@@ -139,7 +139,7 @@ def calibrated_score(sample: Sample, toward: int | None) -> Score:
 
 
 def known_score(e: Array) -> Score:
-    """Scores that are given, (n, K), or those of a classifier under each resample, (n, K, R)."""
+    """Given scores, (n, K), or a classifier's scores under each resample, (n, K, R)."""
 
     def of(at: Point, a: int) -> Array:
         own = e[at.rows, a]
@@ -149,7 +149,7 @@ def known_score(e: Array) -> Score:
 
 
 def clipped(score: Score, low: float, high: float) -> Score:
-    """Scores within limits: of the treated arm, or with several arms each by itself."""
+    """Scores clipped to limits: the score of the treated arm, or with several arms each arm's score."""
 
     def inverse(at: Point, a: int) -> Any:
         least, most = (low, high) if a or score.n_arms > 2 else (1 - high, 1 - low)
@@ -166,7 +166,7 @@ def clipped(score: Score, low: float, high: float) -> Score:
 
 @dataclass(frozen=True)
 class Classifier:
-    """Cross-fitted scores of a classifier: each row's from fits to the other folds."""
+    """Cross-fitted scores of a classifier: each row is scored by the fit to the other folds."""
 
     classifier: Any
     features: Array
@@ -177,7 +177,7 @@ class Classifier:
     repeat: int = 0
 
     def scores(self, s: Array) -> tuple[Array, NDArray[np.int8]]:
-        """Return scores (n, K, R) under row weights (n, R), and which resamples leave an arm without rows."""
+        """Return scores (n, K, R) under row weights (n, R), and failure codes for resamples with an empty arm."""
         found = np.full((len(self.arm), self.n_arms, s.shape[1]), 1 / self.n_arms)
         codes = np.zeros(s.shape[1], dtype=np.int8)
         for r in range(s.shape[1]):
@@ -225,11 +225,12 @@ WEIGHT_NAMES = ("score", "member", "observed")
 
 @dataclass(frozen=True)
 class Equations(FieldsAlone):
-    """A sample, its score and target: what the equations of every estimator are made of.
+    """A sample, its score and its target, which determine the equations of every estimator.
 
     `importance` is h / e, and `weight` is importance over the probability that the outcome is observed. `tilt` is the
-    weight of a row in the means (t_i on the page), `measure` what the weights of an arm add up to; they differ for a
-    target frame only. `height` is subtracted from the outcomes, which changes no linear model with a constant.
+    weight of a row in the means, t_i. `measure` is what the weights of an arm add up to; it differs from `tilt` for a
+    target frame only. `height` is a constant subtracted from the outcomes for numerical accuracy, which changes no
+    linear model with a constant.
     """
 
     sample: Sample
@@ -239,19 +240,19 @@ class Equations(FieldsAlone):
     height: float = 0.0
 
     def of_estimator(self, spec: Specification) -> Equations:
-        """Return the equations of an estimator, without a score where it needs none."""
+        """Return the equations of an estimator, without a score if it needs none."""
         model = self.model if spec.uses_propensity or self.target.tilt is not None else None
         return self if spec == self.spec and model is self.model else dataclasses.replace(self, spec=spec, model=model)
 
     @cached_property
     def score(self) -> Score | None:
-        """The propensity scores; None where the estimator needs none."""
+        """The propensity scores; None if the estimator needs none."""
         return None if self.model is None else self.model.score(self.sample, self.target.toward)
 
     # --- importance weights ------------------------------------------------------------------------------------------
 
     def tilt(self, at: Point) -> Any:
-        """Weight of each row in the means, t_i: for an ATT 1 in arm `toward`, for a frame 1 in its rows; else h(e)."""
+        """Return each row's weight in the means, t_i: whether it is in arm `toward` or the target frame, else h(e)."""
         if self.target.frame:
             return 1.0 - at.of(self.sample.in_sample)
         if self.target.toward is not None:
@@ -259,7 +260,7 @@ class Equations(FieldsAlone):
         return 1.0 if self.target.tilt is None else self.target.tilt(self.probabilities(at))
 
     def probabilities(self, at: Point) -> list[Any]:
-        """Return the scores e_a of each arm; of two arms that are calibrated one by one e_0 is 1 - e_1."""
+        """Return the scores e_a of each arm; for two arms that are calibrated separately, e_0 is 1 - e_1."""
         score, model = cast(Score, self.score), cast(ScoreModel, self.model)
         found: list[Any] = [1 / score.inverse(at, a) for a in range(self.sample.n_arms)]
         if model.kind == "calibrated" and self.target.toward is None and len(found) == 2:
@@ -267,22 +268,22 @@ class Equations(FieldsAlone):
         return found
 
     def measure(self, at: Point) -> Any:
-        """Return what weights add up to: the tilt, or the density of a target frame relative to the sample."""
+        """Return what an arm's weights add up to: the tilt, or a target frame's density relative to the sample."""
         return self.density(at) if self.target.frame else self.tilt(at)
 
     def density(self, at: Point) -> Any:
-        """Density of a target frame relative to the sample: the odds of being in the frame."""
+        """Return the density of a target frame relative to the sample: the odds of being in the frame."""
         return exp(at(self.member)) * at.of(self.sample.in_sample)
 
     def weight(self, at: Point, a: int) -> Any:
-        """Weigh rows of arm a, h / e_a over the probability that the outcome is observed; zero where it is not."""
+        """Return h / e_a over the probability that the outcome is observed; zero where it is missing."""
         w = self.importance(at, a)
         if self.observed is None:
             return w
         return w * ((1.0 + exp(-at(self.observed))) * at.of(self.sample.with_outcome))
 
     def importance(self, at: Point, a: int) -> Any:
-        """Return h / e_a; if arm k is the target, as in an ATT, the odds e_k / e_a, 1 in its own rows."""
+        """Return h / e_a; if arm k is the target, as in an ATT, the odds e_k / e_a, which are 1 in arm k."""
         if self.score is None:
             return at.of(self.sample.with_outcome)
         if self.target.toward is not None:
@@ -293,42 +294,42 @@ class Equations(FieldsAlone):
 
     @cached_property
     def constant(self) -> Array:
-        """Coefficients of the columns that give the constant one, shape (p,); zeros where there are none."""
+        """Coefficients with which the columns add up to the constant one, shape (p,); zeros if none do."""
         columns = self.columns
-        if self.sample.constant is not None:  # of rows beyond memory
+        if self.sample.constant is not None:  # the rows are not in memory
             return np.ones(1) if self.spec.constants else self.sample.constant
         steady = np.flatnonzero((columns[0] == columns).all(axis=0) & (columns[0] != 0))
-        if steady.size:  # exactly, so that a high level moves no other coefficient
+        if steady.size:  # exact, so a high level changes no other coefficient
             return np.asarray(np.eye(columns.shape[1])[steady[0]] / columns[0, steady[0]])
         found = np.linalg.lstsq(columns.T @ columns, columns.sum(axis=0), rcond=None)[0]
         return np.zeros(columns.shape[1]) if np.abs(columns @ found - 1).max() > 1e-9 else np.asarray(found)
 
     @cached_property
     def member(self) -> Linear:
-        """Log odds of being one of the target frame."""
+        """Log odds of belonging to the target frame."""
         return Linear("member", self.sample.Z.columns)
 
     @cached_property
     def observed(self) -> Linear | None:
-        """Log odds of the outcome being observed; None where all are, or the estimator has no weights."""
+        """Log odds of an observed outcome; None if all are observed, or if the estimator has no weights."""
         basis = self.sample.R if self.spec.uses_propensity else None
         return None if basis is None else Linear("observed", basis.columns)
 
     @property
     def weight_blocks(self) -> list[Block]:
-        """The models that weights are made of: score, membership of a target frame, observation."""
+        """Equations of the weights' models: score, membership of a target frame, observation of the outcome."""
         return [block for block in self.blocks if block.name in WEIGHT_NAMES]
 
     # --- outcome models ----------------------------------------------------------------------------------------------
 
     @cached_property
     def family(self) -> OutcomeFamily:
-        """Family of the outcome models; without offsets the best constant is the weighted mean under every one."""
+        """Family of the outcome models; linear for constants without offsets, as every family then gives the mean."""
         return LINEAR if self.spec.constants and self.sample.offset is None else self.sample.family
 
     @cached_property
     def columns(self) -> Array:
-        """Columns of the outcome models: those of the design, or the constant, in each period."""
+        """Columns of the outcome models: the design's columns, or a constant, in each period."""
         return self.sample.in_periods(self._columns)
 
     @cached_property
@@ -337,20 +338,20 @@ class Equations(FieldsAlone):
 
     @cached_property
     def own(self) -> tuple[Linear, ...]:
-        """Linear predictors of each arm, as outcomes are observed."""
+        """Linear predictor of each arm for the observed outcomes."""
         return tuple(Linear(f"outcome {a}", self.columns, 0, self.sample.offset) for a in range(self.sample.n_arms))
 
     @cached_property
     def at_means(self) -> tuple[Linear, ...]:
-        """Linear predictors of each arm where the means are taken: of cross sections of the change."""
+        """Linear predictor of each arm for the means; with repeated cross sections, of the change."""
         columns = self.columns if self.sample.late is None else self.sample.at_means(self._columns)
         return tuple(Linear(f"outcome {a}", columns, 0, self.sample.mean_offset) for a in range(self.sample.n_arms))
 
     def outcome(self, a: int) -> Block:
-        """Fit an arm: the sum over its rows of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
+        """Return an arm's equation: the sum over its rows of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
 
-        u is `weight`, w over the probability that the outcome is observed, in IPW and IPWRA; else 1. The engine
-        multiplies by s_i and X_i, orthonormal columns.
+        u is `weight` in IPW and IPWRA: w over the probability that the outcome is observed. Otherwise u is 1. The
+        engine multiplies by s_i and by the orthonormal columns X_i.
         """
         eta, sample = self.own[a], self.sample
 
@@ -364,23 +365,23 @@ class Equations(FieldsAlone):
             ((sample.slices[a], residuals),),
             start=None if linear or binary else partial(self._start, a),
             linear=linear,
-            least_norm=self.spec.of_controls and a > 0,  # their mean alone is needed
+            least_norm=self.spec.of_controls and a > 0,  # only the mean is needed
             unsettled=Failure.OUTCOME_NOT_CONVERGED,
             separated=Failure.OUTCOME_SEPARATION if binary else None,
         )
 
     def _start(self, a: int) -> tuple[Array, Array]:
-        """Least squares of the linear predictors that fit each outcome, or nearly."""
+        """Return the least-squares sums of linear predictors that fit each outcome, or nearly."""
         sample, rows = self.sample, self.sample.slices[a]
         u, offset = (sample.s * sample.with_outcome)[rows], 0.0 if sample.offset is None else sample.offset[rows]
         q, y, family = self.columns[rows], sample.y[rows], self.family.distribution
-        eta = family.link(family.starting_mu(y)) if len(y) else y  # a chunk of rows has those of one arm
+        eta = family.link(family.starting_mu(y)) if len(y) else y  # a chunk has rows of one arm
         return (q.T * u) @ q, (q.T * u) @ (eta - offset)
 
     def predicted(self, at: Point, a: int, shift: Any = None, *, observed: bool = False) -> Any:
-        """Predicted outcomes in an arm, m_a, where the means are taken, or of its rows as these were observed.
+        """Return the predicted outcomes m_a of an arm for the means or, if `observed`, for the observed outcomes.
 
-        TMLE shifts their linear predictors. Predictions that are given are stored as linear predictors.
+        TMLE shifts the linear predictors. Given predictions are stored as linear predictors.
         """
         eta = (self.own if observed else self.at_means)[a]
         x = at.of(self.sample.X.columns[:, a]) if self.spec.given else at(eta)
@@ -390,24 +391,24 @@ class Equations(FieldsAlone):
     # --- means -------------------------------------------------------------------------------------------------------
 
     def weighted_residuals(self, at: Point, a: int, shift: Any = None, less: Any = None) -> Any:
-        """Weighted residuals of the rows of an arm, w (y - m_a - less)."""
+        """Return the weighted residuals of an arm's rows, w (y - m_a - less)."""
         left = at.of(self.sample.y) - self.predicted(at, a, shift, observed=True)
         return self.weight(at, a) * at.of(self.sample.with_outcome) * (left if less is None else left - less)
 
     @property
     def corrects_apart(self) -> bool:
-        """Whether mean residuals have equations of their own; else they are a term of those of the means."""
+        """Whether mean residuals have equations of their own; otherwise they are a term in the means' equations."""
         return self.spec.corrected and (self.spec.normalized or self.spec.targeted or self.target.frame)
 
     def correction(self, a: int, g: Array) -> Block:
-        """Mean residual of an arm, delta: the sum of w (y - m_a - delta) over its rows is zero.
+        """Return the equation of an arm's mean residual delta: the sum of w (y - m_a - delta) over its rows is zero.
 
-        TMLE: likewise, with delta in the linear predictor of m_a. Of a target frame, unless weights are normalised, the
-        sum of w (y - m_a) is delta times the sum of the measure.
+        TMLE has delta in the linear predictor of m_a instead. With a target frame and weights that are not normalised,
+        the sum of w (y - m_a) is delta times the sum of the measure.
         """
         sample, normalized, targeted = self.sample, self.spec.normalized, self.spec.targeted
         delta = Linear(f"correction {a}", sample.in_periods(g) if normalized else g)
-        exposure = np.ones(sample.n)  # of each row over the one that the means are at
+        exposure = np.ones(sample.n)  # of each row, relative to the exposure of the means
         if sample.offset is not None and sample.mean_offset is not None:
             exposure = np.exp(sample.offset - sample.mean_offset)
 
@@ -421,11 +422,11 @@ class Equations(FieldsAlone):
         return Block((delta,), tuple(terms), linear=not targeted or self.family.linear, singular=Failure.OK)
 
     def mean(self, a: int, g: Array) -> Block:
-        """Mean of an arm: the sum of t (m_a - mu_a) is zero.
+        """Return the equation of an arm's mean mu_a: the sum of t (m_a - mu_a) is zero.
 
-        AIPW adds the sum of w (y - m_a), or delta to m_a; in TMLE delta is in m_a. So the influence function of AIPW's
-        mu_a is t (m_a - mu_a) + 1{arm = a} w (y - m_a), over the mean of t; `engine.influence` adds what the
-        estimation of score and outcome models contributes.
+        AIPW adds the sum of w (y - m_a), or adds delta to m_a; TMLE has delta in m_a. So the influence function of
+        AIPW's mu_a is t (m_a - mu_a) + 1{arm = a} w (y - m_a), over the mean of t. `engine.influence` adds the
+        contributions of the estimated score and outcome models.
         """
         sample, mu, targeted, apart = self.sample, Linear(f"mean {a}", g), self.spec.targeted, self.corrects_apart
         delta = Linear(f"correction {a}", sample.at_means(g) if self.spec.normalized else g)
@@ -444,7 +445,7 @@ class Equations(FieldsAlone):
     # --- the estimators ----------------------------------------------------------------------------------------------
 
     def arm_blocks(self, g: Array | None = None) -> list[Block]:
-        """Return the means of all arms, projected on columns g; on the constant they are the means themselves."""
+        """Return the equations of all arms' means, projected on columns g; by default on a constant, for the means."""
         g, blocks = np.ones((self.sample.n, 1)) if g is None else g, list[Block]()
         for a in range(self.sample.n_arms):
             if self.corrects_apart:
@@ -487,7 +488,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def chunks(self) -> tuple[Any, ...]:
-        """The equations of each chunk of rows beyond memory, delayed."""
+        """The equations of each chunk of rows, delayed; none if the rows are in memory."""
         if not self.sample.chunks:
             return ()
         import dask
@@ -496,14 +497,14 @@ class Equations(FieldsAlone):
         return tuple(of_chunk(sample=chunk) for chunk in self.sample.chunks)
 
     def each(self, function: Callable[..., T], *given: Any) -> list[T]:
-        """Return what a function of the equations finds in all rows; beyond memory in each chunk of them."""
+        """Evaluate a function of the equations on all rows; once per chunk if they do not fit in memory."""
         return in_chunks(function, self.chunks, *given) if self.chunks else [function(self, *given)]
 
     def by_row(self, function: Callable[..., NDArray[D]], *given: Any) -> NDArray[D]:
-        """Return what a function of the equations finds for every row, shape (n, ...)."""
+        """Evaluate a function of the equations for every row, shape (n, ...)."""
         found = self.each(function, *given)
         return np.concatenate(found) if len(found) > 1 else found[0]
 
     def totals(self, function: Callable[..., Any], *given: Any) -> Any:
-        """Return the sums over rows that a function of the equations finds."""
+        """Evaluate a function of the equations that sums over rows, and add up the chunks."""
         return add_up(self.each(function, *given))

@@ -1,4 +1,4 @@
-"""From a design and options to a fitted record: the stages in order, each a function of the one before."""
+"""The stages of a fit, in order: functions that turn a design and options into a fitted record."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from causalrisk.joint.start import JointProblem, objective_of, outcome_misses_sq
 from causalrisk.numerics.arrays import Array, add_up, load_all, loaded
 from causalrisk.numerics.resampling import JACKKNIFE, WIDTH, seed_sequence
 
-LARGE = 5_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
-ROWS_A_COLUMN = 6  # of the smallest arm, below which predictions as terms have a bias that their variance does not show
-LEAST_GAP = 0.5  # standard errors of IPWRA by which JRE differs at the least where there is a warning
-CURVED = 0.002  # level of the test of the score there: imbalance of squares by chance moves JRE from IPWRA too
-MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
-FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and all, are too short
-HEAVIEST = 1e3  # sum of the weights of an arm over that of the sample; its expectation is one
+LARGE = 5_000  # independent units from which the score is close to normal, and cubature replaces random replicates
+ROWS_A_COLUMN = 6  # in the smallest arm; with fewer, predictions as terms have a bias that their variance does not show
+LEAST_GAP = 0.5  # difference of JRE from IPWRA, in standard errors of IPWRA, below which there is no warning
+CURVED = 0.002  # level of the score's test in that warning: chance imbalance of squares also moves JRE from IPWRA
+MOST_FAILED = 0.5  # share of the replicates that may fail: the others still show how the score varies
+FEW_CLUSTERS, VERY_FEW = 50, 5  # clusters of an arm below which normal intervals, and all intervals, are too short
+HEAVIEST = 1e3  # sum of the weights of an arm over the sum of the sample; its expectation is one
 DEFAULTS = JREOptions()
-FEW_WHOLE = 15, 3  # the same of clusters with one treatment: by t, and by the jackknife with t
+FEW_WHOLE = 15, 3  # the same if each cluster has one treatment: for t intervals, and for the jackknife with t
 
 
 def fit_estimator(
     design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions,
     joint_options: JREOptions = DEFAULTS,
 ) -> FitRecord:  # fmt: skip
-    """Fit an estimator, without standard errors; the last options are of JRE alone."""
+    """Fit an estimator, without standard errors; `joint_options` are for JRE alone."""
     if options.did is not None:
         spec = with_change(spec, options.did)
     use = use_of_learner(spec, options)
@@ -105,7 +105,7 @@ def separate_record(task: Task) -> FitRecord:
 
 
 def weigh(equations: Equations, task: Task) -> WeightFit:
-    """Fit the models of the weights; refuse separation, warn of one that did not settle."""
+    """Fit the models of the weights; separation raises an error, and non-convergence triggers a warning."""
     weights = fit_weights(equations)
     if task.spec.matched and task.options.metric != PROPENSITY:  # scores are for diagnostics only
         return weights
@@ -133,7 +133,7 @@ def not_converged(notes: Notes, what: str, message: str = "it did not settle.") 
 
 
 def estimate_of(weights: WeightFit, task: Task) -> Estimate:
-    """Train and average; refuse an outcome model without a finite fit, warn of one that did not settle."""
+    """Fit the outcome models and average; separation raises an error, non-convergence triggers a warning."""
     design, scale = task.design, task.options.effect_scale
     if scale.quantiles:
         return estimate_quantiles(weights, task.spec, design, scale, task.notes)
@@ -147,7 +147,7 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
 
 
 def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:
-    """Average JRE on the formula, JRE with each learner's predictions as terms if rows are enough, and these alone."""
+    """Average JRE on the formula, JRE with each learner's predictions as terms if rows suffice, and AIPW on them."""
     lead, notes = joint_record(task, joint_options), task.notes
     names, records, inference = ["formula"], [lead], dataclasses.replace(task.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
@@ -171,9 +171,9 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
 
 
 def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates | None = None) -> FitRecord:
-    """Fit IPWRA and train the arms jointly from there."""
+    """Fit IPWRA, and fit the arms jointly from there."""
     notes = task.notes
-    # What is refused is JRE's; what is fitted first is IPWRA, where it starts.
+    # The options were checked for JRE; the first fit is IPWRA, where JRE starts.
     start = separate_record(dataclasses.replace(task, spec=IPWRA))
     plain = dataclasses.replace(start, cov_type=start.robust_type, small_sample=False)
     robust = dataclasses.replace(plain, robust=robust_covariance(plain))
@@ -194,10 +194,10 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
 
 
 def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
-    """Warn where JRE and IPWRA are apart, and score and outcome models both miss a square of the score's predictor.
+    """Warn if JRE differs from IPWRA, and score and outcome models both miss a square of the score's predictor.
 
-    Where either model is right the estimates have the same limit. A test of their difference finds out too rarely:
-    with both wrong and 1,000 rows, in four of five samples.
+    If either model is correctly specified, the estimates have the same limit. A test of their difference rejects too
+    rarely: with both models wrong and 1,000 rows, in four of five samples.
     """
     effects, record = record.estimate.block("effects"), dataclasses.replace(record, small_sample=False)
     own, start = record.estimate.params[effects], joint.start.params[effects]
@@ -231,7 +231,7 @@ def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
 def train_from(
     start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
 ) -> JointRecord:
-    """Draw the propensity replicates, unless they are drawn already, and train the arms jointly."""
+    """Draw the propensity replicates, unless they are drawn already, and fit the arms jointly."""
     if options.replicates is not None and start.design.on_disk:
         raise not_on_disk("replicates=", "n_replicates=200")
     drawn = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
@@ -256,7 +256,7 @@ def train_from(
 
 
 def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions, notes: Notes) -> Replicates:
-    """Fit the score under fractional random weights of the rows, or under those that were given."""
+    """Fit the score under fractional random weights of the rows, or under the weights that were given."""
     weights, resampler = start.used_weight_fit, start.resampler()
     if not weights.estimated:
         return Replicates.of_normal(weights, None)
@@ -317,7 +317,7 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
 def train_by(
     record: FitRecord, problem: JointProblem, replicates: Replicates, options: JREOptions, notes: Notes
 ) -> JointRecord:
-    """Train the arms jointly; choose the amount of shrinkage unless it is given."""
+    """Fit the arms jointly; choose the amount of shrinkage unless it is given."""
     risk = options.objective == "risk"
     points = replicates if options.replicates is not None else points_about(problem, options.replicate_spread)
     objective = objective_of(problem, replicates, risk, options.share, options.join_score)
@@ -328,12 +328,12 @@ def train_by(
 
     @cache
     def trained(anchor: float) -> JointFit:
-        """Return the minimum, whose influence function is made once."""
+        """Return the minimum; the cache keeps its influence function."""
         found = minimize_from_start(objective, anchor, options.method or kinds.DEFAULT_METHOD)
         return JointFit(problem, objective, points, anchor, *found)
 
     def variance(covariance: Array) -> float:
-        """Sum the variances of the contrasts of the objective, from a covariance of all estimates."""
+        """Sum the variances of the objective's contrasts, given a covariance of all estimates."""
         C, means = problem.contrasts, problem.start.block("means")
         return float(np.trace(C @ covariance[means, means] @ C.T))
 
@@ -360,9 +360,9 @@ def train_by(
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:
-    """Warn of an arm in clusters too few for normal tests and intervals, or for any."""
+    """Warn if an arm has too few clusters for normal tests and intervals, or for any."""
     design = record.design
-    if not design.n_clusters or design.survey is not None:  # whose t distribution knows of few units
+    if not design.n_clusters or design.survey is not None:  # its t distribution accounts for few units
         return
     counts, t = design.arm_clusters, bool(np.isfinite(record.df))
     whole = sum(counts) == design.n_clusters  # each cluster has one treatment
@@ -376,7 +376,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     told = f"with fewer than {enough}, {kind} intervals are too short"
     advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
     variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
-    if design.second_cluster is not None or design.cluster_name in variables:  # without a jackknife
+    if design.second_cluster is not None or design.cluster_name in variables:  # no jackknife
         advice = "Use `fit(use_t=True, small_sample=True)`. "
     if whole:
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."
@@ -386,12 +386,12 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:
-    """Warn of an outcome that is constant, in all rows or within an arm, and of means outside of all outcomes.
+    """Warn if the outcome is constant, in all rows or within an arm, or if a mean is far outside of all outcomes.
 
-    Such a mean is outside by more than the outcomes are apart.
+    A mean is far outside if its distance from the outcomes exceeds their range.
     """
     design, estimate, limits = record.design, record.estimate, record.design.outcome_limits
-    if design.offset_kind is not None:  # what varies is the outcome given its offset, and means may be rates
+    if design.offset_kind is not None:  # the outcome varies relative to its offset, and means may be rates
         return
     arms = zip(limits, design.labels, strict=True)
     constant = [f"{least:g} in arm {label!r}" for (least, most), label in arms if least == most]

@@ -42,9 +42,9 @@ class FittedRows:
     units: Array  # how many observations each row stands for
     importance: Array  # importance weights, not divided by the mean tilt
     scores: Array  # probability of each arm, (K, n)
-    covariates: Callable[..., list[Covariate]]  # of both models, or if True is passed of the observation model too
+    covariates: Callable[..., list[Covariate]]  # of both models; with the argument True, of the observation model too
     recorded: NDArray[np.bool_]  # whether the outcome is observed
-    chances: Array | None = None  # probability that it is, where some are missing
+    chances: Array | None = None  # probability that the outcome is observed, if some are missing
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,20 @@ class Estimate:
     Parameters
     ----------
     params : ndarray, shape (2 K - 1,)
-        Effects of the arms against the reference, then the mean of each arm; of J quantiles an arm ((2 K - 1) J,).
+        Effects of the arms against the reference, then the mean of each arm; ((2 K - 1) J,) for J quantiles per arm.
     theta : ndarray, shape (K, p)
-        Outcome coefficients of the basis columns; none, p = 0, of quantiles.
+        Outcome coefficients of the basis columns; p = 0 for quantiles.
     gamma : ndarray, shape (Q,)
         Propensity coefficients of the basis columns; empty without a propensity model.
     model_means : ndarray, shape (K,)
         Averages of `predicted` over the target.
     rows : object
-        What it has of every row in the order of the sample: `predicted`, the outcome in every arm, shape (K, n), and
-        `influence`, the influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q); and
-        `refit(s, weighed=None)`, which estimates again under row weights (n, R); `weighed` is what `WeightFit.refit`
-        found for these, where it is known.
+        The estimate by row, in the order of the sample. `predicted` is the outcome in every arm, shape (K, n).
+        `influence` is the influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q).
+        `refit(s, weighed=None)` estimates again under row weights (n, R); `weighed` is the result of `WeightFit.refit`
+        for these weights, if it is known.
     failed : tuple of int
-        For each arm OK, or why its outcome model has no fit; empty for a joint fit.
+        For each arm the `Failure` of its outcome model, which may be OK; empty for a joint fit.
     """
 
     params: Array
@@ -95,7 +95,7 @@ class Estimate:
         name : {"effects", "means", "theta", "gamma"}
             Effects, arm means, outcome or propensity coefficients.
         arm : int, optional
-            One arm's outcome coefficients; by default those of all arms.
+            The arm whose outcome coefficients to return; by default all arms.
         """
         (n_arms, p), first = self.theta.shape, len(self.params)
         effects, last = first // (2 * n_arms - 1) * (n_arms - 1), first + n_arms * p
@@ -120,11 +120,11 @@ class Refits:
 
     values: Array  # `Estimate.values` for each, (d, m)
     failures: NDArray[np.int8]  # a `Failure` for each
-    start: Array | None = None  # of a joint fit effects and arm means of IPWRA, where it starts, (2 K - 1, m)
+    start: Array | None = None  # for a joint fit, effects and arm means of IPWRA, where it starts, (2 K - 1, m)
 
     @classmethod
     def joined(cls, parts: Sequence[Refits]) -> Refits:
-        """Put estimates under resamples one after the other."""
+        """Concatenate estimates under blocks of resamples."""
         starts = [part.start for part in parts if part.start is not None]
         values = np.concatenate([part.values for part in parts], axis=1)
         failures = np.concatenate([part.failures for part in parts])
@@ -132,7 +132,7 @@ class Refits:
 
 
 def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
-    """Collect the values, the last axis of each the m resamples; NaN where one failed, or has no effect."""
+    """Collect estimates whose last axis is the m resamples; NaN where a resample failed or has no effect."""
     failures = first_failure(failures, np.where(np.isnan(params).any(axis=0), Failure.NO_EFFECT, Failure.OK))
     values = np.concatenate([params, theta.reshape(-1, params.shape[1]), gamma])
     values[:, failures != Failure.OK] = np.nan
@@ -143,10 +143,10 @@ def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[
 class BootstrapDistribution:
     """Estimates over the resamples; NaN where one failed."""
 
-    values: Array  # a row a resample, (n_boot, d)
+    values: Array  # one row per resample, (n_boot, d)
     failures: NDArray[np.int8]  # a `Failure` for each
-    start: Array | None = None  # of a joint fit effects and arm means of IPWRA, where it starts, (n_boot, 2 K - 1)
-    errors: Array | None = None  # of multipliers standard errors of effects and arm means in each, (n_boot, 2 K - 1)
+    start: Array | None = None  # for a joint fit, effects and arm means of IPWRA, where it starts, (n_boot, 2 K - 1)
+    errors: Array | None = None  # with multipliers, each resample's standard errors of params, (n_boot, 2 K - 1)
 
     @property
     def used(self) -> Array:
@@ -168,9 +168,9 @@ def sandwich(
 ) -> Array:  # fmt: skip
     """Return the covariance of estimates from their influence function.
 
-    Rows of `influence`, (n, d), beyond memory a Dask array, have weights with sum `total`; a frequency repeats the
-    squares of rows, another weight multiplies their influence. Rows of one cluster depend on each other (Liang and
-    Zeger 1986); `strata` are the factors of the strata of a survey design (Binder 1983).
+    The rows of `influence`, (n, d), possibly a Dask array, have weights with sum `total`. A frequency weight repeats
+    the square of a row; any other weight multiplies the row's influence. Rows of one cluster may depend on each other
+    (Liang and Zeger 1986). `strata` has the factors of the strata of a survey design (Binder 1983).
     """
 
     def over_rows(function: Callable[..., Array], *given: Any) -> Array:
@@ -201,7 +201,7 @@ def stratum_of_groups(cluster: NDArray[np.intp], stratum: NDArray[np.intp], n_cl
 
 
 def small_sample_factor(n: float, n_coefficients: int, n_clusters: int | None) -> float:
-    """Return the factor n / (n - k) of a covariance, with clusters G / (G - 1) (n - 1) / (n - k); k = 0 for none."""
+    """Return the factor n / (n - k) of a covariance, with clusters G / (G - 1) (n - 1) / (n - k); 1 if k = 0."""
     if not n_coefficients:
         return 1.0
     of_clusters = n_clusters / (n_clusters - 1) * (n - 1) / n if n_clusters else 1.0
@@ -209,7 +209,7 @@ def small_sample_factor(n: float, n_coefficients: int, n_clusters: int | None) -
 
 
 def group_sums(values: Array, group: NDArray[np.intp], n_groups: int = 0) -> Array:
-    """Add up values of rows, shape (n, d), in each group, shape (G, d); of at least so many groups."""
+    """Add up values of rows, shape (n, d), within groups, shape (G, d), with at least `n_groups` groups."""
     return np.stack([np.bincount(group, column, minlength=n_groups) for column in values.T], axis=1)
 
 
@@ -217,7 +217,7 @@ def group_sums(values: Array, group: NDArray[np.intp], n_groups: int = 0) -> Arr
 
 
 RELATIVE_ROUNDING = 1e-13  # share of the estimates below which a mean or a standard error is rounding error
-FAR = 100  # standard deviations between the outcomes and zero: nearer, their level costs no digits
+FAR = 100  # standard deviations from zero within which the level of the outcomes costs no digits
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class WeightFit:
     equations: Equations  # the sample, score and target
     beta: Beta  # coefficients of `Equations.weight_blocks`
     converged: bool = True
-    times: Array | None = None  # of matching: one in the target, and how often a unit is a match
+    times: Array | None = None  # for matching: one in the target, plus how often the unit is a match
 
     @property
     def at(self) -> Point:
@@ -240,7 +240,7 @@ class WeightFit:
         return gamma_of(self.beta, 1)[:, 0]
 
     def beta_of(self, gamma: Array) -> Beta:
-        """Return the coefficients of all models from those of R resamples, shape (Q, R)."""
+        """Split stacked coefficients of R resamples, shape (Q, R), by model."""
         found, cut = Beta(), 0
         for name in WEIGHT_NAMES:
             if name in self.beta:
@@ -275,13 +275,13 @@ class WeightFit:
 
     @cached_property
     def tilt(self) -> Array:
-        """Share of each row in the target, over its mean, shape (n,)."""
+        """Tilt of each row over the mean tilt, shape (n,)."""
         tilt = self.by_row("tilt")
         return tilt / self._mean(tilt)
 
     @cached_property
     def w(self) -> Array:
-        """Importance weights over the mean of what they add up to, shape (n,)."""
+        """Importance weights over the mean of `Equations.measure`, shape (n,)."""
         return self.undivided / self._mean(self.by_row("measure"))
 
     @property
@@ -298,7 +298,7 @@ class WeightFit:
         return model is not None and model.kind != "known"
 
     def refit(self, s: Array) -> tuple[Equations, Beta, NDArray[np.int8]]:
-        """Fit under row weights (n, R): equations of these scores, coefficients, and failures."""
+        """Fit under row weights (n, R); return equations with the new scores, coefficients, and failure codes."""
         equations, codes = under_weights(self.equations, s)
         beta, failures = solve(equations.weight_blocks, s, self.beta)
         return equations, beta, first_failure(codes, *failures.values())
@@ -311,7 +311,7 @@ def probabilities_of(equations: Equations, at: Point) -> Array:
 
 
 def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any], width: int = 1) -> Any:
-    """Return what a function finds of the rows of each arm, by rows, (n, width), with derivatives if `at` has them."""
+    """Evaluate a function on the rows of each arm, shape (n, width), with derivatives if `at` has them."""
     first, last, _ = at.rows.indices(equations.sample.n)
     found, by = np.zeros((last - first, width)), dict[Linear, Array]()
     for a, own in enumerate(within(equations.sample.slices, slice(first, last))):
@@ -340,7 +340,7 @@ def gamma_of(beta: Beta, width: int) -> Array:
 
 
 def under_weights(equations: Equations, s: Array) -> tuple[Equations, NDArray[np.int8]]:
-    """Return the equations with the scores of a classifier under row weights (n, R)."""
+    """Return the equations with a classifier's scores under row weights (n, R), and failure codes."""
     model = equations.model
     if model is None or model.classifier is None:
         return equations, np.zeros(s.shape[1], dtype=np.int8)
@@ -349,7 +349,7 @@ def under_weights(equations: Equations, s: Array) -> tuple[Equations, NDArray[np
 
 
 def fit_weights(equations: Equations) -> WeightFit:
-    """Fit the models that importance weights are made of."""
+    """Fit the models of the importance weights."""
     s = equations.sample.s[:, None]
     equations, _ = under_weights(equations, s)
     beta, failures = solve(equations.weight_blocks, s)
@@ -364,7 +364,7 @@ RefittedScores = tuple[Equations, Beta, NDArray[np.int8]]  # by `WeightFit.refit
 
 @dataclass(frozen=True)
 class SeparateRows(FieldsAlone):
-    """What an estimate has of every row: predictions and influence function, made when asked for; and its refits."""
+    """Predictions and influence function of an estimate by row, computed when needed, and its refits."""
 
     equations: Equations
     beta: Beta
@@ -383,13 +383,14 @@ class SeparateRows(FieldsAlone):
 
     @property
     def means(self) -> Array:
-        """Arm means, shape (K, R), less the height."""
+        """Arm means less `height`, shape (K, R)."""
         return np.stack([self.beta[f"mean {a}"][0, 0] for a in range(self.equations.sample.n_arms)])
 
     def estimates(self) -> tuple[Array, Array, Array]:
-        """Effects and arm means, (2 K - 1, R), coefficients of outcomes as they are, (K, p, R), and of weights, (Q, R).
+        """Return effects and arm means, (2 K - 1, R), outcome coefficients, (K, p, R), and weight coefficients, (Q, R).
 
-        A mean that is zero, or one, to rounding has no ratio, or odds ratio, which would be a large number.
+        The outcome coefficients include the height again. If a mean is zero or one up to rounding error, the ratio or
+        odds ratio is undefined, rather than a large number.
         """
         equations, means, scale, n_arms = self.equations, self.means, self.scale, self.equations.sample.n_arms
         levels, theta = means + equations.height, np.eye(n_arms)[..., None]
@@ -412,16 +413,16 @@ class SeparateRows(FieldsAlone):
 
     @property
     def influence_of_params(self) -> Array:
-        """Influence function of effects and arm means alone, of rows in memory."""
+        """Influence function of effects and arm means alone, for rows in memory."""
         return self.of_blocks().of(self.of_params)
 
     @cached_property
     def influence(self) -> Array:
-        """Influence function of (params, theta, gamma), shape (n, d); beyond memory a Dask array."""
+        """Influence function of (params, theta, gamma), shape (n, d); a Dask array if rows do not fit in memory."""
         psi, n_arms = self.of_blocks(), self.equations.sample.n_arms
         own = {name: {name: np.eye(len(factors[name]))} for name, factors in psi.factors.items()}
         theta = [own[f"outcome {a}"] for a in range(n_arms) if not self.equations.spec.given]
-        theta = theta or [{"mean 0": np.zeros((n_arms**2, 1))}]  # of predictions that are given
+        theta = theta or [{"mean 0": np.zeros((n_arms**2, 1))}]  # given predictions are constants
         every = [self.of_params, *theta, *(own[name] for name in WEIGHT_NAMES if name in own)]
         if not self.equations.chunks:
             return psi.of(*every)
@@ -430,12 +431,12 @@ class SeparateRows(FieldsAlone):
         return lazy_rows(_influence, self.equations.chunks, shapes, self.beta, psi.factors, every)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """As in `Estimate`; from the coefficients of the sample."""
+        """Refit as in `Estimate`, starting from the sample's coefficients."""
         sample, equations = self.equations.sample, self.equations
         sums = load_all(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
         empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
         scored, beta, codes = weighed or self.weights.refit(s)
-        if equations.model is not None and equations.model.classifier is not None:  # not in coefficients
+        if equations.model is not None and equations.model.classifier is not None:  # its scores have no coefficients
             equations = dataclasses.replace(equations, model=scored.model)
         rest = [block for block in equations.blocks if block.name not in beta]
         beta, failures = solve(rest, s, self.beta, known=beta)
@@ -444,7 +445,7 @@ class SeparateRows(FieldsAlone):
         return collect_refits(params, theta, gamma, first_failure(empty, codes, *failures.values()))
 
     def steps(self, s: Array, weighed: RefittedScores) -> Array:
-        """Return what each row adds to weighted means under row weights, shape (n, R)."""
+        """Return the weight of each row in weighted means under row weights, shape (n, R)."""
         at, equations = Point(weighed[1]), weighed[0].of_estimator(self.equations.spec)
         found = s * by_arm(equations, at, equations.weight, s.shape[1]) * equations.sample.in_sample[:, None]
         return found / (s * value_of(equations.measure(at))).sum(axis=0)
@@ -459,16 +460,16 @@ def _influence(equations: Equations, beta: Beta, factors: Any, combinations: Any
 
 
 def centred(equations: Equations) -> Equations:
-    """Return the equations with outcomes far from zero less their mean, which linear models with a constant ignore."""
+    """Subtract the mean from outcomes far from zero, which does not affect linear models with a constant."""
     sample, spec = equations.sample, equations.spec
-    # changes between cross sections have no level, and predictions that are given are of outcomes as they are
+    # changes between cross sections have no level, and given predictions are for outcomes with their level
     level = not spec.given and equations.family.linear and sample.late is None
     if not level or not equations.constant.any():
         return equations
     total, squares, weight = equations.totals(_outcome_sums)
     height = total / weight
     variance = squares / weight - height**2
-    if height**2 <= FAR**2 * variance:  # and an arm of zeros has a mean of zero
+    if height**2 <= FAR**2 * variance:  # an arm of zeros then has a mean of exactly zero
         return equations
     return dataclasses.replace(equations, sample=dataclasses.replace(sample, y=sample.y - height), height=height)
 
@@ -480,7 +481,7 @@ def _outcome_sums(equations: Equations) -> tuple[float, ...]:
 
 
 def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale = DIFFERENCE) -> Estimate:
-    """Train the arms and average over the target, at fitted importance weights."""
+    """Fit the outcome models and average over the target, at fitted importance weights."""
     equations = centred(weights.equations.of_estimator(spec))
     rest = [block for block in equations.blocks if block.name not in weights.beta]
     beta, failures = solve(rest, equations.sample.s[:, None], known=weights.beta)
@@ -502,7 +503,7 @@ def _predicted_sums(equations: Equations, at: Point) -> tuple[Array, float]:
 
 
 def weights_of(record: Any) -> WeightFit:
-    """Return the importance weights of a fit, of an estimator without any those of its target."""
+    """Return the importance weights of a fit; an estimator without any has the weights of its target."""
     return record.weight_fit or WeightFit(Equations(record.sample, record.spec, record.options.population), {})
 
 
@@ -524,7 +525,7 @@ def projected_means(weights: WeightFit, spec: Specification, found: Estimate, co
 
 
 def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta]:
-    """Return the equations and coefficients of outcome models of outcomes as they are, theta of shape (K, p, R)."""
+    """Return the equations and coefficients at outcome coefficients theta, (K, p, R), which include the height."""
     equations = weights.equations.of_estimator(spec)
     beta = {} if equations.model is None else dict(weights.beta)
     if not spec.given:
@@ -533,7 +534,7 @@ def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[
 
 
 def means_under(weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array) -> Array:
-    """Project the means on columns under row weights (n, R) and the coefficients of refits to them, shape (K, k, R)."""
+    """Project the means on columns under row weights (n, R), at the coefficients of the refits, shape (K, k, R)."""
     equations, beta = at_estimate(weights, spec, theta)
     equations, _ = under_weights(equations, s)
     if gamma.size:

@@ -1,9 +1,9 @@
-"""Predictions of the outcome by learners, and the designs that they are part of.
+"""Predictions of the outcome by learners, and the designs that use them.
 
-Flows in: a design and the options. Flows out: cross-fitted predictions of every row in every arm (`Learned`), and two
-designs with the same rows and scores. In one the predictions of all arms are terms of every arm's outcome model, after
-those of the formula. In the other they are the outcome models. Both are fitted as any design is: the predictions are
-fixed columns, for influence functions and for resamples.
+`learn` turns a design and options into cross-fitted predictions of every row in every arm (`Learned`).
+`with_predictions` returns a design with the same rows and scores. In it, the predictions of all arms follow the
+formula's terms in every arm's outcome model, or they are the outcome models. The design is fitted like any other:
+influence functions and resamples treat the predictions as fixed columns.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from causalrisk.runtime import worker_count
 
 T = TypeVar("T")
 Rows = TypeVar("Rows", CodedRows, Design)
-ROUNDED = 1e-26  # variance of a constant by rounding, relative to its mean square
+ROUNDED = 1e-26  # variance that a constant has by rounding, relative to its mean square
 
 
 @dataclass(frozen=True)
 class Learned:
     """Cross-fitted predictions of a sample, on the scale of linear predictors of a family.
 
-    `features` (p,) marks the columns of the outcome design that the learners learn from; `folds` are of rows by their
-    position in the data. `quality` (L, K, 3) is of each learner in each arm, by rows it was not fitted to: R squared,
-    and intercept and slope of the outcomes on the predictions.
+    `features` (p,) marks the columns of the outcome design that the learners use. `folds` has the fold of each row by
+    its position in the data. `quality` (L, K, 3) has, for each learner and arm, three out-of-fold measures: R squared,
+    and the intercept and slope of a regression of the outcomes on the predictions.
     """
 
     fits: tuple[CrossFitted, ...]
@@ -56,9 +56,9 @@ class Learned:
         return dataclasses.replace(self, fits=(self.fits[number],), quality=self.quality[[number]])
 
     def __call__(self, columns: Array, position: Numbers | None = None) -> Array:
-        """Return the predictions for columns of the outcome design, (m, p), an arm after the other, (m, L K).
+        """Return predictions for columns of the outcome design, (m, p): for each learner one column per arm, (m, L K).
 
-        Rows of the sample, whose position in the data is given, are predicted by the fits of their folds.
+        If `position` gives the rows' places in the data, each row is predicted by the fits of its fold.
         """
         fold = None if position is None else self.folds[position]
         means = [fit(columns[:, self.features], fold) for fit in self.fits]
@@ -66,7 +66,7 @@ class Learned:
 
 
 def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
-    """Cross-fit the learners of the options to the rows of each arm, by the folds of a cross-fitted score."""
+    """Cross-fit the learners of the options to the rows of each arm, with the same folds as a cross-fitted score."""
     if design.offset_kind is not None:
         raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= out, or {design.offset_kind}=.")
     features, family = design.varying, options.outcome_family
@@ -78,7 +78,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     folds = folds_by_position(design, options.n_folds, options.repeat)
 
     def made(block: CodedRows | Design) -> LearnerRows:
-        """Return the rows of a block of a scan, or of a design in memory, with the columns that are learnt from."""
+        """Return the rows of a block on disk, or of a design in memory, with the columns that the learners use."""
         weights = None if design.weight_type is None else block.weights
         number = block.position
         return LearnerRows(block.X[:, features], block.y, block.arm, folds[number], weights, number)
@@ -115,7 +115,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
         told = f"{outside} can be, or nearly, and were set to just inside."
         models = [model for learner in learners for model in learner.models]
         if all(hasattr(model, "predict_proba") or isinstance(model, Smooth) for model in models):
-            notes.append(told)  # they are of 0 and 1, and merely too near
+            notes.append(told)  # the predictions are in the range, but too close to its ends
         else:
             such = "a classifier" if binary else '`learner="smooth"`'
             advice = f"Use a learner whose predictions are in the range of the outcome, such as {such}."
@@ -124,7 +124,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
 
 
 def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, float]:
-    """R squared, and intercept and slope of outcomes on predictions."""
+    """Return R squared, and the intercept and slope of a regression of outcomes on predictions."""
     means = np.average([y, predicted], axis=1, weights=weights)
     dy, df = np.stack([y, predicted]) - means[:, None]
     varies = [weights @ d**2 > ROUNDED * (weights @ of**2) for d, of in ((dy, y), (df, predicted))]
@@ -136,9 +136,9 @@ def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, 
 def with_predictions(
     design: Design, frame: TargetRows | None, learned: Learned, notes: Notes, *, given: bool
 ) -> tuple[Design, TargetRows | None]:
-    """Add the predictions of all arms to the terms of the outcome models, or put them in the place of these if `given`.
+    """Add the predictions of all arms to the terms of the outcome models, or replace the terms by them if `given`.
 
-    Rows of a target frame likewise. A warning is added to the notes where a column depends on others, and is left out.
+    The rows of a target frame are changed likewise. A column that depends on others is left out, with a warning.
     """
     before, names = list[str](), [f"{fit.name}[{label}]" for fit in learned.fits for label in design.labels]
     kept = np.repeat([not given, True], [len(design.exog_names), len(names)])

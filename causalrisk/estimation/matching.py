@@ -1,14 +1,15 @@
 """Nearest-neighbour matching with replacement, and its standard errors (Abadie and Imbens 2006, 2011, 2016).
 
-With J(i) the matches of unit i in another arm, Y_i(a) its outcome or the mean of its matches in arm a, and K_i how
-often it is itself a match, each time over the number of matches, the mean of an arm is the average of Y_i(a) over the N
-units of the target that have matches in all arms. The covariance of the means is
+Y_i(a) is the outcome of unit i if a is its own arm, and otherwise the mean over its matches in arm a. K_i counts how
+often unit i is itself a match, each time divided by the number of matches, and K2_i sums the squares of these shares.
+The mean of an arm is the average of Y_i(a) over the N units of the target that have matches in all arms. The covariance
+of the means is
 
-    1 / N^2 [sum_i (Y_i(.) - mu)(Y_i(.) - mu)' + diag_a sum_{j in arm a} ((t_j + K_j)^2 - t_j - K2_j) s2_j],
+    1 / N^2 [sum_i (Y_i(.) - mu)(Y_i(.) - mu)' + diag_a sum_{j in arm a} ((t_j + K_j)^2 - t_j - K2_j) s2_j].
 
-the first sum over the target, t_j = 1 in it, K2_j the sum of squares instead of K_j, and s2_j the variance (divisor
-n - 1) of the outcome among the unit and the two nearest of its arm, more where distances are equal; one with an
-estimated score. `bias_adjust` corrects Y_i(a), and an estimated score adds `score_correction`.
+The first sum is over the target, where t_j = 1. s2_j is the variance (divisor n - 1) of the outcome among the unit and
+the two nearest units of its arm, or the one nearest with an estimated score, or more if distances are tied.
+`bias_adjust` corrects Y_i(a), and an estimated score adds `score_correction`.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.families import BINARY_LINKS
 
 TIED = 1e-9  # distances that differ by less, relative to the spread of the columns, are equal
-FAR = 1e6  # spreads of the columns by which strata of exact matching are apart
+FAR = 1e6  # distance between the strata of exact matching, in spreads of the columns
 PROPENSITY = "propensity"  # the metric
-DEPENDENT = 1e-12  # eigenvalue of the correlations, relative to the largest, that is none
-WITHIN = 2  # units of the own arm by which an outcome's variance is measured; for an estimated score one is the unit
+DEPENDENT = 1e-12  # eigenvalue of the correlations, relative to the largest, that counts as zero
+WITHIN = 2  # nearest units of the arm that measure an outcome's variance; with an estimated score one is the unit
 
 
 @dataclass(frozen=True)
 class Matches:
-    """The matches of units: those with the same columns, a cell, have the same matches.
+    """The matches of units; units with the same columns form a cell and have the same matches.
 
-    `of` and `among` are sparse, (n, cells), and one in the cell of each unit, and of each of those that they are
-    matched with; `near` (cells, cells) is one where the units of a cell are matched with those of another.
+    `of` is sparse, (n, cells), with a one in the cell of each unit. `among` is the same for the m candidates for a
+    match. `near`, (cells, cells), is one if the units of a cell are matched with the candidates of another.
     """
 
     of: Any
@@ -71,16 +72,16 @@ class Matches:
         return np.asarray(products * (self.count / (self.count - 1))[:, None])
 
     def used(self, power: int, inside: Any = 1.0) -> Array:
-        """Sum over units, those inside, of a power of 1 / their number of matches, for each of their matches."""
+        """Sum for each candidate a power of 1 / number of matches over the units inside that it is a match of."""
         share = np.divide(1.0, self.count**power, out=np.zeros(len(self.count)), where=self.count > 0)
         return np.asarray(self.among @ (self.near.T @ (self.of.T @ (share * inside))))
 
 
 def match(units: Array, others: Array, least: int, tied: float, caliper: float | None = None) -> Matches:
-    """Match units with at least so many nearest others; all those that are equally far are matches.
+    """Match each unit with at least `least` nearest others; all others at a tied distance are matches too.
 
-    `units` (n, p) and `others` (m, p) are their columns. Distances that differ by less than `tied` are equal, and
-    beyond the `caliper` nothing is a match.
+    `units` (n, p) and `others` (m, p) are their columns. Distances that differ by less than `tied` are ties, and
+    others beyond the `caliper` are not matches.
     """
     (points, of), (centres, among) = _cells(units), _cells(others)
     tree, wanted = scipy.spatial.cKDTree(centres), min(least, len(centres))
@@ -93,7 +94,7 @@ def match(units: Array, others: Array, least: int, tied: float, caliper: float |
 
 
 def _cells(columns: Array) -> tuple[Array, Any]:
-    """Return the different rows, shape (cells, p), and one in the cell of each unit, shape (n, cells)."""
+    """Return the distinct rows, shape (cells, p), and a sparse matrix with a one in each unit's cell, (n, cells)."""
     points, of_unit = np.unique(columns + 0.0, axis=0, return_inverse=True)  # -0.0 is 0.0
     return points, scipy.sparse.csr_array((np.ones(len(columns)), (np.arange(len(columns)), of_unit.ravel())))
 
@@ -102,18 +103,18 @@ def _cells(columns: Array) -> tuple[Array, Any]:
 
 
 def no_influence() -> UnavailableError:
-    """Return the error of what needs an influence function or refits."""
+    """Return the error for methods that need an influence function or refits."""
     problem = "matching has no influence function, and its rows cannot be resampled (Abadie and Imbens 2006, 2008)"
     return UnavailableError(f"{problem}.\nUse `AIPW.from_formula(...).fit()`.")
 
 
 @dataclass(frozen=True)
 class MatchedRows:
-    """What an estimate by matching has of every row, in the order of the sample.
+    """An estimate by matching, by row in the order of the sample.
 
-    `predicted` (K, n) is the outcome of each unit in its own arm, the mean of its matches in another, and NaN where it
-    has none. `inside` are the units of the target that have matches in all arms. `matches` are, for each two arms that
-    are matched, the arm of the units, that of their matches, and the `Matches`; distances are between `columns`.
+    `predicted` (K, n) is each unit's outcome in its own arm, the mean over its matches in another arm, and NaN without
+    matches. `inside` marks the units of the target that have matches in all arms. `matches` has, for each pair of
+    matched arms, the arm of the units, the arm of the matches, and the `Matches`. Distances are between `columns`.
     """
 
     predicted: Array
@@ -123,18 +124,18 @@ class MatchedRows:
 
     @property
     def influence(self) -> Array:
-        """Refuse: matching is no sum over rows."""
+        """Raise an error: a matching estimate is not a sum over rows."""
         raise no_influence()
 
     def refit(self, *_: Any) -> Any:
-        """Refuse: resamples do not show how matches vary."""
+        """Raise an error: resamples do not show how matches vary."""
         raise no_influence()
 
 
 def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, notes: Notes) -> Array:
-    """Columns whose Euclidean distance is the metric, shape (n, p), rows in the order of the sample.
+    """Return columns whose Euclidean distance is the metric, shape (n, p), with rows in the order of the sample.
 
-    An outcome formula without covariates is refused; columns of the propensity formula that are not used get a warning.
+    An outcome formula without covariates raises an error. Unused columns of the propensity formula trigger a warning.
     """
     sample, metric = weights.equations.sample, options.metric
     if metric == PROPENSITY:
@@ -167,7 +168,7 @@ def whitened(columns: Array) -> Array:
 
 
 def variable_of(column: str) -> str:
-    """Name of the variable of a column such as "C(g, Treatment(1))[T.2]" or "Q('a b')"."""
+    """Return the variable's name from a column's, such as "C(g, Treatment(1))[T.2]" or "Q('a b')"."""
     inner = column.partition("[")[0]
     for called in ("C(", "Q("):
         inner = inner.removeprefix(called)
@@ -175,7 +176,7 @@ def variable_of(column: str) -> str:
 
 
 def named_columns(design: Design, names: tuple[str, ...], option: str) -> Array:
-    """Columns of the outcome design that variables have, shape (n, q)."""
+    """Return the columns of the named variables in the outcome design, shape (n, q)."""
     found = list[int]()
     for name in names:
         own = [k for k, column in enumerate(design.exog_names) if name in (column, variable_of(column))]
@@ -188,7 +189,7 @@ def named_columns(design: Design, names: tuple[str, ...], option: str) -> Array:
 def estimate_matched(
     weights: WeightFit, design: Design, options: ModelOptions, notes: Notes
 ) -> tuple[Estimate, WeightFit, Array]:
-    """Match the arms; return the estimate, the weights that matching gives, and the covariance of the estimate."""
+    """Match the arms; return the estimate, the weights by matching, and the covariance of the estimate."""
     sample, toward, least = weights.equations.sample, weights.equations.target.toward, options.n_neighbors
     scale, terms = options.effect_scale, options.bias_adjust
     fewest = min(own.stop - own.start for own in sample.slices)
@@ -244,7 +245,7 @@ def estimate_matched(
 
 
 def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: Design) -> list[tuple[int, int, Matches]]:
-    """Match the arms of the target with the others; what is to be equal is a column whose values are far apart."""
+    """Match the arms of the target with the others; exact matching adds a column whose strata are far apart."""
     spread = float(columns.std(axis=0).max(initial=0.0)) or 1.0
     far, caliper, toward = FAR * spread, options.caliper, options.population.toward
     if options.exact:
@@ -258,14 +259,14 @@ def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: De
 
 
 def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:
-    """Slopes of a regression of y on the columns Z and a constant, each unit as often as it is a match."""
+    """Return the slopes of y on the columns Z and a constant, each unit weighted by how often it is a match."""
     root = np.sqrt(times)[:, None]
     columns = np.column_stack([np.ones(len(Z)), Z])
     return np.asarray(np.linalg.lstsq(columns * root, y * root[:, 0], rcond=None)[0][1:])
 
 
 def nearest(columns: Array, among: slice, least: int) -> Matches:
-    """Match units by their columns, shape (n, p), with at least so many nearest of some of them."""
+    """Match units by their columns, shape (n, p), with at least `least` nearest units in the slice `among`."""
     return match(columns, columns[among], least, TIED * float(columns.std(axis=0).max()))
 
 
@@ -273,7 +274,7 @@ def nearest(columns: Array, among: slice, least: int) -> Matches:
 
 
 def score_correction(weights: WeightFit, options: ModelOptions, means: Array) -> Array:
-    """Return what the estimation of the score adds to the covariance of the means, shape (2, 2) [1]_.
+    """Return the contribution of score estimation to the covariance of the means, shape (2, 2) [1]_.
 
     References
     ----------
@@ -281,7 +282,7 @@ def score_correction(weights: WeightFit, options: ModelOptions, means: Array) ->
     """
     sample, toward = weights.equations.sample, weights.equations.target.toward
     e, Z, link = weights.probabilities, sample.Z.columns, BINARY_LINKS[options.propensity_link]
-    steep = e[1] * link.score(Z @ weights.gamma, np.array(1.0))[0]  # of the score by its linear predictor
+    steep = e[1] * link.score(Z @ weights.gamma, np.array(1.0))[0]  # slope of the score by its linear predictor
     inverse = np.linalg.inv((Z * (steep**2 / (e[0] * e[1]))[:, None]).T @ Z)
     score = e[1][:, None]
     moved = [steep[:, None] * nearest(score, own, WITHIN).covariance(Z[own], sample.y[own]) for own in sample.slices]
@@ -289,7 +290,7 @@ def score_correction(weights: WeightFit, options: ModelOptions, means: Array) ->
         C = np.stack([-(moved[0] / e[0][:, None]).mean(axis=0), (moved[1] / e[1][:, None]).mean(axis=0)])
         return np.asarray(-C @ inverse @ C.T)
     other, sign = 1 - toward, 1.0 if toward else -1.0
-    rising = sign * steep[:, None] * Z  # of the score of the target
+    rising = sign * steep[:, None] * Z  # slope of the target's score
     X = sample.X.columns
     near_score, near_X = (
         np.stack([nearest_outcomes(columns, sample, a) for a in (0, 1)]) - means[:, None] for columns in (score, X)
@@ -302,7 +303,7 @@ def score_correction(weights: WeightFit, options: ModelOptions, means: Array) ->
 
 
 def nearest_outcomes(columns: Array, sample: Sample, a: int) -> Array:
-    """Outcome of each unit in an arm: its own, or the mean of its nearest there, shape (n,)."""
+    """Return each unit's outcome in an arm: its own, or the mean of the nearest units of the arm, shape (n,)."""
     own = sample.slices[a]
     outcomes = nearest(columns, own, 1).mean(sample.y[own])
     outcomes[own] = sample.y[own]

@@ -1,4 +1,4 @@
-"""Options as frozen dataclasses that check themselves, and their values as types, which a type checker knows."""
+"""Options as frozen dataclasses that check their values, and types of the values for type checkers."""
 
 from __future__ import annotations
 
@@ -75,16 +75,16 @@ Learners = OneLearner | Mapping[Any, OneLearner] | Sequence[OneLearner]
 
 DEFAULT_METHOD = "trust-exact"
 N_BOOT = 999
-OBSERVED = "observed"  # exposures
-MULTIPLIER = "multiplier"  # the bootstrap that estimates nothing again
+OBSERVED = "observed"  # value of at_exposure
+MULTIPLIER = "multiplier"  # the bootstrap without refits
 BOOTSTRAPS, TRIMS, INTERVALS = get_args(Bootstrap), get_args(Trim), get_args(Interval)
-TERMS, REPLACE, STACK = "terms", "replace", "stack"  # what is done with the predictions of a learner
+TERMS, REPLACE, STACK = "terms", "replace", "stack"  # uses of a learner's predictions
 WITH_CLUSTERS = {
     "cov_type": (None, "cluster", "CR3", "jackknife", "bootstrap"),
     "bootstrap": (None, "cluster", "bayesian", MULTIPLIER),
 }
 CHOSEN = "a positive number, or None to have it chosen"
-NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # what holds, what is expected, and what to use
+NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # condition, what is expected, and what to use
     "at_exposure": (lambda x: x > 0, f'the exposure of the means, a positive number, or "{OBSERVED}"', "at_exposure=1"),
     "caliper": (lambda x: x > 0, "the largest distance of a match, a positive number", "caliper=0.25"),
     "max_failed": (lambda x: 0 <= x < 1, "a share of the resamples, 0 <= max_failed < 1", "max_failed=0.05"),
@@ -105,9 +105,9 @@ WHOLE = {"n_repeats": (1, None), "n_neighbors": (1, None), "n_boot": (2, N_BOOT)
 
 
 def check_values(options: Any) -> None:
-    """Refuse values of options, a dataclass, that are none of those known, or not the number that is expected.
+    """Raise an error for option values of a dataclass that are not a known choice or not the expected number.
 
-    Choices become the values that they equal: 1 becomes True.
+    A choice is replaced by the value that it equals: 1 becomes True.
     """
     for name, value in vars(options).items():
         default = value is None and getattr(type(options), name, None) is None
@@ -125,7 +125,7 @@ def check_values(options: Any) -> None:
 
 
 def _not_both(first: str, one: object, second: str, other: object, why: str) -> None:
-    """Refuse two options of which the first says what the second does."""
+    """Raise an error if both options are given; the first makes the second redundant."""
     if one is not None and other is not None:
         raise OptionError(f"{first}= and {second}= were both given: {why}.\nLeave {second}= out.")
 
@@ -134,20 +134,21 @@ Options = TypeVar("Options")
 
 
 def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
-    """Return the options of one kind, a dataclass, from all those of a call."""
+    """Return the options of one dataclass from all options of a call."""
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: given[name] for name in names if name in given})
 
 
 def defaults_of(*kinds: Any) -> dict[str, Any]:
-    """Return the options of some kinds, dataclasses, with their defaults."""
+    """Return the options of some dataclasses with their defaults."""
     return {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
 
 
 def typed_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
-    """Return the options that are no defaults as they are typed; arrays, columns, tables and functions as variables.
+    """Return the text of the options that are not defaults, as they are typed.
 
-    A column of a table need not be the one of its name: `data["x"] > 1` has the name "x" too.
+    Arrays, columns, tables and functions appear as variables with the name of the option. The name of a column would
+    not do, because `data["x"] > 1` has the name "x" too.
     """
     texts = {}
     for name, value in options.items():
@@ -158,7 +159,7 @@ def typed_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
         if value is None or (plain and value == defaults.get(name)):
             continue
         text = repr(value.item() if isinstance(value, np.generic) else value).replace("\n", " ")
-        # an object without a text of its own as its class
+        # an object without a repr of its own appears as its class
         texts[name] = re.sub(r"<(?:[\w<>]+\.)*(\w+) object at 0x[0-9a-fA-F]+>", r"\1(...)", text) if plain else name
     return texts
 
@@ -170,10 +171,10 @@ class ModelOptions:
     Parameters
     ----------
     family, ..., bias_adjust
-        Those of the same name of `causalrisk.JRE.from_formula` and `causalrisk.Matching`; of `propensity_score` only a
-        classifier: scores that are given belong to the data, and become None.
+        As in `causalrisk.JRE.from_formula` and `causalrisk.Matching`. `propensity_score` is a classifier or None; given
+        scores belong to the data, and become None.
     repeat : int
-        Of `n_repeats` the one that the folds are of.
+        Which of the `n_repeats` the folds belong to.
     read_as : tuple of str
         Notes on options that were given by names of other packages.
     typed : mapping of str to str
@@ -240,7 +241,7 @@ class ModelOptions:
             object.__setattr__(self, "clip", _limits("clip", self.clip, (0.01, 0.99), ()))
 
     def _check_change(self, did: DiD) -> None:
-        """Refuse what parallel trends do not identify."""
+        """Raise an error for options under which parallel trends do not identify the effect."""
         linear = self.outcome_family.linear
         for name, given, only in (
             ("target", self.population.name, "treated"),
@@ -253,7 +254,7 @@ class ModelOptions:
             raise OptionError("learner= is not available for repeated cross sections.\nLeave learner= out.")
 
     def stated_exposure(self, design: Design) -> float | None:
-        """Return the exposure that the means are at; None where they are at the observed ones, or there are none."""
+        """Return the exposure of the means; None if the means are at observed exposures, or without exposures."""
         if design.offset_kind != "exposure" or self.at_exposure == OBSERVED:
             return None
         return 1.0 if self.at_exposure is None else float(self.at_exposure)
@@ -282,7 +283,7 @@ class ModelOptions:
 
 
 def _names(option: str, given: Any) -> Any:
-    """Return names of variables, from a list or a text with + between them; True stands for all."""
+    """Return names of variables, from a list or a text with + between them; True means all."""
     if given is None or given is False or (given is True and option == "bias_adjust"):
         return given or None
     given = given.split("+") if isinstance(given, str) else given
@@ -313,7 +314,7 @@ def is_frame(target: Any) -> bool:
 
 
 def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
-    """Return the options of a model from all those of a call; `target` may name an arm, `smooth` the learner."""
+    """Return the options of a model from all options of a call; `target` may name an arm, `smooth` the learner."""
     one_of("smooth", given.get("smooth", False), (False, True))
     if given.get("smooth", False):
         _not_both("smooth", True, "learner", given.get("learner"), 'smooth=True is short for learner="smooth"')
@@ -330,9 +331,9 @@ def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
 
 
 def named_target(value: Any, design: Design) -> Any:
-    """Return an option `target` with the name of an arm, its level or label, as the population of its rows.
+    """Convert an option `target` that names an arm, by level or label, to the population of the arm's rows.
 
-    A name of a population that is the label of an arm, but not that population, is refused.
+    A label of an arm that is also the name of another population raises an error.
     """
     arm = design.arm_named(value)
     if arm is None:
@@ -379,7 +380,7 @@ def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[st
         low, high = np.nan, np.nan
     if not isinstance(value, str) and 0 <= low < high <= 1:
         return low, high
-    if isinstance(value, float) and 0 < value < 1 and value != HALF:  # its distance from 0 and from 1
+    if isinstance(value, float) and 0 < value < 1 and value != HALF:  # a single number is a distance from 0 and from 1
         example = min(value, round(1 - value, 12)), max(value, round(1 - value, 12))
     also = f", or one of {listed(names)}" if names else ""
     problem = f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}"
@@ -418,10 +419,10 @@ class InferenceOptions:
         check_rng(self.rng)
 
     def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
-        """Covariance type for some data, and the kind of bootstrap or the distribution of its multipliers.
+        """Return the covariance type, and the kind of bootstrap or the distribution of its multipliers.
 
-        The default is the bootstrap where the estimator is `joint`, or the joint one is among those resampled together;
-        `bootstrap` is then of the replicates even where standard errors are not of resamples.
+        The default is the bootstrap if the estimator is `joint`, or is resampled together with the joint estimator.
+        `bootstrap` then also determines the replicates, even if standard errors do not use resamples.
         """
         if design.survey is not None:
             return self._resolved_survey(design.survey)
@@ -435,7 +436,7 @@ class InferenceOptions:
             return "bootstrap", kind
         if self.cov_type is None:
             return "cluster" if clustered else "robust", kind
-        named["bootstrap"] &= not joint or self.bootstrap == MULTIPLIER  # it is of the replicates too
+        named["bootstrap"] &= not joint or self.bootstrap == MULTIPLIER  # it also determines the replicates
         for name, given in named.items():
             if given:
                 problem = f'{name}= is for bootstrap standard errors, not cov_type="{self.cov_type}"'
@@ -446,7 +447,7 @@ class InferenceOptions:
         return found, kind
 
     def _check_clusters(self, clustered: bool) -> None:
-        """Refuse options that need clusters where none were given, or treat rows as independent where some were."""
+        """Raise an error for options that need clusters without any, or that ignore clusters that were given."""
         if self.bootstrap == "rescaled":
             raise OptionError('bootstrap="rescaled" needs a survey design.\nUse `design=Survey(strata=..., psu=...)`.')
         for option, known in WITH_CLUSTERS.items():
@@ -458,7 +459,7 @@ class InferenceOptions:
                 raise OptionError(f"{found} treats rows as independent, but cluster= was given.\n{use}")
 
     def _resolved_survey(self, survey: SurveyDesign) -> tuple[str, str]:
-        """Covariance type and kind of resampling for a survey design; what knows nothing of it is refused."""
+        """Return covariance type and kind of resampling for a survey; options that ignore the design raise an error."""
         replicates = survey.replication is not None
         refused = {
             "cov_type": self.cov_type not in (None, "bootstrap"),
@@ -484,7 +485,7 @@ class InferenceOptions:
 
 @dataclass(frozen=True)
 class JREOptions:
-    """How the Joint Robust Estimator is trained."""
+    """How the Joint Robust Estimator is fitted."""
 
     objective: str = "risk"
     anchor: float | None = None
@@ -518,5 +519,5 @@ class JREOptions:
 
     @property
     def replicate_spread(self) -> float:
-        """Spread of the propensity replicates, relative to that of sampling."""
+        """Spread of the propensity replicates, relative to the sampling spread of the score."""
         return float(self.spread or (0.5 if self.objective == "risk" else 1.0))

@@ -1,8 +1,8 @@
-"""Overlap of the arms: separation, how importance weights are spread, effective sample sizes, and trimming.
+"""Overlap of the arms: separation, the spread of importance weights, effective sample sizes, and trimming.
 
-Separation is told by rows that a model predicts perfectly, and by the terms of the design behind them.
-Summaries of the weights of an arm say whether few rows dominate it. To trim, the propensity model is fitted to all
-rows, and those that its scores exclude are left out; Crump's rule finds the limits of the scores.
+Separation is reported with the rows that a model predicts perfectly, and with the terms that cause it. Summaries of an
+arm's weights show whether few rows dominate the arm. Trimming fits the propensity model to all rows, and leaves out
+rows with scores outside of limits; Crump's rule finds the limits.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from causalrisk.numerics.optimize import MARGIN, separating_direction
 
 SHOWN = 3  # terms that a message names
 BOUNDED = ("binomial", "poisson", "negativebinomial")  # means reach a bound at infinite predictors only
-SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
+SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are checked by a linear programme
 
 
 # --- separation ------------------------------------------------------------------------------------------------------
 
 
 def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | None:
-    """Mark the rows that a model of the weights predicts perfectly; with a direction along which no row contradicts.
+    """Return the rows that a model of the weights predicts perfectly, and a direction that no row contradicts.
 
-    None where there are none, and where there is no cause to look: it settled, and no linear predictor is large.
+    Returns None if there are no such rows. It does not search if the model converged and no linear predictor is large.
     """
     if name not in weights.beta:
         return None
@@ -54,7 +54,7 @@ def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | Non
     columns, arm, n_arms = columns[among], arm[among], int(arm.max()) + 1
     (n, q), rows = columns.shape, np.arange(len(columns))
     slopes = np.zeros((n_arms - 1, n, n_arms, q))
-    for j in range(1, n_arms):  # of the log odds of a row's arm to each other one
+    for j in range(1, n_arms):  # slopes of the log odds of a row's arm to each other arm
         slopes[j - 1, rows, arm] += columns
         slopes[j - 1, rows, (arm + j) % n_arms] -= columns
     signed = slopes[:, :, 1:].reshape(n_arms - 1, n, (n_arms - 1) * q)
@@ -67,7 +67,7 @@ def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | Non
 
 
 def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
-    """Raise a SeparationError where the propensity model predicts the arm of some rows perfectly."""
+    """Raise a SeparationError if the propensity model predicts the arm of some rows perfectly."""
     found = separated(weights, "score")
     if found is None:
         return
@@ -93,7 +93,7 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
 
 
 def refuse_other(weights: WeightFit, design: Design) -> None:
-    """Raise a SeparationError where the model of membership, or that of the observation, separates its rows."""
+    """Raise a SeparationError if the membership model or the observation model separates its rows."""
     if separated(weights, "member") is not None:
         problem = "the membership model (logit) predicts perfectly which rows are of the target frame"
         advice = "Simplify propensity=, or drop the rows of the data or the frame that have no like in the other."
@@ -107,7 +107,7 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
 
 
 def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_]) -> str:
-    """Name the values of indicators, and the reference levels of factors, whose rows are told, with their counts."""
+    """Name indicator values and reference levels whose rows are all predicted perfectly, with counts by arm."""
     names, cells = list(design.propensity_names), list[tuple[str, NDArray[np.bool_]]]()
     for name, column in zip(names, Z.T, strict=True):
         others = column[column != 0]
@@ -139,7 +139,7 @@ def _direction(design: Design, strength: Array) -> str:
 
 
 def _strongest(strength: Array) -> list[int]:
-    """Positions in descending order, less those that count for nothing."""
+    """Return positions in descending order of strength, without negligible ones."""
     return [int(j) for j in np.argsort(-strength) if strength[j] > 1e-6 * strength.max()]
 
 
@@ -147,7 +147,7 @@ def _strongest(strength: Array) -> list[int]:
 
 
 def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
-    """Names of the columns that tell an arm's outcomes at the bound of their family from the others perfectly."""
+    """Name the columns that perfectly separate an arm's outcomes at a bound of the family from the other outcomes."""
     family, rows = sample.family, sample.slices[arm]
     own = sample.with_outcome[rows] > 0
     y, columns = sample.y[rows][own], sample.X.columns[rows][own]
@@ -164,7 +164,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
 
 
 def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int, ...], sample: Sample | None) -> str:
-    """Raise a SeparationError where an arm's outcome model has no finite fit; return the arms that failed otherwise."""
+    """Raise a SeparationError if an arm's outcome model has no finite fit; return the arms that failed otherwise."""
     instead = '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
     for a in (a for a, reason in enumerate(failed) if reason != Failure.OK):
         low, high = design.outcome_limits[a]
@@ -189,7 +189,7 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
 TOP_SHARE = 0.01
 LARGE_WEIGHT = 1e6
 LARGE_SHARE = 0.2
-SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # effective n over n; the second where everybody is the target
+SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # least effective n over n; the second if everybody is the target
 ALMOST = 1 - 1e-9  # an effective n above this share of n differs from n by rounding
 REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 
@@ -198,11 +198,12 @@ REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 class ArmWeights:
     """Spread of the weights of one arm.
 
-    `n` counts observations: rows, or the sum of their frequency weights. `effective_n` is (sum w)^2 / sum w^2 over
-    these, `top_share` the share of the total weight held by the 1% of them with the largest weights (at least one),
-    `largest_share` that of the one with the largest, and `extreme` those with a weight above 1e6. `largest` is the
-    largest importance weight, `heaviest` its largest product with a probability weight, whose mean is one. `alone_n`
-    and `alone_share` are effective n and largest share under the probability weights alone.
+    `n` counts observations: rows, or the sum of their frequency weights. `effective_n` is (sum w)^2 / sum w^2 over the
+    observations. `top_share` is the share of the total weight held by the 1% of observations with the largest weights
+    (at least one), and `largest_share` the share of the largest weight. `extreme` counts observations with a weight
+    above 1e6. `largest` is the largest importance weight. `heaviest` is the largest product of importance weight and
+    probability weight, whose mean is one. `alone_n` and `alone_share` are effective n and largest share under the
+    probability weights alone.
     """
 
     n: int
@@ -217,20 +218,20 @@ class ArmWeights:
 
     @property
     def kept(self) -> float:
-        """Share of the effective n under the weights given that importance weights leave."""
+        """Effective n as a share of the effective n under the probability weights alone."""
         return self.effective_n / self.alone_n
 
 
 def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
-    """Summarise importance and observation weights of one arm, whose rows stand for so many units each."""
+    """Summarise importance and observation weights of one arm, whose rows stand for `units` observations each."""
     alone, alone_total = weights / units, float(weights.sum())
     relative = inverse * alone
     n, heaviest = int(units.sum()), float(relative.max())
-    # Relative to the heaviest, so that squares do not overflow; without weights, or of infinite ones, those alike it.
+    # Divided by the heaviest, so squares do not overflow. If it is zero or infinite, rows equal to it count one.
     relative = relative / heaviest if 0 < heaviest < np.inf else (relative == heaviest).astype(float)
     held, top = units * relative, max(1, int(np.ceil(TOP_SHARE * n)))
     total = held.sum()
-    count = min(top, len(relative))  # of rows: each is at least one observation
+    count = min(top, len(relative))  # number of rows: each is at least one observation
     large = np.flatnonzero(relative >= np.partition(relative, -count)[-count])
     few = large[np.argsort(-relative[large], kind="stable")][:count]
     at_top = np.clip(top - (np.cumsum(units[few]) - units[few]), 0, units[few])
@@ -248,7 +249,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
 
 
 def other_populations(design: Design, options: ModelOptions) -> str:
-    """Other populations to use; the target of a change is the treated, and calibrated weights have no tilt."""
+    """Suggest other targets; difference-in-differences has the treated only, and calibrated weights no tilt."""
     tilted = options.propensity_loss != "calibrated" and options.population.name != "overlap"
     treated = options.population.everybody and design.n_arms == 2
     targets = [] if options.did is not None else ["overlap"] * tilted + ["treated"] * treated
@@ -256,11 +257,12 @@ def other_populations(design: Design, options: ModelOptions) -> str:
 
 
 def poor_overlap(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str = "row") -> list[str]:
-    """Say where few rows hold the weight of an arm; nothing where it is not so.
+    """Return a text for each arm in which few rows hold most of the weight.
 
-    A weight exceeds a million, one row holds more than a fifth of its arm's weight (and more than twice what one holds
-    by probability weights alone), or the effective n is below a share `least` of the arm's rows. Under probability
-    weights the effective n by these alone takes the place of the rows: their cost is no matter of overlap.
+    This is so if a weight exceeds a million, if one row holds more than a fifth of the arm's weight (and more than
+    twice the largest share by probability weights alone), or if the effective n is below a share `least` of the arm's
+    rows. With probability weights, the effective n by these alone replaces the rows, because their cost is not a matter
+    of overlap.
     """
     found = []
     for arm, label in zip(arms, labels, strict=True):
@@ -278,13 +280,13 @@ def poor_overlap(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
 
 
 def inverse_sum(scores: Array) -> Array:
-    """Variance cost of a row: sum over the arms of its inverse propensity scores, (K, n) -> (n,)."""
+    """Return the variance cost of each row, the sum of inverse propensity scores over the arms, (K, n) -> (n,)."""
     with np.errstate(divide="ignore"):  # a score that underflows to zero has an infinite cost
         return np.asarray((1 / scores).sum(axis=0))
 
 
 def crump_cut(scores: Array, weights: Array) -> float:
-    """Return the largest sum of inverse scores, (K, n), of the rows whose average effect has the least variance.
+    """Return the cut on sums of inverse scores, (K, n), for which the average effect below it has least variance.
 
     References
     ----------
@@ -303,13 +305,13 @@ def crump_cut(scores: Array, weights: Array) -> float:
 
 
 def limits_at(cut: float) -> tuple[float, float]:
-    """Return the scores of the treated arm of two at which the sum of inverse scores is at a cut, the lower first."""
+    """Return the lower and upper score of the treated arm at which the sum of both inverse scores is at a cut."""
     alpha = 0.5 - np.sqrt(max(0.25 - 1 / cut, 0.0))
     return float(alpha), float(1 - alpha)
 
 
 def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np.bool_]:
-    """Mask of the rows all of whose scores, shape (J, n), are within limits, shape (n,)."""
+    """Return a mask, shape (n,), of the rows whose scores, shape (J, n), are all within limits."""
     limits = np.reshape(low, (-1, 1)), np.reshape(high, (-1, 1))
     return np.asarray(((scores >= limits[0]) & (scores <= limits[1])).all(axis=0))
 
@@ -317,16 +319,16 @@ def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np
 def overlap_of(
     sample: Sample, spec: Specification, weights: WeightFit | None, design: Design, options: ModelOptions
 ) -> tuple[tuple[ArmWeights, ...], str]:
-    """Summarise the importance weights of each arm, and say where few rows dominate another."""
+    """Summarise the importance weights of each arm, and return a message if few rows dominate an arm."""
     s, seen = loaded(sample.s), sample.recorded  # outcomes of data on disk are all recorded
     used = weights if spec.uses_propensity else None
     units = s if design.weight_type == "frequency" else np.ones(sample.n)
     inverse, relative = np.ones(sample.n) if used is None else used.undivided, s * (design.nobs / sample.total)
     rows: list[Any] = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
-    if seen is not None:  # rows without an outcome have no weight, which is no matter of overlap
+    if seen is not None:  # rows without an outcome have no weight, which is not a matter of overlap
         rows = [r.start + np.flatnonzero(seen[r]) for r in rows]
     arms = tuple(arm_weights(inverse[r], relative[r], units[r]) for r in rows)
-    if spec.matched:  # that most units are no match is not a matter of overlap
+    if spec.matched:  # that most units are not matches is not a matter of overlap
         found = "; ".join(poor_overlap(arms, design.labels, 0.0, design.unit_name))
         return arms, found and f"poor overlap: {found}.\nUse `caliper=` to leave out units without near matches."
     everybody = used is not None and used.equations.target.everybody  # other targets leave rows out on purpose
@@ -347,7 +349,7 @@ def overlap_of(
 
 
 def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple[Design, str]:
-    """Leave out the rows that trimming excludes, and say how many, and why."""
+    """Leave out the rows that trimming excludes, and return a text that says how many and why."""
     sample, scores = weights.equations.sample, weights.probabilities
     if trim == "separated":
         found, reason = separated(weights, "score"), trim

@@ -1,9 +1,9 @@
-"""From a design and options to what is estimated: checks, trimming, the target and the equations.
+"""From a design and options to the equations of a fit: checks, trimming, the target and the equations.
 
-With eta the linear predictor of the covariates and o the offset (of an exposure t its logarithm), the outcome models
-are trained to g^{-1}(eta + o). The means are averages of g^{-1}(eta + o) at the observed offsets, or, for a stated
-exposure e, of g^{-1}(eta + log e). At the observed offsets the residuals y - m are those of the means, so that what an
-estimator says of its bias carries over. At another exposure they are not: nothing was observed there.
+Let eta be the linear predictor of the covariates, and o the offset, which is log t for an exposure t. The outcome
+models fit g^{-1}(eta + o). The means average g^{-1}(eta + o) at the observed offsets, or g^{-1}(eta + log e) at a
+stated exposure e. At the observed offsets, the residuals y - m belong to the predictions that are averaged. So an
+estimator's bias correction applies to the means. At another exposure it does not, because nothing was observed there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, folds_of
 
 
 def task_of(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> Task:
-    """Refuse what cannot be; else return what is asked for, with the notes of the data."""
+    """Check the options against the data, and return the task with the notes of the data."""
     cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
     kind = bootstrap if cov_type == "bootstrap" else None
     if spec.matched and kind:
@@ -61,7 +61,7 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
 
 
 def check_one_way(design: Design, advice: str) -> None:
-    """Refuse resamples of two-way clusters, which no draw keeps whole."""
+    """Raise an error for resamples of two-way clusters, which no draw keeps whole."""
     if design.second_cluster is not None:
         names = listed(design.cluster_names)
         raise OptionError(f"no resample keeps the clusters of both {names} whole.\nUse `{advice}`.")
@@ -76,7 +76,7 @@ def prepare(task: Task) -> Task:
         check_offset(design, options)
     for y in [part.y for part in design.parts] if isinstance(design, DesignOnDisk) else [design.y[design.recorded]]:
         options.outcome_family.check(y, design.endog_name)
-    if options.trim is not None:  # by the scores as they are
+    if options.trim is not None:  # by the scores before clipping
         if is_frame(options.target):
             raise OptionError(
                 "trim= would trim the sample and not the target frame.\n"
@@ -106,7 +106,7 @@ def with_learner(task: Task, learned: Learned, use: str) -> Task:
 
 
 def with_given(task: Task) -> Task:
-    """Return a task whose outcome models are the predictions that were given."""
+    """Return a task whose outcome models are the given predictions."""
     design, family, predictions = task.design, task.options.outcome_family, np.asarray(task.design.predictions)
     if np.array_equal(predictions[np.arange(len(design.y)), design.arm], design.y):
         problem = "the outcome predictions of every row's own group are its outcomes"
@@ -128,14 +128,14 @@ def with_given(task: Task) -> Task:
 
 
 def no_predictions(columns: Array) -> Array:
-    """Refuse new rows: predictions were given for those of the data alone."""
+    """Raise an error for new rows: predictions were given for the rows of the data alone."""
     raise UnavailableError("outcome predictions were given for the rows of the data alone.\nUse `res.predict()`.")
 
 
 def equations_of(task: Task, target: TargetPopulation | None = None) -> Equations:
-    """Return what is estimated; the target is that of the options, unless it is given."""
+    """Return the equations of a task; a given `target` replaces the target of the options."""
     design, spec, options, frame = task.design, task.spec, task.options, task.frame
-    if design.predictions is not None and not spec.targeted:  # whose means do not go by the family
+    if design.predictions is not None and not spec.targeted:  # its means do not depend on the family
         options = dataclasses.replace(options, family="gaussian", link=None)
     sample = make_sample(design, options, frame, given=spec.given)
     target = target or options.population
@@ -162,7 +162,7 @@ def score_model(design: Design, sample: Sample, options: ModelOptions, frame: Ta
 
 
 def check_offset(design: Design, options: ModelOptions) -> None:
-    """Refuse options that do not go with the offset of a design, or its absence."""
+    """Raise an error for options that conflict with the offset of a design, or with its absence."""
     kind, family = design.offset_kind, options.outcome_family
     if kind != "exposure":
         if options.at_exposure is not None:
@@ -181,7 +181,7 @@ def check_offset(design: Design, options: ModelOptions) -> None:
 
 
 def check_target(design: Design, options: ModelOptions) -> None:
-    """Refuse options that several arms do not have."""
+    """Raise an error for options that are not available with several arms."""
     population, link = options.population, options.propensity_link
     if population.two_arms_only or link != "logit":
         option, value, instead = "propensity_link", link, "'logit'"

@@ -1,11 +1,11 @@
 """Quantiles and distribution functions of the potential outcomes, in memory.
 
-Flows in: rows with their importance weights. Flows out: an `Estimate` and its batched refits. With the indicator
-z_i = 1{y_i <= q}, F_a(q) is the mean that the estimator has of z in arm a: for IPW the weighted share of outcomes up
-to q, for AIPW the average of a logit of z on the terms of the outcome formula, with its weighted residuals. The
-quantile at tau is the smallest outcome of the arm with F_a(q) >= tau, where the logit is that of the indicator at q
-itself. Its influence function is that of F_a(q), less and over the density f_a(q): the derivative of F_a(q), in which
-a kernel around q has the place of z.
+`estimate_quantiles` turns rows with importance weights into an `Estimate` with batched refits. Let z_i be the indicator
+1{y_i <= q}. F_a(q) is the estimator's mean of z in arm a. For IPW it is the weighted share of outcomes up to q. For
+AIPW it is the average of a logit of z on the terms of the outcome formula, plus the weighted residuals. The quantile at
+tau is the smallest outcome q of the arm with F_a(q) >= tau, where each q has its own logit. The influence function of
+the quantile is minus the influence function of F_a(q) over the density f_a(q). The density is the derivative of F_a(q),
+computed with a kernel around q instead of z.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.families import outcome_family
 
 INDICATOR = outcome_family("binomial", None)
-ROUNDING = 1e-10  # of a distribution function, by which a step may stay below its level
-TURNS = 50  # of the search for a quantile, each of which fits the model of its indicator
+ROUNDING = 1e-10  # rounding error by which a distribution function may stay below the level that it reaches
+TURNS = 50  # iterations of the search for a quantile; each fits the model of an indicator
 
 
 @dataclass(frozen=True)
 class ArmSteps:
-    """The distinct outcomes of an arm, `values`, ascending.
+    """The distinct outcomes of an arm, `values`, in ascending order.
 
-    `rows` are its rows in the order of their outcomes, `ends` the place of the last row of each outcome among them.
+    `rows` are the arm's rows sorted by outcome. `ends` has the position in `rows` of the last row of each outcome.
     """
 
     rows: NDArray[np.intp]
@@ -78,7 +78,7 @@ def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> A
 
 
 def distribution_at(weights: WeightFit, spec: Specification, sample: Sample, thresholds: Array) -> Estimate:
-    """Estimate the distribution function of each arm at a threshold, shape (K,), of its own."""
+    """Estimate the distribution function of each arm at the arm's own threshold, shape (K,)."""
     indicated = dataclasses.replace(sample, y=(sample.y <= thresholds[sample.arm]).astype(float), family=INDICATOR)
     equations = dataclasses.replace(weights.equations, sample=indicated)
     return estimate_means(dataclasses.replace(weights, equations=equations), spec)
@@ -88,11 +88,11 @@ def distribution_at(weights: WeightFit, spec: Specification, sample: Sample, thr
 
 
 def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
-    """Return the derivatives of the distribution functions by their thresholds.
+    """Return the density of each arm at its threshold, and its part that comes from the outcome models.
 
-    They are the density of each arm at its threshold; the second array is the part that goes through the outcome
-    models. An outcome of the kernel in the place of the indicator moves the equations of the outcome models, and those
-    the means; in the means of AIPW, and in weighted means, it stands itself.
+    The density is the derivative of the distribution function by the threshold. It follows from replacing the indicator
+    by the kernel as the outcome. This changes the equations of the outcome models, and through them the means. In the
+    means of AIPW, and in weighted means, the kernel also enters directly.
     """
     equations, sample = rows.equations, rows.equations.sample
     moved, weighed = dict[str, Array](), dict[str, Array]()
@@ -103,7 +103,7 @@ def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
         moved[f"outcome {a}"] = equations.columns[members].T @ (pull * u)
         if equations.spec.corrected:
             weighed[f"correction {a}" if equations.corrects_apart else f"mean {a}"] = np.array([pull @ w[:, 0]])
-    factors = rows.of_blocks().factors  # of the coefficients by the equations of each block
+    factors = rows.of_blocks().factors  # they map the equations of each block to coefficients
 
     def change(which: dict[str, Array], a: int) -> float:
         found = factors[f"mean {a}"]
@@ -114,13 +114,13 @@ def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
 
 
 def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
-    """Return the half width of the kernel of a density at a quantile; rows stand for so many units each.
+    """Return the half width of the kernel for the density at a quantile; each row stands for `units` units.
 
     Notes
     -----
-    Hall and Sheather's h [1]_ for the effective n of the weights, at most half of the way to 0 or 1, turned into units
-    of the outcome as Koenker does [2]_: the normal quantiles of level - h and level + h are as far apart as twice the
-    half width, in standard deviations, or interquartile ranges over 1.34 if these are smaller.
+    Hall and Sheather's h [1]_ is computed for the effective n of the weights, and is at most half of the way from the
+    level to 0 or 1. As in Koenker [2]_, the half width is the distance between the normal quantiles of level - h and
+    level + h, times the standard deviation, or times the interquartile range over 1.34 if this is smaller.
 
     References
     ----------
@@ -128,7 +128,7 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
        Statistical Society B 50, 381-391.
     .. [2] Koenker, R. (2005). Quantile Regression, section 3.4.2. Cambridge University Press.
     """
-    from statsmodels.regression.quantile_regression import hall_sheather  # here, so that importing stays fast
+    from statsmodels.regression.quantile_regression import hall_sheather  # imported here, because it is slow
 
     share = weights / weights.sum()
     order = np.argsort(y, kind="stable")
@@ -146,10 +146,10 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
 
 @dataclass(frozen=True)
 class LevelFit:
-    """The quantiles of all arms at one level, `thresholds`, which stand at `places` among the distinct outcomes.
+    """The quantiles of all arms at one level, `thresholds`, and their `places` among the distinct outcomes.
 
-    `estimate` is of the distribution functions there; `density`, NaN at the largest outcome of an arm, and `drift` are
-    as by `densities`.
+    `estimate` has the distribution functions at the thresholds. `density` and `drift` are the results of `densities`;
+    the density is NaN at the largest outcome of an arm.
     """
 
     level: float
@@ -178,14 +178,15 @@ class QuantileRows:
         return np.concatenate([self.scale.params(own.T).T, every[0][:, gamma]], axis=1)  # effects are differences
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """As in `Estimate`.
+        """Refit as in `Estimate`.
 
-        The distribution functions are refitted at the quantiles of the full sample; those of the resample are where
-        they reach the level by the steps of its weights, and by the drift as the models of the indicators move along.
+        The distribution functions are refitted at the quantiles of the full sample. From there they rise by the steps
+        of the resample's weights, and by the drift, because the models of the indicators change too. The quantiles of
+        the resample are where the functions reach the level.
         """
         arms, first = self.arms, self.fits[0].estimate.rows
         weighed = weighed or first.weights.refit(s)
-        with np.errstate(invalid="ignore", divide="ignore"):  # resamples without rows in an arm are counted
+        with np.errstate(invalid="ignore", divide="ignore"):  # resamples without rows in an arm have a failure code
             steps = normalised(first.steps(s, weighed), arms, first.equations.spec)
         heights = [arm.cumulated(steps) for arm in arms]
         failures, quantiles, m = np.zeros(s.shape[1], dtype=np.int8), [], s.shape[1]
@@ -223,7 +224,7 @@ def estimate_quantiles(
     fits = tuple(_fit_level(weights, spec, design, arms, steps, units, level) for level in scale.quantiles)
     _warn_of_ends(design, fits, notes)
     _warn_of_masses(design, sample.y, arms, steps / units, fits, notes)
-    means = np.stack([fit.thresholds for fit in fits], axis=1).ravel()  # those of an arm together
+    means = np.stack([fit.thresholds for fit in fits], axis=1).ravel()  # by arm, then by level
     theta, rows = np.empty((sample.n_arms, 0)), QuantileRows(fits, scale, tuple(arms))
     return Estimate(scale.params(means), theta, fits[0].estimate.gamma, means, rows)
 
@@ -255,7 +256,7 @@ def _fit_level(
                 problem = f"the estimated distribution function of {design.endog_name!r} in arm {design.labels[a]!r}"
                 advice = f"Use levels below {level:g} in `quantiles=`, or simplify propensity=."
                 raise CausalRiskError(f"{problem} does not reach {level:g} below the largest outcome.\n{advice}")
-            if place == places[a] or place in met[a]:  # the search of an arm ends where it has been before
+            if place == places[a] or place in met[a]:  # the search of an arm ends at a place that it has visited
                 continue
             met[a].add(place)
             moved[a] = place
@@ -277,7 +278,7 @@ def _fit_level(
 
 
 def _warn_of_ends(design: Design, fits: Sequence[LevelFit], notes: Notes) -> None:
-    """Warn of quantiles that are the largest outcome of their arm."""
+    """Warn about quantiles that are the largest outcome of their arm."""
     ends = [
         f"quantile {fit.level:g} of group {label!r} ({threshold:.6g})"
         for fit in fits
@@ -292,7 +293,7 @@ def _warn_of_ends(design: Design, fits: Sequence[LevelFit], notes: Notes) -> Non
 def _warn_of_masses(
     design: Design, y: Array, arms: Sequence[ArmSteps], own: Array, fits: Sequence[LevelFit], notes: Notes
 ) -> None:
-    """Warn of quantiles at outcomes that more rows share than the distribution function is uncertain by."""
+    """Warn if the share of rows tied at a quantile exceeds the standard error of the distribution function."""
     shared = []
     for a, arm in enumerate(arms):
         held = own[arm.rows] / own[arm.rows].sum()

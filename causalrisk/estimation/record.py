@@ -1,14 +1,14 @@
-"""What a fit produces, as frozen records; the robust covariance of a record, and stacks of records.
+"""The results of a fit as frozen records, the robust covariance of a record, and stacks of records.
 
-The covariance is the sandwich of the stacked estimating equations of a record that has no standard errors yet,
-clustered where a cluster was given. Its independent units are clusters or rows, then the rows of a target frame, each
-a unit of its own.
+The covariance is the sandwich of the stacked estimating equations of a record that has no standard errors yet. It is
+clustered if a cluster was given. Its independent units are the clusters or rows, followed by the rows of a target
+frame, each of which is a unit.
 
 A stack averages M fits of one effect, such as JRE on a formula, JRE with the predictions of a learner among its terms,
 and the predictions alone. Its arm means are w_1 mu_1 + ... + w_M mu_M, with w on the simplex. The weights minimise
-w' (S + diag S) w, S the covariance of the effects by their influence functions, which know of the fits' common errors.
-The diagonal counts twice: what is gained by weights far from equal is smaller in the next sample than in this one.
-Influence functions and resamples take the weights as given.
+w' (S + diag S) w, where S is the covariance of the effects from their influence functions, which includes errors that
+the fits share. The diagonal counts twice, because unequal weights gain less in the next sample than in this one.
+Influence functions and resamples treat the weights as fixed.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ MEAN_ROUNDING = 1e-9  # a mean within this share of a constant outcome is the co
 class JointRecord:
     """The parts of a fit that only JRE has."""
 
-    problem: JointProblem  # what was trained; of a scan without its rows
+    problem: JointProblem  # the input of the fit; without rows if the data are on disk
     replicates: Replicates  # of the propensity score
     fit: JointFit  # the minimum
     expected_risk: float
-    mc_se: Array  # Monte Carlo standard errors of the effects, (K - 1,): NaN for one replicate, 0 where none is random
+    mc_se: Array  # Monte Carlo standard errors of the effects, (K - 1,): NaN for one replicate, 0 if none is random
     options: JREOptions  # without the caller's weights
-    path: Path | None  # how the amount of shrinkage was chosen, where it was
-    drawn: Array | None = None  # weights of the replicates where the caller gave them, (n, B), as the sample's rows
+    path: Path | None  # how the amount of shrinkage was chosen; None if it was given
+    drawn: Array | None = None  # replicate weights from the caller, (n, B), in the order of the sample
 
     @property
     def start(self) -> Estimate:
-        """The IPWRA estimate it started from."""
+        """The IPWRA estimate that JRE started from."""
         return self.problem.start
 
     @property
@@ -75,25 +75,25 @@ class JointRecord:
 
     @property
     def score_joined(self) -> bool:
-        """Whether the score's linear predictor is among the outcome columns."""
+        """Whether the score's linear predictor is an outcome column."""
         return self.fit.rows.joined is not None
 
     @property
     def anchor_at_end(self) -> bool:
-        """Whether the amount was chosen at an end of the ladder, beyond which none was tried."""
+        """Whether the chosen amount of shrinkage is at an end of the ladder, with none tried beyond."""
         path = self.path
         return path is not None and path.raised_from is None and path.anchor in (LADDER[0], LADDER[-1])
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be fitted."""
+    """The input of a fit."""
 
     design: Design  # trimmed if asked for
-    full_design: Design  # before that
+    full_design: Design  # before trimming
     spec: Specification
     options: ModelOptions
-    inference: InferenceOptions  # of a fit without the caller's resamples
+    inference: InferenceOptions  # in a `FitRecord` without the caller's resamples
     cov_type: str  # "robust", "HC1", "cluster", "jackknife", "bootstrap", "survey" or "replicates"
     bootstrap: str  # kind of resampling, or the distribution of the multipliers
     notes: Any  # `Notes`, or a tuple: the text of every warning so far
@@ -109,16 +109,16 @@ class FitRecord(Task):
     weight_fit: WeightFit | None  # the propensity model and the importance weights
     estimate: Estimate
     overlap: tuple[ArmWeights, ...]  # how the importance weights of each arm are spread
-    joint: JointRecord | None = None  # of JRE
+    joint: JointRecord | None = None  # for JRE only
     covariance: Array  # of `estimate.values`, or of effects and means alone
     boot: BootstrapDistribution | None = None
     given_resamples: bool  # whether the caller gave the resamples
     seed: np.random.SeedSequence  # root of the random streams
     df: float = np.inf  # of t tests and intervals; infinite for the normal distribution
     small_sample: bool = False  # whether the covariance has the factor of HC1
-    robust: Array | None = None  # the robust covariance where it is known beside: of a start of JRE
-    learned: Learned | None = None  # predictions of learners that it has
-    stack: Stack | None = None  # the fits that it is an average of
+    robust: Array | None = None  # the robust covariance if it is known already, as for the start of JRE
+    learned: Learned | None = None  # predictions of learners, if any
+    stack: Stack | None = None  # the fits that are averaged, if any
     repeats: Array | None = None  # effects and arm means with other folds of the learners, (R, 2 K - 1)
 
     @property
@@ -129,12 +129,12 @@ class FitRecord(Task):
 
     @property
     def effect_names(self) -> list[str]:
-        """Names of the effects: the estimand, for several arms with the arm that is compared."""
+        """Names of the effects: the estimand, with several arms followed by the arm that is compared."""
         return effect_names(self.estimand, self.design.labels, self.options.effect_scale.quantiles)
 
     @property
     def contrasts(self) -> list[str]:
-        """What each effect compares, such as "b vs a"."""
+        """The arms that each effect compares, such as "b vs a"."""
         return [f"{label} vs {self.design.labels[0]}" for label in self.design.labels[1:]]
 
     @property
@@ -144,7 +144,7 @@ class FitRecord(Task):
 
     @property
     def null(self) -> Array:
-        """What the parameters are tested against, shape (2 K - 1,): no effect, and zero for the arm means."""
+        """Null values of the parameters, shape (2 K - 1,): no effect, and zero for the arm means."""
         scale = self.options.effect_scale
         return np.r_[np.full(len(self.effect_names), scale.null), np.zeros(self.design.n_arms * scale.per_arm)]
 
@@ -160,7 +160,7 @@ class FitRecord(Task):
 
     @property
     def stated_exposure(self) -> float | None:
-        """Exposure that the means are at; None where they are at the observed ones, or there are none."""
+        """Exposure of the means; None if the means are at observed exposures, or without exposures."""
         return self.options.stated_exposure(self.design)
 
     @property
@@ -170,12 +170,12 @@ class FitRecord(Task):
 
     @property
     def multiplied(self) -> bool:
-        """Whether the bootstrap multiplies influence functions, and estimates nothing again."""
+        """Whether the bootstrap multiplies influence functions instead of refitting."""
         return self.boot is not None and self.bootstrap in MULTIPLIERS
 
     @property
     def draws_units(self) -> bool:
-        """Whether resamples leave rows or clusters out, where fractional weights could be drawn in their place."""
+        """Whether resamples leave out rows or clusters, where fractional weights could be drawn instead."""
         return self.bootstrap not in ("bayesian", "rescaled", "replicates") and self.options.propensity_score is None
 
     @property
@@ -187,16 +187,16 @@ class FitRecord(Task):
 
     @property
     def n_coefficients(self) -> int:
-        """Coefficients of the outcome models of all arms; of quantiles those of one level."""
+        """Number of coefficients of the outcome models of all arms; for quantiles, at one level."""
         if not self.options.quantiles:
             return self.estimate.theta.size
         return self.design.n_arms * (1 if self.spec.constants else self.sample.X.columns.shape[1])
 
     @property
     def residual_df(self) -> float:
-        """Degrees of freedom of t: of a survey design, clusters less one, or observations less outcome coefficients.
+        """Degrees of freedom of t: a survey design's, clusters less one, or observations less outcome coefficients.
 
-        Of two-way clusters those of the variable with fewer count. Of the jackknife of rows observations less one.
+        Two-way clusters use the variable with fewer clusters. The jackknife of rows uses observations less one.
         """
         design = self.design
         if design.survey is not None:
@@ -207,9 +207,9 @@ class FitRecord(Task):
 
     @property
     def choice_variance(self) -> float:
-        """Factor of the sampling variance that allows for the choice of JRE's anchor; one for other estimators.
+        """Factor of the sampling variance that allows for the choice of JRE's shrinkage; one for other estimators.
 
-        Of a stack the factors of its standard errors are averaged with its weights.
+        A stack averages the factors of the standard errors with its weights.
         """
         if self.stack is not None:
             factors = [np.sqrt(of.choice_variance) for of in self.stack.records]
@@ -217,37 +217,37 @@ class FitRecord(Task):
         return 1.0 if self.joint is None or self.joint.path is None else self.joint.path.choice_variance
 
     def factor_with(self, n_clusters: int | None) -> float:
-        """Factor of the variance that `small_sample` asks for, with so many clusters; else one."""
+        """Return the factor of the variance for `small_sample` with `n_clusters` clusters; otherwise one."""
         count = self.n_coefficients if self.small_sample else 0
         return fits.small_sample_factor(self.design.nobs + self.sample.n_frame, count, n_clusters)
 
     @property
     def small_sample_factor(self) -> float:
-        """Factor of the variance over resamples that `small_sample` asks for; else one."""
+        """Factor of the variance over resamples for `small_sample`; otherwise one."""
         n_clusters = self.design.n_clusters
         return self.factor_with(n_clusters + self.sample.n_frame if n_clusters else None)
 
     @property
     def resample_factor(self) -> float:
-        """Factor of the variance over resamples: of `small_sample`, and for the choice of JRE's anchor."""
+        """Factor of the variance over resamples, for `small_sample` and for the choice of JRE's shrinkage."""
         return self.choice_variance * self.small_sample_factor
 
     @property
     def used_weight_fit(self) -> WeightFit:
-        """The importance weights that the estimator uses; one that uses none raises an UnavailableError."""
+        """The importance weights that the estimator uses; an UnavailableError if it uses none."""
         if self.weight_fit is None or not self.spec.uses_propensity:
             raise self.without_scores()
         return self.weight_fit
 
     def check_means(self, what: str) -> None:
-        """Refuse what is of arm means, of a fit of quantiles."""
+        """Raise an error if a method for arm means is used with quantiles."""
         if self.options.quantiles:
             raise UnavailableError(
                 f'{what} is not available for quantiles.\nUse `res.model.with_options(effect="difference").fit()`.'
             )
 
     def check_observed(self, what: str) -> None:
-        """Refuse a diagnostic of the residuals where means are of something else than outcomes."""
+        """Raise an error if a diagnostic of residuals is used with means that are not of observed outcomes."""
         if self.design.periods is not None:
             raise UnavailableError(
                 f"{what} are not available for repeated cross sections.\nFit the rows of each period without did=."
@@ -257,7 +257,7 @@ class FitRecord(Task):
             raise UnavailableError(f'{problem}.\nUse `model.with_options(at_exposure="observed").fit()`.')
 
     def without_scores(self) -> UnavailableError:
-        """Return the error of an estimator that uses no propensity score."""
+        """Return the error for an estimator that uses no propensity score."""
         return UnavailableError(f"{self.spec.name} uses no propensity score.\nUse `IPWRA.from_formula(...).fit()`.")
 
     @property
@@ -273,7 +273,7 @@ class FitRecord(Task):
         return np.sqrt(np.diag(self.covariance)[: len(self.estimate.params)])
 
     def covariance_of(self, block: slice) -> Array:
-        """Covariance of some of `estimate.values`; that of coefficients may be made when it is asked for."""
+        """Return the covariance of some of `estimate.values`; for coefficients it may be computed on demand."""
         known = self.covariance
         if block.stop > len(known):
             known = self.choice_variance * robust_covariance(self)
@@ -286,7 +286,7 @@ class FitRecord(Task):
 
     @property
     def rows(self) -> FittedRows:
-        """The rows of the design in the order of the data; of a scan without their covariates."""
+        """The rows of the design in the order of the data; for data on disk, without their covariates."""
         weights, design, full, chances = self.used_weight_fit, self.design, self.full_design, None
         sample, equations = weights.equations.sample, weights.equations
         if "observed" in weights.beta:
@@ -341,36 +341,36 @@ class FitRecord(Task):
 class Stack:
     """Fits of one effect to the same rows and scores, and the weights that they are averaged with."""
 
-    names: tuple[str, ...]  # what each of them is
+    names: tuple[str, ...]  # description of each fit
     weights: Array  # not negative, with sum one, (M,)
     records: tuple[FitRecord, ...]  # without standard errors
-    covariances: Array  # of their effects by the influence functions, summed over the effects, (M, M)
+    covariances: Array  # of the fits' effects, from influence functions, summed over the effects, (M, M)
 
 
 # --- covariance ------------------------------------------------------------------------------------------------------
 
-NEGATIVE = 1e-12  # variance of a combination, in those of both ways, below which it is negative beyond rounding
+NEGATIVE = 1e-12  # negative eigenvalue, in units of both ways' variances, that is more than rounding error
 
 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
-    """Covariance of estimates from their influence function, (n, d): the sandwich, by clusters or a survey design.
+    """Return the sandwich covariance from an influence function, (n, d), by clusters or a survey design.
 
-    Of replicate weights it is their linearised covariance.
+    With replicate weights, it is their linearised covariance.
     """
     replication, sample = record.design.replication, record.sample
     if replication is None:
         return _sandwich(record, influence, [slice(0, influence.shape[1])], Notes())
-    # what each of the replicate weights makes of the estimates, to the first order
+    # change of the estimates under each of the replicate weights, to first order
     own = (influence * sample.s[:, None])[sample.n_frame :] / sample.total
     moved = (replication.multiplicities[sample.order] - 1).T @ own
     return replication.covariance(moved, np.zeros(own.shape[1]))
 
 
 def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool = True) -> Array:
-    """Return the sandwich covariance of all estimates, clustered where a cluster was given, shape (d, d).
+    """Return the sandwich covariance of all estimates, clustered if a cluster was given, shape (d, d).
 
-    Unless the `whole` is wanted, it is of effects and means alone where the coefficients would take more time. The
-    notes get a warning where two-way clusters leave no covariance without setting eigenvalues to zero.
+    Unless `whole`, coefficients are left out if they would take more time. The notes get a warning if two-way clusters
+    give negative eigenvalues, which are set to zero.
     """
     if record.robust is not None:
         return record.robust
@@ -386,10 +386,10 @@ def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool
 
 
 def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], notes: Notes) -> Array:
-    """Covariance with the small-sample factor of the record.
+    """Return the sandwich covariance with the small-sample factor of the record.
 
-    Under two-way clusters it is those of both ways, less that of their intersections, each with its factor; it is made
-    a covariance in each block of estimates.
+    With two-way clusters it is the sum of the covariances of both ways, less the covariance of their intersections,
+    each with its factor. Negative eigenvalues are then set to zero in each block of estimates.
     """
     design, sample = record.design, record.sample
 
@@ -421,14 +421,14 @@ def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], note
 
 
 def equal_units(record: FitRecord) -> Array:
-    """Return the number of equal units of each unit, shape (units,): of rows under frequency weights."""
+    """Return how many equal units each unit stands for, shape (units,): more than one under frequency weights."""
     sample, repeated = record.sample, record.frequency and not record.design.n_clusters
     own = sample.restore(sample.s) if repeated else np.ones(unit_count(record.design))
     return np.concatenate([own, np.ones(sample.n_frame)])
 
 
 def sum_within_units(record: FitRecord, contributions: Array) -> Array:
-    """Add contributions of the rows of the sample, shape (n, d), within units, shape (units, d)."""
+    """Add up contributions of the rows of the sample, shape (n, d), within units, shape (units, d)."""
     sample = record.sample
     if sample.cluster is None:
         return np.concatenate([sample.restore(contributions), contributions[: sample.n_frame]])
@@ -436,7 +436,7 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
 
 
 def unit_influence(record: FitRecord, count: int) -> Array:
-    """Influence of each unit, or of one of its equal units, on the first estimates, shape (units, count)."""
+    """Return each unit's influence, or the influence of one equal unit, on the first estimates, (units, count)."""
     if record.design.on_disk:
         raise rows_not_kept()
     weighted = record.estimate.influence[:, :count] * record.sample.s[:, None]
@@ -445,8 +445,8 @@ def unit_influence(record: FitRecord, count: int) -> Array:
 
 # --- stacks of records -----------------------------------------------------------------------------------------------
 
-ROUNDING = 1e-10  # of the largest variance: below, fits are the same
-SMALL = 1e-8  # weight, relative to the largest, that is none
+ROUNDING = 1e-10  # relative to the largest variance; fits that differ by less are the same
+SMALL = 1e-8  # weight, relative to the largest, that counts as zero
 
 
 def least_variance_weights(covariance: Array) -> Array:
@@ -460,8 +460,8 @@ def least_variance_weights(covariance: Array) -> Array:
     Returns
     -------
     ndarray, shape (M,)
-        Not negative, with sum one. They solve a least-squares problem with v >= 0, of which they are the shares:
-        at the minimum of v' A v - 2 sum v, A v - 1 is zero where v is positive and not negative elsewhere.
+        Non-negative weights with sum one: v / sum v, where v >= 0 solves a least-squares problem. At the minimum of
+        v' A v - 2 sum v, A v - 1 is zero where v is positive and not negative elsewhere.
 
     Examples
     --------
@@ -505,18 +505,18 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
 
 
 def params_of(scale: EffectScale, mixed: Array, n_arms: int) -> Array:
-    """Effects and arm means, (2 K - 1, ...), from averages of those of several fits; means average, effects follow."""
+    """Return effects and arm means, (2 K - 1, ...), from averages over fits; effects follow from averaged means."""
     return mixed if scale == DIFFERENCE else scale.params(mixed[-n_arms:])
 
 
 @dataclass(frozen=True)
 class StackedRows:
-    """Predictions and influence function of an average, and its refits, with the weights of the sample."""
+    """Predictions and influence function of an average, and its refits with the weights of the sample."""
 
-    estimates: tuple[Estimate, ...]  # the first is the lead, whose coefficients it has
+    estimates: tuple[Estimate, ...]  # the first is the lead, which provides the coefficients
     weights: Array
     scale: EffectScale
-    weight_fit: WeightFit  # which is the same in all
+    weight_fit: WeightFit  # the same in all fits
 
     @cached_property
     def predicted(self) -> Array:
@@ -534,7 +534,7 @@ class StackedRows:
         return np.hstack([moved, lead.influence[:, len(lead.params) :]])
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """As in `Estimate`; fits without weight are not made again, but for the lead."""
+        """Refit as in `Estimate`; fits with weight zero are left out, except the lead."""
         lead, weighed = self.estimates[0], weighed or self.weight_fit.refit(s)
         used = [k for k, weight in enumerate(self.weights) if weight > 0 or k == 0]
         found, size = [self.estimates[k].rows.refit(s, weighed) for k in used], len(lead.params)

@@ -1,6 +1,6 @@
-"""The numbers of a design in the form the estimators work on: rows grouped by arm, designs as orthonormal bases.
+"""The data of a design in the form that estimators use: rows sorted by arm, designs as orthonormal bases.
 
-The coded rows of a scan are in memory where they are few, and Dask arrays where they are not. Resamples are drawn here.
+Data on disk are loaded into memory if they are few, and are Dask arrays otherwise. Resamples are drawn here.
 """
 
 from __future__ import annotations
@@ -37,48 +37,48 @@ from causalrisk.numerics.arrays import (
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.resampling import JACKKNIFE, WIDTH, Resampler, folds_of
 
-CHUNK = 100_000  # rows of a target frame that are worked on at a time
-FEW = 2**23  # numbers in the columns of both designs, up to which the rows are worked on in memory
-FRAME_STREAM = 16  # added to a stream for the rows of a target frame
-Places = list[list[tuple[int, slice]]]  # for each arm the numbers of parts, and its rows in them
+CHUNK = 100_000  # rows of a target frame that are processed at a time
+FEW = 2**23  # numbers in the columns of both designs up to which data on disk are loaded into memory
+FRAME_STREAM = 16  # added to the number of a stream for the rows of a target frame
+Places = list[list[tuple[int, slice]]]  # for each arm, numbers of parts and the arm's rows in each part
 BY_ROW = ("y", "arm", "s", "offset", "mean_offset", "recorded", "cluster", "stratum")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows sorted by arm, so that each arm is a slice.
+    """Rows sorted by arm, which makes each arm a slice.
 
-    The rows of a target frame, which have covariates only, stand first. They share the slice of the reference arm, and
-    `in_sample` and their importance weights are zero, so that only averages over the target see them.
+    The rows of a target frame, which have covariates only, come first, in the slice of the reference arm. Their
+    `in_sample` and importance weights are zero, so only averages over the target use them.
     """
 
-    y: Array  # outcome; its mean in the rows of a target frame, and where it is missing, where it counts for nothing
+    y: Array  # outcome; a number without effect in the rows of a target frame, and where the outcome is missing
     X: Basis  # of the outcome design; columns of shape (n, p)
     Z: Basis  # of the propensity design; columns of shape (n, q)
     arm: Arms  # of each row, ascending
     s: Array  # observation weights; one in the rows of a target frame
     slices: tuple[slice, ...]  # rows of each arm
-    order: NDArray[np.intp]  # position in the design of each row that is not of a target frame
+    order: NDArray[np.intp]  # position in the design of each row, without the rows of a target frame
     n_frame: int  # rows of a target frame
     total: float  # sum of the observation weights of the sample, N
     family: OutcomeFamily
     offset: Array | None = None  # known part of the linear predictor of the outcome models; 0 in a target frame
-    mean_offset: Array | None = None  # the same where the means of the arms are taken; present where `offset` is
-    R: Basis | None = None  # of the design of the observation model, where outcomes are missing
-    recorded: Array | None = None  # 1.0 for the rows whose outcome was observed, where some are missing
+    mean_offset: Array | None = None  # offset for the means of the arms; present if `offset` is
+    R: Basis | None = None  # of the design of the observation model, if outcomes are missing
+    recorded: Array | None = None  # 1.0 for the rows whose outcome was observed, if some are missing
     late: Array | None = None  # 1.0 for the later period of cross sections, whose arm means are changes between periods
-    constant: Array | None = None  # of rows beyond memory the coefficients of X that give the constant
+    constant: Array | None = None  # for data on disk, coefficients with which the columns of X give the constant
     cluster: Any = None  # of each row
-    stratum: Any = None  # of each row, of a survey design without replicate weights
+    stratum: Any = None  # of each row, for a survey design without replicate weights
 
     @property
     def n(self) -> int:
-        """Number of rows, with those of a target frame."""
+        """Number of rows, including the rows of a target frame."""
         return len(self.y)
 
     @cached_property
     def in_sample(self) -> Array:
-        """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
+        """1.0 for the rows of the sample, 0.0 for the rows of a target frame, shape (n,)."""
         return (np.arange(self.n) >= self.n_frame).astype(float)
 
     @property
@@ -94,52 +94,52 @@ class Sample:
     @property
     def indicators(self) -> Array:
         """1.0 in the arm of each row, shape (n, K)."""
-        return np.eye(self.n_arms)[:, self.arm].T  # what goes by arm is then one row of memory
+        return np.eye(self.n_arms)[:, self.arm].T  # the values of an arm are then contiguous
 
     def in_periods(self, columns: Array) -> Array:
-        """Columns, shape (n, k); of repeated cross sections once for each period and zero in the other, (n, 2 k)."""
+        """Return columns, (n, k); with repeated cross sections a copy per period, zero in the other one, (n, 2 k)."""
         if self.late is None:
             return columns
         late = self.late[:, None]
         return np.hstack([columns * (1 - late), columns * late])
 
     def at_means(self, columns: Array) -> Array:
-        """Columns `in_periods` where means are taken: of repeated cross sections those of the change, (m, 2 k)."""
+        """Return the columns of `in_periods` for the means; with repeated cross sections, for the change, (m, 2 k)."""
         return columns if self.late is None else np.hstack([-columns, columns])
 
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Values of shape (n, ...) in this order, those of the sample put back into the order of the design."""
+        """Return the sample's part of values, shape (n, ...), in the order of the design."""
         restored = np.empty_like(values[self.n_frame :])
         restored[self.order] = values[self.n_frame :]
         return restored
 
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Values of the design's rows, then of the target frame's, shape (n, ...), in the order of the sample."""
+        """Put values of the design's rows and then the target frame's, shape (n, ...), in the order of the sample."""
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
     # --- rows beyond memory ------------------------------------------------------------------------------------------
 
     @cached_property
     def columns(self) -> dict[str, Any]:
-        """The arrays with a row per row of the sample, by name."""
+        """The arrays with one row per row of the sample, by name."""
         known = {name: getattr(self, name) for name in (*BY_ROW, "X", "R", *(["Z"] if self.Z is not self.X else []))}
         return {n: of.columns if isinstance(of, Basis) else of for n, of in known.items() if of is not None}
 
     @property
     def with_rows(self) -> Sample:
-        """The same with all rows in memory."""
+        """The same sample with all rows in memory."""
         columns = dict(zip(self.columns, load_all(self.columns.values()), strict=True))
         return self.some(columns, (0, self.n))
 
     @cached_property
     def empty(self) -> Sample:
-        """The same without rows, in memory; it still knows where the rows of the arms and the frame were."""
+        """The same sample without rows, in memory; `slices` and `n_frame` are kept."""
         none = {name: np.empty((0, *values.shape[1:]), values.dtype) for name, values in self.columns.items()}
         return dataclasses.replace(self.some(none, (0, 0)), slices=self.slices, n_frame=self.n_frame)
 
     @cached_property
     def chunks(self) -> list[Any]:
-        """The sample of each chunk of rows beyond memory, delayed."""
+        """The sample of each chunk of rows, delayed; none if the rows are in memory."""
         if not is_dask(self.y):
             return []
         import dask
@@ -150,20 +150,20 @@ class Sample:
         return [make(own, edge) for own, edge in zip(columns, itertools.pairwise(edges), strict=True)]
 
     def some(self, columns: dict[str, Any], edge: tuple[int, int]) -> Sample:
-        """Return the rows of a sample from the first to the last, whose columns are these."""
+        """Return the sample's rows from the first to the last edge, given their columns."""
         first, last = edge
         names = [name for name in "XZR" if name in columns]
         bases = {name: dataclasses.replace(getattr(self, name), columns=columns[name]) for name in names}
-        begins = int(np.clip(self.n_frame, first, last))  # the sample, after its frame
+        begins = int(np.clip(self.n_frame, first, last))  # the sample begins after its frame
         slices, order = within(self.slices, slice(first, last)), np.arange(last - begins)
         changed = {"slices": slices, "order": order, "n_frame": begins - first}
         return dataclasses.replace(self, **columns | {"Z": bases["X"]} | bases | changed)
 
 
 def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
-    """Sort the rows of a design by arm and orthonormalise its columns, unless they are predictions that are `given`.
+    """Sort the rows of a design by arm and orthonormalise its columns, except predictions that are `given`.
 
-    The rows of a target frame stand first; with an offset means are then at one exposure.
+    The rows of a target frame come first; with an offset, the means are then at one exposure.
     """
     own: Callable[[str], Any]
     if isinstance(design, DesignOnDisk):
@@ -175,17 +175,17 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         names = {name: of[order] for name, of in arrays_of(design).items()}
         own, constant = names.__getitem__, None
     n_frame, stated = 0 if frame is None else len(frame.X), options.stated_exposure(design)
-    # values of the rows of a target frame, zero where none is given; its stratum is numbered last
+    # values in the rows of a target frame, zero by default; its stratum has the last number
     n_strata = 0 if design.survey is None else len(design.survey.units)
     of_frame: dict[str, Any] = {"weights": 1.0, "stratum": n_strata}
     of_frame["cluster"] = design.n_clusters + np.arange(n_frame)
     if frame is not None:
         of_frame |= {"X": frame.X, "Z": frame.Z}
     if n_frame or design.observation is not None:
-        of_frame["y"] = float(design.outcome_limits.mean())  # of outcomes that count for nothing
+        of_frame["y"] = float(design.outcome_limits.mean())  # outcomes without effect
 
     def column(name: str) -> Any:
-        """Return the rows of the target frame, then those of the sample."""
+        """Return an array of the target frame's rows, then the sample's rows."""
         found = own(name)
         if not n_frame:
             return found
@@ -233,7 +233,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
 
 
 def arrays_of(design: Design) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a design in memory by the names that they have on disk; without Z where it is X."""
+    """Return the arrays of a design in memory by their names on disk; without Z if it is X."""
     seen, survey, periods = design.observation, design.survey, design.periods
     found = {name: getattr(design, name) for name in ("y", "X", "Z", "arm", "weights", "offset", "cluster")}
     found |= {
@@ -246,7 +246,7 @@ def arrays_of(design: Design) -> dict[str, NDArray[Any]]:
 
 
 def within(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:
-    """Return the slices of the arms within some of the rows."""
+    """Return the slices of the arms within a slice of the rows."""
     first, last = rows.start, rows.stop
     return tuple(slice(*(min(max(end, first), last) - first for end in (arm.start, arm.stop))) for arm in slices)
 
@@ -255,7 +255,7 @@ def within(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:
 
 
 def arm_places(design: DesignOnDisk) -> Places:
-    """Return where the rows of each arm are."""
+    """Return the parts, and the slices in them, that have the rows of each arm."""
     places: Places = [[] for _ in design.labels]
     for k, part in enumerate(design.parts):
         ends = np.searchsorted(part.arm, range(len(places) + 1)).tolist()
@@ -266,7 +266,7 @@ def arm_places(design: DesignOnDisk) -> Places:
 
 
 def rows_by_arm(design: DesignOnDisk, name: str) -> Any:
-    """Return an array of all rows, sorted by arm; beyond memory a Dask array with a chunk for each arm of each part."""
+    """Return an array of all rows, sorted by arm; if it is large, a Dask array with one chunk per arm and part."""
     places = [place for own in arm_places(design) for place in own]
     if design.n * (len(design.exog_names) + len(design.propensity_names)) <= FEW:
         return np.concatenate([np.asarray(getattr(design.parts[k], name))[rows] for k, rows in places])
@@ -277,7 +277,7 @@ def rows_by_arm(design: DesignOnDisk, name: str) -> Any:
 
 
 def chunked(rows: NDArray[Any], sizes: Any = CHUNK) -> Any:
-    """Return rows as a Dask array, by default those of a target frame."""
+    """Return rows as a Dask array, with a default chunk size for the rows of a target frame."""
     import dask.array as da
 
     return da.from_array(rows, chunks=(sizes, *rows.shape[1:]))
@@ -294,7 +294,7 @@ def folds_by_position(design: Design, n_folds: int, repeat: int = 0) -> Numbers:
 
 
 def stored(values: Iterable[Array], chunks: tuple[int, ...]) -> Any:
-    """Return rows that are made some at a time as a Dask array over a file."""
+    """Write blocks of rows to a file, and return a Dask array over it."""
     import dask.array as da
 
     folder, first, file = Folder(), 0, None
@@ -306,7 +306,7 @@ def stored(values: Iterable[Array], chunks: tuple[int, ...]) -> Any:
         file[first : first + len(rows)] = rows
         first += len(rows)
     found = da.from_array(file, chunks=(chunks, -1))
-    found.folder = folder  # which goes with the array
+    found.folder = folder  # the folder exists as long as the array
     return found
 
 
@@ -314,24 +314,24 @@ def stored(values: Iterable[Array], chunks: tuple[int, ...]) -> Any:
 
 
 def unit_count(design: Design) -> int:
-    """Return the number of clusters of a design, or of its rows where it has none."""
+    """Return the number of clusters of a design, or of rows if it has no clusters."""
     return design.n_clusters or design.n
 
 
 @dataclass(frozen=True)
 class SampleResampler:
-    """The random part of a fit; multiplicities are of rows in the order of the sample."""
+    """The random part of a fit; multiplicities are for rows in the order of the sample."""
 
     resampler: Resampler  # of the rows or clusters of the design
     frame: Resampler | None  # of the rows of a target frame, which are a sample of their own
-    number: Any  # row or cluster of each row of the design; beyond memory a Dask array
+    number: Any  # row or cluster of each row of the design; a Dask array if rows do not fit in memory
     sample: Sample
     frequency: bool  # whether weights count repeated rows
-    survey: SurveyDesign | None = None  # whose rescaled bootstrap gives the resamples
-    replicates: Any = None  # replicate weights over the weights, (n, R), where these are the resamples
+    survey: SurveyDesign | None = None  # the design whose rescaled bootstrap gives the resamples
+    replicates: Any = None  # replicate weights over the weights, (n, R), if they are the resamples
 
     def draw(self, stream: int, block: int, width: int) -> Array:
-        """Multiplicities of a block, times the weights of the rows."""
+        """Draw the multiplicities of a block, times the weights of the rows."""
         weights = self.sample.s[self.sample.n_frame :, None]
         if self.replicates is not None:
             drawn: Array = given_block(self.replicates, block, width) * weights
@@ -343,13 +343,13 @@ class SampleResampler:
         return self._after_frame(drawn, Resampler.draw, stream, block, width)
 
     def perturb(self, block: int, width: int, spread: float) -> Array:
-        """Fractional weights of a block of propensity replicates, times the weights of the rows."""
+        """Draw fractional weights for a block of propensity replicates, times the weights of the rows."""
         return self._drawn(partial(Resampler.perturb, spread=spread), resampling.REPLICATE_STREAM, block, width)
 
     def given(self, option: str, values: Any) -> Array:
-        """Check multiplicities that the caller gave, (n_design, m), and arrange them as the sample.
+        """Check multiplicities that the caller gave, (n_design, m), and put them in the order of the sample.
 
-        They are multiplied by observation weights that do not count rows; a target frame stays as it is.
+        They are multiplied by the observation weights, unless these count rows. The rows of a target frame count once.
         """
         multiplicities = resampling.given_multiplicities(option, values, len(self.sample.order))
         scale = np.ones(self.sample.n) if self.frequency else self.sample.s
@@ -357,7 +357,7 @@ class SampleResampler:
         return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]
 
     def _drawn(self, draw: Callable[..., Array], *which: int) -> Array:
-        """Multiplicities of a stream, a block and a width, times the weights; frequencies are drawn, not multiplied."""
+        """Draw multiplicities of a stream, block and width, times the weights unless these are drawn frequencies."""
         of_rows = partial(draw, self.resampler, *which)
         if is_dask(self.number):
             shape = (self.number.chunks[0], which[-1:])
@@ -369,7 +369,7 @@ class SampleResampler:
         return self._after_frame(drawn, draw, *which)
 
     def _after_frame(self, drawn: Array, draw: Callable[..., Array], stream: int, *which: int) -> Array:
-        """Put the rows of a target frame first."""
+        """Draw for the rows of a target frame, and put them first."""
         if self.frame is None:
             return drawn
         of_frame = draw(self.frame, stream + FRAME_STREAM, *which, np.arange(self.sample.n_frame))
@@ -379,30 +379,30 @@ class SampleResampler:
 def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:
     """Make the resampler of a design: it draws rows, within arms if "stratified", or clusters from one pool.
 
-    Of G clusters it draws G with equal chances; a row counts as often as its cluster is drawn, times its weight.
+    It draws G of G clusters with equal probability. A row counts as often as its cluster is drawn, times its weight.
     """
     survey = design.survey if kind == "rescaled" else None
     given = design.replication if kind == "replicates" else None
     replicates = None if given is None else given.multiplicities[sample.order]
-    if survey is not None or replicates is not None:  # fractional weights are drawn by units or rows
+    if survey is not None or replicates is not None:  # fractional weights are drawn by cluster or row
         kind = "cluster" if design.n_clusters else "pairs"
     own, frequency = slice(sample.n_frame, None), design.weight_type == "frequency"
     number, sizes, strata = sample.order, None, None
     if sample.cluster is not None:
         number = sample.cluster[own]
     else:
-        sizes = sample.restore(loaded(sample.s)) if frequency else None  # one by one
+        sizes = sample.restore(loaded(sample.s)) if frequency else None  # equal rows are drawn one by one
         strata = sample.restore(loaded(sample.arm)) if kind == "stratified" else None
         beyond: Any = sample.y
         number = chunked(number, beyond[own].chunks[0]) if is_dask(beyond) else number
     resampler = Resampler(kind, seed, unit_count(design), sizes, strata)
     frame = None
-    if sample.n_frame:  # its rows have neither clusters nor arms, and are left out last
+    if sample.n_frame:  # its rows have neither clusters nor arms; the jackknife leaves them out last
         frame_kind = kind if kind in ("bayesian", JACKKNIFE) else "pairs"
         frame = Resampler(frame_kind, seed, sample.n_frame, first=unit_count(design))
     return SampleResampler(resampler, frame, number, sample, frequency, survey, replicates)
 
 
 def given_block(given: Array, block: int, width: int) -> Array:
-    """Columns of a block of given multiplicities."""
+    """Return the columns of a block of given multiplicities."""
     return given[:, block * WIDTH : block * WIDTH + width]

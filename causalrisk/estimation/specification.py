@@ -1,8 +1,8 @@
 """Registries of target populations, of estimators and of effect scales.
 
-A population has a name and the tilt h(e) that makes the sample it; that of an ATT also `toward`, its arm. An estimator
-is a hypothesis class, importance weights, joint or separate arms, and an arm's mean. A scale is how an effect is
-reported: as a difference, ratio, odds ratio or percentage of the arm means, or by quantiles.
+A population has a name and the tilt h(e) that turns the sample into it; the population of an ATT has `toward`, its arm.
+An estimator is a class of outcome models, importance weights, joint or separate arms, and a mean of each arm. A scale
+is how an effect is reported: as a difference, ratio, odds ratio or percentage of the arm means, or by quantiles.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class TargetPopulation:
 
     name: str  # as the option is spelled and the summary prints it
     estimand: str  # name of the effect
-    full_name: str  # the same in words
-    rows: str  # that means are averages over, in the report
+    full_name: str  # name of the effect in words
+    rows: str  # the rows over which means average, in the words of the report
     toward: int | None = None  # the arm whose rows are the target
     tilt: Callable[[list[Any]], Any] | None = None  # a function of the list of the K scores of the rows
     frame: bool = False  # whether the target is the rows of a data frame
@@ -163,7 +163,7 @@ class FunctionTilt:
 
 
 def bad_tilt(name: str, found: str) -> OptionError:
-    """Return the error of a function that is no tilt."""
+    """Return the error for a function that is not a valid tilt."""
     return OptionError(
         f"the function {name} given as target= returned {found}; expected a finite number, zero or more, for each "
         "propensity score.\nUse `target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0`, for example."
@@ -179,20 +179,20 @@ class Specification:
 
     name: str  # in tables
     title: str  # heading of the summary
-    how: str  # what it is, for the methods paragraph
-    trained: str = "without weights"  # how the outcome models are trained, for the explanation
-    averaged: str = ""  # what is done to the averages of the predictions, for the explanation
-    aliases: tuple[str, ...] = ()  # what others call it, in lower case
+    how: str  # description of the estimator, for the methods paragraph
+    trained: str = "without weights"  # how the outcome models are fitted, for the explanation
+    averaged: str = ""  # how the averages of the predictions are corrected, for the explanation
+    aliases: tuple[str, ...] = ()  # other names of the estimator, in lower case
     constants: bool = False  # the outcome models are constants, whatever the formula names
-    weighted: bool = False  # they are trained under importance weights (`Equations.outcome`)
-    joint: bool = False  # the arms are trained jointly over the distribution of the propensity score
+    weighted: bool = False  # the outcome models are fitted under importance weights (`Equations.outcome`)
+    joint: bool = False  # the arms are fitted jointly over the distribution of the propensity score
     given: bool = False  # the outcome models are predictions, one column of the design for each arm
-    # The target is the second arm: its mean is the mean of its rows under any outcome model. If that model has no
-    # unique fit, the one of least norm is used.
+    # The target is the second arm. The arm's mean is then the mean of its rows under any outcome model. If the arm's
+    # outcome model has no unique fit, the fit of least norm is used.
     of_controls: bool = False
-    corrected: bool = False  # the mean of an arm is that of its predictions plus the weighted mean of its residuals
+    corrected: bool = False  # the mean of an arm is the mean prediction plus the weighted mean of the residuals
     normalized: bool = False  # the weights of these residuals add up to one
-    targeted: bool = False  # linear predictors are shifted until the weighted residuals add up to zero, instead
+    targeted: bool = False  # instead, linear predictors are shifted until the weighted residuals add up to zero
     matched: bool = False  # units are matched, and there are no outcome models
 
     @property
@@ -245,7 +245,7 @@ JRE = Specification(
     "effect (after Zhang 2025)",
     averaged="less the bias that the groups share", weighted=True, joint=True,
 )  # fmt: skip
-SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # which JRE is compared with
+SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # the estimators that JRE is compared with
 
 
 # --- scales ----------------------------------------------------------------------------------------------------------
@@ -253,10 +253,10 @@ SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # which JRE is co
 
 @dataclass(frozen=True)
 class EffectScale:
-    """A scale g on which effects are differences of the arm means, and how these are reported.
+    """A scale g on which effects are differences of the arm means, and how effects are reported.
 
-    `report` turns a difference on the scale into the reported effect, and `contrast` is its inverse. J levels of
-    quantiles stand in the place of the mean of an arm: of means, effects and names those of an arm stand together.
+    `report` turns a difference on the scale into the reported effect, and `contrast` is its inverse. With quantiles, J
+    levels replace the mean of each arm; means, effects and names are sorted by arm.
     """
 
     name: str  # as the option is spelled
@@ -276,36 +276,36 @@ class EffectScale:
 
     @property
     def per_arm(self) -> int:
-        """How many means, or quantiles, there are of each arm, J."""
+        """Number of means, or quantiles, per arm, J."""
         return len(self.quantiles) or 1
 
     @property
     def additive(self) -> bool:
-        """Whether effects are differences as they stand, in the units of the outcome."""
+        """Whether effects are plain differences, in the units of the outcome."""
         return self.g is np.positive
 
     def effects(self, means: Array) -> Array:
-        """Effects of arms 1 .. K-1 against arm 0, shape ((K - 1) J, ...), of means (K J, ...); NaN where undefined."""
+        """Return effects of arms 1 .. K-1 against arm 0, ((K - 1) J, ...), from means (K J, ...); NaN if undefined."""
         return self.report(self.differences(means))
 
     def differences(self, means: Array) -> Array:
-        """Return the same on the scale where effects are differences."""
+        """Return the effects as differences on the scale g."""
         with np.errstate(invalid="ignore", divide="ignore"):
             values = self.g(means)
             return self.against_reference(np.where(np.isfinite(values), values, np.nan))
 
     def against_reference(self, values: Array) -> Array:
-        """Differences of values of the arms, shape (K J, ...), to those of arm 0, shape ((K - 1) J, ...)."""
+        """Subtract the values of arm 0 from the values of the other arms, (K J, ...) -> ((K - 1) J, ...)."""
         of_arms = values.reshape(-1, self.per_arm, *values.shape[1:])
         return (of_arms[1:] - of_arms[:1]).reshape(-1, *values.shape[1:])
 
     def on_bounds(self, means: Array, error: Array) -> Array:
-        """Return the means, those no further than their rounding error from a bound of the scale on the bound."""
+        """Return the means; a mean within its rounding error of a bound of the scale is set to the bound."""
         means = np.where(np.abs(means - self.low) <= error, self.low, means)
         return np.where(np.abs(means - self.high) <= error, self.high, means)
 
     def params(self, means: Array) -> Array:
-        """Effects, then the means, shape ((2 K - 1) J, ...)."""
+        """Return the effects, then the means, shape ((2 K - 1) J, ...)."""
         return np.concatenate([self.effects(means), means])
 
     def jacobian(self, means: Array) -> Array:
@@ -317,7 +317,7 @@ class EffectScale:
             return np.vstack([self.against_reference(every) * slope * outer[:, None], every])
 
     def check(self, means: Array, labels: tuple[str, ...], largest: float) -> None:
-        """Raise a CausalRiskError where the means, or the largest outcome, have no effect on this scale."""
+        """Raise a CausalRiskError if the means, or the largest outcome, have no effect on this scale."""
         if largest > self.high:
             problem = f'effect="{self.name}" needs outcomes between 0 and {self.high:g}; the largest is {largest:.4g}'
             raise CausalRiskError(f'{problem}.\nUse `effect="ratio"`.')
@@ -360,12 +360,12 @@ SCALES = {scale.name: scale for scale in (DIFFERENCE, RATIO, ODDS_RATIO, PERCENT
 
 
 def effect_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
-    """Names of the effects: the estimand, for several arms with the arm that is compared to the first."""
+    """Return names of the effects: the estimand, with several arms followed by the arm compared to the first."""
     names = [estimand] if len(labels) == 2 else [f"{estimand}[{label}]" for label in labels[1:]]
     return [f"{name} q{level:g}" for name in names for level in quantiles] if quantiles else names
 
 
 def parameter_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
-    """Names of the effects, and of the potential-outcome means of the arms (POM) or their quantiles (POQ)."""
+    """Return names of the effects, and of the potential-outcome means of the arms (POM) or their quantiles (POQ)."""
     means = [f"POQ[{label}] q{level:g}" for label in labels for level in quantiles]
     return [*effect_names(estimand, labels, quantiles), *(means or [f"POM[{label}]" for label in labels])]

@@ -1,11 +1,12 @@
 """A joint fit, the influence function of its coefficients and arm means, and its resamples.
 
-Coefficients and means solve stacked equations of score, start, minimum and means. The gradient of the Lagrangian is a
-function of sums over rows. To first order a row adds to it the derivative by its weight: that of the Lagrangian by each
-of the row's means m_a times m_a' X, and what it adds to the totals times how these move with the coefficients. All of
-this, and what it adds to the averages and biases that estimates are made of, is linear in the moments of its weights.
-So the same function of other moments gives the derivative by the score (of the derivatives of the moments), and that by
-the mean tilts which weights are divided by.
+The estimating equations are stacked: propensity score, IPWRA (the start), joint minimum, arm means. The equations of
+the minimum are the gradient of the Lagrangian, a function of sums over rows. To first order, a row contributes the
+derivative of the gradient by the row's weight. This has two parts: the derivative of the Lagrangian by the row's means
+m_a, times m_a' X; and the row's contribution to the sums, times the derivative of the sums by the coefficients. Both
+parts, and the row's contributions to averages and biases, are linear in the moments of its importance weight
+(`Moments`). So `RowParts`, evaluated at other moments, gives two more derivatives: by the score, at the derivatives of
+the moments; and by the mean tilts that divide the weights, at `by_divisors`.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from causalrisk.numerics.optimize import OptimizeResult
 
 
 class Moments(NamedTuple):
-    """Tilt and weight at the fitted score, means of t, w, t^2, t w and w^2 over the replicates, (n, 1) each; w_b.
+    """Moments of each row's tilt t and importance weight w, shape (n, 1) each; `Dual` numbers carry derivatives.
 
-    Those of some replicates alone have these for w_b, shape (n, B). They may be numbers with derivatives.
+    `t` and `w` are at the fitted score; `t1`, `w1`, `t2`, `tw` and `w2` are means of t, w, t^2, t w and w^2 over the
+    replicates. `each`, shape (n, B), is w under the replicates in the slice `some`.
     """
 
     t: Any
@@ -46,18 +48,18 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, scores: Scores) -> Moments:
-        """Return the moments of the weights of some rows."""
+        """Compute the moments from the tilts and weights of some rows."""
         t, w, T, W, _ = scores
         return cls(t, w, _mean(T), _mean(W), _mean(T**2), _mean(T * W), _mean(W**2), W)
 
     def by(self, eta: Linear) -> Moments:
-        """Return the derivatives by a predictor of the score."""
+        """Return the derivatives of the moments by a linear predictor of the score."""
         found: list[Any] = [_derivative(each, eta) for each in self[:-1]]
         return Moments(*found)
 
 
 def _mean(x: Any) -> Any:
-    """Mean over the replicates of numbers with or without derivatives."""
+    """Average over the replicates; `Dual` numbers keep their derivatives."""
     if isinstance(x, Dual):
         return Dual(_mean(x.value), {eta: _mean(d) for eta, d in x.by.items()})
     return x.mean(axis=1, keepdims=True)
@@ -69,10 +71,10 @@ def _derivative(x: Any, eta: Linear) -> Array:
 
 
 def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
-    """Return minus the derivatives of the moments by the logs of the mean tilts that divide weights and tilts.
+    """Return minus the derivatives of the moments by the log divisors of weights and tilts.
 
-    There is one where the tilt is known. Else there are that at the fitted score, those under each replicate, and that
-    of rows which are averaged over but not measured.
+    A divisor is a mean tilt. If the tilt does not vary with the score, there is one divisor. Otherwise there is one at
+    the fitted score, one per replicate, and one for rows that are averaged over but not measured (`Rows`).
     """
     now, h, (_, _, T, W, varies) = Moments.of(scores), rows.measured, scores
     if not varies:
@@ -88,7 +90,7 @@ def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
 
 
 def divisors_of(t: Array, T: Array, rows: Rows, varies: bool) -> Array:
-    """Return what rows add to these mean tilts, shape (n, J), from the tilts at the fitted score and the replicates."""
+    """Return each row's contribution to the J divisors, (n, J), from tilts at the fitted score and the replicates."""
     if not varies:
         return t
     h = rows.measured
@@ -105,19 +107,19 @@ class JointFit:
     Parameters
     ----------
     problem : JointProblem
-        The rows and the start.
+        The rows and the IPWRA fit.
     objective : Objective
-        What is minimised.
+        The objective that was minimised.
     points : Replicates
-        The replicates of resamples, about their score.
+        The replicates that resamples use, as distances from each resample's own score.
     alpha : float
         The amount of shrinkage.
     theta : ndarray, shape (K, p, 1)
-        Coefficients, with that of the score's predictor if it joined.
+        Coefficients of the outcome models, including the coefficient of the score's predictor if it is a column.
     nu : ndarray, shape (1, C)
-        Multipliers of the constraint.
+        Lagrange multipliers of the constraint.
     result : OptimizeResult
-        What scipy reported.
+        The result of scipy's optimiser.
     """
 
     problem: JointProblem
@@ -130,21 +132,21 @@ class JointFit:
 
     @property
     def terms(self) -> Terms:
-        """What the objective holds fixed."""
+        """The quantities that the objective holds fixed."""
         return self.objective.terms
 
     @property
     def rows(self) -> Weighed:
-        """The rows."""
+        """The rows with their weights and replicates."""
         return self.objective.rows
 
     @property
     def lift(self) -> Array:
-        """Coefficients of all columns of all arms by those of the models, shape (K P, K p)."""
+        """Matrix that maps the models' coefficients to the coefficients of all columns, for all arms, (K P, K p)."""
         return self.rows.lift_of_arms[0]
 
     def by_models(self, slopes: Array) -> Array:
-        """Return derivatives by the coefficients of the models, (m, K p), from those by all columns, (m, K P)."""
+        """Convert derivatives by all columns' coefficients, (m, K P), to derivatives by the models', (m, K p)."""
         return slopes if self.rows.joined is None else slopes @ self.lift
 
     @property
@@ -154,7 +156,7 @@ class JointFit:
 
     @cached_property
     def at(self) -> Expansion:
-        """The objective there, by all columns."""
+        """Expansion of the objective about `beta`."""
         return self.objective.at(self.beta)
 
     @cached_property
@@ -165,7 +167,7 @@ class JointFit:
 
     @property
     def determined(self) -> bool:
-        """Whether the Hessian along the constraint can be inverted."""
+        """Whether the Hessian along the constraint is invertible."""
         return determined(self.at.projected(self.rows.lift_of_arms), self.alpha)
 
     @cached_property
@@ -175,7 +177,7 @@ class JointFit:
 
     @property
     def estimate(self) -> Estimate:
-        """The estimate."""
+        """The effects, arm means and coefficients."""
         start, raw = self.problem.start, self.at.average[0][0]
         return Estimate(
             params=np.concatenate([self.problem.scale.effects(raw), self.means]),
@@ -202,24 +204,25 @@ class JointFit:
     def net_bias(self) -> Array:
         """Net biases of arms 1 .. K-1 against arm 0 under each replicate, shape (K - 1, B).
 
-        On another scale than the difference they are what moves the effect, in units of the outcome.
+        On scales other than the difference, biases are first multiplied by `bias_slopes`, which keeps their units. The
+        net bias is then proportional to the bias of the effect.
         """
         scaled = self.problem.bias_slopes[:, None] * self.bias
         return scaled[1:] - scaled[:1]
 
     @cached_property
     def left_out(self) -> float:
-        """By how much V is larger at the start with all of the effect heterogeneity than without the share c of it."""
+        """Increase of V at the start if V counts all effect heterogeneity (c = 0)."""
         first = self.objective.first
         terms = dataclasses.replace(self.terms, share=0.0, level=first.average[0][0])
         return 2 * float((Objective(self.rows, self.objective.models, terms).first.risk[0] - first.risk[0])[0])
 
     def expected_risk(self) -> float:
-        """Squared net bias averaged over the replicates and, where the objective has it, sampling variance."""
+        """Return the mean squared net bias over the replicates plus, if the objective has V, the sampling variance."""
         return float(2 * self.at.risk[0][0] + self.left_out) / self.terms.n_units
 
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
-        """Biases (M, K, B) and V (M,) of M predictions in memory, (M, K, n)."""
+        """Return biases (M, K, B) and V (M,) of M sets of predictions in memory, (M, K, n)."""
         own, every = self.rows.with_rows, slice(0, self.problem.equations.sample.n)
         rows, weights = own.rows(every), own.weights(every, slice(0, 1))
         found = [risk_of(rows, weights, mean[..., None], self.objective.start, self.terms) for mean in predicted]
@@ -229,12 +232,12 @@ class JointFit:
 
     @cached_property
     def beside_points(self) -> Array:
-        """By how much the estimates, whose replicates are drawn, differ from those at the points of the resamples."""
+        """Difference of the estimates from a refit of the sample with the replicates that resamples use."""
         found = self._refit(self.problem.equations.sample.s[:, None]).values[:, 0]
         return np.where(np.isfinite(found), self.estimate.values - found, 0.0)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """Return the estimates under row weights (n, R)."""
+        """Refit under row weights (n, R), and add `beside_points`."""
         found = self._refit(s, weighed)
         return dataclasses.replace(found, values=found.values + self.beside_points[:, None])
 
@@ -242,7 +245,7 @@ class JointFit:
         problem, scale, linear = self.problem, self.problem.scale, self.objective.linear
         objective, refits = refitted(problem, self.objective, self.points, s, weighed)
         minima = list[Minimum]()
-        with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
+        with np.errstate(all="ignore"):  # resamples that cannot be fitted have a failure code
             for part in objective.parts():
                 theta, nu, width = part.models, None, part.models.shape[2]
                 if not linear:
@@ -262,16 +265,17 @@ class JointFit:
     # --- influence function ------------------------------------------------------------------------------------------
 
     def solve(self, right: Array, u: Array) -> Array:
-        """Return by how much the models' coefficients (K p, m) move where gradient and net biases move."""
+        """Return changes of the models' coefficients, (K p, m), for changes of the gradient and of the net biases."""
         hessian, u_slope = self.by_models(self.by_models(self.hessian).T), self.by_models(self.at.u[1])
         return -solve_constrained(hessian[None], right[None], u_slope, u[None])[0][0]
 
     @cached_property
     def totals(self) -> dict[str, Array]:
-        """Sums over rows of S equations and numbers, those of `RowParts`; the equations by all columns.
+        """Sums over rows of the S equations and numbers of `RowParts`, and derivatives of the sums.
 
-        "value", (1, S), is what rows add; "by_divisors", (J, S), minus its derivatives by the logs of the divisors;
-        "by_score", (Q, S), those by the score; "by_start", (K P, K P), those of equations by the start.
+        "value", (1, S), has the sums. "by_divisors", (J, S), has minus their derivatives by the log divisors.
+        "by_score", (Q, S), has their derivatives by the score's coefficients. "by_start", (K P, K P), has the
+        derivatives of the equations alone by IPWRA's coefficients.
         """
 
         def of_piece(part: Weighed, here: slice) -> dict[str, Array]:
@@ -301,13 +305,13 @@ class JointFit:
 
     @cached_property
     def by_score(self) -> tuple[Array, Array]:
-        """Derivatives by the score of the equations of the models, (Q, K p), and of the numbers, (Q, 2 K + C)."""
+        """Derivatives of the models' equations, (Q, K p), and of the numbers, (Q, 2 K + C), by the score."""
         joined, (n_arms, P, _), at = self.rows.joined, self.beta.shape, self.at
         equations, numbers = np.split(self.totals["by_score"], [n_arms * P], axis=1)
         equations = self.by_models(equations)
         if joined is None or joined.fixed:
             return equations, numbers
-        # the predictor of the score among the outcome columns moves with its coefficients
+        # the score's linear predictor, an outcome column, depends on the score's coefficients
         count, (extra, q) = joined.count, joined.of_score.shape
         p = P - extra
         moved, by = np.zeros((len(numbers), n_arms, P)), np.einsum("eq,bk->kqbe", joined.of_score, self.theta[:, p:, 0])
@@ -320,12 +324,12 @@ class JointFit:
         return equations, numbers + self._numbers_after(moved)
 
     def _numbers_after(self, steps: Array) -> Array:
-        """Return how averages, biases and net biases change, (m, 2 K + C), with coefficients of all columns."""
+        """Return changes of averages, biases and net biases, (m, 2 K + C), for steps of all columns' coefficients."""
         average, bias = (np.einsum("mkP,kP->mk", steps, of[1][0]) for of in (self.at.average, self.at.bias))
         return np.hstack([average, bias, steps.reshape(-1, self.beta.size) @ self.at.u[1][0].T])
 
     def _estimates_after(self, equations: Array, numbers: Array) -> Array:
-        """Return how (params, theta) move, (m, 2 K - 1 + K p), with equations of the models and the numbers."""
+        """Return changes of (params, theta), (m, 2 K - 1 + K p), for changes of the models' equations and numbers."""
         (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
         theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
         steps = theta if self.rows.joined is None else theta @ self.lift.T
@@ -338,7 +342,7 @@ class JointFit:
 
     @cached_property
     def maps(self) -> list[Array]:
-        """Matrices that give (params, theta) from `RowParts`, divisors, and influence functions of score and start."""
+        """Matrices that map `RowParts`, divisors, and influence functions of score and IPWRA to (params, theta)."""
         totals, (n_arms, P, _), (_, p) = self.totals, self.beta.shape, self.problem.start.theta.shape
         equations, numbers = np.split(np.eye(totals["value"].shape[1]), [n_arms * P], axis=1)
         of_parts = self._estimates_after(self.by_models(equations), numbers)
@@ -348,12 +352,12 @@ class JointFit:
 
     @cached_property
     def influence(self) -> Array:
-        """Influence function of all estimates of all rows, shape (n, d); beyond memory a Dask array."""
+        """Influence function of all estimates, shape (n, d); a Dask array if the rows do not fit in memory."""
         return np.hstack([self._by_row(self.maps), self.problem.score_influence])
 
     @cached_property
     def influence_of_params(self) -> Array:
-        """The same of effects and arm means, which takes less time."""
+        """Influence function of effects and arm means alone, which is faster to compute."""
         return self._by_row([of[:, : 2 * len(self.means) - 1] for of in self.maps])
 
     def _by_row(self, maps: list[Array]) -> Array:
@@ -369,10 +373,11 @@ class JointFit:
         return found @ of_parts - divisors @ of_divisors + score @ of_score + started @ of_start
 
     def monte_carlo_se(self) -> Array:
-        """Return standard errors of the effects over redraws of the replicates, shape (K - 1,).
+        """Return Monte Carlo standard errors of the effects, shape (K - 1,): their spread over redraws of replicates.
 
-        They are NaN for one replicate, and zero where replicates are not random. By the jackknife: without replicate b
-        the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), g_b its part of the gradient, and h_b its leverage.
+        They are NaN for one replicate, and zero if replicates are not random. The method is a jackknife: without
+        replicate b the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), where g_b is the replicate's part of
+        the gradient and h_b its leverage.
         """
         at, terms, lift, (n_arms, count) = self.at, self.terms, self.lift, self.bias.shape
         if self.rows.replicates.cubature or count == 1:
@@ -383,7 +388,7 @@ class JointFit:
         if terms.risk:
 
             def of_variance(part: Weighed, here: slice) -> Array:
-                """Gradient of V / 2 under each replicate, (K P, B), psi centred as over all of them."""
+                """Gradient of V / 2 under each replicate, (K P, B); psi is centred by its mean over all replicates."""
                 rows, (_, _, T, W, _) = part.rows(here), part.scores(here)
                 (_, slope, d, r), none, found = RowParts(rows, self).means, np.zeros(1), list[Array]()
                 for moment, unit in zip((T * T, T * W, W * W), np.eye(5)[2:], strict=True):
@@ -403,7 +408,7 @@ class JointFit:
 
 @dataclass(frozen=True)
 class RowParts:
-    """What some rows add to the K P equations, and to 2 K + C numbers: a linear function of moments of their weights.
+    """Contributions of some rows to the K P equations and to 2 K + C numbers, as a linear function of `Moments`.
 
     The numbers are averages over the target, biases averaged over the replicates, and net biases at the fitted score.
     """
@@ -413,14 +418,14 @@ class RowParts:
 
     @cached_property
     def means(self) -> tuple[Array, Array, Array, Array]:
-        """m_a and their slopes, d_a, each (K, n, 1), and the residuals, (n, 1)."""
+        """Means m_a, their slopes, and d_a, shape (K, n, 1) each, and the residuals, (n, 1)."""
         rows, eta = self.rows, self.rows.predictors(self.fit.beta)
         m = rows.family.mean(eta)
         d = rows.counted(m, self.fit.objective.start, self.fit.terms)
         return m, rows.family.mean_deriv(eta), d, rows.y[:, None] - rows.own(m)
 
     def by_predictors(self, of: Moments) -> Array:
-        """Return derivatives of the Lagrangian by each row's linear predictors over its share, shape (K, n)."""
+        """Return derivatives of the Lagrangian by each row's linear predictors, divided by its share, shape (K, n)."""
         rows, fit, (_, slope, d, r), terms = self.rows, self.fit, self.means, self.fit.terms
         pull = pulls(fit.at, terms)[:, 0, of.some]
         risk = np.concatenate([of.each[own] @ pull[a] for a, own in enumerate(rows.slices)])[:, None]
@@ -432,7 +437,7 @@ class RowParts:
         return found[..., 0]
 
     def __call__(self, of: Moments) -> Array:
-        """Return them for each row, shape (n, S), S = K P + 2 K + C."""
+        """Return the contributions of each row, shape (n, S) with S = K P + 2 K + C."""
         rows, terms, at, (m, _, d, r) = self.rows, self.fit.terms, self.fit.at, self.means
         D, arms = terms.D, rows.indicators[..., 0]
         found = self.by_predictors(of).T[:, :, None] * rows.X[:, None]
@@ -453,7 +458,7 @@ class RowParts:
         return np.hstack([found.reshape(len(found), -1), numbers.T])
 
     def by_start(self, of: Moments, share: Array) -> Array:
-        """Sum over rows the derivatives of the equations by the coefficients of the start, shape (K P, K P)."""
+        """Sum over rows the derivatives of the equations by IPWRA's coefficients, shape (K P, K P)."""
         rows, (_, slope, _, _), terms, fit = self.rows, self.means, self.fit.terms, self.fit
         if not terms.share:
             return np.zeros((fit.beta.size, fit.beta.size))

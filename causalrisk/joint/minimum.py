@@ -1,9 +1,10 @@
 """JRE's objective under columns of row weights, and its minimum without net bias at the fitted score.
 
-The minimum is found by scipy from IPWRA, or by Newton steps. Coefficients are beta_a = L theta_a of the columns of the
-rows, with L of shape (P, p): the identity, or with the linear predictor of the score as a further column its
-coefficients. Of linear models the objective is quadratic and the constraint linear, so one Newton step from anywhere is
-the minimum.
+The fit itself is minimised by scipy, starting at IPWRA; folds and resamples are minimised by Newton steps. The models
+have coefficients theta_a, and the columns of the rows have coefficients beta_a = L theta_a, with L of shape (P, p). L
+is the identity, unless the linear predictor of the score is an outcome column: then L also holds the score's
+coefficients. For linear models the objective is quadratic and the constraint linear, so one Newton step from any point
+reaches the minimum.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from causalrisk.numerics.arrays import Array, inverse_or_nan, is_dask
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
 NEWTON_STEPS, SETTLED, HALVINGS, CONVEX = 100, 1e-9, 12, 1e-10
-ROUNDING = 1e-12  # mean squared residual over that of the predictions that is rounding error
+ROUNDING = 1e-12  # ratio of mean squared residual to mean squared prediction that is rounding error
 SINGULAR, UNDETERMINED = 1e12, 1e15  # condition numbers
 
 
@@ -34,9 +35,9 @@ class Objective:
     rows : Weighed
         The rows.
     models : ndarray, shape (K, p, R)
-        Models of IPWRA.
+        Coefficients of IPWRA's models.
     terms : Terms
-        What the objective holds fixed.
+        The quantities that the objective holds fixed.
     """
 
     rows: Weighed
@@ -45,12 +46,12 @@ class Objective:
 
     @property
     def linear(self) -> bool:
-        """Whether the outcome models are linear, and the objective quadratic."""
+        """Whether the outcome models are linear, which makes the objective quadratic."""
         return self.rows.equations.sample.family.linear
 
     @cached_property
     def start(self) -> Array:
-        """Models of IPWRA on all columns, shape (K, P, R)."""
+        """IPWRA's coefficients of all columns, shape (K, P, R)."""
         return self.rows.lifted(self.models)
 
     def _expand(self, theta: Array) -> Expansion:
@@ -68,19 +69,19 @@ class Objective:
         return self._at_start.further(beta - self.start) if self.linear else self._expand(beta)
 
     def of_models(self, theta: Array) -> Expansion:
-        """Expand it about coefficients of the models, (K, p, R)."""
+        """Expand the objective about the models' coefficients, (K, p, R)."""
         return self._narrow(self.at(self.rows.lifted(theta)))
 
     @cached_property
     def first(self) -> Expansion:
-        """The objective about the models of IPWRA."""
+        """Expansion of the objective about IPWRA's models."""
         return self._narrow(self._at_start)
 
     def _narrow(self, at: Expansion) -> Expansion:
         return at if self.rows.joined is None else at.projected(self.rows.lift_of_arms)
 
     def curvature(self, beta: Array, at: Expansion, nu: Array) -> Array:
-        """Second derivatives of the means in the Hessian by all columns, (R, K P, K P), given multipliers (R, C)."""
+        """Return the Hessian's part from second derivatives of the means, (R, K P, K P), at multipliers (R, C)."""
 
         def of_rows(rows: Rows, weights: Weights, own: slice) -> Array:
             return curvature(rows, weights, beta[..., own], self.start[..., own], self.terms, at.some(own), nu[own])
@@ -88,7 +89,7 @@ class Objective:
         return block_diagonal(self.rows.over(of_rows))
 
     def parts(self) -> list[Objective]:
-        """Return an objective for each column where columns share no sums, so that none waits for the slowest."""
+        """Split into one objective per column if columns share no sums, so none waits for the slowest."""
         rows, columns = self.rows, range(self.models.shape[2])
         if self.linear or rows.separable or is_dask(rows.s) or len(columns) == 1:
             return [self]
@@ -100,7 +101,7 @@ class Objective:
         return found
 
     def bend(self, theta: Array, at: Expansion, nu: Array) -> Array:
-        """Return the same by the coefficients of the models, (R, K p, K p)."""
+        """Return `curvature` by the models' coefficients, (R, K p, K p)."""
         found, lift = self.curvature(self.rows.lifted(theta), at, nu), self.rows.lift_of_arms
         return lift.transpose(0, 2, 1) @ found @ lift
 
@@ -112,13 +113,13 @@ class Minimum:
     Parameters
     ----------
     theta : ndarray, shape (K, p, R)
-        Where they are.
+        Coefficients at the minima.
     multipliers : ndarray, shape (R, C)
-        Of the constraint.
+        Lagrange multipliers of the constraint.
     converged : ndarray of bool, shape (R,)
-        Whether the search settled.
+        Whether each search converged.
     at : Expansion
-        The objective there, its averages and biases.
+        The objective at the minima, with its averages and biases.
     """
 
     theta: Array
@@ -128,12 +129,12 @@ class Minimum:
 
 
 def stack(theta: Array) -> Array:
-    """Coefficients (K, p, R) arm by arm, shape (R, K p)."""
+    """Stack coefficients (K, p, R) arm by arm, shape (R, K p)."""
     return theta.reshape(-1, theta.shape[2]).T
 
 
 def unstack(z: Array, shape: tuple[int, ...]) -> Array:
-    """Return coefficients stacked arm by arm, (R, K p), in shape (K, p, R)."""
+    """Reshape coefficients stacked arm by arm, (R, K p), to (K, p, R)."""
     return z.T.reshape(*shape[:2], -1)
 
 
@@ -152,7 +153,7 @@ def solve_constrained(hessian: Array, right: Array, u_slope: Array, u: Array) ->
 
 
 def solve_each(matrices: Array, right: Array) -> Array:
-    """Solve a stack of equations; NaN where one is singular or not finite."""
+    """Solve a stack of linear systems; NaN for a system that is singular or not finite."""
     try:
         return np.asarray(np.linalg.solve(matrices, right))
     except np.linalg.LinAlgError:
@@ -160,11 +161,11 @@ def solve_each(matrices: Array, right: Array) -> Array:
 
 
 def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array | None = None) -> Minimum:
-    """Minimise by Newton steps for the conditions of a constrained minimum: one of linear models, else from nearby.
+    """Minimise by Newton steps on the first-order conditions of the constrained minimum.
 
-    Where the Hessian is not positive definite along the constraint, the second derivatives of the means are left out. A
-    step is halved until the objective, with a penalty on net bias, or the error of the conditions is less; where no
-    step helps, the search has failed.
+    Linear models take one step; others need a start near the minimum. If the Hessian is not positive definite along
+    the constraint, the second derivatives of the means are left out. A step is halved until it reduces the objective
+    plus a penalty on net bias, or the violation of the conditions. If no step does, the search has failed.
     """
     at, linear = objective.first if theta is objective.models else objective.of_models(theta), objective.linear
     nu = np.zeros(at.u[0].shape) if multipliers is None else multipliers
@@ -179,7 +180,7 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
         right, u = np.stack([-gradient, signs], axis=2), np.stack([-at.u[0], np.zeros_like(at.u[0])], axis=2)
         moves, multiplied = solve_constrained(hessian, right, at.u[1], u)
         move, new = moves[..., 0], multiplied[..., 0]
-        if linear:  # what the signs move tells of the condition number
+        if linear:  # the solution for alternating signs estimates the condition number
             size = np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1]
             known = np.abs(moves[..., 1]).max(axis=1) * size < SINGULAR
             converged, step = np.asarray(known & np.isfinite(move).all(axis=1)), unstack(move, theta.shape)
@@ -208,7 +209,7 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
 
 
 def determined(at: Expansion, alpha: float) -> bool:
-    """Whether the Hessian of a single column can be inverted along the constraint."""
+    """Whether the Hessian along the constraint is invertible, for a single column of row weights."""
     hessian, across = at.at(alpha)[2][0], at.u[1][0].T
     along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
     return bool(np.isfinite(hessian).all() and np.linalg.cond(along.T @ hessian @ along) < UNDETERMINED)
@@ -226,7 +227,7 @@ def _is_convex(hessian: Array, u_slope: Array) -> Array:
 
 
 def _error(at: Expansion, alpha: float, nu: Array) -> Array:
-    """How far the conditions of a minimum are from zero, shape (R,)."""
+    """Violation of the first-order conditions of the minimum, shape (R,)."""
     _, gradient, hessian = at.at(alpha)
     gradient = gradient + np.einsum("rc,rck->rk", nu, at.u[1])
     unit = np.sqrt(np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1])
@@ -234,14 +235,15 @@ def _error(at: Expansion, alpha: float, nu: Array) -> Array:
 
 
 def minimize_from_start(objective: Objective, alpha: float, method: str) -> tuple[Array, Array, OptimizeResult]:
-    """Minimise the objective of the sample by scipy: coefficients (K, p, 1), multipliers (1, C), and its report.
+    """Minimise the sample's objective by scipy; return coefficients (K, p, 1), multipliers (1, C) and scipy's result.
 
-    The coefficients move in the directions in which the net bias at `start` stays, and across so that it is zero: of
-    linear models this is the null space of the constraint, of others the intercepts are solved from it.
+    scipy moves the coefficients in the directions that leave the net bias at `start` unchanged to first order. At each
+    point, a step along the gradient of the net bias then makes the net bias zero. For linear models the search is
+    therefore in the null space of the constraint.
     """
     start, linear, first = objective.models, objective.linear, objective.first
-    origin, squares = stack(start)[0], 2 * first.loss[0][0]  # of the residuals
-    squares = max(squares, ROUNDING * origin @ first.loss[2][0] @ origin)  # and of the predictions
+    origin, squares = stack(start)[0], 2 * first.loss[0][0]  # squared residuals
+    squares = max(squares, ROUNDING * origin @ first.loss[2][0] @ origin)  # at least rounding error of the predictions
     unit = float(np.sqrt(squares)) or 1.0 if linear else 1.0
     shape, across = start.shape, first.u[1][0].T
     along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
@@ -253,7 +255,7 @@ def minimize_from_start(objective: Objective, alpha: float, method: str) -> tupl
         if key in known:
             return known[key]
         z, moves = origin + unit * (along @ x), np.zeros(across.shape[1])
-        with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
+        with np.errstate(all="ignore"):  # the value is not finite after a step that is too long
             for _ in range(NEWTON_STEPS):
                 theta = unstack((z + across @ moves)[None], shape)
                 at = objective.of_models(theta)

@@ -1,21 +1,21 @@
-"""The objective of JRE: sums of products of columns over rows, and its value, gradient and Hessian from them.
+"""The objective of JRE: sums over rows, and the value, gradient and Hessian computed from the sums.
 
-With m_a the outcome model of arm a, w the importance weight of a row in its own arm, t the tilt of the target, r the
-residual of a row, and averages over the target written as sums of `share` times what a row has,
+Let m_a be the outcome model of arm a, w the importance weight of a row in its own arm, t the tilt of the target, and r
+the residual of a row. `share` is the row weight divided by its sum over the sample. With
 
     B_a = - sum_i share_i 1{arm_i = a} w_i r_i                       bias of arm a under a score
-    psi_a = t (d_a - N_a) + 1{arm = a} w r                           d_a = m_a - c m_a of IPWRA; N_a centres it
+    psi_a = t (d_a - N_a) + 1{arm = a} w r                           d_a = m_a - c (m_a of IPWRA); N_a centres psi_a
     J = alpha sigma_0^2 sum_a L_a + V / 2 + (n / 2) mean_b |C B_b|^2
     V = mean_b sum_i share_i |C psi_ib|^2
 
-minimised under C B = 0 at the fitted score. C has the contrasts of the arms, b = 1 .. B are replicates of the score,
-L_a is the loss of IPWRA. "erm" has alpha = 1, losses averaged over the replicates, no V and no constraint. Of a target
-frame t d_a is of its rows and w r of the sample, and each is centred by its own mean.
+JRE minimises J subject to C B = 0 at the fitted score. C has the contrasts of the arms, b = 1 .. B are the replicates
+of the score, and L_a is IPWRA's loss. The objective "erm" has alpha = 1, losses averaged over the replicates, no V and
+no constraint. With a target frame, t d_a is for the frame's rows and w r for the sample's rows. Each part is then
+centred by its own mean.
 
-Row weights may be R
-columns, such as resamples. A replicate's weight is w_b = base + sum_t terms_t factor_tb: for one column of row weights
-the weights themselves are the factor; with a logit the odds of each resample are terms, and what a shift of the score
-multiplies them by is the factor.
+There may be R columns of row weights, such as resamples. The weight under replicate b is w_b = base + sum_t terms_t
+factor_tb. For a single column, `factor` has the weights themselves. For several columns with a logit, `terms` has the
+odds in each column, and `factor` has what replicate b multiplies the odds by.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from causalrisk.numerics.arrays import Array, weighted_grams
 from causalrisk.numerics.families import OutcomeFamily
 
 Pair = tuple[Array, Array]  # a number and its derivative
-Centre = tuple[Pair, Pair]  # a mean N that psi is centred by, and the mean of t psi in its rows, (R, K), with slopes
+Centre = tuple[Pair, Pair]  # the mean N that centres psi, and the mean of t psi in the same rows, (R, K), with slopes
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What the objective holds fixed.
+    """The quantities that the objective holds fixed.
 
     Parameters
     ----------
     contrasts : ndarray, shape (C, K)
-        C.
+        C, the contrasts of the arms.
     n_units : float
-        n; its square for "erm".
+        n; n^2 for "erm".
     sigma2 : float
         sigma_0^2, the mean variance function at the start.
     share : float
         c, the share of the start's effect heterogeneity that V leaves out.
     risk : bool
-        Whether the objective is "risk"; else "erm".
+        Whether the objective is "risk"; otherwise it is "erm".
     level : ndarray, shape (K,)
-        About the mean of each m_a, from which d_a is measured so as to lose no digits.
+        Constant near the mean of each d_a, subtracted from d_a for numerical accuracy.
     constant : ndarray, shape (P,)
-        Coefficients of the columns that give the constant one.
+        Coefficients with which the columns add up to the constant one.
     """
 
     contrasts: Array
@@ -72,13 +72,13 @@ class Terms:
 
     @property
     def constraint(self) -> Array:
-        """Contrasts that are zero at the fitted score."""
+        """Contrasts of the biases that are constrained to zero at the fitted score."""
         return self.contrasts if self.risk else self.contrasts[:0]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a sample, n of them, those of an arm together.
+    """n rows of a sample, sorted by arm.
 
     Parameters
     ----------
@@ -93,8 +93,9 @@ class Rows:
     offset : ndarray, shape (n, 1), or None
         Known part of the linear predictor.
     averaged, measured : ndarray, shape (n, 1), or 1.0
-        One in the rows that the target is averaged over, and in those whose tilt divides the weights: all of them, but
-        the rows of a target frame, and those of the sample beside it.
+        `averaged` is one in the rows over which models are averaged, `measured` in the rows whose tilt divides the
+        weights. Both are one in all rows, unless there is a target frame: then `averaged` marks the rows of the frame,
+        and `measured` the rows of the sample.
     """
 
     X: Array
@@ -121,15 +122,15 @@ class Rows:
         return np.repeat(np.arange(len(self.slices)), [own.stop - own.start for own in self.slices])
 
     def predictors(self, theta: Array) -> Array:
-        """Linear predictors, shape (K, n, R), under theta (K, P, R)."""
+        """Return linear predictors, shape (K, n, R), at coefficients theta, (K, P, R)."""
         return self.X @ theta + (0.0 if self.offset is None else self.offset)
 
     def own(self, values: Array) -> Array:
-        """Values (K, n, R) in each row's own arm, shape (n, R)."""
+        """Select from values (K, n, R) the values of each row's own arm, shape (n, R)."""
         return np.concatenate([values[a, members] for a, members in enumerate(self.slices)])
 
     def counted(self, mean: Array, start: Array, terms: Terms) -> Array:
-        """d_a of means (K, n, R) and models of IPWRA (K, P, R), measured from their level."""
+        """Return d_a less its level, for means (K, n, R) and IPWRA's coefficients (K, P, R)."""
         known = terms.share * self.family.mean(self.predictors(start)) if terms.share else 0.0
         return mean - known - terms.level[:, None, None]
 
@@ -141,13 +142,13 @@ class Weights:
     Parameters
     ----------
     share : ndarray, shape (n, R)
-        Weights of the rows over their sum in the sample.
+        Weights of the rows, divided by their sum over the sample.
     tilt, w : ndarray, shape (n, R) or (n, 1)
         Tilt and importance weight at the score of each column.
     base, terms, factor : ndarray, shape (n, R) or (n, 1), (T, n, R) and (T, n, B)
-        Those under the replicates: see the module.
+        Decomposition of the importance weights under the replicates; see the module docstring.
     tilts : ndarray, shape (n, B), optional
-        Tilt under the replicates, of one column, if it is not the same.
+        Tilt under the replicates, for a single column, if the tilt varies with the score.
     """
 
     share: Array
@@ -178,7 +179,7 @@ class Weights:
         (n, W), R, B = E.shape, left.shape[1], self.factor.shape[2]
         total = (E.T @ (left * self.base[members])).T[..., None]
         for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
-            if R < B:  # the fewer are multiplied by the columns
+            if R < B:  # multiply the columns by the narrower of the two
                 wide = (E[:, :, None] * (left * terms)[:, None]).reshape(n, W * R)
                 total = total + (wide.T @ factor).reshape(W, R, B).transpose(1, 0, 2)
             else:
@@ -187,7 +188,7 @@ class Weights:
         return total
 
     def adjoint(self, slices: tuple[slice, ...], values: Array) -> Array:
-        """Sum w_b times values, shape (K, R, B), of a row's arm over the replicates, shape (n, R)."""
+        """Sum over the replicates w_b times the values, (K, R, B), of each row's arm, shape (n, R)."""
         parts = []
         for i, own in zip(slices, values, strict=True):
             excess = (self.terms[:, i] * (self.factor[:, i] @ own.T)).sum(axis=0)
@@ -199,10 +200,10 @@ class Weights:
 
 
 def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> dict[str, Array]:
-    """Sum over rows what the objective at theta, (K, P, R), is made of; those of chunks of rows add up.
+    """Return the sums over rows that determine the objective at theta, (K, P, R); sums over chunks of rows add up.
 
-    Sums of a number an arm, (R, K, 1 + P), have its value first, then its derivative; of r, without the sign of this.
-    "square", "gradient" and "hessian" are those of V / 2 before psi is centred.
+    A sum with one number per arm, (R, K, 1 + P), has its value first and then its derivative. Derivatives of sums of
+    residuals lack their minus sign. "square", "gradient" and "hessian" are of V / 2 before psi is centred.
     """
     if rows.family.linear:
         return _linear_sums(rows, weights, theta, start, terms)
@@ -262,16 +263,15 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
 
 
 def _linear_sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> dict[str, Array]:
-    """Return `sums` of linear models, by products of their columns with residuals and the offset.
+    """Return `sums` for linear models, from products of the columns, the residuals and the offset.
 
-    The residuals are those of the first column of row weights. So nothing that has R values is made of the rows, but
-    the weights.
+    The residuals are IPWRA's in the first column of row weights. So the weights alone have R values per row.
     """
     D, (n_arms, P, R), share = terms.D, theta.shape, weights.share
     (t1, w1, t2, tw, w2), averaged = weights.moments, rows.averaged * share
     residual = rows.y[:, None] - rows.own(rows.predictors(start[..., :1]))
     E = np.hstack([rows.X, residual, *([] if rows.offset is None else [rows.offset])])
-    m, known, r = np.zeros((3, R, n_arms, E.shape[1]))  # coefficients of the columns
+    m, known, r = np.zeros((3, R, n_arms, E.shape[1]))  # coefficients of the columns E
     m[..., :P], known[..., :P] = theta.transpose(2, 0, 1), start.transpose(2, 0, 1)
     m[..., P + 1 :] = known[..., P + 1 :] = r[..., P] = 1.0
     r[..., :P] = known[:1, :, :P] - m[..., :P]
@@ -296,7 +296,7 @@ def _linear_sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms
         return (matrices @ vectors[..., None])[..., 0]
 
     biases = np.stack([weights.over_replicates(i, E[i], share[i]) for i in rows.slices], axis=1)
-    of_tt = of_tt.sum(axis=1, keepdims=True)  # of the rows of all arms
+    of_tt = of_tt.sum(axis=1, keepdims=True)  # over the rows of all arms
     D_d, loss_r, ww_r = np.einsum("ab,rbw->raw", D, d), times(of_loss, r), np.diag(D)[:, None] * times(of_ww, r)
     tt_d, tw_d, tw_r = times(of_tt, D_d), times(of_tw, D_d), times(of_tw, r)
     hessian = D[:, :, None, None] * (of_tt[:, None] - of_tw[:, :, None] - of_tw[:, None])[..., :P, :P]
@@ -322,32 +322,32 @@ def _linear_sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms
 
 
 def _with_slopes(X: Array, by: Array, values: Array, slope: Array) -> Array:
-    """Sum numbers over rows, (K, n, R), under weights `by`, and their derivatives, shape (R, K, 1 + P)."""
+    """Sum values (K, n, R) over rows with weights `by`, and append the derivatives, shape (R, K, 1 + P)."""
     total = np.einsum("nr,knr->rk", np.broadcast_to(by, values.shape[1:]), values)
     return np.concatenate([total[..., None], (X.T @ (by * slope)).transpose(2, 0, 1)], axis=2)
 
 
 def moved(pair: Pair, step: Array) -> Pair:
-    """Return a number that is linear in coefficients, (R, K), and its slope, where these are a step (R, K, P) on."""
+    """Return the value and slope of a linear function of the coefficients after a step, (R, K, P)."""
     return pair[0] + np.einsum("rkp...,rkp->rk...", pair[1], step), pair[1]
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """The objective about theta in R columns of row weights; coefficients stacked arm by arm, K P of them.
+    """Expansion of the objective about theta for R columns of row weights; the K P coefficients are stacked by arm.
 
     Parameters
     ----------
     risk, loss : tuple of ndarray, shape (R,), (R, K P) and (R, K P, K P)
-        Value, gradient and Hessian of all terms but the losses, and of sigma_0^2 times these.
+        Value, gradient and Hessian: `risk` of all terms but the losses, `loss` of sigma_0^2 times the losses.
     u : tuple of ndarray, shape (R, C) and (R, C, K P)
-        Net bias at the fitted score and its derivative; none of "erm".
+        Net bias at the fitted score and its derivative; C = 0 for "erm".
     average : tuple of ndarray, shape (R, K) and (R, K, P)
-        Means of the models over the target.
+        Averages of the models over the target, and their derivatives.
     biases : tuple of ndarray, shape (R, K, B) and (R, K, P, B)
-        Bias under each replicate.
+        Bias under each replicate, and its derivative.
     centres : list of Centre
-        Of all rows, or of those averaged over and those of the sample.
+        One for all rows; with a target frame, one for the rows of the frame and one for the rows of the sample.
     """
 
     risk: tuple[Array, Array, Array]
@@ -363,11 +363,11 @@ class Expansion:
         return self.biases[0].mean(axis=-1), self.biases[1].mean(axis=-1)
 
     def at(self, alpha: float) -> list[Array]:
-        """Value, gradient and Hessian with the weight alpha of the losses."""
+        """Return the objective's value, gradient and Hessian with weight alpha on the losses."""
         return [rest + alpha * loss for rest, loss in zip(self.risk, self.loss, strict=True)]
 
     def projected(self, lift: Array) -> Expansion:
-        """Return derivatives by coefficients of which lift, (R, K P, K p), makes those of all columns."""
+        """Return risk, loss and u by the models' coefficients, which lift, (R, K P, K p), maps to all columns."""
         risk, loss = (
             (value, (gradient[:, None] @ lift)[:, 0], lift.transpose(0, 2, 1) @ hessian @ lift)
             for value, gradient, hessian in (self.risk, self.loss)
@@ -375,7 +375,7 @@ class Expansion:
         return dataclasses.replace(self, risk=risk, loss=loss, u=(self.u[0], self.u[1] @ lift))
 
     def further(self, step: Array) -> Expansion:
-        """Return the objective of linear models, which is quadratic, where coefficients (K, P, R) are a step on."""
+        """Return the expansion after a step, (K, P, R); exact for linear models, whose objective is quadratic."""
         step = step.transpose(2, 0, 1)
         z = step.reshape(len(step), -1)
         risk, loss = (
@@ -393,7 +393,7 @@ class Expansion:
         )
 
     def some(self, columns: slice) -> Expansion:
-        """Return the biases and centres of some columns."""
+        """Return the expansion with the biases and centres of some columns of row weights."""
 
         def pair(of: Pair) -> Pair:
             return of[0][columns], of[1][columns]
@@ -403,7 +403,7 @@ class Expansion:
 
 
 def expand(of: dict[str, Array], terms: Terms, *, framed: bool) -> Expansion:
-    """Return the objective from the sums over all rows."""
+    """Compute the expansion from the sums over all rows."""
     C, D, (R, n_arms, P, _) = terms.contrasts, terms.D, of["w_b"].shape
     size = n_arms * P
 
@@ -441,7 +441,7 @@ def expand(of: dict[str, Array], terms: Terms, *, framed: bool) -> Expansion:
 
 
 def block_diagonal(blocks: Array) -> Array:
-    """Return matrices (R, K P, K P) of which those of each arm, (R, K, P, P), are the blocks."""
+    """Return block-diagonal matrices (R, K P, K P) with one block per arm, (R, K, P, P)."""
     R, n_arms, P, _ = blocks.shape
     found = np.zeros((R, n_arms, P, n_arms, P))
     for a in range(n_arms):
@@ -453,7 +453,7 @@ def block_diagonal(blocks: Array) -> Array:
 
 
 def centred(rows: Rows, d: Array, centres: list[Centre]) -> Array:
-    """d_a, shape (K, n, R), less the means by which psi is centred over t."""
+    """Return d_a less the means that centre psi, shape (K, n, R); t times it is psi_a without the residual."""
     first, last = (centres[k][0][0].T[:, None] for k in (0, -1))
     return d - first if len(centres) == 1 else rows.averaged * (d - first) - rows.measured * last
 
@@ -462,10 +462,11 @@ def by_means(
     rows: Rows, moments: Sequence[Array], w: Array, risk: Array, at: Expansion, terms: Terms, nu: Array, d: Array,
     r: Array,
 ) -> Array:  # fmt: skip
-    """Return derivatives of all but the losses by each row's means m_a over its share, (K, n, R), totals held fixed.
+    """Return derivatives of the Lagrangian by each row's means m_a, divided by its share, (K, n, R).
 
-    It is linear in the moments of the weights, in the weight w at the fitted score, and in `risk`, the sum of w_b times
-    (n / B) D B_b. `nu`, shape (R, C), are the multipliers of the constraint.
+    The losses are left out, and totals over rows are held fixed. The result is linear in the moments of the weights, in
+    the weight w at the fitted score, and in `risk`, the sum over b of w_b times (n / B) D B_b. `nu`, shape (R, C), are
+    the multipliers of the constraint.
     """
     arm, D, (t1, w1, t2, tw, w2) = rows.arm, terms.D, moments
     found = np.zeros(d.shape)
@@ -483,7 +484,7 @@ def by_means(
 def curvature(
     rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms, at: Expansion, nu: Array
 ) -> Array:
-    """Sum over rows the second derivatives of the means in the Hessian, shape (R, K, P, P)."""
+    """Sum over rows the Hessian's part from second derivatives of the means, shape (R, K, P, P)."""
     eta = rows.predictors(theta)
     mean, second = rows.family.mean(eta), rows.family.mean_deriv2(eta)
     risk = weights.adjoint(rows.slices, pulls(at, terms))
@@ -493,12 +494,12 @@ def curvature(
 
 
 def pulls(at: Expansion, terms: Terms) -> Array:
-    """(n / B) D B_b, shape (K, R, B)."""
+    """Return (n / B) D B_b, the derivative of the squared net bias in J by B_b, shape (K, R, B)."""
     return terms.n_units / at.biases[0].shape[2] * np.tensordot(terms.D, at.biases[0], axes=(1, 1))
 
 
 def risk_of(rows: Rows, weights: Weights, mean: Array, start: Array, terms: Terms) -> tuple[Array, float]:
-    """Biases (K, B) and V of any predictions of all rows, shape (K, n, 1), in one column of row weights."""
+    """Return biases (K, B) and V of any predictions of all rows, (K, n, 1), for one column of row weights."""
     r, share, (t1, w1, t2, tw, w2) = rows.y[:, None] - rows.own(mean), weights.share, weights.moments
     d, arm = rows.averaged * rows.counted(mean, start, terms), rows.arm
     R = np.array([(share * w1 * r)[own].sum() for own in rows.slices])[:, None, None]

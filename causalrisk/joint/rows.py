@@ -1,7 +1,8 @@
-"""The rows of a fit as the arrays of the objective: under columns of row weights, with their scores and replicates.
+"""The rows of a fit as arrays for the objective, under columns of row weights, with scores and replicates.
 
-Columns of row weights are the sample's own, those without a fold, or resamples. Replicates lie at the same distances
-from the score of each. Rows are worked on some at a time, so that arrays with a number a row and replicate stay small.
+A column of row weights is the sample's own, the sample's without one fold, or a resample. Each column has its own
+fitted score, and replicates lie at the same distances from it. Rows are processed in pieces, which keeps arrays with
+one number per row and replicate small.
 """
 
 from __future__ import annotations
@@ -35,25 +36,25 @@ from causalrisk.numerics.arrays import (
     symmetric_root,
 )
 
-AT_ONCE = 32_768  # rows times columns of weights that are worked on at a time
-KEPT = 2**21  # weights of rows under replicates that are kept, not made again
-FEWEST, PART = 256, 4096  # rows that are at the least; of rows beyond memory
+AT_ONCE = 32_768  # rows times columns of weights that are processed at a time
+KEPT = 2**21  # largest number of weights under replicates that is cached
+FEWEST, PART = 256, 4096  # fewest rows of a piece; the same if the rows do not fit in memory
 
 
 @dataclass(frozen=True)
 class Replicates:
-    """The distribution of the propensity score, as distances from the fitted one.
+    """Replicates of the propensity score, as distances from the fitted score.
 
     Parameters
     ----------
     shifts : dict
-        Of the coefficients of each model of the weights, shape (m, p, B).
+        Distances of the coefficients of each model of the weights, shape (m, p, B).
     failures : ndarray of int8, shape (B_drawn,)
         A `Failure` for each replicate drawn.
     ratio : ndarray, shape (n, K, B), optional
-        Of scores of a classifier, which have no coefficients: what they are multiplied by.
+        Factors of a classifier's scores, which have no coefficients.
     cubature : bool
-        Whether they are the points of `of_normal`; else they are random.
+        Whether the replicates are the points of `of_normal`; otherwise they are random.
     """
 
     shifts: Beta
@@ -68,11 +69,12 @@ class Replicates:
 
     @classmethod
     def of_normal(cls, weights: WeightFit, covariance: Array | None) -> Replicates:
-        """Return points that stand for a normal distribution about the score with a covariance, (Q, Q).
+        """Return cubature points for a normal distribution about the score with covariance (Q, Q).
 
-        Means over them of polynomials of third degree are those of the distribution: the spherical-radial rule [1]_.
-        They are 2 Q; of several arms, whose coefficients are taken about their mean over the arms so that no reference
-        matters, K / (K - 1) times as many. The score alone, if there is no covariance.
+        By the spherical-radial rule [1]_, averages over the points equal expectations for polynomials of degree up to
+        three. There are 2 Q points. With several arms, coefficients are measured from their mean over the arms, so the
+        choice of the reference does not matter, and there are K / (K - 1) times as many points. Without a covariance,
+        the fitted score is the only point.
 
         References
         ----------
@@ -89,24 +91,24 @@ class Replicates:
 
 
 def _about_mean(m: int) -> Array:
-    """Matrix from the m coefficients of a column, of the arms but the reference, to those of all about their mean."""
+    """Matrix from the m coefficients of the non-reference arms to all arms' deviations from their mean; 1 if m = 1."""
     return np.eye(1) if m == 1 else np.eye(m + 1, m, -1) - 1 / (m + 1)
 
 
 @dataclass(frozen=True)
 class Joined:
-    """The linear predictor of the score among the outcome columns, less what these tell of it.
+    """The score's linear predictor as a further outcome column, residualised on the other outcome columns.
 
     Parameters
     ----------
     from_Z, from_X : ndarray, shape (q, e) and (p, e)
-        The columns that it is made of are Z times the first less X times the second.
+        The predictor is a combination of e further columns, Z @ from_Z - X @ from_X.
     of_score : ndarray, shape (e, q)
-        Coordinates of the columns of Z in them.
+        Coordinates of the columns of Z in the further columns.
     count : int
-        Number of predictors; of as many columns as there are, the columns themselves join.
+        Number of predictors. If it is e or more, the further columns themselves join.
     squared : ndarray, shape (q', q), optional
-        Of squares of predictors in the place of Z, the coefficients of these.
+        Coefficients of predictors whose squares are used instead of Z.
     """
 
     from_Z: Array
@@ -117,7 +119,7 @@ class Joined:
 
     @property
     def fixed(self) -> bool:
-        """Whether the columns themselves join, and nothing moves with the score."""
+        """Whether the further columns themselves join, and do not depend on the score."""
         return len(self.of_score) <= self.count
 
     @property
@@ -126,12 +128,12 @@ class Joined:
         return min(len(self.of_score), self.count)
 
     def columns(self, X: Array, Z: Array) -> Array:
-        """Return the columns of rows, shape (n, e)."""
+        """Return the further columns of some rows, shape (n, e)."""
         of = Z if self.squared is None else (Z @ self.squared) ** 2
         return of @ self.from_Z - X @ self.from_X
 
     def lift(self, score: Array, p: int) -> Array:
-        """Coefficients of all columns by those of the model, shape (P, p + width, R), at scores (m, q, R)."""
+        """Return the matrix from the model's to all columns' coefficients, (P, p + width, R), at scores (m, q, R)."""
         extra = len(self.of_score)
         found = np.zeros((p + extra, p + self.width, score.shape[2]))
         found[range(p), range(p)] = 1.0
@@ -140,9 +142,9 @@ class Joined:
 
 
 class Scores(NamedTuple):
-    """Tilt and weight of rows at the fitted score, (n, 1), and under the replicates, (n, B), over their divisors.
+    """Tilt and weight of rows over their divisors, at the fitted score, (n, 1), and under the replicates, (n, B).
 
-    They may be numbers with derivatives. Where the tilt does not vary with the score, one of shape (n, 1) serves all.
+    They may be `Dual` numbers with derivatives. If the tilt does not vary with the score, `tilts` has shape (n, 1).
     """
 
     tilt: Any
@@ -154,20 +156,20 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Weighed(FieldsAlone):
-    """Rows under R columns of row weights, with the score of each and replicates about these.
+    """Rows under R columns of row weights, with each column's fitted score and the replicates around it.
 
     Parameters
     ----------
     equations : Equations
-        The sample and its weights; scores of a classifier are those of each column.
+        The sample and its weights; a classifier has one set of scores per column.
     s : ndarray, shape (n, R)
         The columns of weights.
     beta : dict
         Coefficients of the models of the weights, shape (m, p, R).
     replicates : Replicates
-        Distances of the replicates.
+        Distances of the replicates from the fitted score.
     joined : Joined, optional
-        The score's predictor among the outcome columns.
+        The score's predictor as an outcome column.
     """
 
     equations: Equations
@@ -182,18 +184,18 @@ class Weighed(FieldsAlone):
         return np.asarray(loaded(self.equations.sample.in_sample @ self.s))
 
     def pieces(self, width: int, *arrays: Any) -> Iterator[tuple[Any, ...]]:
-        """Yield rows that are worked on at a time, for so many columns or replicates.
+        """Yield the rows in pieces of a size that suits `width` columns or replicates.
 
         Yields
         ------
         part : Weighed
-            Rows in memory that have them.
+            Rows in memory that contain the piece.
         here, place : slice
-            Where in these, and where among all.
+            Position of the piece in `part`, and among all rows.
         *own : ndarray
-            The same rows of arrays of all rows; None of None.
+            The piece's rows of each of the `arrays`, which have all rows; None for None.
         """
-        fewest = max(FEWEST, 4 * self.equations.sample.X.columns.shape[1])  # Gram matrices are added up
+        fewest = max(FEWEST, 4 * self.equations.sample.X.columns.shape[1])  # each piece adds up Gram matrices
         size, ends = max(AT_ONCE // width, fewest), [0, len(self.s)]
         if is_dask(self.s):
             size, ends = max(size, PART), np.cumsum([0, *chunk_sizes(self.s)]).tolist()
@@ -210,7 +212,7 @@ class Weighed(FieldsAlone):
 
     @property
     def with_rows(self) -> Weighed:
-        """The same with all rows in memory."""
+        """The same object with all rows in memory."""
         if not is_dask(self.s):
             return self
         equations = dataclasses.replace(self.equations, sample=self.equations.sample.with_rows)
@@ -218,23 +220,23 @@ class Weighed(FieldsAlone):
 
     @cached_property
     def lift(self) -> Array:
-        """Coefficients of all columns by those of the models, shape (P, p, R); (P, p, 1) if these are all."""
+        """Matrix from the models' to all columns' coefficients, shape (P, p, R); (P, p, 1) if it is the identity."""
         p = self.equations.sample.X.columns.shape[1]
         return np.eye(p)[..., None] if self.joined is None else self.joined.lift(self.beta["score"], p)
 
     @cached_property
     def lift_of_arms(self) -> Array:
-        """The same for the coefficients of all arms, shape (R, K P, K p)."""
+        """`lift` for the coefficients of all arms together, shape (R, K P, K p)."""
         arms = np.eye(self.equations.sample.n_arms)
         return np.stack([np.kron(arms, of) for of in self.lift.transpose(2, 0, 1)])
 
     def lifted(self, theta: Array) -> Array:
-        """Coefficients of all columns, (K, P, R), from those of the models, (K, p, R)."""
+        """Map the models' coefficients, (K, p, R), to the coefficients of all columns, (K, P, R)."""
         return np.einsum("Ppr,kpr->kPr", self.lift, theta)
 
     @property
     def separable(self) -> bool:
-        """Whether a replicate multiplies the odds of every resample by the same."""
+        """Whether a replicate multiplies the odds in every column of row weights by the same factor."""
         model, fixed = self.equations.model, self.equations.target.tilt is None and not self.equations.target.frame
         log_linear = model is not None and model.limits is None and model.kind in ("logit", "calibrated")
         return log_linear and fixed and self.equations.observed is None
@@ -242,14 +244,14 @@ class Weighed(FieldsAlone):
     # --- points ------------------------------------------------------------------------------------------------------
 
     def some(self, columns: slice) -> tuple[Equations, Beta]:
-        """Return equations and coefficients of some of the columns."""
+        """Return equations and coefficients of some columns of row weights."""
         beta, model = {name: each[:, :, columns] for name, each in self.beta.items()}, self.equations.model
         if model is None or model.classifier is None or model.e is None:
             return self.equations, beta
         return self._with_scores(model.e[:, :, columns]), beta
 
     def at_replicates(self, r: int) -> tuple[Equations, Beta]:
-        """Return equations and coefficients of the replicates about the score of a column."""
+        """Return equations and coefficients of the replicates around the score of column r."""
         equations, beta = self.some(slice(r, r + 1))
         beta = {name: each + self.replicates.shifts[name] for name, each in beta.items()}
         if equations.model is None or equations.model.e is None or self.replicates.ratio is None:
@@ -263,9 +265,9 @@ class Weighed(FieldsAlone):
 
     @cached_property
     def divisors(self) -> tuple[Array, list[Array], list[float]]:
-        """Mean of what weights are divided by, of each column, shape (R,), and under its replicates, R of (B,).
+        """Divisors of the weights of each column, shape (R,), and under its replicates, R arrays of shape (B,).
 
-        Of a target frame also the mean of the tilt of each column.
+        A divisor is the mean of `Equations.measure`. With a target frame, the third item has each column's mean tilt.
         """
         target, replicated = self.equations.target, list[Array]()
 
@@ -299,7 +301,7 @@ class Weighed(FieldsAlone):
         )
 
     def weights(self, place: slice, columns: slice) -> Weights:
-        """Weigh some rows under some columns: a stack of them if replicates multiply odds, else one."""
+        """Return the weights of some rows for some columns: several columns if `separable`, otherwise one."""
         share, (equations, beta) = self.s[place, columns] / self.total[columns], self.some(columns)
         width, divisor = share.shape[1], self.divisors[0][columns]
         if self.separable and width > 1:
@@ -313,14 +315,14 @@ class Weighed(FieldsAlone):
 
     @cached_property
     def known_scores(self) -> Scores | None:
-        """Tilts and weights of all rows at the score of a single column, and under its replicates, where few."""
+        """Scores of all rows for a single column of row weights, cached if they are few; otherwise None."""
         many = is_dask(self.s) or self.s.shape[1] > 1 or len(self.s) * self.replicates.count > KEPT
         return None if many else self._scores(slice(0, len(self.s)), frozenset(), 0)
 
     def scores(self, place: slice, by: frozenset[str] = frozenset(), column: int = 0) -> Scores:
         """Return tilt and weight of some rows at the score of a column and under its replicates.
 
-        With names of models `by` they have derivatives by the predictors of these.
+        `by` names models of the weights; the results have derivatives by the linear predictors of these models.
         """
         known = None if by else self.known_scores
         if known is None:
@@ -337,7 +339,7 @@ class Weighed(FieldsAlone):
 
         def tilt(equations: Equations, beta: Beta, divisor: Array) -> Any:
             here = Point(beta, place, by)
-            if target.frame:  # the tilt of the frame's rows, and the summands of the divisor of the others
+            if target.frame:  # the tilt in the frame's rows, and the summands of the divisor in the sample's rows
                 return equations.tilt(here) / mean[column] + equations.measure(here) / divisor
             return ones * equations.tilt(here) / divisor
 
@@ -347,7 +349,7 @@ class Weighed(FieldsAlone):
         return Scores(fixed, weight(*at), tilt(*again) if varies else fixed, weight(*again), varies)
 
     def _odds(self, beta: Beta, place: slice, width: int) -> Array:
-        """Odds of the other arms, or of the arm that is the target: a weight less its tilt, shape (T, n, width)."""
+        """Odds of the other arms, or of the target arm, to the row's own: weight less tilt, shape (T, n, width)."""
         score: Any = self.equations.score
         toward, n_arms = self.equations.target.toward, self.equations.sample.n_arms
         calibrated = self.equations.model is not None and self.equations.model.kind == "calibrated"
@@ -364,12 +366,12 @@ class Weighed(FieldsAlone):
     # --- sums over the rows ------------------------------------------------------------------------------------------
 
     def by_row(self, function: Callable[..., Array], *arrays: Any) -> Array:
-        """Return function(part, here, *own) of all rows, with what `pieces` yields; beyond memory a Dask array."""
+        """Concatenate function(part, here, *own) over `pieces`; a Dask array if the rows do not fit in memory."""
         found = (function(part, here, *own) for part, here, _, *own in self.pieces(max(AT_ONCE // PART, 1), *arrays))
         return stored(found, chunk_sizes(self.s)) if is_dask(self.s) else np.concatenate(list(found))
 
     def over(self, function: Callable[[Rows, Weights, slice], Any]) -> Any:
-        """Add up function(rows, weights, columns) over the rows, some at a time, for all columns."""
+        """Add up function(rows, weights, columns) over the pieces of rows, for all columns."""
         width = self.s.shape[1] if self.separable else 1
         groups = [slice(first, first + width) for first in range(0, self.s.shape[1], width)]
 

@@ -1,10 +1,12 @@
-"""How far JRE is shrunk toward IPWRA: alpha, the weight of IPWRA's loss, by ten-fold cross-validation.
+"""The shrinkage of JRE toward IPWRA: alpha, the weight of IPWRA's loss, chosen by ten-fold cross-validation.
 
-The variance of the effect's influence function is measured in each fold at the fit to the others. The least of a few
-estimates may be another's in another sample; so alpha is the geometric mean of those of `LADDER` whose variance, and
-`CAUTION` standard errors of its difference to the first, is least when the variances are drawn from the normal
-distribution of their errors. These variances take the coefficients as known. If the score is wrong their errors count
-too: where the robust variance, which has them, is above IPWRA's by more than `EXCESS`, alpha is raised.
+For each alpha of `LADDER`, the variance of the effect's influence function is estimated in each fold at the fit to the
+other folds. Another sample might favour another alpha. So the variances are drawn many times from the normal
+distribution of their errors. In each draw, the winner minimises the variance plus `CAUTION` standard errors of its
+difference from the first. The chosen alpha is the geometric mean of the winners.
+
+These variances treat the coefficients as known. If the score is wrong, the errors of the coefficients matter, and the
+robust variance includes them. If the robust variance exceeds IPWRA's by more than `EXCESS`, alpha is raised.
 """
 
 from __future__ import annotations
@@ -26,30 +28,30 @@ from causalrisk.joint.rows import Replicates
 from causalrisk.joint.start import JointProblem, refitted
 from causalrisk.numerics.arrays import Array, chunk_sizes, is_dask, loaded, symmetric_root
 
-LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # to choose from, most cautious first
-BEYOND = (3000.0, 300.0)  # to raise it to
+LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # values of alpha to choose from, the largest first
+BEYOND = (3000.0, 300.0)  # larger values, used only if alpha is raised
 FOLDS = 10
-CAUTION = 0.5  # standard errors by which a variance has to be less than the first
-DRAWS = 1000  # pairs of opposite draws of the errors of the variances
-DIGITS = 3  # significant digits of alpha, so that it can be typed
-EXCESS = 2.0  # over the root of the number of units: how far above IPWRA's the variance may be, relative to it
+CAUTION = 0.5  # standard errors by which a variance must be below the first
+DRAWS = 1000  # antithetic pairs of draws of the variances' errors
+DIGITS = 3  # significant digits of alpha, few enough to type
+EXCESS = 2.0  # over the root of the number of units, this is the allowed relative excess over IPWRA's variance
 
 
 @dataclass(frozen=True)
 class Path:
-    """What each alpha of the ladder would have given, the most cautious first, and what was chosen.
+    """The results of each alpha of `LADDER`, the largest first, and the alpha that was chosen.
 
     Parameters
     ----------
     table : DataFrame
-        One row per alpha: (first) effect; its standard error by cross-validation, and the robust one, NaN where this
-        was not needed (for several effects those of the contrasts of the objective); the square of the first over that
-        of the first alpha, and the standard error of this ratio; share of the draws in which the variance is the least;
-        whether the fits converged.
+        One row per alpha: the (first) effect; its standard error by cross-validation; its robust standard error, NaN if
+        it was not needed; the cross-validated variance over the variance at the first alpha, and the standard error of
+        this ratio; the share of draws that this alpha wins; and whether the fits converged. With several effects, the
+        standard errors are of the objective's contrasts.
     held_out, anchor : float
-        alpha by cross-validation, and that of the fit, which may be raised.
+        alpha by cross-validation, and the alpha of the fit, which may be larger.
     choice_variance : float
-        Factor of the variance of the estimates that allows for the choice.
+        Factor by which variances of estimates are multiplied to allow for the choice of alpha.
     """
 
     table: pd.DataFrame
@@ -59,12 +61,12 @@ class Path:
 
     @property
     def raised_from(self) -> float | None:
-        """Alpha by cross-validation, where that of the fit is another."""
+        """Alpha by cross-validation if the fit has another; otherwise None."""
         return None if self.held_out == self.anchor else self.held_out
 
 
 def held_out(rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: Array) -> tuple[Array, Array, Any]:
-    """Return the influence functions of rows in their folds.
+    """Return the influence function of each row at the fit without the row's fold.
 
     Parameters
     ----------
@@ -78,11 +80,11 @@ def held_out(rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: 
     Returns
     -------
     psi : ndarray, shape (m, A, C)
-        At the fits without their fold, for the contrasts C.
+        Influence functions of the contrasts C, not centred.
     weight : ndarray, shape (m,)
         Weight of the row in its fold.
     row : ndarray of int, shape (m,)
-        Which row it is: equal rows that a weight counts are in several folds.
+        Position of the row. A row with a frequency weight may be in several folds.
     """
     row, fold = np.nonzero(folds)
     every, arm, own_w = np.arange(len(row)), rows.arm[row], w[row, None]
@@ -99,14 +101,14 @@ Variances = tuple[Array, Array, Array, float]
 
 
 def compare(frequency: bool, psi: Array, known: Array, weight: Array, cluster: NDArray[np.intp] | None) -> Variances:
-    """Sum squared held-out influence functions over rows or clusters, after projection on `known`, (m, Q).
+    """Sum squared held-out influence functions over rows or clusters, as residuals of a regression on `known`, (m, Q).
 
     Returns
     -------
     squares, covariance, errors : ndarray, shape (A,), (A, A) and (A,)
-        The sums of each alpha, the covariance of their differences to the first, and their standard errors.
+        The sum at each alpha, the covariance of the differences from the first, and the standard errors of the sums.
     unit : float
-        What influence functions are divided by: squares of squares of large outcomes would not be finite.
+        Divisor of the influence functions, which keeps fourth powers of large outcomes finite.
     """
     use, count = np.isfinite(psi).all(axis=(1, 2)), psi.shape[1]
     if not use.any():  # no fold could be fitted
@@ -134,13 +136,13 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, t
     Parameters
     ----------
     variances : tuple
-        Those of each, by `compare`.
+        The result of `compare`.
     converged : ndarray of bool, shape (r,)
         Whether the fits converged.
     effects : ndarray, shape (r,)
         Effects of the fits to all rows.
     total : float
-        Weight of all rows, over which squares are summed.
+        Sum of the weights of all rows.
     """
     squares, covariance, own, unit = variances
     shares = shares_of_winners(squares, covariance, converged)
@@ -163,9 +165,9 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, t
 
 
 def raised(path: Path, variance: Callable[[float], float], start: float, problem: JointProblem) -> Path:
-    """Raise alpha until the robust variance of the effect is not above IPWRA's, `start`, by more than `EXCESS`.
+    """Raise alpha until the robust variance of the effect exceeds IPWRA's, `start`, by no more than `EXCESS`.
 
-    Between two values of the ladder the excess is taken as linear in log alpha.
+    Between two values of the ladder, the excess is interpolated linearly in log alpha.
     """
     units = problem.n_units if problem.cluster is None else int(loaded(problem.cluster.max())) + 1
     limit, here, known = (1 + EXCESS / np.sqrt(units)) * start, path.anchor, dict[float, float]()
@@ -184,17 +186,17 @@ def raised(path: Path, variance: Callable[[float], float], start: float, problem
 
 
 def rounded(anchor: float) -> float:
-    """Return an alpha that can be typed."""
+    """Round alpha to `DIGITS` significant digits."""
     return float(f"{anchor:.{DIGITS}g}")
 
 
 def shares_of_winners(squares: Array, covariance: Array, converged: NDArray[np.bool_]) -> Array:
-    """Share of draws in which the variance of each alpha is the least; zero of one that did not converge."""
+    """Return the share of draws that each alpha wins; zero for an alpha that did not converge."""
     usable = np.flatnonzero(converged & np.isfinite(squares))
     if not usable.size:
         return np.eye(len(squares))[0]
     turned = np.eye(len(squares))[usable]
-    turned[:, usable[0]] -= 1.0  # differences to the first usable one
+    turned[:, usable[0]] -= 1.0  # differences from the first usable alpha
     covariance, means = turned @ covariance @ turned.T, squares[usable] - squares[usable[0]]
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     drawn = np.random.default_rng(0).standard_normal((len(means), DRAWS))
@@ -204,7 +206,7 @@ def shares_of_winners(squares: Array, covariance: Array, converged: NDArray[np.b
 
 
 def fold_weights(problem: JointProblem) -> Array:
-    """Weight of each row in each fold, shape (n, G); equal rows that a weight counts are dealt out."""
+    """Return the weight of each row in each fold, shape (n, G); frequency weights are dealt out over the folds."""
     s, folds = problem.equations.sample.s, problem.folds
     count = int(folds.max()) + 1
     if is_dask(s):
@@ -216,7 +218,7 @@ def fold_weights(problem: JointProblem) -> Array:
 
 
 def path_of(objective: Objective) -> list[Minimum]:
-    """Minima under each alpha of the ladder, the most cautious first, each from the one before."""
+    """Minimise at each alpha of the ladder, the largest first; each search starts from the minimum before."""
     found, theta, nu = list[Minimum](), objective.models, np.zeros(objective.first.u[0].shape)
     for alpha in LADDER:
         found.append(newton(objective, theta, alpha, nu))
@@ -227,7 +229,7 @@ def path_of(objective: Objective) -> list[Minimum]:
 
 
 def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replicates) -> tuple[Path, NDArray[np.int8]]:
-    """Choose alpha by cross-validation, with the objective of the sample; also returns why folds failed."""
+    """Choose alpha by cross-validation, given the sample's objective; also return the `Failure` of each fold."""
     sample, folds, own = problem.equations.sample, fold_weights(problem), objective.rows
     without, refits = refitted(problem, objective, points, sample.s[:, None] - folds)
     paths, of_all = [path_of(part) for part in without.parts()], path_of(objective)

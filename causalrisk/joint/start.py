@@ -1,8 +1,8 @@
-"""What JRE starts from: an IPWRA fit, and what that decides.
+"""The IPWRA fit that JRE starts from, and two decisions that it determines.
 
-It decides the share c of its effect heterogeneity that is real, and whether the score is missing among the outcome
-columns. Both need the variance of coefficients of each arm's weighted fit, a sandwich of residuals over 1 - h, h the
-leverage, summed within clusters.
+The first is the share c of IPWRA's effect heterogeneity that is real. The second is whether the outcome columns lack
+the score's linear predictor. Both need the covariance of the coefficients of each arm's weighted fit: a sandwich of
+residuals over 1 - h, where h is the leverage, summed within clusters.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from causalrisk.joint.objective import Rows, Terms, Weights
 from causalrisk.joint.rows import Joined, Replicates, Weighed
 from causalrisk.numerics.arrays import Array, inverse_or_nan, loaded, weighted_grams
 
-RANK = 1e-9  # share of the variance of a column of the score that outcome columns leave, below which it is rounding
-LARGEST_LEVERAGE = 0.9  # of a row: beyond, its residual says nothing of the others
-LEVEL = 0.01  # of the test that lets the score's linear predictor join the outcome columns
+RANK = 1e-9  # share of a score column that the outcome columns do not explain; below this it is rounding error
+LARGEST_LEVERAGE = 0.9  # cap on a row's leverage: above it, the residual carries no information about the noise
+LEVEL = 0.01  # level of the test that adds the score's linear predictor to the outcome columns
 
 
 def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str, Any]:
-    """Sum over rows what the tests of a start are made of, at the coefficients theta, shape (K, P).
+    """Return the sums over rows that both decisions need, at the coefficients theta, shape (K, P).
 
-    "bread", (K, P, P), is the information of the weighted fit of each arm and "score", (K, P), its score, zero but in
-    columns that the fit does not have; "mean", (K,), the average of the predictions over the target and "slope", (K,
-    P), its derivative; "weight" and "variance" sums of the weights, and of these times the variance
-    function.
+    "bread", (K, P, P), is the information matrix of each arm's weighted fit. "score", (K, P), is its score vector,
+    which is zero except in columns that the fit does not have. "mean", (K,), is the average prediction over the target,
+    and "slope", (K, P), its derivative. "weight" is the sum of the weights, and "variance" the sum of the weights times
+    the variance function.
     """
     share, tilt, w = weighed.share[:, 0], weighed.tilt[:, 0], weighed.w[:, 0]
     eta = rows.predictors(theta[..., None])
@@ -53,7 +53,7 @@ def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str
 
 
 def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, sums: dict[str, Any], C: Array) -> list[Any]:
-    """S, the spread of the effects over the target, and the spread of their derivatives, (K P, K P); sums over rows."""
+    """Sum over rows the squared deviations of the effects, S, and the products of their derivatives, (K P, K P)."""
     eta = rows.predictors(theta[..., None])[..., 0]
     tilted = (weighed.share * rows.averaged * weighed.tilt)[:, 0]
     tau = C @ (rows.family.mean(eta) - sums["mean"][:, None])
@@ -63,7 +63,7 @@ def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, sums: di
 
 
 def real_share(squares: float, slopes: Array, covariance: Array, C: Array) -> float:
-    """Share c = max(0, 1 - 2 N / S), N the sampling variance of the effects over the target."""
+    """Return the share c = max(0, 1 - 2 N / S), where N is the sampling variance of the effects over the target."""
     p = len(slopes) // C.shape[1]
     error = float((np.kron(C.T @ C, np.ones((p, p))) * slopes * covariance).sum())
     share = 1 - 2 * error / squares if squares > 0 else 0.0
@@ -71,7 +71,7 @@ def real_share(squares: float, slopes: Array, covariance: Array, C: Array) -> fl
 
 
 def rejected(estimates: Array, covariance: Array, level: float = LEVEL) -> bool:
-    """Whether Wald's test that all estimates are zero rejects."""
+    """Whether a Wald test rejects that all estimates are zero."""
     if not np.isfinite(covariance).all():
         return False
     statistic = float(estimates @ np.linalg.lstsq(covariance, estimates, rcond=None)[0])
@@ -82,7 +82,7 @@ def rejected(estimates: Array, covariance: Array, level: float = LEVEL) -> bool:
 
 
 def bias_contrasts(n_arms: int) -> Array:
-    """Contrasts whose sum of squares is the ATE risk, shape (K - 1, K): Helmert's, each of squared length two."""
+    """Return Helmert contrasts of squared length two, (K - 1, K); the ATE risk is the sum of their squares."""
     contrasts = np.zeros((n_arms - 1, n_arms))
     for k in range(1, n_arms):
         contrasts[k - 1, :k], contrasts[k - 1, k] = -1.0, k
@@ -92,7 +92,7 @@ def bias_contrasts(n_arms: int) -> Array:
 
 @dataclass(frozen=True)
 class JointProblem:
-    """What JRE is trained on: the rows and the IPWRA fit that it starts from.
+    """The input of JRE: the rows and the IPWRA fit that it starts from.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class JointProblem:
     start : Estimate
         The IPWRA estimate.
     covariance : ndarray, shape (d, d)
-        Robust covariance of its estimates.
+        Robust covariance of the IPWRA estimates.
     scale : EffectScale
         How the effect is reported.
     n_units : float
@@ -125,26 +125,26 @@ class JointProblem:
 
     @property
     def equations(self) -> Equations:
-        """The rows."""
+        """The sample, its score and target."""
         return self.weights.equations
 
     @property
     def slopes(self) -> Array:
-        """Slopes of the scale of the effect at the start's means, shape (K,)."""
+        """Slopes of the scale of the effect at IPWRA's means, shape (K,)."""
         return self.scale.g_slope(self.start.model_means)
 
     @property
     def bias_slopes(self) -> Array:
-        """What the risk multiplies the biases by, shape (K,): the slopes of the scale, their mean square one."""
+        """Factors of the biases in the risk, shape (K,): the slopes of the scale over their root mean square."""
         return self.slopes / np.sqrt((self.slopes**2).mean())
 
     @property
     def contrasts(self) -> Array:
-        """C: contrasts of the arms, on another scale than the difference in its slopes at the start's means."""
+        """C: contrasts of the arms times `bias_slopes`, which differ from one on scales other than the difference."""
         return bias_contrasts(len(self.slopes)) * self.bias_slopes
 
     def net_means(self, raw: Array, mean_bias: Array) -> Array:
-        """Arm means net of the common bias, shape (K, ...): all moved alike on the scale of the effect."""
+        """Return arm means net of the common bias, (K, ...): one shift for all arms on the scale of the effect."""
         return self.scale.g_inverse(self.scale.g(raw) - np.tensordot(self.slopes, mean_bias, axes=1) / len(raw))
 
     @property
@@ -153,13 +153,13 @@ class JointProblem:
         return self.start.influence[:, self.start.block("gamma")]
 
     def weighed(self, replicates: Replicates | None = None, joined: Joined | None = None) -> Weighed:
-        """Return the rows at the fitted score, with replicates or alone."""
+        """Return the rows with the replicates, or at the fitted score alone."""
         replicates = replicates or Replicates.of_normal(self.weights, None)
         return Weighed(self.equations, self.equations.sample.s[:, None], self.weights.beta, replicates, joined)
 
 
 def points_about(problem: JointProblem, spread: float) -> Replicates:
-    """Points that stand for the sampling distribution of the score."""
+    """Return cubature points for the sampling distribution of the score; a classifier has its fitted score alone."""
     model, block = problem.equations.model, problem.start.block("gamma")
     if model is not None and model.classifier is not None:
         return Replicates.of_normal(problem.weights, None)
@@ -169,7 +169,7 @@ def points_about(problem: JointProblem, spread: float) -> Replicates:
 def objective_of(
     problem: JointProblem, replicates: Replicates, risk: bool, share: float | None, join: bool | None
 ) -> Objective:
-    """Decide what the objective holds fixed; it is "risk", or else "erm"."""
+    """Return the objective with the quantities that it holds fixed; "erm" unless `risk`."""
     theta, C, c = problem.start.theta, problem.contrasts, share if risk else 0.0
     weighed = problem.weighed()
     sums = weighed.over(partial(start_sums, theta=theta))
@@ -192,7 +192,7 @@ def objective_of(
 
 
 def covariance_of(problem: JointProblem, weighed: Weighed, theta: Array, bread: Array) -> Array:
-    """Covariance of the coefficients of the weighted fits of all arms, by residuals over 1 - h, shape (K P, K P)."""
+    """Return the sandwich covariance of all arms' weighted fits, with residuals over 1 - h, shape (K P, K P)."""
     sample, inverse = problem.equations.sample, [inverse_or_nan(own) for own in bread]
 
     def influence(part: Weighed, here: slice) -> Array:
@@ -211,7 +211,7 @@ def covariance_of(problem: JointProblem, weighed: Weighed, theta: Array, bread: 
 
 
 def joined_score(problem: JointProblem, asked: bool | None) -> Joined | None:
-    """Return the score's linear predictor among the outcome columns, where it is asked for or a test rejects."""
+    """Return the score's linear predictor as an outcome column if `asked` or if a test rejects; otherwise None."""
     if asked is False or "score" not in problem.weights.beta:
         return None
     joined = further_columns(problem, len(problem.weights.beta["score"]))
@@ -219,7 +219,7 @@ def joined_score(problem: JointProblem, asked: bool | None) -> Joined | None:
 
 
 def outcome_misses_square(problem: JointProblem) -> bool:
-    """Test whether squares of the score's linear predictors belong to the outcome models of IPWRA."""
+    """Test whether IPWRA's outcome models lack squares of the score's linear predictors."""
     if "score" not in problem.weights.beta:
         return False
     gamma = problem.weights.beta["score"][..., 0].T
@@ -228,9 +228,10 @@ def outcome_misses_square(problem: JointProblem) -> bool:
 
 
 def further_columns(problem: JointProblem, count: int, squared: Array | None = None) -> Joined | None:
-    """Return what the score's columns, or squares of predictors with coefficients `squared`, have beyond the formula's.
+    """Return the score's columns, residualised on the outcome columns; None if nothing is left of them.
 
-    There are `count` predictors.
+    With `squared`, squares of the predictors that have these coefficients replace the score's columns. `count` is the
+    number of predictors.
     """
     sample = problem.equations.sample
     X, Z = sample.X.columns, sample.Z.columns
@@ -250,9 +251,9 @@ def further_columns(problem: JointProblem, count: int, squared: Array | None = N
 
 
 def lacks(problem: JointProblem, joined: Joined) -> bool:
-    """Test the coefficients of further columns after one step of Newton's method from IPWRA."""
+    """Test whether the outcome models lack the further columns, after one Newton step from IPWRA."""
     n_arms, p = problem.start.theta.shape
-    made = joined.lift(problem.weights.beta["score"], p)[p:, p:, 0]  # the predictors, of the columns that may join
+    made = joined.lift(problem.weights.beta["score"], p)[p:, p:, 0]  # coefficients of the predictors
     fixed = dataclasses.replace(joined, from_Z=joined.from_Z @ made, from_X=joined.from_X @ made)
     weighed, theta = problem.weighed(joined=fixed), padded(problem.start.theta[..., None], joined)[..., 0]
     sums = weighed.over(partial(start_sums, theta=theta))
@@ -268,12 +269,12 @@ def lacks(problem: JointProblem, joined: Joined) -> bool:
 def refitted(
     problem: JointProblem, objective: Objective, points: Replicates, s: Array, scores: RefittedScores | None = None
 ) -> tuple[Objective, Refits]:
-    """Return the objective under columns of weights, each with its own score and IPWRA, and the estimates of IPWRA.
+    """Refit score and IPWRA under each column of row weights; return the objective and IPWRA's estimates.
 
-    Its models are those of the sample where IPWRA failed, and zero for the predictor of the score if that joined.
+    Where IPWRA failed, the objective has the sample's models. The score's predictor, if it joined, starts at zero.
     """
     start, (scored, beta, codes) = problem.start, scores or problem.weights.refit(s)
-    equations = dataclasses.replace(problem.equations, model=scored.model)  # with the scores of a classifier
+    equations = dataclasses.replace(problem.equations, model=scored.model)  # has the scores of a classifier
     refits = start.rows.refit(s, (scored, beta, codes))
     bad = ~np.isfinite(gamma_of(beta, s.shape[1])).all(axis=0)
     beta = {name: np.where(bad, problem.weights.beta[name], each) for name, each in beta.items()}
@@ -284,5 +285,5 @@ def refitted(
 
 
 def padded(theta: Array, joined: Joined | None) -> Array:
-    """Coefficients of the formula's columns (K, p, R), with zeros for the predictor of the score if that joined."""
+    """Append zeros for the score's predictor, if it joined, to the formula's coefficients, (K, p, R)."""
     return theta if joined is None else np.pad(theta, ((0, 0), (0, joined.width), (0, 0)))

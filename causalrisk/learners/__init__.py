@@ -1,1 +1,1 @@
-"""Learners of an outcome's mean: cross-fitting of any, and the one that needs nothing installed."""
+"""Learners of the mean outcome: cross-fitting of any learner, and "smooth", which needs no further package."""

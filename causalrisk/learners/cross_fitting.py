@@ -1,9 +1,9 @@
-"""Cross-fitting: each row's prediction in every arm by a learner that was fitted to rows of the arm in other folds.
+"""Cross-fitting: predict each row in every arm by a learner that was fitted to the arm's rows in other folds.
 
 A learner is an object with `fit(X, y, sample_weight=...)` and `predict`, or `predict_proba`, as in scikit-learn, or one
-of the names in `NAMED`. It is copied and never changed. A learner whose `random_state` is None gets one that repeat,
-arm and fold determine, so that digits repeat. "smooth" is fitted in passes over rows, which may come in blocks; others
-to rows in memory.
+of the names in `NAMED`. It is copied and never changed. If its `random_state` is None, repeat, arm and fold determine
+one, which makes results reproducible. "smooth" is fitted in passes over rows, which may come in blocks. Other learners
+are fitted to rows in memory.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from causalrisk.numerics.arrays import Array, Numbers
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.runtime import ordered_map
 
-EDGE = 1e-3  # nearest that a prediction comes to the end of the range of a bounded mean
+EDGE = 1e-3  # least distance of a prediction from the end of the range of a bounded mean
 SMOOTH = "smooth"
-FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)  # of learners
+FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)  # errors of learners
 
 
 class Learner(NamedTuple):
@@ -80,7 +80,7 @@ def learners_of(
 
 
 def of_scikit_learn(name: str, *, binary: bool) -> Any:
-    """Return the unfitted model of a name of `NAMED`: a classifier of 0 and 1, or a regressor."""
+    """Return the unfitted model for a name in `NAMED`: a classifier of 0 and 1, or a regressor."""
     try:
         from sklearn import ensemble, linear_model, pipeline, preprocessing
     except ImportError as error:
@@ -116,8 +116,8 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
 class CrossFitted:
     """A learner fitted to the rows of each arm outside of each fold.
 
-    `fitted` has for each arm the model of each fold, `predictions` (K, n) the mean of each row in each arm, by the
-    models of its fold, where the rows are in memory.
+    `fitted` has one model per arm and fold. `predictions` (K, n), for rows in memory, has the mean outcome of each row
+    in each arm by the models of the row's fold.
     """
 
     name: str
@@ -125,15 +125,15 @@ class CrossFitted:
     predictions: Any = None
 
     def __call__(self, features: Array, fold: Numbers | None) -> Array:
-        """Predict rows by the models of their folds, or the mean over these; features (n, k), shape (K, n)."""
-        if fold is not None and self.predictions is not None:  # in memory of all rows
+        """Predict rows with features (n, k), shape (K, n), by the models of their folds, or by the mean of all."""
+        if fold is not None and self.predictions is not None:  # `features` are all rows
             return self.predictions
         with learner_errors(f"learner {self.name}", "predictions"):
             return np.stack([_predicted_by_fold(models, features, fold) for models in self.fitted])
 
 
 def predicted(model: Any, features: Array) -> Array:
-    """Return the mean outcome by a fitted model, shape (m,): of a classifier the probability of 1."""
+    """Return the mean outcome by a fitted model, shape (m,); for a classifier, the probability of 1."""
     if not hasattr(model, "predict_proba"):
         return np.asarray(model.predict(features), dtype=float).reshape(len(features))
     classes = list(model.classes_)
@@ -141,7 +141,7 @@ def predicted(model: Any, features: Array) -> Array:
 
 
 def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | None) -> Array:
-    """Return the mean outcome of rows by the fitted model of the fold of each, or by all of them, shape (n,)."""
+    """Return the mean outcome of rows, shape (n,), by the model of each row's fold, or averaged over all models."""
     if fold is None:
         return np.asarray(np.mean([predicted(model, features) for model in models], axis=0))
     found = np.empty(len(features))
@@ -153,7 +153,7 @@ def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | N
 def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerRows | None = None) -> CrossFitted:
     """Fit a learner to the rows of each arm outside of each fold, and predict the rows of the fold in every arm.
 
-    Without `rows`, all rows in memory, every model is "smooth".
+    `rows` has all rows in memory. Without it, every model is "smooth".
     """
     arms = range(len(learner.models))
     fitted = {
@@ -161,7 +161,7 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
     }
     others = [(a, f) for a in arms if a not in fitted for f in range(training.n_folds)]
     if others and rows is not None:
-        # Threads of scikit-learn within a fit wait for each other on a busy machine; `n_jobs` has fits.
+        # On a busy machine, threads within a fit of scikit-learn wait for each other; `n_jobs` runs fits in parallel.
         one_thread = threadpool_limits(1, user_api="openmp") if "sklearn" in sys.modules else contextlib.nullcontext()
         task = functools.partial(_fitted_outside, learner, training, rows)
         with one_thread, ordered_map(task, others, workers) as results:
@@ -194,7 +194,7 @@ def _fitted_outside(learner: Learner, training: Training, rows: LearnerRows, pla
 
 @contextlib.contextmanager
 def learner_errors(what: str, where: str) -> Iterator[None]:
-    """Raise what a learner raises in the block as a LearnerError that says where."""
+    """Convert an error of a learner in the block to a LearnerError that says where it occurred."""
     try:
         yield
     except CausalRiskError:
@@ -209,9 +209,9 @@ def fitted_copy(
 ) -> Any:
     """Fit a copy of a model under observation weights, if there are any.
 
-    Weights that count rows repeat them where the model has no sample_weight, or is a pipeline, for all of its steps.
-    Each `random_state` that is None is a number that a seed determines. `instead` is what to use for a model without
-    sample_weight, if weights are not counts.
+    Weights that count rows repeat the rows if the model has no sample_weight, or is a pipeline, whose steps all need
+    them. Each `random_state` that is None is replaced by a number that `entropy` determines. `instead` is what to use
+    for a model without sample_weight, if weights are not counts.
     """
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):

@@ -1,18 +1,17 @@
 """The learner "smooth": ridge regression on splines and products of the covariates, penalties by likelihood.
 
-What is fitted is a constant and, for each covariate, the covariate itself and a natural cubic spline [1]_; where the
-covariates are few the product of each two of them as well.
+The model has a constant and, for each covariate, the covariate itself and a natural cubic spline [1]_. If there are few
+covariates, it also has the product of each pair.
 
-The coefficients of standardised columns are penalised; those of curves and products as much as those of the covariates
-or more, or they are left out, so that many columns of which few matter do not hide a straight line. Penalties maximise
-the restricted likelihood of the model in which coefficients are normal [3]_ [4]_, which the eigenvalues of the sums of
-squares and products give for every penalty at once.
+Coefficients of standardised columns are penalised. Curves and products are penalised as much as covariates or more, or
+they are left out. So many columns of which few matter do not hide a straight line. Penalties maximise the restricted
+likelihood of the model with normal coefficients [3]_ [4]_. The eigenvalues of the matrix of sums of squares and
+products give the likelihood for every penalty at once.
 
-A fit needs two things of its rows: a `SmoothBasis`, which holds centres, scales and knots of the covariates, and sums
-of products of its columns, which add up over blocks of rows. All fits to an arm, which leave out one fold each, have
-the basis of the arm. Other families than the normal one with the identity are fitted by penalised iteratively
-reweighted least squares [2]_, whose working responses and weights give sums of the same kind, in a pass over the rows
-for each iteration.
+A fit needs a `SmoothBasis`, with centres, scales and knots of the covariates, and sums of products of its columns,
+which add up over blocks of rows. All fits to an arm, each without one fold, share the basis of the arm. Families other
+than the normal with identity link are fitted by penalised iteratively reweighted least squares [2]_. Its working
+responses and weights give sums of the same kind, with one pass over the rows per iteration.
 
 References
 ----------
@@ -42,35 +41,35 @@ from causalrisk.numerics.arrays import Arms, Array, Numbers, add_up, row_blocks
 from causalrisk.numerics.families import LARGEST, OutcomeFamily
 from causalrisk.runtime import ordered_map
 
-SHARES = (0.0, 0.1, 0.3, 1.0)  # standard deviations of coefficients of curves and products that are tried, see `Choice`
-FIRST = 0.3  # that of the curves while that of the products is chosen
+SHARES = (0.0, 0.1, 0.3, 1.0)  # candidate standard deviations of coefficients of curves and products, see `Choice`
+FIRST = 0.3  # share of the curves while the share of the products is chosen
 PENALTIES = np.geomspace(1e4, 1e-8, 49)  # relative to the number of rows, the largest first
-NO_VARIATION = 1e-12  # mean square about its mean below which a column is constant; covariates have 1
+NO_VARIATION = 1e-12  # variance below which a column is constant; covariates have variance 1
 NO_INFORMATION = 1e-14  # eigenvalue of sums of products, relative to the largest, that is rounding error
 LINEAR = OutcomeFamily("gaussian", "identity")
 KNOTS = (0.05, 0.35, 0.65, 0.95)  # quantiles of a covariate, as Harrell places four knots
 DISTINCT = 5  # values of a covariate below which it gets no curve
-PAIRED = 25  # covariates up to which their products take part
-PLACED = 25_000  # rows of an arm by which knots are placed as well as by more
-GOLDEN = (np.sqrt(5) - 1) / 2  # whose multiples by the numbers of rows spread evenly, and have no period
-SEARCHED = 6  # iterations of other families in which the penalty is chosen anew
+PAIRED = 25  # number of covariates up to which their products are columns
+PLACED = 25_000  # rows of an arm that place knots; more rows do not place them better
+GOLDEN = (np.sqrt(5) - 1) / 2  # its multiples by the numbers of rows spread evenly, and have no period
+SEARCHED = 6  # iterations in which other families choose the penalty anew
 MAX_ITERATIONS = 60
 HALVINGS = 30
 SETTLED = 1e-12  # decrease of the penalised loss, relative to it, at which iterations end
 ROWS = 1024  # rows of a block of basis columns
-Fit: TypeAlias = tuple[int, int]  # to an arm, outside of a fold
+Fit: TypeAlias = tuple[int, int]  # an arm, and the fold that is left out
 
 
 # --- ridge regression ------------------------------------------------------------------------------------------------
 
 
 def coefficients_of(solution: Array, unit: Array, origin: float = 0.0) -> Array:
-    """Coefficients of the constant and of the columns as they are, of outcomes about an origin."""
+    """Return coefficients of the constant and the original columns; the outcomes were measured from an origin."""
     return np.concatenate([[solution[0] + origin], solution[1:] * unit])
 
 
 def ridge_problem(products: Array, count: float, kinds: Numbers, unit: Array | None = None) -> RidgeProblem:
-    """Return the problem of columns times `unit`, by default one over their deviation, 0 for constants.
+    """Return the ridge problem for columns times `unit`, by default one over their deviation, 0 for constants.
 
     `products`, (q + 2, q + 2), are weighted sums of products of the constant, the columns and the outcome.
     """
@@ -88,9 +87,10 @@ def ridge_problem(products: Array, count: float, kinds: Numbers, unit: Array | N
 class RidgeProblem:
     """Ridge regressions on standardised columns, each row times the root of its weight.
 
-    `total` is the sum of the weights, `count` the number of rows they stand for, `mean` (q + 1,) the means of columns
-    and outcome, `unit` (q,) the factors of the columns, `kinds` as in `SmoothBasis`, `square` the outcome's sum of
-    squares about its mean, `gram` (q, q) and `inner` (q,) products of the columns and with the outcome.
+    `total` is the sum of the weights, and `count` the number of rows that they stand for. `mean` (q + 1,) has the means
+    of columns and outcome, and `unit` (q,) the factors of the columns. `kinds` is as in `SmoothBasis`. `square` is the
+    outcome's sum of squares about its mean. `gram` (q, q) has the products of the columns with each other, and `inner`
+    (q,) their products with the outcome.
     """
 
     total: float
@@ -113,11 +113,11 @@ class RidgeProblem:
         return values, vectors, np.divide(along, np.sqrt(values), out=np.zeros_like(along), where=known)
 
     def factors(self, shares: tuple[float, float]) -> Array:
-        """Return factors of the columns, shape (q,), under which the penalty of all is the same."""
+        """Return factors of the columns, shape (q,), with which all columns have the same penalty."""
         return np.array([1.0, *shares])[self.kinds]
 
     def choose(self, penalties: Array) -> Choice:
-        """Return what is likeliest: first the products' share is chosen, then that of the curves."""
+        """Maximise the likelihood: first choose the share of the products, then the share of the curves."""
 
         def likeliest(pairs: list[tuple[float, float]]) -> Choice:
             deviances = [self.deviance(shares, penalties) for shares in pairs]
@@ -131,12 +131,12 @@ class RidgeProblem:
     def deviance(self, shares: tuple[float, float], penalties: Array) -> Array:
         """Return minus twice the log restricted likelihood at each penalty, up to a constant.
 
-        Of the model in which the coefficients are normal, their variances those of the noise divided by the penalty,
-        with the variance of the noise at its maximum. Infinite where the fit has more than half a degree of freedom for
-        each row: few rows do not tell a smooth outcome from one that they happen to fit.
+        In the model, coefficients are normal, and their variance is the noise variance divided by the penalty. The
+        noise variance maximises the likelihood. The result is infinite if the fit has more than half a degree of
+        freedom per row: few rows do not distinguish a smooth outcome from one that they happen to fit.
 
-        Generalised cross-validation, which is found from the same numbers, follows the noise at times, above all with
-        few rows; with a factor against that, as `gamma` of R's mgcv, it misses more where columns are many.
+        Generalised cross-validation needs the same numbers, but sometimes follows the noise, above all with few rows.
+        With a factor against that, such as `gamma` of R's mgcv, it misses more if there are many columns.
         """
         values, _, along = self.spectrum(shares)
         inside = float(along @ along)
@@ -154,9 +154,9 @@ class RidgeProblem:
 
 
 class Choice(NamedTuple):
-    """Penalty of the covariates' coefficients, and relative standard deviations of those of curves and products.
+    """Penalty of the covariates' coefficients, and `shares` of curves and products.
 
-    A share of 0 leaves columns out.
+    A share is the standard deviation of coefficients relative to the covariates'; a share of 0 leaves columns out.
     """
 
     shares: tuple[float, float]
@@ -171,8 +171,8 @@ class SmoothBasis:
     """Columns of the smooth regression: covariates, their curves and their products.
 
     `centre` and `scale` (p,) are mean and standard deviation of each covariate; the scale of a constant is infinite,
-    which makes it a zero. `curved` (c,) are the covariates that have a curve, `knots` (K, c) their knots in standard
-    deviations about the mean. `paired` says whether products of the covariates are among the columns.
+    which makes its column zero. `curved` (c,) are the covariates with a curve, and `knots` (K, c) their knots in
+    standard deviations about the mean. `paired` says whether products of the covariates are among the columns.
     """
 
     centre: Array
@@ -183,7 +183,7 @@ class SmoothBasis:
 
     @cached_property
     def kinds(self) -> Numbers:
-        """What each column is: 0 a covariate, 1 part of a curve, 2 a product; shape (q,)."""
+        """Kind of each column, shape (q,): 0 a covariate, 1 part of a curve, 2 a product."""
         p, bends = len(self.centre), len(self.curved) * (len(self.knots) - 2)
         return np.repeat([0, 1, 2], [p, bends, p * (p - 1) // 2 if self.paired else 0])
 
@@ -194,8 +194,8 @@ class SmoothBasis:
         -----
         Equations (5.4) and (5.5) of The Elements of Statistical Learning: with d_k(x) = ((x - t_k)+^3 - (x - t_K)+^3) /
         (t_K - t_k) the curve of a covariate is spanned by d_k - d_{K-1}, k = 1 .. K - 2, which is zero left of t_k and
-        has the slope 3 (t_{K-1} - t_k) right of t_K. The straight parts are added by themselves, as differences of
-        cubes would lose their digits far out.
+        has the slope 3 (t_{K-1} - t_k) right of t_K. The straight parts are added separately, because differences of
+        cubes would lose digits far out.
         """
         found = np.empty((len(self.kinds), len(X)))  # a row of memory for each column
         (p, c), bends = (len(self.centre), len(self.curved)), len(self.knots) - 2
@@ -220,7 +220,7 @@ class SmoothBasis:
     def products(self, X: Array, y: Array, weights: Array) -> Array:
         """Return weighted sums of products of the constant, the columns and the outcome, shape (q + 2, q + 2).
 
-        Outcomes are best about a number near their mean, so that no digits are lost.
+        Outcomes should be measured from a number near their mean, to lose no digits.
         """
         total = np.zeros((len(self.kinds) + 2, len(self.kinds) + 2))
         for rows in row_blocks(len(y), ROWS):
@@ -249,7 +249,7 @@ def smooth_basis(X: Array, weights: Array) -> SmoothBasis:
 
 
 def _knots(x: Array, weights: Array) -> Array:
-    """Quantiles of the rows, or where these coincide of the distinct values; none where there are few values."""
+    """Return quantiles of the rows or, if they coincide, of the distinct values; none if there are few values."""
     values, place = np.unique(x, return_inverse=True)
     if len(values) < DISTINCT:
         return np.empty(0)
@@ -258,7 +258,7 @@ def _knots(x: Array, weights: Array) -> Array:
 
 
 def _quantiles(values: Array, weights: Array) -> Array:
-    """Return for each share of KNOTS the least of the sorted values up to which it lies."""
+    """Return for each share in KNOTS the least of the sorted values at which the cumulated weights reach it."""
     reached = np.cumsum(weights)
     return values[np.searchsorted(reached, np.array(KNOTS) * reached[-1])]
 
@@ -274,7 +274,7 @@ class Smooth:
     family : OutcomeFamily
         Family and link of the outcome; by default least squares.
     basis : SmoothBasis or None
-        What the columns are made by; None before a fit, and after one to outcomes that are all the same.
+        The basis of the columns; None before a fit, and after a fit to constant outcomes.
     coefficients : ndarray, shape (q + 1,)
         The constant and the coefficients of the columns.
     choice : Choice or None
@@ -282,10 +282,10 @@ class Smooth:
 
     Notes
     -----
-    Minimised is sum_i w_i (y_i - f(x_i))^2 + penalty sum_j (b_j / s_j)^2, with b_j the coefficient of column j divided
-    by its standard deviation and s_j = 1 for a covariate, else the share of curves or products. For other families
-    twice the negative log quasi-likelihood at dispersion 1 is in place of the squares; shares and penalty are chosen by
-    the working responses of the first iterations and are then kept.
+    The fit minimises sum_i w_i (y_i - f(x_i))^2 + penalty sum_j (b_j / s_j)^2. b_j is the coefficient of column j after
+    the column is divided by its standard deviation. s_j is 1 for a covariate, and otherwise the share of curves or
+    products. For other families, twice the negative log quasi-likelihood at dispersion 1 replaces the squares. Shares
+    and penalty are then chosen by the working responses of the first iterations, and kept.
     """
 
     family: OutcomeFamily = LINEAR
@@ -294,7 +294,7 @@ class Smooth:
     choice: Choice | None = None
 
     def predict(self, X: Array) -> Array:
-        """Predict the mean of the outcome, shape (m,), inside of the range of the family, at covariates (m, p)."""
+        """Predict the mean of the outcome, shape (m,), within the range of the family, at covariates (m, p)."""
         if self.basis is None:
             return np.full(len(X), self.coefficients[0])
         eta = self.basis.predictors(X, self.coefficients)
@@ -320,7 +320,7 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
     origin, share = float(np.mean(means)), PLACED / len(y)
 
     def placed(rows: LearnerRows) -> tuple[Array, Array]:
-        """Return covariates and weights of the rows by which knots are placed."""
+        """Return covariates and weights of the rows that place the knots."""
         own = rows.trained(a)
         own = own if share >= 1 else own[(rows.number[own] * GOLDEN) % 1.0 < share]
         return rows.features[own], rows.s[own]
@@ -334,7 +334,7 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
         return [basis.products(rows.features[own], y[own], rows.s[own]) for own in cells]
 
     def fitted(f: int) -> Smooth:
-        """Return the fit outside of a fold; outcomes that are all the same are the fit."""
+        """Return the fit outside of a fold; constant outcomes are predicted by their value."""
         if np.ptp(y[outside[f]]) == 0:
             return dataclasses.replace(model, coefficients=y[outside[f]][:1])
         if family.linear:
@@ -356,8 +356,8 @@ def _reweighted(
 ) -> tuple[Array, Choice]:
     """Return the coefficients that minimise the penalised loss of an arm outside of a fold.
 
-    The start is the constant model, under which working weights are the weights times a number. So the units of the
-    columns are those of the weights, and they and the penalties to choose from stay the same.
+    The start is the constant model, whose working weights are proportional to the weights. So the weights give the
+    units of the columns. The units and the candidate penalties then stay the same.
     """
 
     def working(coefficients: Array) -> tuple[Array, float]:
@@ -367,14 +367,14 @@ def _reweighted(
             own = rows.outside(*fit, training.n_folds)
             X, y, weights = rows.features[own], rows.y[own], rows.s[own]
             eta = basis.predictors(X, coefficients)
-            with np.errstate(all="ignore"):  # of a step that is too long
+            with np.errstate(all="ignore"):  # a step may be too long
                 score, _, expected = family.score(y, eta)
                 step = np.divide(score, expected, out=np.zeros_like(eta), where=expected > 0)
                 return basis.products(X, eta + step, weights * expected), float(weights @ family.loss(y, eta))
 
         return add_up(training.over(of_rows))
 
-    if family.link == "log" and mean <= 0:  # of the normal family, whose constant has no finite estimate then
+    if family.link == "log" and mean <= 0:  # the constant of the normal family then has no finite estimate
         raise DesignError(f'y has the mean {mean:g}; link="log" needs one above 0.\nUse `link="identity"`.')
     now = np.zeros(len(basis.kinds) + 1)
     now[0] = family.distribution.link(mean)
@@ -413,7 +413,7 @@ def _reweighted(
 class LearnerRows:
     """Rows that learners are fitted to, and predict: `features` (n, k), outcomes `y` (n,), arms and folds.
 
-    Rows whose outcome is NaN are predicted only. `number` is the position of each in the data.
+    Rows whose outcome is NaN are only predicted. `number` is the position of each row in the data.
     """
 
     features: Array
@@ -424,11 +424,11 @@ class LearnerRows:
     number: Numbers
 
     def trained(self, arm: int) -> Numbers:
-        """Return where the rows of an arm are that have an outcome."""
+        """Return the positions of the rows of an arm that have an outcome."""
         return np.flatnonzero((self.arm == arm) & ~np.isnan(self.y))
 
     def outside(self, arm: int, fold: int, n_folds: int) -> Numbers:
-        """Return where these rows are outside of a fold; all of them with a single fold."""
+        """Return the positions of `trained` rows outside of a fold; with a single fold, all of them."""
         own = self.trained(arm)
         return own if n_folds == 1 else own[self.fold[own] != fold]
 
@@ -442,8 +442,8 @@ class LearnerRows:
 class Training:
     """Passes over rows that learners are fitted to, with the labels of the arms and the number of folds.
 
-    `over` begins a pass: a function of `LearnerRows` -> what it makes of each block, in order. `counts` says whether
-    weights count equal rows.
+    `over` begins a pass: it takes a function of `LearnerRows`, and yields its result for each block, in order. `counts`
+    says whether weights count equal rows.
     """
 
     over: Callable[[Callable[[LearnerRows], Any]], Iterator[Any]]
@@ -454,7 +454,7 @@ class Training:
 
 
 def without_training(training: Training, arm: int, fold: int) -> LearnerError:
-    """Return the error of an arm without rows outside of a fold."""
+    """Return the error for an arm without rows outside of a fold."""
     return LearnerError(
         f"all clusters of arm {training.labels[arm]!r} are in fold {fold + 1} of {training.n_folds}, so the learner "
         "has no rows to fit.\nUse another `n_folds=`."

@@ -1,1 +1,1 @@
-"""Numerics without a treatment: linear algebra, chunks of rows, scipy's optimisers, families, resampling."""
+"""Numerics that do not use the treatment: linear algebra, parts of rows, scipy's optimisers, families, resampling."""

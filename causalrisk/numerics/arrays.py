@@ -1,7 +1,7 @@
-"""Linear algebra on stacks of small problems, and rows some at a time: chunks of Dask arrays, sums over parts.
+"""Linear algebra on stacks of small problems, and work on parts of the rows: chunks of Dask arrays, sums over parts.
 
-Least-squares problems are stated for the columns of an orthonormal basis of the design, where a Gram matrix is close to
-a multiple of the identity and loses no digits; coefficients of the columns themselves are recovered once, at the end.
+Least-squares problems use the columns of an orthonormal basis of the design. Their Gram matrix is close to a multiple
+of the identity and loses no digits. Coefficients of the original columns are recovered once, at the end.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Array = NDArray[np.float64]
 Arms = NDArray[np.signedinteger[Any]]
 Numbers = NDArray[np.intp]
 IN_CACHE = 4096  # rows of a block that stays in the processor's cache
-WELL_CONDITIONED = 1e8  # condition number up to which triangular factors serve, half of the digits left
-MANY, WIDE = 8, 50  # columns of weights from which on, and columns up to which, products of pairs of columns pay
+WELL_CONDITIONED = 1e8  # condition number up to which triangular factors are used; half of the digits are left
+MANY, WIDE = 8, 50  # fewest columns of weights, and most columns, for which products of pairs of columns are faster
 STEEP = 100.0  # condition number above which one pass does not make columns orthonormal to rounding error
 
 
@@ -30,8 +30,9 @@ STEEP = 100.0  # condition number above which one pass does not make columns ort
 class Basis:
     """Orthonormal columns spanning a design matrix: X - shift = Q R, with sum_i s_i q_i q_i' = N times the identity.
 
-    `columns` (n, p) are Q, `factor` (p, p) is R, upper triangular, and N the sum of the weights s. `shift` (p,) are the
-    multiples of the column `constant`, a constant, that are subtracted from each column of X; zeros without one.
+    `columns` (n, p) is Q, `factor` (p, p) is R, upper triangular, and N is the sum of the weights s. `shift` (p,) has
+    the multiples of the constant column, number `constant`, that are subtracted from each column of X; zeros without
+    a constant column.
     """
 
     columns: Array
@@ -48,8 +49,8 @@ class Basis:
     def of_rows(self, X: Array) -> Array:
         """Return other rows of the design, shape (m, p), in the columns of the basis.
 
-        Predictions by coefficients of the basis keep digits that are lost by coefficients of the original columns
-        where these are nearly dependent.
+        If the original columns are nearly dependent, predictions from coefficients of the basis keep digits that
+        predictions from the original coefficients lose.
         """
         columns = np.array(X, order="F")  # most work goes column by column
         columns -= np.multiply.outer(columns[:, self.constant], self.shift)
@@ -57,15 +58,15 @@ class Basis:
 
 
 def plain_basis(X: Array) -> Basis:
-    """Return columns as they are in the form of a basis, for coefficients that are known."""
+    """Return unchanged columns in the form of a basis, for known coefficients."""
     p = X.shape[1]
     return Basis(np.ascontiguousarray(X), np.eye(p), np.zeros(p), 0)
 
 
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:
-    """Upper triangular R with R'R = rows'rows, (p, p), of rows (r, p) of full column rank, each times its `root`.
+    """Return the upper triangular R with R'R = rows'rows, (p, p), of rows (r, p) of full column rank, times `root`.
 
-    From the stacked factors of blocks of rows, as exactly as from all rows at once.
+    R is computed from the stacked factors of blocks of rows, which is as exact as from all rows at once.
     """
     factors = []
     for block in row_blocks(len(rows)):
@@ -77,7 +78,7 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
 def orthonormal_basis(X: Array, weights: Array) -> Basis:
     """Return an orthonormal basis of the columns of X (n, p), of full rank, under positive weights of its rows.
 
-    Where X has a constant column, the others are centred first, so that a covariate far from zero loses no digits.
+    If X has a constant column, the others are centred first. So a covariate far from zero loses no digits.
     """
     total, columns = float(weights.sum()), np.array(X, order="F")
     steady = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
@@ -98,7 +99,7 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
 def _orthonormalised(columns: Array, weights: Array, total: float) -> tuple[Array, Array]:
     """Return columns, shape (n, p), orthonormal under weights, and the factor R."""
     factor = triangular_factor(columns, np.sqrt(weights))
-    # Signs chosen so that the first basis column of a design with a constant is the constant itself.
+    # With these signs, the first basis column of a design with a constant is the constant itself.
     factor *= (np.where(np.diag(factor) < 0, -1.0, 1.0) / np.sqrt(total))[:, None]
     return solved_rows(columns, factor), factor
 
@@ -112,13 +113,13 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
     """Return the basis of `orthonormal_basis` without its rows, from sums over blocks of rows.
 
     `triangle` (p + 1, p + 1) is the triangular factor of the columns (1, X - origin), each row times the root of its
-    weight, `origin` (p,) near the mean of each column, and `constant` the position of the constant column.
+    weight. `origin` (p,) is near the mean of each column. `constant` is the position of the constant column, if any.
     """
     p, unit = len(origin), triangle[0, 0]
     columns, shift = triangle[:, 1:] + triangle[:, [0]] * origin, np.zeros(p)
     if constant is not None:
-        # The first row of the triangle is along the ones: it holds the means times `unit`, and centring takes it
-        # away from all columns but the constant.
+        # The first row of the triangle belongs to the ones: it has the means times `unit`, and centring removes it
+        # from all columns but the constant.
         shift = (origin + triangle[0, 1:] / unit) / origin[constant]
         shift[constant] = 0.0
         columns = np.vstack([np.zeros((1, p)), triangle[1:, 1:]])
@@ -130,14 +131,14 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
 
 
 def weighted_gram(columns: Array, weights: Array) -> Array:
-    """Sum over rows of weights times the outer products of columns, (n, p)."""
+    """Return the sum over rows of weight times x_i x_i', (p, p), for columns (n, p)."""
     return (columns * weights[:, None]).T @ columns
 
 
 def weighted_grams(columns: Array, weights: Array) -> Array:
     """Weighted Gram matrices sum_i w_im x_i x_i', shape (m, p, p), one for each column of the weights (n, m).
 
-    Products of pairs of columns serve many weights; of wide matrices they would be too many to hold.
+    Many weights share products of pairs of columns. Wide matrices would have too many pairs to store.
     """
     p, turned = columns.shape[1], columns.T
     if p > WIDE and (weights >= 0).all():  # a symmetric product, at half the time
@@ -153,7 +154,7 @@ def weighted_grams(columns: Array, weights: Array) -> Array:
 
 
 def inverse_or_nan(matrix: Array) -> Array:
-    """Return the inverse of a matrix, or NaN where it is singular, as after a fit that ran away."""
+    """Return the inverse of a matrix, or NaN where it is singular, as after a fit that diverged."""
     try:
         return np.asarray(np.linalg.inv(matrix))
     except np.linalg.LinAlgError:
@@ -163,12 +164,12 @@ def inverse_or_nan(matrix: Array) -> Array:
 def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.bool_]]:
     """Solve a stack of symmetric positive definite systems, in a basis where they are near a multiple of the identity.
 
-    Of matrices (m, p, p) and right-hand sides (p, m) the solutions (p, m), NaN where a matrix is not positive definite
-    to working precision, and where that is, (m,).
+    For matrices (m, p, p) and right-hand sides (p, m), returns the solutions (p, m), and which matrices are not
+    positive definite to working precision, (m,). Their solutions are NaN.
     """
     finite = np.isfinite(matrices).all(axis=(1, 2), keepdims=True)
     squares = np.where(finite, matrices, 0.0)
-    try:  # triangular factors where all are well conditioned, at a tenth of the time of eigenvalues
+    try:  # triangular factors if all are well conditioned, in a tenth of the time of eigenvalues
         inverse = np.asarray(np.linalg.inv(np.linalg.cholesky(squares)))
         condition = np.trace(squares, axis1=1, axis2=2) * np.square(inverse).sum(axis=(1, 2))
         if condition.max(initial=0) < WELL_CONDITIONED:
@@ -177,7 +178,7 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
     except np.linalg.LinAlgError:
         pass
     values, vectors = np.linalg.eigh(squares)
-    # The negated ">" is true of zeros, which stand for a matrix that is not finite.
+    # The negated ">" is also true for zeros, which replace a matrix that is not finite.
     singular = ~(values[:, 0] > values[:, -1] * (matrices.shape[1] * 1e-14))
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.einsum("mij,im->mj", vectors, right) / values
@@ -187,28 +188,28 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
 
 
 def symmetric_root(matrix: Array) -> Array:
-    """Return the symmetric root of a covariance matrix, which no sign of an eigenvector changes; shape (d, d)."""
+    """Return the symmetric root of a covariance matrix, (d, d), which does not depend on signs of eigenvectors."""
     values, vectors = np.linalg.eigh(matrix)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
 
 
-# --- rows some at a time ---------------------------------------------------------------------------------------------
+# --- parts of the rows -----------------------------------------------------------------------------------------------
 
 T = TypeVar("T")
 
 
 def row_blocks(n: int, size: int = IN_CACHE) -> list[slice]:
-    """Slices of n rows, at least one, that stay in the cache while they are worked on; of IN_CACHE rows by default."""
+    """Split n rows into slices of `size` rows, at least one slice; by default, a slice stays in the cache."""
     return [slice(first, min(first + size, n)) for first in range(0, max(n, 1), size)]
 
 
 def is_dask(array: Any) -> bool:
-    """Whether rows are beyond memory."""
+    """Whether an array is a Dask array, whose rows may not fit in memory."""
     return hasattr(array, "compute")
 
 
 def load_all(arrays: Iterable[Any]) -> list[Any]:
-    """Return arrays in memory."""
+    """Load arrays into memory."""
     found = list(arrays)
     if any(map(is_dask, found)):
         import dask
@@ -218,7 +219,7 @@ def load_all(arrays: Iterable[Any]) -> list[Any]:
 
 
 def loaded(array: Any) -> Any:
-    """Return an array in memory."""
+    """Load an array into memory."""
     return array.compute() if is_dask(array) else array
 
 
@@ -233,7 +234,7 @@ def chunks_of(rows: Any) -> list[Any]:
 
 
 def in_chunks(function: Callable[..., T], chunks: Sequence[Any], *given: Any) -> list[T]:
-    """Return what a function finds of each of some delayed objects, and the same chunks of Dask arrays among others."""
+    """Evaluate a function on each delayed object together with the same chunk of each Dask array in `given`."""
     import dask
 
     return list(dask.compute(*_delayed(function, chunks, *given)))
@@ -242,7 +243,7 @@ def in_chunks(function: Callable[..., T], chunks: Sequence[Any], *given: Any) ->
 def lazy_rows(
     function: Callable[..., Array], chunks: Sequence[Any], shapes: Sequence[tuple[int, ...]], *given: Any
 ) -> Any:
-    """Return what a function finds of the rows of each chunk, as in `in_chunks`, as a Dask array."""
+    """Evaluate a function by row on each chunk, as in `in_chunks`, and return a Dask array."""
     import dask.array as da
 
     parts = _delayed(function, chunks, *given)
@@ -258,14 +259,14 @@ def _delayed(function: Callable[..., Any], chunks: Sequence[Any], *given: Any) -
 
 
 def _quietly(function: Callable[..., T], *given: Any) -> T:
-    with np.errstate(all="ignore"):  # threads do not know of the caller's
+    with np.errstate(all="ignore"):  # threads do not inherit the caller's setting
         return function(*given)
 
 
 def add_up(parts: Iterable[T]) -> T:
-    """Add up what blocks of rows give, one at least: arrays, or tuples, lists or dictionaries of these.
+    """Add up the results of one or more blocks of rows: arrays, or tuples, lists or dictionaries of arrays.
 
-    What has a method `beside` merges with that of later rows by it.
+    An object with a method `beside` is merged by it with the object of later rows.
     """
     return functools.reduce(_added, parts)
 
@@ -279,7 +280,7 @@ def _added(first: Any, second: Any) -> Any:
 
 
 def taken(record: T, which: Any, *names: str) -> T:
-    """Return a record with some of the rows of the named arrays; None stays, and two that are one array stay one."""
+    """Return a record with some rows of the named arrays; None stays, and names that share an array still do."""
     found: dict[int, Any] = {id(None): None}
     for name in names:
         array = getattr(record, name)

@@ -1,8 +1,8 @@
 """Outcome families and links: mean, derivatives and quasi-likelihood, variance functions by statsmodels.
 
-Every outcome model is a generalised linear model with mean m = g^{-1}(eta). Only the variance function counts, up to a
-dispersion that cancels, so that fractions under "binomial" or non-integers under "poisson" are quasi-likelihood. The
-links of binary models serve the propensity score as well.
+Every outcome model is a generalised linear model with mean m = g^{-1}(eta). Only the variance function matters, up to a
+dispersion that cancels. So fractions under "binomial", or non-integers under "poisson", are fitted by quasi-likelihood.
+The propensity score uses the links of binary models too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Pr
 
 @dataclass(frozen=True)
 class Link:
-    """Inverse link of a binary model, as functions of the linear predictor eta and maybe the treated indicator d.
+    """Inverse link of a binary model, as functions of the linear predictor eta and possibly the treatment d.
 
     `score` returns the first derivative of the log likelihood by eta, and minus the second.
     """
@@ -35,7 +35,7 @@ class Link:
     score: Callable[[Array, Array], tuple[Array, Array]]
 
     def own_odds(self, eta: Array, d: Array) -> Array:
-        """Return (1 - e) / e for the probability e of the unit's own arm; its inverse probability is 1 more."""
+        """Return (1 - e) / e for the probability e of the unit's own arm; adding 1 gives 1 / e."""
         with np.errstate(over="ignore"):
             return np.expm1(-self.log_likelihood(eta, d))
 
@@ -45,7 +45,7 @@ class Link:
 
 
 def _logit_probability(eta: Array) -> Array:
-    with np.errstate(over="ignore"):  # to a probability of zero
+    with np.errstate(over="ignore"):  # gives a probability of zero
         return 1 / (1 + np.exp(-eta))  # in a third of the time of scipy's expit
 
 
@@ -81,14 +81,14 @@ def _cloglog_probability(eta: Array) -> Array:
 
 def _cloglog_log_likelihood(eta: Array, d: Array) -> Array:
     hazard = _hazard(eta)
-    with np.errstate(divide="ignore"):  # of the one that is not used: log1p is for large probabilities, expm1 for small
+    with np.errstate(divide="ignore"):  # in the unused branch: log1p is for large probabilities, expm1 for small
         treated = np.where(hazard > 1, np.log1p(-np.exp(-hazard)), np.log(-np.expm1(-hazard)))
     return np.where(d > 0, treated, -hazard)
 
 
 def _cloglog_score(eta: Array, d: Array) -> tuple[Array, Array]:
     hazard = _hazard(eta)
-    with np.errstate(over="ignore"):  # to odds of the treated arm that are infinite
+    with np.errstate(over="ignore"):  # gives infinite odds of the treated arm
         treated = hazard / np.expm1(hazard)
     return np.where(d > 0, treated, -hazard), np.where(d > 0, treated * (treated + hazard - 1), hazard)
 
@@ -102,7 +102,7 @@ BINARY_LINKS = {
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """A family: its class in statsmodels, its outcomes in words and their limits, and its links, the usual one first.
+    """A family: its class in statsmodels, its outcomes in words and their limits, and its links, the default first.
 
     `closed` says whether the smallest outcome itself is allowed.
     """
@@ -115,7 +115,7 @@ class FamilyEntry:
     closed: bool = True
 
 
-NEGATIVE_BINOMIAL = "negativebinomial"  # whose alpha an object of statsmodels says; it is not estimated
+NEGATIVE_BINOMIAL = "negativebinomial"  # its alpha comes from an object of statsmodels, and is not estimated
 FAMILIES = {
     "gaussian": FamilyEntry("Gaussian", "numbers", -np.inf, np.inf, ("identity", "log")),
     "binomial": FamilyEntry("Binomial", "values from 0 to 1", 0.0, 1.0, tuple(BINARY_LINKS)),
@@ -146,7 +146,7 @@ class OutcomeFamily:
 
     @property
     def entry(self) -> FamilyEntry:
-        """What is known of the family under every link."""
+        """Properties of the family under every link."""
         return FAMILIES[self.name]
 
     @property
@@ -199,7 +199,7 @@ class OutcomeFamily:
     def score(self, y: Array, eta: Array) -> tuple[Array, Array, Array]:
         """Return derivatives of the log quasi-likelihood by the linear predictor, of shapes that broadcast.
 
-        The score (y - m) m' / V(m), minus its derivative, and the expectation of this, m'^2 / V(m).
+        They are the score (y - m) m' / V(m), minus its derivative, and the expectation of the second, m'^2 / V(m).
         """
         if self.linear:
             one = np.ones_like(eta)
@@ -215,7 +215,7 @@ class OutcomeFamily:
         return score, expected - residual * (self.mean_deriv2(eta) - slope**2 * by_mean / variance) / variance, expected
 
     def _instead(self, y: Array, name: str) -> str:
-        """Advice for outcomes outside of the family."""
+        """Return advice for outcomes outside of the family's range."""
         if self.name == "binomial":
             values = np.unique(y)
             if len(values) == 2:
@@ -227,7 +227,7 @@ class OutcomeFamily:
         return 'Use `family="gaussian"`.'
 
     def check(self, y: Array, name: str) -> None:
-        """Raise a DesignError unless every outcome is one the family knows."""
+        """Raise a DesignError unless every outcome is in the family's range."""
         low, high = self.entry.low, self.entry.high
         bad = (y < low if self.entry.closed else y <= low) | (y > high)
         if bad.any():
@@ -238,7 +238,7 @@ class OutcomeFamily:
 
 
 def outcome_family(family: Any, link: Any) -> OutcomeFamily:
-    """Return a family by name or as an instance of statsmodels, with a link by name, or its usual one."""
+    """Return a family, given by name or as an instance of statsmodels, with a link by name or its default link."""
     if isinstance(family, type) and hasattr(family, "starting_mu"):  # a class of statsmodels
         family = family()
     name = family.lower() if isinstance(family, str) else type(family).__name__.lower()

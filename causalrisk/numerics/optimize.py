@@ -13,9 +13,9 @@ from causalrisk.numerics.arrays import Array
 
 OptimizeResult = Any  # scipy's class of this name, for annotations
 
-SETTINGS = {"trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12, "maxiter": 5000}}  # of the usual method
+SETTINGS = {"trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12, "maxiter": 5000}}  # of the default method
 TOLERANCE = 1e-12  # of other methods
-NEGLIGIBLE = 1e-13  # relative decrease of the objective that Newton's method foretells at a minimum
+NEGLIGIBLE = 1e-13  # relative decrease of the objective, as predicted by Newton's method, at a minimum
 SETTLED = 1e-3  # gradient of a statistic below which rounding error ends the search
 MARGIN = 1e-6  # ten times the feasibility tolerance of HiGHS, the solver of the linear programmes
 WRONG = 2e-7  # twice that tolerance
@@ -23,12 +23,12 @@ CUTS = 5000  # constraints that are added to a linear programme at a time
 
 
 def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array, method: str) -> OptimizeResult:
-    """Minimise a function by a method of `scipy.optimize.minimize`, and return its report.
+    """Minimise a function by a method of `scipy.optimize.minimize`, and return scipy's result.
 
     `parts` returns value, gradient (p,) and Hessian (p, p) at coefficients (p,), in units in which the value is about
-    one; an infinite value where they are too far.
+    one. The value is infinite at coefficients that are too far away.
     """
-    # Where a step goes too far; and methods warn of derivatives that they do not use.
+    # A step may go too far, and methods warn about derivatives that they do not use.
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         result = scipy.optimize.minimize(
             lambda v: parts(v)[0],
@@ -43,22 +43,23 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
         _, gradient, hessian = parts(result.x)
         step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
         result.success = bool(0 <= gradient @ step <= NEGLIGIBLE)
-        if result.success:  # the value cannot tell the points apart, the gradient can
+        if result.success:  # the gradient distinguishes the points, the value does not
             result.x = result.x - step
     return result
 
 
 def separating_direction(signed: Array) -> Array | None:
-    """Find a direction b along which the linear predictor never contradicts the observed arms; None where they overlap.
+    """Find a direction b along which the linear predictor never contradicts the observed arms; None if they overlap.
 
-    `signed` (n, q) are rows of the design in an orthonormal basis, negated in the reference arm: signed @ b >= 0, and
-    positive for every row for which any such direction is.
+    `signed` (n, q) has the rows of the design in an orthonormal basis, negated in the reference arm. signed @ b >= 0
+    for all rows, and it is positive for every row for which any such direction is positive.
 
     Notes
     -----
-    The linear programme of Konis (2007): maximise sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <= 1; again for
-    the rows its solution leaves at zero, until none can be moved. The sum of the solutions is the direction. Of the
-    constraints those are stated that solutions broke so far, which are few beside many rows.
+    The linear programme of Konis (2007) maximises sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <= 1. It is
+    solved again for the rows that the solution leaves at zero, until no row can be moved. The direction is the sum of
+    the solutions. The programme has only the constraints that solutions violated so far, which are few compared with
+    the rows.
     """
     total, rest, stated = np.zeros(signed.shape[1]), np.ones(len(signed), dtype=bool), np.empty((0, signed.shape[1]))
     while rest.any():
@@ -82,13 +83,13 @@ def separating_direction(signed: Array) -> Array | None:
 
 
 def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) -> tuple[float, bool]:
-    """Return the minimum near a start of a function of value and gradient, and whether the gradient is negligible."""
+    """Return the minimum, near a start, of a function with gradient, and whether the gradient is negligible there."""
     result = scipy.optimize.minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-6})
     return float(result.fun), bool(result.success or np.abs(result.jac).max() < SETTLED)
 
 
 def root_between(function: Callable[[float], float], low: float, high: float) -> float:
-    """Find where a function changes its sign, by Brent's method."""
+    """Find the root of a function between two points by Brent's method."""
     return float(scipy.optimize.brentq(function, low, high, xtol=1e-10))
 
 

@@ -1,6 +1,6 @@
-"""Seeds, how often rows count in resamples, multipliers, and folds.
+"""Seeds, multiplicities of rows in resamples, multipliers, and folds.
 
-How often a unit is drawn is a function of the seed, the number of the unit and that of the resample.
+How often a unit is drawn is a function of the seed, the number of the unit and the number of the resample.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from causalrisk.errors import OptionError
 from causalrisk.numerics.arrays import Arms, Array, Numbers
 
-WIDTH = 32  # resamples per block: like the next two part of the definition of the random stream, so never an option
+WIDTH = 32  # resamples per block; like the next two, part of the definition of the random stream, so never an option
 CHUNK = 1024  # units that one generator draws
-FEW = 8  # equal units a row up to which units are drawn one after the other, and counted
-JACKKNIFE = "jackknife"  # the kind that leaves out one unit in each column in place of drawing
+FEW = 8  # equal units per row up to which units are drawn one by one and counted
+JACKKNIFE = "jackknife"  # the kind that leaves out one unit in each column instead of drawing
 REPLICATE_STREAM, RESAMPLE_STREAM, PERMUTATION_STREAM, MULTIPLIER_STREAM = 0, 1, 4, 5
 Split: TypeAlias = Callable[[np.random.Generator, Array, Array], NDArray[Any]]
 
@@ -49,7 +49,7 @@ def check_rng(rng: Any) -> None:
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
     """Turn what the user gave as `rng` into a seed sequence.
 
-    A Generator or RandomState is advanced once; None draws fresh entropy. `repeating` says what repeats the draw.
+    A Generator or RandomState is advanced once; None draws fresh entropy. `repeating` returns an `rng` that repeats it.
     """
     check_rng(rng)
     if isinstance(rng, np.random.SeedSequence):
@@ -62,13 +62,13 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
 
 
 def repeating(seed: np.random.SeedSequence) -> int | np.random.SeedSequence:
-    """Return what repeats the draws of a seed sequence as `rng`: its entropy alone where that is an int and enough."""
+    """Return an `rng` that repeats the draws of a seed sequence: its entropy alone if this is an int and enough."""
     alone = isinstance(seed.entropy, numbers.Integral) and not seed.spawn_key
     return int(seed.entropy) if alone else seed  # type: ignore[arg-type]
 
 
 def seed_text(seed: np.random.SeedSequence) -> str:
-    """Return `repeating` as it is typed, a seed sequence without the name of its module."""
+    """Return `repeating` as text; a seed sequence appears without the name of its module."""
     if isinstance(repeating(seed), int):
         return str(seed.entropy)
     key = f", spawn_key={tuple(map(int, seed.spawn_key))}" if seed.spawn_key else ""
@@ -76,7 +76,7 @@ def seed_text(seed: np.random.SeedSequence) -> str:
 
 
 def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Generator:
-    """Return the generator of a part of a random stream: `key` is the number of the stream and those of the part."""
+    """Return the generator of a part of a random stream; `key` has the stream's number, then the part's numbers."""
     return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key)))
 
 
@@ -85,22 +85,22 @@ def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Gener
 
 @dataclass(frozen=True)
 class Resampler:
-    """Draws multiplicities of units, rows or clusters, for blocks of resamples.
+    """Draws multiplicities of units, which are rows or clusters, for blocks of resamples.
 
-    Of kind "bayesian" it draws fractional weights; of a "jackknife" column j is without unit j, the column of the first
-    of its units being `first`; the others draw units with replacement, each within its stratum. `sizes` are how many
-    equal units each of the n units stands for, which are drawn one by one: frequency weights. Multiplicities are then
-    their totals.
+    The kind "bayesian" draws fractional weights. The "jackknife" leaves out one unit per column, starting with the
+    first unit in column `first`. Other kinds draw units with replacement within strata. `sizes` has the number of equal
+    units that each of the n units stands for: frequency weights. Equal units are drawn one by one, and multiplicities
+    are their totals.
 
     Notes
     -----
     A resample draws as many units as there are, with replacement; a row counts as often as its unit was drawn. "pairs",
-    "cluster" and "stratified" differ only in the units and strata. The number of units is split among chunks, and that
-    of a chunk among its units, each by a generator keyed by seed, stream, block of `WIDTH` resamples, stratum, level
-    and number of what is split. So some of the units can be drawn without the others.
+    "cluster" and "stratified" differ only in the units and strata. The number of draws is split among chunks, and the
+    draws of a chunk among its units. Each split has a generator keyed by seed, stream, block of `WIDTH` resamples,
+    stratum, level and number of the part that is split. So some of the units can be drawn without the others.
 
-    Fractional weights are gamma variables over their mean. A gamma total is split among its parts independently of its
-    size, so they are drawn in the same way.
+    Fractional weights are gamma variables over their mean. The shares of the parts in a gamma total are independent of
+    the total, so the weights are drawn in the same way.
     """
 
     kind: str
@@ -111,9 +111,9 @@ class Resampler:
     first: int = 0
 
     def draw(self, stream: int, block: int, width: int, number: NDArray[np.intp]) -> Array:
-        """Draw multiplicities of units of these numbers, which may repeat, shape (m, width).
+        """Draw the multiplicities, shape (m, width), of the units with the given numbers, which may repeat.
 
-        `block` says which resamples of a stream: those from block times `WIDTH` on; fewer are the first of more.
+        The resamples are the first `width` of a stream from number block times `WIDTH` on.
         """
         if self.kind == JACKKNIFE:
             sizes = np.ones(1) if self.sizes is None else self.sizes[number]
@@ -123,11 +123,11 @@ class Resampler:
         return self._drawn(_multinomial, (stream, block), width, number)
 
     def perturb(self, stream: int, block: int, width: int, number: NDArray[np.intp], *, spread: float) -> Array:
-        """Draw fractional weights of units; other parameters as of `draw`.
+        """Draw fractional weights of units; other parameters as in `draw`.
 
-        Independent gamma variables, the same for all of a unit (of several, if a frequency weight counts), divided by
-        their mean: the fractional-random-weight bootstrap [1]_. No weight is zero. `spread` is the standard deviation
-        of the weight of a unit, relative to its mean; 1 is that of the bootstrap.
+        The weights are independent gamma variables divided by their mean: the fractional-random-weight bootstrap [1]_.
+        All rows of a unit have the same weight; a frequency weight is the sum of several. No weight is zero. `spread`
+        is the standard deviation of a unit's weight relative to its mean; the bootstrap has 1.
 
         References
         ----------
@@ -138,14 +138,14 @@ class Resampler:
 
     @cached_property
     def chunks(self) -> dict[int, Array]:
-        """For each stratum the units in each chunk."""
+        """Number of units in each chunk, by stratum."""
         sizes, firsts = np.ones(self.n) if self.sizes is None else self.sizes, np.arange(0, self.n, CHUNK)
         if self.strata is None:
             return {0: np.add.reduceat(sizes, firsts)}
         return {k: np.add.reduceat(sizes * (self.strata == k), firsts) for k in np.unique(self.strata).tolist()}
 
     def _drawn(self, split: Split, key: tuple[int, int], width: int, number: NDArray[np.intp]) -> Array:
-        """Split the units of each stratum among the chunks, and those of each chunk among its own."""
+        """Split the draws of each stratum among the chunks, and the draws of each chunk among its units."""
         first, last = int(number.min()) // CHUNK, int(number.max()) // CHUNK + 1
         found = np.empty((min(last * CHUNK, self.n) - first * CHUNK, width))
         for stratum, chunks in self.chunks.items():
@@ -162,7 +162,7 @@ class Resampler:
 
 
 def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArray[Any]:
-    """Split totals as draws with replacement do, shape (width, u)."""
+    """Split totals among units by draws with replacement, shape (width, u)."""
     width, count, times, whole = len(totals), len(sizes), totals.astype(np.int64), int(sizes.sum())
     if not whole:
         return np.zeros((width, count))
@@ -178,7 +178,7 @@ def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArr
 
 
 def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Array) -> Array:
-    """Split totals as gamma variables of mean `sizes` do, shape (width, u); a size of zero gets nothing."""
+    """Split totals in proportion to gamma variables with means `sizes`, shape (width, u); size zero gets nothing."""
     shapes = sizes / spread**2
     shape = shapes[0] if len(shapes) and (shapes == shapes[0]).all() else shapes  # numpy draws faster with one for all
     drawn = np.asarray(rng.standard_gamma(shape, (len(totals), len(sizes))))
@@ -196,7 +196,7 @@ def multipliers(
     """Return the sums, (n, width), of random multipliers of n units, and the sums of their squares.
 
     `law` is one of `MULTIPLIERS`, `block` and `width` are as in `Resampler.draw`. A unit may stand for several equal
-    ones, `sizes`, which all have multipliers.
+    units, `sizes`, each with its own multiplier.
     """
     (values, shares), drawn = MULTIPLIERS[law], np.empty((2, n, width))
     for chunk, first in enumerate(range(0, n, CHUNK)):
@@ -217,7 +217,7 @@ def nearly_whole(values: Array) -> NDArray[np.bool_]:
 
 
 def given_multiplicities(name: str, values: Any, n: int) -> Array:
-    """Return multiplicities that the user gave as `name`, shape (n, m); an OptionError if they are none."""
+    """Return multiplicities that the user gave as `name`, shape (n, m); raise an OptionError if they are invalid."""
     expected = f"expected an array of shape ({n}, m): how often each row of the estimation sample counts in each column"
     use = f"Use `{name}=rng.multinomial({n}, np.full({n}, 1 / {n}), size=999).T`, for example."
     try:
@@ -239,10 +239,10 @@ def given_multiplicities(name: str, values: Any, n: int) -> Array:
 def folds_of(arm: Arms, clusters: Numbers | None, n_folds: int, repeat: int = 0) -> Numbers:
     """Return the fold of each row, shape (n,): balanced within arms; clusters stay whole.
 
-    In each chunk of `CHUNK` rows that follow one another the rows of an arm are dealt out, in the order that
-    `numpy.random.default_rng([r, k])` shuffles them into, r = 0, 1, ... the repeat and k = 0, 1, ... the chunk; the
-    first of them goes to fold k, or what is left of k after division by the number of folds. The largest arm is first,
-    of equal ones that of the first row, so that the names of the arms do not matter.
+    Rows are split into chunks of `CHUNK` consecutive rows. In chunk k = 0, 1, ... of repeat r = 0, 1, ..., the rows of
+    each arm are shuffled by `numpy.random.default_rng([r, k])` and dealt to the folds k, k + 1, ..., modulo the number
+    of folds. The largest arm comes first; among equally large arms, the arm whose first row comes first. So the names
+    of the arms do not matter.
 
     Examples
     --------
