@@ -214,7 +214,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "effect": {"pomeans": MEANS},
     "propensity_loss": {
-        "cbps ebal entropy": 'Use `propensity_loss="calibrated"`, which is the same for `target="treated"` and "control".',
+        "cbps ebal entropy": 'Use `propensity_loss="calibrated"`: for `target="treated"` and "control" it is the same.',
     },
     "missing": {"*": 'Use `missing="drop"`, `"raise"` or `"indicator"`.'},
     "below": {"*": 'Use `below="ci"` for confidence intervals; `alpha=0.05` is their level.'},

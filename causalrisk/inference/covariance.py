@@ -309,7 +309,11 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     if record.cov_type == JACKKNIFE:
         left_out = leave_one_out(record, inference)
         _check_left_out(record, left_out, inference.max_failed, notes)
-        return _completed(dataclasses.replace(record, covariance=jackknife_of(record, left_out.values)), notes)
+        scale, effects = record.options.effect_scale, slice(0, len(record.effect_names))
+        center, values = scale.contrast(record.estimate.params[effects]), left_out.values.copy()
+        values[:, effects] = scale.report_slope(center) * scale.contrast(values[:, effects])
+        covariance = jackknife_of(record, values)
+        return _completed(dataclasses.replace(record, covariance=covariance), notes)
     (record,), (boot,) = drawn_or_weighed((record,), inference, notes)
     failed = np.flatnonzero(boot.failures != Failure.OK)
     if failed.size and record.cov_type == "replicates":  # the variance needs every replicate

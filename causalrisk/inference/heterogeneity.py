@@ -23,7 +23,7 @@ from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.sample import sample_resampler
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors, resampled
-from causalrisk.inference.intervals import joint_test, wald_statistic
+from causalrisk.inference.intervals import joint_test, refitted_errors, refitted_means, wald_statistic
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_against
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import JACKKNIFE, RESAMPLE_STREAM, WIDTH
@@ -517,8 +517,7 @@ def pairwise(
     means, covariance = record.estimate.params[block], record.covariance[block, block]
     slope = scale.g_slope(means)
     values, se, covariance = _differences(scale, scale.g(means), covariance * np.outer(slope, slope), one, other)
-    if record.boot is not None and scale is not DIFFERENCE:
-        on_scale = scale.g(record.boot.used[:, block])
-        covariance = resample_covariance(record, on_scale[:, one] - on_scale[:, other], scale.contrast(values))
+    if scale is not DIFFERENCE and (refitted := refitted_means(record)) is not None:
+        se, covariance = refitted_errors(record, refitted, scale, values, one, other)
     index = pd.MultiIndex.from_tuples([(labels[a], labels[b]) for a, b in pairs], names=["arm", "against"])
     return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)

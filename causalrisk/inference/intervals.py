@@ -21,11 +21,12 @@ from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 
 from causalrisk.errors import ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
 from causalrisk.estimation.fits import RELATIVE_ROUNDING
-from causalrisk.estimation.options import INTERVALS, Interval
+from causalrisk.estimation.options import INTERVALS, InferenceOptions, Interval
 from causalrisk.estimation.record import FitRecord, equal_units, robust_covariance, unit_influence
 from causalrisk.estimation.specification import DIFFERENCE, ODDS_RATIO, RATIO, EffectScale
-from causalrisk.inference.covariance import resample_errors
+from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors
 from causalrisk.numerics.arrays import Array
+from causalrisk.numerics.resampling import JACKKNIFE
 
 
 def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
@@ -145,6 +146,33 @@ def contrast_errors(record: FitRecord) -> Array:
         return resample_errors(record, scale.contrast(record.boot.used[:, :count]), scale.contrast(effects))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(record.std_errors[:count] / scale.report_slope(scale.contrast(effects)))
+
+
+def refitted_means(record: FitRecord) -> Array | None:
+    """Return the arm means in the resamples, or without each unit (jackknife), shape (m, K); None for other errors."""
+    block = record.estimate.block("means")
+    if record.cov_type == JACKKNIFE:
+        return leave_one_out(record, InferenceOptions()).values[:, block]
+    return None if record.boot is None else record.boot.used[:, block]
+
+
+def refitted_errors(
+    record: FitRecord, refitted: Array, scale: EffectScale, values: Array, one: Any, other: Any
+) -> tuple[Array, Array]:
+    """Return standard errors of contrasts of arms `one` and `other`, from refitted means, and their covariance.
+
+    `values` are the reported contrasts; the covariance is on the scale where effects are differences. The multiplier
+    bootstrap moves the means on that scale.
+    """
+    means = record.estimate.params[record.estimate.block("means")]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moved = scale.g(means) + (refitted - means) * scale.g_slope(means) if record.multiplied else scale.g(refitted)
+        contrasts, center = moved[:, one] - moved[:, other], scale.contrast(values)
+    contrasts = np.where(np.isfinite(contrasts), contrasts, np.nan)
+    covariance = resample_covariance(record, contrasts, center)
+    if record.cov_type == JACKKNIFE:
+        return scale.report_slope(center) * np.sqrt(np.diag(covariance)), covariance
+    return resample_errors(record, scale.report(contrasts), values), covariance
 
 
 NEGLIGIBLE = 1e-12  # smaller variances of a combination, relative to its parameters' variances, count as zero
@@ -434,7 +462,7 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
             'JRE is trained for the effect on one scale.\nUse `res.model.with_options(effect="ratio").fit()`.'
         )
     block, frames = record.estimate.block("means"), []
-    means, covariance = record.estimate.params[block], record.covariance[block, block]
+    means, covariance, refitted = record.estimate.params[block], record.covariance[block, block], refitted_means(record)
     for scale in (DIFFERENCE, RATIO, ODDS_RATIO):
         if not ((means > scale.low) & (means < scale.high)).all() or record.design.outcome_limits.max() > scale.high:
             continue
@@ -442,11 +470,10 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         jacobian = scale.jacobian(means)[: len(effects)]
         se = np.sqrt(np.diag(jacobian @ covariance @ jacobian.T))
         errors = se / scale.report_slope(scale.contrast(effects))
-        if record.boot is not None and not record.multiplied:
-            resampled = scale.effects(record.boot.used[:, block].T).T
-            resampled = resampled[np.isfinite(resampled).all(axis=1)]
-            se = resample_errors(record, resampled, effects)
-            errors = resample_errors(record, scale.contrast(resampled), scale.contrast(effects))
+        if refitted is not None:
+            arms = np.arange(len(means))
+            se, of_contrasts = refitted_errors(record, refitted, scale, effects, arms[1:], 0 * arms[1:])
+            errors = np.sqrt(np.diag(of_contrasts))
         names = replace(record, options=replace(record.options, effect=scale.name)).effect_names
         frames.append(Estimates(effects, se, errors, scale, df=record.df).frame(names, alpha))
     return pd.concat(frames)

@@ -392,7 +392,8 @@ class CausalModel:
             "HC1": multiplies by n / (n - k).
             "cluster": rows of one cluster may be correlated.
             "jackknife": repeats every step without each row, or without each cluster, in turn. The variance is
-            (G - 1) / G times the sum of squared deviations of the G estimates from their mean.
+            (G - 1) / G times the sum of squared deviations of the G estimates (of ratios, their logarithms) from their
+            mean.
             "HC3", "CR3": the jackknife of rows, and of clusters.
             "bootstrap": repeats every step on resamples.
             The default is "robust", or "cluster" with clusters. It is "bootstrap" for JRE, or if `n_boot`, `bootstrap`

@@ -30,6 +30,8 @@ def made(data, kind=cr.AIPW, **options):
         ({"effect": "ratio"}, {}),
         ({}, {"n_boot": 49}),
         ({"arms": 3}, {"n_boot": 49, "bootstrap": "bayesian"}),
+        ({"arms": 3}, {"n_boot": 49, "bootstrap": "multiplier"}),
+        ({"effect": "percent"}, {"cov_type": "jackknife"}),
         ({"kind": cr.Matching, "family": "gaussian"}, {}),
     ],
 )
@@ -39,6 +41,19 @@ def test_the_table_is_that_of_a_fit_on_each_scale(options, fit):
     each = [model.with_options(effect=effect).fit(**fit) for effect in SCALES]
     expected = pd.concat([res.summary_frame(0.1).filter(regex="^ATE", axis=0) for res in each])
     pd.testing.assert_frame_equal(table, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "fit", [{}, {"n_boot": 49}, {"n_boot": 49, "bootstrap": "multiplier"}, {"cov_type": "jackknife"}]
+)
+def test_pairs_have_the_numbers_of_the_summary_and_of_swapped_arms(fit):
+    data = drawn()
+    res = made(data, effect="odds_ratio").fit(**fit)
+    swapped = made(data, effect="odds_ratio", reference=1).fit(**fit)
+    expected = res.summary_frame().iloc[0].to_numpy()
+    np.testing.assert_allclose(res.pairwise(against="reference").iloc[0], expected, rtol=1e-9)
+    np.testing.assert_allclose(swapped.tvalues.iloc[0], -res.tvalues.iloc[0], rtol=1e-7)
+    np.testing.assert_allclose(1 / swapped.conf_int().iloc[0, ::-1], res.conf_int().iloc[0], rtol=1e-7)
 
 
 def test_scales_that_the_means_do_not_have_are_left_out():
