@@ -283,10 +283,9 @@ class Adoption:
     units: pd.Index
     column: str
 
-    @property
-    def sizes(self) -> pd.Series:
-        """Number of units by the period in which they begin; never-treated units are last."""
-        found = np.bincount(self.begins, minlength=len(self.names) + 1)
+    def sizes(self, times: NDArray[np.float64]) -> pd.Series:
+        """Number of units by the period in which they begin, each counted `times`; never-treated units are last."""
+        found = np.bincount(self.begins, times, len(self.names) + 1).astype(int)
         return pd.Series(found, index=[*_shown(self.names), NEVER])[found > 0]
 
     def of_units(self, name: str) -> pd.Series:

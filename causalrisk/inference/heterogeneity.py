@@ -22,7 +22,7 @@ from causalrisk.estimation.options import Adjustment, InferenceOptions
 from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.sample import sample_resampler
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
-from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors, resampled
+from causalrisk.inference.covariance import leave_one_out, resampled
 from causalrisk.inference.intervals import joint_test, refitted_errors, refitted_means, wald_statistic
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_against
 from causalrisk.numerics.arrays import Array
@@ -411,8 +411,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
     on_scale, redone = on_scale.ravel(), _redone(record, columns)
     values = scale.report(on_scale)
     if redone is not None:
-        covariance = resample_covariance(record, redone, on_scale)
-        return values, resample_errors(record, scale.report(redone), values), covariance
+        return values, *refitted_errors(record, redone, scale, values)
     with np.errstate(invalid="ignore"):  # a group without an effect
         covariance = record.choice_variance * influence_covariance(record, influence.reshape(record.sample.n, -1))
     return values, np.sqrt(np.diag(covariance)) * scale.report_slope(on_scale), covariance
@@ -517,7 +516,7 @@ def pairwise(
     means, covariance = record.estimate.params[block], record.covariance[block, block]
     slope = scale.g_slope(means)
     values, se, covariance = _differences(scale, scale.g(means), covariance * np.outer(slope, slope), one, other)
-    if scale is not DIFFERENCE and (refitted := refitted_means(record)) is not None:
-        se, covariance = refitted_errors(record, refitted, scale, values, one, other)
+    if scale is not DIFFERENCE and (moved := refitted_means(record, scale)) is not None:
+        se, covariance = refitted_errors(record, moved[:, one] - moved[:, other], scale, values)
     index = pd.MultiIndex.from_tuples([(labels[a], labels[b]) for a, b in pairs], names=["arm", "against"])
     return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)

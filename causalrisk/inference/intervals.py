@@ -148,27 +148,29 @@ def contrast_errors(record: FitRecord) -> Array:
         return np.asarray(record.std_errors[:count] / scale.report_slope(scale.contrast(effects)))
 
 
-def refitted_means(record: FitRecord) -> Array | None:
-    """Return the arm means in the resamples, or without each unit (jackknife), shape (m, K); None for other errors."""
+def refitted_means(record: FitRecord, scale: EffectScale) -> Array | None:
+    """Return g of the arm means in the resamples, or without each unit (jackknife), (m, K); None for other errors.
+
+    The multiplier bootstrap moves the means on the scale g.
+    """
     block = record.estimate.block("means")
     if record.cov_type == JACKKNIFE:
-        return leave_one_out(record, InferenceOptions()).values[:, block]
-    return None if record.boot is None else record.boot.used[:, block]
-
-
-def refitted_errors(
-    record: FitRecord, refitted: Array, scale: EffectScale, values: Array, one: Any, other: Any
-) -> tuple[Array, Array]:
-    """Return standard errors of contrasts of arms `one` and `other`, from refitted means, and their covariance.
-
-    `values` are the reported contrasts; the covariance is on the scale where effects are differences. The multiplier
-    bootstrap moves the means on that scale.
-    """
-    means = record.estimate.params[record.estimate.block("means")]
+        drawn = leave_one_out(record, InferenceOptions()).values[:, block]
+    elif record.boot is None:
+        return None
+    else:
+        drawn = record.boot.used[:, block]
+    means = record.estimate.params[block]
     with np.errstate(invalid="ignore", divide="ignore"):
-        moved = scale.g(means) + (refitted - means) * scale.g_slope(means) if record.multiplied else scale.g(refitted)
-        contrasts, center = moved[:, one] - moved[:, other], scale.contrast(values)
-    contrasts = np.where(np.isfinite(contrasts), contrasts, np.nan)
+        return scale.g(means) + (drawn - means) * scale.g_slope(means) if record.multiplied else scale.g(drawn)
+
+
+def refitted_errors(record: FitRecord, contrasts: Array, scale: EffectScale, values: Array) -> tuple[Array, Array]:
+    """Return standard errors (d,) of reported effects, and the covariance where effects are differences.
+
+    `contrasts`, shape (m, d), are the effects in the refits, where they are differences.
+    """
+    contrasts, center = np.where(np.isfinite(contrasts), contrasts, np.nan), scale.contrast(values)
     covariance = resample_covariance(record, contrasts, center)
     if record.cov_type == JACKKNIFE:
         return scale.report_slope(center) * np.sqrt(np.diag(covariance)), covariance
@@ -462,7 +464,7 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
             'JRE is trained for the effect on one scale.\nUse `res.model.with_options(effect="ratio").fit()`.'
         )
     block, frames = record.estimate.block("means"), []
-    means, covariance, refitted = record.estimate.params[block], record.covariance[block, block], refitted_means(record)
+    means, covariance = record.estimate.params[block], record.covariance[block, block]
     for scale in (DIFFERENCE, RATIO, ODDS_RATIO):
         if not ((means > scale.low) & (means < scale.high)).all() or record.design.outcome_limits.max() > scale.high:
             continue
@@ -470,9 +472,8 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         jacobian = scale.jacobian(means)[: len(effects)]
         se = np.sqrt(np.diag(jacobian @ covariance @ jacobian.T))
         errors = se / scale.report_slope(scale.contrast(effects))
-        if refitted is not None:
-            arms = np.arange(len(means))
-            se, of_contrasts = refitted_errors(record, refitted, scale, effects, arms[1:], 0 * arms[1:])
+        if (moved := refitted_means(record, scale)) is not None:
+            se, of_contrasts = refitted_errors(record, moved[:, 1:] - moved[:, :1], scale, effects)
             errors = np.sqrt(np.diag(of_contrasts))
         names = replace(record, options=replace(record.options, effect=scale.name)).effect_names
         frames.append(Estimates(effects, se, errors, scale, df=record.df).frame(names, alpha))

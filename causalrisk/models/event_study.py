@@ -60,6 +60,8 @@ class EventStudy(Shown):
         The formula and the options of the study.
     sizes : Series of int
         Units of each group.
+    n_units : float
+        Number of units or clusters. A unit with a frequency weight counts as often as its weight.
     n_periods : int
         Periods of the data.
     df : float
@@ -81,6 +83,7 @@ class EventStudy(Shown):
     sign: Array
     given: Mapping[str, Any]
     sizes: pd.Series
+    n_units: float
     n_periods: int
     df: float
     notes: tuple[str, ...]
@@ -185,7 +188,7 @@ class EventStudy(Shown):
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
         statistic, count, _ = intervals.wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
-        m = self.df if np.isfinite(self.df) else len(self.contributions) - 1.0
+        m = self.df if np.isfinite(self.df) else self.n_units - 1.0
         if m < count:
             raise errors.OptionError(
                 f"there are {count} placebos and {m:g} degrees of freedom, too few for a joint test.\n"
@@ -360,8 +363,8 @@ def event_study(
     fits = _fits(model, units, given, scope, notes)
     exposure = np.array([period - group for group, period in fits])
     sign = np.where((given["base"] == "universal") & (exposure < -given["anticipation"]), -1.0, 1.0)
-    made = _errors(fits, units, sign, given) | {"exposure": exposure, "sign": sign, "sizes": units.sizes}
-    df = len(made["contributions"]) - 1.0 if given["use_t"] else np.inf
+    made = _errors(fits, units, sign, given) | {"exposure": exposure, "sign": sign}
+    df = made["n_units"] - 1.0 if given["use_t"] else np.inf
     if given.get("design") is not None:
         df = next(iter(fits.values()))._record.df
     named = {(units.names[group], units.names[period]): res for (group, period), res in fits.items()}
@@ -479,7 +482,7 @@ def _deviations(left_out: Array, times: Array) -> Array:
 def _errors(
     fits: Mapping[tuple[int, int], CausalResults], units: Adoption, sign: Array, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the fields of `EventStudy` that determine standard errors, and the shares of the groups."""
+    """Return the fields of `EventStudy` that determine standard errors, and the sizes and shares of the groups."""
     groups, records = np.array([group for group, _ in fits]), [res._record for res in fits.values()]
     first, survey = records[0], options.get("design")
     cluster, weights = (options.get(name) for name in ("cluster", "weights"))
@@ -493,7 +496,9 @@ def _errors(
         code = pd.factorize(pd.MultiIndex.from_arrays([stratum, units.of_units(cluster)]))[0]
     count = int(code.max()) + 1
     of = np.ones(n) if weights is None else numbers(units.of_units(weights), f"weights {weights!r}")
-    alike = options.get("weight_type") == "frequency" and cluster is None  # each row represents several equal units
+    counted = options.get("weight_type") == "frequency"  # each row represents several equal units
+    alike = counted and cluster is None
+    sizes = {"n_units": of.sum() if alike else float(count), "sizes": units.sizes(of if counted else np.ones(n))}
     member = (units.begins[:, None] == groups).astype(float)
     shares = of @ member / of.sum()
 
@@ -511,7 +516,7 @@ def _errors(
         left = (of @ member - group_sums(gone * member, code, count)) / (of.sum() - group_sums(gone, code, count))
         times = of if alike else np.ones(count)
         found = {"left_out": (without, left, times), "contributions": _deviations(without, times)}
-        return found | {"shares": shares, "of_shares": jackknife_deviations(left, times)}
+        return found | sizes | {"shares": shares, "of_shares": jackknife_deviations(left, times)}
     added = []
     for record in records:
         k = record.n_coefficients if record.small_sample else 0
@@ -519,7 +524,7 @@ def _errors(
         added.append(of_all(record, np.sqrt(factor) * unit_influence(record, 1)[:, 0] / record.sample.total, 0.0))
     factor = small_sample_factor(of.sum() if alike else n, int(first.small_sample), count * (cluster is not None))
     of_shares = np.sqrt(factor) * (member - shares) * (np.sqrt(of) if alike else of)[:, None] / of.sum()
-    return {
+    return sizes | {
         "contributions": sign * np.column_stack(added) * (np.sqrt(of)[:, None] if alike else 1.0),
         "shares": shares,
         "of_shares": group_sums(of_shares, code, count),

@@ -536,15 +536,17 @@ def test_the_jackknife_makes_the_study_again_without_each_cluster(options):
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
-def test_the_jackknife_of_frequency_weights_is_that_of_the_rows():
+@pytest.mark.parametrize("cov_type", ["robust", "jackknife"])
+def test_frequency_weights_are_rows_of_units(cov_type):
     data = SHORT[SHORT.id < 24]
     rows = pd.concat([data[data.w > k].assign(id=data.id + 1000 * k) for k in range(3)])
-    weighted = study(data, weights="w", weight_type="frequency", cov_type="jackknife")
-    of_rows = study(rows, cov_type="jackknife")
+    weighted = study(data, weights="w", weight_type="frequency", cov_type=cov_type, use_t=True)
+    of_rows = study(rows, cov_type=cov_type, use_t=True)
     for by in (None, "exposure", "all"):
-        found, expected = (of.effects(by, adjust=None)["std err"] for of in (weighted, of_rows))
-        np.testing.assert_allclose(found, expected, rtol=1e-8)
-    assert "jackknife" in str(weighted.summary()) and "jackknife" in weighted.methods()
+        pd.testing.assert_frame_equal(weighted.effects(by, adjust=None), of_rows.effects(by, adjust=None), rtol=1e-8)
+    assert weighted.pretrend_test().pvalue == pytest.approx(of_rows.pretrend_test().pvalue, rel=1e-6)
+    assert weighted.sizes.equals(of_rows.sizes)
+    assert cov_type != "jackknife" or "jackknife" in weighted.methods()
 
 
 def test_a_group_of_one_unit_is_compared_with_the_controls():
