@@ -231,6 +231,9 @@ def fitted_copy(
     else:
         problem = f"the fit of {type(last).__name__} has no sample_weight, and the weights are not counts of rows"
         raise OptionError(f"{problem}.\nUse {instead}, or another whose fit has it.")
+    if hasattr(model, "predict_proba") and not hasattr(model, "classes_"):
+        found = f"{type(model).__name__} has no `classes_` after `fit`; expected the classes, as in scikit-learn"
+        raise LearnerError(f"{found}.\nSet `self.classes_ = numpy.unique(y)` in its `fit`.")
     return model
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk import errors
-from causalrisk.design import Scan
+from causalrisk.design import Scan, as_scan
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.formulas import callers_variables
 from causalrisk.design.tables import as_pandas
@@ -143,7 +143,7 @@ class LATE:
         for name in NOT_HERE:
             if name in options:
                 raise errors.OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
-        if isinstance(data, Scan):
+        if isinstance(as_scan(data), Scan):
             raise errors.UnavailableError("LATE is not available for data on disk.\nUse `data=data.collect()`.")
         model = model_named(method)
         if model.spec.name not in METHODS:

@@ -200,7 +200,7 @@ def _sample_sentence(record: FitRecord) -> str:
     text = f"The sample has {words.count(design.nobs, design.unit_name)}"
     if design.weight_type is not None:
         text += f" with {design.weight_type} weights ({design.weights_name})"
-    text += f"; {design.n_dropped} were left out" if design.n_dropped else ""
+    text += f"; {design.n_dropped} {'rows ' * (design.unit_name != 'row')}were left out" if design.n_dropped else ""
     if design.n_outside:
         text += f"; {design.n_outside} outside of the subpopulation stay in the design for the standard errors"
     return f"{text}."

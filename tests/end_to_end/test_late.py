@@ -12,7 +12,17 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from causalrisk import AIPW, LATE, CausalRiskError, DesignError, DesignWarning, OptionError, UnavailableError, etable
+from causalrisk import (
+    AIPW,
+    LATE,
+    CausalRiskError,
+    DesignError,
+    DesignWarning,
+    OptionError,
+    UnavailableError,
+    etable,
+    scan,
+)
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -281,6 +291,13 @@ def test_methods_and_report(tmp_path):
     np.testing.assert_allclose(found["res"].effect, res.effect, rtol=1e-14)
     with pytest.raises(OptionError, match="exclusion"):
         res.report(tmp_path / "late.html", assumptions={"exclude": "x"})
+
+
+def test_data_on_disk_are_refused_whatever_they_are():
+    frames = pytest.importorskip("dask.dataframe").from_pandas(drawn(), npartitions=2)
+    for data in (frames, scan(frames)):
+        with pytest.raises(UnavailableError, match="LATE is not available"):
+            LATE.from_formula("y ~ x1", data, treat="d", instrument="z")
 
 
 def test_methods_of_the_two_effects_are_pointed_to():

@@ -125,6 +125,18 @@ def test_a_learner_that_fails_says_where():
         AIPW.from_formula(FORMULA, sample(), treat="d", propensity_score=FailingClassifier()).fit()
 
 
+def test_a_classifier_without_classes_is_told_what_it_lacks():
+    class Even:
+        def fit(self, X, y):
+            return self
+
+        def predict_proba(self, X):
+            return np.full((len(X), 2), 0.5)
+
+    with pytest.raises(LearnerError, match="Even has no `classes_`"):
+        AIPW.from_formula(FORMULA, sample(), treat="d", propensity_score=Even()).fit()
+
+
 def test_predictions_that_are_no_numbers_are_refused():
     with pytest.raises(LearnerError, match='learner="smooth"'):
         fitted(AIPW, sample(), Constant(np.nan))
