@@ -48,6 +48,7 @@ ABILITIES = {  # if an option has several values, the first is its default
     },
     "JRE": EVERY | {"learner_use": (STACK, TERMS), "did": ("panel",), "at_exposure": ("observed",)},
 }  # fmt: skip
+IMPLIED_BY = {"cluster": "cluster", "survey": "design", "replicates": "design"}  # kind of errors: option of the model
 QUANTILES = EVERY | {  # options for quantiles, which have no outcome family and change in steps
     **{option: () for option in ("family", "link", "offset", "at_exposure", "data")},
     "effect": ("quantile",),
@@ -74,10 +75,14 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         others = [] if name != spec.name else [one for one, its in ABILITIES.items() if value in its.get(option, ())]
         only = f", only for {', '.join(others)}" if others else ""
         other = own[0] if own and option in ("learner_use", "at_exposure") else PLAIN.get(option)
-        typed = option.removesuffix("_use").removeprefix("at_")  # the option that this one belongs to
-        instead = f'Use `{option}="{other}"`' if other and option != "link" else f"Leave `{typed}=` out"
-        kind, instead = (UnavailableError, "Use `data.collect()`") if option == "data" else (OptionError, instead)
-        raise kind(f"{option}={shown} is not available for {name}{only}.\n{instead}.")
+        typed = IMPLIED_BY.get(value, option.removeprefix("at_"))  # what to change
+        instead = f'`{option}="{other}"`' if other and option != "link" and value not in IMPLIED_BY else f"leave `{typed}=` out"
+        if option == "learner_use" and not own:
+            option, shown, instead = "learner", "", "leave `learner=` and `learner_use=` out"
+        if option == "data":
+            raise UnavailableError(f"data={shown} is not available for {name}{only}.\nUse `data.collect()`.")
+        advice = f"Use one of these, or {instead}" if others else f"{'Use ' * (instead[0] == '`')}{instead}"
+        raise OptionError(f"{option}={shown} is not available for {name}{only}.\n{advice[0].upper()}{advice[1:]}.")
 
 
 def not_on_disk(what: str, use: str) -> UnavailableError:
@@ -102,7 +107,8 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
         "propensity_score": score if options.propensity_score is None else "classifier",
         "trim": options.trim and (options.trim if isinstance(options.trim, str) else "limits"),
         "clip": options.clip and "limits", "learner_use": used, "did": change,
-        "observed": design.observation and "formula", "at_exposure": stated, "weights": design.weight_type,
+        "observed": design.observation and "formula", "at_exposure": stated,
+        "weights": None if design.survey is not None else design.weight_type,  # of a survey, its errors are refused
         "offset": "column" if design.offset_kind == "offset" else None, "normalize": options.normalize or None,
         "outcome_predictions": None if design.predictions is None else "columns",
         "n_neighbors": "number" if options.n_neighbors > 1 else None, "metric": options.metric,

@@ -410,7 +410,7 @@ class InferenceOptions:
             raise OptionError(f"{problem}.\nUse `from_formula(..., {clusters})`, and leave it out of `fit`.")
         check_values(self)
         if self.multiplier is not None and self.bootstrap != MULTIPLIER:
-            raise OptionError('multiplier= is for the multiplier bootstrap.\nUse `bootstrap="multiplier"` with it.')
+            raise OptionError('multiplier= is for bootstrap="multiplier".\nAdd this, or leave multiplier= out.')
         if self.resamples is not None and self.bootstrap == MULTIPLIER:
             raise OptionError('resamples= has no effect with bootstrap="multiplier".\nLeave bootstrap= out.')
         _not_both("resamples", self.resamples, "n_boot", self.n_boot, "the first says how many")
@@ -470,7 +470,8 @@ class InferenceOptions:
         }
         for name in (name for name, holds in refused.items() if holds):
             problem = f"{name}={getattr(self, name)!r} ignores the survey design, which has standard errors of its own"
-            raise OptionError(f"{problem}.\nLeave {name}= out.")
+            also = " and multiplier=" * (name == "bootstrap" and self.multiplier is not None)
+            raise OptionError(f"{problem}.\nLeave {name}={also} out.")
         if replicates:
             return "replicates", "replicates"
         if self.cov_type is None and self.bootstrap is None and self.n_boot is None:

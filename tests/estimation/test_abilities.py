@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -195,6 +196,20 @@ def test_a_population_as_an_object_is_that_of_its_name():
 def test_the_advice_on_a_link_is_to_leave_it_out(monkeypatch):
     monkeypatch.setitem(ABILITIES, "New", {"family": ("binomial",), "link": ("logit",)})
     data = DATA.assign(y=(DATA.y > 0).astype(float))
-    with pytest.raises(cr.OptionError, match="Leave `link=` out"):
+    with pytest.raises(cr.OptionError, match="or leave `link=` out"):
         fitted(New, data, family="binomial", link="probit")
     assert np.isfinite(fitted(New, data, family="binomial").effect)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "advice"),
+    [
+        (cr.Matching, {"cluster": "k"}, "leave `cluster=` out"),
+        (cr.Matching, {"design": cr.Survey(weights="w", psu="k")}, "leave `design=` out"),
+        (cr.IPW, {"learner": "smooth", "learner_use": "replace"}, "leave `learner=` and `learner_use=` out"),
+        (cr.IPWRA, {"effect": "quantile", "quantiles": 0.5}, "only for Unadjusted, IPW, AIPW.\nUse one of these"),
+    ],
+)
+def test_advice_names_what_was_typed_and_who_can(kind, options, advice):
+    with pytest.raises(cr.OptionError, match=re.escape(advice)):
+        kind.from_formula("y ~ x1", DATA, treat="d", propensity="x1", **options).fit()
