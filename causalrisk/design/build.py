@@ -62,9 +62,9 @@ def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[s
         names = f"{', '.join(map(repr, lost))} {'is' if len(lost) == 1 else 'are'}"
         text = f"{names} missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}"
         if lost and len(kept) < 2:
-            raise DesignError(f"{text}, so one arm is left; expected two.\nLeave it out, or fill in its values.")
+            raise DesignError(f"{text}, so one group is left; expected two.\nLeave it out, or fill in its values.")
         if lost:
-            notes.append(f"{text}, so this arm is left out. Leave these rows out of the data to silence this.")
+            notes.append(f"{text}, so this group is left out. Leave these rows out of the data to silence it.")
     asked = {option: getattr(by.options, option) for option in ("treated", "reference", "levels")}
     return rows, treatment.code_levels(rows.of(treat.values), treat.name, **asked)
 
@@ -259,7 +259,7 @@ def read_formulas(
         odd = [name for name in map(str, known) if is_unquoted(name, " ".join(texts))]
         if not odd or any("`" in text for text in texts):
             raise
-        needed = "Names with other signs, and words of Python, need Q(...). "
+        needed = "Names with spaces or symbols, and Python keywords, need Q(...). "
         needed += f"Use `{'`, `'.join(map(typed_name, odd))}`."
         raise DesignError(f"{str(error).splitlines()[0]}\n{needed}") from None
     return formulas, table

@@ -163,14 +163,14 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     shared = [name for name in known if name in found]
     changed = [name for name in shared if not _same(known[name], pd.Series(found[name]))]
     if changed:
-        raise _other_data(f"{listing(changed)} of data differ from what the model was made from")
+        raise _other_data(f"{listing(changed)} in data differ from the model's data")
     if position is None and not shared and not isinstance(table.index, pd.RangeIndex):
-        raise _other_data("data has other row labels than the data of the model and no variable of its formulas")
+        raise _other_data("data has neither the row labels of the model's data nor a variable of its formulas")
     return pd.DataFrame(found, index=design.index, copy=False)
 
 
 def _other_data(found: str) -> DesignError:
-    return DesignError(f"{found}.\nUse `data=` with the rows that from_formula was given.")
+    return DesignError(f"{found}.\nUse `data=` with the same rows as in `from_formula`.")
 
 
 def _same(values: pd.Series, others: pd.Series) -> bool:

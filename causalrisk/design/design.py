@@ -424,8 +424,8 @@ class Design:
         if observation is not None and R is not None:
             for rows, own, label in zip(Z.rows, X.rows, self.labels, strict=True):
                 if not own:
-                    found = f"{self.endog_name!r} is missing in all {rows} rows of arm {label!r}"
-                    raise DesignError(f"{found}.\nLeave that arm out.")
+                    found = f"{self.endog_name!r} is missing in all {rows} rows of group {label!r}"
+                    raise DesignError(f"{found}.\nLeave that group out.")
             if X.rows.sum() < Z.rows.sum():
                 keep = R.usable(observation.encoder.names, "observation", notes, self.rules.collinear)
                 columns, encoder = np.ascontiguousarray(observation.columns[:, keep]), observation.encoder.keeping(keep)
@@ -447,9 +447,9 @@ class Design:
         return np.min(low, axis=0), np.max(high, axis=0)
 
 
-def rows_not_kept(what: str = "that", instead: str = "") -> UnavailableError:
+def rows_not_kept(what: str = "this result", instead: str = "") -> UnavailableError:
     """Make the error for a request that needs rows, which a scan does not keep; `instead` is further advice."""
-    return UnavailableError(f"{what} goes by rows, which a scan does not keep.\n{instead}Use `data=data.collect()`.")
+    return UnavailableError(f"{what} needs rows, which are not kept for a scan.\n{instead}Use `data=data.collect()`.")
 
 
 def new_offset(design: Design, data: Any) -> np.ndarray:
@@ -478,7 +478,7 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     """
     if design.filled:
         names = ", ".join(one.name for one in design.filled)
-        found = f"an average over the rows of a target frame is not possible where missing {names} are filled in"
+        found = f"a target frame is not available if missing values of {names} are filled in"
         raise UnavailableError(f'{found}.\nUse `missing="drop"`.')
     notes, models = list[str](), {"outcome": design.outcome_encoder, "propensity": design.propensity_encoder}
     table = as_table(data, notes)
@@ -502,6 +502,6 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     dropped = int((~rows.keep).sum())
     if dropped:
         names = listing(name for _, name, count, _ in rows.lines if count)
-        notes.append(f"target frame: {dropped} of {len(rows.keep)} rows miss {names} and are left out. Fill them in.")
+        notes.append(f"target frame: {dropped} of {len(rows.keep)} rows lack {names} and are left out. Fill them in.")
     X.flags.writeable = Z.flags.writeable = False
     return TargetRows(X=X, Z=Z, index=frame.index, notes=tuple(notes))

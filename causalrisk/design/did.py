@@ -85,7 +85,7 @@ class DiD:
         given = [value for value in (self.before, self.time, self.unit) if value is not None]
         wrong = (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None)
         if wrong or not all(isinstance(value, str) for value in given):
-            needed = "DiD needs the name of a column as before=, or as time= with or without unit="
+            needed = "DiD needs before=, or time= with or without unit=, each the name of a column"
             raise OptionError(f'{needed}.\nUse `DiD(before="y0")` or `DiD(time="year", unit="id")`.')
         if self.cross_sections and not self.normalize:
             raise OptionError("normalize=False is not available for repeated cross sections.\nLeave it out.")
@@ -118,7 +118,9 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         _check_before(did.before, after, outcome)
         before = did.before if re.search(r"[(\[]", did.before) else in_formula(did.before)
     elif isinstance(data, Scan):
-        raise UnavailableError("long data cannot be a scan.\nUse `data=data.collect()` or `did=DiD(before=)`.")
+        raise UnavailableError(
+            "DiD with unit= is not available for a scan.\nUse `data=data.collect()` or `did=DiD(before=)`."
+        )
     elif did.cross_sections:
         return formula, data
     else:
@@ -131,7 +133,7 @@ def _check_before(before: str, after: str, outcome: Formula) -> None:
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
     itself = before in (after, outcome.left[0].name())
     if itself or (len(used) == 1 and not after.isidentifier() and before.isidentifier()):
-        found = "the outcome after the treatment" if itself else "a column, and the outcome a function of one"
+        found = "the outcome after the treatment" if itself else "a column, but the outcome is a function of a column"
         typed = '"<column>"' if itself else show(renamed(after, {used[0]: before}))
         raise DesignError(f"before={show(before)} is {found}.\nUse `did=DiD(before={typed})`.")
 
@@ -175,14 +177,14 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
     halves = [frame[period == k].set_axis(pd.Index(unit[period == k], name=did.unit)) for k in range(PERIODS)]
     early, late = halves[0], halves[1].loc[halves[0].index]
     if not isinstance(treat, str):
-        raise DesignError('treat is not the name of a column, which did= needs.\nUse `treat="d"`.')
+        raise DesignError('did= needs the name of a column as treat=.\nUse `treat="d"`.')
     find_column(treat, "treatment", "treat", table, {}, [])
     missing = missing_mask(early[treat]) | missing_mask(late[treat])
     moved = (early[treat] != late[treat]).to_numpy() & ~missing
     if moved.any():
         found = f"treatment {treat!r} changes within {int(moved.sum())} of {len(early)} units by {did.unit!r}"
         typed = f'data["{treat}"] = data.groupby("{did.unit}")["{treat}"].transform("max")'
-        raise DesignError(f"{found} ({listing(early.index[moved])}); expected one arm for each.\nUse `{typed}`.")
+        raise DesignError(f"{found} ({listing(early.index[moved])}); expected one group per unit.\nUse `{typed}`.")
     names = {use.name for use in outcome.uses("left") if use.role != "called" and use.name in early}
     suffix = f"_{_shown(periods)[0]}"
     while any(f"{name}{suffix}" in early for name in names):
@@ -209,7 +211,7 @@ def _in_order(name: str, values: pd.Series, count: int | None = None) -> tuple[N
     if not isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(values):
         order = '"<first period>", "<second>"' + ", ..." * (values.nunique() > PERIODS)
         typed = f'data["{name}"] = pandas.Categorical(data["{name}"], [{order}], ordered=True)'
-        found = f"time {name!r} is text, {listing(sorted(values.unique()))}, and its order is unknown"
+        found = f"time {name!r} is text, {listing(sorted(values.unique()))}, so its order is unknown"
         raise DesignError(f"{found}.\nUse `{typed}`.")
     period, found = pd.factorize(values, sort=True)
     periods = pd.Index(found)
@@ -262,7 +264,7 @@ def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], un
     if len(few):
         found = f"{len(few)} of {len(rows)} units by {name!r} have no row in some period ({listing(few)})"
         typed = f'data=data[data.groupby("{name}")["{time}"].transform("nunique") == {rows.shape[1]}]'
-        other = "Repeated cross sections have other units in each period: leave unit= out of `DiD`."
+        other = "For repeated cross sections (other units in each period), leave unit= out of `DiD`."
         raise DesignError(f"{found}; expected one.\nUse `{typed}`. {other}")
 
 
@@ -344,15 +346,15 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     several = pd.Series(start).groupby(unit_codes).nunique().to_numpy() > 1
     early = start == 0
     if set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1} and (early.any() or several.any()):
-        found = f"begins {begins!r} is 0 or 1: whether, not when, units begin; expected the first period of treatment"
+        found = f"begins {begins!r} is 0 or 1; expected the first period of treatment of each unit"
         when = f'data["{time}"].where(data["{begins}"] == 1).groupby(data["{unit}"]).transform("min")'
-        raise DesignError(f"{found}.\nUse `{when}` of a column that is 1 from then on.")
+        raise DesignError(f"{found}.\nUse `{when}` if {begins!r} is 1 from then on.")
     if several.any():
         found = f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r}"
         odd = listing(unit_names[several])
-        raise DesignError(f"{found} ({odd}); expected one for each.\nUse data without these units.")
+        raise DesignError(f"{found} ({odd}); expected one per unit.\nLeave these units out of the data.")
     if early.any():
-        found = f"not after the first period, {listing(names[:1])}, in {len(set(unit_codes[early]))} units"
+        found = f"not after the first period ({listing(names[:1])}) for {len(set(unit_codes[early]))} units"
         values, column = listing(pd.unique(first[early])), f'data["{begins}"]'
         never_begin = f"`{column} = {column}.replace([{values}], 0)` if these units never begin"
         before = f"`data=data[~{column}.isin([{values}])]` if they began before"
@@ -370,9 +372,9 @@ def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDA
     try:
         start = np.asarray(names.searchsorted(_without_order(first).array))
     except TypeError as error:
-        found = f"begins {begins!r} has {listing(first[:1])}, and time {time!r} {listing(names[:1])}"
+        found = f"begins {begins!r} has the value {listing(first[:1])}, but time {time!r} has {listing(names[:1])}"
         typed = f'data["{time}"].dt.year'
-        raise DesignError(f"{found}.\nGive `time=` and `begins=` in one type, such as `{typed}`.") from error
+        raise DesignError(f"{found}.\nUse one type for `time=` and `begins=`, such as `{typed}`.") from error
     if pd.api.types.is_number(names[0]) and names[0] > 0:
         start[(first == 0).to_numpy(dtype=bool)] = len(names)  # as in csdid and did
     return start

@@ -33,7 +33,7 @@ QUOTED = r"\"[^\"]*\"|'[^']*'"
 NAME = r"([A-Za-z_]\w*)"
 
 HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with the groups \1, ...
-    (r"^\s*(?:teffects\s+\w+\s*)?\([^()~]*\)\s*\([^()~]*\)", 'The second formula is `propensity="x1 + x2"`.'),
+    (r"^\s*(?:teffects\s+\w+\s*)?\([^()~]*\)\s*\([^()~]*\)", 'Give the second formula as `propensity="x1 + x2"`.'),
     (rf"\b(?:ibn?|i|c)\.\(\s*{NAME}", r"Give each variable by itself: `C(\1)`, or `\1` for numbers."),
     (rf"\bc\.{NAME}##c\.\1\b", r"Stata's `c.\1##c.\1` is `\1 + I(\1**2)`."),
     (rf"\bc\.{NAME}#c\.\1\b", r"Stata's `c.\1#c.\1` is `I(\1**2)`."),
@@ -48,7 +48,7 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with
     (r"\bxi\s*:", "Leave out Stata's `xi:`; factors are `C(x)`."),
     (r"\[\s*[fpai]w(?:eight)?\s*=\s*(\w*)", r'Weights are options: `weights="\1"` with `weight_type=`.'),
     (r"^(?!.*\selse\s).*?\sif\s+([^,]+)", r'Choose rows in the data: `data.query("\1")`.'),
-    (r"^(?!.*\b(in|and|or|not|is|for)\b)(\w+\s*~\s*)?\w+(\s+\w+)+\s*(,.*)?$", "Join by `+`: `y ~ x1 + x2`."),
+    (r"^(?!.*\b(in|and|or|not|is|for)\b)(\w+\s*~\s*)?\w+(\s+\w+)+\s*(,.*)?$", "Join terms with `+`: `y ~ x1 + x2`."),
     (
         r"(?:^|[~+*:])\s*(?!not\b|lambda\b)(\w+) (?!(?:in|is|and|or|not|if|else|for)\b)(\w+)\s*(?=$|[~+*:])",
         r"Write `\1 + \2` for two columns, or `Q('\1 \2')` for one with a blank in its name.",
@@ -59,13 +59,13 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with
     (rf"(?:^|[~+])\s*{NAME}\s*&\s*{NAME}\s*(?:$|\+)", r"An interaction is `\1:\2`."),
     ("`", "R's backticks are `Q('odd name')`."),
     (r"^(?!.*[:(,]\s*\{)(?!.*\{[^}]*:).*\{", "Arithmetic is inside `I(...)`."),
-    (r"^\s*(?:as\.)?(?:factor|ordered)\(\s*(\w+)\s*\)\s*~", r"The outcome is a number: `\1 ~ ...`."),
+    (r"^\s*(?:as\.)?(?:factor|ordered)\(\s*(\w+)\s*\)\s*~", r"The outcome must be a number: `\1 ~ ...`."),
     (r"\bas\.(?:factor|character)\(\s*(\w+)", r"R's `as.factor(\1)` is `C(\1)`."),
     (r"\bas\.numeric\(\s*(\w+)", r"R's `as.numeric(\1)` is `1.0 * \1`."),
     (r"\bcontr\.(\w+)", r"R's contrasts are `C(x, Treatment)`, `C(x, Sum)`, `C(x, Helmert)` and `C(x, Poly)`."),
-    (r"\boffset\((?:(?:np\.)?log\()?\s*(\w+)", r'An option: `offset="\1"`, or `exposure="\1"` for its logarithm.'),
-    (r"\b[\w.]+::(\w+)\(", r"Packages are not named in formulas: `\1(...)`."),
-    (r"\w\s*:\s*[01](?![\w.])", "A product with a number is no term. Leave it out."),
+    (r"\boffset\((?:(?:np\.)?log\()?\s*(\w+)", r'Use the option `offset="\1"`, or `exposure="\1"` for its logarithm.'),
+    (r"\b[\w.]+::(\w+)\(", r"Leave out the package: `\1(...)`."),
+    (r"\w\s*:\s*[01](?![\w.])", "A product with a number is not a term. Leave it out."),
     (rf"(?:^|[~+])\s*{NAME}\s*([*/])\s*(\d[\d.]*)\s*(?:$|[~+])", r"Arithmetic is `I(\1 \2 \3)`."),
     (r"\)\s*\^\s*(\d)", r"R's `^\1` is `**\1`."),
     (rf"\b{NAME}\s*\^\s*(\d+)", r"Powers are `I(\1**\2)`."),
@@ -74,10 +74,13 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with
     (r"(?<![\w.])c\([-\d.,\s]*\)", "R's `c(1, 2)` is the list `[1, 2]`."),
     (r"\bC\(\s*(\w+)\s*,\s*(?:ref|reference|base|baseline)\s*=\s*(\w*)", r"The base level is `C(\1, Treatment(\2))`."),
     (r"[<>]\s*[\w.]+\s*[&|]\s*\w+\s*[<>]|==\s*[\w.]+\s*[&|]", "Use parentheses: `I((x > 1) & (z < 2))`."),
-    (r"\(\s*[01]\s*\|\s*(\w+)\s*\)", r'There are no random effects. Use `C(\1)`, or `cluster="\1"` for the errors.'),
+    (
+        r"\(\s*[01]\s*\|\s*(\w+)\s*\)",
+        r'There are no random effects. Use `C(\1)`, or `cluster="\1"` for standard errors.',
+    ),
     (r"\w\s*\|\s*(\w+)\s*$", r'Fixed effects are `+ C(\1)`; clusters are `cluster="\1"`.'),
     (r"\w\$(\w+)", r"Name the column alone: `\1`."),
-    ("[\u223c\u02dc\uff5e]", "Use the sign `~` of the keyboard."),
+    ("[\u223c\u02dc\uff5e]", "Use the `~` of the keyboard; this is another character."),
     (r"^\s*\w+\s*=(?!=)[^~]*$", "Use `~` between the outcome and the covariates, not `=`."),
     (
         r"^((?:[^,()\[\]]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[[^\]]*\])+),",
@@ -287,7 +290,7 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
     except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError) as error:
         why = getattr(error, "message", getattr(error, "msg", error))  # of patsy or Python
         found = f"the {model} formula {text!r} cannot be read: {why}"
-        advice = 'Join terms by `+`. Arithmetic is inside `I(...)`, and an odd name is `Q("odd name")`.'
+        advice = 'Join terms with `+`. Write arithmetic inside `I(...)`, and an odd name as `Q("odd name")`.'
         if text[-1:] in ("+", "-", "*", ":"):
             advice = f"The formula ends in `{text[-1]}`. Leave it out, or add a term."
         raise DesignError(f"{found}\n{advice}") from error
@@ -399,7 +402,7 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
     if not all(column in frame for column in table.columns):
         word = re.search(rf"\b{re.escape(name)}[\w.]*", formula.text) if role == "base" else None  # R has x.1 for "x 1"
         there = in_index(table, name) or nearest(word.group() if word else name, table.columns, typed_name)
-    return DesignError(f"{start} {name!r}, neither a column of the data nor an array of the caller.\n{there}")
+    return DesignError(f"{start} {name!r}, which is neither a column of the data nor an array of the caller.\n{there}")
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
@@ -426,7 +429,7 @@ class _Factor(patsy.EvalFactor):
         values = values if hasattr(values, "dtype") else np.asarray(values)
         rows, size = [len(column) for column in dict(data).values()], len(values) if values.ndim else 1
         if not values.ndim or size != max(rows, default=size):
-            where = f"{self.code!r} of the {self.formula.model} formula has length {size}; expected one value a row"
+            where = f"{self.code!r} of the {self.formula.model} formula has length {size}; expected one value per row"
             raise DesignError(f"{where}.\nUse functions that keep the number of rows.")
         if values.dtype.kind in "cm":
             raise DesignError(f"{self.code!r} has the dtype {values.dtype}; expected numbers.\nConvert it to float.")
@@ -518,8 +521,8 @@ def in_words(formula: Formula) -> Iterator[None]:
         message, origin = getattr(error, "message", f"{type(error).__name__}: {error}"), getattr(error, "origin", None)
         where = "" if origin is None else f" in {origin.relevant_code()!r}"
         found = f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}"
-        levels = "a level that is a number is `Treatment(1)`, one that is text `Treatment('1')`"
-        raise DesignError(f"{found}\nArithmetic is inside `I(...)`; {levels}.") from error
+        levels = "a numeric level is `Treatment(1)`, a text level `Treatment('1')`"
+        raise DesignError(f"{found}\nWrite arithmetic inside `I(...)`; {levels}.") from error
 
 
 def learning_function(formula: Formula, constants: Mapping[str, Any]) -> str | None:

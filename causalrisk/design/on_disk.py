@@ -90,8 +90,8 @@ class Coding:
         for name in re.findall(r"(?<![\w.])[^\W\d]\w*\b(?!\s*=[^=])", re.sub(QUOTED, "", f"{formula} {propensity}")):
             value = None if name in names else frame.get(name)
             if is_column(value) and not isinstance(value, list | tuple):
-                found = f"the formulas use {name!r}, a {type(value).__name__} that is no column of the scan"
-                raise DesignError(f"{found}.\nWrite it to the files; an option such as `levels=` can be a list.")
+                found = f"the formulas use {name!r}, a {type(value).__name__} that is not a column of the scan"
+                raise DesignError(f"{found}.\nAdd it to the files; an option such as `levels=` can be a list.")
         formulas, _ = read_formulas(formula, propensity, columns, empty, frame, self.notes)
         self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas.models
         used = {use.name for each in self.formulas for use in each.uses()}
@@ -239,9 +239,9 @@ class Coding:
                 if not np.allclose(rows, getattr(together, name), rtol=1e-9, atol=1e-13 * size):
                     odd.append(formula)
         if odd:
-            found = f"the formula {odd[0].text!r} codes a row differently beside other rows, as `I(x - x.mean())` would"
-            advice = "Write the number itself, or a column to the files."
-            raise DesignError(f"{found}; a scan has some rows at a time.\n{advice}")
+            found = f"the formula {odd[0].text!r} codes a row by the values of other rows, as `I(x - x.mean())` does"
+            advice = "Use the number itself, or add a column to the files."
+            raise DesignError(f"{found}; a scan reads some rows at a time.\n{advice}")
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
@@ -250,7 +250,7 @@ def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
     if len(kinds) > 1:
         (of_text, text), (of_numbers, _) = kinds[True], kinds[False]
         found = f"{what} has numbers in {of_numbers}, and text such as {text!r} in {of_text}"
-        raise DesignError(f"{found}.\nWrite the files alike, a missing value as an empty cell.")
+        raise DesignError(f"{found}.\nUse one type in all files, with missing values as empty cells.")
 
 
 def _check_given(columns: ColumnOptions) -> None:
@@ -274,7 +274,7 @@ def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
     for factor, known in encoder.info.factor_infos.items():
         if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
             found = f"the {formula.model} formula {formula.text!r} computes categories, {factor.code}"
-            advice = "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
+            advice = "Add it to the files as a column, or use 0/1 terms such as `I(x > 1)`."
             raise DesignError(f"{found}, which a scan cannot code.\n{advice}")
     return encoder
 
@@ -400,8 +400,8 @@ class DesignOnDisk(Design):
 
     def __getattr__(self, name: str) -> Any:
         if name == "parts":
-            found = "the model came from a file, which has no rows of a scan"
-            raise UnavailableError(f"{found}.\nMake it anew with `from_formula`, then fit.")
+            found = "the model was loaded from a file, without the rows of its scan"
+            raise UnavailableError(f"{found}.\nMake it again with `from_formula`, then fit.")
         if name in self.__dataclass_fields__ or hasattr(Design, name):  # fields, and properties computed from fields
             raise rows_not_kept()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

@@ -321,7 +321,7 @@ def read_offset(given: Source, keep: Any = slice(None), treat: str = "", outcome
     what = f"{given.used_in} {given.name!r}"
     if given.name in (treat, outcome):
         kind = "treatment" if given.name == treat else "outcome"
-        raise DesignError(f"{what} is the {kind}.\nLeave {given.used_in}= out, or name its column.")
+        raise DesignError(f"{what} is the {kind}.\nLeave {given.used_in}= out, or name another column.")
     values = numbers(given.values[keep], what)
     if given.used_in == "offset":
         check_magnitude(values, what)

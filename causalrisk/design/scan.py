@@ -264,7 +264,7 @@ def _matching(pattern: str) -> list[str]:
     odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV)) or os.path.isdir(path)), None)
     if odd is not None:
         advice = 'Use `scan("folder/*.parquet")`; write other files with `DataFrame.to_parquet`.'
-        raise DesignError(f"{odd!r} is no file whose name ends in {listing((*PARQUET, *CSV))}.\n{advice}")
+        raise DesignError(f"{odd!r} is not a file that ends in {listing((*PARQUET, *CSV))}.\n{advice}")
     return found
 
 

@@ -33,8 +33,8 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
     """Raise a DesignError for values whose squares overflow or underflow; `what` names the values."""
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
-        found = f"{what} has values of the size {largest:.3g}"
-        raise DesignError(f"{found}.\nMake codes of missing values NaN, or rescale it.")
+        found = f"{what} has values as large as {largest:.3g}"
+        raise DesignError(f"{found}.\nReplace codes of missing values by NaN, or rescale it.")
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_controls: bool = False) -> None:
@@ -43,7 +43,7 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_
     p and q are the numbers of coefficients of the outcome and the propensity model. `size`, shape (K,), is the number
     of observations in each arm. With `of_controls`, only the first arm has an outcome model.
     """
-    cases = [(f"arm {label!r} has {n:.0f}", n, p, "outcome") for label, n in zip(labels, size, strict=True)]
+    cases = [(f"group {label!r} has {n:.0f}", n, p, "outcome") for label, n in zip(labels, size, strict=True)]
     cases = cases[:1] if of_controls else cases
     for found, count, coefficients, model in [*cases, (f"{size.sum():.0f}", size.sum(), q, "propensity")]:
         if count <= coefficients:
@@ -231,14 +231,14 @@ class ColumnMoments:
             if collinear == "raise":
                 found = f'{model} model: {found}, and collinear="raise"'
                 raise DesignError(f'{found}.\nLeave them out of the formula, or use `collinear="drop"`.')
-            notes.append(f"{model} model: dropped {found}. The effect is the same without them: change nothing.")
+            notes.append(f"{model} model: dropped {found}. The effect is the same without them; change nothing.")
         if not constant:
             left = listing(n for n in names if n not in dropped)
             meant = "Add a constant, unless you want a model through the origin"
             notes.append(f"{model} model: no constant among the columns ({left}). {meant}.")
         if condition > LARGE_CONDITION:
             why = f"the columns are nearly dependent (condition number {condition:.2g} after centring and scaling)"
-            notes.append(f"{model} model: {why}, and coefficients imprecise. Leave out one of the near-duplicates.")
+            notes.append(f"{model} model: {why}, so coefficients are imprecise. Leave out one of the near-duplicates.")
         return keep
 
     def basis(self, keep: Mask) -> tuple[Basis, Array]:
@@ -346,7 +346,7 @@ def supported_columns(
     if not rules.constant_outcome:
         keep, of_x = x.within_arms(keep, n_arms=1 if rules.of_controls else None)
     if of_x and rules.collinear == "raise":
-        what = f"the outcome model of arm {outcome.labels[of_x[0].arm]!r} cannot be estimated"
+        what = f"the outcome model of group {outcome.labels[of_x[0].arm]!r} cannot be estimated"
         raise DesignError(f'{what}: {_causes(outcome, of_x)}.\nMerge levels, or use `collinear="drop"`.')
     if rules.collinear == "drop" and rules.scores == "balanced":
         keep_z, of_z = z.within_arms(keep_z)
@@ -354,7 +354,7 @@ def supported_columns(
         keep_z, of_z = _without_separating(z, keep_z, spans)
     for what, model, found, kept in (("outcome", outcome, of_x, keep), ("propensity", propensity, of_z, keep_z)):
         if found and not kept.any():
-            left = f"the {what} model has no column left that varies within every arm"
+            left = f"the {what} model has no column left that varies within every group"
             raise DesignError(f"{left}: {_causes(model, found)}.\nAdd a constant, or merge levels.")
     own += _lost_notes("outcome", outcome, of_x)
     own_z += _lost_notes("propensity", propensity, of_z)
@@ -394,9 +394,9 @@ def _lost_notes(what: str, model: ModelColumns, found: Sequence[Dependence]) -> 
     """Return a note on the columns dropped because an arm does not identify them, or an empty list."""
     dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
     text = (
-        f"{what} model: dropped {dropped} from the columns, as {_causes(model, found)}. The rows of such a level stay. "
-        "They have no overlap, so their outcome is extrapolated.\nMerge the level with another, or leave its rows out "
-        "of the data."
+        f"{what} model: dropped {dropped} from the columns, because {_causes(model, found)}. The rows of a dropped "
+        "level stay. They have no overlap, so their outcome is extrapolated.\nMerge the level with another, or leave "
+        "its rows out of the data."
     )
     return [text] if found else []
 
@@ -409,7 +409,7 @@ def _causes(model: ModelColumns, found: Sequence[Dependence]) -> str:
 
 
 def _cause(model: ModelColumns, found: Dependence) -> str:
-    names, low, arm = model.encoder.names, model.seen.low[found.arm], f"arm {model.labels[found.arm]!r}"
+    names, low, arm = model.encoder.names, model.seen.low[found.arm], f"group {model.labels[found.arm]!r}"
     own, value = names[found.column], low[found.column] + 0.0
     constant = value == model.seen.high[found.arm, found.column]
     others = {name for name, share in zip(names, found.direction, strict=True) if share and name != own}

@@ -152,7 +152,7 @@ class Survey:
         elif (self.replicate_type == "Fay") != (self.rho is not None) or not 0 <= rho < 1:
             found = f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; expected 0 <= rho < 1"
         elif self.replicate_type == "JKn" and self.rscales is None:
-            found = "rscales= is missing, (n_h - 1) / n_h of the stratum of each unit that is left out"
+            found = "rscales= is missing; expected (n_h - 1) / n_h for the stratum of each unit that is left out"
         elif scale is not None and not (isinstance(scale, Real) and scale > 0):
             found = f"scale={scale!r}; expected a positive number"
         if found:
@@ -305,13 +305,13 @@ def survey_design(
     if columns["fpc"] is not None:
         fractions = _fractions(columns["fpc"], stratum, strata, units)
     if (fractions == 1).all():
-        found = f"fpc {columns['fpc'].name!r} says that every first-stage unit of the population is in the sample"
-        advice = "Leave fpc= out for a population that the units are a sample of."
-        notes.append(f"{found}, so that there is no sampling error. {advice}")
+        found = f"fpc {columns['fpc'].name!r} says that the sample has every first-stage unit of the population"
+        advice = "Leave fpc= out if the units are a sample of a larger population."
+        notes.append(f"{found}, so there is no sampling error. {advice}")
     alone = [label for label, count, f in zip(strata, units, fractions, strict=True) if count == 1 and f < 1]
     if alone and survey.lonely == "fail" and replicates is None:
         named = "the sample" if strata_of is None else f"stratum {listing(alone)} of {strata_of.name!r}"
-        raise DesignError(f'{named} has a single first-stage unit, without variance.\nUse `lonely="adjust"`.')
+        raise DesignError(f'{named} has a single first-stage unit, so its variance is unknown.\nUse `lonely="adjust"`.')
     within = pd.Series(of_units).groupby(of_units).cumcount().to_numpy(dtype=np.intp)
     replication = None
     if replicates is not None and weights is not None:
@@ -342,8 +342,8 @@ def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...
         return np.asarray(high)
     h = int(np.argmax(low < units))
     if low[h] < units[h] or low.min() <= 0:
-        found = f"{what} has {low[h]:g} units in stratum {strata[h]!r}"
-        raise DesignError(f"{found}.\nUse first-stage units in the population.")
+        found = f"{what} is {low[h]:g} in stratum {strata[h]!r}, fewer than its {units[h]:g} first-stage units"
+        raise DesignError(f"{found}.\nGive the number of first-stage units in the population.")
     return np.asarray(units / high)
 
 

@@ -95,7 +95,7 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
         values = _from_objects(column.to_numpy(dtype=object), name, dtype, codes)
     if values.dtype.kind == "f" and np.isinf(values).any():
         count = int(np.isinf(values).sum())
-        raise DesignError(f"column {name!r} has {count} infinite values.\nMake them missing to leave these rows out.")
+        raise DesignError(f"column {name!r} has {count} infinite values.\nReplace them by NaN to leave these rows out.")
     return pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
 
 
@@ -123,7 +123,7 @@ def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray
     odd = [text for text in texts if not NUMBER.fullmatch(text.strip())]
     count, made = len(texts) - len(odd), ""
     if count and (not odd or (count >= MANY_NUMBERS and count >= MOST * len(texts))):
-        holds = f"numbers as text, but for {listing(odd, 5)}" if odd else f"numbers as text (e.g. {texts[0]!r})"
+        holds = f"numbers as text, except {listing(odd, 5)}" if odd else f"numbers as text (e.g. {texts[0]!r})"
         made = 'pd.to_numeric({0}, errors="coerce")' if odd else "pd.to_numeric({0})"
     elif len(texts) > MANY_DATES and all(DATE.fullmatch(text.strip()) for text in texts):
         holds, made = f"dates as text (e.g. {texts[0]!r})", DAYS
@@ -174,7 +174,7 @@ def as_pandas(value: Any) -> Any:
     try:
         import pyarrow as pa
     except ImportError as error:
-        raise UnavailableError("such data are read by pyarrow.\nUse `pip install pyarrow`.") from error
+        raise UnavailableError("reading these data needs pyarrow.\nUse `pip install pyarrow`.") from error
     if library == "polars" and not hasattr(value, "columns"):
         return as_pandas(value.to_frame()).iloc[:, 0].array
     if library == "polars":
@@ -239,7 +239,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
         return pd.Series(values, index=index, name=name)
     position = matched_rows(values.index, index)
     if position is None:
-        found = f"{what} has {n} values whose row labels are not those of {len(index)} rows of data"
+        found = f"{what} has {n} values whose row labels do not match the {len(index)} rows of data"
         raise DesignError(f"{found}.\nGive one value per row: `values.loc[data.index]`, or `.to_numpy()` by position.")
     if np.any(position != np.arange(n)):
         found = f"{what} has the row labels of the data in another order; it was aligned by label"
@@ -396,7 +396,7 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
         found = f"the condition {role}={value!r} cannot be evaluated: {error}"
         raise DesignError(f"{found}\nThe columns are {listing(table.columns)}.") from error
     if not isinstance(found, pd.Series):
-        raise DesignError(f"the condition {role}={value!r} is not True or False in each row.\nEquality is `==`.")
+        raise DesignError(f"the condition {role}={value!r} is not True or False in each row.\nWrite equality as `==`.")
     unknown = np.logical_or.reduce([np.zeros(len(table), dtype=bool), *(missing_mask(table[name]) for name in used)])
     found = found.mask(unknown, False)
     return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)

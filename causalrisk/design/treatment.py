@@ -121,7 +121,7 @@ def _labels(name: str, raw: tuple[Any, ...], levels: Any) -> tuple[str, ...]:
             labels = tuple(str(levels[level]) for level in raw)
     if len(set(labels)) < len(labels):
         shared = [label for label in labels if labels.count(label) > 1]
-        found = f"levels of treatment {name!r} would print as {listing(shared)}"
+        found = f"several levels of treatment {name!r} would have the label {listing(shared[:1])}"
     if found:
         names = ["control", "treated"] if len(raw) == 2 else [f"level {i}" for i in range(len(raw))]
         example = ", ".join(f"{show(v)}: {show(n)}" for v, n in zip(raw, names, strict=True))
@@ -176,7 +176,7 @@ class ByArm:
         found = listing(self.keys or [column.name for column in self.columns])
         expected = f"expected one column per level: {listing(coding.levels)}"
         typed = f"{what}.set_axis([{listing(levels)}], axis=1)"
-        raise DesignError(f"the {what} are {found} for {len(levels)} arms; {expected}.\nUse `{typed}`.")
+        raise DesignError(f"the {what} are {found} for {len(levels)} groups; {expected}.\nUse `{typed}`.")
 
 
 def is_classifier(value: Any) -> bool:
@@ -219,7 +219,7 @@ def score_matrix(score: ByArm, keep: np.ndarray, coding: Arms) -> np.ndarray:
         outside = (values <= 0) | (values >= 1)
         if outside.any():
             found = f"outside the open interval (0, 1) in {int(outside.sum())} rows (e.g. {values[outside][0]})"
-            expected = f"expected the probability of arm {arm!r}"
+            expected = f"expected the probability of group {arm!r}"
             raise DesignError(f"propensity score {column.name!r} is {found}; {expected}.\nDivide percentages by 100.")
         columns.append(values)
     if len(columns) == 1:

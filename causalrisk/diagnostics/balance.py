@@ -184,7 +184,7 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
         absent = [label for label, arm in zip(design.labels, design.members, strict=True) if not (rows & arm).any()]
         if absent:
             group = f"{', '.join(found.levels)} = {name}"
-            raise DesignError(f"{group} has no rows in arm {absent[0]!r}.\nUse larger groups.")
+            raise DesignError(f"{group} has no rows in treatment group {absent[0]!r}.\nUse larger groups.")
     return members
 
 

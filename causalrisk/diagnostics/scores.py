@@ -328,7 +328,7 @@ class BalanceTest:
     converged: bool
 
     def __str__(self) -> str:
-        left = "" if self.converged else " (the minimisation did not settle)"
+        left = "" if self.converged else " (the minimisation did not converge)"
         return f"Balance: chi2({self.df}) = {self.statistic:.4f}, p = {self.pvalue:.4f}{left}"
 
 

@@ -95,7 +95,7 @@ def drawn_or_weighed(
         notes.warn(
             f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows: "
             f"{failure_text(failures)}. Standard errors come from {words.format(units)} instead "
-            f'(`bootstrap="{typed}", small_sample=True`). They are rough if an arm has few rows for its covariates.\n'
+            f'(`bootstrap="{typed}", small_sample=True`). They are rough if a group has few rows for its covariates.\n'
             "Use a simpler `propensity=`.",
             ResampleWarning,
         )
@@ -118,7 +118,7 @@ def redone(
     try:
         blocks = list(in_blocks(block, n_boot, width, 8.0 * n * width, inference))
     except BrokenExecutor as error:
-        why = "a worker process died, and its resamples are lost; `err.results` has the fit without the bootstrap"
+        why = "a worker process died, so its resamples are lost; `err.results` has the fit without the bootstrap"
         raise errors.BootstrapError(f"{why}.\nUse `n_jobs=1`.") from error
     found = [Refits.joined(parts) for parts in zip(*itertools.chain(*blocks), strict=True)]
     return [BootstrapDistribution(of.values.T, of.failures, None if of.start is None else of.start.T) for of in found]
@@ -305,7 +305,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         return _completed(dataclasses.replace(record, covariance=covariance), notes)
     if record.cov_type not in ("bootstrap", "replicates", JACKKNIFE):
         known = 'Use `cov_type="robust"`.'
-        raise errors.OptionError(f'no standard errors are known for cov_type="{record.cov_type}".\n{known}')
+        raise errors.OptionError(f'standard errors are not available for cov_type="{record.cov_type}".\n{known}')
     if record.cov_type == JACKKNIFE:
         left_out = leave_one_out(record, inference)
         _check_left_out(record, left_out, inference.max_failed, notes)
@@ -325,7 +325,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         if record.draws_units and not record.given_resamples:
             weights = 'Use `fit(bootstrap="bayesian")` for weights that are never zero. '
         problem = f"{len(failed)} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows"
-        robust = "The point estimate with robust standard errors is in err.results."
+        robust = "`err.results` has the point estimate with robust standard errors."
         advice = f"{robust} {weights}Simplify propensity=, or use `fit({more})`."
         raise errors.BootstrapError(f"{problem}: {failure_text(boot.failures)}.\n{advice}")
     return with_bootstrap(record, boot, notes)
@@ -350,7 +350,7 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
         if spec.of_controls and fewest == 1:
             advice = 'Use `fit(cov_type="jackknife", use_t=True)`.'
         too_small = 1 - np.sqrt(max(1 - k / counts[fewest], 0))
-        found = f"arm {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome coefficients"
+        found = f"group {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome coefficients"
         notes.warn(f"{found}; robust standard errors are up to {too_small:.0%} too small.\n{advice}", DesignWarning)
 
 

@@ -122,7 +122,7 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
         raise record.without_scores()
     if block is None:
         raise UnavailableError(
-            "given scores and those of a classifier have no coefficients.\nUse `res.propensity_scores`."
+            "given scores and scores of a classifier have no coefficients.\nUse `res.propensity_scores`."
         )
     return block[field].rename(name)
 
@@ -312,7 +312,9 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
         return pd.DataFrame(record.design.predictions, index=record.design.index, columns=list(record.design.labels))
     learned, labels = used_learned(record), list(record.design.labels)
     if record.design.on_disk:
-        raise rows_not_kept("the prediction of each row", "`res.learner_fit` has the fit outside of the folds. ")
+        raise rows_not_kept(
+            "the prediction of each row", "`res.learner_fit` has the quality of the cross-fitted predictions. "
+        )
     values = np.concatenate([fit.predictions for fit in learned.fits]).T
     columns = pd.Index(labels)
     if len(learned.fits) > 1:

@@ -62,7 +62,7 @@ def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
         values, influence = (sum(weight * part[k] for weight, part in parts) for k in (0, 1))
         return np.asarray(values), np.asarray(influence)
     if record.joint is not None and record.joint.score_joined:
-        problem = "effects of groups are not available where the predictor of the score joined the outcome models"
+        problem = "effects by group are not available if the score's predictor is a term of the outcome models"
         raise UnavailableError(f"{problem}.\nUse `fit(join_score=False)`.")
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
     means, moved = projected_means(weights_of(record), spec_in_groups(record), estimate, columns)
@@ -173,7 +173,7 @@ def effects_by(
         text = f'projections need effect="difference"; the model has effect="{scale.name}"'
         raise OptionError(f'{text}.\nUse `model.with_options(effect="difference").fit()`.')
     if found.groups and at is not None:
-        raise OptionError(f"`at=` is for formulas; {by!r} has groups.\nUse `at=None`, or a formula with ~.")
+        raise OptionError(f"`at=` needs a formula; {by!r} has groups.\nUse `at=None`, or a formula with ~.")
     values, se, covariance = _projected(record, found)
     names, levels, count = list(found.names), found.levels if found.groups else ("term",), design.n_arms - 1
     if at is not None:
@@ -194,7 +194,7 @@ def effects_by(
         least = np.min([design.units[rows] @ found.columns[rows] for rows in design.members], axis=0)
         if few := [name for name, rows in zip(names, least, strict=True) if rows < FEW_ROWS]:
             where = f"a treatment group has fewer than {FEW_ROWS} rows in {', '.join(found.levels)} = {listing(few)}"
-            warn_user(f"{where}, so their standard errors mean little.\nMerge such groups.", DesignWarning)
+            warn_user(f"{where}, so their standard errors are unreliable.\nMerge these groups.", DesignWarning)
     return frame
 
 
@@ -330,7 +330,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     none = np.flatnonzero(~np.isfinite(values.reshape(count, size)).all(axis=0))
     if none.size:
         names = "; ".join(", ".join(_as_tuple(found.names[g])) for g in none)
-        return _untested(found, f"the groups {names} have no effect on this scale", len(left))
+        return _untested(found, f"the effects of the groups {names} are undefined on this scale", len(left))
     statistic, rank, contradicted = wald_statistic(left, np.zeros(len(left)), values, covariance)
     # If differences depend on each other nonlinearly, as for ratios, they contradict each other slightly.
     exact = np.sqrt(np.diag(covariance)) <= RELATIVE_ROUNDING * np.abs(values).max()
@@ -367,7 +367,9 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
     variables = encoder.variables
     if not isinstance(at, Mapping | pd.DataFrame):
         if len(variables) != 1:
-            raise OptionError(f"`at=` has one variable, {found.levels[0]!r} has {len(variables)}.\nUse a DataFrame.")
+            raise OptionError(
+                f"`at=` has values of one variable; {found.levels[0]!r} has {len(variables)}.\nUse a DataFrame."
+            )
         if isinstance(at, numbers.Integral) and not isinstance(at, bool):
             errors.whole_number("at", at, 2)
             observed = encoder.sample_variables[variables[0]]
@@ -425,7 +427,7 @@ def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
     if not unseen or np.abs(columns - q @ np.linalg.lstsq(q, columns, rcond=None)[0]).max() < SPANNED:
         return
     terms = " ".join(f"+ C({name})" if found.groups else f"+ {name}" for name in unseen)
-    text = f"{record.spec.name} uses the outcome formula alone, which does not have {listing(unseen)}"
+    text = f"{record.spec.name} uses only the outcome formula, which does not contain {listing(unseen)}"
     warn_user(f"{text}.\nUse `{terms}` in the outcome formula, or `IPWRA` or `AIPW`.", DesignWarning)
 
 

@@ -38,7 +38,7 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
     left, right = r_matrix if isinstance(r_matrix, tuple) and len(r_matrix) == 2 else (r_matrix, 0.0)
     matrix = np.atleast_2d(np.asarray(left, dtype=float))
     if matrix.shape[1] != len(names):
-        raise OptionError(f"the matrix has {matrix.shape[1]} columns; expected {len(names)}, of {', '.join(names)}.")
+        raise OptionError(f"the matrix has {matrix.shape[1]} columns; expected {len(names)}, for {', '.join(names)}.")
     return matrix, np.broadcast_to(np.asarray(right, dtype=float), len(matrix))
 
 
@@ -88,7 +88,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     params, covariance = record.estimate.params, intervals.parameter_covariance(record)
     statistic, count, impossible = intervals.wald_statistic(left, right, params, covariance)
     if impossible:
-        raise OptionError("the hypotheses contradict each other.\nUse one less.")
+        raise OptionError("the hypotheses contradict each other.\nLeave one out.")
     return intervals.joint_test(statistic, count, record.df)
 
 
@@ -243,7 +243,7 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
     if not np.allclose(wanted.values_at(moved), values, rtol=TOLD, atol=0):
         instead = 'Use `model.with_options(effect="ratio").fit()`, or `res.start.nlcom(...)`.'
         raise OptionError(
-            f"{wanted.text!r} depends on the level of the arm means, which JRE does not estimate.\n{instead}"
+            f"{wanted.text!r} depends on the level of the group means, which JRE does not estimate.\n{instead}"
         )
 
 
@@ -327,7 +327,9 @@ def equivalence_test(
     if r_matrix is not None:
         left, right = linear_hypotheses(r_matrix, record.names)
         if (right != 0).any():
-            raise OptionError(f"{r_matrix!r} has a value of its own.\nUse `low=` and `high=`.")
+            raise OptionError(
+                f"{r_matrix!r} contains a value; expected a parameter or a difference.\nUse `low=` and `high=`."
+            )
     values = left @ params
     sd = intervals.rounded_se(np.r_[values, params], combination_errors(record, left))
     # A single effect is tested on the scale where effects are differences, a combination as it is.
@@ -346,4 +348,4 @@ def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
     if not given or not allowed or (len(given) == 2 and not low < high):
         example = (0.8, 1.25) if scale.null else (-10, 10)
         instead = f"Use `res.equivalence_test(low={example[0]}, high={example[1]})`."
-        raise OptionError(f'low={low!r}, high={high!r} are no limits of effect="{scale.name}".\n{instead}')
+        raise OptionError(f'low={low!r}, high={high!r} are not limits for effect="{scale.name}".\n{instead}')

@@ -290,7 +290,9 @@ def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
     replicates, by_quantiles = record.cov_type == "replicates", method in ("percentile", "basic", "bc")
     if replicates or (record.bootstrap == "rescaled" and not by_quantiles):
         instead = "conf_int()" if replicates else 'conf_int(method="percentile")'
-        raise UnavailableError(f"resamples of a survey design have no interval {method!r}.\nUse `{instead}`.")
+        raise UnavailableError(
+            f"method={method!r} is not available for resamples of a survey design.\nUse `{instead}`."
+        )
     drawn = boot.used[:, :count]
     if method != "studentized":
         return with_choice(record, drawn) - estimate, np.ones(count)

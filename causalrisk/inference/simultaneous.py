@@ -138,7 +138,9 @@ def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list
     if found is None and against == REFERENCE:
         found = 0
     if found is None:
-        raise OptionError(f"against={against!r} is none of {', '.join(map(str, names))}.\nUse `against={names[0]!r}`.")
+        raise OptionError(
+            f"against={against!r} is not one of {', '.join(map(str, names))}.\nUse `against={names[0]!r}`."
+        )
     return [(k, found) for k in range(len(names)) if k != found]
 
 

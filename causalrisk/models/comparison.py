@@ -228,8 +228,8 @@ def simultaneous(
     distinct = next(found for found in (outcomes, estimators, numbered) if len(set(found)) == len(records))
     if not records or (names is not None and len(set(names)) != len(records)):
         raise errors.OptionError(
-            f"there are {len(records)} fits and names={names!r}; expected one fit or more, and a name of its own for "
-            "each.\nUse `simultaneous([res1, res2])`."
+            f"there are {len(records)} fits and names={names!r}; expected at least one fit, and a different name "
+            "for each.\nUse `simultaneous([res1, res2])`."
         )
     return tidy.Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
@@ -301,7 +301,7 @@ def compare(
     """
     if not isinstance(formula, str):
         raise errors.OptionError(
-            f"compare() fits the estimators itself; expected a formula and not a {type(formula).__name__}.\n"
+            f"compare() fits the estimators itself; expected a formula, not a {type(formula).__name__}.\n"
             'Use `compare("y ~ x1 + x2", data, treat="d")`, or `etable([res1, res2])` for fits.'
         )
     options, read_as = errors.read("compare", options, COMPARED)
@@ -320,8 +320,8 @@ def compare(
     if isinstance(as_scan(data), Scan):
         collected = "data.collect()" if isinstance(data, Scan) else "causalrisk.scan(data).collect()"
         raise errors.UnavailableError(
-            "compare needs rows in memory; separate fits to a scan have the same resamples under one seed.\n"
-            "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`, with a model per estimator, or "
+            "compare() needs rows in memory. Separate fits to a scan with one seed use the same resamples.\n"
+            "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`, with one model per estimator, or "
             f"`data={collected}`."
         )
     specs = [model.spec for model in models]
@@ -391,13 +391,13 @@ def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Not
         first = 'Use `bootstrap="bayesian"` for weights that are never zero. ' if drawn_units else ""
         raise errors.BootstrapError(
             f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
-            f"The comparison without the bootstrap of these estimators is in err.results. {first}Simplify propensity=, "
+            f"`err.results` has the comparison without the bootstrap of these estimators. {first}Simplify propensity=, "
             "leave them out of estimators=, or use a larger max_failed=.",
             ComparisonResults(dataclasses.replace(comparison, drawn=tuple(known))),
         )
     if failed.any():
         notes.warn(
-            f"of {drawn} resamples some were left out of the standard errors: {counts}.\n"
-            "See boot_ledger of the results; a simpler formula would avoid it.",
+            f"some of {drawn} resamples were left out of the standard errors: {counts}.\n"
+            "Use a simpler formula; `boot_ledger` of the results lists them.",
             errors.ResampleWarning,
         )

@@ -192,7 +192,7 @@ class EventStudy(Shown):
         if m < count:
             raise errors.OptionError(
                 f"there are {count} placebos and {m:g} degrees of freedom, too few for a joint test.\n"
-                "Read the adjusted p-values of  study.effects()  before the beginning."
+                "Use `study.effects()`, whose p-values before the beginning are adjusted."
             )
         return intervals.joint_test(statistic * (m - count + 1) / m, count, m - count + 1)
 
@@ -383,23 +383,23 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
         columns |= {f"{name} of design": getattr(survey, name) for name in ("weights", "strata", "psu", "fpc")}
         if survey.replicate_weights is not None:
             raise errors.OptionError(
-                "design= of an event study has no replicate weights.\nUse strata= and psu= instead."
+                "replicate weights are not available for an event study.\nUse strata= and psu= instead."
             )
     for name, value in columns.items():
         if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
             raise errors.OptionError(
-                f"{name} is a {type(value).__name__}; expected the name of a column, as each group and period has rows "
-                "of its own."
+                f"{name} is a {type(value).__name__}; expected the name of a column, because each group and period "
+                "uses other rows."
             )
     if data is None or not (given["begins"] and given["time"] and given["unit"]):
         raise errors.OptionError(
             "event_study needs begins=, time= and unit=, and data with a row for each unit in every period; repeated "
-            "cross sections will not do.\n"
+            "cross sections are not supported.\n"
             'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
         )
     if isinstance(as_scan(data), Scan):
         raise errors.UnavailableError(
-            "an event study fits each group in each period, and a scan would be read for each of them.\n"
+            "an event study fits each group in each period, and would read a scan for each fit.\n"
             "Use `data=data.collect()` if the rows fit into memory."
         )
 
@@ -438,14 +438,12 @@ def _fits(
     _warn_once(warned, notes)
     if alone:
         notes.warn(
-            f"Only one {'cluster' if cluster else 'unit'} begins in {listing(units.names[alone])}: how it varies is "
-            "not known, and standard errors of these groups are those of the controls alone, too small.",
+            f"Only one {'cluster' if cluster else 'unit'} begins in {listing(units.names[alone])}: its "
+            "variation is unknown, so standard errors of these groups are for the controls alone, and too small.",
             errors.DesignWarning,
         )
     if not fits and (units.begins == len(units.names)).all():
-        raise errors.DesignError(
-            f"no unit begins in a period of the data by {units.column!r}, the first with treatment."
-        )
+        raise errors.DesignError(f"no unit begins treatment in a period of the data, according to {units.column!r}.")
     if not fits:
         other = '\nUse `controls="not yet"` to compare with units that begin later.' * (given["controls"] == "never")
         raise errors.DesignError(f"no group has a control in any period: every unit begins.{other}")
@@ -453,7 +451,7 @@ def _fits(
     if left_out:
         notes.append(f"Up to {left_out} units are left out of a fit, because a variable is missing.")
     if without:
-        notes.warn(f"No unit is a control of these groups and periods: {', '.join(without)}.", errors.DesignWarning)
+        notes.warn(f"These groups and periods have no controls: {', '.join(without)}.", errors.DesignWarning)
     return fits
 
 

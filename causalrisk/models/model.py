@@ -491,7 +491,7 @@ class CausalModel:
             return self._of(self.design, options)
         if not isinstance(found, Mapping) or not {"groups"} <= found.keys() <= {"groups", "use_correction"}:
             raise OptionError(
-                f"cov_kwds={found!r:.60}; expected clusters under 'groups', and maybe 'use_correction'.\n"
+                f"cov_kwds={found!r:.60}; expected clusters under 'groups', and optionally 'use_correction'.\n"
                 'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
             )
         if self.design.on_disk:
@@ -513,7 +513,7 @@ def design_of(
     """Make the design of one model, or of several models to compare; `scope` has the caller's variables."""
     if given.get("treat") is None:
         raise OptionError(
-            "`treat` is missing: the column of the treatment, which is not part of the formula.\n"
+            "`treat` is missing; expected the treatment column, which is not part of the formula.\n"
             'Use `from_formula("y ~ x1 + x2", data, treat="d")`.'
         )
     columns, propensity = kinds.options_of(ColumnOptions, given), given.get("propensity")

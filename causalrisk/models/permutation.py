@@ -146,11 +146,11 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
         made = _of_clusters(design, codes, name, within)
     if arm is not None and design.n_arms > 2:  # other arms are not permuted: one stratum each
         moved = np.isin(made.arm, (0, arm))
-        words = f"{made.words}, of arms {design.labels[0]} and {design.labels[arm]}"
+        words = f"{made.words}, of groups {design.labels[0]} and {design.labels[arm]}"
         stratum = np.unique(np.stack([made.stratum, np.where(moved, -1, made.arm)]), axis=1, return_inverse=True)[1]
         made = dataclasses.replace(made, stratum=stratum.reshape(-1), words=words)
     if made.count == 1:
-        raise OptionError(f"{made.words} have one assignment only.\nUse coarser `strata=`, or leave it out.")
+        raise OptionError(f"{made.words} allow only one assignment.\nUse coarser `strata=`, or leave it out.")
     scores: Any = () if design.score is None else design.score.T[1:].round(SAME_SCORE)
     if any(_varies_within(made.stratum[made.unit], column).any() for column in scores):
         raise OptionError(f"known scores differ among {made.words}.\nUse `strata={design.score_name!r}, data=data`.")
@@ -287,12 +287,12 @@ class PermutationTest:
         notes = [
             f"The treatment is permuted among {self.assignment.words}; every step of the estimator is redone in each "
             "permutation. The p-value is exact for the hypothesis that the treatment changes no outcome, if the "
-            "treatment was assigned so."
+            "treatment was assigned in this way."
         ]
         if self.kind != "difference":
             notes.append(
-                "In large samples it also holds for no average effect, as the statistic is in robust standard errors. "
-                f"By its distribution there the p-value is {format_p(self.asymptotic_pvalue)}."
+                "In large samples it is also valid for no average effect, because the statistic uses robust standard "
+                f"errors. The large-sample p-value is {format_p(self.asymptotic_pvalue)}."
             )
         least = 1 / self.assignment.count
         if least > 0.025 and math.isfinite(self.assignment.count):
@@ -428,7 +428,9 @@ def permutation_test(
     if record.design.observation is not None:
         raise UnavailableError("permutation_test does not support missing outcomes.\nUse `res.pvalues`.")
     if record.joint is not None and record.joint.drawn is not None:
-        raise UnavailableError("replicates that were given do not permute.\nUse `res.model.fit().permutation_test()`.")
+        raise UnavailableError(
+            "given propensity replicates cannot be permuted.\nUse `res.model.fit().permutation_test()`."
+        )
     linear = is_linear(record)
     if n_permutations is None:
         n_permutations = QUICK if linear else REFITTED
@@ -438,7 +440,7 @@ def permutation_test(
     for name, given, only in (("statistic", statistic, "studentized"), ("alternative", alternative, "two-sided")):
         if position is None and given != only:
             use = f"arm={record.design.labels[1]!r}, {name}={given!r}"
-            raise OptionError(f"{name}={given!r} is for one effect.\nUse `{use}`.")
+            raise OptionError(f"{name}={given!r} is for a test of one effect.\nUse `{use}`.")
     codes, name = coded_strata(record.full_design, strata, data)
     if record.frequency:
         codes = np.repeat(codes, record.full_design.weights.astype(int))

@@ -426,7 +426,7 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
         raise OptionError(f"df_complete={df_complete!r}; expected a positive number.\nUse `df_complete=numpy.inf`.")
     if all(np.array_equal(res.params, given[0].params) for res in given):
         warn_user(
-            "all fits have the same estimates: the data sets do not differ, and nothing is known of what is missing.\n"
+            "all fits have the same estimates: the imputed data sets do not differ, so their variance is zero.\n"
             "Give fits to data sets that were imputed independently.",
             DesignWarning,
         )

@@ -77,7 +77,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     IPWRA: ATE -256.86 (24.38), 1 vs 0, n 4642
     """
     content, shown = Path(path).read_bytes(), repr(str(path))
-    typed = f"Use `res.save({shown})` to write some."
+    typed = f"Use `res.save({shown})` to write the file."
     try:
         results = pickle.loads(content)
     except errors.CausalRiskError:  # the pickle of a newer version was refused
@@ -98,8 +98,8 @@ def restore(version: str, kind: type) -> Any:
     )
     if written > own:
         raise errors.CausalRiskError(
-            f"the pickle was written by causalrisk {version}; this is causalrisk {__version__}, which cannot know what "
-            f"is in it.\nUse `pip install 'causalrisk>={version}'`."
+            f"the pickle was written by causalrisk {version}; this is causalrisk {__version__}, which "
+            f"cannot read newer pickles.\nUse `pip install 'causalrisk>={version}'`."
         )
     return object.__new__(kind)
 
@@ -153,7 +153,7 @@ class OneEffect(Shown):
         effects = self._record.effect_names
         if len(effects) > 1:
             raise errors.UnavailableError(
-                f"{name} is of a single effect; there are {len(effects)} effects here, {errors.listed(effects)}.\n"
+                f"`{name}` needs a single effect; there are {len(effects)} effects here, {errors.listed(effects)}.\n"
                 f"Use `res.{instead}[{effects[0]!r}]`."
             )
         return float(getattr(self, instead).iloc[0])
@@ -397,7 +397,7 @@ class CausalResults(OneEffect):
         """Outcome minus its prediction in the row's own arm, one row per row of the sample (not for JRE, Matching)."""
         if self._record.spec.matched:
             raise errors.UnavailableError(
-                "resid is not available for Matching, which predicts a unit's own outcome by itself.\n"
+                "resid is not available for Matching, which predicts a unit's own outcome by that outcome.\n"
                 "Use `resid` of a fit by `OutcomeRegression`."
             )
         predicted, design = self.potential_outcomes.to_numpy(), self._record.design
@@ -496,19 +496,19 @@ class CausalResults(OneEffect):
         name = os.fspath(path)
         if name.lower().endswith(DATA_ENDINGS):
             raise errors.OptionError(
-                f"path={name!r}; results are pickled, and this is the ending of a data file.\n"
+                f"path={name!r} has the ending of a data file; results are saved as a pickle.\n"
                 'Use `res.save("fit.pickle")`; `res.tidy()` has the estimates as a table.'
             )
         if name.lower().endswith(table.ENDINGS):
             raise errors.OptionError(
-                f"path={name!r}; results are pickled, and this is the ending of a table.\n"
+                f"path={name!r} has the ending of a table; results are saved as a pickle.\n"
                 f'Use `res.summary().save("{name}")`, or `res.save("fit.pickle")`.'
             )
         try:
             content = pickle.dumps(self)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise errors.UnavailableError(
-                f"the results hold something that cannot be written: {error}.\n"
+                f"the results contain an object that cannot be pickled: {error}.\n"
                 "Define it at the top level of a module (def, not lambda), then fit again."
             ) from error
         return write_whole(path, content)
@@ -525,9 +525,7 @@ class CausalResults(OneEffect):
         if name in OTHER_NAMES:
             return getattr(self, OTHER_NAMES[name])
         if name in JRE_ONLY and not hasattr(type(self), name):
-            raise errors.UnavailableError(
-                f"results of {self._record.spec.name} have no `{name}`; those of JRE have it."
-            )
+            raise errors.UnavailableError(f"results of {self._record.spec.name} have no `{name}`; only JRE has it.")
         return super().__getattr__(name)
 
 
@@ -537,7 +535,7 @@ def given_results(results: Any, typed: str) -> list[CausalResults]:
     for res in given:
         if not isinstance(res, CausalResults):
             raise errors.OptionError(
-                f"results holds a {type(res).__name__}; expected results of an estimator such as AIPW or JRE.\n"
+                f"results contains a {type(res).__name__}; expected results of an estimator such as AIPW or JRE.\n"
                 f"Use `{typed}`."
             )
     return given

@@ -255,10 +255,10 @@ def test_cluster(data):
 
 def test_small_arms(data):
     few = data.assign(d=(np.arange(N) < 3).astype(int))
-    with pytest.raises(DesignError, match="arm 'smoker' has 3 rows for 4 outcome coefficients"):
+    with pytest.raises(DesignError, match="group 'smoker' has 3 rows for 4 outcome coefficients"):
         make(few, "y ~ x + z + k", levels={0: "nonsmoker", 1: "smoker"})
     assert make(few, "y ~ x + z + k", constant_outcome=True).n == N
-    with pytest.raises(DesignError, match=r"arm '1' has 1 row for 1 outcome coefficient\.\n.* at least two rows"):
+    with pytest.raises(DesignError, match=r"group '1' has 1 row for 1 outcome coefficient\.\n.* at least two rows"):
         make(data.assign(d=(np.arange(N) < 1).astype(int)), constant_outcome=True)
     with pytest.raises(DesignError, match="5 rows for 5 propensity coefficients"):
         make(data[:5], "y ~ 1", propensity="x + z + k + w + c", treat="d")
@@ -283,14 +283,14 @@ def test_three_arms(data):
 def test_three_arms_that_cannot_be_estimated(data):
     few = three_arms(data)
     few.loc[few.index[6:][few.t[6:] == "c"], "t"] = "a"
-    with pytest.raises(DesignError, match="arm 'c' has 2 rows for 2 outcome coefficients"):
+    with pytest.raises(DesignError, match="group 'c' has 2 rows for 2 outcome coefficients"):
         make_three(few)
     empty = three_arms(data, g=np.where(np.arange(N) % 3 == 2, "p", data.g))
     empty.iloc[0, empty.columns.get_loc("g")] = "p"
-    with pytest.raises(DesignError, match=r"g = 'b' has no rows in arm 'b'; "):
+    with pytest.raises(DesignError, match=r"g = 'b' has no rows in group 'b'; "):
         make_three(empty, "y ~ x + g", collinear="raise")
     dummy = ((np.arange(N) % 3 != 2) & data.flag).astype(int)
-    with pytest.raises(DesignError, match="of arm 'b' cannot be estimated: only is 0 in all rows of arm 'b'"):
+    with pytest.raises(DesignError, match="of group 'b' cannot be estimated: only is 0 in all rows of group 'b'"):
         make_three(three_arms(data, only=dummy), "y ~ x + only", collinear="raise")
 
 
@@ -305,7 +305,7 @@ def test_three_arms_from_arrays(data):
 def test_frequency_weights_count_as_rows(data):
     few = data.assign(d=(np.arange(N) < 3).astype(int), w=2)
     assert make(few, "y ~ x + z", weights="w", weight_type="frequency").n == N
-    with pytest.raises(DesignError, match="arm '1' has 3 rows for 3 outcome"):
+    with pytest.raises(DesignError, match="group '1' has 3 rows for 3 outcome"):
         make(few, "y ~ x + z", weights="w", weight_type="probability")
 
 

@@ -77,11 +77,11 @@ def test_transformed_and_bool_outcomes(data):
         ("y ~ (x", "cannot be read: Unmatched"),
         ("y ~ x k", r"`y ~ x1 \+ x2`"),
         ("y ~ 2 + x", "cannot be read: numbers besides"),
-        ("y ~ xx", r"uses 'xx', neither .*\nDid you mean 'x'"),
-        ("y ~ id", "uses 'id', neither"),
-        ("y ~ np", "uses 'np', neither"),
+        ("y ~ xx", r"uses 'xx', which is neither .*\nDid you mean 'x'"),
+        ("y ~ id", "uses 'id', which is neither"),
+        ("y ~ np", "uses 'np', which is neither"),
         ("y ~ lg(x)", "uses the function 'lg', which is not defined"),
-        ('y ~ Q("k1")', "uses 'k1', neither"),
+        ('y ~ Q("k1")', "uses 'k1', which is neither"),
         ("y ~ Q(x)", "does not quote a name"),
         ("y ~ x^2", r"I\(x\*\*2\)"),
         ("y ~ I(k ^ 2)", r"I\(k\*\*2\)"),
@@ -89,7 +89,7 @@ def test_transformed_and_bool_outcomes(data):
         ("y ~ np.sqrt(x)", r"term 'np.sqrt\(x\)' .* is NaN or infinite"),
         ("y ~ x.missing", "cannot be evaluated in 'x.missing': Error evaluating factor: AttributeError"),
         ("y ~ I(g + x)", "cannot be evaluated"),
-        ("y ~ x[:5]", "length 5; expected one value a row"),
+        ("y ~ x[:5]", "length 5; expected one value per row"),
         ("y ~ d + x", "treatment 'd' is in the outcome formula"),
         ("d ~ x", "treatment 'd' is the outcome of 'd ~ x'"),
         ("y ~ I(d * x)", "treatment 'd' is in the outcome formula"),
@@ -202,7 +202,7 @@ def test_odd_names_without_quotes(odd, formula, quoted):
         with pytest.raises(DesignError) as caught:
             make(data=odd, **options)
         last = str(caught.value).splitlines()[-1]
-        assert last.startswith("Names with other signs, and words of Python, need Q(...). Use `Q(")
+        assert last.startswith("Names with spaces or symbols, and Python keywords, need Q(...). Use `Q(")
         assert {name for name in re.findall(r"Q\('[^']*'\)", typed) if name not in given} <= {*last.split("`")}
     make(quoted, odd)
     with pytest.raises(DesignError, match="need Q"):
@@ -379,9 +379,9 @@ def test_encoder_holds_nothing_of_the_callers(data):
     ("term", "told"),
     [
         ("C(g, levels=['a', 'a', 'b', 'c'])", "categories must be unique"),
-        ("str(x)", "one value a row"),
-        ("I(5)", "one value a row"),
-        ("x.mean()", "one value a row"),
+        ("str(x)", "one value per row"),
+        ("I(5)", "one value per row"),
+        ("x.mean()", "one value per row"),
         ("x * 1j", "expected numbers"),
         ("pd.to_timedelta(k)", "expected numbers"),
     ],

@@ -61,7 +61,7 @@ def test_a_labelled_score_is_aligned(data, three):
         assert np.array_equal(make(data, data.ps[::-1]).score[:, 1], data.ps)
     with pytest.warns(DesignWarning, match="propensity score has the row labels of the data in another order"):
         assert np.array_equal(make_three(data, three[::-1]).score, three[["b", "a", "c"]])
-    with pytest.raises(DesignError, match="propensity score 'ps' has 59 values whose row labels are not"):
+    with pytest.raises(DesignError, match="propensity score 'ps' has 59 values whose row labels do not match"):
         make(data, data.ps[1:])
     with pytest.raises(DesignError, match=r"propensity score 'p' is neither a column .*\nDid you mean 'ps'"):
         make(data, "p")
@@ -116,11 +116,11 @@ def test_missing_scores_drop_the_row(data, three):
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 55.0])
 def test_scores_outside_the_unit_interval(data, three, value):
     data.loc[["r3", "r7"], "ps"] = value
-    with pytest.raises(DesignError, match=r"propensity score 'ps' is outside .* in 2 rows .*arm '1'"):
+    with pytest.raises(DesignError, match=r"propensity score 'ps' is outside .* in 2 rows .*group '1'"):
         make(data, "ps")
     three.loc[["r3", "r7"], "a"] = value
     with pytest.raises(
-        DesignError, match=r"propensity score 'propensity_score\[a\]' is outside .* in 2 rows .*arm 'a'"
+        DesignError, match=r"propensity score 'propensity_score\[a\]' is outside .* in 2 rows .*group 'a'"
     ):
         make_three(data, three)
 

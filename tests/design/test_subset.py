@@ -112,12 +112,12 @@ def test_an_array_design_drops_dependent_columns_twice(data):
 @pytest.mark.parametrize(
     ("keep", "words"),
     [
-        (lambda d: d.t != "a", "leaves 60 of 90 rows: arm 'a' has 0 rows for 4 outcome coefficients"),
-        (lambda d: (d.t != "c") | (d.h == 0), "leaves 63 of 90 rows: arm 'c' has 3 rows for 4 outcome coefficients"),
+        (lambda d: d.t != "a", "leaves 60 of 90 rows: group 'a' has 0 rows for 4 outcome coefficients"),
+        (lambda d: (d.t != "c") | (d.h == 0), "leaves 63 of 90 rows: group 'c' has 3 rows for 4 outcome coefficients"),
         (lambda d: d.y > 100, "leaves 0 of 90 rows: no observations left"),
         (
             lambda d: (d.t != "a") | (d.g != "p"),
-            r"the outcome model of arm 'a' cannot .*: g = 'p', the reference level, has no rows in arm 'a'",
+            r"the outcome model of group 'a' cannot .*: g = 'p', the reference level, has no rows in group 'a'",
         ),
     ],
 )

@@ -42,29 +42,29 @@ EMPTY_CELL = base()[lambda f: (f.g != "c") | (f.h != "q") | (f.d == 1)].reset_in
 
 # data, formula, options; terms that both models lose, and the outcome model alone; words of the warning
 CASES = {
-    "a level": (LAST, "y ~ x + g + h", {}, ["g[T.z]"], [], ["g = 'z' has no rows in arm '0'"]),
+    "a level": (LAST, "y ~ x + g + h", {}, ["g[T.z]"], [], ["g = 'z' has no rows in group '0'"]),
     "the reference": (
         REFERENCE, "y ~ x + g + h", {}, ["g[T.e]"], [],
-        ["g = 'a', the reference level, has no rows in arm '1'"],
+        ["g = 'a', the reference level, has no rows in group '1'"],
     ),
     "another reference": (
         LAST, "y ~ x + C(g, Treatment('z')) + h", {}, ["C(g, Treatment('z'))[T.e]"], [],
-        ["C(g, Treatment('z')) = 'z', the reference level, has no rows in arm '0'"],
+        ["C(g, Treatment('z')) = 'z', the reference level, has no rows in group '0'"],
     ),
-    "no constant": (LAST, "y ~ 0 + g + x", {}, ["g[z]"], [], ["g = 'z' has no rows in arm '0'"]),
+    "no constant": (LAST, "y ~ 0 + g + x", {}, ["g[z]"], [], ["g = 'z' has no rows in group '0'"]),
     "sum coding": (LAST, "y ~ x + C(g, Sum)", {}, ["C(g, Sum)[S.e]"], [], ["is a linear combination of 'Intercept'"]),
     "two levels": (
         with_level(LAST, "h", "s", [0]), "y ~ x + g + h", {}, ["g[T.z]", "h[T.s]"], [],
-        ["h = 's' has no rows in arm '1'"],
+        ["h = 's' has no rows in group '1'"],
     ),
     "three arms": (
         THREE, "y ~ x + g + h", {"reference": 0}, ["g[T.e]", "h[T.s]"], [],
-        ["g = 'a', the reference level, has no rows in arm '0'", "h = 's' has no rows in arm '2'"],
+        ["g = 'a', the reference level, has no rows in group '0'", "h = 's' has no rows in group '2'"],
     ),
     "a cell": (EMPTY_CELL, "y ~ x + g*h", {}, ["g[T.c]:h[T.q]"], [], ["g[T.c]:h[T.q] is 0 in all"]),
     "a constant, others above": (FROM_BELOW, "y ~ x + v", {}, ["v"], [], ["v is 2 in all"]),
     "a constant, others about": (FROM_BOTH, "y ~ x + v", {}, [], ["v"], ["v is 2 in all"]),
-    "a combination": (MIXED, "y ~ x + v", {}, [], ["v"], ["v is a linear combination of 'Intercept', 'x' in arm '1'"]),
+    "a combination": (MIXED, "y ~ x + v", {}, [], ["v"], ["v is a linear combination of 'Intercept', 'x' in group"]),
     "an interaction": (
         with_level(base(), "g", "z", [1], 8), "y ~ x*g", {}, ["g[T.z]"], ["x:g[T.z]"], ["x:g[T.z] is 0 in all"]
     ),
@@ -188,7 +188,7 @@ def test_an_absent_reference_level_among_eighty_columns(n):
     right = " + ".join(name for name in frame if name not in ("y", "d"))
     made, told = model(cr.OutcomeRegression, frame, f"y ~ {right}")
     assert (
-        made.design.dropped_terms == ("g[T.j]",) and "g = 'a', the reference level, has no rows in arm '1'" in told[0]
+        made.design.dropped_terms == ("g[T.j]",) and "g = 'a', the reference level, has no rows in group '1'" in told[0]
     )
     X = pd.get_dummies(frame.drop(columns=["y", "d"]), columns=["g", "h", "k"], drop_first=True, dtype=float)
     X = sm.add_constant(X.drop(columns="g_j"))
@@ -212,12 +212,14 @@ def test_rounding_of_many_columns_is_told_from_columns_that_are_near():
 
 def test_arrays_have_terms_and_no_levels():
     frame = pd.get_dummies(LAST[["x", "g"]], columns=["g"], drop_first=True, dtype=float).assign(const=1.0)
-    with pytest.warns(cr.DesignWarning, match=r"dropped 'g_z' from the columns, as g_z is 0 in all rows of arm '0'"):
+    with pytest.warns(
+        cr.DesignWarning, match=r"dropped 'g_z' from the columns, because g_z is 0 in all rows of group '0'"
+    ):
         design = array_design(LAST.y, frame, LAST.d)
     assert design.exog_names == design.propensity_names == ("x", "g_c", "g_e", "const")
     assert np.array_equal(design.outcome_encoder.encode(frame), design.X)
     absent = pd.get_dummies(REFERENCE[["x", "g"]], columns=["g"], drop_first=True, dtype=float).assign(const=1.0)
-    with pytest.warns(cr.DesignWarning, match="g_e is a linear combination of 'g_b', 'g_c', 'const' in arm '1'"):
+    with pytest.warns(cr.DesignWarning, match="g_e is a linear combination of 'g_b', 'g_c', 'const' in group '1'"):
         design = array_design(REFERENCE.y, absent, REFERENCE.d)
     assert design.propensity_names == ("x", "g_b", "g_c", "const")  # a constant is kept, wherever it stands
 
@@ -226,7 +228,7 @@ def test_arrays_have_terms_and_no_levels():
 def test_raise_refuses_them(case):
     frame, formula, options, *_, words = CASES[case]
     for data in (frame, cr.scan([frame[:77], frame[77:]])):
-        with pytest.raises(cr.DesignError, match="the outcome model of arm") as caught:
+        with pytest.raises(cr.DesignError, match="the outcome model of group") as caught:
             model(cr.IPWRA, data, formula, collinear="raise", **options)
         assert words[0] in str(caught.value)
         assert 'collinear="drop"' in str(caught.value).splitlines()[-1]
@@ -329,18 +331,18 @@ def test_comparisons_and_later_trimming_take_the_option():
     with pytest.warns(cr.DesignWarning, match="dropped 'g"):
         both = cr.compare("y ~ x + g", LAST, treat="d", estimators=["OutcomeRegression", "IPWRA"], n_boot=10)
     assert any("dropped 'g[T.z]'" in note for note in both.summary().notes)
-    with pytest.raises(cr.DesignError, match="g = 'z' has no rows in arm '0'"):
+    with pytest.raises(cr.DesignError, match="g = 'z' has no rows in group '0'"):
         cr.compare("y ~ x + g", LAST, treat="d", estimators=["IPWRA"], n_boot=10, collinear="raise")
     keep = (REFERENCE.d == 1) | (REFERENCE.g != "b")
     with pytest.warns(cr.DesignWarning, match="dropped 'g"):
         design = formula_design("y ~ x + g", REFERENCE, treat="d")
     with pytest.warns(
-        cr.DesignWarning, match="after trimming: .* dropped 'g\\[T.b\\]'.* g = 'b' has no rows in arm '0'"
+        cr.DesignWarning, match="after trimming: .* dropped 'g\\[T.b\\]'.* g = 'b' has no rows in group '0'"
     ):
         small = design.subset(keep.to_numpy(), "by hand")
     assert small.dropped_terms == ("g[T.e]", "g[T.b]")
     strict = formula_design("y ~ x + g", base(), treat="d", collinear="raise")
-    with pytest.raises(cr.DesignError, match=r"trimming [^$]*g = 'c' has no rows in arm '0'"):
+    with pytest.raises(cr.DesignError, match=r"trimming [^$]*g = 'c' has no rows in group '0'"):
         strict.subset(((base().d == 1) | (base().g != "c")).to_numpy(), "by hand")
 
 
@@ -349,5 +351,5 @@ def test_a_model_of_which_no_term_is_left_is_refused(blocks):
     """Each of two indicators without a constant is of one arm alone."""
     d = np.arange(60) % 2
     frame = pd.DataFrame({"y": np.sin(np.arange(60.0)), "d": d, "a": d, "b": 1 - d, "x": np.cos(np.arange(60.0))})
-    with pytest.raises(cr.DesignError, match="no column left that varies within every arm"):
+    with pytest.raises(cr.DesignError, match="no column left that varies within every group"):
         cr.IPWRA.from_formula("y ~ 0 + a + b", cr.scan([frame]) if blocks else frame, treat="d", propensity="x")

@@ -69,7 +69,7 @@ def test_rows_that_miss_a_covariate_are_counted(data, other):
     kept = other.drop(index=["t1", "t2", "t5", "t9"])
     assert np.array_equal(rows.X, target_rows(make(data), kept).X)
     assert rows.index.equals(kept.index)
-    assert rows.notes[0].startswith("target frame: 4 of 25 rows miss 'x', 'g', 'z'")
+    assert rows.notes[0].startswith("target frame: 4 of 25 rows lack 'x', 'g', 'z'")
     with pytest.raises(DesignError, match=r"(?s)the target frame cannot be used: missing values in 4 of 25 rows.*'t1'"):
         target_rows(make(data), other, missing="raise")
     with pytest.raises(OptionError, match="missing='no'"):

@@ -221,7 +221,7 @@ def test_balance_within_groups_is_that_of_the_groups_alone(grouped):
         scale = np.sqrt((part.x1[treated].var() + part.x1[~treated].var()) / 2)
         gap = np.average(part.x1[treated], weights=w[treated]) - np.average(part.x1[~treated], weights=w[~treated])
         np.testing.assert_allclose(table.loc[(group, "x1"), "diff after"], gap / scale)
-    with pytest.raises(cr.DesignError, match=r"h = u has no rows in arm '1'"):
+    with pytest.raises(cr.DesignError, match=r"h = u has no rows in treatment group '1'"):
         res.balance(by=pd.Series(np.where(grouped.d == 1, "v", np.where(grouped.b == 1, "u", "v")), name="h"))
     with pytest.raises(cr.OptionError, match=r"by='~ x1' is a formula"):
         res.balance(by="~ x1")

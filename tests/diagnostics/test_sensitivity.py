@@ -225,7 +225,7 @@ def test_benchmarks_of_jre_and_of_several_arms(frame):
     ("options", "name", "match"),
     [
         ({}, "x9", r"'x9' is in neither formula"),
-        ({"learner": "smooth"}, "x1", "has no learners"),
+        ({"learner": "smooth"}, "x1", "not available with learners"),
         ({"propensity_score": "e"}, "x1", "given scores"),
     ],
 )

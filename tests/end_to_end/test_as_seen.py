@@ -45,9 +45,9 @@ def test_a_sorted_frame_without_its_labels_is_told_by_the_variables_of_the_fit(d
     res = fitted(cr.IPWRA, data, "y ~ x1 + C(name)")
     again = data.sort_values("g", kind="stable", ignore_index=True)
     for there, told in ((again, "'x1', 'name', 'y'"), (again[["g", "name"]], "'name'"), (again[["g", "y"]], "'y'")):
-        with pytest.raises(cr.DesignError, match=rf"^{told} of data differ"):
+        with pytest.raises(cr.DesignError, match=rf"^{told} in data differ"):
             res.effects_by("g", there)
-    with pytest.raises(cr.DesignError, match="other row labels"):
+    with pytest.raises(cr.DesignError, match="neither the row labels"):
         res.effects_by("g", again[["g"]].add_prefix("row ", axis=0))
 
 
@@ -153,13 +153,13 @@ def test_a_separated_binary_outcome_in_one_arm_said_singular_matrix(model, link,
 def test_sizes_whose_squares_are_no_numbers_gave_a_standard_error_of_zero_or_other_effects(data, source, name, size):
     given = data.assign(o=data.x2)
     given[name] *= size
-    with pytest.raises(cr.DesignError, match=f"'{name}' .*has values of the size"):
+    with pytest.raises(cr.DesignError, match=f"'{name}' .*has values as large as"):
         fitted(cr.IPWRA, source(given), offset="o")
 
 
 def test_a_code_of_missing_values_left_its_covariate_out(data):
     with pytest.raises(
-        cr.DesignError, match=r"column 'x1' .* of the size 8.99e\+307.\nMake codes of missing values NaN"
+        cr.DesignError, match=r"column 'x1' .* as large as 8.99e\+307.\nReplace codes of missing values by NaN"
     ):
         fitted(cr.AIPW, data.assign(x1=data.x1.where(data.index != 3, 2.0**1023)))  # as Stata has it
 

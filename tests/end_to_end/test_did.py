@@ -565,7 +565,7 @@ def test_a_group_of_one_unit_is_compared_with_the_controls():
         error = np.sqrt((((columns[~treated] @ bread @ at) * residual) ** 2).sum())  # of the controls alone
         np.testing.assert_allclose(found.fits[2003, 2004].bse["ATT"], error, rtol=1e-10)
         assert "Only one unit" in str(found.summary()) and "Only one unit" in found.methods()
-    with pytest.raises(DesignError, match="arm '1' has 1 row "):
+    with pytest.raises(DesignError, match="group '1' has 1 row "):
         study(data, estimator="JRE", cov_type="robust")
 
 

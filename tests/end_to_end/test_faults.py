@@ -329,9 +329,9 @@ def test_fault_17_no_observations_left(data):
 @pytest.mark.parametrize(("count", "advice"), [(1, "at least two rows"), (2, "Use fewer"), (4, "Use fewer")])
 def test_fault_18_arm_smaller_than_its_number_of_coefficients(data, count, advice):
     few = data.assign(d=(np.arange(N) < count).astype(int))
-    with raises_with(cr.DesignError, "arm 'smoker'", f"{count} row", "4 outcome coefficients", advice):
+    with raises_with(cr.DesignError, "group 'smoker'", f"{count} row", "4 outcome coefficients", advice):
         build(cr.JRE, few, levels={0: "never", 1: "smoker"})
-    with raises_with(cr.DesignError, "arm '0'", f"{count} row", "4 outcome coefficients"):
+    with raises_with(cr.DesignError, "group '0'", f"{count} row", "4 outcome coefficients"):
         build(cr.OutcomeRegression, few.assign(d=1 - few.d))
 
 
@@ -404,9 +404,9 @@ def test_fault_23_level_in_one_arm_only(data, estimator):
     rare = alone.index[alone.d == 0][:6]
     alone.loc[rare, "g"] = "Österreich"
     options = {"propensity": "x1", "levels": {0: "never", 1: "smoker"}}
-    with raises_with(cr.DesignError, "g", "'Österreich' has no rows in arm 'smoker'"):
+    with raises_with(cr.DesignError, "g", "'Österreich' has no rows in group 'smoker'"):
         build(estimator, alone, "y ~ x1 + g", collinear="raise", **options)
-    with pytest.warns(cr.DesignWarning, match="'Österreich' has no rows in arm 'smoker'"):
+    with pytest.warns(cr.DesignWarning, match="'Österreich' has no rows in group 'smoker'"):
         model = build(estimator, alone, "y ~ x1 + g", **options)
     assert model.design.dropped_terms == ("g[T.Österreich]",)
 

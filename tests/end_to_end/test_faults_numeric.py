@@ -227,9 +227,9 @@ def test_fault_43_constant_covariate(data, estimator):
 
 def test_fault_43_covariate_constant_in_one_arm(data):
     steady = data.assign(k=np.where(data.d == 1, 2.0, 2 + data.x2**2))
-    with raises_with(cr.DesignError, "k is 2 in all", "arm '1'", "cannot be estimated"):
+    with raises_with(cr.DesignError, "k is 2 in all", "group '1'", "cannot be estimated"):
         build(cr.JRE, steady, "y ~ x1 + k", collinear="raise")
-    with pytest.warns(cr.DesignWarning, match="k is 2 in all rows of arm '1'"):
+    with pytest.warns(cr.DesignWarning, match="k is 2 in all rows of group '1'"):
         res = fit(cr.IPWRA, steady, "y ~ x1 + k")
     assert_same(res, fit(cr.IPWRA, data, "y ~ x1"), rtol=1e-12)
 

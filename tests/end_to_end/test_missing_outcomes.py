@@ -277,8 +277,8 @@ def test_rows_that_miss_a_covariate_of_any_model_are_dropped():
 
 
 @pytest.mark.parametrize(("rows", "observed", "error", "told"), [
-    (ROWS.assign(y=ROWS.y.where(ROWS.d == 0)), "x1", DesignError, "arm '1'"),
-    (ROWS.assign(y=np.nan), "x1", DesignError, "arm '0'"),
+    (ROWS.assign(y=ROWS.y.where(ROWS.d == 0)), "x1", DesignError, "group '1'"),
+    (ROWS.assign(y=np.nan), "x1", DesignError, "group '0'"),
     (ROWS.assign(y=ROWS.y.where(ROWS.d == 0, 1.0)), "x1 * d", SeparationError, "observed='x1 \\* d'"),
     (ROWS, "r", (DesignError, SeparationError), "whether"),
     (ROWS, "x1 + y", DesignError, "Take y out"),

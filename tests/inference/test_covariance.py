@@ -145,7 +145,7 @@ def test_fault_61_strata_and_clusters_together_or_a_stratum_of_one_row():
     ):
         built(cr.IPWRA, frame, cluster="g").fit(bootstrap="stratified")
     alone = frame.drop(index=np.flatnonzero(frame.d == 1)[1:])
-    with pytest.raises(cr.DesignError, match="arm '1' has 1 row"):
+    with pytest.raises(cr.DesignError, match="group '1' has 1 row"):
         cr.IPW.from_formula("y ~ x1", alone, treat="d").fit(bootstrap="stratified")
 
 

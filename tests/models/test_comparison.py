@@ -254,7 +254,7 @@ def test_failed_resamples_count_per_estimator_and_per_pair(frame, damaged):
     np.testing.assert_allclose(res.cov, boot[2:].cov(), rtol=1e-12)
     text = " ".join(str(res.summary()).split())
     assert "38 of 40 used by all" in text
-    assert "See boot_ledger" in text
+    assert "`boot_ledger` of the results" in text
     with pytest.warns(cr.ResampleWarning):
         alone = cr.AIPW.from_formula(FORMULA, frame, treat="d").fit(resamples=damaged, max_failed=0.1)
     assert res.table.loc["AIPW", "std err"] == pytest.approx(alone.effect_se, rel=1e-12)
