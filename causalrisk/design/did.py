@@ -264,7 +264,7 @@ def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], un
     if len(few):
         found = f"{len(few)} of {len(rows)} units by {name!r} have no row in some period ({listing(few)})"
         typed = f'data=data[data.groupby("{name}")["{time}"].transform("nunique") == {rows.shape[1]}]'
-        other = "For repeated cross sections (other units in each period), leave unit= out of `DiD`."
+        other = "For repeated cross sections (other units in each period), use `AIPW` with `did=DiD(time=)`."
         raise DesignError(f"{found}; expected one.\nUse `{typed}`. {other}")
 
 

@@ -53,8 +53,8 @@ def check_complete(column: pd.Series, what: str) -> None:
     """Raise a DesignError if a column has missing values; `what` names it in the message."""
     absent = missing_mask(column)
     if absent.any():
-        found = f"{int(absent.sum())} rows, such as {listing(column.index[absent])}"
-        raise DesignError(f"{what} is missing in {found}; expected a value in each.\nFill them in, or use `dropna`.")
+        found = f"{int(absent.sum())} rows, such as {listing(column.index[absent])}; expected a value in each"
+        raise DesignError(f"{what} is missing in {found}.\nFill them in, or use `data.dropna()` for the model.")
 
 
 def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:

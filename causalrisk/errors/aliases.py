@@ -256,6 +256,10 @@ ANSWERS: dict[str, dict[str, str]] = {
     "model attribute": {
         "ra ipw aipw aipw_wls ipwra ipw_ra": "An estimator is a class: `AIPW.from_formula(...).fit()`.",
     },
+    "late": {
+        "t_test wald_test nlcom equivalence_test": "Use `res.pvalues`, or whether `res.conf_int()` has the value."
+    },
+    "pooled": {"t_test wald_test": 'Use `res.nlcom("ATE = 0")`, which has the variance of pooled fits.'},
     "study": {
         "aggte aggregate dynamic event simple overall": 'Use `study.effects("exposure")`, `"group"` or `"simple"`.',
         "att att_gt estimates coef bse tvalues pvalues conf_int tidy table": (
@@ -339,7 +343,8 @@ def clusters_in(value: Any) -> str:
 
 def attribute(place: str, what: str, word: str, names: Iterable[str]) -> str:
     """Return the message for an attribute that does not exist."""
-    advice = answer(place, word) or near(word, [n for n in names if n[:1] != "_"]) or f"See `dir({what})`."
+    known = answer(place, word) or (answer("results", word) if place in ("late", "pooled") else "")
+    advice = known or near(word, [n for n in names if n[:1] != "_"]) or f"See `dir({what})`."
     return f"{what} has no attribute `{word}`.\n{advice}"
 
 
@@ -366,7 +371,7 @@ def unknown_option(place: str, word: str, names: Iterable[str], value: Any = Non
     """Return the message for an option that a call does not have."""
     tables, elsewhere = tables_of(place), {"model": "from_formula(...).fit", "fit": "from_formula"}.get(place)
     words = [f"{word}={value.casefold()}", word] if isinstance(value, str) else [word]
-    advice = next((found for each in words for table in tables if (found := answer(table, each))), "")
+    advice = next((found for table in tables for each in words if (found := answer(table, each))), "")
     named = (name for name, others in NAMES.get(tables[1], {}).items() if word in (name, *others.split()))
     if elsewhere and (option := next(named, None)):
         clusters = clusters_in(value) if option == "cov_type" else ""

@@ -76,7 +76,11 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         only = f", only for {', '.join(others)}" if others else ""
         other = own[0] if own and option in ("learner_use", "at_exposure") else PLAIN.get(option)
         typed = IMPLIED_BY.get(value, option.removeprefix("at_"))  # what to change
-        instead = f'`{option}="{other}"`' if other and option != "link" and value not in IMPLIED_BY else f"leave `{typed}=` out"
+        instead = (
+            f'`{option}="{other}"`'
+            if other and option != "link" and value not in IMPLIED_BY
+            else f"leave `{typed}=` out"
+        )
         if option == "learner_use" and not own:
             option, shown, instead = "learner", "", "leave `learner=` and `learner_use=` out"
         if option == "data":

@@ -354,7 +354,9 @@ def _target(value: Any) -> Any:
     if callable(value) or is_frame(value):
         return value
     if not isinstance(value, str):
-        advice = "target=data[...]` with the condition" if is_column(value) else 'target="all"`'
+        advice = 'target="all"`'
+        if is_column(value):
+            advice = "res.effects_by(...)` for effects in groups, or `target=data[...]` for another population"
         if isinstance(value, list | tuple) and value:
             advice = f"target={value[0]!r}` in a fit of its own, and `etable([res1, res2])`"
         problem = f"target is of type {type(value).__name__} and no level of the treatment"

@@ -180,7 +180,7 @@ class Specification:
     name: str  # in tables
     title: str  # heading of the summary
     how: str  # description of the estimator, for the methods paragraph
-    trained: str = "without weights"  # how the outcome models are fitted, for the explanation
+    trained: str = "without propensity weights"  # how the outcome models are fitted, for the explanation
     averaged: str = ""  # how the averages of the predictions are corrected, for the explanation
     aliases: tuple[str, ...] = ()  # other names of the estimator, in lower case
     constants: bool = False  # the outcome models are constants, whatever the formula names

@@ -227,15 +227,16 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     if record.design.on_disk:
         raise rows_not_kept("simultaneous")
     one, other = record.design, first.design
+    effects = [of.options.effect for of in (first, record)]
+    if effects[0] != effects[1]:
+        raise DesignError(f"the fits have effect={effects[0]!r} and {effects[1]!r}.\nUse one `effect=` for both.")
     same = one.index.equals(other.index) and all(map(np.array_equal, _settings(record), _settings(first)))
     if same and one.treat_name == other.treat_name:  # reordered rows may have the same index
         levels = [np.array([str(level) for level in of.levels])[of.arm] for of in (one, other)]
         same = np.array_equal(*levels)
     if not same:
         typed = f"data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])"
-        raise DesignError(
-            f"the fits differ in their rows, weights or clusters, or in `effect=`.\nUse `{typed}` for both."
-        )
+        raise DesignError(f"the fits differ in their rows, weights or clusters.\nUse `{typed}` for both.")
     values, sample = record.estimate.influence[:, : len(record.effect_names)], record.sample
     return first.sample.arrange(np.concatenate([sample.restore(values), values[: sample.n_frame]]))
 
@@ -245,7 +246,7 @@ def _settings(record: FitRecord) -> tuple[Any, ...]:
     design, survey = record.design, record.design.survey
     of_survey = (None, None) if survey is None else (survey.stratum, survey.call)
     weights, clusters = (design.weight_type, design.weights), (design.cluster, design.second_cluster)
-    return record.options.effect, record.frame is None, *weights, *clusters, *of_survey
+    return record.frame is None, *weights, *clusters, *of_survey
 
 
 GRID_POINTS = 30  # of the default grid: quantiles of the outcome from LEAST to 1 - LEAST

@@ -367,7 +367,8 @@ def event_study(
     df = made["n_units"] - 1.0 if given["use_t"] else np.inf
     if given.get("design") is not None:
         df = next(iter(fits.values()))._record.df
-    named = {(units.names[group], units.names[period]): res for (group, period), res in fits.items()}
+    names = units.names.tolist()
+    named = {(names[group], names[period]): res for (group, period), res in fits.items()}
     return EventStudy(fits=named, given=given, n_periods=len(units.names), df=df, notes=tuple(notes), **made)
 
 

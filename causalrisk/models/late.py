@@ -15,13 +15,13 @@ from causalrisk.design import Scan, as_scan
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.formulas import callers_variables
 from causalrisk.design.tables import as_pandas
-from causalrisk.estimation.options import model_options, typed_options
+from causalrisk.estimation.options import InferenceOptions, model_options, typed_options
 from causalrisk.estimation.record import influence_covariance
 from causalrisk.inference import covariance, intervals
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, OneEffect
-from causalrisk.numerics.resampling import seed_sequence
+from causalrisk.numerics.resampling import JACKKNIFE, seed_sequence
 from causalrisk.report import methods, sections, summary, tidy
 from causalrisk.report.table import ResultSummary
 
@@ -140,6 +140,8 @@ class LATE:
         OptionError
             If an option is not available for LATE.
         """
+        if instrument == treat:
+            raise errors.DesignError(f"{treat!r} is the treatment and the instrument.\nUse another `instrument=`.")
         for name in NOT_HERE:
             if name in options:
                 raise errors.OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
@@ -207,12 +209,6 @@ class LATE:
         options = errors.read("fit", options, FIT_OPTIONS)[0]
         options |= {"rng": seed_sequence(options.get("rng", 0))}  # the same resamples for both
         outcome = self.outcome.fit(**options)
-        record = outcome._record
-        factor = record.inference.small_sample
-        if record.cov_type not in ("robust", "cluster", "survey", "bootstrap", "replicates") or factor:
-            typed = options.get("cov_type") == "HC1" or not factor
-            shown = f'cov_type="{options.get("cov_type")}"' if typed else "small_sample=True"
-            raise errors.OptionError(f'{shown} is not available for LATE.\nUse `cov_type="robust"` or `"bootstrap"`.')
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.CausalRiskWarning)
             found = LATEResults(self, outcome, self.first_stage.fit(**options))
@@ -248,7 +244,7 @@ class LATEResults(OneEffect):
         "LATE".
     """
 
-    estimand, _fits = "LATE", ("res.outcome", "res.first_stage")
+    estimand, _place, _fits = "LATE", ("late", "res"), ("res.outcome", "res.first_stage")
     cov_type = property(attrgetter("outcome.cov_type"), doc="Kind of standard errors, as `fit` takes it.")
     _record = property(attrgetter("outcome._record"))
 
@@ -261,10 +257,12 @@ class LATEResults(OneEffect):
                 "Use another instrument."
             )
         late = self._effects[0] / self._effects[1]
-        boots = [res._record.boot for res in (outcome, first_stage)]
-        if record.boot is not None and record.boot.errors is None:
-            draws = np.stack([boot.values[:, 0] for boot in boots if boot is not None], axis=1)
-            draws = draws[np.isfinite(draws).all(axis=1)]
+        refits = [res._record.boot for res in (outcome, first_stage)]
+        if record.cov_type == JACKKNIFE:
+            refits = [covariance.leave_one_out(res._record, InferenceOptions()) for res in (outcome, first_stage)]
+        if record.cov_type == JACKKNIFE or (record.boot is not None and record.boot.errors is None):
+            draws = np.stack([refit.values[:, 0] for refit in refits if refit is not None], axis=1)
+            draws = np.where(np.isfinite(draws).all(axis=1, keepdims=True), draws, np.nan)
             draws = np.column_stack([draws, draws[:, 0] / draws[:, 1]])
             self._covariance = covariance.resample_covariance(record, draws, np.append(self._effects, late))
         else:
@@ -273,7 +271,8 @@ class LATEResults(OneEffect):
             self._covariance = influence_covariance(record, every)
         self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
         self.complier_share = float(abs(self._effects[1]))
-        values, se = np.array([late, *self._effects[::-1]]), np.sqrt(np.diag(self._covariance))[::-1]
+        values = np.array([late, *self._effects[::-1]])
+        se = intervals.rounded_se(values, np.sqrt(np.diag(self._covariance))[::-1])
         self._estimates = intervals.Estimates(values, se, se, df=record.df)
         frame = self.summary_frame()
         self.params, self.bse, self.tvalues, self.pvalues = (frame.iloc[:1, k] for k in range(4))

@@ -421,8 +421,8 @@ class CausalModel:
             G / (G - 1) (n - 1) / (n - k) for G clusters.
         use_t : bool, optional
             Whether to use the t distribution instead of the normal, and F instead of chi-squared. Degrees of freedom
-            are G - 1 with G clusters, else n - k, with k coefficients of the outcome models. By default only with a
-            survey design, with its degrees of freedom.
+            are G - 1 with G clusters, n - 1 for the jackknife, else n - k, with k coefficients of the outcome models.
+            By default only with a survey design, with its degrees of freedom.
         df : float, optional
             Degrees of freedom, instead of the default of `use_t`. If given, the t distribution is used.
         max_failed : float, default 0.05

@@ -27,7 +27,7 @@ from causalrisk._version import __version__
 from causalrisk.diagnostics import balance, scores
 from causalrisk.diagnostics.risk import anchor_path, joint_of, risk_table
 from causalrisk.diagnostics.sensitivity import influence, sensitivity, sensitivity_bounds
-from causalrisk.errors.aliases import ATTRIBUTES, attribute
+from causalrisk.errors.aliases import ATTRIBUTES, answer, attribute
 from causalrisk.estimation.matching import matched_pairs
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import fitted_models, heterogeneity, hypotheses, intervals, simultaneous
@@ -126,7 +126,7 @@ class Shown:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or hasattr(type(self), name):
             return object.__getattribute__(self, name)  # raises as usual, or repeats a property's error
-        if self._fits and hasattr(CausalResults, name):
+        if self._fits and hasattr(CausalResults, name) and not answer(self._place[0], name):
             call = "()" if callable(getattr(CausalResults, name)) else ""
             typed = " or ".join(f"`{fit}.{name}{call}`" for fit in self._fits)
             raise errors.UnavailableError(f"{type(self).__name__} has no {name!r}; each of its fits has.\nUse {typed}.")

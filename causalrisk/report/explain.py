@@ -305,7 +305,7 @@ def _weights(record: FitRecord) -> list[str]:
     """Sentences on the weights of the rows, and how they are spread."""
     name, design, population = record.spec.name, record.design, record.options.population
     if record.weight_fit is None:
-        return [f"{name} uses no propensity score and no weights."]
+        return [f"{name} uses no propensity score{' and no weights' * (design.weight_type is None)}."]
     if not record.spec.uses_propensity:
         return [f"{name} uses the propensity score for the target only."]
     weight = "Each row's weight is the target's weight function divided by the probability of the row's own group."
@@ -318,6 +318,8 @@ def _weights(record: FitRecord) -> list[str]:
             f"Rows of group {design.levels[population.toward]} weigh 1, the others the probability of that group "
             "divided by the probability of their own."
         )
+    if design.weight_type == "probability":
+        weight += " It is multiplied by the observation weight."
     spread = [
         f"{label}: {words.count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "
         f"{format_number(arm.heaviest)}"

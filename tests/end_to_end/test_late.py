@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from ast import literal_eval
 from pathlib import Path
 
 import numpy as np
@@ -200,11 +199,17 @@ def test_what_cannot_be_is_refused(change, options, error, match):
         LATE.from_formula(data=drawn().assign(**change), **given).fit()
 
 
-@pytest.mark.parametrize("option", ['cov_type="jackknife"', 'cov_type="HC3"', 'cov_type="HC1"', "small_sample=True"])
-def test_standard_errors_that_it_does_not_have_are_refused(option):
-    name, value = option.split("=")
-    with pytest.raises(OptionError, match=f"^{option} is not available for LATE"):
-        LATE.from_formula("y ~ x1", drawn(200), treat="d", instrument="z").fit(**{name: literal_eval(value)})
+def test_the_jackknife_leaves_out_each_row():
+    data = drawn(60)
+    model = LATE.from_formula("y ~ x1", data, treat="d", instrument="z")
+    left_out = [
+        LATE.from_formula("y ~ x1", data.drop(row), treat="d", instrument="z").fit().effect for row in data.index
+    ]
+    expected = np.sqrt(59) * np.std(left_out)
+    res = model.fit(cov_type="jackknife", use_t=True)
+    assert (res.effect_se, res.cov_type) == (pytest.approx(expected, rel=1e-7), "jackknife")
+    # two outcome coefficients per arm
+    assert model.fit(cov_type="HC1").effect_se == pytest.approx(np.sqrt(60 / 56) * model.fit().effect_se, rel=1e-10)
 
 
 def test_options_may_have_their_names_in_other_packages():
