@@ -38,7 +38,7 @@ THREE = {"treat": "three", "reference": "a"}
 KINDS = {
     "outcome regression": (
         cr.OutcomeRegression, FORMULA, {},
-        ["OutcomeRegression uses no propensity score and no weights.", "without propensity weights", "the 240 rows used"],
+        ["uses no propensity score and no weights.", "without propensity weights", "the 240 rows used"],
     ),
     "hajek": (cr.IPW, FORMULA, {}, ["the weighted mean of y"]),
     "ipwra": (cr.IPWRA, FORMULA, {}, ["under these weights", "logit", "1 / the probability of its own group"]),
