@@ -18,7 +18,7 @@ from causalrisk.design.encoders import Encoder, Filled, FormulaEncoder
 from causalrisk.design.support import ColumnMoments, ModelColumns, Rules, left_out
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
-from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, warn_user
+from causalrisk.errors import IN_MEMORY, DesignError, DesignWarning, OptionError, UnavailableError, warn_user
 from causalrisk.numerics.arrays import taken
 
 T = TypeVar("T")
@@ -449,7 +449,7 @@ class Design:
 
 def rows_not_kept(what: str = "this result", instead: str = "") -> UnavailableError:
     """Make the error for a request that needs rows, which a scan does not keep; `instead` is further advice."""
-    return UnavailableError(f"{what} needs rows, which are not kept for a scan.\n{instead}Use `data=data.collect()`.")
+    return UnavailableError(f"{what} needs rows, which are not kept for a scan.\n{instead}Use `{IN_MEMORY}`.")
 
 
 def new_offset(design: Design, data: Any) -> np.ndarray:

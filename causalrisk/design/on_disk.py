@@ -30,7 +30,7 @@ from causalrisk.design.scan import Folder, Frame, Scan, computed, mapped, naming
 from causalrisk.design.support import ColumnMoments, Rules, check_levels, check_magnitude
 from causalrisk.design.tables import is_column, plain
 from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
-from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
+from causalrisk.errors import IN_MEMORY, DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.arrays import Array, Basis, add_up, chunk_sizes, chunks_of, plain_basis
 from causalrisk.runtime import one_blas_thread
 
@@ -102,7 +102,7 @@ class Coding:
             function = learning_function(each, self.frame)
             if function is not None:
                 found = f"the {each.model} formula {each.text!r} uses {function}(), which needs all rows at once"
-                raise UnavailableError(f"{found}.\nUse `data=data.collect()`, or compute the column before the scan.")
+                raise UnavailableError(f"{found}.\nUse `{IN_MEMORY}`, or compute the column before the scan.")
         self.by = drawing.by_rows(empty, columns, {}, [])
         check_roles(formulas, columns.treat, columns.did)
         used |= {getattr(columns, option) for option in drawing.BY_ROW}
@@ -256,10 +256,10 @@ def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
 def _check_given(columns: ColumnOptions) -> None:
     """Refuse options that are not available with scans, and values where the name of a column is needed."""
     if columns.missing == INDICATOR:
-        raise UnavailableError('missing="indicator" is not available for a scan.\nUse `data=data.collect()`.')
+        raise UnavailableError(f'missing="indicator" is not available for a scan.\nUse `{IN_MEMORY}`.')
     for option in (*drawing.GIVEN, "design", "observed"):
         if getattr(columns, option) is not None:
-            advice = "Leave it out, or use `data=data.collect()` if the rows fit into memory."
+            advice = f"Leave it out, or use `{IN_MEMORY}` if the rows fit into memory."
             raise UnavailableError(f"{option}= is not available for a scan.\n{advice}")
     for option in drawing.BY_ROW:
         value = getattr(columns, option)

@@ -222,6 +222,8 @@ def scan(source: Any) -> Scan:
     IPWRA: ATE -256.86 (24.38), 1 vs 0, n 4642
     """
     needed_dask()
+    if isinstance(source, Scan):
+        return source
     if _is_dask(source):
         wheres = [f"partition {k + 1} of the Dask data frame" for k in range(source.npartitions)]
         return _scan_of([Part(where) for where in wheres], source.columns, source)

@@ -180,6 +180,7 @@ def listed(values: Sequence[object]) -> str:
     return ", ".join(repr(v) for v in values)
 
 
+IN_MEMORY = "data=causalrisk.scan(data).collect()"  # what to type where data on disk are refused
 NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a suggestion might change the question
 
 

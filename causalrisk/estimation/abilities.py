@@ -7,7 +7,7 @@ import itertools
 from typing import Any
 
 from causalrisk.design import Design, DiD
-from causalrisk.errors import OptionError, UnavailableError
+from causalrisk.errors import IN_MEMORY, OptionError, UnavailableError
 from causalrisk.estimation.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
 from causalrisk.estimation.specification import POPULATIONS, Specification
 
@@ -84,7 +84,7 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         if option == "learner_use" and not own:
             option, shown, instead = "learner", "", "leave `learner=` and `learner_use=` out"
         if option == "data":
-            raise UnavailableError(f"data={shown} is not available for {name}{only}.\nUse `data.collect()`.")
+            raise UnavailableError(f"data={shown} is not available for {name}{only}.\nUse `{IN_MEMORY}`.")
         advice = f"Use one of these, or {instead}" if others else f"{'Use ' * (instead[0] == '`')}{instead}"
         raise OptionError(f"{option}={shown} is not available for {name}{only}.\n{advice[0].upper()}{advice[1:]}.")
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from causalrisk.design import Design, DesignOnDisk, TargetRows, target_rows
 from causalrisk.design.support import check_size
-from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError, listed
+from causalrisk.errors import IN_MEMORY, DesignWarning, Notes, OptionError, UnavailableError, listed
 from causalrisk.estimation.abilities import check_able, not_on_disk
 from causalrisk.estimation.equations import Classifier, Equations, ScoreModel
 from causalrisk.estimation.fits import fit_weights
@@ -45,7 +45,7 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
         raise OptionError(f'quantiles of a 0/1 outcome, {design.endog_name!r}, are 0 or 1.\nUse `effect="difference"`.')
     if design.on_disk:
         for refused, what, use in (
-            (options.propensity_score is not None, 'propensity_score="classifier"', "data=data.collect()"),
+            (options.propensity_score is not None, 'propensity_score="classifier"', IN_MEMORY),
             (cov_type == JACKKNIFE and not design.n_clusters, 'cov_type="jackknife"', 'cov_type="robust"'),
             (kind in MULTIPLIERS, 'bootstrap="multiplier"', 'bootstrap="bayesian"'),
             (inference.resamples is not None, "resamples=", "n_boot=999"),

@@ -318,11 +318,10 @@ def compare(
             f'Add "JRE" to estimators=, or leave {of_joint[0]}= out.'
         )
     if isinstance(as_scan(data), Scan):
-        collected = "data.collect()" if isinstance(data, Scan) else "causalrisk.scan(data).collect()"
         raise errors.UnavailableError(
             "compare() needs rows in memory. Separate fits to a scan with one seed use the same resamples.\n"
             "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`, with one model per estimator, or "
-            f"`data={collected}`."
+            f"`{errors.IN_MEMORY}`."
         )
     specs = [model.spec for model in models]
     design = design_of(formula, data, options | {"treat": treat}, callers_variables(1), specs)

@@ -401,7 +401,7 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
     if isinstance(as_scan(data), Scan):
         raise errors.UnavailableError(
             "an event study fits each group in each period, and would read a scan for each fit.\n"
-            "Use `data=data.collect()` if the rows fit into memory."
+            f"Use `{errors.IN_MEMORY}` if the rows fit into memory."
         )
 
 

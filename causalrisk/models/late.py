@@ -146,7 +146,7 @@ class LATE:
             if name in options:
                 raise errors.OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
         if isinstance(as_scan(data), Scan):
-            raise errors.UnavailableError("LATE is not available for data on disk.\nUse `data=data.collect()`.")
+            raise errors.UnavailableError(f"LATE is not available for data on disk.\nUse `{errors.IN_MEMORY}`.")
         model = model_named(method)
         if model.spec.name not in METHODS:
             raise errors.OptionError(

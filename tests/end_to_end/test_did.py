@@ -660,7 +660,7 @@ def test_errors_of_a_study_are_in_its_own_words():
         (lambda: STUDY.effects("year"), OptionError, "by="),
         (lambda: study(data=None), TypeError, "event_study("),
         (lambda: study(use_t="yes"), OptionError, "use_t='yes'"),
-        (lambda: study(data=in_blocks([PANEL])), cr.UnavailableError, "data.collect()"),
+        (lambda: study(data=in_blocks([PANEL])), cr.UnavailableError, "scan(data).collect()"),
         (lambda: study(design=Survey(weights="w", replicate_weights=["w"], replicate_type="BRR")), OptionError, "psu="),
         (lambda: study(design=Survey(weights=PANEL.w)), OptionError, "weights of design"),
         (lambda: cr.event_study("y ~ x", always, begins="d", time="year", unit="id"), DesignError, ".transform("),

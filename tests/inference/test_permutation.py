@@ -323,7 +323,7 @@ def test_what_cannot_be_permuted_is_refused(tmp_path):
         clustered.permutation_test(strata=data.x > 0)
     EIGHT.to_csv(tmp_path / "eight.csv", index=False)
     scanned = cr.IPW.from_formula("y ~ 1", cr.scan(tmp_path / "eight.csv"), treat="d", propensity="1").fit()
-    with raises_with(cr.UnavailableError, "data=data.collect()"):
+    with raises_with(cr.UnavailableError, "data=causalrisk.scan(data).collect()"):
         scanned.permutation_test()
     given = cr.JRE.from_formula("y ~ x1", DATA, treat="d").fit(cov_type="robust", replicates=np.ones((N, 3)))
     with raises_with(cr.UnavailableError, "res.model.fit().permutation_test()"):

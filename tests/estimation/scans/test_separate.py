@@ -166,10 +166,10 @@ def test_predictions_are_at_the_offsets_of_memory(births, name):
 def test_results_that_need_rows_are_refused(births):
     res = IPWRA.from_formula(F, scan([births[:800]]), treat="mbsmoke").fit()
     for name in ("table_one", "balance_test", "predict", "explain", "report"):
-        with pytest.raises(UnavailableError, match=r"data.collect\(\)"):
+        with pytest.raises(UnavailableError, match=r"scan\(data\).collect\(\)"):
             getattr(res, name)()
     for name in ("effects_by", "equality_test"):
-        with pytest.raises(UnavailableError, match=r"data.collect\(\)"):
+        with pytest.raises(UnavailableError, match=r"scan\(data\).collect\(\)"):
             getattr(res, name)("dose")
 
 
@@ -188,7 +188,7 @@ def test_what_is_not_there_for_a_scan(births):
     data = scan([births])
     with pytest.raises(OptionError, match="trim="):
         IPWRA.from_formula(F, data, treat="mbsmoke", target=births, trim="crump").fit()
-    with pytest.raises(UnavailableError, match=r"Use `etable\(\[.*data=data.collect\(\)"):
+    with pytest.raises(UnavailableError, match=r"Use `etable\(\[.*scan\(data\).collect\(\)"):
         causalrisk.compare(F, data, treat="mbsmoke")
     with pytest.raises(OptionError, match="propensity_link='probit' is for two arms"):
         IPWRA.from_formula(F, data, treat="dose", reference="none", propensity_link="probit").fit()
