@@ -172,7 +172,10 @@ def check_offset(design: Design, options: ModelOptions) -> None:
             )
     elif family.link != "log":
         problem = f"exposure={design.offset_name!r} needs a log link; the outcome model is {family.label}"
-        raise OptionError(f'{problem}.\nUse `family="poisson"` for a rate, or `link="log"` if the family has it.')
+        advice = 'Use `family="poisson"` for a rate, or `link="log"` if the family has it.'
+        if design.outcome_limits.min() < 0:
+            advice = "Leave exposure= out: a rate is not negative."
+        raise OptionError(f"{problem}.\n{advice}")
     if kind is not None and is_frame(options.target) and options.stated_exposure(design) is None:
         raise OptionError(
             f"the rows of a target frame have no {kind} ({design.offset_name!r}).\n"
@@ -184,8 +187,8 @@ def check_target(design: Design, options: ModelOptions) -> None:
     """Raise an error for options that are not available with several arms."""
     population, link = options.population, options.propensity_link
     if population.two_arms_only or link != "logit":
-        option, value, instead = "propensity_link", link, "'logit'"
+        option, value, others = "propensity_link", link, ["logit"]
         if population.two_arms_only:
-            option, value = "target", population.name
-            instead = " or ".join(map(repr, (*design.labels[1:], "overlap")))
-        raise OptionError(f"{option}={value!r} is for two arms; here are {design.n_arms}.\nUse `{option}=` {instead}.")
+            option, value, others = "target", population.name, [*design.labels[1:], "overlap"]
+        instead = " or ".join(f"`{option}={other!r}`" for other in others)
+        raise OptionError(f"{option}={value!r} is for two arms; here are {design.n_arms}.\nUse {instead}.")

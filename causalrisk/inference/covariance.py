@@ -326,7 +326,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
             weights = 'Use `fit(bootstrap="bayesian")` for weights that are never zero. '
         problem = f"{len(failed)} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows"
         robust = "`err.results` has the point estimate with robust standard errors."
-        advice = f"{robust} {weights}Simplify propensity=, or use `fit({more})`."
+        advice = f"{robust} {weights}Simplify the formulas, or use `fit({more})`."
         raise errors.BootstrapError(f"{problem}: {failure_text(boot.failures)}.\n{advice}")
     return with_bootstrap(record, boot, notes)
 

@@ -390,8 +390,8 @@ def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Not
         first = 'Use `bootstrap="bayesian"` for weights that are never zero. ' if drawn_units else ""
         raise errors.BootstrapError(
             f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
-            f"`err.results` has the comparison without the bootstrap of these estimators. {first}Simplify propensity=, "
-            "leave them out of estimators=, or use a larger max_failed=.",
+            f"`err.results` has the comparison without the bootstrap of these estimators. {first}Simplify the "
+            "formulas, leave them out of estimators=, or use a larger max_failed=.",
             ComparisonResults(dataclasses.replace(comparison, drawn=tuple(known))),
         )
     if failed.any():
