@@ -211,8 +211,8 @@ def _demo(options: argparse.Namespace) -> str:
 
 {together.summary()}
 
-That the groups are comparable given these covariates is an assumption; no
-estimator tests it."""
+Comparability of the groups given these covariates is an assumption that no
+estimator tests."""
 
 
 def read_file(options: argparse.Namespace) -> pd.DataFrame:

@@ -210,7 +210,7 @@ def whole_number(name: str, value: object, least: int, usual: int | None = None)
 def check_distinct(name: str, values: Sequence[str]) -> None:
     """Raise an OptionError if there are no values, or one is given twice."""
     if not values:
-        raise OptionError(f"{name} is empty; expected at least one.\nLeave {name}= out for the usual ones.")
+        raise OptionError(f"{name} is empty; expected at least one.\nLeave {name}= out for the default.")
     twice = [value for value in values if values.count(value) > 1]
     if twice:
         raise OptionError(f"{name}: {twice[0]!r} is given twice.\nGive each once.")
@@ -226,7 +226,7 @@ def check_alpha(alpha: float) -> None:
         hint = min(alpha, 100 - alpha) / 100 if percent else 0.05  # 95 and 5 both mean 95% intervals
         raise OptionError(f"alpha={alpha!r}; expected a level between 0 and 1.\nUse `alpha={hint:.3g}`.")
     if alpha > HALF:
-        raise OptionError(f"alpha={alpha!r} is the significance level.\nUse `alpha={1 - alpha:.3g}`.")
+        raise OptionError(f"alpha={alpha!r} is above 0.5; expected a significance level.\nUse `alpha={1 - alpha:.3g}`.")
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -290,7 +290,7 @@ def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults:
     """Set an option that a word says too; refuse another value of it."""
     given = found.get(name)
     if given not in (None, defaults.get(name)) and value_meant(name, given) != value:
-        raise OptionError(f"{what} says `{name}={value!r}`, and `{name}={given!r}` was given.\nLeave one of them out.")
+        raise OptionError(f"{what} means `{name}={value!r}`, but `{name}={given!r}` was given.\nLeave one of them out.")
     found[name] = value
 
 
@@ -303,15 +303,15 @@ class Failure:
 
 TEXT = {  # in the order of their numbers
     Failure.OK: "used",
-    Failure.EMPTY_ARM: "an arm had no rows",
-    Failure.SEPARATION: "treatment was predicted perfectly, perhaps by a rare level that one arm lacks",
+    Failure.EMPTY_ARM: "a group had no rows",
+    Failure.SEPARATION: "treatment was predicted perfectly, perhaps by a rare level that one group lacks",
     Failure.SINGULAR_PROPENSITY: "the propensity design was singular",
     Failure.NOT_CONVERGED: "the propensity fit did not converge",
-    Failure.SINGULAR_OUTCOME: "the outcome design was singular in an arm",
+    Failure.SINGULAR_OUTCOME: "the outcome design was singular in a group",
     Failure.NO_REPLICATES: "every propensity replicate failed",
-    Failure.OUTCOME_SEPARATION: "the outcomes of an arm were predicted perfectly",
+    Failure.OUTCOME_SEPARATION: "the outcomes of a group were predicted perfectly",
     Failure.OUTCOME_NOT_CONVERGED: "the outcome fit did not converge",
-    Failure.NO_EFFECT: "the arm means allow no effect of this kind",
+    Failure.NO_EFFECT: "the effect is undefined for the group means",
 }
 
 

@@ -15,8 +15,8 @@ COMING_FROM = "docs/reference/api/words.md"
 MATCHING = "Use `Matching.from_formula(..., n_neighbors=1, exact=, caliper=, bias_adjust=)`."
 INSTRUMENT = 'Use `causalrisk.LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.'
 SURVIVAL = "Survival outcomes are not in this package; R's riskRegression and adjustedCurves have them."
-MEANS = "The potential-outcome means are estimated with every effect: `res.params`. Leave it out."
-UNITS = "Effects of single units are not in this package (EconML and grf have them); see `res.effects_by`."
+MEANS = "Every fit estimates the potential-outcome means: `res.params`. Leave it out."
+UNITS = "Effects of single units are not available (EconML and grf have them); see `res.effects_by`."
 
 NAMES: dict[str, dict[str, str]] = {
     "model": {
@@ -181,7 +181,10 @@ ANSWERS: dict[str, dict[str, str]] = {
         "alp alpha level": "Use `study.effects(alpha=)`.",
     },
     "compare": {"cov_type cov_kwds": "Standard errors are the bootstrap's. Clusters are `cluster=` with a column."},
-    "Survey": {"probs": "Use `weights=`, one over the probability.", "data": "Use `data=` of the model. Leave it out."},
+    "Survey": {
+        "probs": "Use `weights=` with one over the probability.",
+        "data": "Use `data=` of the model. Leave it out.",
+    },
     "DiD": {"post": "Use `time=`, a column of two periods.", "gname gvar": "Use `event_study(..., begins=)`."},
     "method": {  # of results, studies and tables
         "exponentiate transform": 'Use `res.model.with_options(effect="ratio").fit()`.',

@@ -85,7 +85,7 @@ def read_overlap(
     if outside:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
         share = f"{outside} {unit_name}s ({outside / rows:.0%})"
-        texts.append(f"{share} have scores outside the limits of {source}. An average over all is imprecise there.")
+        texts.append(f"{share} have scores outside the limits of {source}. An average over all rows is then imprecise.")
     if verdict != GOOD and matched:
         texts.append("Use `caliper=` to leave out units without near matches.")
     elif verdict != GOOD:

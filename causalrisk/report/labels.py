@@ -413,7 +413,7 @@ def ladder_end_words(joint: JointRecord) -> str:
     last, other = joint.path.anchor, LADDER[0] + LADDER[-1] - joint.path.anchor
     beyond, near = (last / 3, "farthest from IPWRA") if last < other else (last * 3, "nearest to IPWRA")
     return (
-        f"The chosen shrinkage, {last:g}, is at the end of those tried, {near}. One beyond it might do better. "
+        f"The chosen shrinkage, {last:g}, is the value tried that is {near}; a value beyond it might do better. "
         f"See `res.anchor_path()`, or use `fit(anchor={beyond:.2g})`."
     )
 

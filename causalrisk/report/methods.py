@@ -81,7 +81,7 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
     return _paragraph(
         *chain(*said.values()),
         f"The models were fitted to each of {len(records)} imputed data sets.",
-        "Numbers above that differ between the data sets are those of the first." if differ else "",
+        "Where data sets differ, the numbers above are from the first." if differ else "",
         f"In each, standard errors {_errors_source(first)}.",
         "Estimates were pooled by Rubin's rules (Rubin 1987): they are means over the data sets, and their variance is "
         f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.",
@@ -236,7 +236,7 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
         )
     chosen = "given" if path is None else f"chosen from {LADDER[-1]:g} to {LADDER[0]:g} by cross-validation"
     if path is not None and path.raised_from is not None:
-        why = "as the robust variance there is above IPWRA's"
+        why = "because its robust variance is above IPWRA's"
         chosen = f"raised from {path.raised_from:.3g}, {chosen}, {why}"
     share = f" The variance leaves out a share of {joint.share:.3g} of the effect heterogeneity." * bool(joint.share)
     return (

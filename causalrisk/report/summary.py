@@ -34,8 +34,8 @@ MODELS = (
 DESIGN = ("Clusters:", "Strata:", "PSUs:", "Population:", "Replicates:", "Subpopulation:")
 NOTE_LOG_SCALE = "The effect's interval and test are computed on the logarithmic scale and transformed back."
 NOTE_SURVEY_N = (
-    "survey n is the effective n of the survey weights alone. The columns after it are of these weights times those of "
-    "the propensity score."
+    "survey n is the effective n of the survey weights alone. The columns after it use these weights times the "
+    "propensity-score weights."
 )
 NOTE_BINARY = (
     "The outcome is 0 or 1 and its models are linear, so predictions may lie outside 0 to 1. Use "
@@ -511,7 +511,7 @@ def _dropped_notes(design: Design) -> list[str]:
             f"{name} in {lost} rows" if used_in in ("trim", "weights") else f"{name} missing in {missing}"
             for used_in, name, missing, lost in lines
         )
-        several = " (some miss several)" * (sum(line[2] for line in lines) > design.n_dropped)
+        several = " (some lack several)" * (sum(line[2] for line in lines) > design.n_dropped)
         covariates = {*design.outcome_encoder.variables, *design.propensity_encoder.variables}
         missing = any(name in covariates for used_in, name, *_ in lines if used_in not in ("trim", "weights"))
         fill = " `causalrisk.impute` fills in missing covariates (multiple imputation)." * missing

@@ -149,7 +149,7 @@ def table_one(
         labels, groups, grouping = _groups(by, table, treated, reference, levels, told)
     elif treated is not None or reference is not None:
         option = "reference" if treated is None else "treated"
-        raise OptionError(f'{option}= needs the groups.\nUse `by="..."` with the name of their column.')
+        raise OptionError(f'{option}= needs groups.\nUse `by="..."` with the name of their column.')
     if covariates is None:
         covariates = [str(name) for name in table.columns if name not in (grouping, weights_name)]
     found = renamed(map(_indicator, covariates_in(covariates, table, MOST_LEVELS)), names)

@@ -387,8 +387,8 @@ def solve_power(
         raise OptionError("cluster_size= and icc= go together.\nUse `solve_power(..., cluster_size=25, icc=0.1)`.")
     cluster_size, icc = (1.0, 0.0) if cluster_size is None or icc is None else (cluster_size, icc)
     for name, value, holds, expected in (
-        ("effect", effect, effect is None or effect != 0, "another number than 0"),
-        ("n", n, n is None or n >= 3 * cluster_size, "three units or clusters, or more"),
+        ("effect", effect, effect is None or effect != 0, "a number other than 0"),
+        ("n", n, n is None or n >= 3 * cluster_size, "at least three units or clusters"),
         ("power", power, power is None or alpha < power < 1, "a share above alpha and below 1"),
         ("alpha", alpha, alpha >= LEAST_ALPHA, f"{LEAST_ALPHA:g} or more"),
         ("sd", sd, sd > 0, "a positive number"),

@@ -290,7 +290,7 @@ def run_study(
     folder = None if path is None else Path(path)
     if folder is not None:
         if rng is None:
-            raise errors.OptionError("path= continues a study, and rng=None begins another each time.\nUse `rng=0`.")
+            raise errors.OptionError("path= continues a study, but rng=None begins a new one each time.\nUse `rng=0`.")
         for run, label in [(entry.run, entry.label) for entry in entries]:
             if not isinstance(run, type) and (not isfunction(run) or "<" in run.__qualname__):
                 raise errors.OptionError(
@@ -390,7 +390,7 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     right, right_propensity = base.oracle_formula, base.oracle_propensity
     if right is None or right_propensity is None or right == base.formula or right_propensity == base.propensity:
         raise errors.OptionError(
-            f"design={base.name!r} does not have both formulas wrong and right ones known.\n"
+            f"design={base.name!r} needs two wrong formulas, and the right ones.\n"
             'Use `design="doubly_wrong"` or `design="kang_schafer"`.'
         )
     cells = [
@@ -562,7 +562,7 @@ def _check(res: CausalResults) -> None:
         ("clusters", design.cluster is not None),
         ("a survey design", design.survey is not None),
         (f"an {design.offset_kind}", design.offset is not None),
-        ("more than two arms", design.n_arms > 2),
+        ("more than two groups", design.n_arms > 2),
         (f"target {options.target!r}", options.target != "all"),
         (f"family {options.family!r}", options.family not in (None, "gaussian")),
         (f"effect {options.effect!r}", options.effect != "difference"),
@@ -571,4 +571,4 @@ def _check(res: CausalResults) -> None:
         ("given outcome predictions", design.predictions is not None),
     ):
         if bad:
-            raise errors.OptionError(f"plasmode: the fit has {what}, which it cannot simulate.\nFit a model without.")
+            raise errors.OptionError(f"plasmode cannot simulate a fit with {what}.\nUse a fit without.")
