@@ -1,4 +1,4 @@
-"""Names and values of options in other packages: read where they mean the same here, answered where they do not.
+"""Names and values of options in other packages: read if they mean the same here, answered if they do not.
 
 Every table maps what is typed here to the words for it elsewhere, separated by blanks; `ANSWERS` maps words that have
 no counterpart of the same meaning to a sentence that says what to use.
@@ -318,7 +318,7 @@ def answer(place: str, word: str) -> str:
 
 
 def nearest(word: object, names: Iterable[str], most: int, likeness: float = 0.6) -> list[str]:
-    """Return the names that are nearest to a word, in any case, at most so many and so alike."""
+    """Return at most `most` names nearest to a word, ignoring case, that are at least so alike."""
     folded = {name.casefold(): name for name in names}
     return [folded[found] for found in difflib.get_close_matches(str(word).casefold(), folded, most, likeness)]
 
@@ -358,7 +358,7 @@ def value_meant(option: str, value: Any) -> Any:
 
 
 def tables_of(place: str) -> list[str]:
-    """Return the tables of a call, the first counts most."""
+    """Return the tables of a call; the first has priority."""
     return [place, *FURTHER.get(place, ["method"])]
 
 

@@ -20,7 +20,7 @@ from causalrisk.report.table import ResultSummary, ResultTable, column_format, f
 from causalrisk.simulation.designs import Design
 
 KEYS = ["design", "n", "estimator"]
-LEAST_ALPHA = 1e-15  # of a power that SciPy computes in a moment
+LEAST_ALPHA = 1e-15  # smallest level for which SciPy computes the power quickly
 
 
 class StudyResults(Shown):
@@ -249,7 +249,7 @@ def describe(error: pd.Series, se: pd.Series, reference: Array, critical: float)
     """Measures of one estimator in one cell, from errors (NaN where it failed), standard errors, and reference errors.
 
     `critical` is the half width of the interval in standard errors. Names that end in ``_mc`` are Monte Carlo errors of
-    the one before.
+    the previous measure.
     """
     kept, own = error.dropna(), se[error.notna()].dropna()
     ratio, ratio_mc = mse_ratio(error.to_numpy(), reference)
@@ -409,7 +409,7 @@ def solve_power(
             return float(1 - nctdtr(df, shift, critical) + np.nan_to_num(nctdtr(df, shift, -critical)))
 
     def checked(found: float, name: str, number: float) -> float:
-        """Return a power that is known."""
+        """Return a power; refuse one that is not finite."""
         if np.isfinite(found):
             return found
         raise OptionError(f"the power is unknown at {name}={number:.4g}, alpha={alpha!r}.\nUse less extreme numbers.")
@@ -418,7 +418,7 @@ def solve_power(
         return checked(power_of(effect, n), "n", n)
 
     def solved(name: str, unit: float, reached: Callable[[float], float], low: float) -> float:
-        """Return the number, `low` units or more, whose power is that which is wanted."""
+        """Return the number of units, at least `low`, that has the wanted power."""
         high = low
         while checked(reached(high), name, high * unit) < power:
             high *= 2
