@@ -211,8 +211,8 @@ def _demo(options: argparse.Namespace) -> str:
 
 {together.summary()}
 
-That the groups are comparable given these covariates is an assumption; no
-estimator tests it."""
+Comparability of the groups given these covariates is an assumption that no
+estimator tests."""
 
 
 def read_file(options: argparse.Namespace) -> pd.DataFrame:
@@ -270,9 +270,9 @@ def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
 
 
 def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> int:
-    """Refuse a part of a formula that is not allowed, or return at most how many columns it has, levels not counted.
+    """Return an upper limit on the columns of a part of a formula, levels not counted; refuse a part not allowed.
 
-    Inside a function operators are arithmetic, which is refused with text.
+    Inside a function, operators are arithmetic, which is refused for text.
     """
     match node:
         case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(str(name))], []) if name in numeric:

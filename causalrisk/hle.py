@@ -85,7 +85,7 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
     if unknown:
         raise DesignError(
             f"{where}: {len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions, the "
-            f"first {unknown[0]!r}.\nGive questions= all that were asked, and choose rows of the frame afterwards."
+            f"first {unknown[0]!r}.\nGive all that were asked as questions=, and choose rows of the frame afterwards."
         )
     judged = {key: entry.get("judge_response") if isinstance(entry, dict) else entry for key, entry in entries.items()}
     missing = [key for key, judgement in judged.items() if judgement is None]
@@ -173,7 +173,7 @@ def _parsed(text: bytes, where: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise DesignError(f"{where} is not JSON: {error}.\nCheck that the file was written to its end.") from error
+        raise DesignError(f"{where} is not JSON: {error}.\nCheck that the file is complete.") from error
 
 
 # Category: share of the questions, chance of a right answer without tools, chance of running out of time with them.
@@ -352,7 +352,7 @@ def calibration_table(frame: pd.DataFrame, size: int = scores.BIN_SIZE) -> pd.Da
             values = {"n": bins.n, "confidence": 100 * bins.predicted, "accuracy": 100 * bins.observed}
             tables[arm] = pd.DataFrame({**values, "half_width": width})
     if not tables:
-        raise DesignError("no answer states a confidence.\nGive load_judged judged files.")
+        raise DesignError("no answer states a confidence.\nUse `load_judged` with judged files.")
     return pd.concat(tables, names=["arm", "bin"])
 
 
@@ -384,7 +384,7 @@ def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: 
     if binning == "published" and scores.BIN_SIZE <= len(shares[0]) < 2 * scores.BIN_SIZE:
         warn_user(
             f'arm {arm!r} has {len(shares[0])} answers with a confidence: binning="published" leaves out their only '
-            'bin, so the calibration error is 0 whatever they are.\nUse `binning="all"`.',
+            'bin, so the calibration error is always 0.\nUse `binning="all"`.',
             DesignWarning,
         )
     try:

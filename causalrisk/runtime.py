@@ -1,9 +1,9 @@
 """The computer, its libraries and files, threads of BLAS; and maps over items, in threads or processes.
 
-A process has one number of threads of BLAS within matrix products: one while the package works, and whatever it was
-before afterwards. Its products are many, long and narrow. Threads inside of them wait for each other: two threads took
-1.6 to 15 times as long as one on a busy machine with two processors, from 4,642 rows by 10 columns to 20,000 by 400.
-The kind of map changes no digit: results come in the order of the items, and sums are formed here.
+BLAS uses one thread for matrix products while the package works; the previous number is restored afterwards. The
+products are many, long and narrow, and threads inside of them wait for each other: two threads took 1.6 to 15 times as
+long as one on a busy machine with two processors, from 4,642 rows by 10 columns to 20,000 by 400.
+The kind of map does not change a digit: results come in the order of the items, and sums are formed here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Write a file so that it is there whole or not at all; text is written in UTF-8.
 
     The content goes into a new file next to the target, reaches the disk, and replaces the target in one step. A target
-    that is no plain file, such as /dev/stdout or a named pipe, is written as it is. A file that exists keeps its
+    that is not a regular file, such as /dev/stdout or a named pipe, is written as it is. A file that exists keeps its
     permissions, and a link stays a link. An OSError names the path.
     """
     given = Path(path)
@@ -74,7 +74,7 @@ SHOWN = ("numpy", "scipy", "pandas", "patsy", "statsmodels", "matplotlib", "scik
 
 
 def show_versions() -> None:
-    """Print the versions of Python, the system, this package and what it uses, for a report of a fault.
+    """Print the versions of Python, the system, this package and what it uses, for a bug report.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def with_one_thread(function: Callable[..., T], *items: Any) -> T:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Give matrix products one thread in the block; the number before is back when the last of such blocks has ended.
+    """Use one BLAS thread in the block; the previous number is restored after the last such block.
 
     The number holds for the whole process. Blocks may be nested, and run in several threads.
 
@@ -140,7 +140,7 @@ def one_blas_thread() -> Iterator[None]:
 
 @functools.cache
 def _libraries() -> ThreadpoolController:
-    """Libraries that the process has loaded; to look for them takes longer than a product."""
+    """Libraries that the process has loaded; searching for them takes longer than a product."""
     import scipy.linalg  # noqa: F401 - which has a BLAS of its own
 
     return ThreadpoolController()
@@ -190,7 +190,7 @@ def ordered_map(
 
 
 def chosen_backend() -> Any:
-    """Return the joblib backend whose context the caller is in; None without one, and for threads, which we have.
+    """Return the joblib backend whose context the caller is in; None without one, and for threads, our own.
 
     joblib is not imported: a caller inside `joblib.parallel_config` has done that.
     """
@@ -204,7 +204,7 @@ def chosen_backend() -> Any:
 def worker_count(n_jobs: int, block_bytes: float = 1.0) -> int:
     """Return how many blocks to work on at a time: as many as asked for (-1: one per processor), and at least one.
 
-    Blocks of `block_bytes` bytes of working memory each take no more than half of the memory.
+    Blocks of `block_bytes` bytes of working memory each use no more than half of the memory.
     """
     wanted = n_jobs if n_jobs > 0 else os.cpu_count() or 1
     return max(1, min(wanted, int(memory() / 2 // block_bytes)))

@@ -241,8 +241,8 @@ def load_tutoring() -> pd.DataFrame:
     Weaker pupils are tutored more often, and gain more. The average effect in these 2,000 pupils is 3.98505 points,
     the effect on the tutored 4.37, and the difference in raw means 1.25. The logit of the chance of tutoring is linear
     in the covariates; the mean score is quadratic in ``prior``. ``tests/reference/make_datasets.py`` draws the data. Of
-    thirty seeds tried, one was kept in which correct models come close to the true effect: that an estimate is close to
-    it here is no evidence for its estimator.
+    thirty seeds tried, one was kept in which correct models come close to the true effect, so an estimate close to it
+    here is no evidence for its estimator.
 
     Examples
     --------

@@ -44,7 +44,7 @@ class DesignError(CausalRiskError):
 
 
 class SeparationError(CausalRiskError):
-    """A model predicts the treatment, or an arm's outcomes, of some rows perfectly, so no finite fit exists.
+    """A model predicts the treatment, or a group's outcomes, of some rows perfectly, so no finite fit exists.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ class BootstrapError(CausalRiskError):
     Attributes
     ----------
     results : CausalResults or None
-        The fitted results with the robust standard errors; None where the replicates failed and nothing was estimated,
-        of a study, and of a scan whose workers died before there was an estimate.
+        The fitted results with the robust standard errors; None if the replicates failed and nothing was estimated,
+        for a study, and for a scan whose workers died before there was an estimate.
     """
 
     def __init__(self, message: str, results: Any = None) -> None:
@@ -101,25 +101,25 @@ class CausalRiskWarning(UserWarning):
 class DesignWarning(CausalRiskWarning):
     """The data or formulas were understood, but probably not as meant.
 
-    Given for a power outside I(), columns that depend on others and were dropped, in all rows or in those of an arm (a
-    level without rows there, which is a question of overlap), rows put into another order, levels that differ only in
-    blanks or case, clusters of which an arm has fewer than 10, and effects of JRE and IPWRA that are apart where tests
-    find that both models miss a curve.
+    Given for a power outside I(); for columns that were dropped because they depend on others, in all rows or in one
+    treatment group (a level without rows there, which is a question of overlap); for reordered rows; for levels that
+    differ only in blanks or case; for fewer than 10 clusters in a group; and for effects of JRE and IPWRA that differ
+    if tests find that both models miss a curve.
     """
 
 
 class OverlapWarning(CausalRiskWarning):
     """Some units have propensity scores so close to 0 or 1 that a few weights dominate.
 
-    Given where
+    Given if
 
-    - the effective n of an arm, (sum w)^2 / sum w^2, is below a third of its rows, or below a fifth where the target is
-      not everybody: such weights leave rows out on purpose; under probability weights, below that share of the
-      effective n that these leave by themselves;
-    - one row holds more than a fifth of the weight of its arm, and twice what any holds by probability weights alone;
+    - the effective n of a group, (sum w)^2 / sum w^2, is below a third of its rows, or below a fifth if the target is
+      not everybody (such weights leave rows out on purpose); with probability weights, the share is relative to the
+      effective n of these weights alone;
+    - one row has more than a fifth of its group's weight, and twice the largest share by probability weights alone;
     - a weight exceeds a million;
-    - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (where everybody is the target);
-    - the mean of an arm lies outside of all outcomes by more than these are apart.
+    - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (if everybody is the target);
+    - the mean of a group lies outside the range of the outcomes by more than the width of this range.
 
     It names other targets to use. `CausalResults.overlap` has these numbers for every fit.
     """
@@ -130,7 +130,7 @@ class ConvergenceWarning(CausalRiskWarning):
 
 
 class ResampleWarning(CausalRiskWarning):
-    """Some resamples or replicates failed, or are too few for what is asked of them.
+    """Some resamples or replicates failed, or there are too few of them.
 
     Given for any that failed (more than the share `max_failed` is an error), and for intervals from quantiles that
     leave fewer than 5 resamples beyond a limit: 95% intervals need 200.
@@ -140,12 +140,12 @@ class ResampleWarning(CausalRiskWarning):
 class MonteCarloWarning(CausalRiskWarning):
     """The estimate depends noticeably on the random numbers drawn.
 
-    Given where the Monte Carlo error of the effect exceeds 5% of its standard error.
+    Given if the Monte Carlo error of the effect exceeds 5% of its standard error.
     """
 
 
 class UnavailableError(CausalRiskError, AttributeError):
-    """The results do not carry what was asked for; the message says which do."""
+    """The results do not have what was asked for; the message says which results do."""
 
 
 # Files that a warning does not point at: a file's whole name would not count as its prefix.
@@ -185,7 +185,7 @@ NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a 
 
 
 def nearest_name(value: object, names: Iterable[str]) -> str | None:
-    """Return the name that a value is probably a misspelling of, in any case; None where none is near."""
+    """Return the name that a value probably misspells, ignoring case; None if none is near."""
     return next(iter(aliases.nearest(value, names, 1, NEAR)), None)
 
 
@@ -211,13 +211,13 @@ def whole_number(name: str, value: object, least: int, usual: int | None = None)
 def check_distinct(name: str, values: Sequence[str]) -> None:
     """Raise an OptionError if there are no values, or one is given twice."""
     if not values:
-        raise OptionError(f"{name} is empty; expected at least one.\nLeave {name}= out for the usual ones.")
+        raise OptionError(f"{name} is empty; expected at least one.\nLeave {name}= out for the default.")
     twice = [value for value in values if values.count(value) > 1]
     if twice:
         raise OptionError(f"{name}: {twice[0]!r} is given twice.\nGive each once.")
 
 
-HALF = 0.5  # of a significance level: beyond, an interval would cover less than it leaves out
+HALF = 0.5  # largest significance level: beyond it, an interval would cover less than it leaves out
 
 
 def check_alpha(alpha: float) -> None:
@@ -227,7 +227,7 @@ def check_alpha(alpha: float) -> None:
         hint = min(alpha, 100 - alpha) / 100 if percent else 0.05  # 95 and 5 both mean 95% intervals
         raise OptionError(f"alpha={alpha!r}; expected a level between 0 and 1.\nUse `alpha={hint:.3g}`.")
     if alpha > HALF:
-        raise OptionError(f"alpha={alpha!r} is the significance level.\nUse `alpha={1 - alpha:.3g}`.")
+        raise OptionError(f"alpha={alpha!r} is above 0.5; expected a significance level.\nUse `alpha={1 - alpha:.3g}`.")
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -245,7 +245,7 @@ def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> t
 
 
 def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function or method whose options may have their names in other packages, such as ``level=0.9``."""
+    """Return a function or method that also accepts its options' names in other packages, such as ``level=0.9``."""
     parameters = inspect.signature(function).parameters
 
     @functools.wraps(function)
@@ -288,10 +288,10 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
 
 
 def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Set an option that a word says too; refuse another value of it."""
+    """Set a second option that a word implies; refuse another value of it."""
     given = found.get(name)
     if given not in (None, defaults.get(name)) and value_meant(name, given) != value:
-        raise OptionError(f"{what} says `{name}={value!r}`, and `{name}={given!r}` was given.\nLeave one of them out.")
+        raise OptionError(f"{what} means `{name}={value!r}`, but `{name}={given!r}` was given.\nLeave one of them out.")
     found[name] = value
 
 
@@ -304,20 +304,20 @@ class Failure:
 
 TEXT = {  # in the order of their numbers
     Failure.OK: "used",
-    Failure.EMPTY_ARM: "an arm had no rows",
-    Failure.SEPARATION: "treatment was predicted perfectly, perhaps by a rare level that one arm lacks",
+    Failure.EMPTY_ARM: "a group had no rows",
+    Failure.SEPARATION: "treatment was predicted perfectly, perhaps by a rare level that one group lacks",
     Failure.SINGULAR_PROPENSITY: "the propensity design was singular",
     Failure.NOT_CONVERGED: "the propensity fit did not converge",
-    Failure.SINGULAR_OUTCOME: "the outcome design was singular in an arm",
+    Failure.SINGULAR_OUTCOME: "the outcome design was singular in a group",
     Failure.NO_REPLICATES: "every propensity replicate failed",
-    Failure.OUTCOME_SEPARATION: "the outcomes of an arm were predicted perfectly",
+    Failure.OUTCOME_SEPARATION: "the outcomes of a group were predicted perfectly",
     Failure.OUTCOME_NOT_CONVERGED: "the outcome fit did not converge",
-    Failure.NO_EFFECT: "the arm means allow no effect of this kind",
+    Failure.NO_EFFECT: "the effect is undefined for the group means",
 }
 
 
 def failures_frame(failures: NDArray[np.int8], name: str) -> pd.DataFrame:
-    """Return a table of the outcomes, a row a resample."""
+    """Return a table of the outcomes, one row per resample."""
     used = failures == Failure.OK
     text = np.array(list(TEXT.values()), dtype=object)[failures]
     return pd.DataFrame({"used": used, "reason": text}, index=pd.RangeIndex(len(failures), name=name))

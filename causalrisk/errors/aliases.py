@@ -1,4 +1,4 @@
-"""Names and values of options in other packages: read where they mean the same here, answered where they do not.
+"""Names and values of options in other packages: read if they mean the same here, answered if they do not.
 
 Every table maps what is typed here to the words for it elsewhere, separated by blanks; `ANSWERS` maps words that have
 no counterpart of the same meaning to a sentence that says what to use.
@@ -15,8 +15,8 @@ COMING_FROM = "docs/reference/api/words.md"
 MATCHING = "Use `Matching.from_formula(..., n_neighbors=1, exact=, caliper=, bias_adjust=)`."
 INSTRUMENT = 'Use `causalrisk.LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.'
 SURVIVAL = "Survival outcomes are not in this package; R's riskRegression and adjustedCurves have them."
-MEANS = "The potential-outcome means are estimated with every effect: `res.params`. Leave it out."
-UNITS = "Effects of single units are not in this package (EconML and grf have them); see `res.effects_by`."
+MEANS = "Every fit estimates the potential-outcome means: `res.params`. Leave it out."
+UNITS = "Effects of single units are not available (EconML and grf have them); see `res.effects_by`."
 
 NAMES: dict[str, dict[str, str]] = {
     "model": {
@@ -181,7 +181,10 @@ ANSWERS: dict[str, dict[str, str]] = {
         "alp alpha level": "Use `study.effects(alpha=)`.",
     },
     "compare": {"cov_type cov_kwds": "Standard errors are the bootstrap's. Clusters are `cluster=` with a column."},
-    "Survey": {"probs": "Use `weights=`, one over the probability.", "data": "Use `data=` of the model. Leave it out."},
+    "Survey": {
+        "probs": "Use `weights=` with one over the probability.",
+        "data": "Use `data=` of the model. Leave it out.",
+    },
     "DiD": {"post": "Use `time=`, a column of two periods.", "gname gvar": "Use `event_study(..., begins=)`."},
     "method": {  # of results, studies and tables
         "exponentiate transform": 'Use `res.model.with_options(effect="ratio").fit()`.',
@@ -322,7 +325,7 @@ def answer(place: str, word: str) -> str:
 
 
 def nearest(word: object, names: Iterable[str], most: int, likeness: float = 0.6) -> list[str]:
-    """Return the names that are nearest to a word, in any case, at most so many and so alike."""
+    """Return at most `most` names nearest to a word, ignoring case, that are at least so alike."""
     folded = {name.casefold(): name for name in names}
     return [folded[found] for found in difflib.get_close_matches(str(word).casefold(), folded, most, likeness)]
 
@@ -363,7 +366,7 @@ def value_meant(option: str, value: Any) -> Any:
 
 
 def tables_of(place: str) -> list[str]:
-    """Return the tables of a call, the first counts most."""
+    """Return the tables of a call; the first has priority."""
     return [place, *FURTHER.get(place, ["method"])]
 
 

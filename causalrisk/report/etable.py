@@ -154,7 +154,7 @@ def etable(
     lists = {"names": names, "keep": keep, "drop": drop, "statistics": statistics, "notes": notes}
     for option, given in lists.items():
         if isinstance(given, str):
-            raise OptionError(f"{option}={given!r} is one text; expected a list.\nUse `{option}=[{given!r}]`.")
+            raise OptionError(f"{option}={given!r} is text; expected a list.\nUse `{option}=[{given!r}]`.")
     rename = rename or {}
     columns = _columns(results, names, alpha, rename)
     terms = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))
@@ -170,7 +170,7 @@ def etable(
     for i, column in enumerate(columns, 1):
         if column.estimates.index.intersection(terms).empty:
             own = ", ".join(column.estimates.index)
-            raise OptionError(f"keep= and drop= leave nothing of column ({i}).\nIts parameters are {own}.")
+            raise OptionError(f"keep= and drop= leave no parameter in column ({i}).\nIts parameters are {own}.")
     specs = _formats(terms, columns, digits)
     lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars, specs)]
     if statistics is None:

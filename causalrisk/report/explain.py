@@ -66,8 +66,8 @@ def read_overlap(
 ) -> Reading:  # fmt: skip
     """Read the table of `overlap()`.
 
-    `warned` says whether the fit warned of poor overlap, `everybody` whether the target is all rows (the limits of
-    Crump et al. apply then only); `instead` are other populations. If units are `matched`, many may be no match.
+    `warned` says whether the fit warned of poor overlap, `everybody` whether the target is all rows (only
+    then do the limits of Crump et al. apply); `instead` names other populations. If `matched`, many may be no match.
     """
     surveyed, rows = "survey n" in table, int(table["n"].sum())
     kept = table["effective n"] / table["survey n" if surveyed else "n"]
@@ -85,7 +85,7 @@ def read_overlap(
     if outside:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
         share = f"{outside} {unit_name}s ({outside / rows:.0%})"
-        texts.append(f"{share} have scores outside the limits of {source}. An average over all is imprecise there.")
+        texts.append(f"{share} have scores outside the limits of {source}. An average over all rows is then imprecise.")
     if verdict != GOOD and matched:
         texts.append("Use `caliper=` to leave out units without near matches.")
     elif verdict != GOOD:
@@ -122,9 +122,9 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
 
 
 def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None) -> Reading:
-    """Read the rows of `influence(top=)`, the first the most influential, or the clusters, by variable and number.
+    """Read the table of `influence(top=)`, most influential first; `clusters` has their variable and number.
 
-    A cluster moves the effect by the standard error over the root of their number on average.
+    On average, a cluster moves the effect by the standard error over the root of the number of clusters.
     """
     label, first = table.index[0], table.iloc[0]
     size = abs(float(first["in std errors"])) if np.isfinite(first["in std errors"]) else 0.0
@@ -251,8 +251,8 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
 def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: str) -> Mapping[str, tuple[str, str]]:
     """Return heading and question of each assumption that no data can check; `named` renames the variables.
 
-    With an instrument among these, the assumptions are those of a local effect. The assumptions that the author has
-    `stated` must be among them.
+    If `named` has an instrument, they include the assumptions of a local effect. The assumptions `stated` by the
+    author must be among them.
     """
     design, seen, did = record.design, record.design.observation, record.options.did is not None
     variables = words.variables_of(record) + ([] if design.offset_name is None else [design.offset_name])

@@ -110,7 +110,7 @@ def target_text(record: FitRecord) -> str:
 
 
 def rows_words(record: FitRecord) -> str:
-    """Return the rows that means are averages over."""
+    """Describe the rows that the means average over."""
     design, toward = record.design, record.options.population.toward
     counted = design.nobs if toward is None else int(design.counts[toward])
     rows, group = record.estimate.rows, "" if toward is None else f"{design.treat_name} = {design.levels[toward]}"
@@ -130,7 +130,7 @@ def rows_words(record: FitRecord) -> str:
 
 
 def outcome_name(record: FitRecord) -> str:
-    """Return the name of what the means are of: the outcome, or its change for repeated cross sections."""
+    """Return the name of the averaged variable: the outcome, or its change for repeated cross sections."""
     name = record.design.endog_name
     return name if record.design.periods is None else f"change of {name}"
 
@@ -144,7 +144,7 @@ def outcome_words(record: FitRecord) -> str:
 
 
 def outcome_text(record: FitRecord) -> str:
-    """Return the outcome in a sentence, with the exposure of its means where that is stated."""
+    """Return the outcome in a sentence, with the exposure of its means if one was stated."""
     design, stated = record.design, record.stated_exposure
     return outcome_words(record) if stated is None else f"{design.endog_name} at {design.offset_name} = {stated:g}"
 
@@ -205,7 +205,7 @@ def learner_text(record: FitRecord) -> str:
 
 
 def learner_words(record: FitRecord) -> str:
-    """Sentences on the learners, or predictions that were given, and what is done with them; empty without any."""
+    """Sentences on the learners or given predictions, and their use; empty without any."""
     if record.design.predictions is not None:
         where = joined(record.design.predictions_name or ["arrays"])
         return f"The outcome models are the predictions given in {where}. {TAKEN}"
@@ -311,7 +311,7 @@ def filled_words(record: FitRecord) -> str:
 
 
 def trend_words(record: FitRecord) -> str:
-    """Sentences on what difference-in-differences assumes, and whose estimator it is; empty for others."""
+    """Sentences on the assumptions of difference-in-differences and the source of the estimator; empty for others."""
     periods, did = record.design.periods, record.options.did
     if did is None:
         return ""
@@ -327,7 +327,7 @@ def trend_words(record: FitRecord) -> str:
 
 
 def santanna_words(record: FitRecord) -> str:
-    """Sentence that an estimator is one of Sant'Anna and Zhao, with a blank before it; empty for others."""
+    """Sentence that names an estimator of Sant'Anna and Zhao, with a blank before it; empty for others."""
     did = record.options.did
     if did is None:
         return ""
@@ -413,7 +413,7 @@ def ladder_end_words(joint: JointRecord) -> str:
     last, other = joint.path.anchor, LADDER[0] + LADDER[-1] - joint.path.anchor
     beyond, near = (last / 3, "farthest from IPWRA") if last < other else (last * 3, "nearest to IPWRA")
     return (
-        f"The chosen shrinkage, {last:g}, is at the end of those tried, {near}. One beyond it might do better. "
+        f"The chosen shrinkage, {last:g}, is the value tried that is {near}; a value beyond it might do better. "
         f"See `res.anchor_path()`, or use `fit(anchor={beyond:.2g})`."
     )
 

@@ -1,4 +1,4 @@
-"""A fit for those who repeat it: the methods paragraph, its references, and the call in Python."""
+"""What repeating a fit requires: the methods paragraph, its references, and the call in Python."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from causalrisk.report import labels as words
 
 
 def facts(record: FitRecord) -> dict[str, list[str]]:
-    """Return what there is to say about a fit, by subject, in the order of the methods paragraph."""
+    """Return the sentences about a fit, by subject, in the order of the methods paragraph."""
     design, joint, ratio = record.design, record.joint, not record.options.effect_scale.additive
     own = "This version of the estimator is the package's own implementation of that paper's idea"
     own += "." if joint is None or joint.anchor is None else "; its default objective is not in any paper."
@@ -73,7 +73,7 @@ def methods(record: FitRecord) -> str:
 
 
 def pooled_methods(records: Sequence[FitRecord]) -> str:
-    """Return the methods paragraph of fits to imputed data sets that are pooled; see `PooledResults.methods`."""
+    """Return the methods paragraph of pooled fits to imputed data sets; see `PooledResults.methods`."""
     first = records[0]
     differ = first.joint is not None or first.learned is not None or first.trimmed or first.options.clip is not None
     said = facts(first)
@@ -81,7 +81,7 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
     return _paragraph(
         *chain(*said.values()),
         f"The models were fitted to each of {len(records)} imputed data sets.",
-        "Numbers above that differ between the data sets are those of the first." if differ else "",
+        "Where data sets differ, the numbers above are from the first." if differ else "",
         f"In each, standard errors {_errors_source(first)}.",
         "Estimates were pooled by Rubin's rules (Rubin 1987): they are means over the data sets, and their variance is "
         f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.",
@@ -92,7 +92,7 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
 
 
 def late_methods(record: FitRecord, treat: str, found: str) -> str:
-    """Return the methods paragraph of a local average treatment effect, with a sentence on what was found."""
+    """Return the methods paragraph of a local average treatment effect, with a sentence on the results."""
     instrument, outcome, said = record.design.treat_name, words.outcome_text(record), facts(record)
     return _paragraph(
         f"We estimated the local average treatment effect (LATE) of {treat} on {outcome}, the average effect on "
@@ -236,7 +236,7 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
         )
     chosen = "given" if path is None else f"chosen from {LADDER[-1]:g} to {LADDER[0]:g} by cross-validation"
     if path is not None and path.raised_from is not None:
-        why = "as the robust variance there is above IPWRA's"
+        why = "because its robust variance is above IPWRA's"
         chosen = f"raised from {path.raised_from:.3g}, {chosen}, {why}"
     share = f" The variance leaves out a share of {joint.share:.3g} of the effect heterogeneity." * bool(joint.share)
     return (

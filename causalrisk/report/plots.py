@@ -1,8 +1,8 @@
 """Plots of a fit: balance, overlap and calibration, its effects, and the shrinkage of JRE.
 
-An Axes is given and returned. Colours are Okabe and Ito's, which colour-blind readers can distinguish; markers and
-lines differ too, for print. Texts have the colour of the Axes, which may be dark. Labels are broken, and ticks are
-thinned, to the size of the Axes.
+Functions take and return an Axes. Colours are Okabe and Ito's, which colour-blind readers can distinguish; markers and
+lines differ too, for print. Texts have the colour of the Axes, which may be dark. Labels are wrapped, and ticks
+thinned, to fit the Axes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def pyplot() -> Any:
 
 
 def verbatim(text: object) -> str:
-    """Return a name as matplotlib shows it as it is: a dollar sign would begin a formula."""
+    """Return a name escaped so matplotlib shows it unchanged: a dollar sign would begin a formula."""
     return str(text).replace("$", r"\$")
 
 
@@ -65,7 +65,7 @@ def ink(ax: Any) -> Any:
 
 
 def check_drawable(given: Any, name: str, kind: str, typed: str, saved: str) -> None:
-    """Refuse an option `ax` or `figure` that is not of its kind, such as the name of a file."""
+    """Refuse an option `ax` or `figure` of the wrong type, such as the name of a file."""
     if not isinstance(given, getattr(pyplot(), kind)):
         if isinstance(given, str | os.PathLike):
             typed = f'{saved}.savefig("{os.fspath(given)}")'
@@ -89,7 +89,7 @@ def room(ax: Any) -> tuple[float, float]:
 
 
 def broken(text: object, points: float) -> str:
-    """Break each line of a text into lines of words that need at most so many points."""
+    """Wrap each line of a text to a width in points."""
     width = max(int(points / CHARACTER), 8)
     lines = verbatim(text).split("\n")
     return "\n".join(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in lines)
@@ -109,7 +109,7 @@ def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: S
 
 
 def mark_if_seen(ax: Any, value: float, across: bool = False) -> None:
-    """Draw a line at a value that the horizontal axis shows, or `across` the axes where the vertical one does."""
+    """Draw a line at a value if the horizontal axis shows it, or `across` the axes if the vertical axis does."""
     low, high = ax.get_ylim() if across else ax.get_xlim()
     if low < value < high:
         (ax.axhline if across else ax.axvline)(value, **LINE)
@@ -136,10 +136,10 @@ def log_scale(ax: Any) -> None:
 def panel_by_arm(
     record: FitRecord, draw: Callable[[int, Any], Any], *, ax: Any = None, arm: Any = None, effect: bool = False
 ) -> Any:
-    """Draw a plot of one treatment group, or of each group but the reference in a panel of its own.
+    """Draw a plot of one treatment group, or one panel for each group except the reference.
 
-    `draw` takes the position of a group, and the axes. Axes that are given show the first of several groups, and their
-    label says so. An `effect` has no plot of the reference.
+    `draw` takes the position of a group, and the axes. Given axes show the first of several groups, and their label
+    says so. The reference has no plot of an `effect`.
     """
     if arm is not None:
         return draw(record.contrast_position(arm) if effect else record.arm_position(arm), axes_or_new(ax))
@@ -547,7 +547,7 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     Returns
     -------
     matplotlib Axes
-        The plot of `anchor_path`. A single difference has intervals, from cross-validation.
+        The plot of `anchor_path`. The difference of two groups has intervals.
     """
     check_alpha(alpha)
     path, joint, ax = risk.anchor_path(record), risk.joint_of(record), axes_or_new(ax)

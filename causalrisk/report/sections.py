@@ -114,7 +114,7 @@ def report(
 
 
 def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
-    """Refuse a name of another kind of file than a web page; `variable` is what the results are called in examples."""
+    """Refuse a file name that is not a web page's; `variable` names the results in examples."""
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
         page_path = Path(path).with_suffix(".html").as_posix()
         raise OptionError(
@@ -428,7 +428,7 @@ def write_page(
 
 
 def badge(reading: Reading) -> str:
-    """Return a verdict as a word on a coloured ground; nothing where there is none."""
+    """Return a verdict as a word on a coloured background; empty without a verdict."""
     verdict = reading.verdict
     return f'<span class="badge {verdict}">{BADGES[verdict]}</span>' if verdict else ""
 

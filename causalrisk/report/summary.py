@@ -34,8 +34,8 @@ MODELS = (
 DESIGN = ("Clusters:", "Strata:", "PSUs:", "Population:", "Replicates:", "Subpopulation:")
 NOTE_LOG_SCALE = "The effect's interval and test are computed on the logarithmic scale and transformed back."
 NOTE_SURVEY_N = (
-    "survey n is the effective n of the survey weights alone. The columns after it are of these weights times those of "
-    "the propensity score."
+    "survey n is the effective n of the survey weights alone. The columns after it use these weights times the "
+    "propensity-score weights."
 )
 NOTE_BINARY = (
     "The outcome is 0 or 1 and its models are linear, so predictions may lie outside 0 to 1. Use "
@@ -316,7 +316,7 @@ def numbers_table(
 ) -> ResultTable:
     """Lay out a frame of estimates, with the decimals of the frame `like`.
 
-    All numbers share a format where they are in one unit, else those of a row do.
+    All numbers share a format if they have one unit; otherwise each row has its own.
     """
     like, rows = frame if like is None else like, []
     values, names = like.iloc[:, 0].to_numpy(), [name for name in ("std err", "robust se") if name in like]
@@ -410,7 +410,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
 
 
 def _formulas(record: FitRecord, scored: bool | None = None) -> list[str]:
-    """Return the formulas of a fit, a note each; `scored` says whether any of several fits has a propensity model."""
+    """Return the formulas of a fit, one note each; `scored` says whether any of several fits has a propensity model."""
     design = record.design
     if design.formula is None:
         return []
@@ -438,7 +438,7 @@ def _binary_note(records: Sequence[FitRecord]) -> str:
 
 
 def _logged_note(record: FitRecord) -> str:
-    """Note that a ratio of means of logarithms is not one of the outcome."""
+    """Note that an effect on the logarithm is not an effect on the outcome itself."""
     outcome = record.design.endog_name
     if record.options.effect_scale.additive or not re.match(LOGARITHM, outcome):
         return ""
@@ -459,7 +459,7 @@ def _interval_text(record: FitRecord) -> str:
 
 
 def _overlap_note(record: FitRecord) -> str:
-    """Note where the weights leave less than half of a group, and that IPWRA's sandwich is then too small."""
+    """Note that the weights leave less than half of a group, where IPWRA's robust errors are too small."""
     design, everybody = record.design, record.options.population is EVERYBODY
     arm, label = min(zip(record.overlap, design.labels, strict=True), key=lambda pair: pair[0].kept)
     if record.spec.matched or not (record.spec.uses_propensity and everybody and arm.kept < POOR):
@@ -511,7 +511,7 @@ def _dropped_notes(design: Design) -> list[str]:
             f"{name} in {lost} rows" if used_in in ("trim", "weights") else f"{name} missing in {missing}"
             for used_in, name, missing, lost in lines
         )
-        several = " (some miss several)" * (sum(line[2] for line in lines) > design.n_dropped)
+        several = " (some lack several)" * (sum(line[2] for line in lines) > design.n_dropped)
         covariates = {*design.outcome_encoder.variables, *design.propensity_encoder.variables}
         missing = any(name in covariates for used_in, name, *_ in lines if used_in not in ("trim", "weights"))
         fill = " `causalrisk.impute` fills in missing covariates (multiple imputation)." * missing

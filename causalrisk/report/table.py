@@ -290,7 +290,7 @@ def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _indented(text: str, blank: str) -> str:
-    """Return a text whose blanks at the beginning are blanks that a format keeps."""
+    """Return a text with its leading blanks replaced by `blank`, which a format keeps."""
     return blank * (len(text) - len(text.lstrip(" "))) + text.lstrip(" ")
 
 
@@ -445,7 +445,7 @@ class ResultSummary(Summary):
         return "\n\n".join([*(table.as_markdown() for table in self.tables), *map(escape_markdown, self._note_texts())])
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the summary to a file. The ending of its name says the format.
+        """Write the summary to a file. The ending of its name sets the format.
 
         Parameters
         ----------
@@ -492,7 +492,7 @@ class ResultSummary(Summary):
         return [f"[{i}] {flat(note)}" for i, note in enumerate(self.notes, 1)]
 
     def _made(self) -> list[Any]:
-        """Return each table as one of maketables; the last has the notes."""
+        """Return each table as a maketables table; the last has the notes."""
         try:
             from maketables import MTable
         except ImportError as error:
@@ -563,7 +563,7 @@ class PaperTable(ResultSummary):
         return ResultTable(rows, heads, aligns=aligns, title=whole.title, rules=whole.rules)
 
     def to_gt(self) -> Any:
-        """Return the table as one of great_tables, laid out by maketables.
+        """Return the table as a great_tables table, laid out by maketables.
 
         Returns
         -------

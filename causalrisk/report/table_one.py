@@ -62,8 +62,8 @@ def table_one(
     by : str or array-like, optional
         The treatment, or another grouping; None describes all rows together.
     treated, reference : level, optional
-        Of two groups, the one that is compared; or the group that the others are compared with. By default the first
-        is the reference.
+        The treated one of two groups, or the group that others are compared with. By default the first group is the
+        reference.
     levels : mapping, optional
         Printed label of each group.
     weights : str or array-like, optional
@@ -106,7 +106,7 @@ def table_one(
     Text, bool, categories and numbers inside ``C()`` are counted level by level; a factor of two levels has one row.
     Each variable is described on the rows that have it, and missing values are counted. SMD is the standardized mean
     difference to the reference, over the root of the mean variance of the groups. There are no p-values: they measure
-    the sample size. Weighted variances are those of `balance`: under probability weights
+    the sample size. Weighted variances are as in `balance`: under probability weights
     sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2). A weighted quantile is the smallest value that has its share of the
     weight at or below it.
 
@@ -149,7 +149,7 @@ def table_one(
         labels, groups, grouping = _groups(by, table, treated, reference, levels, told)
     elif treated is not None or reference is not None:
         option = "reference" if treated is None else "treated"
-        raise OptionError(f'{option}= needs the groups.\nUse `by="..."` with the name of their column.')
+        raise OptionError(f'{option}= needs groups.\nUse `by="..."` with the name of their column.')
     if covariates is None:
         covariates = [str(name) for name in table.columns if name not in (grouping, weights_name)]
     found = renamed(map(_indicator, covariates_in(covariates, table, MOST_LEVELS)), names)
@@ -233,7 +233,7 @@ def balance_for_paper(
 
     Notes
     -----
-    Differences are those of `balance`. `causalrisk.table_one` describes the rows before a fit.
+    Differences are as in `balance`. `causalrisk.table_one` describes the rows before a fit.
 
     Examples
     --------
@@ -319,7 +319,7 @@ def _weighing(
 def _groups(
     by: Any, table: pd.DataFrame, treated: Any, reference: Any, levels: Mapping[Any, str] | None, told: list[str]
 ) -> tuple[tuple[str, ...], list[np.ndarray], str]:
-    """Return labels of the groups, the reference first, their rows and name, as of a treatment; note rows in none."""
+    """Return the labels (reference first) and rows of the groups, and their name; note rows in no group."""
     column = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
     name = str(column.name)
     known = ~missing_mask(column)
@@ -351,7 +351,7 @@ def _indicator(covariate: Covariate) -> Covariate:
 def _rows(
     covariates: Sequence[Covariate], shown: Mapping[str, list[str]], absent: Mapping[str, list[str]] | None = None
 ) -> list[tuple[str, ...]]:
-    """Lay out one row a covariate, the levels of a factor below its name, and rows that count missing values."""
+    """Lay out one row per covariate, the levels of a factor below its name, and rows that count missing values."""
     rows: list[tuple[str, ...]] = []
     for term, same in groupby(covariates, key=lambda c: c.term):
         siblings = list(same)
@@ -367,7 +367,7 @@ def _rows(
 
 
 def _counted(c: Covariate) -> bool:
-    """Whether a covariate is a level of a factor, or an indicator: yes or no."""
+    """Return True if a covariate is a level of a factor, or an indicator."""
     return c.code is not None or (c.binary and set(c.ends) <= {0.0, 1.0})
 
 

@@ -1,4 +1,4 @@
-"""Results as plain data, under the column names of broom and marginaleffects; and tables for makers of tables."""
+"""Results as plain data, under the column names of broom and marginaleffects; and tables for table packages."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Frame(pd.DataFrame):
 
 
 def printed_whole(value: R) -> R:
-    """Return a data frame as one that prints all its columns; what is none as it is."""
+    """Return a data frame as one that prints all its columns; anything else unchanged."""
     return Frame(value).__finalize__(value) if type(value) is pd.DataFrame else value  # with its attrs
 
 
@@ -131,8 +131,8 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
     Returns
     -------
     DataFrame
-        One row a parameter, the effect first: term, estimate, std_error, statistic (z or t), p_value (two-sided),
-        conf_low, conf_high, and where the fit has degrees of freedom df.
+        One row per parameter, the effect first: term, estimate, std_error, statistic (z or t), p_value (two-sided),
+        conf_low, conf_high, and df if the fit has degrees of freedom.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Designs of others' simulations, as far as their papers say, one like LaLonde's data, and two in which JRE loses."""
+"""Designs of published simulations, as far as papers say, one like LaLonde's data, and two in which JRE loses."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class HahnMurrayCarvalho(Design):
 
 @dataclass(frozen=True)
 class Tan(Design):
-    """Many covariates, four of them relevant, and curvature in the treated arm only, after [1]_.
+    """Many covariates, four of them relevant, and curvature in the treated group only, after [1]_.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ class Tan(Design):
 
     @property
     def oracle_propensity(self) -> str:
-        """The analyst's: the propensity model is right."""
+        """The analyst's formula, which is correctly specified."""
         return self.propensity
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -253,7 +253,7 @@ class MissedConfounder(Design):
 
 @dataclass(frozen=True)
 class OppositeCurves(Design):
-    """The arms have opposite curvature, and both models miss the square.
+    """The groups have opposite curvature, and both models miss the square.
 
     Parameters
     ----------
@@ -283,8 +283,8 @@ class OppositeCurves(Design):
 class KangSchaferMean(KangSchafer):
     """Kang and Schafer's original problem: the mean of an outcome observed only for the treated.
 
-    The outcome is 0 if it is not observed. The mean of the untreated arm is then exactly 0, and the effect is the mean
-    of the treated arm, 210.
+    The outcome is 0 if it is not observed. The mean of the untreated group is then exactly 0, and the effect is the
+    mean of the treated group, 210.
     """
 
     known_effect: ClassVar[float | None] = 210.0

@@ -20,7 +20,7 @@ from causalrisk.report.table import ResultSummary, ResultTable, column_format, f
 from causalrisk.simulation.designs import Design
 
 KEYS = ["design", "n", "estimator"]
-LEAST_ALPHA = 1e-15  # of a power that SciPy computes in a moment
+LEAST_ALPHA = 1e-15  # smallest level for which SciPy computes the power quickly
 
 
 class StudyResults(Shown):
@@ -249,7 +249,7 @@ def describe(error: pd.Series, se: pd.Series, reference: Array, critical: float)
     """Measures of one estimator in one cell, from errors (NaN where it failed), standard errors, and reference errors.
 
     `critical` is the half width of the interval in standard errors. Names that end in ``_mc`` are Monte Carlo errors of
-    the one before.
+    the previous measure.
     """
     kept, own = error.dropna(), se[error.notna()].dropna()
     ratio, ratio_mc = mse_ratio(error.to_numpy(), reference)
@@ -387,8 +387,8 @@ def solve_power(
         raise OptionError("cluster_size= and icc= go together.\nUse `solve_power(..., cluster_size=25, icc=0.1)`.")
     cluster_size, icc = (1.0, 0.0) if cluster_size is None or icc is None else (cluster_size, icc)
     for name, value, holds, expected in (
-        ("effect", effect, effect is None or effect != 0, "another number than 0"),
-        ("n", n, n is None or n >= 3 * cluster_size, "three units or clusters, or more"),
+        ("effect", effect, effect is None or effect != 0, "a number other than 0"),
+        ("n", n, n is None or n >= 3 * cluster_size, "at least three units or clusters"),
         ("power", power, power is None or alpha < power < 1, "a share above alpha and below 1"),
         ("alpha", alpha, alpha >= LEAST_ALPHA, f"{LEAST_ALPHA:g} or more"),
         ("sd", sd, sd > 0, "a positive number"),
@@ -409,7 +409,7 @@ def solve_power(
             return float(1 - nctdtr(df, shift, critical) + np.nan_to_num(nctdtr(df, shift, -critical)))
 
     def checked(found: float, name: str, number: float) -> float:
-        """Return a power that is known."""
+        """Return a power; refuse one that is not finite."""
         if np.isfinite(found):
             return found
         raise OptionError(f"the power is unknown at {name}={number:.4g}, alpha={alpha!r}.\nUse less extreme numbers.")
@@ -418,7 +418,7 @@ def solve_power(
         return checked(power_of(effect, n), "n", n)
 
     def solved(name: str, unit: float, reached: Callable[[float], float], low: float) -> float:
-        """Return the number, `low` units or more, whose power is that which is wanted."""
+        """Return the number of units, at least `low`, that has the wanted power."""
         high = low
         while checked(reached(high), name, high * unit) < power:
             high *= 2

@@ -178,7 +178,7 @@ class Task:
 
     @property
     def key(self) -> str:
-        """Text that differs between tasks with other samples or estimates; its begin is readable."""
+        """Text that identifies the samples and estimates of a task; its beginning is readable."""
         design = self.design
         of_design = [full_name(type(design)), design.stream, design.formula, design.propensity]
         estimators = [f"{entry.label}: {full_name(entry.run)} {dict(entry.options)!r}" for entry in self.entries]
@@ -290,7 +290,7 @@ def run_study(
     folder = None if path is None else Path(path)
     if folder is not None:
         if rng is None:
-            raise errors.OptionError("path= continues a study, and rng=None begins another each time.\nUse `rng=0`.")
+            raise errors.OptionError("path= continues a study, but rng=None begins a new one each time.\nUse `rng=0`.")
         for run, label in [(entry.run, entry.label) for entry in entries]:
             if not isinstance(run, type) and (not isfunction(run) or "<" in run.__qualname__):
                 raise errors.OptionError(
@@ -307,7 +307,7 @@ def run_study(
 
 
 def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) -> list[pd.DataFrame]:
-    """Do the tasks that are not in the folder; frames in the order of the tasks."""
+    """Run the tasks that are not in the folder; return frames in the order of the tasks."""
     found = {} if folder is None else {task.key: task.read(folder) for task in tasks}
     left = [task for task in tasks if found.get(task.key) is None]
     with (
@@ -336,7 +336,7 @@ def run_task(task: Task) -> pd.DataFrame:
                 try:
                     estimate, se = entry.estimate(trial, task.n_boot)
                     failure = "" if np.isfinite(estimate) else f"the estimate is {estimate}"
-                except errors.OptionError:  # the caller's mistake, and no failure
+                except errors.OptionError:  # the caller's mistake, not a failure
                     raise
                 except FAILURES as error:
                     failure = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
@@ -390,7 +390,7 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     right, right_propensity = base.oracle_formula, base.oracle_propensity
     if right is None or right_propensity is None or right == base.formula or right_propensity == base.propensity:
         raise errors.OptionError(
-            f"design={base.name!r} does not have both formulas wrong and right ones known.\n"
+            f"design={base.name!r} needs two wrong formulas, and the right ones.\n"
             'Use `design="doubly_wrong"` or `design="kang_schafer"`.'
         )
     cells = [
@@ -419,7 +419,7 @@ class Plasmode(Design):
     mean : ndarray, shape (2, N)
         Mean outcome without and with treatment.
     residuals : tuple of two ndarray
-        Residuals of each arm, centred.
+        Residuals of each treatment group, centred.
     """
 
     wrong: str
@@ -466,7 +466,7 @@ class Plasmode(Design):
         return self._rows(rng.integers(0, len(self.score), n))
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
-        """Add residuals of the arm, drawn with replacement."""
+        """Add residuals of the group, drawn with replacement."""
         return population.mean + np.stack([rng.choice(arm, len(population.score)) for arm in self.residuals])
 
 
@@ -481,7 +481,7 @@ def plasmode(
     """Simulate samples like your data, and compare the estimators on them.
 
     Covariates are rows of the data, drawn with replacement. Treatment follows the fitted propensity score. Outcomes are
-    from the fitted outcome models, plus residuals of the arm drawn with replacement. The true effect is therefore
+    from the fitted outcome models, plus residuals of the group drawn with replacement. The true effect is therefore
     known: the average of the fitted effects over the data.
 
     Parameters
@@ -533,7 +533,7 @@ def plasmode(
 
 
 def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0.5) -> Plasmode:
-    """Make the design of a fit, with the models bent that are to be wrong."""
+    """Make the design of a fit, with a curve added to the misspecified models."""
     _check(res)
     design, source = res.model.design, res.start if isinstance(res.model, JRE) else res
     mean, score = source.potential_outcomes.to_numpy().T, res.propensity_scores.to_numpy()
@@ -562,7 +562,7 @@ def _check(res: CausalResults) -> None:
         ("clusters", design.cluster is not None),
         ("a survey design", design.survey is not None),
         (f"an {design.offset_kind}", design.offset is not None),
-        ("more than two arms", design.n_arms > 2),
+        ("more than two groups", design.n_arms > 2),
         (f"target {options.target!r}", options.target != "all"),
         (f"family {options.family!r}", options.family not in (None, "gaussian")),
         (f"effect {options.effect!r}", options.effect != "difference"),
@@ -571,4 +571,4 @@ def _check(res: CausalResults) -> None:
         ("given outcome predictions", design.predictions is not None),
     ):
         if bad:
-            raise errors.OptionError(f"plasmode: the fit has {what}, which it cannot simulate.\nFit a model without.")
+            raise errors.OptionError(f"plasmode cannot simulate a fit with {what}.\nUse a fit without.")

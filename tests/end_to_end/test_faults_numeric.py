@@ -134,7 +134,7 @@ def test_fault_39_near_collinear_columns(data, estimator, near, rtol):
     assert any("condition number" in note for note in res.summary().notes)
 
 
-@pytest.mark.filterwarnings("ignore:arm .* outcome coefficients")  # what is certified are coefficients
+@pytest.mark.filterwarnings("ignore:group .* outcome coefficients")  # what is certified are coefficients
 def test_fault_39_nist_longley():
     """Certified values of the NIST Statistical Reference Datasets, to 10 digits; one arm shifted by 5."""
     certified = [-3482258.63459582, 15.0618722713733, -0.0358191792925910, -2.02022980381683, -1.03322686717359,
@@ -146,7 +146,7 @@ def test_fault_39_nist_longley():
     assert res.effect == pytest.approx(5, abs=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:arm .* outcome coefficients")  # what is certified are coefficients
+@pytest.mark.filterwarnings("ignore:group .* outcome coefficients")  # what is certified are coefficients
 @pytest.mark.parametrize(("base", "noise", "rtol"), [(1.0, 0, 1e-8), (0.1, 0, 1e-10), (1.0, 1, 1e-8), (1.0, 100, 1e-6)])
 def test_fault_39_nist_wampler(base, noise, rtol):
     """Wampler's polynomials of degree 5: the certified coefficients are the powers of the base."""
@@ -368,7 +368,9 @@ def test_fault_68_replicates_that_are_no_multiplicities(data, replicates, words)
 
 
 def test_fault_68_replicates_that_cannot_be_fitted(data):
-    with raises_with(cr.CausalRiskError, "5 of 5 propensity replicates failed", "more than half", "an arm had no rows"):
+    with raises_with(
+        cr.CausalRiskError, "5 of 5 propensity replicates failed", "more than half", "a group had no rows"
+    ):
         build(cr.JRE, data).fit(replicates=0 * ONES)
     some = ONES.copy()
     some[data.d == 1, 0] = 0
@@ -376,5 +378,5 @@ def test_fault_68_replicates_that_cannot_be_fitted(data):
     with pytest.warns(cr.ResampleWarning, match=r"2 of 5 propensity replicates were left out"):
         res = build(cr.JRE, data, FORMULA).fit(replicates=some, objective="erm", cov_type="robust")
     assert list(res.replicate_ledger.used) == [False, False, True, True, True]
-    assert res.replicate_ledger.reason.iloc[0] == "an arm had no rows"
+    assert res.replicate_ledger.reason.iloc[0] == "a group had no rows"
     np.testing.assert_allclose(res.params, fit(cr.IPWRA, data, FORMULA).params, rtol=1e-12)

@@ -166,9 +166,9 @@ def dict_of(res):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"outcome_predictions": "m0"}, "'m0' for 2 arms"),
-        ({"outcome_predictions": ["m0"]}, "'m0' for 2 arms"),
-        ({"outcome_predictions": ["m0", "m1", "e"]}, "'m0', 'm1', 'e' for 2 arms"),
+        ({"outcome_predictions": "m0"}, "'m0' for 2 groups"),
+        ({"outcome_predictions": ["m0"]}, "'m0' for 2 groups"),
+        ({"outcome_predictions": ["m0", "m1", "e"]}, "'m0', 'm1', 'e' for 2 groups"),
         ({"outcome_predictions": DATA[["m0", "m1"]]}, "Use `predictions.set_axis"),
         ({"outcome_predictions": ["m0", "mm"]}, "'mm' is neither a column"),
         ({"outcome_predictions": ["m0", DATA["m1"].to_numpy()[:9]]}, "9"),

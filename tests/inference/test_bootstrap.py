@@ -186,7 +186,7 @@ def test_jre_multiplies_influence_functions_where_fractional_weights_fail_too():
     )
     given = {"formula": f"y ~ {' + '.join(frame.columns[:24])}", "data": frame, "treat": "d"}
     model = cr.JRE.from_formula(**given)
-    with pytest.raises(cr.BootstrapError, match="singular in an arm"):
+    with pytest.raises(cr.BootstrapError, match="singular in a group"):
         model.fit(bootstrap="bayesian", n_boot=40)
     with pytest.warns(cr.ResampleWarning, match="random multipliers of the influence of the rows"):
         res = model.fit(n_boot=40)
@@ -199,7 +199,7 @@ def test_jre_multiplies_influence_functions_where_fractional_weights_fail_too():
         both = cr.compare(**given, estimators=["IPWRA", "JRE"], n_boot=40)
     assert both.table.loc["JRE", "std err"] > 0
     blocks = cr.JRE.from_formula(**given | {"data": cr.scan([frame[:50], frame[50:]])})  # which has no multipliers
-    with pytest.raises(cr.BootstrapError, match=r"singular in an arm.*\n.*err\.results") as caught:
+    with pytest.raises(cr.BootstrapError, match=r"singular in a group.*\n.*err\.results") as caught:
         blocks.fit(n_boot=40)
     robust = cr.JRE.from_formula(**given).fit(cov_type="robust")
     np.testing.assert_allclose(caught.value.results.bse, robust.bse, rtol=1e-6)

@@ -126,7 +126,7 @@ def test_fault_61_an_arm_with_a_single_cluster():
     assert "only 1 cluster of 'g' with rows" in " ".join(str(res.summary()).split())
     with (
         pytest.warns(cr.DesignWarning, match="1 cluster of"),
-        pytest.raises(cr.BootstrapError, match=r"because an arm had no rows"),
+        pytest.raises(cr.BootstrapError, match=r"because a group had no rows"),
     ):
         model.fit(cov_type="bootstrap", n_boot=100)
 
@@ -158,7 +158,7 @@ def test_fault_51_52_failed_resamples_are_counted_once_and_left_out():
     with pytest.warns(cr.ResampleWarning) as caught:
         res = built(cr.IPWRA, frame).fit(resamples=draws, max_failed=0.5)
     assert len(caught) == 1
-    assert res.boot_ledger.reason[7] == "an arm had no rows"
+    assert res.boot_ledger.reason[7] == "a group had no rows"
     assert "perfectly" in res.boot_ledger.reason[8]
     assert res.boot_params.iloc[[7, 8]].isna().all(axis=None)
     used = res.boot_ledger.used
@@ -169,7 +169,9 @@ def test_fault_51_52_failed_resamples_are_counted_once_and_left_out():
 def test_fault_53_all_resamples_fail():
     frame = simulate(100)
     draws = np.tile((frame.d == 0).to_numpy()[:, None], 20)
-    with pytest.raises(cr.BootstrapError, match=r"(?s)20 of 20 resamples failed.*an arm had no rows.*robust") as caught:
+    with pytest.raises(
+        cr.BootstrapError, match=r"(?s)20 of 20 resamples failed.*a group had no rows.*robust"
+    ) as caught:
         built(cr.JRE, frame).fit(resamples=draws, **QUICK)
     kept = caught.value.results
     assert kept.effect == built(cr.JRE, frame).fit(cov_type="robust", **QUICK).effect

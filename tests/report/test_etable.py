@@ -173,7 +173,11 @@ def test_refusals(fits, ols, tmp_path):
     both = [*fits, fits[1].model.with_options(target="ATT").fit()]
     for error, words, call in (
         (OptionError, "keep: 'ATT' .*'ATE'", lambda: etable(fits, keep=["ATT"])),
-        (OptionError, r"nothing of column \(4\).\nIts parameters are ATT, POM", lambda: etable(both, keep=["ATE"])),
+        (
+            OptionError,
+            r"no parameter in column \(4\).\nIts parameters are ATT, POM",
+            lambda: etable(both, keep=["ATE"]),
+        ),
         (OptionError, r"keep='ATE' .*`keep=\['ATE'\]`", lambda: etable(fits, keep="ATE")),
         (OptionError, "names has 1 entries; expected 3", lambda: etable(fits, names=["a"])),
         (OptionError, "no results", lambda: etable([])),

@@ -119,7 +119,7 @@ def test_a_short_report_has_the_findings_a_picture_and_the_methods(jobs, jobs_pa
     assert not reader.all("a") and not reader.all("table") and len(reader.all("img")) == 1
     texts = ["".join(page.text.split()).partition("Inshort")[2] for page in (read(jobs_page), reader)]
     assert texts[0].partition("argumentyet")[0] == texts[1].partition("argumentyet")[0] != ""
-    assert "argumentyet;seeAssumptions" in texts[0] and "argumentyet:Whydothecovariateshold" in texts[1]
+    assert "argumentyet;seeAssumptions" in texts[0] and "argumentyet:Whydothecovariatescontain" in texts[1]
     assert " ".join(jobs.methods().split()) in reader.text
 
 

@@ -38,7 +38,7 @@ def test_an_anchor_at_the_end_of_the_ladder_is_said_to_be_there(monkeypatch, end
     def noted(res):
         page = re.sub("<[^>]+>", "", unescape(res.report(tmp_path / "jre.html").read_text("utf-8")))
         words = [" ".join(text.split()) for text in (str(res.summary()), str(res.explain()), page)]
-        return ["at the end of those tried" in text for text in words]
+        return ["a value beyond it might" in text for text in words]
 
     options = {"cov_type": "robust", "n_replicates": 15}
     assert not any(noted(model.fit(**options, anchor=end)))  # given, not chosen
@@ -129,7 +129,7 @@ def test_dropped_rows_are_counted_as_in_the_file():
     data.loc[3:9, "x2"] = np.nan
     data.loc[[20, 21], "y"] = np.nan
     text = " ".join(str(cr.IPWRA.from_formula("y ~ x1 + x2", data, treat="d").fit().summary()).split())
-    said = "12 rows dropped: y missing in 2, x1 missing in 6, x2 missing in 7 (some miss several)."
+    said = "12 rows dropped: y missing in 2, x1 missing in 6, x2 missing in 7 (some lack several)."
     assert f"{said} See res.sample_ledger. `causalrisk.impute` fills in missing covariates" in text
 
 

@@ -63,7 +63,7 @@ def test_power_of_clusters_by_simulation():
         ({"n": 100, "power": 0.01}, "above alpha"),
         ({"n": 100, "power": 0.8, "share": 1}, "share=1"),
         ({"n": 20, "power": 0.8, "cluster_size": 10, "icc": 0.1}, "three units or clusters"),
-        ({"effect": 0, "n": 20}, "another number than 0"),
+        ({"effect": 0, "n": 20}, "a number other than 0"),
         ({"n": 100, "power": 0.8, "icc": 1.2, "cluster_size": 5}, "icc=1.2"),
         ({"n": 100, "power": 0.8, "icc": 0.1}, "go together"),
         ({"n": 100, "power": 0.8, "cluster_size": 5}, "go together"),
