@@ -226,13 +226,13 @@ class Covariate:
         return low <= high and bool(((numbers == low) | (numbers == high) | np.isnan(numbers)).all())
 
 
-def reader_name(code: str) -> str:
+def display_name(code: str) -> str:
     """Return the display name of a factor: without ``C()``, ``Q()``, ``I()`` and ``np.``, powers with ^.
 
     Examples
     --------
     >>> [
-    ...     reader_name(c)
+    ...     display_name(c)
     ...     for c in (
     ...         "mage",
     ...         "C(race, Treatment('white'))",
@@ -246,7 +246,7 @@ def reader_name(code: str) -> str:
     tree = formulas.parsed(code).body
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.args and tree.func.id in ("C", "Q", "I"):
         inner = tree.args[0]
-        return str(inner.value) if isinstance(inner, ast.Constant) else reader_name(ast.unparse(inner))
+        return str(inner.value) if isinstance(inner, ast.Constant) else display_name(ast.unparse(inner))
     return code.replace("np.", "").replace(" ** ", "^").replace("**", "^")
 
 
@@ -315,7 +315,7 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
         known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
         if not term.factors or not keep.any():
             continue
-        named = [name for name in dict.fromkeys(reader_name(factor.code) for factor in term.factors) if name in known]
+        named = [name for name in dict.fromkeys(display_name(factor.code) for factor in term.factors) if name in known]
         leveled = [name for name in named if name in codes or known[name].dtype.kind not in "bif"]
         levels = math.prod(int(known[name].nunique()) for name in leveled)
         if most is not None and levels > most:
@@ -390,7 +390,7 @@ def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covaria
 
 def _columns(factor: FactorValues, keep: np.ndarray) -> list[Covariate]:
     """Expand the columns of a factor, given on the rows in `keep`, to all rows."""
-    name = reader_name(factor.code)
+    name = display_name(factor.code)
     if factor.levels is None:
         columns = np.full((factor.values.shape[1], len(keep)), np.nan)
         columns[:, keep] = factor.values.T

@@ -462,14 +462,14 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy
     """Fix the columns of a design matrix, and its stateful transforms, on the variables of the scope."""
     env = patsy.EvalEnvironment([dict(scope.constants)])
     factors = [patsy.Term([_Factor(factor, formula) for factor in term.factors]) for term in terms]
-    with in_words(formula), PARSER:
+    with as_design_error(formula), PARSER:
         return patsy.design_matrix_builders([factors], lambda: iter([scope.variables]), env, AS_THEY_ARE)[0]
 
 
 def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
     """Make the design matrix, shape (n, p) and C-contiguous, of rows of the estimation sample or of new data."""
     data: Any = variables or pd.DataFrame(index=range(n))
-    with in_words(formula):
+    with as_design_error(formula):
         matrix = np.asarray(patsy.build_design_matrices([info], data, AS_THEY_ARE)[0])
     for term, columns in info.term_slices.items():
         _check_finite(np.isfinite(matrix[:, columns]).all(axis=1), term.name(), formula)
@@ -499,7 +499,7 @@ def factor_values(
     found = []
     for factor in term.factors:
         known = info.factor_infos[factor]
-        with in_words(formula):
+        with as_design_error(formula):
             value = known.factor.eval(known.state, variables)
         if known.type == "categorical":
             found.append(FactorValues(factor.code, tuple(known.categories), np.asarray(value.codes)))
@@ -510,7 +510,7 @@ def factor_values(
 
 
 @contextmanager
-def in_words(formula: Formula) -> Iterator[None]:
+def as_design_error(formula: Formula) -> Iterator[None]:
     """Turn errors of patsy, and of functions in a formula, into a DesignError."""
     try:
         with np.errstate(all="ignore"):
@@ -525,7 +525,7 @@ def in_words(formula: Formula) -> Iterator[None]:
         raise DesignError(f"{found}\nWrite arithmetic inside `I(...)`; {levels}.") from error
 
 
-def learning_function(formula: Formula, constants: Mapping[str, Any]) -> str | None:
+def stateful_function(formula: Formula, constants: Mapping[str, Any]) -> str | None:
     """Return the first stateful transform (such as a spline) in a formula; None if there is none."""
     functions = {**PATSY_FUNCTIONS, **constants}
     called = (use.name for use in formula.uses() if use.role == "called")

@@ -24,7 +24,7 @@ from causalrisk.design import rows as drawing
 from causalrisk.design.build import Formulas, check_roles, outcome_values, read_formulas
 from causalrisk.design.design import Design, rows_not_kept
 from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
-from causalrisk.design.formulas import QUOTED, Formula, Scope, in_formula, learning_function
+from causalrisk.design.formulas import QUOTED, Formula, Scope, in_formula, stateful_function
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.scan import Folder, Frame, Scan, computed, mapped, naming, needed_dask
 from causalrisk.design.support import ColumnMoments, Rules, check_levels, check_magnitude
@@ -54,7 +54,7 @@ class KeptRows(NamedTuple):
     roles: pd.DataFrame
 
 
-class Learnt(NamedTuple):
+class FrameSummary(NamedTuple):
     """Summary of a frame: numbers of rows in the data and in the sample, dropped rows, and levels.
 
     `few` has, for each variable, rows with all its levels, or a few numbers. `treat` has rows with all levels of the
@@ -99,7 +99,7 @@ class Coding:
         self.codes = set().union(*(formula.coded for formula in self.formulas))
         self.scopes = [formulas.left, *formulas.scopes]
         for each in self.formulas:
-            function = learning_function(each, self.frame)
+            function = stateful_function(each, self.frame)
             if function is not None:
                 found = f"the {each.model} formula {each.text!r} uses {function}(), which needs all rows at once"
                 raise UnavailableError(f"{found}.\nUse `{IN_MEMORY}`, or compute the column before the scan.")
@@ -108,22 +108,22 @@ class Coding:
         used |= {getattr(columns, option) for option in drawing.BY_ROW}
         self.used = [name for name in names if name in used]
 
-    def read(self, folder: str, part: int, frames: Iterator[Frame]) -> list[Learnt]:
+    def read(self, folder: str, part: int, frames: Iterator[Frame]) -> list[FrameSummary]:
         """Summarise the frames of a part, and store their sample rows in files of a folder."""
-        found = list[Learnt]()
+        found = list[FrameSummary]()
         for k, (where, frame) in enumerate(frames):
             with naming(where):
-                found.append(self.look(where, frame.reset_index(drop=True), f"{folder}/{part}-{k}.pickle"))
+                found.append(self.summarise(where, frame.reset_index(drop=True), f"{folder}/{part}-{k}.pickle"))
         return found
 
-    def look(self, where: str, table: pd.DataFrame, path: str) -> Learnt:
+    def summarise(self, where: str, table: pd.DataFrame, path: str) -> FrameSummary:
         """Summarise a frame, and store its sample rows, if any, at `path`."""
         columns, formulas = self.columns, Formulas.of(self.formulas, table, self.frame)
         by, sources = drawing.by_rows(table, columns, {}, []), formulas.sources(columns.treat)
         rows = drawing.draw_rows(sources, by, table.index)
         keep, size = rows.keep, (len(rows.keep), rows.n)
         if not rows.n:
-            return Learnt(where, size, rows.lines)
+            return FrameSummary(where, size, rows.lines)
         raw = {source.name: source.values[keep] for source in sources}
         variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()}
         treat = by.treat.values[keep]
@@ -140,7 +140,7 @@ class Coding:
             numeric = variables[name].dtype.kind in "if" and name not in self.codes
             few[name] = values.iloc[:HEAD].copy() if numeric else values.drop_duplicates()  # a view holds all rows
         codes, levels = treatment_levels(treat, columns.treat)
-        return Learnt(
+        return FrameSummary(
             where=where,
             size=size,
             lines=rows.lines,
@@ -152,7 +152,7 @@ class Coding:
             weights=float(np.sum(roles.get("weights", 0.0))),
         )
 
-    def fix(self, found: Sequence[Learnt]) -> None:
+    def fix(self, found: Sequence[FrameSummary]) -> None:
         """Fix the coding from the summaries of the frames that have sample rows."""
         columns, probability = self.columns, self.columns.weight_type == "probability"
         self.unit = sum(one.weights for one in found) / sum(one.size[1] for one in found) if probability else 1.0

@@ -37,14 +37,14 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
         raise DesignError(f"{found}.\nReplace codes of missing values by NaN, or rescale it.")
 
 
-def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_controls: bool = False) -> None:
+def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, controls_only: bool = False) -> None:
     """Raise a DesignError unless each arm has more than p observations, and the sample more than q.
 
     p and q are the numbers of coefficients of the outcome and the propensity model. `size`, shape (K,), is the number
-    of observations in each arm. With `of_controls`, only the first arm has an outcome model.
+    of observations in each arm. With `controls_only`, only the first arm has an outcome model.
     """
     cases = [(f"group {label!r} has {n:.0f}", n, p, "outcome") for label, n in zip(labels, size, strict=True)]
-    cases = cases[:1] if of_controls else cases
+    cases = cases[:1] if controls_only else cases
     for found, count, coefficients, model in [*cases, (f"{size.sum():.0f}", size.sum(), q, "propensity")]:
         if count <= coefficients:
             noun = "coefficient" if coefficients == 1 else "coefficients"
@@ -155,7 +155,7 @@ class ColumnMoments:
             triangles.append(triangular_factor(np.roll(last, 1, axis=1)))
         return cls(origin, np.array(low), np.array(high), tuple(triangles), np.array(count, dtype=np.intp))
 
-    def beside(self, other: ColumnMoments) -> ColumnMoments:
+    def merged(self, other: ColumnMoments) -> ColumnMoments:
         """Merge with the moments of other rows."""
         moved = np.r_[0.0, other.origin - self.origin]
         pairs = [(own, to + to[:, :1] * moved) for own, to in zip(self.triangles, other.triangles, strict=True)]
@@ -284,9 +284,9 @@ class Rules:
     """Rules for the columns of both models.
 
     `collinear` says whether columns that are dependent, in all rows or within an arm, are dropped or raise an error.
-    With `constant_outcome`, the outcome model is one constant per arm (IPW), whatever its columns. With `of_controls`,
-    only the controls have an outcome model: the outcome is a change, and the mean of the treated is the mean of their
-    rows.
+    With `constant_outcome`, the outcome model is one constant per arm (IPW), whatever its columns. With
+    `controls_only`, only the controls have an outcome model: the outcome is a change, and the mean of the treated is
+    the mean of their rows.
 
     `scores` is about dependence within an arm in the propensity model. "likely": drop columns that separate an arm,
     because the likelihood then has no maximum. "balanced": drop all dependent columns, because no weights can balance
@@ -296,7 +296,7 @@ class Rules:
     collinear: str
     constant_outcome: bool
     scores: str
-    of_controls: bool = False
+    controls_only: bool = False
 
     @classmethod
     def of(cls, columns: Any, constant_outcome: bool, joint_outcome: bool = False) -> Rules:
@@ -304,8 +304,8 @@ class Rules:
         scores = "balanced" if columns.propensity_loss == "calibrated" else "likely"
         if columns.propensity_score is not None or (isinstance(columns.trim, str) and columns.trim == "separated"):
             scores = "as they are"
-        of_controls = columns.did is not None and not columns.did.cross_sections and not joint_outcome
-        return cls(columns.collinear, constant_outcome, scores, of_controls)
+        controls_only = columns.did is not None and not columns.did.cross_sections and not joint_outcome
+        return cls(columns.collinear, constant_outcome, scores, controls_only)
 
 
 class ModelColumns(NamedTuple):
@@ -340,11 +340,11 @@ def supported_columns(
     keep = x.usable(outcome.encoder.names, "outcome", own, rules.collinear)
     keep_z = z.usable(propensity.encoder.names, "propensity", own_z, rules.collinear)
     p = 1 if rules.constant_outcome else int(keep.sum())
-    check_arm_sizes(size, outcome.labels, p, int(keep_z.sum()), rules.of_controls)
+    check_arm_sizes(size, outcome.labels, p, int(keep_z.sum()), rules.controls_only)
     of_x: list[Dependence] = []
     of_z: list[Dependence] = []
     if not rules.constant_outcome:
-        keep, of_x = x.within_arms(keep, n_arms=1 if rules.of_controls else None)
+        keep, of_x = x.within_arms(keep, n_arms=1 if rules.controls_only else None)
     if of_x and rules.collinear == "raise":
         what = f"the outcome model of group {outcome.labels[of_x[0].arm]!r} cannot be estimated"
         raise DesignError(f'{what}: {_causes(outcome, of_x)}.\nMerge levels, or use `collinear="drop"`.')

@@ -110,7 +110,7 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
     """Return the table of `influence` for the effect of each arm but the reference, from one computation."""
     design, fit = record.design, record.weight_fit if record.spec.uses_propensity else None
     sample, count = record.sample, len(record.effect_names)
-    weight = design.weights * (1.0 if fit is None else sample.restore(fit.undivided))
+    weight = design.weights * (1.0 if fit is None else sample.restore(fit.raw_weights))
     share, arm, index = weight / np.bincount(design.arm, weight)[design.arm], design.arm, design.index
     common = {}
     if clusters and design.cluster is not None:

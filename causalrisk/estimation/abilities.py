@@ -141,5 +141,5 @@ def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
 def with_change(spec: Specification, did: DiD) -> Specification:
     """Adapt an estimator to difference-in-differences: how it weights residuals, and which arms need models."""
     chosen = did.normalize and "normalize=False" in ABILITIES.get(spec.name, {}).get("did", ())
-    of_controls = not (spec.joint or did.cross_sections)
-    return dataclasses.replace(spec, normalized=spec.normalized or chosen, of_controls=of_controls)
+    controls_only = not (spec.joint or did.cross_sections)
+    return dataclasses.replace(spec, normalized=spec.normalized or chosen, controls_only=controls_only)

@@ -365,7 +365,7 @@ class Equations(FieldsAlone):
             ((sample.slices[a], residuals),),
             start=None if linear or binary else partial(self._start, a),
             linear=linear,
-            least_norm=self.spec.of_controls and a > 0,  # only the mean is needed
+            least_norm=self.spec.controls_only and a > 0,  # only the mean is needed
             unsettled=Failure.OUTCOME_NOT_CONVERGED,
             separated=Failure.OUTCOME_SEPARATION if binary else None,
         )

@@ -26,14 +26,16 @@ from causalrisk.estimation.sample import folds_by_position, unit_count
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, FunctionTilt, Specification, bad_tilt
 from causalrisk.joint.fit import JointFit
 from causalrisk.joint.minimum import determined, minimize_from_start
-from causalrisk.joint.rows import Replicates, Weighed
+from causalrisk.joint.rows import Replicates, WeightedRows
 from causalrisk.joint.shrinkage import FOLDS, choose_shrinkage, raised
 from causalrisk.joint.start import JointProblem, objective_of, outcome_misses_square, points_about, rejected
 from causalrisk.numerics.arrays import Array, add_up, load_all, loaded
 from causalrisk.numerics.resampling import JACKKNIFE, WIDTH, seed_sequence
 
 LARGE = 5_000  # independent units from which the score is close to normal, and cubature replaces random replicates
-ROWS_A_COLUMN = 6  # in the smallest arm; with fewer, predictions as terms have a bias that their variance does not show
+MIN_ROWS_PER_COLUMN = (
+    6  # in the smallest arm; with fewer, predictions as terms have a bias that their variance does not show
+)
 LEAST_GAP = 0.5  # difference of JRE from IPWRA, in standard errors of IPWRA, below which there is no warning
 CURVED = 0.002  # level of the score's test in that warning: chance imbalance of squares also moves JRE from IPWRA
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still show how the score varies
@@ -152,12 +154,12 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
     names, records, inference = ["formula"], [lead], dataclasses.replace(task.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
     rows, columns = min(arm.n for arm in lead.overlap), lead.sample.X.columns.shape[1]
-    enough = rows >= ROWS_A_COLUMN * columns
+    enough = rows >= MIN_ROWS_PER_COLUMN * columns
     # Residuals under weights that do not add up to one vary far more between resamples.
     alone = dataclasses.replace(AIPW, normalized=True)
     if not enough:
         few = f"the smallest arm has {rows / columns:.1f} observations for each of {columns} outcome columns"
-        notes.append(f"The stack does without predictions as terms: {few}, and {ROWS_A_COLUMN} are needed.")
+        notes.append(f"The stack does without predictions as terms: {few}, and {MIN_ROWS_PER_COLUMN} are needed.")
     for number, name in enumerate(learned.names):
         said, own = errors.Told(notes), learned.of(number)
         again = dataclasses.replace(task, inference=inference, notes=said)
@@ -295,7 +297,7 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
     """Leave out replicates whose weights are out of bounds; if none is left, use the fitted score alone."""
     weighed = problem.weighed(replicates)
 
-    def of_arms(part: Weighed, here: slice) -> Array:
+    def of_arms(part: WeightedRows, here: slice) -> Array:
         share, replicated = part.s[here] / part.total, part.scores(here).replicated
         return np.stack([share[own, 0] @ replicated[own] for own in part.rows(here).slices])
 

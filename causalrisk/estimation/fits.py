@@ -255,7 +255,7 @@ class WeightFit:
         return np.ascontiguousarray(self.equations.by_row(probabilities_of, self.at).T)
 
     @cached_property
-    def undivided(self) -> Array:
+    def raw_weights(self) -> Array:
         """Importance weight of each row in its own arm, h / e, shape (n,); zero where the outcome is missing."""
         if self.times is not None:
             return self.times
@@ -282,7 +282,7 @@ class WeightFit:
     @cached_property
     def w(self) -> Array:
         """Importance weights over the mean of `Equations.measure`, shape (n,)."""
-        return self.undivided / self._mean(self.by_row("measure"))
+        return self.raw_weights / self._mean(self.by_row("measure"))
 
     @property
     def clipped(self) -> NDArray[np.bool_]:

@@ -323,7 +323,7 @@ def overlap_of(
     s, seen = loaded(sample.s), sample.recorded  # outcomes of data on disk are all recorded
     used = weights if spec.uses_propensity else None
     units = s if design.weight_type == "frequency" else np.ones(sample.n)
-    inverse, relative = np.ones(sample.n) if used is None else used.undivided, s * (design.nobs / sample.total)
+    inverse, relative = np.ones(sample.n) if used is None else used.raw_weights, s * (design.nobs / sample.total)
     rows: list[Any] = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
     if seen is not None:  # rows without an outcome have no weight, which is not a matter of overlap
         rows = [r.start + np.flatnonzero(seen[r]) for r in rows]

@@ -299,7 +299,7 @@ class FitRecord(Task):
             sample.restore(loaded(sample.arm)),
             own,
             own if self.frequency else ones,
-            importance=sample.restore(weights.undivided),
+            importance=sample.restore(weights.raw_weights),
             scores=self.scores,
             covariates=lambda *also: covariates_of_design(full, design.in_sample[full.in_sample].to_numpy(), *also),
             recorded=(ones if chances is None else sample.restore(sample.with_outcome)) > 0,

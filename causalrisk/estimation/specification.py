@@ -189,7 +189,7 @@ class Specification:
     given: bool = False  # the outcome models are predictions, one column of the design for each arm
     # The target is the second arm. The arm's mean is then the mean of its rows under any outcome model. If the arm's
     # outcome model has no unique fit, the fit of least norm is used.
-    of_controls: bool = False
+    controls_only: bool = False
     corrected: bool = False  # the mean of an arm is the mean prediction plus the weighted mean of the residuals
     normalized: bool = False  # the weights of these residuals add up to one
     targeted: bool = False  # instead, linear predictors are shifted until the weighted residuals add up to zero

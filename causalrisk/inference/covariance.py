@@ -65,7 +65,7 @@ def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> li
     if inference.resamples is not None:
         given = resampler.given("resamples", inference.resamples)
         n_boot, draw = given.shape[1], functools.partial(given_block, given)
-    return redone(records, draw, n_boot, inference)
+    return refit_under(records, draw, n_boot, inference)
 
 
 INSTEAD = {  # bootstraps that replace failed draws, in this order: option value, description
@@ -74,7 +74,7 @@ INSTEAD = {  # bootstraps that replace failed draws, in this order: option value
 }
 
 
-def drawn_or_weighed(
+def bootstrap_with_fallback(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
 ) -> tuple[tuple[FitRecord, ...], list[BootstrapDistribution]]:
     """Bootstrap several fits to one sample; return the records with the bootstrap used, and the resamples.
@@ -104,7 +104,7 @@ def drawn_or_weighed(
     return records, found
 
 
-def redone(
+def refit_under(
     records: Sequence[FitRecord], draw: Callable[[int, int], Array], n_boot: int, inference: InferenceOptions
 ) -> list[BootstrapDistribution]:
     """Refit with the multiplicities, shape (n, width), that `draw` returns for a block number and a width.
@@ -244,7 +244,7 @@ def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool
     if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, sizes=None))
     draw = functools.partial(resampler.draw, RESAMPLE_STREAM)
-    return redone((record,), draw, total, inference)[0]
+    return refit_under((record,), draw, total, inference)[0]
 
 
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:
@@ -314,7 +314,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         values[:, effects] = scale.report_slope(center) * scale.contrast(values[:, effects])
         covariance = jackknife_of(record, values)
         return _completed(dataclasses.replace(record, covariance=covariance), notes)
-    (record,), (boot,) = drawn_or_weighed((record,), inference, notes)
+    (record,), (boot,) = bootstrap_with_fallback((record,), inference, notes)
     failed = np.flatnonzero(boot.failures != Failure.OK)
     if failed.size and record.cov_type == "replicates":  # the variance needs every replicate
         why = f"replicate weights number {failed[0] + 1} give no estimate: {failure_text(boot.failures)}"
@@ -340,14 +340,14 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
     if spec.constants or spec.given or spec.matched or design.survey is not None:
         return
     of_arms = np.full(design.n_arms, record.n_coefficients // design.n_arms)
-    if spec.of_controls:
+    if spec.controls_only:
         of_arms[1] = 1  # the mean of the treated
     counts = [arm.n for arm in record.overlap]
     fewest = int(np.argmin(counts / of_arms))
     k = int(of_arms[fewest])
     if counts[fewest] < PER_COEFFICIENT * k:
         advice = "Use `fit(small_sample=True, use_t=True)`, or fewer outcome terms."
-        if spec.of_controls and fewest == 1:
+        if spec.controls_only and fewest == 1:
             advice = 'Use `fit(cov_type="jackknife", use_t=True)`.'
         too_small = 1 - np.sqrt(max(1 - k / counts[fewest], 0))
         found = f"group {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome coefficients"

@@ -265,7 +265,7 @@ def _check_tail(count: int, level: float) -> None:
         warn_user(f"{found}.\nUse `fit(n_boot={needed})`.", ResampleWarning)
 
 
-def with_choice(record: FitRecord, values: Array) -> Array:
+def widened_for_choice(record: FitRecord, values: Array) -> Array:
     """Widen resampled effects and means (m, d) by the square root of `record.resample_factor`.
 
     Effects are widened on the scale where they are differences.
@@ -295,7 +295,7 @@ def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
         )
     drawn = boot.used[:, :count]
     if method != "studentized":
-        return with_choice(record, drawn) - estimate, np.ones(count)
+        return widened_for_choice(record, drawn) - estimate, np.ones(count)
     if boot.errors is None:
         instead = 'Use `method="percentile"`, or `fit(bootstrap="multiplier")`.'
         raise UnavailableError(f"studentized intervals need the multiplier bootstrap.\n{instead}")

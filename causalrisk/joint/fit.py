@@ -22,8 +22,8 @@ from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Dual, Linear, value_of
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
 from causalrisk.joint.minimum import Minimum, Objective, determined, newton, solve_constrained
-from causalrisk.joint.objective import Expansion, Rows, Terms, by_means, centred, pulls, risk_of
-from causalrisk.joint.rows import Replicates, Scores, Weighed
+from causalrisk.joint.objective import Expansion, Rows, Terms, bias_gradient, by_means, centred, risk_of
+from causalrisk.joint.rows import Replicates, Scores, WeightedRows
 from causalrisk.joint.start import JointProblem, refitted
 from causalrisk.numerics.arrays import Array, add_up
 from causalrisk.numerics.optimize import OptimizeResult
@@ -136,7 +136,7 @@ class JointFit:
         return self.objective.terms
 
     @property
-    def rows(self) -> Weighed:
+    def rows(self) -> WeightedRows:
         """The rows with their weights and replicates."""
         return self.objective.rows
 
@@ -231,15 +231,15 @@ class JointFit:
     # --- resamples --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def beside_points(self) -> Array:
+    def replicate_offset(self) -> Array:
         """Difference of the estimates from a refit of the sample with the replicates that resamples use."""
         found = self._refit(self.problem.equations.sample.s[:, None]).values[:, 0]
         return np.where(np.isfinite(found), self.estimate.values - found, 0.0)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """Refit under row weights (n, R), and add `beside_points`."""
+        """Refit under row weights (n, R), and add `replicate_offset`."""
         found = self._refit(s, weighed)
-        return dataclasses.replace(found, values=found.values + self.beside_points[:, None])
+        return dataclasses.replace(found, values=found.values + self.replicate_offset[:, None])
 
     def _refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         problem, scale, linear = self.problem, self.problem.scale, self.objective.linear
@@ -278,7 +278,7 @@ class JointFit:
         derivatives of the equations alone by IPWRA's coefficients.
         """
 
-        def of_piece(part: Weighed, here: slice) -> dict[str, Array]:
+        def of_piece(part: WeightedRows, here: slice) -> dict[str, Array]:
             share, scores = part.s[here] / part.total, part.scores(here, frozenset(part.beta))
             parts, of, varies = RowParts(part.rows(here), self), Moments.of(scores), scores.varies
             now = Scores(*(value_of(each) for each in scores))
@@ -365,7 +365,7 @@ class JointFit:
         given = self.problem.score_influence, start.influence[:, start.block("theta")]
         return self.rows.by_row(partial(self._influence_of, maps), *given)
 
-    def _influence_of(self, maps: list[Array], part: Weighed, here: slice, score: Array, started: Array) -> Array:
+    def _influence_of(self, maps: list[Array], part: WeightedRows, here: slice, score: Array, started: Array) -> Array:
         of_parts, of_divisors, of_score, of_start = maps
         parts, scores, inside = RowParts(part.rows(here), self), part.scores(here), part.equations.sample.in_sample
         divisors = divisors_of(scores.tilt, scores.tilts, parts.rows, scores.varies) - inside[here, None]
@@ -387,7 +387,7 @@ class JointFit:
         gradients = terms.n_units * np.einsum("cb,ckb->kb", U, U_slope)
         if terms.risk:
 
-            def of_variance(part: Weighed, here: slice) -> Array:
+            def of_variance(part: WeightedRows, here: slice) -> Array:
                 """Gradient of V / 2 under each replicate, (K P, B); psi is centred by its mean over all replicates."""
                 rows, (_, _, T, W, _) = part.rows(here), part.scores(here)
                 (_, slope, d, r), none, found = RowParts(rows, self).means, np.zeros(1), list[Array]()
@@ -427,7 +427,7 @@ class RowParts:
     def by_predictors(self, of: Moments) -> Array:
         """Return derivatives of the Lagrangian by each row's linear predictors, divided by its share, shape (K, n)."""
         rows, fit, (_, slope, d, r), terms = self.rows, self.fit, self.means, self.fit.terms
-        pull = pulls(fit.at, terms)[:, 0, of.some]
+        pull = bias_gradient(fit.at, terms)[:, 0, of.some]
         risk = np.concatenate([of.each[own] @ pull[a] for a, own in enumerate(rows.slices)])[:, None]
         found = slope * by_means(rows, of[2:7], of.w, risk, fit.at, terms, fit.nu, d, r)
         score = rows.family.score(rows.y[:, None], rows.own(rows.predictors(fit.beta)))[0]

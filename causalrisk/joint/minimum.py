@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, block_diagonal, curvature, expand, sums
-from causalrisk.joint.rows import Weighed
+from causalrisk.joint.rows import WeightedRows
 from causalrisk.numerics.arrays import Array, inverse_or_nan, is_dask
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
@@ -32,7 +32,7 @@ class Objective:
 
     Parameters
     ----------
-    rows : Weighed
+    rows : WeightedRows
         The rows.
     models : ndarray, shape (K, p, R)
         Coefficients of IPWRA's models.
@@ -40,7 +40,7 @@ class Objective:
         The quantities that the objective holds fixed.
     """
 
-    rows: Weighed
+    rows: WeightedRows
     models: Array
     terms: Terms
 
@@ -66,7 +66,7 @@ class Objective:
 
     def at(self, beta: Array) -> Expansion:
         """Expand the objective about coefficients of all columns, (K, P, R)."""
-        return self._at_start.further(beta - self.start) if self.linear else self._expand(beta)
+        return self._at_start.after_step(beta - self.start) if self.linear else self._expand(beta)
 
     def of_models(self, theta: Array) -> Expansion:
         """Expand the objective about the models' coefficients, (K, p, R)."""
@@ -100,7 +100,7 @@ class Objective:
             found.append(Objective(one, self.models[..., own], self.terms))
         return found
 
-    def bend(self, theta: Array, at: Expansion, nu: Array) -> Array:
+    def curvature_of_models(self, theta: Array, at: Expansion, nu: Array) -> Array:
         """Return `curvature` by the models' coefficients, (R, K p, K p)."""
         found, lift = self.curvature(self.rows.lifted(theta), at, nu), self.rows.lift_of_arms
         return lift.transpose(0, 2, 1) @ found @ lift
@@ -173,7 +173,7 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
     for _ in range(NEWTON_STEPS):
         value, gradient, hessian = at.at(alpha)
         if not linear:
-            whole = hessian + objective.bend(theta, at, nu)
+            whole = hessian + objective.curvature_of_models(theta, at, nu)
             convex = _is_convex(whole, at.u[1])
             hessian = np.where(convex[:, None, None], whole, hessian)
         signs = np.broadcast_to((-1.0) ** np.arange(gradient.shape[1]), gradient.shape)
@@ -269,7 +269,7 @@ def minimize_from_start(objective: Objective, alpha: float, method: str) -> tupl
             nu = -np.linalg.solve(steep.T, across.T @ gradient)
             tangent = along - across @ np.linalg.solve(steep, at.u[1][0] @ along)
             if not linear:
-                hessian = hessian + objective.bend(theta, at, nu[None])[0]
+                hessian = hessian + objective.curvature_of_models(theta, at, nu[None])[0]
             free = tangent.T @ hessian @ tangent
         if not (np.isfinite(value) and np.isfinite(free).all()):
             return np.inf, np.zeros(len(x)), np.eye(len(x)), z, nu

@@ -374,7 +374,7 @@ class Expansion:
         )
         return dataclasses.replace(self, risk=risk, loss=loss, u=(self.u[0], self.u[1] @ lift))
 
-    def further(self, step: Array) -> Expansion:
+    def after_step(self, step: Array) -> Expansion:
         """Return the expansion after a step, (K, P, R); exact for linear models, whose objective is quadratic."""
         step = step.transpose(2, 0, 1)
         z = step.reshape(len(step), -1)
@@ -487,13 +487,13 @@ def curvature(
     """Sum over rows the Hessian's part from second derivatives of the means, shape (R, K, P, P)."""
     eta = rows.predictors(theta)
     mean, second = rows.family.mean(eta), rows.family.mean_deriv2(eta)
-    risk = weights.adjoint(rows.slices, pulls(at, terms))
+    risk = weights.adjoint(rows.slices, bias_gradient(at, terms))
     d, r = rows.counted(mean, start, terms), rows.y[:, None] - rows.own(mean)
     by = weights.share * second * by_means(rows, weights.moments, weights.w, risk, at, terms, nu, d, r)
     return np.stack([weighted_grams(rows.X, of) for of in by], axis=1)
 
 
-def pulls(at: Expansion, terms: Terms) -> Array:
+def bias_gradient(at: Expansion, terms: Terms) -> Array:
     """Return (n / B) D B_b, the derivative of the squared net bias in J by B_b, shape (K, R, B)."""
     return terms.n_units / at.biases[0].shape[2] * np.tensordot(terms.D, at.biases[0], axes=(1, 1))
 

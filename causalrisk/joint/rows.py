@@ -96,7 +96,7 @@ def _about_mean(m: int) -> Array:
 
 
 @dataclass(frozen=True)
-class Joined:
+class ScoreColumns:
     """The score's linear predictor as a further outcome column, residualised on the other outcome columns.
 
     Parameters
@@ -155,7 +155,7 @@ class Scores(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Weighed(FieldsAlone):
+class WeightedRows(FieldsAlone):
     """Rows under R columns of row weights, with each column's fitted score and the replicates around it.
 
     Parameters
@@ -168,7 +168,7 @@ class Weighed(FieldsAlone):
         Coefficients of the models of the weights, shape (m, p, R).
     replicates : Replicates
         Distances of the replicates from the fitted score.
-    joined : Joined, optional
+    joined : ScoreColumns, optional
         The score's predictor as an outcome column.
     """
 
@@ -176,7 +176,7 @@ class Weighed(FieldsAlone):
     s: Array
     beta: Beta
     replicates: Replicates
-    joined: Joined | None = None
+    joined: ScoreColumns | None = None
 
     @cached_property
     def total(self) -> Array:
@@ -188,7 +188,7 @@ class Weighed(FieldsAlone):
 
         Yields
         ------
-        part : Weighed
+        part : WeightedRows
             Rows in memory that contain the piece.
         here, place : slice
             Position of the piece in `part`, and among all rows.
@@ -211,7 +211,7 @@ class Weighed(FieldsAlone):
                 yield part, here, slice(first + here.start, first + here.stop), *own
 
     @property
-    def with_rows(self) -> Weighed:
+    def with_rows(self) -> WeightedRows:
         """The same object with all rows in memory."""
         if not is_dask(self.s):
             return self
@@ -375,7 +375,7 @@ class Weighed(FieldsAlone):
         width = self.s.shape[1] if self.separable else 1
         groups = [slice(first, first + width) for first in range(0, self.s.shape[1], width)]
 
-        def of_piece(part: Weighed, here: slice, _: slice) -> list[Any]:
+        def of_piece(part: WeightedRows, here: slice, _: slice) -> list[Any]:
             rows = part.rows(here)
             return [function(rows, part.weights(here, own), own) for own in groups]
 

@@ -21,7 +21,7 @@ from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, WeightF
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.minimum import Objective
 from causalrisk.joint.objective import Rows, Terms, Weights
-from causalrisk.joint.rows import Joined, Replicates, Weighed
+from causalrisk.joint.rows import Replicates, ScoreColumns, WeightedRows
 from causalrisk.numerics.arrays import Array, inverse_or_nan, loaded, weighted_grams
 
 RANK = 1e-9  # share of a score column that the outcome columns do not explain; below this it is rounding error
@@ -152,10 +152,10 @@ class JointProblem:
         """Influence function of the coefficients of the weights, shape (n, Q)."""
         return self.start.influence[:, self.start.block("gamma")]
 
-    def weighed(self, replicates: Replicates | None = None, joined: Joined | None = None) -> Weighed:
+    def weighed(self, replicates: Replicates | None = None, joined: ScoreColumns | None = None) -> WeightedRows:
         """Return the rows with the replicates, or at the fitted score alone."""
         replicates = replicates or Replicates.of_normal(self.weights, None)
-        return Weighed(self.equations, self.equations.sample.s[:, None], self.weights.beta, replicates, joined)
+        return WeightedRows(self.equations, self.equations.sample.s[:, None], self.weights.beta, replicates, joined)
 
 
 def points_about(problem: JointProblem, spread: float) -> Replicates:
@@ -191,11 +191,11 @@ def objective_of(
     return Objective(rows, models, terms)
 
 
-def covariance_of(problem: JointProblem, weighed: Weighed, theta: Array, bread: Array) -> Array:
+def covariance_of(problem: JointProblem, weighed: WeightedRows, theta: Array, bread: Array) -> Array:
     """Return the sandwich covariance of all arms' weighted fits, with residuals over 1 - h, shape (K P, K P)."""
     sample, inverse = problem.equations.sample, [inverse_or_nan(own) for own in bread]
 
-    def influence(part: Weighed, here: slice) -> Array:
+    def influence(part: WeightedRows, here: slice) -> Array:
         rows, s, w = part.rows(here), part.s[here, 0], part.scores(here).w[:, 0]
         eta = rows.own(rows.predictors(theta[..., None]))[:, 0]
         score, information, _ = rows.family.score(rows.y, eta)
@@ -210,7 +210,7 @@ def covariance_of(problem: JointProblem, weighed: Weighed, theta: Array, bread: 
     return sandwich(psi, sample.s, sample.total, frequency=problem.frequency, cluster=problem.cluster)
 
 
-def joined_score(problem: JointProblem, asked: bool | None) -> Joined | None:
+def joined_score(problem: JointProblem, asked: bool | None) -> ScoreColumns | None:
     """Return the score's linear predictor as an outcome column if `asked` or if a test rejects; otherwise None."""
     if asked is False or "score" not in problem.weights.beta:
         return None
@@ -227,7 +227,7 @@ def outcome_misses_square(problem: JointProblem) -> bool:
     return joined is not None and lacks(problem, joined)
 
 
-def further_columns(problem: JointProblem, count: int, squared: Array | None = None) -> Joined | None:
+def further_columns(problem: JointProblem, count: int, squared: Array | None = None) -> ScoreColumns | None:
     """Return the score's columns, residualised on the outcome columns; None if nothing is left of them.
 
     With `squared`, squares of the predictors that have these coefficients replace the score's columns. `count` is the
@@ -247,10 +247,10 @@ def further_columns(problem: JointProblem, count: int, squared: Array | None = N
         return None
     root = np.sqrt(values[kept])
     from_Z = vectors[:, kept] / root / scale[:, None]
-    return Joined(from_Z, from_X @ from_Z, (root * vectors[:, kept] * scale[:, None]).T, count, squared)
+    return ScoreColumns(from_Z, from_X @ from_Z, (root * vectors[:, kept] * scale[:, None]).T, count, squared)
 
 
-def lacks(problem: JointProblem, joined: Joined) -> bool:
+def lacks(problem: JointProblem, joined: ScoreColumns) -> bool:
     """Test whether the outcome models lack the further columns, after one Newton step from IPWRA."""
     n_arms, p = problem.start.theta.shape
     made = joined.lift(problem.weights.beta["score"], p)[p:, p:, 0]  # coefficients of the predictors
@@ -281,9 +281,9 @@ def refitted(
     theta = refits.values[start.block("theta")].reshape(*start.theta.shape, -1)
     theta = np.where(np.isnan(theta), start.theta[..., None], theta)
     joined = objective.rows.joined
-    return Objective(Weighed(equations, s, beta, points, joined), padded(theta, joined), objective.terms), refits
+    return Objective(WeightedRows(equations, s, beta, points, joined), padded(theta, joined), objective.terms), refits
 
 
-def padded(theta: Array, joined: Joined | None) -> Array:
+def padded(theta: Array, joined: ScoreColumns | None) -> Array:
     """Append zeros for the score's predictor, if it joined, to the formula's coefficients, (K, p, R)."""
     return theta if joined is None else np.pad(theta, ((0, 0), (0, joined.width), (0, 0)))

@@ -224,8 +224,8 @@ class SmoothBasis:
         """
         total = np.zeros((len(self.kinds) + 2, len(self.kinds) + 2))
         for rows in row_blocks(len(y), ROWS):
-            beside = np.vstack([np.ones(len(y[rows])), self.columns(X[rows]).T, y[rows]])
-            total += (beside * weights[rows]) @ beside.T
+            joint = np.vstack([np.ones(len(y[rows])), self.columns(X[rows]).T, y[rows]])
+            total += (joint * weights[rows]) @ joint.T
         return total
 
     def predictors(self, X: Array, coefficients: Array) -> Array:

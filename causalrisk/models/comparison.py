@@ -18,7 +18,7 @@ from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.prepare import check_one_way, task_of
 from causalrisk.estimation.specification import Specification
-from causalrisk.inference.covariance import drawn_or_weighed, with_bootstrap, with_covariance
+from causalrisk.inference.covariance import bootstrap_with_fallback, with_bootstrap, with_covariance
 from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
@@ -365,7 +365,7 @@ def _compared(
     of_draws = "bootstrap" if design.replication is None else "replicates"
     given_draws = inference.resamples is not None
     bare = tuple(dataclasses.replace(one, cov_type=of_draws, given_resamples=given_draws) for one in bare)
-    bare, boots = drawn_or_weighed(bare, inference, notes)
+    bare, boots = bootstrap_with_fallback(bare, inference, notes)
     pairs = zip(bare, boots, strict=True)
     drawn = tuple(with_bootstrap(record, boot, errors.Told(record.notes)) for record, boot in pairs)
     _check_failures(Comparison(records, drawn), inference.max_failed, notes)

@@ -381,7 +381,7 @@ class CausalResults(OneEffect):
         """Tilt of the target divided by the probability of the unit's own arm; 1 if the estimator uses no score."""
         record = self._record
         fit = record.weight_fit if record.spec.uses_propensity else None
-        weights = np.ones(record.sample.n) if fit is None else fit.undivided
+        weights = np.ones(record.sample.n) if fit is None else fit.raw_weights
         return pd.Series(record.sample.restore(weights), index=record.design.index, name="weight")
 
     @property

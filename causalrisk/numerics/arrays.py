@@ -266,7 +266,7 @@ def _quietly(function: Callable[..., T], *given: Any) -> T:
 def add_up(parts: Iterable[T]) -> T:
     """Add up the results of one or more blocks of rows: arrays, or tuples, lists or dictionaries of arrays.
 
-    An object with a method `beside` is merged by it with the object of later rows.
+    An object with a method `merged` is merged by it with the object of later rows.
     """
     return functools.reduce(_added, parts)
 
@@ -276,7 +276,7 @@ def _added(first: Any, second: Any) -> Any:
         return type(first)(_added(a, b) for a, b in zip(first, second, strict=True))
     if isinstance(first, dict):
         return {key: _added(value, second[key]) for key, value in first.items()}
-    return first.beside(second) if hasattr(first, "beside") else first + second
+    return first.merged(second) if hasattr(first, "merged") else first + second
 
 
 def taken(record: T, which: Any, *names: str) -> T:

@@ -234,7 +234,7 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
     """
     design = record.design
     rows, once = record.counted_rows, 1.0 if record.frequency else design.weights
-    weight = (once * record.sample.restore(record.used_weight_fit.undivided))[rows]
+    weight = (once * record.sample.restore(record.used_weight_fit.raw_weights))[rows]
 
     def draw(position: int, ax: Any) -> Any:
         score = record.scores[position, rows]

@@ -30,7 +30,7 @@ def test_inner_products_and_limits_of_each_arm(weights, origin):
 def test_blocks_beside_each_other_are_all_rows():
     whole = ColumnMoments.of(COLUMNS, ARM, K)
     first, rest = (ColumnMoments.of(COLUMNS[rows], ARM[rows], K) for rows in (slice(0, 50), slice(50, None)))
-    both = first.beside(rest)
+    both = first.merged(rest)
     np.testing.assert_array_equal(both.limits, whole.limits)
     products = [moments.triangle.T @ moments.triangle for moments in (both, whole)]
     np.testing.assert_allclose(*products, rtol=1e-12, atol=1e-9)

@@ -96,7 +96,7 @@ def test_the_influence_function_is_the_derivative_by_the_weights(data, case):
     refit, sample = record.estimate.rows, record.sample
     refit = dataclasses.replace(refit, points=record.joint.replicates)
     influence, values = record.estimate.influence, record.estimate.values
-    np.testing.assert_allclose(values - refit.beside_points, values, rtol=1e-6, atol=1e-7 * np.abs(values).max())
+    np.testing.assert_allclose(values - refit.replicate_offset, values, rtol=1e-6, atol=1e-7 * np.abs(values).max())
     rows, size = np.arange(0, sample.n, 41), 1e-4
     moved = np.repeat(sample.s[:, None], 2 * len(rows), axis=1)
     moved[rows, np.arange(len(rows))] += size
