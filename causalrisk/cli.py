@@ -306,5 +306,5 @@ def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> 
     raise cr.DesignError(
         f"`{ast.unparse(node)[:80]}` is not allowed in a formula on the command line. Make it a column of the file.\n"
         "Allowed are columns, numbers, operators, comparisons, I, abs, center, exp, log, scale, sqrt, standardize, bs, "
-        "cc, cr, C, Q, np.log, np.log1p and others of numpy, each of one argument, and no arithmetic with text."
+        "cc, cr, C, Q, np.log, np.log1p and other numpy functions of one argument, but no arithmetic with text."
     )

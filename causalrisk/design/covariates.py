@@ -153,7 +153,7 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
         return pd.DataFrame({name: values.array for name, values in known.items()}, index=design.index, copy=False)
     table = as_table(data, [])
     if len(table.index) != len(design.in_sample):
-        raise _other_data(f"data has {len(table.index)} rows, and the model was made from {len(design.in_sample)}")
+        raise _other_data(f"data has {len(table.index)} rows, but the model was made from {len(design.in_sample)}")
     rows = np.flatnonzero(design.in_sample)
     position = tables.matched_rows(table.index, design.in_sample.index)
     rows = rows if position is None else position[rows]

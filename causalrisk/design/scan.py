@@ -285,7 +285,7 @@ def csv_names(path: str | os.PathLike[str], **options: Any) -> list[str]:
     twice = names[names.duplicated() & (names != "")]
     if len(twice):
         count = (names == twice.iloc[0]).sum()
-        raise DesignError(f"{path} has {count} columns {twice.iloc[0]!r}; expected one. Rename the others.")
+        raise DesignError(f"{path} has {count} columns {twice.iloc[0]!r}; expected one.\nRename the others.")
     return [name or f"Unnamed: {k}" for k, name in enumerate(names)]  # as pandas calls them
 
 

@@ -235,7 +235,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     n, name = len(values), getattr(values, "name", name)
     if not isinstance(values, pd.Series):
         if n != len(index):
-            raise DesignError(f"{what} has {n} values, the data have {len(index)} rows.\nGive one value per row.")
+            raise DesignError(f"{what} has {n} values, but the data have {len(index)} rows.\nGive one value per row.")
         return pd.Series(values, index=index, name=name)
     position = matched_rows(values.index, index)
     if position is None:

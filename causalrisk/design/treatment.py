@@ -66,7 +66,7 @@ def arms_in_order(
     """
     if len(found) == 1:
         text = f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}"
-        raise DesignError(f"{text}.\nGive rows of both groups.")
+        raise DesignError(f"{text}.\nUse data with rows of both groups.")
     width, digits = max(len(repr(level)) for level in found[:SHOWN]), len(str(counts[:SHOWN].max()))
     lines = [f"    {v!r:<{width}}   {count:>{digits}} complete rows" for v, count in zip(found, counts, strict=True)]
     more = [f"    and {len(found) - SHOWN} more levels"] if len(found) > SHOWN else []

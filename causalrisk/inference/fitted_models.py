@@ -237,7 +237,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     """
     record.check_means("get_prediction()")
     if record.spec.given:
-        what, use = ("given", "") if record.design.predictions is not None else ("of a learner", "data")
+        what, use = ("that were given", "") if record.design.predictions is not None else ("of a learner", "data")
         raise UnavailableError(f"predictions {what} have no standard errors.\nUse `res.predict({use})`.")
     check_unit_level(record, "get_prediction(data)")
     _check_coefficients(record, "get_prediction()")

@@ -180,7 +180,7 @@ class LATE:
 
         outcome = made(formula, ~without, outcome_predictions)
         if treat in outcome.design.outcome_encoder.variables:
-            raise errors.DesignError(f"{treat!r} is in the formula; it is the treatment.\nUse `treat={treat!r}` alone.")
+            raise errors.DesignError(f"the treatment {treat!r} is in the formula.\nUse `treat={treat!r}` alone.")
         left = treat if treat.isidentifier() else f"Q({treat!r})"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.CausalRiskWarning)  # already given for the outcome

@@ -207,14 +207,14 @@ def test_treat_as_array(data):
     assert design.notes == tuple(str(w.message) for w in caught)
     with pytest.raises(DesignError, match=r"treatment 'd' has 59 values whose row labels"):
         make(data, treat=data.d[:-1])
-    with pytest.raises(DesignError, match="treatment 'treat' has 5 values, the data have 60 rows"):
+    with pytest.raises(DesignError, match="treatment 'treat' has 5 values, but the data have 60 rows"):
         make(data, treat=np.ones(5))
     with pytest.raises(DesignError, match=r"treatment 'dd' is neither a column .*\nDid you mean 'd'"):
         make(data, treat="dd")
 
 
 def test_weights(data):
-    with pytest.raises(OptionError, match="weights 'w' without weight_type"):
+    with pytest.raises(OptionError, match="weights 'w' were given without weight_type"):
         make(data, weights="w")
     with pytest.raises(OptionError, match="weight_type='frequency' without weights"):
         make(data, weight_type="frequency")
@@ -384,7 +384,7 @@ def test_array_faults(data):
     y, d = data.y.to_numpy(), data.d.to_numpy()
     with pytest.warns(DesignWarning, match="outcome model: no constant among the columns \\('x1'\\)"):
         array_design(y, data.x.to_numpy(), d, exog_propensity=X)
-    with pytest.raises(DesignError, match="exog has 59 values, the data have 60 rows"):
+    with pytest.raises(DesignError, match="exog has 59 values, but the data have 60 rows"):
         array_design(y, X[:-1], d)
     with pytest.raises(DesignError, match=r"treatment is a list, 'd'; expected one column"):
         make(data, "y ~ x", treat=["d"])

@@ -188,7 +188,7 @@ def test_methods_of_pooled_fits(frames):
         assert said in text
     assert "normal" not in text and "seed" not in text  # intervals use the t distribution, no random numbers
     joint = pool(fits(frames, JRE, {"cov_type": "robust", "rng": 3})).methods()
-    assert "those of the first" in joint and "by IPWRA" not in joint and "from seed 3." in joint
+    assert "are from the first" in joint and "by IPWRA" not in joint and "from seed 3." in joint
 
 
 @pytest.mark.parametrize("name", ["balance", "report", "effects_by", "propensity_scores"])

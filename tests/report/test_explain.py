@@ -167,7 +167,7 @@ def test_missing_outcomes_are_an_assumption(model, tmp_path):
     frame = FRAME.assign(y=FRAME.y.mask(FRAME.index % 6 == 0))
     res = model.from_formula(FORMULA, frame, treat="d", observed="x1 * d").fit()
     given = "x1 * d" if model is cr.IPWRA else "d and the covariates of the outcome formula"
-    question = f"Why does whether y is missing not depend on its value, given {given}?"
+    question = f"Why does the missingness of y not depend on its value, given {given}?"
     assert f"Outcomes are missing at random. {question}" in " ".join(str(res.explain()).split())
     path = res.report(tmp_path / "report.html", assumptions={"missing_at_random": "Lost by the post."})
     page = path.read_text("utf-8")
