@@ -168,12 +168,7 @@ def ordered_map(
     if chosen_backend() is not None:
         import joblib
 
-        try:
-            parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
-        except ValueError:  # Dask under joblib 1.3, which gives all results at once
-            yield iter(joblib.Parallel(n_jobs=workers)(joblib.delayed(work)(item) for item in items))
-            return
-        results = parallel(joblib.delayed(work)(item) for item in items)
+        results = joblib.Parallel(n_jobs=workers, return_as="generator")(joblib.delayed(work)(item) for item in items)
         try:
             yield results
         finally:

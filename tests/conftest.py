@@ -16,7 +16,9 @@ import pytest
 from _pytest.doctest import DoctestModule
 
 import causalrisk as cr
-from causalrisk.design import ColumnOptions, Rules, design_from_arrays, design_from_formula
+from causalrisk.design.build import design_from_arrays, design_from_formula
+from causalrisk.design.rows import ColumnOptions
+from causalrisk.design.support import Rules
 from causalrisk.inference.simultaneous import FEW_POINTS, LargestModulus
 
 REFERENCE = Path(__file__).parent / "reference"

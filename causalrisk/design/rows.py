@@ -108,9 +108,7 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
     one_of("weight_type", weight_type, (None, "frequency", "probability"))
     if given is None:
         if weight_type is not None:
-            raise OptionError(
-                f"weight_type={weight_type!r} was given without weights=.\nAdd `weights=`, or leave it out."
-            )
+            raise OptionError(f"weight_type={weight_type!r} without weights=.\nAdd `weights=`, or leave it out.")
         return None
     values, name = given.values, given.name
     if weight_type is None:
@@ -211,9 +209,7 @@ class ColumnOptions:
         if self.design is None:
             return
         if not isinstance(self.design, Survey):
-            raise OptionError(
-                f"design is a {type(self.design).__name__}; expected a Survey.\nUse `design=Survey(weights=, psu=)`."
-            )
+            raise OptionError(f"design is a {type(self.design).__name__}.\nUse `design=Survey(weights=, psu=)`.")
         for name in ("weights", "weight_type", "cluster"):
             if getattr(self, name) is not None:
                 raise OptionError(f"{name}= and design= were both given.\nLeave {name}= out, and use `Survey(...)`.")

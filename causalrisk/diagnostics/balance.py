@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, DesignOnDisk, covariates
+from causalrisk.design import covariates
 from causalrisk.design.covariates import Covariate
-from causalrisk.design.design import rows_not_kept
+from causalrisk.design.design import Design, rows_not_kept
+from causalrisk.design.on_disk import DesignOnDisk
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimation.fits import FittedRows
 from causalrisk.estimation.record import FitRecord

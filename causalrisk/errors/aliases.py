@@ -216,9 +216,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "rd rr or": 'Use `effect="difference"`.',
     },
     "effect": {"pomeans": MEANS},
-    "propensity_loss": {
-        "cbps ebal entropy": 'Use `propensity_loss="calibrated"`: for `target="treated"` and "control" it is the same.',
-    },
+    "propensity_loss": {"cbps ebal entropy": 'Use `propensity_loss="calibrated"`; for the ATT and ATC it is the same.'},
     "missing": {"*": 'Use `missing="drop"`, `"raise"` or `"indicator"`.'},
     "below": {"*": 'Use `below="ci"` for confidence intervals; `alpha=0.05` is their level.'},
     "bootstrap": {"*": 'Use `n_boot=999`, or `cov_type="bootstrap"`.'},

@@ -6,7 +6,8 @@ import dataclasses
 import itertools
 from typing import Any
 
-from causalrisk.design import Design, DiD
+from causalrisk.design.design import Design
+from causalrisk.design.did import DiD
 from causalrisk.errors import IN_MEMORY, OptionError, UnavailableError
 from causalrisk.estimation.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
 from causalrisk.estimation.specification import POPULATIONS, Specification
@@ -83,10 +84,9 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         )
         if option == "learner_use" and not own:
             option, shown, instead = "learner", "", "leave `learner=` and `learner_use=` out"
-        if option == "data":
-            raise UnavailableError(f"data={shown} is not available for {name}{only}.\nUse `{IN_MEMORY}`.")
+        kind, instead = (UnavailableError, f"`{IN_MEMORY}`") if option == "data" else (OptionError, instead)
         advice = f"Use one of these, or {instead}" if others else f"{'Use ' * (instead[0] == '`')}{instead}"
-        raise OptionError(f"{option}={shown} is not available for {name}{only}.\n{advice[0].upper()}{advice[1:]}.")
+        raise kind(f"{option}={shown} is not available for {name}{only}.\n{advice[0].upper()}{advice[1:]}.")
 
 
 def not_on_disk(what: str, use: str) -> UnavailableError:

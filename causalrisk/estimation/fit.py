@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from causalrisk import errors
-from causalrisk.design import Design
+from causalrisk.design.design import Design
 from causalrisk.errors import Failure, Notes
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation import overlap

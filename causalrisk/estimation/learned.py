@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from causalrisk.design import Design, TargetRows
+from causalrisk.design.design import Design, TargetRows
 from causalrisk.design.on_disk import CodedRows
 from causalrisk.errors import IN_MEMORY, DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimation.options import InferenceOptions, ModelOptions

@@ -24,7 +24,7 @@ import pandas as pd
 import scipy  # its submodules are imported when they are first used
 from numpy.typing import NDArray
 
-from causalrisk.design import Design
+from causalrisk.design.design import Design
 from causalrisk.errors import CausalRiskError, DesignWarning, Notes, OptionError, UnavailableError, listed
 from causalrisk.estimation.fits import Estimate, WeightFit
 from causalrisk.estimation.options import ModelOptions
@@ -140,9 +140,7 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
     sample, metric = weights.equations.sample, options.metric
     if metric == PROPENSITY:
         if sample.n_arms > 2:
-            raise OptionError(
-                f'metric="propensity" is for two arms; here are {sample.n_arms}.\nUse `metric="mahalanobis"`.'
-            )
+            raise OptionError(f'metric="propensity" is for two arms, not {sample.n_arms}.\nUse `metric="mahalanobis"`.')
         return weights.probabilities[1][:, None]
     if not np.ptp(design.X, axis=0).any():
         raise OptionError(

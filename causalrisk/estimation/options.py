@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 
-from causalrisk.design import Design, DiD
+from causalrisk.design.design import Design
+from causalrisk.design.did import DiD
 from causalrisk.design.survey import Survey, SurveyDesign
 from causalrisk.design.tables import is_column
 from causalrisk.design.treatment import is_classifier
@@ -354,9 +355,7 @@ def _target(value: Any) -> Any:
     if callable(value) or is_frame(value):
         return value
     if not isinstance(value, str):
-        advice = 'target="all"`'
-        if is_column(value):
-            advice = "res.effects_by(...)` for effects in groups, or `target=data[...]` for another population"
+        advice = "target=data[...]`, or `res.effects_by(...)`" if is_column(value) else 'target="all"`'
         if isinstance(value, list | tuple) and value:
             advice = f"target={value[0]!r}` in a fit of its own, and `etable([res1, res2])`"
         problem = f"target is of type {type(value).__name__} and no level of the treatment"
@@ -505,9 +504,7 @@ class JREOptions:
         if self.objective == "erm":
             for name in ("anchor", "shrinkage", "share", "join_score"):
                 if getattr(self, name) is not None:
-                    raise OptionError(
-                        f'{name}= has no effect with objective="erm".\nLeave {name}= out, or use `objective="risk"`.'
-                    )
+                    raise OptionError(f'{name}= is for objective="risk".\nUse this, or leave {name}= out.')
         _not_both("shrinkage", self.shrinkage, "anchor", self.anchor, "they are two names of one option")
         if self.shrinkage is not None:
             object.__setattr__(self, "anchor", float(self.shrinkage))

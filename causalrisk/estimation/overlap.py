@@ -14,7 +14,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, DesignOnDisk
+from causalrisk.design.design import Design
+from causalrisk.design.on_disk import DesignOnDisk
 from causalrisk.errors import Failure, SeparationError
 from causalrisk.estimation.engine import farthest, over_rows
 from causalrisk.estimation.fits import WeightFit, probabilities_of

@@ -12,7 +12,8 @@ import dataclasses
 
 import numpy as np
 
-from causalrisk.design import Design, DesignOnDisk, TargetRows, target_rows
+from causalrisk.design.design import Design, TargetRows, target_rows
+from causalrisk.design.on_disk import DesignOnDisk
 from causalrisk.design.support import check_size
 from causalrisk.errors import IN_MEMORY, DesignWarning, Notes, OptionError, UnavailableError, listed
 from causalrisk.estimation.abilities import check_able, not_on_disk

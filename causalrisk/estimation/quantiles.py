@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from causalrisk.design import Design
+from causalrisk.design.design import Design
 from causalrisk.errors import CausalRiskError, DesignWarning, Failure, Notes, SeparationError, first_failure
 from causalrisk.estimation.engine import Point, value_of
 from causalrisk.estimation.fits import Estimate, Refits, SeparateRows, WeightFit, collect_refits, estimate_means

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from causalrisk.design import Design, DesignOnDisk, TargetRows
 from causalrisk.design.covariates import covariates_of_design
-from causalrisk.design.design import rows_not_kept
+from causalrisk.design.design import Design, TargetRows, rows_not_kept
+from causalrisk.design.on_disk import DesignOnDisk
 from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableError, first_failure
 from causalrisk.estimation import fits
 from causalrisk.estimation.fits import BootstrapDistribution, Estimate, FittedRows, Refits, WeightFit, collect_refits
@@ -249,9 +249,7 @@ class FitRecord(Task):
     def check_observed(self, what: str) -> None:
         """Raise an error if a diagnostic of residuals is used with means that are not of observed outcomes."""
         if self.design.periods is not None:
-            raise UnavailableError(
-                f"{what} are not available for repeated cross sections.\nFit the rows of each period without did=."
-            )
+            raise UnavailableError(f"{what} are not available for cross sections.\nFit the rows of each period.")
         if self.stated_exposure is not None:
             problem = f"{what} are not available for means at exposure {self.stated_exposure:g}"
             raise UnavailableError(f'{problem}.\nUse `model.with_options(at_exposure="observed").fit()`.')
@@ -318,18 +316,14 @@ class FitRecord(Task):
             return 1
         labels, position = self.design.labels, self.design.arm_named(arm)
         if position is None:
-            raise OptionError(
-                f"arm={arm!r} is not an arm; the arms are {', '.join(map(repr, labels))}.\nUse `arm={labels[-1]!r}`."
-            )
+            raise OptionError(f"arm={arm!r} is not one of {', '.join(map(repr, labels))}.\nUse `arm={labels[-1]!r}`.")
         return position
 
     def contrast_position(self, arm: Any) -> int:
         """Return the position of an arm that has an effect, by default the first; the reference arm has none."""
         position = self.arm_position(arm)
         if not position:
-            raise OptionError(
-                f"arm={arm!r} is the reference arm, which has no effect.\nUse `arm={self.design.labels[-1]!r}`."
-            )
+            raise OptionError(f"arm={arm!r} is the reference arm.\nUse `arm={self.design.labels[-1]!r}`.")
         return position
 
     def resampler(self) -> SampleResampler:

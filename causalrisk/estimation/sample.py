@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, DesignOnDisk, TargetRows
-from causalrisk.design.on_disk import stored_array
+from causalrisk.design.design import Design, TargetRows
+from causalrisk.design.on_disk import DesignOnDisk, stored_array
 from causalrisk.design.scan import Folder
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimation.options import ModelOptions

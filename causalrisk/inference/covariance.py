@@ -21,8 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from causalrisk import errors
-from causalrisk.design import Design
-from causalrisk.design.design import rows_not_kept
+from causalrisk.design.design import Design, rows_not_kept
 from causalrisk.design.on_disk import stored_array
 from causalrisk.errors import DesignWarning, Failure, MonteCarloWarning, Notes, ResampleWarning, failure_text
 from causalrisk.estimation.abilities import check_options, options_used

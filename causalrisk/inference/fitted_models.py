@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import block_diag
 
-from causalrisk.design import new_offset
-from causalrisk.design.design import rows_not_kept
+from causalrisk.design.design import new_offset, rows_not_kept
 from causalrisk.errors import OptionError, UnavailableError, check_alpha
 from causalrisk.estimation.equations import LINEAR
 from causalrisk.estimation.learned import Learned
@@ -121,9 +120,7 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
     if block is None and not record.spec.uses_propensity:
         raise record.without_scores()
     if block is None:
-        raise UnavailableError(
-            "given scores and scores of a classifier have no coefficients.\nUse `res.propensity_scores`."
-        )
+        raise UnavailableError("given or classifier's scores have no coefficients.\nUse `res.propensity_scores`.")
     return block[field].rename(name)
 
 
@@ -259,9 +256,7 @@ def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | Non
     """
     design, sample, stated = record.design, record.sample, record.stated_exposure
     if isinstance(data, str):
-        raise OptionError(
-            f"data={data!r} is text; expected rows of covariates.\nUse `res.potential_outcomes` for means."
-        )
+        raise OptionError(f"data={data!r}; expected rows of covariates.\nUse `res.potential_outcomes` for means.")
     index = design.index if data is None else data.index if isinstance(data, pd.DataFrame) else None
     if record.spec.constants:
         rows = np.ones((design.n if data is None else len(data), 1))
@@ -312,9 +307,7 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
         return pd.DataFrame(record.design.predictions, index=record.design.index, columns=list(record.design.labels))
     learned, labels = used_learned(record), list(record.design.labels)
     if record.design.on_disk:
-        raise rows_not_kept(
-            "the prediction of each row", "`res.learner_fit` has the quality of the cross-fitted predictions. "
-        )
+        raise rows_not_kept("the prediction of each row", "`res.learner_fit` has the quality of the predictions. ")
     values = np.concatenate([fit.predictions for fit in learned.fits]).T
     columns = pd.Index(labels)
     if len(learned.fits) > 1:

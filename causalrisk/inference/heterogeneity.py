@@ -355,9 +355,7 @@ def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") ->
     if compared_by and not found.groups:
         raise OptionError(f"{compared_by} is for groups; {by!r} is a formula.\nUse `effects_by`.")
     if compared_by and len(found.names) < 2:
-        raise OptionError(
-            f"{compared_by} needs two groups or more; {', '.join(found.levels)} has one.\nUse `effects_by`."
-        )
+        raise OptionError(f"{compared_by} needs two groups; {', '.join(found.levels)} has one.\nUse `effects_by`.")
     return found
 
 
@@ -367,9 +365,7 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
     variables = encoder.variables
     if not isinstance(at, Mapping | pd.DataFrame):
         if len(variables) != 1:
-            raise OptionError(
-                f"`at=` has values of one variable; {found.levels[0]!r} has {len(variables)}.\nUse a DataFrame."
-            )
+            raise OptionError(f"`at=` is of one variable; {found.levels[0]!r} has {len(variables)}.\nUse a DataFrame.")
         if isinstance(at, numbers.Integral) and not isinstance(at, bool):
             errors.whole_number("at", at, 2)
             observed = encoder.sample_variables[variables[0]]

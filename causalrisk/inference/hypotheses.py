@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
-from causalrisk.design import linear_constraint
+from causalrisk.design.formulas import linear_constraint
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale
@@ -242,9 +242,7 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
     moved = np.r_[params[:first], scale.g_inverse(on_scale + by)]
     if not np.allclose(wanted.values_at(moved), values, rtol=TOLD, atol=0):
         instead = 'Use `model.with_options(effect="ratio").fit()`, or `res.start.nlcom(...)`.'
-        raise OptionError(
-            f"{wanted.text!r} depends on the level of the group means, which JRE does not estimate.\n{instead}"
-        )
+        raise OptionError(f"{wanted.text!r} depends on the level of the means, which JRE does not estimate.\n{instead}")
 
 
 # --- equivalence -----------------------------------------------------------------------------------------------------
@@ -327,9 +325,7 @@ def equivalence_test(
     if r_matrix is not None:
         left, right = linear_hypotheses(r_matrix, record.names)
         if (right != 0).any():
-            raise OptionError(
-                f"{r_matrix!r} contains a value; expected a parameter or a difference.\nUse `low=` and `high=`."
-            )
+            raise OptionError(f"{r_matrix!r} has a value; expected estimates alone.\nUse `low=` and `high=`.")
     values = left @ params
     sd = intervals.rounded_se(np.r_[values, params], combination_errors(record, left))
     # A single effect is tested on the scale where effects are differences, a combination as it is.

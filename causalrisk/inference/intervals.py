@@ -153,14 +153,11 @@ def refitted_means(record: FitRecord, scale: EffectScale) -> Array | None:
 
     The multiplier bootstrap moves the means on the scale g.
     """
-    block = record.estimate.block("means")
-    if record.cov_type == JACKKNIFE:
-        drawn = leave_one_out(record, InferenceOptions()).values[:, block]
-    elif record.boot is None:
+    if record.boot is None and record.cov_type != JACKKNIFE:
         return None
-    else:
-        drawn = record.boot.used[:, block]
-    means = record.estimate.params[block]
+    refits = leave_one_out(record, InferenceOptions()).values if record.boot is None else record.boot.used
+    block = record.estimate.block("means")
+    drawn, means = refits[:, block], record.estimate.params[block]
     with np.errstate(invalid="ignore", divide="ignore"):
         return scale.g(means) + (drawn - means) * scale.g_slope(means) if record.multiplied else scale.g(drawn)
 
@@ -290,9 +287,7 @@ def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
     replicates, by_quantiles = record.cov_type == "replicates", method in ("percentile", "basic", "bc")
     if replicates or (record.bootstrap == "rescaled" and not by_quantiles):
         instead = "conf_int()" if replicates else 'conf_int(method="percentile")'
-        raise UnavailableError(
-            f"method={method!r} is not available for resamples of a survey design.\nUse `{instead}`."
-        )
+        raise UnavailableError(f"method={method!r} is not available for a survey's resamples.\nUse `{instead}`.")
     drawn = boot.used[:, :count]
     if method != "studentized":
         return widened_for_choice(record, drawn) - estimate, np.ones(count)
@@ -462,9 +457,7 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     record.check_means("effects_on_scales()")
     if record.joint is not None:
-        raise UnavailableError(
-            'JRE is trained for the effect on one scale.\nUse `res.model.with_options(effect="ratio").fit()`.'
-        )
+        raise UnavailableError('JRE is fitted for one scale.\nUse `res.model.with_options(effect="ratio").fit()`.')
     block, frames = record.estimate.block("means"), []
     means, covariance = record.estimate.params[block], record.covariance[block, block]
     for scale in (DIFFERENCE, RATIO, ODDS_RATIO):

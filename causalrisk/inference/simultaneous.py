@@ -17,8 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 
-from causalrisk.design import Design
-from causalrisk.design.design import rows_not_kept
+from causalrisk.design.design import Design, rows_not_kept
 from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
 from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fits import BootstrapDistribution, weights_of
@@ -138,9 +137,7 @@ def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list
     if found is None and against == REFERENCE:
         found = 0
     if found is None:
-        raise OptionError(
-            f"against={against!r} is not one of {', '.join(map(str, names))}.\nUse `against={names[0]!r}`."
-        )
+        raise OptionError(f"against={against!r} is not in {', '.join(map(str, names))}.\nUse `against={names[0]!r}`.")
     return [(k, found) for k in range(len(names)) if k != found]
 
 

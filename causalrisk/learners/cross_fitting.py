@@ -104,7 +104,7 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
     name = type(given.steps[-1][1] if hasattr(given, "steps") else given).__name__
     if hasattr(given, "predict_proba") and not binary:
         raise OptionError(
-            f'learner {name} is a classifier, and the outcome is not 0 and 1.\nUse a regressor, or `learner="smooth"`.'
+            f'learner {name} is a classifier; the outcome is not 0/1.\nUse a regressor or `learner="smooth"`.'
         )
     if hasattr(given, "decision_function") and not hasattr(given, "predict_proba"):
         problem = f"learner {name} is a classifier without predict_proba"
@@ -232,8 +232,7 @@ def fitted_copy(
         problem = f"the fit of {type(last).__name__} has no sample_weight, and the weights are not counts of rows"
         raise OptionError(f"{problem}.\nUse {instead}, or another whose fit has it.")
     if hasattr(model, "predict_proba") and not hasattr(model, "classes_"):
-        found = f"{type(model).__name__} has no `classes_` after `fit`; expected the classes, as in scikit-learn"
-        raise LearnerError(f"{found}.\nSet `self.classes_ = numpy.unique(y)` in its `fit`.")
+        raise LearnerError(f"{type(model).__name__} has no `classes_`.\nSet `self.classes_ = np.unique(y)` in `fit`.")
     return model
 
 

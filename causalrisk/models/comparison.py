@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from causalrisk import errors
-from causalrisk.design import Design, Scan, as_scan
+from causalrisk.design.design import Design
 from causalrisk.design.formulas import callers_variables
+from causalrisk.design.scan import Scan, as_scan
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import fit_estimator
@@ -338,9 +339,7 @@ def _compared(
 ) -> ComparisonResults:
     """Fit estimators to one sample, with robust errors, and refit all of them on the same resamples."""
     if options.n_repeats > 1:
-        raise errors.OptionError(
-            f"n_repeats={options.n_repeats}; compare() fits each estimator once.\nUse `n_repeats=1`."
-        )
+        raise errors.OptionError(f"compare() fits each estimator once; n_repeats={options.n_repeats}.\nLeave it out.")
     check_one_way(design, f'cluster="{design.cluster_name}"')
     for spec in specs:
         check_options(spec, design, options_used(spec, options))

@@ -14,10 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk import errors
-from causalrisk.design import DiD, Scan, Survey, as_scan, with_change
-from causalrisk.design.did import COMPARED, Adoption, adoption
+from causalrisk.design.did import COMPARED, Adoption, DiD, adoption, with_change
 from causalrisk.design.formulas import callers_variables
-from causalrisk.design.survey import Factors, labels_of
+from causalrisk.design.scan import Scan, as_scan
+from causalrisk.design.survey import Factors, Survey, labels_of
 from causalrisk.design.tables import listing, numbers
 from causalrisk.estimation.fits import group_sums, sandwich, small_sample_factor, stratum_of_groups
 from causalrisk.estimation.options import InferenceOptions, model_options, typed_options
@@ -183,7 +183,7 @@ class EventStudy(Shown):
         before = self.placebos
         if not before.any():
             raise errors.OptionError(
-                "a placebo needs two periods before treatment begins, and no group has them.\nAdd earlier periods."
+                "no group has the two periods before treatment that a placebo needs.\nAdd earlier periods."
             )
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
@@ -383,9 +383,7 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
     if isinstance(survey, Survey):
         columns |= {f"{name} of design": getattr(survey, name) for name in ("weights", "strata", "psu", "fpc")}
         if survey.replicate_weights is not None:
-            raise errors.OptionError(
-                "replicate weights are not available for an event study.\nUse strata= and psu= instead."
-            )
+            raise errors.OptionError("event studies have no replicate weights.\nUse strata= and psu= instead.")
     for name, value in columns.items():
         if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
             raise errors.OptionError(

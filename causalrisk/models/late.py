@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from causalrisk import errors
-from causalrisk.design import Scan, as_scan
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.formulas import callers_variables
+from causalrisk.design.scan import Scan, as_scan
 from causalrisk.design.tables import as_pandas
 from causalrisk.estimation.options import InferenceOptions, model_options, typed_options
 from causalrisk.estimation.record import influence_covariance
@@ -88,9 +88,7 @@ class LATE:
 
     def __init__(self, outcome: Any = None, first_stage: Any = None, treat: Any = None, instrument: Any = None) -> None:
         if not isinstance(outcome, CausalModel):
-            raise errors.OptionError(
-                'LATE() takes two models.\nUse `LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.'
-            )
+            raise errors.OptionError('Use `LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.')
         self.outcome, self.first_stage, self.treat, self.instrument = outcome, first_stage, treat, instrument
 
     @classmethod
@@ -149,9 +147,7 @@ class LATE:
             raise errors.UnavailableError(f"LATE is not available for data on disk.\nUse `{errors.IN_MEMORY}`.")
         model = model_named(method)
         if model.spec.name not in METHODS:
-            raise errors.OptionError(
-                f"method={method!r} is not available for LATE.\nUse one of {errors.listed(METHODS)}."
-            )
+            raise errors.OptionError(f"method={method!r} is not available for LATE.\nUse {errors.listed(METHODS)}.")
         if (outcome_predictions is None) != (treatment_predictions is None):
             raise errors.OptionError(
                 "LATE needs predictions of both the outcome and the treatment.\n"
@@ -162,9 +158,7 @@ class LATE:
             _check_column(frame, role, name)
         without = frame[treat].isna()
         if options.get("missing") == "raise" and without.any():
-            raise errors.DesignError(
-                f"{treat!r} is missing in {int(without.sum())} rows.\nLeave `missing=` out to drop them."
-            )
+            raise errors.DesignError(f"{treat!r} is missing in {int(without.sum())} rows.\nLeave `missing=` out.")
 
         typed = options | {"treat": treat, "instrument": instrument, "propensity": propensity, "method": method}
         typed |= {"outcome_predictions": outcome_predictions, "treatment_predictions": treatment_predictions}

@@ -8,22 +8,16 @@ from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
-from causalrisk.design import (
-    ColumnOptions,
-    Design,
-    DiD,
-    Rules,
-    Scan,
-    Survey,
-    as_scan,
-    check_scored,
-    design_from_arrays,
-    design_from_formula,
-    design_from_scan,
-    with_change,
-)
+from causalrisk.design.build import check_scored, design_from_arrays, design_from_formula
 from causalrisk.design.covariates import clustered
+from causalrisk.design.design import Design
+from causalrisk.design.did import DiD, with_change
 from causalrisk.design.formulas import callers_variables
+from causalrisk.design.on_disk import design_from_scan
+from causalrisk.design.rows import ColumnOptions
+from causalrisk.design.scan import Scan, as_scan
+from causalrisk.design.support import Rules
+from causalrisk.design.survey import Survey
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import BootstrapError, OptionError, UnavailableError, read
 from causalrisk.errors.aliases import attribute

@@ -428,9 +428,7 @@ def permutation_test(
     if record.design.observation is not None:
         raise UnavailableError("permutation_test does not support missing outcomes.\nUse `res.pvalues`.")
     if record.joint is not None and record.joint.drawn is not None:
-        raise UnavailableError(
-            "given propensity replicates cannot be permuted.\nUse `res.model.fit().permutation_test()`."
-        )
+        raise UnavailableError("given replicates cannot be permuted.\nUse `res.model.fit().permutation_test()`.")
     linear = is_linear(record)
     if n_permutations is None:
         n_permutations = QUICK if linear else REFITTED

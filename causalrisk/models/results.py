@@ -402,9 +402,7 @@ class CausalResults(OneEffect):
             )
         predicted, design = self.potential_outcomes.to_numpy(), self._record.design
         if design.offset_name is not None:
-            raise errors.UnavailableError(
-                "resid is not available with `exposure=` or `offset=`.\nUse `potential_outcomes`."
-            )
+            raise errors.UnavailableError("resid is not available with exposure= or offset=.\nUse `res.predict()`.")
         own = predicted[np.arange(len(predicted)), design.arm]
         return pd.Series(design.y - own, index=design.index, name="resid")
 
@@ -494,15 +492,10 @@ class CausalResults(OneEffect):
             If the path ends as the name of a table or of a data file, such as .docx or .parquet.
         """
         name = os.fspath(path)
-        if name.lower().endswith(DATA_ENDINGS):
-            raise errors.OptionError(
-                f"path={name!r} has the ending of a data file; results are saved as a pickle.\n"
-                'Use `res.save("fit.pickle")`; `res.tidy()` has the estimates as a table.'
-            )
-        if name.lower().endswith(table.ENDINGS):
+        if name.lower().endswith((*DATA_ENDINGS, *table.ENDINGS)):
             raise errors.OptionError(
                 f"path={name!r} has the ending of a table; results are saved as a pickle.\n"
-                f'Use `res.summary().save("{name}")`, or `res.save("fit.pickle")`.'
+                'Use `res.save("fit.pickle")`; tables are `res.summary().save(...)` and `res.tidy()`.'
             )
         try:
             content = pickle.dumps(self)

@@ -255,9 +255,7 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     if name == NEGATIVE_BINOMIAL:
         alpha = getattr(family, "alpha", None)
         if alpha is None:
-            raise OptionError(
-                f"family={family!r} does not say its alpha.\nUse `family=sm.families.NegativeBinomial(alpha=1.0)`."
-            )
+            raise OptionError(f"family={family!r} has no alpha.\nUse `family=sm.families.NegativeBinomial(alpha=1.0)`.")
     links = FAMILIES[name].links
     if link is None:
         given = None if isinstance(family, str) else type(family.link).__name__

@@ -226,9 +226,7 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
         return _event_study_column(res, name, alpha, rename)
     if not all(hasattr(res, needed) for needed in ("params", "bse", "pvalues", "conf_int")):
         instead = "`res.table_one()` for balance, or " * isinstance(res, pd.DataFrame)
-        raise OptionError(
-            f"a result is of type {type(res).__qualname__}, which has no params.\nUse {instead}what `fit()` returns."
-        )
+        raise OptionError(f"{type(res).__qualname__} has no params.\nUse {instead}what `fit()` returns.")
     labels = list(res.params.index) if isinstance(res.params, pd.Series) else list(res.model.exog_names)
     labels, groups = [rename.get(str(label), str(label)) for label in labels], ()
     twice = sorted({label for label in labels if labels.count(label) > 1})

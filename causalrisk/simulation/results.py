@@ -406,27 +406,22 @@ def solve_power(
         with np.errstate(all="ignore"):  # what is not finite is refused below
             critical = critical_value(alpha, df)
             # SciPy gives NaN for the probability on the other side where it is too small to count.
-            return float(1 - nctdtr(df, shift, critical) + np.nan_to_num(nctdtr(df, shift, -critical)))
-
-    def checked(found: float, name: str, number: float) -> float:
-        """Return a power; refuse one that is not finite."""
+            found = float(1 - nctdtr(df, shift, critical) + np.nan_to_num(nctdtr(df, shift, -critical)))
         if np.isfinite(found):
             return found
-        raise OptionError(f"the power is unknown at {name}={number:.4g}, alpha={alpha!r}.\nUse less extreme numbers.")
+        at = f"effect={effect:.4g}, n={n:.4g}, alpha={alpha!r}"
+        raise OptionError(f"the power is unknown at {at}.\nUse less extreme numbers.")
 
-    if power is None:
-        return checked(power_of(effect, n), "n", n)
-
-    def solved(name: str, unit: float, reached: Callable[[float], float], low: float) -> float:
+    def solved(unit: float, reached: Callable[[float], float], low: float) -> float:
         """Return the number of units, at least `low`, that has the wanted power."""
         high = low
-        while checked(reached(high), name, high * unit) < power:
+        while reached(high) < power:
             high *= 2
-        if high == low:
-            return low * unit
-        return unit * root_between(lambda x: checked(reached(x), name, x * unit) - power, low, high)
+        return unit * (low if high == low else root_between(lambda x: reached(x) - power, low, high))
 
+    if power is None:
+        return power_of(effect, n)
     if effect is None:
         unit = float(np.sqrt(variance / n))
-        return solved("effect", unit, lambda multiple: power_of(multiple * unit, n), 1e-9)
-    return solved("n", 1.0, lambda n: power_of(effect, n), 3 * cluster_size)
+        return solved(unit, lambda multiple: power_of(multiple * unit, n), 1e-9)
+    return solved(1.0, lambda n: power_of(effect, n), 3 * cluster_size)

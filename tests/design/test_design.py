@@ -216,7 +216,7 @@ def test_treat_as_array(data):
 def test_weights(data):
     with pytest.raises(OptionError, match="weights 'w' were given without weight_type"):
         make(data, weights="w")
-    with pytest.raises(OptionError, match="weight_type='frequency' was given without weights"):
+    with pytest.raises(OptionError, match="weight_type='frequency' without weights"):
         make(data, weight_type="frequency")
     with pytest.raises(OptionError, match="weight_type='analytic'"):
         make(data, weights="w", weight_type="analytic")

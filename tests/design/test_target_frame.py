@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk.design import target_rows
+from causalrisk.design.design import target_rows
 from causalrisk.errors import DesignError, DesignWarning, OptionError
 from tests.conftest import array_design, formula_design
 

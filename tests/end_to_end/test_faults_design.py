@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.design import target_rows
+from causalrisk.design.design import target_rows
 from tests.conftest import simulate
 from tests.end_to_end.test_faults import BOTH, assert_same, build, clean, fit, raises_with, with_group
 

@@ -68,7 +68,7 @@ def test_power_of_clusters_by_simulation():
         ({"n": 100, "power": 0.8, "icc": 0.1}, "go together"),
         ({"n": 100, "power": 0.8, "cluster_size": 5}, "go together"),
         ({"effect": np.nan, "n": 100}, "the power is unknown"),
-        ({"effect": 0.2, "n": np.inf}, "the power is unknown at n=inf"),
+        ({"effect": 0.2, "n": np.inf}, "the power is unknown at .*n=inf"),
         ({"n": 100, "power": 0.8, "alpha": 1e-320}, "alpha=1e-320; expected 1e-15 or more"),
     ],
 )
