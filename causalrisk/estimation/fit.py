@@ -57,7 +57,7 @@ def fit_estimator(
         spec = dataclasses.replace(spec, normalized=True)
     task = task_of(design, spec, options, inference)
     if options.normalize:
-        task.notes.append("The weights of the residuals add up to one in each arm.")
+        task.notes.append("The weights of the residuals add up to one in each group.")
     task = prepare(task)
     learned = None if use is None else learn(task.design, options, inference, task.notes)
     if learned is not None and use == kinds.STACK:
@@ -158,7 +158,7 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
     # Residuals under weights that do not add up to one vary far more between resamples.
     alone = dataclasses.replace(AIPW, normalized=True)
     if not enough:
-        few = f"the smallest arm has {rows / columns:.1f} observations for each of {columns} outcome columns"
+        few = f"the smallest group has {rows / columns:.1f} observations for each of {columns} outcome columns"
         notes.append(f"The stack does without predictions as terms: {few}, and {MIN_ROWS_PER_COLUMN} are needed.")
     for number, name in enumerate(learned.names):
         said, own = errors.Told(notes), learned.of(number)
@@ -396,9 +396,9 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
     if design.offset_kind is not None:  # the outcome varies relative to its offset, and means may be rates
         return
     arms = zip(limits, design.labels, strict=True)
-    constant = [f"{least:g} in arm {label!r}" for (least, most), label in arms if least == most]
+    constant = [f"{least:g} in group {label!r}" for (least, most), label in arms if least == most]
     low, high = float(limits.min()), float(limits.max())
-    found = f"does not vary within an arm: it is {' and '.join(constant)}"
+    found = f"does not vary within a group: it is {' and '.join(constant)}"
     if low == high:
         no_test = ", so there is no test" if record.constant_means else ""
         found = f"is constant: {low:g} in all {design.n} rows{no_test}"
@@ -414,8 +414,8 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
         return
     cause, advice = "large weights of a few rows", "Simplify propensity=, or drop rows without overlap: `trim=`."
     if max(low - estimate.model_means[a], estimate.model_means[a] - high) > high - low:
-        rows = "the other arms" if record.frame is None else "the target frame"
+        rows = "the other groups" if record.frame is None else "the target frame"
         cause = f"its outcome model extrapolates to the rows of {rows}"
-        advice = "Leave terms out of the outcome formula, or drop the rows that have no like in the arm."
-    problem = f"the mean of arm {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from"
+        advice = "Leave terms out of the outcome formula, or drop the rows that have no like in the group."
+    problem = f"the mean of group {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from"
     notes.warn(f"{problem} {low:.4g} to {high:.4g}: {cause}.\n{advice}", errors.OverlapWarning)

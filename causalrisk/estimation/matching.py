@@ -140,7 +140,9 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
     sample, metric = weights.equations.sample, options.metric
     if metric == PROPENSITY:
         if sample.n_arms > 2:
-            raise OptionError(f'metric="propensity" is for two arms, not {sample.n_arms}.\nUse `metric="mahalanobis"`.')
+            raise OptionError(
+                f'metric="propensity" is for two groups, not {sample.n_arms}.\nUse `metric="mahalanobis"`.'
+            )
         return weights.probabilities[1][:, None]
     if not np.ptp(design.X, axis=0).any():
         raise OptionError(
@@ -194,7 +196,7 @@ def estimate_matched(
     if fewest < max(least, WITHIN + 1):
         instead = f"n_neighbors={fewest}" if fewest > WITHIN else "IPWRA"
         raise CausalRiskError(
-            f"an arm has {fewest} rows; matching with standard errors needs {max(least, WITHIN + 1)}.\nUse `{instead}`."
+            f"a group has {fewest} rows; matching with errors needs {max(least, WITHIN + 1)}.\nUse `{instead}`."
         )
     estimated = options.metric == PROPENSITY and weights.estimated
     for name in ("exact", "bias_adjust"):

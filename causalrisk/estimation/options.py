@@ -344,8 +344,8 @@ def named_target(value: Any, design: Design) -> Any:
         return population
     if value not in design.labels:  # a level that has another label does not hide the name
         return value
-    problem = f"target={value!r} is the label of an arm and the name of another population ({known})"
-    raise OptionError(f'{problem}.\nUse another label: `levels={{{design.levels[arm]!r}: "arm {value}", ...}}`.')
+    problem = f"target={value!r} is the label of a group and the name of another population ({known})"
+    raise OptionError(f'{problem}.\nUse another label: `levels={{{design.levels[arm]!r}: "group {value}", ...}}`.')
 
 
 def _target(value: Any) -> Any:

@@ -87,7 +87,7 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
     where = f'propensity="{right}"' if right else "exog_propensity"
     advice = f'Merge or drop that level or term in {where}, or drop the rows: `trim="separated"`.'
     if told.all():
-        advice = f"The arms have no overlap at all: take that term out of {where}."
+        advice = f"The groups have no overlap at all: take that term out of {where}."
     where = f"in {'all' if told.all() else count} row{'' if count == 1 else 's'}"
     problem = f"the propensity model ({link}) predicts {design.treat_name!r} perfectly {where}: {cause}"
     raise SeparationError(f"{problem}, so no weight exists.\n{advice}", rows=np.asarray(labels)[told])
@@ -103,7 +103,7 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
         formula = None if design.observation is None else design.observation.formula
         raise SeparationError(
             f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed, so no weight "
-            f"exists.\nSimplify `observed={formula!r}`: an arm or a level may have no outcomes, or all of them."
+            f"exists.\nSimplify `observed={formula!r}`: a group or a level may have no outcomes, or all of them."
         )
 
 
@@ -132,11 +132,11 @@ def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_])
 
 
 def _direction(design: Design, strength: Array) -> str:
-    """Name the terms whose combination separates the arms, by how far each moves the log odds."""
+    """Name the terms whose combination separates the groups, by how far each moves the log odds."""
     order = _strongest(np.abs(strength))
     names = ", ".join(repr(design.propensity_names[j]) for j in order[:SHOWN])
     more = " and others" if len(order) > SHOWN else ""
-    return f"a combination of {names}{more} separates the arms" if len(order) > 1 else f"{names} separates the arms"
+    return f"a combination of {names}{more} separates the groups" if len(order) > 1 else f"{names} separates the groups"
 
 
 def _strongest(strength: Array) -> list[int]:
@@ -171,13 +171,13 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
         low, high = design.outcome_limits[a]
         if low == high and low in (family.entry.low, family.entry.high):
             raise SeparationError(
-                f"outcome {design.endog_name!r} is {low:g} in all rows of arm {design.labels[a]!r}, so its outcome "
-                f"model ({family.label}) has no finite fit.\nUse {instead}, or merge that arm."
+                f"outcome {design.endog_name!r} is {low:g} in all rows of group {design.labels[a]!r}, so its outcome "
+                f"model ({family.label}) has no finite fit.\nUse {instead}, or merge that group."
             )
         found = [] if sample is None else _separating_terms(design, sample, a)
         if found or failed[a] == Failure.OUTCOME_SEPARATION:
             terms = ", ".join(map(repr, found)) or "a combination of the terms"
-            problem = f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of arm"
+            problem = f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of group"
             cause = f"{terms} separate{'s' * (len(found) < 2)} its outcomes, so it has no finite fit"
             advice = f"Simplify the outcome formula (`propensity=` may keep the term), or use {instead}."
             raise SeparationError(f"{problem} {design.labels[a]!r}: {cause}.\n{advice}")

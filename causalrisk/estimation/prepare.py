@@ -192,4 +192,4 @@ def check_target(design: Design, options: ModelOptions) -> None:
         if population.two_arms_only:
             option, value, others = "target", population.name, [*design.labels[1:], "overlap"]
         instead = " or ".join(f"`{option}={other!r}`" for other in others)
-        raise OptionError(f"{option}={value!r} is for two arms; here are {design.n_arms}.\nUse {instead}.")
+        raise OptionError(f"{option}={value!r} is for two groups; here are {design.n_arms}.\nUse {instead}.")

@@ -245,7 +245,7 @@ def _fit_level(
             if reason != Failure.OK:
                 advice = "Simplify the outcome formula" if not last else f"Use levels below {level:g} in `quantiles=`"
                 raise SeparationError(
-                    f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of arm "
+                    f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of group "
                     f"{label!r}, has no finite fit.\n{advice}, or use `IPW`, which has no logit."
                 )
         means = found.params[found.block("means")]
@@ -253,7 +253,7 @@ def _fit_level(
         for a, height in enumerate(heights):
             place = int(reached(height - height[places[a]] + means[a], level))
             if place == len(height):
-                problem = f"the estimated distribution function of {design.endog_name!r} in arm {design.labels[a]!r}"
+                problem = f"the estimated distribution function of {design.endog_name!r} in group {design.labels[a]!r}"
                 advice = f"Use levels below {level:g} in `quantiles=`, or simplify propensity=."
                 raise CausalRiskError(f"{problem} does not reach {level:g} below the largest outcome.\n{advice}")
             if place == places[a] or place in met[a]:  # the search of an arm ends at a place that it has visited
@@ -270,7 +270,7 @@ def _fit_level(
     if (density <= 0).any():
         a = int(np.argmin(density))
         raise CausalRiskError(
-            f"the estimated density of {design.endog_name!r} at its quantile {level:g} in arm {design.labels[a]!r} is "
+            f"the estimated density of {design.endog_name!r} at quantile {level:g} in group {design.labels[a]!r} is "
             "negative.\nUse `IPW`, which has no outcome model, or simplify the outcome formula."
         )
     density[places == ends] = np.nan  # the distribution function is one at the largest outcome, whatever the data are
@@ -301,7 +301,7 @@ def _warn_of_masses(
             tied = held[y[arm.rows] == fit.thresholds[a]] if fit.density[a] > 0 else held[:0]  # not at the largest
             if len(tied) > 1 and tied.sum() > np.sqrt(fit.level * (1 - fit.level) * (held**2).sum()):
                 at = f"{fit.thresholds[a]:.6g} (quantile {fit.level:g})"
-                shared.append(f"{tied.sum():.0%} of arm {design.labels[a]!r} at {at}")
+                shared.append(f"{tied.sum():.0%} of group {design.labels[a]!r} at {at}")
     if shared:
         where = f"quantiles of {design.endog_name!r} are at values that many rows share"
         problem = f"{where}; standard errors assume a smooth distribution: {', '.join(shared)}"

@@ -69,7 +69,7 @@ def learners_of(
         if isinstance(one, Mapping):
             of_arms = [one.get(label, one.get(level)) for label, level in zip(labels, levels, strict=True)]
             if any(model is None for model in of_arms) or len(one) != len(labels):
-                problem = f"learner= has {listed(list(one))}; expected a learner for each arm"
+                problem = f"learner= has {listed(list(one))}; expected a learner for each group"
                 raise OptionError(f"{problem}.\nUse `learner={{{', '.join(f'{label!r}: ...' for label in labels)}}}`.")
         names, models = zip(*(_named_model(model, smooth, binary=binary) for model in of_arms), strict=True)
         found.append(Learner(" and ".join(dict.fromkeys(names)), models))
@@ -185,7 +185,7 @@ def _fitted_outside(learner: Learner, training: Training, rows: LearnerRows, pla
     if not len(used):
         raise without_training(training, a, f)
     weights = None if rows.weights is None else rows.weights[used]
-    with learner_errors(f"learner {learner.name}", f"arm {training.labels[a]!r}, fold {f + 1} of {training.n_folds}"):
+    with learner_errors(f"learner {learner.name}", f"group {training.labels[a]!r}, fold {f + 1} of {training.n_folds}"):
         return fitted_copy(
             learner.models[a], [training.repeat, a, f], rows.features[used], rows.y[used], weights,
             counts=training.counts, instead='`learner="smooth"`',

@@ -456,6 +456,6 @@ class Training:
 def without_training(training: Training, arm: int, fold: int) -> LearnerError:
     """Return the error for an arm without rows outside of a fold."""
     return LearnerError(
-        f"all clusters of arm {training.labels[arm]!r} are in fold {fold + 1} of {training.n_folds}, so the learner "
+        f"all clusters of group {training.labels[arm]!r} are in fold {fold + 1} of {training.n_folds}, so the learner "
         "has no rows to fit.\nUse another `n_folds=`."
     )

@@ -34,7 +34,7 @@ from causalrisk.report import labels, methods, plots, sections, summary, tidy
 from causalrisk.report.table import format_number
 
 BY = ("exposure", "group", "time", "all", "simple", "over exposure")
-OF_ONE = "does not vary within an arm|has 1 observations|cannot be left out"  # warnings of fits to a single unit
+OF_ONE = "does not vary within a group|has 1 observations|cannot be left out"  # warnings of fits to a single unit
 
 
 @dataclass(frozen=True, eq=False)

@@ -250,7 +250,7 @@ def test_raise_refuses_what_depends_in_all_rows():
 
 def test_what_stays_separated_is_an_error():
     frame = base().assign(v=lambda f: np.where(f.d == 1, f.u**2, -(f.u**2)))
-    with pytest.raises(cr.SeparationError, match=r"'v'.* separates the arms"):
+    with pytest.raises(cr.SeparationError, match=r"'v'.* separates the groups"):
         cr.IPWRA.from_formula("y ~ x + v", frame, treat="d").fit()
 
 

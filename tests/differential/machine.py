@@ -186,7 +186,7 @@ def promise(kind: str, counts: np.ndarray, design: Any) -> str:
     if kind in ("pairs", "stratified", "bayesian") and not np.allclose(counts.sum(axis=0), design.nobs):
         return f"{kind}: multiplicities do not sum to the number of observations"
     if kind == "stratified" and not np.allclose(counts[design.arm == 0].sum(axis=0), design.counts[0]):
-        return "stratified: an arm has another size"
+        return "stratified: a group has another size"
     if kind == "cluster":
         units = pd.DataFrame(counts / design.units[:, None]).groupby(design.cluster)
         if (units.max() - units.min()).to_numpy().max() > 1e-9:

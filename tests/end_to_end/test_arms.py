@@ -132,7 +132,7 @@ def test_an_arm_is_named_by_level_or_label(frame, target):
 
 
 def test_what_names_no_arm(frame):
-    with pytest.raises(cr.OptionError, match=r"target='treated' is for two arms[^$]*`target='b'` or `target='c'`"):
+    with pytest.raises(cr.OptionError, match=r"target='treated' is for two groups[^$]*`target='b'` or `target='c'`"):
         model(frame, target="treated").fit()
     with pytest.raises(cr.OptionError, match=r"target='d' is not known; expected one of .*, a level of the treatment"):
         model(frame, target="d")

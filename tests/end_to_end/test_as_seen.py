@@ -140,7 +140,7 @@ BINARY = {
 @pytest.mark.parametrize("right", ["x", "x + z"])
 def test_a_separated_binary_outcome_in_one_arm_said_singular_matrix(model, link, right):
     with pytest.raises(
-        cr.SeparationError, match=r"\(.*\) predicts 'y' perfectly in rows of arm 'a': 'x'.* no finite fit\.\nSimplify"
+        cr.SeparationError, match=r"\(.*\) predicts 'y' perfectly in rows of group 'a': 'x'.* no finite fit\.\nSimplify"
     ):
         model.from_formula(
             f"y ~ {right}", BINARY, treat="d", reference="a", propensity="1", family="binomial", link=link

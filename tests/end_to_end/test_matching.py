@@ -212,7 +212,7 @@ def test_columns_of_the_propensity_formula_alone_are_not_matched_on():
 
 
 def test_the_score_of_several_arms_is_refused():
-    with pytest.raises(OptionError, match=r"metric=.*two arms"):
+    with pytest.raises(OptionError, match=r"metric=.*two groups"):
         Matching.from_formula("y ~ x1 + x2 + x3", drawn(arms=3), treat="d", reference=0, metric="propensity").fit()
 
 

@@ -627,13 +627,13 @@ def test_fault_46_a_linear_model_may_leave_the_unit_interval_a_logit_does_not():
 @pytest.mark.parametrize("family", ["binomial", "poisson"])
 def test_fault_47_an_arm_of_zeros(model, family):
     frame = simulate(200).assign(y=lambda f: (f.y > 1) * f.d)
-    with pytest.raises(cr.SeparationError, match=r"outcome 'y' is 0 in all rows of arm '0'[^$]*family=\"gaussian\""):
+    with pytest.raises(cr.SeparationError, match=r"outcome 'y' is 0 in all rows of group '0'[^$]*family=\"gaussian\""):
         fitted(model, frame, family=family)
-    with pytest.warns(cr.DesignWarning, match="does not vary within an arm"):
+    with pytest.warns(cr.DesignWarning, match="does not vary within a group"):
         assert fitted(cr.IPW, frame, family=family).params.loc["POM[0]"] == 0
 
 
-@pytest.mark.filterwarnings("ignore:the outcome does not vary within an arm:causalrisk.DesignWarning")
+@pytest.mark.filterwarnings("ignore:the outcome does not vary within a group:causalrisk.DesignWarning")
 @pytest.mark.parametrize("model", [cr.IPW, cr.OutcomeRegression, cr.IPWRA, cr.AIPW])
 @pytest.mark.parametrize(("constant", "effect"), [(0, "ratio"), (0, "odds_ratio"), (1, "odds_ratio")])
 def test_means_on_a_bound_of_the_scale_are_refused_whatever_the_rounding(model, constant, effect):
@@ -644,11 +644,11 @@ def test_means_on_a_bound_of_the_scale_are_refused_whatever_the_rounding(model, 
 
 def test_fault_47_separation_within_an_arm():
     frame = simulate(200).assign(y=lambda f: np.where(f.d == 1, f.x1 > 0, f.y > 1).astype(int))
-    with pytest.raises(cr.SeparationError, match=r"predicts 'y' perfectly in rows of arm '1'[^$]*Simplify"):
+    with pytest.raises(cr.SeparationError, match=r"predicts 'y' perfectly in rows of group '1'[^$]*Simplify"):
         fitted(cr.IPWRA, frame, family="binomial")
     both = frame.assign(y=(frame.x1 + frame.x2 > 0).astype(int))
     for source, terms in ((both, "'x.', 'x.' separate"), (cr.scan([both]), "a combination of the terms separates")):
-        with pytest.raises(cr.SeparationError, match=f"arm '0': {terms} its outcomes"):
+        with pytest.raises(cr.SeparationError, match=f"group '0': {terms} its outcomes"):
             cr.OutcomeRegression.from_formula("y ~ x1 + x2", source, treat="d", family="binomial").fit()
 
 
@@ -674,7 +674,7 @@ def test_classifiers_that_cannot_be_fitted_are_refused():
     with pytest.raises(cr.OptionError, match="KNeighborsRegressor without predict_proba"):
         fitted(cr.IPWRA, frame, propensity_score=neighbors.KNeighborsRegressor())
     few = frame.assign(d=(frame.index < 6).astype(int), site=np.maximum(frame.index - 5, 0))
-    with pytest.raises(cr.SeparationError, match="of 5 leaves an arm without rows"):
+    with pytest.raises(cr.SeparationError, match="of 5 leaves a group without rows"):
         fitted(cr.AIPW, few, "y ~ 1", propensity="x1", cluster="site", **options)
 
 

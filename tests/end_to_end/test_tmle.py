@@ -63,7 +63,7 @@ def test_normalised_weights_of_residuals_by_hand():
         means.append(predicted.mean() + w @ (y - predicted) / w.sum())
     res = AIPW.from_formula(f"y ~ {RHS}", data, treat="d", family="binomial", normalize=True).fit()
     np.testing.assert_allclose(res.params.iloc[1:], means, rtol=1e-10)
-    assert "add up to one in each arm" in " ".join(str(res.summary()).split())
+    assert "add up to one in each group" in " ".join(str(res.summary()).split())
 
 
 def test_robust_errors_are_those_of_leaving_each_row_out():

@@ -85,7 +85,7 @@ def test_without_the_influence_function_of_the_score_it_counts_as_known():
 
 @pytest.mark.parametrize("from_sample", [True, False])
 def test_resamples_together_are_those_one_by_one(from_sample):
-    """Of one an arm is one row, so that its outcome model is singular; another leaves an arm without rows."""
+    """Of one an arm is one row, so that its outcome model is singular; another leaves a group without rows."""
     blocks = stack()
     drawn = np.random.default_rng(1).multinomial(N, np.full(N, 1 / N), size=12).T * S[:, None]
     drawn[71:, 3] = drawn[40:70, 7] = 0.0

@@ -33,7 +33,7 @@ def test_a_model_that_extrapolates_to_a_frame_far_away(data, estimator):
     options = {"target": far[["x1", "x2"]], "propensity": "x2"}
     texts = []
     for source in (data, blocks(data)):
-        with pytest.warns(cr.OverlapWarning, match="the mean of arm '1' is") as caught:
+        with pytest.warns(cr.OverlapWarning, match="the mean of group '1' is") as caught:
             res = fit(estimator, source, **options)
         (text,) = (str(w.message) for w in caught if "the mean of arm" in str(w.message))
         assert "the target frame" in text
@@ -47,7 +47,7 @@ def test_a_model_that_extrapolates_to_a_frame_far_away(data, estimator):
 def test_weights_that_carry_a_mean_away(data):
     row = data.y[data.d == 0].idxmax()
     frame = data.assign(e=np.where(data.index == row, 0.99995, 0.5))
-    with pytest.warns(cr.OverlapWarning, match=r"the mean of arm '0' is [^$]*large weights of a few rows"):
+    with pytest.warns(cr.OverlapWarning, match=r"the mean of group '0' is [^$]*large weights of a few rows"):
         res = fit(cr.AIPW, frame, propensity_score="e")
     assert abs(res.effect) > np.ptp(frame.y)
 

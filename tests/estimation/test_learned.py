@@ -280,7 +280,7 @@ def test_learner_fit_by_hand():
 
 
 @pytest.mark.parametrize("height", [0.1, 3e7, 1e9])
-@pytest.mark.filterwarnings("ignore:outcome 'y' does not vary within an arm")
+@pytest.mark.filterwarnings("ignore:outcome 'y' does not vary within a group")
 def test_learner_fit_of_outcomes_far_from_zero(height):
     frame = sample()
     near, far, constant = (

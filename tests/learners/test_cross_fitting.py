@@ -119,7 +119,7 @@ def test_predictions_outside_of_the_range_are_moved_inside_with_a_warning():
 
 
 def test_a_learner_that_fails_says_where():
-    with pytest.raises(LearnerError, match=r"learner Failing failed in arm '0', fold 1 of 5: ZeroDivisionError"):
+    with pytest.raises(LearnerError, match=r"learner Failing failed in group '0', fold 1 of 5: ZeroDivisionError"):
         fitted(AIPW, sample(), Failing())
     with pytest.raises(LearnerError, match=r"classifier FailingClassifier failed in fold 1 of 5: KeyError"):
         AIPW.from_formula(FORMULA, sample(), treat="d", propensity_score=FailingClassifier()).fit()

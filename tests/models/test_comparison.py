@@ -226,7 +226,7 @@ def test_formula_in_the_callers_scope(frame):
 
 @pytest.fixture(scope="module")
 def damaged(frame):
-    """Multiplicities: column 0 separates the arms, column 1 leaves an arm without rows, the others are sound."""
+    """Multiplicities: column 0 separates the groups, column 1 leaves a group without rows, the others are sound."""
     drawn = np.random.default_rng(2).multinomial(240, np.full(240, 1 / 240), size=40).T
     drawn[:, 0] = np.where(frame.d == 1, frame.x1 > 0, frame.x1 < 0)
     drawn[:, 1] = frame.d == 1

@@ -99,7 +99,7 @@ def test_potential_outcomes_predict_and_coefficients_agree(frame, model):
     shuffled = frame[["d", "x3", "x2", "x1", "y"]].iloc[::-1].head(5)
     pd.testing.assert_frame_equal(res.predict(shuffled), outcomes.iloc[::-1].head(5))
     pd.testing.assert_series_equal(res.predict(frame, arm=1), outcomes["1"])
-    with pytest.raises(cr.OptionError, match="the arms are '0', '1'"):
+    with pytest.raises(cr.OptionError, match="not one of '0', '1'"):
         res.predict(frame, arm="treated")
     if model is cr.IPW:
         assert list(res.outcome_params.index) == ["Intercept"]

@@ -190,7 +190,7 @@ def test_what_is_not_there_for_a_scan(births):
         IPWRA.from_formula(F, data, treat="mbsmoke", target=births, trim="crump").fit()
     with pytest.raises(UnavailableError, match=r"Use `etable\(\[.*scan\(data\).collect\(\)"):
         causalrisk.compare(F, data, treat="mbsmoke")
-    with pytest.raises(OptionError, match="propensity_link='probit' is for two arms"):
+    with pytest.raises(OptionError, match="propensity_link='probit' is for two groups"):
         IPWRA.from_formula(F, data, treat="dose", reference="none", propensity_link="probit").fit()
 
 
@@ -258,7 +258,7 @@ def refused(model, frame, data, formula, **options):
     [
         ({"propensity": "mage + q"}, "q = 1 has 67 with mbsmoke = 1 and 0 with mbsmoke = 0"),
         ({"propensity": "mage * q", "propensity_link": "probit"}, "q = 1 has 67 with"),
-        ({"propensity": "np.exp(far)", "propensity_loss": "calibrated"}, "'np.exp(far)' separates the arms"),
+        ({"propensity": "np.exp(far)", "propensity_loss": "calibrated"}, "'np.exp(far)' separates the groups"),
         ({"treat": "dose", "reference": "none", "propensity": "mage + hit"}, "hit = 1 has"),
     ],
     ids=lambda value: "",
