@@ -20,6 +20,10 @@ ANSWER_TYPES = ("exactMatch", "multipleChoice")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     """Read the judged answers of one or more arms, as one row per question and arm.
 

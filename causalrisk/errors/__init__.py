@@ -31,6 +31,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class CausalRiskError(ValueError):
     """Base of every error the package raises about data, models or options."""
 

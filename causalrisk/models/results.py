@@ -493,10 +493,9 @@ class CausalResults(OneEffect):
         """
         name = os.fspath(path)
         if name.lower().endswith((*DATA_ENDINGS, *table.ENDINGS)):
-            raise errors.OptionError(
-                f"path={name!r} has the ending of a table; results are saved as a pickle.\n"
-                'Use `res.save("fit.pickle")`; tables are `res.summary().save(...)` and `res.tidy()`.'
-            )
+            of_table = "res.tidy()" if name.lower().endswith(DATA_ENDINGS) else f'res.summary().save("{name}")'
+            found = f"path={name!r} has the ending of a table; results are saved as a pickle"
+            raise errors.OptionError(f'{found}.\nUse `{of_table}`, or `res.save("fit.pickle")`.')
         try:
             content = pickle.dumps(self)
         except (pickle.PicklingError, AttributeError, TypeError) as error:

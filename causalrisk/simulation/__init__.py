@@ -9,3 +9,7 @@ __all__ = [
     "DESIGNS", "Design", "Draw", "Population", "Specified", "StudyResults", "Trial", "designs", "four_cells",
     "plasmode", "power", "published", "run_study", "solve_power",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

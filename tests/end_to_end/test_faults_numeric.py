@@ -246,7 +246,7 @@ def poor_overlap():
     return pd.DataFrame({"y": x + 2 * d + rng.normal(size=2000), "d": d, "x1": x})
 
 
-@pytest.mark.filterwarnings("ignore:the mean of arm")
+@pytest.mark.filterwarnings("ignore:the mean of group")
 @pytest.mark.filterwarnings("ignore:the joint objective did not converge")  # squared weights of 1e15
 @pytest.mark.parametrize("estimator", WEIGHTED)
 def test_fault_44_extreme_weights_are_told_and_never_clipped(estimator):

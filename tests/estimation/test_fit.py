@@ -35,7 +35,7 @@ def test_a_model_that_extrapolates_to_a_frame_far_away(data, estimator):
     for source in (data, blocks(data)):
         with pytest.warns(cr.OverlapWarning, match="the mean of group '1' is") as caught:
             res = fit(estimator, source, **options)
-        (text,) = (str(w.message) for w in caught if "the mean of arm" in str(w.message))
+        (text,) = (str(w.message) for w in caught if "the mean of group" in str(w.message))
         assert "the target frame" in text
         assert text.replace("\n", " ") in res.summary().notes
         texts.append(text)

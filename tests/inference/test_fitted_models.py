@@ -74,7 +74,7 @@ def test_residuals_of_rows_dropped_of_scores_and_of_what_has_none():
     assert "resid" not in dir(matched) and "matches" in dir(matched)
     given = {"family": "poisson", "exposure": "t", "at_exposure": 1.0}
     counts = frame.assign(y=np.abs(frame.y), t=2.0)
-    with pytest.raises(cr.UnavailableError, match="`potential_outcomes`"):
+    with pytest.raises(cr.UnavailableError, match="predict"):
         _ = cr.IPWRA.from_formula("y ~ x2", counts, treat="d", **given).fit().resid
 
 
