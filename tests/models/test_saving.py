@@ -50,7 +50,9 @@ def test_saving_over_a_file_on_a_full_disk_ruined_the_one_before(model, tmp_path
 def test_a_data_file_is_not_replaced(model, tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"the user's data")
-    with pytest.raises(OptionError, match=r"the ending of a table; .*\nUse `res\.tidy\(\)`, or `res\.save\(\"fit\.pickle\"\)`"):
+    with pytest.raises(
+        OptionError, match=r"the ending of a table; .*\nUse `res\.tidy\(\)`, or `res\.save\(\"fit\.pickle\"\)`"
+    ):
         model.fit().save(path)
     assert path.read_bytes() == b"the user's data"
 
