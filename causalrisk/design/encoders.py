@@ -189,7 +189,7 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
         odd = list(pd.unique(values))
     if odd:
         found = f"dtype {column.dtype} and values {listing(odd)}"
-        raise DesignError(f"column {name!r} of new data has {found}; expected {expected}.\nConvert or leave out rows.")
+        raise DesignError(f"column {name!r} of new data has {found}; expected {expected}.\nLeave these rows out.")
     if levels is not None:
         return pd.Series(pd.Categorical(values, dtype=fitted.dtype), name=name)
     return values.astype(fitted.dtype) if "b" in (kind, values.dtype.kind) else values
