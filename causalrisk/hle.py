@@ -379,7 +379,7 @@ def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: Any) -> tuple[float, float]:
-    """Error in percent, whole where it is the published one, and its standard error."""
+    """Calibration error in percent and its standard error; the published error is rounded to a whole number."""
     shares = _stated(rows)
     if binning == "published" and scores.BIN_SIZE <= len(shares[0]) < 2 * scores.BIN_SIZE:
         warn_user(

@@ -199,7 +199,7 @@ def chosen_backend() -> Any:
 def worker_count(n_jobs: int, block_bytes: float = 1.0) -> int:
     """Return how many blocks to work on at a time: as many as asked for (-1: one per processor), and at least one.
 
-    Blocks of `block_bytes` bytes of working memory each use no more than half of the memory.
+    Each block needs `block_bytes` bytes. All blocks together use at most half of the memory.
     """
     wanted = n_jobs if n_jobs > 0 else os.cpu_count() or 1
     return max(1, min(wanted, int(memory() / 2 // block_bytes)))

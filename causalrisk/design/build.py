@@ -168,7 +168,7 @@ class Formulas(NamedTuple):
     def of(
         cls, models: list[Formula], table: pd.DataFrame, frame: Mapping[str, Any], filled: tuple[Filled, ...] = ()
     ) -> Formulas:
-        """Look up the names of the formulas in a table and the caller's variables."""
+        """Look up the names that the formulas use, in the table and among the caller's variables."""
         left = resolve(models[0], table, frame, "left")
         return cls(models, left, [resolve(model, table, frame, "right") for model in models], filled)
 

@@ -379,7 +379,7 @@ def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
 class DesignOnDisk(Design):
     """A design whose rows are on disk. Fields of `Design` with one value per row raise an UnavailableError.
 
-    `parts` are the stored rows, which are not pickled. Numbers that `Design` computes from its rows are fields here.
+    `parts` are the stored rows, which are not pickled. What `Design` computes from its rows is stored in fields here.
     `outcome_basis` and `propensity_basis` hold no rows. `constant` (p,) has the coefficients of the constant in the
     outcome basis, zeros if there is none.
     """

@@ -402,7 +402,7 @@ def _lost_notes(what: str, model: ModelColumns, found: Sequence[Dependence]) -> 
 
 
 def _causes(model: ModelColumns, found: Sequence[Dependence]) -> str:
-    """Say which columns are dependent on the rows of an arm, and which levels have no rows in it."""
+    """Say which columns are linearly dependent within an arm, and which levels have no rows in it."""
     texts = list(dict.fromkeys(_cause(model, one) for one in found))
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more

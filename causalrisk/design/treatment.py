@@ -59,10 +59,10 @@ def arms_in_order(
 ) -> Arms:
     """Return the levels `found`, sorted or in the order of their categories, as arms, reference first.
 
-    `counts`, shape (K,), is the number of rows of each level. `named` says whether the treatment is categorical, so
-    many numbers are allowed. Values 0/1 and bool need neither `treated` nor `reference`. Any other two levels need one
-    of them, because the sign of the effect depends on it. More levels need `reference`. `levels` maps raw levels to
-    printed labels.
+    `counts`, shape (K,), is the number of rows of each level. `named` says whether the treatment is categorical; it
+    may then have many numbers as levels. Values 0/1 and bool need neither `treated` nor `reference`. Any other two
+    levels need one of them, because the sign of the effect depends on it. More levels need `reference`. `levels` maps
+    raw levels to printed labels.
     """
     if len(found) == 1:
         text = f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}"

@@ -387,10 +387,10 @@ def balance_test(record: FitRecord) -> BalanceTest:
     unit, start = 1 / np.sqrt(sample.total), fit.gamma[:q]  # a step is about one standard error, so few steps suffice
 
     def conditions(step: Array) -> tuple[Array, Array, Array, Array]:
-        """Return p, the factor of treated - p in balance conditions, its slope by the predictor, and the variance S.
+        """Return p, the factor of (treated - p) in balance conditions, the factor's derivative, and the variance S.
 
         J does not change if a multiple of the score equations is subtracted from the balance conditions, or if these
-        are rescaled. So the factor has mean zero and standard deviation one, which keeps digits where p hardly varies.
+        are rescaled. The factor is therefore standardised, which loses no precision where p hardly varies.
         """
         p = expit(columns @ (start + unit * step))
         pq = p * (1 - p)

@@ -45,7 +45,7 @@ class FieldsAlone:
 
 
 class Dual:
-    """One number per row, with its derivatives by linear predictors."""
+    """One number per row, with its derivatives with respect to linear predictors."""
 
     __slots__ = ("by", "value")
     __array_ufunc__ = None  # arrays leave arithmetic to the operators below

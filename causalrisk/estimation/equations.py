@@ -341,7 +341,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def at_means(self) -> tuple[Linear, ...]:
-        """Linear predictor of each arm for the means; with repeated cross sections, of the change."""
+        """Linear predictor of each arm, used for its mean; with repeated cross sections, predictor of the change."""
         columns = self.columns if self.sample.late is None else self.sample.at_means(self._columns)
         return tuple(Linear(f"outcome {a}", columns, 0, self.sample.mean_offset) for a in range(self.sample.n_arms))
 

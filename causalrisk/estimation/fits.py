@@ -201,7 +201,7 @@ def stratum_of_groups(cluster: NDArray[np.intp], stratum: NDArray[np.intp], n_cl
 
 
 def small_sample_factor(n: float, n_coefficients: int, n_clusters: int | None) -> float:
-    """Return the factor n / (n - k) of a covariance, with clusters G / (G - 1) (n - 1) / (n - k); 1 if k = 0."""
+    """Return n / (n - k), or with G clusters [G / (G - 1)] [(n - 1) / (n - k)], for a covariance; 1 if k = 0."""
     if not n_coefficients:
         return 1.0
     of_clusters = n_clusters / (n_clusters - 1) * (n - 1) / n if n_clusters else 1.0

@@ -349,7 +349,8 @@ class SampleResampler:
     def given(self, option: str, values: Any) -> Array:
         """Check multiplicities that the caller gave, (n_design, m), and put them in the order of the sample.
 
-        They are multiplied by the observation weights, unless these count rows. The rows of a target frame count once.
+        They are multiplied by the observation weights, unless these are frequency weights. The rows of a
+        target frame count once.
         """
         multiplicities = resampling.given_multiplicities(option, values, len(self.sample.order))
         scale = np.ones(self.sample.n) if self.frequency else self.sample.s

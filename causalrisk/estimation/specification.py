@@ -276,7 +276,7 @@ class EffectScale:
 
     @property
     def per_arm(self) -> int:
-        """Number of means, or quantiles, per arm, J."""
+        """J, the number of means or quantiles per arm."""
         return len(self.quantiles) or 1
 
     @property

@@ -149,7 +149,7 @@ def contrast_errors(record: FitRecord) -> Array:
 
 
 def refitted_means(record: FitRecord, scale: EffectScale) -> Array | None:
-    """Return g of the arm means in the resamples, or without each unit (jackknife), (m, K); None for other errors.
+    """Return the arm means on the scale g, (m, K), per resample or left-out unit; None for other kinds of errors.
 
     The multiplier bootstrap moves the means on the scale g.
     """

@@ -220,7 +220,7 @@ def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjus
 
 
 def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
-    """Influence function of a fit's effects, with rows in the order of the first fit, which must have the same rows."""
+    """Influence function of a fit's effects, in the row order of the first fit; both fits must have the same rows."""
     if record.design.on_disk:
         raise rows_not_kept("simultaneous")
     one, other = record.design, first.design

@@ -204,7 +204,7 @@ class JointFit:
     def net_bias(self) -> Array:
         """Net biases of arms 1 .. K-1 against arm 0 under each replicate, shape (K - 1, B).
 
-        On scales other than the difference, biases are first multiplied by `bias_slopes`, which keeps their units. The
+        On scales other than the difference, biases are first multiplied by `bias_slopes`; the units stay the same. The
         net bias is then proportional to the bias of the effect.
         """
         scaled = self.problem.bias_slopes[:, None] * self.bias
@@ -342,7 +342,7 @@ class JointFit:
 
     @cached_property
     def maps(self) -> list[Array]:
-        """Matrices that map `RowParts`, divisors, and influence functions of score and IPWRA to (params, theta)."""
+        """Matrices that give (params, theta) from `RowParts`, from divisors, and from influence of score and IPWRA."""
         totals, (n_arms, P, _), (_, p) = self.totals, self.beta.shape, self.problem.start.theta.shape
         equations, numbers = np.split(np.eye(totals["value"].shape[1]), [n_arms * P], axis=1)
         of_parts = self._estimates_after(self.by_models(equations), numbers)
@@ -458,7 +458,7 @@ class RowParts:
         return np.hstack([found.reshape(len(found), -1), numbers.T])
 
     def by_start(self, of: Moments, share: Array) -> Array:
-        """Sum over rows the derivatives of the equations by IPWRA's coefficients, shape (K P, K P)."""
+        """Return the derivatives of the summed equations with respect to IPWRA's coefficients, shape (K P, K P)."""
         rows, (_, slope, _, _), terms, fit = self.rows, self.means, self.fit.terms, self.fit
         if not terms.share:
             return np.zeros((fit.beta.size, fit.beta.size))

@@ -69,7 +69,7 @@ class Replicates:
 
     @classmethod
     def of_normal(cls, weights: WeightFit, covariance: Array | None) -> Replicates:
-        """Return cubature points for a normal distribution about the score with covariance (Q, Q).
+        """Return cubature points for a normal distribution with the score as mean and a covariance, (Q, Q).
 
         By the spherical-radial rule [1]_, averages over the points equal expectations for polynomials of degree up to
         three. There are 2 Q points. With several arms, coefficients are measured from their mean over the arms, so the
@@ -265,9 +265,9 @@ class WeightedRows(FieldsAlone):
 
     @cached_property
     def divisors(self) -> tuple[Array, list[Array], list[float]]:
-        """Divisors of the weights of each column, shape (R,), and under its replicates, R arrays of shape (B,).
+        """Divisors of each column's weights, shape (R,), and divisors under its replicates, R arrays of shape (B,).
 
-        A divisor is the mean of `Equations.measure`. With a target frame, the third item has each column's mean tilt.
+        A divisor is the mean of `Equations.measure`. With a target frame, a third item has each column's mean tilt.
         """
         target, replicated = self.equations.target, list[Array]()
 

@@ -133,10 +133,10 @@ class RidgeProblem:
 
         In the model, coefficients are normal, and their variance is the noise variance divided by the penalty. The
         noise variance maximises the likelihood. The result is infinite if the fit has more than half a degree of
-        freedom per row: few rows do not distinguish a smooth outcome from one that they happen to fit.
+        freedom per row: with few rows, a smooth outcome cannot be told from a close fit by chance.
 
         Generalised cross-validation needs the same numbers, but sometimes follows the noise, above all with few rows.
-        With a factor against that, such as `gamma` of R's mgcv, it misses more if there are many columns.
+        A factor against close fits by chance (`gamma` in R's mgcv) loses more signal with many columns.
         """
         values, _, along = self.spectrum(shares)
         inside = float(along @ along)
@@ -356,8 +356,8 @@ def _reweighted(
 ) -> tuple[Array, Choice]:
     """Return the coefficients that minimise the penalised loss of an arm outside of a fold.
 
-    The start is the constant model, whose working weights are proportional to the weights. So the weights give the
-    units of the columns. The units and the candidate penalties then stay the same.
+    The start is the constant model, whose working weights are proportional to the weights. The columns are
+    therefore scaled by the weights once, and scale and candidate penalties are the same in every step.
     """
 
     def working(coefficients: Array) -> tuple[Array, float]:
@@ -411,7 +411,7 @@ def _reweighted(
 
 @dataclass(frozen=True)
 class LearnerRows:
-    """Rows that learners are fitted to, and predict: `features` (n, k), outcomes `y` (n,), arms and folds.
+    """Rows to fit learners to and to predict: `features` (n, k), outcomes `y` (n,), arms and folds.
 
     Rows whose outcome is NaN are only predicted. `number` is the position of each row in the data.
     """

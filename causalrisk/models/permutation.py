@@ -533,7 +533,7 @@ def is_linear(record: FitRecord) -> bool:
 def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
     """Effects of linear outcome models, averaged over the target, under the assignments `arms` (n, m).
 
-    Assignments with a singular design matrix are refitted. `is_linear` must be true for the record.
+    Assignments with a singular design matrix are refitted. It needs a record for which `is_linear` is true.
     """
     equations = centred(weights_of(record).equations)
     q, sample, scale = equations.columns, equations.sample, record.options.effect_scale

@@ -134,7 +134,7 @@ class Shown:
 
 
 class OneEffect(Shown):
-    """Results with `effect` and `effect_se`; the fit `_record` names the parameters."""
+    """Results with `effect` and `effect_se`; `_record` is the fit whose parameters have these names."""
 
     _record: FitRecord
 

@@ -199,7 +199,7 @@ T = TypeVar("T")
 
 
 def row_blocks(n: int, size: int = IN_CACHE) -> list[slice]:
-    """Split n rows into slices of `size` rows, at least one slice; by default, a slice stays in the cache."""
+    """Split n rows into slices of `size` rows, at least one slice; by default, a slice fits in the cache."""
     return [slice(first, min(first + size, n)) for first in range(0, max(n, 1), size)]
 
 
@@ -266,7 +266,7 @@ def _quietly(function: Callable[..., T], *given: Any) -> T:
 def add_up(parts: Iterable[T]) -> T:
     """Add up the results of one or more blocks of rows: arrays, or tuples, lists or dictionaries of arrays.
 
-    An object with a method `merged` is merged by it with the object of later rows.
+    If objects have a method `merged`, it combines each with the object of the later rows.
     """
     return functools.reduce(_added, parts)
 

@@ -284,7 +284,7 @@ def _errors_source(record: FitRecord) -> str:
 
 
 def references(text: str, *keys: str) -> list[str]:
-    """Return the references that a text cites by author and year, and others by their keys, in alphabetical order."""
+    """Return the references that a text cites by author and year, and others by key, in alphabetical order."""
     known = json.loads(resources.files(__package__).joinpath("references.json").read_text("utf-8"))
     found = []
     for key, reference in known.items():

@@ -224,7 +224,7 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
 
 
 def one_line(record: FitRecord, pooled: tuple[Any, Any] | None = None, imputations: int = 0) -> str:
-    """Return the effects, or pooled ones, with their standard errors, the groups and the sample size in one line."""
+    """Return one line with the effects (or pooled effects), standard errors, groups and sample size."""
     params, errors = pooled or (record.estimate.params, record.std_errors)
     triples = zip(record.effect_names, params, errors, strict=False)
     effects = ", ".join(f"{effect} {format_number(value)} ({format_number(se)})" for effect, value, se in triples)

@@ -253,7 +253,7 @@ class Linear(Design):
     confounding : float
         Factor c in the log odds of treatment, c (x1 + 0.5 x2 - 0.25 x3). 0 is a trial; 1.5 leaves little overlap.
     curvature : float
-        Factor of the shape that a linear outcome model misses; twice this under treatment.
+        Coefficient of the nonlinear term that a linear outcome model omits; it is doubled for the treated.
     shape : {"square", "wave", "product"}
         x1^2 - 1, sin(3 x1) or x1 x2.
     score_curvature : float

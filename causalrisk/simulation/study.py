@@ -411,7 +411,7 @@ class Plasmode(Design):
     wrong : {"none", "outcome", "propensity", "both"}
         Fitted models that were changed, to misspecify the analyst's models.
     strength : float
-        Size of the change, in standard deviations of the residuals and in units of the log odds.
+        Size of the change: in residual standard deviations for outcomes, in log odds for the score.
     covariates : DataFrame, shape (N, p + q)
         Columns x1 .. xp of the outcome model and z1 .. zq of the propensity model.
     score : ndarray, shape (N,)
@@ -481,8 +481,8 @@ def plasmode(
     """Simulate samples like your data, and compare the estimators on them.
 
     Covariates are rows of the data, drawn with replacement. Treatment follows the fitted propensity score. Outcomes are
-    from the fitted outcome models, plus residuals of the group drawn with replacement. The true effect is therefore
-    known: the average of the fitted effects over the data.
+    from the fitted outcome models, plus residuals drawn with replacement from the same group. The true effect is
+    therefore known: the average of the fitted effects over the data.
 
     Parameters
     ----------
@@ -490,9 +490,9 @@ def plasmode(
         A fit with a propensity score. For JRE, the outcome models are from `res.start`.
     misspecification : {"none", "outcome", "propensity", "both"} or sequence of them, default "none"
         Models that the analyst misspecifies. The true model has an additional term: the absolute deviation of the log
-        odds of treatment from their mean. In outcomes it is doubled under treatment.
+        odds of treatment from their mean. In the outcome models it is twice as large for the treated.
     strength : float, default 0.5
-        Standard deviation of this term, in standard deviations of the residuals and in units of the log odds.
+        Standard deviation of this term: in residual standard deviations for outcomes, in log odds for the score.
     estimators
         As in `run_study`. The models are fitted with the links of `res`.
     **options
@@ -555,7 +555,7 @@ def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0
 
 
 def _check(res: CausalResults) -> None:
-    """Refuse fits to data that the simulation would not resemble."""
+    """Raise an error if simulated data would not resemble the data of the fit."""
     design, options = res.model.design, res.model.options
     for what, bad in (
         ("observation weights", design.weight_type is not None),
