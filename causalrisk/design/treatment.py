@@ -193,11 +193,13 @@ def find_by_arm(
     """Find given scores or predictions: one column, or one column per arm in a list or a matrix."""
     if value is None:
         return None
-    by_level = isinstance(value, Mapping) and len(value) > 0
-    if by_level or (isinstance(value, Real) and not isinstance(value, bool)):  # the shares of a trial
-        value = pd.DataFrame(value, table.index, None if by_level else [option])
+    shares = value if isinstance(value, Mapping) else {option: value}
+    plain_numbers = shares and all(isinstance(each, Real) and not isinstance(each, bool) for each in shares.values())
+    if option == "propensity_score" and plain_numbers:  # the same in all rows
+        columns = [pd.Series(float(each), table.index, name=str(key)) for key, each in shares.items()]
+        return ByArm(None, columns, [str(key) for key in shares]) if shares is value else ByArm(option, columns)
     matrix = as_pandas(value)
-    if isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and (matrix.shape[1] > 1 or by_level):
+    if isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and matrix.shape[1] > 1:
         found = named_columns(value, option.replace("_", " "), table.index, notes)
         keys = list(found) if isinstance(matrix, pd.DataFrame) else None
         names = [f"{option}[{key}]" for key in keys or range(len(found))]

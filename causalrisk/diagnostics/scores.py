@@ -398,8 +398,8 @@ def balance_test(record: FitRecord) -> BalanceTest:
         factor, slope = factors.get(options.population.name, (1 / pq, (2 * p - 1) / pq))
         mean = np.average(factor, weights=weights)
         size = np.sqrt(np.average((factor - mean) ** 2, weights=weights))
-        constant = size <= ROUNDING * mean
-        factor, slope = (np.zeros_like(p), slope) if constant else ((factor - mean) / size, slope / size)
+        size = size if size > ROUNDING * mean else np.inf  # the factor is constant
+        factor, slope = (factor - mean) / size, slope / size
         first, both, second = (weighted_gram(columns, squared * pq * k) for k in (1.0, factor, factor**2))
         return p, factor, slope, np.block([[first, both], [both, second]])
 

@@ -257,10 +257,6 @@ ANSWERS: dict[str, dict[str, str]] = {
     "model attribute": {
         "ra ipw aipw aipw_wls ipwra ipw_ra": "An estimator is a class: `AIPW.from_formula(...).fit()`.",
     },
-    "late": {
-        "t_test wald_test nlcom equivalence_test": "Use `res.pvalues`, or whether `res.conf_int()` has the value."
-    },
-    "pooled": {"t_test wald_test": 'Use `res.nlcom("ATE = 0")`, which has the variance of pooled fits.'},
     "study": {
         "aggte aggregate dynamic event simple overall": 'Use `study.effects("exposure")`, `"group"` or `"simple"`.',
         "att att_gt estimates coef bse tvalues pvalues conf_int tidy table": (
@@ -286,6 +282,10 @@ ANSWERS: dict[str, dict[str, str]] = {
         "OLS GLM ols ra RA GFormula": "Use `causalrisk.OutcomeRegression`, a regression in each treatment group.",
     },
 }
+
+TESTS = "t_test wald_test nlcom equivalence_test"
+ANSWERS["late"] = ANSWERS["results"] | {TESTS: "Use `res.pvalues`, or see whether `res.conf_int()` has the value."}
+ANSWERS["pooled"] = ANSWERS["results"] | {TESTS: 'Use `res.nlcom("ATE = 0")`, which has the variance of pooled fits.'}
 
 ATTRIBUTES: dict[str, str] = {  # attributes of results that have another name here
     "params": "coef coef_ coefficients estimate estimates",
@@ -344,8 +344,7 @@ def clusters_in(value: Any) -> str:
 
 def attribute(place: str, what: str, word: str, names: Iterable[str]) -> str:
     """Return the message for an attribute that does not exist."""
-    known = answer(place, word) or (answer("results", word) if place in ("late", "pooled") else "")
-    advice = known or near(word, [n for n in names if n[:1] != "_"]) or f"See `dir({what})`."
+    advice = answer(place, word) or near(word, [n for n in names if n[:1] != "_"]) or f"See `dir({what})`."
     return f"{what} has no attribute `{word}`.\n{advice}"
 
 

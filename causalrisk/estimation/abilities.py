@@ -76,16 +76,15 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         others = [] if name != spec.name else [one for one, its in ABILITIES.items() if value in its.get(option, ())]
         only = f", only for {', '.join(others)}" if others else ""
         other = own[0] if own and option in ("learner_use", "at_exposure") else PLAIN.get(option)
-        typed = IMPLIED_BY.get(value, option.removeprefix("at_"))  # what to change
-        instead = (
-            f'`{option}="{other}"`'
-            if other and option != "link" and value not in IMPLIED_BY
-            else f"leave `{typed}=` out"
-        )
-        if option == "learner_use" and not own:
+        instead = f"leave `{IMPLIED_BY.get(value, option.removeprefix('at_'))}=` out"
+        if option == "data":
+            instead = f"use `{IN_MEMORY}`"
+        elif option == "learner_use" and not own:
             option, shown, instead = "learner", "", "leave `learner=` and `learner_use=` out"
-        kind, instead = (UnavailableError, f"`{IN_MEMORY}`") if option == "data" else (OptionError, instead)
-        advice = f"Use one of these, or {instead}" if others else f"{'Use ' * (instead[0] == '`')}{instead}"
+        elif other and option != "link" and value not in IMPLIED_BY:
+            instead = f'use `{option}="{other}"`'
+        advice = f"use one of these, or {instead}" if others else instead
+        kind = UnavailableError if option == "data" else OptionError
         raise kind(f"{option}={shown} is not available for {name}{only}.\n{advice[0].upper()}{advice[1:]}.")
 
 

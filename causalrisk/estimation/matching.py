@@ -196,7 +196,7 @@ def estimate_matched(
     if fewest < max(least, WITHIN + 1):
         instead = f"n_neighbors={fewest}" if fewest > WITHIN else "IPWRA"
         raise CausalRiskError(
-            f"a group has {fewest} rows; matching with errors needs {max(least, WITHIN + 1)}.\nUse `{instead}`."
+            f"a group has {fewest} rows; standard errors need {max(least, WITHIN + 1)}.\nUse `{instead}`."
         )
     estimated = options.metric == PROPENSITY and weights.estimated
     for name in ("exact", "bias_adjust"):

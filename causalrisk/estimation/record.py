@@ -249,7 +249,7 @@ class FitRecord(Task):
     def check_observed(self, what: str) -> None:
         """Raise an error if a diagnostic of residuals is used with means that are not of observed outcomes."""
         if self.design.periods is not None:
-            raise UnavailableError(f"{what} are not available for cross sections.\nFit the rows of each period.")
+            raise UnavailableError(f"{what} are not available for cross sections.\nFit each period without did=.")
         if self.stated_exposure is not None:
             problem = f"{what} are not available for means at exposure {self.stated_exposure:g}"
             raise UnavailableError(f'{problem}.\nUse `model.with_options(at_exposure="observed").fit()`.')

@@ -311,8 +311,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         scale, effects = record.options.effect_scale, slice(0, len(record.effect_names))
         center, values = scale.contrast(record.estimate.params[effects]), left_out.values.copy()
         values[:, effects] = scale.report_slope(center) * scale.contrast(values[:, effects])
-        covariance = jackknife_of(record, values)
-        return _completed(dataclasses.replace(record, covariance=covariance), notes)
+        return _completed(dataclasses.replace(record, covariance=jackknife_of(record, values)), notes)
     (record,), (boot,) = bootstrap_with_fallback((record,), inference, notes)
     failed = np.flatnonzero(boot.failures != Failure.OK)
     if failed.size and record.cov_type == "replicates":  # the variance needs every replicate

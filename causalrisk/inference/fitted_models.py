@@ -120,7 +120,7 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
     if block is None and not record.spec.uses_propensity:
         raise record.without_scores()
     if block is None:
-        raise UnavailableError("given or classifier's scores have no coefficients.\nUse `res.propensity_scores`.")
+        raise UnavailableError("known scores and classifiers have no coefficients.\nUse `res.propensity_scores`.")
     return block[field].rename(name)
 
 

@@ -23,7 +23,7 @@ from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.sample import sample_resampler
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.inference.covariance import leave_one_out, resampled
-from causalrisk.inference.intervals import joint_test, refitted_errors, refitted_means, wald_statistic
+from causalrisk.inference.intervals import joint_test, refits_of, refitted_errors, refitted_means, wald_statistic
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_against
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import JACKKNIFE, RESAMPLE_STREAM, WIDTH
@@ -365,7 +365,7 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
     variables = encoder.variables
     if not isinstance(at, Mapping | pd.DataFrame):
         if len(variables) != 1:
-            raise OptionError(f"`at=` is of one variable; {found.levels[0]!r} has {len(variables)}.\nUse a DataFrame.")
+            raise OptionError(f"`at=` takes one variable; {found.levels[0]!r} has {len(variables)}.\nUse a DataFrame.")
         if isinstance(at, numbers.Integral) and not isinstance(at, bool):
             errors.whole_number("at", at, 2)
             observed = encoder.sample_variables[variables[0]]
@@ -514,7 +514,8 @@ def pairwise(
     means, covariance = record.estimate.params[block], record.covariance[block, block]
     slope = scale.g_slope(means)
     values, se, covariance = _differences(scale, scale.g(means), covariance * np.outer(slope, slope), one, other)
-    if scale is not DIFFERENCE and (moved := refitted_means(record, scale)) is not None:
+    if scale is not DIFFERENCE and (refits := refits_of(record)) is not None:
+        moved = refitted_means(record, refits, scale)
         se, covariance = refitted_errors(record, moved[:, one] - moved[:, other], scale, values)
     index = pd.MultiIndex.from_tuples([(labels[a], labels[b]) for a, b in pairs], names=["arm", "against"])
     return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)

@@ -325,7 +325,7 @@ def equivalence_test(
     if r_matrix is not None:
         left, right = linear_hypotheses(r_matrix, record.names)
         if (right != 0).any():
-            raise OptionError(f"{r_matrix!r} has a value; expected estimates alone.\nUse `low=` and `high=`.")
+            raise OptionError(f"{r_matrix!r} has a value; expected a combination alone.\nUse `low=` and `high=`.")
     values = left @ params
     sd = intervals.rounded_se(np.r_[values, params], combination_errors(record, left))
     # A single effect is tested on the scale where effects are differences, a combination as it is.

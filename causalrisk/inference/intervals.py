@@ -148,14 +148,15 @@ def contrast_errors(record: FitRecord) -> Array:
         return np.asarray(record.std_errors[:count] / scale.report_slope(scale.contrast(effects)))
 
 
-def refitted_means(record: FitRecord, scale: EffectScale) -> Array | None:
-    """Return the arm means on the scale g, (m, K), per resample or left-out unit; None for other kinds of errors.
+def refits_of(record: FitRecord) -> Array | None:
+    """Return all estimates per resample, or per left-out unit (jackknife), (m, d); None for other kinds of errors."""
+    if record.cov_type == JACKKNIFE:
+        return leave_one_out(record, InferenceOptions()).values
+    return None if record.boot is None else record.boot.used
 
-    The multiplier bootstrap moves the means on the scale g.
-    """
-    if record.boot is None and record.cov_type != JACKKNIFE:
-        return None
-    refits = leave_one_out(record, InferenceOptions()).values if record.boot is None else record.boot.used
+
+def refitted_means(record: FitRecord, refits: Array, scale: EffectScale) -> Array:
+    """Return the arm means of refits on the scale g, (m, K). The multiplier bootstrap moves the means on that scale."""
     block = record.estimate.block("means")
     drawn, means = refits[:, block], record.estimate.params[block]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -457,9 +458,9 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     record.check_means("effects_on_scales()")
     if record.joint is not None:
-        raise UnavailableError('JRE is fitted for one scale.\nUse `res.model.with_options(effect="ratio").fit()`.')
+        raise UnavailableError('JRE fits one scale at a time.\nUse `res.model.with_options(effect="ratio").fit()`.')
     block, frames = record.estimate.block("means"), []
-    means, covariance = record.estimate.params[block], record.covariance[block, block]
+    means, covariance, refits = record.estimate.params[block], record.covariance[block, block], refits_of(record)
     for scale in (DIFFERENCE, RATIO, ODDS_RATIO):
         if not ((means > scale.low) & (means < scale.high)).all() or record.design.outcome_limits.max() > scale.high:
             continue
@@ -467,7 +468,8 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         jacobian = scale.jacobian(means)[: len(effects)]
         se = np.sqrt(np.diag(jacobian @ covariance @ jacobian.T))
         errors = se / scale.report_slope(scale.contrast(effects))
-        if (moved := refitted_means(record, scale)) is not None:
+        if refits is not None:
+            moved = refitted_means(record, refits, scale)
             se, of_contrasts = refitted_errors(record, moved[:, 1:] - moved[:, :1], scale, effects)
             errors = np.sqrt(np.diag(of_contrasts))
         names = replace(record, options=replace(record.options, effect=scale.name)).effect_names

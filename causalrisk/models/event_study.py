@@ -495,7 +495,8 @@ def _errors(
     of = np.ones(n) if weights is None else numbers(units.of_units(weights), f"weights {weights!r}")
     counted = options.get("weight_type") == "frequency"  # each row represents several equal units
     alike = counted and cluster is None
-    sizes = {"n_units": of.sum() if alike else float(count), "sizes": units.sizes(of if counted else np.ones(n))}
+    times = of if alike else np.ones(count)
+    sizes = {"n_units": float(times.sum()), "sizes": units.sizes(of if counted else np.ones(n))}
     member = (units.begins[:, None] == groups).astype(float)
     shares = of @ member / of.sum()
 
@@ -511,7 +512,6 @@ def _errors(
         effects = [of_all(record, values, record.estimate.params[0]) for record, values in pairs]
         without, gone = sign * np.column_stack(effects), (np.ones(n) if alike else of)[:, None]
         left = (of @ member - group_sums(gone * member, code, count)) / (of.sum() - group_sums(gone, code, count))
-        times = of if alike else np.ones(count)
         found = {"left_out": (without, left, times), "contributions": _deviations(without, times)}
         return found | sizes | {"shares": shares, "of_shares": jackknife_deviations(left, times)}
     added = []

@@ -88,7 +88,9 @@ class LATE:
 
     def __init__(self, outcome: Any = None, first_stage: Any = None, treat: Any = None, instrument: Any = None) -> None:
         if not isinstance(outcome, CausalModel):
-            raise errors.OptionError('Use `LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.')
+            raise errors.OptionError(
+                'LATE() takes two models.\nUse `LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.'
+            )
         self.outcome, self.first_stage, self.treat, self.instrument = outcome, first_stage, treat, instrument
 
     @classmethod

@@ -318,8 +318,7 @@ def _weights(record: FitRecord) -> list[str]:
             f"Rows of group {design.levels[population.toward]} weigh 1, the others the probability of that group "
             "divided by the probability of their own."
         )
-    if design.weight_type == "probability":
-        weight += " It is multiplied by the observation weight."
+    weight += " Observation weights multiply these weights." * (design.weight_type == "probability")
     spread = [
         f"{label}: {words.count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "
         f"{format_number(arm.heaviest)}"

@@ -409,8 +409,7 @@ def solve_power(
             found = float(1 - nctdtr(df, shift, critical) + np.nan_to_num(nctdtr(df, shift, -critical)))
         if np.isfinite(found):
             return found
-        at = f"effect={effect:.4g}, n={n:.4g}, alpha={alpha!r}"
-        raise OptionError(f"the power is unknown at {at}.\nUse less extreme numbers.")
+        raise OptionError(f"the power is unknown at effect={effect:.4g}, n={n:.4g}.\nUse less extreme numbers.")
 
     def solved(unit: float, reached: Callable[[float], float], low: float) -> float:
         """Return the number of units, at least `low`, that has the wanted power."""

@@ -250,3 +250,14 @@ def test_balance_test_with_scores_that_hardly_vary():
     first, second = (res.balance_test() for res in found)
     assert first.converged and first.df == 2
     np.testing.assert_allclose(first.statistic, second.statistic, rtol=1e-4)
+    X, t = np.column_stack([np.ones(400), data["x"]]), data["d"].to_numpy()
+
+    def value(gamma):  # 1 / (p (1 - p)) less 4, exactly
+        p = 1 / (1 + np.exp(-X @ gamma))
+        factor = (2 * p - 1) ** 2 / (p * (1 - p))
+        rows = np.column_stack([X, X * (factor / factor.max())[:, None]])
+        total = rows.T @ (t - p)
+        return total @ np.linalg.solve((rows.T * (p * (1 - p))) @ rows, total)
+
+    least = scipy.optimize.minimize(value, found[0].propensity_params, method="Nelder-Mead", options={"xatol": 1e-8})
+    np.testing.assert_allclose(first.statistic, least.fun, rtol=1e-4)

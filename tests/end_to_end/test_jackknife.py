@@ -265,3 +265,12 @@ def test_dummies_of_the_clusters_cannot_be_left_out(tmp_path):
         model.fit(cov_type="jackknife")
     page = model.fit().report(tmp_path / "page.html", short=True).read_text("utf-8")
     assert "The models cannot be fitted without the cluster city" in page and "move by nan" not in page
+
+
+def test_pairs_left_out_give_the_paired_t_test():
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"pair": np.repeat(np.arange(30), 2), "d": np.tile([0, 1], 30)})
+    data["y"] = rng.normal(size=30)[data["pair"]] + 0.5 * data["d"] + rng.normal(size=60)
+    model = cr.OutcomeRegression.from_formula("y ~ 1", data, treat="d", cluster="pair")
+    res, paired = model.fit(cov_type="jackknife", use_t=True), stats.ttest_rel(data["y"][1::2], data["y"][::2])
+    np.testing.assert_allclose([res.tvalues["ATE"], res.pvalues["ATE"]], [paired.statistic, paired.pvalue], rtol=1e-9)

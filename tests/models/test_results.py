@@ -243,7 +243,7 @@ def test_a_model_of_arrays_says_what_it_takes(frame):
         with pytest.raises(cr.OptionError, match=r"(?s)IPWRA\(endog, exog, treat\) takes arrays.*IPWRA\.from_formula"):
             cr.IPWRA(*given)
     for given in ((), ("y ~ x1", frame, "d", "z")):
-        with pytest.raises(cr.OptionError, match=r"Use `LATE\.from_formula"):
+        with pytest.raises(cr.OptionError, match=r"LATE\(\) takes two models\.\nUse `LATE\.from_formula"):
             cr.LATE(*given)
 
 
