@@ -21,7 +21,7 @@ import numpy as np
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Dual, Linear, value_of
 from causalrisk.estimation.fits import Estimate, Refits, RefittedScores, collect_refits
-from causalrisk.joint.minimum import Minimum, Objective, determined, newton, solve_constrained
+from causalrisk.joint.minimum import Objective, determined, newton, solve_constrained
 from causalrisk.joint.objective import Expansion, Rows, Terms, bias_gradient, by_means, centred, risk_of
 from causalrisk.joint.rows import Replicates, Scores, WeightedRows
 from causalrisk.joint.start import JointProblem, refitted
@@ -244,21 +244,17 @@ class JointFit:
     def _refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         problem, scale, linear = self.problem, self.problem.scale, self.objective.linear
         objective, refits = refitted(problem, self.objective, self.points, s, weighed)
-        minima = list[Minimum]()
+        theta, nu = objective.models, None
+        if not linear:
+            theta, nu = np.repeat(self.theta, s.shape[1], axis=2), np.repeat(self.nu, s.shape[1], axis=0)
         with np.errstate(all="ignore"):  # resamples that cannot be fitted have a failure code
-            for part in objective.parts():
-                theta, nu, width = part.models, None, part.models.shape[2]
-                if not linear:
-                    theta, nu = np.repeat(self.theta, width, axis=2), np.repeat(self.nu, width, axis=0)
-                minima.append(newton(part, theta, self.alpha, nu))
-            raw = np.concatenate([found.at.average[0] for found in minima]).T
-            means = problem.net_means(raw, np.concatenate([found.at.bias[0] for found in minima]).T)
+            found = newton(objective, theta, self.alpha, nu)
+            raw = found.at.average[0].T
+            means = problem.net_means(raw, found.at.bias[0].T)
         failed = Failure.SINGULAR_OUTCOME if linear else Failure.OUTCOME_NOT_CONVERGED
-        converged = np.concatenate([found.converged for found in minima])
-        of_minimum = np.where(converged, Failure.OK, failed).astype(np.int8)
-        params = np.concatenate([scale.effects(raw), means])
+        of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
+        params, theta = np.concatenate([scale.effects(raw), means]), found.theta[:, : problem.start.theta.shape[1]]
         gamma = refits.values[problem.start.block("gamma")]
-        theta = np.concatenate([found.theta for found in minima], axis=2)[:, : problem.start.theta.shape[1]]
         collected = collect_refits(params, theta, gamma, first_failure(refits.failures, of_minimum))
         return dataclasses.replace(collected, start=refits.values[: len(problem.start.params)])
 

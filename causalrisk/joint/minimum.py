@@ -9,7 +9,6 @@ reaches the minimum.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from causalrisk.joint.objective import Expansion, Rows, Terms, Weights, block_diagonal, curvature, expand, sums
 from causalrisk.joint.rows import WeightedRows
-from causalrisk.numerics.arrays import Array, inverse_or_nan, is_dask
+from causalrisk.numerics.arrays import Array, inverse_or_nan
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
 NEWTON_STEPS, SETTLED, HALVINGS, CONVEX = 100, 1e-9, 12, 1e-10
@@ -88,17 +87,11 @@ class Objective:
 
         return block_diagonal(self.rows.over(of_rows))
 
-    def parts(self) -> list[Objective]:
-        """Split into one objective per column if columns share no sums, so none waits for the slowest."""
-        rows, columns = self.rows, range(self.models.shape[2])
-        if self.linear or rows.separable or is_dask(rows.s) or len(columns) == 1:
-            return [self]
-        found = []
-        for own in (slice(r, r + 1) for r in columns):
-            equations, beta = rows.some(own)
-            one = dataclasses.replace(rows, equations=equations, s=rows.s[:, own], beta=beta)
-            found.append(Objective(one, self.models[..., own], self.terms))
-        return found
+    def some(self, columns: NDArray[np.intp]) -> Objective:
+        """Return the objective under some of the columns of row weights."""
+        if len(columns) == self.models.shape[2]:
+            return self
+        return Objective(self.rows.under(columns), self.models[..., columns], self.terms)
 
     def curvature_of_models(self, theta: Array, at: Expansion, nu: Array) -> Array:
         """Return `curvature` by the models' coefficients, (R, K p, K p)."""
@@ -167,45 +160,55 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
     the constraint, the second derivatives of the means are left out. A step is halved until it reduces the objective
     plus a penalty on net bias, or the violation of the conditions. If no step does, the search has failed.
     """
-    at, linear = objective.first if theta is objective.models else objective.of_models(theta), objective.linear
-    nu = np.zeros(at.u[0].shape) if multipliers is None else multipliers
-    settled = lost = np.zeros(theta.shape[2], dtype=bool)
+    at = objective.first if theta is objective.models else objective.of_models(theta)
+    if objective.linear:
+        return _one_step(objective, theta, alpha, at)
+    shape, active = theta.shape, np.arange(theta.shape[2])
+    at, theta, converged = at.some(active), theta.copy(), np.zeros(len(active), dtype=bool)
+    nu = np.zeros(at.u[0].shape) if multipliers is None else multipliers.copy()
     for _ in range(NEWTON_STEPS):
-        value, gradient, hessian = at.at(alpha)
-        if not linear:
-            whole = hessian + objective.curvature_of_models(theta, at, nu)
-            convex = _is_convex(whole, at.u[1])
-            hessian = np.where(convex[:, None, None], whole, hessian)
-        signs = np.broadcast_to((-1.0) ** np.arange(gradient.shape[1]), gradient.shape)
-        right, u = np.stack([-gradient, signs], axis=2), np.stack([-at.u[0], np.zeros_like(at.u[0])], axis=2)
-        moves, multiplied = solve_constrained(hessian, right, at.u[1], u)
-        move, new = moves[..., 0], multiplied[..., 0]
-        if linear:  # the solution for alternating signs estimates the condition number
-            size = np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1]
-            known = np.abs(moves[..., 1]).max(axis=1) * size < SINGULAR
-            converged, step = np.asarray(known & np.isfinite(move).all(axis=1)), unstack(move, theta.shape)
-            return Minimum(theta + step, new, converged, objective.of_models(theta + step))
-        still = ~(settled | lost)
-        move, length = np.where(still[:, None], move, 0.0), np.ones(len(move))
-        price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(at, alpha, nu)
-        merit = value + price * np.abs(at.u[0]).sum(axis=1)
-        small = np.abs(move).max(axis=1) <= SETTLED * (1 + np.abs(stack(theta)).max(axis=1))
-        for _ in range(HALVINGS):
-            tried = theta + unstack(length[:, None] * move, theta.shape)
-            multiplied = np.where(still[:, None], nu + length[:, None] * (new - nu), nu)
+        here, old, own = at.some(active), theta[..., active], nu[active]
+        value, gradient, hessian = here.at(alpha)
+        whole = hessian + objective.some(active).curvature_of_models(old, here, own)
+        hessian = np.where(_is_convex(whole, here.u[1])[:, None, None], whole, hessian)
+        found = solve_constrained(hessian, -gradient[..., None], here.u[1], -here.u[0][..., None])
+        move, new = (part[..., 0] for part in found)
+        price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(here, alpha, own)
+        merit = value + price * np.abs(here.u[0]).sum(axis=1)
+        small = np.abs(move).max(axis=1) <= SETTLED * (1 + np.abs(stack(old)).max(axis=1))
+        worse = np.arange(len(active))
+        for length in 0.5 ** np.arange(HALVINGS):
+            tried = active[worse]
+            theta[..., tried] = old[..., worse] + unstack(length * move[worse], shape)
+            nu[tried] = own[worse] + length * (new - own)[worse]
             with np.errstate(all="ignore"):
-                at = objective.of_models(tried)
-                less = at.at(alpha)[0] + price * np.abs(at.u[0]).sum(axis=1) < merit
-                less = less | (_error(at, alpha, multiplied) < error)
-            worse = still & ~(less | small)
-            if not worse.any():
+                there = objective.some(tried).of_models(theta[..., tried])
+                less = there.at(alpha)[0] + price[worse] * np.abs(there.u[0]).sum(axis=1) < merit[worse]
+                less = less | small[worse] | (_error(there, alpha, nu[tried]) < error[worse])
+            at.put(tried, there)
+            worse = worse[~less]
+            if not worse.size:
                 break
-            length = np.where(worse, length / 2, length)
-        lost = lost | worse | ~np.isfinite(move).all(axis=1)
-        theta, nu, settled = tried, multiplied, settled | (still & small)
-        if (settled | lost).all():
+        lost = ~np.isfinite(move).all(axis=1)
+        lost[worse] = True
+        converged[active[small & ~lost]] = True
+        active = active[~(small | lost)]
+        if not active.size:
             break
-    return Minimum(theta, nu, settled, at)
+    return Minimum(theta, nu, converged, at)
+
+
+def _one_step(objective: Objective, theta: Array, alpha: float, at: Expansion) -> Minimum:
+    """Minimise the objective of linear models, which is quadratic, in one Newton step."""
+    _, gradient, hessian = at.at(alpha)
+    # The solution for gradients of alternating signs estimates the condition number.
+    signs = np.broadcast_to((-1.0) ** np.arange(gradient.shape[1]), gradient.shape)
+    right, u = np.stack([-gradient, signs], axis=2), np.stack([-at.u[0], np.zeros_like(at.u[0])], axis=2)
+    moves, multipliers = solve_constrained(hessian, right, at.u[1], u)
+    size = np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1]
+    known = np.abs(moves[..., 1]).max(axis=1) * size < SINGULAR
+    converged, theta = known & np.isfinite(moves[..., 0]).all(axis=1), theta + unstack(moves[..., 0], theta.shape)
+    return Minimum(theta, multipliers[..., 0], converged, objective.of_models(theta))
 
 
 def determined(at: Expansion, alpha: float) -> bool:

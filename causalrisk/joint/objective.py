@@ -27,6 +27,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.numerics.arrays import Array, weighted_grams
 from causalrisk.numerics.families import OutcomeFamily
@@ -392,14 +393,25 @@ class Expansion:
             [(moved(N, step), moved(of_psi, step)) for N, of_psi in self.centres],
         )
 
-    def some(self, columns: slice) -> Expansion:
-        """Return the expansion with the biases and centres of some columns of row weights."""
+    def some(self, columns: Any) -> Expansion:
+        """Return the expansion for some columns of row weights."""
 
-        def pair(of: Pair) -> Pair:
-            return of[0][columns], of[1][columns]
+        def part(of: Any) -> Any:
+            return of[columns] if isinstance(of, np.ndarray) else type(of)(map(part, of))
 
-        centres = [(pair(N), pair(of_psi)) for N, of_psi in self.centres]
-        return dataclasses.replace(self, biases=pair(self.biases), centres=centres)
+        return Expansion(**{name: part(of) for name, of in vars(self).items()})
+
+    def put(self, columns: NDArray[np.intp], other: Expansion) -> None:
+        """Replace some columns of row weights by those of another expansion."""
+
+        def put(into: Any, of: Any) -> None:
+            if isinstance(into, np.ndarray):
+                into[columns] = of
+            else:
+                for pair in zip(into, of, strict=True):
+                    put(*pair)
+
+        put(list(vars(self).values()), list(vars(other).values()))
 
 
 def expand(of: dict[str, Array], terms: Terms, *, framed: bool) -> Expansion:

@@ -243,12 +243,21 @@ class WeightedRows(FieldsAlone):
 
     # --- points ------------------------------------------------------------------------------------------------------
 
-    def some(self, columns: slice) -> tuple[Equations, Beta]:
+    def some(self, columns: Any) -> tuple[Equations, Beta]:
         """Return equations and coefficients of some columns of row weights."""
         beta, model = {name: each[:, :, columns] for name, each in self.beta.items()}, self.equations.model
         if model is None or model.classifier is None or model.e is None:
             return self.equations, beta
         return self._with_scores(model.e[:, :, columns]), beta
+
+    def under(self, columns: NDArray[np.intp]) -> WeightedRows:
+        """Return the rows under some of the columns of row weights."""
+        equations, beta = self.some(columns)
+        found = dataclasses.replace(self, equations=equations, s=self.s[:, columns], beta=beta)
+        own, *others = self.divisors
+        parts = ([each[r] for r in columns] if each else [] for each in others)
+        found.__dict__.update(total=self.total[columns], divisors=(own[columns], *parts))
+        return found
 
     def at_replicates(self, r: int) -> tuple[Equations, Beta]:
         """Return equations and coefficients of the replicates around the score of column r."""

@@ -232,11 +232,9 @@ def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replic
     """Choose alpha by cross-validation, given the sample's objective; also return the `Failure` of each fold."""
     sample, folds, own = problem.equations.sample, fold_weights(problem), objective.rows
     without, refits = refitted(problem, objective, points, sample.s[:, None] - folds)
-    paths, of_all = [path_of(part) for part in without.parts()], path_of(objective)
-    converged = np.concatenate([[m.converged for m in path] for path in paths], axis=-1)
-    theta = np.concatenate([[m.theta for m in path] for path in paths], axis=-1)
-    used = (refits.failures == Failure.OK) & converged.all(axis=0)
-    thetas = np.stack([without.rows.lifted(each) for each in theta])
+    of_folds, of_all = path_of(without), path_of(objective)
+    used = (refits.failures == Failure.OK) & np.all([m.converged for m in of_folds], axis=0)
+    thetas = np.stack([without.rows.lifted(m.theta) for m in of_folds])
     thetas[..., ~used] = np.nan
     found = list[tuple[Any, ...]]()
     for part, here, place, score, fold, cluster in own.pieces(1, problem.score_influence, folds, problem.cluster):
