@@ -269,7 +269,7 @@ class CausalResults(OneEffect):
 
     @property
     def tvalues(self) -> pd.Series:
-        """z (or t) statistics of `params`; ratios use the log scale. NaN if the standard error is zero."""
+        """Test statistics z (or t); ratios use the log scale. NaN if the standard error is zero."""
         return self._by_name(intervals.summary_frame(self._record).iloc[:, 2])
 
     @property
@@ -324,7 +324,7 @@ class CausalResults(OneEffect):
 
     @property
     def sample_ledger(self) -> pd.DataFrame:
-        """Why rows were dropped: formula, variable, rows missing it, and rows dropped because of it first."""
+        """Dropped rows by variable: how many miss the variable, and how many it dropped that no earlier one did."""
         return self._record.design.sample_ledger.copy()
 
     @property
