@@ -135,8 +135,8 @@ class RidgeProblem:
         noise variance maximises the likelihood. The result is infinite if the fit has more than half a degree of
         freedom per row. With few rows, a smooth outcome cannot be distinguished from a close fit by chance.
 
-        Generalised cross-validation needs the same numbers, but sometimes follows the noise, above all with few rows.
-        A factor against close fits by chance (`gamma` in R's mgcv) loses more signal with many columns.
+        Generalised cross-validation needs the same numbers, but sometimes overfits, above all with few rows.
+        A factor against overfitting (`gamma` in R's mgcv) loses more signal if there are many columns.
         """
         values, _, along = self.spectrum(shares)
         inside = float(along @ along)
