@@ -75,7 +75,7 @@ def balance(
     data : DataFrame or mapping, optional
         The data of the model; needed for variables of `also` and `by` that are in neither formula.
     by : str or array-like, optional
-        Grouping variable within whose groups balance is shown: a name, or one value per row.
+        Grouping variable: a name, or one value per row. Balance is shown within each group.
     interactions : bool
         Whether to add squares and products of the covariates.
     means : bool

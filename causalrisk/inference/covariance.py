@@ -162,9 +162,9 @@ def _refit_block(
 
 
 def covariance_over(values: Array, centre: Array | None = None) -> Array:
-    """Return the covariance (d, d) of values (m, d) over resamples, or their mean products about `centre`. Ignore NaN.
+    """Return the covariance (d, d) of values (m, d) over resamples, or their mean products about `centre`.
 
-    NaN for fewer than two values.
+    NaN values are ignored. The result is NaN for fewer than two values.
     """
     known = ~np.isnan(values)
     count = known.T.astype(float) @ known

@@ -86,11 +86,11 @@ def effects_by(
     """Effects in groups, or how the effect changes along covariates.
 
     The contribution of a row is its predicted effect plus its weighted residual. The effect in a group is the mean
-    contribution of its rows. It is consistent if the outcome model or the propensity model is correctly specified,
-    whether or not the grouping variable is in a formula. `OutcomeRegression` has no weights, so its formula must
-    contain the grouping variable. The average of the group effects, weighted by group size, equals the effect of the
-    fit for AIPW and for IPWRA with the canonical link, and approximately for JRE. For IPW, the weights add up to one in
-    each group.
+    contribution of its rows. This mean is consistent if the outcome model or the propensity model is correctly
+    specified, whether or not the grouping variable is in a formula. `OutcomeRegression` has no weights, so its formula
+    must contain the grouping variable. The average of the group effects, weighted by group size, equals the effect of
+    the fit for AIPW and for IPWRA with the canonical link, and approximately for JRE. For IPW, the weights add up to
+    one in each group.
 
     Parameters
     ----------
@@ -479,9 +479,9 @@ def pairwise(
         Significance level of the intervals.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
         Adjusts the p-values for the number of pairs and makes the intervals simultaneous. "single-step" uses the
-        distribution of the largest statistic, given their correlations, as in Tukey's and Dunnett's tests.
-        "bonferroni", "holm" and "hochberg" use Bonferroni intervals. "fdr_bh" (Benjamini and Hochberg) controls the
-        false discovery rate, and leaves the intervals unadjusted.
+        distribution of the largest of the correlated statistics, as in Tukey's and Dunnett's tests. "bonferroni",
+        "holm" and "hochberg" use Bonferroni intervals. "fdr_bh" (Benjamini and Hochberg) controls the false discovery
+        rate, and leaves the intervals unadjusted.
     against : level or label, optional
         Arm to compare the other arms with, or "reference". By default, all pairs are compared.
 

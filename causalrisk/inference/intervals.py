@@ -392,8 +392,8 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     -------
     Series
         P-values 2 (1 + m) / (1 + B), at most 1. m is the number of the B resamples beyond the null value, in the tail
-        where this number is smaller. Up to one resample, a p-value is the smallest alpha whose interval excludes the
-        null value.
+        where this number is smaller. A p-value is the smallest alpha whose interval excludes the null value, up to a
+        difference of one resample.
 
     Raises
     ------

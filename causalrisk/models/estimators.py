@@ -105,9 +105,9 @@ class AIPW(CausalModel):
 class TMLE(CausalModel):
     """Targeted maximum likelihood: outcome regression, shifted in each arm until its weighted residuals are zero.
 
-    The shift is a constant in the linear predictor, fitted to the arm under the importance weights [1]_ [2]_. The
-    estimated means stay inside the range of the family, so use ``family="binomial"`` for an outcome between 0 and 1.
-    With a linear outcome model, the estimate equals the estimate of ``AIPW`` with ``normalize=True``.
+    The shift is a constant in the linear predictor, fitted to the rows of the arm with the importance weights [1]_
+    [2]_. The estimated means stay inside the range of the family, so use ``family="binomial"`` for an outcome between 0
+    and 1. With a linear outcome model, the estimate equals the estimate of ``AIPW`` with ``normalize=True``.
 
     Parameters
     ----------
@@ -268,9 +268,9 @@ class JRE(CausalModel):
             excludes nothing. The default estimates the share that is not noise, 1 - 2 N / S, where S is the size of the
             estimated heterogeneity and N its sampling variance. This default makes JRE doubly robust.
         n_replicates : int, optional
-            Number B of propensity replicates: refits of the propensity model under fractional random weights. By
-            default 200 for "risk" and 500 for "erm". With at least 5,000 units and Q propensity coefficients such that
-            2Q < B, the default is instead 2Q fixed points of a normal distribution.
+            Number B of propensity replicates, which are refits of the propensity model with fractional random weights.
+            By default 200 for "risk" and 500 for "erm". With at least 5,000 units and Q propensity coefficients such
+            that 2Q < B, the default is instead 2Q fixed points of a normal distribution.
         spread : float, optional
             Standard deviation of the replicates, relative to the sampling error of the propensity score. By default 0.5
             for "risk" and 1 for "erm".

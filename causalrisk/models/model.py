@@ -116,7 +116,7 @@ class CausalModel:
             do not fit into memory, use `causalrisk.scan`. Dask data frames and Arrow datasets are scanned too.
         treat : str or array_like
             Treatment: a column name, or one value per row. A 0/1 or bool treatment needs no other option. Any other
-            coding needs `treated` or `reference`.
+            coding needs `treated` or `reference`. The treatment groups are called arms.
         propensity : str, optional
             Propensity formula, one-sided ("x1 + x3") or with the treatment on the left. By default, the right-hand
             side of the outcome formula.
@@ -187,8 +187,8 @@ class CausalModel:
             residuals of observed outcomes. Unadjusted and IPW fit a constant rate: under "poisson", the weighted sum of
             outcomes divided by the weighted sum of exposures.
         trim : {"crump", "separated"} or tuple of float, optional
-            Rows to drop, which changes the target population. The models are refitted to the remaining rows, and the
-            bootstrap resamples only these.
+            Rows to drop because of their propensity scores. This changes the target population. The models are refitted
+            to the remaining rows, and the bootstrap resamples only these rows.
             (low, high): drop rows with a score outside these limits; with several arms, with any score outside.
             "crump": drop rows with a score outside the limits that minimise the variance; with several arms, rows with
             a large sum of inverse scores.
@@ -384,10 +384,11 @@ class CausalModel:
         ----------
         cov_type : {"robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"}, optional
             "robust" or "HC0": sandwich errors that account for the estimated propensity score and outcome models.
-            "HC1": "robust", with variances times n / (n - k) for k coefficients of the outcome models.
+            "HC1": "robust", with variances multiplied by n / (n - k), where the outcome models have k coefficients.
             "cluster": "robust", but rows of one cluster may be correlated.
             "jackknife": repeats every step without each row, or without each cluster, in turn. The variance is (G - 1)
-            / G times the sum of squared deviations of the G estimates from their mean. Ratios use logarithms.
+            / G times the sum of squared deviations of the G estimates from their mean. For ratios, these are
+            logarithms.
             "HC3", "CR3": names of the jackknife of rows, and of clusters.
             "bootstrap": repeats every step on resamples.
             The default is "robust", or "cluster" with clusters. It is "bootstrap" for JRE, or if `n_boot`, `bootstrap`

@@ -348,7 +348,7 @@ def permutation_test(
         at most this many assignments, each assignment is used once, and the p-value has no Monte Carlo error.
     strata : str, array_like or list of them, optional
         Strata, blocks or pairs within which the treatment was assigned: the name of a variable of the model's formulas
-        or of `data`, or one value per row. The strata of a list are all combinations.
+        or of `data`, or one value per row. A list gives one stratum per combination of values.
     data : DataFrame or mapping, optional
         The data of the model; needed for strata that its formulas do not use.
     statistic : {"studentized", "difference"}

@@ -269,7 +269,7 @@ class CausalResults(OneEffect):
 
     @property
     def tvalues(self) -> pd.Series:
-        """Test statistics z (or t); ratios use the log scale. NaN if the standard error is zero."""
+        """Test statistics z (or t) of `params`; ratios use the log scale. NaN if the standard error is zero."""
         return self._by_name(intervals.summary_frame(self._record).iloc[:, 2])
 
     @property
@@ -284,7 +284,7 @@ class CausalResults(OneEffect):
 
     @property
     def df_resid(self) -> float:
-        """Degrees of freedom of the t distribution. Without one, the number that ``fit(use_t=True)`` would use."""
+        """Degrees of freedom of the t distribution that the fit uses, or that ``fit(use_t=True)`` would use."""
         return self._record.df if self.use_t else self._record.residual_df
 
     def cov_params(self) -> pd.DataFrame:
@@ -324,7 +324,7 @@ class CausalResults(OneEffect):
 
     @property
     def sample_ledger(self) -> pd.DataFrame:
-        """Dropped rows by variable: how many miss the variable, and how many it dropped that no earlier one did."""
+        """Dropped rows by variable. "missing" counts its missing values, "dropped" only rows not dropped before."""
         return self._record.design.sample_ledger.copy()
 
     @property
@@ -616,7 +616,7 @@ class JREResults(CausalResults):
 
     @property
     def model_means(self) -> pd.Series:
-        """Mean prediction of each arm's outcome model (JRE). It includes the common bias, which the POMs exclude."""
+        """Mean prediction of each arm's outcome model (JRE), including the common bias that `params` excludes."""
         labels = list(self._record.design.labels)
         return pd.Series(self._joint.fit.estimate.model_means.copy(), index=labels, name="mean")
 

@@ -106,7 +106,7 @@ def table_one(
     Text, bool, categories and numbers inside ``C()`` are counted level by level; a factor of two levels has one row.
     Each variable is described on the rows where it is not missing, and missing values are counted. SMD is the
     standardized mean difference: the mean minus the mean of the reference, divided by the root of the mean variance of
-    the groups. There are no p-values, because p-values depend on the sample size. Weighted variances are as in
+    the groups. There are no p-values, because p-values mainly reflect the sample size. Weighted variances are as in
     `balance`: under probability weights
     sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2). A weighted quantile at level q is the smallest value that has at
     least a share q of the weight at or below it.

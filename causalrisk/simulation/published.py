@@ -100,7 +100,7 @@ class LuncefordDavidian(Design):
     Parameters
     ----------
     confounding : float
-        Coefficient of the three confounders in the score: 0.6 is strong, 0.3 moderate.
+        Absolute coefficient of the three confounders in the log odds of treatment: 0.6 is strong, 0.3 moderate.
 
     References
     ----------

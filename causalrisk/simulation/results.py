@@ -63,9 +63,9 @@ class StudyResults(Shown):
         """One row per design, size and estimator.
 
         Columns: "samples" and "failed"; "bias", "sd" and "rmse" in units of the outcome; "mse_ratio", the mean squared
-        error divided by the reference's on the same samples; "mean_se" and "median_se"; "coverage" of the 95% interval;
-        and "mse_over_bound", n times the mean squared error divided by the efficiency bound of the design. A column
-        that ends in _mc has the Monte Carlo error of the column before it.
+        error divided by the mean squared error of the reference on the same samples; "mean_se" and "median_se";
+        "coverage" of the 95% interval; and "mse_over_bound", n times the mean squared error divided by the efficiency
+        bound of the design. A column that ends in _mc has the Monte Carlo error of the column before it.
         """
         return self.table_at(0.05)
 
