@@ -1,4 +1,4 @@
-"""Humanity's Last Exam: judged answers as a tidy frame, and the benchmark's own scores."""
+"""Humanity's Last Exam: judged answers as a tidy data frame, and the scores that the benchmark reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def __dir__() -> list[str]:
 
 
 def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
-    """Read the judged answers of one or more arms, as one row per question and arm.
+    """Read the judged answers of one or more arms (conditions to compare), one row per question and arm.
 
     Parameters
     ----------
@@ -33,27 +33,27 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
         Judged file of each arm, as written by the benchmark's scoring code: a JSON object that maps question ids to
         ``{"model", "response", "usage", "judge_response": {"correct": "yes" or "no", "confidence": 0 to 100, ...}}``.
     questions : path or DataFrame
-        The data set: JSON lines (.jsonl or .json), .csv or .parquet with columns ``id``, ``category`` and
-        ``answer_type``, and optionally ``raw_subject`` and ``image``.
+        The questions: a DataFrame, or a file of JSON lines (.jsonl or .json), .csv or .parquet. Columns are ``id``,
+        ``category`` and ``answer_type``, and optionally ``raw_subject`` and ``image``.
 
     Returns
     -------
     DataFrame, shape (questions x arms, 7 to 9)
-        One row per question and arm, answered or not. Within an arm, the answers come first, in the order of its file.
-        Columns: ``id``; ``arm``; ``correct`` (1 or 0; 0 without an answer, as published); ``confidence`` (percent; NaN
-        if none is stated); ``answered``; ``category``; ``answer_type``; ``raw_subject`` and ``has_image`` if the
-        questions have them. Question texts are left out.
+        One row per question and arm, answered or not. Within an arm, the answered questions come first, in the order of
+        its file. Columns: ``id``; ``arm``; ``correct`` (1 or 0; 0 without an answer, as in the benchmark);
+        ``confidence`` (percent; NaN if none is stated); ``answered``; ``category``; ``answer_type``; and
+        ``raw_subject`` and ``has_image`` if the questions have these columns. Question texts are left out.
 
     Raises
     ------
     DesignError
-        If a file is malformed; the message names the entry.
+        If a file is malformed. The message names the entry.
 
     Warns
     -----
     DesignWarning
-        If a judged file has entries without a judgement: they count as not answered, as published. If all confidences
-        are at most 1 and may not be percentages.
+        If a judged file has entries without a judgement, which count as not answered, as in the benchmark. Also if all
+        confidences are between 0 and 1 and some are fractions, so they may not be percentages.
 
     Examples
     --------
@@ -192,19 +192,20 @@ ARMS = {"tools off": (0.0, False), "tools on": (GAIN, True), "tools on, no time 
 
 
 def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
-    """Write made-up questions and judged answers in the published format.
+    """Write simulated questions and judged answers in the format of the benchmark.
 
-    One model answers every question, without tools and with them. With tools it runs out of time on some questions,
-    mostly in hard categories. A third file has its answers without a time limit, so the true effect is known.
+    One model answers the questions without tools and with tools. With tools it runs out of time on some questions,
+    mostly in hard categories. A third file has the answers with tools and without a time limit, so the true effect of
+    tools is known.
 
     Parameters
     ----------
     folder : path
-        Where to write. It is created if it does not exist.
+        Folder to write to. It is created if it does not exist.
     n : int, default 600
-        Questions.
+        Number of questions.
     rng : int, Generator, SeedSequence or None, default 0
-        Source of the random numbers.
+        Source of randomness.
 
     Returns
     -------
@@ -214,8 +215,8 @@ def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
 
     Notes
     -----
-    Tools raise the chance of a correct answer by 8 percentage points in every category. Both runs share the same random
-    number in each question, so their answers are correlated. Only the format comes from the benchmark.
+    Tools raise the chance of a correct answer by 8 percentage points in every category. All runs share one random
+    number per question, so their answers are correlated. Only the format comes from the benchmark.
     """
     whole_number("n", n, 1)
     draw, place = np.random.default_rng(seed_sequence(rng)), Path(folder)
@@ -258,31 +259,32 @@ def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
 
 
 def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: Any = 0) -> pd.DataFrame:
-    """Score every arm as the benchmark does, and by its answers alone.
+    """Score every arm as the benchmark does, and also among its answered questions only.
 
     Parameters
     ----------
     frame : DataFrame
-        From `load_judged`, or some of its rows. Only these questions count.
+        Data frame from `load_judged`, or some of its rows. Only these rows count.
     binning : {"all", "published"}, default "all"
         Definition of the calibration error. Answers are sorted by confidence and cut into bins of 100. "all" keeps
         every bin. "published" leaves out the last, most confident bin, like the benchmark's scoring code.
     n_boot : int, default 999
-        Resamples for the standard error of the calibration error.
+        Number of resamples for the standard error of the calibration error.
     rng : int, Generator, SeedSequence or None, default 0
-        Source of the resamples.
+        Source of randomness.
 
     Returns
     -------
     DataFrame, one row per arm, all but the counts in percent
 
-        - ``accuracy``: correct answers among all questions, with two decimals. No answer counts as wrong.
-        - ``half_width``: half of its 95% interval, 1.96 sqrt(accuracy (100 - accuracy) / n_questions); two decimals.
-        - ``calibration_error``: root mean squared gap between stated confidence and accuracy. It is a whole percent if
-          "published", and NaN if no answer has a confidence.
-        - ``calibration_error_se``: its bootstrap standard error.
+        - ``accuracy``: correct answers among all questions, with two decimals. A missing answer counts as wrong.
+        - ``half_width``: half width of the 95% interval of ``accuracy``, 1.96 sqrt(accuracy (100 - accuracy) /
+          n_questions), with two decimals.
+        - ``calibration_error``: root mean squared gap between stated confidence and accuracy. It is rounded to a whole
+          percent with "published", and NaN if no answer has a confidence.
+        - ``calibration_error_se``: bootstrap standard error of the calibration error.
         - ``n_questions``, ``answered``: counts.
-        - ``accuracy_answered``, ``half_width_answered``: the same among the answered questions.
+        - ``accuracy_answered``, ``half_width_answered``: accuracy and half width among the answered questions.
 
     Raises
     ------
@@ -292,12 +294,12 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     Warns
     -----
     DesignWarning
-        If binning is "published" and an arm has fewer than 200 answers. The only bin is left out, and the error is 0.
+        If binning is "published" and an arm has fewer than 200 answers. Its only bin is left out, and the error is 0.
 
     Notes
     -----
-    The half width is for one arm. Arms answer the same questions, so it does not apply to a difference between arms.
-    Use a model with ``cluster="id"`` for that.
+    The half width is for one arm. It does not apply to a difference between arms, which answer the same questions. For
+    differences, use a model with ``cluster="id"``.
 
     Examples
     --------
@@ -327,20 +329,20 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
 
 
 def calibration_table(frame: pd.DataFrame, size: int = scores.BIN_SIZE) -> pd.DataFrame:
-    """Stated confidence and accuracy in bins of similar confidence, for a calibration plot.
+    """Stated confidence and accuracy in bins of answers with similar confidence, for a calibration plot.
 
     Parameters
     ----------
     frame : DataFrame
-        From `load_judged`, or some of its rows.
+        Data frame from `load_judged`, or some of its rows.
     size : int, default 100
-        Answers per bin. The last bin of an arm also has the remaining answers.
+        Number of answers per bin. The last bin of an arm also has the remaining answers.
 
     Returns
     -------
     DataFrame, one row per arm and bin
-        ``n``, and ``confidence``, ``accuracy`` and its ``half_width`` (95%) in percent. Answers without a confidence
-        are left out.
+        ``n``, the number of answers; mean ``confidence``, ``accuracy`` and the ``half_width`` of its 95% interval, in
+        percent. Answers without a stated confidence are left out.
     """
     whole_number("size", size, 1)
     tables = {}

@@ -22,7 +22,7 @@ def _read(name: str) -> pd.DataFrame:
 
 
 def load_castle() -> pd.DataFrame:
-    """Return homicides in the states of the United States and their castle doctrine laws, 2000 to 2010.
+    """Return homicide rates and castle doctrine laws of the states of the United States, 2000 to 2010.
 
     Returns
     -------
@@ -30,16 +30,17 @@ def load_castle() -> pd.DataFrame:
         One row per state and year; a new frame at each call. There are no missing values. Its columns are
 
         - ``state``, ``year``: the fifty states, 2000 to 2010
-        - ``begins``: first whole year in which the law held, 0 in the 29 states without one
+        - ``begins``: first whole year in which the state had the law, 0 in the 29 states without the law
         - ``homicide``, ``robbery``, ``burglary``: offences per 100,000 inhabitants
-        - ``population``: inhabitants on average over the years
+        - ``population``: number of inhabitants, averaged over the years
         - ``police``: police officers per 100,000 inhabitants
         - ``unemployment``, ``poverty``: rates, percent
 
     Notes
     -----
-    Castle doctrine laws widen the right to kill in self-defence. The data are those of [1]_, who find 8 to 10 percent
-    more homicides, as prepared for the book [2]_; taken from the package causaldata (MIT license).
+    Castle doctrine laws widen the right to kill in self-defence. The data were collected by [1]_, who find 8 to 10
+    percent more homicides under these laws, and prepared for the book [2]_. They were taken from the package causaldata
+    (MIT license).
 
     References
     ----------
@@ -58,7 +59,7 @@ def load_castle() -> pd.DataFrame:
 
 
 def load_cattaneo2() -> pd.DataFrame:
-    """Return birth weights and mothers' smoking in pregnancy, as used by Stata's manual for ``teffects``.
+    """Return birth weights and maternal smoking in pregnancy, the example data of Stata's manual for ``teffects``.
 
     Returns
     -------
@@ -74,12 +75,12 @@ def load_cattaneo2() -> pd.DataFrame:
         - ``deadkids``: 1 if a newborn died in a previous birth
         - ``mage``: age of the mother, years
         - ``medu``: education of the mother, years
-        - ``fage``: age of the father, years; 0 in 294 rows, apparently where it is not known
-        - ``fedu``: education of the father, years; 0 in 251 rows, apparently where it is not known
+        - ``fage``: age of the father, years; 0 in 294 rows, apparently meaning unknown
+        - ``fedu``: education of the father, years; 0 in 251 rows, apparently meaning unknown
         - ``nprenatal``: number of prenatal care visits
-        - ``monthslb``: months since the last birth; 0 where there was none
+        - ``monthslb``: months since the last birth; 0 if there was none
         - ``order``: birth order of the infant
-        - ``msmoke``: cigarettes smoked a day during pregnancy, as text: ``0 daily``, ``1-5 daily``, ``6-10 daily``,
+        - ``msmoke``: cigarettes smoked per day during pregnancy, as text: ``0 daily``, ``1-5 daily``, ``6-10 daily``,
           ``11+ daily``
         - ``mbsmoke``: 1 if the mother smoked during pregnancy (864 rows)
         - ``mrace``: 1 if the mother is white
@@ -92,9 +93,9 @@ def load_cattaneo2() -> pd.DataFrame:
 
     Notes
     -----
-    The data come from Cattaneo [1]_ by way of Stata's example data set ``cattaneo2`` and the copy of it that
-    statsmodels distributes under the BSD-3-Clause license. Names and values are Stata's; the two-valued columns that
-    statsmodels ships both as text and as 0/1 are here 0/1 only.
+    The data come from Cattaneo [1]_. Stata distributes them as the example data set ``cattaneo2``, and statsmodels
+    distributes a copy under the BSD-3-Clause license, which is the source here. Names and values are Stata's. Columns
+    with two values, which statsmodels has both as text and as 0/1, are only 0/1 here.
 
     References
     ----------
@@ -114,14 +115,14 @@ def load_cattaneo2() -> pd.DataFrame:
 
 
 def load_lalonde(controls: str = "experimental") -> pd.DataFrame:
-    """Return earnings of men offered job training in an experiment, with its controls or with survey controls.
+    """Return earnings of men who were offered job training in an experiment, and of controls.
 
     Parameters
     ----------
     controls : {"experimental", "cps", "cps3"}, default "experimental"
-        Controls of the 185 trained men: the 260 men of the National Supported Work experiment who were
-        randomised to no training, all 15,992 men of the Current Population Survey (CPS-1), or the 429 of them who
-        resemble the trained more (CPS-3).
+        Control group of the 185 treated men. "experimental": the 260 men of the National Supported Work experiment who
+        were randomised to no training. "cps": 15,992 men of the Current Population Survey (CPS-1). "cps3": the 429 of
+        these men who are more similar to the treated men (CPS-3).
 
     Returns
     -------
@@ -144,10 +145,10 @@ def load_lalonde(controls: str = "experimental") -> pd.DataFrame:
 
     Notes
     -----
-    The data of LaLonde [1]_ in the sample of Dehejia and Wahba [2]_, whom LaLonde permitted to publish them; taken
-    from the package causaldata (MIT license). The difference in mean ``re78`` is 1,794 dollars in the experiment and
-    -8,498 with CPS-1. With "cps3" the rows are those of the R package MatchIt's ``lalonde``, where they are said to be
-    from another survey (PSID).
+    These are LaLonde's data [1]_ in the sample of Dehejia and Wahba [2]_, who published them with LaLonde's permission.
+    They were taken from the package causaldata (MIT license). The difference in mean ``re78`` is 1,794 dollars in the
+    experiment and -8,498 dollars with "cps". The rows of "cps3" are the same as in ``lalonde`` of the R package
+    MatchIt, which names another survey (PSID) as the source of its controls.
 
     References
     ----------
@@ -170,38 +171,38 @@ def load_lalonde(controls: str = "experimental") -> pd.DataFrame:
 
 
 def load_nhefs() -> pd.DataFrame:
-    """Return weight gain and giving up smoking between 1971 and 1982, the example of Hernan and Robins's book.
+    """Return data on quitting smoking and weight gain from 1971 to 1982, the example of Hernan and Robins's book.
 
     Returns
     -------
     DataFrame, shape (1629, 19)
-        One row per cigarette smoker of 1971; a new frame at each call. Weight in 1982 is missing in 63 rows, income in
-        62. Its columns are
+        One row per person who smoked cigarettes in 1971; a new frame at each call. Weight in 1982 is missing in 63
+        rows, and income in 62 rows. Its columns are
 
-        - ``seqn``: number of the person
-        - ``qsmk``: 1 if the person gave up smoking between 1971 and 1982
+        - ``seqn``: identifier of the person
+        - ``qsmk``: 1 if the person quit smoking between 1971 and 1982
         - ``wt82_71``: weight gained from 1971 to 1982, kg
         - ``wt71``, ``wt82``: weight in 1971 and 1982, kg
         - ``sex``: 0 male, 1 female
         - ``age``: years, in 1971
         - ``race``: 0 white, 1 black or other
         - ``education``: 1 eighth grade or less, 2 high-school dropout, 3 high school, 4 college dropout, 5 college
-        - ``school``: highest grade of school
+        - ``school``: highest school grade completed
         - ``income``: family income in 1971, classes 11 (below 1,000 dollars) to 22 (25,000 or more)
         - ``marital``: 2 married, 3 widowed, 4 never married, 5 divorced, 6 separated, 8 unknown
         - ``ht``: height in 1971, cm
-        - ``smokeintensity``: cigarettes smoked a day in 1971
-        - ``smkintensity82_71``: change in cigarettes a day from 1971 to 1982
+        - ``smokeintensity``: cigarettes smoked per day in 1971
+        - ``smkintensity82_71``: change in cigarettes per day from 1971 to 1982
         - ``smokeyrs``: years of smoking
-        - ``exercise``: in recreation, 0 much, 1 moderate, 2 little or none
-        - ``active``: on a usual day, 0 very active, 1 moderately active, 2 inactive
+        - ``exercise``: recreational exercise, 0 much, 1 moderate, 2 little or none
+        - ``active``: activity on a usual day, 0 very active, 1 moderately active, 2 inactive
         - ``death``: 1 if the person died by 1992
 
     Notes
     -----
-    From the National Health and Nutrition Examination Survey I Epidemiologic Follow-up Study of the United States
-    National Center for Health Statistics, whose public-use data are in the public domain, as prepared for the book
-    [1]_; taken from the package causaldata (MIT license), 19 of its 67 columns.
+    The data are from the National Health and Nutrition Examination Survey I Epidemiologic Follow-up Study of the United
+    States National Center for Health Statistics, whose public-use data are in the public domain. They were prepared for
+    the book [1]_. The package causaldata (MIT license) has 67 columns, of which 19 are included here.
 
     References
     ----------
@@ -221,7 +222,7 @@ def load_nhefs() -> pd.DataFrame:
 
 
 def load_tutoring() -> pd.DataFrame:
-    """Return made-up test scores of pupils with and without tutoring, both potential outcomes known.
+    """Return simulated test scores of pupils with and without tutoring, with both potential outcomes.
 
     Returns
     -------
@@ -230,19 +231,19 @@ def load_tutoring() -> pd.DataFrame:
 
         - ``score``: score of the final test, points
         - ``tutored``: 1 if the pupil had tutoring
-        - ``prior``: score of a test before, points
+        - ``prior``: score of an earlier test, points
         - ``parent_educ``: education of the parents, years
         - ``girl``: 1 if a girl
         - ``absences``: days missed in the year before
-        - ``score_untutored``, ``score_tutored``: the scores without and with tutoring, of which ``score`` is one
+        - ``score_untutored``, ``score_tutored``: the scores without and with tutoring; ``score`` is one of the two
 
     Notes
     -----
-    Weaker pupils are tutored more often, and gain more. The average effect in these 2,000 pupils is 3.98505 points,
-    the effect on the tutored 4.37, and the difference in raw means 1.25. The logit of the chance of tutoring is linear
-    in the covariates; the mean score is quadratic in ``prior``. ``tests/reference/make_datasets.py`` draws the data. Of
-    thirty seeds tried, one was kept in which correct models come close to the true effect, so an estimate close to it
-    here is no evidence for its estimator.
+    Weaker pupils are tutored more often, and gain more. For these 2,000 pupils, the average effect is 3.98505 points,
+    the effect on the tutored is 4.37 points, and the difference in raw means is 1.25 points. The log odds of tutoring
+    are linear in the covariates, and the mean score is quadratic in ``prior``. ``tests/reference/make_datasets.py``
+    draws the data. The seed was chosen out of thirty so that correctly specified models come close to the true effect.
+    An estimate close to the true effect is therefore no evidence for an estimator.
 
     Examples
     --------

@@ -1,7 +1,6 @@
-"""Difference-in-differences: the outcome as a change between two columns or between two periods of long data.
+"""Difference-in-differences: the change of the outcome between two columns, or between two periods of long data.
 
-Input: a formula and data, as the caller gave them. Output: a formula whose outcome is the change, and data with one row
-per unit.
+Input: the caller's formula and data. Output: a formula whose outcome is the change, and data with one row per unit.
 """
 
 from __future__ import annotations
@@ -35,27 +34,27 @@ class DiD:
     Parameters
     ----------
     before : str, optional
-        The outcome before the treatment: a column, or a term as in formulas. The outcome of the formula is the one
-        after.
+        The outcome before the treatment: a column, or a term as in formulas. The outcome of the formula is then the
+        outcome after the treatment.
     time, unit : str, optional
-        For long data, instead of `before`: columns with the period (two values) and the unit. Each unit
-        becomes one row, with the covariates and weights of the earlier period. Without `unit`, the data are repeated
-        cross sections: each period has different units.
+        For long data, instead of `before`: columns with the period (two values) and the unit. Each unit becomes one
+        row, with the covariates and weights of the earlier period. If `unit` is not given, the data are repeated cross
+        sections, with different units in each period.
     normalize : bool, default True
-        For AIPW: whether the weights of the controls' residuals add up to one, as in R's DRDID. False is not available
-        for repeated cross sections.
+        For AIPW: whether the weights of the controls' residuals are normalised to add up to one, as in R's DRDID. False
+        is not available for repeated cross sections.
 
     Notes
     -----
-    Options can also be given by their names in other packages, such as ``id="unit"``.
+    Options can also be given under their names in other packages, such as ``id="unit"``.
 
-    The outcome of both models is the change, and the effect is the effect on the treated. It assumes conditional
-    parallel trends and no effect before the treatment. AIPW is the doubly robust estimator of [1]_ for panels. With
-    ``propensity_loss="calibrated"`` it is their improved estimator, the default of DRDID.
+    The outcome models predict the change, and the effect is the effect on the treated. The assumptions are conditional
+    parallel trends and no effect before the treatment. For panels, AIPW is the doubly robust estimator of [1]_. With
+    ``propensity_loss="calibrated"``, AIPW is their improved estimator, the default of DRDID.
 
-    With repeated cross sections, each arm has an outcome model in each period, and the means are differences between
-    the periods. The weights of residuals add up to one in each period, so AIPW is the locally efficient doubly robust
-    estimator of [1]_. Covariates and treatment must have the same distribution in both periods.
+    With repeated cross sections, each arm has one outcome model per period, and the arm means are differences between
+    the periods. The weights of residuals add up to one in each period, which makes AIPW the locally efficient doubly
+    robust estimator of [1]_. Covariates and treatment must have the same distribution in both periods.
 
     References
     ----------
@@ -106,7 +105,7 @@ DiD.__init__ = with_other_names(DiD.__init__)  # type: ignore[method-assign]
 def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any]:
     """Return a formula whose outcome is the change, such as ``I(y1 - y0) ~ x1``, and data with one row per unit.
 
-    Repeated cross sections keep their formula. They, wide data and scans keep their data.
+    Repeated cross sections keep their formula. Repeated cross sections, wide data and scanned data keep their data.
     """
     if not isinstance(did, DiD):
         raise OptionError(f'did is a {type(did).__name__}; expected a DiD.\nUse `did=DiD(before="<column>")`.')
@@ -155,7 +154,7 @@ def change_words(formula: str, did: DiD) -> str:
 
 
 def names_before(formula: str, did: DiD | None) -> set[str]:
-    """Return the variables that only the outcome before the treatment uses; they may be covariates."""
+    """Return the variables that only the outcome before the treatment uses. They may be used as covariates."""
     if did is None or did.cross_sections:
         return set()
     after, before = _change_of(formula)
@@ -306,7 +305,7 @@ class Adoption:
         """Yield the two-period data of each group and period: both numbers, the rows, and the treatment's name.
 
         `base` and `anticipation` are options of `event_study`. With `not_yet`, units that begin after both periods are
-        controls too. The column `COMPARED` marks the group and its controls; with `whole`, the data keep the rows of
+        also controls. The column `COMPARED` marks the group and its controls. With `whole`, the data keep the rows of
         all other units. The rows are None if there are no controls.
         """
         never = len(self.names)

@@ -1,4 +1,4 @@
-"""Data on disk: the `Scan` that `causalrisk.scan` returns, reading its parts with Dask, and rules for CSV files."""
+"""Scanned data: the `Scan` that `causalrisk.scan` returns, how Dask reads its parts, and rules for CSV files."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = 
 
 
 class Folder:
-    """A temporary folder, deleted with the last reference to this object in its own process, or when Python ends."""
+    """A temporary folder. It is deleted with the last reference to this object in its process, or when Python ends."""
 
     def __init__(self) -> None:
         self.path = tempfile.mkdtemp(prefix="causalrisk-", dir=needed_dask().config.get("temporary-directory", None))
@@ -102,7 +102,7 @@ class Folder:
 
 
 def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Memory-map an array from a file without a header: Python 3.11 cannot parse NumPy headers in many threads."""
+    """Memory-map an array from a file without a header. Python 3.11 cannot parse NumPy headers in many threads."""
     return np.empty(shape, dtype) if 0 in shape else np.memmap(f"{folder.path}/{name}", dtype, "r", shape=shape)
 
 
@@ -141,7 +141,7 @@ class Scan:
     names : list of str
         Names of the columns of the first part. The other parts must have the columns that a model uses.
     frame : Dask DataFrame or None
-        The data frame that the parts belong to.
+        The Dask data frame that the parts belong to.
     part_rows : int
         Maximum number of rows that are read and coded at a time.
     """
@@ -157,7 +157,7 @@ class Scan:
     def read(self, function: Callable[[int, Iterator[Frame]], list[T]], columns: Any = None) -> list[T]:
         """Read all parts with Dask, some columns or all.
 
-        `function` is called with the number and the frames of each part. Return the lists that it returns, joined.
+        `function` is called with the number and the frames of each part. The lists that it returns are joined.
         """
         sources = [part.source for part in self.parts]
         if self.frame is not None:
@@ -188,13 +188,13 @@ def scan(source: Any) -> Scan:
     Parameters
     ----------
     source : str, path, sequence of these, sequence of DataFrames, Dask DataFrame, or Arrow dataset
-        Parquet or CSV files, with ``*`` and ``?`` as wildcards in their names. Or data frames, a Dask data frame, or a
+        Names of Parquet or CSV files, with ``*`` and ``?`` as wildcards; data frames; a Dask data frame; or a
         ``pyarrow.dataset.Dataset``.
 
     Returns
     -------
     Scan
-        Use it as `data` in `from_formula` of any estimator.
+        Object to use as `data` in `from_formula` of any estimator.
 
     Raises
     ------
@@ -203,12 +203,12 @@ def scan(source: Any) -> Scan:
     UnavailableError
         If Dask is not installed, or Parquet files are given and pyarrow is not installed.
     OptionError
-        If the source is anything else.
+        If the source has another type.
 
     Notes
     -----
-    A model reads the data once, and writes the numbers it needs to a temporary folder, which is removed when the model
-    is gone or Python ends.
+    A model reads the data once, and writes the numbers that it needs to a temporary folder. The folder is deleted with
+    the model, or when Python ends.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Survey designs: strata, first-stage units, finite populations, subpopulations and replicate weights.
 
 Input: a `Survey` and its columns over all rows of the data. Output: the survey design of the rows in the estimation
-sample, which also counts units without rows there.
+sample. It also counts units without rows in the sample.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RATIO = 2.0  # largest ratio of the mean replicate weights to the weights of the
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Survey:
-    """How a sample was drawn. Standard errors account for it.
+    """A survey design: how the sample was drawn. Standard errors account for the design.
 
     Parameters
     ----------
@@ -45,39 +45,39 @@ class Survey:
     strata : str or array_like, optional
         Strata of the first stage.
     psu : str or array_like, optional
-        First-stage units (primary sampling units). By default each row is one.
+        First-stage units (primary sampling units). By default, each row is a unit.
     fpc : str or array_like, optional
         Finite population correction: the number of first-stage units of the stratum in the population. If all values
-        are at most one, they are the sampled share of these units.
+        are at most one, they are sampling fractions: the sampled share of these units.
     nest : bool, default False
-        Whether unit numbers restart in each stratum. If False, a number in two strata raises an error.
+        Whether unit numbers restart in each stratum. If False, a unit number that occurs in two strata raises an error.
     lonely : {"fail", "certainty", "adjust", "average"}
-        How to count a stratum with a single unit, whose variance is unknown.
+        How to treat a stratum with a single unit, whose variance cannot be estimated.
         "fail" (default): raise an error.
         "certainty": the stratum adds no variance.
-        "adjust": the square of its total.
-        "average": the mean variance of the other strata.
+        "adjust": the stratum adds the square of its total.
+        "average": the stratum adds the mean variance of the other strata.
     replicate_weights : str, list of str, DataFrame or array_like of shape (n, R), optional
-        Replicate weights, instead of `strata`, `psu` and `fpc`: names, a pattern such as "repw*", or the columns.
+        Replicate weights, which replace `strata`, `psu` and `fpc`: names, a pattern such as "repw*", or the columns.
     replicate_type : {"BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR"}, optional
         How the replicate weights were made. It determines `scale`.
     rho : float, optional
-        Fay's factor, from 0 to 1.
+        Fay's factor, at least 0 and below 1; only for "Fay".
     scale : float, optional
-        Factor of the sum over the replicates. By default 1 / R for "BRR", 1 / (R (1 - rho)^2) for "Fay", (R - 1) / R
-        for "JK1", 1 for "JKn", 1 / (R - 1) for "bootstrap", and 4 / R for "ACS" and "SDR".
+        Factor of the sum over the replicates in the variance. By default 1 / R for "BRR", 1 / (R (1 - rho)^2) for
+        "Fay", (R - 1) / R for "JK1", 1 for "JKn", 1 / (R - 1) for "bootstrap", and 4 / R for "ACS" and "SDR".
     rscales : float or array_like of shape (R,), optional
-        Factor of the square of each replicate, by default 1. "JKn" needs (n_h - 1) / n_h, with n_h the units in the
-        stratum of the unit that is left out.
+        Factor of each replicate's square in this sum, by default 1. "JKn" needs (n_h - 1) / n_h, where n_h is the
+        number of units in the stratum of the unit that is left out.
     mse : bool, optional
-        True: deviations from the estimate. False: deviations from the mean of the replicates. Default: the mean, except
-        for "ACS" and "SDR".
+        Whether squares are of deviations from the estimate instead of deviations from the mean of the replicates. By
+        default True for "ACS" and "SDR", and False for the others.
     combined : bool, default True
-        True: replicate weights are weights. False: they are factors of `weights`.
+        Whether replicate weights include the sampling weights. If False, they are multiplied by `weights`.
 
     Notes
     -----
-    Options can also be given by their names in other packages, such as ``ids="clinic"``.
+    Options can also be given under their names in other packages, such as ``ids="clinic"``.
 
     Let ``t_hj`` be the weighted sum of the influence functions of the rows of unit j in stratum h. The variance is
     ``sum_h (1 - f_h) n_h / (n_h - 1) sum_j (t_hj - mean_h)(t_hj - mean_h)'`` [1]_, with (units - strata) degrees of
@@ -186,11 +186,11 @@ def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Replication:
-    """Turns estimates under replicate weights into a covariance.
+    """Computes a covariance from estimates under replicate weights.
 
-    `multiplicities`, shape (n, R), are the ratios of replicate weights to weights of the rows in the sample. `scales`,
-    shape (R,), multiply the squared deviations. With `mse`, these are deviations from the estimate, else from the mean
-    of the replicates.
+    `multiplicities`, shape (n, R), are the replicate weights of the rows in the sample divided by their weights.
+    `scales`, shape (R,), multiply the squared deviations. With `mse`, deviations are from the estimate, otherwise from
+    the mean of the replicates.
     """
 
     kind: str
@@ -212,7 +212,7 @@ class SurveyDesign:
 
     `stratum` and `unit`, shape (n,), are each row's stratum, and its first-stage unit numbered within the stratum.
     `units`, shape (H,), is the number of units of each stratum in the data, including units without rows in the sample.
-    `fractions`, shape (H,), is the sampled share of the units in the population, 0 if it is infinite. `call` is the
+    `fractions`, shape (H,), are the sampling fractions of the units, 0 for an infinite population. `call` is the
     `Survey` as typed.
     """
 

@@ -64,46 +64,47 @@ def balance(
     Parameters
     ----------
     binary : {"std", "raw"}
-        For binary columns. "std" (default): standardized, as in `plot_balance`. "raw": difference of proportions, the
-        default of R's cobalt.
+        Difference to show for binary columns. "std" (default): standardized, as in `plot_balance`. "raw": difference of
+        proportions, the default of R's cobalt.
     between : {"arms", "observed"}
-        "arms" (default) compares each treatment group with the reference. "observed" is for missing outcomes: it
-        compares the rows with an outcome to all rows of their group, before and after weighting by the probability
-        that the outcome is observed.
+        "arms" (default) compares each treatment group with the reference. "observed" is for missing outcomes. It
+        compares the rows with an outcome to all rows of their treatment group, before and after weighting by the
+        inverse probability that the outcome is observed.
     also : str, sequence of str or DataFrame, optional
         Further covariates: a one-sided formula such as "~ fage + C(mrace)", names, or the variables themselves.
     data : DataFrame or mapping, optional
-        The data of the model, needed for variables of `also` and `by` that are in neither formula.
+        The data of the model; needed for variables of `also` and `by` that are in neither formula.
     by : str or array-like, optional
-        Shows balance within groups: the name of a grouping variable, or one value per row.
+        Grouping variable: a name, or one value per row. Balance is shown within each group.
     interactions : bool
         Whether to add squares and products of the covariates.
     means : bool
-        Whether to add means and standard deviations of each arm.
+        Whether to add the mean and standard deviation in each treatment group.
     threshold : float, optional
-        Adds a column "balanced": whether the difference after weighting is at most this. 0.1 is usual.
+        Largest absolute difference after weighting that counts as balanced, usually 0.1. Adds a column "balanced".
     names : mapping of str to str, optional
         Printed names, such as ``{"mage": "Mother's age"}``.
 
     Returns
     -------
     DataFrame
-        One row for the propensity score, and one per covariate and factor level of either formula. There is one block
-        of rows per contrast with several treatments, per group with `by`, and per treatment group with
-        ``between="observed"``. Columns are "diff", "var ratio" and "KS", each "before" and "after" weighting, "kind",
-        and "unit" ("std" or "raw"). `means` adds "mean" and "sd" of each treatment group. For a binary covariate the
-        mean is the proportion of the larger value, and there is no "sd". For a paper use
+        One row for the propensity score, and one per covariate and factor level of either formula. These rows are
+        repeated for each contrast (with several treatments), each group of `by`, and each treatment group (with
+        ``between="observed"``). Columns are "diff", "var ratio" and "KS", each "before" and "after" weighting, "kind",
+        and "unit" ("std" or "raw"). `means` adds "mean" and "sd" of each treatment group. The mean of a binary
+        covariate is the proportion of the larger value, without "sd". For a paper, use
         ``res.table_one().save("balance.tex")``, which has the same differences.
 
     Raises
     ------
     DesignError
-        If a variable is unknown or has missing values in the sample, or a group has no rows in an arm.
+        If a variable is unknown or has missing values in the sample, or a group of `by` lacks rows of some treatment
+        group.
     OptionError
         If an option has a value that is not allowed.
     UnavailableError
         If the estimator uses no propensity score, if ``between="observed"`` and no outcome is missing, or if `also`,
-        `by` or `interactions` is given for a fit to a scan.
+        `by` or `interactions` is given for scanned data.
 
     Notes
     -----
@@ -115,10 +116,11 @@ def balance(
     - for the overlap population and functions of the score: the standard deviation of all rows after weighting;
     - with ``between="observed"``: the standard deviation of all rows.
 
-    Variance ratios are treated over control, and not defined for binary columns. KS is the largest distance between the
-    weighted distribution functions. Differences below 0.1 are usually considered balanced.
+    Variance ratios are treated over control, and are missing for binary columns. KS is the Kolmogorov-Smirnov
+    statistic, the largest distance between the weighted distribution functions. Differences below 0.1 are usually
+    considered balanced.
 
-    Covariates on disk (`causalrisk.scan`) give the same numbers, without `also`, `by` and `interactions`.
+    Scanned data (`causalrisk.scan`) give the same numbers. `also`, `by` and `interactions` are not available for them.
 
     References
     ----------

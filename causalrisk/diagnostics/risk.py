@@ -31,19 +31,21 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     DataFrame
         One row per estimator.
 
-        - "bias[...]" and "net" are means over the replicates: the bias of each treatment group, and the net bias, their
-          difference.
+        - "bias[...]" and "net" are means over the replicates. "bias[...]" is the bias of each treatment group's mean.
+          "net" is the net bias, the difference of these biases.
         - "RMS net" is the root mean squared net bias. "sampling SD" is the root of the mean sampling variance.
-        - "risk" is the expected ATE risk, the sum of these squares. "RMS error" is its root. This is no standard error:
-          it treats the scores as known and uses the rows that JRE was trained on.
-        - "correlation" is the correlation of the groups' biases. Near 1, they nearly cancel out of the effect.
+        - "risk" is the expected ATE risk, the sum of the squares of "RMS net" and "sampling SD". "RMS error" is its
+          root, but not a standard error: it treats the scores as known and uses the rows that JRE was trained on.
+        - "correlation" is the correlation of the groups' biases. If it is near 1, the biases nearly cancel in the
+          effect.
 
     Notes
     -----
-    All columns but "risk" are in units of the outcome. AIPW subtracts the biases under the fitted score, so its biases
-    show how they vary with the score. Values are NaN if an outcome model cannot be fitted.
-    With objective "risk", a canonical link and an intercept, JRE's risk does not exceed IPWRA's, unless the score's
-    linear predictor is one of its outcome columns.
+    Columns are in units of the outcome, except "risk" (squared units) and "correlation" (no unit). AIPW subtracts its
+    bias under the fitted score, so its biases show only how the bias varies with the score. Values are NaN if an
+    outcome model cannot be fitted.
+    With objective "risk", a canonical link and an intercept, JRE's risk does not exceed IPWRA's, unless the linear
+    predictor of the score is a column of JRE's outcome models.
     """
     record.check_means("risk_table()")
     fit, joint, sample, labels = record.used_weight_fit, joint_of(record), record.sample, record.design.labels
@@ -86,12 +88,12 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     -------
     DataFrame
         One row per amount, the largest first. "effect" is the (first) effect. "std err" is by cross-validation and
-        treats the outcome models as known; "robust se" accounts for their errors, and is NaN if not needed. "variance
-        ratio" is the square of "std err" relative to its value at 30, and "ratio se" its standard error. Ratios are
-        drawn from their normal distribution; "share" is how often the ratio plus half its standard error is the
-        smallest. "converged" is about the optimiser. `res.joint.shrinkage` is the geometric mean of the amounts,
-        weighted by "share". If the robust variance there exceeds IPWRA's by more than a share 2 / sqrt(n), the next
-        amount where it does not is used.
+        treats the outcome models as known. "robust se" accounts for their estimation; it is NaN if it was not needed.
+        "variance ratio" is the square of "std err" relative to its value at 30, and "ratio se" is the standard error of
+        this ratio. Ratios are drawn many times from their normal distribution. "share" is the share of draws in which
+        the amount has the smallest ratio plus half its "ratio se". "converged" says whether the optimiser converged.
+        `res.joint.shrinkage` is the geometric mean of the amounts, weighted by "share". If its robust variance exceeds
+        IPWRA's by a fraction of more than 2 / sqrt(n), the shrinkage is raised until it no longer does.
 
     Raises
     ------

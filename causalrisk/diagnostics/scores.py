@@ -40,12 +40,12 @@ def common_support(scores: Array, arm: Arms) -> NDArray[np.bool_]:
 
 
 def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
-    """Overlap of the arms in the propensity score, and spread of their importance weights.
+    """Overlap of the treatment groups in the propensity score, and spread of their importance weights.
 
     Parameters
     ----------
     by : {"arm", "unit"}
-        One row per arm, or per row of the sample.
+        Whether the table has one row per treatment group or one per row of the sample.
 
     Returns
     -------
@@ -53,19 +53,21 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         With ``by="arm"``, one row per treatment group:
 
         - "n", "effective n" (Kish), "largest weight", "largest share" and "top 1% share" describe the importance
-          weights. Probability weights, scaled to mean one, multiply them; "survey n" is then the effective n computed
-          from the probability weights only.
+          weights. Probability weights, scaled to mean one, multiply the importance weights. "survey n" is then the
+          effective n from the probability weights alone.
         - "score 0%" to "score 100%" are quantiles of the propensity score. With several treatments, they are quantiles
           of the score of the row's own group.
-        - "outside support" counts rows whose score is outside the range of some group. "outside crump" counts rows
-          outside "crump low" and "crump high", the limits that minimise the variance (Crump et al. 2009). With several
-          treatments, "crump cut" is the largest sum of inverse scores that is kept (Yang et al. 2016).
+        - "outside support" counts rows whose score is outside the range of scores in some group. "outside crump" counts
+          rows whose score is outside "crump low" and "crump high", the limits that minimise the variance (Crump et al.
+          2009). With several treatments, "crump cut" is the largest sum of inverse scores that is kept (Yang et al.
+          2016).
 
-        If outcomes are missing, the numbers describe the rows with an outcome, and "least chance" is the smallest
-        probability of observing it. A row with frequency weight s counts s times.
+        If outcomes are missing, the numbers describe the rows with an outcome. "least chance" is then the smallest
+        probability that an outcome is observed. A row with frequency weight s counts s times.
 
-        With ``by="unit"``, one row per row of the sample: group, score of its own group, weight, whether it is inside
-        the support and the limits, and the probability that its outcome is observed. Not available for scanned data.
+        With ``by="unit"``, one row per row of the sample: its group, the score of this group, its weight, whether it is
+        inside the support and the Crump limits, and the probability that its outcome is observed. This is not available
+        for scanned data.
 
     Examples
     --------
@@ -122,15 +124,16 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     Parameters
     ----------
     grid : sequence, optional
-        Limits. A number a keeps rows whose probability of every arm is at least a (two arms: scores in [a, 1 - a]); 0
-        keeps all rows. A pair (low, high) keeps scores between. "crump" is the pair that minimises the variance. By
-        default from 0 to 0.2; with K arms, times 2 / K.
+        Limits. A number a keeps rows with a probability of at least a for every arm; with two arms, these are scores in
+        [a, 1 - a]. 0 keeps all rows. A pair (low, high) keeps scores between low and high. "crump" is the pair that
+        minimises the variance. The default has seven numbers from 0 to 0.2; with K arms, they are multiplied by 2 / K.
 
     Returns
     -------
     DataFrame
-        One row per limit (and effect, with several arms): the estimand, which changes with trimming, rows kept, effect,
-        standard error, and "note". The note has the warnings of the fit, or why it failed.
+        One row per limit (and effect, with several arms): the estimand, which changes with trimming, the number of rows
+        kept, the effect, its standard error, and "note". The note has the warnings of the fit, or the reason why it
+        failed.
     """
     record.check_means("trim_curve()")
     names = record.design.labels[1:]
@@ -170,8 +173,8 @@ BIN_SIZE = 100
 def calibration_bins(predicted: Array, observed: Array, size: int = BIN_SIZE) -> pd.DataFrame:
     """Average predictions (m,) and 0/1 outcomes in bins of `size` rows, sorted by prediction.
 
-    There are m // size bins, at least one. The last also has the remaining rows. Ties keep their order. Columns are the
-    number of rows `n`, the mean prediction and the observed frequency of each bin.
+    There are m // size bins, at least one. The last bin also has the remaining rows. Ties keep their order. Columns are
+    the number of rows `n`, the mean prediction and the observed frequency of each bin.
     """
     order = np.argsort(predicted, kind="stable")
     starts = _starts(len(order), size)
@@ -190,8 +193,8 @@ def rms_calibration_error(predicted: Array, observed: Array, binning: str = "all
     observed : ndarray, shape (m,)
         0 or 1.
     binning : {"all", "published"}, default "all"
-        "all" uses a stable sort and every bin. "published" is the scoring code of Humanity's Last Exam: it leaves out
-        the last, most confident bin, but divides by all m rows. Its sort may permute ties.
+        "all" uses a stable sort and every bin. "published" follows the scoring code of Humanity's Last Exam, which
+        leaves out the last, most confident bin but divides by all m rows. Its sort may permute ties.
     size : int, default 100
         Rows per bin, as in `calibration_bins`.
 
@@ -203,7 +206,7 @@ def rms_calibration_error(predicted: Array, observed: Array, binning: str = "all
     Raises
     ------
     DesignError
-        If binning is "published" and there are fewer rows than one bin needs.
+        If binning is "published" and there are fewer rows than `size`.
 
     Notes
     -----
@@ -224,9 +227,9 @@ def rms_calibration_error_se(
     predicted, observed, binning, size
         As in `rms_calibration_error`.
     n_boot : int, default 999
-        Resamples.
+        Number of resamples.
     rng : int, Generator, SeedSequence or None, default 0
-        Source of the draws.
+        Source of randomness.
 
     Returns
     -------
@@ -275,8 +278,9 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per bin: number of rows, mean score "predicted", share treated "observed", and its "std err". With
-        several arms, one block per arm except the reference. A row with frequency weight s counts s times.
+        One row per bin: number of rows "n", mean score "predicted", share treated "observed" and its standard error
+        "std err". With several arms, the bins are repeated for each arm except the reference. A row with frequency
+        weight s counts s times.
     """
     size, pairs = _predictions(record, bins)
     tables = {}
@@ -288,7 +292,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
 
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
-    """Root mean squared gap between score and share treated over the bins of `calibration`, one row per arm."""
+    """Root mean squared gap between score and share treated, over the bins of `calibration`; one row per arm."""
     size, pairs = _predictions(record, bins)
     values = [rms_calibration_error(*pair, size=size) for pair in pairs.values()]
     return pd.Series(values, index=pd.Index(list(pairs), name="arm"), name="calibration error")
@@ -315,7 +319,7 @@ class BalanceTest:
     statistic : float
         The statistic J.
     df : int
-        Its degrees of freedom: the number of balance conditions that do not follow from the score equations.
+        Degrees of freedom of J: the number of balance conditions that do not follow from the score equations.
     pvalue : float
         Probability of a larger J if the propensity model is correctly specified.
     converged : bool
@@ -333,11 +337,11 @@ class BalanceTest:
 
 
 def balance_test(record: FitRecord) -> BalanceTest:
-    """Test that the propensity model balances its columns.
+    """Test that weighting by the propensity score balances the columns of the propensity model.
 
     The test combines two sets of conditions: weighting balances each column, including the constant, and the
     coefficients solve the score equations of the logit. A small p-value shows that the model is misspecified. A large
-    one does not show that the model is correct, or that no covariate is missing.
+    p-value does not show that the model is correct, or that no covariate is missing.
 
     Returns
     -------
@@ -347,10 +351,11 @@ def balance_test(record: FitRecord) -> BalanceTest:
     Notes
     -----
     This is the test of Imai and Ratkovic [1]_ in its continuously updated form, as in Stata's ``tebalance overid``. J
-    is the minimum over the coefficients of m' S^-1 m. Here m is the sum of both sets of conditions, and S its variance
-    under the model, given the covariates. J is chi-squared. The test assumes independent rows. In small samples it
-    rejects too rarely, and has little power. In 400 simulations, it rejected a correct logit with three covariates in
-    0.5% of samples of 80 rows, 2.5% of 300 rows and 3.0% of 1000 rows, at a nominal 5% (Monte Carlo error 1.1%).
+    is the minimum of m' S^-1 m over the coefficients. The vector m has both sets of conditions, summed over the rows,
+    and S is its variance under the model, given the covariates. J has a chi-squared distribution. The test assumes
+    independent rows. In small samples it rejects too rarely, and has little power. In 400 simulations, it rejected a
+    correct logit with three covariates in 0.5% of samples of 80 rows, 2.5% of 300 rows and 3.0% of 1000 rows, at a
+    nominal 5% (Monte Carlo error 1.1%).
 
     References
     ----------

@@ -1,7 +1,6 @@
-"""Sensitivity to rows and clusters, by their influence, and to an omitted confounder.
+"""Sensitivity to single rows and clusters (their influence), and to an omitted confounder.
 
-For an omitted confounder there are E-values, bounds based on the Riesz representer, and Rosenbaum's bounds for matched
-pairs.
+For an omitted confounder, there are E-values, bounds based on the Riesz representer, and Rosenbaum bounds for pairs.
 """
 
 from __future__ import annotations
@@ -54,21 +53,23 @@ def influence(
     Parameters
     ----------
     top : int, optional
-        Show only this number of rows, the most influential first. By default all rows, in the order of the data.
+        Number of rows to show, the most influential first. By default all rows, in the order of the data.
     method : {"exact", "influence"}, optional
-        "exact" repeats every step without the row; JRE keeps its shrinkage. "influence" uses the influence function. It
-        is faster, but understates the most influential rows. By default "exact" up to 5000 rows.
+        "exact" repeats every step without the row; JRE keeps its shrinkage. "influence" uses the influence function,
+        which is faster but understates the change from the most influential rows. The default is "exact" up to 5000
+        rows.
     arm : level or label, optional
-        The treatment group whose effect is studied. By default the first that is not the reference.
+        The treatment group whose effect is studied. By default, the first group after the reference.
     clusters : bool, default False
         Whether to leave out whole clusters instead of rows.
 
     Returns
     -------
     DataFrame
-        One row per row of the data: its treatment group, "change" (the effect without the row minus the effect), "in
-        std errors", and "weight share", its share of its group's weight. With clusters, one row per cluster: also "n",
-        its observations. The group is then where its weight share is largest.
+        One row per row of the data: its treatment group; "change", the effect without the row minus the effect of the
+        fit; "in std errors", this change in standard errors; and "weight share", its share of the weight of its group.
+        With `clusters`, one row per cluster, with its number of observations "n". The group of a cluster is the one in
+        which its weight share is largest.
 
     Raises
     ------
@@ -162,8 +163,8 @@ def e_value(ratio: float) -> float:
     Returns
     -------
     float
-        The risk ratio that an unmeasured confounder must have with both treatment and outcome, beyond the covariates,
-        to explain the ratio away. NaN if the ratio is not positive.
+        Smallest risk ratio that an unmeasured confounder must have with both treatment and outcome, given the
+        covariates, to explain the ratio away. NaN if the ratio is not positive.
 
     References
     ----------
@@ -190,7 +191,7 @@ def limit_e_value(low: float, high: float) -> float:
 
 
 def robustness_value(ratio: float) -> float:
-    """Return the share r for which a confounder with cf_y = cf_d = r has a bias as large as the estimate.
+    """Return the strength r at which a confounder with cf_y = cf_d = r causes a bias as large as the estimate.
 
     Parameters
     ----------
@@ -325,8 +326,9 @@ STRENGTHS = (0.01, 0.03, 0.1)
 def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """Strength of an omitted confounder that would explain the effect away.
 
-    Two numbers describe a confounder. cf_y is the share of the residual variance of the outcome that it explains. cf_d
-    is the share of the variance of the importance weights (the Riesz representer) that it adds.
+    Two numbers describe the strength of a confounder. cf_y is the share of the residual variance of the outcome that
+    the confounder explains. cf_d is the share of the variance of the importance weights (the Riesz representer) that is
+    due to the confounder.
 
     Parameters
     ----------
@@ -336,18 +338,19 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per treatment group except the reference: the effect as a difference, the risk ratio that the E-value is
-        computed from, its "basis", "E-value", and "E-value of limit", for the limit nearer to no effect. Then the
-        "scale" S and two robustness values: the strength cf_y = cf_d at which the bias is as large as the effect, and
-        at which the interval includes zero. Data on disk, `Matching` and `OutcomeRegression` lack these three columns.
+        One row per treatment group except the reference. "effect" is a difference of means. "ratio" is the risk ratio
+        behind the E-value, and "basis" says how it was computed. "E-value" is for the estimate, and "E-value of limit"
+        for the limit of the interval nearer to no effect. The last three columns are the "scale" S and two robustness
+        values: the strength cf_y = cf_d at which the bias is as large as the effect, and the strength at which the
+        interval includes zero. They need a propensity score, and are not available for scanned data and `Matching`.
 
     Notes
     -----
-    The E-value [1]_ is the risk ratio that a confounder must have with both treatment and outcome, beyond the
-    covariates. For a 0/1 outcome, a ratio, an odds ratio or a percentage, it is exact: it uses the ratio of the means.
-    Otherwise it uses the approximation exp(0.91 d) with limits exp(0.91 d +- 1.78 se). Here d is the effect divided by
-    the (weighted) standard deviation of all outcomes, with divisor n. A standard deviation within groups is smaller,
-    and would give a larger E-value.
+    The E-value [1]_ is the smallest risk ratio that a confounder must have with both treatment and outcome, given the
+    covariates, to explain the effect away. For a 0/1 outcome, or if the effect is a ratio, an odds ratio or a
+    percentage, the E-value uses the ratio of the means and is exact. Otherwise it uses the approximate risk ratio
+    exp(0.91 d) with limits exp(0.91 d +- 1.78 se). Here d is the effect divided by the (weighted) standard deviation of
+    all outcomes, with divisor n. The standard deviation within groups is smaller, and would give a larger E-value.
 
     The robustness value [2]_ makes no assumption about the confounder. It assumes that the outcome regression g and the
     propensity score are correctly specified given the covariates. The bias is then at most
@@ -436,38 +439,40 @@ def sensitivity_bounds(
     alpha: float = 0.05,
     benchmark: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Bounds of the effect if a confounder of a given strength was omitted.
+    """Bounds on the effect if a confounder of a given strength was omitted.
 
     Parameters
     ----------
     cf_y : float or sequence of float
         Share of the residual variance of the outcome that the confounder explains, from 0 to 1.
     cf_d : float or sequence of float
-        Share of the variance of the full importance weights that the confounder adds, 1 - E alpha^2 / E alpha_full^2,
-        from 0 to below 1. If treatment is linear in the covariates, it is the partial R^2 with the treatment.
+        Share of the variance of the importance weights that is due to the confounder, at least 0 and below 1. It is 1 -
+        E alpha^2 / E alpha_full^2, where alpha_full are the weights given the covariates and the confounder. If the
+        treatment is linear in the covariates, cf_d is the partial R^2 of the confounder with the treatment.
     rho : float, default 1
-        Correlation of the errors in outcome and weight. 1 is the worst case.
+        Correlation between the errors in the outcome model and in the weights. 1 is the worst case.
     alpha : float, default 0.05
         Significance level of the intervals.
     benchmark : str or sequence of str, optional
-        Covariates to compare with. Each row is for a confounder as strong as the covariate, instead of `cf_y` and
-        `cf_d`.
+        Covariates to compare with. Each row is for a confounder as strong as this covariate, and `cf_y` and `cf_d` are
+        not used.
 
     Returns
     -------
     DataFrame
-        One row per pair of strengths (and arm): "lower" and "upper" bound of the effect, a difference of means, and
-        their limits with robust standard errors. With `benchmark`, one row per covariate, first with its strengths
-        "cf_y" and "cf_d", the correlation "rho" of its errors, and the "change" of the effect without it.
+        One row per pair of strengths (and arm). "lower" and "upper" are the bounds on the effect, a difference of
+        means. "ci lower" and "ci upper" are confidence limits of the bounds, from robust standard errors. With
+        `benchmark`, there is one row per covariate, with its strengths "cf_y" and "cf_d", the correlation "rho" of its
+        errors, and the "change" of the effect in a fit without the covariate.
 
     Notes
     -----
-    Bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)), as in theorem 2 of the second reference in
-    `sensitivity`, under the assumptions stated there.
+    The bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)). See theorem 2 of the second reference of
+    `sensitivity`, and the assumptions stated in `sensitivity`.
 
-    The strengths of a covariate are computed as in DoubleML, by fitting both models without it. cf_y is the increase
-    of E (Y - g)^2 relative to its value with the covariate. cf_d is the decrease of E alpha^2 relative to its value
-    without. Both are kept between 0 and 1.
+    The strengths of a covariate are computed as in DoubleML, by fitting both models without it. cf_y is the relative
+    increase of E (Y - g)^2 when the covariate is left out. cf_d is the relative increase of E alpha^2 when the
+    covariate is added. Both are clipped to the range from 0 to 1.
 
     Examples
     --------
@@ -523,26 +528,26 @@ GAMMAS = (1.0, 1.25, 1.5, 2.0, 3.0)
 def rosenbaum_bounds(
     treated: Any, control: Any, gamma: float | Sequence[float] = GAMMAS, alternative: str = "larger"
 ) -> pd.DataFrame:
-    """Bounds of the p-value of matched pairs if a confounder was omitted.
+    """Rosenbaum's bounds on the p-value of matched pairs if a confounder was omitted.
 
     Parameters
     ----------
     treated, control : array_like, shape (n,)
-        Outcomes of the two units of each pair. No unit is in two pairs.
+        Outcomes of the treated and the control unit of each pair. No unit is in two pairs.
     gamma : float or sequence of float
-        Largest ratio of the odds of treatment within a pair, at least 1.
+        Largest odds ratio of treatment between the two units of a pair, at least 1.
     alternative : {"larger", "smaller"}
-        Whether the treatment raises (default) or lowers the outcome.
+        Alternative hypothesis: the treatment raises (default) or lowers the outcome.
 
     Returns
     -------
     DataFrame
-        One row per gamma: "lower p" and "upper p", bounds of the one-sided p-value of Wilcoxon's signed rank test.
+        One row per gamma: "lower p" and "upper p", the bounds on the one-sided p-value of Wilcoxon's signed rank test.
 
     Notes
     -----
-    Without an effect, the unit with the higher outcome in a pair is treated with probability between 1 / (1 + gamma)
-    and gamma / (1 + gamma) [1]_. P-values use the normal distribution, as in R's rbounds.
+    Without an effect, the probability that the unit with the higher outcome in a pair is the treated one lies between 1
+    / (1 + gamma) and gamma / (1 + gamma) [1]_. P-values use the normal distribution, as in R's rbounds.
 
     References
     ----------

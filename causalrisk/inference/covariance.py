@@ -1,11 +1,11 @@
 """Standard errors of a fit: the sandwich of stacked estimating equations, the bootstrap, or the jackknife.
 
-The bootstrap and the jackknife repeat the fit with multiplicities of the rows, in blocks by a batched refit. The
-multiplier bootstrap does not refit: its draws are theta + sum_g w_g IF_g / N, with a multiplier w_g of mean 0 and
-variance 1 for unit g, a row or a cluster. The jackknife repeats every step without each unit in turn.
+The bootstrap and the jackknife repeat the fit under multiplicities of the rows, many refits at a time. The jackknife
+leaves out each unit, a row or a cluster, in turn. The multiplier bootstrap does not refit. Its draws are theta + sum_g
+w_g IF_g / N, where the multiplier w_g of unit g has mean 0 and variance 1.
 
-Standard errors of JRE are root mean squares about the estimate, not about the mean of the resamples. JRE trades bias
-for variance, so the bias that the resamples show is part of its error. A factor accounts for the choice of the
+Bootstrap standard errors of JRE are root mean squared deviations from the estimate, not from the mean of the resamples.
+JRE trades bias for variance, so bias in the resamples is part of its error. A factor accounts for the choice of the
 shrinkage, which resamples do not repeat.
 """
 
@@ -76,11 +76,11 @@ INSTEAD = {  # bootstraps that replace failed draws, in this order: option value
 def bootstrap_with_fallback(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
 ) -> tuple[tuple[FitRecord, ...], list[BootstrapDistribution]]:
-    """Bootstrap several fits to one sample; return the records with the bootstrap used, and the resamples.
+    """Bootstrap several fits to one sample; return records that name the bootstrap used, and the resamples.
 
-    If JRE is among them and the caller chose no bootstrap, there are two fallbacks. If too many draws of units fail,
-    units get random weights instead. If too many of these fail too, influence functions are multiplied, which cannot
-    fail but needs the rows in memory.
+    If JRE is among the fits and the caller chose no bootstrap, there are two fallbacks. If too many draws of units
+    fail, units get random weights instead. If too many of these refits fail too, the multiplier bootstrap is used. It
+    cannot fail, but needs the rows in memory.
     """
     found, asked = resampled(records, inference), inference.bootstrap is not None or inference.resamples is not None
     if asked or not records[0].draws_units or not any(record.joint is not None for record in records):
@@ -162,9 +162,9 @@ def _refit_block(
 
 
 def covariance_over(values: Array, centre: Array | None = None) -> Array:
-    """Return the covariance (d, d) of values (m, d) over resamples, or mean products about `centre`, ignoring NaN.
+    """Return the covariance (d, d) of values (m, d) over resamples, or their mean products about `centre`.
 
-    NaN for fewer than two values.
+    NaN values are ignored. The result is NaN for fewer than two values.
     """
     known = ~np.isnan(values)
     count = known.T.astype(float) @ known
@@ -192,7 +192,7 @@ def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array
 
 
 def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
-    """Draw estimates by multipliers; effects are moved on the scale where they are differences.
+    """Draw estimates by the multiplier bootstrap; effects are drawn on the scale where they are differences.
 
     A joint fit also gets draws of its start under the same multipliers. See Kline, P. and Santos, A. (2012). A score
     based approach to wild bootstrap inference. Journal of Econometric Methods 1, 23-41.

@@ -63,14 +63,14 @@ def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
 
 
 def estimating_equations(record: FitRecord) -> pd.DataFrame:
-    """Contribution of each row to the estimates: its influence function, from the estimating equations.
+    """Contribution of each row to the estimates: the influence functions, from the estimating equations.
 
     Returns
     -------
     DataFrame
         One row per row of the sample. Columns are the effect, the arm means, then ``outcome[arm]: term`` and
-        ``propensity: term``. If psi are these numbers and s the observation weights, the robust covariance is
-        (s psi)'(s psi) / (sum s)^2. With clusters, s psi is first summed within them.
+        ``propensity: term``. With these numbers psi and observation weights s, the robust covariance is (s psi)'(s psi)
+        / (sum s)^2. With clusters, s psi is first summed within each cluster.
 
     Examples
     --------
@@ -129,14 +129,14 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Predictions:
-    """Predicted mean outcomes with standard errors, one row per row of the new data and arm.
+    """Predicted mean outcomes with standard errors, one for each row of the new data and each arm.
 
     Parameters
     ----------
     predicted_mean, se_mean : Series
         Predictions and their standard errors.
     predictor, se_predictor : ndarray, shape (m,)
-        The same on the scale of the linear predictor, where intervals are symmetric.
+        Linear predictors and their standard errors. Intervals are symmetric on this scale.
     mean : callable
         Maps the linear predictor to the mean.
     df : float
@@ -151,7 +151,7 @@ class Predictions:
     df: float = np.inf
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Return intervals of the mean, columns 0 and 1, transformed from the linear predictor."""
+        """Return intervals of the mean, transformed from intervals of the linear predictor; columns 0 and 1."""
         check_alpha(alpha)
         limits = self.mean(wald_interval(self.predictor, self.se_predictor, alpha, self.df))
         return pd.DataFrame(limits, index=self.predicted_mean.index)
@@ -178,15 +178,15 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     ----------
     data : DataFrame or array_like, optional
         New rows with the covariates of the outcome formula, coded as in the fit. By default the estimation sample. A
-        treatment column is ignored. Predictions use the exposure of `at_exposure`. If that is "observed", or the model
-        has an offset, new rows need this column.
+        treatment column is ignored. Predictions use the exposure given by `at_exposure`. New rows need a column with
+        the exposure if `at_exposure` is "observed", or with the offset if the model has one.
     arm : level or label, optional
-        One arm. By default all.
+        Arm to predict. By default all arms.
 
     Returns
     -------
     DataFrame or Series
-        One column per arm, or the one arm.
+        One column per arm, or a Series for one arm.
 
     Raises
     ------
@@ -218,9 +218,9 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     Returns
     -------
     Predictions
-        With `predicted_mean`, `se_mean`, `conf_int` and `summary_frame`, as in statsmodels. With several arms, rows are
-        indexed by row and arm. Standard errors are for the mean, from the covariance of the fit. Intervals are
-        symmetric on the scale of the linear predictor.
+        Object with `predicted_mean`, `se_mean`, `conf_int` and `summary_frame`, as in statsmodels. The index has the
+        row and the arm, or only the row if one arm is given. Standard errors of the mean use the covariance of the fit.
+        Intervals are symmetric on the scale of the linear predictor.
 
     Examples
     --------
@@ -295,8 +295,8 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per row of the sample and one column per arm (and learner, if there are several). Each row is predicted
-        by models fitted to the other folds.
+        One row per row of the sample and one column per arm (and learner, if there are several). Cross-fitted
+        predictions of a row are from models fitted to the other folds.
 
     Raises
     ------
@@ -316,13 +316,13 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
 
 
 def learner_fit(record: FitRecord) -> pd.DataFrame:
-    """Return how well the learners predict rows outside the folds they were fitted to.
+    """Return how well the learners predict rows that they were not fitted to.
 
     Returns
     -------
     DataFrame
-        One row per learner and arm: "r squared", and "intercept" and "slope" of a regression of the outcomes on the
-        predictions. Calibrated predictions have intercept 0 and slope 1.
+        One row per learner and arm, with "r squared" and with the "intercept" and "slope" of a regression of outcomes
+        on predictions. Calibrated predictions have intercept 0 and slope 1.
 
     Raises
     ------
@@ -335,7 +335,7 @@ def learner_fit(record: FitRecord) -> pd.DataFrame:
 
 
 def stack_table(record: FitRecord) -> pd.DataFrame:
-    """Return the fits whose weighted average is the estimate.
+    """Return the fits whose weighted average is the estimate (``learner_use="stack"``).
 
     Returns
     -------
@@ -346,7 +346,7 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
     Raises
     ------
     UnavailableError
-        If the estimate is not an average.
+        If the estimate is not an average of fits.
     """
     stack, names = record.stack, record.effect_names
     if stack is None:
@@ -364,9 +364,10 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
 def median_fit(records: Sequence[FitRecord]) -> FitRecord:
     """Return the fit whose effects are nearest to the medians over an odd number of repeats.
 
-    Each variance is the median over the repeats of variance plus squared distance from the chosen estimate;
-    correlations are the correlations of the chosen fit. See Chernozhukov, V. et al. (2018). Double/debiased machine
-    learning for treatment and structural parameters. Econometrics Journal 21, C1-C68, definition 3.3.
+    In each repeat, the squared distance of the estimate from the chosen estimate is added to the variance. The variance
+    is the median of these sums. Correlations are from the chosen fit. See Chernozhukov, V. et al. (2018).
+    Double/debiased machine learning for treatment and structural parameters. Econometrics Journal 21, C1-C68,
+    definition 3.3.
     """
     params = np.stack([record.estimate.params for record in records])
     errors = np.stack([record.std_errors for record in records])

@@ -1,4 +1,4 @@
-"""Heterogeneity of effects: projections of the unit effects on groups or covariates, with their influence functions."""
+"""Heterogeneous effects: projections of the unit effects on groups or covariates, with their influence functions."""
 
 from __future__ import annotations
 
@@ -85,43 +85,46 @@ def effects_by(
 ) -> pd.DataFrame:
     """Effects in groups, or how the effect changes along covariates.
 
-    The effect in a group is the mean of its rows' bias-corrected contributions: the difference of the outcome models,
-    plus the weighted residuals. It is consistent if the outcome model or the propensity model is correctly specified,
-    whether or not the group is in a formula. `OutcomeRegression` has no weights, so the group must be in its formula.
-    The average over groups, weighted by size, is the effect of the fit: exactly with AIPW, with IPWRA under the
-    canonical link, and approximately with JRE. With IPW the weights add up to one in each group.
+    The contribution of a row is its predicted effect plus its weighted residual. The effect in a group is the mean
+    contribution of its rows. This mean is consistent if the outcome model or the propensity model is correctly
+    specified, whether or not the grouping variable is in a formula. `OutcomeRegression` has no weights, so its formula
+    must contain the grouping variable. The average of the group effects, weighted by group size, equals the effect of
+    the fit for AIPW and for IPWRA with the canonical link, and approximately for JRE. For IPW, the weights add up to
+    one in each group.
 
     Parameters
     ----------
     by : str, array_like or list of them
-        Groups: the name of a variable of the model's formulas or of `data`, or one value per row. A list such as
-        ["sex", "region"] gives every combination that occurs. Text that begins with "~" is a formula: it gives the
-        coefficients of the best linear projection of the unit effects on its columns.
+        Groups: the name of a variable of the model's formulas or of `data`, or one value per row. For a list such as
+        ["sex", "region"], the groups are all combinations that occur. Text that begins with "~" is a formula. The
+        result is then the best linear projection of the unit effects on the columns of the formula.
     data : DataFrame or mapping, optional
-        The data of the model, for variables that its formulas do not use.
+        The data of the model; needed for variables that its formulas do not use.
     alpha : float, default 0.05
         Significance level of the intervals.
     at : int, array_like, mapping or DataFrame, optional
-        For a formula: values of its variable at which to evaluate the projection, instead of its coefficients. An int
-        is a number of values from smallest to largest. Several variables need one column each.
+        For a formula: values of its variable at which to evaluate the projection. The result has these values instead
+        of coefficients. An int is the number of equally spaced values from the smallest to the largest. With several
+        variables, give a mapping or a DataFrame with one column per variable.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
-        Adjusts p-values for the number of rows, and makes the intervals simultaneous, as in `pairwise`. With `at` and
-        "single-step" they are a uniform band.
+        Adjusts the p-values for the number of rows of the table and makes the intervals simultaneous, as in `pairwise`.
+        With `at` and "single-step", the intervals are a uniform band.
     against : level or label, default "reference"
-        Arm that the others are compared with. None compares all pairs of arms.
+        Arm to compare the other arms with. None compares all pairs of arms.
 
     Returns
     -------
     DataFrame
-        One row per group, column or value (and effect, with several arms): estimate, std err, z, P>|z| (or t, P>|t|),
-        with `adjust` also "adjusted P", and the limits of the interval. Groups also have n, the number of rows or the
-        sum of frequency weights. Standard errors are robust, or clustered if the fit is. With ``cov_type="jackknife"``,
-        replicate weights or JRE's bootstrap, they come from the refits of the fit.
+        One row per group, column of the formula or value of `at` (and per effect, with several arms). Columns are
+        estimate, std err, z, P>|z| (or t, P>|t|), "adjusted P" if `adjust` is given, and the limits of the interval.
+        Groups also have n, the number of rows or the sum of frequency weights. Standard errors are robust, or clustered
+        if the fit's are. With ``cov_type="jackknife"``, replicate weights or JRE's bootstrap, they come from the refits
+        behind the fit's own standard errors.
 
     Warns
     -----
     DesignWarning
-        If a treatment group has fewer than five rows in a group, or `by` is not in the outcome formula of
+        If a group has fewer than five rows of some treatment arm, or `by` is not in the outcome formula of
         `OutcomeRegression`.
 
     Raises
@@ -129,7 +132,7 @@ def effects_by(
     DesignError
         If a variable is unknown or has missing values.
     UnavailableError
-        For the effect over a target frame, and for a fit to a scan, whose rows are not kept.
+        If the target is a data frame, or the data are scanned, so that rows are not kept.
     OptionError
         If `at` is given for groups, or an arm is unknown.
 
@@ -217,9 +220,9 @@ def differences_by(
     adjust: Adjustment | None = None,
     against: Any = None,
 ) -> pd.DataFrame:
-    """Differences of the effects between groups, for all pairs.
+    """Differences of the effects between groups, for all pairs or against one group.
 
-    `effects_by` describes the effects.
+    `effects_by` defines the effects in groups.
 
     Parameters
     ----------
@@ -230,21 +233,21 @@ def differences_by(
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
         Adjusts for the number of pairs, as in `pairwise`.
     against : group, optional
-        Group that is subtracted from the others; "reference" is the first. By default all pairs.
+        Group to subtract from each of the others; "reference" means the first. By default, all pairs are compared.
 
     Returns
     -------
     DataFrame
-        One row per pair of groups (and effect, with several arms): first minus second, with the columns of `effects_by`
-        without n. For a ratio or odds ratio, the estimate is the quotient of the two. For a percentage, it is the
-        quotient of the underlying ratios, in percent.
+        One row per pair of groups (and per effect, with several arms): first minus second, with the columns of
+        `effects_by` except n. For a ratio or odds ratio, the estimate is the first divided by the second. For a
+        percentage, it is the quotient of the two ratios of means, as a percentage change.
 
     Raises
     ------
     DesignError
-        As `effects_by`.
+        As in `effects_by`.
     OptionError
-        If `by` is a formula or makes only one group, or a group is unknown.
+        If `by` is a formula or defines only one group, or a group is unknown.
 
     See Also
     --------
@@ -284,7 +287,7 @@ def differences_by(
 def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     """Test that the effect is the same in all groups.
 
-    `effects_by` describes the effects.
+    `effects_by` defines the effects in groups.
 
     Parameters
     ----------
@@ -294,17 +297,17 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     Returns
     -------
     statsmodels.stats.contrast.ContrastResults
-        Chi-squared test, or F test if the fit uses the t distribution. Degrees of freedom are the number of groups
-        minus one (per effect, with several arms). They are fewer if differences depend on each other, for example
-        because the effects in many groups come from few coefficients. For ratios, it tests that the logarithms are the
-        same. With robust errors, a joint test may reject too often in small samples: see `wald_test`.
+        Chi-squared test, or F test if the fit uses the t distribution. The degrees of freedom are the number of groups
+        minus one (per effect, with several arms). There are fewer if differences are linearly dependent, for example
+        because the effects in many groups come from few coefficients. Ratios are compared on the log scale. With robust
+        errors, a joint test may reject too often in small samples: see `wald_test`.
 
     Warns
     -----
     CausalRiskWarning
-        If there is no test. The statistic is then NaN, and the warning says why. Either a group has no effect on this
-        scale, such as a ratio if an arm has no events. Or effects differ without sampling error, such as when all
-        outcomes of each arm in a group are equal.
+        If the test cannot be computed. The statistic is then NaN, and the warning gives the reason. Either the effect
+        in a group is undefined, such as a ratio if an arm has no events. Or effects differ but have no sampling error,
+        for example because all outcomes of each arm in a group are equal.
 
     See Also
     --------
@@ -468,29 +471,30 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
 def pairwise(
     record: FitRecord, alpha: float = 0.05, *, adjust: Adjustment | None = None, against: Any = None
 ) -> pd.DataFrame:
-    """Effects of every arm against every other, or against one, with the standard errors of the fit.
+    """Effects of every arm against every other arm, or against one arm, with the standard errors of the fit.
 
     Parameters
     ----------
     alpha : float, default 0.05
         Significance level of the intervals.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
-        Adjusts p-values for the number of pairs, and makes the intervals simultaneous. "single-step" uses the largest
-        of the correlated statistics, like Tukey's and Dunnett's tests. "bonferroni", "holm" and "hochberg" have
-        Bonferroni's intervals. "fdr_bh" (Benjamini and Hochberg) controls the false discovery rate; its intervals are
-        not adjusted.
+        Adjusts the p-values for the number of pairs and makes the intervals simultaneous. "single-step" uses the
+        distribution of the largest of the correlated statistics, as in Tukey's and Dunnett's tests. "bonferroni",
+        "holm" and "hochberg" use Bonferroni intervals. "fdr_bh" (Benjamini and Hochberg) controls the false discovery
+        rate, and leaves the intervals unadjusted.
     against : level or label, optional
-        Arm that the others are compared with, or "reference". By default all pairs.
+        Arm to compare the other arms with, or "reference". By default, all pairs are compared.
 
     Returns
     -------
     DataFrame
-        One row per pair, indexed by the arm and the arm it is compared with. With `adjust` also "adjusted P".
+        One row per pair. The index has the arm and the arm that it is compared with. With `adjust`, there is also a
+        column "adjusted P".
 
     Raises
     ------
     OptionError
-        If the adjustment or the arm is not known.
+        If the adjustment or the arm is unknown.
 
     Examples
     --------

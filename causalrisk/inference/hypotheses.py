@@ -1,4 +1,4 @@
-"""Hypotheses: linear combinations and functions of estimates, and equivalence.
+"""Tests of linear combinations and functions of estimates, and of equivalence.
 
 A ratio is tested on the log scale, so the test does not change when the arms are swapped. Equivalence is tested by two
 one-sided tests.
@@ -74,15 +74,16 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     -------
     statsmodels.stats.contrast.ContrastResults
         Chi-squared test, or F test if the fit uses the t distribution (``fit(use_t=True)``). The effect is a difference
-        of the arm means, so combinations may be redundant. Redundant ones are not counted.
+        of the arm means, so combinations may be redundant. Redundant combinations are not counted in the degrees of
+        freedom.
 
     Notes
     -----
     With robust errors, the joint test of several effects rejects too often in small samples. In a simulation with three
     arms and a misspecified outcome model, a test at 5% rejected in 18 to 25% of samples of 100 rows, and in 14 to 19%
-    of samples of 300 rows. With ``fit(cov_type="jackknife", use_t=True)`` it rejected in 6 to 7% of samples of 100
-    rows; use it with a few hundred rows or fewer. "What the standard errors are worth" in the documentation has the
-    table.
+    of samples of 300 rows. With ``fit(cov_type="jackknife", use_t=True)`` the test rejected in 6 to 7% of samples of
+    100 rows. Use these options with a few hundred rows or fewer. "What the standard errors are worth" in the
+    documentation has the table.
     """
     left, right = linear_hypotheses(r_matrix, record.names)
     params, covariance = record.estimate.params, intervals.parameter_covariance(record)
@@ -98,8 +99,8 @@ def t_test(record: FitRecord, r_matrix: Any) -> Any:
     Parameters
     ----------
     r_matrix : str, array_like, or tuple
-        As in statsmodels: a text such as "POM[1] - POM[0] = 0" (several separated by commas), a matrix R with one
-        column per parameter, or a pair (R, q) for R params = q.
+        As in statsmodels: text such as "POM[1] - POM[0] = 0", with commas between several combinations; a matrix R with
+        one column per parameter; or a pair (R, q) for R params = q.
 
     Returns
     -------
@@ -109,7 +110,7 @@ def t_test(record: FitRecord, r_matrix: Any) -> Any:
     Raises
     ------
     OptionError
-        If a text contains a sign such as >.
+        If the text contains an inequality sign such as >.
 
     See Also
     --------
@@ -197,18 +198,18 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     ----------
     expression : str
         An expression such as "POM[1] / POM[0] - 1", or several separated by commas. It may contain numbers, names of
-        `params`, + - * / ** and log, exp, sqrt. "= value" gives the null hypothesis, by default 0.
+        `params`, + - * / ** and log, exp, sqrt. "= value" sets the null hypothesis, by default 0.
 
     Returns
     -------
     statsmodels.stats.contrast.ContrastResults
-        Estimates, tests and intervals, as from `t_test`. `summary()` names the expressions.
+        Estimates, tests and intervals, as in `t_test`. `summary()` shows the expressions.
 
     Raises
     ------
     OptionError
-        If the expression cannot be read, or has no value at the estimates. For JRE, also if it depends on more than the
-        effect: both arm means lack a common bias.
+        If the expression cannot be read, or has no value at the estimates. For JRE, also if the expression depends on
+        more than the effect, because the arm means exclude their common bias.
 
     Examples
     --------
@@ -276,8 +277,8 @@ def equivalence_test(
     Parameters
     ----------
     low, high : float, optional
-        Limits on the reported scale, such as 0.8 and 1.25 for a ratio. With only one, it is a test of non-inferiority:
-        that the effect lies above `low`, or below `high`.
+        Limits on the reported scale, such as 0.8 and 1.25 for a ratio. With only one limit, the test is of
+        non-inferiority: the effect lies above `low`, or below `high`.
     r_matrix : str or array_like, optional
         Linear combinations, as in `t_test`; by default all effects.
     alpha : float, default 0.05
@@ -286,21 +287,21 @@ def equivalence_test(
     Returns
     -------
     DataFrame
-        One row per estimate: estimate, std err, statistic and p-value for each limit, the larger p-value "P", the
-        interval of level 1 - 2 alpha, and "shown", whether the estimate is shown to lie between the limits.
+        One row per estimate: estimate, std err, the statistic and p-value for each limit, the larger p-value "P", the
+        interval of level 1 - 2 alpha, and "shown", whether the test shows that the effect lies between the limits.
 
     Raises
     ------
     OptionError
-        If no limit is given, the limits are not ascending numbers, a limit is impossible for a ratio, or a combination
-        has its own null value.
+        If no limit is given, the limits are not ascending numbers, a limit is not possible for a ratio, or `r_matrix`
+        states a null value.
 
     Notes
     -----
-    These are the two one-sided tests of Schuirmann [1]_. Equivalence is shown if both reject, or if the interval of
-    level 1 - 2 alpha lies between the limits: the two are the same. Ratios, odds ratios and percentages are tested on
-    the logarithmic scale, as in the summary. If each of several effects passes at level alpha, all of them do jointly.
-    If only some pass, there is no adjustment for multiple testing.
+    These are the two one-sided tests of Schuirmann [1]_. Equivalence is shown if both tests reject or, equivalently, if
+    the interval of level 1 - 2 alpha lies between the limits. Ratios, odds ratios and percentages are tested on the
+    logarithmic scale, as in the summary. If every effect passes at level alpha, their joint equivalence is shown at
+    level alpha. If only some effects pass, their p-values are not adjusted for multiple testing.
 
     References
     ----------

@@ -1,8 +1,8 @@
 """Tests and confidence intervals from a standard error or a bootstrap distribution.
 
-A test statistic T is an estimate over its standard error, with a normal distribution or Student's t with the degrees of
-freedom of the fit. A ratio is tested on the log scale, and the limits of its interval are the transformed limits of the
-logarithm. Swapping the arms therefore inverts the interval and keeps the test.
+A test statistic is an estimate divided by its standard error. Its distribution is normal, or Student's t with the
+degrees of freedom of the fit. A ratio is tested on the log scale, and the limits of its interval are the transformed
+limits of the logarithm. Swapping the arms therefore inverts the interval and leaves the test unchanged.
 
 Quantiles are interpolated linearly between order statistics (as in numpy and scipy; Hyndman and Fan's type 7). R's
 `boot.ci` interpolates on the normal scale instead.
@@ -136,7 +136,7 @@ def on_scale(record: FitRecord) -> tuple[Array, Array]:
 
 
 def contrast_errors(record: FitRecord) -> Array:
-    """Return standard errors of a fit's effects on the scale where they are differences, shape (K - 1,).
+    """Return standard errors of a fit's effects on the scale where effects are differences, shape (K - 1,).
 
     After a bootstrap, they come from the transformed effects of the resamples; otherwise, from the delta method.
     """
@@ -183,7 +183,8 @@ def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) 
     """Return Wald's statistic of R params = q, its degrees of freedom, and whether the hypotheses are impossible.
 
     Combinations are scaled by the standard errors of their parameters, so units do not matter. A combination without
-    sampling error is redundant and left out. The hypotheses are impossible if the estimates contradict it.
+    sampling error is redundant and left out. If the estimates contradict this combination, the hypotheses are
+    impossible.
     """
     parameters, tried = np.sqrt(np.clip(np.diag(covariance), 0, None)), np.abs(left)
     size, level = tried @ np.nan_to_num(parameters), tried @ np.abs(params)
@@ -324,14 +325,15 @@ def conf_int(
     alpha : float, default 0.05
         Significance level; 0.05 gives 95% intervals.
     method : {"normal", "delta", "percentile", "basic", "bc", "bca", "studentized"}, optional
-        "normal" (default): by standard errors. For a ratio, odds ratio or percentage, limits are computed for the
+        "normal" (default): from standard errors. For a ratio, odds ratio or percentage, limits are computed for the
         logarithm of the ratio and transformed.
-        "delta": by standard errors on the reported scale. The interval is symmetric.
-        Both use the t distribution if the fit does (``fit(use_t=True)``). The others use the bootstrap distribution.
-        "percentile": its quantiles. "basic": the quantiles reflected about the estimate. "bc": bias-corrected. "bca":
-        bias-corrected, and accelerated by the influence function. "studentized": quantiles of estimates over each
-        resample's robust standard error (multiplier bootstrap only). For JRE, they are widened for the choice of
-        shrinkage.
+        "delta": from standard errors on the reported scale. The interval is symmetric.
+        "percentile": quantiles of the bootstrap distribution. "basic": these quantiles, reflected about the estimate.
+        "bc": bias-corrected quantiles. "bca": bias-corrected quantiles, accelerated by the influence function.
+        "studentized": bootstrap-t, which divides by the robust standard error of each resample (multiplier bootstrap
+        only).
+        "normal" and "delta" use the t distribution if the fit does. For JRE, bootstrap intervals are widened for the
+        choice of shrinkage.
     cols : sequence of int or str, optional
         Positions or names of the parameters. By default all.
 
@@ -345,7 +347,7 @@ def conf_int(
     OptionError
         If alpha is not a significance level, or the method is unknown.
     UnavailableError
-        If the method needs a bootstrap and the fit has none.
+        If the method needs a bootstrap and the fit has no bootstrap.
     """
     check_alpha(alpha)
     method = one_of("method", method, (None, *INTERVALS))
@@ -377,27 +379,28 @@ def summary_frame(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
 
 
 def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "studentized") -> pd.Series:
-    """Two-sided p-values of `params` by the bootstrap, without a normal distribution.
+    """Two-sided p-values of `params` from the bootstrap, without assuming a normal distribution.
 
     Parameters
     ----------
     null : float, optional
-        Null value of the effects; by default no effect. Arm means are tested against zero.
+        Null value of the effects; by default the value for no effect. Arm means are tested against zero.
     method : {"studentized", "percentile", "basic"}
-        The method of `conf_int` whose interval the test inverts. "studentized" is for the multiplier bootstrap.
+        Method of `conf_int` whose interval is inverted. "studentized" needs the multiplier bootstrap.
 
     Returns
     -------
     Series
-        The p-value 2 (1 + m) / (1 + B), at most 1. Count the B resamples on each side that are at least as extreme; m
-        is the smaller count. Up to one resample, it is the smallest alpha whose interval excludes the null value.
+        P-values 2 (1 + m) / (1 + B), at most 1. m is the number of the B resamples beyond the null value, in the tail
+        where this number is smaller. A p-value is the smallest alpha whose interval excludes the null value, up to a
+        difference of one resample.
 
     Raises
     ------
     OptionError
         If the method is unknown.
     UnavailableError
-        If the fit has no bootstrap, or its bootstrap has no such interval.
+        If the fit has no bootstrap, or its kind of bootstrap does not support the method.
 
     References
     ----------
@@ -435,13 +438,13 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     -------
     DataFrame
         One row per scale and effect: estimate, standard error, test of no effect and limits, as from fits with
-        ``effect="difference"``, ``"ratio"`` and ``"odds_ratio"``. Ratios need positive means, and odds ratios need
-        outcomes between 0 and 1; otherwise they are left out.
+        ``effect="difference"``, ``"ratio"`` and ``"odds_ratio"``. Ratios are left out unless all means are positive,
+        and odds ratios unless outcomes lie between 0 and 1.
 
     Raises
     ------
     UnavailableError
-        For JRE, which is fitted for the effect on one scale.
+        For JRE, which is trained for the effect on one scale.
 
     Examples
     --------
@@ -488,9 +491,9 @@ def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns "nnt", "lower" and "upper". Treating this number of units gives one more outcome of 1 on average, or one
-        fewer if it is negative. If the interval of the difference includes zero, there are two rows [1]_: an interval
-        from "lower" to infinity, and one from minus infinity to "upper". The data exclude the numbers between.
+        Columns "nnt", "lower" and "upper". Treating "nnt" units gives one more outcome of 1 on average, or one fewer if
+        "nnt" is negative. If the interval of the difference includes zero, there are two rows [1]_: one interval from
+        "lower" to infinity, and one from minus infinity to "upper". Numbers between these intervals are excluded.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Multiple tests and fits: adjusted p-values, uniform bands, and estimators compared on the same resamples.
 
-Methods that control the familywise error rate use the distribution of max |T| ("single-step", from the correlations of
-the estimates), or the p-values alone.
+Methods that control the familywise error rate use the p-values alone or, with "single-step", the distribution of max
+|T|, which depends on the correlations of the estimates.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class LargestModulus:
     def tail(self, threshold: float) -> float:
         """Probability that max |T| is at least the threshold.
 
-        It is at least the probability for a single |T|, and at most the sum over all. Below the precision of the
-        integral, the upper limit is returned: the sum or, if smaller, the precision.
+        It is at least the probability for a single |T|, and at most the sum of these probabilities. Below the precision
+        of the integral, the upper limit is returned: the sum or, if smaller, the precision.
         """
         single = float(intervals.two_sided(np.asarray(threshold), self.df))
         if self.factor.shape[1] == 1:
@@ -251,37 +251,37 @@ LEAST = 0.02
 
 
 def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd.DataFrame:
-    """Distribution functions of the potential outcomes (IPW, AIPW): the share of outcomes up to each value.
+    """Distribution functions of the potential outcomes: the share of outcomes up to each value (IPW and AIPW only).
 
     Parameters
     ----------
     grid : array_like, optional
-        Values of the outcome. By default up to 30 of its quantiles, from 0.02 to 0.98.
+        Values of the outcome. By default up to 30 quantiles of the outcome, at levels from 0.02 to 0.98.
     alpha : float, default 0.05
         Significance level of the intervals and bands.
 
     Returns
     -------
     DataFrame
-        One row per arm and value: estimate, std err, limits of the pointwise interval, and limits of the band that is
-        simultaneous over all values and arms. Standard errors are of the same kind as in the fit. They are NaN if an
-        arm has no outcomes on one side of the value. The estimate is NaN if AIPW's logit of outcomes up to the value
+        One row per arm and value: estimate, std err, limits of the pointwise interval, and limits of a band that is
+        simultaneous over all values and arms. Standard errors are robust, clustered, or from the survey design. They
+        are NaN if all outcomes of an arm are on one side of the value. The estimate is NaN if AIPW's logit (see Notes)
         has no finite fit.
 
     Raises
     ------
     UnavailableError
-        If the fit is of a scan.
+        If the data are scanned.
     OptionError
         If the estimator has no distribution functions, or the grid has values that are not finite.
 
     Notes
     -----
-    The distribution function at q is the arm mean of the indicator of outcomes up to q, by the estimator of the fit.
-    AIPW fits a logit of the indicator on the terms of the outcome formula. Estimates and limits of an arm are sorted
-    and cut at 0 and 1, which reduces their error [1]_. Limits are computed for the log odds by the delta method, and
-    transformed. If AIPW's estimate is outside 0 and 1, they are computed for the share. The width of bands is the
-    quantile of the largest of the correlated statistics.
+    The distribution function at q is the arm mean of the indicator 1(y <= q), by the estimator of the fit. AIPW fits a
+    logit of this indicator on the terms of the outcome formula. Estimates and limits of an arm are sorted and cut at 0
+    and 1, which reduces their error [1]_. Limits are computed for the log odds by the delta method, and transformed. If
+    an estimate of AIPW is not between 0 and 1, its limits are computed for the share itself. The critical value of the
+    band is the quantile of the largest of the correlated test statistics.
 
     References
     ----------
@@ -375,7 +375,7 @@ PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estim
 
 @dataclass(frozen=True)
 class Comparison:
-    """Fits of E estimators to one sample: `records` with robust errors, `drawn` with errors of shared resamples.
+    """Fits of E estimators to one sample: `records` with robust errors, `drawn` with errors from shared resamples.
 
     `notes` has the text of every warning.
     """
@@ -435,8 +435,8 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Rows "IPWRA" and "JRE - IPWRA" (per effect, with several arms): estimate, standard error, test and interval. The
-        standard error of the difference is computed from the paired differences.
+        Rows "IPWRA" and "JRE - IPWRA" (per effect, with several arms), with estimate, standard error, test and
+        interval. The standard error of the difference is computed from the paired differences.
 
     Raises
     ------
@@ -480,9 +480,10 @@ def differences_frame(
 ) -> pd.DataFrame:
     """Return the differences of the effects of pairs of estimators, with paired standard errors.
 
-    `against` names the estimator that is subtracted ("reference" is the first). By default, each is subtracted from all
-    before it. If two estimators agree up to rounding error, difference and error are exactly zero and there is no test.
-    Degrees of freedom are the smaller of the two, and the factor of `small_sample` is the larger.
+    `against` names the estimator to subtract ("reference" means the first). By default, each estimator is subtracted
+    from all estimators before it. If two estimators agree up to rounding error, the difference and its standard error
+    are exactly zero, and there is no test. A difference has the smaller degrees of freedom of its two estimators, and
+    the larger factor of `small_sample`.
     """
     names, count = comparison.names, len(comparison.effect_names)
     position = names.index(against) if against in names else None

@@ -1,1 +1,1 @@
-"""Learners of the mean outcome: cross-fitting of any learner, and "smooth", which needs no further package."""
+"""Learners of the mean outcome: cross-fitting of any learner, and "smooth", which needs no additional package."""

@@ -1,9 +1,9 @@
-"""Cross-fitting: predict each row in every arm by a learner that was fitted to the arm's rows in other folds.
+"""Cross-fitting: predict each row in every arm by a learner that was fitted to rows of this arm in other folds.
 
-A learner is an object with `fit(X, y, sample_weight=...)` and `predict`, or `predict_proba`, as in scikit-learn, or one
-of the names in `NAMED`. It is copied and never changed. If its `random_state` is None, repeat, arm and fold determine
-one, which makes results reproducible. "smooth" is fitted in passes over rows, which may come in blocks. Other learners
-are fitted to rows in memory.
+A learner is one of the names in `NAMED`, or an object with `fit(X, y, sample_weight=...)` and `predict` or
+`predict_proba`, as in scikit-learn. The object is copied and never changed. If its `random_state` is None, the repeat,
+arm and fold determine one, which makes results reproducible. "smooth" is fitted in passes over rows, which may come in
+blocks. Other learners are fitted to rows in memory.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """A learner fitted to the rows of each arm outside of each fold.
+    """A learner fitted to the rows of each arm that are not in a fold, for each fold.
 
     `fitted` has one model per arm and fold. `predictions` (K, n), for rows in memory, has the mean outcome of each row
     in each arm by the models of the row's fold.
@@ -151,7 +151,7 @@ def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | N
 
 
 def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerRows | None = None) -> CrossFitted:
-    """Fit a learner to the rows of each arm outside of each fold, and predict the rows of the fold in every arm.
+    """For each fold, fit a learner to the rows of each arm in other folds, and predict the fold's rows in every arm.
 
     `rows` has all rows in memory. Without it, every model is "smooth".
     """
@@ -209,9 +209,9 @@ def fitted_copy(
 ) -> Any:
     """Fit a copy of a model under observation weights, if there are any.
 
-    Weights that count rows repeat the rows if the model has no sample_weight, or is a pipeline, whose steps all need
-    them. Each `random_state` that is None is replaced by a number that `entropy` determines. `instead` is what to use
-    for a model without sample_weight, if weights are not counts.
+    If the model has no sample_weight, or is a pipeline, whose steps all need the weights, rows are repeated as often as
+    weights count them. Each `random_state` that is None is replaced by a number that `entropy` determines. `instead` is
+    what to use for a model without sample_weight, if weights are not counts.
     """
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):

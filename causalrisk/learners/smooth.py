@@ -1,17 +1,17 @@
-"""The learner "smooth": ridge regression on splines and products of the covariates, penalties by likelihood.
+"""The learner "smooth": ridge regression on splines and products of covariates, with penalties chosen by likelihood.
 
-The model has a constant and, for each covariate, the covariate itself and a natural cubic spline [1]_. If there are few
-covariates, it also has the product of each pair.
+The model has a constant and, for each covariate, the covariate itself and a natural cubic spline (its curve) [1]_. If
+there are few covariates, the model also has the product of each pair.
 
-Coefficients of standardised columns are penalised. Curves and products are penalised as much as covariates or more, or
-they are left out. So many columns of which few matter do not hide a straight line. Penalties maximise the restricted
-likelihood of the model with normal coefficients [3]_ [4]_. The eigenvalues of the matrix of sums of squares and
-products give the likelihood for every penalty at once.
+Coefficients of standardised columns are penalised. Curves and products are penalised at least as much as covariates, or
+left out, so that many irrelevant columns do not hide a straight line. The penalties maximise the restricted likelihood
+of the model with normal coefficients [3]_ [4]_. The eigenvalues of the matrix of sums of squares and products give the
+likelihood for every penalty at once.
 
 A fit needs a `SmoothBasis`, with centres, scales and knots of the covariates, and sums of products of its columns,
 which add up over blocks of rows. All fits to an arm, each without one fold, share the basis of the arm. Families other
-than the normal with identity link are fitted by penalised iteratively reweighted least squares [2]_. Its working
-responses and weights give sums of the same kind, with one pass over the rows per iteration.
+than the normal with identity link are fitted by penalised iteratively reweighted least squares [2]_. The working
+responses and weights give sums of the same kind, in one pass over the rows per iteration.
 
 References
 ----------
@@ -85,7 +85,7 @@ def ridge_problem(products: Array, count: float, kinds: Numbers, unit: Array | N
 
 @dataclass(frozen=True)
 class RidgeProblem:
-    """Ridge regressions on standardised columns, each row times the root of its weight.
+    """Ridge regressions on standardised columns, with each row multiplied by the root of its weight.
 
     `total` is the sum of the weights, and `count` the number of rows that they stand for. `mean` (q + 1,) has the means
     of columns and outcome, and `unit` (q,) the factors of the columns. `kinds` is as in `SmoothBasis`. `square` is the
@@ -103,7 +103,7 @@ class RidgeProblem:
     inner: Array
 
     def spectrum(self, shares: tuple[float, float]) -> tuple[Array, Array, Array]:
-        """Return squared singular values (r,) of the columns, their directions, and the outcome along these."""
+        """Return squared singular values (r,) of the columns, the singular vectors, and the outcome along them."""
         factors = self.factors(shares)
         used = factors > 0
         values, vectors = np.linalg.eigh((self.gram * np.outer(factors, factors))[np.ix_(used, used)])
@@ -133,10 +133,10 @@ class RidgeProblem:
 
         In the model, coefficients are normal, and their variance is the noise variance divided by the penalty. The
         noise variance maximises the likelihood. The result is infinite if the fit has more than half a degree of
-        freedom per row: with few rows, a smooth outcome cannot be told from a close fit by chance.
+        freedom per row. With few rows, a smooth outcome cannot be distinguished from a close fit by chance.
 
-        Generalised cross-validation needs the same numbers, but sometimes follows the noise, above all with few rows.
-        A factor against close fits by chance (`gamma` in R's mgcv) loses more signal with many columns.
+        Generalised cross-validation needs the same numbers, but sometimes overfits, above all with few rows.
+        A factor against overfitting (`gamma` in R's mgcv) loses more signal if there are many columns.
         """
         values, _, along = self.spectrum(shares)
         inside = float(along @ along)
@@ -156,7 +156,8 @@ class RidgeProblem:
 class Choice(NamedTuple):
     """Penalty of the covariates' coefficients, and `shares` of curves and products.
 
-    A share is the standard deviation of coefficients relative to the covariates'; a share of 0 leaves columns out.
+    A share is the standard deviation of coefficients relative to the coefficients of covariates. A share of 0 leaves
+    columns out.
     """
 
     shares: tuple[float, float]
@@ -194,8 +195,8 @@ class SmoothBasis:
         -----
         Equations (5.4) and (5.5) of The Elements of Statistical Learning: with d_k(x) = ((x - t_k)+^3 - (x - t_K)+^3) /
         (t_K - t_k) the curve of a covariate is spanned by d_k - d_{K-1}, k = 1 .. K - 2, which is zero left of t_k and
-        has the slope 3 (t_{K-1} - t_k) right of t_K. The straight parts are added separately, because differences of
-        cubes would lose digits far out.
+        has the slope 3 (t_{K-1} - t_k) right of t_K. Straight lines are computed separately, because differences of
+        cubes would lose digits far from the knots.
         """
         found = np.empty((len(self.kinds), len(X)))  # a row of memory for each column
         (p, c), bends = (len(self.centre), len(self.curved)), len(self.knots) - 2
@@ -220,7 +221,7 @@ class SmoothBasis:
     def products(self, X: Array, y: Array, weights: Array) -> Array:
         """Return weighted sums of products of the constant, the columns and the outcome, shape (q + 2, q + 2).
 
-        Outcomes should be measured from a number near their mean, to lose no digits.
+        A number near the mean of the outcomes should be subtracted from them, to lose no digits.
         """
         total = np.zeros((len(self.kinds) + 2, len(self.kinds) + 2))
         for rows in row_blocks(len(y), ROWS):
@@ -265,27 +266,27 @@ def _quantiles(values: Array, weights: Array) -> Array:
 
 @dataclass(frozen=True)
 class Smooth:
-    """Ridge regression on natural cubic splines and products of the covariates, penalties by restricted likelihood.
+    """Ridge regression on natural cubic splines and products of covariates, with penalties by restricted likelihood.
 
-    Nothing is drawn at random.
+    The fit is deterministic.
 
     Parameters
     ----------
     family : OutcomeFamily
-        Family and link of the outcome; by default least squares.
+        Family and link of the outcome. The default is least squares.
     basis : SmoothBasis or None
         The basis of the columns; None before a fit, and after a fit to constant outcomes.
     coefficients : ndarray, shape (q + 1,)
         The constant and the coefficients of the columns.
     choice : Choice or None
-        The shares and the penalty that were chosen.
+        The shares and the penalty that were chosen; None before a fit.
 
     Notes
     -----
     The fit minimises sum_i w_i (y_i - f(x_i))^2 + penalty sum_j (b_j / s_j)^2. b_j is the coefficient of column j after
-    the column is divided by its standard deviation. s_j is 1 for a covariate, and otherwise the share of curves or
-    products. For other families, twice the negative log quasi-likelihood at dispersion 1 replaces the squares. Shares
-    and penalty are then chosen by the working responses of the first iterations, and kept.
+    the column is divided by its standard deviation. s_j is 1 for a covariate, and the share of curves or products for
+    their columns. For other families, twice the negative log quasi-likelihood at dispersion 1 replaces the squares.
+    Shares and penalty are then chosen from the working responses of the first iterations, and kept fixed.
     """
 
     family: OutcomeFamily = LINEAR
@@ -294,7 +295,7 @@ class Smooth:
     choice: Choice | None = None
 
     def predict(self, X: Array) -> Array:
-        """Predict the mean of the outcome, shape (m,), within the range of the family, at covariates (m, p)."""
+        """Predict the mean outcome at covariates (m, p), within the range of the family; shape (m,)."""
         if self.basis is None:
             return np.full(len(X), self.coefficients[0])
         eta = self.basis.predictors(X, self.coefficients)
@@ -302,7 +303,7 @@ class Smooth:
 
 
 def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> tuple[Smooth, ...]:
-    """Fit the learner of an arm to its rows outside of each fold, or to all of them with a single fold."""
+    """Fit the learner of an arm to its rows outside of each fold, or to all its rows if there is a single fold."""
     family, n_folds = model.family, training.n_folds
 
     def outcomes(rows: LearnerRows) -> tuple[Array, Array, Numbers]:

@@ -1,1 +1,1 @@
-"""What a user touches: models, results, comparisons."""
+"""The classes and functions of the public interface: models, results, comparisons."""

@@ -50,12 +50,12 @@ class ComparisonResults(Shown):
 
     @property
     def bootstrapped(self) -> dict[str, CausalResults]:
-        """The fit of each estimator by name, with bootstrap standard errors, without fitting again."""
+        """The fit of each estimator by name, with bootstrap standard errors. Nothing is fitted again."""
         return {record.spec.name: results_of(record) for record in self._data.drawn}
 
     @property
     def table(self) -> pd.DataFrame:
-        """Effects, one row per estimator (and arm): `summary_frame` with bootstrap errors, and "robust se"."""
+        """Effects with bootstrap standard errors, one row per estimator (and arm). "robust se" has robust errors."""
         return tidy.Frame(effects_frame(self._data, 0.05))
 
     @property
@@ -76,18 +76,19 @@ class ComparisonResults(Shown):
             Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`. "single-step" uses
             the correlations of the differences over the resamples.
         against : str, optional
-            Estimator that is subtracted from the others; "reference" is the first. By default all pairs.
+            Estimator to subtract from each of the others; "reference" means the first. By default, all pairs are
+            compared.
 
         Returns
         -------
         DataFrame
-            As `differences`; with `adjust` also a column "adjusted P".
+            The columns of `differences`. With `adjust`, there is also a column "adjusted P".
         """
         return tidy.Frame(differences_frame(self._data, alpha, adjust, against))
 
     @property
     def cov(self) -> pd.DataFrame:
-        """Covariance of the effects over resamples without failures, without the factor of `small_sample`."""
+        """Covariance of the effects over the resamples without failures. The `small_sample` factor is not applied."""
         return self.boot_effects.dropna().cov(min_periods=2)
 
     @property
@@ -98,7 +99,7 @@ class ComparisonResults(Shown):
 
     @property
     def boot_ledger(self) -> pd.DataFrame:
-        """Whether each estimator used each resample: "used", or the reason why not."""
+        """Status of each resample for each estimator: "used", or the reason why the estimator failed."""
         text = np.array(list(errors.TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
@@ -143,14 +144,14 @@ class ComparisonResults(Shown):
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Where to draw; by default a new figure.
+            Axes to draw on; by default a new figure.
         alpha : float, default 0.05
             Significance level of the intervals.
 
         Returns
         -------
         matplotlib Axes
-            The plot, the first estimator on top.
+            The plot, with the first estimator at the top.
 
         Raises
         ------
@@ -180,18 +181,19 @@ def simultaneous(
     alpha: float = 0.05,
     names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Effects on several outcomes, or by several fits to the same rows, adjusted for multiple testing.
+    """Table of the effects of several fits to the same rows, adjusted for multiple testing.
 
     Parameters
     ----------
     results : iterable of CausalResults
-        Fits to the same rows with the same weights and clusters.
+        Fits to the same rows with the same weights and clusters, for example to several outcomes.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, default "single-step"
         As in `CausalResults.pairwise`. "single-step" uses the correlations of the fits' influence functions.
     alpha : float, default 0.05
         Significance level of the intervals.
     names : sequence of str, optional
-        Names of the fits. By default the outcomes, or the estimators if all fits have the same outcome.
+        Names of the fits. By default the names of the outcomes if they all differ, else the names of the estimators if
+        they all differ, else numbers.
 
     Returns
     -------
@@ -203,9 +205,10 @@ def simultaneous(
     DesignError
         If the fits differ in their rows, weights, clusters or kind of effect.
     OptionError
-        If the adjustment is unknown, the number of names is wrong, or something is not a fit.
+        If the adjustment is unknown, the names are not one distinct name per fit, or `results` contains anything but
+        fits.
     UnavailableError
-        If a fit is of a scan, whose rows are not kept.
+        If a fit is to scanned data (`causalrisk.scan`), whose rows are not kept.
 
     Examples
     --------
@@ -255,8 +258,8 @@ def compare(
         As in `JRE.from_formula`.
     estimators : name, model class, or sequence of them, optional
         Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression", "IPW",
-        "IPWRA", "AIPW", "JRE" or "TMLE". By default the first six; for quantiles, the estimators of quantiles.
-        "Matching" has no valid bootstrap and is not available.
+        "IPWRA", "AIPW", "JRE" or "TMLE". By default the first six. With ``effect="quantile"``, the default is all
+        estimators that support quantiles. "Matching" has no valid bootstrap and is not available.
     **options
         Options of `JRE.from_formula` and `JRE.fit`. The other estimators ignore JRE's own options.
 
@@ -271,15 +274,15 @@ def compare(
         If more than `max_failed` of the resamples failed for an estimator. The `results` of the error
         hold the comparison, without bootstrap standard errors for that estimator.
     UnavailableError
-        If the data are a scan. Compare separate fits instead, as the page on scans shows.
+        If the data are scanned (`causalrisk.scan`). Compare separate fits with `etable` instead.
     DesignError, OptionError, SeparationError
         As in `JRE.from_formula` and `JRE.fit`.
 
     Notes
     -----
     All estimators use the same resamples. The standard error of a difference is computed from the paired differences,
-    so sampling error that two estimators share cancels. If JRE is included, no `bootstrap` is given and too many draws
-    fail, fractional weights are used instead, as in `JRE.fit`.
+    so sampling error that two estimators share cancels. If too many resamples fail in a comparison with JRE and
+    `bootstrap` was not given, the bootstrap uses fractional weights instead, as in `JRE.fit`.
 
     Examples
     --------

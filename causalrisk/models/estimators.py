@@ -16,7 +16,7 @@ from causalrisk.models.results import CausalResults, JREResults, MatchingResults
 
 
 class OutcomeRegression(CausalModel):
-    """Outcome regression: a model of the outcome in each arm, averaged over the target population.
+    """Outcome regression: predictions of each arm's outcome model, averaged over the target population.
 
     Examples
     --------
@@ -34,7 +34,7 @@ class OutcomeRegression(CausalModel):
 class IPW(CausalModel):
     """Inverse probability weighting: weighted means, without an outcome model.
 
-    The weights are normalised: they add up to one in each arm [1]_. `Hajek` is the same class.
+    The weights are normalised to add up to one in each arm [1]_. `Hajek` is the same class.
 
     References
     ----------
@@ -58,7 +58,7 @@ Hajek = IPW
 
 
 class IPWRA(CausalModel):
-    """Inverse probability weighted regression adjustment: each arm's regression under importance weights.
+    """Inverse probability weighted regression adjustment: outcome regressions weighted by the importance weights.
 
     Examples
     --------
@@ -74,18 +74,20 @@ class IPWRA(CausalModel):
 class AIPW(CausalModel):
     """Augmented inverse probability weighting: outcome regression plus the weighted mean residual of each arm.
 
-    The influence function of the mean of arm a is t (m_a - mu_a) + 1(A = a) w (Y - m_a), over the mean of t, plus the
-    terms for the estimated coefficients. t is the weight of a row in the target and w the importance weight: 1 and
-    1 / e_a for the ATE.
+    The influence function of the mean mu_a of arm a is [t (m_a - mu_a) + 1(A = a) w (Y - m_a)] / mean(t), plus terms
+    for the estimated coefficients. Here m_a is the predicted outcome, t the weight of the row in the target population,
+    and w its importance weight. For the ATE, t = 1 and w = 1 / e_a, with e_a the probability of arm a.
 
     Parameters
     ----------
     normalize : bool, default False
-        Whether the weights of the residuals add up to one in each group, which helps with large weights.
+        Whether the weights of the residuals add up to one in each treatment group. This makes the estimate more stable
+        if some weights are large.
     outcome_predictions : list of str or array_like, or matrix, optional
-        Predictions of the outcome in each group, the reference first, instead of outcome models: columns of the data or
-        arrays, such as ``["m0", "m1"]``, or a frame with one column per level. With `did`, predictions of the change.
-        The standard errors ignore their sampling error, so they should be cross-fitted.
+        Predicted outcomes in each treatment group, which replace the outcome models. Give columns of the data or
+        arrays, such as ``["m0", "m1"]``, with the reference group first, or a frame with one column per level. With
+        `did`, give predictions of the change. Standard errors ignore the sampling error of the predictions, so use
+        cross-fitted predictions.
     **options
         Options of `from_formula`.
 
@@ -103,9 +105,9 @@ class AIPW(CausalModel):
 class TMLE(CausalModel):
     """Targeted maximum likelihood: outcome regression, shifted in each arm until its weighted residuals are zero.
 
-    The shift is a constant in the linear predictor, fitted to the arm under the importance weights [1]_ [2]_. The means
-    stay inside the range of the family: use ``family="binomial"`` for an outcome between 0 and 1. With a linear model,
-    the estimate equals AIPW's with normalised weights.
+    The shift is a constant in the linear predictor, fitted to the rows of the arm with the importance weights [1]_
+    [2]_. The estimated means stay inside the range of the family, so use ``family="binomial"`` for an outcome between 0
+    and 1. With a linear outcome model, the estimate equals the estimate of ``AIPW`` with ``normalize=True``.
 
     Parameters
     ----------
@@ -137,26 +139,28 @@ class TMLE(CausalModel):
 class Matching(CausalModel):
     """Nearest-neighbour matching with replacement.
 
-    Each unit of the target is compared with the mean of its nearest units in the other arm. All units at the same
-    distance count. Standard errors follow [1]_ and [2]_; on the estimated propensity score they follow [3]_. The
-    bootstrap is not valid [4]_.
+    Each unit of the target is compared with the mean of its nearest units in the other arm. Units tied at the same
+    distance all count as matches. Standard errors follow [1]_ and [2]_, or [3]_ if units are matched on the estimated
+    propensity score. The bootstrap is not valid [4]_.
 
     Parameters
     ----------
     n_neighbors : int, default 1
-        Number of matches per unit; more if distances are equal.
+        Number of matches per unit. Ties can give a unit more matches.
     metric : {"mahalanobis", "inverse_variance", "propensity"}
-        Distance between columns of the outcome formula, scaled by their covariance matrix or by their variances; or
-        between propensity scores (two arms only).
+        Distance between two units. "mahalanobis" and "inverse_variance" compare the columns of the outcome formula,
+        scaled by their covariance matrix or by their variances. "propensity" compares propensity scores (two arms
+        only).
     exact : str or list of str, optional
         Variables of the outcome formula that must be equal for a unit and its matches.
     caliper : float, optional
-        Largest distance of a match, in units of the metric. Units without a match are left out of the target.
+        Largest distance allowed between a unit and its match, in units of the metric. Units without a match are dropped
+        from the target population.
     bias_adjust : bool, str or list of str, optional
-        Correct for differences between a unit and its matches by a linear regression [2]_. True uses all columns of the
-        outcome formula; names select variables.
+        Whether to correct for covariate differences between a unit and its matches by linear regression [2]_. True uses
+        all columns of the outcome formula. Names restrict the correction to these variables.
     **options
-        Options of `from_formula` that need no outcome model.
+        Options of `from_formula`, except options of outcome models.
 
     References
     ----------
@@ -187,24 +191,24 @@ class Matching(CausalModel):
 
 
 class JRE(CausalModel):
-    """The Joint Robust Estimator: outcome models of all arms, trained jointly to minimise the error of the effect.
+    """The Joint Robust Estimator: outcome models of all arms, trained jointly for a small error of the effect.
 
-    Among fits without net bias at the fitted propensity score, it minimises the variance of the effect, with shrinkage
-    toward IPWRA chosen by cross-validation. It is consistent if either the propensity model or the outcome model is
-    correctly specified.
+    JRE minimises the expected squared error of the effect plus a penalty on the distance from IPWRA (see Notes).
+    Cross-validation chooses the weight of the penalty, called the shrinkage. JRE is consistent if either the propensity
+    model or the outcome model is correctly specified.
 
     Notes
     -----
-    The net bias is the bias of one arm's model minus the bias of the other's. Only the net bias enters the effect, so
-    the arms are trained to reduce it, over a distribution of propensity scores [1]_. By default they minimise the
-    expected ATE risk: the squared net bias plus the sampling variance of the effect, over scores that vary half as much
-    as under sampling. The net bias at the fitted score is zero, and the distance to IPWRA is penalised. The variance
-    leaves out the effect heterogeneity that IPWRA finds, except its noise; that makes JRE doubly robust.
-    ``objective="erm"`` adds the squared net bias, times half the squared number of rows, to the importance-weighted
-    fit. Both are averaged over scores that vary as much as under sampling.
+    The net bias is the bias of one arm's outcome model minus the bias of the other arm's model. Only the net bias
+    enters the effect, so the models are trained jointly, over a distribution of propensity scores [1]_. By default they
+    minimise the expected ATE risk: the squared net bias plus the sampling variance of the effect. This risk is averaged
+    over propensity scores that vary half as much as in repeated samples. The net bias at the fitted score is
+    constrained to zero. The sampling variance excludes the effect heterogeneity that IPWRA estimates, apart from its
+    noise. This makes JRE doubly robust. ``objective="erm"`` instead minimises the importance-weighted loss plus n^2 / 2
+    times the squared net bias. Both are averaged over propensity scores that vary as much as in repeated samples.
 
-    Interpret the effect only, not the arm means, coefficients or predictions. Report IPWRA's effect (`start`) next to
-    it, with the standard error of their difference on the same resamples. JRE does not fix poor overlap.
+    Interpret only the effect, not the arm means, coefficients or predictions. Report IPWRA's effect (`start`) too, and
+    the difference of the two effects with its standard error (`start_difference`). JRE does not fix poor overlap.
 
     References
     ----------
@@ -243,40 +247,45 @@ class JRE(CausalModel):
         Parameters
         ----------
         objective : {"risk", "erm"}
-            "risk" (default): n / 2 times the expected ATE risk over the propensity replicates, plus `shrinkage` times
-            the importance-weighted loss. The risk is the squared net bias plus the sampling variance. Net bias is the
-            bias of one arm's model minus the other's; at the fitted score it is zero.
-            "erm": the importance-weighted fit plus half the squared number of rows times the squared net bias, both
-            averaged over the replicates.
+            "risk" (default): minimise n / 2 times the expected ATE risk over the propensity replicates, plus
+            `shrinkage` times the importance-weighted loss. The ATE risk is the squared net bias plus the sampling
+            variance of the effect. The net bias is the bias of one arm's model minus the bias of the other arm's model.
+            It is constrained to zero at the fitted score.
+            "erm": minimise the importance-weighted loss plus n^2 / 2 times the squared net bias, both averaged over the
+            replicates.
         shrinkage : float, optional
-            Weight of the importance-weighted fit ("risk" only). A larger weight is nearer to IPWRA. By default, it is
-            chosen between 30 and 0.03 by ten-fold cross-validation, and raised if the robust variance is clearly
-            above IPWRA's (`res.joint.path`).
+            Weight of the importance-weighted loss ("risk" only). A larger weight moves the estimate closer to IPWRA. By
+            default, ten-fold cross-validation chooses a weight between 0.03 and 30. If the robust variance then clearly
+            exceeds IPWRA's, the weight is raised, if necessary above 30 (see `res.joint.path`).
         anchor : float, optional
             Another name of `shrinkage`.
         join_score : bool, optional
-            Whether the linear predictor of the propensity score is an additional outcome column ("risk" only). By
-            default, if the outcome formula lacks columns of the score and a robust Wald test finds that this matters.
+            Whether to add the linear predictor of the propensity score to the outcome models as a column ("risk" only).
+            By default it is added if the outcome formula lacks columns of the propensity formula and a robust Wald test
+            finds that these columns matter.
         share : float, optional
-            Share c of the effect heterogeneity found by IPWRA that the sampling variance leaves out ("risk" only). 0
-            leaves out nothing. The default estimates the share that is not noise: 1 - 2 N / S, with size S and sampling
-            variance N. It makes JRE doubly robust.
+            Share of the effect heterogeneity estimated by IPWRA that the sampling variance excludes ("risk" only). 0
+            excludes nothing. The default estimates the share that is not noise, 1 - 2 N / S, where S is the size of the
+            estimated heterogeneity and N its sampling variance. This default makes JRE doubly robust.
         n_replicates : int, optional
-            Number B of propensity replicates: refits of the propensity model under fractional random weights. By
-            default 200 for "risk" and 500 for "erm". From 5,000 units on, with Q propensity coefficients and 2Q < B,
-            the default uses 2Q fixed points of a normal distribution.
+            Number B of propensity replicates, which are refits of the propensity model with fractional random weights.
+            By default 200 for "risk" and 500 for "erm". With at least 5,000 units and Q propensity coefficients such
+            that 2Q < B, the default is instead 2Q fixed points of a normal distribution.
         spread : float, optional
-            Standard deviation of the replicates relative to sampling error. By default 0.5 for "risk" and 1 for "erm".
+            Standard deviation of the replicates, relative to the sampling error of the propensity score. By default 0.5
+            for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional
-            Weights of the replicates, instead of random ones, one row per row of the sample. Their mean is about 1;
-            with frequency weights, about the weight of the row. Probability weights are multiplied in. Folds and
-            resamples also use these replicates, about their own score.
+            Weights of the replicates, used instead of random weights: one row per row of the sample, one column per
+            replicate. The weights should have mean 1 or, with frequency weights, the frequency weight of the row.
+            Probability weights are multiplied in. Folds and resamples use the same replicates, centred at their own
+            fitted score.
         method : str, optional
-            A method of `scipy.optimize.minimize`, starting from IPWRA. By default "trust-exact".
+            Method of `scipy.optimize.minimize`, by default "trust-exact". The minimisation starts at the IPWRA fit.
         **others
-            Options of `IPWRA.fit`. By default `cov_type` is "bootstrap". If more than `max_failed` of the resamples
-            fail and `bootstrap` was not given, there is a warning and the bootstrap is "bayesian". Its weights are
-            never zero, so resamples separate only if the sample does. If too many of these fail, it is "multiplier".
+            Options of `IPWRA.fit`; `cov_type` defaults to "bootstrap". If more than `max_failed` of the resamples fail
+            and `bootstrap` was not given, the "bayesian" bootstrap is used, with a warning. Its weights are never zero,
+            so a resample has perfect separation only if the sample has. If too many of its resamples fail too, the
+            "multiplier" bootstrap is used.
 
         Returns
         -------

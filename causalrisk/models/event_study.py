@@ -44,34 +44,35 @@ class EventStudy(Shown):
     Parameters
     ----------
     fits : mapping of (group, time) to CausalResults
-        The fit of each group and period. Its outcome is the change between this period and its base period. If the base
-        period is the later one, the effect is minus the effect of the fit.
+        The fit for each group and period. Its outcome is the change from the earlier to the later of this period and
+        its base period. If the base period is the later one, the effect is minus the effect of the fit.
     contributions : ndarray, shape (n, m)
         Contribution of each unit or cluster to the error of each of the m effects.
     shares : ndarray, shape (m,)
-        Share of the units that are in the group of each fit.
+        For each fit, the share of all units that belong to its group.
     of_shares : ndarray, shape (n, m)
         Contribution of each unit or cluster to the error of the shares.
     exposure : ndarray of int, shape (m,)
-        Periods since the group began, 0 in the first with treatment.
+        Number of periods since the group's first treated period, which counts as 0.
     sign : ndarray, shape (m,)
         -1 if the base period is the later one, otherwise 1.
     given : mapping
         The formula and the options of the study.
     sizes : Series of int
-        Units of each group.
+        Number of units in each group.
     n_units : float
         Number of units or clusters. A unit with a frequency weight counts as often as its weight.
     n_periods : int
-        Periods of the data.
+        Number of periods in the data.
     df : float
-        Degrees of freedom of tests and intervals; infinite for normal ones.
+        Degrees of freedom of tests and intervals; infinite for the normal distribution.
     notes : tuple of str
         Notes on the groups and periods.
     strata : tuple of (ndarray of int, shape (n,), and Factors)
         With a survey design: the stratum of each unit or cluster, and the weights of the strata in the variance.
     left_out : tuple of (ndarray, shape (n, m), ndarray, shape (n, m), and ndarray, shape (n,)), optional
-        With the jackknife: the effects and shares without each unit or cluster, and how many equal units it represents.
+        With the jackknife: the effects and the shares without each unit or cluster, and how many equal units each
+        represents.
     """
 
     _place: ClassVar = ("study", "study")
@@ -92,13 +93,13 @@ class EventStudy(Shown):
 
     @cached_property
     def params(self) -> pd.Series:
-        """Effect on the treated of each group in each period."""
+        """Effect on the treated for each group and period."""
         index = pd.MultiIndex.from_tuples(self.fits, names=["group", "time"])
         return pd.Series(self.sign * [res.effect for res in self.fits.values()], index=index, name="ATT")
 
     @property
     def placebos(self) -> NDArray[np.bool_]:
-        """Whether each effect is a placebo, before the treatment and its anticipation, shape (m,)."""
+        """Whether each effect is a placebo effect, from before treatment and anticipation; shape (m,)."""
         return self.exposure < -self.given["anticipation"]
 
     def cov_params(self) -> pd.DataFrame:
@@ -114,20 +115,24 @@ class EventStudy(Shown):
     def effects(
         self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step"
     ) -> pd.DataFrame:
-        """Effects by exposure, group or time, or of each group in each period.
+        """Effects averaged by exposure, group or time, or the effect of each group in each period.
 
         Parameters
         ----------
         by : {"exposure", "group", "time", "all", "simple", "over exposure"}, optional
-            How effects are averaged, weighted by group size.
-            "exposure": by periods since the treatment began (negative: placebos). "group": by group, over its treated
-            periods. "time": by period, over the groups that have begun. "all": over the averages by group. "simple":
-            over all groups and treated periods. "over exposure": over the effects by exposure from 0 on, with equal
-            weights. None: one row per group and period.
+            How to average the effects. Except for "over exposure", groups are weighted by their size.
+            "exposure": one average per number of periods since treatment began; negative numbers are placebos.
+            "group": one average per group, over its treated periods.
+            "time": one average per period, over the groups already treated.
+            "all": average of the averages by group.
+            "simple": average over all groups and their treated periods.
+            "over exposure": average of the effects by exposure from 0 on, with equal weights.
+            None: no average; one row per group and period.
         alpha : float, default 0.05
             Significance level of the intervals.
         adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
-            Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`, unless None.
+            Method that adjusts the p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`. None
+            leaves both unadjusted.
 
         Returns
         -------
@@ -171,9 +176,10 @@ class EventStudy(Shown):
         Returns
         -------
         statsmodels.stats.contrast.ContrastResults
-            Hotelling's F test of j placebos: W (m - j + 1) / (m j) with j and m - j + 1 degrees of freedom. W is Wald's
-            statistic, and m the study's degrees of freedom, or units or clusters minus one. With few clusters it
-            rejects too often: use the adjusted p-values of the placebos in `effects`, with `cov_type="jackknife"`.
+            Hotelling's F test of j placebos. The statistic is W (m - j + 1) / (m j), with j and m - j + 1 degrees of
+            freedom. W is the Wald statistic. m is the study's `df` if finite, otherwise the number of units or clusters
+            minus one. With few clusters the test rejects too often. Use the adjusted p-values of the placebos in
+            `effects` instead, with ``cov_type="jackknife"``.
 
         Raises
         ------
@@ -204,7 +210,7 @@ class EventStudy(Shown):
         by : {"exposure", "group", "time"}
             As in `effects`.
         ax : matplotlib Axes, optional
-            Where to draw; by default a new figure.
+            Axes to draw on; by default a new figure.
         alpha : float, default 0.05
             Significance level of the intervals.
 
@@ -268,36 +274,36 @@ def event_study(
     Parameters
     ----------
     formula : str
-        Outcome formula; the outcome is the column with each period's outcome.
+        Outcome formula. Its left-hand side is the column with the outcome in each period.
     data : DataFrame or mapping of columns
         One row per unit and period. Every unit must have every period.
     begins : str
-        Column with the first treated period. For never-treated units: missing, 0 (if periods are positive numbers), or
-        a period after the last. Units with the same first period form a group.
+        Column with the first treated period of each unit. For never-treated units the value is missing, 0 (if periods
+        are positive numbers), or a period after the last. Units with the same first treated period form a group.
     time, unit : str
         Columns with the period and the unit.
     estimator : name or model class, default "AIPW"
         Estimator for each group and period. For JRE, standard errors are robust.
     controls : {"never", "not yet"}
-        Units that each group is compared with. "never" (default): never-treated units. "not yet": also units treated
-        after both periods.
+        Units that each group is compared with. "never" (default): never-treated units. "not yet": also units whose
+        treatment begins after both the period of the effect and its base period.
     base : {"universal", "varying"}
         Base period of the placebos. "universal" (default): the last period before treatment and anticipation, as for
-        the effects. "varying": the preceding period, the default of R's did and Stata's csdid.
+        the effects. "varying": the period just before each placebo period, as R's did and Stata's csdid do by default.
     anticipation : int, default 0
-        Number of periods before the treatment in which it may already have an effect. The base period is the last
-        period before them.
+        Number of periods in which the treatment may already have an effect before it begins. The base period is the
+        last period before these periods.
     cov_type : {"robust", "HC1", "cluster", "jackknife"}, optional
-        Standard errors, as in `CausalModel.fit`. "jackknife" repeats the whole study without each unit, or each
+        Kind of standard errors, as in `CausalModel.fit`. "jackknife" repeats the whole study without each unit, or each
         cluster, in turn. By default "robust", or "cluster" with clusters.
     small_sample : bool, default False
-        Multiply robust standard errors by the factor for small samples, as in `CausalModel.fit`.
+        Whether to multiply robust variances by the small-sample factor, as in `CausalModel.fit`.
     use_t : bool, optional
-        Whether to use the t distribution, with clusters (or units) minus one degrees of freedom. By default only with
-        a survey design, with units minus strata degrees of freedom.
+        Whether to use the t distribution. Its degrees of freedom are the number of clusters (or units) minus one. By
+        default it is used only with a survey design, with the degrees of freedom of the design.
     **options
-        Options of `IPWRA.from_formula` for all fits. Give weights, clusters, survey designs, offsets and scores as
-        column names.
+        Options of `IPWRA.from_formula` for all fits. Give weights, clusters, offsets, propensity scores and the
+        variables of a survey design as column names.
 
     Returns
     -------
@@ -307,18 +313,18 @@ def event_study(
     Raises
     ------
     DesignError
-        If a unit lacks a period, has several rows in one, or has several first treated periods; if a unit is treated in
-        the first period; if no group has controls; or as in `IPWRA.from_formula`.
+        If a unit lacks a period, has several rows for one period, or has several first treated periods; if a unit is
+        treated in the first period; if no group has controls; or as in `IPWRA.from_formula`.
     OptionError
         As in `IPWRA.from_formula`.
 
     Notes
     -----
-    The effect on group g in period t is the change since the base period in the group minus the change in the controls
-    [1]_. Covariates are from the earlier of the two periods. Before g and its anticipation, the effect is a placebo.
-    Averages weight groups by size, and standard errors account for the estimated sizes. If effects grow with exposure,
-    a two-way fixed effects regression also compares groups with earlier ones, whose effects still grow. These averages
-    do not.
+    The effect on group g in period t is the change in the group since the base period, minus the change in the controls
+    [1]_. Covariates are from the earlier of the two periods. In periods before treatment and anticipation, the effect
+    is a placebo effect. Averages weight groups by size. Standard errors account for the estimation of the sizes. These
+    averages never use treated groups as controls. A two-way fixed effects regression does, which biases it if effects
+    grow with exposure.
 
     References
     ----------

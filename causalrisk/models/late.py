@@ -1,4 +1,4 @@
-"""Instruments: the local average treatment effect as the ratio of an instrument's effects on outcome and treatment."""
+"""Instruments: the local average treatment effect, the ratio of the instrument's effects on outcome and treatment."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ def _check_column(frame: Any, role: str, name: Any) -> None:
 class LATE:
     """The local average treatment effect of a 0/1 treatment, with a 0/1 instrument.
 
-    It is the effect of the instrument on the outcome divided by its effect on the treatment. Both use the same
-    estimator and the same propensity score of the instrument [1]_ [2]_. It is the average effect on compliers, whose
-    treatment the instrument changes, under three assumptions: the instrument is as good as randomly assigned given the
-    covariates; it affects the outcome only through the treatment; and it moves nobody's treatment in the other
-    direction (monotonicity).
+    The LATE is the effect of the instrument on the outcome divided by the effect of the instrument on the treatment.
+    Both effects use the same estimator and the same propensity score of the instrument [1]_ [2]_. The LATE is the
+    average effect on the compliers, the units whose treatment changes with the instrument, under three assumptions: the
+    instrument is as good as randomly assigned given the covariates; it affects the outcome only through the treatment;
+    and it moves nobody's treatment in the opposite direction (monotonicity).
 
     Parameters
     ----------
     outcome, first_stage : CausalModel
-        Models of the effect of the instrument on the outcome and on the treatment, on the same rows.
+        Models of the two effects of the instrument, on the outcome and on the treatment. Both have the same rows.
     treat, instrument : str
-        Names of the two columns.
+        Names of the treatment column and the instrument column.
 
     References
     ----------
@@ -123,8 +123,8 @@ class LATE:
         method : {"AIPW", "IPWRA", "IPW", "OutcomeRegression"}
             Estimator of both effects; by default "AIPW".
         outcome_predictions, treatment_predictions : list of str or array_like, or matrix, optional
-            Predictions of outcome and treatment at both values of the instrument, ``["g0", "g1"]`` and
-            ``["r0", "r1"]``, instead of outcome models, as in `AIPW`.
+            Predictions of the outcome and of the treatment at both values of the instrument, such as ``["g0", "g1"]``
+            and ``["r0", "r1"]``. They replace the outcome models, as in `AIPW`.
         **options
             Options of `AIPW.from_formula` for both effects, such as `cluster`, `weights` and `propensity_link`.
 
@@ -136,7 +136,7 @@ class LATE:
         Raises
         ------
         DesignError
-            If treatment or instrument are not columns of 0 and 1.
+            If the treatment or the instrument is not a column of 0 and 1.
         OptionError
             If an option is not available for LATE.
         """
@@ -227,13 +227,13 @@ class LATEResults(OneEffect):
     Attributes
     ----------
     outcome, first_stage : CausalResults
-        Effects of the instrument on the outcome (the reduced form) and on the treatment.
+        The two fits: the effect of the instrument on the outcome (the reduced form), and on the treatment.
     params, bse, tvalues, pvalues : Series
-        The effect, "LATE", its standard error, z (or t) and two-sided p-value.
+        The effect (named "LATE"), its standard error, its z (or t) statistic and its two-sided p-value.
     first_stage_f : float
-        Squared ratio of the first stage to its standard error.
+        First-stage F statistic: the squared ratio of the first-stage effect to its standard error.
     complier_share : float
-        Share of compliers: the size of the instrument's effect on the treatment.
+        Share of compliers: the absolute value of the instrument's effect on the treatment.
     nobs : int
         Observations.
     estimand : str
@@ -306,9 +306,10 @@ class LATEResults(OneEffect):
         alpha : float, default 0.05
             Significance level.
         method : {"normal", "anderson-rubin"}
-            "normal" (default): by the standard error.
-            "anderson-rubin": valid however weak the instrument is [1]_. It contains the effects t for which the effect
-            of the instrument on y - t d is not significant. It may be the whole line, or two half-lines (two rows).
+            "normal" (default): the estimate plus and minus a critical value times the standard error.
+            "anderson-rubin": valid even if the instrument is weak [1]_. With outcome y and treatment d, it contains
+            each value t for which the instrument has no significant effect on y - t d. It may be the whole real line,
+            or two half-lines (two rows).
 
         Returns
         -------
@@ -344,9 +345,9 @@ class LATEResults(OneEffect):
         Returns
         -------
         DataFrame
-            One row per covariate: "all", "compliers", and "std difference", their difference in standard deviations.
-            The mean among compliers is the instrument's effect on treatment times covariate, divided by its effect on
-            the treatment (Abadie 2003).
+            One row per covariate: the means "all" and "compliers", and "std difference", the difference of the two
+            means in standard deviations. The mean among compliers is the instrument's effect on the product of
+            treatment and covariate, divided by its effect on the treatment (Abadie 2003).
         """
         first, rows = self.model.first_stage, {}
         design, options = first.design, first.options
@@ -419,7 +420,7 @@ class LATEResults(OneEffect):
         return tidy.tidy_frame(self.summary_frame(alpha).iloc[:1], conf_int)
 
     def glance(self) -> pd.DataFrame:
-        """Return one row that describes the fit: `CausalResults.glance`, with the instrument and the first stage."""
+        """Return one row that describes the fit, as `CausalResults.glance`, plus the instrument and the first stage."""
         model, record = self.model, self._record
         own = {"estimator": f"LATE by {record.spec.name}", "estimand": self.estimand, "treatment": model.treat}
         own |= {"instrument": model.instrument, "first_stage_f": self.first_stage_f}

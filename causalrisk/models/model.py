@@ -1,4 +1,4 @@
-"""The models: they take formulas or arrays and return results. This module only combines the other ones."""
+"""Model classes, which take formulas or arrays and return results. They only combine the other modules."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ FIT_OPTIONS = {"cov_kwds": None} | kinds.defaults_of(kinds.InferenceOptions)
 
 
 class CausalModel:
-    """A treatment effect model; the estimators are its subclasses.
+    """A treatment effect model: the base class of all estimators.
 
     Parameters
     ----------
     endog : array_like, shape (n,)
         Outcome.
     exog : array_like, shape (n, p)
-        Covariates of the outcome models. No constant is added; without one there is a warning.
+        Covariates of the outcome models. No constant is added. A missing constant triggers a warning.
     treat : array_like, shape (n,)
         Treatment.
     exog_propensity : array_like, shape (n, q), optional
@@ -112,12 +112,11 @@ class CausalModel:
         formula : str
             Outcome formula, such as "y ~ x1 + x2". The treatment does not appear in it.
         data : DataFrame, mapping of columns or Scan, optional
-            A pandas, polars, pyarrow or other data frame. None uses the variables where this is called.
-            `causalrisk.scan` reads files that do not fit into memory. Dask frames and Arrow datasets are treated like a
-            scan.
+            A pandas, polars, pyarrow or other data frame. None uses variables of the calling function. For files that
+            do not fit into memory, use `causalrisk.scan`. Dask data frames and Arrow datasets are scanned too.
         treat : str or array_like
-            Treatment: a column name, or one value per row. 0/1 and bool need nothing more. Any other coding needs
-            `treated` or `reference`.
+            Treatment: a column name, or one value per row. A 0/1 or bool treatment needs no other option. Any other
+            coding needs `treated` or `reference`. The treatment groups are called arms.
         propensity : str, optional
             Propensity formula, one-sided ("x1 + x3") or with the treatment on the left. By default, the right-hand
             side of the outcome formula.
@@ -125,74 +124,75 @@ class CausalModel:
             Outcome family, such as ``sm.families.NegativeBinomial(alpha=0.5)``. With "binomial", outcomes may also be
             fractions between 0 and 1.
         link : str, optional
-            Outcome link. "gaussian" has "identity" and "log". "binomial" has "logit", "probit" and "cloglog". The other
-            families have "log". The first is the default.
+            Outcome link: "identity" (default) or "log" for "gaussian", "logit" (default), "probit" or "cloglog" for
+            "binomial", and "log" for the other families.
         propensity_link : {"logit", "probit", "cloglog"}
             Propensity link. With several arms, the model is a multinomial logit.
         propensity_loss : {"ml", "calibrated"}
             "ml" (default): maximum likelihood.
-            "calibrated": its weights balance the covariates exactly (Tan 2020). Each arm that is weighted has its own
-            coefficients.
+            "calibrated": calibrated estimation, which balances the weighted covariates exactly (Tan 2020). Each arm
+            that is weighted has its own coefficients.
         propensity_score : str, array_like, float, dict or classifier, optional
-            Known probability of treatment; with several arms, one column per arm. A number, or a dict with one number
-            per level, if it is the same in all rows. Or an object with `fit` and `predict_proba`, cross-fitted on the
-            columns of the propensity formula. Folds keep clusters together.
+            Known probability of treatment; with several arms, one column per arm. If it is the same in all rows, give a
+            number, or a dict with one number per level. A classifier, which has `fit` and `predict_proba`, is
+            cross-fitted on the columns of the propensity formula, in folds that keep clusters together.
         learner : {"smooth", "hist-gradient-boosting", "random-forest", "lasso"}, learner, dict or list, optional
-            Predicts the mean outcome in each arm from the terms of the outcome formula, cross-fitted. It is a name; an
-            object with `fit` and `predict`, or `predict_proba` for a 0/1 outcome, as in scikit-learn; a dict with one
-            learner per arm label; or a list of learners. "smooth" is ridge regression on splines and products of the
-            covariates. It needs no other package, and it is the only learner for a scan. The other names are
-            scikit-learn's.
+            Machine learner of the mean outcome in each arm, cross-fitted on the terms of the outcome formula. Give a
+            name; an object with `fit` and `predict` (or `predict_proba` for a 0/1 outcome), as in scikit-learn; a dict
+            with one learner per arm label; or a list of learners. "smooth" is ridge regression on splines and products
+            of the covariates. It needs no other package, and is the only learner for scanned data. The other names
+            stand for scikit-learn models.
         smooth : bool, default False
             Short for ``learner="smooth"``.
         learner_use : {"terms", "replace", "stack"}, optional
-            "terms" (default of OutcomeRegression and IPWRA): each outcome model also has the predictions of all arms.
+            "terms" (default of OutcomeRegression and IPWRA): the predictions for all arms are added to each outcome
+            model as terms.
             "replace" (default of AIPW and TMLE): the predictions replace the outcome models. AIPW is then the
             interactive regression model of double machine learning.
             "stack" (default of JRE): a weighted average of three fits: JRE on the formula, JRE with the predictions as
-            terms, and the predictions alone. The weights minimise the variance of the effect. The second is left out
-            if the smallest arm has fewer than six observations for each outcome column.
+            terms, and the predictions alone. The weights minimise the variance of the effect. The second fit is left
+            out if the smallest arm has fewer than six observations per column of the outcome formula.
         n_folds : int, default 5
-            Folds for learners and cross-fitted propensity scores. With 1, learners predict the rows they are fitted to.
+            Number of folds for learners and classifiers. With 1, learners predict the rows that they are fitted to.
         n_repeats : int, default 1
-            Number of fits, each with other folds; odd. The fit with the median effect is returned. Its standard errors
-            account for the choice of folds.
+            Odd number of fits, each with different folds. The fit with the median effect is returned. Its standard
+            errors account for the choice of folds.
         target : {"all", "treated", "control", "overlap", "matching", "entropy"}, level, DataFrame or callable
-            Target population. By default "all", and "treated" with `did`. "ATE", "ATT", "ATC", "ATO", "ATM" and "ATEN"
-            mean the same, in any case.
-            A treatment level: the rows of that arm (the ATT with several arms).
-            A frame: another population with the same covariates. A logit on the covariates of the propensity formula
-            estimates how common rows with the same covariates are there, compared with the sample.
-            A function of the propensity score that gives the weight of each row in the target, such as
+            Target population. The default is "all", or "treated" with `did`. "ATE", "ATT", "ATC", "ATO", "ATM" and
+            "ATEN" are other names of the six populations, in upper or lower case.
+            A treatment level: the rows with that level (the ATT with several arms).
+            A DataFrame: a sample of another population, with the same covariates. The weights are from a logit of
+            membership in that sample on the covariates of the propensity formula.
+            A function of the propensity score that returns the weight of each row in the target population, such as
             ``lambda e: (e > 0.1) * 1.0``.
         treated, reference : level, optional
-            The treated level, or the level with which the others are compared.
+            The level that is treated, or the level that the others are compared with.
         levels : mapping, optional
             Printed label of each treatment level.
         weights : str or array_like, optional
             Observation weights.
         weight_type : {"frequency", "probability"}, optional
-            Meaning of the weights; needed with `weights`.
+            Meaning of the weights; required with `weights`.
         cluster : str, array_like, or list of two of them, optional
-            Clusters. Standard errors, resamples and folds keep whole clusters. With two, standard errors are two-way
-            clustered, folds keep the clusters of the first, and there is no bootstrap.
+            Cluster variable. Standard errors account for clusters, and resamples and folds keep them together. Two
+            variables give two-way clustered standard errors, folds by the first variable, and no bootstrap.
         offset : str or array_like, optional
             Known part of the linear predictor of the outcome models, under any link. The means are averages at the
             observed offsets.
         exposure : str or array_like, optional
-            Time or amount for which each unit was observed. Its logarithm is the offset, under a log link.
+            Time or amount for which each unit was observed. It needs a log link; its logarithm is the offset.
         at_exposure : float or "observed", optional
             Exposure at which the means are computed. The default, 1, gives rates per unit of `exposure`. "observed"
-            gives mean outcomes at each unit's own exposure; AIPW, TMLE and JRE need it, because they use residuals of
-            observed outcomes. Unadjusted and IPW fit a constant rate. Under "poisson" it is the weighted sum of
-            outcomes over the weighted sum of exposures.
+            gives mean outcomes at each unit's own exposure. AIPW, TMLE and JRE need "observed", because they use
+            residuals of observed outcomes. Unadjusted and IPW fit a constant rate: under "poisson", the weighted sum of
+            outcomes divided by the weighted sum of exposures.
         trim : {"crump", "separated"} or tuple of float, optional
-            Which rows to leave out. The target population changes. The models are fitted again to the remaining rows,
-            which the bootstrap resamples.
-            (low, high): scores outside these limits; with several arms, any score of a row.
-            "crump": scores outside the limits of least variance; with several arms, rows whose sum of inverse scores is
-            large.
-            "separated": rows that the propensity model predicts perfectly.
+            Rows to drop because of their propensity scores. This changes the target population. The models are refitted
+            to the remaining rows, and the bootstrap resamples only these rows.
+            (low, high): drop rows with a score outside these limits; with several arms, with any score outside.
+            "crump": drop rows with a score outside the limits that minimise the variance; with several arms, rows with
+            a large sum of inverse scores.
+            "separated": drop rows whose treatment the propensity model predicts perfectly.
         clip : tuple of float, optional
             Limits to which propensity scores are clipped. With several arms, each arm's score is clipped separately.
         effect : {"difference", "ratio", "odds_ratio", "percent", "quantile"}
@@ -204,30 +204,31 @@ class CausalModel:
         quantiles : float or sequence of float, optional
             Quantile levels for ``effect="quantile"``, between 0 and 1. By default 0.25, 0.5 and 0.75.
         design : Survey, optional
-            Survey design, instead of `weights` and `cluster`, for standard errors, degrees of freedom and tests.
+            Survey design for standard errors, degrees of freedom and tests. It replaces `weights` and `cluster`.
         subpop : str or array_like, optional
             Subpopulation of the survey: a column of True and False, a condition such as "age >= 20", or one value per
-            row. The rows outside it count in the variance, so do not delete these rows yourself.
+            row. Rows outside the subpopulation contribute to the variance, so do not delete them yourself.
         did : DiD, optional
-            The outcomes before the treatment, for difference-in-differences. Outcome models are then for the change.
+            The outcome before the treatment, for difference-in-differences. The outcome models then predict the change.
         observed : str, optional
-            Formula of a logit for whether the outcome is observed, if outcomes are missing. Write "x1 + d" with the
-            treatment d, or "(x1 + x2) * d" for one model per arm. Rows without an outcome stay in the sample: they
-            count in the score, the target population and averages of predictions. Outcome models use the other rows.
-            Weights are divided by the estimated probability of observation, and standard errors account for it.
-            OutcomeRegression and "Unadjusted" have no weights: they assume outcomes missing at random in each arm,
-            given the covariates of the outcome formula.
+            For missing outcomes: formula of a logit for whether the outcome is observed, such as "x1 + d" with the
+            treatment d, or "(x1 + x2) * d" for one model per arm. Rows without an outcome stay in the sample. They
+            enter the propensity score, the target population and averages of predictions, but not the outcome models.
+            Weights are divided by the estimated probability of observation, and standard errors account for its
+            estimation. OutcomeRegression and "Unadjusted" have no weights. They assume that outcomes are missing at
+            random in each arm, given the covariates of the outcome formula.
         missing : {"drop", "raise", "indicator"}
-            "drop" (default): both models drop rows with a missing value in a variable of either formula.
-            "raise": such rows raise an error.
-            "indicator": rows stay if only covariates are missing. A missing number becomes the weighted mean of the
-            sample, and a column `<name>_missing` is added. Other covariates get a level for missing values. This suits
-            trials; elsewhere the missing values must not confound. Not for target frames, arrays and scans.
+            "drop" (default): drop rows with a missing value in a variable of either formula.
+            "raise": raise an error if there are such rows.
+            "indicator": keep rows in which only covariates are missing. A missing number becomes the weighted mean of
+            the sample, and a column `<name>_missing` is added. Other covariates get an extra level for missing values.
+            This suits randomised trials. In other data, it assumes that the missing values are not confounders. It is
+            not available for target frames, arrays and scanned data.
         collinear : {"drop", "raise"}
-            What to do with columns that are combinations of earlier ones, in the whole sample or in one arm. "drop"
-            (default) leaves them out of all arms, with a warning. "raise" is an error.
+            What to do with columns that are linear combinations of earlier columns, in the whole sample or in one arm.
+            "drop" (default) removes them from the models of all arms, with a warning. "raise" raises an error.
         **others
-            Options by their names in other packages, such as ``estimand="ATT"``. The summary has a note on them.
+            Options under their names in other packages, such as ``estimand="ATT"``. A note in the summary reports them.
 
         Returns
         -------
@@ -237,9 +238,9 @@ class CausalModel:
         Raises
         ------
         DesignError
-            If data and formulas do not describe a model that can be fitted.
+            If no model can be fitted to the data with these formulas.
         OptionError
-            If an option is not known, or has a value that is not allowed.
+            If an option is unknown, or has a value that is not allowed.
         """
         given = {
             "treat": treat, "propensity": propensity, "family": family, "link": link,
@@ -266,7 +267,7 @@ class CausalModel:
         endog : array_like, shape (n,)
             Outcome.
         exog : array_like, shape (n, p)
-            Covariates of the outcome models. No constant is added; without one there is a warning.
+            Covariates of the outcome models. No constant is added. A missing constant triggers a warning.
         treat : array_like, shape (n,)
             Treatment.
         exog_propensity : array_like, shape (n, q), optional
@@ -301,12 +302,12 @@ class CausalModel:
         return model
 
     def with_options(self, **changes: Any) -> Self:
-        """Return a model of the same data under other options.
+        """Return a model of the same data with other options.
 
         Parameters
         ----------
         **changes
-            Any of the options of `from_formula` that do not belong to the data.
+            Options of `from_formula` to change, except options that describe the data, such as `weights`.
 
         Returns
         -------
@@ -355,7 +356,7 @@ class CausalModel:
 
     @property
     def data(self) -> SimpleNamespace:
-        """The names of the parameters, where statsmodels' `summary_col` reads them."""
+        """The names of the parameters, in the attribute that statsmodels' `summary_col` reads."""
         scale = self.options.effect_scale
         return SimpleNamespace(param_names=parameter_names(self.options.estimand, self.design.labels, scale.quantiles))
 
@@ -382,20 +383,20 @@ class CausalModel:
         Parameters
         ----------
         cov_type : {"robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"}, optional
-            "robust" or "HC0": accounts for the estimation of the propensity score and the outcome models.
-            "HC1": multiplies by n / (n - k).
-            "cluster": rows of one cluster may be correlated.
-            "jackknife": repeats every step without each row, or without each cluster, in turn. The variance is
-            (G - 1) / G times the sum of squared deviations of the G estimates (of ratios, their logarithms) from their
-            mean.
-            "HC3", "CR3": the jackknife of rows, and of clusters.
+            "robust" or "HC0": sandwich errors that account for the estimated propensity score and outcome models.
+            "HC1": "robust", with variances multiplied by n / (n - k), where the outcome models have k coefficients.
+            "cluster": "robust", but rows of one cluster may be correlated.
+            "jackknife": repeats every step without each row, or without each cluster, in turn. The variance is (G - 1)
+            / G times the sum of squared deviations of the G estimates from their mean. For ratios, these are
+            logarithms.
+            "HC3", "CR3": names of the jackknife of rows, and of clusters.
             "bootstrap": repeats every step on resamples.
             The default is "robust", or "cluster" with clusters. It is "bootstrap" for JRE, or if `n_boot`, `bootstrap`
-            or `resamples` is given. With data on disk (`scan`), the jackknife needs clusters.
+            or `resamples` is given. With scanned data, the jackknife needs clusters.
         cov_kwds : mapping, optional
-            Clusters under the key "groups", as in statsmodels, for a model without clusters: one value per row of the
-            data or sample, the name of a variable of the formulas, or two of these. Rows with a missing cluster are
-            dropped; the clusters are stored in `res.model`. "use_correction" is another name of `small_sample`.
+            For a model without clusters: clusters under the key "groups", as in statsmodels. They are one value per row
+            of the data or sample, the name of a variable of the formulas, or two of these. Rows with a missing cluster
+            are dropped. `res.model` has the clusters. The key "use_correction" is another name of `small_sample`.
         n_boot : int, optional
             Number of resamples, by default 999. If given, standard errors are from the bootstrap.
         bootstrap : {"pairs", "bayesian", "cluster", "stratified", "rescaled", "multiplier"}, optional
@@ -404,36 +405,37 @@ class CausalModel:
             "stratified": draws rows within each arm.
             "bayesian": gives rows or clusters fractional random weights.
             "rescaled" (default with a survey design): draws first-stage units within strata.
-            "multiplier": refits nothing, and is fast. It multiplies the influence function of each row or cluster by a
-            random number of mean 0 and variance 1. It gives bootstrap-t intervals (`conf_int`) and p-values
+            "multiplier": fast, because nothing is refitted. The influence function of each row or cluster is multiplied
+            by a random number with mean 0 and variance 1. Gives bootstrap-t intervals (`conf_int`) and p-values
             (`boot_pvalues`).
         multiplier : {"rademacher", "webb", "mammen"}, optional
-            Distribution of these numbers: 1 and -1 (the default); Webb's six values, for a dozen clusters or fewer; or
-            Mammen's two values, which are skewed.
+            Distribution of the random numbers of "multiplier": 1 and -1 (the default); Webb's six values, for a dozen
+            clusters or fewer; or Mammen's two values, which are skewed.
         small_sample : bool, default False
-            Apply the factor of "HC1" also to standard errors of the bootstrap, clusters, groups and differences:
-            G / (G - 1) (n - 1) / (n - k) for G clusters.
+            Whether to apply the factor of "HC1" to bootstrap and clustered variances too, and to variances in groups
+            and of differences. With G clusters, the factor is G / (G - 1) (n - 1) / (n - k).
         use_t : bool, optional
-            Whether to use the t distribution instead of the normal, and F instead of chi-squared. Degrees of freedom
-            are G - 1 with G clusters, n - 1 for the jackknife, else n - k, with k coefficients of the outcome models.
-            By default only with a survey design, with its degrees of freedom.
+            Whether to use the t distribution instead of the normal, and F instead of chi-squared. The degrees of
+            freedom are G - 1 with G clusters, n - 1 for the jackknife, else n - k, with k coefficients of the outcome
+            models. The default is True only with a survey design, which has its own degrees of freedom.
         df : float, optional
             Degrees of freedom, instead of the default of `use_t`. If given, the t distribution is used.
         max_failed : float, default 0.05
-            Largest share of resamples that may fail; for the jackknife, share of units without which the fit fails.
-            Above it, `fit` raises a BootstrapError.
+            Largest share of resamples that may fail; for the jackknife, share of units without which the fit fails. If
+            more fail, `fit` raises a BootstrapError.
         rng : int, Generator, SeedSequence or None, default 0
             Seed or source of random numbers. None draws a new seed.
         n_jobs : int, default 1
-            Threads, or workers of the joblib backend set by `joblib.parallel_config`; -1 means one per processor. Data
-            on disk use threads, or the cluster of a `distributed.Client`. Results do not depend on it.
+            Number of threads, or of workers of the joblib backend set by `joblib.parallel_config`; -1 means one per
+            processor. Scanned data use threads, or the cluster of a `distributed.Client`. The number does not change
+            the results.
         progress : bool, default False
-            Show a progress bar of resamples, or of units left out, on standard error; it needs tqdm. With data on disk
-            there is none: see `dask.diagnostics.ProgressBar`.
+            Whether to show a progress bar on standard error, which needs tqdm. For scanned data, use
+            `dask.diagnostics.ProgressBar` instead.
         resamples : array_like, shape (n, n_boot), optional
-            How often each row of the sample counts in each resample, instead of random draws, such as
-            ``rng.multinomial(n, np.full(n, 1 / n), size=999).T``. With frequency weights, give the total count over the
-            rows that a row stands for. Probability weights are multiplied in.
+            Resamples to use instead of random draws: how often each row of the sample counts in each, such as
+            ``rng.multinomial(n, np.full(n, 1 / n), size=999).T``. With frequency weights, give the total count of the
+            observations that a row represents. Probability weights are multiplied in.
         **others
             Names of options in other packages, such as ``seed=1``, as in `from_formula`.
 
@@ -447,10 +449,10 @@ class CausalModel:
         SeparationError
             If the propensity model predicts the treatment of some rows perfectly.
         BootstrapError
-            If too many resamples failed, too many units cannot be left out, or a joblib worker died; its `results`
-            hold the robust standard errors.
+            If too many resamples failed, too many units cannot be left out, or a joblib worker died. The `results` of
+            the error are the fit with robust standard errors.
         OptionError
-            If an option has a value that is not allowed, or two contradict each other.
+            If an option has a value that is not allowed, or two options contradict each other.
         """
         given = {
             "cov_type": cov_type, "cov_kwds": cov_kwds, "n_boot": n_boot, "bootstrap": bootstrap,

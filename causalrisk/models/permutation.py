@@ -1,9 +1,9 @@
-"""Randomisation inference: the statistic of a fit under the other assignments that the trial could have made.
+"""Randomisation inference: the statistic of a fit under all treatment assignments that the trial could have made.
 
 Under the hypothesis that the treatment changes no outcome, outcomes and covariates are the same in every assignment.
-Rows or clusters are assigned, within strata if the treatment was. Linear outcome models are fitted under a block of
-permutations in matrix products (`linear_contrasts`). All other estimators repeat every step of the fit for each
-permutation (`refitted_contrasts`).
+Rows or clusters are permuted, within strata if the treatment was assigned within strata. Linear outcome models are
+fitted under a block of permutations in matrix products (`linear_contrasts`). All other estimators repeat every step of
+the fit for each permutation (`refitted_contrasts`).
 """
 
 from __future__ import annotations
@@ -203,9 +203,10 @@ class PermutationTest:
     Attributes
     ----------
     statistic : float
-        The statistic of the fit: the effect over its robust standard error, the effect, or Wald's for several effects.
+        Statistic of the fit: the effect over its robust standard error, the effect itself, or the Wald statistic of
+        several effects.
     pvalue : float
-        Share of assignments whose statistic is at least as extreme, including the fit's own assignment.
+        Share of assignments whose statistic is at least as extreme as the fit's. The fit's own assignment is included.
     mc_se : float
         Monte Carlo standard error of the p-value; zero if every assignment was used.
     asymptotic_pvalue : float
@@ -213,7 +214,7 @@ class PermutationTest:
     null_distribution : ndarray, shape (n_permutations,)
         The statistic under each permutation; NaN if it could not be computed.
     n_permutations : int
-        Number of permutations, or number of all assignments.
+        Number of random permutations; if `exact`, number of all assignments.
     exact : bool
         Whether every assignment was used.
     failed : int
@@ -333,38 +334,38 @@ def permutation_test(
     n_jobs: int = 1,
     progress: bool = False,
 ) -> PermutationTest:
-    """Test by randomisation inference that the treatment of a trial has no effect.
+    """Test that the treatment of a randomised trial has no effect, by randomisation inference.
 
-    The treatment is permuted, and the estimator is computed again each time. Without clusters, rows are permuted. If
-    each cluster has one arm, whole clusters are permuted. If the treatment varies within clusters, rows are permuted
-    within them.
+    The treatment is permuted many times, and the estimator is computed for each permutation. Without clusters, rows are
+    permuted. If each cluster has one arm, whole clusters are permuted. If the treatment varies within clusters, rows
+    are permuted within them.
 
     Parameters
     ----------
     n_permutations : int or "all", optional
-        Number of random permutations. The default is 9999 for linear outcome models without weights, which are fast,
-        and 199 for other estimators, which are fitted again in each. With "all", or if there are no more assignments
-        than this, each assignment is used once and the p-value has no Monte Carlo error.
+        Number of random permutations. The default is 9999 for linear outcome models without importance weights, which
+        are fast. It is 199 for other estimators, which are refitted for each permutation. With "all", or if there are
+        at most this many assignments, each assignment is used once, and the p-value has no Monte Carlo error.
     strata : str, array_like or list of them, optional
         Strata, blocks or pairs within which the treatment was assigned: the name of a variable of the model's formulas
-        or of `data`, or one value per row. A list gives all combinations.
+        or of `data`, or one value per row. A list gives one stratum per combination of values.
     data : DataFrame or mapping, optional
-        The data of the model, for strata that its formulas do not use.
+        The data of the model; needed for strata that its formulas do not use.
     statistic : {"studentized", "difference"}
         "studentized" (default): the effect over its robust (clustered) standard error, without a small-sample factor.
-        "difference": the effect. For ratios, both use the logarithm.
+        "difference": the effect itself. For ratios, both use the logarithm.
     alternative : {"two-sided", "larger", "smaller"}
         Alternative hypothesis on the effect. "two-sided" (default) counts effects that are as large in either
         direction.
     arm : level or label, optional
-        With several arms, the arm whose effect is tested. Only it and the reference arm are permuted. By default all
-        arms are permuted, and Wald's statistic tests all effects jointly.
+        With several arms, the arm whose effect is tested. Only this arm and the reference arm are permuted. By default
+        all arms are permuted, and Wald's statistic tests all effects jointly.
     rng : int, Generator, SeedSequence or None, default 0
         Source of randomness, as in `fit`.
     n_jobs : int, default 1
-        Threads, or workers of the joblib backend, as in `fit`. Results do not depend on it.
+        Number of threads, or of workers of the joblib backend, as in `fit`. The number does not change the results.
     progress : bool, default False
-        Show a progress bar of the permutations.
+        Whether to show a progress bar of the permutations.
 
     Returns
     -------
@@ -376,24 +377,26 @@ def permutation_test(
     OptionError
         If strata, clusters or known scores do not allow the permutation, or only one assignment is possible.
     UnavailableError
-        For a fit to a scan, whose rows are not kept; with given replicates; or if the effect has no sampling error.
+        For scanned data, survey designs, missing outcomes (`observed`) and given `replicates`; or if the effect has no
+        sampling error.
 
     Warns
     -----
     ResampleWarning
-        If the estimator could not be computed in some permutations; they count as extreme.
+        If the estimator fails for some permutations, which count as extreme.
 
     Notes
     -----
-    The p-value is (1 + number as extreme) / (1 + permutations) [1]_. It is exact in any sample size and for any model,
-    for the sharp hypothesis that no outcome depends on the treatment, if the treatment was assigned as it is permuted.
-    The studentized test is also valid in large samples for the hypothesis that the average effect is zero. The
-    difference is not, if arms differ in their variance [2]_, [3]_. In the experiments of [4]_ the studentized test is
-    more reliable than the asymptotic test. Stata's ritest [5]_, R's ri2 and pyfixest permute in the same way.
+    The p-value is (1 + number of permutations as extreme) / (1 + number of permutations) [1]_. The null hypothesis is
+    that the treatment changes no outcome (the sharp null). The p-value is exact for any sample size and any model if
+    the treatment was assigned in the way it is permuted. In large samples, the studentized test is also valid for the
+    hypothesis that the average effect is zero. The test of the difference is not, if the variances of the arms differ
+    [2]_, [3]_. In the experiments of [4]_, the studentized test is more reliable than the asymptotic test. Stata's
+    ritest [5]_, R's ri2 and pyfixest permute in the same way.
 
     `OutcomeRegression` and `Unadjusted` are computed for many permutations at once. Other estimators repeat every step
     of their fit, including the propensity score, learners and joint training. The test is not valid for observational
-    data; the printed result says so if a propensity score was estimated from covariates.
+    data. The printed result says so if a propensity score was estimated from covariates.
 
     References
     ----------

@@ -43,11 +43,11 @@ def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), r
     Parameters
     ----------
     data : DataFrame
-        Data with missing values, with the treatment, the outcome and all covariates.
+        Data with missing values. It should include the treatment, the outcome and all covariates.
     n_imputations : int, default 10
         Number of data sets to return.
     exclude : list of str, optional
-        Columns that are returned as they are and do not predict others, such as names of units.
+        Columns that are neither imputed nor used to predict others, such as unit identifiers.
     rng : int or numpy.random.Generator, default 0
         Seed.
 
@@ -69,12 +69,13 @@ def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), r
 
     Notes
     -----
-    Missing outcomes are imputed too, as their rows inform the imputation. Leave these rows out of the fit,
-    ``completed[data["y"].notna()]``, or keep them with `observed=` and ``completed.assign(y=data["y"])``.
+    Missing outcomes are imputed too, because these rows help to impute other variables. Either drop these rows before
+    the fit, with ``completed[data["y"].notna()]``, or keep them and use `observed=` with the original outcomes,
+    ``completed.assign(y=data["y"])``.
 
-    Imputation is by chained equations with regression trees (method "cart" of R's mice; Burgette and Reiter 2010). A
-    tree predicts each column with missing values from all other columns, five times in turn. A missing value becomes
-    the value of a random row in the same leaf. Known values do not change.
+    Imputation is by chained equations with regression trees (method "cart" of R's mice; Burgette and Reiter 2010). In
+    each of five rounds, a tree predicts each column with missing values from all other columns. A missing value is
+    replaced by the value of a random row in the same leaf. Known values do not change.
 
     Examples
     --------
@@ -187,17 +188,17 @@ class PooledResults(OneEffect):
     results : list of CausalResults
         The fits.
     n_imputations : int
-        Their number, m.
+        Number of fits, m.
     df_complete : float
         Degrees of freedom of the complete data.
     nobs : int
-        Observations of each fit.
+        Number of observations of each fit.
     estimand : str
         "ATE", "ATT", ...
     params, bse : Series
-        The effects and then the potential-outcome mean of each arm; their standard errors.
+        The effects, then the potential-outcome mean of each arm; and their standard errors.
     tvalues, pvalues : Series
-        t statistics of `params` (for ratios, of the logarithm) and two-sided p-values from the t distribution.
+        t statistics of `params` and two-sided p-values from the t distribution. Ratios are tested on the log scale.
     df : Series
         Degrees of freedom of Barnard and Rubin.
     fmi : Series
@@ -269,18 +270,18 @@ class PooledResults(OneEffect):
 
     @property
     def missing_information(self) -> pd.DataFrame:
-        """Contribution of the imputations to the variance, one row per parameter.
+        """How much missing data add to the variance, one row per parameter.
 
-        Columns: "within" and "between", the two variances; "total"; "riv", the relative increase of the variance;
-        "lambda", the share of the total due to missing data; "df"; and "fmi", the fraction of missing information. For
-        ratios, they are on the logarithmic scale.
+        Columns: "within" and "between", the variances within and between imputations; "total"; "riv", the relative
+        increase of the variance; "lambda", the share of the total due to missing data; "df"; and "fmi", the fraction of
+        missing information. Variances of ratios are on the logarithmic scale.
         """
         return self._pooled.drop(columns=["estimate", "std err"])
 
     summary = with_other_names(summary.summarize_pooled)
 
     def methods(self) -> str:
-        """Return a methods paragraph on the fits and how they were pooled.
+        """Return a methods paragraph that describes the fits and how they were pooled.
 
         Returns
         -------
@@ -324,7 +325,8 @@ class PooledResults(OneEffect):
         Returns
         -------
         DataFrame
-            As from `CausalResults.equivalence_test`, for all effects, with the degrees of freedom of Barnard and Rubin.
+            One row per effect, with the columns of `CausalResults.equivalence_test`. The tests use the degrees of
+            freedom of Barnard and Rubin.
         """
         every = hypotheses.equivalence_table(self._record.names, self._estimates, low, high, alpha)
         return every.iloc[: len(self._record.effect_names)]
@@ -348,7 +350,7 @@ class PooledResults(OneEffect):
         return frame.assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
 
     def glance(self) -> pd.DataFrame:
-        """Return one row that describes the fits: `CausalResults.glance`, and their number as "imputations"."""
+        """Return one row that describes the fits, as `CausalResults.glance`, plus the number of "imputations"."""
         return tidy.glance(self._record).assign(imputations=self.n_imputations)
 
     def __repr__(self) -> str:
@@ -364,14 +366,14 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     results : iterable of CausalResults
         Fits of one model to data sets that differ only in the imputed values.
     df_complete : float, optional
-        Degrees of freedom of the complete data (mice's ``dfcom``). By default the degrees of freedom of the first fit,
-        or of ``fit(use_t=True)``: clusters minus one, or observations minus coefficients of the outcome models.
-        ``numpy.inf`` gives Rubin's degrees of freedom.
+        Degrees of freedom of the complete data (mice's ``dfcom``). By default `df_resid` of the first fit: the number
+        of clusters minus one, or the number of observations minus the number of outcome coefficients. ``numpy.inf``
+        gives Rubin's original degrees of freedom.
 
     Returns
     -------
     PooledResults
-        With `params`, `bse`, `conf_int()`, `df`, `fmi`, `summary()` and other attributes of a fit's results.
+        Pooled results with `params`, `bse`, `conf_int()`, `df`, `fmi`, `summary()` and more, as for a single fit.
 
     Raises
     ------
@@ -379,7 +381,8 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
         If the fits differ in options, formulas, terms, weights, clusters, offset, target frame or number of
         observations.
     OptionError
-        If there are fewer than two fits, `df_complete` is not positive, or something is not the results of a fit.
+        If there are fewer than two fits, `df_complete` is not positive, or `results` contains anything but results of
+        fits.
 
     Notes
     -----

@@ -1,9 +1,9 @@
-"""Results of a fit: attributes and methods on top of the frozen record with its numbers; saving and loading.
+"""Results of a fit: attributes and methods that read the frozen record of its numbers; saving and loading.
 
-This module has only what describes the fit itself. Everything computed afterwards is a function of the record in
-`inference`, `diagnostics`, `report` or a module here, with its docstring and example there. The method of the same name
-here calls it. Every pickle begins with the version; a pickle of a newer version raises an error before the rest is
-read.
+This module defines only attributes that describe the fit itself. Everything computed afterwards is a function of the
+record, defined in `inference`, `diagnostics`, `report` or another module of `models`, with its docstring and example.
+The method of the same name here calls this function. Every pickle begins with the version. A pickle of a newer version
+raises an error before the rest is read.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ R = TypeVar("R")
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read saved results. They are a pickle: only read files that you trust.
+    """Read saved results. The file is a pickle: only read files that you trust.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ class CausalResults(OneEffect):
     nobs : int
         Observations in the estimation sample: the sum of frequency weights, otherwise the number of rows.
     estimand : str
-        "ATE", "ATT", ...; with the kind of effect if it is not a difference.
+        Estimand, such as "ATE" or "ATT", with the kind of effect if it is not a difference.
     seed : int or SeedSequence
         Value of `rng=` that repeats the fit: an int, or a SeedSequence if one int is not enough.
     """
@@ -269,7 +269,7 @@ class CausalResults(OneEffect):
 
     @property
     def tvalues(self) -> pd.Series:
-        """Statistics z (or t) of `params`; for ratios, of the logarithm. NaN if the standard error is zero."""
+        """Test statistics z (or t) of `params`; ratios use the log scale. NaN if the standard error is zero."""
         return self._by_name(intervals.summary_frame(self._record).iloc[:, 2])
 
     @property
@@ -284,7 +284,7 @@ class CausalResults(OneEffect):
 
     @property
     def df_resid(self) -> float:
-        """Degrees of freedom of the t distribution, or of ``fit(use_t=True)``."""
+        """Degrees of freedom of the t distribution that the fit uses, or that ``fit(use_t=True)`` would use."""
         return self._record.df if self.use_t else self._record.residual_df
 
     def cov_params(self) -> pd.DataFrame:
@@ -319,24 +319,24 @@ class CausalResults(OneEffect):
 
     @property
     def dropped_terms(self) -> tuple[str, ...]:
-        """Terms left out because they are combinations of earlier ones, in the sample or in one arm."""
+        """Terms dropped because they are linear combinations of earlier terms, in the sample or in one arm."""
         return self._record.design.dropped_terms
 
     @property
     def sample_ledger(self) -> pd.DataFrame:
-        """Why rows were dropped: formula, variable, rows missing it, and rows dropped because of it first."""
+        """Dropped rows by variable. "missing" counts its missing values, "dropped" only rows not dropped before."""
         return self._record.design.sample_ledger.copy()
 
     @property
     def boot_params(self) -> pd.DataFrame:
-        """`params` in every resample, one row per resample; NaN if it failed."""
+        """`params` in every resample, one row per resample; NaN if the resample failed."""
         names = self._record.names
         values = self._record.used_boot.values[:, : len(names)].copy()
         return pd.DataFrame(values, columns=names, index=pd.RangeIndex(len(values), name="resample"))
 
     @property
     def boot_ledger(self) -> pd.DataFrame:
-        """Whether each resample was used; if not, why."""
+        """Whether each resample was used and, if not, the reason."""
         return errors.failures_frame(self._record.used_boot.failures, "resample")
 
     converged = property(of_record(labels.has_converged))
@@ -347,7 +347,8 @@ class CausalResults(OneEffect):
     def outcome_params(self) -> pd.DataFrame:
         """Coefficients of the outcome models, one row per term and one column per arm.
 
-        JRE's coefficients are trained for the effect, not regression coefficients. Use `res.start.outcome_params`.
+        JRE trains its coefficients for the effect, so they are not regression coefficients. For regression
+        coefficients, use `res.start.outcome_params`.
         """
         return fitted_models.outcome_frame(self._record, "values")
 
@@ -378,7 +379,7 @@ class CausalResults(OneEffect):
 
     @property
     def importance_weights(self) -> pd.Series:
-        """Tilt of the target divided by the probability of the unit's own arm; 1 if the estimator uses no score."""
+        """Importance weights: target weight over the probability of the row's own arm. 1 without a propensity score."""
         record = self._record
         fit = record.weight_fit if record.spec.uses_propensity else None
         weights = np.ones(record.sample.n) if fit is None else fit.raw_weights
@@ -394,7 +395,7 @@ class CausalResults(OneEffect):
 
     @property
     def resid(self) -> pd.Series:
-        """Outcome minus its prediction in the row's own arm, one row per row of the sample (not for JRE, Matching)."""
+        """Outcome minus its prediction in the row's own arm, for each row of the sample (not for JRE and Matching)."""
         if self._record.spec.matched:
             raise errors.UnavailableError(
                 "resid is not available for Matching, which predicts a unit's own outcome by that outcome.\n"
@@ -452,7 +453,7 @@ class CausalResults(OneEffect):
 
     @property
     def default_model_infos(self) -> dict[str, Callable[[Any], str]]:
-        """What statsmodels' `summary_col` prints below the column."""
+        """Statistics that statsmodels' `summary_col` prints below the column."""
         return {
             "N": lambda res: f"{res.nobs}",
             "Estimator": lambda res: frames.table_maker_statistic(res._record, "estimator"),
@@ -477,7 +478,7 @@ class CausalResults(OneEffect):
         Parameters
         ----------
         path : str or path
-            Where to write. The results are pickled: only read files that you trust.
+            File to write. The results are pickled: only read files that you trust.
 
         Returns
         -------
@@ -487,9 +488,9 @@ class CausalResults(OneEffect):
         Raises
         ------
         UnavailableError
-            If the results hold something that cannot be pickled, such as a lambda given as `target`.
+            If the results contain an object that cannot be pickled, such as a lambda given as `target`.
         OptionError
-            If the path ends as the name of a table or of a data file, such as .docx or .parquet.
+            If the path has the ending of a table or a data file, such as .docx or .parquet.
         """
         name = os.fspath(path)
         if name.lower().endswith((*DATA_ENDINGS, *table.ENDINGS)):
@@ -544,11 +545,11 @@ class JointView:
     Attributes
     ----------
     shrinkage : float or None
-        Weight of the importance-weighted fit, given or chosen; None for the objective "erm".
+        Weight of the importance-weighted loss, given or chosen; None for the objective "erm".
     share : float
-        Share of IPWRA's effect heterogeneity that the risk leaves out; 0 for the objective "erm".
+        Share of the effect heterogeneity estimated by IPWRA that the risk excludes; 0 for the objective "erm".
     score_joined : bool
-        Whether the linear predictor of the propensity score is an additional outcome column.
+        Whether the linear predictor of the propensity score is a column of the outcome models.
     """
 
     def __init__(self, record: FitRecord) -> None:
@@ -561,7 +562,7 @@ class JointView:
 
     @property
     def replicates(self) -> pd.DataFrame:
-        """Bias of each arm, and net bias, under each replicate used, in units of the outcome."""
+        """Bias of each arm's model, and net bias, under each replicate that was used, in units of the outcome."""
         joint = self._joint
         bias, net = joint.fit.bias, joint.fit.net_bias
         used = np.flatnonzero(joint.replicates.failures == errors.Failure.OK)
@@ -572,7 +573,7 @@ class JointView:
 
     @property
     def optimize_result(self) -> Any:
-        """Scipy's report on the minimisation, free of units."""
+        """The `OptimizeResult` of the minimisation by scipy. Its numbers are free of units."""
         return copy.copy(self._joint.fit.result)
 
 
@@ -581,7 +582,7 @@ class MatchingResults(CausalResults):
 
     @property
     def matches(self) -> pd.DataFrame:
-        """The matches: row labels "unit" and "match", "weight" (1 / number of matches of the unit), "distance"."""
+        """Matched pairs: row labels "unit" and "match", "weight" (1 / number of matches of the unit) and "distance"."""
         return matched_pairs(self._record)
 
 
@@ -595,7 +596,7 @@ class JREResults(CausalResults):
     record : FitRecord
         Everything the fit produced.
     start : CausalResults
-        The IPWRA results it started from.
+        Results of the IPWRA fit that JRE starts from.
     """
 
     def __init__(self, model: Any, record: FitRecord, start: CausalResults) -> None:
@@ -615,7 +616,7 @@ class JREResults(CausalResults):
 
     @property
     def model_means(self) -> pd.Series:
-        """Averages of the arms' outcome models (JRE). They include the common bias that the POMs leave out."""
+        """Mean prediction of each arm's outcome model (JRE), including the common bias that `params` excludes."""
         labels = list(self._record.design.labels)
         return pd.Series(self._joint.fit.estimate.model_means.copy(), index=labels, name="mean")
 
@@ -623,14 +624,14 @@ class JREResults(CausalResults):
     def expected_ate_risk(self) -> float:
         """Expected ATE risk over the replicates (JRE), in squared units of the outcome; `risk_table` has its parts.
 
-        With objective "risk" it is the squared net bias plus the sampling variance. With "erm" it is the squared net
-        bias.
+        With objective "risk", the risk is the squared net bias plus the sampling variance. With "erm", it is the
+        squared net bias alone.
         """
         return self._joint.expected_risk
 
     @property
     def replicate_ledger(self) -> pd.DataFrame:
-        """Whether each propensity replicate was used; if not, why (JRE)."""
+        """Whether each propensity replicate was used and, if not, the reason (JRE)."""
         return errors.failures_frame(self._joint.replicates.failures, "replicate")
 
     @property

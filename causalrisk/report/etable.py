@@ -75,14 +75,14 @@ def etable(
     Parameters
     ----------
     results : sequence or mapping of results, or one of them
-        Results of this package, of `pool` or of statsmodels, with one column each, and comparisons, with one column per
-        estimator. A mapping names them.
+        Results of this package, of `pool` or of statsmodels have one column each. Comparisons have one column per
+        estimator. The keys of a mapping are the column heads.
     *more : results
-        Further results: ``etable(first, second)`` is ``etable([first, second])``.
+        Further results: ``etable(first, second)`` is the same as ``etable([first, second])``.
     names : sequence of str, optional
-        Column heads; by default the estimators.
+        Column heads; by default the names of the estimators.
     keep, drop : sequence of str, optional
-        Parameters to show, in this order, or to leave out.
+        Parameters to show (`keep`, in this order) or to leave out (`drop`).
     rename : mapping of str to str, optional
         Printed names of parameters. Parameters with the same name share a row: ``{"mbsmoke": "ATE"}`` puts a
         regression coefficient next to an effect.
@@ -94,14 +94,15 @@ def etable(
         Significance level of intervals.
     statistics : sequence of str, optional
         Rows below the estimates: "estimator", "estimand", "learner", "weights", "std_errors", "clusters", "df" (of t
-        tests and intervals), "nobs", "effective_n", "first_stage_f", "imputations", "r_squared". Default: every row
-        that at least one column has a value for. The estimator appears only if the columns have other names.
+        tests and intervals), "nobs", "effective_n", "first_stage_f", "imputations", "r_squared". By default, all rows
+        with a value in at least one column. The default omits "estimator" if the column heads are the names of the
+        estimators.
     extra : mapping of str to sequence, optional
-        Further rows below: a label, and one value per column.
+        Further rows below the estimates: for each label, one value per column.
     digits : int, optional
-        Number of decimals. By default the smallest standard error shows four significant digits. The whole
-        table has the same decimals if all columns are effects on one outcome. If there are regressions of that
-        outcome too, each row has its own, and with several outcomes each column.
+        Number of decimals. By default, the smallest standard error has four significant digits. The number of decimals
+        is the same in the whole table if all columns are effects on one outcome. It differs by row if there are also
+        regressions of this outcome, and by column if there are several outcomes.
     title : str
         Heading.
     notes : sequence of str
@@ -110,19 +111,19 @@ def etable(
     Returns
     -------
     PaperTable
-        Prints as text. Has `as_latex`, `as_markdown`, `as_csv`, `as_html`, `to_gt`, `save` (also to Word) and `frame`,
-        the numbers.
+        Table that prints as text, with methods `as_latex`, `as_markdown`, `as_csv`, `as_html`, `to_gt` and `save` (also
+        to Word). The attribute `frame` has the numbers.
 
     Raises
     ------
     OptionError
-        If a name is not a parameter, two parameters of a model get the same name, lengths differ, or something is not a
-        result.
+        If `keep` or `drop` has an unknown parameter, `rename` gives two parameters of a model the same name, `names` or
+        `extra` has the wrong length, or `results` contains anything but results.
 
     Notes
     -----
-    The effective n of a treatment group is Kish's (sum w)^2 / sum w^2 of the importance weights, the reference group
-    first. Standard errors of a comparison are the bootstrap's, as in its `table`. R-squared is for regressions.
+    The effective n of a treatment group is Kish's (sum w)^2 / sum w^2 of the importance weights. The reference group
+    comes first. Comparisons have bootstrap standard errors, as in their `table`. Only regressions have an R-squared.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Plots of a fit: balance, overlap and calibration, its effects, and the shrinkage of JRE.
+"""Plots of a fit: balance, overlap, calibration, effects, and the shrinkage of JRE.
 
-Functions take and return an Axes. Colours are Okabe and Ito's, which colour-blind readers can distinguish; markers and
-lines differ too, for print. Texts have the colour of the Axes, which may be dark. Labels are wrapped, and ticks
-thinned, to fit the Axes.
+Functions take and return matplotlib Axes. The colours of Okabe and Ito can be distinguished by colour-blind readers;
+markers and lines differ too, for print. Texts have the colour that fits the Axes, which may be dark. Labels are
+wrapped, and ticks thinned, to fit the Axes.
 """
 
 from __future__ import annotations
@@ -181,13 +181,14 @@ def plot_balance(
     Parameters
     ----------
     ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
+        Axes to draw on; by default a new figure.
     binary : {"std", "raw"}
-        Whether differences of binary covariates are standardized like the others, or differences of proportions.
+        For binary covariates, "std" shows standardized differences, as for other covariates, and "raw" shows
+        differences of proportions.
     between, also, data, by, interactions, names
-        As in `balance`. With several groups, the plot shows the largest difference.
+        As in `balance`. With several treatment groups, the plot shows the largest difference.
     threshold : float, default 0.1
-        Position of the dashed line.
+        Absolute difference at which a dashed line is drawn.
 
     Returns
     -------
@@ -223,14 +224,14 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
     Parameters
     ----------
     ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
+        Axes to draw on; by default a new figure.
     arm : level or label, optional
-        The group; by default a panel for each that is not the reference.
+        The treatment group to plot; by default one panel per group except the reference.
 
     Returns
     -------
     matplotlib Axes, or an array of Axes for several panels
-        The plot. Bars are the rows as they are, lines the weighted rows.
+        The plot. Bars are for the unweighted rows, and lines for the weighted rows.
     """
     design = record.design
     rows, once = record.counted_rows, 1.0 if record.frequency else design.weights
@@ -259,16 +260,16 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
 
 
 def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any = None) -> Any:
-    """Observed share of the treated against the propensity score, bin by bin.
+    """Observed share of treated rows against the mean propensity score, bin by bin.
 
     Parameters
     ----------
     ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
+        Axes to draw on; by default a new figure.
     bins : int, default 10
         Number of bins.
     arm : level or label, optional
-        The treatment group; by default a panel for each that is not the reference.
+        The treatment group to plot; by default one panel per group except the reference.
 
     Returns
     -------
@@ -344,22 +345,22 @@ def plot_effects_by(
     Parameters
     ----------
     by, data
-        As in `effects_by`; a formula has one variable, such as "~ bs(age, df=4)".
+        As in `effects_by`. A formula must have one variable, as in "~ bs(age, df=4)".
     ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
+        Axes to draw on; by default a new figure.
     alpha : float, default 0.05
         Significance level of the intervals.
     at : int or array_like, default 101
-        Values of the variable of a formula, or their number.
+        For a formula: values of its variable at which to draw the curve, or their number.
     adjust : str, default "single-step"
-        As in `effects_by`: the kind of simultaneous interval; a uniform band for a formula.
+        Kind of simultaneous interval, as in `effects_by`. For a formula, the default gives a uniform band.
     arm : level or label, optional
-        The treatment group whose effect it is; by default a panel for each that is not the reference.
+        The treatment group whose effect to plot; by default one panel per group except the reference.
 
     Returns
     -------
     matplotlib Axes, or an array of Axes for several panels
-        The plot: one row per group, or the curve of a formula.
+        The plot, with one row per group, or the curve of a formula.
 
     Raises
     ------
@@ -405,23 +406,23 @@ def plot_bootstrap(
     intervals: Sequence[Interval] = ("normal", "percentile"),
     arm: Any = None,
 ) -> Any:
-    """Bootstrap distribution of the effect with its intervals.
+    """Bootstrap distribution of the effect, with confidence intervals.
 
     Parameters
     ----------
     ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
+        Axes to draw on; by default a new figure.
     alpha : float, default 0.05
         Significance level of the intervals.
     intervals : sequence of str
         Intervals to draw: methods of `conf_int`.
     arm : level or label, optional
-        The treatment group whose effect it is; by default a panel for each that is not the reference.
+        The treatment group whose effect to plot; by default one panel per group except the reference.
 
     Returns
     -------
     matplotlib Axes, or an array of Axes for several panels
-        The plot; "normal" is the interval of the summary.
+        The plot. "normal" is the interval of the summary.
 
     Raises
     ------
@@ -460,12 +461,12 @@ def _annotate(ax: Any, name: object, point: tuple[float, float], offset: tuple[f
 
 
 def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
-    """Distribution functions of the potential outcomes of each treatment group, with simultaneous bands.
+    """Distribution function of the potential outcome in each treatment group, with simultaneous bands.
 
     Parameters
     ----------
     ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
+        Axes to draw on; by default a new figure.
     grid, alpha
         As in `distribution`.
 
@@ -486,18 +487,18 @@ def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha
 def plot_influence(
     record: FitRecord, ax: Any = None, top: int = 5, method: str | None = None, arm: Any = None, clusters: bool = False
 ) -> Any:
-    """Influence of each row, or of each cluster, on the effect against its share of the weight.
+    """Influence of each row (or cluster) on the effect, plotted against its share of the weight.
 
     Parameters
     ----------
     ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
+        Axes to draw on; by default a new figure.
     top : int, default 5
-        Number of rows that are named.
+        Number of rows to label, the most influential first.
     method, clusters
         As in `influence`.
     arm : level or label, optional
-        The treatment group whose effect it is; by default a panel for each that is not the reference.
+        The treatment group whose effect to plot; by default one panel per group except the reference.
 
     Returns
     -------
@@ -535,19 +536,19 @@ def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, posi
 
 
 def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> Any:
-    """Effect under each amount of shrinkage toward IPWRA that could be chosen (JRE).
+    """Effect for each candidate amount of shrinkage toward IPWRA (JRE).
 
     Parameters
     ----------
     ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
+        Axes to draw on; by default a new figure.
     alpha : float, default 0.05
         Significance level of the intervals.
 
     Returns
     -------
     matplotlib Axes
-        The plot of `anchor_path`. The difference of two groups has intervals.
+        The plot of `anchor_path`. With two treatment groups and effects as differences, it has intervals.
     """
     check_alpha(alpha)
     path, joint, ax = risk.anchor_path(record), risk.joint_of(record), axes_or_new(ax)
@@ -572,13 +573,13 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     Parameters
     ----------
     figure : matplotlib Figure, optional
-        Where to draw; by default a new page, A4 across.
+        Figure to draw on; by default a new A4 page in landscape format.
 
     Returns
     -------
     matplotlib Figure
-        Overlap, balance, calibration, influence, and the bootstrap distribution if there is one. JRE also has the
-        effect by shrinkage.
+        Overlap, balance, calibration, influence and, after a bootstrap, its distribution. For JRE, also the effect by
+        shrinkage.
     """
     record.check_means("plot_diagnostics()")
     balance.balance(record)  # an estimator without scores is refused before anything is drawn

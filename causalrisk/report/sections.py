@@ -1,4 +1,4 @@
-"""The HTML page of a fit: each diagnostic with its plot, its table and its reading."""
+"""The HTML page of a fit: each diagnostic with its plot, its table and its interpretation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in t
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a page: anchor, heading, HTML below it, and its reading in the overview."""
+    """A part of a page: anchor, heading, HTML below the heading, and its verdict in the overview."""
 
     anchor: str
     heading: str
@@ -62,35 +62,35 @@ def report(
     assumptions: Mapping[str, str] | None = None,
     short: bool = False,
 ) -> Path:
-    """Write a self-contained web page: estimate, diagnostics with their reading, assumptions, how to repeat it.
+    """Write a self-contained web page: estimate, diagnostics and their interpretation, assumptions, code to repeat it.
 
     Parameters
     ----------
     path : str or path, default "report.html"
-        Where to write; a file that exists is replaced.
+        File to write; an existing file is replaced.
     title : str, optional
         Heading.
     alpha : float, default 0.05
         Significance level of the intervals.
     assumptions : mapping, optional
-        Your statements on "unconfoundedness", "no_post_treatment" and "no_interference", the assumptions that no data
-        can check; with `did`, "parallel_trends" instead of the first, and with repeated cross sections also
-        "same_population"; with `observed`, also "missing_at_random". The page shows those you leave out as open
+        Your statements on assumptions that no data can check: "unconfoundedness", "no_post_treatment" and
+        "no_interference". With `did`, "parallel_trends" replaces "unconfoundedness", and repeated cross sections add
+        "same_population". `observed` adds "missing_at_random". The page shows assumptions without a statement as open
         questions.
     short : bool, default False
-        Only what fits on one printed page: the estimate, the findings, the balance plot and the methods paragraph.
+        Whether to write only one printed page: the estimate, the findings, the balance plot and the methods paragraph.
 
     Returns
     -------
     Path
-        The file. It contains its figures and loads nothing. The same fit gives the same bytes.
+        The file. It contains all figures and loads nothing from elsewhere. The same fit always gives the same file.
 
     Raises
     ------
     UnavailableError
         If matplotlib is not installed.
     OptionError
-        If an assumption is not one of these, or the name of the file is not that of a web page.
+        If an assumption is unknown, or the file name does not have the ending of a web page.
     """
     check_alpha(alpha)
     check_page(path)
@@ -114,7 +114,7 @@ def report(
 
 
 def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
-    """Refuse a file name that is not a web page's; `variable` names the results in examples."""
+    """Refuse a file name without the ending of a web page; `variable` names the results in examples."""
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
         page_path = Path(path).with_suffix(".html").as_posix()
         raise OptionError(
@@ -318,19 +318,19 @@ def study_report(
     alpha: float = 0.05,
     assumptions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a page with the summary, the plots, the placebos, assumptions and methods.
+    """Write a web page with the summary, plots, placebos, assumptions and methods.
 
     Parameters
     ----------
     path : str or path, default "report.html"
-        Where to write; a file that exists is replaced.
+        File to write; an existing file is replaced.
     title : str, optional
         Heading.
     alpha : float, default 0.05
         Significance level of the intervals.
     assumptions : mapping, optional
-        Your statements on "parallel_trends", "no_post_treatment" and "no_interference". The page shows those you
-        leave out as open questions.
+        Your statements on "parallel_trends", "no_post_treatment" and "no_interference". The page shows assumptions
+        without a statement as open questions.
 
     Returns
     -------
@@ -342,7 +342,7 @@ def study_report(
     UnavailableError
         If matplotlib is not installed.
     OptionError
-        If an assumption is not one of these, or the file name is not that of a web page.
+        If an assumption is unknown, or the file name does not have the ending of a web page.
     """
     check_page(path, "study")
     record, begins, title = study._record, study.given["begins"], title or f"Report: {study!r}"
@@ -379,19 +379,19 @@ def late_report(
     alpha: float = 0.05,
     assumptions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a page with the summary, the compliers, overlap and balance of the instrument, and methods.
+    """Write a web page with the summary, the compliers, overlap and balance of the instrument, and methods.
 
     Parameters
     ----------
     path : str or path, default "report.html"
-        Where to write; a file that exists is replaced.
+        File to write; an existing file is replaced.
     title : str, optional
         Heading.
     alpha : float, default 0.05
         Significance level of the intervals.
     assumptions : mapping, optional
-        Your statements on "unconfoundedness" (of the instrument), "exclusion", "monotonicity", "no_post_treatment"
-        and "no_interference"; the page shows those you leave out as open questions.
+        Your statements on "unconfoundedness" (of the instrument), "exclusion", "monotonicity", "no_post_treatment" and
+        "no_interference". The page shows assumptions without a statement as open questions.
 
     Returns
     -------

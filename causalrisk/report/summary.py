@@ -64,20 +64,20 @@ def summary(
     yname : str, optional
         Name of the outcome.
     xname : sequence of str, optional
-        Names of the rows, one for each of `params`.
+        Names of the rows, one per parameter of `params`.
     coefficients : bool, default False
         Whether to print the coefficients of the outcome and propensity models.
     slim : bool, default False
-        Only the estimates, with the note that defines them.
+        Whether to show only the estimates and the note that defines them.
     digits : int, optional
-        Decimals of estimates, standard errors and intervals. By default the smallest standard error shows four
+        Decimals of estimates, standard errors and intervals. By default, the smallest standard error has four
         significant digits.
 
     Returns
     -------
     ResultSummary
-        A statsmodels Summary, which prints as text: `as_text`, `as_html`, `as_latex`, `as_markdown`, `as_csv`, and
-        `save` (also to Word).
+        A statsmodels Summary that prints as text, with methods `as_text`, `as_html`, `as_latex`, `as_markdown`,
+        `as_csv` and `save` (also to Word).
     """
     check_alpha(alpha)
     outcome, title = yname or words.outcome_name(record), title or record.spec.title
@@ -101,7 +101,7 @@ def summary(
 
 
 def summarize_comparison(compared: Any, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-    """Summary of the effects and of their differences.
+    """Summary of the effects and the differences between them.
 
     Parameters
     ----------
@@ -113,8 +113,8 @@ def summarize_comparison(compared: Any, alpha: float = 0.05, title: str | None =
     Returns
     -------
     ResultSummary
-        With `as_text`, `as_html`, `as_latex`, `as_csv`. With more than three estimators, it shows only the
-        differences from the last; `differences` has all.
+        Summary with `as_text`, `as_html`, `as_latex` and `as_csv`. With more than three estimators, it shows only
+        differences from the last estimator. `differences` has all differences.
     """
     comparison: Comparison = compared._data
     records, design, names = comparison.records, comparison.design, comparison.names
@@ -156,7 +156,7 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
     Returns
     -------
     ResultSummary
-        Summary like a fit's.
+        Summary in the layout of a fit's summary.
     """
     record, missing = pooled._record, pooled.missing_information[["within", "between", "riv", "lambda", "fmi"]]
     outcome, texts = record.design.endog_name, head_texts(record)
@@ -184,7 +184,7 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
 
 
 def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-    """Effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
+    """Effects by exposure, effects by group, and their average, with adjusted p-values and simultaneous intervals.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Tables of formatted cells: a table, a summary of several with notes, and a table of a paper; the text of cells.
+"""Tables of formatted cells: a single table, a summary of several tables with notes, and a table for a paper.
 
-The classes are statsmodels' own, so ``summary.tables[1].data``, ``.as_html()`` and the like work as they do there.
-Unlike there, cells are escaped, wide characters count twice, and all tables have the same width. Maketables makes Word
-and HTML files.
+The classes extend the classes of statsmodels, so ``summary.tables[1].data``, ``.as_html()`` and the like work as in
+statsmodels. Unlike in statsmodels, cells are escaped, wide characters count twice, and all tables of a summary have the
+same width. The package maketables makes Word and HTML files.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def format_number(x: float, digits: int = 7) -> str:
 def column_format(standard_errors: ArrayLike, estimates: ArrayLike = (), digits: int | None = None) -> str:
     """Return a number format for numbers in one unit: the smallest standard error has four significant digits.
 
-    Without a standard error that is finite and not zero, the estimates decide. The format has `digits` decimals if they
-    are given, else 2 to 8, or is scientific where the numbers are too small or too far apart for that.
+    Without a standard error that is finite and not zero, the estimates decide. The format has `digits` decimals if
+    given, else 2 to 8. It is scientific if the numbers are too small or too far apart for this.
     """
     if digits is not None:
         whole_number("digits", digits, 0)
@@ -76,7 +76,7 @@ def format_p(p: float) -> str:
 
 
 def signed_p(p: float) -> str:
-    """Return a p-value behind its sign, "= 0.043" or "< 0.001"."""
+    """Return a p-value with its relation sign, "= 0.043" or "< 0.001"."""
     return "< 0.001" if p < 0.001 else f"= {format_p(p)}"
 
 
@@ -121,7 +121,7 @@ LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    """Return the text on one line with every character escaped that LaTeX reads as markup."""
+    """Return the text on one line, with every character that LaTeX reads as markup escaped."""
     return "".join(LATEX.get(char, char) for char in flat(text))
 
 
@@ -134,7 +134,7 @@ def escape_html(text: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Return the text on one line with every character escaped that Markdown reads as markup; brackets stay."""
+    """Return the text on one line, with every character that Markdown reads as markup escaped, except brackets."""
     return MARKDOWN.sub(lambda m: "\\" + m[0], flat(text))
 
 
@@ -157,9 +157,10 @@ class ResultTable(SimpleTable):
     rows : sequence of sequence of str
         The cells, formatted.
     header : sequence of sequence of str
-        None, one or more header lines, each as long as a row.
+        Header lines, each as long as a row; may be empty.
     aligns : str
-        One of l, r, c per column; empty: the first column left, the others right. ``lrlr`` are two label-value pairs.
+        One of l, r, c per column. If empty, the first column is aligned left and the others right. ``lrlr`` is for two
+        pairs of label and value.
     title : str
         Title line, centred above the table.
     rules : tuple of int
@@ -273,7 +274,7 @@ class ResultTable(SimpleTable):
         return "\n".join([*title, *(f"| {line} |" for line in lines)])
 
     def grouped(self) -> pd.DataFrame:
-        """Return the cells as a frame for maketables: a level of columns per header line, rules between its groups."""
+        """Return the cells as a frame for maketables: one column level per header line, rules between row groups."""
         heads = [row[1:] for row in self.heads] or [[" " * j for j in range(1, len(self.aligns))]]
         labels = [_indented(row[0], "\N{NO-BREAK SPACE}") for row in self.body]
         groups = [" " * (1 + sum(rule <= i for rule in self.rules)) for i in range(len(labels))]
@@ -319,7 +320,7 @@ def _latex_stars(found: re.Match[str]) -> str:
 
 
 def stack_text(tables: Sequence[ResultTable], width: int) -> str:
-    """Return tables one below the other, one rule above, between and below them."""
+    """Return tables one below the other, with a rule above, between and below them."""
     rule = "=" * width
     lines: list[str] = []
     for number, table in enumerate(tables):
@@ -399,8 +400,8 @@ class ResultSummary(Summary):
         Parameters
         ----------
         label : str, optional
-            Name for ``\ref``. With a label or a caption (or the title of a table for a paper) the result is a floating
-            ``table``.
+            Name for ``\ref``. The result is a floating ``table`` if it has a label or a caption (or if a table for a
+            paper has a title).
         caption : str, optional
             Caption; by default the title.
 
@@ -445,12 +446,13 @@ class ResultSummary(Summary):
         return "\n\n".join([*(table.as_markdown() for table in self.tables), *map(escape_markdown, self._note_texts())])
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the summary to a file. The ending of its name sets the format.
+        """Write the summary to a file, in the format that the ending of the file name sets.
 
         Parameters
         ----------
         path : path
-            A name that ends in .txt, .tex, .md, .csv, .docx (Word) or .html. The last two need the package maketables.
+            A file name that ends in .txt, .tex, .md, .csv, .docx (Word) or .html. The last two need the package
+            maketables.
 
         Returns
         -------
@@ -460,7 +462,7 @@ class ResultSummary(Summary):
         Raises
         ------
         OptionError
-            If the ending is none of these.
+            If the file name has another ending.
         UnavailableError
             If maketables is needed and not installed.
         """
@@ -515,11 +517,11 @@ class PaperTable(ResultSummary):
     table : ResultTable
         The cells.
     notes : sequence of str
-        Sentences for below the table.
+        Sentences to print below the table.
     frame : DataFrame
         The numbers behind the cells.
     together : int
-        Number of columns that stay together.
+        Number of columns to keep together if a table is split.
 
     Attributes
     ----------
@@ -537,7 +539,7 @@ class PaperTable(ResultSummary):
         return self.as_text()
 
     def as_text(self) -> str:
-        """Return the table as text. Columns that do not fit are in blocks below one another.
+        """Return the table as text. If it is too wide, blocks of columns are printed one below the other.
 
         Returns
         -------

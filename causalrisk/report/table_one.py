@@ -1,4 +1,4 @@
-"""Table 1: covariates of each treatment group, before a fit and under its weights."""
+"""Table 1: covariates by treatment group, before a fit and after weighting by a fit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def table_one(
     title: str = "",
     notes: Sequence[str] = (),
 ) -> PaperTable:
-    """Describe the rows of each treatment group: the first table of a paper, before anything is fitted.
+    """Describe the covariates in each treatment group before any fit: Table 1 of a paper.
 
     Parameters
     ----------
@@ -60,26 +60,26 @@ def table_one(
     data : DataFrame or mapping of columns
         The data.
     by : str or array-like, optional
-        The treatment, or another grouping; None describes all rows together.
+        The treatment, or another grouping variable. None describes all rows together.
     treated, reference : level, optional
-        The treated one of two groups, or the group that others are compared with. By default the first group is the
+        The treated group of two, or the group that the others are compared with. By default the first group is the
         reference.
     levels : mapping, optional
         Printed label of each group.
     weights : str or array-like, optional
         Observation weights.
     weight_type : {"frequency", "probability"}, optional
-        Meaning of the weights; needed with weights. Frequencies count equal rows. With probability (survey) weights,
-        means, standard deviations, percentages and differences are weighted, and n counts rows.
+        Meaning of the weights; required with `weights`. Frequency weights count equal rows. With probability (survey)
+        weights, means, standard deviations, percentages and differences are weighted, and n counts rows.
     overall : bool
-        Whether to add a column of all rows.
+        Whether to add a column for all rows together.
     threshold : float or None
-        A star marks larger differences.
+        Standardized differences larger than this are marked with a star.
     median : sequence of str
         Variables to describe by median and quartiles.
     digits : int, optional
-        Decimals of means and standard deviations. By default the smallest standard deviation of a row shows four
-        significant digits.
+        Decimals of means and standard deviations. By default, the smallest standard deviation in a row of the table has
+        four significant digits.
     names : mapping of str to str, optional
         Printed names, such as ``{"mage": "Mother's age"}``.
     title : str
@@ -90,8 +90,8 @@ def table_one(
     Returns
     -------
     PaperTable
-        Prints as text. Has `as_latex`, `as_markdown`, `as_csv`, `as_html`, `to_gt`, `save` (also to Word) and `frame`,
-        the numbers.
+        Table that prints as text, with methods `as_latex`, `as_markdown`, `as_csv`, `as_html`, `to_gt` and `save` (also
+        to Word). The attribute `frame` has the numbers.
 
     Raises
     ------
@@ -104,11 +104,12 @@ def table_one(
     Notes
     -----
     Text, bool, categories and numbers inside ``C()`` are counted level by level; a factor of two levels has one row.
-    Each variable is described on the rows that have it, and missing values are counted. SMD is the standardized mean
-    difference to the reference, over the root of the mean variance of the groups. There are no p-values: they measure
-    the sample size. Weighted variances are as in `balance`: under probability weights
-    sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2). A weighted quantile is the smallest value that has its share of the
-    weight at or below it.
+    Each variable is described on the rows where it is not missing, and missing values are counted. SMD is the
+    standardized mean difference: the mean minus the mean of the reference, divided by the root of the mean variance of
+    the groups. There are no p-values, because p-values mainly reflect the sample size. Weighted variances are as in
+    `balance`: under probability weights
+    sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2). A weighted quantile at level q is the smallest value that has at
+    least a share q of the weight at or below it.
 
     Examples
     --------
@@ -202,17 +203,17 @@ def balance_for_paper(
     title: str = "",
     notes: Sequence[str] = (),
 ) -> PaperTable:
-    """Describe the rows of each treatment group before and after weighting: Table 1 of a fit.
+    """Describe the covariates in each treatment group before and after weighting: Table 1 of a fit.
 
     Parameters
     ----------
     also, data, interactions, names
         As in `balance`.
     threshold : float or None
-        A star marks larger differences.
+        Standardized differences larger than this are marked with a star.
     digits : int, optional
-        Decimals of means and standard deviations. By default the smallest standard deviation of a row shows four
-        significant digits.
+        Decimals of means and standard deviations. By default, the smallest standard deviation in a row of the table has
+        four significant digits.
     title : str
         Heading.
     notes : sequence of str
@@ -221,8 +222,8 @@ def balance_for_paper(
     Returns
     -------
     PaperTable
-        Means and standard deviations of every covariate of both formulas in each treatment group, factors level by
-        level, and the standardized differences to the reference. `frame` has the numbers.
+        Means and standard deviations of every covariate of both formulas in each treatment group, and the standardized
+        differences from the reference. Factors are shown level by level. The attribute `frame` has the numbers.
 
     Raises
     ------
@@ -233,7 +234,7 @@ def balance_for_paper(
 
     Notes
     -----
-    Differences are as in `balance`. `causalrisk.table_one` describes the rows before a fit.
+    Differences are the same as in `balance`. For a table before any fit, use `causalrisk.table_one`.
 
     Examples
     --------

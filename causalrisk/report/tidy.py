@@ -1,4 +1,4 @@
-"""Results as plain data, under the column names of broom and marginaleffects; and tables for table packages."""
+"""Results as plain data, with the column names of broom and marginaleffects; and data for table packages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Values(pd.Series):
 
 
 class Frame(pd.DataFrame):
-    """A data frame that prints all its columns, those that do not fit below the others; a plain one when pickled."""
+    """A data frame that prints all its columns, in blocks if it is too wide. It is pickled as a plain data frame."""
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
@@ -69,8 +69,8 @@ def glance(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row with the same columns for every estimator, so that rows of several can be stacked; what does not
-        apply is missing. There is no R2: an average effect has none.
+        One row, with the same columns for every estimator, so rows of several fits can be concatenated. Values that do
+        not apply are missing. There is no R2, because an average effect has none.
     """
     design, boot = record.design, record.boot
     row: dict[str, Any] = {
@@ -111,7 +111,7 @@ def table_maker_coefficients(record: FitRecord) -> pd.DataFrame:
 
 
 def table_maker_statistic(record: FitRecord, key: str) -> Any:
-    """Return a statistic for the foot of a table by its key in `STATISTICS`; None for any other (there is no R2)."""
+    """Return a statistic for the foot of a table by its key in `STATISTICS`; None for other keys (there is no R2)."""
     known = {"N": "nobs", "estimator": "estimator", "estimand": "estimand", "se_type": "std_errors"}
     return glance(record)[known[key]].item() if key in known else None
 
@@ -126,13 +126,13 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
     alpha : float, default 0.05
         Significance level of the intervals; 0.05 gives 95% intervals.
     method : str, optional
-        Kind of interval, as in `conf_int`; with "delta" statistics and p-values are of the reported scale too.
+        Kind of interval, as in `conf_int`. With "delta", statistics and p-values are on the reported scale too.
 
     Returns
     -------
     DataFrame
         One row per parameter, the effect first: term, estimate, std_error, statistic (z or t), p_value (two-sided),
-        conf_low, conf_high, and df if the fit has degrees of freedom.
+        conf_low, conf_high, and df if the fit uses the t distribution.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Monte Carlo studies: designs with a known effect, and estimates from samples of them."""
+"""Monte Carlo studies: designs with a known effect, and estimates from simulated samples."""
 
 from causalrisk.simulation import designs, published
 from causalrisk.simulation.designs import DESIGNS, Design, Draw, Population, Specified

@@ -1,7 +1,7 @@
-"""Designs of simulations: populations with a known effect, and the formulas of an analyst.
+"""Simulation designs: populations with a known effect, and the formulas that an analyst would use.
 
-`DESIGNS` has those with a name. Each is a frozen dataclass: ``dataclasses.replace(DESIGNS["strong"], confounding=2)``
-has less overlap.
+`DESIGNS` has the named designs. Each design is a frozen dataclass, so ``dataclasses.replace(DESIGNS["strong"],
+confounding=2)`` is a design with less overlap.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SEED = 20251218
 
 @dataclass(frozen=True)
 class Population:
-    """Units with their true scores and outcome distributions given the covariates.
+    """Units with their true propensity scores, and outcome moments given the covariates.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Draw:
     data : DataFrame, shape (n, p + 2)
         Observed data: outcome y, treatment d, covariates.
     y0, y1 : ndarray, shape (n,)
-        Outcome of each unit without and with treatment, in units of the outcome. y is one of the two.
+        Outcome of each unit without and with treatment. The observed y is one of the two.
     score : ndarray, shape (n,)
         True probability of treatment.
     """
@@ -66,15 +66,15 @@ class Draw:
 
 @dataclass(frozen=True)
 class Design:
-    """A population, and the models an analyst fits to samples of it.
+    """A population, and the formulas that an analyst uses for samples from it.
 
-    To define your own design, write a frozen dataclass that inherits from this class and has `population`. Add the
-    formulas unless the columns are x1 .. xp and the analyst uses them all.
+    To define your own design, write a frozen dataclass that inherits from this class. Define `population` and
+    `formula`, and `propensity` if it has other covariates than `formula`.
 
     Attributes
     ----------
     formula, propensity : str
-        Formulas of the analyst, misspecified if the design is about that.
+        Formulas of the analyst. They are misspecified in designs that study misspecification.
     oracle_formula, oracle_propensity : str or None
         The correctly specified formulas; None if there is no such formula.
     """
@@ -83,7 +83,7 @@ class Design:
 
     @property
     def name(self) -> str:
-        """Name in tables: of the class or in `DESIGNS`, with the parameters that differ from their usual values."""
+        """Name in tables: the name in `DESIGNS` or of the class, and parameters that differ from their usual values."""
         plain = "".join("_" + c.lower() if c.isupper() else c for c in type(self).__name__).strip("_")
         plain, changed = getattr(self, "label", "") or plain, []
         for field in fields(self):
@@ -94,7 +94,7 @@ class Design:
 
     @property
     def stream(self) -> str:
-        """Key of the design's random numbers: its name. Other designs have other random numbers."""
+        """Key of the random numbers: the name of the design, so each design has its own random numbers."""
         return self.name
 
     @property
@@ -118,7 +118,7 @@ class Design:
         return None
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
-        """Draw units and the truth about them.
+        """Draw units with their true propensity scores and outcome moments.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class Design:
         raise OptionError(f"{type(self).__name__} has no population; define the method.")
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
-        """Draw the outcomes of units without and with treatment, shape (2, n): normal, with the same noise in both."""
+        """Draw normal outcomes without and with treatment, shape (2, n). Both have the same noise."""
         noise = rng.normal(size=len(population.score))
         return population.mean + np.sqrt(population.variance) * noise
 
@@ -145,7 +145,7 @@ class Design:
         Parameters
         ----------
         n : int
-            Rows.
+            Number of rows.
         rng : Generator
             Source of randomness.
 
@@ -177,7 +177,7 @@ class Design:
 
     @cached_property
     def efficiency_bound(self) -> float:
-        """Smallest asymptotic variance of sqrt(n) times the error of a regular estimator of the effect [1]_.
+        """Semiparametric efficiency bound: the smallest asymptotic variance of sqrt(n) times the estimation error [1]_.
 
         References
         ----------
@@ -204,12 +204,12 @@ class Design:
 
 @dataclass(frozen=True)
 class Specified(Design):
-    """Another design's samples under other formulas.
+    """The samples of another design, with other formulas of the analyst.
 
     Parameters
     ----------
     base : Design
-        Design with exactly the same samples.
+        Design that the samples are drawn from.
     label : str
         Name in tables.
     outcome_formula : str
@@ -246,28 +246,29 @@ SHAPES: dict[str, tuple[Callable[[Array], Array], str | None]] = {  # functions 
 
 @dataclass(frozen=True)
 class Linear(Design):
-    """Normal covariates, logit treatment, linear outcome. Both models are correctly specified.
+    """Normal covariates, logit treatment and linear outcome. By default, both models are correctly specified.
 
     Parameters
     ----------
     confounding : float
-        Factor c in the log odds of treatment, c (x1 + 0.5 x2 - 0.25 x3). 0 is a trial; 1.5 leaves little overlap.
+        Factor c of the log odds of treatment, c (x1 + 0.5 x2 - 0.25 x3). 0 gives a randomised trial, 1.5 little
+        overlap.
     curvature : float
         Coefficient of the nonlinear term that a linear outcome model omits; it is doubled for the treated.
     shape : {"square", "wave", "product"}
-        x1^2 - 1, sin(3 x1) or x1 x2.
+        The nonlinear term: x1^2 - 1, sin(3 x1) or x1 x2.
     score_curvature : float
-        Factor of x1^2 - 1 in the score, which a model with main effects misses.
+        Coefficient of x1^2 - 1 in the log odds of treatment, which the analyst's propensity formula omits.
     heterogeneity : float
         Slope of the effect in x1.
     n_covariates : int
-        Number of covariates. The fourth and later have no effect, but are in both models.
+        Number of covariates. The fourth and later covariates are irrelevant, but are in both formulas.
     tails : float
-        Degrees of freedom of the noise, with variance 1: infinite for normal noise, 3 for heavy tails.
+        Degrees of freedom of the t-distributed noise, which has variance 1. Infinite gives normal noise, 3 heavy tails.
     baseline : float
-        Log odds of treatment at average covariates: 0 treats one half, -2.2 one in ten.
+        Log odds of treatment at average covariates. At 0, half of the units are treated; at -2.2, one in ten.
     label : str
-        Name in tables; by default that of the class.
+        Name in tables; by default the name of the class.
 
     Examples
     --------
@@ -302,7 +303,7 @@ class Linear(Design):
 
     @property
     def oracle_formula(self) -> str | None:
-        """Main effects and the shape; None for the wave."""
+        """Main effects and the nonlinear term; None for "wave"."""
         if not self.curvature:
             return self.formula
         term = SHAPES[self.shape][1]
@@ -310,7 +311,7 @@ class Linear(Design):
 
     @property
     def oracle_propensity(self) -> str:
-        """Main effects, and the square of x1 if it is in the score."""
+        """Main effects, and the square of x1 if the log odds contain it."""
         return self.propensity + (" + I(x1**2)" if self.score_curvature else "")
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -334,13 +335,13 @@ class Linear(Design):
 
 @dataclass(frozen=True)
 class BinaryOutcome(Linear):
-    """A 0/1 outcome from a logit model. Estimators fit linear models to it unless given a family."""
+    """A 0/1 outcome from a logit model. Estimators fit linear models to it unless `family` is given."""
 
     confounding: float = 1.0
     known_effect: ClassVar[float | None] = None
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
-        """Draw units; the linear predictor is half the outcome of the linear design."""
+        """Draw units; the linear predictor of the outcome is half the mean outcome of `Linear`."""
         units = super().population(n, rng)
         chance = expit(units.mean / 2)
         return Population(units.covariates, units.score, chance, chance * (1 - chance))
@@ -352,14 +353,14 @@ class BinaryOutcome(Linear):
 
 @dataclass(frozen=True)
 class KangSchafer(Design):
-    """Kang and Schafer's covariates [1]_, with effect 0. Both models use functions of the true covariates.
+    """Kang and Schafer's design [1]_, with effect 0. The analyst sees functions of the true covariates.
 
     Parameters
     ----------
     confounding : float
         Factor of the log odds of treatment.
     misspecified : bool
-        Whether both models use x1 .. x4, the functions, or z1 .. z4, the true covariates.
+        Whether both formulas use the functions x1 .. x4 instead of the true covariates z1 .. z4.
 
     References
     ----------
@@ -374,7 +375,7 @@ class KangSchafer(Design):
 
     @property
     def formula(self) -> str:
-        """Main effects of the functions, or of the covariates."""
+        """Main effects of the functions or, if not `misspecified`, of the true covariates."""
         return "y ~ x1 + x2 + x3 + x4" if self.misspecified else self.oracle_formula
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -414,7 +415,7 @@ DESIGNS |= {"binary_outcome": BinaryOutcome(), "kang_schafer": KangSchafer()}
 
 
 def find_design(design: Any) -> Design:
-    """Return the design of a name, or the design itself; an OptionError names the nearest to an unknown one."""
+    """Return a design by its name, or the design itself; an OptionError suggests the nearest known name."""
     if isinstance(design, Design):
         return design
     if isinstance(design, str) and design in DESIGNS:

@@ -1,4 +1,4 @@
-"""Designs of published simulations, as far as papers say, one like LaLonde's data, and two in which JRE loses."""
+"""Designs of published simulations (as far as documented), one like LaLonde's data, and two in which JRE does worse."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class Hainmueller(Design):
     Parameters
     ----------
     outcome : {1, 2, 3}
-        1: linear; main effects are correctly specified. 2: somewhat curved. 3: the square of a sum.
+        Mean outcome. 1: linear, so main effects are correctly specified. 2: moderately nonlinear. 3: the square of a
+        sum.
     noise : float
-        Variance of the normal noise in treatment choice: 30 for strong confounding, 100 for weak.
+        Variance of the normal noise in the choice of treatment: 30 gives strong confounding, 100 weak confounding.
 
     References
     ----------
@@ -63,13 +64,13 @@ class Hainmueller(Design):
 
 @dataclass(frozen=True)
 class Froelich(Design):
-    """One covariate, a wavy outcome and weak overlap [1]_ [2]_, effect 0.
+    """One covariate, a wavy mean outcome, weak overlap and effect 0 [1]_ [2]_.
 
     Parameters
     ----------
     intercept, slope : float
-        The score is intercept + slope q, with q the logistic function of sqrt(2) x1. 0.6 and 0.4 leave few controls at
-        one end. 0 and 1 give equal shares and weak overlap at both ends.
+        The score is intercept + slope q, where q is the logistic function of sqrt(2) x1. 0.6 and 0.4 leave few controls
+        at one end. 0 and 1 give groups of equal size, with weak overlap at both ends.
 
     References
     ----------
@@ -94,12 +95,12 @@ class Froelich(Design):
 
 @dataclass(frozen=True)
 class LuncefordDavidian(Design):
-    """Confounders x1 to x3, outcome covariates x4 to x6, effect 2 [1]_. Both models are correctly specified.
+    """Confounders x1 to x3, predictors of the outcome x4 to x6, and effect 2 [1]_. Both models are correctly specified.
 
     Parameters
     ----------
     confounding : float
-        Coefficient of the three confounders in the score: 0.6 is strong, 0.3 moderate.
+        Absolute coefficient of the three confounders in the log odds of treatment: 0.6 is strong, 0.3 moderate.
 
     References
     ----------
@@ -126,9 +127,9 @@ class LuncefordDavidian(Design):
 
 @dataclass(frozen=True)
 class SetoguchiLee(Design):
-    """Ten covariates, some of them correlated, a linear outcome without x5 to x7, effect -0.4 [1]_ [2]_.
+    """Ten partly correlated covariates, a linear outcome that does not depend on x5 to x7, and effect -0.4 [1]_ [2]_.
 
-    The score has squares and products of the covariates ("scenario G"), which main effects miss.
+    The log odds contain squares and products of the covariates ("scenario G"), which the analyst's formula omits.
 
     References
     ----------
@@ -162,12 +163,12 @@ class SetoguchiLee(Design):
 
 @dataclass(frozen=True)
 class HahnMurrayCarvalho(Design):
-    """Five covariates, a score that follows the outcome without treatment, and effects 1 + 2 x2 x5 [1]_.
+    """Five covariates, a score that depends on the untreated mean outcome, and effects 1 + 2 x2 x5 [1]_.
 
     Parameters
     ----------
     linear : bool
-        Whether the outcome without treatment is 1 + g(x4) + x1 x3, or -6 + g(x4) + 6 abs(x3 - 1).
+        Whether the mean outcome without treatment is 1 + g(x4) + x1 x3, instead of -6 + g(x4) + 6 abs(x3 - 1).
 
     References
     ----------
@@ -191,12 +192,12 @@ class HahnMurrayCarvalho(Design):
 
 @dataclass(frozen=True)
 class Tan(Design):
-    """Many covariates, four of them relevant, and curvature in the treated group only, after [1]_.
+    """Many covariates, of which four are relevant, and curvature only in the treated group, after [1]_.
 
     Parameters
     ----------
     n_covariates : int
-        Number of covariates, all in both models. Correlations halve with each step.
+        Number of covariates; all are in both formulas. The correlation of xj and xk is 0.5^abs(j - k).
 
     References
     ----------
@@ -213,7 +214,7 @@ class Tan(Design):
 
     @property
     def oracle_propensity(self) -> str:
-        """The analyst's formula, which is correctly specified."""
+        """Formula of the analyst, which is correctly specified."""
         return self.propensity
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -229,12 +230,12 @@ class Tan(Design):
 
 @dataclass(frozen=True)
 class MissedConfounder(Design):
-    """The outcome formula misses a strong confounder that the score has.
+    """The outcome formula omits a strong confounder that the propensity formula contains.
 
     Parameters
     ----------
     strength : float
-        Coefficient of the confounder x1 in the score.
+        Coefficient of the confounder x1 in the log odds of treatment.
     """
 
     strength: float = 1.6
@@ -253,14 +254,14 @@ class MissedConfounder(Design):
 
 @dataclass(frozen=True)
 class OppositeCurves(Design):
-    """The groups have opposite curvature, and both models miss the square.
+    """The outcome curves in opposite directions in the two groups, and both formulas omit the square.
 
     Parameters
     ----------
     curvature : float
-        Factor of x1^2 - 1 in the outcome with treatment. Without treatment, the sign is opposite.
+        Coefficient of x1^2 - 1 in the outcome with treatment. Without treatment, the coefficient has the opposite sign.
     score_curvature : float
-        Factor of x1^2 - 1 in the score.
+        Coefficient of x1^2 - 1 in the log odds of treatment.
     """
 
     curvature: float = 0.7
@@ -281,10 +282,10 @@ class OppositeCurves(Design):
 
 @dataclass(frozen=True)
 class KangSchaferMean(KangSchafer):
-    """Kang and Schafer's original problem: the mean of an outcome observed only for the treated.
+    """Kang and Schafer's original problem: the mean of an outcome that is observed only for the treated.
 
-    The outcome is 0 if it is not observed. The mean of the untreated group is then exactly 0, and the effect is the
-    mean of the treated group, 210.
+    An unobserved outcome is set to 0. The mean without treatment is then exactly 0, and the effect is the mean with
+    treatment, 210.
     """
 
     known_effect: ClassVar[float | None] = 210.0
@@ -299,13 +300,13 @@ class KangSchaferMean(KangSchafer):
 class LalondeLike(Design):
     """Earnings as in LaLonde's data with survey controls: discrete covariates, many zeros, heavy tails.
 
-    A parametric model of the 614 rows that MatchIt distributes, with rounded coefficients. About a third are treated.
-    Most of these are black, single and without earnings, unlike the controls.
+    The design is a parametric model of the 614 rows that MatchIt distributes, with rounded coefficients. About a third
+    of the units are treated. Unlike the controls, most treated units are black, single and without earnings.
 
     Parameters
     ----------
     confounding : float
-        Factor of the log odds of treatment about their centre.
+        Factor of the log odds of treatment, relative to their centre.
     effect_share : float
         Relative increase of earnings under treatment.
     """

@@ -1,4 +1,4 @@
-"""Results of a study: every estimate; bias, error and coverage with Monte Carlo errors; and power, for planning."""
+"""Results of a study: all estimates, with bias, error and coverage and their Monte Carlo errors; and power analysis."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StudyResults(Shown):
     Parameters
     ----------
     raw : DataFrame
-        One row per design, size, sample and estimator: estimate, se, failure.
+        One row per design, size, sample and estimator, with columns estimate, se and failure.
     designs : tuple of Design
         The designs.
     reference : str
@@ -37,12 +37,12 @@ class StudyResults(Shown):
     entropy : int or sequence of int
         Value of `rng=` that repeats the study.
     n_boot : int
-        Resamples behind the standard errors, or 0.
+        Number of resamples for bootstrap standard errors; 0 if standard errors are robust.
 
     Attributes
     ----------
     raw : DataFrame
-        As above. Everything else is computed from it.
+        The estimates, as above. Everything else is computed from this table.
     designs : tuple of Design
         The designs.
     """
@@ -62,15 +62,15 @@ class StudyResults(Shown):
     def table(self) -> pd.DataFrame:
         """One row per design, size and estimator.
 
-        Columns: samples, failed; bias, sd, rmse in units of the outcome; mse_ratio, mean squared error relative to the
-        reference on the same samples; mean_se, median_se; coverage of the 95% interval; mse_over_bound, n times the
-        mean squared error over the design's efficiency bound. A column ending in _mc is the Monte Carlo error of the
-        previous column.
+        Columns: "samples" and "failed"; "bias", "sd" and "rmse" in units of the outcome; "mse_ratio", the mean squared
+        error divided by the mean squared error of the reference on the same samples; "mean_se" and "median_se";
+        "coverage" of the 95% interval; and "mse_over_bound", n times the mean squared error divided by the efficiency
+        bound of the design. A column that ends in _mc has the Monte Carlo error of the column before it.
         """
         return self.table_at(0.05)
 
     def table_at(self, alpha: float) -> pd.DataFrame:
-        """`table`, with the coverage of 1 - alpha intervals."""
+        """Return `table`, with the coverage of intervals of level 1 - alpha."""
         check_alpha(alpha)
         critical, rows = float(ndtri(1 - alpha / 2)), []
         for design, n, errors, se in self.cells():
@@ -88,24 +88,24 @@ class StudyResults(Shown):
         return failed.groupby([*KEYS, "failure"], sort=False).size().rename("samples").reset_index()
 
     def errors(self, design: str, n: int) -> pd.DataFrame:
-        """Estimate minus true effect, one row per sample and one column per estimator; NaN if it failed.
+        """Estimate minus true effect, one row per sample and one column per estimator; NaN for failures.
 
         Parameters
         ----------
         design : str
             Name of the design.
         n : int
-            Rows of a sample.
+            Sample size.
 
         Returns
         -------
         DataFrame
-            Errors, paired by row.
+            Errors. All errors of a row are from the same sample.
         """
         return {(of.name, size): errors for of, size, errors, _ in self.cells()}[design, n]
 
     def cells(self) -> Iterator[tuple[Design, int, pd.DataFrame, pd.DataFrame]]:
-        """Design, size, errors and standard errors (one column per estimator) of each cell."""
+        """Yield the design, size, errors and standard errors (one column per estimator) of each cell."""
         by_name = {design.name: design for design in self.designs}
         for (name, n), part in self.raw.groupby(["design", "n"], sort=False):
             wide = part.pivot(index="sample", columns="estimator", values=["estimate", "se"])
@@ -167,9 +167,9 @@ class StudyResults(Shown):
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Where to draw; by default a new figure.
+            Axes to draw on; by default a new figure.
         estimators : sequence of str, optional
-            Labels; by default all but the reference.
+            Labels of estimators; by default all but the reference.
 
         Returns
         -------
@@ -209,18 +209,19 @@ class StudyResults(Shown):
 
 
 def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:
-    """Ratio of the mean squared error to a reference's on the same samples, with its Monte Carlo error.
+    """Ratio of the mean squared errors of two estimators on the same samples, with its Monte Carlo error.
 
     Parameters
     ----------
     error, reference : ndarray, shape (m,)
-        Estimate minus true effect in each sample. Samples in which either is NaN are left out.
+        Estimate minus true effect in each sample, for the estimator and for the reference. Samples with a NaN are left
+        out.
 
     Returns
     -------
     ratio, mc_error : float
-        Ratio of the mean squares, and its standard error by the delta method. Squared errors of one sample are
-        correlated, so the ratio is more precise than either mean.
+        Mean squared error divided by the reference's, and the standard error of this ratio by the delta method. Squared
+        errors in one sample are correlated, so the ratio is more precise than either mean.
 
     Examples
     --------
@@ -246,10 +247,10 @@ def share(hits: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def describe(error: pd.Series, se: pd.Series, reference: Array, critical: float) -> dict[str, float]:
-    """Measures of one estimator in one cell, from errors (NaN where it failed), standard errors, and reference errors.
+    """Measures of one estimator in one cell, from its errors (NaN for failures), standard errors and reference errors.
 
-    `critical` is the half width of the interval in standard errors. Names that end in ``_mc`` are Monte Carlo errors of
-    the previous measure.
+    `critical` is the half width of the interval in standard errors. A name that ends in ``_mc`` is the Monte Carlo
+    error of the measure before it.
     """
     kept, own = error.dropna(), se[error.notna()].dropna()
     ratio, ratio_mc = mse_ratio(error.to_numpy(), reference)
@@ -278,10 +279,10 @@ def power(
     Parameters
     ----------
     study : StudyResults
-        A study of the planned design, at the sizes under consideration.
+        A study of the planned design, at all sample sizes under consideration.
     effect : float, optional
-        True effect, in units of the outcome; by default the design's. Another effect is assumed to be the same for all
-        units: it shifts the estimates and keeps their spread.
+        True effect, in units of the outcome; by default the design's. Any other effect is assumed to shift all
+        estimates and not to change their spread, as if it were the same for all units.
     alpha : float, default 0.05
         Significance level.
     target : float, default 0.8
@@ -290,9 +291,9 @@ def power(
     Returns
     -------
     DataFrame
-        One row per design, size and estimator: power and its Monte Carlo error; size, the share of rejections without
-        an effect; mde, the smallest positive effect with the target power. If size exceeds alpha, the estimator is
-        biased or its standard errors are too small: ignore its power.
+        One row per design, size and estimator. "power" has the Monte Carlo error "power_mc". "size" is the share of
+        rejections without an effect. "mde" is the smallest positive effect with the target power. If "size" clearly
+        exceeds alpha, the estimator is biased or its standard errors are too small. Its power is then meaningless.
 
     Examples
     --------
@@ -330,7 +331,7 @@ def solve_power(
 ) -> float:
     """Return the minimum detectable effect, the number of units, or the power of an experiment.
 
-    Give two of the three to compute the third.
+    Give two of `effect`, `n` and `power` to compute the third.
 
     Parameters
     ----------
@@ -339,35 +340,38 @@ def solve_power(
     n : float, optional
         Number of units in all groups together.
     power : float, optional
-        Chance that the two-sided t test rejects.
+        Probability that the two-sided t test rejects.
     sd : float, default 1.0
         Standard deviation of the outcome in a group; sqrt(p (1 - p)) for a 0/1 outcome.
     share : float, default 0.5
         Share of the units, or clusters, that are treated.
     r_squared : float, default 0.0
-        Share of the variance, of units and of clusters, that covariates explain.
+        Share of the outcome variance that covariates explain, among units and among clusters.
     cluster_size : float, optional
-        Units per cluster, if whole clusters are treated.
+        Number of units per cluster, if whole clusters are treated.
     icc : float, optional
-        Correlation of the outcomes of two units in a cluster; goes with `cluster_size`.
+        Intraclass correlation, between the outcomes of two units of a cluster; required with `cluster_size`.
     alpha : float, default 0.05
         Significance level.
 
     Returns
     -------
     float
-        The missing one of effect, n and power. n is not rounded, and at least three units or clusters.
+        The one of `effect`, `n` and `power` that was not given. `n` is not rounded, and is at least three units or
+        clusters.
 
     Raises
     ------
     OptionError
-        If not exactly two of the three are given, a number is out of range, or no number has the power.
+        If not exactly two of `effect`, `n` and `power` are given, a value is out of range, or the power cannot be
+        computed.
 
     Notes
     -----
     The variance of the difference is sd^2 (1 - r_squared) (1 + (cluster_size - 1) icc) / (n share (1 - share)). The
-    degrees of freedom of t are the number of clusters minus two. Without clusters and covariates this is
-    `statsmodels.stats.power.TTestIndPower`. For observational data, simulate: `causalrisk.simulation.power`.
+    degrees of freedom of the t test are the number of clusters (or units) minus two. Without clusters and covariates
+    this is `statsmodels.stats.power.TTestIndPower`. For observational data, use `causalrisk.simulation.power`, which
+    needs a simulation.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Monte Carlo studies: designs times sample sizes times estimators, in parallel.
+"""Monte Carlo studies of designs, sample sizes and estimators, in parallel.
 
-With `path=` each finished part of a study is a file, and a study that was interrupted continues from these files.
+With `path=`, each finished part of a study is saved to a file, and an interrupted study continues from these files.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FAILURES = (errors.CausalRiskError, ArithmeticError, np.linalg.LinAlgError, Runt
 
 @dataclass
 class Trial:
-    """One sample, as given to an estimator.
+    """One simulated sample, which an estimator receives.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Trial:
     formula, propensity : str
         Formulas of the analyst.
     seed : SeedSequence
-        Randomness of the estimators, the same for all of them, so their errors are paired.
+        Seed of the estimators. It is the same for all estimators, so their errors are paired.
     """
 
     data: pd.DataFrame
@@ -91,7 +91,7 @@ class Entry:
     run : model class or callable
         Estimator. A callable takes a `Trial` and returns the estimate and its standard error.
     options : mapping
-        Options of `from_formula` and of `fit`, or of the callable.
+        Options of `from_formula` and `fit`, or keyword arguments of the callable.
     """
 
     label: str
@@ -166,7 +166,7 @@ def _entry(label: str | None, item: Any) -> Entry:
 
 @dataclass(frozen=True)
 class Task:
-    """Some samples of one cell, from number `first` on; `entropy` seeds all random numbers of the study."""
+    """Samples of one cell, from number `first` on; `entropy` seeds all random numbers of the study."""
 
     design: Design
     n: int
@@ -222,28 +222,28 @@ def run_study(
     design : Design, name, or sequence of them
         Designs to draw from. Names are the keys of `causalrisk.simulation.DESIGNS`.
     n : int or sequence of int, default 500
-        Rows per sample.
+        Number of rows per sample.
     n_sims : int, default 200
-        Samples per design and size.
+        Number of samples per design and size.
     estimators : None, name, model class, callable, sequence of these, or mapping, optional
-        By default "Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW" and "JRE". A mapping from labels can
-        also have options of `from_formula` and `fit`: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. A callable
-        takes a `Trial` and its options, and returns the estimate and its standard error.
+        By default "Unadjusted", "OutcomeRegression", "IPW", "IPWRA", "AIPW" and "JRE". A mapping from labels to
+        estimators can also have options of `from_formula` and `fit`: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. A
+        callable takes a `Trial` and its options, and returns an estimate and its standard error.
     rng : int, Generator, SeedSequence or None, default 0
-        Source of randomness. A sample depends only on this, the design, n and its number.
+        Source of randomness. A sample depends only on this seed, the design, n and the number of the sample.
     n_jobs : int, default 1
-        Number of processes; -1 means one per processor. Results do not depend on it. In a script, put the call below
-        ``if __name__ == "__main__":``. Inside ``joblib.parallel_config("dask")``, a number other than 1 uses all
-        workers of the cluster.
+        Number of processes; -1 means one per processor. The number does not change the results. In a script, put the
+        call under ``if __name__ == "__main__":``. Inside ``joblib.parallel_config("dask")``, a number other than 1 uses
+        all workers of the cluster.
     progress : bool, default False
-        Count the samples on standard error; it needs tqdm.
+        Whether to show a progress bar of the samples on standard error, which needs tqdm.
     n_boot : int, default 0
-        Bootstrap resamples for the package's own models. 0 uses robust standard errors, which are fast, but a little
-        too small for JRE.
+        Number of bootstrap resamples for this package's estimators. With 0, standard errors are robust. They are fast,
+        but a little too small for JRE.
     path : path, optional
-        Folder for finished parts of the study. The same call continues an interrupted study from there, and may add
-        samples. Parts with other settings are kept. Functions and designs are recognized by module and name: use
-        another folder after changing their code.
+        Folder for finished parts of the study. Repeat the same call to continue an interrupted study, or increase
+        `n_sims` to add samples. Files of studies with other settings are kept. Functions and designs are recognized by
+        module and name, so use another folder after changing their code.
     reference : str, default "IPWRA"
         Label of the estimator that mean squared errors are compared with.
 
@@ -259,8 +259,8 @@ def run_study(
 
     Notes
     -----
-    If an estimator fails on a sample, for example by separation, the sample has no estimate. The results count failures
-    and give the reasons.
+    If an estimator fails on a sample, for example because of separation, its estimate is missing. The results have the
+    number of failures and the reasons.
 
     Examples
     --------
@@ -352,19 +352,19 @@ def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.r
 
 
 def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
-    """Fit the same samples with each of the two models correctly specified or misspecified.
+    """Compare estimators on the same samples with each of the two models correctly specified or misspecified.
 
     Parameters
     ----------
     design : Design or name, default "doubly_wrong"
-        A design with two misspecified formulas whose correct formulas are known, such as "kang_schafer".
+        A design in which both formulas are misspecified and the correct formulas are known, such as "kang_schafer".
     **options
         Options of `run_study`.
 
     Returns
     -------
     StudyResults
-        The designs are the four cells.
+        Results with four designs, one per combination.
 
     Raises
     ------
@@ -404,12 +404,12 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
 
 @dataclass(frozen=True, eq=False)
 class Plasmode(Design):
-    """Rows of a data set, with treatment and outcomes from models fitted to it.
+    """Rows of a data set, with treatment and outcomes simulated from models fitted to the data.
 
     Parameters
     ----------
     wrong : {"none", "outcome", "propensity", "both"}
-        Fitted models that were changed, to misspecify the analyst's models.
+        Fitted models that were changed, so that the analyst's models are misspecified.
     strength : float
         Size of the change: in residual standard deviations for outcomes, in log odds for the score.
     covariates : DataFrame, shape (N, p + q)
@@ -466,7 +466,7 @@ class Plasmode(Design):
         return self._rows(rng.integers(0, len(self.score), n))
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
-        """Add residuals of the group, drawn with replacement."""
+        """Add to the means residuals of the group, drawn with replacement."""
         return population.mean + np.stack([rng.choice(arm, len(population.score)) for arm in self.residuals])
 
 
@@ -481,20 +481,21 @@ def plasmode(
     """Simulate samples like your data, and compare the estimators on them.
 
     Covariates are rows of the data, drawn with replacement. Treatment follows the fitted propensity score. Outcomes are
-    from the fitted outcome models, plus residuals drawn with replacement from the same group. The true effect is
-    therefore known: the average of the fitted effects over the data.
+    the predictions of the fitted outcome models plus residuals of the same group, drawn with replacement. The true
+    effect is therefore known: it is the average of the predicted effects over the data.
 
     Parameters
     ----------
     res : CausalResults
         A fit with a propensity score. For JRE, the outcome models are from `res.start`.
     misspecification : {"none", "outcome", "propensity", "both"} or sequence of them, default "none"
-        Models that the analyst misspecifies. The true model has an additional term: the absolute deviation of the log
-        odds of treatment from their mean. In the outcome models it is twice as large for the treated.
+        Models that the analyst misspecifies. The true model has a term that the analyst omits: the absolute deviation
+        of the log odds of treatment from their mean. In the outcome models, this term is twice as large for the
+        treated.
     strength : float, default 0.5
-        Standard deviation of this term: in residual standard deviations for outcomes, in log odds for the score.
+        Standard deviation of this term, in residual standard deviations for outcomes and in log odds for the score.
     estimators
-        As in `run_study`. The models are fitted with the links of `res`.
+        As in `run_study`. Models are fitted with the propensity link and loss of `res`.
     **options
         Options of `run_study`. By default samples have as many rows as the fit.
 
@@ -506,7 +507,9 @@ def plasmode(
     Raises
     ------
     OptionError
-        If the fit has observation weights, clusters, an offset, a target other than "all", or a nonlinear model.
+        If the fit has observation weights, clusters, a survey design, an offset or exposure, more than two groups,
+        missing outcomes, given scores or predictions, a target other than "all", a family other than "gaussian", or an
+        effect other than a difference.
     UnavailableError
         If the fit has no propensity score.
 
@@ -533,7 +536,7 @@ def plasmode(
 
 
 def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0.5) -> Plasmode:
-    """Make the design of a fit, with a curve added to the misspecified models."""
+    """Make the design of a fit, with a nonlinear term added to the models to misspecify."""
     _check(res)
     design, source = res.model.design, res.start if isinstance(res.model, JRE) else res
     mean, score = source.potential_outcomes.to_numpy().T, res.propensity_scores.to_numpy()
