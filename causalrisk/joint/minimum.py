@@ -189,7 +189,7 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
             worse = worse[~less]
             if not worse.size:
                 break
-        lost = ~np.isfinite(move).all(axis=1)
+        lost = np.asarray(~np.isfinite(move).all(axis=1))
         lost[worse] = True
         converged[active[small & ~lost]] = True
         active = active[~(small | lost)]

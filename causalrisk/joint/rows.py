@@ -254,9 +254,9 @@ class WeightedRows(FieldsAlone):
         """Return the rows under some of the columns of row weights."""
         equations, beta = self.some(columns)
         found = dataclasses.replace(self, equations=equations, s=self.s[:, columns], beta=beta)
-        own, *others = self.divisors
-        parts = ([each[r] for r in columns] if each else [] for each in others)
-        found.__dict__.update(total=self.total[columns], divisors=(own[columns], *parts))
+        own, replicated, tilts = self.divisors
+        divisors = own[columns], [replicated[r] for r in columns], [tilts[r] for r in columns] if tilts else []
+        found.__dict__.update(total=self.total[columns], divisors=divisors)
         return found
 
     def at_replicates(self, r: int) -> tuple[Equations, Beta]:
