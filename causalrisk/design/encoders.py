@@ -139,6 +139,12 @@ class FormulaEncoder(Encoder):
                 raise DesignError(f"{name!r} could not be pickled.\nDefine it in a module, and fit again.") from error
         return compile_terms(self.formula.right, self.formula, Scope(self.sample_variables, self._constants))
 
+    def of_formula(self, formula: Formula) -> FormulaEncoder:
+        """Return the encoder of another formula with the same right-hand side."""
+        other = self._copied()
+        other.formula, other._model = formula, formula.model
+        return other
+
     @property
     def variables(self) -> tuple[str, ...]:
         """Names of the variables that new data must have."""

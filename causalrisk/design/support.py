@@ -336,9 +336,12 @@ def supported_columns(
     combinations of the propensity columns, shape (q, m), like `arm_spans`.
     """
     x, z = outcome.seen, propensity.seen
-    own, own_z = list[str](), list[str]()
+    own = list[str]()
     keep = x.usable(outcome.encoder.names, "outcome", own, rules.collinear)
-    keep_z = z.usable(propensity.encoder.names, "propensity", own_z, rules.collinear)
+    keep_z, own_z = keep, [note.replace("outcome", "propensity", 1) for note in own]
+    if z is not x:
+        own_z = []
+        keep_z = z.usable(propensity.encoder.names, "propensity", own_z, rules.collinear)
     p = 1 if rules.constant_outcome else int(keep.sum())
     check_arm_sizes(size, outcome.labels, p, int(keep_z.sum()), rules.controls_only)
     of_x: list[Dependence] = []

@@ -43,7 +43,7 @@ def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
 
 def missing_mask(column: pd.Series) -> np.ndarray:
     """Mask of NaN, None, ``pd.NA`` and NaT, also of NaN inside nullable and Arrow floats, shape (n,)."""
-    mask = np.array(column.isna(), dtype=bool)
+    mask = np.array(pd.isna(column.array), dtype=bool)
     if dtypes.is_extension_array_dtype(column.dtype) and dtypes.is_float_dtype(column.dtype):
         mask |= np.isnan(np.asarray(column.array.to_numpy(dtype=np.float64, na_value=np.nan)))
     return mask
@@ -79,7 +79,8 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     DesignError
         If the column holds dates, complex numbers, numbers as text, mixed types, or infinite values.
     """
-    column = column.reset_index(drop=True).infer_objects()
+    column = column.reset_index(drop=True)
+    column = column.infer_objects() if column.dtype == object else column
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         used = column.cat.remove_unused_categories()
