@@ -237,8 +237,8 @@ class SurveyDesign:
     @cached_property
     def factors(self) -> Factors:
         """Weights of the strata in the variance."""
-        alone = self.units == 1
-        first = (1 - self.fractions) * np.divide(self.units, self.units - 1, out=np.ones(len(alone)), where=~alone)
+        alone = (self.units == 1) & (self.fractions < 1)  # a stratum that was sampled whole has no variance
+        first = (1 - self.fractions) * self.units / np.maximum(self.units - 1, 1)
         centred = np.ones(len(alone))
         if self.lonely == "adjust":
             centred[alone] = 0.0

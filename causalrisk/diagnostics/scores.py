@@ -168,6 +168,7 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
 
 BINNINGS = ("all", "published")
 BIN_SIZE = 100
+SAME_SCORE = 12  # decimals to which propensity scores are compared
 
 
 def calibration_bins(predicted: Array, observed: Array, size: int = BIN_SIZE) -> pd.DataFrame:
@@ -273,7 +274,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     Parameters
     ----------
     bins : int, default 10
-        Number of bins, of equal size.
+        Largest number of bins. Rows with equal scores are in one bin; the bins are otherwise of equal size.
 
     Returns
     -------
@@ -282,29 +283,31 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
         "std err". With several arms, the bins are repeated for each arm except the reference. A row with frequency
         weight s counts s times.
     """
-    size, pairs = _predictions(record, bins)
-    tables = {}
-    for label, pair in pairs.items():
-        found = calibration_bins(*pair, size)
-        found["std err"] = np.sqrt(found["observed"] * (1 - found["observed"]) / found["n"])
-        tables[label] = found.set_axis(pd.RangeIndex(1, len(found) + 1, name="bin"))
+    tables = _binned(record, bins)
     return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["arm", "bin"])
 
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
     """Root mean squared gap between score and share treated, over the bins of `calibration`; one row per arm."""
-    size, pairs = _predictions(record, bins)
-    values = [rms_calibration_error(*pair, size=size) for pair in pairs.values()]
-    return pd.Series(values, index=pd.Index(list(pairs), name="arm"), name="calibration error")
+    tables = _binned(record, bins)
+    values = [np.sqrt(np.average((of["predicted"] - of["observed"]) ** 2, weights=of["n"])) for of in tables.values()]
+    return pd.Series(values, index=pd.Index(list(tables), name="arm"), name="calibration error")
 
 
-def _predictions(record: FitRecord, bins: int) -> tuple[int, dict[str, tuple[Array, Array]]]:
-    """Return the number of rows per bin and, by arm, the scores of all rows and whether each row is in the arm."""
+def _binned(record: FitRecord, bins: int) -> dict[str, pd.DataFrame]:
+    """Return the table of `calibration` for each arm except the reference."""
     whole_number("bins", bins, 1)
-    design, rows = record.design, record.counted_rows
-    arms = enumerate(design.labels[1:], start=1)
-    pairs = {label: (record.scores[a, rows], (design.arm == a)[rows].astype(float)) for a, label in arms}
-    return max(len(rows) // bins, 1), pairs
+    design, rows, tables = record.design, record.counted_rows, {}
+    for a, label in enumerate(design.labels[1:], start=1):
+        score = pd.Series(record.scores[a, rows])
+        place = score.round(SAME_SCORE).rank(method="min").to_numpy() - 1  # equal for equal scores
+        found = pd.DataFrame({"predicted": score, "observed": (design.arm == a)[rows].astype(float)})
+        groups = found.groupby(place * bins // len(score))
+        found = groups.mean()
+        found.insert(0, "n", groups.size())
+        found["std err"] = np.sqrt(found["observed"] * (1 - found["observed"]) / found["n"])
+        tables[label] = found.set_axis(pd.RangeIndex(1, len(found) + 1, name="bin"))
+    return tables
 
 
 # --- a test of the propensity model ----------------------------------------------------------------------------------

@@ -324,10 +324,10 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
         influence.append(found.influence[:, means])
     flat, tested = np.stack(heights, axis=1).ravel(), np.stack(known, axis=1).ravel()
     of_arms = np.stack(influence, axis=2).reshape(sample.n, -1)[:, tested]
-    covariance, se = influence_covariance(record, of_arms), np.full(len(flat), np.nan)
-    se[tested] = errors = np.sqrt(np.diag(covariance))
-    critical = np.nan
-    if errors.size:
+    se, critical = np.full(len(flat), np.nan), np.nan
+    if tested.any():
+        covariance = influence_covariance(record, of_arms)
+        se[tested] = errors = np.sqrt(np.diag(covariance))
         critical = LargestModulus(covariance / np.outer(errors, errors), record.df, FEW_POINTS).quantile(alpha)
     limits = _limits(record, flat, se, critical, alpha)
     ordered = _ascending(np.column_stack([flat, limits]).reshape(design.n_arms, len(values), -1))

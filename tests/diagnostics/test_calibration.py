@@ -98,3 +98,19 @@ def test_calibration_by_hand(frame):
     np.testing.assert_allclose(table["std err"], np.sqrt(observed * (1 - observed) / 50))
     gap = table["predicted"] - table["observed"]
     np.testing.assert_allclose(res.calibration_error(bins=6)["1"], np.sqrt((gap**2).mean()))
+
+
+def test_rows_with_equal_scores_are_in_one_bin_whatever_their_order(frame):
+    """A saturated score is the share treated of its rows."""
+    data = frame.assign(x1=frame.x1 > 0, x2=frame.x2 > 0)
+    for rows in (data, data.sort_values("d", kind="stable")):
+        res = cr.IPWRA.from_formula("y ~ x1 * x2", rows, treat="d").fit()
+        table = res.calibration()
+        assert table["n"].sum() == 300 and len(table) <= 4
+        np.testing.assert_allclose(table["observed"], table["predicted"], atol=1e-10)
+        assert res.calibration_error()["1"] < 1e-10
+
+
+def test_there_are_as_many_bins_as_asked_for(frame):
+    table = model(frame[:59]).fit().calibration(bins=10)
+    assert table["n"].tolist() == [6, 6, 6, 6, 6, 6, 6, 6, 6, 5]

@@ -25,6 +25,7 @@ CASES = [
     for case in json.loads((REFERENCE / f"survey_{name}.json").read_text())["cases"]
 ]
 TWO = pd.read_csv(REFERENCE / "survey_twopsu.csv")  # 6 strata, 2 units each whose numbers begin anew
+LONELY = ("fail", "certainty", "adjust", "average")
 STRATA = {"weights": "pw", "strata": "stratum", "psu": "psu", "fpc": "fpc", "nest": True}
 
 
@@ -46,6 +47,14 @@ def design_of(case):
     replicates = stored(case["replicate_file"])
     given = {"replicate_type": kind.removeprefix("sub")} | {k: case[k] for k in ("rho", "scale", "rscales")}
     return {"weights": design["weights"], "replicate_weights": f"{kind}_*", **given}, data.join(replicates)
+
+
+def test_a_stratum_that_was_sampled_whole_is_not_lonely():
+    """Its unit is the population's only one, so it adds no variance, and "average" replaces none by a mean."""
+    data = TWO[(TWO.stratum > 1) | (TWO.psu == 1)]
+    data = data.assign(fpc=data.fpc.where(data.stratum > 1, 1))
+    ses = [model(data=data, survey=STRATA | {"lonely": lonely}).fit().effect_se for lonely in LONELY]
+    np.testing.assert_allclose(ses, ses[0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES)

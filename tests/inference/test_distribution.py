@@ -79,6 +79,11 @@ def test_functions_rise_and_have_no_error_beyond_the_outcomes_of_an_arm():
         assert (inner["band high"] >= inner["0.975]"]).all()
 
 
+def test_values_beyond_all_outcomes_have_no_errors():
+    found = fitted(cluster="site").distribution([DATA.y.max() + 1])
+    assert (found["estimate"] == 1).all() and found["std err"].isna().all()
+
+
 def test_other_estimators_and_grids_are_refused():
     with pytest.raises(cr.OptionError, match="IPW, AIPW"):
         fitted(cr.IPWRA).distribution()
