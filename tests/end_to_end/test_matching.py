@@ -233,11 +233,11 @@ def test_reports_say_how_units_are_matched(tmp_path, unprinted_plots):
     options = {"n_neighbors": 2, "exact": "x1", "bias_adjust": True}
     res = Matching.from_formula("y ~ x1 + x2 + x3", drawn(200), treat="d", **options).fit()
     text = " ".join(str(res.summary()).split())
-    assert "2 nearest, mahalanobis" in text and "with equal x1" in text and "Outcome model" not in text
-    assert "Standard errors are those of Abadie and Imbens (2006)" in res.methods()
+    assert "2 nearest, mahalanobis" in text and "among units with equal x1" in text and "Outcome model" not in text
+    assert "Standard errors follow Abadie and Imbens (2006)" in res.methods()
     page = res.report(tmp_path / "report.html").read_text("utf-8")
     assert "Bias-corrected matching estimators" in page and "n_neighbors=2," in page
-    assert "how often it is a match" in str(res.explain())
+    assert "number of times it is a match" in str(res.explain())
     score = Matching.from_formula("y ~ x1 + x2 + x3", drawn(200), treat="d", metric="propensity").fit()
     assert "Abadie and Imbens 2016" in score.methods()
 
@@ -249,7 +249,7 @@ def test_few_matches_are_no_poor_overlap_unless_one_stands_for_many(tmp_path, un
         res = Matching.from_formula("y ~ x1 + x2 + x3", data, treat="d", target="treated").fit()
     assert res.overlap()["effective n"].min() < 60
     text = res.report(tmp_path / "report.html").read_text()
-    assert "after matching group 0 is worth 15% of its rows" in text
+    assert "after matching, the effective n of group 0 is 15% of its rows" in text
     assert "Overlap is bad" not in text
     alone = data.assign(x1=lambda frame: frame["x1"] + 20 * frame["d"] + 19 * (np.arange(300) == 299))
     with pytest.warns(OverlapWarning, match="holds .* of the weight of group '0'[^`]*`caliper=`"):

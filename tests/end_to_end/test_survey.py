@@ -128,11 +128,11 @@ def test_rows_outside_of_a_subpopulation_are_not_called_dropped(tmp_path, unprin
     text = " ".join(str(res.summary()).split())
     assert f"Rows dropped: {dropped} " in text and f"Outside subpop.: {outside} " in text
     assert f"{dropped} rows dropped" in text and res.glance().n_dropped[0] == dropped
-    assert f"{dropped} were left out; {outside} outside of the subpopulation stay in the design" in res.methods()
+    assert f"{dropped} other rows were left out; {outside} rows outside the subpopulation are" in res.methods()
     explained = " ".join(str(res.explain()).split())
-    assert f"; {dropped} were left out; {outside} outside of the subpopulation stay" in explained
+    assert f"; {dropped} other rows were left out; {outside} rows outside the subpopulation are" in explained
     page = res.report(tmp_path / "a.html").read_text("utf-8")
-    assert f"{dropped} were left out; {outside} outside of the subpopulation stay" in page
+    assert f"{dropped} other rows were left out; {outside} rows outside the subpopulation are" in page
     whole = model(subpop="dom").fit()
     assert "Rows dropped: 0 " in " ".join(str(whole.summary()).split()) and "left out" not in whole.methods()
 
