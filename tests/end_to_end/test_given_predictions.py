@@ -166,9 +166,9 @@ def dict_of(res):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"outcome_predictions": "m0"}, "'m0' for 2 groups"),
-        ({"outcome_predictions": ["m0"]}, "'m0' for 2 groups"),
-        ({"outcome_predictions": ["m0", "m1", "e"]}, "'m0', 'm1', 'e' for 2 groups"),
+        ({"outcome_predictions": "m0"}, "have the columns 'm0'"),
+        ({"outcome_predictions": ["m0"]}, "have the columns 'm0'"),
+        ({"outcome_predictions": ["m0", "m1", "e"]}, "have the columns 'm0', 'm1', 'e'"),
         ({"outcome_predictions": DATA[["m0", "m1"]]}, "Use `predictions.set_axis"),
         ({"outcome_predictions": ["m0", "mm"]}, "'mm' is neither a column"),
         ({"outcome_predictions": ["m0", DATA["m1"].to_numpy()[:9]]}, "9"),
@@ -178,7 +178,7 @@ def dict_of(res):
         ({"target": DATA.head()}, "data frame"),
         ({"estimator": IPWRA}, "only for AIPW, TMLE"),
         ({"did": DiD(time="w")}, "cross sections"),
-        ({"data": in_blocks([DATA])}, "not available for a scan"),
+        ({"data": in_blocks([DATA])}, "not available for data on disk"),
         ({"data": DATA.assign(m0=np.inf)}, "m0"),
         ({"data": DATA.assign(m0="a")}, "expected numbers"),
     ],

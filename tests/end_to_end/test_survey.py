@@ -319,7 +319,7 @@ def test_a_subpopulation_by_a_condition_as_text():
         ("x3 > -1", "x2"),
         ("x2 + d", "x2 + d"),
         ("x1 >", "x1"),
-        ("d = 1", "Write equality as `==`"),
+        ("d = 1", "Use `==` for equality"),
     ],
 )
 def test_conditions_that_cannot_be_used(text, typed):
