@@ -214,7 +214,7 @@ def check_distinct(name: str, values: Sequence[str]) -> None:
         raise OptionError(f"{name} is empty; expected at least one.\nLeave {name}= out for the default.")
     twice = [value for value in values if values.count(value) > 1]
     if twice:
-        raise OptionError(f"{name}: {twice[0]!r} is given twice.\nGive each once.")
+        raise OptionError(f"{name} has {twice[0]!r} twice.\nUse each value once.")
 
 
 HALF = 0.5  # largest significance level: beyond it, an interval would cover less than it leaves out
@@ -305,7 +305,7 @@ class Failure:
 TEXT = {  # in the order of their numbers
     Failure.OK: "used",
     Failure.EMPTY_ARM: "a group had no rows",
-    Failure.SEPARATION: "treatment was predicted perfectly, perhaps by a rare level that one group lacks",
+    Failure.SEPARATION: "the treatment was predicted perfectly, perhaps by a rare level that one group lacks",
     Failure.SINGULAR_PROPENSITY: "the propensity design was singular",
     Failure.NOT_CONVERGED: "the propensity fit did not converge",
     Failure.SINGULAR_OUTCOME: "the outcome design was singular in a group",

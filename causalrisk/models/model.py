@@ -317,7 +317,7 @@ class CausalModel:
         for name, value in changes.items():
             given_score = name == "propensity_score" and value is not None and not is_classifier(value)
             if name in OPTIONS and (name not in known or given_score):
-                raise OptionError(f"`{name}` belongs to the data.\nMake a new model with `from_formula`.")
+                raise OptionError(f"`{name}` cannot be changed after construction.\nUse `from_formula` again.")
         changes, read_as = read("model", changes, {name: OPTIONS[name] for name in known})
         typed = {name: text for name, text in self.options.typed.items() if name not in changes}
         typed |= kinds.typed_options(changes, OPTIONS)
@@ -485,13 +485,12 @@ class CausalModel:
             return self._of(self.design, options)
         if not isinstance(found, Mapping) or not {"groups"} <= found.keys() <= {"groups", "use_correction"}:
             raise OptionError(
-                f"cov_kwds={found!r:.60}; expected clusters under 'groups', and optionally 'use_correction'.\n"
+                f"cov_kwds={found!r:.60}; expected a dict with clusters as 'groups' (and 'use_correction').\n"
                 'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
             )
         if self.design.on_disk:
             raise UnavailableError(
-                "clusters of a scan are read with its rows, when the model is made.\n"
-                'Use `from_formula(..., cluster="column")`.'
+                'cov_kwds= is not available for data on disk.\nUse `from_formula(..., cluster="column")`.'
             )
         given["small_sample"] = bool(found.get("use_correction", given.get("small_sample", False)))
         typed = {**options.typed, **kinds.typed_options({"cluster": found["groups"]}, OPTIONS)}

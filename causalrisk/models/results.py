@@ -129,7 +129,7 @@ class Shown:
         if self._fits and hasattr(CausalResults, name) and not answer(self._place[0], name):
             call = "()" if callable(getattr(CausalResults, name)) else ""
             typed = " or ".join(f"`{fit}.{name}{call}`" for fit in self._fits)
-            raise errors.UnavailableError(f"{type(self).__name__} has no {name!r}; each of its fits has.\nUse {typed}.")
+            raise errors.UnavailableError(f"{type(self).__name__} has no {name!r}, but its fits have.\nUse {typed}.")
         raise errors.UnavailableError(attribute(*self._place, name, dir(type(self))))
 
 
@@ -397,8 +397,8 @@ class CausalResults(OneEffect):
         """Outcome minus its prediction in the row's own arm, one row per row of the sample (not for JRE, Matching)."""
         if self._record.spec.matched:
             raise errors.UnavailableError(
-                "resid is not available for Matching, which predicts a unit's own outcome by that outcome.\n"
-                "Use `resid` of a fit by `OutcomeRegression`."
+                "resid is not available for Matching, which has no outcome models.\n"
+                "Use `resid` of an `OutcomeRegression` fit."
             )
         predicted, design = self.potential_outcomes.to_numpy(), self._record.design
         if design.offset_name is not None:
@@ -494,7 +494,7 @@ class CausalResults(OneEffect):
         name = os.fspath(path)
         if name.lower().endswith((*DATA_ENDINGS, *table.ENDINGS)):
             of_table = "res.tidy()" if name.lower().endswith(DATA_ENDINGS) else f'res.summary().save("{name}")'
-            found = f"path={name!r} has the ending of a table; results are saved as a pickle"
+            found = f"path={name!r} has the ending of a table, but results are saved as a pickle"
             raise errors.OptionError(f'{found}.\nUse `{of_table}`, or `res.save("fit.pickle")`.')
         try:
             content = pickle.dumps(self)
@@ -517,7 +517,7 @@ class CausalResults(OneEffect):
         if name in OTHER_NAMES:
             return getattr(self, OTHER_NAMES[name])
         if name in JRE_ONLY and not hasattr(type(self), name):
-            raise errors.UnavailableError(f"results of {self._record.spec.name} have no `{name}`; only JRE has it.")
+            raise errors.UnavailableError(f"{self._record.spec.name} results have no `{name}`; only JRE results have.")
         return super().__getattr__(name)
 
 

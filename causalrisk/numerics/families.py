@@ -232,7 +232,7 @@ class OutcomeFamily:
         bad = (y < low if self.entry.closed else y <= low) | (y > high)
         if bad.any():
             raise DesignError(
-                f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not know (such as "
+                f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not allow (such as "
                 f"{y[bad][0]:g}); expected {self.entry.outcomes}.\n{self._instead(y, name)}"
             )
 

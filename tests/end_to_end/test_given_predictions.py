@@ -206,5 +206,5 @@ def test_other_calls_refuse_them_or_take_them():
 
 
 def test_the_outcome_itself_is_no_prediction():
-    with pytest.warns(cr.DesignWarning, match="are its outcomes: standard errors then hold no noise"):
+    with pytest.warns(cr.DesignWarning, match="standard errors are too small"):
         AIPW.from_formula("y ~ 1", DATA, **(GIVEN | {"outcome_predictions": ["y", "y"]})).fit()

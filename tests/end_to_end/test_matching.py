@@ -206,7 +206,7 @@ def test_columns_of_the_propensity_formula_alone_are_not_matched_on():
     with pytest.raises(OptionError, match=r"no covariates to match on[^`]*`metric=\"propensity\"`"):
         Matching.from_formula("y ~ 1", drawn(), treat="d", propensity="x1").fit()
     model = Matching.from_formula("y ~ x1", drawn(), treat="d", propensity="x1 + x2")
-    with pytest.warns(DesignWarning, match="'x2' of propensity= do not count"):
+    with pytest.warns(DesignWarning, match="which lacks 'x2' of propensity="):
         res = model.fit()
     assert res.effect == Matching.from_formula("y ~ x1", drawn(), treat="d").fit().effect
 

@@ -64,7 +64,7 @@ def test_terms_are_columns_of_the_formula(model, name):
 
 def test_terms_of_binary_outcomes_are_on_the_scale_of_the_logit():
     frame = sample().assign(y=lambda of: (of["y"] > of["y"].median()).astype(int))
-    with pytest.warns(UserWarning, match="outside of what a mean"):
+    with pytest.warns(UserWarning, match="or outside the limits"):
         res = IPWRA.from_formula(FORMULA, frame, treat="d", family="binomial", learner=Line()).fit()
     inside = res.outcome_predictions.clip(1e-3, 1 - 1e-3)
     typed = frame.join(np.log(inside / (1 - inside)).set_axis(["m0", "m1"], axis=1))
