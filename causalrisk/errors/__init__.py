@@ -305,7 +305,7 @@ class Failure:
 TEXT = {  # in the order of their numbers
     Failure.OK: "used",
     Failure.EMPTY_ARM: "a group had no rows",
-    Failure.SEPARATION: "the treatment was predicted perfectly, perhaps by a rare level that one group lacks",
+    Failure.SEPARATION: "treatment was predicted perfectly, perhaps by a rare level that one group lacks",
     Failure.SINGULAR_PROPENSITY: "the propensity design was singular",
     Failure.NOT_CONVERGED: "the propensity fit did not converge",
     Failure.SINGULAR_OUTCOME: "the outcome design was singular in a group",

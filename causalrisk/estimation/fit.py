@@ -372,11 +372,9 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     enough = (FEW_WHOLE[jackknife] if whole else VERY_FEW) if t else FEW_CLUSTERS
     if counts[fewest] >= enough:
         return
-    one, names = counts[fewest] == 1, " and ".join(map(repr, design.cluster_names))
-    few, have = f"{'cluster' if one else 'clusters'} of {names}", "has" if one else "have"
-    own = (
-        "are in the data" if counts[fewest] == design.n_clusters else f"{have} rows of group {design.labels[fewest]!r}"
-    )
+    label, names = design.labels[fewest], " and ".join(map(repr, design.cluster_names))
+    few, have = ("cluster", "has") if counts[fewest] == 1 else ("clusters", "have")
+    own = "are in the data" if counts[fewest] == design.n_clusters else f"{have} rows of group {label!r}"
     told = f"With fewer than {enough}, {'these' if jackknife else 't' if t else 'normal'} intervals are too short"
     advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
     variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
@@ -386,7 +384,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."
     elif counts[fewest] < VERY_FEW:
         told, advice = f"With fewer than {VERY_FEW}, intervals are too short", "No other standard error fixes this."
-    notes.warn(f"only {counts[fewest]} {few} {own}. {told}.\n{advice.strip()}", errors.DesignWarning)
+    notes.warn(f"only {counts[fewest]} {few} of {names} {own}. {told}.\n{advice.strip()}", errors.DesignWarning)
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:
@@ -419,5 +417,5 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
         rows = "the other groups" if record.frame is None else "the target frame"
         cause = f"its outcome model extrapolates to the rows of {rows}"
         advice = "Leave terms out of the outcome formula, or drop rows without comparable rows in the group."
-    problem = f"the estimated mean of group {design.labels[a]!r} is {means[a]:.4g}, but all outcomes are from"
+    problem = f"the mean of group {design.labels[a]!r} is {means[a]:.4g}, but all outcomes are from"
     notes.warn(f"{problem} {low:.4g} to {high:.4g}. The cause: {cause}.\n{advice}", errors.OverlapWarning)

@@ -392,8 +392,8 @@ class LATEResults(OneEffect):
             f"Anderson and Rubin's {1 - alpha:.0%} interval, valid with a weak instrument: {self._ends(alpha)}.",
             f"Outcome: {design.formula}",
             f"Propensity: {design.propensity_formula}",
-            f"It is causal only if {model.instrument} is as good as random given the covariates, affects "
-            f"{design.endog_name} only through {model.treat}, and moves {model.treat} of no unit the opposite way.",
+            f"It is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "
+            f"only through {model.treat}, and moves no unit's {model.treat} in the opposite direction.",
         ]
         tables = [
             summary.head(heading, design.endog_name, texts, shown),

@@ -360,7 +360,7 @@ def test_placebos_are_before_the_treatment_and_its_anticipation():
     assert found.pretrend_test().df_num == found.placebos.sum() == 1
     assert "anticipation (1)" in found.methods()
     assert "except in the anticipation periods" in " ".join(str(found.summary()).split())
-    with pytest.raises(DesignError, match="no period before its anticipation of 3 periods"):
+    with pytest.raises(DesignError, match="no period before its anticipation periods"):
         study(anticipation=3)
 
 

@@ -191,7 +191,7 @@ def test_no_intercept_and_steep_columns():
         ({"caliper": -1}, {}, "caliper=-1"),
         ({"exact": "age"}, {}, "exact='age' is not in the outcome formula"),
         ({"bias_adjust": 3}, {}, "bias_adjust=3"),
-        ({"metric": "propensity", "exact": "x1"}, {}, "exact= has no standard errors with an estimated score"),
+        ({"metric": "propensity", "exact": "x1"}, {}, "exact= has no standard errors if the score is estimated"),
         ({"metric": "propensity", "bias_adjust": True}, {}, "bias_adjust= has no standard errors"),
         ({"target": "overlap"}, {}, 'target="overlap"'),
         ({"family": "poisson"}, {}, 'family="poisson"'),
