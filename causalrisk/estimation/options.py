@@ -414,7 +414,7 @@ class InferenceOptions:
             raise OptionError('multiplier= needs bootstrap="multiplier".\nAdd it, or leave multiplier= out.')
         if self.resamples is not None and self.bootstrap == MULTIPLIER:
             raise OptionError('resamples= has no effect with bootstrap="multiplier".\nLeave bootstrap= out.')
-        _not_both("resamples", self.resamples, "n_boot", self.n_boot, "their number is that of the resamples")
+        _not_both("resamples", self.resamples, "n_boot", self.n_boot, "resamples= sets the number")
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
         check_rng(self.rng)
@@ -509,7 +509,7 @@ class JREOptions:
         if self.shrinkage is not None:
             object.__setattr__(self, "anchor", float(self.shrinkage))
             object.__setattr__(self, "shrinkage", None)
-        _not_both("replicates", self.replicates, "n_replicates", self.n_replicates, "the first sets their number")
+        _not_both("replicates", self.replicates, "n_replicates", self.n_replicates, "replicates= sets the number")
         _not_both("replicates", self.replicates, "spread", self.spread, "the given weights determine the spread")
 
     @property

@@ -215,10 +215,10 @@ def _score_sentences(record: FitRecord) -> list[str]:
     if design.score is None:
         formula = design.propensity_formula
         what = f": {formula}" if formula else f" in {', '.join(design.propensity_names)}"
-        loss = " (Tan 2020)" if options.propensity_loss == "calibrated" else ""
+        model = f"a {text} model{' (Tan 2020)' * (options.propensity_loss == 'calibrated')}"
         if options.propensity_score is not None:
-            loss = ", cross-fitted (Chernozhukov et al. 2018)"
-        first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {text}{loss}{what}."
+            model = f"{text}, cross-fitted (Chernozhukov et al. 2018)"
+        first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {model}{what}."
     trimmed = f"Rows were trimmed by their propensity score: {record.trimmed}." * bool(record.trimmed)
     clipped = "" if options.clip is None else f"Propensity scores were clipped: {words.clip_text(record)}."
     return [first, *filter(None, (trimmed, clipped))]
