@@ -68,7 +68,7 @@ class Learned:
 def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
     """Cross-fit the learners of the options to the rows of each arm, with the same folds as a cross-fitted score."""
     if design.offset_kind is not None:
-        raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= out, or {design.offset_kind}=.")
+        raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= or {design.offset_kind}= out.")
     features, family = design.varying, options.outcome_family
     if not features.any():
         problem = "learner= needs terms in the outcome formula, which has only the constant"

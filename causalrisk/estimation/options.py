@@ -84,7 +84,7 @@ WITH_CLUSTERS = {
     "cov_type": (None, "cluster", "CR3", "jackknife", "bootstrap"),
     "bootstrap": (None, "cluster", "bayesian", MULTIPLIER),
 }
-CHOSEN = "a positive number, or None to have it chosen"
+CHOSEN = "a positive number, or None to choose it from the data"
 NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # condition, what is expected, and what to use
     "at_exposure": (lambda x: x > 0, f'the exposure of the means, a positive number, or "{OBSERVED}"', "at_exposure=1"),
     "caliper": (lambda x: x > 0, "the largest distance of a match, a positive number", "caliper=0.25"),
@@ -92,7 +92,7 @@ NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # condition, w
     "df": (lambda x: x > 0, "the degrees of freedom, a number above 0", "use_t=True"),
     "anchor": (lambda x: x > 0, CHOSEN, "anchor=3"),
     "shrinkage": (lambda x: x > 0, CHOSEN, "shrinkage=3"),
-    "share": (lambda x: 0 <= x <= 1, "a number from 0 to 1, or None to have it estimated", "share=1"),
+    "share": (lambda x: 0 <= x <= 1, "a number from 0 to 1, or None to estimate it", "share=1"),
     "spread": (lambda x: 0 < x <= 1, "a number above 0 and at most 1", "spread=0.5"),
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -228,7 +228,7 @@ class ModelOptions:
         _ = self.outcome_family  # checks itself
         object.__setattr__(self, "target", _target(self.target))
         if self.propensity_loss == "calibrated" and self.propensity_link != "logit":
-            raise OptionError('propensity_loss="calibrated" is for the logit.\nUse `propensity_link="logit"`.')
+            raise OptionError('propensity_loss="calibrated" needs the logit link.\nUse `propensity_link="logit"`.')
         if self.propensity_loss == "calibrated" and not self.population.by_arm:
             problem = f'propensity_loss="calibrated" is not available for target={self.population.name!r}'
             raise OptionError(f'{problem}.\nUse `propensity_loss="ml"`, or `target="all"`.')

@@ -65,7 +65,7 @@ def check_one_way(design: Design, advice: str) -> None:
     """Raise an error for resamples of two-way clusters, which no draw keeps whole."""
     if design.second_cluster is not None:
         names = listed(design.cluster_names)
-        raise OptionError(f"no resample keeps the clusters of both {names} whole.\nUse `{advice}`.")
+        raise OptionError(f"resampling is not available for two-way clusters ({names}).\nUse `{advice}`.")
 
 
 def prepare(task: Task) -> Task:

@@ -447,7 +447,7 @@ def _fits(
         raise errors.DesignError(f"no group has controls in any period, because every unit begins treatment.{other}")
     left_out = max(res.model.design.n_dropped for res in fits.values())
     if left_out:
-        notes.append(f"Up to {left_out} units are left out of a fit, because a variable is missing for them.")
+        notes.append(f"Up to {left_out} units are left out of a fit, because they lack a variable.")
     if without:
         notes.warn(f"These groups and periods have no controls: {', '.join(without)}.", errors.DesignWarning)
     return fits

@@ -83,10 +83,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     except errors.CausalRiskError:  # the pickle of a newer version was refused
         raise
     except NO_PICKLE as error:
-        found = f"{shown} does not hold results that causalrisk {__version__} can read ({error})"
+        found = f"{shown} does not contain results that causalrisk {__version__} can read ({error})"
         raise errors.DesignError(f"{found}.\n{typed}") from error
     if not (type(results).__module__.startswith("causalrisk.models.") and hasattr(results, "params")):
-        raise errors.DesignError(f"{shown} holds a {type(results).__name__}; expected results.\n{typed}")
+        raise errors.DesignError(f"{shown} contains a {type(results).__name__}; expected results.\n{typed}")
     return results
 
 

@@ -277,7 +277,7 @@ def missing_words(record: FitRecord) -> str:
     design, seen = record.design, record.design.observation
     if seen is None:
         return ""
-    by_group = joined([f"{lost} in {label}" for lost, label in zip(design.unrecorded, design.labels, strict=True)])
+    by_group = joined([f"{n} in group {label}" for n, label in zip(design.unrecorded, design.labels, strict=True)])
     lost = count(design.n_unrecorded, design.unit_name)
     rows = f"{lost} with all covariates but no outcome are kept ({by_group})."
     if not record.spec.uses_propensity:
@@ -288,7 +288,7 @@ def missing_words(record: FitRecord) -> str:
     return (
         f"{rows} The averages include them. The weights of the other rows are multiplied by 1 / (probability that the "
         f"outcome is observed), from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). Standard errors "
-        "account for it."
+        "account for this model."
     )
 
 

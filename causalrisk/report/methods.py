@@ -253,7 +253,7 @@ def _errors_source(record: FitRecord) -> str:
         linear = survey.replication is None
         how = "linearised (Binder 1983)" if linear else "from estimates under replicate weights"
         return f"are {how} for the survey design, {words.survey_words(survey)} (Lumley 2010)"
-    again = "every step" if record.learned is None else "every step except the learner (its predictions are kept)"
+    again = "every step" if record.learned is None else "every step except the learner, whose predictions are kept"
     if design.predictions is not None:
         again = "every step except the outcome predictions, which are kept"
     formula = "n / (n - k)" if design.cluster_name is None else "G / (G - 1) (n - 1) / (n - k)"

@@ -348,7 +348,7 @@ def _notes(record: FitRecord) -> list[str]:
         f"{words.effect_formula(record)}{over} over {rows}. {_interval_text(record)}",
         _logged_note(record),
         *_formulas(record),
-        "The mean of a group is divided by the sum of its weights (Hajek)." * (record.spec == IPW),
+        "The weights of each group are normalised to sum to one (Hajek)." * (record.spec == IPW),
         words.trend_words(record),
         *options.read_as,
         _coding_note(design),
@@ -364,7 +364,7 @@ def _notes(record: FitRecord) -> list[str]:
         _binary_note([record]),
     ]
     if joint is not None:
-        stacked = "The shrinkage is that of JRE on the formula; `res.start` is IPWRA on the formula."
+        stacked = "The shrinkage and `res.start` are those of the fit without learners."
         notes.append("Do not interpret JRE's coefficients or predictions. Use those of `res.start`, the IPWRA fit.")
         notes += [stacked * (record.stack is not None), words.ladder_end_words(joint)]
         if record.boot is None or record.boot.start is None:  # else in a table

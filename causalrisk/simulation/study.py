@@ -571,4 +571,4 @@ def _check(res: CausalResults) -> None:
         ("given outcome predictions", design.predictions is not None),
     ):
         if bad:
-            raise errors.OptionError(f"plasmode cannot simulate a fit with {what}.\nUse a fit without.")
+            raise errors.OptionError(f"plasmode cannot simulate a fit with {what}.\nUse a fit without it.")
