@@ -194,7 +194,7 @@ def test_differences_have_the_sign_of_the_fit(frame):
         assert table.tables[0].heads[0] == ["", "usual care", "Programme", "SMD"]
         np.testing.assert_allclose(table.frame.loc["x1", "SMD"], fit.loc["x1", "SMD before"], rtol=1e-12)
     for words, options in (
-        ("(?s)treated=.none. does not say which one.*`reference=", {"by": "arm", "treated": "none"}),
+        ("(?s)treated=.none. does not set the reference.*`reference=", {"by": "arm", "treated": "none"}),
         ("name the same level", {"by": "drug", "treated": "Programme", "reference": "Programme"}),
         (r"treated= .*\n.*`by=", {"treated": "Programme"}),
     ):
