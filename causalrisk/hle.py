@@ -85,7 +85,7 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
     if unknown:
         raise DesignError(
             f"{where}: {len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions, the "
-            f"first {unknown[0]!r}.\nGive all that were asked as questions=, and choose rows of the frame afterwards."
+            f"first {unknown[0]!r}.\nUse `questions=` with all questions asked, and select rows afterwards."
         )
     judged = {key: entry.get("judge_response") if isinstance(entry, dict) else entry for key, entry in entries.items()}
     missing = [key for key, judgement in judged.items() if judgement is None]

@@ -62,9 +62,9 @@ def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[s
         names = f"{', '.join(map(repr, lost))} {'is' if len(lost) == 1 else 'are'}"
         text = f"{names} missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}"
         if lost and len(kept) < 2:
-            raise DesignError(f"{text}, so one group is left; expected two.\nLeave it out, or fill in its values.")
+            raise DesignError(f"{text}, so only one group is left.\nTake {', '.join(lost)} out, or fill in the values.")
         if lost:
-            notes.append(f"{text}, so this group is left out. Leave these rows out of the data to silence it.")
+            notes.append(f"{text}, so this group is left out. Drop these rows from the data to avoid this warning.")
     asked = {option: getattr(by.options, option) for option in ("treated", "reference", "levels")}
     return rows, treatment.code_levels(rows.of(treat.values), treat.name, **asked)
 
@@ -134,7 +134,7 @@ def design_from_arrays(
     for what, design in designs.items():
         for kind, name in (("treatment", by.treat.name), ("outcome", None if y.name is None else endog_name)):
             if name in design:
-                raise DesignError(f"the {kind} {name!r} is a column of {what}; expected covariates.\nTake it out.")
+                raise DesignError(f"the {kind} {name!r} is a column of {what}; expected only covariates.\nDrop it.")
     right, assign = designs["exog"], list(designs.values())[-1]
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
     rows, coding = _drawn(sources, by, index, notes)
@@ -286,7 +286,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
         for kind, name in outcomes if formula in observed else refused:
             if name in scope.variables:
                 found = f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}"
-                raise DesignError(f"{found}.\nTake {name} out.")
+                raise DesignError(f"{found}.\nTake {name} out of the formula.")
 
 
 def _formula_models(
@@ -343,6 +343,6 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
             typed = f"Use `I({next(iter(codes), term)} == {event!r}) ~ {outcome.right_text}` if {event!r} is the event."
             raise DesignError(f"the outcome {term!r} {found}; expected numbers or bool.\n{typed}")
         if factor.levels is None and factor.values.shape[1] != 1:
-            raise DesignError(f"outcome {term!r} has {factor.values.shape[1]} columns; expected one.\nName one column.")
+            raise DesignError(f"outcome {term!r} has {factor.values.shape[1]} columns; expected one.\nUse one of them.")
     values[seen] = np.prod([factor.values.ravel() for factor in factors], axis=0)
     return values

@@ -64,7 +64,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     groups, found, names = groups_of(design, by, data)
     for name, values in zip(names, zip(*found, strict=True), strict=True):
         if len(set(values)) > MANY_LEVELS:
-            raise DesignError(f'group {name!r} has over {MANY_LEVELS} values.\nUse `by="~ {name}"` or `pandas.cut`.')
+            raise DesignError(f'{name!r} has more than {MANY_LEVELS} groups.\nUse `by="~ {name}"` or `pandas.cut`.')
     indicators = (groups[:, None] == np.arange(len(found))).astype(float)
     groups_named: Any = tuple(found if len(names) > 1 else [row[0] for row in found])
     return Moderators(indicators, groups_named, tuple(names), True)
@@ -99,7 +99,7 @@ def _values_on_sample(
     if isinstance(given, str):
         if only_formulas and given not in table:
             typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else "`data=data`, the model's data"
-            known = f"known are {listing(table.columns)}" if len(table.columns) else "arrays have no names"
+            known = f"the columns are {listing(table.columns)}" if len(table.columns) else "arrays have no names"
             raise DesignError(f"{role} {given!r} is in neither formula; {known}.\nUse {typed}.")
         found = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])
     else:
@@ -119,7 +119,7 @@ def clustered(design: Design, groups: Any) -> Design:
     """
     if design.cluster is not None or design.survey is not None:
         own = "the survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
-        raise OptionError(f"groups and {own} of the model were both given.\nLeave cov_kwds= out.")
+        raise OptionError(f"cov_kwds= has groups, but the model has {own}.\nLeave cov_kwds= out.")
     (first, second), table = ways_of(groups, design.n), data_on_sample(design)
     cluster, names = cluster_codes(_values_on_sample(design, first, "groups", "cluster", table))
     design = replace(design, cluster=cluster, cluster_name=str(names.name), clusters=names)

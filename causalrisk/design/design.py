@@ -425,14 +425,14 @@ class Design:
             for rows, own, label in zip(Z.rows, X.rows, self.labels, strict=True):
                 if not own:
                     found = f"{self.endog_name!r} is missing in all {rows} rows of group {label!r}"
-                    raise DesignError(f"{found}.\nLeave that group out.")
+                    raise DesignError(f"{found}.\nDrop that group from the data.")
             if X.rows.sum() < Z.rows.sum():
                 keep = R.usable(observation.encoder.names, "observation", notes, self.rules.collinear)
                 columns, encoder = np.ascontiguousarray(observation.columns[:, keep]), observation.encoder.keeping(keep)
                 observation = replace(observation, columns=columns, encoder=encoder)
             else:
                 nothing = f"no outcome {self.endog_name!r} is missing"
-                notes.append(f"observed={observation.formula!r} does nothing: {nothing}. Leave it out.")
+                notes.append(f"observed={observation.formula!r} has no effect, because {nothing}. Leave it out.")
                 observation = None
         outcome = ModelColumns(X, self.outcome_encoder, cells)
         propensity = ModelColumns(Z, self.propensity_encoder, self.labels)
@@ -449,7 +449,7 @@ class Design:
 
 def rows_not_kept(what: str = "this result", instead: str = "") -> UnavailableError:
     """Make the error for a request that needs rows, which a scan does not keep; `instead` is further advice."""
-    return UnavailableError(f"{what} needs rows, which are not kept for a scan.\n{instead}Use `{IN_MEMORY}`.")
+    return UnavailableError(f"{what} needs the rows in memory; the data are on disk.\n{instead}Use `{IN_MEMORY}`.")
 
 
 def new_offset(design: Design, data: Any) -> np.ndarray:
@@ -478,14 +478,14 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     """
     if design.filled:
         names = ", ".join(one.name for one in design.filled)
-        found = f"a target frame is not available if missing values of {names} are filled in"
+        found = f"target= cannot be a data frame if missing values of {names} are filled in"
         raise UnavailableError(f'{found}.\nUse `missing="drop"`.')
     notes, models = list[str](), {"outcome": design.outcome_encoder, "propensity": design.propensity_encoder}
     table = as_table(data, notes)
     if design.formula is None:
         for (i, name), (j, other) in itertools.product(*map(enumerate, (design.exog_names, design.propensity_names))):
             if name == other and not np.array_equal(design.X[:, i], design.Z[:, j]):
-                raise DesignError(f"exog and exog_propensity have different columns {name!r}.\nUse different names.")
+                raise DesignError(f"exog and exog_propensity have different columns named {name!r}.\nRename one.")
     sources = {}
     for model, encoder in models.items():
         for name in encoder.variables:
@@ -502,6 +502,6 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     dropped = int((~rows.keep).sum())
     if dropped:
         names = listing(name for _, name, count, _ in rows.lines if count)
-        notes.append(f"target frame: {dropped} of {len(rows.keep)} rows lack {names} and are left out. Fill them in.")
+        notes.append(f"{dropped} of {len(rows.keep)} rows of the target frame lack {names} and are left out.")
     X.flags.writeable = Z.flags.writeable = False
     return TargetRows(X=X, Z=Z, index=frame.index, notes=tuple(notes))

@@ -84,7 +84,7 @@ class DiD:
         given = [value for value in (self.before, self.time, self.unit) if value is not None]
         wrong = (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None)
         if wrong or not all(isinstance(value, str) for value in given):
-            needed = "DiD needs before=, or time= with or without unit=, each the name of a column"
+            needed = "DiD needs the name of a column as before= or as time=; unit= can be added to time="
             raise OptionError(f'{needed}.\nUse `DiD(before="y0")` or `DiD(time="year", unit="id")`.')
         if self.cross_sections and not self.normalize:
             raise OptionError("normalize=False is not available for repeated cross sections.\nLeave it out.")
@@ -118,7 +118,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         before = did.before if re.search(r"[(\[]", did.before) else in_formula(did.before)
     elif isinstance(data, Scan):
         advice = f"Use `{IN_MEMORY}` or `did=DiD(before=)`."
-        raise UnavailableError(f"DiD with unit= is not available for a scan.\n{advice}")
+        raise UnavailableError(f"DiD with unit= is not available for data on disk.\n{advice}")
     elif did.cross_sections:
         return formula, data
     else:
@@ -131,7 +131,7 @@ def _check_before(before: str, after: str, outcome: Formula) -> None:
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
     itself = before in (after, outcome.left[0].name())
     if itself or (len(used) == 1 and not after.isidentifier() and before.isidentifier()):
-        found = "the outcome after the treatment" if itself else "a column, but the outcome is a function of a column"
+        found = "the outcome after treatment" if itself else "a plain column, but the outcome is a function of a column"
         typed = '"<column>"' if itself else show(renamed(after, {used[0]: before}))
         raise DesignError(f"before={show(before)} is {found}.\nUse `did=DiD(before={typed})`.")
 
@@ -209,7 +209,7 @@ def _in_order(name: str, values: pd.Series, count: int | None = None) -> tuple[N
     if not isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(values):
         order = '"<first period>", "<second>"' + ", ..." * (values.nunique() > PERIODS)
         typed = f'data["{name}"] = pandas.Categorical(data["{name}"], [{order}], ordered=True)'
-        found = f"time {name!r} is text, {listing(sorted(values.unique()))}, so its order is unknown"
+        found = f"time {name!r} is text ({listing(sorted(values.unique()))}), so the order of the periods is unknown"
         raise DesignError(f"{found}.\nUse `{typed}`.")
     period, found = pd.factorize(values, sort=True)
     periods = pd.Index(found)
@@ -313,7 +313,7 @@ class Adoption:
             treated, treat = self.begins == group, f"{self.column} = {self.names[group]}"
             last = group - 1 - anticipation
             if last < 0:
-                found = f"group {self.names[group]} has no period before its anticipation of {anticipation} periods"
+                found = f"group {self.names[group]} has no period before its anticipation periods ({anticipation})"
                 raise DesignError(f"{found}.\nUse a smaller `anticipation=`, or leave this group out of the data.")
             for period in range(never):
                 before = last if base == "universal" or period >= group else period - 1
@@ -352,11 +352,11 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
         odd = listing(unit_names[several])
         raise DesignError(f"{found} ({odd}); expected one per unit.\nLeave these units out of the data.")
     if early.any():
-        found = f"not after the first period ({listing(names[:1])}) for {len(set(unit_codes[early]))} units"
+        found = f"in or before the first period ({listing(names[:1])}) for {len(set(unit_codes[early]))} units"
         values, column = listing(pd.unique(first[early])), f'data["{begins}"]'
-        never_begin = f"`{column} = {column}.replace([{values}], 0)` if these units never begin"
-        before = f"`data=data[~{column}.isin([{values}])]` if they began before"
-        expected = "expected the first period of treatment"
+        never_begin = f"`{column} = {column}.replace([{values}], 0)` if these units are never treated"
+        before = f"`data=data[~{column}.isin([{values}])]` if they are always treated"
+        expected = "expected a later first period of treatment"
         raise DesignError(f"begins {begins!r} is {found}; {expected}.\nUse {never_begin}, or {before}.")
     of_units = pd.Series(start).groupby(unit_codes).first().to_numpy()
     return Adoption(frame, period, unit_codes, of_units, names, pd.Index(unit_names), begins)

@@ -254,7 +254,7 @@ def fill_covariates(
             codes[~rows] = own.cat.codes
             columns[name] = pd.Series(pd.Categorical.from_codes(codes, categories=levels), values.index)
         elif indicator in table:
-            raise DesignError(f"{indicator!r}, the indicator of {name!r}, is already a column.\nRename that column.")
+            raise DesignError(f"{indicator!r}, the missing-value indicator of {name!r}, is a column.\nRename it.")
         else:
             number = np.empty(len(rows))
             number[~rows] = known.to_numpy(dtype=float)

@@ -398,11 +398,11 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
         advice = f"Use `{typed}`." if typed else SURVIVAL if name == "Surv" else near(name, PATSY_FUNCTIONS)
         advice = advice or f"Define or import {name} first."
         return DesignError(f"{start} the function {name!r}, which is not defined.\n{advice}")
-    there = f"Define {name!r} where the model is made, or give a data frame as data=."
+    there = f"Define {name!r} in your code, or use `data=` with a data frame that has it."
     if not all(column in frame for column in table.columns):
         word = re.search(rf"\b{re.escape(name)}[\w.]*", formula.text) if role == "base" else None  # R has x.1 for "x 1"
         there = in_index(table, name) or nearest(word.group() if word else name, table.columns, typed_name)
-    return DesignError(f"{start} {name!r}, which is neither a column of the data nor an array of the caller.\n{there}")
+    return DesignError(f"{start} {name!r}, which is neither a column of the data nor an array in your code.\n{there}")
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------

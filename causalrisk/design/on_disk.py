@@ -90,8 +90,8 @@ class Coding:
         for name in re.findall(r"(?<![\w.])[^\W\d]\w*\b(?!\s*=[^=])", re.sub(QUOTED, "", f"{formula} {propensity}")):
             value = None if name in names else frame.get(name)
             if is_column(value) and not isinstance(value, list | tuple):
-                found = f"the formulas use {name!r}, a {type(value).__name__} that is not a column of the scan"
-                raise DesignError(f"{found}.\nAdd it to the files; an option such as `levels=` can be a list.")
+                found = f"the formulas use {name!r}, a {type(value).__name__} that is not a column of the files"
+                raise DesignError(f"{found}.\nAdd it to the files. For an option such as `levels=`, use a list.")
         formulas, _ = read_formulas(formula, propensity, columns, empty, frame, self.notes)
         self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas.models
         used = {use.name for each in self.formulas for use in each.uses()}
@@ -102,7 +102,7 @@ class Coding:
             function = stateful_function(each, self.frame)
             if function is not None:
                 found = f"the {each.model} formula {each.text!r} uses {function}(), which needs all rows at once"
-                raise UnavailableError(f"{found}.\nUse `{IN_MEMORY}`, or compute the column before the scan.")
+                raise UnavailableError(f"{found}.\nUse `{IN_MEMORY}`, or add the computed column to the files.")
         self.by = drawing.by_rows(empty, columns, {}, [])
         check_roles(formulas, columns.treat, columns.did)
         used |= {getattr(columns, option) for option in drawing.BY_ROW}
@@ -239,9 +239,9 @@ class Coding:
                 if not np.allclose(rows, getattr(together, name), rtol=1e-9, atol=1e-13 * size):
                     odd.append(formula)
         if odd:
-            found = f"the formula {odd[0].text!r} codes a row by the values of other rows, as `I(x - x.mean())` does"
-            advice = "Use the number itself, or add a column to the files."
-            raise DesignError(f"{found}; a scan reads some rows at a time.\n{advice}")
+            found = f"the formula {odd[0].text!r} computes rows from other rows, as `I(x - x.mean())` does"
+            advice = "Write the number instead of the mean, or add the computed column to the files."
+            raise DesignError(f"{found}. Data on disk are read a few rows at a time.\n{advice}")
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
@@ -256,16 +256,16 @@ def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
 def _check_given(columns: ColumnOptions) -> None:
     """Refuse options that are not available with scans, and values where the name of a column is needed."""
     if columns.missing == INDICATOR:
-        raise UnavailableError(f'missing="indicator" is not available for a scan.\nUse `{IN_MEMORY}`.')
+        raise UnavailableError(f'missing="indicator" is not available for data on disk.\nUse `{IN_MEMORY}`.')
     for option in (*drawing.GIVEN, "design", "observed"):
         if getattr(columns, option) is not None:
             advice = f"Leave it out, or use `{IN_MEMORY}` if the rows fit into memory."
-            raise UnavailableError(f"{option}= is not available for a scan.\n{advice}")
+            raise UnavailableError(f"{option}= is not available for data on disk.\n{advice}")
     for option in drawing.BY_ROW:
         value = getattr(columns, option)
         if value is not None and not isinstance(value, str):
-            found = f"{option}= is a {type(value).__name__}; with a scan, expected the name of a column"
-            raise DesignError(f'{found}.\nWrite it to the files, and use `{option}="name"`.')
+            found = f"{option}= is a {type(value).__name__}; expected the name of a column, as the data are on disk"
+            raise DesignError(f'{found}.\nAdd it to the files, and use `{option}="name"`.')
 
 
 def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
@@ -273,9 +273,9 @@ def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
     encoder = FormulaEncoder(formula, scope)
     for factor, known in encoder.info.factor_infos.items():
         if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
-            found = f"the {formula.model} formula {formula.text!r} computes categories, {factor.code}"
+            found = f"the {formula.model} formula {formula.text!r} computes categories ({factor.code})"
             advice = "Add it to the files as a column, or use 0/1 terms such as `I(x > 1)`."
-            raise DesignError(f"{found}, which a scan cannot code.\n{advice}")
+            raise DesignError(f"{found}, which is not available for data on disk.\n{advice}")
     return encoder
 
 
@@ -400,7 +400,7 @@ class DesignOnDisk(Design):
 
     def __getattr__(self, name: str) -> Any:
         if name == "parts":
-            found = "the model was loaded from a file, without the rows of its scan"
+            found = "the model was loaded from a file, which does not contain the rows of its data on disk"
             raise UnavailableError(f"{found}.\nMake it again with `from_formula`, then fit.")
         if name in self.__dataclass_fields__ or hasattr(Design, name):  # fields, and properties computed from fields
             raise rows_not_kept()
@@ -430,7 +430,7 @@ class DesignOnDisk(Design):
             array = "X" if name == "Z" and part.Z is part.X else name
             known, file = getattr(part, array), part.file
             if known is None or file is None:
-                raise rows_not_kept(f"{name!r}, which these rows do not have,")
+                raise rows_not_kept(repr(name))
             # the file, not the part: a part maps all its files wherever it is unpickled
             load = partial(mapped, file[0], f"{file[1]}-{array}", known.dtype, known.shape)
             found.append(da.from_delayed(dask.delayed(load, traverse=False)(), known.shape, known.dtype))

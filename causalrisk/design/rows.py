@@ -95,7 +95,7 @@ def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
     if not left:
         why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
         found = f"all {n} rows were dropped, because of:{why}" if n else "the data have 0 rows."
-        raise DesignError(f"no observations left: {found}\nFill in missing values, or check the condition.")
+        raise DesignError(f"no observations left: {found}\nFill in missing values, or check `subpop=`.")
 
 
 def lines_of(lines: Iterable[Line]) -> tuple[Line, ...]:
@@ -108,7 +108,7 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
     one_of("weight_type", weight_type, (None, "frequency", "probability"))
     if given is None:
         if weight_type is not None:
-            raise OptionError(f"weight_type={weight_type!r} without weights=.\nAdd `weights=`, or leave it out.")
+            raise OptionError(f"weight_type={weight_type!r} was given without weights=.\nAdd `weights=`.")
         return None
     values, name = given.values, given.name
     if weight_type is None:
@@ -118,7 +118,7 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
     weights = np.full(len(values), np.nan)
     weights[seen] = numbers(values[seen], f"weights {name!r}")
     if (weights < 0).any():
-        raise DesignError(f"weights {name!r} have {int((weights < 0).sum())} negative values.\nCorrect them.")
+        raise DesignError(f"weights {name!r} have {int((weights < 0).sum())} negative values.\nDrop these rows.")
     if weight_type != "frequency":
         return weights
     parts = seen & ~nearly_whole(weights)
@@ -159,7 +159,7 @@ def check_groups(groups: Sequence[Any], name: str) -> None:
         found = f"cluster {name!r} has numbers such as {odd:.0f}, which lose digits as floats"
         raise DesignError(f'{found}.\nRead it as text: `read_csv(..., dtype={{"{name}": str}})`.')
     if len(groups) < 2:
-        raise DesignError(f"cluster {name!r} has one group, {listing(groups)}; expected more.\nLeave cluster= out.")
+        raise DesignError(f"there is one cluster, {name} = {listing(groups)}; expected more.\nLeave cluster= out.")
 
 
 @dataclass
@@ -205,11 +205,11 @@ class ColumnOptions:
         if is_classifier(self.propensity_score):
             self.propensity_score = None
         if self.design is None and self.subpop is not None:
-            raise OptionError("subpop= was given without design=.\nUse `design=Survey(...)`, or choose rows of data.")
+            raise OptionError("subpop= was given without design=.\nUse `design=Survey(...)`, or select rows of data.")
         if self.design is None:
             return
         if not isinstance(self.design, Survey):
-            raise OptionError(f"design is a {type(self.design).__name__}.\nUse `design=Survey(weights=, psu=)`.")
+            raise OptionError(f"design is a {type(self.design).__name__}; expected a Survey.\nUse `Survey(weights=)`.")
         for name in ("weights", "weight_type", "cluster"):
             if getattr(self, name) is not None:
                 raise OptionError(f"{name}= and design= were both given.\nLeave {name}= out, and use `Survey(...)`.")
@@ -288,7 +288,7 @@ def replicate_columns(
     if len(found) < 2:
         what, count = f"={given!r}" if isinstance(given, str) else "", len(found) or "no"
         text = f"replicate_weights{what} names {count} column; expected several"
-        raise DesignError(f"{text}.\nUse a pattern, `repw*`.")
+        raise DesignError(f'{text}.\nUse a pattern such as `replicate_weights="repw*"`.')
     return found
 
 
@@ -321,12 +321,12 @@ def read_offset(given: Source, keep: Any = slice(None), treat: str = "", outcome
     what = f"{given.used_in} {given.name!r}"
     if given.name in (treat, outcome):
         kind = "treatment" if given.name == treat else "outcome"
-        raise DesignError(f"{what} is the {kind}.\nLeave {given.used_in}= out, or name another column.")
+        raise DesignError(f"{what} is also the {kind}.\nUse `{given.used_in}=` with another column.")
     values = numbers(given.values[keep], what)
     if given.used_in == "offset":
         check_magnitude(values, what)
         return values
     low = values <= 0
     if low.any():
-        raise DesignError(f"{what} has {int(low.sum())} values of zero or less.\nLeave these rows out.")
+        raise DesignError(f"{what} is zero or negative in {int(low.sum())} rows.\nLeave these rows out.")
     return np.log(values)

@@ -226,15 +226,15 @@ class ColumnMoments:
         if dropped:
             level = [name for name, kept, same in zip(names, keep, steady, strict=True) if same and not kept]
             others = [name for name in dropped if name not in level]
-            parts = [(others, "determined by the columns before"), (level, "constant")]
+            parts = [(others, "linearly dependent on the columns before"), (level, "constant")]
             found = " and ".join(f"{listing(part)} ({why})" for part, why in parts if part)
             if collinear == "raise":
                 found = f'{model} model: {found}, and collinear="raise"'
                 raise DesignError(f'{found}.\nLeave them out of the formula, or use `collinear="drop"`.')
-            notes.append(f"{model} model: dropped {found}. The effect is the same without them; change nothing.")
+            notes.append(f"{model} model: dropped {found}. The effect is the same; no action is needed.")
         if not constant:
             left = listing(n for n in names if n not in dropped)
-            meant = "Add a constant, unless you want a model through the origin"
+            meant = "Add a constant, unless a model through the origin is intended"
             notes.append(f"{model} model: no constant among the columns ({left}). {meant}.")
         if condition > LARGE_CONDITION:
             why = f"the columns are nearly dependent (condition number {condition:.2g} after centring and scaling)"
@@ -397,9 +397,9 @@ def _lost_notes(what: str, model: ModelColumns, found: Sequence[Dependence]) -> 
     """Return a note on the columns dropped because an arm does not identify them, or an empty list."""
     dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
     text = (
-        f"{what} model: dropped {dropped} from the columns, because {_causes(model, found)}. The rows of a dropped "
-        "level stay. They have no overlap, so their outcome is extrapolated.\nMerge the level with another, or leave "
-        "its rows out of the data."
+        f"{what} model: dropped {dropped}, because {_causes(model, found)}. The rows of a dropped level "
+        "are kept. They have no overlap, so their outcome is extrapolated.\nMerge the level with another, or drop its "
+        "rows from the data."
     )
     return [text] if found else []
 

@@ -131,7 +131,7 @@ class Survey:
             return
         for name in OF_REPLICATES:
             if getattr(self, name) is not getattr(Survey, name):
-                raise OptionError(f"{name}= was given without replicate weights.\nAdd `replicate_weights=`.")
+                raise OptionError(f"{name}= was given without replicate_weights=.\nAdd `replicate_weights=`.")
 
     def __repr__(self) -> str:
         given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
@@ -146,13 +146,13 @@ class Survey:
         if design:
             found = f"replicate_weights= and {'= and '.join(design)}= were both given"
         elif self.weights is None:
-            found = "replicate_weights= without weights="
+            found = "replicate_weights= was given without weights="
         elif self.replicate_type is None and scale is None:
-            found = "replicate_weights= without replicate_type= or scale="
+            found = "replicate_weights= was given without replicate_type= or scale="
         elif (self.replicate_type == "Fay") != (self.rho is not None) or not 0 <= rho < 1:
             found = f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; expected 0 <= rho < 1"
         elif self.replicate_type == "JKn" and self.rscales is None:
-            found = "rscales= is missing; expected (n_h - 1) / n_h for the stratum of each unit that is left out"
+            found = "rscales= is missing; expected (n_h - 1) / n_h for each replicate, with h its stratum"
         elif scale is not None and not (isinstance(scale, Real) and scale > 0):
             found = f"scale={scale!r}; expected a positive number"
         if found:
@@ -298,14 +298,14 @@ def survey_design(
     moved = stratum != stratum[first][unit]
     if psu is not None and moved.any():
         twice = listing(psu[moved].unique().tolist())
-        raise DesignError(f"psu {psu.name!r} has {twice} in several strata.\nUse `nest=True`.")
+        raise DesignError(f"psu {psu.name!r} has {twice} in several strata.\nUse `nest=True` if they differ.")
     strata, of_units = labels_of(names), stratum[first]
     units = np.bincount(of_units, minlength=len(strata)).astype(float)
     fractions = np.zeros(len(strata))
     if columns["fpc"] is not None:
         fractions = _fractions(columns["fpc"], stratum, strata, units)
     if (fractions == 1).all():
-        found = f"fpc {columns['fpc'].name!r} says that the sample has every first-stage unit of the population"
+        found = f"by fpc {columns['fpc'].name!r}, the sample has every first-stage unit of the population"
         advice = "Leave fpc= out if the units are a sample of a larger population."
         notes.append(f"{found}, so there is no sampling error. {advice}")
     alone = [label for label, count, f in zip(strata, units, fractions, strict=True) if count == 1 and f < 1]
@@ -337,13 +337,13 @@ def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...
     low, high = by_stratum.min().to_numpy(), by_stratum.max().to_numpy()
     h = int(np.argmax(low != high))
     if low[h] != high[h]:
-        raise DesignError(f"{what} differs within stratum {strata[h]!r}.\nName the column of the first stage.")
+        raise DesignError(f"{what} varies within stratum {strata[h]!r}.\nUse `fpc=` with the size of the first stage.")
     if high.max() <= 1 and low.min() > 0:
         return np.asarray(high)
     h = int(np.argmax(low < units))
     if low[h] < units[h] or low.min() <= 0:
         found = f"{what} is {low[h]:g} in stratum {strata[h]!r}, fewer than its {units[h]:g} first-stage units"
-        raise DesignError(f"{found}.\nGive the number of first-stage units in the population.")
+        raise DesignError(f"{found}.\nUse `fpc=` with the number of first-stage units in the population.")
     return np.asarray(units / high)
 
 
@@ -354,10 +354,10 @@ def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Arra
         raise DesignError(f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.")
     values = values if survey.combined else values * weights[:, None]
     if (values[weights == 0] > 0).any():
-        raise DesignError("rows of weight 0 have replicate weights above 0.\nUse the `weights=` that belong to them.")
+        raise DesignError("rows with weight 0 have positive replicate weights.\nUse `weights=` of the same survey.")
     count, level = values.shape[1], values.sum(axis=0).mean() / weights.sum()
     if not 1 / RATIO <= level <= RATIO:
-        found = f"the replicate weights are {level:.3g} times the weights; expected about 1"
+        found = f"the replicate weights sum to {level:.3g} times the weights on average; expected about 1"
         raise DesignError(f"{found}.\nUse `combined={not survey.combined}`.")
     _check_type(survey, values[weights > 0] / weights[weights > 0, None], level)
     scales = {"JK1": (count - 1) / count, "JKn": 1.0, "bootstrap": 1 / (count - 1), "ACS": 4 / count, "SDR": 4 / count}

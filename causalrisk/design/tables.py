@@ -363,8 +363,8 @@ def find_column(
     themselves. `role` names it in messages. A line is added to `notes` if rows had to be reordered.
     """
     if isinstance(value, list | tuple) and len(value) != len(table) and all(isinstance(name, str) for name in value):
-        found = f"{role} is a list, {listing(value)}; expected one column"
-        raise DesignError(f"{found}.\nGive one name, or one value per row.")
+        found = f"{role} is the list {listing(value)}; expected one column"
+        raise DesignError(f"{found}.\nUse one name, or one value per row.")
     if not isinstance(value, str):
         name = getattr(value, "name", None)
         own = default if name is None else str(name)
@@ -376,7 +376,7 @@ def find_column(
     names = [word for word in re.findall(r"\w+", value) if word in table]
     if role == "treatment" and len(names) > 1:  # Stata's syntax for the propensity model
         typed = f'treat="{names[0]}", propensity="{" + ".join(names[1:])}"'
-        raise DesignError(f"{role} {value!r} is more than a column; expected the treatment alone.\nUse `{typed}`.")
+        raise DesignError(f"treat={value!r} has several columns; expected only the treatment.\nUse `{typed}`.")
     found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope"
     raise DesignError(f"{found}.\n{in_index(table, value) or nearest(value, table.columns)}")
 
@@ -397,7 +397,7 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
         found = f"the condition {role}={value!r} cannot be evaluated: {error}"
         raise DesignError(f"{found}\nThe columns are {listing(table.columns)}.") from error
     if not isinstance(found, pd.Series):
-        raise DesignError(f"the condition {role}={value!r} is not True or False in each row.\nWrite equality as `==`.")
+        raise DesignError(f"the condition {role}={value!r} is not True or False in each row.\nUse `==` for equality.")
     unknown = np.logical_or.reduce([np.zeros(len(table), dtype=bool), *(missing_mask(table[name]) for name in used)])
     found = found.mask(unknown, False)
     return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)

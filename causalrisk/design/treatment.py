@@ -66,7 +66,7 @@ def arms_in_order(
     """
     if len(found) == 1:
         text = f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}"
-        raise DesignError(f"{text}.\nUse data with rows of both groups.")
+        raise DesignError(f"{text}.\nUse data with both treated and untreated rows.")
     width, digits = max(len(repr(level)) for level in found[:SHOWN]), len(str(counts[:SHOWN].max()))
     lines = [f"    {v!r:<{width}}   {count:>{digits}} complete rows" for v, count in zip(found, counts, strict=True)]
     more = [f"    and {len(found) - SHOWN} more levels"] if len(found) > SHOWN else []
@@ -74,7 +74,7 @@ def arms_in_order(
     asked = len(found) == 2 and (treated is not None or reference is not None)
     dose = any(isinstance(v, float) for v in found) and not asked
     if not named and (dose or (len(found) > MOST_NUMBERS and isinstance(found[0], int))):  # text is never a dose
-        text = f"treatment {name!r} looks like a count, a dose or a probability: expected 0/1 or bool, found"
+        text = f"treatment {name!r} looks like a count, a dose or a probability; expected 0/1 or bool, found"
         typed = f'data["{name}"] = pd.cut(data["{name}"], 2)'
         typed = f'Use `{typed}`, or `.astype("category")` if each level is a group.'
         raise DesignError(f"{text} {len(found)} levels:\n{table}\n{typed}")
@@ -88,11 +88,11 @@ def _reference(name: str, found: list[Any], table: str, treated: Any, reference:
     likely = sorted(found, key=lambda level: str(level).casefold() not in CONTROLS)
     if len(found) > 2 and (treated is not None or reference is None):
         base = reference if reference is not None else next(level for level in likely if level != treated)
-        why = "nothing says which one" if treated is None else f"treated={show(treated)} does not say which one"
-        text = f"treatment {name!r} has {len(found)} levels, and {why} the others are compared with:\n{table}"
+        why = "reference= is missing" if treated is None else f"treated={show(treated)} does not set the reference"
+        text = f"treatment {name!r} has {len(found)} levels, but {why}:\n{table}"
         without = "" if treated is None else " without `treated=`"
         kind = DesignError if treated is None else OptionError
-        raise kind(f"{text}\nUse `reference={show(base)}`{without} if that is the level.")
+        raise kind(f"{text}\nUse `reference={show(base)}`{without} to compare the others with it.")
     for option, value in (("treated", treated), ("reference", reference)):
         odd = isinstance(value, bool) and not set(found) <= {0, 1}  # 1 of the levels 1 and 2 may mean "no"
         if value is not None and (odd or value not in found):
@@ -143,9 +143,9 @@ def notes_of_spelling(levels: Mapping[str, Iterable[Any]]) -> list[str]:
         texts = pd.Series(sorted(level for level in values if isinstance(level, str)), dtype=object)
         twins = texts[texts.map(lambda text: text.strip().casefold()).duplicated(keep=False)]
         if len(twins):
-            text = f"column {name!r} has levels that differ only in blanks or case, {listing(twins)}; they are kept as"
+            text = f"column {name!r} has levels that differ only in blanks or case ({listing(twins)}). They are kept"
             typed = f'data["{name}"] = data["{name}"].str.strip().str.lower()'
-            notes.append(f"{text} different ones. If they mean the same, use `{typed}`.")
+            notes.append(f"{text} as different levels. If they mean the same, use `{typed}`.")
     return notes
 
 
@@ -176,14 +176,14 @@ class ByArm:
         found = listing(self.keys or [column.name for column in self.columns])
         expected = f"expected one column per level: {listing(coding.levels)}"
         typed = f"{what}.set_axis([{listing(levels)}], axis=1)"
-        raise DesignError(f"the {what} are {found} for {len(levels)} groups; {expected}.\nUse `{typed}`.")
+        raise DesignError(f"the {what} have the columns {found}; {expected}.\nUse `{typed}`.")
 
 
 def is_classifier(value: Any) -> bool:
     """Return True if a value is a classifier; raise an OptionError for a class or without `predict_proba`."""
     if hasattr(value, "fit") and (isinstance(value, type) or not hasattr(value, "predict_proba")):
         found = "a class" if isinstance(value, type) else f"a {type(value).__name__} without predict_proba"
-        raise OptionError(f"propensity_score is {found}.\nUse a classifier, `propensity_score=LogisticRegression()`.")
+        raise OptionError(f"propensity_score is {found}.\nUse a classifier: `propensity_score=LogisticRegression()`.")
     return hasattr(value, "fit")
 
 

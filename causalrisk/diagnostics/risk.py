@@ -104,5 +104,5 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     path, options = joint.path, joint.options
     if path is None:
         given = f"anchor={options.anchor:g} was given" if options.objective == "risk" else 'objective="erm" has none'
-        raise UnavailableError(f"the anchor was not chosen from the data: {given}.\nUse `fit()`.")
+        raise UnavailableError(f"the shrinkage was not chosen from the data, because {given}.\nUse `fit()`.")
     return path.table.copy()

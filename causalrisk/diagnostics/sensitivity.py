@@ -409,8 +409,8 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
     design, options = record.design, record.options
     if design.predictions is not None or options.learner is not None or not record.used_weight_fit.estimated:
         raise UnavailableError(
-            "benchmark= refits both models without the covariate, which is not available with learners, given "
-            "predictions or given scores.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`."
+            "benchmark= is not available with learners, given predictions or given scores, because it refits both "
+            "models without the covariate.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`."
         )
     spec = record.spec if record.joint is None else IPWRA
     names = [name, *(one.indicator for one in design.filled if one.name == name and one.indicator)]
@@ -491,9 +491,9 @@ def sensitivity_bounds(
     shares = [np.atleast_1d(np.asarray(values, dtype=float)) for values in (cf_y, cf_d)]
     for name, values, closed in (("cf_y", shares[0], True), ("cf_d", shares[1], False)):
         if not ((values >= 0) & (values <= 1 if closed else values < 1)).all():
-            raise OptionError(f"{name}={values.tolist()}; expected shares from 0 to 1.\nUse `{name}=0.03`.")
+            raise OptionError(f"{name}={values.tolist()}; expected numbers from 0 to 1.\nUse `{name}=0.03`.")
     if not -1 <= rho <= 1:
-        raise OptionError(f"rho={rho!r}; expected a correlation.\nUse `rho=1`.")
+        raise OptionError(f"rho={rho!r}; expected a correlation, from -1 to 1.\nUse `rho=1`.")
     record.check_observed(CONFOUNDER)
     scales = bias_scales(record, record.used_weight_fit)
     labels, z = record.design.labels[1:], float(critical_value(alpha, record.df))
@@ -569,11 +569,11 @@ def rosenbaum_bounds(
     limits = np.atleast_1d(np.asarray(gamma, dtype=float))
     pairs = [np.asarray(outcomes, dtype=float) for outcomes in (treated, control)]
     if not (limits >= 1).all():
-        raise OptionError(f"gamma={gamma!r}; expected odds ratios from 1 on.\nUse `gamma=[1, 1.5, 2]`.")
+        raise OptionError(f"gamma={gamma!r}; expected odds ratios of at least 1.\nUse `gamma=[1, 1.5, 2]`.")
     if pairs[0].ndim != 1 or pairs[0].shape != pairs[1].shape or not all(np.isfinite(one).all() for one in pairs):
         shapes = " and ".join(str(y.shape) for y in pairs)
         raise DesignError(
-            f"treated and control have shapes {shapes}; expected one outcome for each unit of every pair, none missing."
+            f"treated and control have shapes {shapes}; expected two vectors of equal length without missing values."
         )
     differences = (pairs[0] - pairs[1]) * (1 if alternative == "larger" else -1)
     differences = differences[differences != 0]

@@ -214,7 +214,7 @@ def check_distinct(name: str, values: Sequence[str]) -> None:
         raise OptionError(f"{name} is empty; expected at least one.\nLeave {name}= out for the default.")
     twice = [value for value in values if values.count(value) > 1]
     if twice:
-        raise OptionError(f"{name}: {twice[0]!r} is given twice.\nGive each once.")
+        raise OptionError(f"{name} has {twice[0]!r} twice.\nUse each value once.")
 
 
 HALF = 0.5  # largest significance level: beyond it, an interval would cover less than it leaves out

@@ -180,15 +180,15 @@ ANSWERS: dict[str, dict[str, str]] = {
         ),
         "alp alpha level": "Use `study.effects(alpha=)`.",
     },
-    "compare": {"cov_type cov_kwds": "Standard errors are the bootstrap's. Clusters are `cluster=` with a column."},
+    "compare": {"cov_type cov_kwds": "Standard errors are from the bootstrap. For clusters, use `cluster=`."},
     "Survey": {
-        "probs": "Use `weights=` with one over the probability.",
+        "probs": "Use `weights=` with 1 / probability.",
         "data": "Use `data=` of the model. Leave it out.",
     },
     "DiD": {"post": "Use `time=`, a column of two periods.", "gname gvar": "Use `event_study(..., begins=)`."},
     "method": {  # of results, studies and tables
         "exponentiate transform": 'Use `res.model.with_options(effect="ratio").fit()`.',
-        "un abs stats disp smd test pval pvalue": "Tables have all differences, and no p-values. Leave it out.",
+        "un abs stats disp smd test pval pvalue": "Tables have all differences but no p-values. Leave it out.",
         "nonnormal": 'Use `causalrisk.table_one(["x"], data, by="d", median=["x"])`.',
         "output file filename": 'Use `table.save("table.docx")` or `table.as_latex()`.',
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
@@ -238,7 +238,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "get_weights match_data": "Use `res.importance_weights`, without ().",
         "predict_proba": "Use `res.propensity_scores`, without ().",
         "llf aic bic rsquared rsquared_adj prsquared deviance scale ssr fvalue df_model": (
-            "Several models are estimated together, without one likelihood; see `res.outcome_params`."
+            "Several models are estimated together, so there is no single likelihood. See `res.outcome_params`."
         ),
         "compare_lr_test compare_f_test lr_test anova f_test joint_test": 'Use `res.wald_test("ATE = 0")`.',
         "margins get_margeff marginal_effects avg_comparisons comparisons avg_predictions pomeans means slopes": (

@@ -78,7 +78,7 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         other = own[0] if own and option in ("learner_use", "at_exposure") else PLAIN.get(option)
         instead = f"leave `{IMPLIED_BY.get(value, option.removeprefix('at_'))}=` out"
         if option == "data":
-            instead = f"use `{IN_MEMORY}`"
+            shown, instead = "scan(...)", f"use `{IN_MEMORY}`"
         elif option == "learner_use" and not own:
             option, shown, instead = "learner", "", "leave `learner=` and `learner_use=` out"
         elif other and option != "link" and value not in IMPLIED_BY:
@@ -132,8 +132,8 @@ def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
         return None
     use = options.learner_use or next(iter(ABILITIES.get(spec.name, {}).get("learner_use", ())), None)
     if use == REPLACE and isinstance(options.learner, list | tuple) and len(options.learner) > 1:
-        problem = f"learner= has {len(options.learner)} learners, and the outcome model can be replaced by one"
-        raise OptionError(f'{problem}.\nUse `learner_use="terms"`, or name one learner.')
+        problem = f"learner= has {len(options.learner)} learners, but only one can replace the outcome model"
+        raise OptionError(f'{problem}.\nUse `learner_use="terms"`, or a single learner.')
     return use
 
 

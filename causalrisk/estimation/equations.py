@@ -200,7 +200,7 @@ class Classifier:
                 model = fitted_copy(self.classifier, entropy, X, y, own, counts=counts, instead=instead)
                 found = model.predict_proba(self.features[out])
             if len(model.classes_) < self.n_arms:
-                raise SeparationError(f"{where} leaves a group without rows.\nLeave propensity_score= out.")
+                raise SeparationError(f"without {where}, a group has no rows.\nLeave propensity_score= out.")
             scores[out] = found
         extreme = ((scores <= 0) | (scores >= 1)).any(axis=1)
         if extreme.any() and self.limits is None:

@@ -67,8 +67,8 @@ def fit_estimator(
         record = joint_record(task, joint_options) if spec.joint else separate_record(task)
         if record.joint is not None and not record.joint.fit.determined:
             raise errors.CausalRiskError(
-                "the joint objective does not determine the outcome models: under a propensity replicate a few weights "
-                "are too large.\nSimplify the formulas, or use IPWRA."
+                "the joint objective does not determine the outcome models, because a propensity replicate has a few "
+                "very large weights.\nSimplify the formulas, or use IPWRA."
             )
     check_outcome(record, task.notes)
     check_clusters(record, task.notes)
@@ -117,20 +117,20 @@ def weigh(equations: Equations, task: Task) -> WeightFit:
     if not weights.converged:
         models = f"the propensity model ({link})"
         if "observed" in weights.beta:
-            models += " or of the observation model (logit), which tells which outcomes are missing,"
+            models += " or of the observation model (logit) for missing outcomes"
         if "member" in weights.beta:
-            models += " or of the membership model (logit), which tells the target frame from the sample,"
+            models += " or of the membership model (logit) for the target frame"
         not_converged(task.notes, models)
     tilt = equations.target.tilt
     if isinstance(tilt, FunctionTilt) and not weights.by_row("tilt").sum() > 0:
-        raise bad_tilt(tilt.name, "zero at every score: nobody is in the population")
+        raise bad_tilt(tilt.name, "zero at every score, so the population is empty")
     return weights
 
 
 def not_converged(notes: Notes, what: str, message: str = "it did not settle.") -> None:
     """Warn that an optimiser stopped before it converged."""
     found = f"the optimiser of {what} stopped before it converged: {message}"
-    advice = "Standardise the covariates or simplify the formula; res.converged is False."
+    advice = "Standardise the covariates, or simplify the formula. `res.converged` is False."
     notes.warn(f"{found}\n{advice}", errors.ConvergenceWarning)
 
 
@@ -159,7 +159,7 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
     alone = dataclasses.replace(AIPW, normalized=True)
     if not enough:
         few = f"the smallest group has {rows / columns:.1f} observations for each of {columns} outcome columns"
-        notes.append(f"The stack does without predictions as terms: {few}, and {MIN_ROWS_PER_COLUMN} are needed.")
+        notes.append(f"The ensemble has no fits with predictions as terms: {few}, fewer than {MIN_ROWS_PER_COLUMN}.")
     for number, name in enumerate(learned.names):
         said, own = errors.Told(notes), learned.of(number)
         again = dataclasses.replace(task, inference=inference, notes=said)
@@ -187,8 +187,8 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
         not_converged(notes, f"the joint objective ({method})", str(result.message))
     if joint.score_joined and joint_options.join_score is None:
         notes.append(
-            "The linear predictor of the propensity score is a further outcome column: a test found that the outcome "
-            "formula lacks it. Use `fit(join_score=False)` to leave it out."
+            "The linear predictor of the propensity score was added to the outcome formula, because a test found that "
+            "the formula lacks it. Use `fit(join_score=False)` to leave it out."
         )
     record = dataclasses.replace(start, spec=JRE, estimate=joint.fit.estimate, joint=joint)
     check_gap(record, joint, notes)
@@ -210,8 +210,8 @@ def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
         return
     names, starts = (", ".join(f"{value:.4g}" for value in values) for values in (own, start))
     notes.warn(
-        f"{record.estimand} is {names} by JRE and {starts} by IPWRA, and tests find that the propensity score and the "
-        "outcome formula both miss a curve: both estimates may be biased.\n"
+        f"{record.estimand} is {names} by JRE and {starts} by IPWRA. Both may be biased: tests find curvature that the "
+        "propensity formula and the outcome formula omit.\n"
         "Use squares or products of the confounders in both formulas, and report JRE together with `res.start`.",
         errors.DesignWarning,
     )
@@ -283,12 +283,12 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
     lost = len(failures) - found.count
     if lost > MOST_FAILED * len(failures):
         raise errors.BootstrapError(
-            f"{lost} of {len(failures)} propensity replicates failed, more than half: "
+            f"{lost} of {len(failures)} propensity replicates failed, which is more than half: "
             f"{errors.failure_text(failures)}.\nSimplify the formula in propensity=, or use `IPWRA`."
         )
     if lost:
         problem = f"{lost} of {len(failures)} propensity replicates were left out: {errors.failure_text(failures)}"
-        advice = "See res.replicate_ledger; a simpler formula in propensity= would avoid it."
+        advice = "Use a simpler formula in `propensity=`. `res.replicate_ledger` lists them."
         notes.warn(f"{problem}.\n{advice}", errors.ResampleWarning)
     return found
 
@@ -305,8 +305,8 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
     fine, failures = (sums < HEAVIEST).all(axis=0), replicates.failures.copy()
     failures[np.flatnonzero(failures == Failure.OK)[~fine]] = Failure.SEPARATION
     notes.warn(
-        f"{(~fine).sum()} of {len(failures)} propensity replicates were left out: a few of their weights are far "
-        "larger than all others.\nSimplify the formula in propensity=, or use `IPWRA`.",
+        f"{(~fine).sum()} of {len(failures)} propensity replicates were left out, because a few of their weights are "
+        "far larger than all others.\nSimplify the formula in propensity=, or use `IPWRA`.",
         errors.ResampleWarning,
     )
     if not fine.any():
@@ -355,7 +355,7 @@ def train_by(
         if not converged.all():
             anchors = errors.listed(converged.index[~converged].tolist())
             told = f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen"
-            advice = "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each."
+            advice = "Simplify the outcome formula, or keep the chosen value. See `res.anchor_path()`."
             notes.warn(f"{told}.\n{advice}", errors.ConvergenceWarning)
     fit, options = trained(alpha), dataclasses.replace(options, replicates=None)
     return JointRecord(problem, replicates, fit, fit.expected_risk(), fit.monte_carlo_se(), options, path)
@@ -372,10 +372,10 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     enough = (FEW_WHOLE[jackknife] if whole else VERY_FEW) if t else FEW_CLUSTERS
     if counts[fewest] >= enough:
         return
-    group = f" with rows of treatment group {design.labels[fewest]!r}" * (counts[fewest] < design.n_clusters)
-    where = f"cluster{'s' * (counts[fewest] != 1)} of {' and '.join(map(repr, design.cluster_names))}{group}"
-    kind = "these" if jackknife else "t" if t else "normal"
-    told = f"with fewer than {enough}, {kind} intervals are too short"
+    label, names = design.labels[fewest], " and ".join(map(repr, design.cluster_names))
+    few, have = ("cluster", "has") if counts[fewest] == 1 else ("clusters", "have")
+    own = "are in the data" if counts[fewest] == design.n_clusters else f"{have} rows of group {label!r}"
+    told = f"With fewer than {enough}, {'these' if jackknife else 't' if t else 'normal'} intervals are too short"
     advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
     variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
     if design.second_cluster is not None or design.cluster_name in variables:  # no jackknife
@@ -383,8 +383,8 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     if whole:
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."
     elif counts[fewest] < VERY_FEW:
-        told, advice = f"with fewer than {VERY_FEW}, intervals are too short", "No other standard error mends this."
-    notes.warn(f"only {counts[fewest]} {where}; {told}.\n{advice.strip()}", errors.DesignWarning)
+        told, advice = f"With fewer than {VERY_FEW}, intervals are too short", "No other standard error fixes this."
+    notes.warn(f"only {counts[fewest]} {few} of {names} {own}. {told}.\n{advice.strip()}", errors.DesignWarning)
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:
@@ -400,11 +400,11 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
     low, high = float(limits.min()), float(limits.max())
     found = f"does not vary within a group: it is {' and '.join(constant)}"
     if low == high:
-        no_test = ", so there is no test" if record.constant_means else ""
+        no_test = ", so the effect has no test" if record.constant_means else ""
         found = f"is constant: {low:g} in all {design.n} rows{no_test}"
     if constant:
         name = design.endog_name
-        notes.warn(f"outcome {name!r} {found}.\nCheck that it is the column you mean.", errors.DesignWarning)
+        notes.warn(f"outcome {name!r} {found}.\nCheck that it is the right column.", errors.DesignWarning)
     if design.periods is not None or low == high:  # the mean is a change, or as constant as the outcomes
         return
     means = estimate.params[-design.n_arms :]
@@ -416,6 +416,6 @@ def check_outcome(record: FitRecord, notes: Notes) -> None:
     if max(low - estimate.model_means[a], estimate.model_means[a] - high) > high - low:
         rows = "the other groups" if record.frame is None else "the target frame"
         cause = f"its outcome model extrapolates to the rows of {rows}"
-        advice = "Leave terms out of the outcome formula, or drop the rows that have no like in the group."
-    problem = f"the mean of group {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from"
-    notes.warn(f"{problem} {low:.4g} to {high:.4g}: {cause}.\n{advice}", errors.OverlapWarning)
+        advice = "Leave terms out of the outcome formula, or drop rows without comparable rows in the group."
+    problem = f"the mean of group {design.labels[a]!r} is {means[a]:.4g}, but all outcomes are from"
+    notes.warn(f"{problem} {low:.4g} to {high:.4g}. The cause: {cause}.\n{advice}", errors.OverlapWarning)

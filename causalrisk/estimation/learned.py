@@ -68,7 +68,7 @@ class Learned:
 def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
     """Cross-fit the learners of the options to the rows of each arm, with the same folds as a cross-fitted score."""
     if design.offset_kind is not None:
-        raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= out, or {design.offset_kind}=.")
+        raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= or {design.offset_kind}= out.")
     features, family = design.varying, options.outcome_family
     if not features.any():
         problem = "learner= needs terms in the outcome formula, which has only the constant"
@@ -111,8 +111,8 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
             own = (arm == a) & ~np.isnan(y)
             quality[number, a] = _quality(y[own], predicted[a, own], s[own])
     if moved:
-        outside = f"{moved} of {size} predictions of the learner are outside of what a mean of the {family.label} model"
-        told = f"{outside} can be, or nearly, and were set to just inside."
+        outside = f"{moved} of {size} predictions of the learner are at or outside the limits of the {family.label}"
+        told = f"{outside} model. They were moved inside the limits."
         models = [model for learner in learners for model in learner.models]
         if all(hasattr(model, "predict_proba") or isinstance(model, Smooth) for model in models):
             notes.append(told)  # the predictions are in the range, but too close to its ends

@@ -104,7 +104,7 @@ def _cells(columns: Array) -> tuple[Array, Any]:
 
 def no_influence() -> UnavailableError:
     """Return the error for methods that need an influence function or refits."""
-    problem = "matching has no influence function, and its rows cannot be resampled (Abadie and Imbens 2006, 2008)"
+    problem = "matching has no influence function and no valid bootstrap (Abadie and Imbens 2006, 2008)"
     return UnavailableError(f"{problem}.\nUse `AIPW.from_formula(...).fit()`.")
 
 
@@ -151,9 +151,9 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
         )
     unused = [name for name in design.propensity_names if name not in design.exog_names]
     if unused:
-        problem = f"metric={metric!r} matches on the columns of the outcome formula"
+        problem = f"metric={metric!r} matches on the outcome formula, which lacks {listed(unused)} of propensity="
         advice = 'Use `metric="propensity"`, or add them to the outcome formula.'
-        notes.warn(f"{problem}; {listed(unused)} of propensity= do not count.\n{advice}", DesignWarning)
+        notes.warn(f"{problem}.\n{advice}", DesignWarning)
     columns = sample.arrange(design.X)
     columns = columns[:, np.ptp(columns, axis=0) > 0]
     scaled = (columns - columns.mean(axis=0)) / columns.std(axis=0, ddof=1)
@@ -201,7 +201,7 @@ def estimate_matched(
     estimated = options.metric == PROPENSITY and weights.estimated
     for name in ("exact", "bias_adjust"):
         if estimated and getattr(options, name):
-            problem = f"{name}= has no standard errors with an estimated score (Abadie and Imbens 2016 have neither)"
+            problem = f"{name}= has no standard errors if the score is estimated (Abadie and Imbens 2016)"
             raise OptionError(f'{problem}.\nUse `metric="mahalanobis"`, or leave {name}= out.')
     columns = metric_columns(weights, design, options, notes)
     matches = matches_of(columns, sample, options, design)
@@ -221,7 +221,7 @@ def estimate_matched(
     if not inside.any():
         raise CausalRiskError("no unit has a match.\nUse a larger `caliper=`, or fewer variables in `exact=`.")
     if (left := int(target.sum() - inside.sum())) > 0:
-        problem = f"{left} of {int(target.sum())} rows of the target have no match and are left out of it"
+        problem = f"{left} of {int(target.sum())} rows of the target have no match and are left out"
         notes.warn(f"{problem}.\nUse a larger `caliper=`, or fewer variables in `exact=`.", DesignWarning)
     times, squares = np.zeros(sample.n), np.zeros(sample.n)
     for a, b, found in matches:

@@ -84,7 +84,7 @@ WITH_CLUSTERS = {
     "cov_type": (None, "cluster", "CR3", "jackknife", "bootstrap"),
     "bootstrap": (None, "cluster", "bayesian", MULTIPLIER),
 }
-CHOSEN = "a positive number, or None to have it chosen"
+CHOSEN = "a positive number, or None to choose it from the data"
 NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # condition, what is expected, and what to use
     "at_exposure": (lambda x: x > 0, f'the exposure of the means, a positive number, or "{OBSERVED}"', "at_exposure=1"),
     "caliper": (lambda x: x > 0, "the largest distance of a match, a positive number", "caliper=0.25"),
@@ -92,7 +92,7 @@ NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {  # condition, w
     "df": (lambda x: x > 0, "the degrees of freedom, a number above 0", "use_t=True"),
     "anchor": (lambda x: x > 0, CHOSEN, "anchor=3"),
     "shrinkage": (lambda x: x > 0, CHOSEN, "shrinkage=3"),
-    "share": (lambda x: 0 <= x <= 1, "a number from 0 to 1, or None to have it estimated", "share=1"),
+    "share": (lambda x: 0 <= x <= 1, "a number from 0 to 1, or None to estimate it", "share=1"),
     "spread": (lambda x: 0 < x <= 1, "a number above 0 and at most 1", "spread=0.5"),
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -220,7 +220,7 @@ class ModelOptions:
         if self.learner is not None:
             check_learner(self.learner)
             if self.n_repeats % 2 == 0:
-                problem = f"n_repeats={self.n_repeats!r}; expected an odd number, for a median among the repeats"
+                problem = f"n_repeats={self.n_repeats!r}; expected an odd number, so one repeat has the median"
                 raise OptionError(f"{problem}.\nUse `n_repeats={self.n_repeats + 1}`.")
         elif self.learner_use is not None or self.n_repeats != 1:
             name = "n_repeats" if self.learner_use is None else "learner_use"
@@ -228,7 +228,7 @@ class ModelOptions:
         _ = self.outcome_family  # checks itself
         object.__setattr__(self, "target", _target(self.target))
         if self.propensity_loss == "calibrated" and self.propensity_link != "logit":
-            raise OptionError('propensity_loss="calibrated" is for the logit.\nUse `propensity_link="logit"`.')
+            raise OptionError('propensity_loss="calibrated" needs the logit link.\nUse `propensity_link="logit"`.')
         if self.propensity_loss == "calibrated" and not self.population.by_arm:
             problem = f'propensity_loss="calibrated" is not available for target={self.population.name!r}'
             raise OptionError(f'{problem}.\nUse `propensity_loss="ml"`, or `target="all"`.')
@@ -358,7 +358,7 @@ def _target(value: Any) -> Any:
         advice = "target=data[...]`, or `res.effects_by(...)`" if is_column(value) else 'target="all"`'
         if isinstance(value, list | tuple) and value:
             advice = f"target={value[0]!r}` in a fit of its own, and `etable([res1, res2])`"
-        problem = f"target is of type {type(value).__name__} and no level of the treatment"
+        problem = f"target is of type {type(value).__name__}, which is not a level of the treatment"
         known = f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score"
         raise OptionError(f"{problem}; expected {known}.\nUse `{advice}.")
     if value.lower() in SPELLINGS:
@@ -407,14 +407,14 @@ class InferenceOptions:
 
     def __post_init__(self) -> None:
         if clusters := clusters_in(self.cov_type):
-            problem = f"{self.cov_type!r} names clusters, which belong to the model"
+            problem = f"cov_type={self.cov_type!r} names clusters, which are an option of the model"
             raise OptionError(f"{problem}.\nUse `from_formula(..., {clusters})`, and leave it out of `fit`.")
         check_values(self)
         if self.multiplier is not None and self.bootstrap != MULTIPLIER:
-            raise OptionError('multiplier= is for bootstrap="multiplier".\nAdd this, or leave multiplier= out.')
+            raise OptionError('multiplier= needs bootstrap="multiplier".\nAdd it, or leave multiplier= out.')
         if self.resamples is not None and self.bootstrap == MULTIPLIER:
             raise OptionError('resamples= has no effect with bootstrap="multiplier".\nLeave bootstrap= out.')
-        _not_both("resamples", self.resamples, "n_boot", self.n_boot, "the first says how many")
+        _not_both("resamples", self.resamples, "n_boot", self.n_boot, "resamples= sets the number")
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
         check_rng(self.rng)
@@ -470,7 +470,7 @@ class InferenceOptions:
             "n_boot": replicates and self.n_boot is not None,
         }
         for name in (name for name, holds in refused.items() if holds):
-            problem = f"{name}={getattr(self, name)!r} ignores the survey design, which has standard errors of its own"
+            problem = f"{name}={getattr(self, name)!r} ignores the survey design, which determines standard errors"
             also = " and multiplier=" * (name == "bootstrap" and self.multiplier is not None)
             raise OptionError(f"{problem}.\nLeave {name}={also} out.")
         if replicates:
@@ -504,13 +504,13 @@ class JREOptions:
         if self.objective == "erm":
             for name in ("anchor", "shrinkage", "share", "join_score"):
                 if getattr(self, name) is not None:
-                    raise OptionError(f'{name}= is for objective="risk".\nUse this, or leave {name}= out.')
+                    raise OptionError(f'{name}= needs objective="risk".\nUse it, or leave {name}= out.')
         _not_both("shrinkage", self.shrinkage, "anchor", self.anchor, "they are two names of one option")
         if self.shrinkage is not None:
             object.__setattr__(self, "anchor", float(self.shrinkage))
             object.__setattr__(self, "shrinkage", None)
-        _not_both("replicates", self.replicates, "n_replicates", self.n_replicates, "the first says how many")
-        _not_both("replicates", self.replicates, "spread", self.spread, "the weights given have a spread of their own")
+        _not_both("replicates", self.replicates, "n_replicates", self.n_replicates, "replicates= sets the number")
+        _not_both("replicates", self.replicates, "spread", self.spread, "the given weights determine the spread")
 
     @property
     def n_drawn(self) -> int:

@@ -87,7 +87,7 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
     where = f'propensity="{right}"' if right else "exog_propensity"
     advice = f'Merge or drop that level or term in {where}, or drop the rows: `trim="separated"`.'
     if told.all():
-        advice = f"The groups have no overlap at all: take that term out of {where}."
+        advice = f"The groups have no overlap: leave that term out of {where}."
     where = f"in {'all' if told.all() else count} row{'' if count == 1 else 's'}"
     problem = f"the propensity model ({link}) predicts {design.treat_name!r} perfectly {where}: {cause}"
     raise SeparationError(f"{problem}, so no weight exists.\n{advice}", rows=np.asarray(labels)[told])
@@ -96,14 +96,14 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
 def refuse_other(weights: WeightFit, design: Design) -> None:
     """Raise a SeparationError if the membership model or the observation model separates its rows."""
     if separated(weights, "member") is not None:
-        problem = "the membership model (logit) predicts perfectly which rows are of the target frame"
-        advice = "Simplify propensity=, or drop the rows of the data or the frame that have no like in the other."
+        problem = "the membership model (logit) predicts perfectly which rows are from the target frame"
+        advice = "Simplify propensity=, or drop rows of the data or the frame without comparable rows in the other."
         raise SeparationError(f"{problem}, so no weight exists.\n{advice}")
     if separated(weights, "observed") is not None:
         formula = None if design.observation is None else design.observation.formula
         raise SeparationError(
             f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed, so no weight "
-            f"exists.\nSimplify `observed={formula!r}`: a group or a level may have no outcomes, or all of them."
+            f"exists.\nSimplify `observed={formula!r}`. A group or level may have all outcomes, or none."
         )
 
 
@@ -172,14 +172,14 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
         if low == high and low in (family.entry.low, family.entry.high):
             raise SeparationError(
                 f"outcome {design.endog_name!r} is {low:g} in all rows of group {design.labels[a]!r}, so its outcome "
-                f"model ({family.label}) has no finite fit.\nUse {instead}, or merge that group."
+                f"model ({family.label}) has no finite fit.\nUse {instead}, or merge the group with another."
             )
         found = [] if sample is None else _separating_terms(design, sample, a)
         if found or failed[a] == Failure.OUTCOME_SEPARATION:
             terms = ", ".join(map(repr, found)) or "a combination of the terms"
             problem = f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of group"
             cause = f"{terms} separate{'s' * (len(found) < 2)} its outcomes, so it has no finite fit"
-            advice = f"Simplify the outcome formula (`propensity=` may keep the term), or use {instead}."
+            advice = f"Simplify the outcome formula (`propensity=` can keep the term), or use {instead}."
             raise SeparationError(f"{problem} {design.labels[a]!r}: {cause}.\n{advice}")
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)
 
@@ -268,15 +268,15 @@ def poor_overlap(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
     found = []
     for arm, label in zip(arms, labels, strict=True):
         if arm.extreme:
-            some = f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of group {label!r} with a propensity score"
-            found.append(f"{some} so extreme that the weight exceeds 1e6 (largest {arm.largest:.3g})")
+            some = f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of group {label!r} with a weight above 1e6"
+            found.append(f"{some} (largest {arm.largest:.3g})")
         elif arm.largest_share > max(LARGE_SHARE, 2 * arm.alone_share) and arm.n > 1 / LARGE_SHARE:
             numbers = f"largest weight {arm.heaviest:.3g}, effective n {arm.effective_n:.1f} of {arm.n}"
             found.append(f"one {unit_name} holds {arm.largest_share:.0%} of the weight of group {label!r} ({numbers})")
         elif arm.kept < least and arm.n > 1 / SMALL_EFFECTIVE:
             alone = f" ({arm.alone_n:.1f} by the probability weights alone)" if arm.alone_n < arm.n * ALMOST else ""
-            worth = f"are worth only {arm.effective_n:.1f}{alone}"
-            found.append(f"after weighting, the {arm.n} {unit_name}s of group {label!r} {worth}")
+            size = f"{arm.effective_n:.1f}{alone}, of {arm.n} {unit_name}s"
+            found.append(f"after weighting, the effective n of group {label!r} is only {size}")
     return found
 
 
@@ -338,8 +338,8 @@ def overlap_of(
         without = used.equations.by_row(lambda e, at: probabilities_of(e, at).min(axis=1) < REMOTE_SCORE, used.at)
         remote, every = int(units[without].sum()), int(units.sum())
         if remote > REMOTE_SHARE * every:
-            alone = f"{remote} of {every} {design.unit_name}s have hardly a counterpart in another group"
-            texts.append(f"{alone} (probability below 0.001)")
+            alone = f"{remote} of {every} {design.unit_name}s have almost no comparable {design.unit_name}s in a group"
+            texts.append(f"{alone} (its probability is below 0.001)")
     if not texts:
         return arms, ""
     instead = f"Try logarithms or squares in propensity=, or another population: {other_populations(design, options)}."

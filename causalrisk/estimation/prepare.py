@@ -37,13 +37,13 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
     if spec.matched and kind:
         problem = "the bootstrap is not valid for matching (Abadie and Imbens 2008)"
         advice = "Leave cov_type=, bootstrap= and n_boot= out for Abadie and Imbens' standard errors."
-        raise OptionError(f"{problem}.\n{advice} `compare` needs a bootstrap: fit Matching by itself.")
+        raise OptionError(f"{problem}.\n{advice} Fit Matching separately, because `compare` needs a bootstrap.")
     factor = inference.small_sample or None
     check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind, small_sample=factor)
     if cov_type in ("bootstrap", JACKKNIFE):
         check_one_way(design, 'fit(cov_type="cluster")')
     if options.quantiles and design.has_binary_outcome:
-        raise OptionError(f'quantiles of a 0/1 outcome, {design.endog_name!r}, are 0 or 1.\nUse `effect="difference"`.')
+        raise OptionError(f'quantiles of the 0/1 outcome {design.endog_name!r} are 0 or 1.\nUse `effect="difference"`.')
     if design.on_disk:
         for refused, what, use in (
             (options.propensity_score is not None, 'propensity_score="classifier"', IN_MEMORY),
@@ -65,7 +65,7 @@ def check_one_way(design: Design, advice: str) -> None:
     """Raise an error for resamples of two-way clusters, which no draw keeps whole."""
     if design.second_cluster is not None:
         names = listed(design.cluster_names)
-        raise OptionError(f"no resample keeps the clusters of both {names} whole.\nUse `{advice}`.")
+        raise OptionError(f"resampling is not available for two-way clusters ({names}).\nUse `{advice}`.")
 
 
 def prepare(task: Task) -> Task:
@@ -80,8 +80,8 @@ def prepare(task: Task) -> Task:
     if options.trim is not None:  # by the scores before clipping
         if is_frame(options.target):
             raise OptionError(
-                "trim= would trim the sample and not the target frame.\n"
-                "Leave trim= out, and drop the rows of the frame that have no like in the sample."
+                "trim= would trim only the sample, not the target frame.\n"
+                "Leave trim= out, and drop rows of the frame without comparable rows in the sample."
             )
         first = dataclasses.replace(task, spec=IPWRA, options=dataclasses.replace(options, clip=None))
         weights = fit_weights(equations_of(first, EVERYBODY))
@@ -89,12 +89,12 @@ def prepare(task: Task) -> Task:
         task = dataclasses.replace(task, design=design, trimmed=trimmed)
     if is_frame(options.target):
         if design.replication is not None:
-            problem = "`target=` a data frame does not go with replicate weights"
+            problem = "target= cannot be a data frame with replicate weights"
             raise OptionError(f'{problem}.\nUse `Survey(weights=, strata=, psu=)`, or a target such as "treated".')
         frame = target_rows(design, options.target, design.missing)
         task.notes.extend(frame.notes)
         if design.weight_type is not None:
-            task.notes.append("The rows of the target frame count alike; weights= are those of the sample.")
+            task.notes.append("The rows of the target frame have equal weights; weights= apply to the sample only.")
         task = dataclasses.replace(task, frame=frame)
     return task if design.predictions is None else with_given(task)
 
@@ -110,16 +110,16 @@ def with_given(task: Task) -> Task:
     """Return a task whose outcome models are the given predictions."""
     design, family, predictions = task.design, task.options.outcome_family, np.asarray(task.design.predictions)
     if np.array_equal(predictions[np.arange(len(design.y)), design.arm], design.y):
-        problem = "the outcome predictions of every row's own group are its outcomes"
+        problem = "the outcome predictions for each row's own group equal its outcome, so residuals are zero"
         advice = "Use predictions of a model that was not fitted to the row."
-        task.notes.warn(f"{problem}: standard errors then hold no noise.\n{advice}", DesignWarning)
+        task.notes.warn(f"{problem} and standard errors are too small.\n{advice}", DesignWarning)
     low, high = family.entry.low, family.entry.high
     outside = int(((predictions < low) | (predictions > high)).sum())
     X, moved = on_predictor_scale(family, predictions) if task.spec.targeted else (predictions, 0)
     if outside or moved:
         found = f"{outside or moved} outcome predictions are {'outside' if outside else 'at a limit'}"
         inside = f"`predictions.clip({EDGE}, {1 - EDGE})`" if family.binary else "predictions above 0"
-        problem = f"{found} of what a mean of the {family.label} model can be; expected {low:g} to {high:g}"
+        problem = f"{found} of the range of the {family.label} model; expected {low:g} to {high:g}"
         raise OptionError(f'{problem}.\nUse {inside}, or `family="gaussian"`.')
     names = [f"prediction[{label}]" for label in design.labels]
     keep = np.repeat([False, True], [len(design.exog_names), len(names)])
@@ -130,7 +130,7 @@ def with_given(task: Task) -> Task:
 
 def no_predictions(columns: Array) -> Array:
     """Raise an error for new rows: predictions were given for the rows of the data alone."""
-    raise UnavailableError("outcome predictions were given for the rows of the data alone.\nUse `res.predict()`.")
+    raise UnavailableError("the given outcome predictions do not cover other rows.\nUse `res.predict()`.")
 
 
 def equations_of(task: Task, target: TargetPopulation | None = None) -> Equations:
@@ -173,9 +173,9 @@ def check_offset(design: Design, options: ModelOptions) -> None:
             )
     elif family.link != "log":
         problem = f"exposure={design.offset_name!r} needs a log link; the outcome model is {family.label}"
-        advice = 'Use `family="poisson"` for a rate, or `link="log"` if the family has it.'
+        advice = 'Use `family="poisson"` for a rate, or `link="log"` if the family allows it.'
         if design.outcome_limits.min() < 0:
-            advice = "Leave exposure= out: a rate is not negative."
+            advice = "Leave exposure= out, because a rate cannot be negative."
         raise OptionError(f"{problem}.\n{advice}")
     if kind is not None and is_frame(options.target) and options.stated_exposure(design) is None:
         raise OptionError(
@@ -192,4 +192,4 @@ def check_target(design: Design, options: ModelOptions) -> None:
         if population.two_arms_only:
             option, value, others = "target", population.name, [*design.labels[1:], "overlap"]
         instead = " or ".join(f"`{option}={other!r}`" for other in others)
-        raise OptionError(f"{option}={value!r} is for two groups; here are {design.n_arms}.\nUse {instead}.")
+        raise OptionError(f"{option}={value!r} is for two groups; there are {design.n_arms}.\nUse {instead}.")

@@ -271,7 +271,7 @@ def _fit_level(
         a = int(np.argmin(density))
         raise CausalRiskError(
             f"the estimated density of {design.endog_name!r} at quantile {level:g} in group {design.labels[a]!r} is "
-            "negative.\nUse `IPW`, which has no outcome model, or simplify the outcome formula."
+            "zero or negative.\nUse `IPW`, which has no outcome model, or simplify the outcome formula."
         )
     density[places == ends] = np.nan  # the distribution function is one at the largest outcome, whatever the data are
     return LevelFit(level, places, thresholds, found, density, drift)
@@ -286,7 +286,7 @@ def _warn_of_ends(design: Design, fits: Sequence[LevelFit], notes: Notes) -> Non
         if np.isnan(density)
     ]
     if ends:
-        problem = "quantiles at the largest outcome of a group have no robust standard error, which is NaN"
+        problem = "the robust standard error is NaN for a quantile that is the largest outcome of its group"
         notes.warn(f"{problem}: {', '.join(ends)}.\nUse lower levels in `quantiles=`.", DesignWarning)
 
 
@@ -303,6 +303,6 @@ def _warn_of_masses(
                 at = f"{fit.thresholds[a]:.6g} (quantile {fit.level:g})"
                 shared.append(f"{tied.sum():.0%} of group {design.labels[a]!r} at {at}")
     if shared:
-        where = f"quantiles of {design.endog_name!r} are at values that many rows share"
-        problem = f"{where}; standard errors assume a smooth distribution: {', '.join(shared)}"
-        notes.warn(f"{problem}.\nUse `res.distribution()`, whose bands hold in any case.", DesignWarning)
+        where = f"quantiles of {design.endog_name!r} are at values that many rows share ({', '.join(shared)})"
+        problem = f"{where}, but standard errors assume a smooth distribution"
+        notes.warn(f"{problem}.\nUse `res.distribution()`, whose bands remain valid.", DesignWarning)

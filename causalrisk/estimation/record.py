@@ -249,7 +249,7 @@ class FitRecord(Task):
     def check_observed(self, what: str) -> None:
         """Raise an error if a diagnostic of residuals is used with means that are not of observed outcomes."""
         if self.design.periods is not None:
-            raise UnavailableError(f"{what} are not available for cross sections.\nFit each period without did=.")
+            raise UnavailableError(f"{what} are not available for cross sections.\nFit a period without did=.")
         if self.stated_exposure is not None:
             problem = f"{what} are not available for means at exposure {self.stated_exposure:g}"
             raise UnavailableError(f'{problem}.\nUse `model.with_options(at_exposure="observed").fit()`.')
@@ -323,7 +323,7 @@ class FitRecord(Task):
         """Return the position of an arm that has an effect, by default the first; the reference arm has none."""
         position = self.arm_position(arm)
         if not position:
-            raise OptionError(f"arm={arm!r} is the reference arm.\nUse `arm={self.design.labels[-1]!r}`.")
+            raise OptionError(f"arm={arm!r} is the reference group.\nUse `arm={self.design.labels[-1]!r}`.")
         return position
 
     def resampler(self) -> SampleResampler:
@@ -407,9 +407,9 @@ def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], note
         if values.min(initial=0.0) < -NEGATIVE:
             covariance[block, block] = (vectors * np.maximum(values, 0.0)) @ vectors.T * unit
             if not number:
-                problem = f"two-way clusters of {' and '.join(design.cluster_names)} leave a negative variance of some"
-                problem += " combination of the estimates, which is set to zero"
-                advice = "Use `cluster=` with the one that has fewer clusters, to see how much it matters."
+                problem = f"with two-way clusters of {' and '.join(design.cluster_names)}, the covariance matrix has a"
+                problem += " negative eigenvalue, which is set to zero"
+                advice = "Use `cluster=` with the variable that has fewer clusters, to see whether it matters."
                 notes.warn(f"{problem}.\n{advice}", DesignWarning)
     return covariance
 

@@ -83,20 +83,20 @@ CONTROL = TargetPopulation(
 )  # fmt: skip
 OVERLAP = TargetPopulation(
     "overlap", "ATO", "average treatment effect in the overlap population (ATO)",
-    "{nobs} {units} with overlap weights, which are largest where every group is about equally likely",
+    "{nobs} {units} with overlap weights (largest where all groups are about equally likely)",
     tilt=overlap_tilt, reference="li_2018",
 )  # fmt: skip
 MATCHED = TargetPopulation(
     "matching", "ATM", "average treatment effect in the matching population (ATM)",
-    "{nobs} {units} tilted to those that one-to-one matching would keep", tilt=matching_tilt, reference="li_2013",
+    "{nobs} {units} with matching weights (similar to one-to-one matching)", tilt=matching_tilt, reference="li_2013",
 )  # fmt: skip
 ENTROPY = TargetPopulation(
     "entropy", "ATEN", "average treatment effect in the entropy-weighted population (ATEN)",
-    "{nobs} {units} tilted by the entropy of the propensity score", tilt=entropy_tilt, reference="zhou_2020",
+    "{nobs} {units} weighted by the entropy of the propensity score", tilt=entropy_tilt, reference="zhou_2020",
 )  # fmt: skip
 FUNCTION = TargetPopulation(
     "function of the propensity", "WATE", "weighted average treatment effect (WATE)",
-    "{nobs} {units} tilted by a function of the propensity score", two_arms_only=True,
+    "{nobs} {units} weighted by a function of the propensity score", two_arms_only=True,
 )  # fmt: skip
 DATA_FRAME = TargetPopulation(
     "data frame", "transported ATE", "average treatment effect in another population (transported ATE)",
@@ -165,7 +165,7 @@ class FunctionTilt:
 def bad_tilt(name: str, found: str) -> OptionError:
     """Return the error for a function that is not a valid tilt."""
     return OptionError(
-        f"the function {name} given as target= returned {found}; expected a finite number, zero or more, for each "
+        f"the function {name} given as target= returned {found}; expected a finite number of at least 0 for each "
         "propensity score.\nUse `target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0`, for example."
     )
 
@@ -218,20 +218,20 @@ IPW = Specification(
 IPWRA = Specification(
     "IPWRA", "IPW Regression Adjustment (IPWRA) Results",
     "inverse probability weighted regression adjustment (Wooldridge 2007)",
-    trained="under these weights, so that it fits best where the target population lies",
+    trained="with these weights, so it fits best where the target population lies",
     aliases=("ipw_ra", "wra"), weighted=True,
 )  # fmt: skip
 AIPW = Specification(
     "AIPW", "Augmented IPW (AIPW) Results",
     "augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
-    trained="without weights of the score; its average errors are corrected in the next step",
+    trained="without propensity weights; its average errors are corrected in the next step",
     averaged="plus the mean of the weighted residuals",
     aliases=("dr", "doubly_robust", "doublyrobust", "eif"), corrected=True,
 )  # fmt: skip
 TMLE = Specification(
     "TMLE", "Targeted Maximum Likelihood (TMLE) Results",
     "targeted maximum likelihood estimation (van der Laan and Rubin 2006)",
-    trained="without weights of the score; its linear predictor is then shifted until weighted residuals sum to zero",
+    trained="without propensity weights; its linear predictor is then shifted until weighted residuals sum to zero",
     aliases=("targeted",), corrected=True, targeted=True,
 )  # fmt: skip
 MATCHING = Specification(
@@ -241,9 +241,9 @@ MATCHING = Specification(
 )  # fmt: skip
 JRE = Specification(
     "JRE", "Joint Robust Estimator (JRE) Results",
-    "the joint robust estimator, which trains the outcome models of all groups together for the least error of the "
+    "the joint robust estimator, which fits the outcome models of all groups together to minimise the error of the "
     "effect (after Zhang 2025)",
-    averaged="less the bias that the groups share", weighted=True, joint=True,
+    averaged="minus the bias common to the groups", weighted=True, joint=True,
 )  # fmt: skip
 SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # the estimators that JRE is compared with
 

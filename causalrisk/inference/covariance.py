@@ -93,8 +93,8 @@ def bootstrap_with_fallback(
             break
         notes.warn(
             f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows: "
-            f"{failure_text(failures)}. Standard errors come from {words.format(units)} instead "
-            f'(`bootstrap="{typed}", small_sample=True`). They are rough if a group has few rows for its covariates.\n'
+            f"{failure_text(failures)}. Standard errors are from {words.format(units)} instead "
+            f'(`bootstrap="{typed}", small_sample=True`). They are imprecise if a group has few rows per covariate.\n'
             "Use a simpler `propensity=`.",
             ResampleWarning,
         )
@@ -117,8 +117,8 @@ def refit_under(
     try:
         blocks = list(in_blocks(block, n_boot, width, 8.0 * n * width, inference))
     except BrokenExecutor as error:
-        why = "a worker process died, so its resamples are lost; `err.results` has the fit without the bootstrap"
-        raise errors.BootstrapError(f"{why}.\nUse `n_jobs=1`.") from error
+        why = "a worker process died, so its resamples are lost"
+        raise errors.BootstrapError(f"{why}.\nUse `n_jobs=1`. `err.results` has the fit without it.") from error
     found = [Refits.joined(parts) for parts in zip(*itertools.chain(*blocks), strict=True)]
     return [BootstrapDistribution(of.values.T, of.failures, None if of.start is None else of.start.T) for of in found]
 
@@ -274,11 +274,11 @@ def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_fail
     instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
     if left_out.failed_share > max_failed:
         if design.cluster_name in (*design.outcome_encoder.variables, *design.propensity_encoder.variables):
-            found = f"the jackknife leaves out clusters, but {design.cluster_name} is in a formula"
+            found = f"the jackknife cannot leave out clusters, because {design.cluster_name} is in a formula"
             instead = "Use `fit(use_t=True, small_sample=True)`."
         raise errors.BootstrapError(f"{found}.\n{instead}")
-    used = "the jackknife uses the others, and its standard errors may be too small"
-    notes.warn(f"{found}; {used}.\n{instead}", ResampleWarning)
+    used = "The jackknife leaves out only the others, so standard errors may be too small"
+    notes.warn(f"{found}. {used}.\n{instead}", ResampleWarning)
 
 
 # --- records with standard errors ------------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     failed = np.flatnonzero(boot.failures != Failure.OK)
     if failed.size and record.cov_type == "replicates":  # the variance needs every replicate
         why = f"replicate weights number {failed[0] + 1} give no estimate: {failure_text(boot.failures)}"
-        raise errors.BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.")
+        raise errors.BootstrapError(f"{why}.\nSimplify the formulas. `err.results` has the estimate.")
     if boot.failed_share > inference.max_failed:
         share, drawn, weights = boot.failed_share, len(boot.failures), ""
         more = f"max_failed={share + 0.01:.2f}" if share < 0.9 else f'cov_type="{record.robust_type}"'
@@ -324,7 +324,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
             weights = 'Use `fit(bootstrap="bayesian")` for weights that are never zero. '
         problem = f"{len(failed)} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows"
         robust = "`err.results` has the point estimate with robust standard errors."
-        advice = f"{robust} {weights}Simplify the formulas, or use `fit({more})`."
+        advice = f"{weights}Simplify the formulas, or use `fit({more})`. {robust}"
         raise errors.BootstrapError(f"{problem}: {failure_text(boot.failures)}.\n{advice}")
     return with_bootstrap(record, boot, notes)
 
@@ -349,7 +349,7 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
             advice = 'Use `fit(cov_type="jackknife", use_t=True)`.'
         too_small = 1 - np.sqrt(max(1 - k / counts[fewest], 0))
         found = f"group {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome coefficients"
-        notes.warn(f"{found}; robust standard errors are up to {too_small:.0%} too small.\n{advice}", DesignWarning)
+        notes.warn(f"{found}. Robust standard errors are up to {too_small:.0%} too small.\n{advice}", DesignWarning)
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:
@@ -357,7 +357,7 @@ def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes)
     failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
     if failed and failed < n_boot:
         left = f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}"
-        notes.warn(f"{left}.\nUse a simpler formula; `res.boot_ledger` lists them.", ResampleWarning)
+        notes.warn(f"{left}.\nUse a simpler formula. `res.boot_ledger` lists them.", ResampleWarning)
     covariance = resample_covariance(record, boot.used, record.estimate.values)
     if record.constant_means:  # any variance is rounding error
         covariance[: len(record.names)] = covariance[:, : len(record.names)] = 0.0
@@ -405,4 +405,4 @@ def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
     if share > NOTICEABLE_MONTE_CARLO:
         needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
         found = f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error"
-        notes.warn(f"{found}.\nUse `fit(n_replicates={needed})` to bring it to 5%.", MonteCarloWarning)
+        notes.warn(f"{found}.\nUse `fit(n_replicates={needed})` to reduce it to 5%.", MonteCarloWarning)

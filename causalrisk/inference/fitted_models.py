@@ -99,7 +99,7 @@ def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
     """Return outcome coefficients ("values") or standard errors ("se"): one row per term, one column per arm."""
     record.check_means(f"outcome_{'params' if field == 'values' else 'bse'}")
     if record.spec.given:
-        what = "models of a learner" if record.design.predictions is None else "given predictions"
+        what = "learners" if record.design.predictions is None else "given predictions"
         raise UnavailableError(f"{what} have no coefficients.\nUse `res.outcome_predictions`.")
     _check_coefficients(record, f"outcome_{'params' if field == 'values' else 'bse'}")
     found, labels = coefficients(record), record.design.labels
@@ -168,7 +168,7 @@ class Predictions:
 def check_unit_level(record: FitRecord, what: str) -> None:
     """Raise an UnavailableError for JRE, whose outcome models do not predict single units."""
     if record.joint is not None:
-        raise UnavailableError(f"JRE does not predict single units.\nUse `res.start.{what}`.")
+        raise UnavailableError(f"JRE does not predict outcomes of single units.\nUse `res.start.{what}`.")
 
 
 def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFrame | pd.Series:
@@ -196,8 +196,8 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     record.check_means("predict()")
     check_unit_level(record, "predict(data)")
     if data is not None and record.spec.matched:
-        problem = "Matching does not predict new rows: each unit is predicted by its matches"
-        raise UnavailableError(f"{problem}.\nUse `res.predict()`, or `predict(data)` of a fit by `OutcomeRegression`.")
+        problem = "Matching does not predict new rows, which have no matches"
+        raise UnavailableError(f"{problem}.\nUse `res.predict()`, or `predict(data)` of an `OutcomeRegression` fit.")
     if data is None:
         values, index = record.sample.restore(record.estimate.predicted.T.copy()), record.design.index
     else:
@@ -234,8 +234,8 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     """
     record.check_means("get_prediction()")
     if record.spec.given:
-        what, use = ("that were given", "") if record.design.predictions is not None else ("of a learner", "data")
-        raise UnavailableError(f"predictions {what} have no standard errors.\nUse `res.predict({use})`.")
+        what, use = ("given predictions", "") if record.design.predictions is not None else ("learners", "data")
+        raise UnavailableError(f"{what} have no standard errors of predictions.\nUse `res.predict({use})`.")
     check_unit_level(record, "get_prediction(data)")
     _check_coefficients(record, "get_prediction()")
     (rows, predictors, index), labels, family = _at_rows(record, data), list(record.design.labels), _family(record)
@@ -256,7 +256,7 @@ def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | Non
     """
     design, sample, stated = record.design, record.sample, record.stated_exposure
     if isinstance(data, str):
-        raise OptionError(f"data={data!r}; expected rows of covariates.\nUse `res.potential_outcomes` for means.")
+        raise OptionError(f"data={data!r}; expected rows with covariates.\nUse `res.potential_outcomes` for means.")
     index = design.index if data is None else data.index if isinstance(data, pd.DataFrame) else None
     if record.spec.constants:
         rows = np.ones((design.n if data is None else len(data), 1))
@@ -351,7 +351,7 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
     stack, names = record.stack, record.effect_names
     if stack is None:
         instead = 'Use `JRE` with `learner="smooth", learner_use="ensemble"`.'
-        raise UnavailableError(f"this fit is not an average of fits.\n{instead}")
+        raise UnavailableError(f"this fit is not an ensemble.\n{instead}")
     effects = np.stack([of.estimate.params[: len(names)] for of in stack.records])
     frame = pd.DataFrame(effects, index=pd.Index(stack.names, name="fit"), columns=names)
     if len(names) == 1:

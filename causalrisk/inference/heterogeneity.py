@@ -62,7 +62,7 @@ def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
         values, influence = (sum(weight * part[k] for weight, part in parts) for k in (0, 1))
         return np.asarray(values), np.asarray(influence)
     if record.joint is not None and record.joint.score_joined:
-        problem = "effects by group are not available if the score's predictor is a term of the outcome models"
+        problem = "effects by group are not available if the outcome models include the score's linear predictor"
         raise UnavailableError(f"{problem}.\nUse `fit(join_score=False)`.")
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
     means, moved = projected_means(weights_of(record), spec_in_groups(record), estimate, columns)
@@ -176,7 +176,7 @@ def effects_by(
         text = f'projections need effect="difference"; the model has effect="{scale.name}"'
         raise OptionError(f'{text}.\nUse `model.with_options(effect="difference").fit()`.')
     if found.groups and at is not None:
-        raise OptionError(f"`at=` needs a formula; {by!r} has groups.\nUse `at=None`, or a formula with ~.")
+        raise OptionError(f"`at=` needs a formula, but {by!r} has groups.\nUse `at=None`, or a formula with ~.")
     values, se, covariance = _projected(record, found)
     names, levels, count = list(found.names), found.levels if found.groups else ("term",), design.n_arms - 1
     if at is not None:
@@ -197,7 +197,7 @@ def effects_by(
         least = np.min([design.units[rows] @ found.columns[rows] for rows in design.members], axis=0)
         if few := [name for name, rows in zip(names, least, strict=True) if rows < FEW_ROWS]:
             where = f"a treatment group has fewer than {FEW_ROWS} rows in {', '.join(found.levels)} = {listing(few)}"
-            warn_user(f"{where}, so their standard errors are unreliable.\nMerge these groups.", DesignWarning)
+            warn_user(f"{where}. Standard errors there are unreliable.\nMerge these groups.", DesignWarning)
     return frame
 
 
@@ -338,7 +338,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     # If differences depend on each other nonlinearly, as for ratios, they contradict each other slightly.
     exact = np.sqrt(np.diag(covariance)) <= RELATIVE_ROUNDING * np.abs(values).max()
     if contradicted and exact.sum() > 1:
-        return _untested(found, "effects without sampling error differ", len(left))
+        return _untested(found, "some effects differ but have no sampling error", len(left))
     return joint_test(statistic, rank, record.df)
 
 
@@ -351,14 +351,14 @@ def _untested(found: Moderators, why: str, count: int) -> Any:
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
     """Find the columns of `by`; a function that compares groups needs at least two groups."""
     if record.frame is not None:
-        raise UnavailableError("a target frame has no groups.\nUse `target=` with the rows of one group.")
+        raise UnavailableError("effects_by is not available for a target frame.\nUse `target=` with a group's rows.")
     if record.design.on_disk:
-        raise rows_not_kept("effects_by", "Use `scan` on the rows of one group for the effect in it. ")
+        raise rows_not_kept("effects_by", "For the effect in one group, use `scan` with its rows. ")
     found = moderators(record.design, by, data)
     if compared_by and not found.groups:
-        raise OptionError(f"{compared_by} is for groups; {by!r} is a formula.\nUse `effects_by`.")
+        raise OptionError(f"{compared_by} needs groups, but {by!r} is a formula.\nUse `effects_by`.")
     if compared_by and len(found.names) < 2:
-        raise OptionError(f"{compared_by} needs two groups; {', '.join(found.levels)} has one.\nUse `effects_by`.")
+        raise OptionError(f"{compared_by} needs two groups, but {', '.join(found.levels)} has one.\nUse `effects_by`.")
     return found
 
 
@@ -368,7 +368,7 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
     variables = encoder.variables
     if not isinstance(at, Mapping | pd.DataFrame):
         if len(variables) != 1:
-            raise OptionError(f"`at=` takes one variable; {found.levels[0]!r} has {len(variables)}.\nUse a DataFrame.")
+            raise OptionError(f"`at=` needs one variable; {found.levels[0]!r} has {len(variables)}.\nUse a DataFrame.")
         if isinstance(at, numbers.Integral) and not isinstance(at, bool):
             errors.whole_number("at", at, 2)
             observed = encoder.sample_variables[variables[0]]
@@ -426,7 +426,7 @@ def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
     if not unseen or np.abs(columns - q @ np.linalg.lstsq(q, columns, rcond=None)[0]).max() < SPANNED:
         return
     terms = " ".join(f"+ C({name})" if found.groups else f"+ {name}" for name in unseen)
-    text = f"{record.spec.name} uses only the outcome formula, which does not contain {listing(unseen)}"
+    text = f"{record.spec.name} uses only the outcome formula, which lacks {listing(unseen)}"
     warn_user(f"{text}.\nUse `{terms}` in the outcome formula, or `IPWRA` or `AIPW`.", DesignWarning)
 
 

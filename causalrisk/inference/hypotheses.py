@@ -243,7 +243,7 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
     moved = np.r_[params[:first], scale.g_inverse(on_scale + by)]
     if not np.allclose(wanted.values_at(moved), values, rtol=TOLD, atol=0):
         instead = 'Use `model.with_options(effect="ratio").fit()`, or `res.start.nlcom(...)`.'
-        raise OptionError(f"{wanted.text!r} depends on the level of the means, which JRE does not estimate.\n{instead}")
+        raise OptionError(f"{wanted.text!r} needs the level of the means, which JRE does not estimate.\n{instead}")
 
 
 # --- equivalence -----------------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ def equivalence_test(
     if r_matrix is not None:
         left, right = linear_hypotheses(r_matrix, record.names)
         if (right != 0).any():
-            raise OptionError(f"{r_matrix!r} has a value; expected a combination alone.\nUse `low=` and `high=`.")
+            raise OptionError(f"{r_matrix!r} has a value; expected only a combination.\nUse `low=` and `high=`.")
     values = left @ params
     sd = intervals.rounded_se(np.r_[values, params], combination_errors(record, left))
     # A single effect is tested on the scale where effects are differences, a combination as it is.
@@ -345,4 +345,4 @@ def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
     if not given or not allowed or (len(given) == 2 and not low < high):
         example = (0.8, 1.25) if scale.null else (-10, 10)
         instead = f"Use `res.equivalence_test(low={example[0]}, high={example[1]})`."
-        raise OptionError(f'low={low!r}, high={high!r} are not limits for effect="{scale.name}".\n{instead}')
+        raise OptionError(f'low={low!r}, high={high!r} are no valid limits for effect="{scale.name}".\n{instead}')

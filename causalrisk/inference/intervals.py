@@ -240,7 +240,7 @@ def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array,
         levels = ndtr(z0 + (z0 + z) / (1 - acceleration[:, None] * (z0 + z)))
     defined = np.isfinite(z0[:, 0]) & np.isfinite(levels).all(axis=1)
     if not defined.all():
-        found = "the estimate lies outside the bootstrap distribution, so a bias-corrected interval is NaN"
+        found = "the estimate is outside the bootstrap distribution, so its bias-corrected interval is NaN"
         warn_user(f'{found}.\nUse `conf_int(method="percentile")`.', ResampleWarning)
     limits = np.full((len(estimate), 2), np.nan)
     for k in np.flatnonzero(defined):
@@ -260,7 +260,7 @@ def _check_tail(count: int, level: float) -> None:
     """Warn if a limit rests on fewer than five order statistics."""
     if count * level < TAIL:
         needed = int(np.ceil(TAIL / max(level, 1e-6) / 100) * 100)
-        found = f"{count} resamples leave {count * level:.1f} beyond a limit of the interval, fewer than {TAIL}"
+        found = f"only {count * level:.1f} of {count} resamples are beyond a limit of the interval; expected {TAIL}"
         warn_user(f"{found}.\nUse `fit(n_boot={needed})`.", ResampleWarning)
 
 
@@ -289,7 +289,7 @@ def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
     replicates, by_quantiles = record.cov_type == "replicates", method in ("percentile", "basic", "bc")
     if replicates or (record.bootstrap == "rescaled" and not by_quantiles):
         instead = "conf_int()" if replicates else 'conf_int(method="percentile")'
-        raise UnavailableError(f"method={method!r} is not available for a survey's resamples.\nUse `{instead}`.")
+        raise UnavailableError(f"method={method!r} is not available for survey designs.\nUse `{instead}`.")
     drawn = boot.used[:, :count]
     if method != "studentized":
         return widened_for_choice(record, drawn) - estimate, np.ones(count)
@@ -461,7 +461,7 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     record.check_means("effects_on_scales()")
     if record.joint is not None:
-        raise UnavailableError('JRE fits one scale at a time.\nUse `res.model.with_options(effect="ratio").fit()`.')
+        raise UnavailableError('JRE is fitted for one scale.\nUse `res.model.with_options(effect="ratio").fit()`.')
     block, frames = record.estimate.block("means"), []
     means, covariance, refits = record.estimate.params[block], record.covariance[block, block], refits_of(record)
     for scale in (DIFFERENCE, RATIO, ODDS_RATIO):
@@ -519,7 +519,7 @@ def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     record.check_means("nnt()")
     design = record.design
     if record.options.did is not None or not design.has_binary_outcome:
-        raise UnavailableError(f"nnt() is for outcomes of 0 and 1; {design.endog_name} has others.\nUse `res.effect`.")
+        raise UnavailableError(f"nnt() needs an outcome of 0 and 1; {design.endog_name} is not.\nUse `res.effect`.")
     table = (summary_frame if record.options.effect == "difference" else effects_on_scales)(record, alpha)
     rows, index = [], []
     for contrast, (value, low, high) in zip(record.contrasts, table.iloc[:, [0, -2, -1]].to_numpy(), strict=False):

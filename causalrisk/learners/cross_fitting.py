@@ -104,7 +104,7 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
     name = type(given.steps[-1][1] if hasattr(given, "steps") else given).__name__
     if hasattr(given, "predict_proba") and not binary:
         raise OptionError(
-            f'learner {name} is a classifier; the outcome is not 0/1.\nUse a regressor or `learner="smooth"`.'
+            f'learner {name} is a classifier, but the outcome is not 0/1.\nUse a regressor or `learner="smooth"`.'
         )
     if hasattr(given, "decision_function") and not hasattr(given, "predict_proba"):
         problem = f"learner {name} is a classifier without predict_proba"
@@ -229,8 +229,8 @@ def fitted_copy(
         repeated = np.repeat(np.arange(len(y)), np.rint(weights).astype(np.intp))
         model.fit(X[repeated], y[repeated])
     else:
-        problem = f"the fit of {type(last).__name__} has no sample_weight, and the weights are not counts of rows"
-        raise OptionError(f"{problem}.\nUse {instead}, or another whose fit has it.")
+        problem = f"{type(last).__name__}.fit has no sample_weight, and the weights are not counts of rows"
+        raise OptionError(f"{problem}.\nUse {instead}, or a model whose fit has sample_weight.")
     if hasattr(model, "predict_proba") and not hasattr(model, "classes_"):
         raise LearnerError(f"{type(model).__name__} has no `classes_`.\nSet `self.classes_ = np.unique(y)` in `fit`.")
     return model

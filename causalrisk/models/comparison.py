@@ -232,8 +232,8 @@ def simultaneous(
     distinct = next(found for found in (outcomes, estimators, numbered) if len(set(found)) == len(records))
     if not records or (names is not None and len(set(names)) != len(records)):
         raise errors.OptionError(
-            f"there are {len(records)} fits and names={names!r}; expected at least one fit, and a different name "
-            "for each.\nUse `simultaneous([res1, res2])`."
+            f"there are {len(records)} fits and names={names!r}; expected at least one fit, and one distinct name "
+            "per fit.\nUse `simultaneous([res1, res2])`."
         )
     return tidy.Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
@@ -305,7 +305,7 @@ def compare(
     """
     if not isinstance(formula, str):
         raise errors.OptionError(
-            f"compare() fits the estimators itself; expected a formula, not a {type(formula).__name__}.\n"
+            f"compare() got a {type(formula).__name__}; expected a formula, because it fits the estimators itself.\n"
             'Use `compare("y ~ x1 + x2", data, treat="d")`, or `etable([res1, res2])` for fits.'
         )
     options, read_as = errors.read("compare", options, COMPARED)
@@ -318,12 +318,12 @@ def compare(
     of_joint = [name for name in kinds.defaults_of(kinds.JREOptions) if name in options]
     if of_joint and JRE not in models:
         raise errors.OptionError(
-            f"{of_joint[0]}= is an option of JRE, which estimators= leaves out.\n"
+            f"{of_joint[0]}= is an option of JRE, which is not in estimators=.\n"
             f'Add "JRE" to estimators=, or leave {of_joint[0]}= out.'
         )
     if isinstance(as_scan(data), Scan):
         raise errors.UnavailableError(
-            "compare() needs rows in memory. Separate fits to a scan with one seed use the same resamples.\n"
+            "compare() is not available for data on disk, but separate fits with one seed use the same resamples.\n"
             "Use `etable([model.fit(n_boot=200, rng=0) for model in models])`, with one model per estimator, or "
             f"`{errors.IN_MEMORY}`."
         )
@@ -342,7 +342,7 @@ def _compared(
 ) -> ComparisonResults:
     """Fit estimators to one sample, with robust errors, and refit all of them on the same resamples."""
     if options.n_repeats > 1:
-        raise errors.OptionError(f"compare() fits each estimator once; n_repeats={options.n_repeats}.\nLeave it out.")
+        raise errors.OptionError(f"n_repeats={options.n_repeats} is not available in compare().\nLeave n_repeats= out.")
     check_one_way(design, f'cluster="{design.cluster_name}"')
     for spec in specs:
         check_options(spec, design, options_used(spec, options))
@@ -392,13 +392,13 @@ def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Not
         first = 'Use `bootstrap="bayesian"` for weights that are never zero. ' if drawn_units else ""
         raise errors.BootstrapError(
             f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
-            f"`err.results` has the comparison without the bootstrap of these estimators. {first}Simplify the "
-            "formulas, leave them out of estimators=, or use a larger max_failed=.",
+            f"{first}Simplify the formulas, leave these estimators out, or use a larger max_failed=. `err.results` has "
+            "the comparison without their bootstrap.",
             ComparisonResults(dataclasses.replace(comparison, drawn=tuple(known))),
         )
     if failed.any():
         notes.warn(
             f"some of {drawn} resamples were left out of the standard errors: {counts}.\n"
-            "Use a simpler formula; `boot_ledger` of the results lists them.",
+            "Use a simpler formula. `boot_ledger` of the results lists them.",
             errors.ResampleWarning,
         )

@@ -189,7 +189,7 @@ class EventStudy(Shown):
         before = self.placebos
         if not before.any():
             raise errors.OptionError(
-                "no group has the two periods before treatment that a placebo needs.\nAdd earlier periods."
+                "there are no placebos: each needs two periods before treatment.\nUse data with earlier periods."
             )
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
@@ -197,8 +197,8 @@ class EventStudy(Shown):
         m = self.df if np.isfinite(self.df) else self.n_units - 1.0
         if m < count:
             raise errors.OptionError(
-                f"there are {count} placebos and {m:g} degrees of freedom, too few for a joint test.\n"
-                "Use `study.effects()`, whose p-values before the beginning are adjusted."
+                f"there are {count} placebos but only {m:g} degrees of freedom, too few for a joint test.\n"
+                "Use `study.effects()`, which has adjusted p-values of the placebos."
             )
         return intervals.joint_test(statistic * (m - count + 1) / m, count, m - count + 1)
 
@@ -393,19 +393,18 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
     for name, value in columns.items():
         if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
             raise errors.OptionError(
-                f"{name} is a {type(value).__name__}; expected the name of a column, because each group and period "
-                "uses other rows."
+                f"{name} is a {type(value).__name__}; expected the name of a column.\nUse the name of a column of "
+                "data=, because each fit uses different rows."
             )
     if data is None or not (given["begins"] and given["time"] and given["unit"]):
         raise errors.OptionError(
-            "event_study needs begins=, time= and unit=, and data with a row for each unit in every period; repeated "
-            "cross sections are not supported.\n"
+            "event_study needs begins=, time=, unit= and data with one row for each unit in every period. It does not "
+            "support repeated cross sections.\n"
             'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
         )
     if isinstance(as_scan(data), Scan):
         raise errors.UnavailableError(
-            "an event study fits each group in each period, and would read a scan for each fit.\n"
-            f"Use `{errors.IN_MEMORY}` if the rows fit into memory."
+            f"event_study is not available for data on disk.\nUse `{errors.IN_MEMORY}` if the rows fit into memory."
         )
 
 
@@ -443,18 +442,18 @@ def _fits(
     _warn_once(warned, notes)
     if alone:
         notes.warn(
-            f"Only one {'cluster' if cluster else 'unit'} begins in {listing(units.names[alone])}: its "
-            "variation is unknown, so standard errors of these groups are for the controls alone, and too small.",
+            f"Only one {'cluster' if cluster else 'unit'} begins in {listing(units.names[alone])}, so its variation is "
+            "unknown. The standard errors of these groups reflect only the controls and are too small.",
             errors.DesignWarning,
         )
     if not fits and (units.begins == len(units.names)).all():
-        raise errors.DesignError(f"no unit begins treatment in a period of the data, according to {units.column!r}.")
+        raise errors.DesignError(f"no unit begins treatment in a period of the data, by column {units.column!r}.")
     if not fits:
         other = '\nUse `controls="not yet"` to compare with units that begin later.' * (given["controls"] == "never")
-        raise errors.DesignError(f"no group has a control in any period: every unit begins.{other}")
+        raise errors.DesignError(f"no group has controls in any period, because every unit begins treatment.{other}")
     left_out = max(res.model.design.n_dropped for res in fits.values())
     if left_out:
-        notes.append(f"Up to {left_out} units are left out of a fit, because a variable is missing.")
+        notes.append(f"Up to {left_out} units are left out of a fit, because they lack a variable.")
     if without:
         notes.warn(f"These groups and periods have no controls: {', '.join(without)}.", errors.DesignWarning)
     return fits

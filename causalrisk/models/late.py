@@ -160,7 +160,7 @@ class LATE:
             _check_column(frame, role, name)
         without = frame[treat].isna()
         if options.get("missing") == "raise" and without.any():
-            raise errors.DesignError(f"{treat!r} is missing in {int(without.sum())} rows.\nLeave `missing=` out.")
+            raise errors.DesignError(f"treat={treat!r} is missing in {int(without.sum())} rows.\nLeave `missing=` out.")
 
         typed = options | {"treat": treat, "instrument": instrument, "propensity": propensity, "method": method}
         typed |= {"outcome_predictions": outcome_predictions, "treatment_predictions": treatment_predictions}
@@ -211,7 +211,7 @@ class LATE:
         if found.first_stage_f < WEAK:
             errors.warn_user(
                 f"the instrument is weak: its first-stage F is {found.first_stage_f:.1f}, less than {WEAK:g}. Normal "
-                'intervals may be far too short.\nUse `res.conf_int(method="anderson-rubin")`.',
+                'intervals can be far too short.\nUse `res.conf_int(method="anderson-rubin")`.',
                 errors.DesignWarning,
             )
         return found
@@ -249,7 +249,7 @@ class LATEResults(OneEffect):
         self._effects, record = np.array([outcome.effect, first_stage.effect]), outcome._record
         if self._effects[1] == 0:
             raise errors.CausalRiskError(
-                f"{model.instrument!r} has no effect on {model.treat!r}, so there are no compliers.\n"
+                f"the instrument {model.instrument!r} has no effect on {model.treat!r}, so there are no compliers.\n"
                 "Use another instrument."
             )
         late = self._effects[0] / self._effects[1]
@@ -393,8 +393,8 @@ class LATEResults(OneEffect):
             f"Anderson and Rubin's {1 - alpha:.0%} interval, valid with a weak instrument: {self._ends(alpha)}.",
             f"Outcome: {design.formula}",
             f"Propensity: {design.propensity_formula}",
-            f"It is causal only if {model.instrument} is as good as random given the covariates, affects "
-            f"{design.endog_name} through {model.treat} only, and moves nobody's {model.treat} the other way.",
+            f"It is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "
+            f"only through {model.treat}, and moves no unit's {model.treat} in the opposite direction.",
         ]
         tables = [
             summary.head(heading, design.endog_name, texts, shown),
@@ -430,9 +430,9 @@ class LATEResults(OneEffect):
         """Return a methods paragraph: estimand, instrument, models, sample, first stage and standard errors."""
         first, first_se = self.summary_frame().iloc[1, :2]
         found = (
-            f"The first stage is {first:.4g} (standard error {first_se:.4g}), with an F of {self._shown_f}, so "
-            f"{self.complier_share:.1%} of the sample are compliers. The LATE is {self.effect:.4g} "
-            f"({self.effect_se:.4g}); the 95% interval of Anderson and Rubin (1949), which is valid with a weak "
+            f"The first stage is {first:.4g} (standard error {first_se:.4g}, F {self._shown_f}), so "
+            f"{self.complier_share:.1%} of the sample are compliers. The LATE is {self.effect:.4g} (standard error "
+            f"{self.effect_se:.4g}). The 95% interval of Anderson and Rubin (1949), which is valid with a weak "
             f"instrument, is {self._ends()}."
         )
         return methods.late_methods(self._record, self.model.treat, found)

@@ -318,7 +318,7 @@ class CausalModel:
         for name, value in changes.items():
             given_score = name == "propensity_score" and value is not None and not is_classifier(value)
             if name in OPTIONS and (name not in known or given_score):
-                raise OptionError(f"`{name}` belongs to the data.\nMake a new model with `from_formula`.")
+                raise OptionError(f"`{name}` cannot be changed after construction.\nUse `from_formula` again.")
         changes, read_as = read("model", changes, {name: OPTIONS[name] for name in known})
         typed = {name: text for name, text in self.options.typed.items() if name not in changes}
         typed |= kinds.typed_options(changes, OPTIONS)
@@ -341,7 +341,7 @@ class CausalModel:
             return object.__getattribute__(self, name)
         if name in OF_RESULTS_ONLY:
             call = "()" if callable(getattr(JREResults, name, None)) else ""
-            raise UnavailableError(f"a model has no `{name}`; its results have.\nUse `model.fit().{name}{call}`.")
+            raise UnavailableError(f"a model has no `{name}`, but its results have.\nUse `model.fit().{name}{call}`.")
         raise UnavailableError(attribute("model attribute", "model", name, dir(self)))
 
     endog = property(attrgetter("design.y"), doc="Outcome on the estimation sample, shape (n,).")
@@ -487,13 +487,12 @@ class CausalModel:
             return self._of(self.design, options)
         if not isinstance(found, Mapping) or not {"groups"} <= found.keys() <= {"groups", "use_correction"}:
             raise OptionError(
-                f"cov_kwds={found!r:.60}; expected clusters under 'groups', and optionally 'use_correction'.\n"
+                f"cov_kwds={found!r:.60}; expected a dict with clusters as 'groups' (and 'use_correction').\n"
                 'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
             )
         if self.design.on_disk:
             raise UnavailableError(
-                "clusters of a scan are read with its rows, when the model is made.\n"
-                'Use `from_formula(..., cluster="column")`.'
+                'cov_kwds= is not available for data on disk.\nUse `from_formula(..., cluster="column")`.'
             )
         given["small_sample"] = bool(found.get("use_correction", given.get("small_sample", False)))
         typed = {**options.typed, **kinds.typed_options({"cluster": found["groups"]}, OPTIONS)}

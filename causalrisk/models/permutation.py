@@ -168,10 +168,10 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str
             words = f"the {design.n} {design.unit_name}s within {within.max() + 1} strata ({of}, {name})"
         return Assignment(design.arm, within, np.arange(design.n), words)
     if several.any():
-        raise OptionError(f"the treatment varies within some clusters of {of!r} only.\nUse `strata={of!r}`.")
+        raise OptionError(f"the treatment varies within some clusters of {of!r}, not all.\nUse `strata={of!r}`.")
     if _varies_within(cluster, codes).any():
         found = f"clusters of {of!r} are in several strata of {name}"
-        raise OptionError(f"{found}.\nLeave `strata=` out, or give strata of clusters.")
+        raise OptionError(f"{found}.\nLeave `strata=` out, or use strata of whole clusters.")
     first = np.unique(cluster, return_index=True)[1]
     return Assignment(design.arm[first], codes[first], cluster, f"the {count} clusters ({of}) as a whole{strata}")
 
@@ -286,13 +286,13 @@ class PermutationTest:
             ("Alternative:", self.alternative, "Its Monte Carlo SE:", "none" if self.exact else f"{self.mc_se:.2g}"),
         )
         notes = [
-            f"The treatment is permuted among {self.assignment.words}; every step of the estimator is redone in each "
-            "permutation. The p-value is exact for the hypothesis that the treatment changes no outcome, if the "
-            "treatment was assigned in this way."
+            f"The treatment is permuted among {self.assignment.words}. Each permutation repeats every step of the "
+            "estimator. The p-value is exact for the hypothesis that the treatment changes no outcome, if the "
+            "treatment was randomized in this way."
         ]
         if self.kind != "difference":
             notes.append(
-                "In large samples it is also valid for no average effect, because the statistic uses robust standard "
+                "In large samples it is also valid for zero average effect, because the statistic uses robust standard "
                 f"errors. The large-sample p-value is {format_p(self.asymptotic_pvalue)}."
             )
         least = 1 / self.assignment.count
@@ -300,7 +300,7 @@ class PermutationTest:
             count = int(self.assignment.count)
             notes.append(f"There are only {count} assignments, so the p-value cannot be below {least:.2g}.")
         if self.failed:
-            notes.append(f"In {self.failed} permutations there was no estimate; they count as extreme.")
+            notes.append(f"{self.failed} permutations have no estimate and count as extreme.")
         if self._adjusts:
             notes.append("The test is not valid for observational data, where the treatment was not randomized.")
         heading = title or "Permutation Test of No Effect"
@@ -441,7 +441,7 @@ def permutation_test(
     for name, given, only in (("statistic", statistic, "studentized"), ("alternative", alternative, "two-sided")):
         if position is None and given != only:
             use = f"arm={record.design.labels[1]!r}, {name}={given!r}"
-            raise OptionError(f"{name}={given!r} is for a test of one effect.\nUse `{use}`.")
+            raise OptionError(f"{name}={given!r} needs a test of one effect.\nUse `{use}`.")
     codes, name = coded_strata(record.full_design, strata, data)
     if record.frequency:
         codes = np.repeat(codes, record.full_design.weights.astype(int))
@@ -469,7 +469,7 @@ def permutation_test(
         raise UnavailableError('the effect has no sampling error.\nUse `statistic="difference"`.')
     test = PermutationTest(record, position, kind, alternative, assignment, exact, observed, null)
     if test.failed:
-        lost = f"{test.failed} of {len(null)} permutations have no estimate, and count as extreme"
+        lost = f"{test.failed} of {len(null)} permutations have no estimate and count as extreme"
         errors.warn_user(f"{lost}.\nUse simpler formulas.", errors.ResampleWarning)
     return test
 

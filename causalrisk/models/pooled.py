@@ -420,7 +420,7 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     """
     given = given_results(results, "pool([model.fit() for model in models])")
     if len(given) < 2:
-        raise OptionError(f"there are {len(given)} results; expected one for each of at least two imputed data sets.\n"
+        raise OptionError(f"pool() got {len(given)} results; expected one for each of at least two imputed data sets.\n"
                           "Use `pool([model.fit() for model in models])`.")  # fmt: skip
     _check_alike([res._record for res in given])
     if df_complete is None:
@@ -429,8 +429,8 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
         raise OptionError(f"df_complete={df_complete!r}; expected a positive number.\nUse `df_complete=numpy.inf`.")
     if all(np.array_equal(res.params, given[0].params) for res in given):
         warn_user(
-            "all fits have the same estimates: the imputed data sets do not differ, so their variance is zero.\n"
-            "Give fits to data sets that were imputed independently.",
+            "all fits have the same estimates, so the variance between the imputed data sets is zero.\n"
+            "Use fits to data sets that were imputed independently.",
             DesignWarning,
         )
     return PooledResults(given, float(df_complete))
@@ -445,7 +445,7 @@ def _check_alike(records: list[FitRecord]) -> None:
             if first.get(name) != other.get(name):
                 a, b = (f"{name}{made[name]}" if name in made else f"no {name}" for made in (first, other))
                 raise DesignError(
-                    f"the results are of different models: {a:.120} and {b:.120}; expected fits of one model.\n"
+                    f"the results are from different models: {a:.120} and {b:.120}; expected fits of one model.\n"
                     "Fit the same model to each data set. Impute every variable, or leave the same rows out of "
                     "all data sets."
                 )

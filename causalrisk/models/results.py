@@ -83,10 +83,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     except errors.CausalRiskError:  # the pickle of a newer version was refused
         raise
     except NO_PICKLE as error:
-        found = f"{shown} does not hold results that causalrisk {__version__} can read ({error})"
+        found = f"{shown} does not contain results that causalrisk {__version__} can read ({error})"
         raise errors.DesignError(f"{found}.\n{typed}") from error
     if not (type(results).__module__.startswith("causalrisk.models.") and hasattr(results, "params")):
-        raise errors.DesignError(f"{shown} holds a {type(results).__name__}; expected results.\n{typed}")
+        raise errors.DesignError(f"{shown} contains a {type(results).__name__}; expected results.\n{typed}")
     return results
 
 
@@ -129,7 +129,7 @@ class Shown:
         if self._fits and hasattr(CausalResults, name) and not answer(self._place[0], name):
             call = "()" if callable(getattr(CausalResults, name)) else ""
             typed = " or ".join(f"`{fit}.{name}{call}`" for fit in self._fits)
-            raise errors.UnavailableError(f"{type(self).__name__} has no {name!r}; each of its fits has.\nUse {typed}.")
+            raise errors.UnavailableError(f"{type(self).__name__} has no {name!r}, but its fits have.\nUse {typed}.")
         raise errors.UnavailableError(attribute(*self._place, name, dir(type(self))))
 
 
@@ -398,8 +398,8 @@ class CausalResults(OneEffect):
         """Outcome minus its prediction in the row's own arm, for each row of the sample (not for JRE and Matching)."""
         if self._record.spec.matched:
             raise errors.UnavailableError(
-                "resid is not available for Matching, which predicts a unit's own outcome by that outcome.\n"
-                "Use `resid` of a fit by `OutcomeRegression`."
+                "resid is not available for Matching, which has no outcome models.\n"
+                "Use `resid` of an `OutcomeRegression` fit."
             )
         predicted, design = self.potential_outcomes.to_numpy(), self._record.design
         if design.offset_name is not None:
@@ -495,7 +495,7 @@ class CausalResults(OneEffect):
         name = os.fspath(path)
         if name.lower().endswith((*DATA_ENDINGS, *table.ENDINGS)):
             of_table = "res.tidy()" if name.lower().endswith(DATA_ENDINGS) else f'res.summary().save("{name}")'
-            found = f"path={name!r} has the ending of a table; results are saved as a pickle"
+            found = f"path={name!r} has the ending of a table, but results are saved as a pickle"
             raise errors.OptionError(f'{found}.\nUse `{of_table}`, or `res.save("fit.pickle")`.')
         try:
             content = pickle.dumps(self)
@@ -518,7 +518,7 @@ class CausalResults(OneEffect):
         if name in OTHER_NAMES:
             return getattr(self, OTHER_NAMES[name])
         if name in JRE_ONLY and not hasattr(type(self), name):
-            raise errors.UnavailableError(f"results of {self._record.spec.name} have no `{name}`; only JRE has it.")
+            raise errors.UnavailableError(f"{self._record.spec.name} results have no `{name}`; only JRE results have.")
         return super().__getattr__(name)
 
 

@@ -232,7 +232,7 @@ class OutcomeFamily:
         bad = (y < low if self.entry.closed else y <= low) | (y > high)
         if bad.any():
             raise DesignError(
-                f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not know (such as "
+                f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not allow (such as "
                 f"{y[bad][0]:g}); expected {self.entry.outcomes}.\n{self._instead(y, name)}"
             )
 
@@ -263,7 +263,7 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     typed = link if isinstance(link, str) else ""
     if typed not in links:
         raise OptionError(
-            f"link={link!r} does not go with family={name!r}; expected {' or '.join(map(repr, links))}.\n"
+            f"link={link!r} is not available for family={name!r}; expected {' or '.join(map(repr, links))}.\n"
             f"Use `link={(nearest_name(link, links) or links[0])!r}`"
             + (f", or `propensity_link={link!r}` for the propensity score." if typed in BINARY_LINKS else ".")
         )

@@ -214,7 +214,7 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Ma
             inside = {key: res.results[key] if fit.bse.isna().all() else fit for key, fit in res.bootstrapped.items()}
         fits += [(": ".join(filter(None, (str(name), own))), fit) for own, fit in inside.items()]
     if not fits:
-        raise OptionError("there are no results; expected at least one.")
+        raise OptionError("there are no results; expected at least one.\nUse `etable([res1, res2])`.")
     if names is not None and len(names) != len(fits):
         raise OptionError(f"names has {len(names)} entries; expected {len(fits)}, one per result.")
     heads = [name or None for name, _ in fits] if names is None else map(str, names)
@@ -227,12 +227,12 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
         return _event_study_column(res, name, alpha, rename)
     if not all(hasattr(res, needed) for needed in ("params", "bse", "pvalues", "conf_int")):
         instead = "`res.table_one()` for balance, or " * isinstance(res, pd.DataFrame)
-        raise OptionError(f"{type(res).__qualname__} has no params.\nUse {instead}what `fit()` returns.")
+        raise OptionError(f"{type(res).__qualname__} has no params; expected a fit.\nUse {instead}`model.fit()`.")
     labels = list(res.params.index) if isinstance(res.params, pd.Series) else list(res.model.exog_names)
     labels, groups = [rename.get(str(label), str(label)) for label in labels], ()
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
-        raise OptionError(f"rename gives two parameters of a model the name {twice[0]!r}.")
+        raise OptionError(f"rename= gives two parameters of one model the name {twice[0]!r}.\nUse different names.")
     numbers = np.column_stack([res.params, res.bse, res.tvalues, res.pvalues, np.asarray(res.conf_int(alpha))])
     estimates = pd.DataFrame(numbers, index=labels, columns=list(NUMBERS))
     unit = None

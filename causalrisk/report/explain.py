@@ -77,23 +77,24 @@ def read_overlap(
     some = kept.min() < SOME_LEFT and not matched
     verdict, word = GOOD, "good"
     if warned or few or outside > MANY_OUTSIDE * rows:
-        verdict, word = BAD, "bad"
+        verdict, word = BAD, "poor"
     elif some or max(outside, lonely) > SOME_OUTSIDE * rows:
-        verdict, word = CAUTION, "thin"
+        verdict, word = CAUTION, "limited"
     have, others = "has" if lonely == 1 else "have", "the other group" if len(table) == 2 else "another group"
     texts = [f"{count(lonely, unit_name)} of {rows} {have} a propensity score outside the range of scores in {others}."]
     if outside:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
         share = f"{outside} {unit_name}s ({outside / rows:.0%})"
-        texts.append(f"{share} have scores outside the limits of {source}. An average over all rows is then imprecise.")
+        texts.append(f"{share} have scores outside the limits of {source}. An average over all rows is imprecise.")
     if verdict != GOOD and matched:
         texts.append("Use `caliper=` to leave out units without near matches.")
     elif verdict != GOOD:
-        texts.append(f"Without comparable rows the outcome models extrapolate. Consider another population: {instead}.")
-    left = f"the {unit_name}s that the probability weights leave it" if surveyed else f"its {unit_name}s"
-    group = f"after {'matching' if matched else 'weighting'} group {kept.idxmin()} is worth {kept.min():.0%} of {left}"
+        texts.append(f"Without comparable rows, estimates extrapolate. Consider another population: {instead}.")
+    of, weighted = f"{kept.min():.0%} of its", "matching" if matched else "weighting"
+    left = f"{of} effective n under the probability weights alone" if surveyed else f"{of} {unit_name}s"
+    group = f"after {weighted}, the effective n of group {kept.idxmin()} is {left}"
     if verdict == CAUTION and not (some or matched):
-        group = f"{max(outside, lonely)} of {rows} {unit_name}s are unlike those of {others}"
+        group = f"{max(outside, lonely)} of {rows} {unit_name}s have few comparable {unit_name}s in {others}"
     return Reading(verdict, f"Overlap is {word}: {group}.", tuple(texts))
 
 
@@ -109,15 +110,15 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
     worst = ", ".join(map(str, np.atleast_1d(np.array(after.idxmax(), dtype=object))))
     left, many = int((after > BALANCED).sum()), count(len(covariates), "covariate")
     headline = (
-        f"{int((before > BALANCED).sum())} of {many} differed by more than {BALANCED:g} standard deviations before "
-        f"weighting, {left or 'none'} after. The largest difference is now {after.max():.2f} ({worst})."
+        f"Before weighting, {int((before > BALANCED).sum())} of {many} differed by more than {BALANCED:g} standard "
+        f"deviations; after weighting, {left or 'none'}. The largest difference is now {after.max():.2f} ({worst})."
     )
     texts = []
     if pvalue is not None:
         texts.append(f"Test of the propensity model (Imai and Ratkovic 2014): p {signed_p(pvalue)}.")
     if left:
         where = "observed=" if observed else "the propensity formula"
-        texts.append(f"Add squares and interactions of the covariates that differ to {where}.")
+        texts.append(f"Add squares and interactions of these covariates to {where}.")
     return Reading(_judged(after.max(), BALANCED, 2 * BALANCED), headline, tuple(texts))
 
 
@@ -134,18 +135,18 @@ def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None)
     if not np.isfinite(first["change"]):
         return Reading(CAUTION, f"The models cannot be fitted without {what}.", ("Its influence is unknown.",))
     verdict = _judged(size, limit, 2 * limit)
-    headline = f"Without {what} the effect would move by {format_number(first['change'])}, {size:.2f} standard errors."
-    advice = "Check it: is it an error, or a rare kind of case?"
+    headline = f"Without {what}, the effect changes by {format_number(first['change'])} ({size:.2f} standard errors)."
+    advice = "Check whether it is an error or an unusual case."
     return Reading(verdict, headline, () if verdict == GOOD else (advice,))
 
 
 def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
     """Read a row of the table of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
     interval, none = f"{100 * (1 - alpha):.4g}% interval", "1" if first["basis"] == "ratio of the means" else "zero"
-    needed = f"a risk ratio of {first['E-value']:.2f} with both treatment and outcome, beyond the covariates (E-value)"
+    needed = f"a risk ratio of {first['E-value']:.2f} with both treatment and outcome, given the covariates (E-value)"
     headline = (
-        f"To explain the effect away, a confounder would need {needed}; {first['E-value of limit']:.2f} for the "
-        f"{interval} to include {none}."
+        f"To explain the effect away, a confounder would need {needed}. With {first['E-value of limit']:.2f}, the "
+        f"{interval} would include {none}."
     )
     if first["E-value of limit"] == 1:
         of = f" of the {first['basis']}" * (none == "1")
@@ -153,11 +154,11 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
             f"The {interval}{of} already includes {none}. To explain the estimate away, a confounder would need "
             f"{needed}."
         )
-    texts = ["Compare it with the strongest covariate you have (VanderWeele and Ding 2017)."]
+    texts = ["Compare it with the risk ratios of your strongest covariate (VanderWeele and Ding 2017)."]
     if "robustness value" in first:
         texts.append(
-            f"By the robustness value, a confounder would have to explain {first['robustness value']:.1%} of the "
-            "remaining variation in both the outcome and the weights (Chernozhukov et al. 2022)."
+            f"To explain the effect away, a confounder would have to explain {first['robustness value']:.1%} of the "
+            "remaining variance of both the outcome and the weights (robustness value, Chernozhukov et al. 2022)."
         )
     return Reading(UNJUDGED, headline, tuple(texts))
 
@@ -167,7 +168,7 @@ def read_gaps(record: FitRecord, joint: JointRecord) -> Reading:
     readings, effects = {}, (record.estimate.params, joint.start.params, record.std_errors)
     for contrast, own, start, se in zip(record.contrasts, *effects, strict=False):
         size = abs(own - start) / se if se > 0 else 0.0
-        gap = f"JRE gives {format_number(own)}, IPWRA {format_number(start)}: {size:.2f} standard errors apart."
+        gap = f"JRE gives {format_number(own)} and IPWRA {format_number(start)}, {size:.2f} standard errors apart."
         readings[contrast] = Reading(_judged(size, MOVES, MOVES_MUCH), gap)
     return by_contrast(readings)
 
@@ -175,7 +176,7 @@ def read_gaps(record: FitRecord, joint: JointRecord) -> Reading:
 # --- the fit in words ------------------------------------------------------------------------------------------------
 
 TEXTS = json.loads(resources.files(__package__).joinpath("questions.json").read_text("utf-8"))
-UNTESTED = "What no test answers"
+UNTESTED = "Assumptions that no test can check"
 
 
 @dataclass(frozen=True, repr=False)
@@ -245,7 +246,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
         sections["If JRE and IPWRA disagree"] = [*filter(None, found)], TEXTS["if_they_disagree"]
     items = [f"{heading}. {question}" for heading, question in questions(record).values()]
     sections[UNTESTED] = ["The effect is causal only if all of these hold:"], items
-    return Prose(f"How {record.spec.name} came to its estimate", sections)
+    return Prose(f"How the {record.spec.name} estimate was computed", sections)
 
 
 def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: str) -> Mapping[str, tuple[str, str]]:
@@ -277,9 +278,10 @@ def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: s
 
 def _question(record: FitRecord) -> str:
     labels, what = record.design.labels, "quantiles" if record.options.quantiles else "mean"
-    groups = words.joined([f"all in group {label} instead of group {labels[0]}" for label in labels[1:]], "or")
+    groups = f"group {words.joined(labels[1:], 'or')} instead of group {labels[0]}"
     return (
-        f"How would the {what} of {words.outcome_text(record)} differ, over {words.rows_words(record)}, with {groups}?"
+        f"How would the {what} of {words.outcome_text(record)} differ if all were in {groups}? The answer is for "
+        f"{words.rows_words(record)}."
     )
 
 
@@ -296,8 +298,8 @@ def _observed(record: FitRecord) -> str:
         groups.append(f"{label} ({words.count(int(n), design.unit_name)}{mean})")
     weighted = "" if design.weight_type is None else ", under the observation weights"
     return (
-        f"As observed{weighted}: {words.joined(groups)}. The groups may differ in more than the treatment, so their "
-        "raw difference need not be the effect."
+        f"Groups as observed{weighted}: {words.joined(groups)}. They may also differ in other ways than the treatment, "
+        "so the raw difference may not be the effect."
     )
 
 
@@ -307,17 +309,15 @@ def _weights(record: FitRecord) -> list[str]:
     if record.weight_fit is None:
         return [f"{name} uses no propensity score{' and no weights' * (design.weight_type is None)}."]
     if not record.spec.uses_propensity:
-        return [f"{name} uses the propensity score for the target only."]
+        return [f"{name} uses the propensity score only to define the target."]
     weight = "Each row's weight is the target's weight function divided by the probability of the row's own group."
     if record.spec.matched:
-        weight = "Each row's weight is one if it is in the target, plus how often it is a match."
+        weight = "A row's weight is the number of times it is a match, plus 1 if it is in the target."
     elif population is EVERYBODY:
-        weight = "Each row's weight is 1 / the probability of its own group."
+        weight = "Each row's weight is 1 / (probability of its own group)."
     elif population.toward is not None:
-        weight = (
-            f"Rows of group {design.levels[population.toward]} weigh 1, the others the probability of that group "
-            "divided by the probability of their own."
-        )
+        label = design.labels[population.toward]
+        weight = f"Rows of group {label} have weight 1. Other rows have weight P(group {label}) / P(own group)."
     weight += " Observation weights multiply these weights." * (design.weight_type == "probability")
     spread = [
         f"{label}: {words.count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "
@@ -333,17 +333,17 @@ def _training(record: FitRecord) -> list[str]:
     spec, joint = record.spec, record.joint
     if spec.constants and not record.options.quantiles:
         outcome = words.outcome_words(record)
-        return [f"Each group has one number, the {'weighted ' * spec.weighted}mean of {outcome}."]
+        return [f"The model of each group is a constant, the {'weighted ' * spec.weighted}mean of {outcome}."]
     fitted = not (joint is not None or spec.constants or spec.matched or spec.given or record.options.quantiles)
-    return [f"Each group's model is fitted to its rows only, {spec.trained}."] * fitted
+    return [f"Each group's model is fitted only to rows of that group, {spec.trained}."] * fitted
 
 
 def _effects(record: FitRecord) -> list[str]:
     names = record.names[len(record.effect_names) :]
     means, (_, spec) = record.estimate.params[record.estimate.block("means")], words.formats(record)
     found = words.joined([f"{name} = {mean:{spec}}" for name, mean in zip(names, means, strict=True)])
-    what = "quantiles" if record.options.quantiles else "predictions are averaged"
-    what = "outcomes, and the means of the matches, are averaged" if record.spec.matched else what
+    what = "quantiles" if record.options.quantiles else "mean" if record.spec.constants else "predictions are averaged"
+    what = "outcomes and the means of the matches are averaged" if record.spec.matched else what
     how = f", {record.spec.averaged}" if record.spec.averaged and record.stack is None else ""
     effects = "; ".join(words.effect_words(record, k) for k in range(len(record.effect_names)))
     return [f"Each group's {what} over {words.rows_words(record)}{how}: {found}.", f"{effects}."]
@@ -356,6 +356,6 @@ def _tests(record: FitRecord, alpha: float) -> list[str]:
     texts = [words.choice_words(record).strip()]
     for k, name in enumerate(record.effect_names):
         se, low, high = (format(value, spec) for value in (record.std_errors[k], *limits[k]))
-        test = f" Against no effect ({null:g}): {symbol} = {z[k]:.2f}, p {signed_p(p[k])}." if z[k] == z[k] else ""
+        test = f" Test of no effect ({null:g}): {symbol} = {z[k]:.2f}, p {signed_p(p[k])}." if z[k] == z[k] else ""
         texts.append(f"{name}: standard error {se}, {100 * (1 - alpha):.4g}% interval {low} to {high}.{test}")
-    return [*texts, "The interval accounts for sampling error, not for a wrong assumption."]
+    return [*texts, "The interval accounts for sampling error. It does not account for a violated assumption."]

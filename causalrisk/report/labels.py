@@ -34,8 +34,8 @@ DISTANCES = {
     "inverse_variance": "the distance of the covariates in standard deviations",
     "propensity": "the distance of the propensity scores",
 }
-CONTROLS = {"never": "units that never begin", "not yet": "units that begin later than both periods, or never"}
-TAKEN = "Standard errors treat the predictions as given."
+CONTROLS = {"never": "units that never begin", "not yet": "units that begin after both periods or never begin"}
+TAKEN = "Standard errors treat the predictions as known."
 
 
 # --- words and numbers ---------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def effect_formula(record: FitRecord) -> str:
     name, label = (f"{record.estimand}[level]", "level") if several else (record.effect_names[0], labels[1])
     if record.options.quantiles:
         name = name if several else record.estimand
-        return f"{name} q = POQ[{label}] q - POQ[{labels[0]}] q, the differences of the quantiles at q"
+        return f"{name} q = POQ[{label}] q - POQ[{labels[0]}] q, the difference of the quantiles of level q"
     return f"{name} = {record.options.effect_scale.form.format(treated=f'POM[{label}]', reference=f'POM[{labels[0]}]')}"
 
 
@@ -176,8 +176,8 @@ def offset_words(record: FitRecord) -> str:
     if kind is None:
         return ""
     at = f"the observed {kind}s" if stated is None else f"{design.offset_name} = {stated:g}"
-    what = "the offset" if kind == "offset" else "as offset the logarithm of the exposure"
-    return f"The outcome models have {what} {design.offset_name}; means are at {at}."
+    what = design.offset_name if kind == "offset" else f"log({design.offset_name})"
+    return f"The outcome models have the offset {what}. Means are at {at}."
 
 
 def matching_words(record: FitRecord) -> str:
@@ -186,12 +186,12 @@ def matching_words(record: FitRecord) -> str:
     if not record.spec.matched:
         return ""
     nearest = "nearest unit" if options.n_neighbors == 1 else f"{options.n_neighbors} nearest units"
-    exact = f", with equal {joined(options.exact)}" if options.exact else ""
+    exact = f", among units with equal {joined(options.exact)}" if options.exact else ""
     caliper = "" if options.caliper is None else f", within a distance of {options.caliper:g}"
-    adjusted = " Remaining differences are corrected by a regression (Abadie and Imbens 2011)."
+    adjusted = " A regression corrects the remaining differences (Abadie and Imbens 2011)."
     return (
-        f"Each unit is compared with the {nearest} of the other group by {DISTANCES[options.metric]}{exact}{caliper}. "
-        f"Units at equal distance are all used.{adjusted * bool(options.bias_adjust)}"
+        f"Each unit is matched to the {nearest} of the other group by {DISTANCES[options.metric]}{exact}{caliper}. "
+        f"Ties are all used.{adjusted * bool(options.bias_adjust)}"
     )
 
 
@@ -212,14 +212,14 @@ def learner_words(record: FitRecord) -> str:
     if record.learned is None:
         return ""
     names = joined(record.learned.names)
-    how = f"Predictions for every group by {names} are terms of the outcome models."
+    how = f"The outcome models include the predictions by {names} for every group as terms."
     if record.stack is not None:
         fits = "JRE on the formula"
         if any(name.endswith("as terms") for name in record.stack.names):
             fits += f", JRE with the predictions of {names} as terms,"
         how = (
-            f"The estimates are averages of fits: {fits} and AIPW with the predictions of {names} as outcome models "
-            "and normalised weights. The weights of the fits minimise the variance (res.stack)."
+            f"The estimates are weighted averages of fits: {fits} and AIPW with the predictions of {names} as outcome "
+            "models and normalised weights. The weights of the fits minimise the variance (see `res.stack`)."
         )
     elif record.spec.given:
         how = f"The outcome models are predictions by {names}."
@@ -232,9 +232,9 @@ def repeats_words(record: FitRecord) -> str:
         return ""
     effects = record.repeats[:, 0]
     return (
-        f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown; "
-        f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. A "
-        "variance is the median over the repeats of variance plus squared distance from the estimate."
+        f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown. "
+        f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. Each "
+        "variance is the median, over the repeats, of the variance plus the squared distance from the estimate."
     )
 
 
@@ -277,18 +277,18 @@ def missing_words(record: FitRecord) -> str:
     design, seen = record.design, record.design.observation
     if seen is None:
         return ""
-    by_group = joined([f"{lost} of {label}" for lost, label in zip(design.unrecorded, design.labels, strict=True)])
+    by_group = joined([f"{n} in group {label}" for n, label in zip(design.unrecorded, design.labels, strict=True)])
     lost = count(design.n_unrecorded, design.unit_name)
     rows = f"{lost} with all covariates but no outcome are kept ({by_group})."
     if not record.spec.uses_propensity:
         return (
             f"{rows} The averages include them; the outcome models are fitted to the rows with an outcome. "
-            f"{record.spec.name} does not use the model of observed=."
+            f"{record.spec.name} does not use the model in `observed=`."
         )
     return (
         f"{rows} The averages include them. The weights of the other rows are multiplied by 1 / (probability that the "
         f"outcome is observed), from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). Standard errors "
-        "account for it."
+        "account for this model."
     )
 
 
@@ -305,8 +305,8 @@ def filled_words(record: FitRecord) -> str:
     if not found:
         return ""
     return (
-        f"Missing covariates ({found}): numbers are set to the mean, with an indicator in the models, and text to a "
-        "level of its own. This is valid in a trial. With observational data, prefer multiple imputation."
+        f"Missing covariates ({found}): numbers are set to the mean, and the models have an indicator; text gets a "
+        "separate level. This is valid in a randomized trial. With observational data, prefer multiple imputation."
     )
 
 
@@ -315,14 +315,14 @@ def trend_words(record: FitRecord) -> str:
     periods, did = record.design.periods, record.options.did
     if did is None:
         return ""
-    kind, same = " of repeated cross sections", ", and the same population in both periods"
+    kind, same = " of repeated cross sections", " Both periods must have the same population."
     if periods is None:
         kind, same = ": the outcome is a change", ""
     given, name = ("", "") if not variables_of(record) else (" with the same covariates", "conditional ")
     return (
-        f"Difference-in-differences{kind}. {record.estimand} assumes that without the treatment the treated would have "
-        f"changed as the controls{given} did ({name}parallel trends), and that the treatment changed nothing before it "
-        f"began{same}."
+        f"Difference-in-differences{kind}. {record.estimand} assumes {name}parallel trends: without the treatment, the "
+        f"treated would have changed as the controls{given} did. It also assumes that the treatment had no effect "
+        f"before it began.{same}"
     )
 
 
@@ -334,12 +334,12 @@ def santanna_words(record: FitRecord) -> str:
     sections = did.cross_sections
     improved = record.spec.name == "IPWRA" if sections else record.joint is None and record.spec.uses_propensity
     if record.options.propensity_loss == "calibrated" and improved:
-        return " With calibrated scores this is the improved estimator of Sant'Anna and Zhao (2020)."
+        return " With calibrated scores, this is the improved estimator of Sant'Anna and Zhao (2020)."
     if not record.spec.corrected:
         return ""
     kind = "locally efficient doubly robust" if sections else "doubly robust"
-    weights = "normalised, as in DRDID" if did.normalize else "not normalised"
-    return f" This is the {kind} estimator of Sant'Anna and Zhao (2020), with weights of the controls {weights}."
+    weights = "normalised weights of the controls, as in DRDID" if did.normalize else "unnormalised weights"
+    return f" This is the {kind} estimator of Sant'Anna and Zhao (2020), with {weights}."
 
 
 # --- inference -----------------------------------------------------------------------------------------------------
@@ -413,8 +413,8 @@ def ladder_end_words(joint: JointRecord) -> str:
     last, other = joint.path.anchor, LADDER[0] + LADDER[-1] - joint.path.anchor
     beyond, near = (last / 3, "farthest from IPWRA") if last < other else (last * 3, "nearest to IPWRA")
     return (
-        f"The chosen shrinkage, {last:g}, is the value tried that is {near}; a value beyond it might do better. "
-        f"See `res.anchor_path()`, or use `fit(anchor={beyond:.2g})`."
+        f"The chosen shrinkage, {last:g}, is the value {near} that was tried. A value beyond it might be better: "
+        f"see `res.anchor_path()`, or use `fit(anchor={beyond:.2g})`."
     )
 
 
@@ -425,7 +425,7 @@ def study_groups(study: Any) -> str:
     """Return the sizes of the groups of an event study in a sentence."""
     sizes = study.sizes.items()
     parts = [f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in sizes]
-    return f"Of {study.sizes.sum()} units by {study.given['unit']}, {joined(parts)} ({study.given['begins']})."
+    return f"There are {study.sizes.sum()} units ({study.given['unit']}): {joined(parts)} ({study.given['begins']})."
 
 
 def study_base(study: Any) -> str:
@@ -433,7 +433,7 @@ def study_base(study: Any) -> str:
     last, anticipation = "the last period before the group began", study.given["anticipation"]
     if anticipation:
         last += f" and its anticipation ({anticipation})"
-    return last if study.given["base"] == "universal" else f"{last}; placebos, on the change since the period before"
+    return last if study.given["base"] == "universal" else f"{last} (for placebos, since the previous period)"
 
 
 def study_clusters(study: Any) -> str:

@@ -23,12 +23,12 @@ from causalrisk.report import labels as words
 def facts(record: FitRecord) -> dict[str, list[str]]:
     """Return the sentences about a fit, by subject, in the order of the methods paragraph."""
     design, joint, ratio = record.design, record.joint, not record.options.effect_scale.additive
-    own = "This version of the estimator is the package's own implementation of that paper's idea"
-    own += "." if joint is None or joint.anchor is None else "; its default objective is not in any paper."
-    intervals = f"confidence intervals use {words.distribution_words(record)}"
+    own = "The estimator is the package's own implementation of that paper's idea."
+    own += "" if joint is None or joint.anchor is None else " The default objective is not in any paper."
+    intervals = f"Confidence intervals use {words.distribution_words(record)}"
     if ratio:
-        source = "" if record.boot is None else ", with the variation of the logarithms over the resamples,"
-        intervals += f"; they are computed on the logarithmic scale{source} and transformed back"
+        source = "" if record.boot is None else ", from the variation of the logarithm over the resamples,"
+        intervals += f". They are computed on the logarithmic scale{source} and transformed back"
     filled = words.filled_counts(record)
     found = {
         "effect": [
@@ -44,10 +44,10 @@ def facts(record: FitRecord) -> dict[str, list[str]]:
         "sample": [
             _sample_sentence(record),
             words.missing_words(record),
-            f"Missing covariates ({filled}) were set to a constant, with an indicator (Groenwold et al. 2012)."
+            f"Missing covariates ({filled}) were set to a constant and have an indicator (Groenwold et al. 2012)."
             * bool(filled),
         ],
-        "errors": [f"Standard errors {_errors_source(record)}; {intervals}."],
+        "errors": [f"Standard errors {_errors_source(record)}. {intervals}."],
     }
     return {subject: [*filter(None, sentences)] for subject, sentences in found.items()}
 
@@ -82,7 +82,7 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
         *chain(*said.values()),
         f"The models were fitted to each of {len(records)} imputed data sets.",
         "Where data sets differ, the numbers above are from the first." if differ else "",
-        f"In each, standard errors {_errors_source(first)}.",
+        f"In each data set, standard errors {_errors_source(first)}.",
         "Estimates were pooled by Rubin's rules (Rubin 1987): they are means over the data sets, and their variance is "
         f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.",
         "" if first.options.effect_scale.additive else "Effects were pooled on the logarithmic scale.",
@@ -97,12 +97,12 @@ def late_methods(record: FitRecord, treat: str, found: str) -> str:
     return _paragraph(
         f"We estimated the local average treatment effect (LATE) of {treat} on {outcome}, the average effect on "
         f"compliers, with the instrument {instrument} (Imbens and Angrist 1994). It is the effect of {instrument} on "
-        f"{outcome} over its effect on {treat} (Tan 2006), each over {words.rows_words(record)}, by {record.spec.how}.",
+        f"{outcome} divided by its effect on {treat} (Tan 2006), for {words.rows_words(record)}, by {record.spec.how}.",
         *said["outcome"],
         *said["score"],
         *said["sample"],
         found,
-        f"Standard errors {_errors_source(record)}, jointly for both effects; confidence intervals use "
+        f"Standard errors {_errors_source(record)}, jointly for both effects. Confidence intervals use "
         f"{words.distribution_words(record)}.",
         _computed(record),
     )
@@ -124,18 +124,18 @@ def study_methods(study: Any) -> str:
         source = f"by the jackknife, which repeats the whole study without each {left_out} in turn"
     elif clusters:
         source += f", clustered by {clusters}"
-    source += ", with the factor for small samples" * record.small_sample
+    source += ", with the small-sample factor" * record.small_sample
     return _paragraph(
         f"We estimated effects on {study.outcome} of a treatment that units begin at different times, by "
-        f"difference-in-differences for each group that begins together in each of {study.n_periods} periods "
-        f"({given['time']}; Callaway and Sant'Anna 2021).",
+        "difference-in-differences for each group and period (Callaway and Sant'Anna 2021). A group is all units that "
+        f"begin in the same period. There are {study.n_periods} periods ({given['time']}).",
         f"Effects are on the change since {words.study_base(study)}. Controls are {words.CONTROLS[given['controls']]}.",
         words.study_groups(study),
-        f"Each is by {record.spec.how}{models}.",
+        f"Each effect was estimated by {record.spec.how}{models}.",
         words.trend_words(record) + words.santanna_words(record),
         "Averages weight groups by size; standard errors account for the estimated sizes.",
         f"The joint covariance is {source}. Confidence intervals use {words.distribution_of(study.df)}.",
-        "Intervals of several effects are simultaneous.",
+        "Intervals for several effects are simultaneous.",
         *(note.splitlines()[0] for note in study.notes),
     )
 
@@ -164,13 +164,13 @@ def _learner_sentences(record: FitRecord) -> list[str]:
     if record.learned is None:
         return [words.learner_words(record)]
     how = "fitted to the rows of the group" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
-    repeated = f", {options.n_repeats} times with other folds" * (options.n_repeats > 1)
+    repeated = f", repeated {options.n_repeats} times with different folds" * (options.n_repeats > 1)
     parts = [f"Learners were {how}{repeated} (Chernozhukov et al. 2018). {words.learner_words(record)}"]
     if record.stack is not None:
         pairs = zip(record.stack.weights, record.stack.names, strict=True)
         parts.append(f"The weights are {words.joined([f'{weight:.3f} ({name})' for weight, name in pairs])}.")
     if repeated:
-        parts.append("The estimate is the median over the folds, with the variance of Chernozhukov et al. (2018).")
+        parts.append("The estimate is the median over the repeats, with the variance of Chernozhukov et al. (2018).")
     return parts
 
 
@@ -180,7 +180,7 @@ def _outcome_sentence(record: FitRecord) -> str:
     formula = design.formula and without_change(design.formula, options.did)
     if options.quantiles:
         levels = words.joined([f"{level:g}" for level in options.quantiles])
-        models = "; the outcome models were logits of the outcomes up to each quantile: "
+        models = ". The outcome models were logits of whether the outcome is at most each quantile: "
         models += formula or ", ".join(design.exog_names)
         if spec.constants:
             models = ", which are weighted quantiles" * spec.weighted
@@ -200,9 +200,9 @@ def _sample_sentence(record: FitRecord) -> str:
     text = f"The sample has {words.count(design.nobs, design.unit_name)}"
     if design.weight_type is not None:
         text += f" with {design.weight_type} weights ({design.weights_name})"
-    text += f"; {design.n_dropped} {'rows ' * (design.unit_name != 'row')}were left out" if design.n_dropped else ""
+    text += f"; {design.n_dropped} other rows were left out" if design.n_dropped else ""
     if design.n_outside:
-        text += f"; {design.n_outside} outside of the subpopulation stay in the design for the standard errors"
+        text += f"; {design.n_outside} rows outside the subpopulation are used only for the standard errors"
     return f"{text}."
 
 
@@ -215,11 +215,11 @@ def _score_sentences(record: FitRecord) -> list[str]:
     if design.score is None:
         formula = design.propensity_formula
         what = f": {formula}" if formula else f" in {', '.join(design.propensity_names)}"
-        loss = " (Tan 2020)" if options.propensity_loss == "calibrated" else ""
+        model = f"a {text} model{' (Tan 2020)' * (options.propensity_loss == 'calibrated')}"
         if options.propensity_score is not None:
-            loss = ", cross-fitted (Chernozhukov et al. 2018)"
-        first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {text}{loss}{what}."
-    trimmed = f"Rows were left out by their propensity score: {record.trimmed}." * bool(record.trimmed)
+            model = f"{text}, cross-fitted (Chernozhukov et al. 2018)"
+        first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {model}{what}."
+    trimmed = f"Rows were trimmed by their propensity score: {record.trimmed}." * bool(record.trimmed)
     clipped = "" if options.clip is None else f"Propensity scores were clipped: {words.clip_text(record)}."
     return [first, *filter(None, (trimmed, clipped))]
 
@@ -231,18 +231,18 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     over, path = f"{joint.replicates.count} {kind} of the propensity score", joint.path
     if joint.anchor is None:
         return (
-            "The groups were trained together by weighted fit plus half the squared number of rows times the squared "
-            f"net bias over {over}."
+            "The outcome models of all groups were fitted together. They minimise the weighted loss plus half the "
+            f"squared number of rows times the mean squared net bias over {over}."
         )
     chosen = "given" if path is None else f"chosen from {LADDER[-1]:g} to {LADDER[0]:g} by cross-validation"
     if path is not None and path.raised_from is not None:
-        why = "because its robust variance is above IPWRA's"
-        chosen = f"raised from {path.raised_from:.3g}, {chosen}, {why}"
-    share = f" The variance leaves out a share of {joint.share:.3g} of the effect heterogeneity." * bool(joint.share)
+        why = "because JRE's robust variance was above IPWRA's"
+        chosen = f"raised from {path.raised_from:.3g} ({chosen}), {why}"
+    share = f" The variance leaves out the share {joint.share:.3g} of the effect heterogeneity." * bool(joint.share)
     return (
-        "The groups were trained together to minimise the expected risk of the "
-        f"{record.options.population.estimand} (squared net bias plus sampling variance) over {over}; at the fitted "
-        f"score the groups' biases cancel. The shrinkage toward IPWRA, {joint.anchor:g}, was {chosen}.{share}"
+        "The outcome models of all groups were fitted together to minimise the expected risk of the "
+        f"{record.options.population.estimand} (squared net bias plus sampling variance) over {over}. At the fitted "
+        f"score, the biases of the groups cancel. The shrinkage toward IPWRA, {joint.anchor:g}, was {chosen}.{share}"
     )
 
 
@@ -253,9 +253,9 @@ def _errors_source(record: FitRecord) -> str:
         linear = survey.replication is None
         how = "linearised (Binder 1983)" if linear else "from estimates under replicate weights"
         return f"are {how} for the survey design, {words.survey_words(survey)} (Lumley 2010)"
-    again = "every step" if record.learned is None else "every step but the learner's (its predictions are kept)"
+    again = "every step" if record.learned is None else "every step except the learner, whose predictions are kept"
     if design.predictions is not None:
-        again = "every step but the outcome predictions, which are kept"
+        again = "every step except the outcome predictions, which are kept"
     formula = "n / (n - k)" if design.cluster_name is None else "G / (G - 1) (n - 1) / (n - k)"
     factor = f", with the small-sample factor {formula}" * record.small_sample
     if record.boot is not None:
@@ -268,13 +268,13 @@ def _errors_source(record: FitRecord) -> str:
         units = "rows" if design.cluster_name is None else "clusters"
         kind = "given resamples" if record.given_resamples else words.RESAMPLES[record.bootstrap].format(units=units)
         source = "Rubin 1981" if weighted else "Efron and Tibshirani 1993"
-        return f"{used} resamples that redo {again} ({kind}; {source}){factor}"
+        return f"{used} resamples that repeat {again} ({kind}; {source}){factor}"
     if record.cov_type == JACKKNIFE:
-        left_out = f"redoes {again} without each {words.left_out_words(record)} in turn"
-        return f"are by the jackknife, which {left_out} (Efron and Stein 1981)"
+        left_out = f"repeats {again} without each {words.left_out_words(record)} in turn"
+        return f"are from the jackknife, which {left_out} (Efron and Stein 1981)"
     if record.spec.matched:
         score = " and account for the estimated propensity score (Abadie and Imbens 2016)"
-        return "are those of Abadie and Imbens (2006)" + score * (record.options.metric == "propensity")
+        return "follow Abadie and Imbens (2006)" + score * (record.options.metric == "propensity")
     text = "are from the stacked estimating equations of all models"
     if record.cov_type == "cluster":
         text += f", clustered by {words.joined(design.cluster_names)}"

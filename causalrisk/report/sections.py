@@ -118,8 +118,8 @@ def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
         page_path = Path(path).with_suffix(".html").as_posix()
         raise OptionError(
-            f"the report is a web page (a browser prints it as PDF); {os.fspath(path)!r} is another kind of file.\n"
-            f'Use `{variable}.report("{page_path}")`.'
+            f"path={os.fspath(path)!r} is not a web page; expected a name that ends in .html.\n"
+            f'Use `{variable}.report("{page_path}")`. A browser can print the page as PDF.'
         )
 
 
@@ -161,7 +161,7 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
         assumptions,
         *found,
         Part("ledgers", "Rows, resamples and warnings", "\n".join(rows)),
-        Part("explained", "How the estimate came about", prose),
+        Part("explained", "How the estimate was computed", prose),
         *written_parts(text, cited, methods.seeds_text(record), methods.call_of(record)),
     ]
 
@@ -171,14 +171,14 @@ def _row_flow(record: FitRecord) -> pd.DataFrame:
     design = record.design
     flow = [("rows of the data", len(design.in_sample))]
     for formula, variable, _, dropped in design.ledger:
-        why = "outside of the subpopulation" if formula == "subpop" else f"left out: {variable}"
+        why = "outside the subpopulation" if formula == "subpop" else f"left out: {variable}"
         why += " missing" * (formula not in ("subpop", "trim", "weights"))
         flow += [(why, -dropped)] * bool(dropped)
     flow.append(("rows of the sample", design.n))
     groups = zip(design.labels, design.members.sum(axis=1), strict=True)
     flow += [(f"{design.treat_name} = {label}", rows) for label, rows in groups]
     if design.n_unrecorded:
-        flow.append(("of these without an outcome", design.n_unrecorded))
+        flow.append(("rows of the sample without an outcome", design.n_unrecorded))
     return pd.DataFrame(flow, columns=["", "rows"]).set_index("")
 
 
@@ -215,7 +215,7 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
     everybody = record.options.population is EVERYBODY
     unit_name, matched = record.design.unit_name, record.spec.matched
     reading = explain.read_overlap(table, warned, everybody, unit_name, instead, matched)
-    caption = f"Propensity scores of {{}} and of {labels[0]}. Bars are the rows, lines the weighted rows."
+    caption = f"Propensity scores of groups {{}} and {labels[0]}. Bars show the rows, lines the weighted rows."
     figures = [figure_html(caption.format(label), plots.plot_overlap, record, arm=label) for label in labels[1:]]
     return "\n".join(figures), reading
 
@@ -246,13 +246,13 @@ def _missing(record: FitRecord, alpha: float) -> Body:
         "plot shows the largest difference over the groups."
     )
     figure = figure_html(caption, plots.plot_balance, record, between="observed")
-    shown = table_html(table.rename_axis(index={"arm": "group"}), "Observed and all")
+    shown = table_html(table.rename_axis(index={"arm": "group"}), "Rows with an outcome, and all rows")
     return paragraph(words.missing_words(record)) + figure + shown, reading
 
 
 def _distribution(record: FitRecord, alpha: float) -> Body:
     level = f"{100 * (1 - alpha):.4g}%"
-    caption = f"Share of outcomes up to each value. The {level} bands are simultaneous over all values and groups."
+    caption = f"Share of outcomes at or below each value. The {level} bands are simultaneous over values and groups."
     return figure_html(caption, plots.plot_distribution, record, alpha=alpha), None
 
 
@@ -267,7 +267,7 @@ def _influence(record: FitRecord, alpha: float) -> Body:
         top = sensitivity.most_influential(table, TOP)
         readings[contrast] = explain.read_influence(top, named)
         of = f" of {contrast}" * several
-        caption = f"How much the effect{of} moves without each {what}, against its share of the weight of its group."
+        caption = f"Change of the effect{of} without each {what}, against the {what}'s share of its group's weight."
         shown: dict[str, Any] = {"top": NAMED, "position": position, "clusters": clusters}
         body.append(figure_html(caption, plots.draw_changes, record, table, **shown))
         heading = f"The {len(top)} most influential {what}s{f' for the effect{of}' * several}"
@@ -284,14 +284,14 @@ def _sensitivity(record: FitRecord, alpha: float) -> Body:
 def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, str] | None) -> Part:
     """Return the author's statements on the assumptions, and the open questions."""
     stated = {name: text for name, text in (given or {}).items() if str(text).strip()}
-    blocks = [paragraph("The data cannot check these. The author of the report has to argue for each of them.")]
+    blocks = [paragraph("The data cannot test these assumptions. The author of the report must argue for each.")]
     for key, (heading, question) in asked.items():
         title = f"<h3>{html.escape(heading)}</h3>{paragraph(question)}"
         if key in stated:
             blocks.append(f'<div class="stated">{title}{paragraph(stated[key])}</div>')
             continue
         field = f'<div contenteditable="true" role="textbox" aria-multiline="true" aria-label="{html.escape(heading)}">'
-        hint = paragraph(f'Not yet answered. Write here and print, or pass assumptions={{"{key}": "..."}}.', "soft")
+        hint = paragraph(f'Not yet answered. Write here, or use `report(assumptions={{"{key}": "..."}})`.', "soft")
         blocks.append(f'<div class="open">{title}{field}</div>{hint}</div>')
     return Part("assumptions", "Assumptions", "\n".join(blocks))
 
@@ -302,11 +302,11 @@ def written_parts(text: str, cited: Sequence[str], seed: str, call: str) -> list
     repeat = [
         paragraph(f"{'. '.join(filter(None, [seed.capitalize(), methods.versions_text()]))}."),
         f"<pre><code>{html.escape(call)}</code></pre>",
-        paragraph("data is the data frame that was used; the same versions give the same digits.", "soft"),
+        paragraph("`data` is the data frame that was used. The same versions give the same digits.", "soft"),
     ]
     return [
         Part("methods", "Methods", f"{paragraph(text)}\n<h3>References</h3>\n<ul>{items}</ul>"),
-        Part("repeat", "Repeat it", "\n".join(repeat)),
+        Part("repeat", "How to repeat this", "\n".join(repeat)),
     ]
 
 
@@ -350,15 +350,15 @@ def study_report(
     text = study.methods()
     try:
         placebos = (
-            f"Before the beginning there should be no effect. Wald's test that all {study.placebos.sum()} are zero: p "
-            f"{format_p(float(study.pretrend_test().pvalue))}. A test that does not reject does not show that trends "
-            "are parallel."
+            f"Before treatment there should be no effect. Wald test that all {study.placebos.sum()} placebos are zero: "
+            f"p {format_p(float(study.pretrend_test().pvalue))}. A large p-value does not show that trends are "
+            "parallel."
         )
     except OptionError as error:
         placebos = str(error)
     figures = [
         figure_html(
-            f"Effects on {study.outcome} by {by}, each by itself and all together.", study.plot, by, alpha=alpha
+            f"Effects on {study.outcome} by {by}: pointwise and simultaneous intervals.", study.plot, by, alpha=alpha
         )
         for by in ("exposure", "group", "time")
     ]
@@ -404,7 +404,7 @@ def late_report(
     parts = [
         Part("summary", "Summary", SUMMARY.format(res.summary(alpha).as_html())),
         assumptions_part(asked, assumptions),
-        Part("compliers", "Compliers", table_html(res.compliers(), "Means among all and among compliers")),
+        Part("compliers", "Compliers", table_html(res.compliers(), "Means of all units and of compliers")),
     ]
     if record.spec.uses_propensity:
         parts += [

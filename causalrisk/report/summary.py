@@ -208,9 +208,9 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     notes = [
         f"Each effect compares the change of a group with the change of the controls, since {words.study_base(study)}. "
-        "Averages weight groups by size. Exposure is the number of periods since treatment began; effects before it "
-        f"are placebos{', except for the anticipation' * bool(given['anticipation'])}. Intervals are simultaneous and "
-        "match the adjusted p-values; P is for each test alone.",
+        "Averages weight groups by size. Exposure is the number of periods since treatment began. Effects before it "
+        f"are placebos{', except in the anticipation periods' * bool(given['anticipation'])}. Intervals are "
+        "simultaneous and match the adjusted p-values; P is not adjusted.",
         f"Outcome: {given['formula']}",
         f"Propensity: {right}" * (record.weight_fit is not None),
         f"{words.study_groups(study)} Controls: {words.CONTROLS[given['controls']]}. Confidence intervals use "
@@ -338,17 +338,17 @@ def numbers_table(
 def _notes(record: FitRecord) -> list[str]:
     """Return the notes of a summary: what the reader must know to read the numbers."""
     design, options, joint = record.design, record.options, record.joint
-    over = "of the outcomes" if options.quantiles else "averaged"
+    over = ". Quantiles are" if options.quantiles else ", averaged"
     rows, survey = words.rows_words(record), design.survey
     if survey is not None and survey.subpop_name is not None:
         rows += f" of the subpopulation {survey.subpop_name}".rstrip()
     if design.weight_type == "probability" and record.frame is None:  # the rows of a frame count equally
-        rows += " under their weights"
+        rows += ", weighted by the observation weights"
     notes = [
-        f"{words.effect_formula(record)}, {over} over {rows}. {_interval_text(record)}",
+        f"{words.effect_formula(record)}{over} over {rows}. {_interval_text(record)}",
         _logged_note(record),
         *_formulas(record),
-        "The mean of a group is divided by the sum of its weights (Hajek)." * (record.spec == IPW),
+        "The weights of each group are normalised to sum to one (Hajek)." * (record.spec == IPW),
         words.trend_words(record),
         *options.read_as,
         _coding_note(design),
@@ -364,7 +364,7 @@ def _notes(record: FitRecord) -> list[str]:
         _binary_note([record]),
     ]
     if joint is not None:
-        stacked = "The shrinkage is that of JRE on the formula; `res.start` is IPWRA on the formula."
+        stacked = "The shrinkage and `res.start` are those of the fit without learners."
         notes.append("Do not interpret JRE's coefficients or predictions. Use those of `res.start`, the IPWRA fit.")
         notes += [stacked * (record.stack is not None), words.ladder_end_words(joint)]
         if record.boot is None or record.boot.start is None:  # else in a table
@@ -380,8 +380,8 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     if design.replication is None:
         linearised = "" if design.survey is None else ", linearised for the survey design"
         sources = (
-            f"All estimators use the same {units} and the same resamples. Tests and intervals use std err, from the "
-            f"bootstrap; robust is from a formula, without resamples{linearised}."
+            f"All estimators use the same {units} and the same resamples. Tests and intervals use std err, the "
+            f"bootstrap standard error. The column robust is the standard error without resampling{linearised}."
         )
     uses: dict[str, list[str]] = {}  # what each estimator does with the predictions of learners
     for record in records:
@@ -392,7 +392,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     ledger = f'res.results["{comparison.names[0]}"].sample_ledger'
     notes = [
         sources,
-        "Differences are tested with the standard error of the difference over the resamples that worked for both."
+        "Differences are tested with their standard error over the resamples that succeeded for both estimators."
         * (len(records) > 1),
         NOTE_LOG_SCALE * (not last.options.effect_scale.additive),
         _logged_note(last),
@@ -467,20 +467,20 @@ def _overlap_note(record: FitRecord) -> str:
     warned = any(note.startswith("poor overlap") for note in record.notes)
     alone = f" ({arm.alone_n:.0f} by the probability weights alone)" * (design.weight_type == "probability")
     left = (
-        f"Overlap is poor. After weighting, the {words.count(arm.n, design.unit_name)} of group {label} are worth only "
-        f"{arm.effective_n:.0f}{alone}. See `res.overlap()`. "
+        f"Overlap is poor. After weighting, the effective n of group {label} is only {arm.effective_n:.0f}{alone}, of "
+        f"{words.count(arm.n, design.unit_name)}. See `res.overlap()`. "
     ) * (not warned)
     sandwich = record.spec == IPWRA and record.cov_type in ("robust", "HC1", "cluster")
     if not sandwich or record.options.quantiles:
         joint = "Prefer IPWRA (`res.start`) to JRE here. " * (record.joint is not None)
         return (
-            left and f'{left}{joint}`target="overlap"` estimates another effect, over comparable {design.unit_name}s.'
+            left and f'{left}{joint}`target="overlap"` estimates the effect for comparable {design.unit_name}s instead.'
         )
     jackknife = not design.on_disk and design.second_cluster is None
-    remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, which covered' if jackknife else "The jackknife's covered"
+    remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, whose coverage' if jackknife else "The jackknife's coverage"
     return (
-        f"{left}In simulations with poor overlap, IPWRA's 95% intervals were too short and covered 69 to 89%. "
-        f"{remedy} 90 to 97%. AIPW's intervals covered 88 to 93%, and its error was larger."
+        f"{left}In simulations with poor overlap, IPWRA's 95% intervals were too short: their coverage was 69 to 89%. "
+        f"{remedy} was 90 to 97%. AIPW's coverage was 88 to 93%, but its error was larger."
     )
 
 
@@ -489,7 +489,7 @@ def _score_note(record: FitRecord) -> str:
     if record.weight_fit is None or "score" in record.weight_fit.beta:
         return ""
     if record.design.score is not None:
-        return "The propensity scores are treated as known: standard errors ignore their uncertainty."
+        return "The propensity scores are treated as known. Standard errors ignore their uncertainty."
     again = record.cov_type == "jackknife" or (record.cov_type == "bootstrap" and not record.multiplied)
     if again or (record.spec.corrected and record.options.population.by_arm):
         return "The propensity scores are cross-fitted."
@@ -504,14 +504,14 @@ def _dropped_notes(design: Design) -> list[str]:
     notes = []
     if design.n_outside:
         outside = words.count(design.n_outside, "row")
-        notes.append(f"{outside} outside of the subpopulation stay in the design for the standard errors.")
+        notes.append(f"{outside} outside the subpopulation are used only for the standard errors.")
     if design.n_dropped:
         lines = [line for line in design.ledger if line[-1] and line[0] != "subpop"]
         reasons = ", ".join(
             f"{name} in {lost} rows" if used_in in ("trim", "weights") else f"{name} missing in {missing}"
             for used_in, name, missing, lost in lines
         )
-        several = " (some lack several)" * (sum(line[2] for line in lines) > design.n_dropped)
+        several = " (some rows lack several)" * (sum(line[2] for line in lines) > design.n_dropped)
         covariates = {*design.outcome_encoder.variables, *design.propensity_encoder.variables}
         missing = any(name in covariates for used_in, name, *_ in lines if used_in not in ("trim", "weights"))
         fill = " `causalrisk.impute` fills in missing covariates (multiple imputation)." * missing

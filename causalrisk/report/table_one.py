@@ -184,7 +184,7 @@ def table_one(
         ("", *heads, *(smd for smd, _ in contrasts)),
         ("", *(f"n {units[rows].sum():.0f}" for rows in members), *(label for _, label in contrasts)),
     )
-    said = ["Mean (SD) of numbers, n (%) of categories.", *["Median [quartiles] where so shown."] * bool(median), *told]
+    said = ["Mean (SD) of numbers, n (%) of categories.", *["Median [quartiles] where shown."] * bool(median), *told]
     if contrasts:
         said.append(_note_on_differences(threshold, labels[0], "the root of the mean variance of the groups"))
     frame = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("covariate")
@@ -311,7 +311,7 @@ def _weighing(
         told.append(f"{int((~used).sum())} rows without a weight are left out.")
     weights[used] = relative_weights(weights[used], weight_type)
     if weight_type == "frequency":
-        told.append(f"A row counts as {name} rows.")
+        told.append(f"Each row counts {name} times.")
         return weights, weights, name
     told.append(f"Means, SDs, percentages and SMDs are weighted by {name}; n is not.")
     return weights, used.astype(float), name

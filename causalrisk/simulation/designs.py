@@ -100,7 +100,7 @@ class Design:
     @property
     def formula(self) -> str:
         """Outcome formula of the analyst."""
-        raise OptionError(f"{type(self).__name__} has no formula; define the property.")
+        raise OptionError(f"{type(self).__name__} has no formula.\nDefine the property `formula`.")
 
     @property
     def propensity(self) -> str:
@@ -132,7 +132,7 @@ class Design:
         Population
             The units.
         """
-        raise OptionError(f"{type(self).__name__} has no population; define the method.")
+        raise OptionError(f"{type(self).__name__} has no population.\nDefine the method `population`.")
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
         """Draw normal outcomes without and with treatment, shape (2, n). Both have the same noise."""
@@ -420,7 +420,7 @@ def find_design(design: Any) -> Design:
         return design
     if isinstance(design, str) and design in DESIGNS:
         return DESIGNS[design]
-    advice = near(str(design), DESIGNS) or 'Use `design="strong"` or another of them, or an object of your own design.'
+    advice = near(str(design), DESIGNS) or 'Use `design="strong"`, another name, or an instance of your own class.'
     if isinstance(design, type) and issubclass(design, Design):
         advice = f"It is a class. Use `design={design.__name__}()`."
     raise OptionError(f"design={design!r:.60} is not known; expected one of {listed(tuple(DESIGNS))}.\n{advice}")

@@ -147,7 +147,7 @@ class StudyResults(Shown):
         counts = self.raw.groupby(["design", "n"])["sample"].nunique()
         effects = ", ".join(f"{design.name} {format_number(design.effect)}" for design in self.designs)
         of_boot = f"the bootstrap's ({self.n_boot} resamples)"
-        errors = of_boot if self.n_boot else "robust (JRE's are a little too small)"
+        errors = of_boot if self.n_boot else "robust (JRE's are slightly too small)"
         notes = [
             f"{counts.min()} samples of each. True effects: {effects}.",
             f"ratio: mean squared error relative to {self.reference} on the same samples, with its Monte Carlo error. "
@@ -386,9 +386,9 @@ def solve_power(
     """
     check_alpha(alpha)
     if sum(value is None for value in (effect, n, power)) != 1:
-        raise OptionError("leave out one of effect, n and power.\nUse `solve_power(n=500, power=0.8)`.")
+        raise OptionError("solve_power needs exactly two of effect, n and power.\nUse `solve_power(n=500, power=0.8)`.")
     if (cluster_size is None) != (icc is None):
-        raise OptionError("cluster_size= and icc= go together.\nUse `solve_power(..., cluster_size=25, icc=0.1)`.")
+        raise OptionError("cluster_size= and icc= need each other.\nUse `solve_power(..., cluster_size=25, icc=0.1)`.")
     cluster_size, icc = (1.0, 0.0) if cluster_size is None or icc is None else (cluster_size, icc)
     for name, value, holds, expected in (
         ("effect", effect, effect is None or effect != 0, "a number other than 0"),

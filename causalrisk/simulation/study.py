@@ -290,11 +290,11 @@ def run_study(
     folder = None if path is None else Path(path)
     if folder is not None:
         if rng is None:
-            raise errors.OptionError("path= continues a study, but rng=None begins a new one each time.\nUse `rng=0`.")
+            raise errors.OptionError("path= continues a study, but rng=None starts a new one.\nUse `rng=0`.")
         for run, label in [(entry.run, entry.label) for entry in entries]:
             if not isinstance(run, type) and (not isfunction(run) or "<" in run.__qualname__):
                 raise errors.OptionError(
-                    f"path= recognizes a function by its module and name; estimator {label!r} is {run!r:.80}.\n"
+                    f"with path=, estimator {label!r} must be a named function of a module; found {run!r:.80}.\n"
                     "Use a function that is defined at the top level of a module, or leave path= out."
                 )
         folder.mkdir(parents=True, exist_ok=True)
@@ -390,7 +390,7 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     right, right_propensity = base.oracle_formula, base.oracle_propensity
     if right is None or right_propensity is None or right == base.formula or right_propensity == base.propensity:
         raise errors.OptionError(
-            f"design={base.name!r} needs two wrong formulas, and the right ones.\n"
+            f"design={base.name!r} lacks misspecified formulas or correct ones; expected both.\n"
             'Use `design="doubly_wrong"` or `design="kang_schafer"`.'
         )
     cells = [
@@ -574,4 +574,4 @@ def _check(res: CausalResults) -> None:
         ("given outcome predictions", design.predictions is not None),
     ):
         if bad:
-            raise errors.OptionError(f"plasmode cannot simulate a fit with {what}.\nUse a fit without.")
+            raise errors.OptionError(f"plasmode cannot simulate a fit with {what}.\nUse a fit without it.")

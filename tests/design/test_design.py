@@ -216,7 +216,7 @@ def test_treat_as_array(data):
 def test_weights(data):
     with pytest.raises(OptionError, match="weights 'w' were given without weight_type"):
         make(data, weights="w")
-    with pytest.raises(OptionError, match="weight_type='frequency' without weights"):
+    with pytest.raises(OptionError, match="weight_type='frequency' was given without weights"):
         make(data, weight_type="frequency")
     with pytest.raises(OptionError, match="weight_type='analytic'"):
         make(data, weights="w", weight_type="analytic")
@@ -247,7 +247,7 @@ def test_zero_weights(data):
 
 
 def test_cluster(data):
-    with pytest.raises(DesignError, match="cluster 'one' has one group"):
+    with pytest.raises(DesignError, match="there is one cluster, one"):
         make(data.assign(one="a"), cluster="one")
     assert make(data, cluster=data.c.to_numpy()).cluster_name == "cluster"
     assert make(data, cluster="g").cluster.max() == 2
@@ -317,7 +317,7 @@ def test_dependent_columns(data):
     assert design.exog_names == ("Intercept", "x", "z")
     assert design.propensity_names == ("Intercept", "z")
     assert [str(w.message).split(". ")[0] for w in caught] == [
-        "outcome model: dropped 'twice' (determined by the columns before) and 'seven' (constant)",
+        "outcome model: dropped 'twice' (linearly dependent on the columns before) and 'seven' (constant)",
         "propensity model: dropped 'seven' (constant)",
     ]
     assert "'seven'" in str(caught[0].message)
@@ -386,7 +386,7 @@ def test_array_faults(data):
         array_design(y, data.x.to_numpy(), d, exog_propensity=X)
     with pytest.raises(DesignError, match="exog has 59 values, but the data have 60 rows"):
         array_design(y, X[:-1], d)
-    with pytest.raises(DesignError, match=r"treatment is a list, 'd'; expected one column"):
+    with pytest.raises(DesignError, match=r"treatment is the list 'd'; expected one column"):
         make(data, "y ~ x", treat=["d"])
     with pytest.raises(DesignError, match="treatment 'treat' has 59 values"):
         array_design(y, X, d[:-1])
@@ -455,7 +455,7 @@ def test_levels_of_a_covariate_that_differ_in_blanks_or_case_are_named_once(sour
 
 
 def test_data_that_were_forgotten_are_missed_by_name():
-    with pytest.raises(DesignError, match="give a data frame as data="):
+    with pytest.raises(DesignError, match="use `data=` with a data frame"):
         cr.JRE.from_formula("re78 ~ age", treat="treat")
 
 

@@ -50,7 +50,7 @@ def test_a_number_is_the_score_of_all_rows(data):
     assert np.array_equal(make(data, 0.3).score, make(data, np.full(N, 0.3)).score)
     assert np.allclose(make(data, {0: 0.7, 1: 0.3}).score, [0.7, 0.3])
     assert np.allclose(make_three(data, {"c": 0.5, "a": 0.2, "b": 0.3}).score, [0.3, 0.2, 0.5])
-    with pytest.raises(DesignError, match="the scores are '0' for 2 groups"):
+    with pytest.raises(DesignError, match="the scores have the columns '0'"):
         make(data, {0: 0.7})
     with pytest.raises(DesignError, match="do not sum to 1"):
         make(data, {0: 0.7, 1: 0.7})

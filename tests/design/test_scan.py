@@ -266,13 +266,13 @@ def test_a_file_that_is_named_twice_is_read_once(files):
 
 @pytest.mark.parametrize("formula", ["y ~ I(x1 - x1.mean())", "y ~ I(x1 / np.max(x1))", "I(y - np.mean(y)) ~ x1"])
 def test_terms_that_depend_on_other_rows_are_refused(data, formula):
-    refused("codes a row by the values of other rows", parts(data, 300), formula)
+    refused("computes rows from other rows", parts(data, 300), formula)
 
 
 @pytest.mark.parametrize("formula", ["y ~ I(x1 - x1.mean())", "y ~ I(x1 > x1.mean())", "y ~ I(x1 - x1.max())"])
 @pytest.mark.parametrize("values", [np.arange(N) % 2, np.arange(N) // 300, (np.arange(N) >= 300) * np.arange(N)])
 def test_terms_that_depend_on_other_rows_but_not_in_each_half_of_a_frame(data, formula, values):
-    refused("codes a row by the values of other rows", parts(data.assign(x1=values), 300), formula)
+    refused("computes rows from other rows", parts(data.assign(x1=values), 300), formula)
 
 
 def test_a_first_block_of_one_row(data):
@@ -295,10 +295,10 @@ def test_arrays_of_the_calling_scope_are_refused(data):
     for formula in ("y ~ I(x1 + {})", "I(y + {}) ~ x1", "y ~ {}"):
         for name in ("ARRAY", "half"):
             with pytest.raises(
-                DesignError, match=f"the formulas use '{name}', a ndarray that is not a column of the scan"
+                DesignError, match=f"the formulas use '{name}', a ndarray that is not a column of the files"
             ):
                 IPWRA.from_formula(formula.format(name), scan(blocks), treat="d")
-    refused("treat= is a Series; with a scan, expected the name of a column", parts(data, 300), treat=data.d)
+    refused("treat= is a Series; expected the name of a column", parts(data, 300), treat=data.d)
 
 
 def test_survey_designs_and_missing_outcomes_are_refused(data):
@@ -318,9 +318,9 @@ def test_an_arm_that_cannot_support_its_model(data):
 def test_what_goes_by_rows_is_not_there(data):
     design = scanned(parts(data, 300))
     for name in ("y", "X", "index", "in_sample", "members"):
-        with pytest.raises(UnavailableError, match=r"needs rows.*\n.*scan\(data\).collect\(\)"):
+        with pytest.raises(UnavailableError, match=r"needs the rows.*\n.*scan\(data\).collect\(\)"):
             getattr(design, name)
     again = pickle.loads(pickle.dumps(design))
     assert again.exog_names == design.exog_names
-    with pytest.raises(UnavailableError, match="without the rows of its scan"):
+    with pytest.raises(UnavailableError, match="does not contain the rows"):
         again.over(len)

@@ -39,7 +39,7 @@ own = patsy.stateful_transform(Smallest)
 
 
 def refused(formula, data, **options):
-    told = r"formula .* uses \w+\(\), which needs all rows at once.\nUse .*collect\(\)`, or compute the column"
+    told = r"formula .* uses \w+\(\), which needs all rows at once.\nUse .*collect\(\)`, or add the computed column"
     with pytest.raises(UnavailableError, match=told):
         IPWRA.from_formula(formula, scan([data]), treat="mbsmoke", **options)
 

@@ -69,7 +69,7 @@ def test_rows_that_miss_a_covariate_are_counted(data, other):
     kept = other.drop(index=["t1", "t2", "t5", "t9"])
     assert np.array_equal(rows.X, target_rows(make(data), kept).X)
     assert rows.index.equals(kept.index)
-    assert rows.notes[0].startswith("target frame: 4 of 25 rows lack 'x', 'g', 'z'")
+    assert rows.notes[0].startswith("4 of 25 rows of the target frame lack 'x', 'g', 'z'")
     with pytest.raises(DesignError, match=r"(?s)the target frame cannot be used: missing values in 4 of 25 rows.*'t1'"):
         target_rows(make(data), other, missing="raise")
     with pytest.raises(OptionError, match="missing='no'"):
@@ -120,5 +120,5 @@ def test_array_designs_take_columns_by_name(data, other):
 def test_array_designs_whose_names_mean_two_things(data):
     X, Z = np.column_stack([np.ones(N), data.x]), np.column_stack([np.ones(N), data.z])
     design = array_design(data.y, X, data.d, exog_propensity=Z)
-    with pytest.raises(DesignError, match="exog and exog_propensity have different columns 'x1'"):
+    with pytest.raises(DesignError, match="exog and exog_propensity have different columns named 'x1'"):
         target_rows(design, pd.DataFrame({"const": [1.0], "x1": [2.0]}))

@@ -136,7 +136,7 @@ def test_several_levels_with_a_reference(values, reference, levels):
 
 
 def test_several_levels_need_a_reference():
-    with pytest.raises(DesignError, match="3 levels, and nothing says which one"):
+    with pytest.raises(DesignError, match="3 levels, but reference= is missing"):
         code(["b", "a", "c", "c"])
     with pytest.raises(DesignError, match=r'(?s)reference="x" is not a level.*reference="a"'):
         code(["b", "a", "c"], reference="x")
@@ -154,7 +154,7 @@ def test_several_levels_have_no_single_treated_one(treated):
 
 def test_many_numbers_are_a_count_or_a_dose_unless_made_categories():
     counts = np.arange(30) % 21
-    with pytest.raises(DesignError, match=r"'d' looks like a count, a dose or a probability: .* found 21 levels"):
+    with pytest.raises(DesignError, match=r"'d' looks like a count, a dose or a probability; .* found 21 levels"):
         code(counts, reference=0)
     assert len(code(counts[:20], reference=0).labels) == 20
     assert code(pd.Categorical(counts), reference=0).levels == tuple(range(21))

@@ -267,9 +267,9 @@ def test_rosenbaum_bounds_at_one_are_wilcoxons_test():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"gamma": 0.5}, "odds ratios from 1 on"),
+        ({"gamma": 0.5}, "odds ratios of at least 1"),
         ({"control": CONTROL[:9]}, r"shapes \(40,\) and \(9,\)"),
-        ({"control": [np.nan, *CONTROL[1:]]}, "none missing"),
+        ({"control": [np.nan, *CONTROL[1:]]}, "without missing values"),
         ({"alternative": "two-sided"}, "alternative"),
     ],
 )

@@ -136,7 +136,7 @@ def test_what_names_no_arm(frame):
         model(frame, target="treated").fit()
     with pytest.raises(cr.OptionError, match=r"target='d' is not known; expected one of .*, a level of the treatment"):
         model(frame, target="d")
-    with pytest.raises(cr.OptionError, match="target is of type int and no level of the treatment"):
+    with pytest.raises(cr.OptionError, match="target is of type int, which is not a level of the treatment"):
         model(frame, target=3)
 
 
@@ -330,5 +330,5 @@ def test_influence_is_of_the_arm_that_is_named(frame):
             left_out = model(frame.drop(index=row)).fit().params.iloc[effect] - res.params.iloc[effect]
             assert changes[row] == pytest.approx(left_out, rel=1e-6)
     assert res.influence().equals(res.influence(arm="b"))
-    with pytest.raises(cr.OptionError, match=r"arm='a' is the reference arm[^$]*arm='c'"):
+    with pytest.raises(cr.OptionError, match=r"arm='a' is the reference group[^$]*arm='c'"):
         res.influence(arm="a")

@@ -113,7 +113,7 @@ TILTS = {
     "infinite": (lambda e: e / 0, "returned inf at the score"),
     "scalar": (lambda e: 1.0, r"returned shape \(\) for scores of shape \(200, 1\)"),
     "none": (lambda e: None, "returned"),
-    "zero": (lambda e: 0 * e, "returned zero at every score: nobody is in the population"),
+    "zero": (lambda e: 0 * e, "returned zero at every score, so the population is empty"),
 }
 
 

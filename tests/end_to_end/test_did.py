@@ -359,8 +359,8 @@ def test_placebos_are_before_the_treatment_and_its_anticipation():
     assert found.placebos.tolist() == [time < group - 1 for group, time in found.params.index]
     assert found.pretrend_test().df_num == found.placebos.sum() == 1
     assert "anticipation (1)" in found.methods()
-    assert "except for the anticipation" in " ".join(str(found.summary()).split())
-    with pytest.raises(DesignError, match="no period before its anticipation of 3 periods"):
+    assert "except in the anticipation periods" in " ".join(str(found.summary()).split())
+    with pytest.raises(DesignError, match="no period before its anticipation periods"):
         study(anticipation=3)
 
 
@@ -604,10 +604,10 @@ def test_a_summary_has_the_p_values_of_its_intervals():
 
 
 @pytest.mark.parametrize(("estimator", "options", "said"), [
-    (AIPW, {}, "This is the doubly robust estimator of Sant'Anna and Zhao (2020), with weights of the controls "
-     "normalised, as in DRDID."),
-    (AIPW, {"did": DiD(before="y0", normalize=False)}, "controls not normalised."),
-    (AIPW, {"propensity_loss": "calibrated"}, "With calibrated scores this is the improved estimator of Sant'Anna and"),
+    (AIPW, {}, "This is the doubly robust estimator of Sant'Anna and Zhao (2020), with normalised weights of "
+     "the controls, as in DRDID."),
+    (AIPW, {"did": DiD(before="y0", normalize=False)}, "with unnormalised weights."),
+    (AIPW, {"propensity_loss": "calibrated"}, "With calibrated scores, this is the improved estimator of"),
     (AIPW, {"did": DiD(time="year"), "data": LONG, "formula": "y ~ x1"}, "This is the locally efficient doubly robust"),
     (IPWRA, {}, ""),
     (OutcomeRegression, {}, ""),
@@ -619,7 +619,7 @@ def test_methods_name_sant_anna_and_zhao_where_the_estimator_is_theirs(estimator
 
 def test_methods_of_a_study_name_its_models():
     text = study(SHORT, estimator="IPWRA").methods()
-    assert "Each is by inverse probability weighted regression adjustment" in text and "[" not in text
+    assert "Each effect was estimated by inverse probability weighted regression adjustment" in text and "[" not in text
     assert "; outcome models were linear: y ~ x; the propensity model was logit: x." in text
     assert "Averages weight groups by size; standard errors account for the estimated sizes." in text
     plain = study(SHORT, estimator="Unadjusted").methods()

@@ -380,7 +380,7 @@ def test_labels_of_levels_are_a_mapping(data, given):
     [
         ("treated", [0, 1], "is not a level of treatment 'd'"),
         ("reference", [0, 1], "is not a level of treatment 'd'"),
-        ("link", ["log"], "link=['log'] does not go with family='gaussian'"),
+        ("link", ["log"], "link=['log'] is not available for family='gaussian'"),
         ("cov_type", "", "cov_type='' is not known"),
         ("small_sample", "HC1", "small_sample='HC1' is not known; expected one of False, True"),
     ],

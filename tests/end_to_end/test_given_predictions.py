@@ -76,7 +76,7 @@ def test_an_estimated_score_as_with_a_model_that_gives_these_predictions():
     given = AIPW.from_formula("y ~ x", DATA, treat="d", outcome_predictions=predicted).fit()
     np.testing.assert_allclose(given.params, own.params, rtol=1e-10)  # errors differ by those of the models
     assert given.balance().index.tolist() == own.balance().index.tolist()
-    with pytest.raises(cr.UnavailableError, match="for the rows of the data alone"):
+    with pytest.raises(cr.UnavailableError, match="do not cover other rows"):
         given.predict(DATA.head())
 
 
@@ -152,7 +152,7 @@ def test_results_say_what_they_are_of():
     res = pickle.loads(pickle.dumps(fitted(fit={"n_boot": 20})))
     assert "Outcome model:      given predictions" in str(res.summary())
     text = res.methods()
-    assert "predictions given in m0 and m1" in text and "but the outcome predictions, which are kept" in text
+    assert "predictions given in m0 and m1" in text and "except the outcome predictions, which are kept" in text
     again = eval(f"AIPW.from_formula('y ~ 1', DATA, treat='d', {dict_of(res)})").fit()
     np.testing.assert_allclose(again.effect, res.effect, rtol=1e-14)
 
@@ -166,9 +166,9 @@ def dict_of(res):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"outcome_predictions": "m0"}, "'m0' for 2 groups"),
-        ({"outcome_predictions": ["m0"]}, "'m0' for 2 groups"),
-        ({"outcome_predictions": ["m0", "m1", "e"]}, "'m0', 'm1', 'e' for 2 groups"),
+        ({"outcome_predictions": "m0"}, "have the columns 'm0'"),
+        ({"outcome_predictions": ["m0"]}, "have the columns 'm0'"),
+        ({"outcome_predictions": ["m0", "m1", "e"]}, "have the columns 'm0', 'm1', 'e'"),
         ({"outcome_predictions": DATA[["m0", "m1"]]}, "Use `predictions.set_axis"),
         ({"outcome_predictions": ["m0", "mm"]}, "'mm' is neither a column"),
         ({"outcome_predictions": ["m0", DATA["m1"].to_numpy()[:9]]}, "9"),
@@ -178,7 +178,7 @@ def dict_of(res):
         ({"target": DATA.head()}, "data frame"),
         ({"estimator": IPWRA}, "only for AIPW, TMLE"),
         ({"did": DiD(time="w")}, "cross sections"),
-        ({"data": in_blocks([DATA])}, "not available for a scan"),
+        ({"data": in_blocks([DATA])}, "not available for data on disk"),
         ({"data": DATA.assign(m0=np.inf)}, "m0"),
         ({"data": DATA.assign(m0="a")}, "expected numbers"),
     ],
@@ -192,7 +192,7 @@ def test_what_cannot_be_is_refused(options, match):
 
 def test_other_calls_refuse_them_or_take_them():
     model = AIPW.from_formula("y ~ 1", DATA, **GIVEN)
-    with pytest.raises(TypeError, match="belongs to the data"):
+    with pytest.raises(TypeError, match="cannot be changed"):
         model.with_options(outcome_predictions=["m1", "m0"])
     with pytest.raises(cr.OptionError, match="given outcome predictions"):
         cr.simulation.plasmode(model.fit(), n_sims=2)
@@ -206,5 +206,5 @@ def test_other_calls_refuse_them_or_take_them():
 
 
 def test_the_outcome_itself_is_no_prediction():
-    with pytest.warns(cr.DesignWarning, match="are its outcomes: standard errors then hold no noise"):
+    with pytest.warns(cr.DesignWarning, match="standard errors are too small"):
         AIPW.from_formula("y ~ 1", DATA, **(GIVEN | {"outcome_predictions": ["y", "y"]})).fit()

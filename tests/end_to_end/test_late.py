@@ -219,7 +219,7 @@ def test_options_may_have_their_names_in_other_packages():
 
 def test_the_summary_says_what_is_assumed():
     text = " ".join(str(LATE.from_formula("y ~ x1", drawn(), treat="d", instrument="z").fit().summary()).split())
-    assert "First-stage F:" in text and "Anderson and Rubin's 95% interval" in text and "through d only" in text
+    assert "First-stage F:" in text and "Anderson and Rubin's 95% interval" in text and "only through d" in text
 
 
 GIVEN = {"outcome_predictions": ["g0", "g1"], "treatment_predictions": ["r0", "r1"]}

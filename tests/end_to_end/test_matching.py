@@ -191,7 +191,7 @@ def test_no_intercept_and_steep_columns():
         ({"caliper": -1}, {}, "caliper=-1"),
         ({"exact": "age"}, {}, "exact='age' is not in the outcome formula"),
         ({"bias_adjust": 3}, {}, "bias_adjust=3"),
-        ({"metric": "propensity", "exact": "x1"}, {}, "exact= has no standard errors with an estimated score"),
+        ({"metric": "propensity", "exact": "x1"}, {}, "exact= has no standard errors if the score is estimated"),
         ({"metric": "propensity", "bias_adjust": True}, {}, "bias_adjust= has no standard errors"),
         ({"target": "overlap"}, {}, 'target="overlap"'),
         ({"family": "poisson"}, {}, 'family="poisson"'),
@@ -206,7 +206,7 @@ def test_columns_of_the_propensity_formula_alone_are_not_matched_on():
     with pytest.raises(OptionError, match=r"no covariates to match on[^`]*`metric=\"propensity\"`"):
         Matching.from_formula("y ~ 1", drawn(), treat="d", propensity="x1").fit()
     model = Matching.from_formula("y ~ x1", drawn(), treat="d", propensity="x1 + x2")
-    with pytest.warns(DesignWarning, match="'x2' of propensity= do not count"):
+    with pytest.warns(DesignWarning, match="which lacks 'x2' of propensity="):
         res = model.fit()
     assert res.effect == Matching.from_formula("y ~ x1", drawn(), treat="d").fit().effect
 
@@ -233,11 +233,11 @@ def test_reports_say_how_units_are_matched(tmp_path, unprinted_plots):
     options = {"n_neighbors": 2, "exact": "x1", "bias_adjust": True}
     res = Matching.from_formula("y ~ x1 + x2 + x3", drawn(200), treat="d", **options).fit()
     text = " ".join(str(res.summary()).split())
-    assert "2 nearest, mahalanobis" in text and "with equal x1" in text and "Outcome model" not in text
-    assert "Standard errors are those of Abadie and Imbens (2006)" in res.methods()
+    assert "2 nearest, mahalanobis" in text and "among units with equal x1" in text and "Outcome model" not in text
+    assert "Standard errors follow Abadie and Imbens (2006)" in res.methods()
     page = res.report(tmp_path / "report.html").read_text("utf-8")
     assert "Bias-corrected matching estimators" in page and "n_neighbors=2," in page
-    assert "how often it is a match" in str(res.explain())
+    assert "number of times it is a match" in str(res.explain())
     score = Matching.from_formula("y ~ x1 + x2 + x3", drawn(200), treat="d", metric="propensity").fit()
     assert "Abadie and Imbens 2016" in score.methods()
 
@@ -249,7 +249,7 @@ def test_few_matches_are_no_poor_overlap_unless_one_stands_for_many(tmp_path, un
         res = Matching.from_formula("y ~ x1 + x2 + x3", data, treat="d", target="treated").fit()
     assert res.overlap()["effective n"].min() < 60
     text = res.report(tmp_path / "report.html").read_text()
-    assert "after matching group 0 is worth 15% of its rows" in text
+    assert "after matching, the effective n of group 0 is 15% of its rows" in text
     assert "Overlap is bad" not in text
     alone = data.assign(x1=lambda frame: frame["x1"] + 20 * frame["d"] + 19 * (np.arange(300) == 299))
     with pytest.warns(OverlapWarning, match="holds .* of the weight of group '0'[^`]*`caliper=`"):

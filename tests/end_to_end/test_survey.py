@@ -137,11 +137,11 @@ def test_rows_outside_of_a_subpopulation_are_not_called_dropped(tmp_path, unprin
     text = " ".join(str(res.summary()).split())
     assert f"Rows dropped: {dropped} " in text and f"Outside subpop.: {outside} " in text
     assert f"{dropped} rows dropped" in text and res.glance().n_dropped[0] == dropped
-    assert f"{dropped} were left out; {outside} outside of the subpopulation stay in the design" in res.methods()
+    assert f"{dropped} other rows were left out; {outside} rows outside the subpopulation are" in res.methods()
     explained = " ".join(str(res.explain()).split())
-    assert f"; {dropped} were left out; {outside} outside of the subpopulation stay" in explained
+    assert f"; {dropped} other rows were left out; {outside} rows outside the subpopulation are" in explained
     page = res.report(tmp_path / "a.html").read_text("utf-8")
-    assert f"{dropped} were left out; {outside} outside of the subpopulation stay" in page
+    assert f"{dropped} other rows were left out; {outside} rows outside the subpopulation are" in page
     whole = model(subpop="dom").fit()
     assert "Rows dropped: 0 " in " ".join(str(whole.summary()).split()) and "left out" not in whole.methods()
 
@@ -328,7 +328,7 @@ def test_a_subpopulation_by_a_condition_as_text():
         ("x3 > -1", "x2"),
         ("x2 + d", "x2 + d"),
         ("x1 >", "x1"),
-        ("d = 1", "Write equality as `==`"),
+        ("d = 1", "Use `==` for equality"),
     ],
 )
 def test_conditions_that_cannot_be_used(text, typed):

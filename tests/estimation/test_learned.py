@@ -64,7 +64,7 @@ def test_terms_are_columns_of_the_formula(model, name):
 
 def test_terms_of_binary_outcomes_are_on_the_scale_of_the_logit():
     frame = sample().assign(y=lambda of: (of["y"] > of["y"].median()).astype(int))
-    with pytest.warns(UserWarning, match="outside of what a mean"):
+    with pytest.warns(UserWarning, match="or outside the limits"):
         res = IPWRA.from_formula(FORMULA, frame, treat="d", family="binomial", learner=Line()).fit()
     inside = res.outcome_predictions.clip(1e-3, 1 - 1e-3)
     typed = frame.join(np.log(inside / (1 - inside)).set_axis(["m0", "m1"], axis=1))
@@ -138,7 +138,7 @@ def test_predictions_as_terms_need_six_rows_a_column():
         formula = "y ~ " + " + ".join(f"x{j}" for j in range(1, last + 1))
         res = JRE.from_formula(formula, frame, treat="d", propensity="x1", learner=Square()).fit(**JOINT)
         assert list(res.stack.index) == fits
-        assert ("does without predictions as terms" in str(res.summary())) == (last == 18)
+        assert ("has no fits with predictions as terms" in str(res.summary())) == (last == 18)
         assert ("predictions of Square as terms" in res.methods()) == (last == 17)
     np.testing.assert_allclose(res.effect, res.stack["weight"] @ res.stack["ATE"], rtol=1e-12)
     twice = {"weights": "w", "weight_type": "frequency", "treat": "d", "propensity": "x1", "learner": Square()}

@@ -107,10 +107,10 @@ def test_new_rows_are_predicted_by_the_mean_over_the_folds():
 
 def test_predictions_outside_of_the_range_are_moved_inside_with_a_warning():
     frame = sample().assign(y=lambda of: (of["y"] > of["y"].median()).astype(int))
-    with pytest.warns(DesignWarning, match=r"outside of what a mean[^$]*such as a classifier\."):
+    with pytest.warns(DesignWarning, match=r"or outside the limits[^$]*such as a classifier\."):
         res = fitted(AIPW, frame, Line(), family="binomial")
     counts = sample().assign(y=lambda of: np.maximum(of["y"].round(), 0))
-    with pytest.warns(DesignWarning, match=r"outside of what a mean[^$]*such as `learner=\"smooth\"`\."):
+    with pytest.warns(DesignWarning, match=r"or outside the limits[^$]*such as `learner=\"smooth\"`\."):
         fitted(AIPW, counts, Line(), family="poisson")
     used = res.potential_outcomes.to_numpy()
     np.testing.assert_allclose(used, np.clip(res.outcome_predictions, 1e-3, 1 - 1e-3), atol=1e-12)

@@ -314,7 +314,7 @@ def test_warnings_are_given_once(frame):
         ("OutcomeRegresion", ["`OutcomeRegression`"]),
         ([cr.CausalResults], ["CausalResults"]),
         ([3], ["3 is not known"]),
-        (["Hajek", cr.IPW], ["'IPW' is given twice"]),
+        (["Hajek", cr.IPW], ["'IPW' twice"]),
         ([], ["empty", "Leave estimators= out"]),
     ],
 )

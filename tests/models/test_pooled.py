@@ -316,7 +316,7 @@ def test_what_differs_is_refused(data, plain, what, model):
     own |= {"n_replicates": 20} if model is JRE else {}
     usual = () if all(options) else plain(model, tuple(own.items()))
     made = [fits(data[k : k + 1], model, own, **given)[0] if given else usual[k] for k, given in enumerate(options)]
-    with pytest.raises(DesignError, match=re.escape(f"the results are of different models: {what.strip()}")):
+    with pytest.raises(DesignError, match=re.escape(f"the results are from different models: {what.strip()}")):
         pool(made)
     if "trim" not in what:  # which leaves other rows of each
         again = fits(data[1:2], model, own, **options[0])[0] if options[0] else usual[1]
@@ -406,9 +406,9 @@ def test_refusals(frames):
         "observations 250 and observations 200": shorter,
     }
     for what, other in others.items():
-        with pytest.raises(DesignError, match=f"the results are of different models: {re.escape(what)}"):
+        with pytest.raises(DesignError, match=f"the results are from different models: {re.escape(what)}"):
             pool([*good, other])
-    with pytest.raises(OptionError, match="there are 1 results; expected one for each of at least two"):
+    with pytest.raises(OptionError, match="got 1 results; expected one for each of at least two"):
         pool(good[:1])
     with pytest.raises(OptionError, match=r"df_complete=0; expected a positive number"):
         pool(good, df_complete=0)

@@ -51,7 +51,7 @@ def test_a_data_file_is_not_replaced(model, tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"the user's data")
     with pytest.raises(
-        OptionError, match=r"the ending of a table; .*\nUse `res\.tidy\(\)`, or `res\.save\(\"fit\.pickle\"\)`"
+        OptionError, match=r"the ending of a table, but .*\nUse `res\.tidy\(\)`, or `res\.save\(\"fit\.pickle\"\)`"
     ):
         model.fit().save(path)
     assert path.read_bytes() == b"the user's data"

@@ -45,5 +45,5 @@ def test_balance_test_says_which_condition_failed(fits):
         cr.IPW.from_formula(**fit, reference=0).fit().balance_test()
     with pytest.raises(cr.UnavailableError, match="not available for clusters"):
         cr.IPW.from_formula(**fit | {"data": DATA.assign(city=three["city"])}, cluster="city").fit().balance_test()
-    with pytest.raises(cr.UnavailableError, match="not available for this target"):
+    with pytest.raises(cr.UnavailableError, match="not available for target="):
         cr.IPW.from_formula("y ~ x1", DATA, treat="d", target="overlap").fit().balance_test()

@@ -181,7 +181,7 @@ def test_refusals(fits, ols, tmp_path):
         (OptionError, r"keep='ATE' .*`keep=\['ATE'\]`", lambda: etable(fits, keep="ATE")),
         (OptionError, "names has 1 entries; expected 3", lambda: etable(fits, names=["a"])),
         (OptionError, "no results", lambda: etable([])),
-        (OptionError, "rename .*'a'", lambda: etable(ols, rename={"x1": "a", "x2": "a"})),
+        (OptionError, "rename= .*'a'", lambda: etable(ols, rename={"x1": "a", "x2": "a"})),
         (OptionError, "extra: 'x' has 2 values; expected 3", lambda: etable(fits, extra={"x": [1, 2]})),
         (OptionError, "statistics='aic'", lambda: etable(fits, statistics=["aic"])),
         (OptionError, "below='sd'", lambda: etable(fits, below="sd")),

@@ -41,24 +41,24 @@ KINDS = {
         ["uses no propensity score and no weights.", "without propensity weights", "the 240 rows used"],
     ),
     "hajek": (cr.IPW, FORMULA, {}, ["the weighted mean of y"]),
-    "ipwra": (cr.IPWRA, FORMULA, {}, ["under these weights", "logit", "1 / the probability of its own group"]),
+    "ipwra": (cr.IPWRA, FORMULA, {}, ["with these weights", "logit", "1 / (probability of its own group)"]),
     "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "plus the mean of the weighted residuals"]),
-    "jre": (cr.JRE, FORMULA, {}, ["trained together", "40 random draws of the", "less the bias that the groups"]),
+    "jre": (cr.JRE, FORMULA, {}, ["fitted together", "40 random draws of the", "minus the bias common to the groups"]),
     "treated": (cr.IPWRA, FORMULA, {"target": "treated"}, ["on the treated (ATT)"]),
-    "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "Rows of group 0 weigh 1, the others"]),
+    "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "Rows of group 0 have weight 1."]),
     "overlap": (cr.AIPW, FORMULA, {"target": "overlap"}, ["overlap population (ATO)", "about equally likely"]),
-    "overlap without weights": (cr.OutcomeRegression, FORMULA, {"target": "overlap"}, ["for the target only"]),
+    "overlap without weights": (cr.OutcomeRegression, FORMULA, {"target": "overlap"}, ["only to define the target"]),
     "frame": (cr.IPWRA, FORMULA, {"target": FRAME.iloc[:50]}, ["the 50 rows of the target frame"]),
     "function": (cr.IPWRA, FORMULA, {"target": matching}, ["(WATE)", "by a function of the propensity score"]),
-    "three arms": (cr.JRE, FORMULA, THREE, ["all in group b instead of group a or", "trained together"]),
-    "three arms, overlap": (cr.IPWRA, FORMULA, {**THREE, "target": "overlap"}, ["every group is about equally likely"]),
+    "three arms": (cr.JRE, FORMULA, THREE, ["in group b or", "fitted together"]),
+    "three arms, overlap": (cr.IPWRA, FORMULA, {**THREE, "target": "overlap"}, ["all groups are about equally likely"]),
     "binomial": (cr.IPWRA, "binary ~ x1", {"family": "binomial", "effect": "odds_ratio"}, ["odds ratio"]),
-    "gamma": (cr.IPWRA, "positive ~ x1", {"family": "gamma", "effect": "ratio"}, ["Against no effect (1)"]),
+    "gamma": (cr.IPWRA, "positive ~ x1", {"family": "gamma", "effect": "ratio"}, ["Test of no effect (1)"]),
     "percent": (cr.JRE, "positive ~ x1", {"effect": "percent"}, ["= 100 ("]),
     "known": (cr.IPWRA, FORMULA, {"propensity_score": "score"}, ["known (score)"]),
     "classifier": (cr.AIPW, FORMULA, {"propensity_score": LogisticRegression()}, ["LogisticRegression, 5 folds"]),
     "calibrated": (cr.IPWRA, FORMULA, {"propensity_loss": "calibrated"}, ["calibrated logit"]),
-    "trimmed": (cr.IPWRA, FORMULA, {"trim": (0.2, 0.8)}, ["after trimming", "left out by their propensity score"]),
+    "trimmed": (cr.IPWRA, FORMULA, {"trim": (0.2, 0.8)}, ["after trimming", "trimmed by their propensity score"]),
     "clipped": (cr.IPWRA, FORMULA, {"clip": (0.2, 0.8)}, ["Propensity scores were clipped", "to [0.2, 0.8]"]),
     "weighted": (cr.AIPW, FORMULA, {"weights": "count", "weight_type": "frequency"}, ["under the observation weights"]),
     "clusters": (cr.IPWRA, FORMULA, {"cluster": "site"}, ["clustered by site"]),
@@ -109,7 +109,7 @@ def test_the_numbers_are_those_of_the_fit(cattaneo):
     assert f"90% interval {low:.2f} to {high:.2f}" in text
     gap = abs(res.effect - res.start.effect) / res.effect_se
     ours, theirs = map(format_number, (res.effect, res.start.effect))
-    assert f"JRE gives {ours}, IPWRA {theirs}: {gap:.2f} standard errors apart." in text
+    assert f"JRE gives {ours} and IPWRA {theirs}, {gap:.2f} standard errors apart." in text
     assert "prenatal1, mmarried, mage, fbaby and medu" in text
 
 
@@ -167,7 +167,7 @@ def test_missing_outcomes_are_an_assumption(model, tmp_path):
     frame = FRAME.assign(y=FRAME.y.mask(FRAME.index % 6 == 0))
     res = model.from_formula(FORMULA, frame, treat="d", observed="x1 * d").fit()
     given = "x1 * d" if model is cr.IPWRA else "d and the covariates of the outcome formula"
-    question = f"Why does the missingness of y not depend on its value, given {given}?"
+    question = f"Given {given}, could the probability that y is missing depend on its value?"
     assert f"Outcomes are missing at random. {question}" in " ".join(str(res.explain()).split())
     path = res.report(tmp_path / "report.html", assumptions={"missing_at_random": "Lost by the post."})
     page = path.read_text("utf-8")

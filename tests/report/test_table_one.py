@@ -66,7 +66,7 @@ def test_before_a_fit_by_hand(frame):
         np.testing.assert_allclose(table.frame.loc[name, "SMD"], smd(values), rtol=1e-10)
     assert rows["x3"][-1].strip("* ") == f"{smd(frame.x3):z.3f}"
     assert rows["Age"][-1].endswith("*") == (abs(smd(frame.x1)) > 0.1)
-    assert "Median [quartiles] where so shown." in table.notes
+    assert "Median [quartiles] where shown." in table.notes
 
 
 @pytest.mark.parametrize(("target", "whose"), [("treated", "group 1"), ("control", "group 0"), ("overlap", "all rows")])
@@ -194,7 +194,7 @@ def test_differences_have_the_sign_of_the_fit(frame):
         assert table.tables[0].heads[0] == ["", "usual care", "Programme", "SMD"]
         np.testing.assert_allclose(table.frame.loc["x1", "SMD"], fit.loc["x1", "SMD before"], rtol=1e-12)
     for words, options in (
-        ("(?s)treated=.none. does not say which one.*`reference=", {"by": "arm", "treated": "none"}),
+        ("(?s)treated=.none. does not set the reference.*`reference=", {"by": "arm", "treated": "none"}),
         ("name the same level", {"by": "drug", "treated": "Programme", "reference": "Programme"}),
         (r"treated= .*\n.*`by=", {"treated": "Programme"}),
     ):

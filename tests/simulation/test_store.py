@@ -128,7 +128,7 @@ def test_functions_of_one_name_are_not_mistaken(tmp_path):
 
 @pytest.mark.parametrize("function", [lambda trial: (1.0, 1.0), functools.partial(three)])
 def test_functions_without_a_name_of_their_own_are_refused(tmp_path, function):
-    with pytest.raises(cr.OptionError, match=r"(?s)'mine' is .*\nUse a function .* top level of a module"):
+    with pytest.raises(cr.OptionError, match=r"(?s)'mine' must be .*\nUse a function .* top level of a module"):
         run_study("strong", n=100, n_sims=2, estimators={"mine": function}, path=tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -227,7 +227,7 @@ def test_options_of_a_function():
     [
         ("IPRWA", r"'IPRWA' is not known; .*`IPWRA`"),
         ([], "estimators is empty"),
-        (["IPWRA", cr.IPWRA], "'IPWRA' is given twice"),
+        (["IPWRA", cr.IPWRA], "'IPWRA' twice"),
         ([dict], "is not known"),
         ([3], '3 is not known.*Use `"IPWRA"`'),
         (3, '3 is not known.*Use `"IPWRA"`'),
@@ -252,9 +252,9 @@ def test_wrong_options_are_the_callers_mistake_and_no_failure():
         ({"n_sims": 1}, "n_sims=1"),
         ({"n_boot": -1}, "n_boot=-1"),
         ({"n": []}, "n is empty"),
-        ({"n": [100, 100]}, "'100' is given twice"),
+        ({"n": [100, 100]}, "'100' twice"),
         ({"design": []}, "design is empty"),
-        ({"design": ["strong", STRONG]}, "'strong' is given twice"),
+        ({"design": ["strong", STRONG]}, "'strong' twice"),
         ({"design": "stong"}, "Did you mean `strong`"),
     ],
 )

@@ -148,5 +148,5 @@ def test_results_of_a_bootstrap(births, tmp_path):
     known = robust_covariance(ours.start._record, False)
     np.testing.assert_allclose(np.sqrt(np.diag(known))[:3], ours.start.bse, rtol=1e-12)
     assert f"{M} of {M} used" in ours.summary().as_text()
-    with pytest.raises(UnavailableError, match="needs rows, which are not kept"):
+    with pytest.raises(UnavailableError, match="needs the rows in memory"):
         ours.conf_int(method="bca")

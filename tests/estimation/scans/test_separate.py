@@ -294,5 +294,5 @@ def test_a_result_is_unpickled_when_its_rows_are_gone(births):
     gc.collect()
     again = pickle.loads(pickled)
     pd.testing.assert_series_equal(again.params, params)
-    with pytest.raises(causalrisk.UnavailableError, match="without the rows of its scan"):
+    with pytest.raises(causalrisk.UnavailableError, match="does not contain the rows"):
         again.overlap()
