@@ -104,7 +104,7 @@ def _values_on_sample(
         found = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])
     else:
         values, name = as_pandas(given), str(default if getattr(given, "name", None) is None else given.name)
-        of_sample = not isinstance(values, pd.Series) and len(values) == design.n
+        of_sample = not isinstance(values, pd.Series) and np.shape(values)[:1] == (design.n,)
         found = align(values, design.index if of_sample else design.in_sample.index, f"{role} {name!r}", [])
         found = (found if of_sample else found[design.in_sample.to_numpy()]).rename(name)
     check_complete(found, f"{role} {found.name!r}")
@@ -170,7 +170,8 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
 
 
 def _other_data(found: str) -> DesignError:
-    return DesignError(f"{found}.\nUse `data=` with the same rows as in `from_formula`.")
+    advice = "Use `data=` with the same rows as in `from_formula`; with did=, the rows of one period."
+    return DesignError(f"{found}.\n{advice}")
 
 
 def _same(values: pd.Series, others: pd.Series) -> bool:

@@ -542,9 +542,10 @@ def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.n
     """
     try:
         read = patsy.DesignInfo(list(names)).linear_constraint(text)
-    except patsy.PatsyError as error:
-        nonlinear = "in a linear constraint" in error.message
+    except (patsy.PatsyError, IndexError) as error:
+        why = getattr(error, "message", "it is empty")
+        nonlinear = "in a linear constraint" in why
         advice = f"Use `res.nlcom({text!r})`." if nonlinear else f'Use `"{names[-1]} = {names[-2]}"` for example.'
-        found = f"cannot read the hypothesis {text!r}: {error.message}"
+        found = f"cannot read the hypothesis {text!r}: {why}"
         raise DesignError(f"{found}\nThe parameters are {', '.join(names)}. {advice}") from error
     return read.coefs, read.constants[:, 0]

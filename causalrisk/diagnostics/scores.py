@@ -162,7 +162,7 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
         for name, (effect, se) in zip(names, numbers, strict=False):
             row = {"trim": limit, "arm": name, "estimand": estimand, "n": n, "effect": effect, "std err": se}
             rows.append({**row, "note": " ".join(note.split())})
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=["trim", "arm", "estimand", "n", "effect", "std err", "note"])
     return frame.set_index(["trim", "arm"]) if len(names) > 1 else frame.drop(columns="arm").set_index("trim")
 
 
@@ -281,31 +281,33 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     DataFrame
         One row per bin: number of rows "n", mean score "predicted", share treated "observed" and its standard error
         "std err". With several arms, the bins are repeated for each arm except the reference. A row with frequency
-        weight s counts s times.
+        weight s counts s times. Probability weights, such as those of a survey, weight the means and shares.
     """
-    tables = _binned(record, bins)
+    tables = {label: table.drop(columns="weight") for label, table in _binned(record, bins).items()}
     return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["arm", "bin"])
 
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
     """Root mean squared gap between score and share treated, over the bins of `calibration`; one row per arm."""
     tables = _binned(record, bins)
-    values = [np.sqrt(np.average((of["predicted"] - of["observed"]) ** 2, weights=of["n"])) for of in tables.values()]
+    gaps = {label: (table["predicted"] - table["observed"]) ** 2 for label, table in tables.items()}
+    values = [np.sqrt(np.average(gap, weights=tables[label]["weight"])) for label, gap in gaps.items()]
     return pd.Series(values, index=pd.Index(list(tables), name="arm"), name="calibration error")
 
 
 def _binned(record: FitRecord, bins: int) -> dict[str, pd.DataFrame]:
-    """Return the table of `calibration` for each arm except the reference."""
+    """Return the table of `calibration` for each arm except the reference, with the weight of each bin."""
     whole_number("bins", bins, 1)
     design, rows, tables = record.design, record.counted_rows, {}
+    weight = np.ones(len(rows)) if record.frequency else design.weights[rows]
     for a, label in enumerate(design.labels[1:], start=1):
-        score = pd.Series(record.scores[a, rows])
-        place = score.round(SAME_SCORE).rank(method="min").to_numpy() - 1  # equal for equal scores
-        found = pd.DataFrame({"predicted": score, "observed": (design.arm == a)[rows].astype(float)})
-        groups = found.groupby(place * bins // len(score))
-        found = groups.mean()
-        found.insert(0, "n", groups.size())
-        found["std err"] = np.sqrt(found["observed"] * (1 - found["observed"]) / found["n"])
+        score, observed = record.scores[a, rows], (design.arm == a)[rows]
+        place = pd.Series(score.round(SAME_SCORE)).rank(method="min") - 1  # equal for equal scores
+        given = {"n": 1, "predicted": weight * score, "observed": weight * observed, "std err": weight**2}
+        found = pd.DataFrame({**given, "weight": weight}).groupby(place * bins // len(score)).sum()
+        found[["predicted", "observed"]] = found[["predicted", "observed"]].div(found["weight"], axis=0)
+        variance = found["observed"] * (1 - found["observed"]) * found["std err"]
+        found["std err"] = np.sqrt(variance) / found["weight"]
         tables[label] = found.set_axis(pd.RangeIndex(1, len(found) + 1, name="bin"))
     return tables
 

@@ -426,7 +426,7 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
         of_y, of_d = without.variance - scale.variance, scale.nu - without.nu
         largest = np.sqrt(of_y * of_d) if min(of_y, of_d) > 0 else 0.0
         rho = np.sign(change) * (min(abs(change) / largest, 1.0) if largest else 1.0)
-        cf_y, cf_d = np.clip([of_y / scale.variance, of_d / without.nu], 0, 1).tolist()
+        cf_y, cf_d = np.clip([of_y / (scale.variance or 1.0), of_d / without.nu], 0, 1).tolist()
         found.append({"cf_y": cf_y, "cf_d": cf_d, "rho": float(rho), "change": float(change)})
     return found
 

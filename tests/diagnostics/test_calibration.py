@@ -114,3 +114,17 @@ def test_rows_with_equal_scores_are_in_one_bin_whatever_their_order(frame):
 def test_there_are_as_many_bins_as_asked_for(frame):
     table = model(frame[:59]).fit().calibration(bins=10)
     assert table["n"].tolist() == [6, 6, 6, 6, 6, 6, 6, 6, 6, 5]
+
+
+def test_probability_weights_weight_shares_and_scores(frame):
+    """As frequency weights do in bins of the same rows, which scores of two values have."""
+    data = frame.assign(x1=frame.x1 > 0, w=1 + np.arange(300) % 3)
+    fits = [model(data, weights="w", weight_type=kind, propensity="x1").fit() for kind in ("probability", "frequency")]
+    weighted, counted = (res.calibration() for res in fits)
+    np.testing.assert_allclose(weighted[["predicted", "observed"]], counted[["predicted", "observed"]], rtol=1e-10)
+    assert weighted["n"].sum() == 300 and counted["n"].sum() == data.w.sum()
+    squares = data.w.pow(2).groupby(data.x1).sum().to_numpy() / data.w.groupby(data.x1).sum().to_numpy() ** 2
+    share = weighted["observed"].to_numpy()
+    found = np.sort(weighted["std err"].to_numpy() ** 2 / (share * (1 - share)))
+    np.testing.assert_allclose(found, np.sort(squares), rtol=1e-10)
+    np.testing.assert_allclose(fits[0].calibration_error(), fits[1].calibration_error(), atol=1e-10)

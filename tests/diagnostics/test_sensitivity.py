@@ -211,6 +211,12 @@ def test_a_benchmark_that_explains_all_of_the_treatment_has_no_bounds():
     assert np.isfinite(table.loc["z"]).all()
 
 
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
+def test_no_confounder_moves_a_constant_outcome(frame):
+    res = cr.IPWRA.from_formula("const ~ x1 + x2", frame.assign(const=3.0), treat="d").fit()
+    assert (res.sensitivity_bounds(benchmark="x1")[["lower", "upper"]] == 0).all(axis=None)
+
+
 def test_benchmarks_of_jre_and_of_several_arms(frame):
     joint = model(frame, cr.JRE).fit(cov_type="robust")
     of_start = model(frame).fit().sensitivity_bounds(benchmark="x1")

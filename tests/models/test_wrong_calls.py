@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 import causalrisk as cr
@@ -24,6 +25,8 @@ CALLS = {
     "Matching does not predict new rows": lambda f: f["matched"].predict(DATA),
     r"get_prediction\(\) is not available for Matching": lambda f: f["matched"].get_prediction(DATA),
     "outcome_params is not available for Matching": lambda f: f["matched"].outcome_params,
+    "group 'group' is of type builtins.NoneType": lambda f: f["res"].effects_by(None),
+    "cannot read the hypothesis '': it is empty": lambda f: f["res"].t_test(""),
     "estimator IPWRA and estimator AIPW": lambda f: cr.pool([f["res"], f["other"]]),
 }
 
@@ -32,6 +35,19 @@ CALLS = {
 def test_a_wrong_call_says_what_was_expected(fits, words):
     with pytest.raises(cr.CausalRiskError, match=words):
         CALLS[words](fits)
+
+
+def test_no_limits_have_an_empty_curve(fits):
+    assert fits["res"].trim_curve([]).empty
+
+
+def test_the_rows_of_one_period_have_the_groups_of_a_panel():
+    panel = DATA.assign(unit=range(120), h=DATA.x3 > 0)
+    data = pd.concat([panel.assign(year=1), panel.assign(year=2, y=panel.y + panel.d + panel.x2)], ignore_index=True)
+    res = cr.AIPW.from_formula("y ~ x1", data, treat="d", did=cr.DiD(time="year", unit="unit")).fit()
+    with pytest.raises(cr.DesignError, match=r"made from 120.\nUse .*the rows of one period"):
+        res.effects_by("h", data)
+    assert len(res.effects_by("h", data[data.year == 2])) == 2
 
 
 def test_parameters_are_chosen_by_name_and_position(fits):
