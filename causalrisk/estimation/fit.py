@@ -127,7 +127,7 @@ def weigh(equations: Equations, task: Task) -> WeightFit:
     return weights
 
 
-def not_converged(notes: Notes, what: str, message: str = "it did not settle.") -> None:
+def not_converged(notes: Notes, what: str, message: str = "the coefficients still changed.") -> None:
     """Warn that an optimiser stopped before it converged."""
     found = f"the optimiser of {what} stopped before it converged: {message}"
     advice = "Standardise the covariates, or simplify the formula. `res.converged` is False."
@@ -143,7 +143,7 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
     if any(found.failed):
         sample = weights.equations.sample
         arms = overlap.check_outcome_fits(design, sample.family, found.failed, None if design.on_disk else sample)
-        not_converged(task.notes, f"the outcome model ({sample.family.label}) of {arms}")
+        not_converged(task.notes, f"the outcome model ({sample.family.label}) of group {arms}")
     scale.check(found.params[-design.n_arms :], design.labels, float(design.outcome_limits.max()))
     return found
 

@@ -260,7 +260,7 @@ def _check_tail(count: int, level: float) -> None:
     """Warn if a limit rests on fewer than five order statistics."""
     if count * level < TAIL:
         needed = int(np.ceil(TAIL / max(level, 1e-6) / 100) * 100)
-        found = f"only {count * level:.1f} of {count} resamples are beyond a limit of the interval; expected {TAIL}"
+        found = f"{count} resamples leave only {count * level:.1f} beyond a limit of the interval; expected {TAIL}"
         warn_user(f"{found}.\nUse `fit(n_boot={needed})`.", ResampleWarning)
 
 

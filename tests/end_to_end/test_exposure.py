@@ -329,7 +329,7 @@ def test_new_data_need_the_exposure_where_means_are_at_the_observed_ones():
         observed.predict(new)
     with pytest.raises(cr.DesignError, match="missing in 1 rows"):
         observed.predict(new.assign(t=[1.0, np.nan, 2.0]))
-    with pytest.raises(cr.DesignError, match="zero or less"):
+    with pytest.raises(cr.DesignError, match="zero or negative"):
         observed.get_prediction(new.assign(t=[1.0, 0.0, 2.0]))
 
 
@@ -385,7 +385,7 @@ def test_the_outcome_or_the_treatment_as_an_offset_is_refused(option):
     data = DATA.assign(y=DATA.y + 1)
     for name, kind in (("y", "outcome"), ("d", "treatment")):
         for source in (data, cr.scan([data])):
-            with pytest.raises(cr.DesignError, match=f"{option} '{name}' is the {kind}"):
+            with pytest.raises(cr.DesignError, match=f"{option} '{name}' is also the {kind}"):
                 IPWRA.from_formula("y ~ x1", source, treat="d", **{option: name})
-        with pytest.raises(cr.DesignError, match=f"{option} '{name}' is the {kind}"):
+        with pytest.raises(cr.DesignError, match=f"{option} '{name}' is also the {kind}"):
             IPWRA(endog=data.y, exog=data[["x1"]].assign(const=1), treat=data.d, **{option: data[name]})

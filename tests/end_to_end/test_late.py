@@ -284,7 +284,7 @@ def test_methods_and_report(tmp_path):
         f"{res.complier_share:.1%} of the sample",
         "Anderson and Rubin (1949)",
         "clustered by group",
-        "logit: z ~ x1 + x2",
+        "logit model: z ~ x1 + x2",
     ):
         assert part in text
     page = res.report(tmp_path / "late.html", assumptions={"exclusion": "The offer is a letter."}).read_text("utf-8")
