@@ -184,7 +184,7 @@ def test_any_block_that_does_not_settle_is_told(name, monkeypatch):
         return replace(block, terms=terms if a else block.terms, linear=False, singular=Failure.SINGULAR_OUTCOME)
 
     monkeypatch.setattr(Equations, name, without_root)
-    with pytest.warns(cr.ConvergenceWarning, match="of 1 stopped before it converged"):
+    with pytest.warns(cr.ConvergenceWarning, match="of group 1 stopped before it converged"):
         res = fitted(cr.AIPW, normalize=True)
     assert not res.converged
 
