@@ -245,7 +245,10 @@ class Coding:
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
-    """Raise a DesignError if values are text in some frames and numbers in others; `values` are by frame."""
+    """Raise a DesignError if values are text in some frames and numbers in others.
+
+    `values` has the name and the values of each frame.
+    """
     kinds = {isinstance(value, str): (where, value) for where, own in values.items() for value in own}
     if len(kinds) > 1:
         (of_text, text), (of_numbers, _) = kinds[True], kinds[False]
@@ -437,7 +440,7 @@ class DesignOnDisk(Design):
         return da.concatenate(found)
 
     def variables(self, block: CodedRows) -> pd.DataFrame:
-        """Return the variables of the models on the rows of a block, without the treatment."""
+        """Return the variables on the right-hand sides of both formulas, for some rows."""
         kinds, found = variable_kinds([self.outcome_encoder, self.propensity_encoder]), dict[str, Any]()
         for values, (name, dtype) in zip(np.asarray(block.V).T, kinds.items(), strict=True):
             levels = isinstance(dtype, pd.CategoricalDtype)

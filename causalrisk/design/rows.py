@@ -67,8 +67,9 @@ def complete_rows(
 ) -> Rows:
     """Select the rows without missing values and with a nonzero weight; there may be none.
 
-    `sources` are all variables used, on `index`, the labels of the caller's N rows. `missing` says whether rows with
-    missing values are dropped or raise an error. `inside` has the name of a subpopulation and the mask of its rows.
+    `sources` has all variables used, with values for all N rows of the caller's data, whose labels are `index`.
+    `missing` says whether rows with missing values are dropped or raise an error. `inside` has the name of a
+    subpopulation and the mask of its rows.
     """
     missing = one_of("missing", missing, ("drop", "raise", "indicator"))
     within = True if inside is None else inside[1]  # missing values outside the subpopulation do not matter

@@ -285,8 +285,8 @@ class Rules:
 
     `collinear` says whether columns that are dependent, in all rows or within an arm, are dropped or raise an error.
     With `constant_outcome`, the outcome model is one constant per arm (IPW), whatever its columns. With
-    `controls_only`, only the controls have an outcome model: the outcome is a change, and the mean of the treated is
-    the mean of their rows.
+    `controls_only` (difference-in-differences), only the controls need an outcome model. The mean change of the treated
+    is the average over their rows.
 
     `scores` is about dependence within an arm in the propensity model. "likely": drop columns that separate an arm,
     because the likelihood then has no maximum. "balanced": drop all dependent columns, because no weights can balance

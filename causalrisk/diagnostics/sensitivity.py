@@ -186,7 +186,7 @@ def e_value(ratio: float) -> float:
 
 
 def limit_e_value(low: float, high: float) -> float:
-    """Return the E-value of the limit of an interval nearer to 1; 1 if the interval holds 1."""
+    """Return the E-value of the limit of an interval that is closer to 1; 1 if the interval contains 1."""
     return 1.0 if low <= 1 <= high else e_value(low if low > 1 else high)
 
 

@@ -201,7 +201,7 @@ def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
 
 
 def whole_number(name: str, value: object, least: int, usual: int | None = None) -> None:
-    """Raise an OptionError unless the value is an integer of at least the given size; it advises the usual one."""
+    """Raise an OptionError unless the value is an integer of at least `least`; the message suggests `usual`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         whole = isinstance(value, float) and value.is_integer() and value >= least
         close = int(value) if whole else usual or least  # type: ignore[call-overload]

@@ -313,12 +313,12 @@ ATTRIBUTES: dict[str, str] = {  # attributes of results that have another name h
 
 
 def by_word(table: Mapping[str, str]) -> dict[str, str]:
-    """Return the name here of each word of a table."""
+    """Invert a table: map each word in its values to the key, which is the name in this package."""
     return {word: name for name, words in table.items() for word in words.split()}
 
 
 def answer(place: str, word: str) -> str:
-    """Return the sentence on a word of another package; empty where there is none."""
+    """Return the advice on a word of another package; empty if there is none."""
     return next((text for words, text in ANSWERS.get(place, {}).items() if word in words.split()), "")
 
 

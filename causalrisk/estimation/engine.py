@@ -104,7 +104,7 @@ def exp(x: Any) -> Any:
 
 
 def apply(x: Any, function: Callable[..., Any], slope: Callable[..., Any], *others: Any) -> Any:
-    """Return function(x, *others), with its derivative by x if x is a `Dual`."""
+    """Return function(x, *others), with derivatives if x is a `Dual`; `slope` is the function's derivative in x."""
     if isinstance(x, Dual):
         return x.chain(function(x.value, *others), slope(x.value, *others))
     return function(x, *others)
@@ -121,7 +121,7 @@ def apply_score(x: Any, function: Callable[..., tuple[Any, Any]], *others: Any) 
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """A linear predictor X beta_j + offset in the coefficients of a block."""
+    """A linear predictor X beta_j + offset, where beta_j is row j of the coefficients of the `Block` named `block`."""
 
     block: str
     X: Array
@@ -188,7 +188,7 @@ def _gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
 
 
 def _sums(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> tuple[Array, dict[str, Array]]:
-    """Return the equations, shape (m p, R), and their derivatives by the coefficients of some blocks, (R, m p, k)."""
+    """Return the equations, (m p, R), and their derivatives in the coefficients of the blocks `by`, (R, m p, k)."""
     (m, p), R = (len(block.own), block.own[0].X.shape[1]), s.shape[1]
     equations, slopes = np.zeros((m, p, R)), {block.name: np.zeros((R, m, p, m, p))} if by else {}
     for term, residuals in block.terms:
@@ -370,8 +370,9 @@ def influence(blocks: Sequence[Block], s: Array, beta: Beta, total: float, known
     """Return the influence function of the coefficients of a stack; its factors alone if rows do not fit in memory.
 
     Block b has psi_b = -G_bb^-1 (g_b + sum over earlier blocks c of G_bc psi_c), where G_bc is the mean derivative of
-    the equations of b by the coefficients of c. The covariance of the coefficients is the sum of s_i^2 psi_i psi_i^T,
-    over `total` squared. `known` has the psi of earlier blocks. Coefficients without a psi are treated as constants.
+    the equations of b in the coefficients of c. The covariance of the coefficients is the sum of s_i^2 psi_i psi_i^T,
+    divided by `total` squared. `known` has the psi of earlier blocks. Coefficients without a psi are treated as
+    constants.
     """
     known = known or Influence(len(s), (), beta, {})
     factors = dict(known.factors)

@@ -225,7 +225,7 @@ WEIGHT_NAMES = ("score", "member", "observed")
 class Equations(FieldsAlone):
     """A sample, its score and its target, which determine the equations of every estimator.
 
-    `importance` is h / e, and `weight` is importance over the probability that the outcome is observed. `tilt` is the
+    `importance` is h / e, and `weight` is importance / (probability that the outcome is observed). `tilt` is the
     weight of a row in the means, t_i. `measure` is what the weights of an arm add up to; it differs from `tilt` for a
     target frame only. `height` is a constant subtracted from the outcomes for numerical accuracy, which changes no
     linear model with a constant.
@@ -250,7 +250,7 @@ class Equations(FieldsAlone):
     # --- importance weights ------------------------------------------------------------------------------------------
 
     def tilt(self, at: Point) -> Any:
-        """Return each row's weight in the means, t_i: whether it is in arm `toward` or the target frame, else h(e)."""
+        """Return each row's weight in the means, t_i: h(e), or for an arm or a frame 1 in the target, 0 elsewhere."""
         if self.target.frame:
             return 1.0 - at.of(self.sample.in_sample)
         if self.target.toward is not None:
@@ -274,7 +274,7 @@ class Equations(FieldsAlone):
         return exp(at(self.member)) * at.of(self.sample.in_sample)
 
     def weight(self, at: Point, a: int) -> Any:
-        """Return h / e_a over the probability that the outcome is observed; zero where it is missing."""
+        """Return h / e_a divided by the probability that the outcome is observed; zero where the outcome is missing."""
         w = self.importance(at, a)
         if self.observed is None:
             return w
@@ -292,7 +292,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def constant(self) -> Array:
-        """Coefficients with which the columns add up to the constant one, shape (p,); zeros if none do."""
+        """Coefficients with which the columns add up to the constant one, shape (p,); zeros if there are none."""
         columns = self.columns
         if self.sample.constant is not None:  # the rows are not in memory
             return np.ones(1) if self.spec.constants else self.sample.constant
@@ -341,14 +341,14 @@ class Equations(FieldsAlone):
 
     @cached_property
     def at_means(self) -> tuple[Linear, ...]:
-        """Linear predictor of each arm, used for its mean; with repeated cross sections, predictor of the change."""
+        """Linear predictor of each arm that its mean averages; with repeated cross sections, it predicts the change."""
         columns = self.columns if self.sample.late is None else self.sample.at_means(self._columns)
         return tuple(Linear(f"outcome {a}", columns, 0, self.sample.mean_offset) for a in range(self.sample.n_arms))
 
     def outcome(self, a: int) -> Block:
         """Return an arm's equation: the sum over its rows of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
 
-        u is `weight` in IPW and IPWRA: w over the probability that the outcome is observed. Otherwise u is 1. The
+        u is `weight` in IPW and IPWRA: w / (probability that the outcome is observed). Otherwise u is 1. The
         engine multiplies by s_i and by the orthonormal columns X_i.
         """
         eta, sample = self.own[a], self.sample
@@ -369,7 +369,10 @@ class Equations(FieldsAlone):
         )
 
     def _start(self, a: int) -> tuple[Array, Array]:
-        """Return the least-squares sums of linear predictors that fit each outcome, or nearly."""
+        """Return the Gram matrix and the moments of the least-squares fit at which the iterations start.
+
+        It fits the linear predictors of starting values of the means, which are close to the outcomes.
+        """
         sample, rows = self.sample, self.sample.slices[a]
         u, offset = (sample.s * sample.with_outcome)[rows], 0.0 if sample.offset is None else sample.offset[rows]
         q, y, family = self.columns[rows], sample.y[rows], self.family.distribution
@@ -402,7 +405,7 @@ class Equations(FieldsAlone):
         """Return the equation of an arm's mean residual delta: the sum of w (y - m_a - delta) over its rows is zero.
 
         TMLE has delta in the linear predictor of m_a instead. With a target frame and weights that are not normalised,
-        the sum of w (y - m_a) is delta times the sum of the measure.
+        the sum of w (y - m_a) is delta times the sum of `measure`.
         """
         sample, normalized, targeted = self.sample, self.spec.normalized, self.spec.targeted
         delta = Linear(f"correction {a}", sample.in_periods(g) if normalized else g)
@@ -423,7 +426,7 @@ class Equations(FieldsAlone):
         """Return the equation of an arm's mean mu_a: the sum of t (m_a - mu_a) is zero.
 
         AIPW adds the sum of w (y - m_a), or adds delta to m_a; TMLE has delta in m_a. So the influence function of
-        AIPW's mu_a is t (m_a - mu_a) + 1{arm = a} w (y - m_a), over the mean of t. `engine.influence` adds the
+        AIPW's mu_a is [t (m_a - mu_a) + 1{arm = a} w (y - m_a)] / mean(t). `engine.influence` adds the
         contributions of the estimated score and outcome models.
         """
         sample, mu, targeted, apart = self.sample, Linear(f"mean {a}", g), self.spec.targeted, self.corrects_apart

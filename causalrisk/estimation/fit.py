@@ -40,7 +40,7 @@ LEAST_GAP = 0.5  # difference of JRE from IPWRA, in standard errors of IPWRA, be
 CURVED = 0.002  # level of the score's test in that warning: chance imbalance of squares also moves JRE from IPWRA
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still show how the score varies
 FEW_CLUSTERS, VERY_FEW = 50, 5  # clusters of an arm below which normal intervals, and all intervals, are too short
-HEAVIEST = 1e3  # sum of the weights of an arm over the sum of the sample; its expectation is one
+HEAVIEST = 1e3  # sum of the weights of an arm / sum of the sample; its expectation is one
 DEFAULTS = JREOptions()
 FEW_WHOLE = 15, 3  # the same if each cluster has one treatment: for t intervals, and for the jackknife with t
 

@@ -116,7 +116,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Refits:
-    """Estimates under m resamples; NaN where one failed."""
+    """Estimates under m resamples; NaN for resamples that failed."""
 
     values: Array  # `Estimate.values` for each, (d, m)
     failures: NDArray[np.int8]  # a `Failure` for each
@@ -141,7 +141,7 @@ def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[
 
 @dataclass(frozen=True)
 class BootstrapDistribution:
-    """Estimates over the resamples; NaN where one failed."""
+    """Estimates under all resamples; NaN for resamples that failed."""
 
     values: Array  # one row per resample, (n_boot, d)
     failures: NDArray[np.int8]  # a `Failure` for each
@@ -275,13 +275,13 @@ class WeightFit:
 
     @cached_property
     def tilt(self) -> Array:
-        """Tilt of each row over the mean tilt, shape (n,)."""
+        """Tilt of each row divided by the mean tilt, shape (n,)."""
         tilt = self.by_row("tilt")
         return tilt / self._mean(tilt)
 
     @cached_property
     def w(self) -> Array:
-        """Importance weights over the mean of `Equations.measure`, shape (n,)."""
+        """Importance weights divided by the mean of `Equations.measure`, shape (n,)."""
         return self.raw_weights / self._mean(self.by_row("measure"))
 
     @property
@@ -324,7 +324,7 @@ def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any
 
 
 def _inverse(equations: Equations, at: Point) -> Array:
-    """Return one over the score of each row's own arm, shape (n,)."""
+    """Return 1 / score of each row's own arm, shape (n,)."""
     return by_arm(equations, at, cast(Score, equations.score).inverse)[:, 0]
 
 
@@ -481,7 +481,7 @@ def _outcome_sums(equations: Equations) -> tuple[float, ...]:
 
 
 def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale = DIFFERENCE) -> Estimate:
-    """Fit the outcome models and average over the target, at fitted importance weights."""
+    """Fit the outcome models with the fitted importance weights, and average their predictions over the target."""
     equations = centred(weights.equations.of_estimator(spec))
     rest = [block for block in equations.blocks if block.name not in weights.beta]
     beta, failures = solve(rest, equations.sample.s[:, None], known=weights.beta)

@@ -41,10 +41,12 @@ WITHIN = 2  # nearest units of the arm that measure an outcome's variance; with 
 
 @dataclass(frozen=True)
 class Matches:
-    """The matches of units; units with the same columns form a cell and have the same matches.
+    """The matches of n units among m candidates.
 
-    `of` is sparse, (n, cells), with a one in the cell of each unit. `among` is the same for the m candidates for a
-    match. `near`, (cells, cells), is one if the units of a cell are matched with the candidates of another.
+    Units with the same values in all matching columns form a cell and have the same matches. Candidates form cells in
+    the same way. All arrays are sparse. `of` has a row per unit, with a one in the column of the unit's cell, and
+    `among` the same for the candidates. `near` has a row per cell of units and a column per cell of candidates. It is
+    one where the units of the row are matched with the candidates of the column.
     """
 
     of: Any
@@ -57,11 +59,11 @@ class Matches:
 
     @cached_property
     def count(self) -> Array:
-        """Number of matches of each unit; 0 where none is near enough."""
+        """Number of matches of each unit; 0 if no candidate is near enough."""
         return self.sum(np.ones(self.among.shape[0]))
 
     def mean(self, values: Array) -> Array:
-        """Mean of values over the matches of each unit; NaN without any."""
+        """Mean of values over the matches of each unit; NaN for a unit without matches."""
         with np.errstate(invalid="ignore"):
             return np.asarray((self.sum(values).T / self.count).T)
 
@@ -72,16 +74,16 @@ class Matches:
         return np.asarray(products * (self.count / (self.count - 1))[:, None])
 
     def used(self, power: int, inside: Any = 1.0) -> Array:
-        """Sum for each candidate a power of 1 / number of matches over the units inside that it is a match of."""
+        """Sum, for each candidate, 1 / (number of matches)^power over its matched units that are `inside`."""
         share = np.divide(1.0, self.count**power, out=np.zeros(len(self.count)), where=self.count > 0)
         return np.asarray(self.among @ (self.near.T @ (self.of.T @ (share * inside))))
 
 
 def match(units: Array, others: Array, least: int, tied: float, caliper: float | None = None) -> Matches:
-    """Match each unit with at least `least` nearest others; all others at a tied distance are matches too.
+    """Match each unit with its nearest candidates: at least `least`, and all that are tied with the farthest of these.
 
-    `units` (n, p) and `others` (m, p) are their columns. Distances that differ by less than `tied` are ties, and
-    others beyond the `caliper` are not matches.
+    `units` (n, p) and `others` (m, p) are the columns of units and candidates. Distances that differ by less than
+    `tied` are ties. Candidates beyond the `caliper` are not matches.
     """
     (points, of), (centres, among) = _cells(units), _cells(others)
     tree, wanted = scipy.spatial.cKDTree(centres), min(least, len(centres))
@@ -114,7 +116,8 @@ class MatchedRows:
 
     `predicted` (K, n) is each unit's outcome in its own arm, the mean over its matches in another arm, and NaN without
     matches. `inside` marks the units of the target that have matches in all arms. `matches` has, for each pair of
-    matched arms, the arm of the units, the arm of the matches, and the `Matches`. Distances are between `columns`.
+    matched arms, the arm of the units, the arm of the matches, and the `Matches`. Distances are computed from
+    `columns`.
     """
 
     predicted: Array
@@ -245,7 +248,7 @@ def estimate_matched(
 
 
 def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: Design) -> list[tuple[int, int, Matches]]:
-    """Match the arms of the target with the others; exact matching adds a column whose strata are far apart."""
+    """Match the units of the target with the other arms; exact matching adds a column in which strata are far apart."""
     spread = float(columns.std(axis=0).max(initial=0.0)) or 1.0
     far, caliper, toward = FAR * spread, options.caliper, options.population.toward
     if options.exact:
@@ -282,7 +285,7 @@ def score_correction(weights: WeightFit, options: ModelOptions, means: Array) ->
     """
     sample, toward = weights.equations.sample, weights.equations.target.toward
     e, Z, link = weights.probabilities, sample.Z.columns, BINARY_LINKS[options.propensity_link]
-    steep = e[1] * link.score(Z @ weights.gamma, np.array(1.0))[0]  # slope of the score by its linear predictor
+    steep = e[1] * link.score(Z @ weights.gamma, np.array(1.0))[0]  # derivative of the score in its linear predictor
     inverse = np.linalg.inv((Z * (steep**2 / (e[0] * e[1]))[:, None]).T @ Z)
     score = e[1][:, None]
     moved = [steep[:, None] * nearest(score, own, WITHIN).covariance(Z[own], sample.y[own]) for own in sample.slices]

@@ -315,7 +315,10 @@ def is_frame(target: Any) -> bool:
 
 
 def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
-    """Return the options of a model from all options of a call; `target` may name an arm, `smooth` the learner."""
+    """Return the options of a model from all options of a call.
+
+    A `target` that names an arm becomes the population of the arm, and ``smooth=True`` becomes ``learner="smooth"``.
+    """
     one_of("smooth", given.get("smooth", False), (False, True))
     if given.get("smooth", False):
         _not_both("smooth", True, "learner", given.get("learner"), 'smooth=True is short for learner="smooth"')

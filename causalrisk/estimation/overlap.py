@@ -190,7 +190,7 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
 TOP_SHARE = 0.01
 LARGE_WEIGHT = 1e6
 LARGE_SHARE = 0.2
-SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # least effective n over n; the second if everybody is the target
+SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # least effective n / n; the second if everybody is the target
 ALMOST = 1 - 1e-9  # an effective n above this share of n differs from n by rounding
 REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 

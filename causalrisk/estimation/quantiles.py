@@ -4,8 +4,8 @@
 1{y_i <= q}. F_a(q) is the estimator's mean of z in arm a. For IPW it is the weighted share of outcomes up to q. For
 AIPW it is the average of a logit of z on the terms of the outcome formula, plus the weighted residuals. The quantile at
 tau is the smallest outcome q of the arm with F_a(q) >= tau, where each q has its own logit. The influence function of
-the quantile is minus the influence function of F_a(q) over the density f_a(q). The density is the derivative of F_a(q),
-computed with a kernel around q instead of z.
+the quantile is minus the influence function of F_a(q), divided by the density f_a(q). The density is the derivative of
+F_a(q), computed with a kernel around q instead of z.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ TURNS = 50  # iterations of the search for a quantile; each fits the model of an
 
 @dataclass(frozen=True)
 class ArmSteps:
-    """The distinct outcomes of an arm, `values`, in ascending order.
+    """The distinct outcomes of an arm.
 
-    `rows` are the arm's rows sorted by outcome. `ends` has the position in `rows` of the last row of each outcome.
+    `values` are the outcomes in ascending order. `rows` are the arm's rows sorted by outcome. `ends` has the position
+    in `rows` of the last row of each outcome.
     """
 
     rows: NDArray[np.intp]
@@ -62,7 +63,7 @@ def arm_steps(sample: Sample) -> list[ArmSteps]:
 
 
 def reached(heights: Array, level: Array | float) -> NDArray[np.intp]:
-    """Return the first place where ascending heights, shape (d, ...), reach a level; d where none does."""
+    """Return the first position at which ascending heights, shape (d, ...), reach a level; d if they never do."""
     at = heights >= np.asarray(level) - ROUNDING
     return np.where(at.any(axis=0), at.argmax(axis=0), len(heights))
 
@@ -88,11 +89,11 @@ def distribution_at(weights: WeightFit, spec: Specification, sample: Sample, thr
 
 
 def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
-    """Return the density of each arm at its threshold, and its part that comes from the outcome models.
+    """Return the density of each arm at its threshold, and the part of it that comes from the outcome models.
 
-    The density is the derivative of the distribution function by the threshold. It follows from replacing the indicator
-    by the kernel as the outcome. This changes the equations of the outcome models, and through them the means. In the
-    means of AIPW, and in weighted means, the kernel also enters directly.
+    The density is the derivative of the distribution function with respect to the threshold. To compute it, the kernel
+    replaces the indicator as the outcome. This changes the equations of the outcome models, and therefore the means.
+    The means of AIPW, and weighted means, also contain the kernel directly.
     """
     equations, sample = rows.equations, rows.equations.sample
     moved, weighed = dict[str, Array](), dict[str, Array]()
@@ -120,7 +121,7 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
     -----
     Hall and Sheather's h [1]_ is computed for the effective n of the weights, and is at most half of the way from the
     level to 0 or 1. As in Koenker [2]_, the half width is the distance between the normal quantiles of level - h and
-    level + h, times the standard deviation, or times the interquartile range over 1.34 if this is smaller.
+    level + h, times the standard deviation, or times the interquartile range / 1.34 if this is smaller.
 
     References
     ----------
@@ -146,10 +147,11 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
 
 @dataclass(frozen=True)
 class LevelFit:
-    """The quantiles of all arms at one level, `thresholds`, and their `places` among the distinct outcomes.
+    """The quantiles of all arms at one level.
 
-    `estimate` has the distribution functions at the thresholds. `density` and `drift` are the results of `densities`;
-    the density is NaN at the largest outcome of an arm.
+    `thresholds` are the quantiles, and `places` are their positions among the distinct outcomes of each arm. `estimate`
+    has the distribution functions at the thresholds. `density` and `drift` are the results of `densities`; the density
+    is NaN at the largest outcome of an arm.
     """
 
     level: float
@@ -162,7 +164,7 @@ class LevelFit:
 
 @dataclass(frozen=True)
 class QuantileRows:
-    """The influence function of quantiles, and their refits."""
+    """Quantiles of all arms: their influence function, and refits to resamples."""
 
     fits: tuple[LevelFit, ...]
     scale: EffectScale
@@ -170,7 +172,7 @@ class QuantileRows:
 
     @property
     def influence(self) -> Array:
-        """As in `Estimate`."""
+        """Influence function of (params, gamma), as in `Estimate`; there is no theta."""
         means, gamma = (self.fits[0].estimate.block(name) for name in ("means", "gamma"))
         every = [fit.estimate.influence for fit in self.fits]
         of_arms = [-values[:, means] / fit.density for fit, values in zip(self.fits, every, strict=True)]

@@ -93,7 +93,7 @@ class Sample:
 
     @property
     def indicators(self) -> Array:
-        """1.0 in the arm of each row, shape (n, K)."""
+        """Indicators of the arms, shape (n, K): 1.0 in the column of the row's arm, otherwise 0.0."""
         return np.eye(self.n_arms)[:, self.arm].T  # the values of an arm are then contiguous
 
     def in_periods(self, columns: Array) -> Array:

@@ -285,7 +285,10 @@ class EffectScale:
         return self.g is np.positive
 
     def effects(self, means: Array) -> Array:
-        """Return effects of arms 1 .. K-1 against arm 0, ((K - 1) J, ...), from means (K J, ...); NaN if undefined."""
+        """Return the effects of arms 1 .. K-1 compared with arm 0, shape ((K - 1) J, ...), from means (K J, ...).
+
+        Undefined effects are NaN.
+        """
         return self.report(self.differences(means))
 
     def differences(self, means: Array) -> Array:
@@ -309,7 +312,7 @@ class EffectScale:
         return np.concatenate([self.effects(means), means])
 
     def jacobian(self, means: Array) -> Array:
-        """Return the derivative of `params` by the means, shape ((2 K - 1) J, K J)."""
+        """Return the derivative of `params` with respect to the means, shape ((2 K - 1) J, K J)."""
         every = np.eye(len(means))
         with np.errstate(invalid="ignore", divide="ignore"):
             slope, values = self.g_slope(means), self.g(means)
@@ -317,7 +320,7 @@ class EffectScale:
             return np.vstack([self.against_reference(every) * slope * outer[:, None], every])
 
     def check(self, means: Array, labels: tuple[str, ...], largest: float) -> None:
-        """Raise a CausalRiskError if the means, or the largest outcome, have no effect on this scale."""
+        """Raise a CausalRiskError if the effect is undefined on this scale for the means or the largest outcome."""
         if largest > self.high:
             problem = f'effect="{self.name}" needs outcomes between 0 and {self.high:g}; the largest is {largest:.4g}'
             raise CausalRiskError(f'{problem}.\nUse `effect="ratio"`.')

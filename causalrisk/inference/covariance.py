@@ -288,7 +288,7 @@ NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard er
 
 
 def fit_again(record: FitRecord, design: Design, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
-    """Fit the estimator of a record to a design with these model options, without standard errors."""
+    """Fit the same estimator again, to this design and with these model options; no standard errors are computed."""
     check_options(record.spec, design, options_used(record.spec, options))
     of_joint = DEFAULTS if record.joint is None else record.joint.options
     return fit_estimator(design, record.spec, options, inference, of_joint)

@@ -45,9 +45,9 @@ class LargestModulus:
 
     The correlations may be singular, as for the differences of all pairs; `points` is the binary logarithm of N below.
     With the factor L of the correlations, T = L Z / s. Z has r independent normal variables, and s is the root of a
-    chi-squared variable over its degrees of freedom. L is triangular, with rows in the order of its pivots. |T| <= c
-    therefore means that Z_1 is in an interval, Z_2 in an interval that depends on Z_1, and so on (Genz 1992, Journal of
-    Computational and Graphical Statistics 1, 141-149). If several rows end in one column, the intervals are
+    chi-squared variable divided by its degrees of freedom. L is triangular, with rows in the order of its pivots. |T|
+    <= c therefore means that Z_1 is in an interval, Z_2 in an interval that depends on Z_1, and so on (Genz 1992,
+    Journal of Computational and Graphical Statistics 1, 141-149). If several rows end in one column, the intervals are
     intersected. The probability is a mean over N points of Richtmyer's sequence, folded, for Z_1, ..., Z_(r-1) and s.
     Pivots that differ only by rounding keep their order, so results are the same on every processor. For up to ten
     tests, probabilities are within about 1e-5 of R's mvtnorm.
@@ -68,8 +68,8 @@ class LargestModulus:
     def tail(self, threshold: float) -> float:
         """Probability that max |T| is at least the threshold.
 
-        It is at least the probability for a single |T|, and at most the sum of these probabilities. Below the precision
-        of the integral, the upper limit is returned: the sum or, if smaller, the precision.
+        It is at least the probability for a single |T|, and at most the sum of these probabilities. If the computed
+        value is at most `PRECISION`, the smaller of this sum and `PRECISION` is returned.
         """
         single = float(intervals.two_sided(np.asarray(threshold), self.df))
         if self.factor.shape[1] == 1:

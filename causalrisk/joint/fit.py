@@ -2,11 +2,12 @@
 
 The estimating equations are stacked: propensity score, IPWRA (the start), joint minimum, arm means. The equations of
 the minimum are the gradient of the Lagrangian, a function of sums over rows. To first order, a row contributes the
-derivative of the gradient by the row's weight. This has two parts: the derivative of the Lagrangian by the row's means
-m_a, times m_a' X; and the row's contribution to the sums, times the derivative of the sums by the coefficients. Both
-parts, and the row's contributions to averages and biases, are linear in the moments of its importance weight
-(`Moments`). So `RowParts`, evaluated at other moments, gives two more derivatives: by the score, at the derivatives of
-the moments; and by the mean tilts that divide the weights, at `by_divisors`.
+derivative of the gradient with respect to the row's weight. This derivative has two parts. The first is the derivative
+of the Lagrangian with respect to the row's means m_a, times m_a' X. The second is the row's contribution to the sums,
+times the derivative of the sums with respect to the coefficients. Both parts, and the row's contributions to averages
+and biases, are linear in the moments of its importance weight (`Moments`). So `RowParts`, evaluated at other moments,
+gives two more derivatives. At the derivatives of the moments, it gives the derivative with respect to the score. At
+`by_divisors`, it gives the derivative with respect to the mean tilts that divide the weights.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Moments(NamedTuple):
         return cls(t, w, _mean(T), _mean(W), _mean(T**2), _mean(T * W), _mean(W**2), W)
 
     def by(self, eta: Linear) -> Moments:
-        """Return the derivatives of the moments by a linear predictor of the score."""
+        """Return the derivatives of the moments with respect to a linear predictor of the score."""
         found: list[Any] = [_derivative(each, eta) for each in self[:-1]]
         return Moments(*found)
 
@@ -71,10 +72,10 @@ def _derivative(x: Any, eta: Linear) -> Array:
 
 
 def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
-    """Return minus the derivatives of the moments by the log divisors of weights and tilts.
+    """Return minus the derivatives of the moments with respect to the log divisors of weights and tilts.
 
-    A divisor is a mean tilt. If the tilt does not vary with the score, there is one divisor. Otherwise there is one at
-    the fitted score, one per replicate, and one for rows that are averaged over but not measured (`Rows`).
+    A divisor is a mean tilt. If the tilt does not vary with the score, there is one divisor. Otherwise there are B + 2:
+    one at the fitted score, one per replicate, and one for rows with `averaged` but not `measured` (see `Rows`).
     """
     now, h, (_, _, T, W, varies) = Moments.of(scores), rows.measured, scores
     if not varies:
@@ -132,7 +133,7 @@ class JointFit:
 
     @property
     def terms(self) -> Terms:
-        """The quantities that the objective holds fixed."""
+        """The constants of the objective."""
         return self.objective.terms
 
     @property
@@ -146,7 +147,7 @@ class JointFit:
         return self.rows.lift_of_arms[0]
 
     def by_models(self, slopes: Array) -> Array:
-        """Convert derivatives by all columns' coefficients, (m, K P), to derivatives by the models', (m, K p)."""
+        """Convert derivatives with respect to coefficients of all columns, (m, K P), to the models', (m, K p)."""
         return slopes if self.rows.joined is None else slopes @ self.lift
 
     @property
@@ -161,7 +162,7 @@ class JointFit:
 
     @cached_property
     def hessian(self) -> Array:
-        """Hessian of the Lagrangian by the coefficients of all columns, shape (K P, K P)."""
+        """Hessian of the Lagrangian in the coefficients of all columns, shape (K P, K P)."""
         found = self.at.at(self.alpha)[2][0]
         return found if self.objective.linear else found + self.objective.curvature(self.beta, self.at, self.nu)[0]
 
@@ -172,7 +173,7 @@ class JointFit:
 
     @cached_property
     def means(self) -> Array:
-        """Arm means net of the common bias, shape (K,)."""
+        """Arm means minus the mean of the arms' biases, shape (K,)."""
         return self.problem.net_means(self.at.average[0][0], self.at.bias[0][0])
 
     @property
@@ -261,17 +262,20 @@ class JointFit:
     # --- influence function ------------------------------------------------------------------------------------------
 
     def solve(self, right: Array, u: Array) -> Array:
-        """Return changes of the models' coefficients, (K p, m), for changes of the gradient and of the net biases."""
+        """Return the changes of the models' coefficients, (K p, m), that offset given changes of the equations.
+
+        `right` has the changes of the gradient, and `u` of the net biases.
+        """
         hessian, u_slope = self.by_models(self.by_models(self.hessian).T), self.by_models(self.at.u[1])
         return -solve_constrained(hessian[None], right[None], u_slope, u[None])[0][0]
 
     @cached_property
     def totals(self) -> dict[str, Array]:
-        """Sums over rows of the S equations and numbers of `RowParts`, and derivatives of the sums.
+        """Sums over rows of the S equations and quantities of `RowParts`, and derivatives of the sums.
 
-        "value", (1, S), has the sums. "by_divisors", (J, S), has minus their derivatives by the log divisors.
-        "by_score", (Q, S), has their derivatives by the score's coefficients. "by_start", (K P, K P), has the
-        derivatives of the equations alone by IPWRA's coefficients.
+        "value", (1, S), has the sums. The other items are derivatives of the sums. "by_divisors", (J, S), is minus the
+        derivative with respect to the log divisors. "by_score", (Q, S), is with respect to the score's coefficients.
+        "by_start", (K P, K P), is for the equations alone, with respect to IPWRA's coefficients.
         """
 
         def of_piece(part: WeightedRows, here: slice) -> dict[str, Array]:
@@ -301,7 +305,11 @@ class JointFit:
 
     @cached_property
     def by_score(self) -> tuple[Array, Array]:
-        """Derivatives of the models' equations, (Q, K p), and of the numbers, (Q, 2 K + C), by the score."""
+        """Derivatives with respect to the score's Q coefficients.
+
+        The first array, (Q, K p), is for the models' equations, and the second, (Q, 2 K + C), for the quantities of
+        `RowParts`.
+        """
         joined, (n_arms, P, _), at = self.rows.joined, self.beta.shape, self.at
         equations, numbers = np.split(self.totals["by_score"], [n_arms * P], axis=1)
         equations = self.by_models(equations)
@@ -325,7 +333,7 @@ class JointFit:
         return np.hstack([average, bias, steps.reshape(-1, self.beta.size) @ self.at.u[1][0].T])
 
     def _estimates_after(self, equations: Array, numbers: Array) -> Array:
-        """Return changes of (params, theta), (m, 2 K - 1 + K p), for changes of the models' equations and numbers."""
+        """Return changes of (params, theta), (m, 2 K - 1 + K p), for changes of the equations and quantities."""
         (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
         theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
         steps = theta if self.rows.joined is None else theta @ self.lift.T
@@ -404,9 +412,10 @@ class JointFit:
 
 @dataclass(frozen=True)
 class RowParts:
-    """Contributions of some rows to the K P equations and to 2 K + C numbers, as a linear function of `Moments`.
+    """Contributions of some rows to the K P equations and to 2 K + C quantities, as a linear function of `Moments`.
 
-    The numbers are averages over the target, biases averaged over the replicates, and net biases at the fitted score.
+    The quantities are the K averages over the target, the K biases averaged over the replicates, and the C net biases
+    at the fitted score.
     """
 
     rows: Rows
@@ -421,7 +430,7 @@ class RowParts:
         return m, rows.family.mean_deriv(eta), d, rows.y[:, None] - rows.own(m)
 
     def by_predictors(self, of: Moments) -> Array:
-        """Return derivatives of the Lagrangian by each row's linear predictors, divided by its share, shape (K, n)."""
+        """Return derivatives of the Lagrangian in each row's linear predictors, divided by the row's share, (K, n)."""
         rows, fit, (_, slope, d, r), terms = self.rows, self.fit, self.means, self.fit.terms
         pull = bias_gradient(fit.at, terms)[:, 0, of.some]
         risk = np.concatenate([of.each[own] @ pull[a] for a, own in enumerate(rows.slices)])[:, None]

@@ -38,7 +38,7 @@ Centre = tuple[Pair, Pair]  # the mean N that centres psi, and the mean of t psi
 
 @dataclass(frozen=True)
 class Terms:
-    """The quantities that the objective holds fixed.
+    """The constants of the objective.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class Rows:
 
     @property
     def indicators(self) -> Array:
-        """One in the rows of each arm, shape (K, n, 1)."""
+        """Indicators of the arms, shape (K, n, 1): 1.0 if the row is in the arm, otherwise 0.0."""
         return np.eye(len(self.slices))[:, self.arm, None]
 
     @cached_property
@@ -368,7 +368,10 @@ class Expansion:
         return [rest + alpha * loss for rest, loss in zip(self.risk, self.loss, strict=True)]
 
     def projected(self, lift: Array) -> Expansion:
-        """Return risk, loss and u by the models' coefficients, which lift, (R, K P, K p), maps to all columns."""
+        """Return risk, loss and u in terms of the models' coefficients.
+
+        `lift`, (R, K P, K p), maps these to the coefficients of all columns.
+        """
         risk, loss = (
             (value, (gradient[:, None] @ lift)[:, 0], lift.transpose(0, 2, 1) @ hessian @ lift)
             for value, gradient, hessian in (self.risk, self.loss)
@@ -474,7 +477,7 @@ def by_means(
     rows: Rows, moments: Sequence[Array], w: Array, risk: Array, at: Expansion, terms: Terms, nu: Array, d: Array,
     r: Array,
 ) -> Array:  # fmt: skip
-    """Return derivatives of the Lagrangian by each row's means m_a, divided by its share, (K, n, R).
+    """Return derivatives of the Lagrangian with respect to each row's means m_a, divided by its share, (K, n, R).
 
     The losses are left out, and totals over rows are held fixed. The result is linear in the moments of the weights, in
     the weight w at the fitted score, and in `risk`, the sum over b of w_b times (n / B) D B_b. `nu`, shape (R, C), are
@@ -506,7 +509,7 @@ def curvature(
 
 
 def bias_gradient(at: Expansion, terms: Terms) -> Array:
-    """Return (n / B) D B_b, the derivative of the squared net bias in J by B_b, shape (K, R, B)."""
+    """Return (n / B) D B_b, shape (K, R, B): the derivative of (n / 2) mean_b |C B_b|^2 with respect to B_b."""
     return terms.n_units / at.biases[0].shape[2] * np.tensordot(terms.D, at.biases[0], axes=(1, 1))
 
 

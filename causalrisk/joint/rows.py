@@ -142,7 +142,7 @@ class ScoreColumns:
 
 
 class Scores(NamedTuple):
-    """Tilt and weight of rows over their divisors, at the fitted score, (n, 1), and under the replicates, (n, B).
+    """Tilt and weight of rows, divided by their divisors, at the fitted score, (n, 1), and the replicates, (n, B).
 
     They may be `Dual` numbers with derivatives. If the tilt does not vary with the score, `tilts` has shape (n, 1).
     """
@@ -331,7 +331,7 @@ class WeightedRows(FieldsAlone):
     def scores(self, place: slice, by: frozenset[str] = frozenset(), column: int = 0) -> Scores:
         """Return tilt and weight of some rows at the score of a column and under its replicates.
 
-        `by` names models of the weights; the results have derivatives by the linear predictors of these models.
+        `by` names models of the weights. The results have derivatives with respect to their linear predictors.
         """
         known = None if by else self.known_scores
         if known is None:

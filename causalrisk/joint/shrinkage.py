@@ -34,7 +34,7 @@ FOLDS = 10
 CAUTION = 0.5  # standard errors by which a variance must be below the first
 DRAWS = 1000  # antithetic pairs of draws of the variances' errors
 DIGITS = 3  # significant digits of alpha, few enough to type
-EXCESS = 2.0  # over the root of the number of units, this is the allowed relative excess over IPWRA's variance
+EXCESS = 2.0  # divided by the root of the number of units: the relative excess over IPWRA's variance that is allowed
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 The first is the share c of IPWRA's effect heterogeneity that is real. The second is whether the outcome columns lack
 the score's linear predictor. Both need the covariance of the coefficients of each arm's weighted fit: a sandwich of
-residuals over 1 - h, where h is the leverage, summed within clusters.
+residuals divided by 1 - h, where h is the leverage, summed within clusters.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class JointProblem:
 
     @property
     def bias_slopes(self) -> Array:
-        """Factors of the biases in the risk, shape (K,): the slopes of the scale over their root mean square."""
+        """Factors of the biases in the risk, shape (K,): the slopes of the scale divided by their root mean square."""
         return self.slopes / np.sqrt((self.slopes**2).mean())
 
     @property
@@ -144,7 +144,7 @@ class JointProblem:
         return bias_contrasts(len(self.slopes)) * self.bias_slopes
 
     def net_means(self, raw: Array, mean_bias: Array) -> Array:
-        """Return arm means net of the common bias, (K, ...): one shift for all arms on the scale of the effect."""
+        """Return arm means minus the mean of the arms' biases, (K, ...), subtracted on the scale of the effect."""
         return self.scale.g_inverse(self.scale.g(raw) - np.tensordot(self.slopes, mean_bias, axes=1) / len(raw))
 
     @property
@@ -192,7 +192,7 @@ def objective_of(
 
 
 def covariance_of(problem: JointProblem, weighed: WeightedRows, theta: Array, bread: Array) -> Array:
-    """Return the sandwich covariance of all arms' weighted fits, with residuals over 1 - h, shape (K P, K P)."""
+    """Return the sandwich covariance of all arms' weighted fits, with residuals / (1 - h), shape (K P, K P)."""
     sample, inverse = problem.equations.sample, [inverse_or_nan(own) for own in bread]
 
     def influence(part: WeightedRows, here: slice) -> Array:
@@ -271,7 +271,7 @@ def refitted(
 ) -> tuple[Objective, Refits]:
     """Refit score and IPWRA under each column of row weights; return the objective and IPWRA's estimates.
 
-    Where IPWRA failed, the objective has the sample's models. The score's predictor, if it joined, starts at zero.
+    Where IPWRA failed, the objective has the sample's models. The coefficient of a joined score column starts at zero.
     """
     start, (scored, beta, codes) = problem.start, scores or problem.weights.refit(s)
     equations = dataclasses.replace(problem.equations, model=scored.model)  # has the scores of a classifier
@@ -285,5 +285,5 @@ def refitted(
 
 
 def padded(theta: Array, joined: ScoreColumns | None) -> Array:
-    """Append zeros for the score's predictor, if it joined, to the formula's coefficients, (K, p, R)."""
+    """Append a zero for each column of `joined`, if any, to the coefficients of the formula's columns, (K, p, R)."""
     return theta if joined is None else np.pad(theta, ((0, 0), (0, joined.width), (0, 0)))

@@ -69,7 +69,7 @@ def coefficients_of(solution: Array, unit: Array, origin: float = 0.0) -> Array:
 
 
 def ridge_problem(products: Array, count: float, kinds: Numbers, unit: Array | None = None) -> RidgeProblem:
-    """Return the ridge problem for columns times `unit`, by default one over their deviation, 0 for constants.
+    """Return the ridge problem for columns times `unit`, by default 1 / (their standard deviation), 0 for constants.
 
     `products`, (q + 2, q + 2), are weighted sums of products of the constant, the columns and the outcome.
     """

@@ -247,10 +247,11 @@ class JRE(CausalModel):
         Parameters
         ----------
         objective : {"risk", "erm"}
-            "risk" (default): minimise n / 2 times the expected ATE risk over the propensity replicates, plus
-            `shrinkage` times the importance-weighted loss. The ATE risk is the squared net bias plus the sampling
-            variance of the effect. The net bias is the bias of one arm's model minus the bias of the other arm's model.
-            It is constrained to zero at the fitted score.
+            "risk" (default): minimise n / 2 times the ATE risk, averaged over the propensity replicates, plus
+            `shrinkage` times the importance-weighted loss. The replicates are random draws of the propensity score (see
+            `n_replicates`). The ATE risk is the squared net bias plus the sampling variance of the effect. The net bias
+            is the bias of one arm's model minus the bias of the other arm's model. It is constrained to zero at the
+            fitted score.
             "erm": minimise the importance-weighted loss plus n^2 / 2 times the squared net bias, both averaged over the
             replicates.
         shrinkage : float, optional

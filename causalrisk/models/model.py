@@ -386,17 +386,18 @@ class CausalModel:
             "robust" or "HC0": sandwich errors that account for the estimated propensity score and outcome models.
             "HC1": "robust", with variances multiplied by n / (n - k), where the outcome models have k coefficients.
             "cluster": "robust", but rows of one cluster may be correlated.
-            "jackknife": repeats every step without each row, or without each cluster, in turn. The variance is (G - 1)
-            / G times the sum of squared deviations of the G estimates from their mean. For ratios, these are
-            logarithms.
+            "jackknife": repeats every step without each row, or without each cluster, in turn. With G rows or clusters,
+            the variance is (G - 1) / G times the sum of squared deviations of the G estimates from their mean. For
+            ratios, the deviations are computed on the logarithmic scale.
             "HC3", "CR3": names of the jackknife of rows, and of clusters.
             "bootstrap": repeats every step on resamples.
             The default is "robust", or "cluster" with clusters. It is "bootstrap" for JRE, or if `n_boot`, `bootstrap`
             or `resamples` is given. With scanned data, the jackknife needs clusters.
         cov_kwds : mapping, optional
-            For a model without clusters: clusters under the key "groups", as in statsmodels. They are one value per row
-            of the data or sample, the name of a variable of the formulas, or two of these. Rows with a missing cluster
-            are dropped. `res.model` has the clusters. The key "use_correction" is another name of `small_sample`.
+            Clusters under the key "groups", as in statsmodels, for a model without clusters. Give one value per row of
+            the data or of the sample, or the name of a variable of the formulas. For two-way clusters, give a list of
+            two. Rows with a missing cluster are dropped. `res.model` has the clusters. The key "use_correction" is
+            another name of `small_sample`.
         n_boot : int, optional
             Number of resamples, by default 999. If given, standard errors are from the bootstrap.
         bootstrap : {"pairs", "bayesian", "cluster", "stratified", "rescaled", "multiplier"}, optional

@@ -189,7 +189,7 @@ TIE = 1e-9  # statistics with a smaller relative difference are equal
 PROGRESS = ("permutations", "permutation")  # label and unit of the progress bar
 ARRAYS = 8  # arrays of shape (rows, permutations) per block
 STATISTICS = {  # kind -> name in the summary, name in the one-line repr
-    "studentized": ("effect over its SE (z)", "z"),
+    "studentized": ("effect / its SE (z)", "z"),
     "difference": ("effect as a difference", "difference"),
     "wald": ("Wald's, of all effects", "Wald"),
 }
@@ -203,8 +203,8 @@ class PermutationTest:
     Attributes
     ----------
     statistic : float
-        Statistic of the fit: the effect over its robust standard error, the effect itself, or the Wald statistic of
-        several effects.
+        Statistic of the fit: the effect divided by its robust standard error, the effect itself, or the Wald statistic
+        of several effects.
     pvalue : float
         Share of assignments whose statistic is at least as extreme as the fit's. The fit's own assignment is included.
     mc_se : float
@@ -352,8 +352,8 @@ def permutation_test(
     data : DataFrame or mapping, optional
         The data of the model; needed for strata that its formulas do not use.
     statistic : {"studentized", "difference"}
-        "studentized" (default): the effect over its robust (clustered) standard error, without a small-sample factor.
-        "difference": the effect itself. For ratios, both use the logarithm.
+        "studentized" (default): the effect divided by its robust (clustered) standard error, without a small-sample
+        factor. "difference": the effect itself. For ratios, both use the logarithm.
     alternative : {"two-sided", "larger", "smaller"}
         Alternative hypothesis on the effect. "two-sided" (default) counts effects that are as large in either
         direction.
@@ -575,7 +575,8 @@ def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
 def statistics_of(contrasts: tuple[Array, Array], position: int | None, kind: str, level: float) -> Array:
     """Return the statistic (m,): the effect of the arm at `position`, studentized or not, or Wald's for all effects.
 
-    NaN if there are no effects. Standard errors far below `level` are rounding error.
+    NaN if there are no effects. Effects and standard errors far below `level` are rounding error and count as zero. The
+    studentized statistic is then zero for an effect of zero, and infinite for other effects.
     """
     values, covariance = contrasts
     se = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))

@@ -134,7 +134,10 @@ class Shown:
 
 
 class OneEffect(Shown):
-    """Results with `effect` and `effect_se`; `_record` is the fit whose parameters have these names."""
+    """Results with the properties `effect` and `effect_se`, which need a single effect.
+
+    `_record` is a fit that has effects of the same names.
+    """
 
     _record: FitRecord
 
@@ -379,7 +382,7 @@ class CausalResults(OneEffect):
 
     @property
     def importance_weights(self) -> pd.Series:
-        """Importance weights: target weight over the probability of the row's own arm. 1 without a propensity score."""
+        """Importance weights: target weight / probability of the row's own arm; 1 without a propensity score."""
         record = self._record
         fit = record.weight_fit if record.spec.uses_propensity else None
         weights = np.ones(record.sample.n) if fit is None else fit.raw_weights
@@ -616,7 +619,11 @@ class JREResults(CausalResults):
 
     @property
     def model_means(self) -> pd.Series:
-        """Mean prediction of each arm's outcome model (JRE), including the common bias that `params` excludes."""
+        """Mean prediction of each arm's outcome model (JRE). Report the means in `params` instead.
+
+        The estimated biases of the arms' models have a common mean, which cancels out of the effect. The means in
+        `params` exclude this common bias; these means include it.
+        """
         labels = list(self._record.design.labels)
         return pd.Series(self._joint.fit.estimate.model_means.copy(), index=labels, name="mean")
 

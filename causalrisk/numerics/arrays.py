@@ -47,7 +47,7 @@ class Basis:
         return beta
 
     def of_rows(self, X: Array) -> Array:
-        """Return other rows of the design, shape (m, p), in the columns of the basis.
+        """Return rows Q of the basis, shape (m, p), for rows X of the original columns: X - shift = Q R.
 
         If the original columns are nearly dependent, predictions from coefficients of the basis keep digits that
         predictions from the original coefficients lose.

@@ -27,7 +27,7 @@ CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Pr
 class Link:
     """Inverse link of a binary model, as functions of the linear predictor eta and possibly the treatment d.
 
-    `score` returns the first derivative of the log likelihood by eta, and minus the second.
+    `score` returns the first derivative of the log likelihood with respect to eta, and minus the second.
     """
 
     probability: Callable[[Array], Array]
@@ -40,7 +40,7 @@ class Link:
             return np.expm1(-self.log_likelihood(eta, d))
 
     def own_odds_slope(self, eta: Array, d: Array) -> Array:
-        """Return the derivative of `own_odds` by eta."""
+        """Return the derivative of `own_odds` with respect to eta."""
         return -self.score(eta, d)[0] * np.exp(-self.log_likelihood(eta, d))
 
 
@@ -172,13 +172,13 @@ class OutcomeFamily:
         return eta if self.link == "identity" else np.exp(eta)
 
     def mean_deriv(self, eta: Array) -> Array:
-        """First derivative of the mean by the linear predictor."""
+        """First derivative of the mean in the linear predictor."""
         if self.binary is not None:  # the score at y = 1 is m' / m
             return self.binary.probability(eta) * self.binary.score(eta, EVENT)[0]
         return np.ones_like(eta) if self.link == "identity" else np.exp(eta)
 
     def mean_deriv2(self, eta: Array) -> Array:
-        """Second derivative of the mean by the linear predictor."""
+        """Second derivative of the mean in the linear predictor."""
         if self.binary is not None:
             score, information = self.binary.score(eta, EVENT)
             return self.binary.probability(eta) * (score**2 - information)
@@ -197,7 +197,7 @@ class OutcomeFamily:
         return 0.5 * np.asarray(self.distribution.resid_dev(np.broadcast_to(y, mean.shape), mean)) ** 2
 
     def score(self, y: Array, eta: Array) -> tuple[Array, Array, Array]:
-        """Return derivatives of the log quasi-likelihood by the linear predictor, of shapes that broadcast.
+        """Return derivatives of the log quasi-likelihood in the linear predictor, of shapes that broadcast.
 
         They are the score (y - m) m' / V(m), minus its derivative, and the expectation of the second, m'^2 / V(m).
         """

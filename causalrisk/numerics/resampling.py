@@ -68,7 +68,7 @@ def repeating(seed: np.random.SeedSequence) -> int | np.random.SeedSequence:
 
 
 def seed_text(seed: np.random.SeedSequence) -> str:
-    """Return `repeating` as text; a seed sequence appears without the name of its module."""
+    """Return the result of `repeating` as code, such as "0" or "SeedSequence(5, spawn_key=(1,))"."""
     if isinstance(repeating(seed), int):
         return str(seed.entropy)
     key = f", spawn_key={tuple(map(int, seed.spawn_key))}" if seed.spawn_key else ""
@@ -99,8 +99,8 @@ class Resampler:
     draws of a chunk among its units. Each split has a generator keyed by seed, stream, block of `WIDTH` resamples,
     stratum, level and number of the part that is split. So some of the units can be drawn without the others.
 
-    Fractional weights are gamma variables over their mean. The shares of the parts in a gamma total are independent of
-    the total, so the weights are drawn in the same way.
+    Fractional weights are gamma variables divided by their mean. The shares of the parts in a gamma total are
+    independent of the total, so the weights are drawn in the same way.
     """
 
     kind: str

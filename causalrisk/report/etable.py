@@ -270,7 +270,8 @@ def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapp
 def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None) -> dict[tuple[int, str], str]:
     """Return the number format of each column and row.
 
-    It is the same in a table in one unit, in each row of a table of one outcome, else in each column.
+    If all columns are in one unit, the whole table has one format. Otherwise each row has a format if all columns are
+    about one outcome, and each column has a format if not.
     """
     parts = [column.estimates.loc[column.estimates.index.isin(terms), ["estimate", "std err"]] for column in columns]
     every, specs = pd.concat(parts), {}

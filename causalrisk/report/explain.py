@@ -28,12 +28,12 @@ from causalrisk.report.table import escape_html, format_number, signed_p, wrap
 # --- readings of the diagnostics -------------------------------------------------------------------------------------
 
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
-SOME_LEFT = 2 / 3  # effective n over n
+SOME_LEFT = 2 / 3  # effective n / n
 MANY_OUTSIDE, SOME_OUTSIDE = 0.2, 0.05  # share of the rows outside Crump's limits
 BALANCED = 0.1
 MOVES, MOVES_MUCH = 0.25, 1.0  # moves of the effect in standard errors
 ONE_ROW = 0.25  # move of the effect by one row in standard errors; twice as much is bad
-ONE_CLUSTER = 3  # move of the effect by one cluster over the average of all clusters
+ONE_CLUSTER = 3  # change of the effect without one cluster / average change over all clusters
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
 def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None) -> Reading:
     """Read the table of `influence(top=)`, most influential first; `clusters` has their variable and number.
 
-    On average, a cluster moves the effect by the standard error over the root of the number of clusters.
+    On average, a cluster changes the effect by (standard error) / (root of the number of clusters).
     """
     label, first = table.index[0], table.iloc[0]
     size = abs(float(first["in std errors"])) if np.isfinite(first["in std errors"]) else 0.0

@@ -114,7 +114,10 @@ def report(
 
 
 def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
-    """Refuse a file name without the ending of a web page; `variable` names the results in examples."""
+    """Raise an OptionError for a file name with another ending than .html or .htm.
+
+    The message suggests a call of `report` on `variable`, the name of the results.
+    """
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
         page_path = Path(path).with_suffix(".html").as_posix()
         raise OptionError(

@@ -341,7 +341,10 @@ def _groups(
 
 
 def _indicator(covariate: Covariate) -> Covariate:
-    """Return a covariate of two values as an indicator of the larger, with that in its name unless they are 0 and 1."""
+    """Return a two-valued covariate as an indicator of its larger value.
+
+    The name includes that value, unless the values are 0 and 1.
+    """
     low, high = covariate.ends if covariate.code is None else (0.0, 1.0)
     if (low, high) == (0.0, 1.0) or not (covariate.varies and covariate.binary):
         return covariate
@@ -373,7 +376,7 @@ def _counted(c: Covariate) -> bool:
 
 
 def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> dict[str, Any]:
-    """Describe a covariate in some rows, in numbers and as texts; the row formats mean and standard deviation."""
+    """Describe a covariate in some rows, as numbers and texts; the caller formats mean and standard deviation."""
     values = c.values[rows]
     known = ~np.isnan(values)
     x, w, u = values[known], weights[rows][known], units[rows][known]
@@ -395,7 +398,10 @@ def _describe_by_quartiles(
     weight_type: WeightType | None,
     digits: int | None,
 ) -> None:
-    """Write median and quartiles of values under weights as the texts of a row, where a value is known."""
+    """Set the text of each group in `parts` to its weighted median and quartiles; empty if no value is known.
+
+    `given` has the values and the weights of each group.
+    """
     found, levels = np.full((len(parts), 3), np.nan), [0.25, 0.5, 0.75]
     for k, (values, weights) in enumerate(given):
         known = ~np.isnan(values)

@@ -69,8 +69,9 @@ class Froelich(Design):
     Parameters
     ----------
     intercept, slope : float
-        The score is intercept + slope q, where q is the logistic function of sqrt(2) x1. 0.6 and 0.4 leave few controls
-        at one end. 0 and 1 give groups of equal size, with weak overlap at both ends.
+        The score is intercept + slope q, where q is the logistic function of sqrt(2) x1. With intercept 0.6 and slope
+        0.4, there are few controls where x1 is large. With intercept 0 and slope 1, the groups have equal size, and
+        overlap is weak both where x1 is small and where it is large.
 
     References
     ----------
