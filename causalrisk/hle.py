@@ -127,7 +127,7 @@ def _judged(judgement: Any, place: str) -> tuple[int, float]:
 
 def _questions(source: Any) -> pd.DataFrame:
     """Return columns of text, and has_image, indexed by the id as text."""
-    where = "questions" if isinstance(source, pd.DataFrame) else f"questions ({source})"
+    where = "questions=" if isinstance(source, pd.DataFrame) else f"questions ({source})"
     table = source if isinstance(source, pd.DataFrame) else _table(Path(source), where)
     missing = [name for name in REQUIRED if name not in table]
     if missing:

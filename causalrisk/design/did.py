@@ -344,11 +344,11 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     several = pd.Series(start).groupby(unit_codes).nunique().to_numpy() > 1
     early = start == 0
     if set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1} and (early.any() or several.any()):
-        found = f"begins {begins!r} is 0 or 1; expected the first period of treatment of each unit"
+        found = f"begins={begins!r} has values 0 and 1; expected the first period of treatment of each unit"
         when = f'data["{time}"].where(data["{begins}"] == 1).groupby(data["{unit}"]).transform("min")'
         raise DesignError(f"{found}.\nUse `{when}` if {begins!r} is 1 from then on.")
     if several.any():
-        found = f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r}"
+        found = f"begins={begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r}"
         odd = listing(unit_names[several])
         raise DesignError(f"{found} ({odd}); expected one per unit.\nLeave these units out of the data.")
     if early.any():
@@ -357,7 +357,7 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
         never_begin = f"`{column} = {column}.replace([{values}], 0)` if these units are never treated"
         before = f"`data=data[~{column}.isin([{values}])]` if they are always treated"
         expected = "expected a later first period of treatment"
-        raise DesignError(f"begins {begins!r} is {found}; {expected}.\nUse {never_begin}, or {before}.")
+        raise DesignError(f"begins={begins!r} is {found}; {expected}.\nUse {never_begin}, or {before}.")
     of_units = pd.Series(start).groupby(unit_codes).first().to_numpy()
     return Adoption(frame, period, unit_codes, of_units, names, pd.Index(unit_names), begins)
 
@@ -370,7 +370,7 @@ def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDA
     try:
         start = np.asarray(names.searchsorted(_without_order(first).array))
     except TypeError as error:
-        found = f"begins {begins!r} has the value {listing(first[:1])}, but time {time!r} has {listing(names[:1])}"
+        found = f"begins={begins!r} has values like {listing(first[:1])}, but time={time!r} like {listing(names[:1])}"
         typed = f'data["{time}"].dt.year'
         raise DesignError(f"{found}.\nUse one type for `time=` and `begins=`, such as `{typed}`.") from error
     if pd.api.types.is_number(names[0]) and names[0] > 0:

@@ -108,7 +108,8 @@ class Encoder:
             raise DesignError(f"new data have shape {matrix.shape}; expected {p} columns: {listing(self.names)}.")
         if not np.isfinite(matrix).all():
             rows = int((~np.isfinite(matrix).all(axis=1)).sum())
-            raise DesignError(f"new data are missing or infinite in {rows} rows.\nLeave these rows out.")
+            found = f"new data have missing or infinite values in {rows} rows"
+            raise DesignError(f"{found}.\nLeave these rows out of the new data.")
         return matrix if matrix.shape[1] == p else self._kept(matrix)
 
     def _kept(self, columns: np.ndarray) -> np.ndarray:
@@ -194,8 +195,8 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
     elif kind in "if" and values.dtype.kind not in "bif":
         odd = list(pd.unique(values))
     if odd:
-        found = f"dtype {column.dtype} and values {listing(odd)}"
-        raise DesignError(f"column {name!r} of new data has {found}; expected {expected}.\nLeave these rows out.")
+        found = f"column {name!r} of new data has dtype {column.dtype} and values {listing(odd)}; expected {expected}"
+        raise DesignError(f"{found}.\nLeave rows with other values out of the new data.")
     if levels is not None:
         return pd.Series(pd.Categorical(values, dtype=fitted.dtype), name=name)
     return values.astype(fitted.dtype) if "b" in (kind, values.dtype.kind) else values

@@ -277,8 +277,8 @@ def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
     for factor, known in encoder.info.factor_infos.items():
         if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
             found = f"the {formula.model} formula {formula.text!r} computes categories ({factor.code})"
-            advice = "Add it to the files as a column, or use 0/1 terms such as `I(x > 1)`."
-            raise DesignError(f"{found}, which is not available for data on disk.\n{advice}")
+            advice = "Add this column to the files, or use 0/1 terms such as `I(x > 1)`."
+            raise DesignError(f"{found}. Data on disk need categories as columns.\n{advice}")
     return encoder
 
 

@@ -397,7 +397,9 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
         found = f"the condition {role}={value!r} cannot be evaluated: {error}"
         raise DesignError(f"{found}\nThe columns are {listing(table.columns)}.") from error
     if not isinstance(found, pd.Series):
-        raise DesignError(f"the condition {role}={value!r} is not True or False in each row.\nUse `==` for equality.")
+        raise DesignError(
+            f"the condition {role}={value!r} does not give True or False for each row.\nUse `==` for equality."
+        )
     unknown = np.logical_or.reduce([np.zeros(len(table), dtype=bool), *(missing_mask(table[name]) for name in used)])
     found = found.mask(unknown, False)
     return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)

@@ -154,7 +154,7 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
         )
     unused = [name for name in design.propensity_names if name not in design.exog_names]
     if unused:
-        problem = f"metric={metric!r} matches on the outcome formula, which lacks {listed(unused)} of propensity="
+        problem = f"metric={metric!r} ignores {listed(unused)}, which only the propensity formula has"
         advice = 'Use `metric="propensity"`, or add them to the outcome formula.'
         notes.warn(f"{problem}.\n{advice}", DesignWarning)
     columns = sample.arrange(design.X)
@@ -199,7 +199,8 @@ def estimate_matched(
     if fewest < max(least, WITHIN + 1):
         instead = f"n_neighbors={fewest}" if fewest > WITHIN else "IPWRA"
         raise CausalRiskError(
-            f"a group has {fewest} rows; standard errors need {max(least, WITHIN + 1)}.\nUse `{instead}`."
+            f"standard errors with n_neighbors={least} need {max(least, WITHIN + 1)} rows in each group; the smallest "
+            f"has {fewest}.\nUse `{instead}`."
         )
     estimated = options.metric == PROPENSITY and weights.estimated
     for name in ("exact", "bias_adjust"):

@@ -89,7 +89,7 @@ def prepare(task: Task) -> Task:
         task = dataclasses.replace(task, design=design, trimmed=trimmed)
     if is_frame(options.target):
         if design.replication is not None:
-            problem = "target= cannot be a data frame with replicate weights"
+            problem = "with replicate weights, target= cannot be a data frame"
             raise OptionError(f'{problem}.\nUse `Survey(weights=, strata=, psu=)`, or a target such as "treated".')
         frame = target_rows(design, options.target, design.missing)
         task.notes.extend(frame.notes)
@@ -130,7 +130,7 @@ def with_given(task: Task) -> Task:
 
 def no_predictions(columns: Array) -> Array:
     """Raise an error for new rows: predictions were given for the rows of the data alone."""
-    raise UnavailableError("the given outcome predictions do not cover other rows.\nUse `res.predict()`.")
+    raise UnavailableError("outcome_predictions= has no predictions for new rows.\nUse `res.predict()`.")
 
 
 def equations_of(task: Task, target: TargetPopulation | None = None) -> Equations:

@@ -351,7 +351,10 @@ def _untested(found: Moderators, why: str, count: int) -> Any:
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
     """Find the columns of `by`; a function that compares groups needs at least two groups."""
     if record.frame is not None:
-        raise UnavailableError("effects_by is not available for a target frame.\nUse `target=` with a group's rows.")
+        raise UnavailableError(
+            "effects in groups are not available if target= is a data frame.\n"
+            "Use a data frame with the rows of one group as `target=`."
+        )
     if record.design.on_disk:
         raise rows_not_kept("effects_by", "For the effect in one group, use `scan` with its rows. ")
     found = moderators(record.design, by, data)

@@ -332,7 +332,7 @@ def model_named(given: Any) -> type[CausalModel]:
         return given
     if isinstance(given, CausalModel | CausalResults):
         name = type(getattr(given, "model", given)).__name__
-        found = f"estimators= has a {type(given).__name__}; expected names of estimators"
+        found = f"estimators= has an object of type {type(given).__name__}; expected names of estimators"
         raise OptionError(f'{found}.\nUse `estimators=["{name}"]`, or `etable([res1, res2])` for fits.')
     word = str(given).casefold()
     for name, model in BY_NAME.items():

@@ -153,7 +153,8 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
         raise OptionError(f"{made.words} allow only one assignment.\nUse coarser `strata=`, or leave it out.")
     scores: Any = () if design.score is None else design.score.T[1:].round(SAME_SCORE)
     if any(_varies_within(made.stratum[made.unit], column).any() for column in scores):
-        raise OptionError(f"known scores differ among {made.words}.\nUse `strata={design.score_name!r}, data=data`.")
+        found = f"the known propensity scores differ among the permuted units ({made.words})"
+        raise OptionError(f"{found}.\nUse `strata={design.score_name!r}, data=data`.")
     return made
 
 
@@ -377,8 +378,8 @@ def permutation_test(
     OptionError
         If strata, clusters or known scores do not allow the permutation, or only one assignment is possible.
     UnavailableError
-        For scanned data, survey designs, missing outcomes (`observed`) and given `replicates`; or if the effect has no
-        sampling error.
+        For scanned data, survey designs, missing outcomes (`observed`) and given `replicates`; or if a standard error
+        is 0, so the effect cannot be studentized.
 
     Warns
     -----
@@ -466,7 +467,7 @@ def permutation_test(
         block, needed = partial(_block, under, draw, measure), 8.0 * ARRAYS * len(actual) * width
         null = np.concatenate(list(in_blocks(block, count, width, needed, inference, PROGRESS)))
     if not np.isfinite(observed):
-        raise UnavailableError('the effect has no sampling error.\nUse `statistic="difference"`.')
+        raise UnavailableError('a standard error is 0, so there is no studentized test.\nUse `statistic="difference"`.')
     test = PermutationTest(record, position, kind, alternative, assignment, exact, observed, null)
     if test.failed:
         lost = f"{test.failed} of {len(null)} permutations have no estimate and count as extreme"

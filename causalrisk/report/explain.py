@@ -168,7 +168,8 @@ def read_gaps(record: FitRecord, joint: JointRecord) -> Reading:
     readings, effects = {}, (record.estimate.params, joint.start.params, record.std_errors)
     for contrast, own, start, se in zip(record.contrasts, *effects, strict=False):
         size = abs(own - start) / se if se > 0 else 0.0
-        gap = f"JRE gives {format_number(own)} and IPWRA {format_number(start)}, {size:.2f} standard errors apart."
+        apart = f"They differ by {size:.2f} of JRE's standard errors."
+        gap = f"JRE gives {format_number(own)} and IPWRA {format_number(start)}. {apart}"
         readings[contrast] = Reading(_judged(size, MOVES, MOVES_MUCH), gap)
     return by_contrast(readings)
 
@@ -344,7 +345,7 @@ def _effects(record: FitRecord) -> list[str]:
     found = words.joined([f"{name} = {mean:{spec}}" for name, mean in zip(names, means, strict=True)])
     what = "quantiles" if record.options.quantiles else "mean" if record.spec.constants else "predictions are averaged"
     what = "outcomes and the means of the matches are averaged" if record.spec.matched else what
-    how = f", {record.spec.averaged}" if record.spec.averaged and record.stack is None else ""
+    how = "" if record.stack is not None or record.options.quantiles else record.spec.averaged
     effects = "; ".join(words.effect_words(record, k) for k in range(len(record.effect_names)))
     return [f"Each group's {what} over {words.rows_words(record)}{how}: {found}.", f"{effects}."]
 
@@ -356,6 +357,6 @@ def _tests(record: FitRecord, alpha: float) -> list[str]:
     texts = [words.choice_words(record).strip()]
     for k, name in enumerate(record.effect_names):
         se, low, high = (format(value, spec) for value in (record.std_errors[k], *limits[k]))
-        test = f" Test of no effect ({null:g}): {symbol} = {z[k]:.2f}, p {signed_p(p[k])}." if z[k] == z[k] else ""
+        test = f" Test of {name} = {null:g}: {symbol} = {z[k]:.2f}, p {signed_p(p[k])}." if z[k] == z[k] else ""
         texts.append(f"{name}: standard error {se}, {100 * (1 - alpha):.4g}% interval {low} to {high}.{test}")
     return [*texts, "The interval accounts for sampling error. It does not account for a violated assumption."]

@@ -90,6 +90,13 @@ def effect_formula(record: FitRecord) -> str:
     return f"{name} = {record.options.effect_scale.form.format(treated=f'POM[{label}]', reference=f'POM[{labels[0]}]')}"
 
 
+def factor_text(record: FitRecord) -> str:
+    """Describe the factor of variances for `small_sample`."""
+    if record.design.cluster_name is None:
+        return "the small-sample factor n / (n - k) for k outcome coefficients"
+    return "the small-sample factor G / (G - 1) (n - 1) / (n - k) for G clusters and k outcome coefficients"
+
+
 def effect_words(record: FitRecord, k: int) -> str:
     """Return effect k as a formula of the group means, with the numbers."""
     params, (effect_format, mean_format) = record.estimate.params, formats(record)

@@ -19,12 +19,14 @@ from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.resampling import JACKKNIFE, repeating, seed_text
 from causalrisk.report import labels as words
 
+NET_BIAS = "The net bias is the difference of the biases of the groups"
+
 
 def facts(record: FitRecord) -> dict[str, list[str]]:
     """Return the sentences about a fit, by subject, in the order of the methods paragraph."""
     design, joint, ratio = record.design, record.joint, not record.options.effect_scale.additive
     own = "The estimator is the package's own implementation of that paper's idea."
-    own += "" if joint is None or joint.anchor is None else " The default objective is not in any paper."
+    own += " The default objective, used here, is not in any paper." * (joint is not None and joint.anchor is not None)
     intervals = f"Confidence intervals use {words.distribution_words(record)}"
     if ratio:
         source = "" if record.boot is None else ", from the variation of the logarithm over the resamples,"
@@ -34,7 +36,7 @@ def facts(record: FitRecord) -> dict[str, list[str]]:
         "effect": [
             f"We estimated the {words.estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
             f"{words.outcome_text(record)}, over {words.rows_words(record)}, by {record.spec.how}.",
-            f"It is {words.effect_formula(record)}; POM is the potential-outcome mean of a group." * ratio,
+            f"The effect is {words.effect_formula(record)}; POM is the potential-outcome mean of a group." * ratio,
             "" if joint is None else own,
             words.trend_words(record) + words.santanna_words(record),
         ],
@@ -232,17 +234,19 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     if joint.anchor is None:
         return (
             "The outcome models of all groups were fitted together. They minimise the weighted loss plus half the "
-            f"squared number of rows times the mean squared net bias over {over}."
+            f"squared number of rows times the mean squared net bias over {over}. {NET_BIAS}."
         )
     chosen = "given" if path is None else f"chosen from {LADDER[-1]:g} to {LADDER[0]:g} by cross-validation"
     if path is not None and path.raised_from is not None:
         why = "because JRE's robust variance was above IPWRA's"
         chosen = f"raised from {path.raised_from:.3g} ({chosen}), {why}"
-    share = f" The variance leaves out the share {joint.share:.3g} of the effect heterogeneity." * bool(joint.share)
+    left = f"the share {joint.share:.3g} of the effect heterogeneity"
+    share = f" The sampling variance in the objective leaves out {left}; standard errors do not." * bool(joint.share)
     return (
         "The outcome models of all groups were fitted together to minimise the expected risk of the "
-        f"{record.options.population.estimand} (squared net bias plus sampling variance) over {over}. At the fitted "
-        f"score, the biases of the groups cancel. The shrinkage toward IPWRA, {joint.anchor:g}, was {chosen}.{share}"
+        f"{record.options.population.estimand} (squared net bias plus sampling variance) over {over}. {NET_BIAS}. "
+        f"It is constrained to zero at the fitted score. The shrinkage toward IPWRA, {joint.anchor:g}, was {chosen}."
+        f"{share}"
     )
 
 
@@ -256,8 +260,7 @@ def _errors_source(record: FitRecord) -> str:
     again = "every step" if record.learned is None else "every step except the learner, whose predictions are kept"
     if design.predictions is not None:
         again = "every step except the outcome predictions, which are kept"
-    formula = "n / (n - k)" if design.cluster_name is None else "G / (G - 1) (n - 1) / (n - k)"
-    factor = f", with the small-sample factor {formula}" * record.small_sample
+    factor = f", with variances multiplied by {words.factor_text(record)}" * record.small_sample
     if record.boot is not None:
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         used = f"are the {what} over {len(record.boot.used)}"
@@ -275,12 +278,11 @@ def _errors_source(record: FitRecord) -> str:
     if record.spec.matched:
         score = " and account for the estimated propensity score (Abadie and Imbens 2016)"
         return "follow Abadie and Imbens (2006)" + score * (record.options.metric == "propensity")
-    text = "are from the stacked estimating equations of all models"
+    text = "are from the stacked estimating equations of all models (Stefanski and Boos 2002)"
     if record.cov_type == "cluster":
         text += f", clustered by {words.joined(design.cluster_names)}"
     text += " (Cameron, Gelbach and Miller 2011)" * (design.second_cluster is not None)
-    text += f"{factor} (Stefanski and Boos 2002)"
-    return text + ", given the predictions of the learner" * (record.learned is not None)
+    return text + factor + ", given the predictions of the learner" * (record.learned is not None)
 
 
 def references(text: str, *keys: str) -> list[str]:

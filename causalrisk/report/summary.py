@@ -338,14 +338,14 @@ def numbers_table(
 def _notes(record: FitRecord) -> list[str]:
     """Return the notes of a summary: what the reader must know to read the numbers."""
     design, options, joint = record.design, record.options, record.joint
-    over = ". Quantiles are" if options.quantiles else ", averaged"
+    over = "Quantiles are" if options.quantiles else "The means (POM) are averages"
     rows, survey = words.rows_words(record), design.survey
     if survey is not None and survey.subpop_name is not None:
         rows += f" of the subpopulation {survey.subpop_name}".rstrip()
     if design.weight_type == "probability" and record.frame is None:  # the rows of a frame count equally
         rows += ", weighted by the observation weights"
     notes = [
-        f"{words.effect_formula(record)}{over} over {rows}. {_interval_text(record)}",
+        f"{words.effect_formula(record)}. {over} over {rows}. {_interval_text(record)}",
         _logged_note(record),
         *_formulas(record),
         "The weights of each group are normalised to sum to one (Hajek)." * (record.spec == IPW),
@@ -450,7 +450,7 @@ def _interval_text(record: FitRecord) -> str:
     scale = record.options.effect_scale
     text = f"Confidence intervals use {words.distribution_words(record)}."
     if record.small_sample:
-        text += " Standard errors have the small-sample factor."
+        text += f" Variances are multiplied by {words.factor_text(record)}."
     if scale.null:
         text += f" {intervals.statistic_names(record.df)[0]} and P test {record.estimand} = {scale.null:g}."
     if not scale.additive:

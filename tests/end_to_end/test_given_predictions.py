@@ -76,7 +76,7 @@ def test_an_estimated_score_as_with_a_model_that_gives_these_predictions():
     given = AIPW.from_formula("y ~ x", DATA, treat="d", outcome_predictions=predicted).fit()
     np.testing.assert_allclose(given.params, own.params, rtol=1e-10)  # errors differ by those of the models
     assert given.balance().index.tolist() == own.balance().index.tolist()
-    with pytest.raises(cr.UnavailableError, match="do not cover other rows"):
+    with pytest.raises(cr.UnavailableError, match="has no predictions for new rows"):
         given.predict(DATA.head())
 
 

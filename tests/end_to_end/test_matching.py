@@ -110,7 +110,7 @@ def test_units_without_a_match_are_left_out(n_neighbors):
     np.testing.assert_allclose(res.params.iloc[1:], means[kept].mean(axis=0), rtol=1e-12)
     pairs = res.matches
     assert set(pairs["unit"]) == set(data.index[kept])
-    assert f"averaged over the {kept.sum()} of 80 rows that have matches" in " ".join(str(res.summary()).split())
+    assert f"averages over the {kept.sum()} of 80 rows that have matches" in " ".join(str(res.summary()).split())
     assert (data["x1"][pairs["unit"]].to_numpy() == data["x1"][pairs["match"]].to_numpy()).all()
     assert pairs["distance"].max() <= 0.5
 
@@ -206,7 +206,7 @@ def test_columns_of_the_propensity_formula_alone_are_not_matched_on():
     with pytest.raises(OptionError, match=r"no covariates to match on[^`]*`metric=\"propensity\"`"):
         Matching.from_formula("y ~ 1", drawn(), treat="d", propensity="x1").fit()
     model = Matching.from_formula("y ~ x1", drawn(), treat="d", propensity="x1 + x2")
-    with pytest.warns(DesignWarning, match="which lacks 'x2' of propensity="):
+    with pytest.warns(DesignWarning, match="ignores 'x2', which only the propensity formula has"):
         res = model.fit()
     assert res.effect == Matching.from_formula("y ~ x1", drawn(), treat="d").fit().effect
 

@@ -42,8 +42,8 @@ KINDS = {
     ),
     "hajek": (cr.IPW, FORMULA, {}, ["the weighted mean of y"]),
     "ipwra": (cr.IPWRA, FORMULA, {}, ["with these weights", "logit", "1 / (probability of its own group)"]),
-    "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "plus the mean of the weighted residuals"]),
-    "jre": (cr.JRE, FORMULA, {}, ["fitted together", "40 random draws of the", "minus the bias common to the groups"]),
+    "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "weighted mean residual of the group's"]),
+    "jre": (cr.JRE, FORMULA, {}, ["fitted together", "40 random draws of the", "mean of the groups' biases"]),
     "treated": (cr.IPWRA, FORMULA, {"target": "treated"}, ["on the treated (ATT)"]),
     "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "Rows of group 0 have weight 1."]),
     "overlap": (cr.AIPW, FORMULA, {"target": "overlap"}, ["overlap population (ATO)", "about equally likely"]),
@@ -53,7 +53,7 @@ KINDS = {
     "three arms": (cr.JRE, FORMULA, THREE, ["in group b or", "fitted together"]),
     "three arms, overlap": (cr.IPWRA, FORMULA, {**THREE, "target": "overlap"}, ["all groups are about equally likely"]),
     "binomial": (cr.IPWRA, "binary ~ x1", {"family": "binomial", "effect": "odds_ratio"}, ["odds ratio"]),
-    "gamma": (cr.IPWRA, "positive ~ x1", {"family": "gamma", "effect": "ratio"}, ["Test of no effect (1)"]),
+    "gamma": (cr.IPWRA, "positive ~ x1", {"family": "gamma", "effect": "ratio"}, ["Test of ATE ratio = 1"]),
     "percent": (cr.JRE, "positive ~ x1", {"effect": "percent"}, ["= 100 ("]),
     "known": (cr.IPWRA, FORMULA, {"propensity_score": "score"}, ["known (score)"]),
     "classifier": (cr.AIPW, FORMULA, {"propensity_score": LogisticRegression()}, ["LogisticRegression, 5 folds"]),
@@ -109,7 +109,7 @@ def test_the_numbers_are_those_of_the_fit(cattaneo):
     assert f"90% interval {low:.2f} to {high:.2f}" in text
     gap = abs(res.effect - res.start.effect) / res.effect_se
     ours, theirs = map(format_number, (res.effect, res.start.effect))
-    assert f"JRE gives {ours} and IPWRA {theirs}, {gap:.2f} standard errors apart." in text
+    assert f"JRE gives {ours} and IPWRA {theirs}. They differ by {gap:.2f} of JRE's standard errors." in text
     assert "prenatal1, mmarried, mage, fbaby and medu" in text
 
 
