@@ -76,7 +76,7 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
 
 
 def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per question, answered ones first, in the order of the file."""
+    """Return one row per question: the answered questions in the order of the file, then the others."""
     where = f"arm {arm!r} ({path})"
     entries = _parsed(Path(path).read_bytes(), where)
     if not isinstance(entries, dict):

@@ -226,7 +226,7 @@ def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[
 
 
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
-    """Raise a DesignError if the propensity model has no covariates, unless the caller asked for that."""
+    """Raise a DesignError if the propensity model has no covariates, unless the caller asked for no covariates."""
     if propensity is None and propensity_score is None and set(design.propensity_names) <= {"Intercept"}:
         found = f"the outcome formula {design.formula!r} has no covariates, and propensity= is not given"
         raise DesignError(f'{found}.\nUse `propensity="x1 + x2"`, or `propensity="1"` in a randomized trial.')

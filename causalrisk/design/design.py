@@ -188,7 +188,7 @@ class Design:
         return np.arange(self.n)
 
     def over(self, function: Callable[[Any], T]) -> Iterator[T]:
-        """Yield `function` of each block of rows, like `DesignOnDisk.over`; in memory the design is one block."""
+        """Yield `function` of this design, the only block of rows in memory; `DesignOnDisk.over` has several."""
         return iter([function(self)])
 
     @property

@@ -137,7 +137,7 @@ def _check_before(before: str, after: str, outcome: Formula) -> None:
 
 
 def without_change(formula: str, did: DiD | None) -> str:
-    """Return the formula as it was before `with_change`, with the outcome after the treatment."""
+    """Return the formula with the outcome after the treatment on its left-hand side: the inverse of `with_change`."""
     if did is None or did.cross_sections:
         return formula
     return f"{_change_of(formula)[0]} ~{formula.partition('~')[2]}"

@@ -110,7 +110,7 @@ def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDA
 
 
 def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: str) -> None:
-    """Raise a DesignError if one of the columns is not there."""
+    """Raise a DesignError if a column is missing."""
     known = [str(name) for name in there]
     for name in columns or ():
         if name not in known:

@@ -185,12 +185,12 @@ NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a 
 
 
 def nearest_name(value: object, names: Iterable[str]) -> str | None:
-    """Return the name that a value probably misspells, ignoring case; None if none is near."""
+    """Return the name that a value probably misspells, ignoring case; None if no name is similar."""
     return next(iter(aliases.nearest(value, names, 1, NEAR)), None)
 
 
 def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
-    """Return a value of an option, or the one that it means; an OptionError unless it is among the allowed ones."""
+    """Return the value of an option, with another package's word replaced; an OptionError unless it is allowed."""
     value = value_meant(name, value)
     for one in allowed:  # 1 and np.True_ mean True
         if value is one or (isinstance(value, str | numbers.Real | np.bool_) and value == one):
@@ -231,7 +231,7 @@ def check_alpha(alpha: float) -> None:
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the options of a call under their names and values here."""
+    """Return the options of a call under this package's names and values."""
     found, notes = named_here(place, given, defaults)
     for name, value in list(found.items()):
         meant = value_meant(name, value)
@@ -288,7 +288,7 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
 
 
 def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Set a second option that a word implies; refuse another value of it."""
+    """Set a second option that a word implies; raise an error if the call has another value of this option."""
     given = found.get(name)
     if given not in (None, defaults.get(name)) and value_meant(name, given) != value:
         raise OptionError(f"{what} means `{name}={value!r}`, but `{name}={given!r}` was given.\nLeave one of them out.")
@@ -296,7 +296,7 @@ def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults:
 
 
 class Failure:
-    """Outcomes of one resample or one propensity replicate: plain integers, as arrays hold them."""
+    """Outcomes of a resample or of a propensity replicate, as integers that can be stored in arrays."""
 
     OK, EMPTY_ARM, SEPARATION, SINGULAR_PROPENSITY, NOT_CONVERGED, SINGULAR_OUTCOME, NO_REPLICATES = range(7)
     OUTCOME_SEPARATION, OUTCOME_NOT_CONVERGED, NO_EFFECT = range(7, 10)
@@ -331,7 +331,7 @@ def failure_text(failures: NDArray[np.int8]) -> str:
 
 
 def first_failure(*failures: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Return for each resample the first failure in the order of the arguments, each of shape (m,); OK without one."""
+    """Return the first failure of each resample in the order of the arguments, each of shape (m,); OK if none."""
     found = failures[0]
     for more in failures[1:]:
         found = np.where(found == Failure.OK, more, found)

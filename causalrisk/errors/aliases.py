@@ -323,13 +323,13 @@ def answer(place: str, word: str) -> str:
 
 
 def nearest(word: object, names: Iterable[str], most: int, likeness: float = 0.6) -> list[str]:
-    """Return at most `most` names nearest to a word, ignoring case, that are at least so alike."""
+    """Return at most `most` names with a similarity of at least `likeness` to a word, ignoring case."""
     folded = {name.casefold(): name for name in names}
     return [folded[found] for found in difflib.get_close_matches(str(word).casefold(), folded, most, likeness)]
 
 
 def near(word: str, names: Iterable[str]) -> str:
-    """Return a question with the two nearest names; empty where none is near."""
+    """Return a question with the two most similar names; empty if no name is similar."""
     found = nearest(word, names, 2)
     return f"Did you mean {' or '.join(f'`{name}`' for name in found)}?" if found else ""
 
@@ -349,7 +349,7 @@ def attribute(place: str, what: str, word: str, names: Iterable[str]) -> str:
 
 
 def value_meant(option: str, value: Any) -> Any:
-    """Return the value of an option that another package's word means; any other value as it is."""
+    """Replace another package's word for an option's value by this package's; return other values unchanged."""
     if isinstance(value, list | tuple):
         return type(value)(value_meant(option, each) for each in value)
     if type(value).__module__.endswith("families.links"):  # of statsmodels

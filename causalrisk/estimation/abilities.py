@@ -122,7 +122,7 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
 
 
 def options_used(spec: Specification, options: ModelOptions) -> ModelOptions:
-    """Return the options without a learner if the outcome models are constants, which do not use it."""
+    """Return the options, without a learner if the outcome models are constants, which do not use learners."""
     return dataclasses.replace(options, learner=None, learner_use=None, n_repeats=1) if spec.constants else options
 
 

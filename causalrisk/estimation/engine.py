@@ -297,12 +297,12 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
 
 
 def some(beta: Array, columns: NDArray[Any]) -> Array:
-    """Return coefficients, (m, p, R), of some resamples; the sample's coefficients, (m, p, 1), serve all of them."""
+    """Return coefficients, (m, p, R), of some resamples; coefficients of the sample, (m, p, 1), are for all of them."""
     return beta if beta.shape[2] == 1 else beta[:, :, columns]
 
 
 def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Solve for a Newton step, and mark singular equations; one derivative may serve all resamples."""
+    """Solve for a Newton step, and mark singular equations; `slope` may have one derivative for all resamples."""
     if not block.least_norm:
         step, singular = solve_definite(slope, np.where(np.isfinite(equations), equations, 0.0))
         return step, np.repeat(singular, step.shape[1] // len(singular))

@@ -149,7 +149,10 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
 
 
 def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:
-    """Average JRE on the formula, JRE with each learner's predictions as terms if rows suffice, and AIPW on them."""
+    """Average JRE on the formula, JRE with each learner's predictions as terms, and AIPW with these predictions.
+
+    JRE with predictions is left out if there are too few rows.
+    """
     lead, notes = joint_record(task, joint_options), task.notes
     names, records, inference = ["formula"], [lead], dataclasses.replace(task.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
@@ -173,7 +176,7 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
 
 
 def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates | None = None) -> FitRecord:
-    """Fit IPWRA, and fit the arms jointly from there."""
+    """Fit IPWRA, and fit the arms jointly starting from it."""
     notes = task.notes
     # The options were checked for JRE; the first fit is IPWRA, where JRE starts.
     start = separate_record(dataclasses.replace(task, spec=IPWRA))
@@ -258,7 +261,7 @@ def train_from(
 
 
 def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions, notes: Notes) -> Replicates:
-    """Fit the score under fractional random weights of the rows, or under the weights that were given."""
+    """Fit the score with fractional random weights of the rows, or with the given weights."""
     weights, resampler = start.used_weight_fit, start.resampler()
     if not weights.estimated:
         return Replicates.of_normal(weights, None)

@@ -96,7 +96,7 @@ def match(units: Array, others: Array, least: int, tied: float, caliper: float |
 
 
 def _cells(columns: Array) -> tuple[Array, Any]:
-    """Return the distinct rows, shape (cells, p), and a sparse matrix with a one in each unit's cell, (n, cells)."""
+    """Return the distinct rows, (cells, p), and a sparse matrix, (n, cells), with a one in the cell of each unit."""
     points, of_unit = np.unique(columns + 0.0, axis=0, return_inverse=True)  # -0.0 is 0.0
     return points, scipy.sparse.csr_array((np.ones(len(columns)), (np.arange(len(columns)), of_unit.ravel())))
 

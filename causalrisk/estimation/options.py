@@ -451,7 +451,7 @@ class InferenceOptions:
         return found, kind
 
     def _check_clusters(self, clustered: bool) -> None:
-        """Raise an error for options that need clusters without any, or that ignore clusters that were given."""
+        """Raise an error for options that need clusters if there are none, or that would ignore given clusters."""
         if self.bootstrap == "rescaled":
             raise OptionError('bootstrap="rescaled" needs a survey design.\nUse `design=Survey(strata=..., psu=...)`.')
         for option, known in WITH_CLUSTERS.items():

@@ -65,7 +65,7 @@ class JointRecord:
 
     @property
     def share(self) -> float:
-        """The share c of the start's effect heterogeneity that is left out of the variance."""
+        """The share c of IPWRA's effect heterogeneity that the variance in the objective leaves out."""
         return self.fit.terms.share
 
     @property
@@ -175,7 +175,7 @@ class FitRecord(Task):
 
     @property
     def draws_units(self) -> bool:
-        """Whether resamples leave out rows or clusters, where fractional weights could be drawn instead."""
+        """Whether resamples leave out rows or clusters, and fractional weights could be drawn instead."""
         return self.bootstrap not in ("bayesian", "rescaled", "replicates") and self.options.propensity_score is None
 
     @property
@@ -247,7 +247,7 @@ class FitRecord(Task):
             )
 
     def check_observed(self, what: str) -> None:
-        """Raise an error if a diagnostic of residuals is used with means that are not of observed outcomes."""
+        """Raise an error for a diagnostic of residuals if the means are not means of observed outcomes."""
         if self.design.periods is not None:
             raise UnavailableError(f"{what} are not available for cross sections.\nFit a period without did=.")
         if self.stated_exposure is not None:
@@ -311,7 +311,7 @@ class FitRecord(Task):
         return np.repeat(rows, self.design.weights.astype(int)) if self.frequency else rows
 
     def arm_position(self, arm: Any) -> int:
-        """Return the position of an arm, by default (None) the first that is compared with the reference."""
+        """Return the position of an arm; by default (None), the first arm that is compared with the reference."""
         if arm is None:
             return 1
         labels, position = self.design.labels, self.design.arm_named(arm)

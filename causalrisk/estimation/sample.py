@@ -97,7 +97,7 @@ class Sample:
         return np.eye(self.n_arms)[:, self.arm].T  # the values of an arm are then contiguous
 
     def in_periods(self, columns: Array) -> Array:
-        """Return columns, (n, k); with repeated cross sections a copy per period, zero in the other one, (n, 2 k)."""
+        """Return columns, (n, k); with repeated cross sections (n, 2 k), one copy per period, zero in the other."""
         if self.late is None:
             return columns
         late = self.late[:, None]
@@ -121,7 +121,7 @@ class Sample:
 
     @cached_property
     def columns(self) -> dict[str, Any]:
-        """The arrays with one row per row of the sample, by name."""
+        """The arrays that have one entry per row of the sample, by name."""
         known = {name: getattr(self, name) for name in (*BY_ROW, "X", "R", *(["Z"] if self.Z is not self.X else []))}
         return {n: of.columns if isinstance(of, Basis) else of for n, of in known.items() if of is not None}
 

@@ -44,12 +44,12 @@ class TargetPopulation:
 
     @property
     def balance_denominator(self) -> str:
-        """Denominator of standardized mean differences where no arm is the target, as in R's cobalt."""
+        """Denominator of standardized mean differences if no arm is the target, as in R's cobalt."""
         return "weighted" if self.tilt is not None else "pooled"
 
     @property
     def everybody(self) -> bool:
-        """Whether the target is the sample as it is."""
+        """Whether the target is the whole sample, without a tilt."""
         return self.toward is None and self.tilt is None and not self.frame
 
 

@@ -204,7 +204,10 @@ def effects_by(
 def _differences(
     scale: EffectScale, values: Array, covariance: Array, one: NDArray[np.intp], other: NDArray[np.intp]
 ) -> tuple[Array, Array, Array]:
-    """Subtract values at `other` from values at `one`, where effects are differences; returns as `_projected`."""
+    """Subtract values at `other` from values at `one`, on the scale where effects are differences.
+
+    The results are the same as of `_projected`.
+    """
     rows = covariance[one] - covariance[other]
     covariance, on_scale = rows[:, one] - rows[:, other], values[one] - values[other]
     se = np.sqrt(np.clip(np.diag(covariance), 0, None)) * scale.report_slope(on_scale)

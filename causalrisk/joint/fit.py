@@ -233,7 +233,7 @@ class JointFit:
 
     @cached_property
     def replicate_offset(self) -> Array:
-        """Difference of the estimates from a refit of the sample with the replicates that resamples use."""
+        """Estimates minus a refit of the sample itself with the replicates that are used for resamples."""
         found = self._refit(self.problem.equations.sample.s[:, None]).values[:, 0]
         return np.where(np.isfinite(found), self.estimate.values - found, 0.0)
 
@@ -346,7 +346,7 @@ class JointFit:
 
     @cached_property
     def maps(self) -> list[Array]:
-        """Matrices that give (params, theta) from `RowParts`, from divisors, and from influence of score and IPWRA."""
+        """Matrices that map `RowParts`, divisors, and influence of score and IPWRA to influence on (params, theta)."""
         totals, (n_arms, P, _), (_, p) = self.totals, self.beta.shape, self.problem.start.theta.shape
         equations, numbers = np.split(np.eye(totals["value"].shape[1]), [n_arms * P], axis=1)
         of_parts = self._estimates_after(self.by_models(equations), numbers)

@@ -131,7 +131,7 @@ class Rows:
         return np.concatenate([values[a, members] for a, members in enumerate(self.slices)])
 
     def counted(self, mean: Array, start: Array, terms: Terms) -> Array:
-        """Return d_a less its level, for means (K, n, R) and IPWRA's coefficients (K, P, R)."""
+        """Return d_a minus `level`, for means (K, n, R) and IPWRA's coefficients (K, P, R)."""
         known = terms.share * self.family.mean(self.predictors(start)) if terms.share else 0.0
         return mean - known - terms.level[:, None, None]
 
@@ -329,7 +329,7 @@ def _with_slopes(X: Array, by: Array, values: Array, slope: Array) -> Array:
 
 
 def moved(pair: Pair, step: Array) -> Pair:
-    """Return the value and slope of a linear function of the coefficients after a step, (R, K, P)."""
+    """Return the value and derivative of a linear function of the coefficients after a step, (R, K, P)."""
     return pair[0] + np.einsum("rkp...,rkp->rk...", pair[1], step), pair[1]
 
 
@@ -405,7 +405,7 @@ class Expansion:
         return Expansion(**{name: part(of) for name, of in vars(self).items()})
 
     def put(self, columns: NDArray[np.intp], other: Expansion) -> None:
-        """Replace some columns of row weights by those of another expansion."""
+        """Replace the expansion for some columns of row weights by `other`, an expansion for these columns alone."""
 
         def put(into: Any, of: Any) -> None:
             if isinstance(into, np.ndarray):
@@ -468,7 +468,7 @@ def block_diagonal(blocks: Array) -> Array:
 
 
 def centred(rows: Rows, d: Array, centres: list[Centre]) -> Array:
-    """Return d_a less the means that centre psi, shape (K, n, R); t times it is psi_a without the residual."""
+    """Return d_a minus the means that centre psi, shape (K, n, R). Times t, this is psi_a without its residual."""
     first, last = (centres[k][0][0].T[:, None] for k in (0, -1))
     return d - first if len(centres) == 1 else rows.averaged * (d - first) - rows.measured * last
 

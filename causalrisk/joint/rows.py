@@ -124,7 +124,7 @@ class ScoreColumns:
 
     @property
     def width(self) -> int:
-        """Number of columns that join."""
+        """Number of columns that are added to the outcome columns."""
         return min(len(self.of_score), self.count)
 
     def columns(self, X: Array, Z: Array) -> Array:
@@ -358,7 +358,10 @@ class WeightedRows(FieldsAlone):
         return Scores(fixed, weight(*at), tilt(*again) if varies else fixed, weight(*again), varies)
 
     def _odds(self, beta: Beta, place: slice, width: int) -> Array:
-        """Odds of the other arms, or of the target arm, to the row's own: weight less tilt, shape (T, n, width)."""
+        """Odds of each other arm, or of the target arm, relative to the row's own arm, shape (T, n, width).
+
+        The odds add up to the weight minus the tilt.
+        """
         score: Any = self.equations.score
         toward, n_arms = self.equations.target.toward, self.equations.sample.n_arms
         calibrated = self.equations.model is not None and self.equations.model.kind == "calibrated"

@@ -140,7 +140,7 @@ class JointProblem:
 
     @property
     def contrasts(self) -> Array:
-        """C: contrasts of the arms times `bias_slopes`, which differ from one on scales other than the difference."""
+        """C: contrasts of the arms, times `bias_slopes`. These are one if the effect is a difference."""
         return bias_contrasts(len(self.slopes)) * self.bias_slopes
 
     def net_means(self, raw: Array, mean_bias: Array) -> Array:

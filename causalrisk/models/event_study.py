@@ -471,7 +471,10 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
 
 
 def _averages(counted: Array, shares: Array, effects: Array) -> Array:
-    """Average effects (..., m), weighted by shares, over the ones in `counted` (j, m): shape (..., j); NaN if none."""
+    """Average the effects, (..., m), that each of the j rows of `counted`, (j, m), marks, weighted by shares.
+
+    The result has shape (..., j), with NaN for a row that marks no effect.
+    """
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(shares > 0, shares * effects, 0.0) @ counted.T / (shares @ counted.T))
 
@@ -506,7 +509,7 @@ def _errors(
     shares = of @ member / of.sum()
 
     def of_all(record: FitRecord, values: Array, otherwise: float) -> Array:
-        """Expand values for the units or clusters of a fit to the whole study; others get `otherwise`."""
+        """Expand values for the units or clusters of a fit to the whole study, with `otherwise` for all others."""
         found, own = np.full(count, otherwise), record.design.cluster
         found[code[units.units.get_indexer(record.design.index)]] = values if own is None else values[own]
         return found

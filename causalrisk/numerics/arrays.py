@@ -154,7 +154,7 @@ def weighted_grams(columns: Array, weights: Array) -> Array:
 
 
 def inverse_or_nan(matrix: Array) -> Array:
-    """Return the inverse of a matrix, or NaN where it is singular, as after a fit that diverged."""
+    """Return the inverse of a matrix; NaN if the matrix is singular, for example after a fit that diverged."""
     try:
         return np.asarray(np.linalg.inv(matrix))
     except np.linalg.LinAlgError:
@@ -280,7 +280,10 @@ def _added(first: Any, second: Any) -> Any:
 
 
 def taken(record: T, which: Any, *names: str) -> T:
-    """Return a record with some rows of the named arrays; None stays, and names that share an array still do."""
+    """Return a copy of a dataclass with some rows of the named arrays.
+
+    None stays None. Fields that share an array still share the new array.
+    """
     found: dict[int, Any] = {id(None): None}
     for name in names:
         array = getattr(record, name)

@@ -151,7 +151,7 @@ class OutcomeFamily:
 
     @property
     def linear(self) -> bool:
-        """True where the model is linear least squares."""
+        """True if the model is linear least squares."""
         return self.name == "gaussian" and self.link == "identity"
 
     @property

@@ -83,7 +83,7 @@ def separating_direction(signed: Array) -> Array | None:
 
 
 def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) -> tuple[float, bool]:
-    """Return the minimum, near a start, of a function with gradient, and whether the gradient is negligible there."""
+    """Return a minimum near a start, for a function with gradient, and whether the gradient is negligible at it."""
     result = scipy.optimize.minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-6})
     return float(result.fun), bool(result.success or np.abs(result.jac).max() < SETTLED)
 

@@ -62,7 +62,7 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
 
 
 def repeating(seed: np.random.SeedSequence) -> int | np.random.SeedSequence:
-    """Return an `rng` that repeats the draws of a seed sequence: its entropy alone if this is an int and enough."""
+    """Return a value of `rng=` that repeats a seed sequence: its entropy, or itself if one int is not enough."""
     alone = isinstance(seed.entropy, numbers.Integral) and not seed.spawn_key
     return int(seed.entropy) if alone else seed  # type: ignore[arg-type]
 
@@ -212,7 +212,7 @@ def multipliers(
 
 
 def nearly_whole(values: Array) -> NDArray[np.bool_]:
-    """Mark the values that are whole numbers to rounding; NaN is not."""
+    """Mark the values that are whole numbers up to rounding error; NaN is not marked."""
     return np.isclose(values, np.rint(values), rtol=1e-12, atol=1e-8)
 
 

@@ -38,7 +38,7 @@ ONE_CLUSTER = 3  # change of the effect without one cluster / average change ove
 
 @dataclass(frozen=True)
 class Reading:
-    """Reading of a diagnostic: a verdict (empty where none is possible), the finding, numbers and advice."""
+    """Reading of a diagnostic: a verdict (empty if no verdict is possible), the finding, numbers and advice."""
 
     verdict: str
     headline: str
@@ -182,7 +182,7 @@ UNTESTED = "Assumptions that no test can check"
 
 @dataclass(frozen=True, repr=False)
 class Prose:
-    """A text that prints."""
+    """A text in titled sections, wrapped when it is printed."""
 
     title: str
     sections: Mapping[str, tuple[list[str], list[str]]]
@@ -287,7 +287,7 @@ def _question(record: FitRecord) -> str:
 
 
 def _observed(record: FitRecord) -> str:
-    """Sentences on the sizes of the groups, and their raw means where effects are of averages of the outcome."""
+    """Sentences on the sizes of the groups and, if effects are differences of average outcomes, their raw means."""
     design, groups = record.design, []
     simple = not record.options.quantiles and design.offset is None and design.periods is None
     outcome = words.outcome_words(record).removeprefix("the ")
@@ -330,7 +330,7 @@ def _weights(record: FitRecord) -> list[str]:
 
 
 def _training(record: FitRecord) -> list[str]:
-    """Sentence on what the outcome models of each group are fitted to, each by itself."""
+    """Sentence on the rows and weights of each group's outcome model; empty unless groups are fitted separately."""
     spec, joint = record.spec, record.joint
     if spec.constants and not record.options.quantiles:
         outcome = words.outcome_words(record)

@@ -117,7 +117,7 @@ def target_text(record: FitRecord) -> str:
 
 
 def rows_words(record: FitRecord) -> str:
-    """Describe the rows that the means average over."""
+    """Describe the rows over which the means are averages."""
     design, toward = record.design, record.options.population.toward
     counted = design.nobs if toward is None else int(design.counts[toward])
     rows, group = record.estimate.rows, "" if toward is None else f"{design.treat_name} = {design.levels[toward]}"
@@ -157,7 +157,7 @@ def outcome_text(record: FitRecord) -> str:
 
 
 def variables_of(record: FitRecord) -> list[str]:
-    """Return the covariates of both models, each once; none where the estimator uses none."""
+    """Return the covariates of both models, each once; an empty list if the estimator uses no covariates."""
     design = record.design
     names = [] if record.spec.constants else list(design.outcome_encoder.variables)
     if record.weight_fit is not None and design.score is None:
@@ -166,7 +166,7 @@ def variables_of(record: FitRecord) -> list[str]:
 
 
 def outcome_model_text(record: FitRecord) -> str:
-    """Return the name of the outcome models; empty where there are none."""
+    """Return the name of the outcome models; empty for an estimator without outcome models."""
     label, exposed = record.sample.family.label, record.design.offset_kind is not None
     if record.spec.matched:
         return ""
@@ -234,7 +234,7 @@ def learner_words(record: FitRecord) -> str:
 
 
 def repeats_words(record: FitRecord) -> str:
-    """Sentences on repeats with other folds; empty where there is one."""
+    """Sentences on repeats with different folds; empty for a single repeat."""
     if record.repeats is None:
         return ""
     effects = record.repeats[:, 0]
@@ -280,7 +280,7 @@ def clip_text(record: FitRecord) -> str:
 
 
 def missing_words(record: FitRecord) -> str:
-    """Sentences on missing outcomes, and how they are accounted for; empty where none is missing."""
+    """Sentences on missing outcomes, and how they are accounted for; empty if no outcome is missing."""
     design, seen = record.design, record.design.observation
     if seen is None:
         return ""
@@ -300,14 +300,14 @@ def missing_words(record: FitRecord) -> str:
 
 
 def filled_counts(record: FitRecord) -> str:
-    """Return the covariates that were filled in, with their rows; empty where none was."""
+    """Return the covariates with filled-in values, and their numbers of such rows; empty if there are none."""
     ledger = record.design.sample_ledger
     lines = ledger[ledger["formula"] == INDICATOR]
     return joined([f"{line.variable} in {count(line.missing, 'row')}" for line in lines.itertuples()])
 
 
 def filled_words(record: FitRecord) -> str:
-    """Sentences on covariates that were filled in; empty where none was."""
+    """Sentences on covariates with filled-in values; empty if no value was filled in."""
     found = filled_counts(record)
     if not found:
         return ""
@@ -414,7 +414,7 @@ def choice_words(record: FitRecord) -> str:
 
 
 def ladder_end_words(joint: JointRecord) -> str:
-    """Sentences on shrinkage chosen at the end of the values tried; empty for others."""
+    """Sentences for a chosen shrinkage at an end of the range that was tried; otherwise empty."""
     if joint.path is None or not joint.anchor_at_end:
         return ""
     last, other = joint.path.anchor, LADDER[0] + LADDER[-1] - joint.path.anchor
@@ -436,7 +436,7 @@ def study_groups(study: Any) -> str:
 
 
 def study_base(study: Any) -> str:
-    """Return the period that changes are since in an event study."""
+    """Return the base period of the changes in an event study."""
     last, anticipation = "the last period before the group began", study.given["anticipation"]
     if anticipation:
         last += f" and its anticipation ({anticipation})"

@@ -177,7 +177,7 @@ def _learner_sentences(record: FitRecord) -> list[str]:
 
 
 def _outcome_sentence(record: FitRecord) -> str:
-    """Sentence on the outcome models, or on the quantiles and the models of outcomes up to them."""
+    """Sentence on the outcome models; for quantiles, on the levels and the models of P(outcome <= quantile)."""
     design, options, spec = record.design, record.options, record.spec
     formula = design.formula and without_change(design.formula, options.did)
     if options.quantiles:
@@ -197,7 +197,7 @@ def _outcome_sentence(record: FitRecord) -> str:
 
 
 def _sample_sentence(record: FitRecord) -> str:
-    """Sentence on the rows in the sample, their weights, and those left out."""
+    """Sentence on the rows in the sample, their weights, and the number of dropped rows."""
     design = record.design
     text = f"The sample has {words.count(design.nobs, design.unit_name)}"
     if design.weight_type is not None:

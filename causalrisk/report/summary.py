@@ -424,7 +424,7 @@ def _formulas(record: FitRecord, scored: bool | None = None) -> list[str]:
 
 
 def _coding_note(design: Design) -> str:
-    """Note on the levels of the treatment, where the groups have other labels."""
+    """Note on the levels of the treatment, if the labels of the groups differ from them."""
     pairs = list(zip(design.labels, design.levels, strict=True))
     if all(str(level) == label for label, level in pairs):
         return ""
@@ -432,7 +432,7 @@ def _coding_note(design: Design) -> str:
 
 
 def _binary_note(records: Sequence[FitRecord]) -> str:
-    """Note on an outcome of 0 and 1 with a linear model in one of the fits."""
+    """Note on a linear model of a 0/1 outcome in one of the fits."""
     linear = any(record.options.outcome_family.linear and not record.spec.constants for record in records)
     return NOTE_BINARY if linear and records[0].design.has_binary_outcome else ""
 
@@ -459,7 +459,7 @@ def _interval_text(record: FitRecord) -> str:
 
 
 def _overlap_note(record: FitRecord) -> str:
-    """Note that the weights leave less than half of a group, where IPWRA's robust errors are too small."""
+    """Note on a group whose effective n is less than half of n, so IPWRA's robust standard errors are too small."""
     design, everybody = record.design, record.options.population is EVERYBODY
     arm, label = min(zip(record.overlap, design.labels, strict=True), key=lambda pair: pair[0].kept)
     if record.spec.matched or not (record.spec.uses_propensity and everybody and arm.kept < POOR):

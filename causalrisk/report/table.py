@@ -216,7 +216,7 @@ class ResultTable(SimpleTable):
         return lines
 
     def _fields(self, width: int) -> list[int]:
-        """Return the width of each column with the blanks before it; the first gets what is left."""
+        """Return the width of each column with the blanks before it; the first column gets the remaining width."""
         content = [max(map(display_width, map(str, column)), default=0) for column in zip(*self, strict=True)]
         if not content:
             return []
