@@ -36,7 +36,7 @@ def chosen_covariates(
     names: Mapping[str, str] | None = None,
     of_observation: bool = False,
 ) -> list[Covariate]:
-    """Return the covariates of the models and further ones, in memory; options as in `balance`."""
+    """Return the covariates of both models and of `also`, in memory; the options are the same as in `balance`."""
     full, design = record.full_design, record.design
     found = {c.name: c for c in rows.covariates(of_observation)}
     kept = design.in_sample[full.in_sample].to_numpy()
@@ -208,7 +208,10 @@ class Compared:
 
 
 def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.bool_] | None = None) -> Compared:
-    """Return the rows of each arm, within `members` if given; or all rows of one arm and its rows with an outcome."""
+    """Return the sets of rows to compare, within `members` if given.
+
+    They are the arms or, with missing outcomes and an `arm`, all rows of this arm and its rows with an outcome.
+    """
     if arm is None or fitted.chances is None:
         rows = slice(None) if members is None else np.flatnonzero(members)
         weights = np.stack([fitted.weights, fitted.weights * fitted.importance])

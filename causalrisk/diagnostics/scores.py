@@ -288,7 +288,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
 
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
-    """Root mean squared gap between score and share treated, over the bins of `calibration`; one row per arm."""
+    """Root mean squared difference of score and share treated over the bins of `calibration`; one row per arm."""
     tables = _binned(record, bins)
     gaps = {label: (table["predicted"] - table["observed"]) ** 2 for label, table in tables.items()}
     values = [np.sqrt(np.average(gap, weights=tables[label]["weight"])) for label, gap in gaps.items()]

@@ -333,7 +333,7 @@ def train_by(
 
     @cache
     def trained(anchor: float) -> JointFit:
-        """Return the minimum; the cache keeps its influence function."""
+        """Return the minimum for a shrinkage; it is cached together with its influence function."""
         found = minimize_from_start(objective, anchor, options.method or kinds.DEFAULT_METHOD)
         return JointFit(problem, objective, points, anchor, *found)
 

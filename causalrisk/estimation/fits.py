@@ -383,7 +383,7 @@ class SeparateRows(FieldsAlone):
 
     @property
     def means(self) -> Array:
-        """Arm means less `height`, shape (K, R)."""
+        """Arm means minus `height`, shape (K, R)."""
         return np.stack([self.beta[f"mean {a}"][0, 0] for a in range(self.equations.sample.n_arms)])
 
     def estimates(self) -> tuple[Array, Array, Array]:
@@ -503,7 +503,7 @@ def _predicted_sums(equations: Equations, at: Point) -> tuple[Array, float]:
 
 
 def weights_of(record: Any) -> WeightFit:
-    """Return the importance weights of a fit; an estimator without any has the weights of its target."""
+    """Return the importance weights of a fit; for an estimator without them, the weights that define its target."""
     return record.weight_fit or WeightFit(Equations(record.sample, record.spec, record.options.population), {})
 
 

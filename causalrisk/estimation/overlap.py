@@ -287,7 +287,7 @@ def inverse_sum(scores: Array) -> Array:
 
 
 def crump_cut(scores: Array, weights: Array) -> float:
-    """Return the cut on sums of inverse scores, (K, n), for which the average effect below it has least variance.
+    """Return the limit of the sum of inverse scores, (K, n), below which the average effect has the least variance.
 
     References
     ----------

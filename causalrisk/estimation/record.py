@@ -129,7 +129,7 @@ class FitRecord(Task):
 
     @property
     def effect_names(self) -> list[str]:
-        """Names of the effects: the estimand, with several arms followed by the arm that is compared."""
+        """Names of the effects: the estimand, followed by the label of the arm if there are several effects."""
         return effect_names(self.estimand, self.design.labels, self.options.effect_scale.quantiles)
 
     @property
@@ -430,7 +430,10 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
 
 
 def unit_influence(record: FitRecord, count: int) -> Array:
-    """Return each unit's influence, or the influence of one equal unit, on the first estimates, (units, count)."""
+    """Return each unit's influence on the first `count` estimates, (units, count).
+
+    With frequency weights, it is the influence of one of the equal units of a row.
+    """
     if record.design.on_disk:
         raise rows_not_kept()
     weighted = record.estimate.influence[:, :count] * record.sample.s[:, None]
@@ -499,7 +502,7 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
 
 
 def params_of(scale: EffectScale, mixed: Array, n_arms: int) -> Array:
-    """Return effects and arm means, (2 K - 1, ...), from averages over fits; effects follow from averaged means."""
+    """Return effects and arm means, (2 K - 1, ...), from averages over fits; effects are computed from the means."""
     return mixed if scale == DIFFERENCE else scale.params(mixed[-n_arms:])
 
 

@@ -104,17 +104,17 @@ class Sample:
         return np.hstack([columns * (1 - late), columns * late])
 
     def at_means(self, columns: Array) -> Array:
-        """Return the columns of `in_periods` for the means; with repeated cross sections, for the change, (m, 2 k)."""
+        """Return columns, (m, k); with repeated cross sections (m, 2 k), for the later minus the earlier period."""
         return columns if self.late is None else np.hstack([-columns, columns])
 
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the sample's part of values, shape (n, ...), in the order of the design."""
+        """Return values without the target frame's rows, in the row order of the design, from values (n, ...)."""
         restored = np.empty_like(values[self.n_frame :])
         restored[self.order] = values[self.n_frame :]
         return restored
 
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Put values of the design's rows and then the target frame's, shape (n, ...), in the order of the sample."""
+        """Put values, (n, ...), in the order of the sample; given are the design's rows, then the target frame's."""
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
     # --- rows beyond memory ------------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def within(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:
 
 
 def arm_places(design: DesignOnDisk) -> Places:
-    """Return the parts, and the slices in them, that have the rows of each arm."""
+    """Return for each arm the numbers of the parts that have its rows, and the slices of these rows."""
     places: Places = [[] for _ in design.labels]
     for k, part in enumerate(design.parts):
         ends = np.searchsorted(part.arm, range(len(places) + 1)).tolist()
@@ -405,5 +405,5 @@ def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.
 
 
 def given_block(given: Array, block: int, width: int) -> Array:
-    """Return the columns of a block of given multiplicities."""
+    """Return the columns of the given multiplicities that belong to block number `block`."""
     return given[:, block * WIDTH : block * WIDTH + width]

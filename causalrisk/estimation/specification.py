@@ -363,7 +363,7 @@ SCALES = {scale.name: scale for scale in (DIFFERENCE, RATIO, ODDS_RATIO, PERCENT
 
 
 def effect_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
-    """Return names of the effects: the estimand, with several arms followed by the arm compared to the first."""
+    """Return names of the effects: the estimand, followed by the label of the arm if there are several effects."""
     names = [estimand] if len(labels) == 2 else [f"{estimand}[{label}]" for label in labels[1:]]
     return [f"{name} q{level:g}" for name in names for level in quantiles] if quantiles else names
 

@@ -149,7 +149,10 @@ def in_blocks(
 def _refit_block(
     refit: Callable[[Array], list[Refits]], draw: Callable[[int, int], Array], n_boot: int, width: int, number: int
 ) -> list[list[Refits]]:
-    """Refit block `number`, made of several draws; the last may be narrower. Module level, so it can be pickled."""
+    """Refit block `number`, which consists of several draws; the last block may be narrower.
+
+    The function is at module level, so it can be pickled.
+    """
     first, last = number * width, min((number + 1) * width, n_boot)
     drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
     if is_dask(drawn):
@@ -259,7 +262,7 @@ def jackknife_of(record: FitRecord, left_out: Array) -> Array:
 
 
 def jackknife_deviations(left_out: Array, times: Array) -> Array:
-    """Deviations (units, d) of estimates without one of `times` equal units; covariance = D'D."""
+    """Return deviations D (units, d) with D'D the jackknife covariance; unit k stands for times[k] equal units."""
     total = times.sum()
     return np.asarray(np.sqrt((total - 1) / total * times)[:, None] * (left_out - times @ left_out / total))
 
@@ -372,7 +375,7 @@ def _completed(record: FitRecord, notes: Notes) -> FitRecord:
 
 
 def asks_for_factor(record: FitRecord) -> bool:
-    """Whether the caller asked for the small-sample factor; JRE's default bootstrap may use it anyway."""
+    """Whether the caller asked for the small-sample factor, which JRE's fallback bootstraps use in any case."""
     return record.inference.small_sample or record.cov_type == "HC1"
 
 

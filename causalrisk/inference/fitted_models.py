@@ -53,7 +53,7 @@ def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[
 
 
 def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
-    """Return the coefficients by arm, None for the propensity score: columns "values" and "se"."""
+    """Return the coefficients of each arm's outcome model and, under None, of the score: columns "values" and "se"."""
     found = {}
     for arm, block, matrix, names in _blocks(record):
         variances = np.diag(matrix @ record.covariance_of(block) @ matrix.T)

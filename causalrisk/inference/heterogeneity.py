@@ -392,7 +392,7 @@ def _as_tuple(name: Any) -> tuple[Any, ...]:
 def _index(
     record: FitRecord, names: Sequence[Any], levels: Sequence[str], pairs: Sequence[tuple[int, int]] | None = None
 ) -> pd.Index:
-    """Index with one row per name; with several arms, or pairs without the reference, per effect and name."""
+    """Return an index with a row per name or, if there are several effects or other pairs, per effect and name."""
     rows, labels, effects = [_as_tuple(name) for name in names], record.design.labels, record.effect_names
     if pairs is not None:
         effects = [

@@ -43,7 +43,7 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
 
 
 def combination_errors(record: FitRecord, left: Array) -> Array:
-    """Return the standard errors of linear combinations of `params`, shape (j,); `left` has one per row."""
+    """Return the standard errors of linear combinations of `params`, shape (j,); `left` has one combination per row."""
     # Rounding may leave the variance of an exact combination just below zero.
     return np.sqrt(np.clip(np.diag(intervals.covariance_of(left, intervals.parameter_covariance(record))), 0, None))
 
@@ -236,7 +236,7 @@ def nlcom(record: FitRecord, expression: str) -> Any:
 
 
 def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> None:
-    """Refuse an expression that changes when all arm means shift together, which keeps JRE's effect as it is."""
+    """Refuse an expression that changes if all arm means shift together; such a shift leaves JRE's effect unchanged."""
     scale, params, first = record.options.effect_scale, record.estimate.params, len(record.effect_names)
     on_scale = scale.g(params[first:])
     by = 0.1 if np.isfinite(scale.low) else max(float(np.abs(on_scale).max()), 1e-3)
@@ -337,7 +337,7 @@ def equivalence_test(
 
 
 def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
-    """Refuse limits that are missing, not numbers, in the wrong order, or impossible on the scale of the effect."""
+    """Refuse limits that are missing, not numbers, in the wrong order, or impossible for the kind of effect."""
     given = [value for value in (low, high) if value is not None]
     plain = all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in given)
     with np.errstate(invalid="ignore", divide="ignore"):

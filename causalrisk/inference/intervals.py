@@ -51,7 +51,7 @@ def wald_interval(estimate: Array, se: Array, alpha: float, df: Array | float = 
 
 
 def ratio_and_p(values: Array, se: Array, null: Array | float = 0.0, df: Array | float = np.inf) -> tuple[Array, Array]:
-    """Return z or t statistics and two-sided p-values; NaN where the standard error is zero up to rounding."""
+    """Return z or t statistics and two-sided p-values; NaN for a standard error that is zero up to rounding."""
     rounded = rounded_se(values, se)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(rounded > 0, (values - null) / rounded, np.nan)
@@ -89,7 +89,7 @@ class Estimates:
     df: Array | float = np.inf
 
     def contrast(self, values: Array) -> Array:
-        """Transform reported values to the scale where effects are differences; NaN if they have no value there."""
+        """Transform reported values to the scale where effects are differences; NaN for values outside its domain."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(self.effects, self.scale.contrast(values), values)
 
@@ -104,7 +104,7 @@ class Estimates:
             return np.where(self.effects, self.scale.report_slope(on_scale), 1.0)
 
     def tests(self) -> tuple[Array, Array]:
-        """Return statistics against no effect (zero for other estimates), and two-sided p-values."""
+        """Return test statistics and two-sided p-values; the hypothesis is no effect or, for other estimates, zero."""
         errors = np.where(rounded_se(self.values, self.se) > 0, self.errors, 0.0)
         return ratio_and_p(self.contrast(self.values), errors, df=self.df)
 
@@ -149,7 +149,7 @@ def contrast_errors(record: FitRecord) -> Array:
 
 
 def refits_of(record: FitRecord) -> Array | None:
-    """Return all estimates per resample, or per left-out unit (jackknife), (m, d); None for other kinds of errors."""
+    """Return the estimates of each resample or, for the jackknife, without each unit, (m, d); otherwise None."""
     if record.cov_type == JACKKNIFE:
         return leave_one_out(record, InferenceOptions()).values
     return None if record.boot is None else record.boot.used

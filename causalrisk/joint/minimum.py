@@ -1,4 +1,6 @@
-"""JRE's objective under columns of row weights, and its minimum without net bias at the fitted score.
+"""JRE's objective under columns of row weights, and its minimum with a net bias of zero at the fitted score.
+
+The net bias of an effect is the difference of the biases of its two arms.
 
 The fit itself is minimised by scipy, starting at IPWRA; folds and resamples are minimised by Newton steps. The models
 have coefficients theta_a, and the columns of the rows have coefficients beta_a = L theta_a, with L of shape (P, p). L
@@ -36,7 +38,7 @@ class Objective:
     models : ndarray, shape (K, p, R)
         Coefficients of IPWRA's models.
     terms : Terms
-        The quantities that the objective holds fixed.
+        The constants of the objective.
     """
 
     rows: WeightedRows
@@ -94,7 +96,7 @@ class Objective:
         return Objective(self.rows.under(columns), self.models[..., columns], self.terms)
 
     def curvature_of_models(self, theta: Array, at: Expansion, nu: Array) -> Array:
-        """Return `curvature` by the models' coefficients, (R, K p, K p)."""
+        """Return `curvature` in terms of the models' coefficients, (R, K p, K p)."""
         found, lift = self.curvature(self.rows.lifted(theta), at, nu), self.rows.lift_of_arms
         return lift.transpose(0, 2, 1) @ found @ lift
 

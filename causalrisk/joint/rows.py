@@ -133,7 +133,7 @@ class ScoreColumns:
         return of @ self.from_Z - X @ self.from_X
 
     def lift(self, score: Array, p: int) -> Array:
-        """Return the matrix from the model's to all columns' coefficients, (P, p + width, R), at scores (m, q, R)."""
+        """Return the matrix from the models' coefficients to all columns', (P, p + width, R), at scores (m, q, R)."""
         extra = len(self.of_score)
         found = np.zeros((p + extra, p + self.width, score.shape[2]))
         found[range(p), range(p)] = 1.0
@@ -220,7 +220,7 @@ class WeightedRows(FieldsAlone):
 
     @cached_property
     def lift(self) -> Array:
-        """Matrix from the models' to all columns' coefficients, shape (P, p, R); (P, p, 1) if it is the identity."""
+        """Matrix that maps the models' coefficients to all columns', (P, p, R); (P, p, 1) if it is the identity."""
         p = self.equations.sample.X.columns.shape[1]
         return np.eye(p)[..., None] if self.joined is None else self.joined.lift(self.beta["score"], p)
 
@@ -244,7 +244,7 @@ class WeightedRows(FieldsAlone):
     # --- points ------------------------------------------------------------------------------------------------------
 
     def some(self, columns: Any) -> tuple[Equations, Beta]:
-        """Return equations and coefficients of some columns of row weights."""
+        """Return the equations and coefficients for some of the columns of row weights."""
         beta, model = {name: each[:, :, columns] for name, each in self.beta.items()}, self.equations.model
         if model is None or model.classifier is None or model.e is None:
             return self.equations, beta

@@ -45,9 +45,9 @@ class Path:
     ----------
     table : DataFrame
         One row per alpha: the (first) effect; its standard error by cross-validation; its robust standard error, NaN if
-        it was not needed; the cross-validated variance over the variance at the first alpha, and the standard error of
-        this ratio; the share of draws that this alpha wins; and whether the fits converged. With several effects, the
-        standard errors are of the objective's contrasts.
+        it was not needed; the ratio of the cross-validated variance to the variance at the first alpha, and the
+        standard error of this ratio; the share of draws that this alpha wins; and whether the fits converged. With
+        several effects, the standard errors are of the objective's contrasts.
     held_out, anchor : float
         alpha by cross-validation, and the alpha of the fit, which may be larger.
     choice_variance : float

@@ -159,7 +159,7 @@ class JointProblem:
 
 
 def points_about(problem: JointProblem, spread: float) -> Replicates:
-    """Return cubature points for the sampling distribution of the score; a classifier has its fitted score alone."""
+    """Return cubature points for the sampling distribution of the score; for a classifier, only the fitted score."""
     model, block = problem.equations.model, problem.start.block("gamma")
     if model is not None and model.classifier is not None:
         return Replicates.of_normal(problem.weights, None)
@@ -169,7 +169,7 @@ def points_about(problem: JointProblem, spread: float) -> Replicates:
 def objective_of(
     problem: JointProblem, replicates: Replicates, risk: bool, share: float | None, join: bool | None
 ) -> Objective:
-    """Return the objective with the quantities that it holds fixed; "erm" unless `risk`."""
+    """Return the objective with its constants; it is "risk" if `risk` is true, otherwise "erm"."""
     theta, C, c = problem.start.theta, problem.contrasts, share if risk else 0.0
     weighed = problem.weighed()
     sums = weighed.over(partial(start_sums, theta=theta))
@@ -228,7 +228,7 @@ def outcome_misses_square(problem: JointProblem) -> bool:
 
 
 def further_columns(problem: JointProblem, count: int, squared: Array | None = None) -> ScoreColumns | None:
-    """Return the score's columns, residualised on the outcome columns; None if nothing is left of them.
+    """Return the score's columns, residualised on the outcome columns; None if all residuals are zero.
 
     With `squared`, squares of the predictors that have these coefficients replace the score's columns. `count` is the
     number of predictors.

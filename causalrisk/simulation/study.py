@@ -156,7 +156,7 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
 
 
 def _entry(label: str | None, item: Any) -> Entry:
-    """Return one entry."""
+    """Return the `Entry` of an estimator or function, given alone or with options."""
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
     is_function = callable(what) and not isinstance(what, type)
     found: Any = what if is_function else model_named(what)
@@ -166,7 +166,10 @@ def _entry(label: str | None, item: Any) -> Entry:
 
 @dataclass(frozen=True)
 class Task:
-    """Samples of one cell, from number `first` on; `entropy` seeds all random numbers of the study."""
+    """Some samples of a design and size, beginning with number `first`.
+
+    `entropy` seeds all random numbers of the study.
+    """
 
     design: Design
     n: int
@@ -178,7 +181,7 @@ class Task:
 
     @property
     def key(self) -> str:
-        """Text that identifies the samples and estimates of a task; its beginning is readable."""
+        """Text that identifies the samples and estimates of a task, beginning with design, size and first sample."""
         design = self.design
         of_design = [full_name(type(design)), design.stream, design.formula, design.propensity]
         estimators = [f"{entry.label}: {full_name(entry.run)} {dict(entry.options)!r}" for entry in self.entries]
