@@ -107,7 +107,7 @@ def with_one_thread(function: Callable[..., T], *items: Any) -> T:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Use one BLAS thread in the block; the previous number is restored after the last such block.
+    """Use one BLAS thread inside the `with` block; the previous number is restored after the last such block.
 
     The number holds for the whole process. Blocks may be nested, and run in several threads.
 

@@ -1,1 +1,1 @@
-"""Diagnostics of a fit: functions of a fitted record that return tables."""
+"""Diagnostics of a fit: functions of a `FitRecord` that return tables."""

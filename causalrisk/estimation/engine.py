@@ -35,7 +35,7 @@ WIDE = 50  # number of coefficients above which all resamples share one derivati
 
 @dataclass(frozen=True)
 class FieldsAlone:
-    """A record that is pickled without its cached properties, which are computed again."""
+    """A dataclass that is pickled without its cached properties, which are computed again."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -1,4 +1,4 @@
-"""The stages of a fit, in order: functions that turn a design and options into a fitted record."""
+"""The stages of a fit, in order: functions that turn a design and options into a `FitRecord`."""
 
 from __future__ import annotations
 

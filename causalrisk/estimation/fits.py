@@ -124,7 +124,7 @@ class Refits:
 
     @classmethod
     def joined(cls, parts: Sequence[Refits]) -> Refits:
-        """Concatenate estimates under blocks of resamples."""
+        """Concatenate the estimates of successive parts of the resamples."""
         starts = [part.start for part in parts if part.start is not None]
         values = np.concatenate([part.values for part in parts], axis=1)
         failures = np.concatenate([part.failures for part in parts])
@@ -377,7 +377,7 @@ class SeparateRows(FieldsAlone):
         return np.ascontiguousarray(self.equations.by_row(_predicted, Point(self.beta)).T) + self.equations.height
 
     def of_blocks(self) -> Influence:
-        """Influence functions of the blocks."""
+        """Influence functions of the coefficients of all equations."""
         sample = self.equations.sample
         return influence(self.equations.blocks, sample.s[:, None], self.beta, sample.total)
 

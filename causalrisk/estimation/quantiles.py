@@ -46,7 +46,7 @@ class ArmSteps:
     values: Array
 
     def cumulated(self, steps: Array) -> Array:
-        """Return the sums of the steps of all rows, shape (n, ...), up to each outcome, shape (d, ...)."""
+        """Return cumulative sums of the rows' steps, (n, ...), up to each distinct outcome, (d, ...)."""
         return np.asarray(np.cumsum(steps[self.rows], axis=0)[self.ends])
 
 
@@ -69,7 +69,7 @@ def reached(heights: Array, level: Array | float) -> NDArray[np.intp]:
 
 
 def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> Array:
-    """Return steps, shape (n, ...), that add up to one in each arm if the outcome models are constants."""
+    """Return the rows' steps, (n, ...), scaled to add up to one in each arm if the outcome models are constants."""
     if not spec.constants:
         return steps
     steps = steps.copy()

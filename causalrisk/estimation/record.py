@@ -1,4 +1,4 @@
-"""The results of a fit as frozen records, the robust covariance of a record, and stacks of records.
+"""The results of a fit as a frozen `FitRecord`, its robust covariance, and weighted averages of fits.
 
 The covariance is the sandwich of the stacked estimating equations of a record that has no standard errors yet. It is
 clustered if a cluster was given. Its independent units are the clusters or rows, followed by the rows of a target
@@ -80,7 +80,7 @@ class JointRecord:
 
     @property
     def anchor_at_end(self) -> bool:
-        """Whether the chosen amount of shrinkage is at an end of the ladder, with none tried beyond."""
+        """Whether the chosen amount of shrinkage is at an end of `LADDER`, and no value beyond it was tried."""
         path = self.path
         return path is not None and path.raised_from is None and path.anchor in (LADDER[0], LADDER[-1])
 
@@ -380,7 +380,7 @@ def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool
 
 
 def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], notes: Notes) -> Array:
-    """Return the sandwich covariance with the small-sample factor of the record.
+    """Return the sandwich covariance, with the small-sample factor if the fit has `small_sample`.
 
     With two-way clusters it is the sum of the covariances of both ways, less the covariance of their intersections,
     each with its factor. Negative eigenvalues are then set to zero in each block of estimates.
@@ -531,7 +531,7 @@ class StackedRows:
         return np.hstack([moved, lead.influence[:, len(lead.params) :]])
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """Refit as in `Estimate`; fits with weight zero are left out, except the lead."""
+        """Refit as in `Estimate`; fits with weight zero are left out, except the first, which has the coefficients."""
         lead, weighed = self.estimates[0], weighed or self.weight_fit.refit(s)
         used = [k for k, weight in enumerate(self.weights) if weight > 0 or k == 0]
         found, size = [self.estimates[k].rows.refit(s, weighed) for k in used], len(lead.params)

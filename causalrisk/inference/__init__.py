@@ -1,1 +1,1 @@
-"""Standard errors, intervals, tests, effects in groups and predictions: functions of a fitted record."""
+"""Standard errors, intervals, tests, effects in groups and predictions: functions of a fit (`FitRecord`)."""

@@ -53,7 +53,7 @@ def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | N
 
 
 def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> list[BootstrapDistribution]:
-    """Refit records of one sample on their resamples, or draw by multiplying their influence functions."""
+    """Refit several fits to one sample on the same resamples, or draw by multiplying their influence functions."""
     first, n_boot = records[0], inference.n_boot or N_BOOT
     if first.bootstrap in MULTIPLIERS:
         return [multiplier_bootstrap(record, n_boot) for record in records]
@@ -76,7 +76,7 @@ INSTEAD = {  # bootstraps that replace failed draws, in this order: option value
 def bootstrap_with_fallback(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
 ) -> tuple[tuple[FitRecord, ...], list[BootstrapDistribution]]:
-    """Bootstrap several fits to one sample; return records that name the bootstrap used, and the resamples.
+    """Bootstrap several fits to one sample; return the fits with the name of the bootstrap used, and the resamples.
 
     If JRE is among the fits and the caller chose no bootstrap, there are two fallbacks. If too many draws of units
     fail, units get random weights instead. If too many of these refits fail too, the multiplier bootstrap is used. It
@@ -298,7 +298,7 @@ def fit_again(record: FitRecord, design: Design, options: ModelOptions, inferenc
 
 
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:
-    """Add the standard errors for the record's `cov_type`, and their warnings."""
+    """Add to a fit the standard errors for its `cov_type`, and give their warnings."""
     notes = Notes(record.notes)
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
         covariance = record.choice_variance * robust_covariance(record, notes, whole=False)
@@ -368,7 +368,7 @@ def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes)
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
-    """Return the record with its notes, after warning about a noticeable Monte Carlo error."""
+    """Return the fit with its notes, after a warning if the Monte Carlo error is noticeable."""
     if record.joint is not None:
         _check_monte_carlo(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))

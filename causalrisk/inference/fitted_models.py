@@ -1,4 +1,4 @@
-"""The fitted models of a record: coefficients, influence functions, predictions, learners, stacks and repeats.
+"""The fitted models of a `FitRecord`: coefficients, influence functions, predictions, learners, stacks and repeats.
 
 Coefficients are transformed from the orthonormal bases to the columns of the design matrices.
 """

@@ -218,7 +218,7 @@ def fold_weights(problem: JointProblem) -> Array:
 
 
 def path_of(objective: Objective) -> list[Minimum]:
-    """Minimise at each alpha of the ladder, the largest first; each search starts from the minimum before."""
+    """Minimise at each alpha of `LADDER`, the largest first; each search starts from the previous minimum."""
     found, theta, nu = list[Minimum](), objective.models, np.zeros(objective.first.u[0].shape)
     for alpha in LADDER:
         found.append(newton(objective, theta, alpha, nu))

@@ -194,7 +194,7 @@ def _fitted_outside(learner: Learner, training: Training, rows: LearnerRows, pla
 
 @contextlib.contextmanager
 def learner_errors(what: str, where: str) -> Iterator[None]:
-    """Convert an error of a learner in the block to a LearnerError that says where it occurred."""
+    """Convert an error of a learner inside the `with` block to a LearnerError that says where it occurred."""
     try:
         yield
     except CausalRiskError:

@@ -322,7 +322,7 @@ WHERE_NAMED = ("TMLE", "Matching")  # estimators that `compare` uses only if the
 
 
 def results_of(record: FitRecord) -> CausalResults:
-    """Return the results of a record, with a new model."""
+    """Return the results for a fit, with a new model object."""
     return BY_NAME[record.spec.name]._of(record.full_design, record.options)._results(record)
 
 

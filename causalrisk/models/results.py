@@ -1,4 +1,4 @@
-"""Results of a fit: attributes and methods that read the frozen record of its numbers; saving and loading.
+"""Results of a fit: attributes and methods that read its frozen `FitRecord`; saving and loading.
 
 This module defines only attributes that describe the fit itself. Everything computed afterwards is a function of the
 record, defined in `inference`, `diagnostics`, `report` or another module of `models`, with its docstring and example.
@@ -165,7 +165,7 @@ class OneEffect(Shown):
 def of_record(
     function: Callable[Concatenate[FitRecord, P], R], plain: bool = False
 ) -> Callable[Concatenate[Any, P], R]:
-    """Make a method from a function of a record: same name and docstring, called with the object's own record.
+    """Make a method from a function of a `FitRecord`: same name and docstring, called with the object's own fit.
 
     Returned data frames print all columns, unless `plain`, for programs.
     """

@@ -1,1 +1,1 @@
-"""Summary, tables, plots, plain words and the HTML page: functions of a fitted record."""
+"""Summary, tables, plots, plain words and the HTML page: functions of a fit (`FitRecord`)."""
