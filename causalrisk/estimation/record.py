@@ -1,8 +1,7 @@
 """The results of a fit as a frozen `FitRecord`, its robust covariance, and weighted averages of fits.
 
-The covariance is the sandwich of the stacked estimating equations of a record that has no standard errors yet. It is
-clustered if a cluster was given. Its independent units are the clusters or rows, followed by the rows of a target
-frame, each of which is a unit.
+The robust covariance is the sandwich of the stacked estimating equations. It is clustered if a cluster was given. The
+independent units are the clusters or rows of the sample and the rows of a target frame.
 
 A stack averages M fits of one effect, such as JRE on a formula, JRE with the predictions of a learner among its terms,
 and the predictions alone. Its arm means are w_1 mu_1 + ... + w_M mu_M, with w on the simplex. The weights minimise
@@ -382,8 +381,8 @@ def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool
 def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], notes: Notes) -> Array:
     """Return the sandwich covariance, with the small-sample factor if the fit has `small_sample`.
 
-    With two-way clusters it is the sum of the covariances of both ways, less the covariance of their intersections,
-    each with its factor. Negative eigenvalues are then set to zero in each block of estimates.
+    With two-way clusters it is the sum of the covariances of both ways, minus the covariance of their intersections,
+    each with its own factor. Negative eigenvalues are then set to zero in each block of estimates.
     """
     design, sample = record.design, record.sample
 
