@@ -370,7 +370,7 @@ def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDA
     try:
         start = np.asarray(names.searchsorted(_without_order(first).array))
     except TypeError as error:
-        found = f"begins={begins!r} has values like {listing(first[:1])}, but time={time!r} like {listing(names[:1])}"
+        found = f"begins={begins!r} has the value {listing(first[:1])}, but time={time!r} has {listing(names[:1])}"
         typed = f'data["{time}"].dt.year'
         raise DesignError(f"{found}.\nUse one type for `time=` and `begins=`, such as `{typed}`.") from error
     if pd.api.types.is_number(names[0]) and names[0] > 0:

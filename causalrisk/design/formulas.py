@@ -447,7 +447,7 @@ class _Factor(patsy.EvalFactor):
         if (places < 0).any():
             unseen = listing(np.asarray(distinct, dtype=object)[places < 0][:1])
             where = f"{self.code!r} in the {self.formula.model} formula {self.formula.text!r}"
-            raise DesignError(f"{where} has the level {unseen}; expected {listing(levels)}.\nLeave out these rows.")
+            raise DesignError(f"{where} has the level {unseen}; expected {listing(levels)}.\nLeave its rows out.")
         coded = pd.Categorical.from_codes(places[codes], dtype=state["levels"])
         return patsy.builtins.C(coded, value.contrast) if boxed and first else coded
 
