@@ -512,7 +512,7 @@ def test_an_order_in_time_is_that_of_ordered_categories():
     np.testing.assert_array_equal(study(SHORT.assign(year=seasons, first=first)).params, OF_SHORT)
     with pytest.raises(DesignError, match="ordered=True"):
         study(SHORT.assign(year=SHORT.year.map(words).astype("category"), first=first))
-    with pytest.raises(DesignError, match="time 'year' has 'spring'"):
+    with pytest.raises(DesignError, match="time='year' has 'spring'"):
         study(SHORT.assign(year=seasons))
 
 
