@@ -213,10 +213,14 @@ def _one_step(objective: Objective, theta: Array, alpha: float, at: Expansion) -
     return Minimum(theta, multipliers[..., 0], converged, objective.of_models(theta))
 
 
+def null_space(u_slope: Array) -> Array:
+    """Return orthonormal directions that leave net biases unchanged to first order, shape (R, k, k - C)."""
+    return np.linalg.svd(u_slope.transpose(0, 2, 1), full_matrices=True)[0][:, :, u_slope.shape[1] :]
+
+
 def determined(at: Expansion, alpha: float) -> bool:
     """Whether the Hessian along the constraint is invertible, for a single column of row weights."""
-    hessian, across = at.at(alpha)[2][0], at.u[1][0].T
-    along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
+    hessian, along = at.at(alpha)[2][0], null_space(at.u[1])[0]
     return bool(np.isfinite(hessian).all() and np.linalg.cond(along.T @ hessian @ along) < UNDETERMINED)
 
 
@@ -225,7 +229,7 @@ def _is_convex(hessian: Array, u_slope: Array) -> Array:
     found = np.zeros(len(hessian), dtype=bool)
     finite = np.isfinite(hessian).all(axis=(1, 2)) & np.isfinite(u_slope).all(axis=(1, 2))
     if finite.any():
-        along = np.linalg.svd(u_slope[finite].transpose(0, 2, 1), full_matrices=True)[0][:, :, u_slope.shape[1] :]
+        along = null_space(u_slope[finite])
         values = np.linalg.eigvalsh(along.transpose(0, 2, 1) @ hessian[finite] @ along)
         found[finite] = values[:, 0] > CONVEX * values[:, -1]
     return found
@@ -250,15 +254,10 @@ def minimize_from_start(objective: Objective, alpha: float, method: str) -> tupl
     origin, squares = stack(start)[0], 2 * first.loss[0][0]  # squared residuals
     squares = max(squares, ROUNDING * origin @ first.loss[2][0] @ origin)  # at least rounding error of the predictions
     unit = float(np.sqrt(squares)) or 1.0 if linear else 1.0
-    shape, across = start.shape, first.u[1][0].T
-    along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
+    shape, across, along = start.shape, first.u[1][0].T, null_space(first.u[1])[0]
     scale = max(float(first.at(alpha)[0][0]), unit**2 if linear else 0.0) or 1.0
-    known = dict[bytes, tuple[float, Array, Array, Array, Array]]()
 
     def at_free(x: Array) -> tuple[float, Array, Array, Array, Array]:
-        key = x.tobytes()
-        if key in known:
-            return known[key]
         z, moves = origin + unit * (along @ x), np.zeros(across.shape[1])
         with np.errstate(all="ignore"):  # the value is not finite after a step that is too long
             for _ in range(NEWTON_STEPS):
@@ -278,11 +277,8 @@ def minimize_from_start(objective: Objective, alpha: float, method: str) -> tupl
             free = tangent.T @ hessian @ tangent
         if not (np.isfinite(value) and np.isfinite(free).all()):
             return np.inf, np.zeros(len(x)), np.eye(len(x)), z, nu
-        known.clear()
-        known[key] = value / scale, tangent.T @ gradient * (unit / scale), free * (unit**2 / scale), z, nu
-        return known[key]
+        return value / scale, tangent.T @ gradient * (unit / scale), free * (unit**2 / scale), z, nu
 
-    none = np.zeros(along.shape[1])
-    result = minimize(lambda x: at_free(x)[:3], none, method)
+    result = minimize(lambda x: at_free(x)[:3], np.zeros(along.shape[1]), method)
     _, _, _, z, nu = at_free(result.x)
     return unstack(z[None], shape), nu[None], result

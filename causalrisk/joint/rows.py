@@ -36,9 +36,9 @@ from causalrisk.numerics.arrays import (
     symmetric_root,
 )
 
-AT_ONCE = 32_768  # rows times columns of weights that are processed at a time
+AT_ONCE = 65_536  # rows times columns of weights that are processed at a time
 KEPT = 2**21  # largest number of weights under replicates that is cached
-FEWEST, PART = 256, 4096  # fewest rows of a piece; the same if the rows do not fit in memory
+FEWEST, PART = 512, 4096  # fewest rows of a piece; the same if the rows do not fit in memory
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,8 @@ class OutcomeFamily:
 
     def variance(self, mean: Array) -> Array:
         """Variance function V(m)."""
+        if self.binary is not None:
+            return mean * (1 - mean)
         return np.ones_like(mean) if self.linear else np.asarray(self.distribution.variance(mean))
 
     def loss(self, y: Array, eta: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,18 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
     `parts` returns value, gradient (p,) and Hessian (p, p) at coefficients (p,), in units in which the value is about
     one. The value is infinite at coefficients that are too far away.
     """
+
+    @lru_cache(maxsize=1)  # scipy asks for the parts one by one
+    def at(point: bytes) -> tuple[float, Array, Array]:
+        return parts(np.frombuffer(point))
+
     # A step may go too far, and methods warn about derivatives that they do not use.
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         result = scipy.optimize.minimize(
-            lambda v: parts(v)[0],
+            lambda v: at(v.tobytes())[0],
             start,
-            jac=lambda v: parts(v)[1],
-            hess=lambda v: parts(v)[2],
+            jac=lambda v: at(v.tobytes())[1],
+            hess=lambda v: at(v.tobytes())[2],
             method=method,
             tol=TOLERANCE,
             options=SETTINGS.get(method, {}),
