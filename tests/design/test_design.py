@@ -430,7 +430,7 @@ def test_array_encoder(data):
         encoder.encode(exog.drop(columns="z"))
     with pytest.raises(DesignError, match=r"shape \(2, 2\); expected 3 columns: 'x', 'z', 'const'"):
         encoder.encode(np.ones((2, 2)))
-    with pytest.raises(DesignError, match="missing or infinite in 1 rows"):
+    with pytest.raises(DesignError, match="missing or infinite values in 1 rows"):
         encoder.encode(np.array([[1.0, np.nan, 1.0], [1, 1, 1]]))
     with pytest.raises(DesignError, match="column 'x' of the new data is missing in 1 rows"):
         encoder.encode(exog.head(1).assign(x=np.nan))
