@@ -354,7 +354,7 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     if early.any():
         found = f"in or before the first period ({listing(names[:1])}) for {len(set(unit_codes[early]))} units"
         values, column = listing(pd.unique(first[early])), f'data["{begins}"]'
-        never_begin = f"`{column} = {column}.replace([{values}], 0)` if these units are never treated"
+        never_begin = f"`{column} = {column}.replace([{values}], np.nan)` if these units are never treated"
         before = f"`data=data[~{column}.isin([{values}])]` if they are always treated"
         expected = "expected a later first period of treatment"
         raise DesignError(f"begins={begins!r} is {found}; {expected}.\nUse {never_begin}, or {before}.")

@@ -188,11 +188,10 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
     if not result.success:
         method = joint_options.method or kinds.DEFAULT_METHOD
         not_converged(notes, f"the joint objective ({method})", str(result.message))
-    if joint.score_joined and joint_options.join_score is None:
-        notes.append(
-            "The linear predictor of the propensity score was added to the outcome formula, because a test found that "
-            "the formula lacks it. Use `fit(join_score=False)` to leave it out."
-        )
+    if joint.score_joined:
+        why = ", because a test found that the formula lacks it. Use `fit(join_score=False)` to leave it out"
+        why *= joint_options.join_score is None
+        notes.append(f"The linear predictor of the propensity score was added to the outcome formula{why}.")
     record = dataclasses.replace(start, spec=JRE, estimate=joint.fit.estimate, joint=joint)
     check_gap(record, joint, notes)
     return record
@@ -381,7 +380,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     told = f"With fewer than {enough}, {'these' if jackknife else 't' if t else 'normal'} intervals are too short"
     advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
     variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
-    if design.second_cluster is not None or design.cluster_name in variables:  # no jackknife
+    if design.second_cluster is not None or design.cluster_name in variables or record.options.quantiles:
         advice = "Use `fit(use_t=True, small_sample=True)`. "
     if whole:
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."

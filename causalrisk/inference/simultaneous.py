@@ -232,8 +232,10 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
         levels = [np.array([str(level) for level in of.levels])[of.arm] for of in (one, other)]
         same = np.array_equal(*levels)
     if not same:
-        typed = f"data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])"
-        raise DesignError(f"the fits differ in their rows, weights or clusters.\nUse `{typed}` for both.")
+        advice = "Use the same `weights=`, `cluster=` and order of the rows for both."
+        if not one.index.equals(other.index):
+            advice = f"Use `data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])` for both."
+        raise DesignError(f"the fits differ in their rows, weights or clusters.\n{advice}")
     values, sample = record.estimate.influence[:, : len(record.effect_names)], record.sample
     return first.sample.arrange(np.concatenate([sample.restore(values), values[: sample.n_frame]]))
 

@@ -317,7 +317,7 @@ def filled_words(record: FitRecord) -> str:
     )
 
 
-def trend_words(record: FitRecord) -> str:
+def trend_words(record: FitRecord, anticipation: int = 0) -> str:
     """Sentences on the assumptions of difference-in-differences and the source of the estimator; empty for others."""
     periods, did = record.design.periods, record.options.did
     if did is None:
@@ -329,7 +329,7 @@ def trend_words(record: FitRecord) -> str:
     return (
         f"Difference-in-differences{kind}. {record.estimand} assumes {name}parallel trends: without the treatment, the "
         f"treated would have changed as the controls{given} did. It also assumes that the treatment had no effect "
-        f"before it began.{same}"
+        f"before it began{f', except in its anticipation ({anticipation})' * bool(anticipation)}.{same}"
     )
 
 
@@ -433,6 +433,12 @@ def study_groups(study: Any) -> str:
     sizes = study.sizes.items()
     parts = [f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in sizes]
     return f"There are {study.sizes.sum()} units ({study.given['unit']}): {joined(parts)} ({study.given['begins']})."
+
+
+def weights_words(record: FitRecord) -> str:
+    """Return a sentence on the observation weights of an event study; empty without."""
+    design = record.design
+    return "" if design.weight_type is None else f"Units have {design.weight_type} weights ({design.weights_name})."
 
 
 def study_base(study: Any) -> str:

@@ -49,7 +49,7 @@ def facts(record: FitRecord) -> dict[str, list[str]]:
             f"Missing covariates ({filled}) were set to a constant and have an indicator (Groenwold et al. 2012)."
             * bool(filled),
         ],
-        "errors": [f"Standard errors {_errors_source(record)}. {intervals}."],
+        "errors": [f"Standard errors {_errors_source(record)}.{words.choice_words(record)} {intervals}."],
     }
     return {subject: [*filter(None, sentences)] for subject, sentences in found.items()}
 
@@ -134,7 +134,9 @@ def study_methods(study: Any) -> str:
         f"Effects are on the change since {words.study_base(study)}. Controls are {words.CONTROLS[given['controls']]}.",
         words.study_groups(study),
         f"Each effect was estimated by {record.spec.how}{models}.",
-        words.trend_words(record) + words.santanna_words(record),
+        *_learner_sentences(record),
+        words.weights_words(record),
+        words.trend_words(record, given["anticipation"]) + words.santanna_words(record),
         "Averages weight groups by size; standard errors account for the estimated sizes.",
         f"The joint covariance is {source}. Confidence intervals use {words.distribution_of(study.df)}.",
         "Intervals for several effects are simultaneous.",
@@ -193,7 +195,9 @@ def _outcome_sentence(record: FitRecord) -> str:
         return ""
     whose = "" if options.did is None else " of the change" if design.periods is None else " of each period"
     what = f": {formula}" if formula else f" in {', '.join(design.exog_names)}"
-    return f"Outcome models{whose} were {record.sample.family.label}{what}."
+    joined = " The linear predictor of the propensity score was added to the formula."
+    joined *= record.joint is not None and record.joint.score_joined
+    return f"Outcome models{whose} were {record.sample.family.label}{what}.{joined}"
 
 
 def _sample_sentence(record: FitRecord) -> str:
@@ -257,9 +261,11 @@ def _errors_source(record: FitRecord) -> str:
         linear = survey.replication is None
         how = "linearised (Binder 1983)" if linear else "from estimates under replicate weights"
         return f"are {how} for the survey design, {words.survey_words(survey)} (Lumley 2010)"
-    again = "every step" if record.learned is None else "every step except the learner, whose predictions are kept"
-    if design.predictions is not None:
-        again = "every step except the outcome predictions, which are kept"
+    kept = ["the predictions of the learner"] * (record.learned is not None)
+    kept += ["the outcome predictions"] * (design.predictions is not None)
+    kept += ["the choices of JRE (shrinkage, share and columns)"] * (record.joint is not None)
+    kept += ["the trimmed sample"] * bool(record.trimmed)
+    again = f"every step but keep {words.joined(kept)}" if kept else "every step"
     factor = f", with variances multiplied by {words.factor_text(record)}" * record.small_sample
     if record.boot is not None:
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
@@ -273,16 +279,19 @@ def _errors_source(record: FitRecord) -> str:
         source = "Rubin 1981" if weighted else "Efron and Tibshirani 1993"
         return f"{used} resamples that repeat {again} ({kind}; {source}){factor}"
     if record.cov_type == JACKKNIFE:
-        left_out = f"repeats {again} without each {words.left_out_words(record)} in turn"
-        return f"are from the jackknife, which {left_out} (Efron and Stein 1981)"
+        left_out = f"leave out each {words.left_out_words(record)} in turn and repeat {again}"
+        return f"are from the jackknife: its refits {left_out} (Efron and Stein 1981)"
     if record.spec.matched:
         score = " and account for the estimated propensity score (Abadie and Imbens 2016)"
-        return "follow Abadie and Imbens (2006)" + score * (record.options.metric == "propensity")
+        estimated = record.options.metric == "propensity" and record.used_weight_fit.estimated
+        return "follow Abadie and Imbens (2006)" + score * estimated
     text = "are from the stacked estimating equations of all models (Stefanski and Boos 2002)"
     if record.cov_type == "cluster":
         text += f", clustered by {words.joined(design.cluster_names)}"
     text += " (Cameron, Gelbach and Miller 2011)" * (design.second_cluster is not None)
-    return text + factor + ", given the predictions of the learner" * (record.learned is not None)
+    given = ["the predictions of the learner"] * (record.learned is not None)
+    given += ["the classifier's scores"] * (record.options.propensity_score is not None)
+    return text + factor + f", given {words.joined(given)}" * bool(given)
 
 
 def references(text: str, *keys: str) -> list[str]:

@@ -216,7 +216,8 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
         f"{words.study_groups(study)} Controls: {words.CONTROLS[given['controls']]}. Confidence intervals use "
         f"{words.distribution_of(study.df)}.",
         *(note.replace("\n", " ") for note in study.notes),
-        words.trend_words(record),
+        words.weights_words(record),
+        words.trend_words(record, given["anticipation"]),
     ]
     tables = [head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)]
     tables += [numbers_table(study.effects(name, alpha), name) for name in ("exposure", "group", "all")]
@@ -433,7 +434,8 @@ def _coding_note(design: Design) -> str:
 
 def _binary_note(records: Sequence[FitRecord]) -> str:
     """Note on a linear model of a 0/1 outcome in one of the fits."""
-    linear = any(record.options.outcome_family.linear and not record.spec.constants for record in records)
+    fitted = [record for record in records if not (record.spec.constants or record.spec.given)]
+    linear = any(record.options.outcome_family.linear for record in fitted)
     return NOTE_BINARY if linear and records[0].design.has_binary_outcome else ""
 
 
