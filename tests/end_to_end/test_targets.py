@@ -513,9 +513,10 @@ def test_effects_are_functions_of_the_means_by_the_delta_method(model, effect, f
     assert ("" if effect == "percent" else f"test {label} = 1") in text
     assert "interval and test are computed on the logarithmic scale and transformed back." in text
     # The formula printed below the table, worked out with the printed means, is the effect.
-    printed = text.partition(f"{label} = ")[2].partition(", averaged")[0].replace("100 (", "100 * (")
+    printed = text.partition(f"{label} = ")[2].partition(". The means")[0].replace("100 (", "100 * (")
     assert eval(printed, {"POM": means.tolist()}) == pytest.approx(res.effect, rel=1e-10)
-    explained = " ".join(str(res.explain()).split()).rpartition(f"{label} = ")[2].partition(" = ")[0]
+    explained = " ".join(str(res.explain()).split()).rpartition(f" {label} = ")[0]
+    explained = explained.rpartition(f" {label} = ")[2].partition(" = ")[0]  # the last is in the test
     assert eval(explained.replace("100 (", "100 * (")) == pytest.approx(res.effect, rel=0.02)
 
 

@@ -213,7 +213,7 @@ def test_what_effects_by_refuses():
     with raises_with(cr.DesignError, "missing in 5 rows"):
         res.effects_by(frame.g.where(frame.index >= 5))
     over = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", target=frame.head(50)).fit()
-    with raises_with(cr.UnavailableError, "target frame"):
+    with raises_with(cr.UnavailableError, "data frame"):
         over.effects_by("g", frame)
     ratio = cr.IPWRA.from_formula(f"y ~ {RHS}", frame.assign(y=frame.y + 20), treat="d", effect="ratio").fit()
     with raises_with(cr.OptionError, 'effect="ratio"', 'effect="difference"'):
