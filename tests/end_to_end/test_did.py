@@ -359,6 +359,11 @@ def test_placebos_are_before_the_treatment_and_its_anticipation():
     assert found.placebos.tolist() == [time < group - 1 for group, time in found.params.index]
     assert found.pretrend_test().df_num == found.placebos.sum() == 1
     assert "anticipation (1)" in found.methods()
+    assert "no effect before it began, except in its anticipation (1)." in found.methods()
+    weighted = study(weights="w", weight_type="probability")
+    assert all(
+        "probability weights (w)" in " ".join(str(text).split()) for text in (weighted.methods(), weighted.summary())
+    )
     assert "except in the anticipation periods" in " ".join(str(found.summary()).split())
     with pytest.raises(DesignError, match="no period before its anticipation periods"):
         study(anticipation=3)
@@ -665,7 +670,7 @@ def test_errors_of_a_study_are_in_its_own_words():
         (lambda: study(design=Survey(weights=PANEL.w)), OptionError, "weights of design"),
         (lambda: cr.event_study("y ~ x", always, begins="d", time="year", unit="id"), DesignError, ".transform("),
         (lambda: study(PANEL.assign(first=PANEL["first"].replace(2003, 2001))), DesignError, "first period (2001)"),
-        (lambda: study(PANEL.assign(first=PANEL["first"].replace(np.inf, -1))), DesignError, ".replace([-1.0], 0)"),
+        (lambda: study(PANEL.assign(first=PANEL["first"].replace(np.inf, -1))), DesignError, "([-1.0], np.nan)"),
         (lambda: study(PANEL.assign(first=(PANEL["first"] < 9999) * 1)), DesignError, ".transform("),
         (lambda: study(SHORT.assign(year=DATES)), DesignError, ".dt.year"),
         (lambda: study(SHORT.assign(first=BEGUN)), DesignError, "time="),

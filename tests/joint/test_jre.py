@@ -326,6 +326,7 @@ def test_the_score_joins_where_the_formula_lacks_a_confounder():
         data = left_out(seed)
         joined, without = (fit(data, "y ~ x2 + x3 + x4 + x5", options=SCORE, join_score=join) for join in (None, False))
         assert joined.joint.score_joined and not without.joint.score_joined
+        assert all("score was added to the" in str(text) for text in (joined.methods(), joined.explain()))
         assert any("linear predictor of the propensity score" in note for note in joined._record.notes)
         pd.testing.assert_series_equal(joined.start.params, without.start.params)
         errors.append([joined.effect - 1, joined.start.effect - 1])
