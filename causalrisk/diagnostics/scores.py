@@ -303,11 +303,12 @@ def _binned(record: FitRecord, bins: int) -> dict[str, pd.DataFrame]:
     for a, label in enumerate(design.labels[1:], start=1):
         score, observed = record.scores[a, rows], (design.arm == a)[rows]
         place = pd.Series(score.round(SAME_SCORE)).rank(method="min") - 1  # equal for equal scores
-        given = {"n": 1, "predicted": weight * score, "observed": weight * observed, "std err": weight**2}
-        found = pd.DataFrame({**given, "weight": weight}).groupby(place * bins // len(score)).sum()
-        found[["predicted", "observed"]] = found[["predicted", "observed"]].div(found["weight"], axis=0)
-        variance = found["observed"] * (1 - found["observed"]) * found["std err"]
-        found["std err"] = np.sqrt(variance) / found["weight"]
+        given = {"n": 1, "weight": weight, "square": weight**2, "score": weight * score, "own": weight * observed}
+        sums = pd.DataFrame(given).groupby(place * bins // len(score)).sum()
+        share = sums["own"] / sums["weight"]
+        se = np.sqrt(share * (1 - share) * sums["square"]) / sums["weight"]
+        means = {"n": sums["n"], "predicted": sums["score"] / sums["weight"], "observed": share, "std err": se}
+        found = pd.DataFrame({**means, "weight": sums["weight"]})
         tables[label] = found.set_axis(pd.RangeIndex(1, len(found) + 1, name="bin"))
     return tables
 

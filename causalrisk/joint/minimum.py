@@ -171,7 +171,7 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
     for _ in range(NEWTON_STEPS):
         here, old, own = at.some(active), theta[..., active], nu[active]
         value, gradient, hessian = here.at(alpha)
-        whole = hessian + objective.some(active).curvature_of_models(old, here, own)
+        whole = hessian + objective.curvature_of_models(old, here, own)
         hessian = np.where(_is_convex(whole, here.u[1])[:, None, None], whole, hessian)
         found = solve_constrained(hessian, -gradient[..., None], here.u[1], -here.u[0][..., None])
         move, new = (part[..., 0] for part in found)
@@ -184,7 +184,7 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
             theta[..., tried] = old[..., worse] + unstack(length * move[worse], shape)
             nu[tried] = own[worse] + length * (new - own)[worse]
             with np.errstate(all="ignore"):
-                there = objective.some(tried).of_models(theta[..., tried])
+                there = objective.some(worse).of_models(theta[..., tried])
                 less = there.at(alpha)[0] + price[worse] * np.abs(there.u[0]).sum(axis=1) < merit[worse]
                 less = less | small[worse] | (_error(there, alpha, nu[tried]) < error[worse])
             at.put(tried, there)
@@ -194,9 +194,10 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
         lost = np.asarray(~np.isfinite(move).all(axis=1))
         lost[worse] = True
         converged[active[small & ~lost]] = True
-        active = active[~(small | lost)]
-        if not active.size:
+        left = np.flatnonzero(~(small | lost))
+        if not left.size:
             break
+        active, objective = active[left], objective.some(left)
     return Minimum(theta, nu, converged, at)
 
 

@@ -26,6 +26,7 @@ from scipy.special import gammaln, stdtr
 from causalrisk import errors
 from causalrisk.design.covariates import groups_of
 from causalrisk.design.design import Design, rows_not_kept
+from causalrisk.diagnostics.scores import SAME_SCORE
 from causalrisk.errors import OptionError, UnavailableError, one_of
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, centred, group_sums, weights_of
 from causalrisk.estimation.options import Alternative, InferenceOptions
@@ -40,7 +41,6 @@ from causalrisk.report.table import ResultSummary, ResultTable, format_number, f
 # --- assignments -----------------------------------------------------------------------------------------------------
 
 LARGEST_COUNT = 1e15  # larger numbers of assignments count as infinite
-SAME_SCORE = 12  # decimals to which known probabilities are compared
 
 
 @dataclass(frozen=True)
