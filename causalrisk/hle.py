@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.diagnostics import scores
-from causalrisk.errors import DesignError, DesignWarning, listed, warn_user, whole_number
+from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_user, whole_number
+from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import seed_sequence
 
 __all__ = ["calibration_table", "load_judged", "score", "write_example"]
 REQUIRED = ("id", "category", "answer_type")
 ANSWER_TYPES = ("exactMatch", "multipleChoice")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+BIN_SIZE = 100  # answers per bin of the published calibration error
 
 
 def __dir__() -> list[str]:
@@ -267,7 +268,8 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
         Data frame from `load_judged`, or some of its rows. Only these rows count.
     binning : {"all", "published"}, default "all"
         Definition of the calibration error. Answers are sorted by confidence and cut into bins of 100. "all" keeps
-        every bin. "published" leaves out the last, most confident bin, like the benchmark's scoring code.
+        every bin and does not depend on the order of answers with equal confidence: each has their mean gap.
+        "published" is the benchmark's scoring code, which leaves out the last, most confident bin.
     n_boot : int, default 999
         Number of resamples for the standard error of the calibration error.
     rng : int, Generator, SeedSequence or None, default 0
@@ -317,6 +319,8 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     off     21.67        3.30       600              21.67
     on      24.83        3.46       427              34.89
     """
+    one_of("binning", binning, ("all", "published"))
+    whole_number("n_boot", n_boot, 2, 999)
     arms, table = _arms(frame), []
     for (arm, rows), seed in zip(arms.items(), seed_sequence(rng).spawn(len(arms)), strict=True):
         answered, calibration = rows[rows["answered"]], _calibration(arm, rows, binning, n_boot, seed)
@@ -328,7 +332,7 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     return pd.DataFrame(table, columns=columns, index=pd.Index(list(arms), name="arm"))
 
 
-def calibration_table(frame: pd.DataFrame, size: int = scores.BIN_SIZE) -> pd.DataFrame:
+def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame:
     """Stated confidence and accuracy in bins of answers with similar confidence, for a calibration plot.
 
     Parameters
@@ -347,11 +351,11 @@ def calibration_table(frame: pd.DataFrame, size: int = scores.BIN_SIZE) -> pd.Da
     whole_number("size", size, 1)
     tables = {}
     for arm, rows in _arms(frame).items():
-        stated = _stated(rows)
-        if len(stated[0]):
-            bins = scores.calibration_bins(*stated, size)
-            width = 196 * np.sqrt(bins.observed * (1 - bins.observed) / bins.n)
-            values = {"n": bins.n, "confidence": 100 * bins.predicted, "accuracy": 100 * bins.observed}
+        stated, correct = _stated(rows)
+        if len(stated):
+            n, accuracy = _bins(_by_confidence(stated, correct), size)
+            width = 196 * np.sqrt(accuracy * (1 - accuracy) / n)
+            values = {"n": n, "confidence": 100 * _bins(np.sort(stated), size)[1], "accuracy": 100 * accuracy}
             tables[arm] = pd.DataFrame({**values, "half_width": width})
     if not tables:
         raise DesignError("no answer states a confidence.\nUse `load_judged` with judged files.")
@@ -365,7 +369,7 @@ def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
     return {arm: rows for arm, rows in frame.groupby("arm", sort=False, observed=True)}
 
 
-def _stated(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _stated(rows: pd.DataFrame) -> tuple[Array, Array]:
     """Confidence and correctness, as shares, of the answers that state a confidence."""
     rows = rows[rows["answered"] & rows["confidence"].notna()]
     return rows["confidence"].to_numpy(dtype=float) / 100, rows["correct"].to_numpy(dtype=float)
@@ -380,18 +384,40 @@ def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
     return accuracy, round(1.96 * (accuracy * (100 - accuracy) / n) ** 0.5, 2)
 
 
+def _by_confidence(stated: Array, values: Array) -> Array:
+    """Sort values by stated confidence; answers with equal confidence get their mean value."""
+    _, level, count = np.unique(stated, return_inverse=True, return_counts=True)
+    return np.repeat(np.bincount(level, values) / count, count)
+
+
+def _bins(values: Array, size: int) -> tuple[Array, Array]:
+    """Return counts and means of values in bins of `size`; the last bin also has the remaining values."""
+    starts = np.arange(max(len(values) // size, 1)) * size
+    n = np.diff(starts, append=len(values))
+    return n, np.add.reduceat(values, starts) / n
+
+
+def _root_mean_square(gaps: Array, binning: str) -> Any:
+    """Calibration error of sorted gaps between confidence and correctness, shape (m,)."""
+    n, mean = _bins(gaps, BIN_SIZE)
+    terms = n / len(gaps) * mean**2
+    return np.sqrt((terms if binning == "all" else terms[:-1]).sum())
+
+
 def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: Any) -> tuple[float, float]:
     """Calibration error in percent and its standard error; the published error is rounded to a whole number."""
-    shares = _stated(rows)
-    if binning == "published" and scores.BIN_SIZE <= len(shares[0]) < 2 * scores.BIN_SIZE:
-        warn_user(
-            f'arm {arm!r} has {len(shares[0])} answers with a confidence: binning="published" leaves out their only '
-            'bin, so the calibration error is always 0.\nUse `binning="all"`.',
-            DesignWarning,
-        )
-    try:
-        error = scores.rms_calibration_error(*shares, binning)
-    except DesignError as short:
-        raise DesignError(f"arm {arm!r}: {short}") from short
-    percent = float(round(100 * round(error, 2))) if binning == "published" else 100 * error
-    return percent, 100 * scores.rms_calibration_error_se(*shares, binning, n_boot=n_boot, rng=seed)
+    stated, correct = _stated(rows)
+    published, m, gaps = binning == "published", len(stated), stated - correct
+    if not m:
+        return np.nan, np.nan
+    if published and m < 2 * BIN_SIZE:
+        problem, advice = f"arm {arm!r} has {m} answers with a confidence", 'Use `binning="all"`.'
+        if m < BIN_SIZE:
+            raise DesignError(f'{problem}: binning="published" needs at least {BIN_SIZE}.\n{advice}')
+        left_out = 'binning="published" leaves out their only bin, so the calibration error is always 0'
+        warn_user(f"{problem}: {left_out}.\n{advice}", DesignWarning)
+    sorted_gaps = gaps[np.argsort(stated)] if published else _by_confidence(stated, gaps)
+    error, generator = float(_root_mean_square(sorted_gaps, binning)), np.random.default_rng(seed)
+    drawn = (generator.integers(m, size=m) for _ in range(n_boot))
+    errors = [_root_mean_square(_by_confidence(stated[i], gaps[i]), binning) for i in drawn]
+    return float(round(100 * round(error, 2))) if published else 100 * error, 100 * float(np.std(errors, ddof=1))

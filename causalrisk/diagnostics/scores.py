@@ -1,7 +1,4 @@
-"""Propensity scores: overlap, importance weights, the effect under trimming, calibration, and a test of the model.
-
-Calibration is computed in bins of equal size.
-"""
+"""Propensity scores: overlap, importance weights, the effect under trimming, calibration, and a test of the model."""
 
 from __future__ import annotations
 
@@ -16,14 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import chdtrc, expit
 
-from causalrisk.errors import CausalRiskError, CausalRiskWarning, DesignError, UnavailableError, one_of, whole_number
+from causalrisk.errors import CausalRiskError, CausalRiskWarning, UnavailableError, one_of, whole_number
 from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.overlap import crump_cut, inside, inverse_sum, limits_at
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.covariance import fit_again, with_covariance
 from causalrisk.numerics.arrays import Arms, Array, weighted_gram
 from causalrisk.numerics.optimize import minimize_value
-from causalrisk.numerics.resampling import seed_sequence
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 ROUNDING = 1e-12  # relative rounding error of balance conditions that follow from the score equations
@@ -166,106 +162,7 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     return frame.set_index(["trim", "arm"]) if len(names) > 1 else frame.drop(columns="arm").set_index("trim")
 
 
-BINNINGS = ("all", "published")
-BIN_SIZE = 100
 SAME_SCORE = 12  # decimals to which propensity scores are compared
-
-
-def calibration_bins(predicted: Array, observed: Array, size: int = BIN_SIZE) -> pd.DataFrame:
-    """Average predictions (m,) and 0/1 outcomes in bins of `size` rows, sorted by prediction.
-
-    There are m // size bins, at least one. The last bin also has the remaining rows. Ties keep their order. Columns are
-    the number of rows `n`, the mean prediction and the observed frequency of each bin.
-    """
-    order = np.argsort(predicted, kind="stable")
-    starts = _starts(len(order), size)
-    n = np.diff(starts, append=len(order))
-    means = np.add.reduceat(np.stack([predicted, observed])[:, order], starts, axis=1) / n
-    return pd.DataFrame({"n": n, "predicted": means[0], "observed": means[1]})
-
-
-def rms_calibration_error(predicted: Array, observed: Array, binning: str = "all", size: int = BIN_SIZE) -> float:
-    """Root mean squared gap between prediction and frequency, over bins of equal size.
-
-    Parameters
-    ----------
-    predicted : ndarray, shape (m,)
-        Predicted probabilities, between 0 and 1.
-    observed : ndarray, shape (m,)
-        0 or 1.
-    binning : {"all", "published"}, default "all"
-        "all" uses a stable sort and every bin. "published" follows the scoring code of Humanity's Last Exam, which
-        leaves out the last, most confident bin but divides by all m rows. Its sort may permute ties.
-    size : int, default 100
-        Rows per bin, as in `calibration_bins`.
-
-    Returns
-    -------
-    float
-        sqrt(sum_b n_b / m (mean predicted - mean observed)^2), from 0 to 1; NaN if m is 0.
-
-    Raises
-    ------
-    DesignError
-        If binning is "published" and there are fewer rows than `size`.
-
-    Notes
-    -----
-    Even perfect predictions have a positive value in a sample, because of sampling error in each bin.
-    """
-    m = _checked(predicted, binning, size)
-    order = np.argsort(predicted, kind="stable" if binning == "all" else None)
-    return float(_error((predicted - observed)[order], _starts(m, size), binning)) if m else np.nan
-
-
-def rms_calibration_error_se(
-    predicted: Array, observed: Array, binning: str = "all", size: int = BIN_SIZE, n_boot: int = 999, rng: Any = 0
-) -> float:
-    """Bootstrap standard error of the calibration error. Rows are drawn, sorted and binned again.
-
-    Parameters
-    ----------
-    predicted, observed, binning, size
-        As in `rms_calibration_error`.
-    n_boot : int, default 999
-        Number of resamples.
-    rng : int, Generator, SeedSequence or None, default 0
-        Source of randomness.
-
-    Returns
-    -------
-    float
-        Standard deviation over the resamples; NaN if there are no rows.
-    """
-    whole_number("n_boot", n_boot, 2, 999)
-    m = _checked(predicted, binning, size)
-    if not m:
-        return np.nan
-    generator, starts = np.random.default_rng(seed_sequence(rng)), _starts(m, size)
-    gap = (predicted - observed)[np.argsort(predicted, kind="stable")]
-    # The rows are sorted already, so sorting the drawn positions sorts each resample.
-    errors = [_error(gap[np.sort(generator.integers(m, size=m))], starts, binning) for _ in range(n_boot)]
-    return float(np.std(errors, ddof=1))
-
-
-def _checked(predicted: Array, binning: str, size: int) -> int:
-    one_of("binning", binning, BINNINGS)
-    whole_number("size", size, 1)
-    m = len(predicted)
-    if binning == "published" and m < size:
-        raise DesignError(f'binning="published" needs at least {size} answers; found {m}.\nUse `binning="all"`.')
-    return m
-
-
-def _starts(m: int, size: int) -> NDArray[np.intp]:
-    return np.arange(max(m // size, 1)) * size
-
-
-def _error(gap: Array, starts: NDArray[np.intp], binning: str) -> Any:
-    """Calibration error of sorted gaps, shape (m,)."""
-    n = np.diff(starts, append=len(gap))
-    terms = n / len(gap) * (np.add.reduceat(gap, starts) / n) ** 2
-    return np.sqrt((terms if binning == "all" else terms[:-1]).sum())
 
 
 def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:

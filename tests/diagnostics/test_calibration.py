@@ -1,4 +1,4 @@
-"""Calibration: bins by hand, the published formula written out, and the bootstrap against a second one."""
+"""Calibration of propensity scores: bins by hand, ties, weights."""
 
 from __future__ import annotations
 
@@ -6,74 +6,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.diagnostics.scores import calibration_bins, rms_calibration_error, rms_calibration_error_se
-from causalrisk.errors import DesignError
 from tests.conftest import RHS, simulate
-
-
-def published(confidence, correct, beta=100):
-    """The formula as stated with the benchmark: k = m // beta bins, the last stretched, and the loop one bin short."""
-    order = np.argsort(confidence)
-    confidence, correct, m = confidence[order], correct[order], len(confidence)
-    edges = [[i * beta, (i + 1) * beta] for i in range(m // beta)]
-    edges[-1][1] = m
-    total = 0.0
-    for low, high in edges[:-1]:
-        total += (high - low) / m * (confidence[low:high].mean() - correct[low:high].mean()) ** 2
-    return total**0.5
-
-
-@pytest.fixture(scope="module")
-def answers():
-    draw = np.random.default_rng(3)
-    confidence = draw.random(1234)
-    return confidence, (draw.random(1234) < confidence**2).astype(float)
-
-
-def test_bins_by_hand():
-    bins = calibration_bins(np.array([0.9, 0.1, 0.5, 0.3, 0.7]), np.array([1.0, 0.0, 1.0, 0.0, 0.0]), size=2)
-    assert bins.n.tolist() == [2, 3]
-    assert bins.predicted.tolist() == pytest.approx([0.2, 0.7])
-    assert bins.observed.tolist() == pytest.approx([0.0, 2 / 3])
-
-
-def test_error_by_hand():
-    predicted, observed = np.array([0.9, 0.1, 0.5, 0.3, 0.7]), np.array([1.0, 0.0, 1.0, 0.0, 0.0])
-    expected = (2 / 5 * 0.2**2 + 3 / 5 * (0.7 - 2 / 3) ** 2) ** 0.5
-    assert rms_calibration_error(predicted, observed, size=2) == pytest.approx(expected)
-    assert rms_calibration_error(predicted, observed, "published", size=2) == pytest.approx((2 / 5 * 0.2**2) ** 0.5)
-
-
-@pytest.mark.parametrize("m", [100, 199, 200, 250, 1234])
-def test_published_binning_is_the_published_formula(answers, m):
-    confidence, correct = answers[0][:m], answers[1][:m]
-    assert rms_calibration_error(confidence, correct, "published") == pytest.approx(published(confidence, correct))
-
-
-def test_published_is_zero_below_two_bins_and_refused_below_one(answers):
-    assert rms_calibration_error(answers[0][:199], answers[1][:199], "published") == 0
-    with pytest.raises(DesignError, match='binning="all"'):
-        rms_calibration_error(answers[0][:99], answers[1][:99], "published")
-
-
-def test_few_rows_are_one_bin_and_none_are_unknown(answers):
-    few = rms_calibration_error(answers[0][:7], answers[1][:7])
-    assert few == pytest.approx(abs(answers[0][:7].mean() - answers[1][:7].mean()))
-    assert np.isnan(rms_calibration_error(np.empty(0), np.empty(0)))
-    assert np.isnan(rms_calibration_error_se(np.empty(0), np.empty(0)))
-
-
-@pytest.mark.parametrize("binning", ["all", "published"])
-def test_bootstrap_against_one_that_sorts_afresh(answers, binning):
-    confidence, correct = answers
-    draw, errors = np.random.default_rng(8), []
-    for _ in range(2000):
-        rows = draw.integers(len(confidence), size=len(confidence))
-        errors.append(rms_calibration_error(confidence[rows], correct[rows], binning))
-    se = rms_calibration_error_se(confidence, correct, binning, n_boot=2000, rng=9)
-    assert se == pytest.approx(np.std(errors, ddof=1), rel=0.08)  # each has a Monte Carlo error of 1.6%
-    assert se == rms_calibration_error_se(confidence, correct, binning, n_boot=2000, rng=9)
-
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
 

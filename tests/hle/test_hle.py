@@ -195,19 +195,70 @@ def test_published_binning_with_few_answers(write):
     def answered(n):
         return load(write, {f"q{k}": judged("no", 80) for k in range(n)}, 200)
 
-    with pytest.raises(DesignError, match=r"arm 'arm': .* at least 100 answers; found 99"):
+    with pytest.raises(DesignError, match=r"arm 'arm' has 99 answers .* at least 100\.\nUse"):
         hle.score(answered(99), binning="published")
     with pytest.warns(DesignWarning, match=r"arm 'arm' has 199 answers .* leaves out their only bin"):
         assert hle.score(answered(199), binning="published").loc["arm", "calibration_error"] == 0
     assert hle.score(answered(99)).loc["arm", "calibration_error"] == pytest.approx(80)
 
 
-def test_published_ties_follow_the_order_of_the_file(write):
-    """The order of an arm's rows is that of its file: among equal confidences the bins take what comes first."""
+def test_order_of_answers_with_equal_confidence_changes_nothing(write):
+    """Each has their mean: 15 of 30 answers at 50% are correct, in both bins."""
     first = {f"q{k}": judged("yes" if k < 15 else "no", 50) for k in range(30)}
-    late = dict(reversed(first.items()))
-    tables = [hle.calibration_table(load(write, entries, 30), size=15)["accuracy"] for entries in (first, late)]
-    assert [table.tolist() for table in tables] == [[100, 0], [0, 100]]
+    first |= {f"q{k}": judged("yes" if k < 120 else "no", 90) for k in range(30, 200)}
+    frames = [load(write, entries, 200) for entries in (first, dict(reversed(first.items())))]
+    tables = [hle.calibration_table(frame, size=15)["accuracy"].tolist() for frame in frames]
+    assert tables[0][:2] == [50, 50] and tables[0] == tables[1]
+    scores = [hle.score(frame)["calibration_error"]["arm"] for frame in frames]
+    level = 90 / 170  # share correct at 90%
+    low = 0.7 * (0.9 - level)  # the 30 answers at 50% have no gap
+    assert scores == pytest.approx([100 * ((low**2 + (0.9 - level) ** 2) / 2) ** 0.5] * 2)
+
+
+def published(confidence, correct, beta=100):
+    """The formula as stated with the benchmark: k = m // beta bins, the last stretched, and the loop one bin short."""
+    order = np.argsort(confidence)
+    confidence, correct, m = confidence[order], correct[order], len(confidence)
+    edges = [[i * beta, (i + 1) * beta] for i in range(m // beta)]
+    edges[-1][1] = m
+    total = 0.0
+    for low, high in edges[:-1]:
+        total += (high - low) / m * (confidence[low:high].mean() - correct[low:high].mean()) ** 2
+    return total**0.5
+
+
+def answers_of(confidence, correct):
+    columns = {"arm": "a", "answered": True, "correct": correct.astype(int), "confidence": 100 * confidence}
+    return pd.DataFrame(columns)
+
+
+@pytest.fixture(scope="module")
+def answers():
+    draw = np.random.default_rng(3)
+    confidence = draw.random(1234).round(2)
+    return confidence, (draw.random(1234) < confidence**2).astype(float)
+
+
+@pytest.mark.parametrize("m", [200, 250, 1234])
+def test_published_binning_is_the_published_formula(answers, m):
+    confidence, correct = answers[0][:m], answers[1][:m]
+    found = hle.score(answers_of(confidence, correct), "published", n_boot=2)["calibration_error"]["a"]
+    assert found == round(100 * published(confidence, correct))
+
+
+@pytest.mark.parametrize("bins", [slice(0, None), slice(0, -1)], ids=["all", "published"])
+def test_bootstrap_error_of_the_calibration_against_a_plain_one(answers, bins):
+    """Drawn answers are sorted with ties in random order, which adds little to the error."""
+    confidence, correct = answers
+    draw, errors = np.random.default_rng(8), []
+    for _ in range(2000):
+        rows = draw.integers(len(confidence), size=len(confidence))
+        gap = (confidence - correct)[rows[np.argsort(confidence[rows] + 1e-6 * draw.random(len(rows)))]]
+        parts = np.split(gap, np.arange(100, 1200, 100))[bins]
+        errors.append(np.sqrt(sum(len(part) * part.mean() ** 2 for part in parts) / len(gap)))
+    options = {"binning": "all" if bins.stop is None else "published", "n_boot": 2000, "rng": 9}
+    se = hle.score(answers_of(confidence, correct), **options)["calibration_error_se"]["a"]
+    assert se == pytest.approx(100 * np.std(errors, ddof=1), rel=0.08)  # each has a Monte Carlo error of 1.6%
 
 
 def test_calibration_table_by_hand(write):
