@@ -187,7 +187,7 @@ def scan(source: Any) -> Scan:
 
     Parameters
     ----------
-    source : str, path, sequence of these, sequence of DataFrames, Dask DataFrame, or Arrow dataset
+    source : str, path or DataFrame, list of these, Dask DataFrame, or Arrow dataset
         Names of Parquet or CSV files, with ``*`` and ``?`` as wildcards; data frames; a Dask data frame; or a
         ``pyarrow.dataset.Dataset``.
 
@@ -232,8 +232,8 @@ def scan(source: Any) -> Scan:
         if not parts:
             raise DesignError("the Arrow dataset has no files; expected at least one.\nCheck its folder.")
         return _scan_of(parts, source.schema.names)
-    items = [source] if isinstance(source, str | os.PathLike) else source
-    if isinstance(items, list | tuple) and items:
+    items = source if isinstance(source, list | tuple) else [source]
+    if items:
         if all(isinstance(item, str | os.PathLike) for item in items):
             paths = {os.path.realpath(path): path for item in items for path in _matching(os.fspath(item))}  # each once
             parts = [Part(path, partial(_csv if _is_csv(path) else _parquet, path)) for path in paths.values()]
@@ -243,8 +243,8 @@ def scan(source: Any) -> Scan:
         frames = [as_pandas(item) for item in items]
         if all(isinstance(frame, pd.DataFrame) for frame in frames):
             return _scan_of([Part(f"block {k + 1}", each) for k, each in enumerate(frames)], frames[0].columns)
-    expected = "names of files, a list of data frames, a Dask data frame or an Arrow dataset"
-    raise OptionError(f'scan got a {type(items).__name__}; expected {expected}.\nUse `scan("folder/*.parquet")`.')
+    expected = "names of files, data frames, a Dask data frame or an Arrow dataset"
+    raise OptionError(f'scan got a {type(source).__name__}; expected {expected}.\nUse `scan("folder/*.parquet")`.')
 
 
 def _scan_of(parts: Sequence[Part], names: Iterable[Any], frame: Any = None) -> Scan:

@@ -292,8 +292,9 @@ def power(
     -------
     DataFrame
         One row per design, size and estimator. "power" has the Monte Carlo error "power_mc". "size" is the share of
-        rejections without an effect. "mde" is the smallest positive effect with the target power. If "size" clearly
-        exceeds alpha, the estimator is biased or its standard errors are too small. Its power is then meaningless.
+        rejections without an effect. "mde" is the smallest effect, at least zero, with the target power. If "size"
+        clearly exceeds alpha, the estimator is biased or its standard errors are too small. Its power is then
+        meaningless.
 
     Examples
     --------
@@ -311,7 +312,7 @@ def power(
         for label in errors:
             known = ~(errors[label].isna() | se[label].isna())
             error, limit = errors[label][known].to_numpy(), critical * se[label][known].to_numpy()
-            mde = float(np.quantile(limit - error, target, method="higher")) if len(error) else np.nan
+            mde = max(float(np.quantile(limit - error, target, method="higher")), 0.0) if len(error) else np.nan
             size = share(np.abs(error) > limit)[0]
             rows.append((design.name, n, label, *share(np.abs(error + sought) > limit), size, mde))
     return pd.DataFrame(rows, columns=[*KEYS, "power", "power_mc", "size", "mde"]).set_index(KEYS)

@@ -60,7 +60,7 @@ def test_a_function_or_a_column_of_the_same_name_is_welcome(cattaneo):
 
     frame = cattaneo.assign(center=cattaneo.medu)
     formula = "bweight ~ scale(mage) + center"
-    blocks = IPWRA.from_formula(formula, scan([frame]), treat="mbsmoke").fit()
+    blocks = IPWRA.from_formula(formula, scan(frame), treat="mbsmoke").fit()  # one frame needs no list
     whole = IPWRA.from_formula(formula, frame, treat="mbsmoke").fit()
     assert blocks.effect == pytest.approx(whole.effect, rel=1e-10)
     assert scale(10) == 1

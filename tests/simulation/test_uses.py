@@ -138,6 +138,7 @@ def test_power_at_the_minimum_detectable_effect_is_the_target(trial):
     at = power(trial, mde + 1e-9).loc[("randomized", 60, "difference"), "power"]
     assert at == pytest.approx(0.9, abs=0.01)
     assert power(trial)["mde"].unstack("n")[240].lt(power(trial)["mde"].unstack("n")[60]).all()
+    assert (power(trial, alpha=0.5, target=0.01)["mde"] == 0).all()  # rejects always
 
 
 def test_power_refuses_impossible_targets(trial):
