@@ -387,7 +387,7 @@ class Equations(FieldsAlone):
         eta = (self.own if observed else self.at_means)[a]
         x = at.of(self.sample.X.columns[:, a]) if self.spec.given else at(eta)
         x = x if shift is None else x + shift
-        return x if self.family.linear else apply(x, self.family.mean, self.family.mean_deriv)
+        return x if self.family.linear else apply(x, self.family.mean, lambda eta: self.family.mean_and_derivs(eta)[1])
 
     # --- means -------------------------------------------------------------------------------------------------------
 

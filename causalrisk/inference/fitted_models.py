@@ -242,7 +242,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     blocks = [record.estimate.block("theta", position) for position in range(len(labels))]
     variances = [np.einsum("np,pq,nq->n", rows, record.covariance_of(block), rows) for block in blocks]
     se_predictor = np.sqrt(np.clip(np.column_stack(variances), 0, None))
-    se_mean = np.abs(family.mean_deriv(predictors)) * se_predictor
+    se_mean = np.abs(family.mean_and_derivs(predictors)[1]) * se_predictor
     columns, name = (family.mean(predictors), se_mean, predictors, se_predictor), labels[record.arm_position(arm)]
     frames = [pd.DataFrame(values, index=index, columns=labels) for values in columns]
     means, errors, eta, se_eta = [frame.stack() if arm is None else frame[name] for frame in frames]

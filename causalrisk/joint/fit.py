@@ -247,7 +247,7 @@ class JointFit:
         objective, refits = refitted(problem, self.objective, self.points, s, weighed)
         theta, nu = objective.models, None
         if not linear:
-            theta, nu = np.repeat(self.theta, s.shape[1], axis=2), np.repeat(self.nu, s.shape[1], axis=0)
+            theta, nu = theta + (self.theta - self.objective.models), np.repeat(self.nu, s.shape[1], axis=0)
         with np.errstate(all="ignore"):  # resamples that cannot be fitted have a failure code
             found = newton(objective, theta, self.alpha, nu)
             raw = found.at.average[0].T
@@ -425,9 +425,9 @@ class RowParts:
     def means(self) -> tuple[Array, Array, Array, Array]:
         """Means m_a, their slopes, and d_a, shape (K, n, 1) each, and the residuals, (n, 1)."""
         rows, eta = self.rows, self.rows.predictors(self.fit.beta)
-        m = rows.family.mean(eta)
+        m, slope, _ = rows.family.mean_and_derivs(eta)
         d = rows.counted(m, self.fit.objective.start, self.fit.terms)
-        return m, rows.family.mean_deriv(eta), d, rows.y[:, None] - rows.own(m)
+        return m, slope, d, rows.y[:, None] - rows.own(m)
 
     def by_predictors(self, of: Moments) -> Array:
         """Return derivatives of the Lagrangian in each row's linear predictors, divided by the row's share, (K, n)."""
@@ -468,7 +468,8 @@ class RowParts:
         if not terms.share:
             return np.zeros((fit.beta.size, fit.beta.size))
         X, arms, ((_, N_slope), (_, P_slope)) = rows.X, rows.indicators, fit.at.centres[0]
-        left = -terms.share * share * rows.averaged * rows.family.mean_deriv(rows.predictors(fit.objective.start)) * X
+        start_slope = rows.family.mean_and_derivs(rows.predictors(fit.objective.start))[1]
+        left = -terms.share * share * rows.averaged * start_slope * X
         by = (slope * (of.t2 - of.tw * arms))[..., 0]
         moved = np.einsum("anp,bn,nq->apbq", left, by, X, optimize=True)
         to_N, to_P = (np.einsum("anp,n->ap", left, np.broadcast_to(t, share.shape)[:, 0]) for t in (of.t2, of.t1))

@@ -22,7 +22,8 @@ from causalrisk.joint.rows import WeightedRows
 from causalrisk.numerics.arrays import Array, inverse_or_nan
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
-NEWTON_STEPS, SETTLED, HALVINGS, CONVEX = 100, 1e-9, 12, 1e-10
+NEWTON_STEPS, HALVINGS, CONVEX = 100, 13, 1e-10
+SETTLED, SETTLED_CONVEX = 1e-9, 1e-6  # relative lengths of a last step; Newton's error is the square of its length
 ROUNDING = 1e-12  # ratio of mean squared residual to mean squared prediction that is rounding error
 SINGULAR, UNDETERMINED = 1e12, 1e15  # condition numbers
 
@@ -159,8 +160,9 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
     """Minimise by Newton steps on the first-order conditions of the constrained minimum.
 
     Linear models take one step; others need a start near the minimum. If the Hessian is not positive definite along
-    the constraint, the second derivatives of the means are left out. A step is halved until it reduces the objective
-    plus a penalty on net bias, or the violation of the conditions. If no step does, the search has failed.
+    the constraint, the second derivatives of the means are left out. A step has to reduce the objective plus a penalty
+    on net bias, or the violation of the conditions. Otherwise it gets a second-order correction for the curvature of
+    the constraint (Nocedal and Wright 2006, section 18.3), and is then halved. If no step helps, the search has failed.
     """
     at = objective.first if theta is objective.models else objective.of_models(theta)
     if objective.linear:
@@ -172,25 +174,30 @@ def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array 
         here, old, own = at.some(active), theta[..., active], nu[active]
         value, gradient, hessian = here.at(alpha)
         whole = hessian + objective.curvature_of_models(old, here, own)
-        hessian = np.where(_is_convex(whole, here.u[1])[:, None, None], whole, hessian)
+        convex = _is_convex(whole, here.u[1])
+        hessian = np.where(convex[:, None, None], whole, hessian)
         found = solve_constrained(hessian, -gradient[..., None], here.u[1], -here.u[0][..., None])
         move, new = (part[..., 0] for part in found)
         price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(here, alpha, own)
         merit = value + price * np.abs(here.u[0]).sum(axis=1)
-        small = np.abs(move).max(axis=1) <= SETTLED * (1 + np.abs(stack(old)).max(axis=1))
-        worse = np.arange(len(active))
-        for length in 0.5 ** np.arange(HALVINGS):
-            tried = active[worse]
-            theta[..., tried] = old[..., worse] + unstack(length * move[worse], shape)
+        longest = np.where(convex, SETTLED_CONVEX, SETTLED) * (1 + np.abs(stack(old)).max(axis=1))
+        small = np.abs(move).max(axis=1) <= longest
+        worse, bend = np.arange(len(active)), np.zeros_like(move)
+        for trial in range(HALVINGS):
+            length, tried = 0.5 ** max(trial - 1, 0), active[worse]
+            theta[..., tried] = old[..., worse] + unstack(length * move[worse] + length**2 * bend[worse], shape)
             nu[tried] = own[worse] + length * (new - own)[worse]
             with np.errstate(all="ignore"):
                 there = objective.some(worse).of_models(theta[..., tried])
                 less = there.at(alpha)[0] + price[worse] * np.abs(there.u[0]).sum(axis=1) < merit[worse]
                 less = less | small[worse] | (_error(there, alpha, nu[tried]) < error[worse])
             at.put(tried, there)
-            worse = worse[~less]
+            worse, u = worse[~less], there.u[0][~less]
             if not worse.size:
                 break
+            if not trial:  # the second trial returns to the constraint, which is curved
+                none = np.zeros((*move[worse].shape, 1))
+                bend[worse] = solve_constrained(hessian[worse], none, here.u[1][worse], -u[..., None])[0][..., 0]
         lost = np.asarray(~np.isfinite(move).all(axis=1))
         lost[worse] = True
         converged[active[small & ~lost]] = True

@@ -211,7 +211,7 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
     X, family, D, (n_arms, P, R) = rows.X, rows.family, terms.D, theta.shape
     share, (t1, w1, t2, tw, w2), averaged = weights.share, weights.moments, rows.averaged * weights.share
     eta, arms, diagonal = rows.predictors(theta), range(n_arms), np.diag(D)[rows.arm, None]
-    m, slope = family.mean(eta), family.mean_deriv(eta)
+    m, slope, _ = family.mean_and_derivs(eta)
     d, r, own_eta = rows.counted(m, start, terms), rows.y[:, None] - rows.own(m), rows.own(eta)
     own_rows, ones = list(enumerate(rows.slices)), np.ones((len(X), 1))
 
@@ -501,7 +501,7 @@ def curvature(
 ) -> Array:
     """Sum over rows the Hessian's part from second derivatives of the means, shape (R, K, P, P)."""
     eta = rows.predictors(theta)
-    mean, second = rows.family.mean(eta), rows.family.mean_deriv2(eta)
+    mean, _, second = rows.family.mean_and_derivs(eta)
     risk = weights.adjoint(rows.slices, bias_gradient(at, terms))
     d, r = rows.counted(mean, start, terms), rows.y[:, None] - rows.own(mean)
     by = weights.share * second * by_means(rows, weights.moments, weights.w, risk, at, terms, nu, d, r)

@@ -41,14 +41,14 @@ def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str
     eta = rows.predictors(theta[..., None])
     score, information = rows.family.score(rows.y[:, None], rows.own(eta))[:2]
     weights, tilted = (share * w)[:, None], share[:, None] * rows.averaged * tilt[:, None]
-    own_mean = rows.family.mean(rows.own(eta))
+    mean, slope, _ = rows.family.mean_and_derivs(eta)
     return {
         "bread": np.concatenate([weighted_grams(rows.X[i], (weights * information)[i]) for i in rows.slices]),
         "score": np.stack([rows.X[i].T @ (weights * score)[i, 0] for i in rows.slices]),
-        "mean": (tilted * rows.family.mean(eta)).sum(axis=1)[:, 0],
-        "slope": (tilted * rows.family.mean_deriv(eta))[..., 0] @ rows.X,
+        "mean": (tilted * mean).sum(axis=1)[:, 0],
+        "slope": (tilted * slope)[..., 0] @ rows.X,
         "weight": weights.sum(),
-        "variance": (weights * rows.family.variance(own_mean)).sum(),
+        "variance": (weights * rows.family.variance(rows.own(mean))).sum(),
     }
 
 
@@ -56,9 +56,9 @@ def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, sums: di
     """Sum over rows the squared deviations of the effects, S, and the products of their derivatives, (K P, K P)."""
     eta = rows.predictors(theta[..., None])[..., 0]
     tilted = (weighed.share * rows.averaged * weighed.tilt)[:, 0]
-    tau = C @ (rows.family.mean(eta) - sums["mean"][:, None])
-    derivatives = zip(rows.family.mean_deriv(eta), sums["slope"], strict=True)
-    every = np.concatenate([deriv[:, None] * rows.X - mean for deriv, mean in derivatives], axis=1)
+    means, slopes, _ = rows.family.mean_and_derivs(eta)
+    tau = C @ (means - sums["mean"][:, None])
+    every = np.concatenate([own[:, None] * rows.X - at for own, at in zip(slopes, sums["slope"], strict=True)], axis=1)
     return [(tau**2).sum(axis=0) @ tilted, (every.T * tilted) @ every]
 
 

@@ -171,18 +171,13 @@ class OutcomeFamily:
             return self.binary.probability(eta)
         return eta if self.link == "identity" else np.exp(eta)
 
-    def mean_deriv(self, eta: Array) -> Array:
-        """First derivative of the mean in the linear predictor."""
+    def mean_and_derivs(self, eta: Array) -> tuple[Array, Array, Array]:
+        """Return the mean at linear predictors of any shape, and its first two derivatives."""
         if self.binary is not None:  # the score at y = 1 is m' / m
-            return self.binary.probability(eta) * self.binary.score(eta, EVENT)[0]
-        return np.ones_like(eta) if self.link == "identity" else np.exp(eta)
-
-    def mean_deriv2(self, eta: Array) -> Array:
-        """Second derivative of the mean in the linear predictor."""
-        if self.binary is not None:
-            score, information = self.binary.score(eta, EVENT)
-            return self.binary.probability(eta) * (score**2 - information)
-        return np.zeros_like(eta) if self.link == "identity" else np.exp(eta)
+            mean, (score, information) = self.binary.probability(eta), self.binary.score(eta, EVENT)
+            return mean, mean * score, mean * (score**2 - information)
+        mean = self.mean(eta)
+        return (mean, np.ones_like(eta), np.zeros_like(eta)) if self.link == "identity" else (mean, mean, mean)
 
     def variance(self, mean: Array) -> Array:
         """Variance function V(m)."""
@@ -209,12 +204,12 @@ class OutcomeFamily:
         if self.binary is not None:
             (one, by_one), (zero, by_zero) = (self.binary.score(eta, d) for d in (EVENT, NO_EVENT))
             return y * one + (1 - y) * zero, y * by_one + (1 - y) * by_zero, -one * zero
-        mean, slope = self.mean(eta), self.mean_deriv(eta)
+        mean, slope, curvature = self.mean_and_derivs(eta)
         variance, residual = self.variance(mean), y - mean
         expected = slope**2 / variance
         by_mean = np.asarray(self.distribution.variance.deriv(mean))
         score = residual * slope / variance
-        return score, expected - residual * (self.mean_deriv2(eta) - slope**2 * by_mean / variance) / variance, expected
+        return score, expected - residual * (curvature - slope**2 * by_mean / variance) / variance, expected
 
     def _instead(self, y: Array, name: str) -> str:
         """Return advice for outcomes outside of the family's range."""
