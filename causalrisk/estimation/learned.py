@@ -1,9 +1,9 @@
 """Predictions of the outcome by learners, and the designs that use them.
 
 `learn` turns a design and options into cross-fitted predictions of every row in every arm (`Learned`).
-`with_predictions` returns a design with the same rows and scores. In it, the predictions of all arms follow the
-formula's terms in every arm's outcome model, or they are the outcome models. The design is fitted like any other:
-influence functions and resamples treat the predictions as fixed columns.
+`with_predictions` returns a design with the same rows and scores. In every arm's outcome model, the predictions of all
+arms are added to the formula's terms, or replace the model. The design is fitted like any other: influence functions
+and resamples treat the predictions as fixed columns.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Learned:
 
     `features` (p,) marks the columns of the outcome design that the learners use. `folds` has the fold of each row by
     its position in the data. `quality` (L, K, 3) has, for each learner and arm, three out-of-fold measures: R squared,
-    and the intercept and slope of a regression of the outcomes on the predictions.
+    and the intercept and the slope of a regression of the outcomes on the predictions.
     """
 
     fits: tuple[CrossFitted, ...]
@@ -66,7 +66,7 @@ class Learned:
 
 
 def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
-    """Cross-fit the learners of the options to the rows of each arm, with the same folds as a cross-fitted score."""
+    """Cross-fit the learners of the options to the rows of each arm, with the folds of a cross-fitted score."""
     if design.offset_kind is not None:
         raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= or {design.offset_kind}= out.")
     features, family = design.varying, options.outcome_family
@@ -92,7 +92,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     rows = None if design.on_disk else made(design)
 
     def over(function: Callable[[LearnerRows], T]) -> Iterator[T]:
-        """Begin a pass over the rows."""
+        """Return the results of a function of the rows: one if they are in memory, otherwise one per block on disk."""
         return iter([function(rows)]) if rows is not None else design.over(lambda block: function(made(block)))
 
     training = Training(over, design.labels, options.n_folds, options.repeat, design.weight_type == "frequency")
@@ -138,7 +138,7 @@ def with_predictions(
 ) -> tuple[Design, TargetRows | None]:
     """Add the predictions of all arms to the terms of the outcome models, or replace the terms by them if `given`.
 
-    The rows of a target frame are changed likewise. A column that depends on others is left out, with a warning.
+    The rows of a target frame are changed likewise. Linearly dependent columns are left out, with a warning.
     """
     before, names = list[str](), [f"{fit.name}[{label}]" for fit in learned.fits for label in design.labels]
     kept = np.repeat([not given, True], [len(design.exog_names), len(names)])

@@ -74,7 +74,7 @@ class Matches:
         return np.asarray(products * (self.count / (self.count - 1))[:, None])
 
     def used(self, power: int, inside: Any = 1.0) -> Array:
-        """Sum, for each candidate, 1 / (number of matches)^power over its matched units that are `inside`."""
+        """Return each candidate's sum of 1 / (number of matches)^power over its matched units that are `inside`."""
         share = np.divide(1.0, self.count**power, out=np.zeros(len(self.count)), where=self.count > 0)
         return np.asarray(self.among @ (self.near.T @ (self.of.T @ (share * inside))))
 
@@ -112,7 +112,7 @@ def no_influence() -> UnavailableError:
 
 @dataclass(frozen=True)
 class MatchedRows:
-    """An estimate by matching, by row in the order of the sample.
+    """The part of an `Estimate` by matching that has one entry per row, in the order of the sample.
 
     `predicted` (K, n) is each unit's outcome in its own arm, the mean over its matches in another arm, and NaN without
     matches. `inside` marks the units of the target that have matches in all arms. `matches` has, for each pair of
@@ -164,14 +164,14 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
 
 
 def whitened(columns: Array) -> Array:
-    """Turn centred columns into orthogonal ones of variance one."""
+    """Return uncorrelated columns of variance one that span the same space as centred columns."""
     values, vectors = np.linalg.eigh(columns.T @ columns / (len(columns) - 1))
     kept = values > DEPENDENT * values.max(initial=0.0)
     return np.asarray(columns @ (vectors[:, kept] / np.sqrt(values[kept])))
 
 
 def variable_of(column: str) -> str:
-    """Return the variable's name from a column's, such as "C(g, Treatment(1))[T.2]" or "Q('a b')"."""
+    """Return the name of the variable in a column's name, such as "C(g, Treatment(1))[T.2]" or "Q('a b')"."""
     inner = column.partition("[")[0]
     for called in ("C(", "Q("):
         inner = inner.removeprefix(called)
@@ -249,7 +249,10 @@ def estimate_matched(
 
 
 def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: Design) -> list[tuple[int, int, Matches]]:
-    """Match the units of the target with the other arms; exact matching adds a column in which strata are far apart."""
+    """Match the units of the target with units of the other arms.
+
+    Exact matching adds a column in which the strata are far apart.
+    """
     spread = float(columns.std(axis=0).max(initial=0.0)) or 1.0
     far, caliper, toward = FAR * spread, options.caliper, options.population.toward
     if options.exact:

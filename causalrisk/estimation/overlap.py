@@ -35,9 +35,10 @@ SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are checked by
 
 
 def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | None:
-    """Return the rows that a model of the weights predicts perfectly, and a direction that no row contradicts.
+    """Find the rows that a model of the weights predicts perfectly, and the coefficients that do so.
 
-    Returns None if there are no such rows. It does not search if the model converged and no linear predictor is large.
+    Returns a mask of the rows and the direction of the coefficients; None if there are no such rows. There is no
+    search if the model converged and no linear predictor is large.
     """
     if name not in weights.beta:
         return None
@@ -108,7 +109,7 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
 
 
 def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_]) -> str:
-    """Name indicator values and reference levels whose rows are all predicted perfectly, with counts by arm."""
+    """Return a text with the levels and indicator values whose rows are all predicted perfectly, and counts by arm."""
     names, cells = list(design.propensity_names), list[tuple[str, NDArray[np.bool_]]]()
     for name, column in zip(names, Z.T, strict=True):
         others = column[column != 0]
@@ -132,7 +133,7 @@ def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_])
 
 
 def _direction(design: Design, strength: Array) -> str:
-    """Name the terms whose combination separates the groups, by how far each moves the log odds."""
+    """Return a text with the terms that together separate the groups, given by how far each moves the log odds."""
     order = _strongest(np.abs(strength))
     names = ", ".join(repr(design.propensity_names[j]) for j in order[:SHOWN])
     more = " and others" if len(order) > SHOWN else ""
@@ -148,7 +149,7 @@ def _strongest(strength: Array) -> list[int]:
 
 
 def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
-    """Name the columns that perfectly separate an arm's outcomes at a bound of the family from the other outcomes."""
+    """Return the columns that separate an arm's outcomes at a bound of the family from its other outcomes."""
     family, rows = sample.family, sample.slices[arm]
     own = sample.with_outcome[rows] > 0
     y, columns = sample.y[rows][own], sample.X.columns[rows][own]
@@ -165,7 +166,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
 
 
 def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int, ...], sample: Sample | None) -> str:
-    """Raise a SeparationError if an arm's outcome model has no finite fit; return arms with other failures."""
+    """Raise a SeparationError if an arm's outcome model has no finite fit; return the labels of other failures."""
     instead = '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
     for a in (a for a, reason in enumerate(failed) if reason != Failure.OK):
         low, high = design.outcome_limits[a]
@@ -250,7 +251,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
 
 
 def other_populations(design: Design, options: ModelOptions) -> str:
-    """Suggest other targets; difference-in-differences has the treated only, and calibrated weights no tilt."""
+    """Return a text that suggests other targets, or trimming, if overlap is poor."""
     tilted = options.propensity_loss != "calibrated" and options.population.name != "overlap"
     treated = options.population.everybody and design.n_arms == 2
     targets = [] if options.did is not None else ["overlap"] * tilted + ["treated"] * treated
@@ -281,13 +282,13 @@ def poor_overlap(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
 
 
 def inverse_sum(scores: Array) -> Array:
-    """Return the variance cost of each row, the sum of inverse propensity scores over the arms, (K, n) -> (n,)."""
+    """Return the sum of inverse propensity scores over the arms, which measures each row's cost in variance, (n,)."""
     with np.errstate(divide="ignore"):  # a score that underflows to zero has an infinite cost
         return np.asarray((1 / scores).sum(axis=0))
 
 
 def crump_cut(scores: Array, weights: Array) -> float:
-    """Return the limit of the sum of inverse scores, (K, n), below which the average effect has the least variance.
+    """Return the limit on the sum of inverse scores below which the average effect has the least variance.
 
     References
     ----------

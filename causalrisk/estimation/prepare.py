@@ -62,14 +62,14 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
 
 
 def check_one_way(design: Design, advice: str) -> None:
-    """Raise an error for resamples of two-way clusters, which no draw keeps whole."""
+    """Raise an error if there are two-way clusters, which cannot be resampled."""
     if design.second_cluster is not None:
         names = listed(design.cluster_names)
         raise OptionError(f"resampling is not available for two-way clusters ({names}).\nUse `{advice}`.")
 
 
 def prepare(task: Task) -> Task:
-    """Check the outcome and the target, trim, and read the target frame."""
+    """Return the task after checking the outcome and the target, trimming, and reading the target frame."""
     design, options = task.design, task.options
     if design.n_arms > 2:
         check_target(design, options)

@@ -46,7 +46,7 @@ class ArmSteps:
     values: Array
 
     def cumulated(self, steps: Array) -> Array:
-        """Return cumulative sums of the rows' steps, (n, ...), up to each distinct outcome, (d, ...)."""
+        """Return cumulative sums of row weights, `steps` of shape (n, ...), up to each distinct outcome, (d, ...)."""
         return np.asarray(np.cumsum(steps[self.rows], axis=0)[self.ends])
 
 
@@ -69,7 +69,7 @@ def reached(heights: Array, level: Array | float) -> NDArray[np.intp]:
 
 
 def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> Array:
-    """Return the rows' steps, (n, ...), scaled to add up to one in each arm if the outcome models are constants."""
+    """Return row weights, (n, ...), scaled to a sum of one in each arm if the outcome models are constants."""
     if not spec.constants:
         return steps
     steps = steps.copy()
@@ -79,7 +79,7 @@ def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> A
 
 
 def distribution_at(weights: WeightFit, spec: Specification, sample: Sample, thresholds: Array) -> Estimate:
-    """Estimate the distribution function of each arm at the arm's own threshold, shape (K,)."""
+    """Estimate the distribution function of each arm at its own threshold; `thresholds` has shape (K,)."""
     indicated = dataclasses.replace(sample, y=(sample.y <= thresholds[sample.arm]).astype(float), family=INDICATOR)
     equations = dataclasses.replace(weights.equations, sample=indicated)
     return estimate_means(dataclasses.replace(weights, equations=equations), spec)
@@ -164,7 +164,7 @@ class LevelFit:
 
 @dataclass(frozen=True)
 class QuantileRows:
-    """Quantiles of all arms: their influence function, and refits to resamples."""
+    """The part of an `Estimate` of quantiles by row: influence function and refits."""
 
     fits: tuple[LevelFit, ...]
     scale: EffectScale
@@ -182,9 +182,9 @@ class QuantileRows:
     def refit(self, s: Array, weighed: Any = None) -> Refits:
         """Refit as in `Estimate`.
 
-        The distribution functions are refitted at the quantiles of the full sample. From there they rise by the steps
-        of the resample's weights, and by the drift, because the models of the indicators change too. The quantiles of
-        the resample are where the functions reach the level.
+        The distribution functions are refitted at the quantiles of the full sample. From there they rise by the
+        cumulated weights of the resample, and by the drift of the models of the indicators. The quantiles of the
+        resample are where the functions reach the level.
         """
         arms, first = self.arms, self.fits[0].estimate.rows
         weighed = weighed or first.weights.refit(s)
@@ -235,7 +235,7 @@ def _fit_level(
     weights: WeightFit, spec: Specification, design: Design, arms: Sequence[ArmSteps], steps: Array, units: Array,
     level: float,
 ) -> LevelFit:  # fmt: skip
-    """Find the quantiles at one level, and the distribution functions and densities there."""
+    """Return the quantiles of all arms at one level, with the distribution functions and densities there."""
     sample, heights = weights.equations.sample, [arm.cumulated(steps) for arm in arms]
     start = [reached(height / height[-1], level) for height in heights]
     places, met = np.array(start), [{int(place)} for place in start]

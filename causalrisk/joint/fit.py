@@ -54,7 +54,7 @@ class Moments(NamedTuple):
         return cls(t, w, _mean(T), _mean(W), _mean(T**2), _mean(T * W), _mean(W**2), W)
 
     def by(self, eta: Linear) -> Moments:
-        """Return the derivatives of the moments with respect to a linear predictor of the score."""
+        """Return the derivatives of the moments with respect to a linear predictor of the propensity score."""
         found: list[Any] = [_derivative(each, eta) for each in self[:-1]]
         return Moments(*found)
 
@@ -74,8 +74,9 @@ def _derivative(x: Any, eta: Linear) -> Array:
 def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
     """Return minus the derivatives of the moments with respect to the log divisors of weights and tilts.
 
-    A divisor is a mean tilt. If the tilt does not vary with the score, there is one divisor. Otherwise there are B + 2:
-    one at the fitted score, one per replicate, and one for rows with `averaged` but not `measured` (see `Rows`).
+    Weights and tilts are divided by mean tilts, the divisors. If the tilt does not vary with the score, there is one
+    divisor. Otherwise there are B + 2: one at the fitted score, one per replicate, and one for rows with `averaged` but
+    not `measured` (see `Rows`).
     """
     now, h, (_, _, T, W, varies) = Moments.of(scores), rows.measured, scores
     if not varies:
@@ -103,7 +104,7 @@ def divisors_of(t: Array, T: Array, rows: Rows, varies: bool) -> Array:
 
 @dataclass(frozen=True)
 class JointFit:
-    """The minimum of the sample, with its predictions, biases and influence function.
+    """The minimum of JRE's objective in the sample, with its predictions, biases and influence function.
 
     Parameters
     ----------
@@ -112,11 +113,12 @@ class JointFit:
     objective : Objective
         The objective that was minimised.
     points : Replicates
-        The replicates that resamples use, as distances from each resample's own score.
+        Replicates of the score for resamples, as differences from each resample's fitted score.
     alpha : float
         The amount of shrinkage.
     theta : ndarray, shape (K, p, 1)
-        Coefficients of the outcome models, including the coefficient of the score's predictor if it is a column.
+        Coefficients of the outcome models, including the coefficient of the propensity score's linear predictor if it
+        is a term.
     nu : ndarray, shape (1, C)
         Lagrange multipliers of the constraint.
     result : OptimizeResult
@@ -143,16 +145,16 @@ class JointFit:
 
     @property
     def lift(self) -> Array:
-        """Matrix that maps the models' coefficients to the coefficients of all columns, for all arms, (K P, K p)."""
+        """Matrix L of all arms with beta = L theta, shape (K P, K p); see `joint.minimum`."""
         return self.rows.lift_of_arms[0]
 
     def by_models(self, slopes: Array) -> Array:
-        """Convert derivatives with respect to coefficients of all columns, (m, K P), to the models', (m, K p)."""
+        """Convert derivatives with respect to beta, (m, K P), to derivatives with respect to theta, (m, K p)."""
         return slopes if self.rows.joined is None else slopes @ self.lift
 
     @property
     def beta(self) -> Array:
-        """Coefficients of all columns, shape (K, P, 1)."""
+        """Coefficients beta of the columns of `Rows.X`, shape (K, P, 1)."""
         return self.rows.lifted(self.theta)
 
     @cached_property
@@ -162,7 +164,7 @@ class JointFit:
 
     @cached_property
     def hessian(self) -> Array:
-        """Hessian of the Lagrangian in the coefficients of all columns, shape (K P, K P)."""
+        """Hessian of the Lagrangian with respect to beta, shape (K P, K P)."""
         found = self.at.at(self.alpha)[2][0]
         return found if self.objective.linear else found + self.objective.curvature(self.beta, self.at, self.nu)[0]
 
@@ -213,7 +215,7 @@ class JointFit:
 
     @cached_property
     def left_out(self) -> float:
-        """Increase of V at the start if V counts all effect heterogeneity (c = 0)."""
+        """V at IPWRA's models if it counts all effect heterogeneity (c = 0), minus V there with the share c."""
         first = self.objective.first
         terms = dataclasses.replace(self.terms, share=0.0, level=first.average[0][0])
         return 2 * float((Objective(self.rows, self.objective.models, terms).first.risk[0] - first.risk[0])[0])
@@ -233,7 +235,7 @@ class JointFit:
 
     @cached_property
     def replicate_offset(self) -> Array:
-        """Estimates minus a refit of the sample itself with the replicates that are used for resamples."""
+        """Estimates minus estimates by a refit to the sample with `points` as replicates, shape (d,)."""
         found = self._refit(self.problem.equations.sample.s[:, None]).values[:, 0]
         return np.where(np.isfinite(found), self.estimate.values - found, 0.0)
 
@@ -262,9 +264,9 @@ class JointFit:
     # --- influence function ------------------------------------------------------------------------------------------
 
     def solve(self, right: Array, u: Array) -> Array:
-        """Return the changes of the models' coefficients, (K p, m), that offset given changes of the equations.
+        """Return changes of theta, (K p, m), that restore the first-order conditions after changes of the equations.
 
-        `right` has the changes of the gradient, and `u` of the net biases.
+        `right` has the changes of the gradient, and `u` the changes of the net biases.
         """
         hessian, u_slope = self.by_models(self.by_models(self.hessian).T), self.by_models(self.at.u[1])
         return -solve_constrained(hessian[None], right[None], u_slope, u[None])[0][0]
@@ -305,7 +307,7 @@ class JointFit:
 
     @cached_property
     def by_score(self) -> tuple[Array, Array]:
-        """Derivatives with respect to the score's Q coefficients.
+        """Derivatives with respect to the Q coefficients of the propensity score.
 
         The first array, (Q, K p), is for the models' equations, and the second, (Q, 2 K + C), for the quantities of
         `RowParts`.
@@ -328,12 +330,12 @@ class JointFit:
         return equations, numbers + self._numbers_after(moved)
 
     def _numbers_after(self, steps: Array) -> Array:
-        """Return changes of averages, biases and net biases, (m, 2 K + C), for steps of all columns' coefficients."""
+        """Return changes of averages, biases and net biases, (m, 2 K + C), for m changes of beta, (m, K, P)."""
         average, bias = (np.einsum("mkP,kP->mk", steps, of[1][0]) for of in (self.at.average, self.at.bias))
         return np.hstack([average, bias, steps.reshape(-1, self.beta.size) @ self.at.u[1][0].T])
 
     def _estimates_after(self, equations: Array, numbers: Array) -> Array:
-        """Return changes of (params, theta), (m, 2 K - 1 + K p), for changes of the equations and quantities."""
+        """Return changes of (params, theta), (m, 2 K - 1 + K p), for m changes of the equations and quantities."""
         (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
         theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
         steps = theta if self.rows.joined is None else theta @ self.lift.T
@@ -346,7 +348,10 @@ class JointFit:
 
     @cached_property
     def maps(self) -> list[Array]:
-        """Matrices that map `RowParts`, divisors, and influence of score and IPWRA to influence on (params, theta)."""
+        """Four matrices whose products with the parts of a row add up to its influence on (params, theta).
+
+        The parts are `RowParts`, the divisors, and the influence functions of the propensity score and of IPWRA.
+        """
         totals, (n_arms, P, _), (_, p) = self.totals, self.beta.shape, self.problem.start.theta.shape
         equations, numbers = np.split(np.eye(totals["value"].shape[1]), [n_arms * P], axis=1)
         of_parts = self._estimates_after(self.by_models(equations), numbers)
@@ -377,11 +382,11 @@ class JointFit:
         return found @ of_parts - divisors @ of_divisors + score @ of_score + started @ of_start
 
     def monte_carlo_se(self) -> Array:
-        """Return Monte Carlo standard errors of the effects, shape (K - 1,): their spread over redraws of replicates.
+        """Return Monte Carlo standard errors of the effects, (K - 1,): their spread over other draws of replicates.
 
         They are NaN for one replicate, and zero if replicates are not random. The method is a jackknife: without
-        replicate b the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), where g_b is the replicate's part of
-        the gradient and h_b its leverage.
+        replicate b the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), where c is the gradient of the effect, H
+        the Hessian, g_b the replicate's part of the gradient, and h_b its leverage.
         """
         at, terms, lift, (n_arms, count) = self.at, self.terms, self.lift, self.bias.shape
         if self.rows.replicates.cubature or count == 1:
@@ -392,7 +397,7 @@ class JointFit:
         if terms.risk:
 
             def of_variance(part: WeightedRows, here: slice) -> Array:
-                """Gradient of V / 2 under each replicate, (K P, B); psi is centred by its mean over all replicates."""
+                """Return the gradient of V / 2 under each replicate, (K P, B); psi is centred by its overall mean."""
                 rows, (_, _, T, W, _) = part.rows(here), part.scores(here)
                 (_, slope, d, r), none, found = RowParts(rows, self).means, np.zeros(1), list[Array]()
                 for moment, unit in zip((T * T, T * W, W * W), np.eye(5)[2:], strict=True):
@@ -423,14 +428,14 @@ class RowParts:
 
     @cached_property
     def means(self) -> tuple[Array, Array, Array, Array]:
-        """Means m_a, their slopes, and d_a, shape (K, n, 1) each, and the residuals, (n, 1)."""
+        """Means m_a, their slopes and d_a (see `joint.objective`), shape (K, n, 1) each, and residuals, (n, 1)."""
         rows, eta = self.rows, self.rows.predictors(self.fit.beta)
         m = rows.family.mean(eta)
         d = rows.counted(m, self.fit.objective.start, self.fit.terms)
         return m, rows.family.mean_deriv(eta), d, rows.y[:, None] - rows.own(m)
 
     def by_predictors(self, of: Moments) -> Array:
-        """Return derivatives of the Lagrangian in each row's linear predictors, divided by the row's share, (K, n)."""
+        """Return derivatives of the Lagrangian in each row's linear predictors, per unit of row weight, (K, n)."""
         rows, fit, (_, slope, d, r), terms = self.rows, self.fit, self.means, self.fit.terms
         pull = bias_gradient(fit.at, terms)[:, 0, of.some]
         risk = np.concatenate([of.each[own] @ pull[a] for a, own in enumerate(rows.slices)])[:, None]

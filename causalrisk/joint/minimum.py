@@ -52,7 +52,7 @@ class Objective:
 
     @cached_property
     def start(self) -> Array:
-        """IPWRA's coefficients of all columns, shape (K, P, R)."""
+        """IPWRA's coefficients of the columns of `Rows.X`, shape (K, P, R)."""
         return self.rows.lifted(self.models)
 
     def _expand(self, theta: Array) -> Expansion:
@@ -66,11 +66,11 @@ class Objective:
         return self._expand(self.start)
 
     def at(self, beta: Array) -> Expansion:
-        """Expand the objective about coefficients of all columns, (K, P, R)."""
+        """Return the expansion of the objective about coefficients beta, (K, P, R), of the columns of `Rows.X`."""
         return self._at_start.after_step(beta - self.start) if self.linear else self._expand(beta)
 
     def of_models(self, theta: Array) -> Expansion:
-        """Expand the objective about the models' coefficients, (K, p, R)."""
+        """Return the expansion of the objective about the models' coefficients theta, (K, p, R)."""
         return self._narrow(self.at(self.rows.lifted(theta)))
 
     @cached_property
@@ -82,7 +82,7 @@ class Objective:
         return at if self.rows.joined is None else at.projected(self.rows.lift_of_arms)
 
     def curvature(self, beta: Array, at: Expansion, nu: Array) -> Array:
-        """Return the Hessian's part from second derivatives of the means, (R, K P, K P), at multipliers (R, C)."""
+        """Return the part of the Hessian from second derivatives of the means, (R, K P, K P), at multipliers (R, C)."""
 
         def of_rows(rows: Rows, weights: Weights, own: slice) -> Array:
             return curvature(rows, weights, beta[..., own], self.start[..., own], self.terms, at.some(own), nu[own])
@@ -96,7 +96,7 @@ class Objective:
         return Objective(self.rows.under(columns), self.models[..., columns], self.terms)
 
     def curvature_of_models(self, theta: Array, at: Expansion, nu: Array) -> Array:
-        """Return `curvature` in terms of the models' coefficients, (R, K p, K p)."""
+        """Return `curvature` with respect to the models' coefficients theta, shape (R, K p, K p)."""
         found, lift = self.curvature(self.rows.lifted(theta), at, nu), self.rows.lift_of_arms
         return lift.transpose(0, 2, 1) @ found @ lift
 
@@ -129,7 +129,7 @@ def stack(theta: Array) -> Array:
 
 
 def unstack(z: Array, shape: tuple[int, ...]) -> Array:
-    """Reshape coefficients stacked arm by arm, (R, K p), to (K, p, R)."""
+    """Turn coefficients stacked arm by arm, (R, K p), into an array (K, p, R)."""
     return z.T.reshape(*shape[:2], -1)
 
 
@@ -226,7 +226,7 @@ def determined(at: Expansion, alpha: float) -> bool:
 
 
 def _is_convex(hessian: Array, u_slope: Array) -> Array:
-    """Whether each Hessian is positive definite along its constraint, shape (R,)."""
+    """Return whether each Hessian is positive definite along its constraint, shape (R,)."""
     found = np.zeros(len(hessian), dtype=bool)
     finite = np.isfinite(hessian).all(axis=(1, 2)) & np.isfinite(u_slope).all(axis=(1, 2))
     if finite.any():
@@ -237,7 +237,7 @@ def _is_convex(hessian: Array, u_slope: Array) -> Array:
 
 
 def _error(at: Expansion, alpha: float, nu: Array) -> Array:
-    """Violation of the first-order conditions of the minimum, shape (R,)."""
+    """Return the size of the violation of the first-order conditions of the minimum, shape (R,)."""
     _, gradient, hessian = at.at(alpha)
     gradient = gradient + np.einsum("rc,rck->rk", nu, at.u[1])
     unit = np.sqrt(np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1])

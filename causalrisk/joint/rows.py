@@ -48,11 +48,11 @@ class Replicates:
     Parameters
     ----------
     shifts : dict
-        Distances of the coefficients of each model of the weights, shape (m, p, B).
+        Differences of the coefficients from the fitted ones, shape (m, p, B), for each model of the weights.
     failures : ndarray of int8, shape (B_drawn,)
         A `Failure` for each replicate drawn.
     ratio : ndarray, shape (n, K, B), optional
-        Factors of a classifier's scores, which have no coefficients.
+        Factors that multiply a classifier's scores, which have no coefficients.
     cubature : bool
         Whether the replicates are the points of `of_normal`; otherwise they are random.
     """
@@ -91,13 +91,13 @@ class Replicates:
 
 
 def _about_mean(m: int) -> Array:
-    """Matrix from the m coefficients of the non-reference arms to all arms' deviations from their mean; 1 if m = 1."""
+    """Return the matrix from m coefficients relative to a reference arm to deviations from the mean of all arms."""
     return np.eye(1) if m == 1 else np.eye(m + 1, m, -1) - 1 / (m + 1)
 
 
 @dataclass(frozen=True)
 class ScoreColumns:
-    """The score's linear predictor as a further outcome column, residualised on the other outcome columns.
+    """The propensity score's linear predictor as a further outcome column, residualised on the other outcome columns.
 
     Parameters
     ----------
@@ -128,12 +128,12 @@ class ScoreColumns:
         return min(len(self.of_score), self.count)
 
     def columns(self, X: Array, Z: Array) -> Array:
-        """Return the further columns of some rows, shape (n, e)."""
+        """Return the further columns, shape (n, e), of rows with columns X and Z."""
         of = Z if self.squared is None else (Z @ self.squared) ** 2
         return of @ self.from_Z - X @ self.from_X
 
     def lift(self, score: Array, p: int) -> Array:
-        """Return the matrix from the models' coefficients to all columns', (P, p + width, R), at scores (m, q, R)."""
+        """Return L with beta = L theta, shape (P, p + width, R), at coefficients of the score, (m, q, R)."""
         extra = len(self.of_score)
         found = np.zeros((p + extra, p + self.width, score.shape[2]))
         found[range(p), range(p)] = 1.0
@@ -142,7 +142,7 @@ class ScoreColumns:
 
 
 class Scores(NamedTuple):
-    """Tilt and weight of rows, divided by their divisors, at the fitted score, (n, 1), and the replicates, (n, B).
+    """Tilt and weight of rows, divided by mean tilts, at the fitted score, (n, 1), and the replicates, (n, B).
 
     They may be `Dual` numbers with derivatives. If the tilt does not vary with the score, `tilts` has shape (n, 1).
     """
@@ -169,7 +169,7 @@ class WeightedRows(FieldsAlone):
     replicates : Replicates
         Distances of the replicates from the fitted score.
     joined : ScoreColumns, optional
-        The score's predictor as an outcome column.
+        The propensity score's linear predictor as an outcome column.
     """
 
     equations: Equations
@@ -220,18 +220,18 @@ class WeightedRows(FieldsAlone):
 
     @cached_property
     def lift(self) -> Array:
-        """Matrix that maps the models' coefficients to all columns', (P, p, R); (P, p, 1) if it is the identity."""
+        """Matrix L with beta = L theta (see `joint.minimum`), (P, p, R); (P, p, 1) if it is the identity."""
         p = self.equations.sample.X.columns.shape[1]
         return np.eye(p)[..., None] if self.joined is None else self.joined.lift(self.beta["score"], p)
 
     @cached_property
     def lift_of_arms(self) -> Array:
-        """`lift` for the coefficients of all arms together, shape (R, K P, K p)."""
+        """`lift` for the stacked coefficients of all arms, shape (R, K P, K p)."""
         arms = np.eye(self.equations.sample.n_arms)
         return np.stack([np.kron(arms, of) for of in self.lift.transpose(2, 0, 1)])
 
     def lifted(self, theta: Array) -> Array:
-        """Map the models' coefficients, (K, p, R), to the coefficients of all columns, (K, P, R)."""
+        """Return beta = L theta, shape (K, P, R), for the models' coefficients theta, (K, p, R)."""
         return np.einsum("Ppr,kpr->kPr", self.lift, theta)
 
     @property
@@ -294,7 +294,7 @@ class WeightedRows(FieldsAlone):
     # --- rows --------------------------------------------------------------------------------------------------------
 
     def rows(self, place: slice) -> Rows:
-        """Return the arrays of some rows."""
+        """Return the arrays of the rows in the slice `place`."""
         sample, frame = self.equations.sample, self.equations.target.frame
         X, inside = sample.X.columns[place], sample.in_sample[place, None]
         if self.joined is not None:
@@ -310,7 +310,7 @@ class WeightedRows(FieldsAlone):
         )
 
     def weights(self, place: slice, columns: slice) -> Weights:
-        """Return the weights of some rows for some columns: several columns if `separable`, otherwise one."""
+        """Return the weights of the rows in `place` for some columns: several if `separable`, otherwise one."""
         share, (equations, beta) = self.s[place, columns] / self.total[columns], self.some(columns)
         width, divisor = share.shape[1], self.divisors[0][columns]
         if self.separable and width > 1:

@@ -61,7 +61,7 @@ class Path:
 
     @property
     def raised_from(self) -> float | None:
-        """Alpha by cross-validation if the fit has another; otherwise None."""
+        """The alpha chosen by cross-validation, if it was raised afterwards; otherwise None."""
         return None if self.held_out == self.anchor else self.held_out
 
 
@@ -101,7 +101,7 @@ Variances = tuple[Array, Array, Array, float]
 
 
 def compare(frequency: bool, psi: Array, known: Array, weight: Array, cluster: NDArray[np.intp] | None) -> Variances:
-    """Sum squared held-out influence functions over rows or clusters, as residuals of a regression on `known`, (m, Q).
+    """Add up squared residuals of held-out influence functions, regressed on `known`, (m, Q), over rows or clusters.
 
     Returns
     -------

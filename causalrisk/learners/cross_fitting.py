@@ -125,7 +125,7 @@ class CrossFitted:
     predictions: Any = None
 
     def __call__(self, features: Array, fold: Numbers | None) -> Array:
-        """Predict rows with features (n, k), shape (K, n), by the models of their folds, or by the mean of all."""
+        """Predict rows in every arm, (K, n), by the models of their folds; without folds by the mean of models."""
         if fold is not None and self.predictions is not None:  # `features` are all rows
             return self.predictions
         with learner_errors(f"learner {self.name}", "predictions"):
@@ -179,7 +179,7 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
 
 
 def _fitted_outside(learner: Learner, training: Training, rows: LearnerRows, place: tuple[int, int]) -> Any:
-    """Fit the model of an arm outside of a fold."""
+    """Return the model of the arm and fold in `place`, fitted to the arm's rows outside of the fold."""
     a, f = place
     used = rows.outside(a, f, training.n_folds)
     if not len(used):
@@ -211,7 +211,7 @@ def fitted_copy(
 
     If the model has no sample_weight, or is a pipeline, whose steps all need the weights, rows are repeated as often as
     weights count them. Each `random_state` that is None is replaced by a number that `entropy` determines. `instead` is
-    what to use for a model without sample_weight, if weights are not counts.
+    the advice of the error for a model without sample_weight, if weights are not counts.
     """
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):

@@ -64,7 +64,7 @@ Fit: TypeAlias = tuple[int, int]  # an arm, and the fold that is left out
 
 
 def coefficients_of(solution: Array, unit: Array, origin: float = 0.0) -> Array:
-    """Return coefficients of the constant and the original columns; the outcomes were measured from an origin."""
+    """Return the constant and the slopes of the original columns; `origin` was subtracted from the outcomes."""
     return np.concatenate([[solution[0] + origin], solution[1:] * unit])
 
 
@@ -117,7 +117,7 @@ class RidgeProblem:
         return np.array([1.0, *shares])[self.kinds]
 
     def choose(self, penalties: Array) -> Choice:
-        """Maximise the likelihood: first choose the share of the products, then the share of the curves."""
+        """Return the shares and the penalty of the largest likelihood; shares of products are chosen before curves'."""
 
         def likeliest(pairs: list[tuple[float, float]]) -> Choice:
             deviances = [self.deviance(shares, penalties) for shares in pairs]
@@ -230,7 +230,7 @@ class SmoothBasis:
         return total
 
     def predictors(self, X: Array, coefficients: Array) -> Array:
-        """Linear predictors, shape (n,), of rows of covariates by coefficients, shape (q + 1,), the constant first."""
+        """Return linear predictors, (n,), of rows of covariates, given coefficients, (q + 1,), the constant first."""
         blocks = row_blocks(len(X), ROWS)
         return np.concatenate([coefficients[0] + self.columns(X[rows]) @ coefficients[1:] for rows in blocks])
 
@@ -250,7 +250,7 @@ def smooth_basis(X: Array, weights: Array) -> SmoothBasis:
 
 
 def _knots(x: Array, weights: Array) -> Array:
-    """Return quantiles of the rows or, if they coincide, of the distinct values; none if there are few values."""
+    """Return a covariate's knots: quantiles of the rows or, if these coincide, of distinct values. There may be none."""
     values, place = np.unique(x, return_inverse=True)
     if len(values) < DISTINCT:
         return np.empty(0)
@@ -307,7 +307,6 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
     family, n_folds = model.family, training.n_folds
 
     def outcomes(rows: LearnerRows) -> tuple[Array, Array, Numbers]:
-        """Return outcomes, weights and folds of the rows of the arm."""
         own = rows.trained(a)
         return rows.y[own], rows.s[own], rows.fold[own]
 
@@ -321,7 +320,6 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
     origin, share = float(np.mean(means)), PLACED / len(y)
 
     def placed(rows: LearnerRows) -> tuple[Array, Array]:
-        """Return covariates and weights of the rows that place the knots."""
         own = rows.trained(a)
         own = own if share >= 1 else own[(rows.number[own] * GOLDEN) % 1.0 < share]
         return rows.features[own], rows.s[own]
@@ -329,13 +327,12 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
     basis = smooth_basis(*(np.concatenate(parts) for parts in zip(*training.over(placed), strict=True)))
 
     def products(rows: LearnerRows) -> list[Array]:
-        """Return sums of products in each fold, of outcomes about the origin."""
         trained, y = rows.trained(a), rows.y - origin
         cells = [trained[rows.fold[trained] == f] for f in range(n_folds)]
         return [basis.products(rows.features[own], y[own], rows.s[own]) for own in cells]
 
     def fitted(f: int) -> Smooth:
-        """Return the fit outside of a fold; constant outcomes are predicted by their value."""
+        """Return the fit outside of fold f; constant outcomes are predicted by their value."""
         if np.ptp(y[outside[f]]) == 0:
             return dataclasses.replace(model, coefficients=y[outside[f]][:1])
         if family.linear:
@@ -362,7 +359,7 @@ def _reweighted(
     """
 
     def working(coefficients: Array) -> tuple[Array, float]:
-        """Return products of working responses and weights at coefficients, and the negative log quasi-likelihood."""
+        """Return products of working responses and weights, and the negative log quasi-likelihood."""
 
         def of_rows(rows: LearnerRows) -> tuple[Array, float]:
             own = rows.outside(*fit, training.n_folds)

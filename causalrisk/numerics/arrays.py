@@ -41,7 +41,7 @@ class Basis:
     constant: int
 
     def coefficients(self, z: Array) -> Array:
-        """Turn coefficients of the basis, shape (p, ...), into coefficients of the original columns, shape (p, ...)."""
+        """Turn coefficients of the basis into coefficients of the original columns, shape (p, ...) each."""
         beta = solve_triangular(self.factor, z, check_finite=False)
         beta[self.constant] -= np.tensordot(self.shift, beta, axes=(0, 0))
         return beta
@@ -64,9 +64,10 @@ def plain_basis(X: Array) -> Basis:
 
 
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:
-    """Return the upper triangular R with R'R = rows'rows, (p, p), of rows (r, p) of full column rank, times `root`.
+    """Return the upper triangular R, (p, p), with R'R = A'A, where A has the rows, (r, p), each times its `root`.
 
-    R is computed from the stacked factors of blocks of rows, which is as exact as from all rows at once.
+    A has full column rank. R is computed from the stacked factors of blocks of rows, which is as exact as from all rows
+    at once.
     """
     factors = []
     for block in row_blocks(len(rows)):
@@ -136,9 +137,9 @@ def weighted_gram(columns: Array, weights: Array) -> Array:
 
 
 def weighted_grams(columns: Array, weights: Array) -> Array:
-    """Weighted Gram matrices sum_i w_im x_i x_i', shape (m, p, p), one for each column of the weights (n, m).
+    """Return the weighted Gram matrices sum_i w_im x_i x_i', shape (m, p, p), for the m columns of the weights, (n, m).
 
-    Many weights share products of pairs of columns. Wide matrices would have too many pairs to store.
+    Products of pairs of columns are computed once for many weights, unless there would be too many pairs to store.
     """
     p, turned = columns.shape[1], columns.T
     if p > WIDE and (weights >= 0).all():  # a symmetric product, at half the time
@@ -234,7 +235,7 @@ def chunks_of(rows: Any) -> list[Any]:
 
 
 def in_chunks(function: Callable[..., T], chunks: Sequence[Any], *given: Any) -> list[T]:
-    """Evaluate a function on each delayed object together with the same chunk of each Dask array in `given`."""
+    """Return function(chunk, *given) for each delayed chunk; of Dask arrays in `given`, it gets the matching chunk."""
     import dask
 
     return list(dask.compute(*_delayed(function, chunks, *given)))
@@ -280,7 +281,7 @@ def _added(first: Any, second: Any) -> Any:
 
 
 def taken(record: T, which: Any, *names: str) -> T:
-    """Return a copy of a dataclass with some rows of the named arrays.
+    """Return a copy of a dataclass whose named arrays are indexed by `which`.
 
     None stays None. Fields that share an array still share the new array.
     """

@@ -113,7 +113,7 @@ class Resampler:
     def draw(self, stream: int, block: int, width: int, number: NDArray[np.intp]) -> Array:
         """Draw the multiplicities, shape (m, width), of the units with the given numbers, which may repeat.
 
-        The resamples are the first `width` of a stream from number block times `WIDTH` on.
+        The resamples have the numbers from block * WIDTH to block * WIDTH + width - 1 in the stream.
         """
         if self.kind == JACKKNIFE:
             sizes = np.ones(1) if self.sizes is None else self.sizes[number]
@@ -162,7 +162,7 @@ class Resampler:
 
 
 def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArray[Any]:
-    """Split totals among units by draws with replacement, shape (width, u)."""
+    """Return how often each unit is drawn with replacement, (width, u), if `totals`, (width,), units are drawn."""
     width, count, times, whole = len(totals), len(sizes), totals.astype(np.int64), int(sizes.sum())
     if not whole:
         return np.zeros((width, count))
@@ -178,7 +178,7 @@ def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArr
 
 
 def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Array) -> Array:
-    """Split totals in proportion to gamma variables with means `sizes`, shape (width, u); size zero gets nothing."""
+    """Split totals in proportion to gamma variables with means `sizes`, shape (width, u)."""
     shapes = sizes / spread**2
     shape = shapes[0] if len(shapes) and (shapes == shapes[0]).all() else shapes  # numpy draws faster with one for all
     drawn = np.asarray(rng.standard_gamma(shape, (len(totals), len(sizes))))
@@ -212,7 +212,7 @@ def multipliers(
 
 
 def nearly_whole(values: Array) -> NDArray[np.bool_]:
-    """Mark the values that are whole numbers up to rounding error; NaN is not marked."""
+    """Return a mask of the values that are whole numbers up to rounding error; it is False for NaN."""
     return np.isclose(values, np.rint(values), rtol=1e-12, atol=1e-8)
 
 
