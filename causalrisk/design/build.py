@@ -329,7 +329,7 @@ def _formula_models(
 
 
 def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarray:
-    """Evaluate the left-hand side, shape (n,); NaN where `seen` is False."""
+    """Return the values of the left-hand side, shape (n,); NaN where `seen` is False."""
     values = np.full(len(seen), np.nan)
     if not seen.any():
         return values

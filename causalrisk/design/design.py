@@ -188,7 +188,7 @@ class Design:
         return np.arange(self.n)
 
     def over(self, function: Callable[[Any], T]) -> Iterator[T]:
-        """Yield `function` of this design, the only block of rows in memory; `DesignOnDisk.over` has several."""
+        """Return an iterator over the single result `function(self)`; on disk, there is one per block of rows."""
         return iter([function(self)])
 
     @property
@@ -327,7 +327,6 @@ class Design:
         return smaller._with(ledger=ledger, notes=(*self.notes, *new))
 
     def _with(self, **other: Any) -> Design:
-        """Return the design with some fields replaced."""
         return replace(self, **other)
 
     @property
@@ -372,7 +371,7 @@ class Design:
         return replace(self, arm=arm).supported([])
 
     def extended(self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool) -> Design:
-        """Add columns to the outcome design, like `DesignOnDisk.extended`."""
+        """Return the design with outcome columns computed by `step`; arguments as in `DesignOnDisk.extended`."""
         X = np.ascontiguousarray(step(self).X)
         made = replace(self, X=X, outcome_encoder=encoder)
         return made if given else made.supported(notes)
@@ -386,7 +385,7 @@ class Design:
         return self._with_columns(keep, keep_z)
 
     def _with_columns(self, keep: np.ndarray, keep_z: np.ndarray) -> Design:
-        """Keep the marked columns of X and of Z."""
+        """Return the design with the marked columns of X and of Z."""
         X = np.ascontiguousarray(self.X[:, keep])
         one = self.Z is self.X and np.array_equal(keep, keep_z)
         Z = X if one else np.ascontiguousarray(self.Z[:, keep_z])
@@ -399,7 +398,7 @@ class Design:
         )
 
     def supported(self, notes: list[str]) -> Design:
-        """Drop the columns that the rows cannot identify, with notes on them; errors as in `supported_columns`."""
+        """Return the design without the columns that its rows cannot identify, and add notes on them to `notes`."""
         support.check_magnitude(self.y[self.recorded], f"outcome {self.endog_name!r}")
         arm, k, rows = self.arm, self.n_arms, self.recorded
         cell, cells = (arm, self.labels) if self.periods is None else self.periods.cells(arm, self.labels)
@@ -414,7 +413,7 @@ class Design:
     def kept(
         self, X: ColumnMoments, Z: ColumnMoments, R: Any, size: np.ndarray, cells: tuple[str, ...], notes: list[str]
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Mark the columns of X and Z to keep; also return the observation model and `dropped_terms`.
+        """Return masks of the columns of X and Z to keep, and the fields `observation` and `dropped_terms`.
 
         `X`, `Z` and `R` are the moments of the outcome columns over the rows with an outcome in each cell, of the
         propensity columns and of the observation columns. A cell is an arm or, with repeated cross sections, an arm in
@@ -441,14 +440,14 @@ class Design:
         return keep, keep_z, {"observation": observation, "dropped_terms": tuple(dict.fromkeys(names))}
 
     def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the limits in each arm of combinations of the propensity columns, like `arm_spans`."""
+        """Return the smallest and largest value in each arm, (K, m) each, of combinations of the propensity columns."""
         k = self.n_arms
         low, high = zip(*self.over(lambda block: support.arm_spans(block.Z, block.arm, k, directions)), strict=True)
         return np.min(low, axis=0), np.max(high, axis=0)
 
 
 def rows_not_kept(what: str = "this result", instead: str = "") -> UnavailableError:
-    """Make the error for a request that needs rows, which a scan does not keep; `instead` is further advice."""
+    """Return the error for a request that needs rows, which a scan does not keep; `instead` is further advice."""
     return UnavailableError(f"{what} needs the rows in memory; the data are on disk.\n{instead}Use `{IN_MEMORY}`.")
 
 

@@ -284,7 +284,7 @@ class Adoption:
     column: str
 
     def sizes(self, times: NDArray[np.float64]) -> pd.Series:
-        """Count units, each `times`, by the period in which they begin; never-treated units are last."""
+        """Return the number of units that begin in each period, never-treated units last; unit i counts times[i]."""
         found = np.bincount(self.begins, times, len(self.names) + 1).astype(int)
         return pd.Series(found, index=[*_shown(self.names), NEVER])[found > 0]
 

@@ -78,7 +78,10 @@ class Encoder:
         return other
 
     def extended(self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray) -> Self:
-        """Return an encoder with columns `more`, which `make` computes from these; `keep` marks the columns kept."""
+        """Return an encoder with further columns, named `more`, which `make` computes from the present columns.
+
+        `keep` marks the columns to keep, of all columns.
+        """
         other = self._copied()
         other.base, other._make, other._keep, other._all = self, make, keep, (*self.names, *more)
         return other
@@ -89,14 +92,14 @@ class Encoder:
         return other
 
     def encode(self, newdata: Any) -> np.ndarray:
-        """Code new data, shape (m, p)."""
+        """Return the columns of new data, shape (m, p)."""
         if self.base is None:
             return self._coded(newdata)
         columns = self.base.encode(newdata)
         return self._kept(np.hstack([columns, self._make(columns)]))
 
     def _coded(self, newdata: Any) -> np.ndarray:
-        """Code a table by column name, or an array that has either all original columns or the kept columns."""
+        """Return the columns of new data: a table, or an array with either all original columns or the kept ones."""
         newdata = as_pandas(newdata)
         if isinstance(newdata, pd.DataFrame | Mapping):
             table, use = as_table(newdata, []), f"the {self._model} model uses"
@@ -156,7 +159,7 @@ class FormulaEncoder(Encoder):
         return self._kept(evaluate(self.info, self.formula, self.sample_variables, n))
 
     def _coded(self, newdata: Any) -> np.ndarray:
-        """Code new data, a frame or mapping with the variables of the formula."""
+        """Return the columns of new data, a frame or mapping with the variables of the formula."""
         table = as_table(newdata, [])
         n = len(table.index)
         variables = self.variables_like(table)

@@ -43,7 +43,7 @@ HEAD = 2  # numbers per frame on which formulas are tried
 
 
 class KeptRows(NamedTuple):
-    """The rows of a frame that are in the sample, not yet coded.
+    """The sample's rows in a frame (consecutive rows of a scan), not yet coded as numbers.
 
     `where` names the frame in messages. `variables` are the variables of the models. `roles` has the treatment and, if
     given, weights, cluster and offset; its index is the row number in the frame.
@@ -55,7 +55,9 @@ class KeptRows(NamedTuple):
 
 
 class FrameSummary(NamedTuple):
-    """Summary of a frame: numbers of rows in the data and in the sample, dropped rows, and levels.
+    """Summary of a frame, which has consecutive rows of a scan: numbers of rows, dropped rows, and levels.
+
+    `size` has the numbers of rows in the data and in the sample.
 
     `few` has, for each variable, rows with all its levels, or a few numbers. `treat` has rows with all levels of the
     treatment, and `counts` the rows of each. `weights` is the sum of the weights. `path` is where the rows are stored;
@@ -186,7 +188,7 @@ class Coding:
         return few if isinstance(few.dtype, pd.CategoricalDtype) or few.dtype.kind in "bif" else few.astype("category")
 
     def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
-        """Code the rows of a frame; `row` and `position` number its first row in the data and in the sample."""
+        """Return the rows of a frame as numbers; `row` and `position` number its first row in data and sample."""
         (outcome, propensity), treat = self.encoders, self.columns.treat
         table, roles, n = rows.variables, rows.roles, len(rows.roles)
         X, kinds = outcome.encode(table), variable_kinds(self.encoders)
@@ -213,7 +215,7 @@ class Coding:
         )
 
     def coded_file(self, path: str, row: int, position: int) -> CodedRows:
-        """Code the rows of a frame that is stored at `path`, like `coded`."""
+        """Return the rows of a frame that is stored at `path` as numbers, like `coded`."""
         rows = pd.read_pickle(path)
         with naming(rows.where):
             return self.coded(rows, row, position)
@@ -474,11 +476,10 @@ class DesignOnDisk(Design):
         return made._with(notes=self.notes, propensity_basis=self.propensity_basis)
 
     def _with(self, **other: Any) -> DesignOnDisk:
-        """Return the design with some fields replaced."""
         return DesignOnDisk(**self.__dict__ | other)
 
     def supported(self, notes: list[str]) -> DesignOnDisk:
-        """Drop dependent columns, like `Design.supported`, and compute the fields that depend on all rows."""
+        """Return the design without dependent columns, with all fields that depend on all rows."""
         sums = add_up(self.over(partial(_sums, self.n_arms, self.n_clusters)))
         of_X, of_Z, of_y, totals, members = (sums[name] for name in ("X", "Z", "y", "totals", "members"))
         limits, triangle = np.hstack([of_y.low, of_y.high]), of_y.triangle

@@ -236,7 +236,7 @@ class SurveyDesign:
 
     @cached_property
     def factors(self) -> Factors:
-        """Weights of the strata in the variance."""
+        """Weights of the strata in the variance; see `Factors`."""
         alone = (self.units == 1) & (self.fractions < 1)  # a stratum that was sampled whole has no variance
         first = (1 - self.fractions) * self.units / np.maximum(self.units - 1, 1)
         centred = np.ones(len(alone))
@@ -381,7 +381,10 @@ def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Arra
 
 
 def _check_type(survey: Survey, ratios: Array, level: float) -> None:
-    """Refuse a type that contradicts the ratios to the weights: with BRR and Fay, each ratio is rho or 2 - rho."""
+    """Raise an error for a replicate type that contradicts the ratios of replicate weights to weights.
+
+    With BRR and Fay's method, each ratio is rho or 2 - rho.
+    """
     moved = np.abs(ratios - 1)
     halved = moved.std() < SAME and abs(level - 1) < LEVEL and moved.mean() > SAME
     if not halved or survey.scale is not None or survey.replicate_type not in ("BRR", "Fay", "JK1"):

@@ -272,7 +272,7 @@ class Moments:
 
 
 def moments(x: Array, rows: Compared, score: bool = False) -> Moments:
-    """Return the moments of a column (n,); a `score` is not treated as binary, even if it has two values."""
+    """Return the `Moments` of a column, (n,); a `score` is not treated as binary, even if it has two values."""
     n_arms, low, high = len(rows.scores), x.min(initial=np.inf), x.max(initial=-np.inf)
     binary = bool(not score and low < high and ((x == low) | (x == high)).all())
     x = np.where(x == high, 1.0, 0.0) if binary else x

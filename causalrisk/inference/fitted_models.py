@@ -26,9 +26,10 @@ from causalrisk.numerics.families import OutcomeFamily
 
 
 def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[str]]]:
-    """Yield the coefficient block of the outcome model of each arm, and of the propensity score (arm None).
+    """Yield where the coefficients of each arm's outcome model, and of the propensity score (arm None), are.
 
-    Each has the arm, its slice of all estimates, the matrix from the basis to the columns, and coefficient names.
+    Each item has the arm, the slice of `Estimate.values`, the matrix that turns coefficients of the basis into
+    coefficients of the original columns, and the names of the coefficients.
     """
     estimate, sample, design, weights = record.estimate, record.sample, record.design, record.weight_fit
     if not (record.options.quantiles or record.spec.matched):
@@ -157,7 +158,7 @@ class Predictions:
         return pd.DataFrame(limits, index=self.predicted_mean.index)
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Predictions, standard errors and intervals under statsmodels' names."""
+        """Return predictions, standard errors and intervals under statsmodels' names."""
         limits = self.conf_int(alpha).set_axis(["mean_ci_lower", "mean_ci_upper"], axis=1)
         return pd.concat([self.predicted_mean.rename("mean"), self.se_mean.rename("mean_se"), limits], axis=1)
 
@@ -181,12 +182,12 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         treatment column is ignored. Predictions use the exposure given by `at_exposure`. New rows need a column with
         the exposure if `at_exposure` is "observed", or with the offset if the model has one.
     arm : level or label, optional
-        Arm to predict. By default all arms.
+        Treatment group to predict. By default all groups.
 
     Returns
     -------
     DataFrame or Series
-        One column per arm, or a Series for one arm.
+        One column per treatment group, or a Series for one group.
 
     Raises
     ------
@@ -274,7 +275,7 @@ def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | Non
 
 
 def _family(record: FitRecord) -> OutcomeFamily:
-    """Family of the outcome models. It asks the design for offsets, since the sample of a scan has no rows."""
+    """Return the family of the outcome models; Gaussian for constants without an offset."""
     constants = record.spec.constants and record.design.offset_kind is None
     return LINEAR if constants else record.sample.family
 
@@ -295,8 +296,8 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per row of the sample and one column per arm (and learner, if there are several). Cross-fitted
-        predictions of a row are from models fitted to the other folds.
+        One row per row of the sample and one column per treatment group (and learner, if there are several).
+        Cross-fitted predictions of a row are from models fitted to the other folds.
 
     Raises
     ------
@@ -321,8 +322,8 @@ def learner_fit(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per learner and arm, with "r squared" and with the "intercept" and "slope" of a regression of outcomes
-        on predictions. Calibrated predictions have intercept 0 and slope 1.
+        One row per learner and treatment group, with "r squared" and with the "intercept" and "slope" of a regression
+        of outcomes on predictions. Calibrated predictions have intercept 0 and slope 1.
 
     Raises
     ------

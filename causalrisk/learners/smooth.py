@@ -250,7 +250,7 @@ def smooth_basis(X: Array, weights: Array) -> SmoothBasis:
 
 
 def _knots(x: Array, weights: Array) -> Array:
-    """Return a covariate's knots: quantiles of the rows or, if these coincide, of distinct values. There may be none."""
+    """Return a covariate's knots: quantiles of the rows or, if these coincide, of distinct values; may be empty."""
     values, place = np.unique(x, return_inverse=True)
     if len(values) < DISTINCT:
         return np.empty(0)
