@@ -55,7 +55,7 @@ class ComparisonResults(Shown):
 
     @property
     def table(self) -> pd.DataFrame:
-        """Effects with bootstrap standard errors, one row per estimator (and arm). "robust se" has robust errors."""
+        """Effects with bootstrap standard errors, one row per estimator. "robust se" has robust standard errors."""
         return tidy.Frame(effects_frame(self._data, 0.05))
 
     @property

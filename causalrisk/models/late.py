@@ -274,7 +274,7 @@ class LATEResults(OneEffect):
         self.params, self.bse, self.tvalues, self.pvalues = (frame.iloc[:1, k] for k in range(4))
 
     def cov_params(self) -> pd.DataFrame:
-        """Variance of the effect, as a matrix."""
+        """Return the variance of the effect as a matrix."""
         return pd.DataFrame(self._covariance[2:, 2:], self.params.index, self.params.index)
 
     @property

@@ -47,7 +47,8 @@ LARGEST_COUNT = 1e15  # larger numbers of assignments count as infinite
 class Assignment:
     """How the treatment was assigned: the arms of U units, which can be permuted within strata.
 
-    `unit`, shape (n,), is the unit of each row of the design. `words` say what is permuted within what.
+    `unit`, shape (n,), is the unit of each row of the design. `words` is a text that says what is permuted, and within
+    what.
     """
 
     arm: Arms
@@ -178,7 +179,7 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str
 
 
 def _varies_within(group: NDArray[np.intp], values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Mark the groups within which values differ."""
+    """Return a mask of the groups within which values differ."""
     return pd.Series(values).groupby(group).nunique().to_numpy() > 1
 
 
@@ -264,7 +265,7 @@ class PermutationTest:
         return pd.DataFrame([{columns.get(name, name): getattr(self, name) for name in names}])
 
     def summary(self, title: str | None = None) -> ResultSummary:
-        """Summary of the test.
+        """Return the summary of the test.
 
         Parameters
         ----------
@@ -338,8 +339,8 @@ def permutation_test(
     """Test that the treatment of a randomised trial has no effect, by randomisation inference.
 
     The treatment is permuted many times, and the estimator is computed for each permutation. Without clusters, rows are
-    permuted. If each cluster has one arm, whole clusters are permuted. If the treatment varies within clusters, rows
-    are permuted within them.
+    permuted. If each cluster has one treatment, whole clusters are permuted. If the treatment varies within clusters,
+    rows are permuted within them.
 
     Parameters
     ----------
@@ -359,8 +360,8 @@ def permutation_test(
         Alternative hypothesis on the effect. "two-sided" (default) counts effects that are as large in either
         direction.
     arm : level or label, optional
-        With several arms, the arm whose effect is tested. Only this arm and the reference arm are permuted. By default
-        all arms are permuted, and Wald's statistic tests all effects jointly.
+        With several treatment groups, the group whose effect is tested. Only this group and the reference are permuted.
+        By default all groups are permuted, and Wald's statistic tests all effects jointly.
     rng : int, Generator, SeedSequence or None, default 0
         Source of randomness, as in `fit`.
     n_jobs : int, default 1
@@ -391,12 +392,12 @@ def permutation_test(
     The p-value is (1 + number of permutations as extreme) / (1 + number of permutations) [1]_. The null hypothesis is
     that the treatment changes no outcome (the sharp null). The p-value is exact for any sample size and any model if
     the treatment was assigned in the way it is permuted. In large samples, the studentized test is also valid for the
-    hypothesis that the average effect is zero. The test of the difference is not, if the variances of the arms differ
+    hypothesis that the average effect is zero. The test of the difference is not, if the variances of the groups differ
     [2]_, [3]_. In the experiments of [4]_, the studentized test is more reliable than the asymptotic test. Stata's
     ritest [5]_, R's ri2 and pyfixest permute in the same way.
 
     `OutcomeRegression` and `Unadjusted` are computed for many permutations at once. Other estimators repeat every step
-    of their fit, including the propensity score, learners and joint training. The test is not valid for observational
+    of their fit, including the propensity score, learners and the joint fit. The test is not valid for observational
     data. The printed result says so if a propensity score was estimated from covariates.
 
     References
@@ -527,7 +528,7 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
 
 
 def is_linear(record: FitRecord) -> bool:
-    """Whether a fit averages linear outcome models over its own rows, without importance weights."""
+    """Return whether a fit averages linear outcome models over its own rows, without importance weights."""
     design, options = record.design, record.options
     weighted = record.weight_fit is not None or record.joint is not None or record.learned is not None
     other_rows = design.periods is not None or design.offset_kind is not None or options.trim is not None
@@ -535,9 +536,9 @@ def is_linear(record: FitRecord) -> bool:
 
 
 def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
-    """Effects of linear outcome models, averaged over the target, under the assignments `arms` (n, m).
+    """Return effects of linear outcome models, as `refitted_contrasts` does, under the assignments `arms` (n, m).
 
-    Assignments with a singular design matrix are refitted. It needs a record for which `is_linear` is true.
+    Assignments with a singular design matrix are refitted. `is_linear` must be true for the record.
     """
     equations = centred(weights_of(record).equations)
     q, sample, scale = equations.columns, equations.sample, record.options.effect_scale

@@ -196,7 +196,7 @@ class PooledResults(OneEffect):
     estimand : str
         "ATE", "ATT", ...
     params, bse : Series
-        The effects, then the potential-outcome mean of each arm; and their standard errors.
+        The effects, then the potential-outcome mean of each treatment group; and their standard errors.
     tvalues, pvalues : Series
         t statistics of `params` and two-sided p-values from the t distribution. Ratios are tested on the log scale.
     df : Series
@@ -231,7 +231,7 @@ class PooledResults(OneEffect):
     fmi = property(lambda pooled: pooled._pooled["fmi"].copy(), doc="Fraction of missing information.")
 
     def cov_params(self) -> pd.DataFrame:
-        """Covariance matrix of `params`."""
+        """Return the covariance matrix of `params`."""
         return pd.DataFrame(self._covariance, index=self._record.names, columns=self._record.names)
 
     @with_other_names

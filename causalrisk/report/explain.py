@@ -64,10 +64,11 @@ def read_overlap(
     table: pd.DataFrame, warned: bool, everybody: bool, unit_name: str = "row", instead: str = '`target="overlap"`',
     matched: bool = False,
 ) -> Reading:  # fmt: skip
-    """Read the table of `overlap()`.
+    """Return the reading of the table of `overlap()`.
 
-    `warned` says whether the fit warned of poor overlap, `everybody` whether the target is all rows (only
-    then do the limits of Crump et al. apply); `instead` names other populations. If `matched`, many may be no match.
+    `warned` says whether the fit warned of poor overlap, `everybody` whether the target is all rows (only then do the
+    limits of Crump et al. apply); `instead` names other populations. With `matched`, rows that are no match do not
+    count as poor overlap.
     """
     surveyed, rows = "survey n" in table, int(table["n"].sum())
     kept = table["effective n"] / table["survey n" if surveyed else "n"]
@@ -99,9 +100,9 @@ def read_overlap(
 
 
 def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = False) -> Reading:
-    """Read the table of `balance()`, with the p-value of `balance_test()` where there is one.
+    """Return the reading of the table of `balance()`, with the p-value of `balance_test()` if there is one.
 
-    `observed` says that the rows with an outcome are compared with all.
+    `observed` says that the rows with an outcome are compared with all rows.
     """
     covariates = table[table["kind"] != "distance"]
     before, after = covariates["diff before"].abs(), covariates["diff after"].abs()
@@ -123,7 +124,7 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
 
 
 def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None) -> Reading:
-    """Read the table of `influence(top=)`, most influential first; `clusters` has their variable and number.
+    """Return the reading of the table of `influence(top=)`; `clusters` has their variable and number.
 
     On average, a cluster changes the effect by (standard error) / (root of the number of clusters).
     """
@@ -141,7 +142,7 @@ def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None)
 
 
 def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
-    """Read a row of the table of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
+    """Return the reading of a row of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
     interval, none = f"{100 * (1 - alpha):.4g}% interval", "1" if first["basis"] == "ratio of the means" else "zero"
     needed = f"a risk ratio of {first['E-value']:.2f} with both treatment and outcome, given the covariates (E-value)"
     headline = (
@@ -164,7 +165,7 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
 
 
 def read_gaps(record: FitRecord, joint: JointRecord) -> Reading:
-    """Read the gap between JRE and the IPWRA fit it started from."""
+    """Return the reading of the differences between JRE and the IPWRA fit that it started from."""
     readings, effects = {}, (record.estimate.params, joint.start.params, record.std_errors)
     for contrast, own, start, se in zip(record.contrasts, *effects, strict=False):
         size = abs(own - start) / se if se > 0 else 0.0
@@ -253,8 +254,8 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
 def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: str) -> Mapping[str, tuple[str, str]]:
     """Return heading and question of each assumption that no data can check; `named` renames the variables.
 
-    If `named` has an instrument, they include the assumptions of a local effect. The assumptions `stated` by the
-    author must be among them.
+    If `named` has an instrument, the assumptions of a local average treatment effect are included. The assumptions
+    `stated` by the author must be among them.
     """
     design, seen, did = record.design, record.design.observation, record.options.did is not None
     variables = words.variables_of(record) + ([] if design.offset_name is None else [design.offset_name])

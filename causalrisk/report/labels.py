@@ -91,7 +91,7 @@ def effect_formula(record: FitRecord) -> str:
 
 
 def factor_text(record: FitRecord) -> str:
-    """Describe the factor of variances for `small_sample`."""
+    """Return a text on the small-sample factor of the variances."""
     if record.design.cluster_name is None:
         return "the small-sample factor n / (n - k) for k outcome coefficients"
     return "the small-sample factor G / (G - 1) (n - 1) / (n - k) for G clusters and k outcome coefficients"
@@ -107,7 +107,7 @@ def effect_words(record: FitRecord, k: int) -> str:
 
 
 def target_text(record: FitRecord) -> str:
-    """Return the target and its estimand."""
+    """Return the name of the target and its estimand, such as "treated (ATT)"."""
     if record.frame is not None:
         return f"data frame, {len(record.frame.index)} rows"
     population, estimand = record.options.population, record.estimand.removesuffix(record.options.effect_scale.label)
@@ -300,7 +300,7 @@ def missing_words(record: FitRecord) -> str:
 
 
 def filled_counts(record: FitRecord) -> str:
-    """Return the covariates with filled-in values, and their numbers of such rows; empty if there are none."""
+    """Return a text with the covariates that have filled-in values, and the number of these rows; empty without."""
     ledger = record.design.sample_ledger
     lines = ledger[ledger["formula"] == INDICATOR]
     return joined([f"{line.variable} in {count(line.missing, 'row')}" for line in lines.itertuples()])
@@ -379,7 +379,7 @@ def covariance_name(record: FitRecord) -> str:
 
 
 def survey_words(survey: SurveyDesign) -> str:
-    """Return the parts of a survey design."""
+    """Return a text on the units, strata and finite population of a survey design, or on its replicate weights."""
     if survey.replication is not None:
         return f"{len(survey.replication.scales)} replicate weights ({survey.replication.kind})"
     text = f"{survey.units.sum():.0f} "

@@ -65,7 +65,7 @@ def ink(ax: Any) -> Any:
 
 
 def check_drawable(given: Any, name: str, kind: str, typed: str, saved: str) -> None:
-    """Refuse an option `ax` or `figure` of the wrong type, such as the name of a file."""
+    """Raise an error for an option `ax` or `figure` of the wrong type, such as the name of a file."""
     if not isinstance(given, getattr(pyplot(), kind)):
         if isinstance(given, str | os.PathLike):
             typed = f'{saved}.savefig("{os.fspath(given)}")'
@@ -116,7 +116,7 @@ def mark_if_seen(ax: Any, value: float, across: bool = False) -> None:
 
 
 def label_rows(ax: Any, rows: Any, names: Iterable[object]) -> None:
-    """Name rows on the left."""
+    """Label the rows of a plot on its vertical axis."""
     ax.set_yticks(rows, [broken(name, 0.6 * room(ax)[0]) for name in names])
     ax.set_ylim(min(rows) - 0.6, max(rows) + 0.6)
 
@@ -456,7 +456,7 @@ def plot_bootstrap(
 
 
 def _annotate(ax: Any, name: object, point: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
-    """Write a name so many points away from a point."""
+    """Write a name next to a point; `offset` is the distance in points of the screen."""
     ax.annotate(verbatim(name), point, offset, textcoords="offset points", fontsize="small", **look)
 
 

@@ -315,7 +315,7 @@ def _coefficient_tables(record: FitRecord, alpha: float, digits: int | None) -> 
 def numbers_table(
     frame: pd.DataFrame, corner: str, one_unit: bool = True, digits: int | None = None, like: pd.DataFrame | None = None
 ) -> ResultTable:
-    """Lay out a frame of estimates, with the decimals of the frame `like`.
+    """Return the table of a frame of estimates; the numbers of the frame `like` determine the decimals.
 
     All numbers share a format if they have one unit; otherwise each row has its own.
     """
