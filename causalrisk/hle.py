@@ -126,7 +126,7 @@ def _judged(judgement: Any, place: str) -> tuple[int, float]:
 
 
 def _questions(source: Any) -> pd.DataFrame:
-    """Return columns of text, and has_image, indexed by the id as text."""
+    """Return the text columns of the questions, and `has_image`, indexed by the id."""
     where = "questions=" if isinstance(source, pd.DataFrame) else f"questions ({source})"
     table = source if isinstance(source, pd.DataFrame) else _table(Path(source), where)
     missing = [name for name in REQUIRED if name not in table]
@@ -155,7 +155,7 @@ def _questions(source: Any) -> pd.DataFrame:
 
 
 def _table(path: Path, where: str) -> pd.DataFrame:
-    """Read the questions by the ending of their file."""
+    """Read a table of questions from a file, whose ending gives the format."""
     if path.suffix == ".csv":
         return pd.read_csv(path, dtype=str, keep_default_na=False)  # "NA" and "None" are answers
     if path.suffix == ".parquet":
@@ -366,13 +366,13 @@ def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
 
 
 def _stated(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence and correctness, as shares, of the answers that state a confidence."""
+    """Return confidence and correctness, as shares, of the answers that state a confidence."""
     rows = rows[rows["answered"] & rows["confidence"].notna()]
     return rows["confidence"].to_numpy(dtype=float) / 100, rows["correct"].to_numpy(dtype=float)
 
 
 def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
-    """Percentage and half width, rounded as published: the width from the rounded percentage."""
+    """Return accuracy and half width in percent, both rounded as published."""
     n = len(rows)
     if not n:
         return np.nan, np.nan
@@ -381,7 +381,7 @@ def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: Any) -> tuple[float, float]:
-    """Calibration error in percent and its standard error; the published error is rounded to a whole number."""
+    """Return the calibration error and its standard error in percent; the published error is a whole number."""
     shares = _stated(rows)
     if binning == "published" and scores.BIN_SIZE <= len(shares[0]) < 2 * scores.BIN_SIZE:
         warn_user(

@@ -71,9 +71,9 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
 
 
 def groups_of(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, list[tuple[str, ...]], list[str]]:
-    """Code the combinations of one grouping variable, or several.
+    """Find the combinations of values of one or several grouping variables.
 
-    Returns the combination of each row, the values of each combination, and the names of the variables.
+    Returns the number of each row's combination, the values of each combination, and the names of the variables.
     """
     # A list names several variables, unless it has one value per row.
     listed = isinstance(by, (list, tuple)) and len(by) not in (0, design.n, len(design.in_sample))

@@ -212,7 +212,7 @@ class Design:
         return len(self.labels)
 
     def arm_named(self, name: Any) -> int | None:
-        """Position of the arm with this label or level; None if there is none."""
+        """Return the position of the arm with this label or level; None if there is none."""
         pairs = enumerate(zip(self.labels, self.levels, strict=True))
         return next((k for k, names in pairs if is_scalar(name) and name in names), None)
 

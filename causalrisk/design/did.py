@@ -127,7 +127,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
 
 
 def _check_before(before: str, after: str, outcome: Formula) -> None:
-    """Refuse `before` if it is the outcome itself, or a plain column while the outcome is a function of one."""
+    """Raise an error if `before` is the outcome itself, or a plain column while the outcome is a function of one."""
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
     itself = before in (after, outcome.left[0].name())
     if itself or (len(used) == 1 and not after.isidentifier() and before.isidentifier()):

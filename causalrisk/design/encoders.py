@@ -57,7 +57,7 @@ class Encoder:
         return found
 
     def made_of(self, names: Collection[str]) -> np.ndarray:
-        """Mark the columns that use any of these variables, bool of shape (p,)."""
+        """Return a mask of the columns that use any of these variables, shape (p,)."""
         found = set(names)
         if self.info is not None:
             found = {

@@ -259,7 +259,7 @@ def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
 
 
 def _check_given(columns: ColumnOptions) -> None:
-    """Refuse options that are not available with scans, and values where the name of a column is needed."""
+    """Raise an error for options that scans do not have, and for values where the name of a column is needed."""
     if columns.missing == INDICATOR:
         raise UnavailableError(f'missing="indicator" is not available for data on disk.\nUse `{IN_MEMORY}`.')
     for option in (*drawing.GIVEN, "design", "observed"):

@@ -102,7 +102,7 @@ class Folder:
 
 
 def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Memory-map an array from a file without a header. Python 3.11 cannot parse NumPy headers in many threads."""
+    """Return an array that is memory-mapped from a file without a header."""
     return np.empty(shape, dtype) if 0 in shape else np.memmap(f"{folder.path}/{name}", dtype, "r", shape=shape)
 
 

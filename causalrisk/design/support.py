@@ -369,7 +369,7 @@ def supported_columns(
 
 
 def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple[Mask, list[Dependence]]:
-    """Drop columns that depend on others within an arm and separate it; return the mask and the dependences."""
+    """Drop columns that depend on others within an arm and separate it; return a mask and the dependences."""
     exempt = np.zeros(len(among), dtype=bool)
     while True:
         keep, found = seen.within_arms(among, exempt)

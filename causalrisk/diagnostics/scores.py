@@ -172,7 +172,7 @@ SAME_SCORE = 12  # decimals to which propensity scores are compared
 
 
 def calibration_bins(predicted: Array, observed: Array, size: int = BIN_SIZE) -> pd.DataFrame:
-    """Average predictions (m,) and 0/1 outcomes in bins of `size` rows, sorted by prediction.
+    """Return mean predictions and mean 0/1 outcomes in bins of `size` rows, sorted by prediction.
 
     There are m // size bins, at least one. The last bin also has the remaining rows. Ties keep their order. Columns are
     the number of rows `n`, the mean prediction and the observed frequency of each bin.
@@ -288,7 +288,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
 
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
-    """Root mean squared difference of score and share treated over the bins of `calibration`; one row per arm."""
+    """Return the root mean squared difference of score and share treated over the bins of `calibration`, by group."""
     tables = _binned(record, bins)
     gaps = {label: (table["predicted"] - table["observed"]) ** 2 for label, table in tables.items()}
     values = [np.sqrt(np.average(gap, weights=tables[label]["weight"])) for label, gap in gaps.items()]

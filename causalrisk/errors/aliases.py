@@ -1,4 +1,4 @@
-"""Names and values of options in other packages: read if they mean the same here, answered if they do not.
+"""Names and values of options in other packages: accepted if they mean the same here, otherwise answered in the error.
 
 Every table maps what is typed here to the words for it elsewhere, separated by blanks; `ANSWERS` maps words that have
 no counterpart of the same meaning to a sentence that says what to use.
@@ -313,7 +313,7 @@ ATTRIBUTES: dict[str, str] = {  # attributes of results that have another name h
 
 
 def by_word(table: Mapping[str, str]) -> dict[str, str]:
-    """Invert a table: map each word in its values to the key, which is the name in this package."""
+    """Return a mapping from each word in the values of a table to its key, which is the name in this package."""
     return {word: name for name, words in table.items() for word in words.split()}
 
 

@@ -88,7 +88,7 @@ class Estimate:
         return self.rows.influence
 
     def block(self, name: str, arm: int | None = None) -> slice:
-        """Columns of `influence`, and entries of `values`, that belong to one kind of estimate.
+        """Return the columns of `influence`, or entries of `values`, that belong to one kind of estimate.
 
         Parameters
         ----------
@@ -382,7 +382,7 @@ class SeparateRows(FieldsAlone):
         return np.ascontiguousarray(self.equations.by_row(_predicted, Point(self.beta)).T) + self.equations.height
 
     def of_blocks(self) -> Influence:
-        """Influence functions of the coefficients of all equations."""
+        """Return the influence functions of the coefficients of all equations."""
         sample = self.equations.sample
         return influence(self.equations.blocks, sample.s[:, None], self.beta, sample.total)
 

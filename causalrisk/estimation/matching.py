@@ -54,7 +54,7 @@ class Matches:
     near: Any
 
     def sum(self, values: Array) -> Array:
-        """Sum of values, shape (m, ...), over the matches of each unit, shape (n, ...)."""
+        """Return the sum of values, shape (m, ...), over the matches of each unit, shape (n, ...)."""
         return np.asarray(self.of @ (self.near @ (self.among.T @ values)))
 
     @cached_property
@@ -63,12 +63,12 @@ class Matches:
         return self.sum(np.ones(self.among.shape[0]))
 
     def mean(self, values: Array) -> Array:
-        """Mean of values over the matches of each unit; NaN for a unit without matches."""
+        """Return the mean of values over the matches of each unit; NaN for a unit without matches."""
         with np.errstate(invalid="ignore"):
             return np.asarray((self.sum(values).T / self.count).T)
 
     def covariance(self, columns: Array, y: Array) -> Array:
-        """Covariance of columns, shape (m, q), and y among the matches of each unit, shape (n, q)."""
+        """Return the covariance of columns, (m, q), and y among the matches of each unit, shape (n, q)."""
         y = y - y.mean()
         products = self.mean(columns * y[:, None]) - self.mean(columns) * self.mean(y)[:, None]
         return np.asarray(products * (self.count / (self.count - 1))[:, None])

@@ -446,7 +446,7 @@ SMALL = 1e-8  # weight, relative to the largest, that counts as zero
 
 
 def least_variance_weights(covariance: Array) -> Array:
-    """Weights on the simplex that minimise w' (S + diag S) w.
+    """Return the weights on the simplex that minimise w' (S + diag S) w.
 
     Parameters
     ----------

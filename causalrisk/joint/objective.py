@@ -499,7 +499,7 @@ def by_means(
 def curvature(
     rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms, at: Expansion, nu: Array
 ) -> Array:
-    """Sum over rows the Hessian's part from second derivatives of the means, shape (R, K, P, P)."""
+    """Return the part of the Hessian from second derivatives of the means, summed over rows, (R, K, P, P)."""
     eta = rows.predictors(theta)
     mean, second = rows.family.mean(eta), rows.family.mean_deriv2(eta)
     risk = weights.adjoint(rows.slices, bias_gradient(at, terms))

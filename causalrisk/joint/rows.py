@@ -358,7 +358,7 @@ class WeightedRows(FieldsAlone):
         return Scores(fixed, weight(*at), tilt(*again) if varies else fixed, weight(*again), varies)
 
     def _odds(self, beta: Beta, place: slice, width: int) -> Array:
-        """Odds of each other arm, or of the target arm, relative to the row's own arm, shape (T, n, width).
+        """Return the odds of each other arm, or of the target arm, relative to the row's own arm, (T, n, width).
 
         The odds add up to the weight minus the tilt.
         """

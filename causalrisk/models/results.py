@@ -512,7 +512,7 @@ class CausalResults(OneEffect):
     plot = property(Plots, doc="All plots: `res.plot.balance()` is `res.plot_balance()`.")
 
     def __dir__(self) -> list[str]:
-        """Names that are used most. The documentation has the others, and `plot` the plots."""
+        """Return the names that are used most; the documentation has the others, and `plot` the plots."""
         if isinstance(self, JREResults):
             return sorted({*SHOWN, "joint", "start", "start_difference"} - {"potential_outcomes", "resid"})
         return sorted({*SHOWN, "matches"} - {"resid"} if isinstance(self, MatchingResults) else SHOWN)

@@ -210,7 +210,7 @@ def is_dask(array: Any) -> bool:
 
 
 def load_all(arrays: Iterable[Any]) -> list[Any]:
-    """Load arrays into memory."""
+    """Return arrays in memory; Dask arrays are computed together."""
     found = list(arrays)
     if any(map(is_dask, found)):
         import dask
@@ -220,7 +220,7 @@ def load_all(arrays: Iterable[Any]) -> list[Any]:
 
 
 def loaded(array: Any) -> Any:
-    """Load an array into memory."""
+    """Return an array in memory; a Dask array is computed."""
     return array.compute() if is_dask(array) else array
 
 

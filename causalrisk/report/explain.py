@@ -46,7 +46,7 @@ class Reading:
 
 
 def by_contrast(readings: Mapping[str, Reading]) -> Reading:
-    """Merge the readings of one diagnostic for several contrasts: the worst verdict, and each headline named."""
+    """Return one reading of a diagnostic for several contrasts: the worst verdict, and the headlines of all."""
     found = list(readings.values())
     if len(found) == 1:
         return found[0]
@@ -288,7 +288,7 @@ def _question(record: FitRecord) -> str:
 
 
 def _observed(record: FitRecord) -> str:
-    """Sentences on the sizes of the groups and, if effects are differences of average outcomes, their raw means."""
+    """Return sentences on the sizes of the groups and, if effects are differences of averages, their raw means."""
     design, groups = record.design, []
     simple = not record.options.quantiles and design.offset is None and design.periods is None
     outcome = words.outcome_words(record).removeprefix("the ")
@@ -306,7 +306,7 @@ def _observed(record: FitRecord) -> str:
 
 
 def _weights(record: FitRecord) -> list[str]:
-    """Sentences on the weights of the rows, and how they are spread."""
+    """Return sentences on the weights of the rows, and how they are spread."""
     name, design, population = record.spec.name, record.design, record.options.population
     if record.weight_fit is None:
         return [f"{name} uses no propensity score{' and no weights' * (design.weight_type is None)}."]
@@ -331,7 +331,7 @@ def _weights(record: FitRecord) -> list[str]:
 
 
 def _training(record: FitRecord) -> list[str]:
-    """Sentence on the rows and weights of each group's outcome model; empty unless groups are fitted separately."""
+    """Return a sentence on how each group's outcome model is fitted; empty unless groups are fitted separately."""
     spec, joint = record.spec, record.joint
     if spec.constants and not record.options.quantiles:
         outcome = words.outcome_words(record)
@@ -352,7 +352,7 @@ def _effects(record: FitRecord) -> list[str]:
 
 
 def _tests(record: FitRecord, alpha: float) -> list[str]:
-    """Sentences with the standard error, interval and test of each effect."""
+    """Return sentences with the standard error, interval and test of each effect."""
     (spec, _), null, found = words.formats(record), record.options.effect_scale.null, parameters(record)
     limits, (z, p), (symbol, _) = found.limits(alpha), found.tests(), statistic_names(record.df)
     texts = [words.choice_words(record).strip()]

@@ -425,7 +425,7 @@ def _formulas(record: FitRecord, scored: bool | None = None) -> list[str]:
 
 
 def _coding_note(design: Design) -> str:
-    """Note on the levels of the treatment, if the labels of the groups differ from them."""
+    """Return a note on the levels of the treatment, if the labels of the groups differ from them."""
     pairs = list(zip(design.labels, design.levels, strict=True))
     if all(str(level) == label for label, level in pairs):
         return ""
@@ -433,14 +433,14 @@ def _coding_note(design: Design) -> str:
 
 
 def _binary_note(records: Sequence[FitRecord]) -> str:
-    """Note on a linear model of a 0/1 outcome in one of the fits."""
+    """Return a note on a linear model of a 0/1 outcome in one of the fits."""
     fitted = [record for record in records if not (record.spec.constants or record.spec.given)]
     linear = any(record.options.outcome_family.linear for record in fitted)
     return NOTE_BINARY if linear and records[0].design.has_binary_outcome else ""
 
 
 def _logged_note(record: FitRecord) -> str:
-    """Note that an effect on the logarithm is not an effect on the outcome itself."""
+    """Return a note that an effect on the logarithm is not an effect on the outcome itself."""
     outcome = record.design.endog_name
     if record.options.effect_scale.additive or not re.match(LOGARITHM, outcome):
         return ""
@@ -448,7 +448,7 @@ def _logged_note(record: FitRecord) -> str:
 
 
 def _interval_text(record: FitRecord) -> str:
-    """Sentences on intervals and tests."""
+    """Return sentences on intervals and tests."""
     scale = record.options.effect_scale
     text = f"Confidence intervals use {words.distribution_words(record)}."
     if record.small_sample:
@@ -461,7 +461,7 @@ def _interval_text(record: FitRecord) -> str:
 
 
 def _overlap_note(record: FitRecord) -> str:
-    """Note on a group whose effective n is less than half of n, so IPWRA's robust standard errors are too small."""
+    """Return a note on a group whose effective n is less than half of n; empty if overlap is good."""
     design, everybody = record.design, record.options.population is EVERYBODY
     arm, label = min(zip(record.overlap, design.labels, strict=True), key=lambda pair: pair[0].kept)
     if record.spec.matched or not (record.spec.uses_propensity and everybody and arm.kept < POOR):
@@ -487,7 +487,7 @@ def _overlap_note(record: FitRecord) -> str:
 
 
 def _score_note(record: FitRecord) -> str:
-    """Note on propensity scores from elsewhere, whose uncertainty standard errors may leave out."""
+    """Return a note on propensity scores from elsewhere, whose uncertainty standard errors may leave out."""
     if record.weight_fit is None or "score" in record.weight_fit.beta:
         return ""
     if record.design.score is not None:

@@ -166,7 +166,7 @@ def _entry(label: str | None, item: Any) -> Entry:
 
 @dataclass(frozen=True)
 class Task:
-    """Some samples of a design and size, beginning with number `first`.
+    """A batch of `count` samples of one design and size, from sample number `first` on.
 
     `entropy` seeds all random numbers of the study.
     """
@@ -189,7 +189,7 @@ class Task:
         return f"{design.name}, n {self.n}, sample {self.first} ({settings})"
 
     def file_in(self, folder: Path) -> Path:
-        """Return the file of the finished samples."""
+        """Return the path of the file with the finished samples."""
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.key.partition("(")[0]).strip("-")
         return folder / f"{readable[:80]}-{hashlib.sha256(self.key.encode()).hexdigest()[:16]}.csv"
 
@@ -439,18 +439,18 @@ class Plasmode(Design):
 
     @cached_property
     def stream(self) -> str:
-        """A digest of the data and the models."""
+        """Key of the random numbers: a digest of the data and the models."""
         parts = (self.covariates.to_numpy(), self.score, self.mean, *self.residuals)
         return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
 
     @property
     def formula(self) -> str:
-        """All columns of the fitted outcome model."""
+        """Outcome formula with all columns of the fitted outcome model."""
         return f"y ~ {self._all('x')}"
 
     @property
     def propensity(self) -> str:
-        """All columns of the fitted propensity model."""
+        """Propensity formula with all columns of the fitted propensity model."""
         return self._all("z")
 
     def _all(self, letter: str) -> str:
@@ -469,7 +469,7 @@ class Plasmode(Design):
         return self._rows(rng.integers(0, len(self.score), n))
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
-        """Add to the means residuals of the group, drawn with replacement."""
+        """Draw outcomes: the means plus residuals of the same group, drawn with replacement."""
         return population.mean + np.stack([rng.choice(arm, len(population.score)) for arm in self.residuals])
 
 
