@@ -136,7 +136,7 @@ def _fitted(options: argparse.Namespace) -> cr.CausalResults:
 
 
 def _arguments(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any]:
-    """Return the options of a model, once its formulas are known to be safe."""
+    """Return the options of a model after checking its formulas."""
     check_formula(options.formula, data, "outcome")
     check_formula(options.propensity or "", data, "propensity")
     same = ("treat", "propensity", "effect", "weights", "weight_type", "cluster", "family")
@@ -162,7 +162,6 @@ def _level(text: str | None, column: pd.Series | None) -> Any:
 
 
 def _check_output(options: argparse.Namespace, endings: Sequence[str]) -> None:
-    """Raise an error, before anything is computed, if the output file cannot or must not be written."""
     path = options.output
     if path is None:
         return

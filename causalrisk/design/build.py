@@ -48,10 +48,7 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 
 
 def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[str]) -> tuple[Rows, Arms]:
-    """Select the estimation sample and code the treatment of its rows.
-
-    A variable that is missing in all rows of an arm adds a note. It raises a DesignError if only one arm is left.
-    """
+    """Select the estimation sample and code its treatment; variables missing in all rows of an arm add notes."""
     rows, treat = drawing.draw_rows(sources, by, index), by.treat
     drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
     every = treat.values[~missing_mask(treat.values)].unique() if rows.n < len(rows.keep) else []
@@ -292,10 +289,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
 def _formula_models(
     formulas: Formulas, treat: str, coding: Arms, sources: Sequence[Source], rows: Rows
 ) -> dict[str, Any]:
-    """Build the design matrices on the estimation sample, before columns are dropped, as fields of `Design`.
-
-    In the observation model, the treatment is a factor with the raw levels.
-    """
+    """Return the fields of `Design` for the models: design matrices before columns are dropped, and encoders."""
     (outcome, assigned, *_), n = formulas.models, rows.n
     codes = set().union(*(formula.coded for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}

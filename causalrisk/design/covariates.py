@@ -366,7 +366,6 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
     new = {old.replace("np.", ""): name for old, name in (names or {}).items()}
 
     def word(part: str) -> str:
-        """Rename one factor of a product; for a level or a power, rename its variable."""
         variable = re.split(r": |\^", part)[0]
         return new.get(part) or new.get(variable, variable) + part.removeprefix(variable)
 

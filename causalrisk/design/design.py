@@ -385,7 +385,6 @@ class Design:
         return self._with_columns(keep, keep_z)
 
     def _with_columns(self, keep: np.ndarray, keep_z: np.ndarray) -> Design:
-        """Return the design with the marked columns of X and of Z."""
         X = np.ascontiguousarray(self.X[:, keep])
         one = self.Z is self.X and np.array_equal(keep, keep_z)
         Z = X if one else np.ascontiguousarray(self.Z[:, keep_z])

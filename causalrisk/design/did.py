@@ -228,7 +228,6 @@ def _without_order(values: pd.Series) -> pd.Series:
 
 
 def _shown(periods: pd.Index) -> tuple[str, ...]:
-    """Format the periods as text, dates without a time of day."""
     return tuple(text.removesuffix(" 00:00:00") for text in labels_of(periods))
 
 
@@ -363,10 +362,7 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
 
 
 def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDArray[np.intp]:
-    """Return the number of the first period at or after each value of `begins`.
-
-    If periods are positive numbers, 0 means never treated.
-    """
+    """Return the number of the first period at or after each value; 0 means never treated if periods are positive."""
     try:
         start = np.asarray(names.searchsorted(_without_order(first).array))
     except TypeError as error:

@@ -159,7 +159,6 @@ class FormulaEncoder(Encoder):
         return self._kept(evaluate(self.info, self.formula, self.sample_variables, n))
 
     def _coded(self, newdata: Any) -> np.ndarray:
-        """Return the columns of new data, a frame or mapping with the variables of the formula."""
         table = as_table(newdata, [])
         n = len(table.index)
         variables = self.variables_like(table)

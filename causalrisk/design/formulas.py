@@ -325,7 +325,6 @@ def _powers(node: Any, formula: Formula) -> Iterator[str]:
 
 
 def _typed(node: Any) -> str:
-    """Return a node of a parsed formula as it was typed."""
     known = node.type == "PYTHON_EXPR" or not node.origin
     return str(node.token.extra if known else node.origin.relevant_code().rpartition("~")[2].strip())
 
@@ -477,7 +476,6 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, p
 
 
 def _check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
-    """Raise a DesignError if a term is not finite in some rows; `finite` is a mask of shape (n,)."""
     if not finite.all():
         where = f"term {term!r} of the {formula.model} formula {formula.text!r}"
         found = f"{where} is NaN or infinite in {int((~finite).sum())} rows"

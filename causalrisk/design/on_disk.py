@@ -247,10 +247,7 @@ class Coding:
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
-    """Raise a DesignError if values are text in some frames and numbers in others.
-
-    `values` has the name and the values of each frame.
-    """
+    """Raise a DesignError if values, by the name of their frame, are text in some frames and numbers in others."""
     kinds = {isinstance(value, str): (where, value) for where, own in values.items() for value in own}
     if len(kinds) > 1:
         (of_text, text), (of_numbers, _) = kinds[True], kinds[False]
@@ -334,7 +331,6 @@ class CodedRows:
 
 
 def _mapped_rows(folder: Folder, name: str, kinds: Mapping[str, tuple[Any, tuple[int, ...]]]) -> CodedRows:
-    """Return stored rows with their arrays memory-mapped from files."""
     arrays = {array: mapped(folder, f"{name}-{array}", *kind) for array, kind in kinds.items()}
     return CodedRows(file=(folder, name), **({"Z": arrays["X"]} | arrays))
 

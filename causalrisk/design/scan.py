@@ -259,7 +259,6 @@ def _is_csv(path: str) -> bool:
 
 
 def _matching(pattern: str) -> list[str]:
-    """Return the files that match a pattern, sorted by name."""
     found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
     if not found or not os.path.exists(found[0]):
         raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder: {os.getcwd()!r}.")
@@ -296,7 +295,6 @@ def _csv(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
 
 
 def _dataset(path: str) -> Any:
-    """Open a Parquet file as an Arrow dataset."""
     try:
         import pyarrow.dataset
     except ImportError as error:

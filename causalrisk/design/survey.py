@@ -348,7 +348,6 @@ def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...
 
 
 def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Array, keep: Mask) -> Replication:
-    """Check the replicate weights on all rows, and return the replication for the rows to keep."""
     values = np.stack([numbers(column, f"replicate weights {name!r}") for name, column in columns.items()], axis=1)
     if (values < 0).any():
         raise DesignError(f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.")

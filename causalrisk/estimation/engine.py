@@ -309,10 +309,7 @@ def some(beta: Array, columns: NDArray[Any]) -> Array:
 
 
 def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Return the Newton step of each resample, (k, R), and a mask of the resamples with singular equations, (R,).
-
-    `slope` may have one derivative for all resamples.
-    """
+    """Return Newton steps, (k, R), and a mask of singular equations, (R,); resamples may share one `slope`."""
     if not block.least_norm:
         step, singular = solve_definite(slope, np.where(np.isfinite(equations), equations, 0.0))
         return step, np.repeat(singular, step.shape[1] // len(singular))

@@ -372,10 +372,7 @@ class Equations(FieldsAlone):
         )
 
     def _start(self, a: int) -> tuple[Array, Array]:
-        """Return the Gram matrix and the moments of the least-squares fit at which the iterations start.
-
-        It fits the linear predictors of starting values of the means, which are close to the outcomes.
-        """
+        """Return Gram matrix and moments of the least-squares fit to starting values, where the iterations start."""
         sample, rows = self.sample, self.sample.slices[a]
         u, offset = (sample.s * sample.with_outcome)[rows], 0.0 if sample.offset is None else sample.offset[rows]
         q, y, family = self.columns[rows], sample.y[rows], self.family.distribution

@@ -332,12 +332,10 @@ def train_by(
 
     @cache
     def trained(anchor: float) -> JointFit:
-        """Return the joint fit for an amount of shrinkage; it is cached together with its influence function."""
         found = minimize_from_start(objective, anchor, options.method or kinds.DEFAULT_METHOD)
         return JointFit(problem, objective, points, anchor, *found)
 
     def variance(covariance: Array) -> float:
-        """Return the sum of the variances of the objective's contrasts, given a covariance of all estimates."""
         C, means = problem.contrasts, problem.start.block("means")
         return float(np.trace(C @ covariance[means, means] @ C.T))
 

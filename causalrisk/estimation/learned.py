@@ -78,7 +78,6 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     folds = folds_by_position(design, options.n_folds, options.repeat)
 
     def made(block: CodedRows | Design) -> LearnerRows:
-        """Return the rows of a block on disk, or of a design in memory, with the columns that the learners use."""
         weights = None if design.weight_type is None else block.weights
         number = block.position
         return LearnerRows(block.X[:, features], block.y, block.arm, folds[number], weights, number)
@@ -92,7 +91,6 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     rows = None if design.on_disk else made(design)
 
     def over(function: Callable[[LearnerRows], T]) -> Iterator[T]:
-        """Return the results of a function of the rows: one if they are in memory, otherwise one per block on disk."""
         return iter([function(rows)]) if rows is not None else design.over(lambda block: function(made(block)))
 
     training = Training(over, design.labels, options.n_folds, options.repeat, design.weight_type == "frequency")
@@ -102,7 +100,6 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     for number, fit in enumerate(fits):
 
         def judged(block: LearnerRows, fit: CrossFitted = fit) -> tuple[Any, ...]:
-            """Return predictions in every arm, outcomes, arms and weights of rows."""
             return fit(block.features, block.fold), block.y, block.arm, block.s
 
         predicted, y, arm, s = (np.concatenate(part, axis=-1) for part in zip(*over(judged), strict=True))
@@ -145,7 +142,6 @@ def with_predictions(
     encoder = design.outcome_encoder.extended(names, learned, kept)
 
     def step(block: Rows) -> Rows:
-        """Put the cross-fitted predictions of a block of rows after its columns, or instead of them."""
         columns = learned(block.X, block.position)
         return dataclasses.replace(block, X=columns if given else np.hstack([block.X, columns]))
 

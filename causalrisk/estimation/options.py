@@ -463,10 +463,7 @@ class InferenceOptions:
                 raise OptionError(f"{found} treats rows as independent, but cluster= was given.\n{use}")
 
     def _resolved_survey(self, survey: SurveyDesign) -> tuple[str, str]:
-        """Return the covariance type and the kind of resampling for a survey.
-
-        Options that ignore the survey design raise an error.
-        """
+        """Return covariance type and kind of resampling for a survey; options that ignore the design raise an error."""
         replicates = survey.replication is not None
         refused = {
             "cov_type": self.cov_type not in (None, "bootstrap"),

@@ -141,7 +141,6 @@ def _direction(design: Design, strength: Array) -> str:
 
 
 def _strongest(strength: Array) -> list[int]:
-    """Return positions in descending order of strength, without negligible ones."""
     return [int(j) for j in np.argsort(-strength) if strength[j] > 1e-6 * strength.max()]
 
 

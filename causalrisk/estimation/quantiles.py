@@ -280,7 +280,6 @@ def _fit_level(
 
 
 def _warn_of_ends(design: Design, fits: Sequence[LevelFit], notes: Notes) -> None:
-    """Warn about quantiles that are the largest outcome of their arm."""
     ends = [
         f"quantile {fit.level:g} of group {label!r} ({threshold:.6g})"
         for fit in fits

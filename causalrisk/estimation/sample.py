@@ -185,7 +185,6 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         of_frame["y"] = float(design.outcome_limits.mean())  # outcomes without effect
 
     def column(name: str) -> Any:
-        """Return an array of the target frame's rows, then the sample's rows."""
         found = own(name)
         if not n_frame:
             return found

@@ -135,7 +135,7 @@ class FunctionTilt:
     function: Callable[[Array], Any]
 
     def __call__(self, e: list[Any]) -> Any:
-        """Return the tilt at the scores of both arms."""
+        """Return the tilt at the propensity scores of both arms."""
         return apply(e[1], self.values, self._slopes)
 
     @property

@@ -108,7 +108,6 @@ def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
 
 
 def _check_coefficients(record: FitRecord, what: str) -> None:
-    """Raise an UnavailableError for matching, which has no outcome models."""
     if record.spec.matched:
         raise UnavailableError(
             f"{what} is not available for Matching, which has no outcome models.\nUse a fit by `OutcomeRegression`."

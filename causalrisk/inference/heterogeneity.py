@@ -346,7 +346,6 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
 
 
 def _untested(found: Moderators, why: str, count: int) -> Any:
-    """Warn that there is no test, and return NaN."""
     warn_user(f"equality_test by {', '.join(found.levels)} is NaN: {why}.\nMerge groups.", CausalRiskWarning)
     return joint_test(np.nan, count)
 

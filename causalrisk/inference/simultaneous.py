@@ -350,7 +350,6 @@ def _limits(record: FitRecord, shares: Array, se: Array, critical: float, alpha:
 
 
 def _grid(record: FitRecord, given: Any) -> Array:
-    """Return the sorted grid of outcome values, given or by default, after checks."""
     design = record.design
     if given is None:
         order = np.argsort(design.y, kind="stable")

@@ -60,7 +60,6 @@ class Moments(NamedTuple):
 
 
 def _mean(x: Any) -> Any:
-    """Average over the replicates; `Dual` numbers keep their derivatives."""
     if isinstance(x, Dual):
         return Dual(_mean(x.value), {eta: _mean(d) for eta, d in x.by.items()})
     return x.mean(axis=1, keepdims=True)

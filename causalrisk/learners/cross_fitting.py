@@ -98,7 +98,6 @@ def of_scikit_learn(name: str, *, binary: bool) -> Any:
 
 
 def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]:
-    """Return the name of a learner, and its unfitted model."""
     if isinstance(given, str):
         return given, smooth if given == SMOOTH else of_scikit_learn(given, binary=binary)
     name = type(given.steps[-1][1] if hasattr(given, "steps") else given).__name__

@@ -332,7 +332,6 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
         return [basis.products(rows.features[own], y[own], rows.s[own]) for own in cells]
 
     def fitted(f: int) -> Smooth:
-        """Return the fit outside of fold f; constant outcomes are predicted by their value."""
         if np.ptp(y[outside[f]]) == 0:
             return dataclasses.replace(model, coefficients=y[outside[f]][:1])
         if family.linear:

@@ -375,7 +375,6 @@ def _compared(
 
 
 def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Notes) -> None:
-    """Warn about failed resamples, or raise a BootstrapError if there are too many."""
     failed, drawn = (comparison.failures != errors.Failure.OK).sum(axis=0), len(comparison.failures)
     alike: dict[str, list[str]] = {}
     for name, failures in zip(comparison.names, comparison.failures.T, strict=True):

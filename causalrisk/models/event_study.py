@@ -509,7 +509,6 @@ def _errors(
     shares = of @ member / of.sum()
 
     def of_all(record: FitRecord, values: Array, otherwise: float) -> Array:
-        """Expand values for the units or clusters of a fit to the whole study, with `otherwise` for all others."""
         found, own = np.full(count, otherwise), record.design.cluster
         found[code[units.units.get_indexer(record.design.index)]] = values if own is None else values[own]
         return found

@@ -218,7 +218,6 @@ class OutcomeFamily:
         return score, expected - residual * (self.mean_deriv2(eta) - slope**2 * by_mean / variance) / variance, expected
 
     def _instead(self, y: Array, name: str) -> str:
-        """Return advice for outcomes outside of the family's range."""
         if self.name == "binomial":
             values = np.unique(y)
             if len(values) == 2:

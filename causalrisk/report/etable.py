@@ -224,7 +224,6 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Ma
 
 
 def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
-    """Return the column of a result; by default, its name is the name of the estimator."""
     if hasattr(type(res), "pretrend_test"):
         return _event_study_column(res, name, alpha, rename)
     if not all(hasattr(res, needed) for needed in ("params", "bse", "pvalues", "conf_int")):

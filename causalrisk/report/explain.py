@@ -306,7 +306,6 @@ def _observed(record: FitRecord) -> str:
 
 
 def _weights(record: FitRecord) -> list[str]:
-    """Return sentences on the weights of the rows, and how they are spread."""
     name, design, population = record.spec.name, record.design, record.options.population
     if record.weight_fit is None:
         return [f"{name} uses no propensity score{' and no weights' * (design.weight_type is None)}."]
@@ -352,7 +351,6 @@ def _effects(record: FitRecord) -> list[str]:
 
 
 def _tests(record: FitRecord, alpha: float) -> list[str]:
-    """Return sentences with the standard error, interval and test of each effect."""
     (spec, _), null, found = words.formats(record), record.options.effect_scale.null, parameters(record)
     limits, (z, p), (symbol, _) = found.limits(alpha), found.tests(), statistic_names(record.df)
     texts = [words.choice_words(record).strip()]

@@ -456,7 +456,6 @@ def plot_bootstrap(
 
 
 def _annotate(ax: Any, name: object, point: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
-    """Write a name next to a point; `offset` is the distance in points of the screen."""
     ax.annotate(verbatim(name), point, offset, textcoords="offset points", fontsize="small", **look)
 
 

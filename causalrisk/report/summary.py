@@ -286,7 +286,6 @@ def head(title: str, outcome: str, texts: Mapping[str, str], labels: Iterable[st
 
 
 def _groups_table(record: FitRecord) -> ResultTable:
-    """Return the size of each treatment group, and how its weights are spread."""
     overlap = record.overlap
     columns = {"n": [f"{arm.n}" for arm in overlap]}
     if record.weight_fit is not None and record.spec.uses_propensity:
@@ -448,7 +447,6 @@ def _logged_note(record: FitRecord) -> str:
 
 
 def _interval_text(record: FitRecord) -> str:
-    """Return sentences on intervals and tests."""
     scale = record.options.effect_scale
     text = f"Confidence intervals use {words.distribution_words(record)}."
     if record.small_sample:
@@ -502,7 +500,6 @@ def _score_note(record: FitRecord) -> str:
 
 
 def _dropped_notes(design: Design) -> list[str]:
-    """Return notes on rows outside of a subpopulation, and on dropped rows and their reasons."""
     notes = []
     if design.n_outside:
         outside = words.count(design.n_outside, "row")

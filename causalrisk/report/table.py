@@ -284,7 +284,6 @@ class ResultTable(SimpleTable):
 
 
 def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as comma-separated values, quoted where needed, without a line break at the end."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([[flat(cell) for cell in row] for row in rows])
     return stream.getvalue().removesuffix("\n")

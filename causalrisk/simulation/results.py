@@ -416,7 +416,6 @@ def solve_power(
         raise OptionError(f"the power is unknown at effect={effect:.4g}, n={n:.4g}.\nUse less extreme numbers.")
 
     def solved(unit: float, reached: Callable[[float], float], low: float) -> float:
-        """Return the number of units, at least `low`, that has the wanted power."""
         high = low
         while reached(high) < power:
             high *= 2

@@ -156,7 +156,6 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
 
 
 def _entry(label: str | None, item: Any) -> Entry:
-    """Return the `Entry` of an estimator or function, given alone or with options."""
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
     is_function = callable(what) and not isinstance(what, type)
     found: Any = what if is_function else model_named(what)
@@ -561,7 +560,6 @@ def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0
 
 
 def _check(res: CausalResults) -> None:
-    """Raise an error if simulated data would not resemble the data of the fit."""
     design, options = res.model.design, res.model.options
     for what, bad in (
         ("observation weights", design.weight_type is not None),
