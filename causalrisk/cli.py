@@ -154,7 +154,7 @@ def _arguments(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any
 
 
 def _level(text: str | None, column: pd.Series | None) -> Any:
-    """Return the level of a column whose text is `text`; if there is none, the text itself."""
+    """Return the level of a column that prints as `text`; if there is none, the text itself."""
     for level in () if text is None or column is None else column.dropna().unique():
         if str(level) == text or (isinstance(level, float) and level.is_integer() and str(int(level)) == text):
             return level
@@ -271,7 +271,8 @@ def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
 def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> int:
     """Return an upper limit on the number of columns of a part of a formula, not counting levels.
 
-    A part that is not allowed raises an error. `inside` a function, operators are arithmetic, which text does not have.
+    A part that is not allowed raises an error. Operators inside a function (`inside`) are arithmetic, which is not
+    possible with text.
     """
     match node:
         case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(str(name))], []) if name in numeric:

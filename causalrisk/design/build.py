@@ -48,7 +48,7 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 
 
 def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[str]) -> tuple[Rows, Arms]:
-    """Select the estimation sample and code its treatment; variables missing in all rows of an arm add notes."""
+    """Return the rows of the estimation sample and their arms; variables missing in all rows of an arm add notes."""
     rows, treat = drawing.draw_rows(sources, by, index), by.treat
     drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
     every = treat.values[~missing_mask(treat.values)].unique() if rows.n < len(rows.keep) else []
@@ -165,7 +165,7 @@ class Formulas(NamedTuple):
     def of(
         cls, models: list[Formula], table: pd.DataFrame, frame: Mapping[str, Any], filled: tuple[Filled, ...] = ()
     ) -> Formulas:
-        """Look up the names that the formulas use, in the table and among the caller's variables."""
+        """Look up the names in the formulas, first in the table and then among the caller's variables."""
         left = resolve(models[0], table, frame, "left")
         return cls(models, left, [resolve(model, table, frame, "right") for model in models], filled)
 
@@ -212,7 +212,7 @@ def design_from_formula(
 
 
 def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
-    """Fill in missing covariates on the right-hand sides, and add missing-value indicators to the formulas."""
+    """Return the formulas with missing covariates filled in, and with indicators of missing values as terms."""
     used = dict.fromkeys(use.name for model in formulas.models for use in model.uses("right") if use.role != "called")
     names = [name for name in used if name != by.treat.name and name in table]
     needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]
@@ -234,7 +234,7 @@ def read_formulas(
 ) -> tuple[Formulas, pd.DataFrame]:
     """Parse all formulas and look up their names; return the formulas and a table of all columns.
 
-    `propensity` may be None for the outcome's right-hand side. `frame` has the caller's variables.
+    If `propensity` is None, it is the outcome's right-hand side. `frame` has the caller's variables.
     """
     roles = str(formula).partition("~")[0].strip(), columns.treat if isinstance(columns.treat, str) else "d"
     try:
@@ -289,7 +289,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
 def _formula_models(
     formulas: Formulas, treat: str, coding: Arms, sources: Sequence[Source], rows: Rows
 ) -> dict[str, Any]:
-    """Return the fields of `Design` for the models: design matrices before columns are dropped, and encoders."""
+    """Return fields of `Design`: the encoders, and the design matrices before any columns are dropped."""
     (outcome, assigned, *_), n = formulas.models, rows.n
     codes = set().union(*(formula.coded for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}

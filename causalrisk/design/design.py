@@ -310,7 +310,7 @@ class Design:
     def subset(self, keep: np.ndarray, reason: str) -> Design:
         """Return the design on the rows to keep, bool of shape (n,), and check its columns again.
 
-        `reason` tells `sample_ledger` why the other rows are dropped: "propensity score outside [0.1, 0.9]".
+        `reason` tells `sample_ledger` why the other rows are dropped, such as "propensity score outside [0.1, 0.9]".
         """
         left, notes = int(keep.sum()), list[str]()
         try:
@@ -414,8 +414,8 @@ class Design:
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         """Return masks of the columns of X and Z to keep, and the fields `observation` and `dropped_terms`.
 
-        `X`, `Z` and `R` are the moments of the outcome columns over the rows with an outcome in each cell, of the
-        propensity columns and of the observation columns. A cell is an arm or, with repeated cross sections, an arm in
+        `X`, `Z` and `R` are the moments of the columns of the outcome, propensity and observation models. For `X`, they
+        are over the rows with an outcome in each cell. A cell is an arm or, with repeated cross sections, an arm in
         one period. `size` is the number of observations in each cell.
         """
         observation = self.observation

@@ -25,7 +25,8 @@ from causalrisk.errors import DesignError
 class Encoder:
     """Coding of the columns of a model, fixed on the estimation sample; some columns may have been dropped.
 
-    `names` are the names of all columns, `variables` the variables of a formula on the sample; `model` is for messages.
+    `names` are the names of all columns, and `variables` the variables of a formula on the sample. Messages name
+    `model`.
     """
 
     info: Any = None  # patsy's DesignInfo of a formula
@@ -69,7 +70,7 @@ class Encoder:
         return np.array([name in found for name in self.names], dtype=bool)
 
     def keeping(self, keep: np.ndarray) -> Self:
-        """Return an encoder of some of the columns; `keep` marks them, bool of shape (p,)."""
+        """Return an encoder of the columns that the mask `keep`, shape (p,), marks."""
         if keep.all():
             return self
         other = self._copied()
@@ -80,7 +81,7 @@ class Encoder:
     def extended(self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray) -> Self:
         """Return an encoder with further columns, named `more`, which `make` computes from the present columns.
 
-        `keep` marks the columns to keep, of all columns.
+        `keep` is a mask of the columns to keep, first of the present and then of the further ones.
         """
         other = self._copied()
         other.base, other._make, other._keep, other._all = self, make, keep, (*self.names, *more)
@@ -182,7 +183,7 @@ class FormulaEncoder(Encoder):
 
 
 def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Series:
-    """Convert new values to the dtype of the fitted ones, with categories in the same order."""
+    """Return new values with the dtype of the fitted ones, and with categories in the same order."""
     if not len(column):  # whatever the dtype, there is nothing to convert
         return fitted.iloc[:0]
     kind, levels = fitted.dtype.kind, getattr(fitted.dtype, "categories", None)
@@ -205,7 +206,7 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
 
 
 def _packed(value: Any) -> Any:
-    """Pickle a constant of a formula: the name of a module, bytes of other objects, None if not picklable."""
+    """Return a constant of a formula as it is pickled: a module's name, an object's bytes, or None if impossible."""
     if isinstance(value, ModuleType):
         return value.__name__
     try:

@@ -136,7 +136,7 @@ AS_THEY_ARE = patsy.NAAction("raise", [])  # missing and infinite values have th
 
 
 def callers_variables(depth: int) -> Any:
-    """Return the variables `depth` calls above the calling function, and ``np``, for use in formulas."""
+    """Return ``np`` and the variables of the caller `depth` calls above the calling function, for use in formulas."""
     return patsy.EvalEnvironment.capture(depth + 1).with_outer_namespace({"np": np}).namespace
 
 
@@ -336,7 +336,7 @@ RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may b
 
 
 class Scope(NamedTuple):
-    """The names in a formula: variables with one value per row; functions, modules and anything else as constants."""
+    """The names in a formula: variables have one value per row; functions, modules and anything else are constants."""
 
     variables: Mapping[str, pd.Series]
     constants: Mapping[str, Any]
@@ -408,7 +408,7 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
 
 
 class _Factor(patsy.EvalFactor):
-    """Factor of a term that avoids integer overflow, codes levels without a loop, and keeps them in its state."""
+    """Factor of a patsy term that avoids integer overflow, codes levels without a loop, and stores the levels."""
 
     def __init__(self, shown: Any, formula: Formula) -> None:
         super().__init__(shown.code, shown.origin)
@@ -458,7 +458,7 @@ class _Factor(patsy.EvalFactor):
 
 
 def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy.DesignInfo:
-    """Fix the columns of a design matrix, and its stateful transforms, on the variables of the scope."""
+    """Return the columns of a design matrix, with stateful transforms fixed on the variables of the scope."""
     env = patsy.EvalEnvironment([dict(scope.constants)])
     factors = [patsy.Term([_Factor(factor, formula) for factor in term.factors]) for term in terms]
     with as_design_error(formula), PARSER:

@@ -60,8 +60,8 @@ class FrameSummary(NamedTuple):
     `size` has the numbers of rows in the data and in the sample.
 
     `few` has, for each variable, rows with all its levels, or a few numbers. `treat` has rows with all levels of the
-    treatment, and `counts` the rows of each. `weights` is the sum of the weights. `path` is where the rows are stored;
-    `where` names the frame in messages.
+    treatment, and `counts` the rows of each. `weights` is the sum of the weights. `path` is the file that
+    stores the rows; `where` names the frame in messages.
     """
 
     where: str
@@ -247,7 +247,7 @@ class Coding:
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
-    """Raise a DesignError if values, by the name of their frame, are text in some frames and numbers in others."""
+    """Raise an error if a variable is text in some frames and numbers in others; `values` has its values by frame."""
     kinds = {isinstance(value, str): (where, value) for where, own in values.items() for value in own}
     if len(kinds) > 1:
         (of_text, text), (of_numbers, _) = kinds[True], kinds[False]
@@ -271,7 +271,7 @@ def _check_given(columns: ColumnOptions) -> None:
 
 
 def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
-    """Fix the coding of a right-hand side on rows that have every level of every variable."""
+    """Return the encoder of a right-hand side, from rows that have every level of every variable."""
     encoder = FormulaEncoder(formula, scope)
     for factor, known in encoder.info.factor_infos.items():
         if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
@@ -415,7 +415,7 @@ class DesignOnDisk(Design):
         return self  # it is never modified
 
     def over(self, function: Callable[[CodedRows], T]) -> Iterator[T]:
-        """Yield `function` of each part of the rows, in order, computed with Dask."""
+        """Return an iterator over `function(part)` for the parts of the rows, in order, computed with Dask."""
         return iter(computed(partial(function, part) for part in self.parts))
 
     def dask(self, name: str) -> Any:
@@ -446,7 +446,7 @@ class DesignOnDisk(Design):
         return pd.DataFrame(found, index=range(len(block.y)))
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
-        """Return the design on some of the rows; `keep` is in the order of `position`."""
+        """Return the design on the rows that the mask `keep` marks, in the order of `position`."""
         marks = [keep[part.position] for part in self.parts]
         sizes = [int(mark.sum()) for mark in marks]
 
@@ -460,7 +460,7 @@ class DesignOnDisk(Design):
         return self._with(parts=_stored(some))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
-        """Add columns to the outcome design by `step`; `encoder` codes them in new data.
+        """Return the design with further outcome columns, computed by `step`; `encoder` codes them in new data.
 
         Dropped columns add lines to `notes`. No column is dropped if the coefficients are `given`.
         """
@@ -513,7 +513,7 @@ class DesignOnDisk(Design):
 
 
 def _stored(works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
-    """Run each function, store the part that it returns in a new temporary folder, and return all parts."""
+    """Return the parts that the functions make, each stored in a new temporary folder."""
     folder = Folder()
     parts = computed(partial(_store, work, folder, f"{k}") for k, work in enumerate(works))
     return tuple(dataclasses.replace(part, file=(folder, f"{k}")) for k, part in enumerate(parts))  # not a copy

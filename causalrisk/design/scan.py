@@ -85,7 +85,7 @@ def needed_dask() -> Any:
 
 
 def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
-    """Run functions with Dask, each on its source if sources are given; return their results in order."""
+    """Run functions with Dask, each on its source if `sources` are given, and return the results in order."""
     dask = needed_dask()
     tasks = [dask.delayed(partial(with_one_thread, work), pure=False, traverse=False) for work in works]
     given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
@@ -155,7 +155,7 @@ class Scan:
         return f"Scan: {len(self.parts)} parts, the first {self.parts[0].where}"
 
     def read(self, function: Callable[[int, Iterator[Frame]], list[T]], columns: Any = None) -> list[T]:
-        """Read all parts with Dask, some columns or all.
+        """Read the given columns, by default all, of all parts with Dask.
 
         `function` is called with the number and the frames of each part. The lists that it returns are joined.
         """

@@ -71,7 +71,7 @@ def independent_columns(X: Array) -> Mask:
 
 
 def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) -> tuple[Mask, list[Dependence]]:
-    """Return a mask of the columns that do not depend on earlier kept columns in any arm, and the others' dependences.
+    """Return a mask of the columns that in no arm depend on earlier kept columns; for each other one, a `Dependence`.
 
     `factors` has one matrix of shape (r, p) per arm, with the inner products of its columns. `order` are the columns to
     examine, in the order in which they are kept. Columns in `exempt`, a mask of shape (p,), are always kept.
@@ -97,12 +97,12 @@ class _Span:
         self.set(list(order))
 
     def set(self, columns: list[int]) -> None:
-        """Set the columns, and the sine of the angle of each to the span of the columns before it."""
+        """Set the columns; compute the sine of the angle between each column and the span of the columns before it."""
         triangle = np.linalg.qr(self.unit[:, columns], mode="r")
         self.columns, self.sines = columns, np.abs(np.diag(triangle))
 
     def direction(self, j: int) -> Array | None:
-        """Return coefficients, (p,), of a zero combination of column j and columns before it; None if there is none."""
+        """Return the coefficients, (p,), of a combination of columns up to j that is zero; None if there is none."""
         direction, place = np.zeros(len(self.norms)), self.columns.index(j)
         direction[j] = 1.0
         if not self.norms[j]:
@@ -169,7 +169,7 @@ class ColumnMoments:
 
     @property
     def triangle(self) -> Array:
-        """Triangular factor over the rows of all arms."""
+        """Triangular factor of the columns over the rows of all arms."""
         return self.triangles[0] if len(self.triangles) == 1 else triangular_factor(np.vstack(self.triangles))
 
     @property
@@ -192,9 +192,9 @@ class ColumnMoments:
     def within_arms(
         self, among: Mask, exempt: Mask | None = None, n_arms: int | None = None
     ) -> tuple[Mask, list[Dependence]]:
-        """Return a mask of columns that are independent within every arm, constants first, and the others' dependences.
+        """Return a mask of columns that are independent within every arm; for each other one, a `Dependence`.
 
-        With `n_arms`, only the first arms count.
+        Constant columns are kept first. With `n_arms`, only the first arms count.
         """
         exempt = np.zeros(len(among), dtype=bool) if exempt is None else exempt
         order = [*np.flatnonzero(among & self.steady).tolist(), *np.flatnonzero(among & ~self.steady).tolist()]
@@ -242,7 +242,7 @@ class ColumnMoments:
         return keep
 
     def basis(self, keep: Mask) -> tuple[Basis, Array]:
-        """Return the basis of the columns to keep, and the constant's coordinates in it, zeros if not in their span."""
+        """Return the basis of the columns to keep, and the constant's coefficients in it, zeros without a constant."""
         constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
         triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
@@ -369,7 +369,7 @@ def supported_columns(
 
 
 def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple[Mask, list[Dependence]]:
-    """Drop columns that depend on others within an arm and separate it; return a mask and the dependences."""
+    """Return a mask without columns that depend on others in an arm and separate it, and a `Dependence` of each."""
     exempt = np.zeros(len(among), dtype=bool)
     while True:
         keep, found = seen.within_arms(among, exempt)
@@ -394,7 +394,7 @@ def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -
 
 
 def _lost_notes(what: str, model: ModelColumns, found: Sequence[Dependence]) -> list[str]:
-    """Return a note on the columns dropped because an arm does not identify them, or an empty list."""
+    """Return a note, in a list, on the columns dropped because an arm does not identify them, if there are any."""
     dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
     text = (
         f"{what} model: dropped {dropped}, because {_causes(model, found)}. The rows of a dropped level "

@@ -164,9 +164,10 @@ Survey.__init__ = with_other_names(Survey.__init__)  # type: ignore[method-assig
 
 
 def survey_columns(survey: Survey, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the columns of a survey design: weights, strata, psu, fpc, and a dict of replicates; None if absent.
+    """Return the checked columns of a survey design, None if absent, and the `Survey`.
 
-    Return the columns and the `Survey`. If unit numbers restart in each stratum, the psu values include the stratum.
+    The columns are weights, strata, psu, fpc, and a dict of replicates. If unit numbers restart in each stratum, the
+    psu values include the stratum.
     """
     replicates, strata, psu = columns["replicates"] or {}, columns["strata"], columns["psu"]
     given = [(role, column) for role, column in columns.items() if role != "replicates" and column is not None]

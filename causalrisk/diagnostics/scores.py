@@ -31,7 +31,7 @@ EQUAL = 1e-10  # relative tolerance of limits of the score, as rounding differs 
 
 
 def common_support(scores: Array, arm: Arms) -> NDArray[np.bool_]:
-    """Return a mask of the rows whose scores, (K, n), are within the range of scores in every arm."""
+    """Return a mask of the rows whose propensity scores, (K, n), are within the range of scores in every arm."""
     compared = scores[1:] if len(scores) == 2 else scores  # with two arms, only the score of the treated
     members = [compared[:, arm == a] for a in range(len(scores))]
     low = np.max([own.min(axis=1, initial=np.inf) for own in members], axis=0)
@@ -262,7 +262,7 @@ def _starts(m: int, size: int) -> NDArray[np.intp]:
 
 
 def _error(gap: Array, starts: NDArray[np.intp], binning: str) -> Any:
-    """Return the calibration error of gaps between prediction and outcome, (m,), sorted by prediction."""
+    """Return the calibration error; `gap`, (m,), is prediction minus outcome, sorted by prediction."""
     n = np.diff(starts, append=len(gap))
     terms = n / len(gap) * (np.add.reduceat(gap, starts) / n) ** 2
     return np.sqrt((terms if binning == "all" else terms[:-1]).sum())
@@ -288,7 +288,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
 
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
-    """Return the root mean squared difference of score and share treated over the bins of `calibration`, by group."""
+    """Return the root mean squared gap of propensity score and share treated, over `calibration`'s bins, by group."""
     tables = _binned(record, bins)
     gaps = {label: (table["predicted"] - table["observed"]) ** 2 for label, table in tables.items()}
     values = [np.sqrt(np.average(gap, weights=tables[label]["weight"])) for label, gap in gaps.items()]

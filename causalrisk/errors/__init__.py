@@ -231,7 +231,7 @@ def check_alpha(alpha: float) -> None:
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the options of a call under this package's names and values."""
+    """Return the options of a call under this package's names and values, and notes on other packages' words."""
     found, notes = named_here(place, given, defaults)
     for name, value in list(found.items()):
         meant = value_meant(name, value)
@@ -288,7 +288,7 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
 
 
 def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Set a second option that a word implies; raise an error if the call has another value of this option."""
+    """Set a second option that an option of another package implies; another value of it in the call is an error."""
     given = found.get(name)
     if given not in (None, defaults.get(name)) and value_meant(name, given) != value:
         raise OptionError(f"{what} means `{name}={value!r}`, but `{name}={given!r}` was given.\nLeave one of them out.")
@@ -296,7 +296,7 @@ def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults:
 
 
 class Failure:
-    """Outcomes of a resample or of a propensity replicate, as integers that can be stored in arrays."""
+    """What became of a resample or propensity replicate: OK or the reason why it failed, as integers for arrays."""
 
     OK, EMPTY_ARM, SEPARATION, SINGULAR_PROPENSITY, NOT_CONVERGED, SINGULAR_OUTCOME, NO_REPLICATES = range(7)
     OUTCOME_SEPARATION, OUTCOME_NOT_CONVERGED, NO_EFFECT = range(7, 10)

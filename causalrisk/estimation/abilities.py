@@ -1,4 +1,4 @@
-"""Table of the options that each estimator supports in addition to the defaults. Any other option raises an error."""
+"""Table of the options that each estimator supports besides the default values. Any other option raises an error."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def options_used(spec: Specification, options: ModelOptions) -> ModelOptions:
 
 
 def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
-    """Return the use of the learner's predictions ("terms", "replace" or "stack"); None without a learner."""
+    """Return how the learner's predictions are used ("terms", "replace" or "stack"); None without a learner."""
     if options.learner is None or spec.constants:
         return None
     use = options.learner_use or next(iter(ABILITIES.get(spec.name, {}).get("learner_use", ())), None)
@@ -144,8 +144,8 @@ def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
 def with_change(spec: Specification, did: DiD) -> Specification:
     """Return the estimator's specification for difference-in-differences.
 
-    `did` says whether the weights of the residuals are normalised. In panels, unless the estimator is joint, only the
-    outcome model of the controls matters.
+    `did` determines whether the weights of the residuals are normalised. In panels, estimators other than JRE use only
+    the outcome model of the controls.
     """
     chosen = did.normalize and "normalize=False" in ABILITIES.get(spec.name, {}).get("did", ())
     controls_only = not (spec.joint or did.cross_sections)

@@ -151,7 +151,7 @@ class Point:
         return Dual(value, {eta: 1.0}) if eta.block in self.by else value
 
     def of(self, column: NDArray[Any]) -> NDArray[Any]:
-        """Return the entries of these rows, shape (m, 1), of a variable of the sample, shape (n,)."""
+        """Return the entries, shape (m, 1), that an array with one entry per row of the sample has in these rows."""
         return column[self.rows, None]
 
 
@@ -179,7 +179,7 @@ class Block:
 
 
 def over_rows(function: Callable[..., T], block: Block, s: Array, *given: Any) -> list[T]:
-    """Return the list of `function(block, s, *given)`: one result for rows in memory, otherwise one per chunk."""
+    """Return a list of `function(block, s, *given)`: one result if the rows are in memory, otherwise one per chunk."""
     return in_chunks(function, block.chunks, s, *given) if block.chunks else [function(block, s, *given)]
 
 
@@ -235,9 +235,9 @@ def solve(
 def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, NDArray[np.int8]]:
     """Solve one block by Newton's method, and return coefficients, (m, p, R), and failure codes, (R,).
 
-    A step is halved if it changes the sign of the equations by more than `OVERSHOT`. With more than `WIDE`
-    coefficients, resamples share one derivative, at the start under mean weights, as long as each step is at most half
-    of the step before.
+    A step is halved if the equations change sign along it, and then exceed `OVERSHOT` times their size at its start.
+    With more than `WIDE` coefficients, resamples share one derivative, computed at the first coefficients under mean
+    weights, as long as each step is at most half of the step before.
     """
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
     weights, before = s, known
@@ -304,7 +304,7 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
 
 
 def some(beta: Array, columns: NDArray[Any]) -> Array:
-    """Select the resamples `columns` from coefficients, (m, p, R); coefficients that all share, (m, p, 1), stay."""
+    """Select the resamples `columns` from coefficients, (m, p, R); coefficients (m, p, 1) are returned unchanged."""
     return beta if beta.shape[2] == 1 else beta[:, :, columns]
 
 

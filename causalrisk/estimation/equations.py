@@ -101,7 +101,7 @@ def logit_score(sample: Sample) -> Score:
 
 
 def link_score(sample: Sample, link: str) -> Score:
-    """Return propensity scores of two arms under another link, e_1 = F(Z gamma)."""
+    """Return the propensity scores of two arms under a link other than the logit, e_1 = F(Z gamma)."""
     eta, of_link = Linear("score", sample.Z.columns), BINARY_LINKS[link]
 
     def bounded(function: Callable[..., Array], x: Array, own: float) -> Array:
@@ -115,7 +115,7 @@ def link_score(sample: Sample, link: str) -> Score:
 
 
 def calibrated_score(sample: Sample, toward: int | None) -> Score:
-    """Return scores by one model per arm, with weights 1 + exp(-Z gamma_a) that balance Z exactly (Tan 2020)."""
+    """Return propensity scores by one model per arm, whose weights 1 + exp(-Z gamma_a) balance Z exactly (Tan 2020)."""
     arms = [a for a in range(sample.n_arms) if a != toward]
     predictors = {a: Linear("score", sample.Z.columns, j) for j, a in enumerate(arms)}
 
@@ -139,7 +139,7 @@ def calibrated_score(sample: Sample, toward: int | None) -> Score:
 
 
 def known_score(e: Array) -> Score:
-    """Return scores without coefficients: known scores, (n, K), or a classifier's under each resample, (n, K, R)."""
+    """Return scores without coefficients: given ones, (n, K), or a classifier's under each resample, (n, K, R)."""
 
     def of(at: Point, a: int) -> Array:
         own = e[at.rows, a]
@@ -149,7 +149,7 @@ def known_score(e: Array) -> Score:
 
 
 def clipped(score: Score, low: float, high: float) -> Score:
-    """Clip the propensity score of the treated arm to limits; with more than two arms, clip each arm's score."""
+    """Clip the treated arm's propensity score to limits; with more than two arms, clip the score of each arm."""
 
     def inverse(at: Point, a: int) -> Any:
         least, most = (low, high) if a or score.n_arms > 2 else (1 - high, 1 - low)
@@ -223,7 +223,7 @@ WEIGHT_NAMES = ("score", "member", "observed")
 
 @dataclass(frozen=True)
 class Equations(FieldsAlone):
-    """A sample, its score and its target, which determine the equations of every estimator.
+    """A sample, its propensity score and its target, which determine the equations of every estimator.
 
     `importance` is h / e, and `weight` is importance / (probability that the outcome is observed). `tilt` is the weight
     of a row in the means, t_i. The weights of each arm add up to the sum of `measure`, which differs from `tilt` for a
@@ -269,7 +269,7 @@ class Equations(FieldsAlone):
         return found
 
     def measure(self, at: Point) -> Any:
-        """Return the values whose sum the weights of each arm have: the tilt, or `density` with a target frame."""
+        """Return the values whose sum is the total weight of each arm: the tilt or, with a target frame, `density`."""
         return self.density(at) if self.target.frame else self.tilt(at)
 
     def density(self, at: Point) -> Any:
@@ -284,7 +284,7 @@ class Equations(FieldsAlone):
         return w * ((1.0 + exp(-at(self.observed))) * at.of(self.sample.with_outcome))
 
     def importance(self, at: Point, a: int) -> Any:
-        """Return h / e_a; if arm k is the target, as in an ATT, the odds e_k / e_a, which are 1 in arm k."""
+        """Return h / e_a. If arm k is the target, as in an ATT, these are the odds e_k / e_a, which are 1 in arm k."""
         if self.score is None:
             return at.of(self.sample.with_outcome)
         if self.target.toward is not None:
@@ -330,7 +330,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def columns(self) -> Array:
-        """Columns of the outcome models, (n, p): the design's or a constant; with cross sections, once per period."""
+        """Columns of the outcome models, (n, p): the design's or a constant; in repeated cross sections, by period."""
         return self.sample.in_periods(self._columns)
 
     @cached_property
@@ -339,12 +339,12 @@ class Equations(FieldsAlone):
 
     @cached_property
     def own(self) -> tuple[Linear, ...]:
-        """Linear predictor of each arm's outcome model at the observed outcomes."""
+        """Linear predictor of each arm's outcome model, at the exposures of the observed outcomes."""
         return tuple(Linear(f"outcome {a}", self.columns, 0, self.sample.offset) for a in range(self.sample.n_arms))
 
     @cached_property
     def at_means(self) -> tuple[Linear, ...]:
-        """Linear predictor, for each arm, whose predictions are averaged; with repeated cross sections, of changes."""
+        """Linear predictor of each arm whose predictions are averaged; with repeated cross sections, of changes."""
         columns = self.columns if self.sample.late is None else self.sample.at_means(self._columns)
         return tuple(Linear(f"outcome {a}", columns, 0, self.sample.mean_offset) for a in range(self.sample.n_arms))
 
@@ -372,7 +372,6 @@ class Equations(FieldsAlone):
         )
 
     def _start(self, a: int) -> tuple[Array, Array]:
-        """Return Gram matrix and moments of the least-squares fit to starting values, where the iterations start."""
         sample, rows = self.sample, self.sample.slices[a]
         u, offset = (sample.s * sample.with_outcome)[rows], 0.0 if sample.offset is None else sample.offset[rows]
         q, y, family = self.columns[rows], sample.y[rows], self.family.distribution
@@ -392,13 +391,13 @@ class Equations(FieldsAlone):
     # --- means -------------------------------------------------------------------------------------------------------
 
     def weighted_residuals(self, at: Point, a: int, shift: Any = None, less: Any = None) -> Any:
-        """Return the weighted residuals of an arm's rows, w (y - m_a - less)."""
+        """Return the weighted residuals w (y - m_a - less) of an arm's rows; `shift` as in `predicted`."""
         left = at.of(self.sample.y) - self.predicted(at, a, shift, observed=True)
         return self.weight(at, a) * at.of(self.sample.with_outcome) * (left if less is None else left - less)
 
     @property
     def corrects_apart(self) -> bool:
-        """Whether mean residuals have their own equations; otherwise they are a term in the equations of the means."""
+        """Whether mean residuals have their own equations, instead of being a term in the equations of the means."""
         return self.spec.corrected and (self.spec.normalized or self.spec.targeted or self.target.frame)
 
     def correction(self, a: int, g: Array) -> Block:
@@ -498,14 +497,14 @@ class Equations(FieldsAlone):
         return tuple(of_chunk(sample=chunk) for chunk in self.sample.chunks)
 
     def each(self, function: Callable[..., T], *given: Any) -> list[T]:
-        """Return the list of `function(equations, *given)`: one result for rows in memory, otherwise one per chunk."""
+        """Return a list of `function(equations, *given)`: one item for rows in memory, otherwise one per chunk."""
         return in_chunks(function, self.chunks, *given) if self.chunks else [function(self, *given)]
 
     def by_row(self, function: Callable[..., NDArray[D]], *given: Any) -> NDArray[D]:
-        """Return a function of the equations in every row, shape (n, ...)."""
+        """Return `function(equations, *given)` for all rows, shape (n, ...), concatenated over the chunks."""
         found = self.each(function, *given)
         return np.concatenate(found) if len(found) > 1 else found[0]
 
     def totals(self, function: Callable[..., Any], *given: Any) -> Any:
-        """Return a function of the equations that sums over rows, with the chunks added up."""
+        """Return `function(equations, *given)`, a sum over rows, added up over the chunks."""
         return add_up(self.each(function, *given))

@@ -107,7 +107,7 @@ def separate_record(task: Task) -> FitRecord:
 
 
 def weigh(equations: Equations, task: Task) -> WeightFit:
-    """Fit the models of the weights. Separation raises an error, and non-convergence triggers a warning."""
+    """Fit the models of the weights; separation raises an error, non-convergence warns."""
     weights = fit_weights(equations)
     if task.spec.matched and task.options.metric != PROPENSITY:  # scores are for diagnostics only
         return weights
@@ -135,7 +135,7 @@ def not_converged(notes: Notes, what: str, message: str = "the coefficients stil
 
 
 def estimate_of(weights: WeightFit, task: Task) -> Estimate:
-    """Fit the outcome models and average. Separation raises an error, and non-convergence triggers a warning."""
+    """Fit the outcome models and average their predictions; separation raises an error, non-convergence warns."""
     design, scale = task.design, task.options.effect_scale
     if scale.quantiles:
         return estimate_quantiles(weights, task.spec, design, scale, task.notes)
@@ -149,7 +149,7 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
 
 
 def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:
-    """Average JRE on the formula, JRE with each learner's predictions as terms, and AIPW with these predictions.
+    """Average JRE on the formula, JRE with each learner's predictions as terms, and AIPW given these predictions.
 
     JRE with predictions is left out if there are too few rows.
     """
@@ -198,7 +198,7 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
 
 
 def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
-    """Warn if JRE differs from IPWRA, and tests find that both models omit curvature.
+    """Warn if JRE differs from IPWRA, and tests find curvature that both the outcome and the propensity model omit.
 
     The tests add the squared linear predictor of the propensity score to each model. If either model is correctly
     specified, JRE and IPWRA have the same limit. A test of their difference alone would have too little power.
@@ -235,7 +235,7 @@ def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
 def train_from(
     start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
 ) -> JointRecord:
-    """Fit the arms jointly, starting from IPWRA; the propensity replicates are drawn unless they are given."""
+    """Fit the arms jointly, starting from IPWRA; the propensity replicates are drawn unless `replicates` has them."""
     if options.replicates is not None and start.design.on_disk:
         raise not_on_disk("replicates=", "n_replicates=200")
     drawn = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
@@ -296,7 +296,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
 
 
 def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Replicates:
-    """Leave out propensity replicates with extreme weights, with a warning; if none is left, use the fitted score."""
+    """Leave out propensity replicates with extreme weights, with a warning; if none is left, use the fitted one."""
     weighed = problem.weighed(replicates)
 
     def of_arms(part: WeightedRows, here: slice) -> Array:
@@ -321,7 +321,7 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
 def train_by(
     record: FitRecord, problem: JointProblem, replicates: Replicates, options: JREOptions, notes: Notes
 ) -> JointRecord:
-    """Fit the arms jointly, after choosing the amount of shrinkage unless it is given."""
+    """Fit the arms jointly; the amount of shrinkage is chosen first unless the options give it."""
     risk = options.objective == "risk"
     points = replicates if options.replicates is not None else points_about(problem, options.replicate_spread)
     objective = objective_of(problem, replicates, risk, options.share, options.join_score)

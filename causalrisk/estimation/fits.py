@@ -35,7 +35,7 @@ from causalrisk.numerics.arrays import (
 
 @dataclass(frozen=True)
 class FittedRows:
-    """Results of a fit that have one entry per row, in the order of the data."""
+    """Results of a fit that have one entry per row, in the row order of the data."""
 
     arm: Arms
     weights: Array  # observation weights
@@ -49,7 +49,7 @@ class FittedRows:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A point estimate with its influence function; rows in the order of the sample.
+    """A point estimate with its influence function. The rows are in the order of the sample, sorted by arm.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Estimate:
     model_means : ndarray, shape (K,)
         Averages of `predicted` over the target.
     rows : object
-        The estimate by row, in the order of the sample. `predicted` is the outcome in every arm, shape (K, n).
+        The results by row. `predicted` is the predicted outcome in every arm, shape (K, n).
         `influence` is the influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q).
         `refit(s, weighed=None)` estimates again under row weights (n, R); `weighed` is the result of `WeightFit.refit`
         for these weights, if it is known.
@@ -234,7 +234,7 @@ class WeightFit:
 
     @property
     def at(self) -> Point:
-        """`Point` of all rows and the fitted coefficients."""
+        """All rows and the fitted coefficients, as a `Point`."""
         return Point(self.beta)
 
     @cached_property
@@ -259,7 +259,7 @@ class WeightFit:
 
     @cached_property
     def raw_weights(self) -> Array:
-        """Importance weight of each row in its own arm, h / e, shape (n,); zero where the outcome is missing."""
+        """Importance weight h / e of each row in its own arm, shape (n,); zero where the outcome is missing."""
         if self.times is not None:
             return self.times
         return self.equations.by_row(lambda of, at: by_arm(of, at, of.weight), self.at)[:, 0]
@@ -303,7 +303,8 @@ class WeightFit:
     def refit(self, s: Array) -> tuple[Equations, Beta, NDArray[np.int8]]:
         """Refit the models of the weights under row weights (n, R).
 
-        Returns the equations, with a classifier's new scores, the coefficients, and a failure code for each resample.
+        Returns the equations, which have a classifier's new scores, the coefficients, and a failure code for each
+        resample.
         """
         equations, codes = under_weights(self.equations, s)
         beta, failures = solve(equations.weight_blocks, s, self.beta)
@@ -317,7 +318,7 @@ def probabilities_of(equations: Equations, at: Point) -> Array:
 
 
 def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any], width: int = 1) -> Any:
-    """Return `function(point, a)` for the rows of each arm a, shape (n, width), with derivatives if `at` has them."""
+    """Return `function(point, a)` of the rows of each arm a, shape (n, width), with derivatives if `at` has them."""
     first, last, _ = at.rows.indices(equations.sample.n)
     found, by = np.zeros((last - first, width)), dict[Linear, Array]()
     for a, own in enumerate(within(equations.sample.slices, slice(first, last))):
@@ -330,7 +331,6 @@ def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any
 
 
 def _inverse(equations: Equations, at: Point) -> Array:
-    """Return 1 / propensity score of each row's own arm, shape (n,)."""
     return by_arm(equations, at, cast(Score, equations.score).inverse)[:, 0]
 
 
@@ -369,7 +369,7 @@ RefittedScores = tuple[Equations, Beta, NDArray[np.int8]]  # by `WeightFit.refit
 
 @dataclass(frozen=True)
 class SeparateRows(FieldsAlone):
-    """The part of an `Estimate` by row: predictions and influence function, computed when needed, and refits."""
+    """The results by row of an `Estimate` whose arms are modelled separately."""
 
     equations: Equations
     beta: Beta
@@ -382,7 +382,7 @@ class SeparateRows(FieldsAlone):
         return np.ascontiguousarray(self.equations.by_row(_predicted, Point(self.beta)).T) + self.equations.height
 
     def of_blocks(self) -> Influence:
-        """Return the influence functions of the coefficients of all equations."""
+        """Return the influence function of the coefficients of all equations."""
         sample = self.equations.sample
         return influence(self.equations.blocks, sample.s[:, None], self.beta, sample.total)
 
@@ -394,8 +394,8 @@ class SeparateRows(FieldsAlone):
     def estimates(self) -> tuple[Array, Array, Array]:
         """Return effects and arm means, (2 K - 1, R), outcome coefficients, (K, p, R), and weight coefficients, (Q, R).
 
-        The outcome coefficients include the height again. If a mean is zero or one up to rounding error, the ratio or
-        odds ratio is undefined, rather than a large number.
+        `Equations.height` is added back to the outcome coefficients. If a mean is zero or one up to rounding error, the
+        ratio or odds ratio is undefined, rather than a large number.
         """
         equations, means, scale, n_arms = self.equations, self.means, self.scale, self.equations.sample.n_arms
         levels, theta = means + equations.height, np.eye(n_arms)[..., None]
@@ -436,7 +436,7 @@ class SeparateRows(FieldsAlone):
         return lazy_rows(_influence, self.equations.chunks, shapes, self.beta, psi.factors, every)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """Refit as in `Estimate`, starting from the sample's coefficients."""
+        """Return estimates under row weights (n, R), starting from the sample's coefficients; see `Estimate`."""
         sample, equations = self.equations.sample, self.equations
         sums = load_all(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
         empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
@@ -465,7 +465,7 @@ def _influence(equations: Equations, beta: Beta, factors: Any, combinations: Any
 
 
 def centred(equations: Equations) -> Equations:
-    """Subtract the mean from outcomes that are far from zero; linear models with a constant do not change."""
+    """Subtract the mean from outcomes that are far from zero, which does not change linear models with a constant."""
     sample, spec = equations.sample, equations.spec
     # changes between cross sections have no level, and given predictions are for outcomes with their level
     level = not spec.given and equations.family.linear and sample.late is None
@@ -513,7 +513,7 @@ def weights_of(record: Any) -> WeightFit:
 
 
 def projected_means(weights: WeightFit, spec: Specification, found: Estimate, columns: Array) -> tuple[Array, Array]:
-    """Project the potential outcomes of each arm on columns; return coefficients, (K, k), and influence, (n, K, k)."""
+    """Project potential outcomes on columns; return coefficients, (K, k), and influence functions, (n, K, k)."""
     equations, beta = at_estimate(weights, spec, found.theta[..., None])
     sample, psi, first = equations.sample, dict[str, Array](), found.block("gamma").start
     arms, blocks, s = range(sample.n_arms), equations.arm_blocks(columns), sample.s[:, None]
@@ -530,9 +530,9 @@ def projected_means(weights: WeightFit, spec: Specification, found: Estimate, co
 
 
 def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta]:
-    """Return the equations, and coefficients that combine the weights' with outcome coefficients theta, (K, p, R).
+    """Return the equations, and all their coefficients: those of the weights, and theta for the outcome, (K, p, R).
 
-    theta is for the outcomes before `Equations.height` is subtracted.
+    theta belongs to the outcomes before `Equations.height` is subtracted.
     """
     equations = weights.equations.of_estimator(spec)
     beta = {} if equations.model is None else dict(weights.beta)
@@ -542,7 +542,7 @@ def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[
 
 
 def means_under(weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array) -> Array:
-    """Return the coefficients, (K, k, R), of the means projected on columns, for R refits with row weights s."""
+    """Return the coefficients, (K, k, R), of the arm means projected on columns, for R refits with row weights s."""
     equations, beta = at_estimate(weights, spec, theta)
     equations, _ = under_weights(equations, s)
     if gamma.size:

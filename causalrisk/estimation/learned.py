@@ -1,9 +1,9 @@
 """Predictions of the outcome by learners, and the designs that use them.
 
 `learn` turns a design and options into cross-fitted predictions of every row in every arm (`Learned`).
-`with_predictions` returns a design with the same rows and scores. In every arm's outcome model, the predictions of all
-arms are added to the formula's terms, or replace the model. The design is fitted like any other: influence functions
-and resamples treat the predictions as fixed columns.
+`with_predictions` returns a design with the same rows and propensity scores. In every arm's outcome model, the
+predictions of all arms are added to the formula's terms, or replace the model. The design is fitted like any other:
+influence functions and resamples treat the predictions as fixed columns.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Learned:
 
 
 def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
-    """Cross-fit the learners of the options to the rows of each arm, with the folds of a cross-fitted score."""
+    """Cross-fit the options' learners to the rows of each arm, with the folds of a cross-fitted propensity score."""
     if design.offset_kind is not None:
         raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= or {design.offset_kind}= out.")
     features, family = design.varying, options.outcome_family
@@ -133,9 +133,9 @@ def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, 
 def with_predictions(
     design: Design, frame: TargetRows | None, learned: Learned, notes: Notes, *, given: bool
 ) -> tuple[Design, TargetRows | None]:
-    """Add the predictions of all arms to the terms of the outcome models, or replace the terms by them if `given`.
+    """Add the predictions for all arms to the terms of the outcome models or, if `given`, replace the terms.
 
-    The rows of a target frame are changed likewise. Linearly dependent columns are left out, with a warning.
+    The same is done in the rows of a target frame. Linearly dependent columns are left out, with a warning.
     """
     before, names = list[str](), [f"{fit.name}[{label}]" for fit in learned.fits for label in design.labels]
     kept = np.repeat([not given, True], [len(design.exog_names), len(names)])

@@ -112,7 +112,7 @@ def no_influence() -> UnavailableError:
 
 @dataclass(frozen=True)
 class MatchedRows:
-    """The part of an `Estimate` by matching that has one entry per row, in the order of the sample.
+    """The results by row of an `Estimate` by matching.
 
     `predicted` (K, n) is each unit's outcome in its own arm, the mean over its matches in another arm, and NaN without
     matches. `inside` marks the units of the target that have matches in all arms. `matches` has, for each pair of
@@ -164,7 +164,7 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
 
 
 def whitened(columns: Array) -> Array:
-    """Return uncorrelated columns of variance one that span the same space as centred columns."""
+    """Return uncorrelated columns of variance one that span the same space as the centred columns."""
     values, vectors = np.linalg.eigh(columns.T @ columns / (len(columns) - 1))
     kept = values > DEPENDENT * values.max(initial=0.0)
     return np.asarray(columns @ (vectors[:, kept] / np.sqrt(values[kept])))
@@ -192,7 +192,7 @@ def named_columns(design: Design, names: tuple[str, ...], option: str) -> Array:
 def estimate_matched(
     weights: WeightFit, design: Design, options: ModelOptions, notes: Notes
 ) -> tuple[Estimate, WeightFit, Array]:
-    """Match the arms; return the estimate, the weights by matching, and the covariance of the estimate."""
+    """Match the arms; return the estimate, the matching weights, and the covariance of the estimate."""
     sample, toward, least = weights.equations.sample, weights.equations.target.toward, options.n_neighbors
     scale, terms = options.effect_scale, options.bias_adjust
     fewest = min(own.stop - own.start for own in sample.slices)
@@ -249,9 +249,9 @@ def estimate_matched(
 
 
 def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: Design) -> list[tuple[int, int, Matches]]:
-    """Match the units of the target with units of the other arms.
+    """Return, for each pair of matched arms, the arm of the units, the arm of the matches, and the matches.
 
-    Exact matching adds a column in which the strata are far apart.
+    For exact matching, a column is added in which units with different values are far apart.
     """
     spread = float(columns.std(axis=0).max(initial=0.0)) or 1.0
     far, caliper, toward = FAR * spread, options.caliper, options.population.toward
@@ -266,7 +266,7 @@ def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: De
 
 
 def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:
-    """Return the slopes of y on the columns Z and a constant, each unit weighted by how often it is a match."""
+    """Return the slopes of a regression of y on the columns Z, where each unit counts as often as it is a match."""
     root = np.sqrt(times)[:, None]
     columns = np.column_stack([np.ones(len(Z)), Z])
     return np.asarray(np.linalg.lstsq(columns * root, y * root[:, 0], rcond=None)[0][1:])

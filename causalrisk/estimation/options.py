@@ -172,8 +172,8 @@ class ModelOptions:
     Parameters
     ----------
     family, ..., bias_adjust
-        As in `causalrisk.JRE.from_formula` and `causalrisk.Matching`. `propensity_score` is a classifier or None; given
-        scores belong to the data, and become None.
+        As in `causalrisk.JRE.from_formula` and `causalrisk.Matching`. `propensity_score` is a classifier or None; it is
+        None if scores were given, since these belong to the data.
     repeat : int
         Number of the repeat that determines the folds, from 0 to `n_repeats` - 1.
     read_as : tuple of str
@@ -255,7 +255,7 @@ class ModelOptions:
             raise OptionError("learner= is not available for repeated cross sections.\nLeave learner= out.")
 
     def stated_exposure(self, design: Design) -> float | None:
-        """Return the exposure of the means; None if the means are at observed exposures, or without exposures."""
+        """Return the exposure at which means are computed; None for observed exposures, or without exposures."""
         if design.offset_kind != "exposure" or self.at_exposure == OBSERVED:
             return None
         return 1.0 if self.at_exposure is None else float(self.at_exposure)
@@ -423,7 +423,7 @@ class InferenceOptions:
         check_rng(self.rng)
 
     def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
-        """Return the covariance type, and the kind of bootstrap or the distribution of its multipliers.
+        """Return the covariance type, and the kind of bootstrap or the distribution of its multipliers, if it has any.
 
         `joint` is True for JRE and for estimators that are resampled together with it; their default is the bootstrap.
         For JRE, `bootstrap` also determines the propensity replicates, even if standard errors do not use resamples.

@@ -2,7 +2,7 @@
 
 Separation is reported with the rows that a model predicts perfectly, and with the terms that cause it. Summaries of an
 arm's weights show whether few rows dominate the arm. Trimming fits the propensity model to all rows, and leaves out
-rows with scores outside of limits; Crump's rule finds the limits.
+rows with propensity scores outside of limits; Crump's rule finds the limits.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are checked by
 
 
 def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | None:
-    """Find the rows that a model of the weights predicts perfectly, and the coefficients that do so.
+    """Find the rows that a model of the weights predicts perfectly.
 
-    Returns a mask of the rows and the direction of the coefficients; None if there are no such rows. There is no
-    search if the model converged and no linear predictor is large.
+    Returns a mask of the rows, and the direction in which the coefficients diverge; None if there are no such rows.
+    There is no search if the model converged and no linear predictor is large.
     """
     if name not in weights.beta:
         return None
@@ -133,7 +133,7 @@ def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_])
 
 
 def _direction(design: Design, strength: Array) -> str:
-    """Return a text with the terms that together separate the groups, given by how far each moves the log odds."""
+    """Return a text with the terms that together separate the groups; `strength` is how far each moves the log odds."""
     order = _strongest(np.abs(strength))
     names = ", ".join(repr(design.propensity_names[j]) for j in order[:SHOWN])
     more = " and others" if len(order) > SHOWN else ""
@@ -148,7 +148,7 @@ def _strongest(strength: Array) -> list[int]:
 
 
 def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
-    """Return the columns that separate an arm's outcomes at a bound of the family from its other outcomes."""
+    """Return the columns that separate outcomes at a bound of the family from the other outcomes of an arm."""
     family, rows = sample.family, sample.slices[arm]
     own = sample.with_outcome[rows] > 0
     y, columns = sample.y[rows][own], sample.X.columns[rows][own]
@@ -165,7 +165,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
 
 
 def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int, ...], sample: Sample | None) -> str:
-    """Raise a SeparationError if an arm's outcome model has no finite fit; return the labels of other failures."""
+    """Raise an error if an arm's outcome model has no finite fit; return the labels of arms that failed otherwise."""
     instead = '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
     for a in (a for a, reason in enumerate(failed) if reason != Failure.OK):
         low, high = design.outcome_limits[a]
@@ -287,7 +287,7 @@ def inverse_sum(scores: Array) -> Array:
 
 
 def crump_cut(scores: Array, weights: Array) -> float:
-    """Return the limit on the sum of inverse scores below which the average effect has the least variance.
+    """Return the upper limit on the sum of inverse propensity scores that gives the average effect the least variance.
 
     References
     ----------
@@ -306,13 +306,13 @@ def crump_cut(scores: Array, weights: Array) -> float:
 
 
 def limits_at(cut: float) -> tuple[float, float]:
-    """Return the lower and upper score of the treated arm at which the sum of both inverse scores is at a cut."""
+    """Return the two propensity scores between which the sum of both arms' inverse scores is below a cut."""
     alpha = 0.5 - np.sqrt(max(0.25 - 1 / cut, 0.0))
     return float(alpha), float(1 - alpha)
 
 
 def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np.bool_]:
-    """Return a mask, shape (n,), of the rows whose scores, shape (J, n), are all within limits."""
+    """Return a mask, shape (n,), of the rows whose propensity scores, shape (J, n), are all within limits."""
     limits = np.reshape(low, (-1, 1)), np.reshape(high, (-1, 1))
     return np.asarray(((scores >= limits[0]) & (scores <= limits[1])).all(axis=0))
 

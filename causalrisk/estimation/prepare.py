@@ -107,7 +107,7 @@ def with_learner(task: Task, learned: Learned, use: str) -> Task:
 
 
 def with_given(task: Task) -> Task:
-    """Return a task whose outcome models are the given predictions."""
+    """Return a task whose outcome models are replaced by the given predictions."""
     design, family, predictions = task.design, task.options.outcome_family, np.asarray(task.design.predictions)
     if np.array_equal(predictions[np.arange(len(design.y)), design.arm], design.y):
         problem = "the outcome predictions for each row's own group equal its outcome, so residuals are zero"
@@ -129,7 +129,7 @@ def with_given(task: Task) -> Task:
 
 
 def no_predictions(columns: Array) -> Array:
-    """Raise an error for new rows: predictions were given for the rows of the data alone."""
+    """Raise an error for new rows, for which no predictions were given."""
     raise UnavailableError("outcome_predictions= has no predictions for new rows.\nUse `res.predict()`.")
 
 

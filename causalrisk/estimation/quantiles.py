@@ -79,7 +79,7 @@ def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> A
 
 
 def distribution_at(weights: WeightFit, spec: Specification, sample: Sample, thresholds: Array) -> Estimate:
-    """Estimate the distribution function of each arm at its own threshold; `thresholds` has shape (K,)."""
+    """Estimate the distribution function of each arm at the arm's own threshold; `thresholds` has shape (K,)."""
     indicated = dataclasses.replace(sample, y=(sample.y <= thresholds[sample.arm]).astype(float), family=INDICATOR)
     equations = dataclasses.replace(weights.equations, sample=indicated)
     return estimate_means(dataclasses.replace(weights, equations=equations), spec)
@@ -149,7 +149,7 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
 class LevelFit:
     """The quantiles of all arms at one level.
 
-    `thresholds` are the quantiles, and `places` are their positions among the distinct outcomes of each arm. `estimate`
+    `thresholds` are the quantiles, and `places` their positions among the arm's distinct outcomes. `estimate`
     has the distribution functions at the thresholds. `density` and `drift` are the results of `densities`; the density
     is NaN at the largest outcome of an arm.
     """
@@ -164,7 +164,7 @@ class LevelFit:
 
 @dataclass(frozen=True)
 class QuantileRows:
-    """The part of an `Estimate` of quantiles by row: influence function and refits."""
+    """The results by row of an `Estimate` of quantiles."""
 
     fits: tuple[LevelFit, ...]
     scale: EffectScale
@@ -180,7 +180,7 @@ class QuantileRows:
         return np.concatenate([self.scale.params(own.T).T, every[0][:, gamma]], axis=1)  # effects are differences
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """Refit as in `Estimate`.
+        """Return the estimates under row weights (n, R), as `Estimate` describes.
 
         The distribution functions are refitted at the quantiles of the full sample. From there they rise by the
         cumulated weights of the resample, and by the drift of the models of the indicators. The quantiles of the

@@ -79,7 +79,7 @@ class JointRecord:
 
     @property
     def anchor_at_end(self) -> bool:
-        """Whether the chosen amount of shrinkage is the first or last of `LADDER`, and none beyond was tried."""
+        """Whether the chosen amount of shrinkage is the first or last of `LADDER`, and no value beyond was tried."""
         path = self.path
         return path is not None and path.raised_from is None and path.anchor in (LADDER[0], LADDER[-1])
 
@@ -133,7 +133,7 @@ class FitRecord(Task):
 
     @property
     def contrasts(self) -> list[str]:
-        """The arms that each effect compares, such as "b vs a"."""
+        """The comparison of arms that each effect makes, such as "b vs a"."""
         return [f"{label} vs {self.design.labels[0]}" for label in self.design.labels[1:]]
 
     @property
@@ -159,7 +159,7 @@ class FitRecord(Task):
 
     @property
     def stated_exposure(self) -> float | None:
-        """Exposure of the means; None if the means are at observed exposures, or without exposures."""
+        """The exposure at which the means are computed; None for observed exposures, or without exposures."""
         return self.options.stated_exposure(self.design)
 
     @property
@@ -193,9 +193,10 @@ class FitRecord(Task):
 
     @property
     def residual_df(self) -> float:
-        """Degrees of freedom of t: a survey design's, clusters less one, or observations less outcome coefficients.
+        """Degrees of freedom of the t distribution of estimates.
 
-        Two-way clusters use the variable with fewer clusters. The jackknife of rows uses observations less one.
+        They are a survey design's, the clusters less one, or the observations less the outcome coefficients. Two-way
+        clusters use the variable with fewer clusters. The jackknife of rows uses observations less one.
         """
         design = self.design
         if design.survey is not None:
@@ -206,7 +207,7 @@ class FitRecord(Task):
 
     @property
     def choice_variance(self) -> float:
-        """Variance factor that allows for the choice of JRE's shrinkage; one for other estimators.
+        """Factor of the variance that allows for the choice of JRE's shrinkage; one for other estimators.
 
         In an ensemble, the square roots of the factors are averaged with the weights of the fits.
         """
@@ -278,7 +279,7 @@ class FitRecord(Task):
 
     @property
     def scores(self) -> Array:
-        """Probability of each arm of the rows of the design, shape (K, n_design)."""
+        """Probability of each arm for the rows of the design, shape (K, n_design)."""
         return self.sample.restore(self.used_weight_fit.probabilities.T).T
 
     @property
@@ -326,13 +327,13 @@ class FitRecord(Task):
         return position
 
     def resampler(self) -> SampleResampler:
-        """Return the object that draws the propensity replicates and the resamples of this fit again."""
+        """Return the object that can draw this fit's propensity replicates and resamples again."""
         return sample_resampler(self.design, self.sample, self.bootstrap, self.seed)
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Fits of one effect to the same rows and scores, and the weights that they are averaged with."""
+    """Fits of one effect to the same rows and propensity scores, and the weights with which they are averaged."""
 
     names: tuple[str, ...]  # description of each fit
     weights: Array  # not negative, with sum one, (M,)
@@ -362,8 +363,8 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
 def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool = True) -> Array:
     """Return the sandwich covariance of all estimates, clustered if a cluster was given, shape (d, d).
 
-    With `whole=False`, coefficients are left out if they would take more time. The notes get a warning if two-way
-    clusters give negative eigenvalues, which are set to zero.
+    With `whole=False`, coefficients are left out if they would take more time. Negative eigenvalues, which two-way
+    clusters can give, are set to zero with a warning.
     """
     if record.robust is not None:
         return record.robust
@@ -483,7 +484,7 @@ def least_variance_weights(covariance: Array) -> Array:
 
 
 def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord]) -> FitRecord:
-    """Return the average of fits of one effect, with the weights of least variance."""
+    """Return the average of fits of one effect, with the weights that minimise its variance."""
     scale, n_arms = lead.options.effect_scale, lead.design.n_arms
     jacobian = scale.jacobian(lead.estimate.params[-n_arms:])[: n_arms - 1]
     moved = [one.estimate.influence[:, one.estimate.block("means")] @ jacobian.T for one in records]
@@ -507,7 +508,7 @@ def params_of(scale: EffectScale, mixed: Array, n_arms: int) -> Array:
 
 @dataclass(frozen=True)
 class StackedRows:
-    """The part of an `Estimate` by row, for an average of fits; refits keep the weights of the sample."""
+    """The results by row of an average of fits; refits keep the weights of the sample."""
 
     estimates: tuple[Estimate, ...]  # the first is the lead, which provides the coefficients
     weights: Array
@@ -530,7 +531,7 @@ class StackedRows:
         return np.hstack([moved, lead.influence[:, len(lead.params) :]])
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """Refit as in `Estimate`; fits with weight zero are left out, except the first, which has the coefficients."""
+        """Return the averaged estimates under row weights; fits with weight zero are left out, except the first."""
         lead, weighed = self.estimates[0], weighed or self.weight_fit.refit(s)
         used = [k for k, weight in enumerate(self.weights) if weight > 0 or k == 0]
         found, size = [self.estimates[k].rows.refit(s, weighed) for k in used], len(lead.params)

@@ -97,14 +97,14 @@ class Sample:
         return np.eye(self.n_arms)[:, self.arm].T  # the values of an arm are then contiguous
 
     def in_periods(self, columns: Array) -> Array:
-        """Return columns, (n, k); with repeated cross sections (n, 2 k): one copy per period, zero in the other."""
+        """Return columns (n, k); with repeated cross sections (n, 2 k), a copy per period, zero in the other period."""
         if self.late is None:
             return columns
         late = self.late[:, None]
         return np.hstack([columns * (1 - late), columns * late])
 
     def at_means(self, columns: Array) -> Array:
-        """Return columns, (m, k); with repeated cross sections (m, 2 k), for the later period minus the earlier."""
+        """Return columns (m, k); with repeated cross sections (m, 2 k), which predict the later minus the earlier."""
         return columns if self.late is None else np.hstack([-columns, columns])
 
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -114,7 +114,7 @@ class Sample:
         return restored
 
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return values in the order of the sample; given are values of the data's rows, then of the target frame's."""
+        """Return values in the order of the sample; they are given for the data's rows, then for the target frame's."""
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
     # --- rows beyond memory ------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ class Sample:
         return [make(own, edge) for own, edge in zip(columns, itertools.pairwise(edges), strict=True)]
 
     def some(self, columns: dict[str, Any], edge: tuple[int, int]) -> Sample:
-        """Return the sample of the rows from `edge[0]` to `edge[1]`, given their arrays by name."""
+        """Return the sample of the rows from `edge[0]` to `edge[1]`; `columns` has the arrays of these rows by name."""
         first, last = edge
         names = [name for name in "XZR" if name in columns]
         bases = {name: dataclasses.replace(getattr(self, name), columns=columns[name]) for name in names}
@@ -163,7 +163,7 @@ class Sample:
 def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
     """Sort the rows of a design by arm and orthonormalise its columns, except predictions that are `given`.
 
-    The rows of a target frame come first; with an offset, the means are then at one exposure.
+    The rows of a target frame come first. With an offset and such a frame, the means are at one exposure.
     """
     own: Callable[[str], Any]
     if isinstance(design, DesignOnDisk):
@@ -330,7 +330,7 @@ class SampleResampler:
     replicates: Any = None  # replicate weights over the weights, (n, R), if they are the resamples
 
     def draw(self, stream: int, block: int, width: int) -> Array:
-        """Return the row weights of a block of resamples, (n, width): multiplicities times observation weights."""
+        """Return the row weights of a block of resamples, (n, width): how often each is drawn, times its weight."""
         weights = self.sample.s[self.sample.n_frame :, None]
         if self.replicates is not None:
             drawn: Array = given_block(self.replicates, block, width) * weights
@@ -357,7 +357,7 @@ class SampleResampler:
         return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]
 
     def _drawn(self, draw: Callable[..., Array], *which: int) -> Array:
-        """Return drawn multiplicities, times observation weights unless frequency weights were drawn, (n, width).
+        """Return how often rows are drawn, times observation weights unless frequency weights were drawn, (n, width).
 
         `which` has the number of the stream, the number of the block, and the width.
         """
@@ -372,7 +372,6 @@ class SampleResampler:
         return self._after_frame(drawn, draw, *which)
 
     def _after_frame(self, drawn: Array, draw: Callable[..., Array], stream: int, *which: int) -> Array:
-        """Draw multiplicities for the rows of a target frame, and put them before `drawn`."""
         if self.frame is None:
             return drawn
         of_frame = draw(self.frame, stream + FRAME_STREAM, *which, np.arange(self.sample.n_frame))
@@ -382,7 +381,8 @@ class SampleResampler:
 def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:
     """Make the resampler of a design: it draws rows, within arms if "stratified", or clusters from one pool.
 
-    It draws G of G clusters with equal probability. A row counts as often as its cluster is drawn, times its weight.
+    As many clusters are drawn as there are, with equal probability. A row counts as often as its cluster is drawn,
+    times its weight.
     """
     survey = design.survey if kind == "rescaled" else None
     given = design.replication if kind == "replicates" else None

@@ -53,7 +53,7 @@ def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | N
 
 
 def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> list[BootstrapDistribution]:
-    """Return the bootstrap distributions of several fits to one sample, from the same resamples or multipliers."""
+    """Return the bootstrap distributions of several fits to one sample, all from the same resamples or multipliers."""
     first, n_boot = records[0], inference.n_boot or N_BOOT
     if first.bootstrap in MULTIPLIERS:
         return [multiplier_bootstrap(record, n_boot) for record in records]
@@ -76,7 +76,7 @@ INSTEAD = {  # bootstraps that replace failed draws, in this order: option value
 def bootstrap_with_fallback(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
 ) -> tuple[tuple[FitRecord, ...], list[BootstrapDistribution]]:
-    """Bootstrap several fits to one sample; return the fits with the name of the bootstrap used, and the resamples.
+    """Bootstrap several fits to one sample; return the fits, which name the bootstrap that was used, and the resamples.
 
     If JRE is among the fits and the caller chose no bootstrap, there are two fallbacks. If too many draws of units
     fail, units get random weights instead. If too many of these refits fail too, the multiplier bootstrap is used. It
@@ -133,8 +133,8 @@ def in_blocks(
 ) -> Iterator[T]:
     """Yield the result of `function` for each block of resamples, in order.
 
-    `function` is called with `count`, `width` and the block number. `needed` is the memory of a block in bytes. `words`
-    are the label and the unit of `progress_bar`.
+    `function` is called with `count`, `width` and the number of the block. `needed` is the memory of a block in bytes.
+    `words` are the label and the unit of `progress_bar`.
     """
     block, workers = functools.partial(function, count, width), worker_count(inference.n_jobs, needed)
     with (
@@ -165,7 +165,7 @@ def _refit_block(
 
 
 def covariance_over(values: Array, centre: Array | None = None) -> Array:
-    """Return the covariance (d, d) of values (m, d) over resamples, or their mean products about `centre`.
+    """Return the covariance (d, d) of values (m, d) over resamples; `centre` replaces their mean, if given.
 
     NaN values are ignored. The result is NaN for fewer than two values.
     """
@@ -237,7 +237,7 @@ def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
 
 
 def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool = False) -> BootstrapDistribution:
-    """Return the estimates without each unit: rows or clusters of the design, then rows of the target frame.
+    """Return the estimates without each unit in turn: rows or clusters of the design, then rows of the target frame.
 
     With `whole`, a row is left out with its entire frequency weight, instead of one observation at a time.
     """
@@ -291,7 +291,7 @@ NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard er
 
 
 def fit_again(record: FitRecord, design: Design, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
-    """Fit the same estimator to another design, with other model options and without standard errors."""
+    """Fit the same estimator to another design, possibly with other model options, and without standard errors."""
     check_options(record.spec, design, options_used(record.spec, options))
     of_joint = DEFAULTS if record.joint is None else record.joint.options
     return fit_estimator(design, record.spec, options, inference, of_joint)

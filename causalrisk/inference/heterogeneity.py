@@ -1,4 +1,4 @@
-"""Heterogeneous effects: projections of the unit effects on groups or covariates, with their influence functions."""
+"""Heterogeneous effects: projections of the units' effects on groups or covariates, with their influence functions."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def spec_in_groups(record: FitRecord) -> Specification:
 
 
 def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
-    """Project the bias-corrected contributions of the rows on columns (n, k), rows in the order of the sample.
+    """Project the bias-corrected contributions of the rows, in the order of the sample, on columns (n, k).
 
     Returns the coefficients (K - 1, k) and their influence function (n, K - 1, k), on the scale where effects are
     differences. For indicator columns, the coefficients are the effects in the groups.
 
     The contribution of a row to the mean of arm a is phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)), with t the tilt of
     the target and w the importance weight. The coefficients b_a solve mean g (phi_a - t g'b_a) = 0. In a group, b_a is
-    the mean of phi_a over its rows. A stack averages its fits. See Semenova, V. and Chernozhukov, V. (2021). Debiased
-    machine learning of conditional average treatment effects and other causal functions. Econometrics Journal 24,
-    264-289.
+    the mean of phi_a over its rows. For an ensemble, the results of its fits are averaged. See Semenova, V. and
+    Chernozhukov, V. (2021). Debiased machine learning of conditional average treatment effects and other causal
+    functions. Econometrics Journal 24, 264-289.
     """
     if record.stack is not None:
         pairs = list(zip(record.stack.weights, record.stack.records, strict=True))
@@ -351,7 +351,7 @@ def _untested(found: Moderators, why: str, count: int) -> Any:
 
 
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
-    """Return the groups or columns of `by`; `compared_by` is the name of a function that needs at least two groups."""
+    """Return the groups or columns of `by`; the function named `compared_by` needs at least two groups."""
     if record.frame is not None:
         raise UnavailableError(
             "effects in groups are not available if target= is a data frame.\n"
@@ -406,7 +406,7 @@ def _index(
 
 
 def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Array]:
-    """Project the effects on the k columns of `found`, with standard errors of the fit's kind.
+    """Project the effects on the k columns of `found`, with standard errors of the same type as the fit's.
 
     Returns reported effects, ((K - 1) k,), sorted by arm, standard errors, and the covariance where effects are
     differences.
@@ -453,7 +453,6 @@ def _redone(record: FitRecord, columns: Array) -> Array | None:
 
 
 def _under_refits(record: FitRecord, columns: Array) -> Array:
-    """Compute the effects of `_redone` from the coefficients of the refits."""
     if record.cov_type == JACKKNIFE:
         refits = leave_one_out(record, InferenceOptions())
     else:

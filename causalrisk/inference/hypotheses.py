@@ -43,7 +43,7 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
 
 
 def combination_errors(record: FitRecord, left: Array) -> Array:
-    """Return the standard errors of linear combinations of `params`, shape (j,); `left` has one combination per row."""
+    """Return the standard errors, (j,), of linear combinations of `params`; each row of `left` is a combination."""
     # Rounding may leave the variance of an exact combination just below zero.
     return np.sqrt(np.clip(np.diag(intervals.covariance_of(left, intervals.parameter_covariance(record))), 0, None))
 

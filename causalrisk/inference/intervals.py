@@ -78,7 +78,7 @@ class Estimates:
     """Estimates, with the standard errors for their tests and intervals.
 
     `values` and `se` (d,) are as reported; `errors` are the standard errors on the scale where effects are differences.
-    `effects` marks the estimates that are effects. All others are tested as they are.
+    `effects` marks the estimates that are effects. All others, such as arm means, are not transformed.
     """
 
     values: Array
@@ -113,7 +113,7 @@ class Estimates:
         return self.report(wald_interval(self.contrast(self.values), self.errors, alpha, self.df).T).T
 
     def frame(self, index: Any, alpha: float) -> pd.DataFrame:
-        """Return estimates, standard errors, tests and intervals, under the summary's names."""
+        """Return estimates, standard errors, tests and intervals, in columns named as in the summary."""
         check_alpha(alpha)
         columns = np.column_stack([self.values, self.se, *self.tests(), self.limits(alpha)])
         names = ["estimate", "std err", *statistic_names(self.df), *limit_names(alpha)]
@@ -149,7 +149,7 @@ def contrast_errors(record: FitRecord) -> Array:
 
 
 def refits_of(record: FitRecord) -> Array | None:
-    """Return the estimates of each resample or, for the jackknife, without each unit, (m, d); otherwise None."""
+    """Return the estimates in each resample or, for the jackknife, without each unit, (m, d); None without refits."""
     if record.cov_type == JACKKNIFE:
         return leave_one_out(record, InferenceOptions()).values
     return None if record.boot is None else record.boot.used
@@ -209,7 +209,7 @@ def covariance_of(left: Array, covariance: Array) -> Array:
 
 
 def joint_test(statistic: float, count: int, df: float = np.inf) -> Any:
-    """Return Wald's test of `count` hypotheses as a statsmodels result: chi-squared, or F for finite df."""
+    """Return the Wald test of `count` hypotheses as a statsmodels result: chi-squared, or F for finite df."""
     from statsmodels.stats.contrast import ContrastResults
 
     if np.isfinite(df) and count:
@@ -280,7 +280,7 @@ def widened_for_choice(record: FitRecord, values: Array) -> Array:
 
 
 def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
-    """Return deviations of the resamples from the estimates, (m, d), and their unit, (d,).
+    """Return deviations of the resamples from the estimates, (m, d), and the unit in which they are measured, (d,).
 
     For "studentized", deviations are divided by each resample's robust standard error, and the unit is the fit's robust
     standard error. Otherwise the unit is one.

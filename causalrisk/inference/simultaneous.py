@@ -265,10 +265,10 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     Returns
     -------
     DataFrame
-        One row per arm and value: estimate, std err, limits of the pointwise interval, and limits of a band that is
-        simultaneous over all values and arms. Standard errors are robust, clustered, or from the survey design. They
-        are NaN if all outcomes of an arm are on one side of the value. The estimate is NaN if AIPW's logit (see Notes)
-        has no finite fit.
+        One row per treatment group and value: estimate, std err, limits of the pointwise interval, and limits of a band
+        that is simultaneous over all values and groups. Standard errors are robust, clustered, or from the survey
+        design. They are NaN if all outcomes of a group are on one side of the value. The estimate is NaN if AIPW's
+        logit (see Notes) has no finite fit.
 
     Raises
     ------
@@ -376,7 +376,7 @@ PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estim
 
 @dataclass(frozen=True)
 class Comparison:
-    """Fits of E estimators to one sample: `records` with robust errors, `drawn` with errors from shared resamples.
+    """Fits of E estimators to one sample: `records` have robust errors, `drawn` have errors from the same resamples.
 
     `notes` has the text of every warning.
     """
@@ -409,7 +409,7 @@ class Comparison:
 
     @property
     def rows(self) -> pd.Index:
-        """Labels of the columns of `boot`: estimators or, with several arms, estimators and effects."""
+        """Labels of the columns of `boot`: the estimators or, with several arms, the estimators and effects."""
         if len(self.effect_names) == 1:
             return pd.Index(self.names, name="estimator")
         return pd.MultiIndex.from_product([self.names, self.effect_names], names=["estimator", "effect"])

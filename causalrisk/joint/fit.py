@@ -33,8 +33,8 @@ from causalrisk.numerics.optimize import OptimizeResult
 class Moments(NamedTuple):
     """Moments of each row's tilt t and importance weight w, shape (n, 1) each; `Dual` numbers carry derivatives.
 
-    `t` and `w` are at the fitted score; `t1`, `w1`, `t2`, `tw` and `w2` are means of t, w, t^2, t w and w^2 over the
-    replicates. `each`, shape (n, B), is w under the replicates in the slice `some`.
+    `t` and `w` are at the fitted propensity score. `t1`, `w1`, `t2`, `tw` and `w2` are means of t, w, t^2, t w and w^2
+    over the replicates. `each`, shape (n, B), is w under the replicates in the slice `some`.
     """
 
     t: Any
@@ -73,9 +73,9 @@ def _derivative(x: Any, eta: Linear) -> Array:
 def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
     """Return minus the derivatives of the moments with respect to the log divisors of weights and tilts.
 
-    Weights and tilts are divided by mean tilts, the divisors. If the tilt does not vary with the score, there is one
-    divisor. Otherwise there are B + 2: one at the fitted score, one per replicate, and one for rows with `averaged` but
-    not `measured` (see `Rows`).
+    Weights and tilts are divided by mean tilts, the divisors. There is one divisor if the tilt does not vary with the
+    propensity score. Otherwise there are B + 2: one at the fitted propensity score, one per replicate, and one for rows
+    with `averaged` but not `measured` (see `Rows`).
     """
     now, h, (_, _, T, W, varies) = Moments.of(scores), rows.measured, scores
     if not varies:
@@ -91,7 +91,7 @@ def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
 
 
 def divisors_of(t: Array, T: Array, rows: Rows, varies: bool) -> Array:
-    """Return each row's contribution to the J divisors, (n, J), from tilts at the fitted score and the replicates."""
+    """Return each row's contribution to the J divisors, (n, J), from tilts at the fitted score and replicates."""
     if not varies:
         return t
     h = rows.measured
@@ -112,7 +112,7 @@ class JointFit:
     objective : Objective
         The objective that was minimised.
     points : Replicates
-        Replicates of the score for resamples, as differences from each resample's fitted score.
+        Replicates of the propensity score for resamples, as differences from each resample's own propensity score.
     alpha : float
         The amount of shrinkage.
     theta : ndarray, shape (K, p, 1)
@@ -158,7 +158,7 @@ class JointFit:
 
     @cached_property
     def at(self) -> Expansion:
-        """Expansion of the objective about `beta`."""
+        """Second-order expansion of the objective about `beta`: value, gradient and Hessian."""
         return self.objective.at(self.beta)
 
     @cached_property
@@ -169,7 +169,7 @@ class JointFit:
 
     @property
     def determined(self) -> bool:
-        """Whether the Hessian along the constraint is invertible."""
+        """Whether the Hessian restricted to the directions that the constraint allows is invertible."""
         return determined(self.at.projected(self.rows.lift_of_arms), self.alpha)
 
     @cached_property
@@ -214,7 +214,7 @@ class JointFit:
 
     @cached_property
     def left_out(self) -> float:
-        """V at IPWRA's models if it counts all effect heterogeneity (c = 0), minus V there with the share c."""
+        """V at IPWRA's models with c = 0, which counts all effect heterogeneity, minus V there with the chosen c."""
         first = self.objective.first
         terms = dataclasses.replace(self.terms, share=0.0, level=first.average[0][0])
         return 2 * float((Objective(self.rows, self.objective.models, terms).first.risk[0] - first.risk[0])[0])
@@ -234,12 +234,12 @@ class JointFit:
 
     @cached_property
     def replicate_offset(self) -> Array:
-        """Estimates minus estimates by a refit to the sample with `points` as replicates, shape (d,)."""
+        """Estimates minus those of a refit to the same sample with `points` as replicates, shape (d,)."""
         found = self._refit(self.problem.equations.sample.s[:, None]).values[:, 0]
         return np.where(np.isfinite(found), self.estimate.values - found, 0.0)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """Refit under row weights (n, R), and add `replicate_offset`."""
+        """Refit under row weights (n, R), and add `replicate_offset` to the estimates."""
         found = self._refit(s, weighed)
         return dataclasses.replace(found, values=found.values + self.replicate_offset[:, None])
 
@@ -263,7 +263,7 @@ class JointFit:
     # --- influence function ------------------------------------------------------------------------------------------
 
     def solve(self, right: Array, u: Array) -> Array:
-        """Return changes of theta, (K p, m), that restore the first-order conditions after changes of the equations.
+        """Return changes of theta, (K p, m), that restore the first-order conditions after m changes of the equations.
 
         `right` has the changes of the gradient, and `u` the changes of the net biases.
         """
@@ -274,9 +274,9 @@ class JointFit:
     def totals(self) -> dict[str, Array]:
         """Sums over rows of the S equations and quantities of `RowParts`, and derivatives of the sums.
 
-        "value", (1, S), has the sums. The other items are derivatives of the sums. "by_divisors", (J, S), is minus the
-        derivative with respect to the log divisors. "by_score", (Q, S), is with respect to the score's coefficients.
-        "by_start", (K P, K P), is for the equations alone, with respect to IPWRA's coefficients.
+        "value", (1, S), has the sums. "by_divisors", (J, S), has minus their derivatives with respect to the log
+        divisors. "by_score", (Q, S), has their derivatives with respect to the coefficients of the propensity score.
+        "by_start", (K P, K P), has the derivatives of the equations alone with respect to IPWRA's coefficients.
         """
 
         def of_piece(part: WeightedRows, here: slice) -> dict[str, Array]:
@@ -308,8 +308,8 @@ class JointFit:
     def by_score(self) -> tuple[Array, Array]:
         """Derivatives with respect to the Q coefficients of the propensity score.
 
-        The first array, (Q, K p), is for the models' equations, and the second, (Q, 2 K + C), for the quantities of
-        `RowParts`.
+        The first array, (Q, K p), has derivatives of the equations of theta. The second, (Q, 2 K + C), has derivatives
+        of the quantities of `RowParts`.
         """
         joined, (n_arms, P, _), at = self.rows.joined, self.beta.shape, self.at
         equations, numbers = np.split(self.totals["by_score"], [n_arms * P], axis=1)
@@ -329,12 +329,11 @@ class JointFit:
         return equations, numbers + self._numbers_after(moved)
 
     def _numbers_after(self, steps: Array) -> Array:
-        """Return changes of averages, biases and net biases, (m, 2 K + C), for m changes of beta, (m, K, P)."""
         average, bias = (np.einsum("mkP,kP->mk", steps, of[1][0]) for of in (self.at.average, self.at.bias))
         return np.hstack([average, bias, steps.reshape(-1, self.beta.size) @ self.at.u[1][0].T])
 
     def _estimates_after(self, equations: Array, numbers: Array) -> Array:
-        """Return changes of (params, theta), (m, 2 K - 1 + K p), for m changes of the equations and quantities."""
+        """Return changes of (params, theta), (m, 2 K - 1 + K p), after m changes of the sums of `RowParts`."""
         (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
         theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
         steps = theta if self.rows.joined is None else theta @ self.lift.T
@@ -416,7 +415,7 @@ class JointFit:
 
 @dataclass(frozen=True)
 class RowParts:
-    """Contributions of some rows to the K P equations and to 2 K + C quantities, as a linear function of `Moments`.
+    """Contributions of some rows to the K P equations of beta and to 2 K + C quantities, linear in `Moments`.
 
     The quantities are the K averages over the target, the K biases averaged over the replicates, and the C net biases
     at the fitted score.
@@ -434,7 +433,7 @@ class RowParts:
         return m, rows.family.mean_deriv(eta), d, rows.y[:, None] - rows.own(m)
 
     def by_predictors(self, of: Moments) -> Array:
-        """Return derivatives of the Lagrangian in each row's linear predictors, per unit of row weight, (K, n)."""
+        """Return derivatives of the Lagrangian with respect to linear predictors, per unit of row weight, (K, n)."""
         rows, fit, (_, slope, d, r), terms = self.rows, self.fit, self.means, self.fit.terms
         pull = bias_gradient(fit.at, terms)[:, 0, of.some]
         risk = np.concatenate([of.each[own] @ pull[a] for a, own in enumerate(rows.slices)])[:, None]

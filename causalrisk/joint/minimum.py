@@ -148,7 +148,7 @@ def solve_constrained(hessian: Array, right: Array, u_slope: Array, u: Array) ->
 
 
 def solve_each(matrices: Array, right: Array) -> Array:
-    """Solve a stack of linear systems; NaN for a system that is singular or not finite."""
+    """Solve linear systems; the solution is NaN if a system is singular or not finite."""
     try:
         return np.asarray(np.linalg.solve(matrices, right))
     except np.linalg.LinAlgError:
@@ -158,9 +158,10 @@ def solve_each(matrices: Array, right: Array) -> Array:
 def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array | None = None) -> Minimum:
     """Minimise by Newton steps on the first-order conditions of the constrained minimum.
 
-    Linear models take one step; others need a start near the minimum. If the Hessian is not positive definite along
-    the constraint, the second derivatives of the means are left out. A step is halved until it reduces the objective
-    plus a penalty on net bias, or the violation of the conditions. If no step does, the search has failed.
+    Linear models take one step; others need a start near the minimum. If the Hessian is not positive definite in the
+    directions that the constraint allows, the second derivatives of the means are left out. A step is halved until it
+    reduces the objective plus a penalty on net bias, or the violation of the conditions. If no step does, the search
+    has failed.
     """
     at = objective.first if theta is objective.models else objective.of_models(theta)
     if objective.linear:
@@ -215,18 +216,18 @@ def _one_step(objective: Objective, theta: Array, alpha: float, at: Expansion) -
 
 
 def null_space(u_slope: Array) -> Array:
-    """Return orthonormal directions that leave net biases unchanged to first order, shape (R, k, k - C)."""
+    """Return orthonormal directions, (R, k, k - C), in which net biases do not change to first order."""
     return np.linalg.svd(u_slope.transpose(0, 2, 1), full_matrices=True)[0][:, :, u_slope.shape[1] :]
 
 
 def determined(at: Expansion, alpha: float) -> bool:
-    """Whether the Hessian along the constraint is invertible, for a single column of row weights."""
+    """Whether the Hessian restricted to the constraint's directions is invertible, under one column of row weights."""
     hessian, along = at.at(alpha)[2][0], null_space(at.u[1])[0]
     return bool(np.isfinite(hessian).all() and np.linalg.cond(along.T @ hessian @ along) < UNDETERMINED)
 
 
 def _is_convex(hessian: Array, u_slope: Array) -> Array:
-    """Return whether each Hessian is positive definite along its constraint, shape (R,)."""
+    """Return whether each Hessian is positive definite in the directions its constraint allows, shape (R,)."""
     found = np.zeros(len(hessian), dtype=bool)
     finite = np.isfinite(hessian).all(axis=(1, 2)) & np.isfinite(u_slope).all(axis=(1, 2))
     if finite.any():
@@ -237,7 +238,7 @@ def _is_convex(hessian: Array, u_slope: Array) -> Array:
 
 
 def _error(at: Expansion, alpha: float, nu: Array) -> Array:
-    """Return the size of the violation of the first-order conditions of the minimum, shape (R,)."""
+    """Return by how much each minimum violates its first-order conditions, shape (R,)."""
     _, gradient, hessian = at.at(alpha)
     gradient = gradient + np.einsum("rc,rck->rk", nu, at.u[1])
     unit = np.sqrt(np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1])

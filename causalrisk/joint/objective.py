@@ -176,7 +176,7 @@ class Weights:
         return t1, w1, t2, tw, w2
 
     def over_replicates(self, members: slice, E: Array, left: Array) -> Array:
-        """Return the sums over an arm's rows of w_b times `left`, (n, R), times columns E, (n, W): (R, W, B)."""
+        """Return sums of w_b times `left`, (n, R), times columns E, (n, W), over an arm's n rows: shape (R, W, B)."""
         (n, W), R, B = E.shape, left.shape[1], self.factor.shape[2]
         total = (E.T @ (left * self.base[members])).T[..., None]
         for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
@@ -189,7 +189,7 @@ class Weights:
         return total
 
     def adjoint(self, slices: tuple[slice, ...], values: Array) -> Array:
-        """Return for each row the sum over b of w_b times the values of its arm, (K, R, B); shape (n, R)."""
+        """Return for each row, (n, R), the sum over b of w_b times its arm's value; values have shape (K, R, B)."""
         parts = []
         for i, own in zip(slices, values, strict=True):
             excess = (self.terms[:, i] * (self.factor[:, i] @ own.T)).sum(axis=0)
@@ -335,7 +335,7 @@ def moved(pair: Pair, step: Array) -> Pair:
 
 @dataclass(frozen=True)
 class Expansion:
-    """Expansion of the objective about theta for R columns of row weights; the K P coefficients are stacked by arm.
+    """Second-order expansion of the objective for R columns of row weights; the K P coefficients are stacked by arm.
 
     Parameters
     ----------
@@ -368,9 +368,9 @@ class Expansion:
         return [rest + alpha * loss for rest, loss in zip(self.risk, self.loss, strict=True)]
 
     def projected(self, lift: Array) -> Expansion:
-        """Return the expansion with respect to the models' coefficients theta.
+        """Return the expansion in terms of the models' coefficients theta.
 
-        `lift`, (R, K P, K p), maps theta to the coefficients beta of the columns of `Rows.X`.
+        The matrix `lift`, (R, K P, K p), turns theta into the coefficients beta of the columns of `Rows.X`.
         """
         risk, loss = (
             (value, (gradient[:, None] @ lift)[:, 0], lift.transpose(0, 2, 1) @ hessian @ lift)
@@ -405,7 +405,7 @@ class Expansion:
         return Expansion(**{name: part(of) for name, of in vars(self).items()})
 
     def put(self, columns: NDArray[np.intp], other: Expansion) -> None:
-        """Replace the expansion for some columns of row weights by `other`, an expansion for these columns alone."""
+        """Replace some columns of row weights by `other`, an expansion for these columns alone."""
 
         def put(into: Any, of: Any) -> None:
             if isinstance(into, np.ndarray):

@@ -30,7 +30,7 @@ LEVEL = 0.01  # level of the test that adds the score's linear predictor to the 
 
 
 def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str, Any]:
-    """Return the sums over rows that both decisions need, at the coefficients theta, shape (K, P).
+    """Return the sums over rows that `real_share` and `lacks` need, at the coefficients theta, shape (K, P).
 
     "bread", (K, P, P), is the information matrix of each arm's weighted fit. "score", (K, P), is its score vector,
     which is zero except in columns that the fit does not have. "mean", (K,), is the average prediction over the target,
@@ -71,7 +71,7 @@ def real_share(squares: float, slopes: Array, covariance: Array, C: Array) -> fl
 
 
 def rejected(estimates: Array, covariance: Array, level: float = LEVEL) -> bool:
-    """Return whether a Wald test rejects that all estimates are zero."""
+    """Return whether a Wald test rejects the hypothesis that all estimates are zero."""
     if not np.isfinite(covariance).all():
         return False
     statistic = float(estimates @ np.linalg.lstsq(covariance, estimates, rcond=None)[0])
@@ -82,7 +82,7 @@ def rejected(estimates: Array, covariance: Array, level: float = LEVEL) -> bool:
 
 
 def bias_contrasts(n_arms: int) -> Array:
-    """Return Helmert contrasts of squared length two, (K - 1, K); the ATE risk is the sum of their squares."""
+    """Return Helmert contrasts of squared length two, (K - 1, K); the ATE risk is the sum of their squared values."""
     contrasts = np.zeros((n_arms - 1, n_arms))
     for k in range(1, n_arms):
         contrasts[k - 1, :k], contrasts[k - 1, k] = -1.0, k
@@ -140,7 +140,7 @@ class JointProblem:
 
     @property
     def contrasts(self) -> Array:
-        """C: contrasts of the arms, times `bias_slopes`. These are one if the effect is a difference."""
+        """C: contrasts of the arms, times `bias_slopes`. The slopes are one if the effect is a difference."""
         return bias_contrasts(len(self.slopes)) * self.bias_slopes
 
     def net_means(self, raw: Array, mean_bias: Array) -> Array:
@@ -153,13 +153,13 @@ class JointProblem:
         return self.start.influence[:, self.start.block("gamma")]
 
     def weighed(self, replicates: Replicates | None = None, joined: ScoreColumns | None = None) -> WeightedRows:
-        """Return the rows for the objective, with the given replicates or at the fitted score alone."""
+        """Return the rows for the objective, with the given replicates or with the fitted propensity score alone."""
         replicates = replicates or Replicates.of_normal(self.weights, None)
         return WeightedRows(self.equations, self.equations.sample.s[:, None], self.weights.beta, replicates, joined)
 
 
 def points_about(problem: JointProblem, spread: float) -> Replicates:
-    """Return cubature points for the sampling distribution of the score; for a classifier, only the fitted score."""
+    """Return cubature points for the distribution of the fitted propensity score; for a classifier, a single point."""
     model, block = problem.equations.model, problem.start.block("gamma")
     if model is not None and model.classifier is not None:
         return Replicates.of_normal(problem.weights, None)
@@ -169,7 +169,7 @@ def points_about(problem: JointProblem, spread: float) -> Replicates:
 def objective_of(
     problem: JointProblem, replicates: Replicates, risk: bool, share: float | None, join: bool | None
 ) -> Objective:
-    """Return the objective with its constants; it is "risk" if `risk` is true, otherwise "erm"."""
+    """Return the objective with its constants; it is "risk" if `risk` is true, and "erm" otherwise."""
     theta, C, c = problem.start.theta, problem.contrasts, share if risk else 0.0
     weighed = problem.weighed()
     sums = weighed.over(partial(start_sums, theta=theta))
@@ -211,7 +211,7 @@ def covariance_of(problem: JointProblem, weighed: WeightedRows, theta: Array, br
 
 
 def joined_score(problem: JointProblem, asked: bool | None) -> ScoreColumns | None:
-    """Return the score's linear predictor as an outcome column if it is `asked` for or significant; otherwise None."""
+    """Return the score's linear predictor as an outcome column if it is `asked` for or significant, otherwise None."""
     if asked is False or "score" not in problem.weights.beta:
         return None
     joined = further_columns(problem, len(problem.weights.beta["score"]))
@@ -271,7 +271,7 @@ def refitted(
 ) -> tuple[Objective, Refits]:
     """Refit propensity score and IPWRA under each column of row weights; return the objective and IPWRA's estimates.
 
-    Where IPWRA failed, the objective has the sample's models. The coefficient of a joined score column starts at zero.
+    Where IPWRA failed, the objective has the sample's models. Coefficients of the added `ScoreColumns` start at zero.
     """
     start, (scored, beta, codes) = problem.start, scores or problem.weights.refit(s)
     equations = dataclasses.replace(problem.equations, model=scored.model)  # has the scores of a classifier
@@ -285,5 +285,5 @@ def refitted(
 
 
 def padded(theta: Array, joined: ScoreColumns | None) -> Array:
-    """Append a zero for each column of `joined`, if any, to the coefficients of the formula's columns, (K, p, R)."""
+    """Append zeros to the coefficients of the formula's columns, (K, p, R), for the columns that `joined` adds."""
     return theta if joined is None else np.pad(theta, ((0, 0), (0, joined.width), (0, 0)))

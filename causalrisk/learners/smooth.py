@@ -103,7 +103,7 @@ class RidgeProblem:
     inner: Array
 
     def spectrum(self, shares: tuple[float, float]) -> tuple[Array, Array, Array]:
-        """Return squared singular values (r,) of the columns, the singular vectors, and the outcome along them."""
+        """Return squared singular values, (r,), right singular vectors, and the outcome's left coordinates."""
         factors = self.factors(shares)
         used = factors > 0
         values, vectors = np.linalg.eigh((self.gram * np.outer(factors, factors))[np.ix_(used, used)])
@@ -117,7 +117,7 @@ class RidgeProblem:
         return np.array([1.0, *shares])[self.kinds]
 
     def choose(self, penalties: Array) -> Choice:
-        """Return the shares and the penalty of the largest likelihood; shares of products are chosen before curves'."""
+        """Return the most likely shares and penalty; the shares of products are chosen before those of curves."""
 
         def likeliest(pairs: list[tuple[float, float]]) -> Choice:
             deviances = [self.deviance(shares, penalties) for shares in pairs]
@@ -147,7 +147,7 @@ class RidgeProblem:
         return np.where(1 + kept.sum(axis=1) <= self.count / 2, found, np.inf)
 
     def solution(self, choice: Choice) -> Array:
-        """Return the constant, and the slopes of the columns in their units, shape (q + 1,)."""
+        """Return the constant, and the slopes of the columns times `unit`, shape (q + 1,)."""
         slopes, (values, vectors, along) = self.factors(choice.shares), self.spectrum(choice.shares)
         slopes[slopes > 0] *= vectors @ (np.sqrt(values) * (along / (values + choice.penalty)))
         return np.concatenate([[self.mean[-1] - self.mean[:-1] @ (slopes * self.unit)], slopes])
@@ -250,7 +250,7 @@ def smooth_basis(X: Array, weights: Array) -> SmoothBasis:
 
 
 def _knots(x: Array, weights: Array) -> Array:
-    """Return a covariate's knots: quantiles of the rows or, if these coincide, of distinct values; may be empty."""
+    """Return a covariate's knots: quantiles of its values or, if these coincide, of the distinct values."""
     values, place = np.unique(x, return_inverse=True)
     if len(values) < DISTINCT:
         return np.empty(0)
@@ -303,7 +303,7 @@ class Smooth:
 
 
 def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> tuple[Smooth, ...]:
-    """Fit the learner of an arm to its rows outside of each fold, or to all its rows if there is a single fold."""
+    """Fit an arm's learner to its rows outside of each fold or, with a single fold, to all its rows."""
     family, n_folds = model.family, training.n_folds
 
     def outcomes(rows: LearnerRows) -> tuple[Array, Array, Numbers]:
@@ -353,13 +353,11 @@ def _reweighted(
 ) -> tuple[Array, Choice]:
     """Return the coefficients that minimise the penalised loss of an arm outside of a fold.
 
-    The start is the constant model, whose working weights are proportional to the weights. The columns are
-    therefore scaled by the weights once, and scale and candidate penalties are the same in every step.
+    The search starts from a constant, whose working weights are proportional to the row weights. Therefore the
+    columns are standardised once, and the candidate penalties are the same in every step.
     """
 
     def working(coefficients: Array) -> tuple[Array, float]:
-        """Return products of working responses and weights, and the negative log quasi-likelihood."""
-
         def of_rows(rows: LearnerRows) -> tuple[Array, float]:
             own = rows.outside(*fit, training.n_folds)
             X, y, weights = rows.features[own], rows.y[own], rows.s[own]

@@ -460,7 +460,7 @@ def _fits(
 
 
 def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> None:
-    """Warn once if warnings of fits differ only in numbers; `warned` has fit, text and category of each."""
+    """Warn once if warnings of fits differ only in numbers; `warned` has the fit, text and category of each."""
     alike: dict[str, list[tuple[str, str, Any]]] = {}
     for one in warned:
         alike.setdefault(re.sub(r"(?<![\w.])[-\d.]+(e[-+]\d+)?", "", one[1]), []).append(one)

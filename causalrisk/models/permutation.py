@@ -47,8 +47,8 @@ LARGEST_COUNT = 1e15  # larger numbers of assignments count as infinite
 class Assignment:
     """How the treatment was assigned: the arms of U units, which can be permuted within strata.
 
-    `unit`, shape (n,), is the unit of each row of the design. `words` is a text that says what is permuted, and within
-    what.
+    `unit`, shape (n,), is the unit of each row of the design. `words` says in words what is permuted, and within which
+    strata or clusters.
     """
 
     arm: Arms
@@ -58,7 +58,7 @@ class Assignment:
 
     @cached_property
     def _strata(self) -> list[NDArray[np.intp]]:
-        """Units of each stratum that has more than one arm."""
+        """Return the units of each stratum that has more than one arm."""
         parts = pd.Series(self.arm).groupby(self.stratum).indices.values()
         return [units for units in parts if np.ptp(self.arm[units]) > 0]
 
@@ -77,7 +77,7 @@ class Assignment:
         return [arrangements(self.arm[units]) for units in self._strata]
 
     def listed(self, first: int, width: int) -> Arms:
-        """Return `width` of all assignments, from number `first` on: arms of the design's rows, (n, width)."""
+        """Return assignments from number `first` on in the list of all: the arms of the design's rows, (n, width)."""
         arms = np.repeat(self.arm[:, None], width, axis=1)
         places = np.unravel_index(np.arange(first, first + width), [len(table) for table in self._tables])
         for units, table, place in zip(self._strata, self._tables, places, strict=True):
@@ -85,13 +85,13 @@ class Assignment:
         return arms[self.unit]
 
     def drawn(self, seed: np.random.SeedSequence, first: int, width: int) -> Arms:
-        """Draw assignments from number `first` on, a multiple of `WIDTH`; returned as by `listed`."""
+        """Return random assignments, (n, width), as `listed` does; `first` is a multiple of `WIDTH`."""
         starts = range(0, width, WIDTH)
         blocks = [self._block(seed, (first + start) // WIDTH, min(WIDTH, width - start)) for start in starts]
         return np.hstack(blocks)[self.unit]
 
     def _block(self, seed: np.random.SeedSequence, number: int, width: int) -> Arms:
-        """Put the units of each stratum in random order, and assign the stratum's arms in this order."""
+        """Return random assignments, (U, width), in which the arms of each stratum are in random order."""
         chance = stream_generator(seed, PERMUTATION_STREAM, number).random((WIDTH, len(self.arm)))[:width].T
         order = np.argsort(self.stratum[:, None] + chance, axis=0)
         sorted_arms = self.arm[np.argsort(self.stratum, kind="stable")]
@@ -160,7 +160,7 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
 
 
 def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str) -> Assignment:
-    """Permute whole clusters, or rows within clusters; `strata` describes the strata in words."""
+    """Return the assignment that permutes clusters or, if treatment varies within them, rows within clusters."""
     cluster, count, of = np.asarray(design.cluster), design.n_clusters, str(design.cluster_name)
     several = _varies_within(cluster, design.arm)
     if several.all() or (several.any() and not _varies_within(codes, cluster).any()):  # each stratum is in one cluster

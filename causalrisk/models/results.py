@@ -136,7 +136,7 @@ class Shown:
 class OneEffect(Shown):
     """Results with the properties `effect` and `effect_se`, which need a single effect.
 
-    `_record` is a fit that has effects of the same names.
+    `_record` is a fit whose effects have the same names.
     """
 
     _record: FitRecord
@@ -327,7 +327,7 @@ class CausalResults(OneEffect):
 
     @property
     def sample_ledger(self) -> pd.DataFrame:
-        """Dropped rows by variable. "missing" counts its missing values, "dropped" only rows not dropped before."""
+        """Rows dropped by variable: "missing" counts the missing values, "dropped" the rows not dropped before."""
         return self._record.design.sample_ledger.copy()
 
     @property
@@ -538,7 +538,7 @@ def given_results(results: Any, typed: str) -> list[CausalResults]:
 
 
 class JointView:
-    """How the outcome models of a JRE fit were fitted jointly: `res.joint`.
+    """The joint fit of JRE's outcome models, as `res.joint`.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
 
 
 def _orthonormalised(columns: Array, weights: Array, total: float) -> tuple[Array, Array]:
-    """Return columns, shape (n, p), orthonormal under weights, and the factor R."""
+    """Return orthonormal columns under the weights, shape (n, p), and the triangular factor R."""
     factor = triangular_factor(columns, np.sqrt(weights))
     # With these signs, the first basis column of a design with a constant is the constant itself.
     factor *= (np.where(np.diag(factor) < 0, -1.0, 1.0) / np.sqrt(total))[:, None]
@@ -106,7 +106,7 @@ def _orthonormalised(columns: Array, weights: Array, total: float) -> tuple[Arra
 
 
 def solved_rows(columns: Array, factor: Array) -> Array:
-    """Return for each row c of columns, shape (n, p), the solution q of q R = c."""
+    """Return the solutions q of q R = c for the rows c of `columns`, shape (n, p), with R = `factor`."""
     return np.asarray(dtrsm(1.0, factor, columns, side=1))
 
 
@@ -235,7 +235,7 @@ def chunks_of(rows: Any) -> list[Any]:
 
 
 def in_chunks(function: Callable[..., T], chunks: Sequence[Any], *given: Any) -> list[T]:
-    """Return function(chunk, *given) for each delayed chunk; of Dask arrays in `given`, it gets the matching chunk."""
+    """Return a list of function(chunk, *given) for delayed chunks; a Dask array in `given` is passed by chunk."""
     import dask
 
     return list(dask.compute(*_delayed(function, chunks, *given)))
@@ -244,7 +244,7 @@ def in_chunks(function: Callable[..., T], chunks: Sequence[Any], *given: Any) ->
 def lazy_rows(
     function: Callable[..., Array], chunks: Sequence[Any], shapes: Sequence[tuple[int, ...]], *given: Any
 ) -> Any:
-    """Evaluate a function by row on each chunk, as in `in_chunks`, and return a Dask array."""
+    """Return a Dask array of a function's values by row, evaluated chunk by chunk as in `in_chunks`."""
     import dask.array as da
 
     parts = _delayed(function, chunks, *given)
@@ -265,9 +265,9 @@ def _quietly(function: Callable[..., T], *given: Any) -> T:
 
 
 def add_up(parts: Iterable[T]) -> T:
-    """Add up the results of one or more blocks of rows: arrays, or tuples, lists or dictionaries of arrays.
+    """Add up the results of blocks of rows: arrays, or tuples, lists or dictionaries of arrays.
 
-    If objects have a method `merged`, it combines each with the object of the later rows.
+    Objects with a method `merged` are combined by this method, in the order of the rows.
     """
     return functools.reduce(_added, parts)
 

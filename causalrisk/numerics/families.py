@@ -102,7 +102,7 @@ BINARY_LINKS = {
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """A family: its class in statsmodels, its outcomes in words and their limits, and its links, the default first.
+    """A family: its class in statsmodels, its outcomes in words, their limits, and its links, the default first.
 
     `closed` says whether the smallest outcome itself is allowed.
     """

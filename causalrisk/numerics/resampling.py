@@ -76,7 +76,7 @@ def seed_text(seed: np.random.SeedSequence) -> str:
 
 
 def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Generator:
-    """Return the generator of a part of a random stream; `key` has the stream's number, then the part's numbers."""
+    """Return the generator of a part of a random stream; `key` has the number of the stream, then of the part."""
     return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key)))
 
 
@@ -145,7 +145,6 @@ class Resampler:
         return {k: np.add.reduceat(sizes * (self.strata == k), firsts) for k in np.unique(self.strata).tolist()}
 
     def _drawn(self, split: Split, key: tuple[int, int], width: int, number: NDArray[np.intp]) -> Array:
-        """Split the draws of each stratum among the chunks, and the draws of each chunk among its units."""
         first, last = int(number.min()) // CHUNK, int(number.max()) // CHUNK + 1
         found = np.empty((min(last * CHUNK, self.n) - first * CHUNK, width))
         for stratum, chunks in self.chunks.items():
@@ -178,7 +177,7 @@ def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArr
 
 
 def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Array) -> Array:
-    """Split totals in proportion to gamma variables with means `sizes`, shape (width, u)."""
+    """Return totals split in proportion to gamma variables with means `sizes`, shape (width, u)."""
     shapes = sizes / spread**2
     shape = shapes[0] if len(shapes) and (shapes == shapes[0]).all() else shapes  # numpy draws faster with one for all
     drawn = np.asarray(rng.standard_gamma(shape, (len(totals), len(sizes))))

@@ -38,7 +38,7 @@ ONE_CLUSTER = 3  # change of the effect without one cluster / average change ove
 
 @dataclass(frozen=True)
 class Reading:
-    """Reading of a diagnostic: a verdict (empty if no verdict is possible), the finding, numbers and advice."""
+    """Reading of a diagnostic: a verdict (empty if none is possible), the finding, numbers and advice."""
 
     verdict: str
     headline: str
@@ -102,7 +102,7 @@ def read_overlap(
 def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = False) -> Reading:
     """Return the reading of the table of `balance()`, with the p-value of `balance_test()` if there is one.
 
-    `observed` says that the rows with an outcome are compared with all rows.
+    `observed` says whether the rows with an outcome are compared with all rows.
     """
     covariates = table[table["kind"] != "distance"]
     before, after = covariates["diff before"].abs(), covariates["diff after"].abs()
@@ -124,9 +124,10 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
 
 
 def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None) -> Reading:
-    """Return the reading of the table of `influence(top=)`; `clusters` has their variable and number.
+    """Return the reading of the table of `influence(top=)`.
 
-    On average, a cluster changes the effect by (standard error) / (root of the number of clusters).
+    `clusters` has the name of the cluster variable and the number of clusters. On average, a cluster changes the effect
+    by (standard error) / (root of this number).
     """
     label, first = table.index[0], table.iloc[0]
     size = abs(float(first["in std errors"])) if np.isfinite(first["in std errors"]) else 0.0

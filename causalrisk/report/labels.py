@@ -300,7 +300,7 @@ def missing_words(record: FitRecord) -> str:
 
 
 def filled_counts(record: FitRecord) -> str:
-    """Return a text with the covariates that have filled-in values, and the number of these rows; empty without."""
+    """Return the covariates with filled-in values, as in "x1 in 3 rows and x2 in 1 row"; empty if there is none."""
     ledger = record.design.sample_ledger
     lines = ledger[ledger["formula"] == INDICATOR]
     return joined([f"{line.variable} in {count(line.missing, 'row')}" for line in lines.itertuples()])

@@ -96,7 +96,7 @@ def broken(text: object, points: float) -> str:
 
 
 def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: Sequence[Any] | None = None) -> Any:
-    """Label the axes, put a legend in this many columns above them, and return the axes."""
+    """Label the axes, put a legend with `columns` columns above them, and return the axes."""
     width, height = room(ax)
     ax.set_xlabel(broken(across, width))
     ax.set_ylabel(broken(upright, height))
@@ -109,7 +109,7 @@ def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: S
 
 
 def mark_if_seen(ax: Any, value: float, across: bool = False) -> None:
-    """Draw a line at a value if the horizontal axis shows it, or `across` the axes if the vertical axis does."""
+    """Draw a vertical line (or, with `across`, a horizontal one) at a value if it is within the axes' range."""
     low, high = ax.get_ylim() if across else ax.get_xlim()
     if low < value < high:
         (ax.axhline if across else ax.axvline)(value, **LINE)
@@ -139,7 +139,7 @@ def panel_by_arm(
     """Draw a plot of one treatment group, or one panel for each group except the reference.
 
     `draw` takes the position of a group, and the axes. Given axes show the first of several groups, and their label
-    says so. The reference has no plot of an `effect`.
+    says so. With `effect`, the reference group cannot be plotted.
     """
     if arm is not None:
         return draw(record.contrast_position(arm) if effect else record.arm_position(arm), axes_or_new(ax))

@@ -53,7 +53,7 @@ def summary(
     slim: bool = False,
     digits: int | None = None,
 ) -> ResultSummary:
-    """Regression-style summary.
+    """Return a summary of the estimates in the style of a regression table.
 
     Parameters
     ----------
@@ -336,7 +336,7 @@ def numbers_table(
 
 
 def _notes(record: FitRecord) -> list[str]:
-    """Return the notes of a summary: what the reader must know to read the numbers."""
+    """Return the notes of a summary, which explain what its numbers are."""
     design, options, joint = record.design, record.options, record.joint
     over = "Quantiles are" if options.quantiles else "The means (POM) are averages"
     rows, survey = words.rows_words(record), design.survey

@@ -290,7 +290,7 @@ def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _indented(text: str, blank: str) -> str:
-    """Return a text with its leading blanks replaced by `blank`, which a format keeps."""
+    """Return a text with its leading blanks replaced by `blank`, for formats that drop plain blanks."""
     return blank * (len(text) - len(text.lstrip(" "))) + text.lstrip(" ")
 
 

@@ -188,7 +188,7 @@ class Design:
 
     @cached_property
     def _moments(self) -> tuple[float, float]:
-        """Effect, and the efficiency bound E[v1 / e + v0 / (1 - e)] + Var(effect given covariates)."""
+        """Return the effect, and the efficiency bound E[v1 / e + v0 / (1 - e)] + Var(effect given covariates)."""
         blocks = []
         for units in self._units():
             effect = units.mean[1] - units.mean[0]

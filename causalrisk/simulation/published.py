@@ -69,9 +69,9 @@ class Froelich(Design):
     Parameters
     ----------
     intercept, slope : float
-        The score is intercept + slope q, where q is the logistic function of sqrt(2) x1. With intercept 0.6 and slope
-        0.4, there are few controls where x1 is large. With intercept 0 and slope 1, the groups have equal size, and
-        overlap is weak both where x1 is small and where it is large.
+        The propensity score is intercept + slope q, where q is the logistic function of sqrt(2) x1. With intercept 0.6
+        and slope 0.4, there are few controls where x1 is large. With intercept 0 and slope 1, the groups have equal
+        size, and overlap is weak both where x1 is small and where it is large.
 
     References
     ----------
@@ -164,7 +164,7 @@ class SetoguchiLee(Design):
 
 @dataclass(frozen=True)
 class HahnMurrayCarvalho(Design):
-    """Five covariates, a score that depends on the untreated mean outcome, and effects 1 + 2 x2 x5 [1]_.
+    """Five covariates, a propensity score that depends on the untreated mean outcome, and effects 1 + 2 x2 x5 [1]_.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ class StudyResults(Shown):
         return {(of.name, size): errors for of, size, errors, _ in self.cells()}[design, n]
 
     def cells(self) -> Iterator[tuple[Design, int, pd.DataFrame, pd.DataFrame]]:
-        """Yield, for each design and size: both, and errors and standard errors with one column per estimator."""
+        """Yield each design and size, with its errors and standard errors, one column per estimator."""
         by_name = {design.name: design for design in self.designs}
         for (name, n), part in self.raw.groupby(["design", "n"], sort=False):
             wide = part.pivot(index="sample", columns="estimator", values=["estimate", "se"])
@@ -239,7 +239,7 @@ def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:
 
 
 def share(hits: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the share of true values and its binomial standard error; NaN without values."""
+    """Return the share of values that are True, and its binomial standard error; NaN without values."""
     if not len(hits):
         return np.nan, np.nan
     p = float(hits.mean())

@@ -165,7 +165,7 @@ def _entry(label: str | None, item: Any) -> Entry:
 
 @dataclass(frozen=True)
 class Task:
-    """A batch of `count` samples of one design and size, from sample number `first` on.
+    """A task of a study: `count` samples of one design and size, from sample number `first` on.
 
     `entropy` seeds all random numbers of the study.
     """
@@ -193,7 +193,7 @@ class Task:
         return folder / f"{readable[:80]}-{hashlib.sha256(self.key.encode()).hexdigest()[:16]}.csv"
 
     def read(self, folder: Path) -> pd.DataFrame | None:
-        """Return the finished samples; None if there are too few."""
+        """Return the finished samples from a file in the folder; None if it has too few."""
         file = self.file_in(folder)
         if not file.exists():
             return None
@@ -348,7 +348,7 @@ def run_task(task: Task) -> pd.DataFrame:
 
 
 def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.random.SeedSequence]:
-    """Return the seeds of a sample, for its data and for the estimators; the same for designs of one `stream`."""
+    """Return the seeds of a sample's data and of its estimators; designs with the same `stream` share them."""
     code = int.from_bytes(hashlib.sha256(design.stream.encode()).digest()[:8], "big")
     return np.random.SeedSequence(entropy, spawn_key=(code, n, sample)).spawn(2)
 
@@ -413,7 +413,7 @@ class Plasmode(Design):
     wrong : {"none", "outcome", "propensity", "both"}
         Fitted models that were changed, so that the analyst's models are misspecified.
     strength : float
-        Size of the change: in residual standard deviations for outcomes, in log odds for the score.
+        Size of the change: in residual standard deviations for outcomes, in log odds for the propensity score.
     covariates : DataFrame, shape (N, p + q)
         Columns x1 .. xp of the outcome model and z1 .. zq of the propensity model.
     score : ndarray, shape (N,)
@@ -538,7 +538,7 @@ def plasmode(
 
 
 def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0.5) -> Plasmode:
-    """Make the design of a fit, with a nonlinear term added to the models to misspecify."""
+    """Return the design made from a fit, with a nonlinear term added to the models to misspecify."""
     _check(res)
     design, source = res.model.design, res.start if isinstance(res.model, JRE) else res
     mean, score = source.potential_outcomes.to_numpy().T, res.propensity_scores.to_numpy()
