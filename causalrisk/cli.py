@@ -136,7 +136,7 @@ def _fitted(options: argparse.Namespace) -> cr.CausalResults:
 
 
 def _arguments(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any]:
-    """Return the options of a model, once its formulas are known to be safe."""
+    """Return the options of a model after checking its formulas."""
     check_formula(options.formula, data, "outcome")
     check_formula(options.propensity or "", data, "propensity")
     same = ("treat", "propensity", "effect", "weights", "weight_type", "cluster", "family")
@@ -154,7 +154,7 @@ def _arguments(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any
 
 
 def _level(text: str | None, column: pd.Series | None) -> Any:
-    """Return the level of a column that is typed as the text, or the text itself."""
+    """Return the level of a column that prints as `text`; if there is none, the text itself."""
     for level in () if text is None or column is None else column.dropna().unique():
         if str(level) == text or (isinstance(level, float) and level.is_integer() and str(int(level)) == text):
             return level
@@ -162,7 +162,6 @@ def _level(text: str | None, column: pd.Series | None) -> Any:
 
 
 def _check_output(options: argparse.Namespace, endings: Sequence[str]) -> None:
-    """Refuse an output file that cannot or must not be written, before anything is computed."""
     path = options.output
     if path is None:
         return
@@ -216,7 +215,7 @@ estimator tests."""
 
 
 def read_file(options: argparse.Namespace) -> pd.DataFrame:
-    """Read the data file of a command, by its ending; nothing is fetched."""
+    """Read the local data file of a command, whose ending gives the format."""
     import pandas as pd
 
     from causalrisk.design.scan import read_csv
@@ -252,7 +251,7 @@ LARGEST, WIDEST = 10, 1000  # exponent; columns
 
 
 def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
-    """Refuse a formula that does more than compute with columns: formulas run as Python and may be untrusted."""
+    """Raise an error for a formula that does more than compute with columns, because formulas run as Python code."""
     from causalrisk.design.formulas import refuse_foreign
 
     numeric = {str(name): data[name].dtype.kind in "biuf" for name in data}
@@ -270,9 +269,10 @@ def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
 
 
 def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> int:
-    """Return an upper limit on the columns of a part of a formula, levels not counted; refuse a part not allowed.
+    """Return an upper limit on the number of columns of a part of a formula, not counting levels.
 
-    Inside a function, operators are arithmetic, which is refused for text.
+    A part that is not allowed raises an error. Operators inside a function (`inside`) are arithmetic, which is not
+    possible with text.
     """
     match node:
         case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(str(name))], []) if name in numeric:

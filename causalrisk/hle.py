@@ -127,7 +127,7 @@ def _judged(judgement: Any, place: str) -> tuple[int, float]:
 
 
 def _questions(source: Any) -> pd.DataFrame:
-    """Return columns of text, and has_image, indexed by the id as text."""
+    """Return the text columns of the questions, and `has_image`, indexed by the id."""
     where = "questions=" if isinstance(source, pd.DataFrame) else f"questions ({source})"
     table = source if isinstance(source, pd.DataFrame) else _table(Path(source), where)
     missing = [name for name in REQUIRED if name not in table]
@@ -156,7 +156,7 @@ def _questions(source: Any) -> pd.DataFrame:
 
 
 def _table(path: Path, where: str) -> pd.DataFrame:
-    """Read the questions by the ending of their file."""
+    """Read a table of questions from a file, whose ending gives the format."""
     if path.suffix == ".csv":
         return pd.read_csv(path, dtype=str, keep_default_na=False)  # "NA" and "None" are answers
     if path.suffix == ".parquet":
@@ -370,13 +370,13 @@ def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
 
 
 def _stated(rows: pd.DataFrame) -> tuple[Array, Array]:
-    """Confidence and correctness, as shares, of the answers that state a confidence."""
+    """Return confidence and correctness, as shares, of the answers that state a confidence."""
     rows = rows[rows["answered"] & rows["confidence"].notna()]
     return rows["confidence"].to_numpy(dtype=float) / 100, rows["correct"].to_numpy(dtype=float)
 
 
 def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
-    """Percentage and half width, rounded as published: the width from the rounded percentage."""
+    """Return accuracy and half width in percent, both rounded as published."""
     n = len(rows)
     if not n:
         return np.nan, np.nan
@@ -398,14 +398,14 @@ def _bins(values: Array, size: int) -> tuple[Array, Array]:
 
 
 def _root_mean_square(gaps: Array, binning: str) -> Any:
-    """Calibration error of sorted gaps between confidence and correctness, shape (m,)."""
+    """Return the calibration error, given sorted gaps between confidence and correctness, shape (m,)."""
     n, mean = _bins(gaps, BIN_SIZE)
     terms = n / len(gaps) * mean**2
     return np.sqrt((terms if binning == "all" else terms[:-1]).sum())
 
 
 def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: Any) -> tuple[float, float]:
-    """Calibration error in percent and its standard error; the published error is rounded to a whole number."""
+    """Return the calibration error and its standard error in percent; the published error is a whole number."""
     stated, correct = _stated(rows)
     published, m, gaps = binning == "published", len(stated), stated - correct
     if not m:

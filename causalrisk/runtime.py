@@ -3,7 +3,7 @@
 BLAS uses one thread for matrix products while the package works; the previous number is restored afterwards. The
 products are many, long and narrow, and threads inside of them wait for each other: two threads took 1.6 to 15 times as
 long as one on a busy machine with two processors, from 4,642 rows by 10 columns to 20,000 by 400.
-The kind of map does not change a digit: results come in the order of the items, and sums are formed here.
+Threads and processes give the same digits: results come in the order of the items, and the caller adds them up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ USUAL_MEMORY = 16e9  # bytes, where the system does not say
 
 
 def memory() -> float:
-    """Bytes of memory of this computer."""
+    """Return the memory of this computer in bytes."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, OSError, ValueError):  # not on every system
@@ -43,7 +43,7 @@ PART = ".part"  # ending of a file that is not yet whole
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a file so that it is there whole or not at all; text is written in UTF-8.
+    """Write a file completely or not at all; text is encoded in UTF-8.
 
     The content goes into a new file next to the target, reaches the disk, and replaces the target in one step. A target
     that is not a regular file, such as /dev/stdout or a named pipe, is written as it is. A file that exists keeps its
@@ -100,7 +100,7 @@ _lock = threading.Lock()
 
 
 def with_one_thread(function: Callable[..., T], *items: Any) -> T:
-    """Work on an item, if there is any, maybe in another process."""
+    """Return function(*items), computed with one BLAS thread."""
     with one_blas_thread():
         return function(*items)
 
@@ -140,7 +140,7 @@ def one_blas_thread() -> Iterator[None]:
 
 @functools.cache
 def _libraries() -> ThreadpoolController:
-    """Libraries that the process has loaded; searching for them takes longer than a product."""
+    """Return the controller of the thread pools of loaded libraries; it is cached, because finding them is slow."""
     import scipy.linalg  # noqa: F401 - which has a BLAS of its own
 
     return ThreadpoolController()
@@ -156,7 +156,7 @@ T = TypeVar("T")
 def ordered_map(
     function: Callable[[S], T], items: Sequence[S], workers: int, *, processes: bool = False
 ) -> Iterator[Iterator[T]]:
-    """Map a function over items, results in order; no work is left behind.
+    """Map a function over items, with results in order; unfinished work is cancelled at the end of the `with` block.
 
     `workers` is the number of threads, of `processes`, or of the workers of the joblib backend whose context the caller
     is in; 1 works in the calling thread.
@@ -185,9 +185,9 @@ def ordered_map(
 
 
 def chosen_backend() -> Any:
-    """Return the joblib backend whose context the caller is in; None without one, and for threads, our own.
+    """Return the joblib backend that the caller has chosen; None if there is none, or if it uses threads.
 
-    joblib is not imported: a caller inside `joblib.parallel_config` has done that.
+    joblib is not imported here, because a caller inside `joblib.parallel_config` has imported it.
     """
     parallel = sys.modules.get("joblib.parallel")
     if parallel is None:
@@ -197,7 +197,7 @@ def chosen_backend() -> Any:
 
 
 def worker_count(n_jobs: int, block_bytes: float = 1.0) -> int:
-    """Return how many blocks to work on at a time: as many as asked for (-1: one per processor), and at least one.
+    """Return the number of blocks to process at a time: `n_jobs`, or one per processor for -1, but at least one.
 
     Each block needs `block_bytes` bytes. All blocks together use at most half of the memory.
     """
@@ -207,7 +207,7 @@ def worker_count(n_jobs: int, block_bytes: float = 1.0) -> int:
 
 @contextmanager
 def progress_bar(total: int, wanted: bool, label: str, unit: str) -> Iterator[Callable[[int], object]]:
-    """Show progress on standard error, by tqdm; yields a function of the number of units just done."""
+    """Show a progress bar by tqdm; yields a function to call with the number of units just done."""
     if not wanted:
         yield lambda done: None
         return

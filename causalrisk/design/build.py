@@ -48,10 +48,7 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 
 
 def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[str]) -> tuple[Rows, Arms]:
-    """Select the estimation sample and code the treatment of its rows.
-
-    A variable that is missing in all rows of an arm adds a note. It raises a DesignError if only one arm is left.
-    """
+    """Return the rows of the estimation sample and their arms; variables missing in all rows of an arm add notes."""
     rows, treat = drawing.draw_rows(sources, by, index), by.treat
     drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
     every = treat.values[~missing_mask(treat.values)].unique() if rows.n < len(rows.keep) else []
@@ -168,7 +165,7 @@ class Formulas(NamedTuple):
     def of(
         cls, models: list[Formula], table: pd.DataFrame, frame: Mapping[str, Any], filled: tuple[Filled, ...] = ()
     ) -> Formulas:
-        """Look up the names that the formulas use, in the table and among the caller's variables."""
+        """Look up the names in the formulas, first in the table and then among the caller's variables."""
         left = resolve(models[0], table, frame, "left")
         return cls(models, left, [resolve(model, table, frame, "right") for model in models], filled)
 
@@ -215,7 +212,7 @@ def design_from_formula(
 
 
 def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
-    """Fill in missing covariates on the right-hand sides, and add missing-value indicators to the formulas."""
+    """Return the formulas with missing covariates filled in, and with indicators of missing values as terms."""
     used = dict.fromkeys(use.name for model in formulas.models for use in model.uses("right") if use.role != "called")
     names = [name for name in used if name != by.treat.name and name in table]
     needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]
@@ -237,7 +234,7 @@ def read_formulas(
 ) -> tuple[Formulas, pd.DataFrame]:
     """Parse all formulas and look up their names; return the formulas and a table of all columns.
 
-    `propensity` may be None for the outcome's right-hand side. `frame` has the caller's variables.
+    If `propensity` is None, it is the outcome's right-hand side. `frame` has the caller's variables.
     """
     roles = str(formula).partition("~")[0].strip(), columns.treat if isinstance(columns.treat, str) else "d"
     try:
@@ -292,10 +289,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
 def _formula_models(
     formulas: Formulas, treat: str, coding: Arms, sources: Sequence[Source], rows: Rows
 ) -> dict[str, Any]:
-    """Build the design matrices on the estimation sample, before columns are dropped, as fields of `Design`.
-
-    In the observation model, the treatment is a factor with the raw levels.
-    """
+    """Return fields of `Design`: the encoders, and the design matrices before any columns are dropped."""
     (outcome, assigned, *_), n = formulas.models, rows.n
     codes = set().union(*(formula.coded for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
@@ -329,7 +323,7 @@ def _formula_models(
 
 
 def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarray:
-    """Evaluate the left-hand side, shape (n,); NaN where `seen` is False."""
+    """Return the values of the left-hand side, shape (n,); NaN where `seen` is False."""
     values = np.full(len(seen), np.nan)
     if not seen.any():
         return values

@@ -71,9 +71,9 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
 
 
 def groups_of(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, list[tuple[str, ...]], list[str]]:
-    """Code the combinations of one grouping variable, or several.
+    """Find the combinations of values of one or several grouping variables.
 
-    Returns the combination of each row, the values of each combination, and the names of the variables.
+    Returns the number of each row's combination, the values of each combination, and the names of the variables.
     """
     # A list names several variables, unless it has one value per row.
     listed = isinstance(by, (list, tuple)) and len(by) not in (0, design.n, len(design.in_sample))
@@ -211,7 +211,7 @@ class Covariate:
 
     @cached_property
     def ends(self) -> tuple[float, float]:
-        """Smallest and largest value that is not missing; (inf, -inf) if all are missing."""
+        """Smallest and largest value that is not missing; (inf, -inf) if there is none."""
         numbers = self.values
         return float(np.fmin.reduce(numbers, initial=np.inf)), float(np.fmax.reduce(numbers, initial=-np.inf))
 
@@ -286,7 +286,7 @@ def covariates_of_block(
 
 
 def on_rows(covariates: Sequence[Covariate], rows: np.ndarray | slice) -> list[Covariate]:
-    """Return covariates on some rows, by position or mask; levels of one factor still share an array of codes."""
+    """Return covariates on some rows, given by position or mask; levels of one factor still share an array of codes."""
     columns = {id(c.column): c.column for c in covariates}
     some = {name: column[rows] for name, column in columns.items()}
     return [replace(c, column=some[id(c.column)]) for c in covariates]
@@ -345,7 +345,7 @@ def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
 
 
 def with_products(covariates: Sequence[Covariate]) -> list[Covariate]:
-    """Add the squares of non-binary covariates and all pairwise products that are not constant.
+    """Return the covariates, the squares of non-binary covariates and all pairwise products that are not constant.
 
     Levels of one factor are not multiplied, nor is a variable multiplied by its own powers.
     """
@@ -366,7 +366,6 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
     new = {old.replace("np.", ""): name for old, name in (names or {}).items()}
 
     def word(part: str) -> str:
-        """Rename one factor of a product; for a level or a power, rename its variable."""
         variable = re.split(r": |\^", part)[0]
         return new.get(part) or new.get(variable, variable) + part.removeprefix(variable)
 
@@ -378,7 +377,7 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
 
 
 def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covariate]:
-    """Multiply the columns of a term's factors, given on the rows in `keep`; other rows are NaN."""
+    """Return the products of a term's columns, one from each factor; rows that are not in `keep` are NaN."""
     products = []
     for parts in itertools.product(*(_columns(factor, keep) for factor in factors)):
         if len(parts) == 1:
@@ -390,7 +389,7 @@ def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covaria
 
 
 def _columns(factor: FactorValues, keep: np.ndarray) -> list[Covariate]:
-    """Expand the columns of a factor, given on the rows in `keep`, to all rows."""
+    """Return the columns of a factor for all rows; its values are known for the rows in `keep`."""
     name = display_name(factor.code)
     if factor.levels is None:
         columns = np.full((factor.values.shape[1], len(keep)), np.nan)

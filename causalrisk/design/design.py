@@ -188,7 +188,7 @@ class Design:
         return np.arange(self.n)
 
     def over(self, function: Callable[[Any], T]) -> Iterator[T]:
-        """Yield `function` of this design, the only block of rows in memory; `DesignOnDisk.over` has several."""
+        """Return an iterator over the single result `function(self)`; on disk, there is one per block of rows."""
         return iter([function(self)])
 
     @property
@@ -212,7 +212,7 @@ class Design:
         return len(self.labels)
 
     def arm_named(self, name: Any) -> int | None:
-        """Position of the arm with this label or level; None if there is none."""
+        """Return the position of the arm with this label or level; None if there is none."""
         pairs = enumerate(zip(self.labels, self.levels, strict=True))
         return next((k for k, names in pairs if is_scalar(name) and name in names), None)
 
@@ -310,7 +310,7 @@ class Design:
     def subset(self, keep: np.ndarray, reason: str) -> Design:
         """Return the design on the rows to keep, bool of shape (n,), and check its columns again.
 
-        `reason` tells `sample_ledger` why the other rows are dropped: "propensity score outside [0.1, 0.9]".
+        `reason` tells `sample_ledger` why the other rows are dropped, such as "propensity score outside [0.1, 0.9]".
         """
         left, notes = int(keep.sum()), list[str]()
         try:
@@ -327,7 +327,6 @@ class Design:
         return smaller._with(ledger=ledger, notes=(*self.notes, *new))
 
     def _with(self, **other: Any) -> Design:
-        """Return the design with some fields replaced."""
         return replace(self, **other)
 
     @property
@@ -372,7 +371,7 @@ class Design:
         return replace(self, arm=arm).supported([])
 
     def extended(self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool) -> Design:
-        """Add columns to the outcome design, like `DesignOnDisk.extended`."""
+        """Return the design with outcome columns computed by `step`; arguments as in `DesignOnDisk.extended`."""
         X = np.ascontiguousarray(step(self).X)
         made = replace(self, X=X, outcome_encoder=encoder)
         return made if given else made.supported(notes)
@@ -386,7 +385,6 @@ class Design:
         return self._with_columns(keep, keep_z)
 
     def _with_columns(self, keep: np.ndarray, keep_z: np.ndarray) -> Design:
-        """Keep the marked columns of X and of Z."""
         X = np.ascontiguousarray(self.X[:, keep])
         one = self.Z is self.X and np.array_equal(keep, keep_z)
         Z = X if one else np.ascontiguousarray(self.Z[:, keep_z])
@@ -399,7 +397,7 @@ class Design:
         )
 
     def supported(self, notes: list[str]) -> Design:
-        """Drop the columns that the rows cannot identify, with notes on them; errors as in `supported_columns`."""
+        """Return the design without the columns that its rows cannot identify, and add notes on them to `notes`."""
         support.check_magnitude(self.y[self.recorded], f"outcome {self.endog_name!r}")
         arm, k, rows = self.arm, self.n_arms, self.recorded
         cell, cells = (arm, self.labels) if self.periods is None else self.periods.cells(arm, self.labels)
@@ -414,10 +412,10 @@ class Design:
     def kept(
         self, X: ColumnMoments, Z: ColumnMoments, R: Any, size: np.ndarray, cells: tuple[str, ...], notes: list[str]
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Mark the columns of X and Z to keep; also return the observation model and `dropped_terms`.
+        """Return masks of the columns of X and Z to keep, and the fields `observation` and `dropped_terms`.
 
-        `X`, `Z` and `R` are the moments of the outcome columns over the rows with an outcome in each cell, of the
-        propensity columns and of the observation columns. A cell is an arm or, with repeated cross sections, an arm in
+        `X`, `Z` and `R` are the moments of the columns of the outcome, propensity and observation models. For `X`, they
+        are over the rows with an outcome in each cell. A cell is an arm or, with repeated cross sections, an arm in
         one period. `size` is the number of observations in each cell.
         """
         observation = self.observation
@@ -441,14 +439,14 @@ class Design:
         return keep, keep_z, {"observation": observation, "dropped_terms": tuple(dict.fromkeys(names))}
 
     def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the limits in each arm of combinations of the propensity columns, like `arm_spans`."""
+        """Return the smallest and largest value in each arm, (K, m) each, of combinations of the propensity columns."""
         k = self.n_arms
         low, high = zip(*self.over(lambda block: support.arm_spans(block.Z, block.arm, k, directions)), strict=True)
         return np.min(low, axis=0), np.max(high, axis=0)
 
 
 def rows_not_kept(what: str = "this result", instead: str = "") -> UnavailableError:
-    """Make the error for a request that needs rows, which a scan does not keep; `instead` is further advice."""
+    """Return the error for a request that needs rows, which a scan does not keep; `instead` is further advice."""
     return UnavailableError(f"{what} needs the rows in memory; the data are on disk.\n{instead}Use `{IN_MEMORY}`.")
 
 

@@ -127,7 +127,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
 
 
 def _check_before(before: str, after: str, outcome: Formula) -> None:
-    """Refuse `before` if it is the outcome itself, or a plain column while the outcome is a function of one."""
+    """Raise an error if `before` is the outcome itself, or is a plain column but the outcome is a function of one."""
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
     itself = before in (after, outcome.left[0].name())
     if itself or (len(used) == 1 and not after.isidentifier() and before.isidentifier()):
@@ -228,13 +228,12 @@ def _without_order(values: pd.Series) -> pd.Series:
 
 
 def _shown(periods: pd.Index) -> tuple[str, ...]:
-    """Format the periods as text, dates without a time of day."""
     return tuple(text.removesuffix(" 00:00:00") for text in labels_of(periods))
 
 
 @dataclass(frozen=True, eq=False)
 class Periods:
-    """The two periods of repeated cross sections: mask of the later rows, shape (n,), and names, earlier first."""
+    """The two periods of repeated cross sections: a mask of the later rows, (n,), and the names, the earlier first."""
 
     late: NDArray[np.bool_]
     names: tuple[str, ...]
@@ -284,7 +283,7 @@ class Adoption:
     column: str
 
     def sizes(self, times: NDArray[np.float64]) -> pd.Series:
-        """Count units, each `times`, by the period in which they begin; never-treated units are last."""
+        """Return the number of units that begin in each period, never-treated last; unit i counts times[i] units."""
         found = np.bincount(self.begins, times, len(self.names) + 1).astype(int)
         return pd.Series(found, index=[*_shown(self.names), NEVER])[found > 0]
 
@@ -363,10 +362,7 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
 
 
 def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDArray[np.intp]:
-    """Return the number of the first period at or after each value of `begins`.
-
-    If periods are positive numbers, 0 means never treated.
-    """
+    """Return the number of the first period at or after each value; if periods are positive, 0 means never treated."""
     try:
         start = np.asarray(names.searchsorted(_without_order(first).array))
     except TypeError as error:

@@ -25,7 +25,8 @@ from causalrisk.errors import DesignError
 class Encoder:
     """Coding of the columns of a model, fixed on the estimation sample; some columns may have been dropped.
 
-    `names` are the names of all columns, `variables` the variables of a formula on the sample; `model` is for messages.
+    `names` are the names of all columns, and `variables` the variables of a formula on the sample. Messages name
+    `model`.
     """
 
     info: Any = None  # patsy's DesignInfo of a formula
@@ -57,7 +58,7 @@ class Encoder:
         return found
 
     def made_of(self, names: Collection[str]) -> np.ndarray:
-        """Mark the columns that use any of these variables, bool of shape (p,)."""
+        """Return a mask of the columns that use any of these variables, shape (p,)."""
         found = set(names)
         if self.info is not None:
             found = {
@@ -69,7 +70,7 @@ class Encoder:
         return np.array([name in found for name in self.names], dtype=bool)
 
     def keeping(self, keep: np.ndarray) -> Self:
-        """Return an encoder of some of the columns; `keep` marks them, bool of shape (p,)."""
+        """Return an encoder of the columns that the mask `keep`, shape (p,), marks."""
         if keep.all():
             return self
         other = self._copied()
@@ -78,7 +79,10 @@ class Encoder:
         return other
 
     def extended(self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray) -> Self:
-        """Return an encoder with columns `more`, which `make` computes from these; `keep` marks the columns kept."""
+        """Return an encoder with further columns, named `more`, which `make` computes from the present columns.
+
+        `keep` is a mask of the columns to keep, first of the present and then of the further ones.
+        """
         other = self._copied()
         other.base, other._make, other._keep, other._all = self, make, keep, (*self.names, *more)
         return other
@@ -89,14 +93,14 @@ class Encoder:
         return other
 
     def encode(self, newdata: Any) -> np.ndarray:
-        """Code new data, shape (m, p)."""
+        """Return the columns of new data, shape (m, p)."""
         if self.base is None:
             return self._coded(newdata)
         columns = self.base.encode(newdata)
         return self._kept(np.hstack([columns, self._make(columns)]))
 
     def _coded(self, newdata: Any) -> np.ndarray:
-        """Code a table by column name, or an array that has either all original columns or the kept columns."""
+        """Return the columns of new data: a table, or an array with either all original columns or the kept ones."""
         newdata = as_pandas(newdata)
         if isinstance(newdata, pd.DataFrame | Mapping):
             table, use = as_table(newdata, []), f"the {self._model} model uses"
@@ -156,7 +160,6 @@ class FormulaEncoder(Encoder):
         return self._kept(evaluate(self.info, self.formula, self.sample_variables, n))
 
     def _coded(self, newdata: Any) -> np.ndarray:
-        """Code new data, a frame or mapping with the variables of the formula."""
         table = as_table(newdata, [])
         n = len(table.index)
         variables = self.variables_like(table)
@@ -180,7 +183,7 @@ class FormulaEncoder(Encoder):
 
 
 def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Series:
-    """Convert new values to the dtype of the fitted ones, with categories in the same order."""
+    """Return new values with the dtype of the fitted ones, and with categories in the same order."""
     if not len(column):  # whatever the dtype, there is nothing to convert
         return fitted.iloc[:0]
     kind, levels = fitted.dtype.kind, getattr(fitted.dtype, "categories", None)
@@ -203,7 +206,7 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
 
 
 def _packed(value: Any) -> Any:
-    """Pickle a constant of a formula: the name of a module, bytes of other objects, None if not picklable."""
+    """Return a constant of a formula as it is pickled: a module's name, an object's bytes, or None if impossible."""
     if isinstance(value, ModuleType):
         return value.__name__
     try:

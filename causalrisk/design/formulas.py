@@ -136,7 +136,7 @@ AS_THEY_ARE = patsy.NAAction("raise", [])  # missing and infinite values have th
 
 
 def callers_variables(depth: int) -> Any:
-    """Return the variables `depth` calls above the calling function, and ``np``, for use in formulas."""
+    """Return ``np`` and the variables of the caller `depth` calls above the calling function, for use in formulas."""
     return patsy.EvalEnvironment.capture(depth + 1).with_outer_namespace({"np": np}).namespace
 
 
@@ -325,7 +325,6 @@ def _powers(node: Any, formula: Formula) -> Iterator[str]:
 
 
 def _typed(node: Any) -> str:
-    """Return a node of a parsed formula as it was typed."""
     known = node.type == "PYTHON_EXPR" or not node.origin
     return str(node.token.extra if known else node.origin.relevant_code().rpartition("~")[2].strip())
 
@@ -337,7 +336,7 @@ RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may b
 
 
 class Scope(NamedTuple):
-    """The names in a formula: variables with one value per row; functions, modules and anything else as constants."""
+    """The names in a formula: variables have one value per row; functions, modules and anything else are constants."""
 
     variables: Mapping[str, pd.Series]
     constants: Mapping[str, Any]
@@ -409,7 +408,7 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
 
 
 class _Factor(patsy.EvalFactor):
-    """Factor of a term that avoids integer overflow, codes levels without a loop, and keeps them in its state."""
+    """Factor of a patsy term that avoids integer overflow, codes levels without a loop, and stores the levels."""
 
     def __init__(self, shown: Any, formula: Formula) -> None:
         super().__init__(shown.code, shown.origin)
@@ -459,7 +458,7 @@ class _Factor(patsy.EvalFactor):
 
 
 def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy.DesignInfo:
-    """Fix the columns of a design matrix, and its stateful transforms, on the variables of the scope."""
+    """Return the columns of a design matrix, with stateful transforms fixed on the variables of the scope."""
     env = patsy.EvalEnvironment([dict(scope.constants)])
     factors = [patsy.Term([_Factor(factor, formula) for factor in term.factors]) for term in terms]
     with as_design_error(formula), PARSER:
@@ -477,7 +476,6 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, p
 
 
 def _check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
-    """Raise a DesignError if a term is not finite in some rows; `finite` is a mask of shape (n,)."""
     if not finite.all():
         where = f"term {term!r} of the {formula.model} formula {formula.text!r}"
         found = f"{where} is NaN or infinite in {int((~finite).sum())} rows"

@@ -43,7 +43,7 @@ HEAD = 2  # numbers per frame on which formulas are tried
 
 
 class KeptRows(NamedTuple):
-    """The rows of a frame that are in the sample, not yet coded.
+    """The sample's rows in a frame (consecutive rows of a scan), not yet coded as numbers.
 
     `where` names the frame in messages. `variables` are the variables of the models. `roles` has the treatment and, if
     given, weights, cluster and offset; its index is the row number in the frame.
@@ -55,11 +55,13 @@ class KeptRows(NamedTuple):
 
 
 class FrameSummary(NamedTuple):
-    """Summary of a frame: numbers of rows in the data and in the sample, dropped rows, and levels.
+    """Summary of a frame, which has consecutive rows of a scan: numbers of rows, dropped rows, and levels.
+
+    `size` has the numbers of rows in the data and in the sample.
 
     `few` has, for each variable, rows with all its levels, or a few numbers. `treat` has rows with all levels of the
-    treatment, and `counts` the rows of each. `weights` is the sum of the weights. `path` is where the rows are stored;
-    `where` names the frame in messages.
+    treatment, and `counts` the rows of each. `weights` is the sum of the weights. `path` is the file that
+    stores the rows; `where` names the frame in messages.
     """
 
     where: str
@@ -186,7 +188,7 @@ class Coding:
         return few if isinstance(few.dtype, pd.CategoricalDtype) or few.dtype.kind in "bif" else few.astype("category")
 
     def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
-        """Code the rows of a frame; `row` and `position` number its first row in the data and in the sample."""
+        """Return the rows of a frame as numbers; `row` and `position` number its first row in data and sample."""
         (outcome, propensity), treat = self.encoders, self.columns.treat
         table, roles, n = rows.variables, rows.roles, len(rows.roles)
         X, kinds = outcome.encode(table), variable_kinds(self.encoders)
@@ -213,7 +215,7 @@ class Coding:
         )
 
     def coded_file(self, path: str, row: int, position: int) -> CodedRows:
-        """Code the rows of a frame that is stored at `path`, like `coded`."""
+        """Return the rows of a frame that is stored at `path` as numbers, like `coded`."""
         rows = pd.read_pickle(path)
         with naming(rows.where):
             return self.coded(rows, row, position)
@@ -245,10 +247,7 @@ class Coding:
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
-    """Raise a DesignError if values are text in some frames and numbers in others.
-
-    `values` has the name and the values of each frame.
-    """
+    """Raise an error if a variable is text in some frames and numbers in others; `values` has its values by frame."""
     kinds = {isinstance(value, str): (where, value) for where, own in values.items() for value in own}
     if len(kinds) > 1:
         (of_text, text), (of_numbers, _) = kinds[True], kinds[False]
@@ -257,7 +256,7 @@ def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
 
 
 def _check_given(columns: ColumnOptions) -> None:
-    """Refuse options that are not available with scans, and values where the name of a column is needed."""
+    """Raise an error for options that scans do not have, and for values where the name of a column is needed."""
     if columns.missing == INDICATOR:
         raise UnavailableError(f'missing="indicator" is not available for data on disk.\nUse `{IN_MEMORY}`.')
     for option in (*drawing.GIVEN, "design", "observed"):
@@ -272,7 +271,7 @@ def _check_given(columns: ColumnOptions) -> None:
 
 
 def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
-    """Fix the coding of a right-hand side on rows that have every level of every variable."""
+    """Return the encoder of a right-hand side, from rows that have every level of every variable."""
     encoder = FormulaEncoder(formula, scope)
     for factor, known in encoder.info.factor_infos.items():
         if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
@@ -332,7 +331,6 @@ class CodedRows:
 
 
 def _mapped_rows(folder: Folder, name: str, kinds: Mapping[str, tuple[Any, tuple[int, ...]]]) -> CodedRows:
-    """Return stored rows with their arrays memory-mapped from files."""
     arrays = {array: mapped(folder, f"{name}-{array}", *kind) for array, kind in kinds.items()}
     return CodedRows(file=(folder, name), **({"Z": arrays["X"]} | arrays))
 
@@ -417,7 +415,7 @@ class DesignOnDisk(Design):
         return self  # it is never modified
 
     def over(self, function: Callable[[CodedRows], T]) -> Iterator[T]:
-        """Yield `function` of each part of the rows, in order, computed with Dask."""
+        """Return an iterator over `function(part)` for the parts of the rows, in order, computed with Dask."""
         return iter(computed(partial(function, part) for part in self.parts))
 
     def dask(self, name: str) -> Any:
@@ -448,7 +446,7 @@ class DesignOnDisk(Design):
         return pd.DataFrame(found, index=range(len(block.y)))
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
-        """Return the design on some of the rows; `keep` is in the order of `position`."""
+        """Return the design on the rows that the mask `keep` marks, in the order of `position`."""
         marks = [keep[part.position] for part in self.parts]
         sizes = [int(mark.sum()) for mark in marks]
 
@@ -462,7 +460,7 @@ class DesignOnDisk(Design):
         return self._with(parts=_stored(some))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
-        """Add columns to the outcome design by `step`; `encoder` codes them in new data.
+        """Return the design with further outcome columns, computed by `step`; `encoder` codes them in new data.
 
         Dropped columns add lines to `notes`. No column is dropped if the coefficients are `given`.
         """
@@ -474,11 +472,10 @@ class DesignOnDisk(Design):
         return made._with(notes=self.notes, propensity_basis=self.propensity_basis)
 
     def _with(self, **other: Any) -> DesignOnDisk:
-        """Return the design with some fields replaced."""
         return DesignOnDisk(**self.__dict__ | other)
 
     def supported(self, notes: list[str]) -> DesignOnDisk:
-        """Drop dependent columns, like `Design.supported`, and compute the fields that depend on all rows."""
+        """Return the design without dependent columns, with all fields that depend on all rows."""
         sums = add_up(self.over(partial(_sums, self.n_arms, self.n_clusters)))
         of_X, of_Z, of_y, totals, members = (sums[name] for name in ("X", "Z", "y", "totals", "members"))
         limits, triangle = np.hstack([of_y.low, of_y.high]), of_y.triangle
@@ -516,7 +513,7 @@ class DesignOnDisk(Design):
 
 
 def _stored(works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
-    """Run each function, store the part that it returns in a new temporary folder, and return all parts."""
+    """Return the parts that the functions make, each stored in a new temporary folder."""
     folder = Folder()
     parts = computed(partial(_store, work, folder, f"{k}") for k, work in enumerate(works))
     return tuple(dataclasses.replace(part, file=(folder, f"{k}")) for k, part in enumerate(parts))  # not a copy

@@ -100,7 +100,7 @@ def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
 
 
 def lines_of(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """Keep the lines on variables that are missing in some rows."""
+    """Return the lines on variables that are missing in some rows."""
     return tuple(line for line in lines if line[2])
 
 
@@ -154,7 +154,7 @@ def renumbered(cluster: np.ndarray | None, keep: np.ndarray, name: Any) -> tuple
 
 
 def check_groups(groups: Sequence[Any], name: str) -> None:
-    """Raise a DesignError unless there are at least two clusters, and numeric names are exact as floats."""
+    """Raise a DesignError for fewer than two clusters, and for numeric names too large to be exact as floats."""
     odd = next((group for group in groups if isinstance(group, float) and abs(group) >= EXACT), None)
     if odd is not None:
         found = f"cluster {name!r} has numbers such as {odd:.0f}, which lose digits as floats"
@@ -247,7 +247,7 @@ class ByRows:
 
 
 def by_rows(table: pd.DataFrame, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
-    """Find treatment, weights, cluster, offset, propensity score and so on, each by name or as one value per row."""
+    """Find treatment, weights, clusters, offset, propensity score etc., each given by name or as one value per row."""
 
     def find(value: Any, role: str, default: str | None = None) -> Any:
         if value is None:

@@ -85,7 +85,7 @@ def needed_dask() -> Any:
 
 
 def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
-    """Run functions with Dask, each on its source if sources are given; return their results in order."""
+    """Run functions with Dask, each on its source if `sources` are given, and return the results in order."""
     dask = needed_dask()
     tasks = [dask.delayed(partial(with_one_thread, work), pure=False, traverse=False) for work in works]
     given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
@@ -102,7 +102,7 @@ class Folder:
 
 
 def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Memory-map an array from a file without a header. Python 3.11 cannot parse NumPy headers in many threads."""
+    """Return an array that is memory-mapped from a file without a header."""
     return np.empty(shape, dtype) if 0 in shape else np.memmap(f"{folder.path}/{name}", dtype, "r", shape=shape)
 
 
@@ -155,7 +155,7 @@ class Scan:
         return f"Scan: {len(self.parts)} parts, the first {self.parts[0].where}"
 
     def read(self, function: Callable[[int, Iterator[Frame]], list[T]], columns: Any = None) -> list[T]:
-        """Read all parts with Dask, some columns or all.
+        """Read the given columns, by default all, of all parts with Dask.
 
         `function` is called with the number and the frames of each part. The lists that it returns are joined.
         """
@@ -259,7 +259,6 @@ def _is_csv(path: str) -> bool:
 
 
 def _matching(pattern: str) -> list[str]:
-    """Return the files that match a pattern, sorted by name."""
     found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
     if not found or not os.path.exists(found[0]):
         raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder: {os.getcwd()!r}.")
@@ -296,7 +295,6 @@ def _csv(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
 
 
 def _dataset(path: str) -> Any:
-    """Open a Parquet file as an Arrow dataset."""
     try:
         import pyarrow.dataset
     except ImportError as error:

@@ -66,12 +66,12 @@ class Dependence(NamedTuple):
 
 
 def independent_columns(X: Array) -> Mask:
-    """Mark the columns of X, shape (n, p), that are not linear combinations of earlier columns."""
+    """Return a mask of the columns of X, (n, p), that are not linear combinations of earlier columns."""
     return dependences([X], range(X.shape[1]), np.zeros(X.shape[1], dtype=bool))[0]
 
 
 def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) -> tuple[Mask, list[Dependence]]:
-    """Mark columns that are independent, in every arm, of earlier ones kept; list the dependences of the others.
+    """Return a mask of the columns that in no arm depend on earlier kept columns; for each other one, a `Dependence`.
 
     `factors` has one matrix of shape (r, p) per arm, with the inner products of its columns. `order` are the columns to
     examine, in the order in which they are kept. Columns in `exempt`, a mask of shape (p,), are always kept.
@@ -97,12 +97,12 @@ class _Span:
         self.set(list(order))
 
     def set(self, columns: list[int]) -> None:
-        """Set the columns, and the sine of the angle of each to the span of the columns before it."""
+        """Set the columns; compute the sine of the angle between each column and the span of the columns before it."""
         triangle = np.linalg.qr(self.unit[:, columns], mode="r")
         self.columns, self.sines = columns, np.abs(np.diag(triangle))
 
     def direction(self, j: int) -> Array | None:
-        """Coefficients (p,) of a zero combination of column j and columns before it; None if there is none."""
+        """Return the coefficients, (p,), of a combination of columns up to j that is zero; None if there is none."""
         direction, place = np.zeros(len(self.norms)), self.columns.index(j)
         direction[j] = 1.0
         if not self.norms[j]:
@@ -156,7 +156,7 @@ class ColumnMoments:
         return cls(origin, np.array(low), np.array(high), tuple(triangles), np.array(count, dtype=np.intp))
 
     def merged(self, other: ColumnMoments) -> ColumnMoments:
-        """Merge with the moments of other rows."""
+        """Return the moments of these rows and other rows together."""
         moved = np.r_[0.0, other.origin - self.origin]
         pairs = [(own, to + to[:, :1] * moved) for own, to in zip(self.triangles, other.triangles, strict=True)]
         return ColumnMoments(
@@ -169,7 +169,7 @@ class ColumnMoments:
 
     @property
     def triangle(self) -> Array:
-        """Triangular factor over the rows of all arms."""
+        """Triangular factor of the columns over the rows of all arms."""
         return self.triangles[0] if len(self.triangles) == 1 else triangular_factor(np.vstack(self.triangles))
 
     @property
@@ -183,7 +183,7 @@ class ColumnMoments:
         return np.asarray(self.limits[:, 0] == self.limits[:, 1])
 
     def arms(self) -> list[Array]:
-        """Matrices, one per arm, with the inner products of the columns, shape (r, p)."""
+        """Return one matrix per arm, shape (r, p), with the inner products of the columns."""
         found = [self._plain(triangle) for triangle in self.triangles]
         for rows, low, high in zip(found, self.low, self.high, strict=True):
             rows[:, (low == 0) & (high == 0)] = 0.0  # exactly zero; adding the origin leaves rounding error
@@ -192,20 +192,20 @@ class ColumnMoments:
     def within_arms(
         self, among: Mask, exempt: Mask | None = None, n_arms: int | None = None
     ) -> tuple[Mask, list[Dependence]]:
-        """Mark columns that are independent within every arm, constants first; list the others' dependences.
+        """Return a mask of columns that are independent within every arm; for each other one, a `Dependence`.
 
-        With `n_arms`, only the first arms count.
+        Constant columns are kept first. With `n_arms`, only the first arms count.
         """
         exempt = np.zeros(len(among), dtype=bool) if exempt is None else exempt
         order = [*np.flatnonzero(among & self.steady).tolist(), *np.flatnonzero(among & ~self.steady).tolist()]
         return dependences(self.arms()[:n_arms], order, exempt)
 
     def _plain(self, triangle: Array) -> Array:
-        """Return a matrix with the inner products of the columns without the origin subtracted."""
+        """Return a matrix with the inner products of the columns, with the origin added back."""
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
     def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> Mask:
-        """Mark the columns that can have a coefficient, shape (p,): among dependent columns, the earlier ones.
+        """Return a mask of the columns that can have a coefficient, (p,): among dependent columns, the earlier ones.
 
         Dependent columns, a missing constant and near-collinearity add lines to `notes`. If `collinear` is "raise",
         dependent columns raise a DesignError. `model` is for messages.
@@ -242,7 +242,7 @@ class ColumnMoments:
         return keep
 
     def basis(self, keep: Mask) -> tuple[Basis, Array]:
-        """Basis of the columns to keep, and the coordinates of the constant in it, zeros if it is not in their span."""
+        """Return the basis of the columns to keep, and the constant's coefficients in it, zeros without a constant."""
         constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
         triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
@@ -325,7 +325,7 @@ Spans = Callable[[Array], tuple[Array, Array]]
 def supported_columns(
     outcome: ModelColumns, propensity: ModelColumns, size: np.ndarray, rules: Rules, notes: list[str], spans: Spans
 ) -> tuple[Mask, Mask]:
-    """Mark the columns of both models that can have coefficients, the same in all arms, shapes (p,) and (q,).
+    """Return masks of the columns of both models that can have coefficients in all arms, shapes (p,) and (q,).
 
     Among dependent columns the earlier ones are kept, as in R's ``lm``. A propensity column that depends on others
     within an arm is dropped if their combination has one sign in each other arm, because the likelihood then has no
@@ -369,7 +369,7 @@ def supported_columns(
 
 
 def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple[Mask, list[Dependence]]:
-    """Drop columns that depend on others within an arm and separate it; return the mask and the dependences."""
+    """Return a mask without columns that depend on others in an arm and separate it, and a `Dependence` of each."""
     exempt = np.zeros(len(among), dtype=bool)
     while True:
         keep, found = seen.within_arms(among, exempt)
@@ -386,7 +386,7 @@ def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple
 
 
 def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -> tuple[Array, Array]:
-    """Minimum and maximum in each arm, shape (K, m) each, of `columns` (n, p) times `directions` (p, m)."""
+    """Return the minimum and maximum in each arm, (K, m) each, of `columns`, (n, p), times `directions`, (p, m)."""
     values = columns @ directions
     own = [values[arm == a] for a in range(n_arms)]
     low = np.array([part.min(axis=0, initial=np.inf) for part in own])
@@ -394,7 +394,7 @@ def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -
 
 
 def _lost_notes(what: str, model: ModelColumns, found: Sequence[Dependence]) -> list[str]:
-    """Return a note on the columns dropped because an arm does not identify them, or an empty list."""
+    """Return a note, in a list, on the columns dropped because an arm does not identify them, if there are any."""
     dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
     text = (
         f"{what} model: dropped {dropped}, because {_causes(model, found)}. The rows of a dropped level "
@@ -405,7 +405,7 @@ def _lost_notes(what: str, model: ModelColumns, found: Sequence[Dependence]) -> 
 
 
 def _causes(model: ModelColumns, found: Sequence[Dependence]) -> str:
-    """Say which columns are linearly dependent within an arm, and which levels have no rows in it."""
+    """Return a text: which columns are linearly dependent within an arm, and which levels have no rows in it."""
     texts = list(dict.fromkeys(_cause(model, one) for one in found))
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more
@@ -429,5 +429,5 @@ def _cause(model: ModelColumns, found: Dependence) -> str:
 
 
 def left_out(encoder: Encoder, keep: Mask) -> list[str]:
-    """Names of the columns that are not kept."""
+    """Return the names of the columns that are not kept."""
     return [name for name, kept in zip(encoder.names, keep, strict=True) if not kept]

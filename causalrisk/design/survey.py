@@ -164,9 +164,10 @@ Survey.__init__ = with_other_names(Survey.__init__)  # type: ignore[method-assig
 
 
 def survey_columns(survey: Survey, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the columns of a survey design: weights, strata, psu, fpc, and a dict of replicates; None if absent.
+    """Return the checked columns of a survey design, None if absent, and the `Survey`.
 
-    Return the columns and the `Survey`. If unit numbers restart in each stratum, the psu values include the stratum.
+    The columns are weights, strata, psu, fpc, and a dict of replicates. If unit numbers restart in each stratum, the
+    psu values include the stratum.
     """
     replicates, strata, psu = columns["replicates"] or {}, columns["strata"], columns["psu"]
     given = [(role, column) for role, column in columns.items() if role != "replicates" and column is not None]
@@ -236,7 +237,7 @@ class SurveyDesign:
 
     @cached_property
     def factors(self) -> Factors:
-        """Weights of the strata in the variance."""
+        """Weights of the strata in the variance; see `Factors`."""
         alone = (self.units == 1) & (self.fractions < 1)  # a stratum that was sampled whole has no variance
         first = (1 - self.fractions) * self.units / np.maximum(self.units - 1, 1)
         centred = np.ones(len(alone))
@@ -348,7 +349,6 @@ def _fractions(fpc: pd.Series, stratum: NDArray[np.intp], strata: tuple[str, ...
 
 
 def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Array, keep: Mask) -> Replication:
-    """Check the replicate weights on all rows, and return the replication for the rows to keep."""
     values = np.stack([numbers(column, f"replicate weights {name!r}") for name, column in columns.items()], axis=1)
     if (values < 0).any():
         raise DesignError(f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.")
@@ -381,7 +381,10 @@ def _replication(survey: Survey, columns: Mapping[str, pd.Series], weights: Arra
 
 
 def _check_type(survey: Survey, ratios: Array, level: float) -> None:
-    """Refuse a type that contradicts the ratios to the weights: with BRR and Fay, each ratio is rho or 2 - rho."""
+    """Raise an error for a replicate type that contradicts the ratios of replicate weights to weights.
+
+    With BRR and Fay's method, each ratio is rho or 2 - rho.
+    """
     moved = np.abs(ratios - 1)
     halved = moved.std() < SAME and abs(level - 1) < LEVEL and moved.mean() > SAME
     if not halved or survey.scale is not None or survey.replicate_type not in ("BRR", "Fay", "JK1"):

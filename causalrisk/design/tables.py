@@ -42,7 +42,7 @@ def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
 
 
 def missing_mask(column: pd.Series) -> np.ndarray:
-    """Mask of NaN, None, ``pd.NA`` and NaT, also of NaN inside nullable and Arrow floats, shape (n,)."""
+    """Return the mask of NaN, None, ``pd.NA`` and NaT, also of NaN inside nullable and Arrow floats, shape (n,)."""
     mask = np.array(pd.isna(column.array), dtype=bool)
     if dtypes.is_extension_array_dtype(column.dtype) and dtypes.is_float_dtype(column.dtype):
         mask |= np.isnan(np.asarray(column.array.to_numpy(dtype=np.float64, na_value=np.nan)))
@@ -118,7 +118,7 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
 
 
 def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray:
-    """Return text; numbers or dates as text raise an error, unless they are allowed as category codes."""
+    """Return a column of text; numbers or dates as text raise an error, unless they are allowed as category codes."""
     places, distinct = pd.factorize(values)
     texts = [str(text) for text in distinct]
     odd = [text for text in texts if not NUMBER.fullmatch(text.strip())]
@@ -139,7 +139,7 @@ def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray
 
 
 def _other_dtype(name: str, found: str, expected: str, made: str) -> DesignError:
-    """Make the error for a column of an unsupported dtype; `made` is code that converts the column {0}."""
+    """Return the error for a column of an unsupported dtype; `made` is code that converts the column {0}."""
     column = f'data["{name}"]'
     typed = f"{column} = {made.format(column)}"
     return DesignError(f"column {name!r} has dtype {found}; expected {expected}.\nUse `{typed}`.")
@@ -250,7 +250,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
 
 
 def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
-    """Positions of the `wanted` row labels in `labels`, shape (n,); None unless they match one to one."""
+    """Return the positions of the `wanted` row labels in `labels`, (n,); None unless they match one to one."""
     if labels.equals(wanted):
         return np.arange(len(wanted))
     if len(labels) != len(wanted) or not (labels.is_unique and wanted.is_unique):

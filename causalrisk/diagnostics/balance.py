@@ -113,7 +113,8 @@ def balance(
 
     - for the ATE: sqrt((s_1^2 + s_0^2) / 2), cobalt's "pooled"; with several treatments, the root of the mean variance;
     - for the ATT and ATC: the standard deviation of the target group;
-    - for the overlap population and functions of the score: the standard deviation of all rows after weighting;
+    - for the overlap population and functions of the propensity score: the standard deviation of all rows after
+      weighting;
     - with ``between="observed"``: the standard deviation of all rows.
 
     Variance ratios are treated over control, and are missing for binary columns. KS is the Kolmogorov-Smirnov
@@ -272,7 +273,7 @@ class Moments:
 
 
 def moments(x: Array, rows: Compared, score: bool = False) -> Moments:
-    """Return the moments of a column (n,); a `score` is not treated as binary, even if it has two values."""
+    """Return the `Moments` of a column, (n,); a `score` is not treated as binary, even if it has two values."""
     n_arms, low, high = len(rows.scores), x.min(initial=np.inf), x.max(initial=-np.inf)
     binary = bool(not score and low < high and ((x == low) | (x == high)).all())
     x = np.where(x == high, 1.0, 0.0) if binary else x
@@ -308,7 +309,7 @@ def balance_table(
     raw_binary: bool,
     means: bool,
 ) -> pd.DataFrame:
-    """Compare scores and covariates in each set of rows with the first set; constant covariates are left out."""
+    """Compare propensity score and covariates in each set of rows with the first; constant covariates are left out."""
     found = [(c.name, moments(np.ascontiguousarray(c.values[rows.rows]), rows)) for c in every]
     tables = {}
     for arm in range(1, len(labels)):

@@ -17,7 +17,7 @@ from causalrisk.numerics.arrays import loaded
 
 
 def joint_of(record: FitRecord) -> JointRecord:
-    """Return the joint part of a JRE fit; raise an UnavailableError for other estimators."""
+    """Return the `JointRecord` of a JRE fit; raise an UnavailableError for other estimators."""
     if record.joint is None:
         raise UnavailableError(f"{record.spec.name} has no propensity replicates.\nUse `JRE.from_formula(...).fit()`.")
     return record.joint
@@ -35,17 +35,18 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
           "net" is the net bias, the difference of these biases.
         - "RMS net" is the root mean squared net bias. "sampling SD" is the root of the mean sampling variance.
         - "risk" is the expected ATE risk, the sum of the squares of "RMS net" and "sampling SD". "RMS error" is its
-          root, but not a standard error: it treats the scores as known and uses the rows that JRE was trained on.
+          root, but not a standard error: it treats the propensity scores as known and uses the rows that JRE was fitted
+          to.
         - "correlation" is the correlation of the groups' biases. If it is near 1, the biases nearly cancel in the
           effect.
 
     Notes
     -----
     Columns are in units of the outcome, except "risk" (squared units) and "correlation" (no unit). AIPW subtracts its
-    bias under the fitted score, so its biases show only how the bias varies with the score. Values are NaN if an
-    outcome model cannot be fitted.
-    With objective "risk", a canonical link and an intercept, JRE's risk does not exceed IPWRA's, unless the linear
-    predictor of the score is a column of JRE's outcome models.
+    bias under the fitted propensity score, so its biases show only how the bias varies over the replicates.
+    Values are NaN if an outcome model cannot be fitted. With objective "risk", a canonical link and an intercept, JRE's
+    risk does not exceed IPWRA's, unless the linear predictor of the propensity score is a column of JRE's outcome
+    models.
     """
     record.check_means("risk_table()")
     fit, joint, sample, labels = record.used_weight_fit, joint_of(record), record.sample, record.design.labels

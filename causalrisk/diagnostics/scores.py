@@ -27,7 +27,7 @@ EQUAL = 1e-10  # relative tolerance of limits of the score, as rounding differs 
 
 
 def common_support(scores: Array, arm: Arms) -> NDArray[np.bool_]:
-    """Mask of the rows whose scores, shape (K, n), lie above the minima of all arms and below all their maxima."""
+    """Return a mask of the rows whose propensity scores, (K, n), are within the range of scores in every arm."""
     compared = scores[1:] if len(scores) == 2 else scores  # with two arms, only the score of the treated
     members = [compared[:, arm == a] for a in range(len(scores))]
     low = np.max([own.min(axis=1, initial=np.inf) for own in members], axis=0)
@@ -185,7 +185,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
 
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
-    """Root mean squared difference of score and share treated over the bins of `calibration`; one row per arm."""
+    """Return the root mean squared gap of propensity score and share treated, over `calibration`'s bins, by group."""
     tables = _binned(record, bins)
     gaps = {label: (table["predicted"] - table["observed"]) ** 2 for label, table in tables.items()}
     values = [np.sqrt(np.average(gap, weights=tables[label]["weight"])) for label, gap in gaps.items()]

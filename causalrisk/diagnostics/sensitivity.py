@@ -219,10 +219,10 @@ def robustness_value(ratio: float) -> float:
 
 @dataclass(frozen=True)
 class BiasScale:
-    """Scale of the bias of an omitted confounder, with influence functions (n,) relative to the sample's weight.
+    """Scale S of the bias of an omitted confounder, with the influence functions of the effect and of S, (n,) each.
 
-    `size` is S, the largest bias at cf_y cf_d / (1 - cf_d) = 1: the root of E (Y - g)^2, the mean squared residual of
-    the outcome ("variance"), times E alpha^2, the mean square of the Riesz representer ("nu").
+    `size` is S: the largest bias at cf_y cf_d / (1 - cf_d) = 1, which is the root of E (Y - g)^2, the mean squared
+    residual of the outcome ("variance"), times E alpha^2, the mean square of the Riesz representer ("nu").
     """
 
     effect: float
@@ -288,7 +288,7 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
 
 
 def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, float, float, str]:
-    """Risk ratio of an arm against the reference for the E-value, its limits and its basis.
+    """Return the risk ratio behind an arm's E-value, its two limits, and a text that says how it was computed.
 
     It is the ratio of the means if both are positive and the outcome is 0/1 or the effect is not a difference;
     otherwise, the approximation exp(0.91 d) with the standardized difference d.
@@ -308,7 +308,7 @@ def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, fl
 
 
 def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
-    """Smallest r = cf_y = cf_d for which the interval of the bounds includes zero, by Brent's method."""
+    """Return the smallest r = cf_y = cf_d for which the interval of the bounds includes zero."""
     sign = np.sign(scale.effect) or 1.0
 
     def margin(r: float) -> float:

@@ -77,8 +77,8 @@ class BootstrapError(CausalRiskError):
     Attributes
     ----------
     results : CausalResults or None
-        The fitted results with the robust standard errors; None if the replicates failed and nothing was estimated,
-        for a study, and for a scan whose workers died before there was an estimate.
+        The fitted results with the robust standard errors; None if nothing was estimated because the replicates failed,
+        for a study, and for scanned data whose workers died before there was an estimate.
     """
 
     def __init__(self, message: str, results: Any = None) -> None:
@@ -101,17 +101,17 @@ class CausalRiskWarning(UserWarning):
 class DesignWarning(CausalRiskWarning):
     """The data or formulas were understood, but probably not as meant.
 
-    Given for a power outside I(); for columns that were dropped because they depend on others, in all rows or in one
-    treatment group (a level without rows there, which is a question of overlap); for reordered rows; for levels that
-    differ only in blanks or case; for fewer than 10 clusters in a group; and for effects of JRE and IPWRA that differ
-    if tests find that both models miss a curve.
+    It is given, for example, for a power outside I(); for columns that were dropped because they depend linearly on
+    others, in all rows or in one treatment group (for example a level without rows there); for reordered rows; for
+    levels that differ only in blanks or case; for too few clusters in a group; and if JRE and IPWRA differ and tests
+    find that both models omit curvature.
     """
 
 
 class OverlapWarning(CausalRiskWarning):
     """Some units have propensity scores so close to 0 or 1 that a few weights dominate.
 
-    Given if
+    It is given if
 
     - the effective n of a group, (sum w)^2 / sum w^2, is below a third of its rows, or below a fifth if the target is
       not everybody (such weights leave rows out on purpose); with probability weights, the share is relative to the
@@ -121,7 +121,7 @@ class OverlapWarning(CausalRiskWarning):
     - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (if everybody is the target);
     - the mean of a group lies outside the range of the outcomes by more than the width of this range.
 
-    It names other targets to use. `CausalResults.overlap` has these numbers for every fit.
+    The message names other targets. `CausalResults.overlap` has these numbers for every fit.
     """
 
 
@@ -132,15 +132,15 @@ class ConvergenceWarning(CausalRiskWarning):
 class ResampleWarning(CausalRiskWarning):
     """Some resamples or replicates failed, or there are too few of them.
 
-    Given for any that failed (more than the share `max_failed` is an error), and for intervals from quantiles that
-    leave fewer than 5 resamples beyond a limit: 95% intervals need 200.
+    It is given if any failed (if their share exceeds `max_failed`, there is an error instead). It is also given for
+    quantile intervals with fewer than 5 resamples beyond a limit: 95% intervals need 200 resamples.
     """
 
 
 class MonteCarloWarning(CausalRiskWarning):
     """The estimate depends noticeably on the random numbers drawn.
 
-    Given if the Monte Carlo error of the effect exceeds 5% of its standard error.
+    It is given if the Monte Carlo error of the effect exceeds 5% of its standard error.
     """
 
 
@@ -168,10 +168,10 @@ class Notes(list[str]):
 
 
 class Told(Notes):
-    """Notes that do not repeat warnings given before."""
+    """Notes that keep the texts of warnings without giving the warnings."""
 
     def warn(self, message: str, category: type[CausalRiskWarning]) -> None:
-        """Keep a text without warning again."""
+        """Keep the text of a warning without giving it."""
         self.append(message)
 
 
@@ -231,7 +231,7 @@ def check_alpha(alpha: float) -> None:
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the options of a call under this package's names and values."""
+    """Return the options of a call under this package's names and values, and notes on other packages' words."""
     found, notes = named_here(place, given, defaults)
     for name, value in list(found.items()):
         meant = value_meant(name, value)
@@ -261,7 +261,7 @@ def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the options of a call under their names here, and a note on each other name; as `read` otherwise."""
+    """Return the options of a call under this package's names, and a note on each name of another package."""
     tables, notes = [aliases.NAMES.get(table, {}) for table in reversed(aliases.tables_of(place))], list[str]()
     words = {word: name for table in tables for word, name in aliases.by_word(table).items() if name in defaults}
     found, said = {name: value for name, value in given.items() if name in defaults}, dict[str, str]()
@@ -288,7 +288,7 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
 
 
 def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Set a second option that a word implies; raise an error if the call has another value of this option."""
+    """Set a second option that an option of another package implies; another value of it in the call is an error."""
     given = found.get(name)
     if given not in (None, defaults.get(name)) and value_meant(name, given) != value:
         raise OptionError(f"{what} means `{name}={value!r}`, but `{name}={given!r}` was given.\nLeave one of them out.")
@@ -296,7 +296,7 @@ def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults:
 
 
 class Failure:
-    """Outcomes of a resample or of a propensity replicate, as integers that can be stored in arrays."""
+    """What became of a resample or propensity replicate: OK or the reason why it failed, as integers for arrays."""
 
     OK, EMPTY_ARM, SEPARATION, SINGULAR_PROPENSITY, NOT_CONVERGED, SINGULAR_OUTCOME, NO_REPLICATES = range(7)
     OUTCOME_SEPARATION, OUTCOME_NOT_CONVERGED, NO_EFFECT = range(7, 10)
@@ -317,14 +317,14 @@ TEXT = {  # in the order of their numbers
 
 
 def failures_frame(failures: NDArray[np.int8], name: str) -> pd.DataFrame:
-    """Return a table of the outcomes, one row per resample."""
+    """Return a table with one row per resample: whether it was used and, if not, the reason."""
     used = failures == Failure.OK
     text = np.array(list(TEXT.values()), dtype=object)[failures]
     return pd.DataFrame({"used": used, "reason": text}, index=pd.RangeIndex(len(failures), name=name))
 
 
 def failure_text(failures: NDArray[np.int8]) -> str:
-    """Sentence that counts the failures by reason, the commonest first; empty when there are none."""
+    """Return the counts of failures by reason, the most frequent first, as text; empty without failures."""
     codes, counts = np.unique(failures[failures != Failure.OK], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return "; ".join(f"{counts[k]} because {TEXT[int(codes[k])]}" for k in order)

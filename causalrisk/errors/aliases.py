@@ -1,7 +1,7 @@
-"""Names and values of options in other packages: read if they mean the same here, answered if they do not.
+"""Names and values of options in other packages: accepted if they mean the same here, otherwise answered in the error.
 
-Every table maps what is typed here to the words for it elsewhere, separated by blanks; `ANSWERS` maps words that have
-no counterpart of the same meaning to a sentence that says what to use.
+Every table maps a name or value of this package to the words for it in other packages, separated by blanks. `ANSWERS`
+maps words without a counterpart of the same meaning to a sentence that says what to use.
 """
 
 from __future__ import annotations
@@ -313,7 +313,7 @@ ATTRIBUTES: dict[str, str] = {  # attributes of results that have another name h
 
 
 def by_word(table: Mapping[str, str]) -> dict[str, str]:
-    """Invert a table: map each word in its values to the key, which is the name in this package."""
+    """Return a mapping from each word in the values of a table to its key, which is the name in this package."""
     return {word: name for name, words in table.items() for word in words.split()}
 
 
@@ -329,7 +329,7 @@ def nearest(word: object, names: Iterable[str], most: int, likeness: float = 0.6
 
 
 def near(word: str, names: Iterable[str]) -> str:
-    """Return a question with the two most similar names; empty if no name is similar."""
+    """Return a text such as "Did you mean `a` or `b`?" with the most similar names; empty if no name is similar."""
     found = nearest(word, names, 2)
     return f"Did you mean {' or '.join(f'`{name}`' for name in found)}?" if found else ""
 
@@ -363,7 +363,7 @@ def value_meant(option: str, value: Any) -> Any:
 
 
 def tables_of(place: str) -> list[str]:
-    """Return the tables of a call; the first has priority."""
+    """Return the keys under which a call's names and answers are listed in the tables; the first has priority."""
     return [place, *FURTHER.get(place, ["method"])]
 
 

@@ -1,4 +1,4 @@
-"""Table of the options that each estimator supports beyond its plain fit. Options outside of it raise an error."""
+"""Table of the options that each estimator supports besides the default values. Any other option raises an error."""
 
 from __future__ import annotations
 
@@ -65,7 +65,11 @@ PREDICTIONS = EVERY | {  # options for given predictions, which are for the rows
 
 
 def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> None:
-    """Raise an error for options that the estimator, quantiles or given predictions lack; None is not asked for."""
+    """Raise an error for an option value that is not available for the estimator.
+
+    `asked` maps the names of options to their values; None means that the option is not used. The tables for quantiles
+    and for given outcome predictions apply in addition to the estimator's.
+    """
     rows = {spec.name: ABILITIES.get(spec.name, {})} | ({"quantiles": QUANTILES} if quantiles else {})
     rows |= {"outcome_predictions=": PREDICTIONS} if asked.get("outcome_predictions") else {}
     for (name, row), (option, value) in itertools.product(rows.items(), asked.items()):
@@ -122,12 +126,12 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
 
 
 def options_used(spec: Specification, options: ModelOptions) -> ModelOptions:
-    """Return the options, without a learner if the outcome models are constants, which do not use learners."""
+    """Return the options; the learner is removed if the outcome models are constants."""
     return dataclasses.replace(options, learner=None, learner_use=None, n_repeats=1) if spec.constants else options
 
 
 def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
-    """Return how the estimator uses the learner's predictions; None without a learner."""
+    """Return how the learner's predictions are used ("terms", "replace" or "stack"); None without a learner."""
     if options.learner is None or spec.constants:
         return None
     use = options.learner_use or next(iter(ABILITIES.get(spec.name, {}).get("learner_use", ())), None)
@@ -138,7 +142,11 @@ def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
 
 
 def with_change(spec: Specification, did: DiD) -> Specification:
-    """Adapt an estimator to difference-in-differences: how it weights residuals, and which arms need models."""
+    """Return the estimator's specification for difference-in-differences.
+
+    `did` determines whether the weights of the residuals are normalised. In panels, estimators other than JRE use only
+    the outcome model of the controls.
+    """
     chosen = did.normalize and "normalize=False" in ABILITIES.get(spec.name, {}).get("did", ())
     controls_only = not (spec.joint or did.cross_sections)
     return dataclasses.replace(spec, normalized=spec.normalized or chosen, controls_only=controls_only)

@@ -35,7 +35,7 @@ WIDE = 50  # number of coefficients above which all resamples share one derivati
 
 @dataclass(frozen=True)
 class FieldsAlone:
-    """A dataclass that is pickled without its cached properties, which are computed again."""
+    """Base class of dataclasses whose cached properties are not pickled, but computed again after loading."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -54,7 +54,7 @@ class Dual:
         self.value, self.by = value, by
 
     def chain(self, value: Any, slope: Any) -> Dual:
-        """Return a function of this number by the chain rule, given the function's value and derivative."""
+        """Return f(self) with derivatives by the chain rule, given the value and the derivative of f at this number."""
         return Dual(value, {eta: slope * d for eta, d in self.by.items()})
 
     def __add__(self, other: Any) -> Dual:
@@ -93,7 +93,7 @@ class Dual:
 
 
 def value_of(x: Any) -> Any:
-    """Return a number without its derivatives."""
+    """Return the values of a `Dual` without its derivatives; other numbers are returned unchanged."""
     return x.value if isinstance(x, Dual) else x
 
 
@@ -104,14 +104,17 @@ def exp(x: Any) -> Any:
 
 
 def apply(x: Any, function: Callable[..., Any], slope: Callable[..., Any], *others: Any) -> Any:
-    """Return function(x, *others), with derivatives if x is a `Dual`; `slope` is the function's derivative in x."""
+    """Return function(x, *others), with derivatives if x is a `Dual`; `slope` is the derivative with respect to x."""
     if isinstance(x, Dual):
         return x.chain(function(x.value, *others), slope(x.value, *others))
     return function(x, *others)
 
 
 def apply_score(x: Any, function: Callable[..., tuple[Any, Any]], *others: Any) -> Any:
-    """As `apply`, for the score of a likelihood; the function returns the score and minus its derivative."""
+    """Return the score of a log likelihood at x, with derivatives if x is a `Dual`.
+
+    `function(x, *others)` returns the score and minus its derivative with respect to x.
+    """
     score, information = function(value_of(x), *others)
     return x.chain(score, -information) if isinstance(x, Dual) else score
 
@@ -141,14 +144,14 @@ class Point:
     by: frozenset[str] = frozenset()  # blocks whose predictors carry derivatives
 
     def __call__(self, eta: Linear) -> Any:
-        """Return a linear predictor of the rows, shape (n, R)."""
+        """Return the values of a linear predictor in these rows, shape (n, R) for R resamples."""
         value = eta.X[self.rows] @ self.beta[eta.block][eta.j]
         if eta.offset is not None:
             value = value + eta.offset[self.rows, None]
         return Dual(value, {eta: 1.0}) if eta.block in self.by else value
 
     def of(self, column: NDArray[Any]) -> NDArray[Any]:
-        """Return a column of the sample, (n,), for these rows, as (n, 1)."""
+        """Return the entries, shape (m, 1), that an array with one entry per row of the sample has in these rows."""
         return column[self.rows, None]
 
 
@@ -171,24 +174,27 @@ class Block:
 
     @property
     def name(self) -> str:
-        """Name of the coefficients."""
+        """Name of the block, under which `Beta` has its coefficients."""
         return self.own[0].block
 
 
 def over_rows(function: Callable[..., T], block: Block, s: Array, *given: Any) -> list[T]:
-    """Evaluate a function of a block and row weights; once per chunk if the rows do not fit in memory."""
+    """Return a list of `function(block, s, *given)`: one result if the rows are in memory, otherwise one per chunk."""
     return in_chunks(function, block.chunks, s, *given) if block.chunks else [function(block, s, *given)]
 
 
 def _gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
-    """Return X' diag(v_r) Y for each column v_r of v, (R, p, q)."""
+    """Return X' diag(v_r) Y for each column v_r of `v`, (R, p, q); X and Y are the columns of `one` and `other`."""
     if one.X is other.X:
         return weighted_grams(one.X[rows], v)
     return np.stack([one.X[rows].T @ (of[:, None] * other.X[rows]) for of in v.T])
 
 
 def _sums(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> tuple[Array, dict[str, Array]]:
-    """Return the equations, (m p, R), and their derivatives in the coefficients of the blocks `by`, (R, m p, k)."""
+    """Return the block's equations, (m p, R), and their derivatives, (R, m p, k), summed over the rows.
+
+    The derivatives are with respect to the coefficients of each block named in `by`.
+    """
     (m, p), R = (len(block.own), block.own[0].X.shape[1]), s.shape[1]
     equations, slopes = np.zeros((m, p, R)), {block.name: np.zeros((R, m, p, m, p))} if by else {}
     for term, residuals in block.terms:
@@ -204,7 +210,7 @@ def _sums(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> tuple[Array
 
 
 def _pieces(first: int, last: int, width: int) -> list[slice]:
-    """Split rows into slices, at least one, that stay in the cache together with `width` columns."""
+    """Split the rows from `first` to `last` into slices that fit in the cache if each row has `width` numbers."""
     size = AT_ONCE // min(max(width, 2), 64)
     return [slice(start, min(start + size, last)) for start in range(first, max(last, first + 1), size)]
 
@@ -214,9 +220,9 @@ def solve(
 ) -> tuple[Beta, dict[str, NDArray[np.int8]]]:
     """Solve a stack of blocks in order under row weights (n, R); a block may depend on earlier blocks.
 
-    Resamples start from the coefficients of the sample, (m, p, 1). `known` has the coefficients of earlier blocks that
-    are solved already. Returns the coefficients of each block, (m, p, R), including `known`, and for each solved block
-    a `Failure` of each resample, (R,).
+    `start` has the coefficients of the sample, (m, p, 1), from which resamples start. `known` has the coefficients of
+    earlier blocks that are solved already. Returns the coefficients of each block, (m, p, R), including `known`, and
+    for each solved block a `Failure` of each resample, (R,).
     """
     beta, failures = dict(known or {}), dict[str, NDArray[np.int8]]()
     with np.errstate(all="ignore"):  # fits without a solution have a failure code
@@ -227,10 +233,11 @@ def solve(
 
 
 def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, NDArray[np.int8]]:
-    """Solve one block by Newton's method; a step that overshoots by more than `OVERSHOT` is halved.
+    """Solve one block by Newton's method, and return coefficients, (m, p, R), and failure codes, (R,).
 
-    Resamples of more than `WIDE` coefficients share one derivative, at the start under mean weights, as long as each
-    step is at most half of the step before.
+    A step is halved if the equations change sign along it, and then exceed `OVERSHOT` times their size at its start.
+    With more than `WIDE` coefficients, resamples share one derivative, computed at the first coefficients under mean
+    weights, as long as each step is at most half of the step before.
     """
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
     weights, before = s, known
@@ -297,12 +304,12 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
 
 
 def some(beta: Array, columns: NDArray[Any]) -> Array:
-    """Return coefficients, (m, p, R), of some resamples; coefficients of the sample, (m, p, 1), are for all of them."""
+    """Select the resamples `columns` from coefficients, (m, p, R); coefficients (m, p, 1) are returned unchanged."""
     return beta if beta.shape[2] == 1 else beta[:, :, columns]
 
 
 def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Solve for a Newton step, and mark singular equations; `slope` may have one derivative for all resamples."""
+    """Return Newton steps, (k, R), and a mask of singular equations, (R,); resamples may share one `slope`."""
     if not block.least_norm:
         step, singular = solve_definite(slope, np.where(np.isfinite(equations), equations, 0.0))
         return step, np.repeat(singular, step.shape[1] // len(singular))
@@ -342,9 +349,10 @@ class Influence:
         return self.of({name: np.eye(len(self.factors[name][name]))})
 
     def of(self, *combinations: Mapping[str, Array]) -> Array:
-        """Return influence functions of combinations of coefficients, shape (n, d).
+        """Return influence functions of linear combinations of coefficients, shape (n, d).
 
-        A combination maps names of blocks to matrices of shape (k, m p). Several combinations are put side by side.
+        A combination maps names of blocks to matrices of shape (k, m p). The influence functions of several
+        combinations are concatenated along the second axis.
         """
         factors, ends = dict[str, Array](), np.cumsum([0, *(len(next(iter(each.values()))) for each in combinations)])
         for combination, start, stop in zip(combinations, ends, ends[1:], strict=False):
@@ -367,12 +375,12 @@ class Influence:
 
 
 def influence(blocks: Sequence[Block], s: Array, beta: Beta, total: float, known: Influence | None = None) -> Influence:
-    """Return the influence function of the coefficients of a stack; its factors alone if rows do not fit in memory.
+    """Return the influence function of the coefficients of a stack of blocks.
 
     Block b has psi_b = -G_bb^-1 (g_b + sum over earlier blocks c of G_bc psi_c), where G_bc is the mean derivative of
     the equations of b in the coefficients of c. The covariance of the coefficients is the sum of s_i^2 psi_i psi_i^T,
     divided by `total` squared. `known` has the psi of earlier blocks. Coefficients without a psi are treated as
-    constants.
+    constants. If the rows do not fit in memory, only the factors of the influence function are computed.
     """
     known = known or Influence(len(s), (), beta, {})
     factors = dict(known.factors)

@@ -36,7 +36,7 @@ SMALLEST = 1e-12  # replaces a classifier's score of zero until the score is cli
 
 @dataclass(frozen=True)
 class Score:
-    """Propensity scores of K arms, as functions of the rows of a point."""
+    """Propensity scores of K arms, as functions of a `Point`: its rows and coefficients."""
 
     n_arms: int
     ratio: Callable[[Point, int, int], Any]  # ratio(at, t, a): e_t / e_a of two arms
@@ -44,11 +44,11 @@ class Score:
     own: Callable[[Point, int], Any] | None = None  # own(at, a): 1 / e_a if it is not the sum of the ratios
 
     def odds(self, at: Point, t: int, a: int) -> Any:
-        """Return e_t / e_a."""
+        """Return the odds e_t / e_a of arms t and a in the rows of `at`."""
         return self.ratio(at, t, a) if t != a else 1.0
 
     def inverse(self, at: Point, a: int) -> Any:
-        """Return 1 / e_a."""
+        """Return the inverse probability 1 / e_a of arm a in the rows of `at`."""
         return self.own(at, a) if self.own else sum(self.odds(at, k, a) for k in range(self.n_arms))
 
 
@@ -62,7 +62,7 @@ class ScoreModel:
     classifier: Classifier | None = None  # fits scores that have no coefficients
 
     def score(self, sample: Sample, toward: int | None) -> Score:
-        """Return the scores of the rows of a sample; `toward` is the arm that is the target."""
+        """Return the propensity scores of a sample; `toward` is the arm that is the target, as in an ATT, or None."""
         if self.e is not None:
             found = known_score(self.e)
         elif self.kind == "calibrated":
@@ -73,19 +73,19 @@ class ScoreModel:
 
 
 def fitted(predictors: Sequence[Linear], residuals: Callable[[Point], list[Any]]) -> Block:
-    """Return equations of a binary or multinomial model of all rows."""
+    """Return the equations of a binary or multinomial model that is fitted to all rows."""
     terms = ((ALL, residuals),)
     return Block(tuple(predictors), terms, singular=Failure.SINGULAR_PROPENSITY, separated=Failure.SEPARATION)
 
 
 def binary_block(eta: Linear, event: NDArray[Any], among: Array, link: str = "logit") -> Block:
-    """Return the score equations of an event among some rows under a binary link."""
+    """Return the likelihood equations of a binary model for `event`, fitted to the rows where `among` is one."""
     score = BINARY_LINKS[link].score
     return fitted([eta], lambda at: [at.of(among) * apply_score(at(eta), score, at.of(event))])
 
 
 def logit_score(sample: Sample) -> Score:
-    """Multinomial logit, log e_k / e_0 = Z gamma_k; with two arms the logit."""
+    """Return propensity scores by a multinomial logit, log e_k / e_0 = Z gamma_k; with two arms, this is the logit."""
     arm, inside, n_arms = sample.arm, sample.in_sample, sample.n_arms
     predictors = [Linear("score", sample.Z.columns, j) for j in range(n_arms - 1)]
 
@@ -101,7 +101,7 @@ def logit_score(sample: Sample) -> Score:
 
 
 def link_score(sample: Sample, link: str) -> Score:
-    """Two arms under another link, e_1 = F(Z gamma)."""
+    """Return the propensity scores of two arms under a link other than the logit, e_1 = F(Z gamma)."""
     eta, of_link = Linear("score", sample.Z.columns), BINARY_LINKS[link]
 
     def bounded(function: Callable[..., Array], x: Array, own: float) -> Array:
@@ -115,7 +115,7 @@ def link_score(sample: Sample, link: str) -> Score:
 
 
 def calibrated_score(sample: Sample, toward: int | None) -> Score:
-    """One model per arm, with weights 1 + exp(-Z gamma_a) that balance the columns exactly (Tan 2020)."""
+    """Return propensity scores by one model per arm, whose weights 1 + exp(-Z gamma_a) balance Z exactly (Tan 2020)."""
     arms = [a for a in range(sample.n_arms) if a != toward]
     predictors = {a: Linear("score", sample.Z.columns, j) for j, a in enumerate(arms)}
 
@@ -139,7 +139,7 @@ def calibrated_score(sample: Sample, toward: int | None) -> Score:
 
 
 def known_score(e: Array) -> Score:
-    """Given scores, (n, K), or a classifier's scores under each resample, (n, K, R)."""
+    """Return scores without coefficients: given ones, (n, K), or a classifier's under each resample, (n, K, R)."""
 
     def of(at: Point, a: int) -> Array:
         own = e[at.rows, a]
@@ -149,7 +149,7 @@ def known_score(e: Array) -> Score:
 
 
 def clipped(score: Score, low: float, high: float) -> Score:
-    """Scores clipped to limits: the score of the treated arm, or with several arms each arm's score."""
+    """Clip the treated arm's propensity score to limits; with more than two arms, clip the score of each arm."""
 
     def inverse(at: Point, a: int) -> Any:
         least, most = (low, high) if a or score.n_arms > 2 else (1 - high, 1 - low)
@@ -166,7 +166,7 @@ def clipped(score: Score, low: float, high: float) -> Score:
 
 @dataclass(frozen=True)
 class Classifier:
-    """Cross-fitted scores of a classifier: each row is scored by the fit to the other folds."""
+    """Cross-fitted propensity scores of a classifier: each row's score is from the fit to the other folds."""
 
     classifier: Any
     features: Array
@@ -177,7 +177,7 @@ class Classifier:
     repeat: int = 0
 
     def scores(self, s: Array) -> tuple[Array, NDArray[np.int8]]:
-        """Return scores (n, K, R) under row weights (n, R), and failure codes for resamples with an empty arm."""
+        """Return scores, (n, K, R), under row weights (n, R), and a failure code where an arm is empty, (R,)."""
         found = np.full((len(self.arm), self.n_arms, s.shape[1]), 1 / self.n_arms)
         codes = np.zeros(s.shape[1], dtype=np.int8)
         for r in range(s.shape[1]):
@@ -223,10 +223,10 @@ WEIGHT_NAMES = ("score", "member", "observed")
 
 @dataclass(frozen=True)
 class Equations(FieldsAlone):
-    """A sample, its score and its target, which determine the equations of every estimator.
+    """A sample, its propensity score and its target, which determine the equations of every estimator.
 
-    `importance` is h / e, and `weight` is importance / (probability that the outcome is observed). `tilt` is the
-    weight of a row in the means, t_i. `measure` is what the weights of an arm add up to; it differs from `tilt` for a
+    `importance` is h / e, and `weight` is importance / (probability that the outcome is observed). `tilt` is the weight
+    of a row in the means, t_i. The weights of each arm add up to the sum of `measure`, which differs from `tilt` for a
     target frame only. `height` is a constant subtracted from the outcomes for numerical accuracy, which changes no
     linear model with a constant.
     """
@@ -238,7 +238,7 @@ class Equations(FieldsAlone):
     height: float = 0.0
 
     def of_estimator(self, spec: Specification) -> Equations:
-        """Return the equations of an estimator, without a score if it needs none."""
+        """Return the equations of another estimator for the same target; without propensity scores if it needs none."""
         model = self.model if spec.uses_propensity or self.target.tilt is not None else None
         return self if spec == self.spec and model is self.model else dataclasses.replace(self, spec=spec, model=model)
 
@@ -250,7 +250,10 @@ class Equations(FieldsAlone):
     # --- importance weights ------------------------------------------------------------------------------------------
 
     def tilt(self, at: Point) -> Any:
-        """Return each row's weight in the means, t_i: h(e), or for an arm or a frame 1 in the target, 0 elsewhere."""
+        """Return each row's weight in the means, t_i.
+
+        It is h(e), or, if the target is one arm or a data frame, 1 in the rows of the target and 0 elsewhere.
+        """
         if self.target.frame:
             return 1.0 - at.of(self.sample.in_sample)
         if self.target.toward is not None:
@@ -258,7 +261,7 @@ class Equations(FieldsAlone):
         return 1.0 if self.target.tilt is None else self.target.tilt(self.probabilities(at))
 
     def probabilities(self, at: Point) -> list[Any]:
-        """Return the scores e_a of each arm; for two arms that are calibrated separately, e_0 is 1 - e_1."""
+        """Return the propensity scores e_a of all arms; for two arms that are calibrated separately, e_0 is 1 - e_1."""
         score, model = cast(Score, self.score), cast(ScoreModel, self.model)
         found: list[Any] = [1 / score.inverse(at, a) for a in range(self.sample.n_arms)]
         if model.kind == "calibrated" and self.target.toward is None and len(found) == 2:
@@ -266,11 +269,11 @@ class Equations(FieldsAlone):
         return found
 
     def measure(self, at: Point) -> Any:
-        """Return what an arm's weights add up to: the tilt, or a target frame's density relative to the sample."""
+        """Return the values whose sum is the total weight of each arm: the tilt or, with a target frame, `density`."""
         return self.density(at) if self.target.frame else self.tilt(at)
 
     def density(self, at: Point) -> Any:
-        """Return the density of a target frame relative to the sample: the odds of being in the frame."""
+        """Return the density of the target frame relative to the sample: the odds of belonging to the frame."""
         return exp(at(self.member)) * at.of(self.sample.in_sample)
 
     def weight(self, at: Point, a: int) -> Any:
@@ -281,7 +284,7 @@ class Equations(FieldsAlone):
         return w * ((1.0 + exp(-at(self.observed))) * at.of(self.sample.with_outcome))
 
     def importance(self, at: Point, a: int) -> Any:
-        """Return h / e_a; if arm k is the target, as in an ATT, the odds e_k / e_a, which are 1 in arm k."""
+        """Return h / e_a. If arm k is the target, as in an ATT, these are the odds e_k / e_a, which are 1 in arm k."""
         if self.score is None:
             return at.of(self.sample.with_outcome)
         if self.target.toward is not None:
@@ -292,7 +295,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def constant(self) -> Array:
-        """Coefficients with which the columns add up to the constant one, shape (p,); zeros if there are none."""
+        """Coefficients of the combination of outcome columns that equals one, shape (p,); zeros if there is none."""
         columns = self.columns
         if self.sample.constant is not None:  # the rows are not in memory
             return np.ones(1) if self.spec.constants else self.sample.constant
@@ -304,30 +307,30 @@ class Equations(FieldsAlone):
 
     @cached_property
     def member(self) -> Linear:
-        """Log odds of belonging to the target frame."""
+        """Linear predictor of belonging to the target frame, on the scale of log odds."""
         return Linear("member", self.sample.Z.columns)
 
     @cached_property
     def observed(self) -> Linear | None:
-        """Log odds of an observed outcome; None if all are observed, or if the estimator has no weights."""
+        """Linear predictor (log odds) of an observed outcome; None if all are observed or there are no weights."""
         basis = self.sample.R if self.spec.uses_propensity else None
         return None if basis is None else Linear("observed", basis.columns)
 
     @property
     def weight_blocks(self) -> list[Block]:
-        """Equations of the weights' models: score, membership of a target frame, observation of the outcome."""
+        """Equations of the weights' models: propensity score, membership of a target frame, observed outcomes."""
         return [block for block in self.blocks if block.name in WEIGHT_NAMES]
 
     # --- outcome models ----------------------------------------------------------------------------------------------
 
     @cached_property
     def family(self) -> OutcomeFamily:
-        """Family of the outcome models; linear for constants without offsets, as every family then gives the mean."""
+        """Family of the outcome models; Gaussian for constants without offsets, as every family then fits the mean."""
         return LINEAR if self.spec.constants and self.sample.offset is None else self.sample.family
 
     @cached_property
     def columns(self) -> Array:
-        """Columns of the outcome models: the design's columns, or a constant, in each period."""
+        """Columns of the outcome models, (n, p): the design's or a constant; in repeated cross sections, by period."""
         return self.sample.in_periods(self._columns)
 
     @cached_property
@@ -336,12 +339,12 @@ class Equations(FieldsAlone):
 
     @cached_property
     def own(self) -> tuple[Linear, ...]:
-        """Linear predictor of each arm for the observed outcomes."""
+        """Linear predictor of each arm's outcome model, at the exposures of the observed outcomes."""
         return tuple(Linear(f"outcome {a}", self.columns, 0, self.sample.offset) for a in range(self.sample.n_arms))
 
     @cached_property
     def at_means(self) -> tuple[Linear, ...]:
-        """Linear predictor of each arm that its mean averages; with repeated cross sections, it predicts the change."""
+        """Linear predictor of each arm whose predictions are averaged; with repeated cross sections, of changes."""
         columns = self.columns if self.sample.late is None else self.sample.at_means(self._columns)
         return tuple(Linear(f"outcome {a}", columns, 0, self.sample.mean_offset) for a in range(self.sample.n_arms))
 
@@ -369,10 +372,6 @@ class Equations(FieldsAlone):
         )
 
     def _start(self, a: int) -> tuple[Array, Array]:
-        """Return the Gram matrix and the moments of the least-squares fit at which the iterations start.
-
-        It fits the linear predictors of starting values of the means, which are close to the outcomes.
-        """
         sample, rows = self.sample, self.sample.slices[a]
         u, offset = (sample.s * sample.with_outcome)[rows], 0.0 if sample.offset is None else sample.offset[rows]
         q, y, family = self.columns[rows], sample.y[rows], self.family.distribution
@@ -382,7 +381,7 @@ class Equations(FieldsAlone):
     def predicted(self, at: Point, a: int, shift: Any = None, *, observed: bool = False) -> Any:
         """Return the predicted outcomes m_a of an arm for the means or, if `observed`, for the observed outcomes.
 
-        TMLE shifts the linear predictors. Given predictions are stored as linear predictors.
+        `shift` is added to the linear predictors in TMLE. Given predictions are stored as linear predictors.
         """
         eta = (self.own if observed else self.at_means)[a]
         x = at.of(self.sample.X.columns[:, a]) if self.spec.given else at(eta)
@@ -392,13 +391,13 @@ class Equations(FieldsAlone):
     # --- means -------------------------------------------------------------------------------------------------------
 
     def weighted_residuals(self, at: Point, a: int, shift: Any = None, less: Any = None) -> Any:
-        """Return the weighted residuals of an arm's rows, w (y - m_a - less)."""
+        """Return the weighted residuals w (y - m_a - less) of an arm's rows; `shift` as in `predicted`."""
         left = at.of(self.sample.y) - self.predicted(at, a, shift, observed=True)
         return self.weight(at, a) * at.of(self.sample.with_outcome) * (left if less is None else left - less)
 
     @property
     def corrects_apart(self) -> bool:
-        """Whether mean residuals have equations of their own; otherwise they are a term in the means' equations."""
+        """Whether mean residuals have their own equations, instead of being a term in the equations of the means."""
         return self.spec.corrected and (self.spec.normalized or self.spec.targeted or self.target.frame)
 
     def correction(self, a: int, g: Array) -> Block:
@@ -446,7 +445,7 @@ class Equations(FieldsAlone):
     # --- the estimators ----------------------------------------------------------------------------------------------
 
     def arm_blocks(self, g: Array | None = None) -> list[Block]:
-        """Return the equations of all arms' means, projected on columns g; by default on a constant, for the means."""
+        """Return the equations of each arm's mean or, given columns `g`, (n, k), of its projection on these columns."""
         g, blocks = np.ones((self.sample.n, 1)) if g is None else g, list[Block]()
         for a in range(self.sample.n_arms):
             if self.corrects_apart:
@@ -484,7 +483,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def empty(self) -> Equations:
-        """The equations without rows, in memory."""
+        """The same equations for a sample without rows."""
         return dataclasses.replace(self, sample=self.sample.empty)
 
     @cached_property
@@ -498,14 +497,14 @@ class Equations(FieldsAlone):
         return tuple(of_chunk(sample=chunk) for chunk in self.sample.chunks)
 
     def each(self, function: Callable[..., T], *given: Any) -> list[T]:
-        """Evaluate a function of the equations on all rows; once per chunk if they do not fit in memory."""
+        """Return a list of `function(equations, *given)`: one item for rows in memory, otherwise one per chunk."""
         return in_chunks(function, self.chunks, *given) if self.chunks else [function(self, *given)]
 
     def by_row(self, function: Callable[..., NDArray[D]], *given: Any) -> NDArray[D]:
-        """Evaluate a function of the equations for every row, shape (n, ...)."""
+        """Return `function(equations, *given)` for all rows, shape (n, ...), concatenated over the chunks."""
         found = self.each(function, *given)
         return np.concatenate(found) if len(found) > 1 else found[0]
 
     def totals(self, function: Callable[..., Any], *given: Any) -> Any:
-        """Evaluate a function of the equations that sums over rows, and add up the chunks."""
+        """Return `function(equations, *given)`, a sum over rows, added up over the chunks."""
         return add_up(self.each(function, *given))

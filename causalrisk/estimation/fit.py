@@ -76,7 +76,7 @@ def fit_estimator(
 
 
 def separate_record(task: Task) -> FitRecord:
-    """Fit weights and outcome models, and average over the target."""
+    """Fit an estimator that models each arm separately, without standard errors."""
     equations, design, options, notes = equations_of(task), task.design, task.options, task.notes
     weights, robust = weigh(equations, task), None
     if task.spec.matched:
@@ -107,7 +107,7 @@ def separate_record(task: Task) -> FitRecord:
 
 
 def weigh(equations: Equations, task: Task) -> WeightFit:
-    """Fit the models of the weights; separation raises an error, and non-convergence triggers a warning."""
+    """Fit the models of the weights; separation raises an error, non-convergence warns."""
     weights = fit_weights(equations)
     if task.spec.matched and task.options.metric != PROPENSITY:  # scores are for diagnostics only
         return weights
@@ -135,7 +135,7 @@ def not_converged(notes: Notes, what: str, message: str = "the coefficients stil
 
 
 def estimate_of(weights: WeightFit, task: Task) -> Estimate:
-    """Fit the outcome models and average; separation raises an error, non-convergence triggers a warning."""
+    """Fit the outcome models and average their predictions; separation raises an error, non-convergence warns."""
     design, scale = task.design, task.options.effect_scale
     if scale.quantiles:
         return estimate_quantiles(weights, task.spec, design, scale, task.notes)
@@ -149,7 +149,7 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
 
 
 def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:
-    """Average JRE on the formula, JRE with each learner's predictions as terms, and AIPW with these predictions.
+    """Average JRE on the formula, JRE with each learner's predictions as terms, and AIPW given these predictions.
 
     JRE with predictions is left out if there are too few rows.
     """
@@ -176,7 +176,7 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
 
 
 def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates | None = None) -> FitRecord:
-    """Fit IPWRA, and fit the arms jointly starting from it."""
+    """Fit JRE: IPWRA first, and from there the outcome models of all arms jointly."""
     notes = task.notes
     # The options were checked for JRE; the first fit is IPWRA, where JRE starts.
     start = separate_record(dataclasses.replace(task, spec=IPWRA))
@@ -198,10 +198,10 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
 
 
 def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
-    """Warn if JRE differs from IPWRA, and score and outcome models both miss a square of the score's predictor.
+    """Warn if JRE differs from IPWRA, and tests find curvature that both the outcome and the propensity model omit.
 
-    If either model is correctly specified, the estimates have the same limit. A test of their difference rejects too
-    rarely: with both models wrong and 1,000 rows, in four of five samples.
+    The tests add the squared linear predictor of the propensity score to each model. If either model is correctly
+    specified, JRE and IPWRA have the same limit. A test of their difference alone would have too little power.
     """
     effects, record = record.estimate.block("effects"), dataclasses.replace(record, small_sample=False)
     own, start = record.estimate.params[effects], joint.start.params[effects]
@@ -220,7 +220,7 @@ def check_gap(record: FitRecord, joint: JointRecord, notes: Notes) -> None:
 
 
 def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
-    """Test whether the squared log odds of the score predict the treatment, given the score."""
+    """Return whether a test finds that the squared log odds predict the treatment, given the propensity score."""
     sample, e = record.sample, record.used_weight_fit.probabilities
     with np.errstate(divide="ignore", invalid="ignore"):  # scores of 0 or 1: no test
         squares = np.log(e[1:] / e[0]) ** 2
@@ -235,7 +235,7 @@ def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
 def train_from(
     start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
 ) -> JointRecord:
-    """Draw the propensity replicates, unless they are drawn already, and fit the arms jointly."""
+    """Fit the arms jointly, starting from IPWRA; the propensity replicates are drawn unless `replicates` has them."""
     if options.replicates is not None and start.design.on_disk:
         raise not_on_disk("replicates=", "n_replicates=200")
     drawn = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
@@ -260,7 +260,7 @@ def train_from(
 
 
 def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions, notes: Notes) -> Replicates:
-    """Fit the score with fractional random weights of the rows, or with the given weights."""
+    """Return fits of the propensity model under random fractional weights of the rows, or under the given weights."""
     weights, resampler = start.used_weight_fit, start.resampler()
     if not weights.estimated:
         return Replicates.of_normal(weights, None)
@@ -296,7 +296,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
 
 
 def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Replicates:
-    """Leave out replicates whose weights are out of bounds; if none is left, use the fitted score alone."""
+    """Leave out propensity replicates with extreme weights, with a warning; if none is left, use the fitted one."""
     weighed = problem.weighed(replicates)
 
     def of_arms(part: WeightedRows, here: slice) -> Array:
@@ -321,7 +321,7 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
 def train_by(
     record: FitRecord, problem: JointProblem, replicates: Replicates, options: JREOptions, notes: Notes
 ) -> JointRecord:
-    """Fit the arms jointly; choose the amount of shrinkage unless it is given."""
+    """Fit the arms jointly; the amount of shrinkage is chosen first unless the options give it."""
     risk = options.objective == "risk"
     points = replicates if options.replicates is not None else points_about(problem, options.replicate_spread)
     objective = objective_of(problem, replicates, risk, options.share, options.join_score)
@@ -332,12 +332,10 @@ def train_by(
 
     @cache
     def trained(anchor: float) -> JointFit:
-        """Return the minimum for a shrinkage; it is cached together with its influence function."""
         found = minimize_from_start(objective, anchor, options.method or kinds.DEFAULT_METHOD)
         return JointFit(problem, objective, points, anchor, *found)
 
     def variance(covariance: Array) -> float:
-        """Sum the variances of the objective's contrasts, given a covariance of all estimates."""
         C, means = problem.contrasts, problem.start.block("means")
         return float(np.trace(C @ covariance[means, means] @ C.T))
 
@@ -364,7 +362,7 @@ def train_by(
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:
-    """Warn if an arm has too few clusters for normal tests and intervals, or for any."""
+    """Warn if an arm has too few clusters for reliable tests and intervals."""
     design = record.design
     if not design.n_clusters or design.survey is not None:  # its t distribution accounts for few units
         return

@@ -35,7 +35,7 @@ from causalrisk.numerics.arrays import (
 
 @dataclass(frozen=True)
 class FittedRows:
-    """Rows of a fit in the order of the data."""
+    """Results of a fit that have one entry per row, in the row order of the data."""
 
     arm: Arms
     weights: Array  # observation weights
@@ -49,7 +49,7 @@ class FittedRows:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A point estimate with its influence function; rows in the order of the sample.
+    """A point estimate with its influence function. The rows are in the order of the sample, sorted by arm.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Estimate:
     model_means : ndarray, shape (K,)
         Averages of `predicted` over the target.
     rows : object
-        The estimate by row, in the order of the sample. `predicted` is the outcome in every arm, shape (K, n).
+        The results by row. `predicted` is the predicted outcome in every arm, shape (K, n).
         `influence` is the influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q).
         `refit(s, weighed=None)` estimates again under row weights (n, R); `weighed` is the result of `WeightFit.refit`
         for these weights, if it is known.
@@ -88,7 +88,7 @@ class Estimate:
         return self.rows.influence
 
     def block(self, name: str, arm: int | None = None) -> slice:
-        """Columns of `influence`, and entries of `values`, that belong to one kind of estimate.
+        """Return the columns of `influence`, or entries of `values`, that belong to one kind of estimate.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class Refits:
 
     @classmethod
     def joined(cls, parts: Sequence[Refits]) -> Refits:
-        """Concatenate the estimates of successive parts of the resamples."""
+        """Concatenate the estimates of successive batches of resamples."""
         starts = [part.start for part in parts if part.start is not None]
         values = np.concatenate([part.values for part in parts], axis=1)
         failures = np.concatenate([part.failures for part in parts])
@@ -132,7 +132,10 @@ class Refits:
 
 
 def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
-    """Collect estimates whose last axis is the m resamples; NaN where a resample failed or has no effect."""
+    """Return `Refits` from estimates whose last axis is the resamples.
+
+    Estimates are NaN if the resample failed or its effect is undefined.
+    """
     failures = first_failure(failures, np.where(np.isnan(params).any(axis=0), Failure.NO_EFFECT, Failure.OK))
     values = np.concatenate([params, theta.reshape(-1, params.shape[1]), gamma])
     values[:, failures != Failure.OK] = np.nan
@@ -168,9 +171,9 @@ def sandwich(
 ) -> Array:  # fmt: skip
     """Return the covariance of estimates from their influence function.
 
-    The rows of `influence`, (n, d), possibly a Dask array, have weights with sum `total`. A frequency weight repeats
-    the square of a row; any other weight multiplies the row's influence. Rows of one cluster may depend on each other
-    (Liang and Zeger 1986). `strata` has the factors of the strata of a survey design (Binder 1983).
+    The rows of `influence`, (n, d), possibly a Dask array, have weights with sum `total`. A frequency weight multiplies
+    the squared influence of a row; any other weight multiplies the influence itself. Rows of one cluster may depend on
+    each other (Liang and Zeger 1986). `strata` has the factors of the strata of a survey design (Binder 1983).
     """
 
     def over_rows(function: Callable[..., Array], *given: Any) -> Array:
@@ -194,7 +197,7 @@ def sandwich(
 
 
 def stratum_of_groups(cluster: NDArray[np.intp], stratum: NDArray[np.intp], n_clusters: int) -> NDArray[np.intp]:
-    """Stratum of each cluster."""
+    """Return the stratum of each cluster, given the cluster and the stratum of each row."""
     found = np.zeros(n_clusters, dtype=np.intp)
     found[cluster] = stratum
     return found
@@ -231,16 +234,16 @@ class WeightFit:
 
     @property
     def at(self) -> Point:
-        """All rows, at the coefficients."""
+        """All rows and the fitted coefficients, as a `Point`."""
         return Point(self.beta)
 
     @cached_property
     def gamma(self) -> Array:
-        """The coefficients of all models, shape (Q,)."""
+        """Stacked coefficients of all models of the weights, shape (Q,)."""
         return gamma_of(self.beta, 1)[:, 0]
 
     def beta_of(self, gamma: Array) -> Beta:
-        """Split stacked coefficients of R resamples, shape (Q, R), by model."""
+        """Return the coefficients of each model by name, given stacked coefficients of R resamples, shape (Q, R)."""
         found, cut = Beta(), 0
         for name in WEIGHT_NAMES:
             if name in self.beta:
@@ -256,7 +259,7 @@ class WeightFit:
 
     @cached_property
     def raw_weights(self) -> Array:
-        """Importance weight of each row in its own arm, h / e, shape (n,); zero where the outcome is missing."""
+        """Importance weight h / e of each row in its own arm, shape (n,); zero where the outcome is missing."""
         if self.times is not None:
             return self.times
         return self.equations.by_row(lambda of, at: by_arm(of, at, of.weight), self.at)[:, 0]
@@ -270,7 +273,7 @@ class WeightFit:
         return float(self.s @ values) / self.equations.sample.total
 
     def by_row(self, name: str) -> Array:
-        """Return the tilt or the measure of each row, shape (n,)."""
+        """Return `Equations.tilt` or `Equations.measure`, whichever is named, of each row, shape (n,)."""
         return self.equations.by_row(_column, self.at, name)
 
     @cached_property
@@ -286,19 +289,23 @@ class WeightFit:
 
     @property
     def clipped(self) -> NDArray[np.bool_]:
-        """Rows whose propensity score was clipped, shape (n,)."""
+        """Mask of the rows whose propensity score was clipped, shape (n,)."""
         model = cast(Any, self.equations.model)
         free = dataclasses.replace(self.equations, model=dataclasses.replace(model, limits=None))
         return self.equations.by_row(_inverse, self.at) != free.by_row(_inverse, self.at)
 
     @property
     def estimated(self) -> bool:
-        """Whether the scores are estimated."""
+        """Whether there are propensity scores and they are estimated."""
         model = self.equations.model
         return model is not None and model.kind != "known"
 
     def refit(self, s: Array) -> tuple[Equations, Beta, NDArray[np.int8]]:
-        """Fit under row weights (n, R); return equations with the new scores, coefficients, and failure codes."""
+        """Refit the models of the weights under row weights (n, R).
+
+        Returns the equations, which have a classifier's new scores, the coefficients, and a failure code for each
+        resample.
+        """
         equations, codes = under_weights(self.equations, s)
         beta, failures = solve(equations.weight_blocks, s, self.beta)
         return equations, beta, first_failure(codes, *failures.values())
@@ -311,7 +318,7 @@ def probabilities_of(equations: Equations, at: Point) -> Array:
 
 
 def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any], width: int = 1) -> Any:
-    """Evaluate a function on the rows of each arm, shape (n, width), with derivatives if `at` has them."""
+    """Return `function(point, a)` of the rows of each arm a, shape (n, width), with derivatives if `at` has them."""
     first, last, _ = at.rows.indices(equations.sample.n)
     found, by = np.zeros((last - first, width)), dict[Linear, Array]()
     for a, own in enumerate(within(equations.sample.slices, slice(first, last))):
@@ -324,23 +331,21 @@ def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any
 
 
 def _inverse(equations: Equations, at: Point) -> Array:
-    """Return 1 / score of each row's own arm, shape (n,)."""
     return by_arm(equations, at, cast(Score, equations.score).inverse)[:, 0]
 
 
 def _column(equations: Equations, at: Point, name: str) -> Array:
-    """Return the tilt or the measure of each row, shape (n,)."""
     return np.array(np.broadcast_to(value_of(getattr(equations, name)(at)), (equations.sample.n, 1))[:, 0])
 
 
 def gamma_of(beta: Beta, width: int) -> Array:
-    """Coefficients of all models of the weights, shape (Q, R)."""
+    """Return the stacked coefficients of all models of the weights, shape (Q, R), for R = `width` resamples."""
     own = [beta[name].reshape(-1, width) for name in WEIGHT_NAMES if name in beta]
     return np.concatenate([np.empty((0, width)), *own])
 
 
 def under_weights(equations: Equations, s: Array) -> tuple[Equations, NDArray[np.int8]]:
-    """Return the equations with a classifier's scores under row weights (n, R), and failure codes."""
+    """Return the equations, with a classifier refitted under row weights (n, R), and failure codes, (R,)."""
     model = equations.model
     if model is None or model.classifier is None:
         return equations, np.zeros(s.shape[1], dtype=np.int8)
@@ -364,7 +369,7 @@ RefittedScores = tuple[Equations, Beta, NDArray[np.int8]]  # by `WeightFit.refit
 
 @dataclass(frozen=True)
 class SeparateRows(FieldsAlone):
-    """Predictions and influence function of an estimate by row, computed when needed, and its refits."""
+    """The results by row of an `Estimate` whose arms are modelled separately."""
 
     equations: Equations
     beta: Beta
@@ -377,20 +382,20 @@ class SeparateRows(FieldsAlone):
         return np.ascontiguousarray(self.equations.by_row(_predicted, Point(self.beta)).T) + self.equations.height
 
     def of_blocks(self) -> Influence:
-        """Influence functions of the coefficients of all equations."""
+        """Return the influence function of the coefficients of all equations."""
         sample = self.equations.sample
         return influence(self.equations.blocks, sample.s[:, None], self.beta, sample.total)
 
     @property
     def means(self) -> Array:
-        """Arm means minus `height`, shape (K, R)."""
+        """Arm means of the outcomes minus `Equations.height`, shape (K, R)."""
         return np.stack([self.beta[f"mean {a}"][0, 0] for a in range(self.equations.sample.n_arms)])
 
     def estimates(self) -> tuple[Array, Array, Array]:
         """Return effects and arm means, (2 K - 1, R), outcome coefficients, (K, p, R), and weight coefficients, (Q, R).
 
-        The outcome coefficients include the height again. If a mean is zero or one up to rounding error, the ratio or
-        odds ratio is undefined, rather than a large number.
+        `Equations.height` is added back to the outcome coefficients. If a mean is zero or one up to rounding error, the
+        ratio or odds ratio is undefined, rather than a large number.
         """
         equations, means, scale, n_arms = self.equations, self.means, self.scale, self.equations.sample.n_arms
         levels, theta = means + equations.height, np.eye(n_arms)[..., None]
@@ -406,7 +411,7 @@ class SeparateRows(FieldsAlone):
 
     @property
     def of_params(self) -> dict[str, Array]:
-        """Effects and means as a combination of the means, for `Influence.of`."""
+        """Derivatives of effects and means with respect to the means, in the form that `Influence.of` expects."""
         means = self.means[:, 0] + self.equations.height
         jacobian = self.scale.jacobian(means)
         return {f"mean {a}": jacobian[:, [a]] for a in range(self.equations.sample.n_arms)}
@@ -431,7 +436,7 @@ class SeparateRows(FieldsAlone):
         return lazy_rows(_influence, self.equations.chunks, shapes, self.beta, psi.factors, every)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """Refit as in `Estimate`, starting from the sample's coefficients."""
+        """Return estimates under row weights (n, R), starting from the sample's coefficients; see `Estimate`."""
         sample, equations = self.equations.sample, self.equations
         sums = load_all(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
         empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
@@ -445,7 +450,7 @@ class SeparateRows(FieldsAlone):
         return collect_refits(params, theta, gamma, first_failure(empty, codes, *failures.values()))
 
     def steps(self, s: Array, weighed: RefittedScores) -> Array:
-        """Return the weight of each row in weighted means under row weights, shape (n, R)."""
+        """Return each row's weight in the weighted mean of its arm, under R resamples, shape (n, R)."""
         at, equations = Point(weighed[1]), weighed[0].of_estimator(self.equations.spec)
         found = s * by_arm(equations, at, equations.weight, s.shape[1]) * equations.sample.in_sample[:, None]
         return found / (s * value_of(equations.measure(at))).sum(axis=0)
@@ -460,7 +465,7 @@ def _influence(equations: Equations, beta: Beta, factors: Any, combinations: Any
 
 
 def centred(equations: Equations) -> Equations:
-    """Subtract the mean from outcomes far from zero, which does not affect linear models with a constant."""
+    """Subtract the mean from outcomes that are far from zero, which does not change linear models with a constant."""
     sample, spec = equations.sample, equations.spec
     # changes between cross sections have no level, and given predictions are for outcomes with their level
     level = not spec.given and equations.family.linear and sample.late is None
@@ -508,7 +513,7 @@ def weights_of(record: Any) -> WeightFit:
 
 
 def projected_means(weights: WeightFit, spec: Specification, found: Estimate, columns: Array) -> tuple[Array, Array]:
-    """Project the means of all arms on columns g: coefficients, shape (K, k), and influence function, (n, K, k)."""
+    """Project potential outcomes on columns; return coefficients, (K, k), and influence functions, (n, K, k)."""
     equations, beta = at_estimate(weights, spec, found.theta[..., None])
     sample, psi, first = equations.sample, dict[str, Array](), found.block("gamma").start
     arms, blocks, s = range(sample.n_arms), equations.arm_blocks(columns), sample.s[:, None]
@@ -525,7 +530,10 @@ def projected_means(weights: WeightFit, spec: Specification, found: Estimate, co
 
 
 def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta]:
-    """Return the equations and coefficients at outcome coefficients theta, (K, p, R), which include the height."""
+    """Return the equations, and all their coefficients: those of the weights, and theta for the outcome, (K, p, R).
+
+    theta belongs to the outcomes before `Equations.height` is subtracted.
+    """
     equations = weights.equations.of_estimator(spec)
     beta = {} if equations.model is None else dict(weights.beta)
     if not spec.given:
@@ -534,7 +542,7 @@ def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[
 
 
 def means_under(weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array) -> Array:
-    """Project the means on columns under row weights (n, R), at the coefficients of the refits, shape (K, k, R)."""
+    """Return the coefficients, (K, k, R), of the arm means projected on columns, for R refits with row weights s."""
     equations, beta = at_estimate(weights, spec, theta)
     equations, _ = under_weights(equations, s)
     if gamma.size:

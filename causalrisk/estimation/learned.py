@@ -1,8 +1,8 @@
 """Predictions of the outcome by learners, and the designs that use them.
 
 `learn` turns a design and options into cross-fitted predictions of every row in every arm (`Learned`).
-`with_predictions` returns a design with the same rows and scores. In it, the predictions of all arms follow the
-formula's terms in every arm's outcome model, or they are the outcome models. The design is fitted like any other:
+`with_predictions` returns a design with the same rows and propensity scores. In every arm's outcome model, the
+predictions of all arms are added to the formula's terms, or replace the model. The design is fitted like any other:
 influence functions and resamples treat the predictions as fixed columns.
 """
 
@@ -37,7 +37,7 @@ class Learned:
 
     `features` (p,) marks the columns of the outcome design that the learners use. `folds` has the fold of each row by
     its position in the data. `quality` (L, K, 3) has, for each learner and arm, three out-of-fold measures: R squared,
-    and the intercept and slope of a regression of the outcomes on the predictions.
+    and the intercept and the slope of a regression of the outcomes on the predictions.
     """
 
     fits: tuple[CrossFitted, ...]
@@ -66,7 +66,7 @@ class Learned:
 
 
 def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
-    """Cross-fit the learners of the options to the rows of each arm, with the same folds as a cross-fitted score."""
+    """Cross-fit the options' learners to the rows of each arm, with the folds of a cross-fitted propensity score."""
     if design.offset_kind is not None:
         raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= or {design.offset_kind}= out.")
     features, family = design.varying, options.outcome_family
@@ -78,7 +78,6 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     folds = folds_by_position(design, options.n_folds, options.repeat)
 
     def made(block: CodedRows | Design) -> LearnerRows:
-        """Return the rows of a block on disk, or of a design in memory, with the columns that the learners use."""
         weights = None if design.weight_type is None else block.weights
         number = block.position
         return LearnerRows(block.X[:, features], block.y, block.arm, folds[number], weights, number)
@@ -92,7 +91,6 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     rows = None if design.on_disk else made(design)
 
     def over(function: Callable[[LearnerRows], T]) -> Iterator[T]:
-        """Begin a pass over the rows."""
         return iter([function(rows)]) if rows is not None else design.over(lambda block: function(made(block)))
 
     training = Training(over, design.labels, options.n_folds, options.repeat, design.weight_type == "frequency")
@@ -102,7 +100,6 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     for number, fit in enumerate(fits):
 
         def judged(block: LearnerRows, fit: CrossFitted = fit) -> tuple[Any, ...]:
-            """Return predictions in every arm, outcomes, arms and weights of rows."""
             return fit(block.features, block.fold), block.y, block.arm, block.s
 
         predicted, y, arm, s = (np.concatenate(part, axis=-1) for part in zip(*over(judged), strict=True))
@@ -136,16 +133,15 @@ def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, 
 def with_predictions(
     design: Design, frame: TargetRows | None, learned: Learned, notes: Notes, *, given: bool
 ) -> tuple[Design, TargetRows | None]:
-    """Add the predictions of all arms to the terms of the outcome models, or replace the terms by them if `given`.
+    """Add the predictions for all arms to the terms of the outcome models or, if `given`, replace the terms.
 
-    The rows of a target frame are changed likewise. A column that depends on others is left out, with a warning.
+    The same is done in the rows of a target frame. Linearly dependent columns are left out, with a warning.
     """
     before, names = list[str](), [f"{fit.name}[{label}]" for fit in learned.fits for label in design.labels]
     kept = np.repeat([not given, True], [len(design.exog_names), len(names)])
     encoder = design.outcome_encoder.extended(names, learned, kept)
 
     def step(block: Rows) -> Rows:
-        """Put the cross-fitted predictions of a block of rows after its columns, or instead of them."""
         columns = learned(block.X, block.position)
         return dataclasses.replace(block, X=columns if given else np.hstack([block.X, columns]))
 

@@ -54,7 +54,7 @@ class Matches:
     near: Any
 
     def sum(self, values: Array) -> Array:
-        """Sum of values, shape (m, ...), over the matches of each unit, shape (n, ...)."""
+        """Return the sum of values, shape (m, ...), over the matches of each unit, shape (n, ...)."""
         return np.asarray(self.of @ (self.near @ (self.among.T @ values)))
 
     @cached_property
@@ -63,18 +63,18 @@ class Matches:
         return self.sum(np.ones(self.among.shape[0]))
 
     def mean(self, values: Array) -> Array:
-        """Mean of values over the matches of each unit; NaN for a unit without matches."""
+        """Return the mean of values over the matches of each unit; NaN for a unit without matches."""
         with np.errstate(invalid="ignore"):
             return np.asarray((self.sum(values).T / self.count).T)
 
     def covariance(self, columns: Array, y: Array) -> Array:
-        """Covariance of columns, shape (m, q), and y among the matches of each unit, shape (n, q)."""
+        """Return the covariance of columns, (m, q), and y among the matches of each unit, shape (n, q)."""
         y = y - y.mean()
         products = self.mean(columns * y[:, None]) - self.mean(columns) * self.mean(y)[:, None]
         return np.asarray(products * (self.count / (self.count - 1))[:, None])
 
     def used(self, power: int, inside: Any = 1.0) -> Array:
-        """Sum, for each candidate, 1 / (number of matches)^power over its matched units that are `inside`."""
+        """Return each candidate's sum of 1 / (number of matches)^power over its matched units that are `inside`."""
         share = np.divide(1.0, self.count**power, out=np.zeros(len(self.count)), where=self.count > 0)
         return np.asarray(self.among @ (self.near.T @ (self.of.T @ (share * inside))))
 
@@ -112,7 +112,7 @@ def no_influence() -> UnavailableError:
 
 @dataclass(frozen=True)
 class MatchedRows:
-    """An estimate by matching, by row in the order of the sample.
+    """The results by row of an `Estimate` by matching.
 
     `predicted` (K, n) is each unit's outcome in its own arm, the mean over its matches in another arm, and NaN without
     matches. `inside` marks the units of the target that have matches in all arms. `matches` has, for each pair of
@@ -164,14 +164,14 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
 
 
 def whitened(columns: Array) -> Array:
-    """Turn centred columns into orthogonal ones of variance one."""
+    """Return uncorrelated columns of variance one that span the same space as the centred columns."""
     values, vectors = np.linalg.eigh(columns.T @ columns / (len(columns) - 1))
     kept = values > DEPENDENT * values.max(initial=0.0)
     return np.asarray(columns @ (vectors[:, kept] / np.sqrt(values[kept])))
 
 
 def variable_of(column: str) -> str:
-    """Return the variable's name from a column's, such as "C(g, Treatment(1))[T.2]" or "Q('a b')"."""
+    """Return the name of the variable in a column's name, such as "C(g, Treatment(1))[T.2]" or "Q('a b')"."""
     inner = column.partition("[")[0]
     for called in ("C(", "Q("):
         inner = inner.removeprefix(called)
@@ -192,7 +192,7 @@ def named_columns(design: Design, names: tuple[str, ...], option: str) -> Array:
 def estimate_matched(
     weights: WeightFit, design: Design, options: ModelOptions, notes: Notes
 ) -> tuple[Estimate, WeightFit, Array]:
-    """Match the arms; return the estimate, the weights by matching, and the covariance of the estimate."""
+    """Match the arms; return the estimate, the matching weights, and the covariance of the estimate."""
     sample, toward, least = weights.equations.sample, weights.equations.target.toward, options.n_neighbors
     scale, terms = options.effect_scale, options.bias_adjust
     fewest = min(own.stop - own.start for own in sample.slices)
@@ -249,7 +249,10 @@ def estimate_matched(
 
 
 def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: Design) -> list[tuple[int, int, Matches]]:
-    """Match the units of the target with the other arms; exact matching adds a column in which strata are far apart."""
+    """Return, for each pair of matched arms, the arm of the units, the arm of the matches, and the matches.
+
+    For exact matching, a column is added in which units with different values are far apart.
+    """
     spread = float(columns.std(axis=0).max(initial=0.0)) or 1.0
     far, caliper, toward = FAR * spread, options.caliper, options.population.toward
     if options.exact:
@@ -263,7 +266,7 @@ def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: De
 
 
 def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:
-    """Return the slopes of y on the columns Z and a constant, each unit weighted by how often it is a match."""
+    """Return the slopes of a regression of y on the columns Z, where each unit counts as often as it is a match."""
     root = np.sqrt(times)[:, None]
     columns = np.column_stack([np.ones(len(Z)), Z])
     return np.asarray(np.linalg.lstsq(columns * root, y * root[:, 0], rcond=None)[0][1:])

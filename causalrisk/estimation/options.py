@@ -106,9 +106,9 @@ WHOLE = {"n_repeats": (1, None), "n_neighbors": (1, None), "n_boot": (2, N_BOOT)
 
 
 def check_values(options: Any) -> None:
-    """Raise an error for option values of a dataclass that are not a known choice or not the expected number.
+    """Check the values of an options dataclass; an unknown choice or a number out of range raises an error.
 
-    A choice is replaced by the value that it equals: 1 becomes True.
+    A value that equals a choice is replaced by the choice: 1 becomes True.
     """
     for name, value in vars(options).items():
         default = value is None and getattr(type(options), name, None) is None
@@ -126,7 +126,7 @@ def check_values(options: Any) -> None:
 
 
 def _not_both(first: str, one: object, second: str, other: object, why: str) -> None:
-    """Raise an error if both options are given; the first makes the second redundant."""
+    """Raise an error if both options are given; `why` says that the first makes the second redundant."""
     if one is not None and other is not None:
         raise OptionError(f"{first}= and {second}= were both given: {why}.\nLeave {second}= out.")
 
@@ -135,18 +135,18 @@ Options = TypeVar("Options")
 
 
 def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
-    """Return the options of one dataclass from all options of a call."""
+    """Return an options dataclass of type `kind`, filled from the options of a call; other options are ignored."""
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: given[name] for name in names if name in given})
 
 
 def defaults_of(*kinds: Any) -> dict[str, Any]:
-    """Return the options of some dataclasses with their defaults."""
+    """Return the default of each option of the given dataclasses, by name."""
     return {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
 
 
 def typed_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, str]:
-    """Return the text of the options that are not defaults, as they are typed.
+    """Return the source text of each option that is not a default, by name.
 
     Arrays, columns, tables and functions appear as variables with the name of the option. The name of a column would
     not do, because `data["x"] > 1` has the name "x" too.
@@ -172,12 +172,12 @@ class ModelOptions:
     Parameters
     ----------
     family, ..., bias_adjust
-        As in `causalrisk.JRE.from_formula` and `causalrisk.Matching`. `propensity_score` is a classifier or None; given
-        scores belong to the data, and become None.
+        As in `causalrisk.JRE.from_formula` and `causalrisk.Matching`. `propensity_score` is a classifier or None; it is
+        None if scores were given, since these belong to the data.
     repeat : int
-        Which of the `n_repeats` the folds belong to.
+        Number of the repeat that determines the folds, from 0 to `n_repeats` - 1.
     read_as : tuple of str
-        Notes on options that were given by names of other packages.
+        Notes on options that were given by the names of other packages.
     typed : mapping of str to str
         The formula and the options of the model as they were typed.
     """
@@ -255,7 +255,7 @@ class ModelOptions:
             raise OptionError("learner= is not available for repeated cross sections.\nLeave learner= out.")
 
     def stated_exposure(self, design: Design) -> float | None:
-        """Return the exposure of the means; None if the means are at observed exposures, or without exposures."""
+        """Return the exposure at which means are computed; None for observed exposures, or without exposures."""
         if design.offset_kind != "exposure" or self.at_exposure == OBSERVED:
             return None
         return 1.0 if self.at_exposure is None else float(self.at_exposure)
@@ -267,13 +267,13 @@ class ModelOptions:
 
     @property
     def estimand(self) -> str:
-        """Name of the effect in the sample as it is, before trimming."""
+        """Name of the effect, such as "ATE ratio", without a prefix for trimmed samples."""
         name = self.population.estimand
         return name.replace("AT", "QT") if self.quantiles else f"{name}{self.effect_scale.label}"
 
     @property
     def effect_scale(self) -> EffectScale:
-        """How the effect is reported."""
+        """The scale on which the effect is reported."""
         scale = SCALES[self.effect]
         return dataclasses.replace(scale, quantiles=self.quantiles) if self.quantiles else scale
 
@@ -284,7 +284,7 @@ class ModelOptions:
 
 
 def _names(option: str, given: Any) -> Any:
-    """Return names of variables, from a list or a text with + between them; True means all."""
+    """Return names of variables from a list, or from a text such as "x1 + x2"; `bias_adjust=True` stays True."""
     if given is None or given is False or (given is True and option == "bias_adjust"):
         return given or None
     given = given.split("+") if isinstance(given, str) else given
@@ -295,7 +295,7 @@ def _names(option: str, given: Any) -> Any:
 
 
 def _levels(given: Any, effect: str) -> tuple[float, ...]:
-    """Check the levels of quantiles."""
+    """Return the levels of quantiles in ascending order; a level outside of (0, 1) raises an error."""
     if effect != QUANTILE.name:
         raise OptionError(f'quantiles={given!r} has no effect with effect="{effect}".\nUse `effect="quantile"`.')
     if given is None:
@@ -352,7 +352,7 @@ def named_target(value: Any, design: Design) -> Any:
 
 
 def _target(value: Any) -> Any:
-    """Check a target: a population, a known name in any case, a data frame, or a function."""
+    """Return a checked target: a population, a known name in any spelling, a data frame, or a function."""
     if isinstance(value, TargetPopulation):
         return value.name if POPULATIONS.get(value.name) == value else value
     if callable(value) or is_frame(value):
@@ -377,7 +377,7 @@ def _target(value: Any) -> Any:
 
 
 def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[str, ...]) -> tuple[float, float]:
-    """Check a pair of limits of the propensity score."""
+    """Return checked limits of the propensity score, low and high."""
     try:
         low, high = (float(v) for v in value)
     except (TypeError, ValueError):
@@ -423,10 +423,10 @@ class InferenceOptions:
         check_rng(self.rng)
 
     def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
-        """Return the covariance type, and the kind of bootstrap or the distribution of its multipliers.
+        """Return the covariance type, and the kind of bootstrap or the distribution of its multipliers, if it has any.
 
-        The default is the bootstrap if the estimator is `joint`, or is resampled together with the joint estimator.
-        `bootstrap` then also determines the replicates, even if standard errors do not use resamples.
+        `joint` is True for JRE and for estimators that are resampled together with it; their default is the bootstrap.
+        For JRE, `bootstrap` also determines the propensity replicates, even if standard errors do not use resamples.
         """
         if design.survey is not None:
             return self._resolved_survey(design.survey)
@@ -522,5 +522,5 @@ class JREOptions:
 
     @property
     def replicate_spread(self) -> float:
-        """Spread of the propensity replicates, relative to the sampling spread of the score."""
+        """Standard deviation of the propensity replicates, relative to the sampling standard deviation."""
         return float(self.spread or (0.5 if self.objective == "risk" else 1.0))

@@ -2,7 +2,7 @@
 
 Separation is reported with the rows that a model predicts perfectly, and with the terms that cause it. Summaries of an
 arm's weights show whether few rows dominate the arm. Trimming fits the propensity model to all rows, and leaves out
-rows with scores outside of limits; Crump's rule finds the limits.
+rows with propensity scores outside of limits; Crump's rule finds the limits.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are checked by
 
 
 def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | None:
-    """Return the rows that a model of the weights predicts perfectly, and a direction that no row contradicts.
+    """Find the rows that a model of the weights predicts perfectly.
 
-    Returns None if there are no such rows. It does not search if the model converged and no linear predictor is large.
+    Returns a mask of the rows, and the direction in which the coefficients diverge; None if there are no such rows.
+    There is no search if the model converged and no linear predictor is large.
     """
     if name not in weights.beta:
         return None
@@ -108,7 +109,7 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
 
 
 def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_]) -> str:
-    """Name indicator values and reference levels whose rows are all predicted perfectly, with counts by arm."""
+    """Return a text with the levels and indicator values whose rows are all predicted perfectly, and counts by arm."""
     names, cells = list(design.propensity_names), list[tuple[str, NDArray[np.bool_]]]()
     for name, column in zip(names, Z.T, strict=True):
         others = column[column != 0]
@@ -132,7 +133,7 @@ def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_])
 
 
 def _direction(design: Design, strength: Array) -> str:
-    """Name the terms whose combination separates the groups, by how far each moves the log odds."""
+    """Return a text with the terms that together separate the groups; `strength` is how far each moves the log odds."""
     order = _strongest(np.abs(strength))
     names = ", ".join(repr(design.propensity_names[j]) for j in order[:SHOWN])
     more = " and others" if len(order) > SHOWN else ""
@@ -140,7 +141,6 @@ def _direction(design: Design, strength: Array) -> str:
 
 
 def _strongest(strength: Array) -> list[int]:
-    """Return positions in descending order of strength, without negligible ones."""
     return [int(j) for j in np.argsort(-strength) if strength[j] > 1e-6 * strength.max()]
 
 
@@ -148,7 +148,7 @@ def _strongest(strength: Array) -> list[int]:
 
 
 def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
-    """Name the columns that perfectly separate an arm's outcomes at a bound of the family from the other outcomes."""
+    """Return the columns that separate outcomes at a bound of the family from the other outcomes of an arm."""
     family, rows = sample.family, sample.slices[arm]
     own = sample.with_outcome[rows] > 0
     y, columns = sample.y[rows][own], sample.X.columns[rows][own]
@@ -165,7 +165,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
 
 
 def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int, ...], sample: Sample | None) -> str:
-    """Raise a SeparationError if an arm's outcome model has no finite fit; return arms with other failures."""
+    """Raise an error if an arm's outcome model has no finite fit; return the labels of arms that failed otherwise."""
     instead = '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
     for a in (a for a, reason in enumerate(failed) if reason != Failure.OK):
         low, high = design.outcome_limits[a]
@@ -250,7 +250,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
 
 
 def other_populations(design: Design, options: ModelOptions) -> str:
-    """Suggest other targets; difference-in-differences has the treated only, and calibrated weights no tilt."""
+    """Return a text that suggests other targets, or trimming, if overlap is poor."""
     tilted = options.propensity_loss != "calibrated" and options.population.name != "overlap"
     treated = options.population.everybody and design.n_arms == 2
     targets = [] if options.did is not None else ["overlap"] * tilted + ["treated"] * treated
@@ -281,13 +281,13 @@ def poor_overlap(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
 
 
 def inverse_sum(scores: Array) -> Array:
-    """Return the variance cost of each row, the sum of inverse propensity scores over the arms, (K, n) -> (n,)."""
+    """Return the sum of inverse propensity scores over the arms, which measures each row's cost in variance, (n,)."""
     with np.errstate(divide="ignore"):  # a score that underflows to zero has an infinite cost
         return np.asarray((1 / scores).sum(axis=0))
 
 
 def crump_cut(scores: Array, weights: Array) -> float:
-    """Return the limit of the sum of inverse scores, (K, n), below which the average effect has the least variance.
+    """Return the upper limit on the sum of inverse propensity scores that gives the average effect the least variance.
 
     References
     ----------
@@ -306,13 +306,13 @@ def crump_cut(scores: Array, weights: Array) -> float:
 
 
 def limits_at(cut: float) -> tuple[float, float]:
-    """Return the lower and upper score of the treated arm at which the sum of both inverse scores is at a cut."""
+    """Return the two propensity scores between which the sum of both arms' inverse scores is below a cut."""
     alpha = 0.5 - np.sqrt(max(0.25 - 1 / cut, 0.0))
     return float(alpha), float(1 - alpha)
 
 
 def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np.bool_]:
-    """Return a mask, shape (n,), of the rows whose scores, shape (J, n), are all within limits."""
+    """Return a mask, shape (n,), of the rows whose propensity scores, shape (J, n), are all within limits."""
     limits = np.reshape(low, (-1, 1)), np.reshape(high, (-1, 1))
     return np.asarray(((scores >= limits[0]) & (scores <= limits[1])).all(axis=0))
 

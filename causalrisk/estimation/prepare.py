@@ -62,14 +62,14 @@ def task_of(design: Design, spec: Specification, options: ModelOptions, inferenc
 
 
 def check_one_way(design: Design, advice: str) -> None:
-    """Raise an error for resamples of two-way clusters, which no draw keeps whole."""
+    """Raise an error if there are two-way clusters, which cannot be resampled."""
     if design.second_cluster is not None:
         names = listed(design.cluster_names)
         raise OptionError(f"resampling is not available for two-way clusters ({names}).\nUse `{advice}`.")
 
 
 def prepare(task: Task) -> Task:
-    """Check the outcome and the target, trim, and read the target frame."""
+    """Return the task after checking the outcome and the target, trimming, and reading the target frame."""
     design, options = task.design, task.options
     if design.n_arms > 2:
         check_target(design, options)
@@ -107,7 +107,7 @@ def with_learner(task: Task, learned: Learned, use: str) -> Task:
 
 
 def with_given(task: Task) -> Task:
-    """Return a task whose outcome models are the given predictions."""
+    """Return a task whose outcome models are replaced by the given predictions."""
     design, family, predictions = task.design, task.options.outcome_family, np.asarray(task.design.predictions)
     if np.array_equal(predictions[np.arange(len(design.y)), design.arm], design.y):
         problem = "the outcome predictions for each row's own group equal its outcome, so residuals are zero"
@@ -129,7 +129,7 @@ def with_given(task: Task) -> Task:
 
 
 def no_predictions(columns: Array) -> Array:
-    """Raise an error for new rows: predictions were given for the rows of the data alone."""
+    """Raise an error for new rows, for which no predictions were given."""
     raise UnavailableError("outcome_predictions= has no predictions for new rows.\nUse `res.predict()`.")
 
 

@@ -46,7 +46,7 @@ class ArmSteps:
     values: Array
 
     def cumulated(self, steps: Array) -> Array:
-        """Return cumulative sums of the rows' steps, (n, ...), up to each distinct outcome, (d, ...)."""
+        """Return cumulative sums of row weights, `steps` of shape (n, ...), up to each distinct outcome, (d, ...)."""
         return np.asarray(np.cumsum(steps[self.rows], axis=0)[self.ends])
 
 
@@ -69,7 +69,7 @@ def reached(heights: Array, level: Array | float) -> NDArray[np.intp]:
 
 
 def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> Array:
-    """Return the rows' steps, (n, ...), scaled to add up to one in each arm if the outcome models are constants."""
+    """Return row weights, (n, ...), scaled to a sum of one in each arm if the outcome models are constants."""
     if not spec.constants:
         return steps
     steps = steps.copy()
@@ -79,7 +79,7 @@ def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> A
 
 
 def distribution_at(weights: WeightFit, spec: Specification, sample: Sample, thresholds: Array) -> Estimate:
-    """Estimate the distribution function of each arm at the arm's own threshold, shape (K,)."""
+    """Estimate the distribution function of each arm at the arm's own threshold; `thresholds` has shape (K,)."""
     indicated = dataclasses.replace(sample, y=(sample.y <= thresholds[sample.arm]).astype(float), family=INDICATOR)
     equations = dataclasses.replace(weights.equations, sample=indicated)
     return estimate_means(dataclasses.replace(weights, equations=equations), spec)
@@ -149,7 +149,7 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
 class LevelFit:
     """The quantiles of all arms at one level.
 
-    `thresholds` are the quantiles, and `places` are their positions among the distinct outcomes of each arm. `estimate`
+    `thresholds` are the quantiles, and `places` their positions among the arm's distinct outcomes. `estimate`
     has the distribution functions at the thresholds. `density` and `drift` are the results of `densities`; the density
     is NaN at the largest outcome of an arm.
     """
@@ -164,7 +164,7 @@ class LevelFit:
 
 @dataclass(frozen=True)
 class QuantileRows:
-    """Quantiles of all arms: their influence function, and refits to resamples."""
+    """The results by row of an `Estimate` of quantiles."""
 
     fits: tuple[LevelFit, ...]
     scale: EffectScale
@@ -180,11 +180,11 @@ class QuantileRows:
         return np.concatenate([self.scale.params(own.T).T, every[0][:, gamma]], axis=1)  # effects are differences
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """Refit as in `Estimate`.
+        """Return the estimates under row weights (n, R), as `Estimate` describes.
 
-        The distribution functions are refitted at the quantiles of the full sample. From there they rise by the steps
-        of the resample's weights, and by the drift, because the models of the indicators change too. The quantiles of
-        the resample are where the functions reach the level.
+        The distribution functions are refitted at the quantiles of the full sample. From there they rise by the
+        cumulated weights of the resample, and by the drift of the models of the indicators. The quantiles of the
+        resample are where the functions reach the level.
         """
         arms, first = self.arms, self.fits[0].estimate.rows
         weighed = weighed or first.weights.refit(s)
@@ -235,7 +235,7 @@ def _fit_level(
     weights: WeightFit, spec: Specification, design: Design, arms: Sequence[ArmSteps], steps: Array, units: Array,
     level: float,
 ) -> LevelFit:  # fmt: skip
-    """Find the quantiles at one level, and the distribution functions and densities there."""
+    """Return the quantiles of all arms at one level, with the distribution functions and densities there."""
     sample, heights = weights.equations.sample, [arm.cumulated(steps) for arm in arms]
     start = [reached(height / height[-1], level) for height in heights]
     places, met = np.array(start), [{int(place)} for place in start]
@@ -280,7 +280,6 @@ def _fit_level(
 
 
 def _warn_of_ends(design: Design, fits: Sequence[LevelFit], notes: Notes) -> None:
-    """Warn about quantiles that are the largest outcome of their arm."""
     ends = [
         f"quantile {fit.level:g} of group {label!r} ({threshold:.6g})"
         for fit in fits

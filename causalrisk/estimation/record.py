@@ -64,22 +64,22 @@ class JointRecord:
 
     @property
     def share(self) -> float:
-        """The share c of IPWRA's effect heterogeneity that the variance in the objective leaves out."""
+        """Heterogeneity share c: the share of IPWRA's effect heterogeneity that the objective's variance leaves out."""
         return self.fit.terms.share
 
     @property
     def anchor(self) -> float | None:
-        """The amount of shrinkage, given or chosen; None for "erm", which has none."""
+        """The amount of shrinkage toward IPWRA, given or chosen; None for objective="erm", which has none."""
         return self.fit.alpha if self.fit.terms.risk else None
 
     @property
     def score_joined(self) -> bool:
-        """Whether the score's linear predictor is an outcome column."""
+        """Whether the linear predictor of the propensity score is a term of the outcome models."""
         return self.fit.rows.joined is not None
 
     @property
     def anchor_at_end(self) -> bool:
-        """Whether the chosen amount of shrinkage is at an end of `LADDER`, and no value beyond it was tried."""
+        """Whether the chosen amount of shrinkage is the first or last of `LADDER`, and no value beyond was tried."""
         path = self.path
         return path is not None and path.raised_from is None and path.anchor in (LADDER[0], LADDER[-1])
 
@@ -122,7 +122,7 @@ class FitRecord(Task):
 
     @property
     def estimand(self) -> str:
-        """Name of the effect."""
+        """Name of the effect, such as "ATE", with the prefix "trimmed" if rows were trimmed."""
         trimmed = any(line[0] == "trim" for line in self.design.ledger)
         return f"trimmed {self.options.estimand}" if trimmed else self.options.estimand
 
@@ -133,7 +133,7 @@ class FitRecord(Task):
 
     @property
     def contrasts(self) -> list[str]:
-        """The arms that each effect compares, such as "b vs a"."""
+        """The comparison of arms that each effect makes, such as "b vs a"."""
         return [f"{label} vs {self.design.labels[0]}" for label in self.design.labels[1:]]
 
     @property
@@ -159,7 +159,7 @@ class FitRecord(Task):
 
     @property
     def stated_exposure(self) -> float | None:
-        """Exposure of the means; None if the means are at observed exposures, or without exposures."""
+        """The exposure at which the means are computed; None for observed exposures, or without exposures."""
         return self.options.stated_exposure(self.design)
 
     @property
@@ -179,7 +179,7 @@ class FitRecord(Task):
 
     @property
     def robust_type(self) -> str:
-        """Covariance type that needs no resampling."""
+        """Covariance type from influence functions: "robust", "cluster" or "survey"."""
         if self.design.survey is not None:
             return "survey" if self.design.replication is None else "robust"
         return "cluster" if self.design.cluster_name is not None else "robust"
@@ -193,9 +193,10 @@ class FitRecord(Task):
 
     @property
     def residual_df(self) -> float:
-        """Degrees of freedom of t: a survey design's, clusters less one, or observations less outcome coefficients.
+        """Degrees of freedom of the t distribution of estimates.
 
-        Two-way clusters use the variable with fewer clusters. The jackknife of rows uses observations less one.
+        They are a survey design's, the clusters less one, or the observations less the outcome coefficients. Two-way
+        clusters use the variable with fewer clusters. The jackknife of rows uses observations less one.
         """
         design = self.design
         if design.survey is not None:
@@ -206,9 +207,9 @@ class FitRecord(Task):
 
     @property
     def choice_variance(self) -> float:
-        """Factor of the sampling variance that allows for the choice of JRE's shrinkage; one for other estimators.
+        """Factor of the variance that allows for the choice of JRE's shrinkage; one for other estimators.
 
-        A stack averages the factors of the standard errors with its weights.
+        In an ensemble, the square roots of the factors are averaged with the weights of the fits.
         """
         if self.stack is not None:
             factors = [np.sqrt(of.choice_variance) for of in self.stack.records]
@@ -216,19 +217,19 @@ class FitRecord(Task):
         return 1.0 if self.joint is None or self.joint.path is None else self.joint.path.choice_variance
 
     def factor_with(self, n_clusters: int | None) -> float:
-        """Return the factor of the variance for `small_sample` with `n_clusters` clusters; otherwise one."""
+        """Return the small-sample factor of the variance with `n_clusters` clusters; one without `small_sample`."""
         count = self.n_coefficients if self.small_sample else 0
         return fits.small_sample_factor(self.design.nobs + self.sample.n_frame, count, n_clusters)
 
     @property
     def small_sample_factor(self) -> float:
-        """Factor of the variance over resamples for `small_sample`; otherwise one."""
+        """Small-sample factor of the variance over resamples; one without `small_sample`."""
         n_clusters = self.design.n_clusters
         return self.factor_with(n_clusters + self.sample.n_frame if n_clusters else None)
 
     @property
     def resample_factor(self) -> float:
-        """Factor of the variance over resamples, for `small_sample` and for the choice of JRE's shrinkage."""
+        """Product of `choice_variance` and `small_sample_factor`, by which variances over resamples are multiplied."""
         return self.choice_variance * self.small_sample_factor
 
     @property
@@ -270,7 +271,7 @@ class FitRecord(Task):
         return np.sqrt(np.diag(self.covariance)[: len(self.estimate.params)])
 
     def covariance_of(self, block: slice) -> Array:
-        """Return the covariance of some of `estimate.values`; for coefficients it may be computed on demand."""
+        """Return the covariance of the entries `block` of `estimate.values`; it is computed if it is not known yet."""
         known = self.covariance
         if block.stop > len(known):
             known = self.choice_variance * robust_covariance(self)
@@ -278,7 +279,7 @@ class FitRecord(Task):
 
     @property
     def scores(self) -> Array:
-        """Probability of each arm of the rows of the design, shape (K, n_design)."""
+        """Probability of each arm for the rows of the design, shape (K, n_design)."""
         return self.sample.restore(self.used_weight_fit.probabilities.T).T
 
     @property
@@ -326,13 +327,13 @@ class FitRecord(Task):
         return position
 
     def resampler(self) -> SampleResampler:
-        """Return the random part of the fit, to draw its replicates and resamples again."""
+        """Return the object that can draw this fit's propensity replicates and resamples again."""
         return sample_resampler(self.design, self.sample, self.bootstrap, self.seed)
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Fits of one effect to the same rows and scores, and the weights that they are averaged with."""
+    """Fits of one effect to the same rows and propensity scores, and the weights with which they are averaged."""
 
     names: tuple[str, ...]  # description of each fit
     weights: Array  # not negative, with sum one, (M,)
@@ -362,8 +363,8 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
 def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool = True) -> Array:
     """Return the sandwich covariance of all estimates, clustered if a cluster was given, shape (d, d).
 
-    Unless `whole`, coefficients are left out if they would take more time. The notes get a warning if two-way clusters
-    give negative eigenvalues, which are set to zero.
+    With `whole=False`, coefficients are left out if they would take more time. Negative eigenvalues, which two-way
+    clusters can give, are set to zero with a warning.
     """
     if record.robust is not None:
         return record.robust
@@ -414,14 +415,14 @@ def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], note
 
 
 def equal_units(record: FitRecord) -> Array:
-    """Return how many equal units each unit stands for, shape (units,): more than one under frequency weights."""
+    """Return the number of equal units that each unit represents, (units,): its frequency weight, otherwise one."""
     sample, repeated = record.sample, record.frequency and not record.design.n_clusters
     own = sample.restore(sample.s) if repeated else np.ones(unit_count(record.design))
     return np.concatenate([own, np.ones(sample.n_frame)])
 
 
 def sum_within_units(record: FitRecord, contributions: Array) -> Array:
-    """Add up contributions of the rows of the sample, shape (n, d), within units, shape (units, d)."""
+    """Add up contributions of the rows, shape (n, d), within independent units (clusters or rows), shape (units, d)."""
     sample = record.sample
     if sample.cluster is None:
         return np.concatenate([sample.restore(contributions), contributions[: sample.n_frame]])
@@ -446,7 +447,7 @@ SMALL = 1e-8  # weight, relative to the largest, that counts as zero
 
 
 def least_variance_weights(covariance: Array) -> Array:
-    """Weights on the simplex that minimise w' (S + diag S) w.
+    """Return the weights on the simplex that minimise w' (S + diag S) w.
 
     Parameters
     ----------
@@ -483,7 +484,7 @@ def least_variance_weights(covariance: Array) -> Array:
 
 
 def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord]) -> FitRecord:
-    """Average fits of one effect."""
+    """Return the average of fits of one effect, with the weights that minimise its variance."""
     scale, n_arms = lead.options.effect_scale, lead.design.n_arms
     jacobian = scale.jacobian(lead.estimate.params[-n_arms:])[: n_arms - 1]
     moved = [one.estimate.influence[:, one.estimate.block("means")] @ jacobian.T for one in records]
@@ -501,13 +502,13 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
 
 
 def params_of(scale: EffectScale, mixed: Array, n_arms: int) -> Array:
-    """Return effects and arm means, (2 K - 1, ...), from averages over fits; effects are computed from the means."""
+    """Return effects and arm means, (2 K - 1, ...), of averaged fits; ratios are computed from the averaged means."""
     return mixed if scale == DIFFERENCE else scale.params(mixed[-n_arms:])
 
 
 @dataclass(frozen=True)
 class StackedRows:
-    """Predictions and influence function of an average, and its refits with the weights of the sample."""
+    """The results by row of an average of fits; refits keep the weights of the sample."""
 
     estimates: tuple[Estimate, ...]  # the first is the lead, which provides the coefficients
     weights: Array
@@ -516,12 +517,12 @@ class StackedRows:
 
     @cached_property
     def predicted(self) -> Array:
-        """As in `Estimate`."""
+        """Predicted outcome of every row in every arm, shape (K, n)."""
         return np.asarray(sum(w * one.predicted for w, one in zip(self.weights, self.estimates, strict=True)))
 
     @cached_property
     def influence(self) -> Array:
-        """As in `Estimate`."""
+        """Influence function of (params, theta, gamma), as in `Estimate`."""
         pairs = [(w, one) for w, one in zip(self.weights, self.estimates, strict=True) if w > 0]
         of_means = sum(w * one.influence[:, one.block("means")] for w, one in pairs)
         means = sum(w * one.params[one.block("means")] for w, one in pairs)
@@ -530,7 +531,7 @@ class StackedRows:
         return np.hstack([moved, lead.influence[:, len(lead.params) :]])
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """Refit as in `Estimate`; fits with weight zero are left out, except the first, which has the coefficients."""
+        """Return the averaged estimates under row weights; fits with weight zero are left out, except the first."""
         lead, weighed = self.estimates[0], weighed or self.weight_fit.refit(s)
         used = [k for k, weight in enumerate(self.weights) if weight > 0 or k == 0]
         found, size = [self.estimates[k].rows.refit(s, weighed) for k in used], len(lead.params)

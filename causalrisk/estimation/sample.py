@@ -97,24 +97,24 @@ class Sample:
         return np.eye(self.n_arms)[:, self.arm].T  # the values of an arm are then contiguous
 
     def in_periods(self, columns: Array) -> Array:
-        """Return columns, (n, k); with repeated cross sections (n, 2 k), one copy per period, zero in the other."""
+        """Return columns (n, k); with repeated cross sections (n, 2 k), a copy per period, zero in the other period."""
         if self.late is None:
             return columns
         late = self.late[:, None]
         return np.hstack([columns * (1 - late), columns * late])
 
     def at_means(self, columns: Array) -> Array:
-        """Return columns, (m, k); with repeated cross sections (m, 2 k), for the later minus the earlier period."""
+        """Return columns (m, k); with repeated cross sections (m, 2 k), which predict the later minus the earlier."""
         return columns if self.late is None else np.hstack([-columns, columns])
 
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return values without the target frame's rows, in the row order of the design, from values (n, ...)."""
+        """Return values, (n, ...), in the order of the data, without the rows of the target frame."""
         restored = np.empty_like(values[self.n_frame :])
         restored[self.order] = values[self.n_frame :]
         return restored
 
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Put values, (n, ...), in the order of the sample; given are the design's rows, then the target frame's."""
+        """Return values in the order of the sample; they are given for the data's rows, then for the target frame's."""
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
     # --- rows beyond memory ------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ class Sample:
         return [make(own, edge) for own, edge in zip(columns, itertools.pairwise(edges), strict=True)]
 
     def some(self, columns: dict[str, Any], edge: tuple[int, int]) -> Sample:
-        """Return the sample's rows from the first to the last edge, given their columns."""
+        """Return the sample of the rows from `edge[0]` to `edge[1]`; `columns` has the arrays of these rows by name."""
         first, last = edge
         names = [name for name in "XZR" if name in columns]
         bases = {name: dataclasses.replace(getattr(self, name), columns=columns[name]) for name in names}
@@ -163,7 +163,7 @@ class Sample:
 def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None, *, given: bool = False) -> Sample:
     """Sort the rows of a design by arm and orthonormalise its columns, except predictions that are `given`.
 
-    The rows of a target frame come first; with an offset, the means are then at one exposure.
+    The rows of a target frame come first. With an offset and such a frame, the means are at one exposure.
     """
     own: Callable[[str], Any]
     if isinstance(design, DesignOnDisk):
@@ -185,7 +185,6 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         of_frame["y"] = float(design.outcome_limits.mean())  # outcomes without effect
 
     def column(name: str) -> Any:
-        """Return an array of the target frame's rows, then the sample's rows."""
         found = own(name)
         if not n_frame:
             return found
@@ -194,7 +193,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         return np.concatenate([chunked(before) if is_dask(found) else before, found])
 
     def basis(name: str) -> Basis:
-        """Return the basis of a design in all rows."""
+        """Return the orthonormal basis of the design "X", "Z" or "R" in all rows."""
         if isinstance(design, DesignOnDisk):
             of, rows = design.outcome_basis if name == "X" else design.propensity_basis, column(name)
             columns = stored_array(rows.map_blocks(of.of_rows, dtype=float)) if is_dask(rows) else of.of_rows(rows)
@@ -246,7 +245,7 @@ def arrays_of(design: Design) -> dict[str, NDArray[Any]]:
 
 
 def within(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:
-    """Return the slices of the arms within a slice of the rows."""
+    """Return the slices of the arms within a slice of the rows, counted from its first row."""
     first, last = rows.start, rows.stop
     return tuple(slice(*(min(max(end, first), last) - first for end in (arm.start, arm.stop))) for arm in slices)
 
@@ -277,14 +276,14 @@ def rows_by_arm(design: DesignOnDisk, name: str) -> Any:
 
 
 def chunked(rows: NDArray[Any], sizes: Any = CHUNK) -> Any:
-    """Return rows as a Dask array, with a default chunk size for the rows of a target frame."""
+    """Return rows as a Dask array with the given chunk sizes."""
     import dask.array as da
 
     return da.from_array(rows, chunks=(sizes, *rows.shape[1:]))
 
 
 def folds_by_position(design: Design, n_folds: int, repeat: int = 0) -> Numbers:
-    """Return the fold of each row of a design, in memory or not, by its position."""
+    """Return the cross-fitting fold of each row, in the order of the data."""
     if not isinstance(design, DesignOnDisk):
         return folds_of(design.arm, design.cluster, n_folds, repeat)
     names = ("position", "arm", "cluster") if design.n_clusters else ("position", "arm")
@@ -320,7 +319,7 @@ def unit_count(design: Design) -> int:
 
 @dataclass(frozen=True)
 class SampleResampler:
-    """The random part of a fit; multiplicities are for rows in the order of the sample."""
+    """Draws the row weights of resamples and of propensity replicates, with rows in the order of the sample."""
 
     resampler: Resampler  # of the rows or clusters of the design
     frame: Resampler | None  # of the rows of a target frame, which are a sample of their own
@@ -331,7 +330,7 @@ class SampleResampler:
     replicates: Any = None  # replicate weights over the weights, (n, R), if they are the resamples
 
     def draw(self, stream: int, block: int, width: int) -> Array:
-        """Draw the multiplicities of a block, times the weights of the rows."""
+        """Return the row weights of a block of resamples, (n, width): how often each is drawn, times its weight."""
         weights = self.sample.s[self.sample.n_frame :, None]
         if self.replicates is not None:
             drawn: Array = given_block(self.replicates, block, width) * weights
@@ -343,7 +342,7 @@ class SampleResampler:
         return self._after_frame(drawn, Resampler.draw, stream, block, width)
 
     def perturb(self, block: int, width: int, spread: float) -> Array:
-        """Draw fractional weights for a block of propensity replicates, times the weights of the rows."""
+        """Return random fractional row weights, times observation weights, for a block of replicates, (n, width)."""
         return self._drawn(partial(Resampler.perturb, spread=spread), resampling.REPLICATE_STREAM, block, width)
 
     def given(self, option: str, values: Any) -> Array:
@@ -358,7 +357,10 @@ class SampleResampler:
         return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]
 
     def _drawn(self, draw: Callable[..., Array], *which: int) -> Array:
-        """Draw multiplicities of a stream, block and width, times the weights unless these are drawn frequencies."""
+        """Return how often rows are drawn, times observation weights unless frequency weights were drawn, (n, width).
+
+        `which` has the number of the stream, the number of the block, and the width.
+        """
         of_rows = partial(draw, self.resampler, *which)
         if is_dask(self.number):
             shape = (self.number.chunks[0], which[-1:])
@@ -370,7 +372,6 @@ class SampleResampler:
         return self._after_frame(drawn, draw, *which)
 
     def _after_frame(self, drawn: Array, draw: Callable[..., Array], stream: int, *which: int) -> Array:
-        """Draw for the rows of a target frame, and put them first."""
         if self.frame is None:
             return drawn
         of_frame = draw(self.frame, stream + FRAME_STREAM, *which, np.arange(self.sample.n_frame))
@@ -380,7 +381,8 @@ class SampleResampler:
 def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:
     """Make the resampler of a design: it draws rows, within arms if "stratified", or clusters from one pool.
 
-    It draws G of G clusters with equal probability. A row counts as often as its cluster is drawn, times its weight.
+    As many clusters are drawn as there are, with equal probability. A row counts as often as its cluster is drawn,
+    times its weight.
     """
     survey = design.survey if kind == "rescaled" else None
     given = design.replication if kind == "replicates" else None

@@ -39,7 +39,7 @@ class TargetPopulation:
 
     @property
     def by_arm(self) -> bool:
-        """True if the target is the whole sample or one arm, whatever the propensity score."""
+        """Whether the target is the whole sample or one arm, so it does not depend on propensity scores."""
         return self.everybody or self.toward is not None
 
     @property
@@ -54,7 +54,7 @@ class TargetPopulation:
 
 
 def overlap_tilt(e: list[Any]) -> Any:
-    """Overlap weights, 1 / sum_k 1 / e_k (Li, Morgan and Zaslavsky 2018)."""
+    """Return overlap weights, 1 / sum_k 1 / e_k (Li, Morgan and Zaslavsky 2018)."""
     return 1 / sum(1 / each for each in e)
 
 
@@ -68,7 +68,7 @@ def matching_tilt(e: list[Any]) -> Any:
 
 
 def entropy_tilt(e: list[Any]) -> Any:
-    """Entropy weights, -sum_k e_k log e_k (Zhou, Matsouaka and Thomas 2020)."""
+    """Return entropy weights, -sum_k e_k log e_k (Zhou, Matsouaka and Thomas 2020)."""
     return -sum(each * apply(each, np.log, lambda v: 1 / v) for each in e)
 
 
@@ -135,7 +135,7 @@ class FunctionTilt:
     function: Callable[[Array], Any]
 
     def __call__(self, e: list[Any]) -> Any:
-        """Return the tilt at the scores of both arms."""
+        """Return the tilt at the propensity scores of both arms."""
         return apply(e[1], self.values, self._slopes)
 
     @property
@@ -144,7 +144,7 @@ class FunctionTilt:
         return str(getattr(self.function, "__name__", "target"))
 
     def values(self, e: Array) -> Array:
-        """Call the function, and check its values."""
+        """Return the checked values of the function at propensity scores e."""
         found = np.asarray(self.function(e), dtype=float)
         if found.shape != e.shape:
             raise bad_tilt(self.name, f"shape {found.shape} for scores of shape {e.shape}")
@@ -156,7 +156,6 @@ class FunctionTilt:
         return found
 
     def _slopes(self, e: Array) -> Array:
-        """Differentiate by central differences."""
         step = STEP * np.minimum(e, 1 - e)  # both points lie inside (0, 1)
         rise = self.values(e + step) - self.values(e - step)
         return np.divide(rise, 2 * step, out=np.zeros_like(e), where=step > 0)
@@ -175,7 +174,7 @@ def bad_tilt(name: str, found: str) -> OptionError:
 
 @dataclass(frozen=True)
 class Specification:
-    """An estimator as a configuration of importance-weighted empirical risk minimisation."""
+    """Definition of an estimator: its outcome models, weights and means, and its descriptions in reports."""
 
     name: str  # in tables
     title: str  # heading of the summary
@@ -292,7 +291,7 @@ class EffectScale:
         return self.report(self.differences(means))
 
     def differences(self, means: Array) -> Array:
-        """Return the effects as differences on the scale g."""
+        """Return the effects as differences on the scale g, shape ((K - 1) J, ...)."""
         with np.errstate(invalid="ignore", divide="ignore"):
             values = self.g(means)
             return self.against_reference(np.where(np.isfinite(values), values, np.nan))

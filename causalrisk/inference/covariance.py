@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | None], s: Array) -> list[Refits]:
-    """Refit several estimators of one sample on the same resamples; the scores are refitted only once."""
+    """Refit several estimators under row weights `s`, (n, R); the propensity scores are refitted only once."""
     scored = next((fit for fit in weight_fits if fit is not None), None)
     weighed = None if scored is None else scored.refit(s)
     pairs = zip(refitters, weight_fits, strict=True)
@@ -53,7 +53,7 @@ def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | N
 
 
 def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> list[BootstrapDistribution]:
-    """Refit several fits to one sample on the same resamples, or draw by multiplying their influence functions."""
+    """Return the bootstrap distributions of several fits to one sample, all from the same resamples or multipliers."""
     first, n_boot = records[0], inference.n_boot or N_BOOT
     if first.bootstrap in MULTIPLIERS:
         return [multiplier_bootstrap(record, n_boot) for record in records]
@@ -76,7 +76,7 @@ INSTEAD = {  # bootstraps that replace failed draws, in this order: option value
 def bootstrap_with_fallback(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
 ) -> tuple[tuple[FitRecord, ...], list[BootstrapDistribution]]:
-    """Bootstrap several fits to one sample; return the fits with the name of the bootstrap used, and the resamples.
+    """Bootstrap several fits to one sample; return the fits, which name the bootstrap that was used, and the resamples.
 
     If JRE is among the fits and the caller chose no bootstrap, there are two fallbacks. If too many draws of units
     fail, units get random weights instead. If too many of these refits fail too, the multiplier bootstrap is used. It
@@ -133,8 +133,8 @@ def in_blocks(
 ) -> Iterator[T]:
     """Yield the result of `function` for each block of resamples, in order.
 
-    `function` is called with `count`, `width` and the block number. `needed` is the memory of a block in bytes. `words`
-    are the label and the unit of `progress_bar`.
+    `function` is called with `count`, `width` and the number of the block. `needed` is the memory of a block in bytes.
+    `words` are the label and the unit of `progress_bar`.
     """
     block, workers = functools.partial(function, count, width), worker_count(inference.n_jobs, needed)
     with (
@@ -165,7 +165,7 @@ def _refit_block(
 
 
 def covariance_over(values: Array, centre: Array | None = None) -> Array:
-    """Return the covariance (d, d) of values (m, d) over resamples, or their mean products about `centre`.
+    """Return the covariance (d, d) of values (m, d) over resamples; `centre` replaces their mean, if given.
 
     NaN values are ignored. The result is NaN for fewer than two values.
     """
@@ -197,8 +197,8 @@ def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array
 def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
     """Draw estimates by the multiplier bootstrap; effects are drawn on the scale where they are differences.
 
-    A joint fit also gets draws of its start under the same multipliers. See Kline, P. and Santos, A. (2012). A score
-    based approach to wild bootstrap inference. Journal of Econometric Methods 1, 23-41.
+    For JRE, the initial IPWRA fit is also drawn, under the same multipliers. See Kline, P. and Santos, A. (2012). A
+    score based approach to wild bootstrap inference. Journal of Econometric Methods 1, 23-41.
     """
     values, se = _multiplied(record, n_boot)
     start = None
@@ -209,7 +209,7 @@ def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistributio
 
 
 def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
-    """Draw all estimates, shape (n_boot, d), and standard errors of effects and arm means, (n_boot, 2 K - 1)."""
+    """Return draws of all estimates, (n_boot, d), and of standard errors of effects and means, (n_boot, 2 K - 1)."""
     if record.design.on_disk:
         raise rows_not_kept("the multiplier bootstrap")
     total, count, times = record.sample.total, len(record.names), equal_units(record)
@@ -237,7 +237,7 @@ def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
 
 
 def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool = False) -> BootstrapDistribution:
-    """Return the estimates without each unit: rows or clusters of the design, then rows of the target frame.
+    """Return the estimates without each unit in turn: rows or clusters of the design, then rows of the target frame.
 
     With `whole`, a row is left out with its entire frequency weight, instead of one observation at a time.
     """
@@ -252,7 +252,7 @@ def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:
     """Return the jackknife covariance (d, d) from the estimates without each unit (units, d), NaN if there is none.
 
-    (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)'. A target frame is a separate sample; its sum is added.
+    It is (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)'. A target frame is a separate sample, whose sum is added.
     """
     known, cut = np.asarray(np.isfinite(left_out).all(axis=1)), unit_count(record.design)
     left_out, times = np.where(known[:, None], left_out, 0.0), equal_units(record) * known
@@ -262,7 +262,7 @@ def jackknife_of(record: FitRecord, left_out: Array) -> Array:
 
 
 def jackknife_deviations(left_out: Array, times: Array) -> Array:
-    """Return deviations D (units, d) with D'D the jackknife covariance; unit k stands for times[k] equal units."""
+    """Return deviations D, (units, d), with D'D the jackknife covariance; unit k represents times[k] equal units."""
     total = times.sum()
     return np.asarray(np.sqrt((total - 1) / total * times)[:, None] * (left_out - times @ left_out / total))
 
@@ -291,7 +291,7 @@ NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard er
 
 
 def fit_again(record: FitRecord, design: Design, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
-    """Fit the same estimator again, to this design and with these model options; no standard errors are computed."""
+    """Fit the same estimator to another design, possibly with other model options, and without standard errors."""
     check_options(record.spec, design, options_used(record.spec, options))
     of_joint = DEFAULTS if record.joint is None else record.joint.options
     return fit_estimator(design, record.spec, options, inference, of_joint)
@@ -375,7 +375,7 @@ def _completed(record: FitRecord, notes: Notes) -> FitRecord:
 
 
 def asks_for_factor(record: FitRecord) -> bool:
-    """Whether the caller asked for the small-sample factor, which JRE's fallback bootstraps use in any case."""
+    """Return whether the caller asked for the small-sample factor, which JRE's fallback bootstraps use in any case."""
     return record.inference.small_sample or record.cov_type == "HC1"
 
 
@@ -397,7 +397,7 @@ def start_record(record: FitRecord) -> FitRecord:
 
 
 def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
-    """Warn if the finite number of replicates has a noticeable effect on JRE's estimate."""
+    """Warn if the Monte Carlo error from a finite number of propensity replicates is large for JRE's standard error."""
     joint: Any = record.joint
     mc_ses, count = joint.mc_se, joint.replicates.count
     ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])

@@ -1,4 +1,4 @@
-"""The fitted models of a `FitRecord`: coefficients, influence functions, predictions, learners, stacks and repeats.
+"""The fitted models of a `FitRecord`: coefficients, influence functions, predictions, learners, ensembles, repeats.
 
 Coefficients are transformed from the orthonormal bases to the columns of the design matrices.
 """
@@ -26,9 +26,10 @@ from causalrisk.numerics.families import OutcomeFamily
 
 
 def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[str]]]:
-    """Yield the coefficient block of the outcome model of each arm, and of the propensity score (arm None).
+    """Yield the place of each arm's outcome coefficients, and of the propensity coefficients (arm None).
 
-    Each has the arm, its slice of all estimates, the matrix from the basis to the columns, and coefficient names.
+    Each item has the arm, the slice of `Estimate.values`, the matrix that turns coefficients of the basis into
+    coefficients of the original columns, and the names of the coefficients.
     """
     estimate, sample, design, weights = record.estimate, record.sample, record.design, record.weight_fit
     if not (record.options.quantiles or record.spec.matched):
@@ -53,7 +54,7 @@ def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[
 
 
 def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
-    """Return the coefficients of each arm's outcome model and, under None, of the score: columns "values" and "se"."""
+    """Return coefficients ("values") and standard errors ("se") by arm; None has those of the propensity score."""
     found = {}
     for arm, block, matrix, names in _blocks(record):
         variances = np.diag(matrix @ record.covariance_of(block) @ matrix.T)
@@ -107,7 +108,6 @@ def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
 
 
 def _check_coefficients(record: FitRecord, what: str) -> None:
-    """Raise an UnavailableError for matching, which has no outcome models."""
     if record.spec.matched:
         raise UnavailableError(
             f"{what} is not available for Matching, which has no outcome models.\nUse a fit by `OutcomeRegression`."
@@ -129,7 +129,7 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Predictions:
-    """Predicted mean outcomes with standard errors, one for each row of the new data and each arm.
+    """Predicted mean outcomes with standard errors, one for each row of the new data and each treatment group.
 
     Parameters
     ----------
@@ -151,13 +151,13 @@ class Predictions:
     df: float = np.inf
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Return intervals of the mean, transformed from intervals of the linear predictor; columns 0 and 1."""
+        """Return intervals of the mean, columns 0 and 1, transformed from intervals of the linear predictor."""
         check_alpha(alpha)
         limits = self.mean(wald_interval(self.predictor, self.se_predictor, alpha, self.df))
         return pd.DataFrame(limits, index=self.predicted_mean.index)
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Predictions, standard errors and intervals under statsmodels' names."""
+        """Return predictions, standard errors and intervals in columns named as in statsmodels."""
         limits = self.conf_int(alpha).set_axis(["mean_ci_lower", "mean_ci_upper"], axis=1)
         return pd.concat([self.predicted_mean.rename("mean"), self.se_mean.rename("mean_se"), limits], axis=1)
 
@@ -172,7 +172,7 @@ def check_unit_level(record: FitRecord, what: str) -> None:
 
 
 def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFrame | pd.Series:
-    """Predict the mean outcome of new rows in each arm (not for JRE).
+    """Predict the mean outcome of new rows under each treatment (not for JRE).
 
     Parameters
     ----------
@@ -181,12 +181,12 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         treatment column is ignored. Predictions use the exposure given by `at_exposure`. New rows need a column with
         the exposure if `at_exposure` is "observed", or with the offset if the model has one.
     arm : level or label, optional
-        Arm to predict. By default all arms.
+        Treatment group to predict. By default all groups.
 
     Returns
     -------
     DataFrame or Series
-        One column per arm, or a Series for one arm.
+        One column per treatment group, or a Series for one group.
 
     Raises
     ------
@@ -219,8 +219,8 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     -------
     Predictions
         Object with `predicted_mean`, `se_mean`, `conf_int` and `summary_frame`, as in statsmodels. The index has the
-        row and the arm, or only the row if one arm is given. Standard errors of the mean use the covariance of the fit.
-        Intervals are symmetric on the scale of the linear predictor.
+        row and the treatment group, or only the row if one group is given. Standard errors of the mean use the
+        covariance of the fit. Intervals are symmetric on the scale of the linear predictor.
 
     Examples
     --------
@@ -274,7 +274,7 @@ def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | Non
 
 
 def _family(record: FitRecord) -> OutcomeFamily:
-    """Family of the outcome models. It asks the design for offsets, since the sample of a scan has no rows."""
+    """Return the family of the outcome models; Gaussian for constants without an offset."""
     constants = record.spec.constants and record.design.offset_kind is None
     return LINEAR if constants else record.sample.family
 
@@ -290,13 +290,13 @@ def used_learned(record: FitRecord) -> Learned:
 
 
 def outcome_predictions(record: FitRecord) -> pd.DataFrame:
-    """Return the predictions of the mean outcome of each row in each arm, cross-fitted or given.
+    """Return each row's predicted mean outcome under each treatment, cross-fitted or given.
 
     Returns
     -------
     DataFrame
-        One row per row of the sample and one column per arm (and learner, if there are several). Cross-fitted
-        predictions of a row are from models fitted to the other folds.
+        One row per row of the sample and one column per treatment group (and learner, if there are several).
+        Cross-fitted predictions of a row are from models fitted to the other folds.
 
     Raises
     ------
@@ -321,8 +321,8 @@ def learner_fit(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per learner and arm, with "r squared" and with the "intercept" and "slope" of a regression of outcomes
-        on predictions. Calibrated predictions have intercept 0 and slope 1.
+        One row per learner and treatment group. Columns are "r squared", and the "intercept" and "slope" of a
+        regression of outcomes on predictions. Calibrated predictions have intercept 0 and slope 1.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Heterogeneous effects: projections of the unit effects on groups or covariates, with their influence functions."""
+"""Heterogeneous effects: projections of the units' effects on groups or covariates, with their influence functions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SPANNED = 1e-8  # a 0/1 column is in the span of the outcome columns if the erro
 
 
 def spec_in_groups(record: FitRecord) -> Specification:
-    """Return how arm means are computed in groups: the model's predictions plus weighted residuals.
+    """Return the estimator of arm means in groups: the model's predictions plus weighted residuals.
 
     The residual weights add up to the group size on average, as in AIPW. They add up exactly for weighted means (IPW),
     for rates, and for changes between cross sections. Without a propensity score there is no correction.
@@ -45,16 +45,16 @@ def spec_in_groups(record: FitRecord) -> Specification:
 
 
 def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
-    """Project the bias-corrected contributions of the rows on columns (n, k), rows in the order of the sample.
+    """Project the bias-corrected contributions of the rows, in the order of the sample, on columns (n, k).
 
     Returns the coefficients (K - 1, k) and their influence function (n, K - 1, k), on the scale where effects are
     differences. For indicator columns, the coefficients are the effects in the groups.
 
     The contribution of a row to the mean of arm a is phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)), with t the tilt of
     the target and w the importance weight. The coefficients b_a solve mean g (phi_a - t g'b_a) = 0. In a group, b_a is
-    the mean of phi_a over its rows. A stack averages its fits. See Semenova, V. and Chernozhukov, V. (2021). Debiased
-    machine learning of conditional average treatment effects and other causal functions. Econometrics Journal 24,
-    264-289.
+    the mean of phi_a over its rows. For an ensemble, the results of its fits are averaged. See Semenova, V. and
+    Chernozhukov, V. (2021). Debiased machine learning of conditional average treatment effects and other causal
+    functions. Econometrics Journal 24, 264-289.
     """
     if record.stack is not None:
         pairs = list(zip(record.stack.weights, record.stack.records, strict=True))
@@ -110,7 +110,7 @@ def effects_by(
         Adjusts the p-values for the number of rows of the table and makes the intervals simultaneous, as in `pairwise`.
         With `at` and "single-step", the intervals are a uniform band.
     against : level or label, default "reference"
-        Arm to compare the other arms with. None compares all pairs of arms.
+        Treatment group to compare the others with. None compares all pairs.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def effects_by(
     Warns
     -----
     DesignWarning
-        If a group has fewer than five rows of some treatment arm, or `by` is not in the outcome formula of
+        If a group has fewer than five rows of some treatment group, or `by` is not in the outcome formula of
         `OutcomeRegression`.
 
     Raises
@@ -206,7 +206,7 @@ def _differences(
 ) -> tuple[Array, Array, Array]:
     """Subtract values at `other` from values at `one`, on the scale where effects are differences.
 
-    The results are the same as of `_projected`.
+    Returns the reported differences, their standard errors, and their covariance on that scale.
     """
     rows = covariance[one] - covariance[other]
     covariance, on_scale = rows[:, one] - rows[:, other], values[one] - values[other]
@@ -346,13 +346,12 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
 
 
 def _untested(found: Moderators, why: str, count: int) -> Any:
-    """Warn that there is no test, and return NaN."""
     warn_user(f"equality_test by {', '.join(found.levels)} is NaN: {why}.\nMerge groups.", CausalRiskWarning)
     return joint_test(np.nan, count)
 
 
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
-    """Find the columns of `by`; a function that compares groups needs at least two groups."""
+    """Return the groups or columns of `by`; the function named `compared_by` needs at least two groups."""
     if record.frame is not None:
         raise UnavailableError(
             "effects in groups are not available if target= is a data frame.\n"
@@ -407,9 +406,10 @@ def _index(
 
 
 def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Array]:
-    """Effects by the k columns of `found`, arm by arm, with standard errors of the fit's kind.
+    """Project the effects on the k columns of `found`, with standard errors of the same type as the fit's.
 
-    Returns reported effects, ((K - 1) k,), standard errors, and the covariance where effects are differences.
+    Returns reported effects, ((K - 1) k,), sorted by arm, standard errors, and the covariance where effects are
+    differences.
     """
     columns, scale = found.columns[record.sample.order], record.options.effect_scale
     if not (record.spec.uses_propensity or record.spec.constants):
@@ -425,7 +425,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
 
 
 def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
-    """Warn if variables are not in the outcome formula of an estimator without a correction."""
+    """Warn if the outcome formula of an estimator without propensity scores lacks the grouping variables."""
     q, known = record.sample.X.columns, record.design.outcome_encoder.sample_variables
     names = found.levels if found.encoder is None else found.encoder.variables
     unseen = [name for name in names if name not in known]
@@ -437,10 +437,9 @@ def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
 
 
 def _redone(record: FitRecord, columns: Array) -> Array | None:
-    """Effects by columns, where they are differences, in each refit, (m, (K - 1) k); NaN where a refit failed.
+    """Return the projected effects of each refit, (m, (K - 1) k), on the scale of differences; None without refits.
 
-    The refits are the jackknife, replicate weights, or resamples of JRE that can be drawn again. Each has its own
-    models. None for other fits.
+    The refits are the jackknife, replicate weights, or resamples of JRE that can be drawn again. Failed refits are NaN.
     """
     if record.cov_type not in ("replicates", JACKKNIFE):
         fit, drawn = record.weight_fit, record.boot is not None and not (record.multiplied or record.given_resamples)
@@ -454,7 +453,6 @@ def _redone(record: FitRecord, columns: Array) -> Array | None:
 
 
 def _under_refits(record: FitRecord, columns: Array) -> Array:
-    """Compute the effects of `_redone` from the coefficients of the refits."""
     if record.cov_type == JACKKNIFE:
         refits = leave_one_out(record, InferenceOptions())
     else:
@@ -477,7 +475,7 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
 def pairwise(
     record: FitRecord, alpha: float = 0.05, *, adjust: Adjustment | None = None, against: Any = None
 ) -> pd.DataFrame:
-    """Effects of every arm against every other arm, or against one arm, with the standard errors of the fit.
+    """Effects of every treatment group against every other, or against one group, with the standard errors of the fit.
 
     Parameters
     ----------
@@ -489,18 +487,18 @@ def pairwise(
         "holm" and "hochberg" use Bonferroni intervals. "fdr_bh" (Benjamini and Hochberg) controls the false discovery
         rate, and leaves the intervals unadjusted.
     against : level or label, optional
-        Arm to compare the other arms with, or "reference". By default, all pairs are compared.
+        Treatment group to compare the others with, or "reference". By default, all pairs are compared.
 
     Returns
     -------
     DataFrame
-        One row per pair. The index has the arm and the arm that it is compared with. With `adjust`, there is also a
-        column "adjusted P".
+        One row per pair. The index has the treatment group and the group that it is compared with. With `adjust`, there
+        is also a column "adjusted P".
 
     Raises
     ------
     OptionError
-        If the adjustment or the arm is unknown.
+        If the adjustment or the treatment group is unknown.
 
     Examples
     --------

@@ -43,7 +43,7 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
 
 
 def combination_errors(record: FitRecord, left: Array) -> Array:
-    """Return the standard errors of linear combinations of `params`, shape (j,); `left` has one combination per row."""
+    """Return the standard errors, (j,), of linear combinations of `params`; each row of `left` is a combination."""
     # Rounding may leave the variance of an exact combination just below zero.
     return np.sqrt(np.clip(np.diag(intervals.covariance_of(left, intervals.parameter_covariance(record))), 0, None))
 
@@ -132,7 +132,7 @@ def t_test(record: FitRecord, r_matrix: Any) -> Any:
 
 
 def combination_text(row: Array, names: Sequence[str]) -> str:
-    """Write a linear combination of named parameters, such as "ATE[b] - ATE[a]"."""
+    """Return the text of a linear combination of named parameters, such as "ATE[b] - ATE[a]"."""
     parts = [
         f"{'-' if weight < 0 else '+'} {'' if abs(weight) == 1 else f'{abs(weight):.6g}*'}{name}"
         for weight, name in zip(row, names, strict=True)
@@ -152,7 +152,7 @@ TOLD = 1e-6  # an expression with a larger relative change depends on the level 
 
 
 class Expressions:
-    """Expressions of d named parameters, separated by commas; "= value" states the null value of a test.
+    """Parsed expressions of d named parameters, separated by commas; "= value" states the null value of a test.
 
     `texts` are the m expressions without their null values. `null` (m,) are the null values.
     """
@@ -236,7 +236,7 @@ def nlcom(record: FitRecord, expression: str) -> Any:
 
 
 def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> None:
-    """Refuse an expression that changes if all arm means shift together; such a shift leaves JRE's effect unchanged."""
+    """Raise an error for an expression that changes if all arm means shift together, as JRE estimates only effects."""
     scale, params, first = record.options.effect_scale, record.estimate.params, len(record.effect_names)
     on_scale = scale.g(params[first:])
     by = 0.1 if np.isfinite(scale.low) else max(float(np.abs(on_scale).max()), 1e-3)
@@ -252,7 +252,7 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
 def equivalence_table(
     names: Sequence[str], estimates: intervals.Estimates, low: float | None, high: float | None, alpha: float
 ) -> pd.DataFrame:
-    """Return the table of `equivalence_test`."""
+    """Return the table of `equivalence_test` for the named estimates."""
     check_alpha(alpha)
     _check_limits(low, high, estimates.scale if np.any(estimates.effects) else DIFFERENCE)
     letter, pvalues = intervals.statistic_names(estimates.df)[0], []
@@ -337,7 +337,7 @@ def equivalence_test(
 
 
 def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
-    """Refuse limits that are missing, not numbers, in the wrong order, or impossible for the kind of effect."""
+    """Raise an error for limits that are missing, not numbers, in the wrong order, or impossible for the effect."""
     given = [value for value in (low, high) if value is not None]
     plain = all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in given)
     with np.errstate(invalid="ignore", divide="ignore"):

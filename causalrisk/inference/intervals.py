@@ -78,7 +78,7 @@ class Estimates:
     """Estimates, with the standard errors for their tests and intervals.
 
     `values` and `se` (d,) are as reported; `errors` are the standard errors on the scale where effects are differences.
-    `effects` marks the estimates that are effects. All others are tested as they are.
+    `effects` marks the estimates that are effects. All others, such as arm means, are not transformed.
     """
 
     values: Array
@@ -113,7 +113,7 @@ class Estimates:
         return self.report(wald_interval(self.contrast(self.values), self.errors, alpha, self.df).T).T
 
     def frame(self, index: Any, alpha: float) -> pd.DataFrame:
-        """Return estimates, standard errors, tests and intervals, under the summary's names."""
+        """Return estimates, standard errors, tests and intervals, in columns named as in the summary."""
         check_alpha(alpha)
         columns = np.column_stack([self.values, self.se, *self.tests(), self.limits(alpha)])
         names = ["estimate", "std err", *statistic_names(self.df), *limit_names(alpha)]
@@ -121,7 +121,7 @@ class Estimates:
 
 
 def parameters(record: FitRecord) -> Estimates:
-    """Return the effects and arm means of a fit."""
+    """Return the effects and arm means of a fit, as `Estimates`."""
     params, se, count = record.estimate.params, record.std_errors, len(record.effect_names)
     errors, effects = np.r_[contrast_errors(record), se[count:]], np.arange(len(params)) < count
     return Estimates(params, se, errors, record.options.effect_scale, effects, record.df)
@@ -149,7 +149,7 @@ def contrast_errors(record: FitRecord) -> Array:
 
 
 def refits_of(record: FitRecord) -> Array | None:
-    """Return the estimates of each resample or, for the jackknife, without each unit, (m, d); otherwise None."""
+    """Return the estimates in each resample or, for the jackknife, without each unit, (m, d); None without refits."""
     if record.cov_type == JACKKNIFE:
         return leave_one_out(record, InferenceOptions()).values
     return None if record.boot is None else record.boot.used
@@ -201,7 +201,7 @@ def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) 
 
 
 def covariance_of(left: Array, covariance: Array) -> Array:
-    """Covariance of the linear combinations in the rows of `left`; NaN where a parameter has no variance."""
+    """Return the covariance of the linear combinations in the rows of `left`; NaN where a parameter has no variance."""
     unknown = ((left != 0) & np.isnan(np.diag(covariance))).any(axis=1)
     found = left @ np.nan_to_num(covariance) @ left.T
     found[unknown] = found[:, unknown] = np.nan
@@ -209,7 +209,7 @@ def covariance_of(left: Array, covariance: Array) -> Array:
 
 
 def joint_test(statistic: float, count: int, df: float = np.inf) -> Any:
-    """Return Wald's test of `count` hypotheses as a statsmodels result: chi-squared, or F for finite df."""
+    """Return the Wald test of `count` hypotheses as a statsmodels result: chi-squared, or F for finite df."""
     from statsmodels.stats.contrast import ContrastResults
 
     if np.isfinite(df) and count:
@@ -218,7 +218,7 @@ def joint_test(statistic: float, count: int, df: float = np.inf) -> Any:
 
 
 def parameter_covariance(record: FitRecord) -> Array:
-    """Covariance of the effects and arm means, shape (2 K - 1, 2 K - 1)."""
+    """Return the covariance of the effects and arm means, shape (2 K - 1, 2 K - 1)."""
     count = len(record.names)
     return record.covariance[:count, :count]
 
@@ -227,7 +227,7 @@ TAIL = 5  # minimum number of order statistics beyond a limit
 
 
 def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array, alpha: float) -> Array:
-    """Bias-corrected interval, shape (d, 2); accelerated unless the accelerations (d,) are zero.
+    """Return bias-corrected intervals, shape (d, 2); they are accelerated unless the accelerations, (d,), are zero.
 
     If the estimate lies outside the bootstrap distribution `values` (m, d), the interval is NaN, with a warning. See
     Efron, B. (1987). Better bootstrap confidence intervals. JASA 82, 171-185.
@@ -265,7 +265,7 @@ def _check_tail(count: int, level: float) -> None:
 
 
 def widened_for_choice(record: FitRecord, values: Array) -> Array:
-    """Widen resampled effects and means (m, d) by the square root of `record.resample_factor`.
+    """Multiply deviations of resampled effects and means, (m, d), by the square root of `record.resample_factor`.
 
     Effects are widened on the scale where they are differences.
     """
@@ -280,10 +280,10 @@ def widened_for_choice(record: FitRecord, values: Array) -> Array:
 
 
 def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
-    """Return deviations of the used resamples from the estimates, (m, d), and their unit (d,).
+    """Return deviations of the resamples from the estimates, (m, d), and the unit in which they are measured, (d,).
 
-    For "studentized", deviations are over each resample's robust error, and the unit is the fit's robust error; else
-    one.
+    For "studentized", deviations are divided by each resample's robust standard error, and the unit is the fit's robust
+    standard error. Otherwise the unit is one.
     """
     estimate, boot, count = record.estimate.params, record.used_boot, len(record.estimate.params)
     replicates, by_quantiles = record.cov_type == "replicates", method in ("percentile", "basic", "bc")
@@ -444,7 +444,7 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     Raises
     ------
     UnavailableError
-        For JRE, which is trained for the effect on one scale.
+        For JRE, which is fitted for the effect on one scale.
 
     Examples
     --------

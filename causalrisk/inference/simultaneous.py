@@ -66,7 +66,7 @@ class LargestModulus:
             self.scale = np.asarray(np.sqrt(2 * gammaincinv(df / 2, self.points[-1]) / df))
 
     def tail(self, threshold: float) -> float:
-        """Probability that max |T| is at least the threshold.
+        """Return the probability that max |T| is at least the threshold.
 
         It is at least the probability for a single |T|, and at most the sum of these probabilities. If the computed
         value is at most `PRECISION`, the smaller of this sum and `PRECISION` is returned.
@@ -79,7 +79,7 @@ class LargestModulus:
         return found if found > PRECISION else min(most, PRECISION)
 
     def _inside(self, reach: Array) -> Array:
-        """Probability that all |L Z| <= reach at each point, shape (N,), with the last variable integrated out."""
+        """Return the probability that all |L Z| <= reach at each point, (N,), with the last variable integrated out."""
         factor, rank = self.factor, self.factor.shape[1]
         drawn, probability = np.empty((rank, len(reach))), np.ones(len(reach))
         for k in range(rank):
@@ -201,7 +201,7 @@ def adjusted_frame(
 
 
 def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjust: str, alpha: float) -> pd.DataFrame:
-    """Effects of several fits to the same rows, with adjusted p-values and simultaneous intervals.
+    """Return the effects of several fits to the same rows, with adjusted p-values and simultaneous intervals.
 
     Correlations come from the influence functions, standard errors from the fits.
     """
@@ -220,7 +220,7 @@ def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjus
 
 
 def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
-    """Influence function of a fit's effects, in the row order of the first fit; both fits must have the same rows."""
+    """Return the influence function of a fit's effects, in the row order of the first fit."""
     if record.design.on_disk:
         raise rows_not_kept("simultaneous")
     one, other = record.design, first.design
@@ -265,10 +265,10 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     Returns
     -------
     DataFrame
-        One row per arm and value: estimate, std err, limits of the pointwise interval, and limits of a band that is
-        simultaneous over all values and arms. Standard errors are robust, clustered, or from the survey design. They
-        are NaN if all outcomes of an arm are on one side of the value. The estimate is NaN if AIPW's logit (see Notes)
-        has no finite fit.
+        One row per treatment group and value: estimate, std err, limits of the pointwise interval, and limits of a band
+        that is simultaneous over all values and groups. Standard errors are robust, clustered, or from the survey
+        design. They are NaN if all outcomes of a group are on one side of the value. The estimate is NaN if AIPW's
+        logit (see Notes) has no finite fit.
 
     Raises
     ------
@@ -350,7 +350,6 @@ def _limits(record: FitRecord, shares: Array, se: Array, critical: float, alpha:
 
 
 def _grid(record: FitRecord, given: Any) -> Array:
-    """Return the sorted grid of outcome values, given or by default, after checks."""
     design = record.design
     if given is None:
         order = np.argsort(design.y, kind="stable")
@@ -364,7 +363,7 @@ def _grid(record: FitRecord, given: Any) -> Array:
 
 
 def _ascending(values: Array) -> Array:
-    """Sort each column of each arm, shape (K, G, c), clipped to [0, 1]; NaN stays in place; returns (K G, c)."""
+    """Return values, (K, G, c), clipped to [0, 1] and sorted over the grid, as (K G, c); NaN stays in place."""
     for of_arm in values:
         for column in of_arm.T:
             known = ~np.isnan(column)
@@ -377,7 +376,7 @@ PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estim
 
 @dataclass(frozen=True)
 class Comparison:
-    """Fits of E estimators to one sample: `records` with robust errors, `drawn` with errors from shared resamples.
+    """Fits of E estimators to one sample: `records` have robust errors, `drawn` have errors from the same resamples.
 
     `notes` has the text of every warning.
     """
@@ -400,7 +399,7 @@ class Comparison:
 
     @property
     def design(self) -> Design:
-        """The data."""
+        """The design of the data, which all fits share."""
         return self.records[0].design
 
     @property
@@ -410,7 +409,7 @@ class Comparison:
 
     @property
     def rows(self) -> pd.Index:
-        """Labels of the columns of `boot`: estimators or, with several arms, estimators and effects."""
+        """Labels of the columns of `boot`: the estimators or, with several arms, the estimators and effects."""
         if len(self.effect_names) == 1:
             return pd.Index(self.names, name="estimator")
         return pd.MultiIndex.from_product([self.names, self.effect_names], names=["estimator", "effect"])

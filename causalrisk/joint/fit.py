@@ -33,8 +33,8 @@ from causalrisk.numerics.optimize import OptimizeResult
 class Moments(NamedTuple):
     """Moments of each row's tilt t and importance weight w, shape (n, 1) each; `Dual` numbers carry derivatives.
 
-    `t` and `w` are at the fitted score; `t1`, `w1`, `t2`, `tw` and `w2` are means of t, w, t^2, t w and w^2 over the
-    replicates. `each`, shape (n, B), is w under the replicates in the slice `some`.
+    `t` and `w` are at the fitted propensity score. `t1`, `w1`, `t2`, `tw` and `w2` are means of t, w, t^2, t w and w^2
+    over the replicates. `each`, shape (n, B), is w under the replicates in the slice `some`.
     """
 
     t: Any
@@ -54,13 +54,12 @@ class Moments(NamedTuple):
         return cls(t, w, _mean(T), _mean(W), _mean(T**2), _mean(T * W), _mean(W**2), W)
 
     def by(self, eta: Linear) -> Moments:
-        """Return the derivatives of the moments with respect to a linear predictor of the score."""
+        """Return the derivatives of the moments with respect to a linear predictor of the propensity score."""
         found: list[Any] = [_derivative(each, eta) for each in self[:-1]]
         return Moments(*found)
 
 
 def _mean(x: Any) -> Any:
-    """Average over the replicates; `Dual` numbers keep their derivatives."""
     if isinstance(x, Dual):
         return Dual(_mean(x.value), {eta: _mean(d) for eta, d in x.by.items()})
     return x.mean(axis=1, keepdims=True)
@@ -74,8 +73,9 @@ def _derivative(x: Any, eta: Linear) -> Array:
 def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
     """Return minus the derivatives of the moments with respect to the log divisors of weights and tilts.
 
-    A divisor is a mean tilt. If the tilt does not vary with the score, there is one divisor. Otherwise there are B + 2:
-    one at the fitted score, one per replicate, and one for rows with `averaged` but not `measured` (see `Rows`).
+    Weights and tilts are divided by mean tilts, the divisors. There is one divisor if the tilt does not vary with the
+    propensity score. Otherwise there are B + 2: one at the fitted propensity score, one per replicate, and one for rows
+    with `averaged` but not `measured` (see `Rows`).
     """
     now, h, (_, _, T, W, varies) = Moments.of(scores), rows.measured, scores
     if not varies:
@@ -91,7 +91,7 @@ def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
 
 
 def divisors_of(t: Array, T: Array, rows: Rows, varies: bool) -> Array:
-    """Return each row's contribution to the J divisors, (n, J), from tilts at the fitted score and the replicates."""
+    """Return each row's contribution to the J divisors, (n, J), from tilts at the fitted score and replicates."""
     if not varies:
         return t
     h = rows.measured
@@ -103,7 +103,7 @@ def divisors_of(t: Array, T: Array, rows: Rows, varies: bool) -> Array:
 
 @dataclass(frozen=True)
 class JointFit:
-    """The minimum of the sample, with its predictions, biases and influence function.
+    """The minimum of JRE's objective in the sample, with its predictions, biases and influence function.
 
     Parameters
     ----------
@@ -112,11 +112,12 @@ class JointFit:
     objective : Objective
         The objective that was minimised.
     points : Replicates
-        The replicates that resamples use, as distances from each resample's own score.
+        Replicates of the propensity score for resamples, as differences from each resample's own propensity score.
     alpha : float
         The amount of shrinkage.
     theta : ndarray, shape (K, p, 1)
-        Coefficients of the outcome models, including the coefficient of the score's predictor if it is a column.
+        Coefficients of the outcome models, including the coefficient of the propensity score's linear predictor if it
+        is a term.
     nu : ndarray, shape (1, C)
         Lagrange multipliers of the constraint.
     result : OptimizeResult
@@ -143,32 +144,32 @@ class JointFit:
 
     @property
     def lift(self) -> Array:
-        """Matrix that maps the models' coefficients to the coefficients of all columns, for all arms, (K P, K p)."""
+        """Matrix L of all arms with beta = L theta, shape (K P, K p); see `joint.minimum`."""
         return self.rows.lift_of_arms[0]
 
     def by_models(self, slopes: Array) -> Array:
-        """Convert derivatives with respect to coefficients of all columns, (m, K P), to the models', (m, K p)."""
+        """Convert derivatives with respect to beta, (m, K P), to derivatives with respect to theta, (m, K p)."""
         return slopes if self.rows.joined is None else slopes @ self.lift
 
     @property
     def beta(self) -> Array:
-        """Coefficients of all columns, shape (K, P, 1)."""
+        """Coefficients beta of the columns of `Rows.X`, shape (K, P, 1)."""
         return self.rows.lifted(self.theta)
 
     @cached_property
     def at(self) -> Expansion:
-        """Expansion of the objective about `beta`."""
+        """Second-order expansion of the objective about `beta`: value, gradient and Hessian."""
         return self.objective.at(self.beta)
 
     @cached_property
     def hessian(self) -> Array:
-        """Hessian of the Lagrangian in the coefficients of all columns, shape (K P, K P)."""
+        """Hessian of the Lagrangian with respect to beta, shape (K P, K P)."""
         found = self.at.at(self.alpha)[2][0]
         return found if self.objective.linear else found + self.objective.curvature(self.beta, self.at, self.nu)[0]
 
     @property
     def determined(self) -> bool:
-        """Whether the Hessian along the constraint is invertible."""
+        """Whether the Hessian restricted to the directions that the constraint allows is invertible."""
         return determined(self.at.projected(self.rows.lift_of_arms), self.alpha)
 
     @cached_property
@@ -213,7 +214,7 @@ class JointFit:
 
     @cached_property
     def left_out(self) -> float:
-        """Increase of V at the start if V counts all effect heterogeneity (c = 0)."""
+        """V at IPWRA's models with c = 0, which counts all effect heterogeneity, minus V there with the chosen c."""
         first = self.objective.first
         terms = dataclasses.replace(self.terms, share=0.0, level=first.average[0][0])
         return 2 * float((Objective(self.rows, self.objective.models, terms).first.risk[0] - first.risk[0])[0])
@@ -233,12 +234,12 @@ class JointFit:
 
     @cached_property
     def replicate_offset(self) -> Array:
-        """Estimates minus a refit of the sample itself with the replicates that are used for resamples."""
+        """Estimates minus those of a refit to the same sample with `points` as replicates, shape (d,)."""
         found = self._refit(self.problem.equations.sample.s[:, None]).values[:, 0]
         return np.where(np.isfinite(found), self.estimate.values - found, 0.0)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """Refit under row weights (n, R), and add `replicate_offset`."""
+        """Refit under row weights (n, R), and add `replicate_offset` to the estimates."""
         found = self._refit(s, weighed)
         return dataclasses.replace(found, values=found.values + self.replicate_offset[:, None])
 
@@ -262,9 +263,9 @@ class JointFit:
     # --- influence function ------------------------------------------------------------------------------------------
 
     def solve(self, right: Array, u: Array) -> Array:
-        """Return the changes of the models' coefficients, (K p, m), that offset given changes of the equations.
+        """Return changes of theta, (K p, m), that restore the first-order conditions after m changes of the equations.
 
-        `right` has the changes of the gradient, and `u` of the net biases.
+        `right` has the changes of the gradient, and `u` the changes of the net biases.
         """
         hessian, u_slope = self.by_models(self.by_models(self.hessian).T), self.by_models(self.at.u[1])
         return -solve_constrained(hessian[None], right[None], u_slope, u[None])[0][0]
@@ -273,9 +274,9 @@ class JointFit:
     def totals(self) -> dict[str, Array]:
         """Sums over rows of the S equations and quantities of `RowParts`, and derivatives of the sums.
 
-        "value", (1, S), has the sums. The other items are derivatives of the sums. "by_divisors", (J, S), is minus the
-        derivative with respect to the log divisors. "by_score", (Q, S), is with respect to the score's coefficients.
-        "by_start", (K P, K P), is for the equations alone, with respect to IPWRA's coefficients.
+        "value", (1, S), has the sums. "by_divisors", (J, S), has minus their derivatives with respect to the log
+        divisors. "by_score", (Q, S), has their derivatives with respect to the coefficients of the propensity score.
+        "by_start", (K P, K P), has the derivatives of the equations alone with respect to IPWRA's coefficients.
         """
 
         def of_piece(part: WeightedRows, here: slice) -> dict[str, Array]:
@@ -305,10 +306,10 @@ class JointFit:
 
     @cached_property
     def by_score(self) -> tuple[Array, Array]:
-        """Derivatives with respect to the score's Q coefficients.
+        """Derivatives with respect to the Q coefficients of the propensity score.
 
-        The first array, (Q, K p), is for the models' equations, and the second, (Q, 2 K + C), for the quantities of
-        `RowParts`.
+        The first array, (Q, K p), has derivatives of the equations of theta. The second, (Q, 2 K + C), has derivatives
+        of the quantities of `RowParts`.
         """
         joined, (n_arms, P, _), at = self.rows.joined, self.beta.shape, self.at
         equations, numbers = np.split(self.totals["by_score"], [n_arms * P], axis=1)
@@ -328,12 +329,11 @@ class JointFit:
         return equations, numbers + self._numbers_after(moved)
 
     def _numbers_after(self, steps: Array) -> Array:
-        """Return changes of averages, biases and net biases, (m, 2 K + C), for steps of all columns' coefficients."""
         average, bias = (np.einsum("mkP,kP->mk", steps, of[1][0]) for of in (self.at.average, self.at.bias))
         return np.hstack([average, bias, steps.reshape(-1, self.beta.size) @ self.at.u[1][0].T])
 
     def _estimates_after(self, equations: Array, numbers: Array) -> Array:
-        """Return changes of (params, theta), (m, 2 K - 1 + K p), for changes of the equations and quantities."""
+        """Return changes of (params, theta), (m, 2 K - 1 + K p), after m changes of the sums of `RowParts`."""
         (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
         theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
         steps = theta if self.rows.joined is None else theta @ self.lift.T
@@ -346,7 +346,10 @@ class JointFit:
 
     @cached_property
     def maps(self) -> list[Array]:
-        """Matrices that map `RowParts`, divisors, and influence of score and IPWRA to influence on (params, theta)."""
+        """Four matrices whose products with the parts of a row add up to its influence on (params, theta).
+
+        The parts are `RowParts`, the divisors, and the influence functions of the propensity score and of IPWRA.
+        """
         totals, (n_arms, P, _), (_, p) = self.totals, self.beta.shape, self.problem.start.theta.shape
         equations, numbers = np.split(np.eye(totals["value"].shape[1]), [n_arms * P], axis=1)
         of_parts = self._estimates_after(self.by_models(equations), numbers)
@@ -377,11 +380,11 @@ class JointFit:
         return found @ of_parts - divisors @ of_divisors + score @ of_score + started @ of_start
 
     def monte_carlo_se(self) -> Array:
-        """Return Monte Carlo standard errors of the effects, shape (K - 1,): their spread over redraws of replicates.
+        """Return Monte Carlo standard errors of the effects, (K - 1,): their spread over other draws of replicates.
 
         They are NaN for one replicate, and zero if replicates are not random. The method is a jackknife: without
-        replicate b the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), where g_b is the replicate's part of
-        the gradient and h_b its leverage.
+        replicate b the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), where c is the gradient of the effect, H
+        the Hessian, g_b the replicate's part of the gradient, and h_b its leverage.
         """
         at, terms, lift, (n_arms, count) = self.at, self.terms, self.lift, self.bias.shape
         if self.rows.replicates.cubature or count == 1:
@@ -392,7 +395,7 @@ class JointFit:
         if terms.risk:
 
             def of_variance(part: WeightedRows, here: slice) -> Array:
-                """Gradient of V / 2 under each replicate, (K P, B); psi is centred by its mean over all replicates."""
+                """Return the gradient of V / 2 under each replicate, (K P, B); psi is centred by its overall mean."""
                 rows, (_, _, T, W, _) = part.rows(here), part.scores(here)
                 (_, slope, d, r), none, found = RowParts(rows, self).means, np.zeros(1), list[Array]()
                 for moment, unit in zip((T * T, T * W, W * W), np.eye(5)[2:], strict=True):
@@ -412,7 +415,7 @@ class JointFit:
 
 @dataclass(frozen=True)
 class RowParts:
-    """Contributions of some rows to the K P equations and to 2 K + C quantities, as a linear function of `Moments`.
+    """Contributions of some rows to the K P equations of beta and to 2 K + C quantities, linear in `Moments`.
 
     The quantities are the K averages over the target, the K biases averaged over the replicates, and the C net biases
     at the fitted score.
@@ -423,14 +426,14 @@ class RowParts:
 
     @cached_property
     def means(self) -> tuple[Array, Array, Array, Array]:
-        """Means m_a, their slopes, and d_a, shape (K, n, 1) each, and the residuals, (n, 1)."""
+        """Means m_a, their slopes and d_a (see `joint.objective`), shape (K, n, 1) each, and residuals, (n, 1)."""
         rows, eta = self.rows, self.rows.predictors(self.fit.beta)
         m, slope, _ = rows.family.mean_and_derivs(eta)
         d = rows.counted(m, self.fit.objective.start, self.fit.terms)
         return m, slope, d, rows.y[:, None] - rows.own(m)
 
     def by_predictors(self, of: Moments) -> Array:
-        """Return derivatives of the Lagrangian in each row's linear predictors, divided by the row's share, (K, n)."""
+        """Return derivatives of the Lagrangian with respect to linear predictors, per unit of row weight, (K, n)."""
         rows, fit, (_, slope, d, r), terms = self.rows, self.fit, self.means, self.fit.terms
         pull = bias_gradient(fit.at, terms)[:, 0, of.some]
         risk = np.concatenate([of.each[own] @ pull[a] for a, own in enumerate(rows.slices)])[:, None]

@@ -53,7 +53,7 @@ class Objective:
 
     @cached_property
     def start(self) -> Array:
-        """IPWRA's coefficients of all columns, shape (K, P, R)."""
+        """IPWRA's coefficients of the columns of `Rows.X`, shape (K, P, R)."""
         return self.rows.lifted(self.models)
 
     def _expand(self, theta: Array) -> Expansion:
@@ -67,11 +67,11 @@ class Objective:
         return self._expand(self.start)
 
     def at(self, beta: Array) -> Expansion:
-        """Expand the objective about coefficients of all columns, (K, P, R)."""
+        """Return the expansion of the objective about coefficients beta, (K, P, R), of the columns of `Rows.X`."""
         return self._at_start.after_step(beta - self.start) if self.linear else self._expand(beta)
 
     def of_models(self, theta: Array) -> Expansion:
-        """Expand the objective about the models' coefficients, (K, p, R)."""
+        """Return the expansion of the objective about the models' coefficients theta, (K, p, R)."""
         return self._narrow(self.at(self.rows.lifted(theta)))
 
     @cached_property
@@ -83,7 +83,7 @@ class Objective:
         return at if self.rows.joined is None else at.projected(self.rows.lift_of_arms)
 
     def curvature(self, beta: Array, at: Expansion, nu: Array) -> Array:
-        """Return the Hessian's part from second derivatives of the means, (R, K P, K P), at multipliers (R, C)."""
+        """Return the part of the Hessian from second derivatives of the means, (R, K P, K P), at multipliers (R, C)."""
 
         def of_rows(rows: Rows, weights: Weights, own: slice) -> Array:
             return curvature(rows, weights, beta[..., own], self.start[..., own], self.terms, at.some(own), nu[own])
@@ -97,7 +97,7 @@ class Objective:
         return Objective(self.rows.under(columns), self.models[..., columns], self.terms)
 
     def curvature_of_models(self, theta: Array, at: Expansion, nu: Array) -> Array:
-        """Return `curvature` in terms of the models' coefficients, (R, K p, K p)."""
+        """Return `curvature` with respect to the models' coefficients theta, shape (R, K p, K p)."""
         found, lift = self.curvature(self.rows.lifted(theta), at, nu), self.rows.lift_of_arms
         return lift.transpose(0, 2, 1) @ found @ lift
 
@@ -130,7 +130,7 @@ def stack(theta: Array) -> Array:
 
 
 def unstack(z: Array, shape: tuple[int, ...]) -> Array:
-    """Reshape coefficients stacked arm by arm, (R, K p), to (K, p, R)."""
+    """Turn coefficients stacked arm by arm, (R, K p), into an array (K, p, R)."""
     return z.T.reshape(*shape[:2], -1)
 
 
@@ -149,7 +149,7 @@ def solve_constrained(hessian: Array, right: Array, u_slope: Array, u: Array) ->
 
 
 def solve_each(matrices: Array, right: Array) -> Array:
-    """Solve a stack of linear systems; NaN for a system that is singular or not finite."""
+    """Solve linear systems; the solution is NaN if a system is singular or not finite."""
     try:
         return np.asarray(np.linalg.solve(matrices, right))
     except np.linalg.LinAlgError:
@@ -159,10 +159,11 @@ def solve_each(matrices: Array, right: Array) -> Array:
 def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array | None = None) -> Minimum:
     """Minimise by Newton steps on the first-order conditions of the constrained minimum.
 
-    Linear models take one step; others need a start near the minimum. If the Hessian is not positive definite along
-    the constraint, the second derivatives of the means are left out. A step has to reduce the objective plus a penalty
-    on net bias, or the violation of the conditions. Otherwise it gets a second-order correction for the curvature of
-    the constraint (Nocedal and Wright 2006, section 18.3), and is then halved. If no step helps, the search has failed.
+    Linear models take one step; others need a start near the minimum. If the Hessian is not positive definite in the
+    directions that the constraint allows, the second derivatives of the means are left out. A step must reduce the
+    objective plus a penalty on net bias, or the violation of the conditions. A step that does not is corrected for the
+    curvature of the constraint (Nocedal and Wright 2006, section 18.3). It is then halved until it does. If no step
+    does, the search has failed.
     """
     at = objective.first if theta is objective.models else objective.of_models(theta)
     if objective.linear:
@@ -222,18 +223,18 @@ def _one_step(objective: Objective, theta: Array, alpha: float, at: Expansion) -
 
 
 def null_space(u_slope: Array) -> Array:
-    """Return orthonormal directions that leave net biases unchanged to first order, shape (R, k, k - C)."""
+    """Return orthonormal directions, (R, k, k - C), in which net biases do not change to first order."""
     return np.linalg.svd(u_slope.transpose(0, 2, 1), full_matrices=True)[0][:, :, u_slope.shape[1] :]
 
 
 def determined(at: Expansion, alpha: float) -> bool:
-    """Whether the Hessian along the constraint is invertible, for a single column of row weights."""
+    """Whether the Hessian restricted to the constraint's directions is invertible, under one column of row weights."""
     hessian, along = at.at(alpha)[2][0], null_space(at.u[1])[0]
     return bool(np.isfinite(hessian).all() and np.linalg.cond(along.T @ hessian @ along) < UNDETERMINED)
 
 
 def _is_convex(hessian: Array, u_slope: Array) -> Array:
-    """Whether each Hessian is positive definite along its constraint, shape (R,)."""
+    """Return whether each Hessian is positive definite in the directions its constraint allows, shape (R,)."""
     found = np.zeros(len(hessian), dtype=bool)
     finite = np.isfinite(hessian).all(axis=(1, 2)) & np.isfinite(u_slope).all(axis=(1, 2))
     if finite.any():
@@ -244,7 +245,7 @@ def _is_convex(hessian: Array, u_slope: Array) -> Array:
 
 
 def _error(at: Expansion, alpha: float, nu: Array) -> Array:
-    """Violation of the first-order conditions of the minimum, shape (R,)."""
+    """Return by how much each minimum violates its first-order conditions, shape (R,)."""
     _, gradient, hessian = at.at(alpha)
     gradient = gradient + np.einsum("rc,rck->rk", nu, at.u[1])
     unit = np.sqrt(np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1])

@@ -47,9 +47,9 @@ class Terms:
     n_units : float
         n; n^2 for "erm".
     sigma2 : float
-        sigma_0^2, the mean variance function at the start.
+        sigma_0^2, the mean variance function at IPWRA's fit.
     share : float
-        c, the share of the start's effect heterogeneity that V leaves out.
+        c, the share of IPWRA's effect heterogeneity that V leaves out.
     risk : bool
         Whether the objective is "risk"; otherwise it is "erm".
     level : ndarray, shape (K,)
@@ -68,7 +68,7 @@ class Terms:
 
     @property
     def D(self) -> Array:
-        """C'C, shape (K, K)."""
+        """Matrix C'C of the contrasts, shape (K, K)."""
         return self.contrasts.T @ self.contrasts
 
     @property
@@ -119,7 +119,7 @@ class Rows:
 
     @cached_property
     def arm(self) -> Array:
-        """Arm of each row."""
+        """Arm of each row, shape (n,)."""
         return np.repeat(np.arange(len(self.slices)), [own.stop - own.start for own in self.slices])
 
     def predictors(self, theta: Array) -> Array:
@@ -131,7 +131,7 @@ class Rows:
         return np.concatenate([values[a, members] for a, members in enumerate(self.slices)])
 
     def counted(self, mean: Array, start: Array, terms: Terms) -> Array:
-        """Return d_a minus `level`, for means (K, n, R) and IPWRA's coefficients (K, P, R)."""
+        """Return m_a - c (m_a of IPWRA) - `level`, (K, n, R), for means m_a and IPWRA's coefficients `start`."""
         known = terms.share * self.family.mean(self.predictors(start)) if terms.share else 0.0
         return mean - known - terms.level[:, None, None]
 
@@ -145,7 +145,7 @@ class Weights:
     share : ndarray, shape (n, R)
         Weights of the rows, divided by their sum over the sample.
     tilt, w : ndarray, shape (n, R) or (n, 1)
-        Tilt and importance weight at the score of each column.
+        Tilt and importance weight at the fitted score of each column of row weights.
     base, terms, factor : ndarray, shape (n, R) or (n, 1), (T, n, R) and (T, n, B)
         Decomposition of the importance weights under the replicates; see the module docstring.
     tilts : ndarray, shape (n, B), optional
@@ -176,7 +176,7 @@ class Weights:
         return t1, w1, t2, tw, w2
 
     def over_replicates(self, members: slice, E: Array, left: Array) -> Array:
-        """Sum w_b times `left` (n, R) times columns E (n, W) over the rows of an arm, shape (R, W, B)."""
+        """Return sums of w_b times `left`, (n, R), times columns E, (n, W), over an arm's n rows: shape (R, W, B)."""
         (n, W), R, B = E.shape, left.shape[1], self.factor.shape[2]
         total = (E.T @ (left * self.base[members])).T[..., None]
         for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
@@ -189,7 +189,7 @@ class Weights:
         return total
 
     def adjoint(self, slices: tuple[slice, ...], values: Array) -> Array:
-        """Sum over the replicates w_b times the values, (K, R, B), of each row's arm, shape (n, R)."""
+        """Return for each row, (n, R), the sum over b of w_b times its arm's value; values have shape (K, R, B)."""
         parts = []
         for i, own in zip(slices, values, strict=True):
             excess = (self.terms[:, i] * (self.factor[:, i] @ own.T)).sum(axis=0)
@@ -266,7 +266,7 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
 def _linear_sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> dict[str, Array]:
     """Return `sums` for linear models, from products of the columns, the residuals and the offset.
 
-    The residuals are IPWRA's in the first column of row weights. So the weights alone have R values per row.
+    The residuals are IPWRA's in the first column of row weights. Therefore only the weights have R values per row.
     """
     D, (n_arms, P, R), share = terms.D, theta.shape, weights.share
     (t1, w1, t2, tw, w2), averaged = weights.moments, rows.averaged * share
@@ -323,7 +323,7 @@ def _linear_sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms
 
 
 def _with_slopes(X: Array, by: Array, values: Array, slope: Array) -> Array:
-    """Sum values (K, n, R) over rows with weights `by`, and append the derivatives, shape (R, K, 1 + P)."""
+    """Return weighted sums of values, (K, n, R), over rows, then their derivatives, shape (R, K, 1 + P)."""
     total = np.einsum("nr,knr->rk", np.broadcast_to(by, values.shape[1:]), values)
     return np.concatenate([total[..., None], (X.T @ (by * slope)).transpose(2, 0, 1)], axis=2)
 
@@ -335,7 +335,7 @@ def moved(pair: Pair, step: Array) -> Pair:
 
 @dataclass(frozen=True)
 class Expansion:
-    """Expansion of the objective about theta for R columns of row weights; the K P coefficients are stacked by arm.
+    """Second-order expansion of the objective for R columns of row weights; the K P coefficients are stacked by arm.
 
     Parameters
     ----------
@@ -368,9 +368,9 @@ class Expansion:
         return [rest + alpha * loss for rest, loss in zip(self.risk, self.loss, strict=True)]
 
     def projected(self, lift: Array) -> Expansion:
-        """Return risk, loss and u in terms of the models' coefficients.
+        """Return the expansion in terms of the models' coefficients theta.
 
-        `lift`, (R, K P, K p), maps these to the coefficients of all columns.
+        The matrix `lift`, (R, K P, K p), turns theta into the coefficients beta of the columns of `Rows.X`.
         """
         risk, loss = (
             (value, (gradient[:, None] @ lift)[:, 0], lift.transpose(0, 2, 1) @ hessian @ lift)
@@ -405,7 +405,7 @@ class Expansion:
         return Expansion(**{name: part(of) for name, of in vars(self).items()})
 
     def put(self, columns: NDArray[np.intp], other: Expansion) -> None:
-        """Replace the expansion for some columns of row weights by `other`, an expansion for these columns alone."""
+        """Replace some columns of row weights by `other`, an expansion for these columns alone."""
 
         def put(into: Any, of: Any) -> None:
             if isinstance(into, np.ndarray):
@@ -499,7 +499,7 @@ def by_means(
 def curvature(
     rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms, at: Expansion, nu: Array
 ) -> Array:
-    """Sum over rows the Hessian's part from second derivatives of the means, shape (R, K, P, P)."""
+    """Return the part of the Hessian from second derivatives of the means, summed over rows, (R, K, P, P)."""
     eta = rows.predictors(theta)
     mean, _, second = rows.family.mean_and_derivs(eta)
     risk = weights.adjoint(rows.slices, bias_gradient(at, terms))

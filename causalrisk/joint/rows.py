@@ -43,16 +43,16 @@ FEWEST, PART = 512, 4096  # fewest rows of a piece; the same if the rows do not 
 
 @dataclass(frozen=True)
 class Replicates:
-    """Replicates of the propensity score, as distances from the fitted score.
+    """Replicates of the propensity score, given by how far their coefficients are from the fitted ones.
 
     Parameters
     ----------
     shifts : dict
-        Distances of the coefficients of each model of the weights, shape (m, p, B).
+        Differences of the coefficients from the fitted ones, shape (m, p, B), for each model of the weights.
     failures : ndarray of int8, shape (B_drawn,)
-        A `Failure` for each replicate drawn.
+        A `Failure` code for each replicate that was drawn.
     ratio : ndarray, shape (n, K, B), optional
-        Factors of a classifier's scores, which have no coefficients.
+        Factors that multiply the probabilities of a classifier, which has no coefficients.
     cubature : bool
         Whether the replicates are the points of `of_normal`; otherwise they are random.
     """
@@ -69,12 +69,12 @@ class Replicates:
 
     @classmethod
     def of_normal(cls, weights: WeightFit, covariance: Array | None) -> Replicates:
-        """Return cubature points for a normal distribution with the score as mean and a covariance, (Q, Q).
+        """Return cubature points for a normal distribution of the coefficients with a given covariance, (Q, Q).
 
         By the spherical-radial rule [1]_, averages over the points equal expectations for polynomials of degree up to
         three. There are 2 Q points. With several arms, coefficients are measured from their mean over the arms, so the
         choice of the reference does not matter, and there are K / (K - 1) times as many points. Without a covariance,
-        the fitted score is the only point.
+        the fitted propensity score is the only point.
 
         References
         ----------
@@ -91,22 +91,22 @@ class Replicates:
 
 
 def _about_mean(m: int) -> Array:
-    """Matrix from the m coefficients of the non-reference arms to all arms' deviations from their mean; 1 if m = 1."""
+    """Return the matrix that turns m coefficients, relative to a reference arm, into deviations from the arms' mean."""
     return np.eye(1) if m == 1 else np.eye(m + 1, m, -1) - 1 / (m + 1)
 
 
 @dataclass(frozen=True)
 class ScoreColumns:
-    """The score's linear predictor as a further outcome column, residualised on the other outcome columns.
+    """The propensity score's linear predictor as a further outcome column, residualised on the other outcome columns.
 
     Parameters
     ----------
     from_Z, from_X : ndarray, shape (q, e) and (p, e)
         The predictor is a combination of e further columns, Z @ from_Z - X @ from_X.
     of_score : ndarray, shape (e, q)
-        Coordinates of the columns of Z in the further columns.
+        Coefficients of the columns of Z on the further columns.
     count : int
-        Number of predictors. If it is e or more, the further columns themselves join.
+        Number of predictors. If it is e or more, the further columns are added instead of the predictors.
     squared : ndarray, shape (q', q), optional
         Coefficients of predictors whose squares are used instead of Z.
     """
@@ -119,7 +119,7 @@ class ScoreColumns:
 
     @property
     def fixed(self) -> bool:
-        """Whether the further columns themselves join, and do not depend on the score."""
+        """Whether the further columns are added instead of the predictors, so that they do not depend on the score."""
         return len(self.of_score) <= self.count
 
     @property
@@ -128,12 +128,12 @@ class ScoreColumns:
         return min(len(self.of_score), self.count)
 
     def columns(self, X: Array, Z: Array) -> Array:
-        """Return the further columns of some rows, shape (n, e)."""
+        """Return the further columns, shape (n, e), of rows with columns X and Z."""
         of = Z if self.squared is None else (Z @ self.squared) ** 2
         return of @ self.from_Z - X @ self.from_X
 
     def lift(self, score: Array, p: int) -> Array:
-        """Return the matrix from the models' coefficients to all columns', (P, p + width, R), at scores (m, q, R)."""
+        """Return L with beta = L theta, (P, p + width, R), at the propensity coefficients `score`, (m, q, R)."""
         extra = len(self.of_score)
         found = np.zeros((p + extra, p + self.width, score.shape[2]))
         found[range(p), range(p)] = 1.0
@@ -142,9 +142,9 @@ class ScoreColumns:
 
 
 class Scores(NamedTuple):
-    """Tilt and weight of rows, divided by their divisors, at the fitted score, (n, 1), and the replicates, (n, B).
+    """Tilt and weight of rows, divided by mean tilts, at the fitted score, (n, 1), and under the replicates, (n, B).
 
-    They may be `Dual` numbers with derivatives. If the tilt does not vary with the score, `tilts` has shape (n, 1).
+    They may be `Dual` numbers with derivatives. `tilts` has shape (n, 1) if the tilt is the same under all replicates.
     """
 
     tilt: Any
@@ -156,20 +156,20 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class WeightedRows(FieldsAlone):
-    """Rows under R columns of row weights, with each column's fitted score and the replicates around it.
+    """Rows under R columns of row weights, with the propensity score fitted under each and the replicates around it.
 
     Parameters
     ----------
     equations : Equations
-        The sample and its weights; a classifier has one set of scores per column.
+        The sample and its importance weights; a classifier has one set of probabilities per column.
     s : ndarray, shape (n, R)
-        The columns of weights.
+        The columns of row weights.
     beta : dict
         Coefficients of the models of the weights, shape (m, p, R).
     replicates : Replicates
-        Distances of the replicates from the fitted score.
+        The replicates of the propensity score.
     joined : ScoreColumns, optional
-        The score's predictor as an outcome column.
+        The propensity score's linear predictor, if it is an outcome column.
     """
 
     equations: Equations
@@ -220,23 +220,23 @@ class WeightedRows(FieldsAlone):
 
     @cached_property
     def lift(self) -> Array:
-        """Matrix that maps the models' coefficients to all columns', (P, p, R); (P, p, 1) if it is the identity."""
+        """Matrix L with beta = L theta (see `joint.minimum`), (P, p, R); (P, p, 1) if it is the identity."""
         p = self.equations.sample.X.columns.shape[1]
         return np.eye(p)[..., None] if self.joined is None else self.joined.lift(self.beta["score"], p)
 
     @cached_property
     def lift_of_arms(self) -> Array:
-        """`lift` for the coefficients of all arms together, shape (R, K P, K p)."""
+        """`lift` for the stacked coefficients of all arms, shape (R, K P, K p)."""
         arms = np.eye(self.equations.sample.n_arms)
         return np.stack([np.kron(arms, of) for of in self.lift.transpose(2, 0, 1)])
 
     def lifted(self, theta: Array) -> Array:
-        """Map the models' coefficients, (K, p, R), to the coefficients of all columns, (K, P, R)."""
+        """Return beta = L theta, shape (K, P, R), for the models' coefficients theta, (K, p, R)."""
         return np.einsum("Ppr,kpr->kPr", self.lift, theta)
 
     @property
     def separable(self) -> bool:
-        """Whether a replicate multiplies the odds in every column of row weights by the same factor."""
+        """Whether a replicate multiplies a row's odds by the same factor in every column of row weights."""
         model, fixed = self.equations.model, self.equations.target.tilt is None and not self.equations.target.frame
         log_linear = model is not None and model.limits is None and model.kind in ("logit", "calibrated")
         return log_linear and fixed and self.equations.observed is None
@@ -260,7 +260,7 @@ class WeightedRows(FieldsAlone):
         return found
 
     def at_replicates(self, r: int) -> tuple[Equations, Beta]:
-        """Return equations and coefficients of the replicates around the score of column r."""
+        """Return equations and coefficients of the replicates around the fitted score of column r."""
         equations, beta = self.some(slice(r, r + 1))
         beta = {name: each + self.replicates.shifts[name] for name, each in beta.items()}
         if equations.model is None or equations.model.e is None or self.replicates.ratio is None:
@@ -274,7 +274,7 @@ class WeightedRows(FieldsAlone):
 
     @cached_property
     def divisors(self) -> tuple[Array, list[Array], list[float]]:
-        """Divisors of each column's weights, shape (R,), and divisors under its replicates, R arrays of shape (B,).
+        """Divisors of the weights of each column, shape (R,), and those under its replicates, R arrays of shape (B,).
 
         A divisor is the mean of `Equations.measure`. With a target frame, a third item has each column's mean tilt.
         """
@@ -294,7 +294,7 @@ class WeightedRows(FieldsAlone):
     # --- rows --------------------------------------------------------------------------------------------------------
 
     def rows(self, place: slice) -> Rows:
-        """Return the arrays of some rows."""
+        """Return the arrays of the rows in the slice `place`."""
         sample, frame = self.equations.sample, self.equations.target.frame
         X, inside = sample.X.columns[place], sample.in_sample[place, None]
         if self.joined is not None:
@@ -310,7 +310,7 @@ class WeightedRows(FieldsAlone):
         )
 
     def weights(self, place: slice, columns: slice) -> Weights:
-        """Return the weights of some rows for some columns: several columns if `separable`, otherwise one."""
+        """Return the weights of the rows in `place` for some columns: several if `separable`, otherwise one."""
         share, (equations, beta) = self.s[place, columns] / self.total[columns], self.some(columns)
         width, divisor = share.shape[1], self.divisors[0][columns]
         if self.separable and width > 1:
@@ -329,9 +329,9 @@ class WeightedRows(FieldsAlone):
         return None if many else self._scores(slice(0, len(self.s)), frozenset(), 0)
 
     def scores(self, place: slice, by: frozenset[str] = frozenset(), column: int = 0) -> Scores:
-        """Return tilt and weight of some rows at the score of a column and under its replicates.
+        """Return tilt and weight of some rows at a column's fitted propensity score and under its replicates.
 
-        `by` names models of the weights. The results have derivatives with respect to their linear predictors.
+        `by` names models of the weights. The results have derivatives in their linear predictors.
         """
         known = None if by else self.known_scores
         if known is None:
@@ -358,9 +358,9 @@ class WeightedRows(FieldsAlone):
         return Scores(fixed, weight(*at), tilt(*again) if varies else fixed, weight(*again), varies)
 
     def _odds(self, beta: Beta, place: slice, width: int) -> Array:
-        """Odds of each other arm, or of the target arm, relative to the row's own arm, shape (T, n, width).
+        """Return the odds of each other arm, or of the target arm, relative to the row's own arm, (T, n, width).
 
-        The odds add up to the weight minus the tilt.
+        The T odds of a row add up to its weight minus its tilt.
         """
         score: Any = self.equations.score
         toward, n_arms = self.equations.target.toward, self.equations.sample.n_arms

@@ -39,7 +39,7 @@ EXCESS = 2.0  # divided by the root of the number of units: the relative excess 
 
 @dataclass(frozen=True)
 class Path:
-    """The results of each alpha of `LADDER`, the largest first, and the alpha that was chosen.
+    """Results for each alpha of `LADDER`, the largest first, and the alpha that was chosen.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ class Path:
 
     @property
     def raised_from(self) -> float | None:
-        """Alpha by cross-validation if the fit has another; otherwise None."""
+        """The alpha chosen by cross-validation, if it was raised afterwards; otherwise None."""
         return None if self.held_out == self.anchor else self.held_out
 
 
 def held_out(rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: Array) -> tuple[Array, Array, Any]:
-    """Return the influence function of each row at the fit without the row's fold.
+    """Return the influence function of each row, computed from the fit to the other folds.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ Variances = tuple[Array, Array, Array, float]
 
 
 def compare(frequency: bool, psi: Array, known: Array, weight: Array, cluster: NDArray[np.intp] | None) -> Variances:
-    """Sum squared held-out influence functions over rows or clusters, as residuals of a regression on `known`, (m, Q).
+    """Add up, over rows or clusters, the squared residuals of `psi` regressed on the columns `known`, shape (m, Q).
 
     Returns
     -------
@@ -165,9 +165,9 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, t
 
 
 def raised(path: Path, variance: Callable[[float], float], start: float, problem: JointProblem) -> Path:
-    """Raise alpha until the robust variance of the effect exceeds IPWRA's, `start`, by no more than `EXCESS`.
+    """Raise alpha until the robust variance of the effect exceeds IPWRA's variance `start` by no more than `EXCESS`.
 
-    Between two values of the ladder, the excess is interpolated linearly in log alpha.
+    Between two values of alpha in `LADDER`, the excess is interpolated linearly in log alpha.
     """
     units = problem.n_units if problem.cluster is None else int(loaded(problem.cluster.max())) + 1
     limit, here, known = (1 + EXCESS / np.sqrt(units)) * start, path.anchor, dict[float, float]()
@@ -191,7 +191,7 @@ def rounded(anchor: float) -> float:
 
 
 def shares_of_winners(squares: Array, covariance: Array, converged: NDArray[np.bool_]) -> Array:
-    """Return the share of draws that each alpha wins; zero for an alpha that did not converge."""
+    """Return the share of draws in which each alpha is best; zero for an alpha that did not converge."""
     usable = np.flatnonzero(converged & np.isfinite(squares))
     if not usable.size:
         return np.eye(len(squares))[0]
@@ -206,7 +206,7 @@ def shares_of_winners(squares: Array, covariance: Array, converged: NDArray[np.b
 
 
 def fold_weights(problem: JointProblem) -> Array:
-    """Return the weight of each row in each fold, shape (n, G); frequency weights are dealt out over the folds."""
+    """Return the weight of each row in each fold, (n, G); frequency weights are split evenly among the folds."""
     s, folds = problem.equations.sample.s, problem.folds
     count = int(folds.max()) + 1
     if is_dask(s):

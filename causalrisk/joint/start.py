@@ -30,7 +30,7 @@ LEVEL = 0.01  # level of the test that adds the score's linear predictor to the 
 
 
 def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str, Any]:
-    """Return the sums over rows that both decisions need, at the coefficients theta, shape (K, P).
+    """Return the sums over rows that `real_share` and `lacks` need, at the coefficients theta, shape (K, P).
 
     "bread", (K, P, P), is the information matrix of each arm's weighted fit. "score", (K, P), is its score vector,
     which is zero except in columns that the fit does not have. "mean", (K,), is the average prediction over the target,
@@ -41,7 +41,7 @@ def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str
     eta = rows.predictors(theta[..., None])
     score, information = rows.family.score(rows.y[:, None], rows.own(eta))[:2]
     weights, tilted = (share * w)[:, None], share[:, None] * rows.averaged * tilt[:, None]
-    mean, slope, _ = rows.family.mean_and_derivs(eta)
+    mean, slope = rows.family.mean_and_derivs(eta)[:2]
     return {
         "bread": np.concatenate([weighted_grams(rows.X[i], (weights * information)[i]) for i in rows.slices]),
         "score": np.stack([rows.X[i].T @ (weights * score)[i, 0] for i in rows.slices]),
@@ -53,17 +53,17 @@ def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str
 
 
 def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, sums: dict[str, Any], C: Array) -> list[Any]:
-    """Sum over rows the squared deviations of the effects, S, and the products of their derivatives, (K P, K P)."""
+    """Return sums over rows of the effects' squared deviations, S, and of products of their derivatives, (K P, K P)."""
     eta = rows.predictors(theta[..., None])[..., 0]
     tilted = (weighed.share * rows.averaged * weighed.tilt)[:, 0]
-    means, slopes, _ = rows.family.mean_and_derivs(eta)
+    means, slopes = rows.family.mean_and_derivs(eta)[:2]
     tau = C @ (means - sums["mean"][:, None])
     every = np.concatenate([own[:, None] * rows.X - at for own, at in zip(slopes, sums["slope"], strict=True)], axis=1)
     return [(tau**2).sum(axis=0) @ tilted, (every.T * tilted) @ every]
 
 
 def real_share(squares: float, slopes: Array, covariance: Array, C: Array) -> float:
-    """Return the share c = max(0, 1 - 2 N / S), where N is the sampling variance of the effects over the target."""
+    """Return c = max(0, 1 - 2 N / S), with S = `squares` and N the sampling variance of the effects in the target."""
     p = len(slopes) // C.shape[1]
     error = float((np.kron(C.T @ C, np.ones((p, p))) * slopes * covariance).sum())
     share = 1 - 2 * error / squares if squares > 0 else 0.0
@@ -71,7 +71,7 @@ def real_share(squares: float, slopes: Array, covariance: Array, C: Array) -> fl
 
 
 def rejected(estimates: Array, covariance: Array, level: float = LEVEL) -> bool:
-    """Whether a Wald test rejects that all estimates are zero."""
+    """Return whether a Wald test rejects the hypothesis that all estimates are zero."""
     if not np.isfinite(covariance).all():
         return False
     statistic = float(estimates @ np.linalg.lstsq(covariance, estimates, rcond=None)[0])
@@ -82,7 +82,7 @@ def rejected(estimates: Array, covariance: Array, level: float = LEVEL) -> bool:
 
 
 def bias_contrasts(n_arms: int) -> Array:
-    """Return Helmert contrasts of squared length two, (K - 1, K); the ATE risk is the sum of their squares."""
+    """Return Helmert contrasts of squared length two, (K - 1, K); the ATE risk is the sum of their squared values."""
     contrasts = np.zeros((n_arms - 1, n_arms))
     for k in range(1, n_arms):
         contrasts[k - 1, :k], contrasts[k - 1, k] = -1.0, k
@@ -103,7 +103,7 @@ class JointProblem:
     covariance : ndarray, shape (d, d)
         Robust covariance of the IPWRA estimates.
     scale : EffectScale
-        How the effect is reported.
+        Scale on which the effect is reported.
     n_units : float
         n: rows of the sample, each as often as a frequency weight counts it.
     frequency : bool
@@ -130,7 +130,7 @@ class JointProblem:
 
     @property
     def slopes(self) -> Array:
-        """Slopes of the scale of the effect at IPWRA's means, shape (K,)."""
+        """Derivatives of the scale g of the effect at IPWRA's arm means, shape (K,)."""
         return self.scale.g_slope(self.start.model_means)
 
     @property
@@ -140,7 +140,7 @@ class JointProblem:
 
     @property
     def contrasts(self) -> Array:
-        """C: contrasts of the arms, times `bias_slopes`. These are one if the effect is a difference."""
+        """C: contrasts of the arms, times `bias_slopes`. The slopes are one if the effect is a difference."""
         return bias_contrasts(len(self.slopes)) * self.bias_slopes
 
     def net_means(self, raw: Array, mean_bias: Array) -> Array:
@@ -149,17 +149,17 @@ class JointProblem:
 
     @property
     def score_influence(self) -> Array:
-        """Influence function of the coefficients of the weights, shape (n, Q)."""
+        """Influence function of the coefficients of the weights' models, shape (n, Q)."""
         return self.start.influence[:, self.start.block("gamma")]
 
     def weighed(self, replicates: Replicates | None = None, joined: ScoreColumns | None = None) -> WeightedRows:
-        """Return the rows with the replicates, or at the fitted score alone."""
+        """Return the rows for the objective, with the given replicates or with the fitted propensity score alone."""
         replicates = replicates or Replicates.of_normal(self.weights, None)
         return WeightedRows(self.equations, self.equations.sample.s[:, None], self.weights.beta, replicates, joined)
 
 
 def points_about(problem: JointProblem, spread: float) -> Replicates:
-    """Return cubature points for the sampling distribution of the score; for a classifier, only the fitted score."""
+    """Return cubature points for the distribution of the fitted propensity score; for a classifier, a single point."""
     model, block = problem.equations.model, problem.start.block("gamma")
     if model is not None and model.classifier is not None:
         return Replicates.of_normal(problem.weights, None)
@@ -169,7 +169,7 @@ def points_about(problem: JointProblem, spread: float) -> Replicates:
 def objective_of(
     problem: JointProblem, replicates: Replicates, risk: bool, share: float | None, join: bool | None
 ) -> Objective:
-    """Return the objective with its constants; it is "risk" if `risk` is true, otherwise "erm"."""
+    """Return the objective with its constants; it is "risk" if `risk` is true, and "erm" otherwise."""
     theta, C, c = problem.start.theta, problem.contrasts, share if risk else 0.0
     weighed = problem.weighed()
     sums = weighed.over(partial(start_sums, theta=theta))
@@ -192,7 +192,7 @@ def objective_of(
 
 
 def covariance_of(problem: JointProblem, weighed: WeightedRows, theta: Array, bread: Array) -> Array:
-    """Return the sandwich covariance of all arms' weighted fits, with residuals / (1 - h), shape (K P, K P)."""
+    """Return the sandwich covariance of the arms' weighted fits, with residuals / (1 - leverage), (K P, K P)."""
     sample, inverse = problem.equations.sample, [inverse_or_nan(own) for own in bread]
 
     def influence(part: WeightedRows, here: slice) -> Array:
@@ -211,7 +211,7 @@ def covariance_of(problem: JointProblem, weighed: WeightedRows, theta: Array, br
 
 
 def joined_score(problem: JointProblem, asked: bool | None) -> ScoreColumns | None:
-    """Return the score's linear predictor as an outcome column if `asked` or if a test rejects; otherwise None."""
+    """Return the score's linear predictor as an outcome column if it is `asked` for or significant, otherwise None."""
     if asked is False or "score" not in problem.weights.beta:
         return None
     joined = further_columns(problem, len(problem.weights.beta["score"]))
@@ -219,7 +219,7 @@ def joined_score(problem: JointProblem, asked: bool | None) -> ScoreColumns | No
 
 
 def outcome_misses_square(problem: JointProblem) -> bool:
-    """Test whether IPWRA's outcome models lack squares of the score's linear predictors."""
+    """Return whether a test finds that IPWRA's outcome models lack squares of the score's linear predictors."""
     if "score" not in problem.weights.beta:
         return False
     gamma = problem.weights.beta["score"][..., 0].T
@@ -228,10 +228,10 @@ def outcome_misses_square(problem: JointProblem) -> bool:
 
 
 def further_columns(problem: JointProblem, count: int, squared: Array | None = None) -> ScoreColumns | None:
-    """Return the score's columns, residualised on the outcome columns; None if all residuals are zero.
+    """Return the propensity columns, residualised on the outcome columns; None if all residuals are zero.
 
-    With `squared`, squares of the predictors that have these coefficients replace the score's columns. `count` is the
-    number of predictors.
+    With `squared`, squares of the predictors that have these coefficients replace the propensity columns. `count` is
+    the number of predictors.
     """
     sample = problem.equations.sample
     X, Z = sample.X.columns, sample.Z.columns
@@ -251,7 +251,7 @@ def further_columns(problem: JointProblem, count: int, squared: Array | None = N
 
 
 def lacks(problem: JointProblem, joined: ScoreColumns) -> bool:
-    """Test whether the outcome models lack the further columns, after one Newton step from IPWRA."""
+    """Return whether a test, by one Newton step from IPWRA, finds that the outcome models lack the further columns."""
     n_arms, p = problem.start.theta.shape
     made = joined.lift(problem.weights.beta["score"], p)[p:, p:, 0]  # coefficients of the predictors
     fixed = dataclasses.replace(joined, from_Z=joined.from_Z @ made, from_X=joined.from_X @ made)
@@ -269,9 +269,9 @@ def lacks(problem: JointProblem, joined: ScoreColumns) -> bool:
 def refitted(
     problem: JointProblem, objective: Objective, points: Replicates, s: Array, scores: RefittedScores | None = None
 ) -> tuple[Objective, Refits]:
-    """Refit score and IPWRA under each column of row weights; return the objective and IPWRA's estimates.
+    """Refit propensity score and IPWRA under each column of row weights; return the objective and IPWRA's estimates.
 
-    Where IPWRA failed, the objective has the sample's models. The coefficient of a joined score column starts at zero.
+    Where IPWRA failed, the objective has the sample's models. Coefficients of the added `ScoreColumns` start at zero.
     """
     start, (scored, beta, codes) = problem.start, scores or problem.weights.refit(s)
     equations = dataclasses.replace(problem.equations, model=scored.model)  # has the scores of a classifier
@@ -285,5 +285,5 @@ def refitted(
 
 
 def padded(theta: Array, joined: ScoreColumns | None) -> Array:
-    """Append a zero for each column of `joined`, if any, to the coefficients of the formula's columns, (K, p, R)."""
+    """Append zeros to the coefficients of the formula's columns, (K, p, R), for the columns that `joined` adds."""
     return theta if joined is None else np.pad(theta, ((0, 0), (0, joined.width), (0, 0)))

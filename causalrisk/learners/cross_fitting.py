@@ -98,7 +98,6 @@ def of_scikit_learn(name: str, *, binary: bool) -> Any:
 
 
 def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]:
-    """Return the name of a learner, and its unfitted model."""
     if isinstance(given, str):
         return given, smooth if given == SMOOTH else of_scikit_learn(given, binary=binary)
     name = type(given.steps[-1][1] if hasattr(given, "steps") else given).__name__
@@ -114,7 +113,7 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """A learner fitted to the rows of each arm that are not in a fold, for each fold.
+    """A learner's fits for each fold, to the rows of each arm outside of the fold.
 
     `fitted` has one model per arm and fold. `predictions` (K, n), for rows in memory, has the mean outcome of each row
     in each arm by the models of the row's fold.
@@ -125,7 +124,7 @@ class CrossFitted:
     predictions: Any = None
 
     def __call__(self, features: Array, fold: Numbers | None) -> Array:
-        """Predict rows with features (n, k), shape (K, n), by the models of their folds, or by the mean of all."""
+        """Predict rows in every arm, (K, n), by the models of the rows' folds or, without folds, by all models."""
         if fold is not None and self.predictions is not None:  # `features` are all rows
             return self.predictions
         with learner_errors(f"learner {self.name}", "predictions"):
@@ -141,7 +140,7 @@ def predicted(model: Any, features: Array) -> Array:
 
 
 def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | None) -> Array:
-    """Return the mean outcome of rows, shape (n,), by the model of each row's fold, or averaged over all models."""
+    """Return the mean outcome of rows, (n,), by the model of each row's fold or, without folds, by all models."""
     if fold is None:
         return np.asarray(np.mean([predicted(model, features) for model in models], axis=0))
     found = np.empty(len(features))
@@ -153,7 +152,7 @@ def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | N
 def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerRows | None = None) -> CrossFitted:
     """For each fold, fit a learner to the rows of each arm in other folds, and predict the fold's rows in every arm.
 
-    `rows` has all rows in memory. Without it, every model is "smooth".
+    `rows` has all rows if they are in memory. If it is None, every model is "smooth".
     """
     arms = range(len(learner.models))
     fitted = {
@@ -179,7 +178,6 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
 
 
 def _fitted_outside(learner: Learner, training: Training, rows: LearnerRows, place: tuple[int, int]) -> Any:
-    """Fit the model of an arm outside of a fold."""
     a, f = place
     used = rows.outside(a, f, training.n_folds)
     if not len(used):
@@ -194,7 +192,7 @@ def _fitted_outside(learner: Learner, training: Training, rows: LearnerRows, pla
 
 @contextlib.contextmanager
 def learner_errors(what: str, where: str) -> Iterator[None]:
-    """Convert an error of a learner inside the `with` block to a LearnerError that says where it occurred."""
+    """Convert an error of a learner inside the `with` block to a LearnerError whose text has `what` and `where`."""
     try:
         yield
     except CausalRiskError:
@@ -211,7 +209,7 @@ def fitted_copy(
 
     If the model has no sample_weight, or is a pipeline, whose steps all need the weights, rows are repeated as often as
     weights count them. Each `random_state` that is None is replaced by a number that `entropy` determines. `instead` is
-    what to use for a model without sample_weight, if weights are not counts.
+    the advice of the error for a model without sample_weight, if weights are not counts.
     """
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):

@@ -64,7 +64,7 @@ Fit: TypeAlias = tuple[int, int]  # an arm, and the fold that is left out
 
 
 def coefficients_of(solution: Array, unit: Array, origin: float = 0.0) -> Array:
-    """Return coefficients of the constant and the original columns; the outcomes were measured from an origin."""
+    """Return the constant and the slopes of the original columns; `origin` was subtracted from the outcomes."""
     return np.concatenate([[solution[0] + origin], solution[1:] * unit])
 
 
@@ -103,7 +103,7 @@ class RidgeProblem:
     inner: Array
 
     def spectrum(self, shares: tuple[float, float]) -> tuple[Array, Array, Array]:
-        """Return squared singular values (r,) of the columns, the singular vectors, and the outcome along them."""
+        """Return squared singular values, (r,), right singular vectors, and the outcome's left coordinates."""
         factors = self.factors(shares)
         used = factors > 0
         values, vectors = np.linalg.eigh((self.gram * np.outer(factors, factors))[np.ix_(used, used)])
@@ -117,7 +117,7 @@ class RidgeProblem:
         return np.array([1.0, *shares])[self.kinds]
 
     def choose(self, penalties: Array) -> Choice:
-        """Maximise the likelihood: first choose the share of the products, then the share of the curves."""
+        """Return the most likely shares and penalty; the shares of products are chosen before those of curves."""
 
         def likeliest(pairs: list[tuple[float, float]]) -> Choice:
             deviances = [self.deviance(shares, penalties) for shares in pairs]
@@ -147,7 +147,7 @@ class RidgeProblem:
         return np.where(1 + kept.sum(axis=1) <= self.count / 2, found, np.inf)
 
     def solution(self, choice: Choice) -> Array:
-        """Return the constant, and the slopes of the columns in their units, shape (q + 1,)."""
+        """Return the constant, and the slopes of the columns times `unit`, shape (q + 1,)."""
         slopes, (values, vectors, along) = self.factors(choice.shares), self.spectrum(choice.shares)
         slopes[slopes > 0] *= vectors @ (np.sqrt(values) * (along / (values + choice.penalty)))
         return np.concatenate([[self.mean[-1] - self.mean[:-1] @ (slopes * self.unit)], slopes])
@@ -230,7 +230,7 @@ class SmoothBasis:
         return total
 
     def predictors(self, X: Array, coefficients: Array) -> Array:
-        """Linear predictors, shape (n,), of rows of covariates by coefficients, shape (q + 1,), the constant first."""
+        """Return linear predictors, (n,), of rows of covariates, given coefficients, (q + 1,), the constant first."""
         blocks = row_blocks(len(X), ROWS)
         return np.concatenate([coefficients[0] + self.columns(X[rows]) @ coefficients[1:] for rows in blocks])
 
@@ -250,7 +250,7 @@ def smooth_basis(X: Array, weights: Array) -> SmoothBasis:
 
 
 def _knots(x: Array, weights: Array) -> Array:
-    """Return quantiles of the rows or, if they coincide, of the distinct values; none if there are few values."""
+    """Return a covariate's knots: quantiles of its values or, if these coincide, of the distinct values."""
     values, place = np.unique(x, return_inverse=True)
     if len(values) < DISTINCT:
         return np.empty(0)
@@ -303,11 +303,10 @@ class Smooth:
 
 
 def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> tuple[Smooth, ...]:
-    """Fit the learner of an arm to its rows outside of each fold, or to all its rows if there is a single fold."""
+    """Fit an arm's learner to its rows outside of each fold or, with a single fold, to all its rows."""
     family, n_folds = model.family, training.n_folds
 
     def outcomes(rows: LearnerRows) -> tuple[Array, Array, Numbers]:
-        """Return outcomes, weights and folds of the rows of the arm."""
         own = rows.trained(a)
         return rows.y[own], rows.s[own], rows.fold[own]
 
@@ -321,7 +320,6 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
     origin, share = float(np.mean(means)), PLACED / len(y)
 
     def placed(rows: LearnerRows) -> tuple[Array, Array]:
-        """Return covariates and weights of the rows that place the knots."""
         own = rows.trained(a)
         own = own if share >= 1 else own[(rows.number[own] * GOLDEN) % 1.0 < share]
         return rows.features[own], rows.s[own]
@@ -329,13 +327,11 @@ def smooth_fits(model: Smooth, a: int, training: Training, workers: int = 1) -> 
     basis = smooth_basis(*(np.concatenate(parts) for parts in zip(*training.over(placed), strict=True)))
 
     def products(rows: LearnerRows) -> list[Array]:
-        """Return sums of products in each fold, of outcomes about the origin."""
         trained, y = rows.trained(a), rows.y - origin
         cells = [trained[rows.fold[trained] == f] for f in range(n_folds)]
         return [basis.products(rows.features[own], y[own], rows.s[own]) for own in cells]
 
     def fitted(f: int) -> Smooth:
-        """Return the fit outside of a fold; constant outcomes are predicted by their value."""
         if np.ptp(y[outside[f]]) == 0:
             return dataclasses.replace(model, coefficients=y[outside[f]][:1])
         if family.linear:
@@ -357,13 +353,11 @@ def _reweighted(
 ) -> tuple[Array, Choice]:
     """Return the coefficients that minimise the penalised loss of an arm outside of a fold.
 
-    The start is the constant model, whose working weights are proportional to the weights. The columns are
-    therefore scaled by the weights once, and scale and candidate penalties are the same in every step.
+    The search starts from a constant, whose working weights are proportional to the row weights. Therefore the
+    columns are standardised once, and the candidate penalties are the same in every step.
     """
 
     def working(coefficients: Array) -> tuple[Array, float]:
-        """Return products of working responses and weights at coefficients, and the negative log quasi-likelihood."""
-
         def of_rows(rows: LearnerRows) -> tuple[Array, float]:
             own = rows.outside(*fit, training.n_folds)
             X, y, weights = rows.features[own], rows.y[own], rows.s[own]

@@ -55,7 +55,7 @@ class ComparisonResults(Shown):
 
     @property
     def table(self) -> pd.DataFrame:
-        """Effects with bootstrap standard errors, one row per estimator (and arm). "robust se" has robust errors."""
+        """Effects with bootstrap standard errors, one row per estimator. "robust se" has robust standard errors."""
         return tidy.Frame(effects_frame(self._data, 0.05))
 
     @property
@@ -375,7 +375,6 @@ def _compared(
 
 
 def _check_failures(comparison: Comparison, max_failed: float, notes: errors.Notes) -> None:
-    """Warn about failed resamples, or raise a BootstrapError if there are too many."""
     failed, drawn = (comparison.failures != errors.Failure.OK).sum(axis=0), len(comparison.failures)
     alike: dict[str, list[str]] = {}
     for name, failures in zip(comparison.names, comparison.failures.T, strict=True):

@@ -16,7 +16,7 @@ from causalrisk.models.results import CausalResults, JREResults, MatchingResults
 
 
 class OutcomeRegression(CausalModel):
-    """Outcome regression: predictions of each arm's outcome model, averaged over the target population.
+    """Outcome regression: predictions of each treatment group's outcome model, averaged over the target.
 
     Examples
     --------
@@ -34,7 +34,7 @@ class OutcomeRegression(CausalModel):
 class IPW(CausalModel):
     """Inverse probability weighting: weighted means, without an outcome model.
 
-    The weights are normalised to add up to one in each arm [1]_. `Hajek` is the same class.
+    The weights are normalised to add up to one in each treatment group [1]_. `Hajek` is the same class.
 
     References
     ----------
@@ -72,11 +72,11 @@ class IPWRA(CausalModel):
 
 
 class AIPW(CausalModel):
-    """Augmented inverse probability weighting: outcome regression plus the weighted mean residual of each arm.
+    """Augmented inverse probability weighting: outcome regression plus each group's weighted mean residual.
 
-    The influence function of the mean mu_a of arm a is [t (m_a - mu_a) + 1(A = a) w (Y - m_a)] / mean(t), plus terms
-    for the estimated coefficients. Here m_a is the predicted outcome, t the weight of the row in the target population,
-    and w its importance weight. For the ATE, t = 1 and w = 1 / e_a, with e_a the probability of arm a.
+    The influence function of the mean mu_a of treatment group a is [t (m_a - mu_a) + 1(A = a) w (Y - m_a)] / mean(t),
+    plus terms for the estimated coefficients. Here m_a is the predicted outcome, t the weight of the row in the target
+    population, and w its importance weight. For the ATE, t = 1 and w = 1 / e_a, with e_a the probability of group a.
 
     Parameters
     ----------
@@ -103,11 +103,12 @@ class AIPW(CausalModel):
 
 
 class TMLE(CausalModel):
-    """Targeted maximum likelihood: outcome regression, shifted in each arm until its weighted residuals are zero.
+    """Targeted maximum likelihood: outcome regression, shifted in each group until weighted residuals are zero.
 
-    The shift is a constant in the linear predictor, fitted to the rows of the arm with the importance weights [1]_
-    [2]_. The estimated means stay inside the range of the family, so use ``family="binomial"`` for an outcome between 0
-    and 1. With a linear outcome model, the estimate equals the estimate of ``AIPW`` with ``normalize=True``.
+    The shift is a constant in the linear predictor, fitted to the rows of the treatment group with the importance
+    weights [1]_ [2]_. The estimated means stay inside the range of the family, so use ``family="binomial"`` for an
+    outcome between 0 and 1. With a linear outcome model, the estimate equals the estimate of ``AIPW`` with
+    ``normalize=True``.
 
     Parameters
     ----------
@@ -139,9 +140,9 @@ class TMLE(CausalModel):
 class Matching(CausalModel):
     """Nearest-neighbour matching with replacement.
 
-    Each unit of the target is compared with the mean of its nearest units in the other arm. Units tied at the same
-    distance all count as matches. Standard errors follow [1]_ and [2]_, or [3]_ if units are matched on the estimated
-    propensity score. The bootstrap is not valid [4]_.
+    Each unit of the target is compared with the mean of its nearest units in the other treatment group. Units tied at
+    the same distance all count as matches. Standard errors follow [1]_ and [2]_, or [3]_ if units are matched on the
+    estimated propensity score. The bootstrap is not valid [4]_.
 
     Parameters
     ----------
@@ -149,7 +150,7 @@ class Matching(CausalModel):
         Number of matches per unit. Ties can give a unit more matches.
     metric : {"mahalanobis", "inverse_variance", "propensity"}
         Distance between two units. "mahalanobis" and "inverse_variance" compare the columns of the outcome formula,
-        scaled by their covariance matrix or by their variances. "propensity" compares propensity scores (two arms
+        scaled by their covariance matrix or by their variances. "propensity" compares propensity scores (two groups
         only).
     exact : str or list of str, optional
         Variables of the outcome formula that must be equal for a unit and its matches.
@@ -191,7 +192,7 @@ class Matching(CausalModel):
 
 
 class JRE(CausalModel):
-    """The Joint Robust Estimator: outcome models of all arms, trained jointly for a small error of the effect.
+    """The Joint Robust Estimator: outcome models of all groups, fitted jointly for a small error of the effect.
 
     JRE minimises the expected squared error of the effect plus a penalty on the distance from IPWRA (see Notes).
     Cross-validation chooses the weight of the penalty, called the shrinkage. JRE is consistent if either the propensity
@@ -199,16 +200,16 @@ class JRE(CausalModel):
 
     Notes
     -----
-    The net bias is the bias of one arm's outcome model minus the bias of the other arm's model. Only the net bias
-    enters the effect, so the models are trained jointly, over a distribution of propensity scores [1]_. By default they
+    The net bias is the bias of one group's outcome model minus the bias of the other group's model. Only the net bias
+    enters the effect, so the models are fitted jointly, over a distribution of propensity scores [1]_. By default they
     minimise the expected ATE risk: the squared net bias plus the sampling variance of the effect. This risk is averaged
     over propensity scores that vary half as much as in repeated samples. The net bias at the fitted score is
     constrained to zero. The sampling variance excludes the effect heterogeneity that IPWRA estimates, apart from its
     noise. This makes JRE doubly robust. ``objective="erm"`` instead minimises the importance-weighted loss plus n^2 / 2
     times the squared net bias. Both are averaged over propensity scores that vary as much as in repeated samples.
 
-    Interpret only the effect, not the arm means, coefficients or predictions. Report IPWRA's effect (`start`) too, and
-    the difference of the two effects with its standard error (`start_difference`). JRE does not fix poor overlap.
+    Interpret only the effect, not the group means, coefficients or predictions. Report IPWRA's effect (`start`) too,
+    and the difference of the two effects with its standard error (`start_difference`). JRE does not fix poor overlap.
 
     References
     ----------
@@ -250,7 +251,7 @@ class JRE(CausalModel):
             "risk" (default): minimise n / 2 times the ATE risk, averaged over the propensity replicates, plus
             `shrinkage` times the importance-weighted loss. The replicates are random draws of the propensity score (see
             `n_replicates`). The ATE risk is the squared net bias plus the sampling variance of the effect. The net bias
-            is the bias of one arm's model minus the bias of the other arm's model. It is constrained to zero at the
+            is the bias of one group's model minus the bias of the other group's model. It is constrained to zero at the
             fitted score.
             "erm": minimise the importance-weighted loss plus n^2 / 2 times the squared net bias, both averaged over the
             replicates.
@@ -311,7 +312,7 @@ class JRE(CausalModel):
 
 
 class Unadjusted(CausalModel):
-    """The difference of the arms' raw means; covariates are ignored."""
+    """The difference of the treatment groups' raw means; covariates are ignored."""
 
     spec = specification.UNADJUSTED
 

@@ -379,7 +379,7 @@ def event_study(
 
 
 def _check(given: Mapping[str, Any], data: Any) -> None:
-    """Refuse invalid options and data; options with one value per row must be columns, as rows differ by fit."""
+    """Raise an error for invalid options or data. Options with one value per row must be column names."""
     errors.one_of("controls", given["controls"], tuple(labels.CONTROLS))
     errors.one_of("base", given["base"], ("universal", "varying"))
     errors.whole_number("anticipation", given["anticipation"], 0)
@@ -411,7 +411,7 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
 def _fits(
     model: type[CausalModel], units: Adoption, given: Mapping[str, Any], scope: Mapping[str, Any], notes: errors.Notes
 ) -> dict[tuple[int, int], CausalResults]:
-    """Fit each group in each period, keyed by their numbers; shared notes and warnings are given once."""
+    """Return the fit of each group in each period, by their numbers; shared notes and warnings are given once."""
     formula, survey, cluster = given["formula"], given.get("design"), given.get("cluster")
     usual = None if survey is not None else "cluster" if cluster else "robust"
     inference = {"cov_type": given["cov_type"] or usual, "small_sample": given["small_sample"], "use_t": given["use_t"]}
@@ -460,7 +460,7 @@ def _fits(
 
 
 def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> None:
-    """Warn once if warnings of fits differ only in numbers; `warned` has fit, text and category of each."""
+    """Warn once if warnings of fits differ only in numbers; `warned` has the fit, text and category of each."""
     alike: dict[str, list[tuple[str, str, Any]]] = {}
     for one in warned:
         alike.setdefault(re.sub(r"(?<![\w.])[-\d.]+(e[-+]\d+)?", "", one[1]), []).append(one)
@@ -471,9 +471,9 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
 
 
 def _averages(counted: Array, shares: Array, effects: Array) -> Array:
-    """Average the effects, (..., m), that each of the j rows of `counted`, (j, m), marks, weighted by shares.
+    """Return j averages of effects, (..., m): row k of `counted`, (j, m), marks the effects of the k-th average.
 
-    The result has shape (..., j), with NaN for a row that marks no effect.
+    Effects are weighted by `shares`. The result has shape (..., j), with NaN for a row that marks no effect.
     """
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(shares > 0, shares * effects, 0.0) @ counted.T / (shares @ counted.T))
@@ -509,7 +509,6 @@ def _errors(
     shares = of @ member / of.sum()
 
     def of_all(record: FitRecord, values: Array, otherwise: float) -> Array:
-        """Expand values for the units or clusters of a fit to the whole study, with `otherwise` for all others."""
         found, own = np.full(count, otherwise), record.design.cluster
         found[code[units.units.get_indexer(record.design.index)]] = values if own is None else values[own]
         return found

@@ -35,7 +35,6 @@ NOT_HERE = (
 
 
 def _check_column(frame: Any, role: str, name: Any) -> None:
-    """Raise a DesignError unless the name is a column of 0 and 1."""
     if not isinstance(name, str) or name not in frame:
         known = errors.listed(list(frame))
         raise errors.DesignError(f"{role}={name!r} is not a column of the data.\nUse `{role}=` with one of {known}.")
@@ -274,7 +273,7 @@ class LATEResults(OneEffect):
         self.params, self.bse, self.tvalues, self.pvalues = (frame.iloc[:1, k] for k in range(4))
 
     def cov_params(self) -> pd.DataFrame:
-        """Variance of the effect, as a matrix."""
+        """Return the variance of the effect as a matrix."""
         return pd.DataFrame(self._covariance[2:, 2:], self.params.index, self.params.index)
 
     @property
@@ -335,7 +334,6 @@ class LATEResults(OneEffect):
         return pd.DataFrame(limits, index=["LATE"] * len(limits))
 
     def _ends(self, alpha: float = 0.05) -> str:
-        """Return the interval of Anderson and Rubin in words."""
         limits = self.conf_int(alpha, "anderson-rubin").to_numpy().tolist()
         return " and ".join(f"{low:.4g} to {high:.4g}" for low, high in limits)
 

@@ -47,7 +47,8 @@ LARGEST_COUNT = 1e15  # larger numbers of assignments count as infinite
 class Assignment:
     """How the treatment was assigned: the arms of U units, which can be permuted within strata.
 
-    `unit`, shape (n,), is the unit of each row of the design. `words` say what is permuted within what.
+    `unit`, shape (n,), is the unit of each row of the design. `words` says in words what is permuted, and within which
+    strata or clusters.
     """
 
     arm: Arms
@@ -57,7 +58,7 @@ class Assignment:
 
     @cached_property
     def _strata(self) -> list[NDArray[np.intp]]:
-        """Units of each stratum that has more than one arm."""
+        """Return the units of each stratum that has more than one arm."""
         parts = pd.Series(self.arm).groupby(self.stratum).indices.values()
         return [units for units in parts if np.ptp(self.arm[units]) > 0]
 
@@ -76,7 +77,7 @@ class Assignment:
         return [arrangements(self.arm[units]) for units in self._strata]
 
     def listed(self, first: int, width: int) -> Arms:
-        """Return `width` of all assignments, from number `first` on: arms of the design's rows, (n, width)."""
+        """Return assignments from number `first` on in the list of all: the arms of the design's rows, (n, width)."""
         arms = np.repeat(self.arm[:, None], width, axis=1)
         places = np.unravel_index(np.arange(first, first + width), [len(table) for table in self._tables])
         for units, table, place in zip(self._strata, self._tables, places, strict=True):
@@ -84,13 +85,13 @@ class Assignment:
         return arms[self.unit]
 
     def drawn(self, seed: np.random.SeedSequence, first: int, width: int) -> Arms:
-        """Draw assignments from number `first` on, a multiple of `WIDTH`; returned as by `listed`."""
+        """Return random assignments, (n, width), as `listed` does; `first` is a multiple of `WIDTH`."""
         starts = range(0, width, WIDTH)
         blocks = [self._block(seed, (first + start) // WIDTH, min(WIDTH, width - start)) for start in starts]
         return np.hstack(blocks)[self.unit]
 
     def _block(self, seed: np.random.SeedSequence, number: int, width: int) -> Arms:
-        """Put the units of each stratum in random order, and assign the stratum's arms in this order."""
+        """Return random assignments, (U, width), in which the arms of each stratum are in random order."""
         chance = stream_generator(seed, PERMUTATION_STREAM, number).random((WIDTH, len(self.arm)))[:width].T
         order = np.argsort(self.stratum[:, None] + chance, axis=0)
         sorted_arms = self.arm[np.argsort(self.stratum, kind="stable")]
@@ -159,7 +160,7 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
 
 
 def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str) -> Assignment:
-    """Permute whole clusters, or rows within clusters; `strata` describes the strata in words."""
+    """Return the assignment that permutes clusters or, if treatment varies within them, rows within clusters."""
     cluster, count, of = np.asarray(design.cluster), design.n_clusters, str(design.cluster_name)
     several = _varies_within(cluster, design.arm)
     if several.all() or (several.any() and not _varies_within(codes, cluster).any()):  # each stratum is in one cluster
@@ -178,7 +179,7 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str
 
 
 def _varies_within(group: NDArray[np.intp], values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Mark the groups within which values differ."""
+    """Return a mask of the groups within which values differ."""
     return pd.Series(values).groupby(group).nunique().to_numpy() > 1
 
 
@@ -264,7 +265,7 @@ class PermutationTest:
         return pd.DataFrame([{columns.get(name, name): getattr(self, name) for name in names}])
 
     def summary(self, title: str | None = None) -> ResultSummary:
-        """Summary of the test.
+        """Return the summary of the test.
 
         Parameters
         ----------
@@ -338,8 +339,8 @@ def permutation_test(
     """Test that the treatment of a randomised trial has no effect, by randomisation inference.
 
     The treatment is permuted many times, and the estimator is computed for each permutation. Without clusters, rows are
-    permuted. If each cluster has one arm, whole clusters are permuted. If the treatment varies within clusters, rows
-    are permuted within them.
+    permuted. If each cluster has one treatment, whole clusters are permuted. If the treatment varies within clusters,
+    rows are permuted within them.
 
     Parameters
     ----------
@@ -359,8 +360,8 @@ def permutation_test(
         Alternative hypothesis on the effect. "two-sided" (default) counts effects that are as large in either
         direction.
     arm : level or label, optional
-        With several arms, the arm whose effect is tested. Only this arm and the reference arm are permuted. By default
-        all arms are permuted, and Wald's statistic tests all effects jointly.
+        With several treatment groups, the group whose effect is tested. Only this group and the reference are permuted.
+        By default all groups are permuted, and Wald's statistic tests all effects jointly.
     rng : int, Generator, SeedSequence or None, default 0
         Source of randomness, as in `fit`.
     n_jobs : int, default 1
@@ -391,12 +392,12 @@ def permutation_test(
     The p-value is (1 + number of permutations as extreme) / (1 + number of permutations) [1]_. The null hypothesis is
     that the treatment changes no outcome (the sharp null). The p-value is exact for any sample size and any model if
     the treatment was assigned in the way it is permuted. In large samples, the studentized test is also valid for the
-    hypothesis that the average effect is zero. The test of the difference is not, if the variances of the arms differ
+    hypothesis that the average effect is zero. The test of the difference is not, if the variances of the groups differ
     [2]_, [3]_. In the experiments of [4]_, the studentized test is more reliable than the asymptotic test. Stata's
     ritest [5]_, R's ri2 and pyfixest permute in the same way.
 
     `OutcomeRegression` and `Unadjusted` are computed for many permutations at once. Other estimators repeat every step
-    of their fit, including the propensity score, learners and joint training. The test is not valid for observational
+    of their fit, including the propensity score, learners and the joint fit. The test is not valid for observational
     data. The printed result says so if a propensity score was estimated from covariates.
 
     References
@@ -527,7 +528,7 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
 
 
 def is_linear(record: FitRecord) -> bool:
-    """Whether a fit averages linear outcome models over its own rows, without importance weights."""
+    """Return whether a fit averages linear outcome models over its own rows, without importance weights."""
     design, options = record.design, record.options
     weighted = record.weight_fit is not None or record.joint is not None or record.learned is not None
     other_rows = design.periods is not None or design.offset_kind is not None or options.trim is not None
@@ -535,9 +536,9 @@ def is_linear(record: FitRecord) -> bool:
 
 
 def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
-    """Effects of linear outcome models, averaged over the target, under the assignments `arms` (n, m).
+    """Return effects of linear outcome models, as `refitted_contrasts` does, under the assignments `arms` (n, m).
 
-    Assignments with a singular design matrix are refitted. It needs a record for which `is_linear` is true.
+    Assignments with a singular design matrix are refitted. `is_linear` must be true for the record.
     """
     equations = centred(weights_of(record).equations)
     q, sample, scale = equations.columns, equations.sample, record.options.effect_scale

@@ -134,7 +134,6 @@ def _filled(column: pd.Series, gap: np.ndarray, donors: np.ndarray) -> pd.Series
 
 
 def _numbers(frame: pd.DataFrame) -> np.ndarray:
-    """Return the columns as numbers, with categories as indicators."""
     return pd.get_dummies(frame).to_numpy(dtype=float)
 
 
@@ -169,7 +168,6 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.
 
 
 def _column(name: str, doc: str) -> property:
-    """Return a property of pooled results: a column of their table."""
     return property(lambda pooled: pd.Series(pooled.summary_frame()[name]), doc=doc)
 
 
@@ -196,7 +194,7 @@ class PooledResults(OneEffect):
     estimand : str
         "ATE", "ATT", ...
     params, bse : Series
-        The effects, then the potential-outcome mean of each arm; and their standard errors.
+        The effects, then the potential-outcome mean of each treatment group; and their standard errors.
     tvalues, pvalues : Series
         t statistics of `params` and two-sided p-values from the t distribution. Ratios are tested on the log scale.
     df : Series
@@ -231,7 +229,7 @@ class PooledResults(OneEffect):
     fmi = property(lambda pooled: pooled._pooled["fmi"].copy(), doc="Fraction of missing information.")
 
     def cov_params(self) -> pd.DataFrame:
-        """Covariance matrix of `params`."""
+        """Return the covariance matrix of `params`."""
         return pd.DataFrame(self._covariance, index=self._record.names, columns=self._record.names)
 
     @with_other_names
@@ -437,7 +435,6 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
 
 
 def _check_alike(records: list[FitRecord]) -> None:
-    """Raise a DesignError if the fits differ in their model or number of observations."""
     first, *others = map(_model_of, records)
     for other in others:
         # the estimator first, then options

@@ -136,19 +136,19 @@ class Shown:
 class OneEffect(Shown):
     """Results with the properties `effect` and `effect_se`, which need a single effect.
 
-    `_record` is a fit that has effects of the same names.
+    `_record` is a fit whose effects have the same names.
     """
 
     _record: FitRecord
 
     @property
     def effect(self) -> float:
-        """The effect, for two arms. With several arms, `params` has one effect per arm except the reference."""
+        """The effect, for two treatment groups. With more, `params` has one effect per group except the reference."""
         return self._single("effect", "params")
 
     @property
     def effect_se(self) -> float:
-        """Standard error of the effect, for two arms. With several arms, see `bse`."""
+        """Standard error of the effect, for two treatment groups. With more, see `bse`."""
         return self._single("effect_se", "bse")
 
     def _single(self, name: str, instead: str) -> float:
@@ -256,13 +256,13 @@ class CausalResults(OneEffect):
     # --- effects and their inference -----------------------------------------------------------------------------
 
     def _by_name(self, values: Any, name: str | None = None) -> pd.Series:
-        """Series by parameter name; for models made from arrays also by position, as in statsmodels."""
+        """Return a Series by parameter name; for models made from arrays also by position, as in statsmodels."""
         kind = frames.Values if self._record.design.formula is None else pd.Series
         return kind(values, index=self._record.names, name=name)
 
     @property
     def params(self) -> pd.Series:
-        """The effects (one per arm except the reference), then the potential-outcome mean of each arm."""
+        """The effects (one per treatment group except the reference), then each group's potential-outcome mean."""
         return self._by_name(self._record.estimate.params.copy(), "estimate")
 
     @property
@@ -291,7 +291,7 @@ class CausalResults(OneEffect):
         return self._record.df if self.use_t else self._record.residual_df
 
     def cov_params(self) -> pd.DataFrame:
-        """Covariance matrix of `params`."""
+        """Return the covariance matrix of `params`."""
         names = self._record.names
         return pd.DataFrame(self._record.covariance[: len(names), : len(names)].copy(), index=names, columns=names)
 
@@ -322,12 +322,12 @@ class CausalResults(OneEffect):
 
     @property
     def dropped_terms(self) -> tuple[str, ...]:
-        """Terms dropped because they are linear combinations of earlier terms, in the sample or in one arm."""
+        """Terms dropped as linear combinations of earlier terms, in the sample or within a treatment group."""
         return self._record.design.dropped_terms
 
     @property
     def sample_ledger(self) -> pd.DataFrame:
-        """Dropped rows by variable. "missing" counts its missing values, "dropped" only rows not dropped before."""
+        """Rows dropped by variable: "missing" counts the missing values, "dropped" the rows not dropped before."""
         return self._record.design.sample_ledger.copy()
 
     @property
@@ -348,10 +348,10 @@ class CausalResults(OneEffect):
 
     @property
     def outcome_params(self) -> pd.DataFrame:
-        """Coefficients of the outcome models, one row per term and one column per arm.
+        """Coefficients of the outcome models, one row per term and one column per treatment group.
 
-        JRE trains its coefficients for the effect, so they are not regression coefficients. For regression
-        coefficients, use `res.start.outcome_params`.
+        JRE chooses its coefficients to minimise the error of the effect, so they are not regression coefficients. For
+        regression coefficients, use `res.start.outcome_params`.
         """
         return fitted_models.outcome_frame(self._record, "values")
 
@@ -372,7 +372,7 @@ class CausalResults(OneEffect):
 
     @property
     def propensity_scores(self) -> pd.Series | pd.DataFrame:
-        """Estimated probability of treatment for each row of the sample; with several arms, one column per arm."""
+        """Estimated probability of treatment of each row of the sample; with several groups, one column per group."""
         record = self._record
         if record.weight_fit is None:
             raise record.without_scores()
@@ -382,7 +382,7 @@ class CausalResults(OneEffect):
 
     @property
     def importance_weights(self) -> pd.Series:
-        """Importance weights: target weight / probability of the row's own arm; 1 without a propensity score."""
+        """Importance weights: target weight / probability of the row's own group; 1 without a propensity score."""
         record = self._record
         fit = record.weight_fit if record.spec.uses_propensity else None
         weights = np.ones(record.sample.n) if fit is None else fit.raw_weights
@@ -390,7 +390,7 @@ class CausalResults(OneEffect):
 
     @property
     def potential_outcomes(self) -> pd.DataFrame:
-        """Predicted outcome of every row in every arm, one column per arm (not for JRE)."""
+        """Predicted outcome of every row in every treatment group, one column per group (not for JRE)."""
         record = self._record
         fitted_models.check_unit_level(record, "potential_outcomes")
         record.check_means("potential_outcomes")
@@ -398,7 +398,7 @@ class CausalResults(OneEffect):
 
     @property
     def resid(self) -> pd.Series:
-        """Outcome minus its prediction in the row's own arm, for each row of the sample (not for JRE and Matching)."""
+        """Outcome minus prediction in the row's own group, for each row of the sample (not for JRE and Matching)."""
         if self._record.spec.matched:
             raise errors.UnavailableError(
                 "resid is not available for Matching, which has no outcome models.\n"
@@ -512,7 +512,7 @@ class CausalResults(OneEffect):
     plot = property(Plots, doc="All plots: `res.plot.balance()` is `res.plot_balance()`.")
 
     def __dir__(self) -> list[str]:
-        """Names that are used most. The documentation has the others, and `plot` the plots."""
+        """Return the names that are used most; the documentation has the others, and `plot` the plots."""
         if isinstance(self, JREResults):
             return sorted({*SHOWN, "joint", "start", "start_difference"} - {"potential_outcomes", "resid"})
         return sorted({*SHOWN, "matches"} - {"resid"} if isinstance(self, MatchingResults) else SHOWN)
@@ -538,7 +538,7 @@ def given_results(results: Any, typed: str) -> list[CausalResults]:
 
 
 class JointView:
-    """How the outcome models of a JRE fit were trained: `res.joint`.
+    """The joint fit of JRE's outcome models, as `res.joint`.
 
     Parameters
     ----------
@@ -565,7 +565,7 @@ class JointView:
 
     @property
     def replicates(self) -> pd.DataFrame:
-        """Bias of each arm's model, and net bias, under each replicate that was used, in units of the outcome."""
+        """Bias of each group's outcome model, and net bias, under each replicate used, in units of the outcome."""
         joint = self._joint
         bias, net = joint.fit.bias, joint.fit.net_bias
         used = np.flatnonzero(joint.replicates.failures == errors.Failure.OK)
@@ -590,7 +590,7 @@ class MatchingResults(CausalResults):
 
 
 class JREResults(CausalResults):
-    """Results of the Joint Robust Estimator, and how its outcome models were trained.
+    """Results of the Joint Robust Estimator, and how its outcome models were fitted.
 
     Parameters
     ----------
@@ -610,7 +610,7 @@ class JREResults(CausalResults):
 
     @property
     def joint(self) -> JointView:
-        """How the outcome models were trained: shrinkage, share, path, risk, replicates, scipy's report (JRE)."""
+        """How the outcome models were fitted: shrinkage, share, path, risk, replicates, scipy's report (JRE)."""
         return JointView(self._record)
 
     share = property(attrgetter("joint.share"), doc="Heterogeneity that the risk leaves out: `joint.share`.")
@@ -619,9 +619,9 @@ class JREResults(CausalResults):
 
     @property
     def model_means(self) -> pd.Series:
-        """Mean prediction of each arm's outcome model (JRE). Report the means in `params` instead.
+        """Mean prediction of each treatment group's outcome model (JRE). Report the means in `params` instead.
 
-        The estimated biases of the arms' models have a common mean, which cancels out of the effect. The means in
+        The estimated biases of the groups' models have a common mean, which cancels out of the effect. The means in
         `params` exclude this common bias; these means include it.
         """
         labels = list(self._record.design.labels)

@@ -41,7 +41,7 @@ class Basis:
     constant: int
 
     def coefficients(self, z: Array) -> Array:
-        """Turn coefficients of the basis, shape (p, ...), into coefficients of the original columns, shape (p, ...)."""
+        """Turn coefficients of the basis into coefficients of the original columns, shape (p, ...) each."""
         beta = solve_triangular(self.factor, z, check_finite=False)
         beta[self.constant] -= np.tensordot(self.shift, beta, axes=(0, 0))
         return beta
@@ -64,9 +64,10 @@ def plain_basis(X: Array) -> Basis:
 
 
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:
-    """Return the upper triangular R with R'R = rows'rows, (p, p), of rows (r, p) of full column rank, times `root`.
+    """Return the upper triangular R, (p, p), with R'R = A'A, where A has the rows, (r, p), each times its `root`.
 
-    R is computed from the stacked factors of blocks of rows, which is as exact as from all rows at once.
+    A has full column rank. R is computed from the stacked factors of blocks of rows, which is as exact as from all rows
+    at once.
     """
     factors = []
     for block in row_blocks(len(rows)):
@@ -97,7 +98,7 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
 
 
 def _orthonormalised(columns: Array, weights: Array, total: float) -> tuple[Array, Array]:
-    """Return columns, shape (n, p), orthonormal under weights, and the factor R."""
+    """Return orthonormal columns under the weights, shape (n, p), and the triangular factor R."""
     factor = triangular_factor(columns, np.sqrt(weights))
     # With these signs, the first basis column of a design with a constant is the constant itself.
     factor *= (np.where(np.diag(factor) < 0, -1.0, 1.0) / np.sqrt(total))[:, None]
@@ -105,7 +106,7 @@ def _orthonormalised(columns: Array, weights: Array, total: float) -> tuple[Arra
 
 
 def solved_rows(columns: Array, factor: Array) -> Array:
-    """Return for each row c of columns, shape (n, p), the solution q of q R = c."""
+    """Return the solutions q of q R = c for the rows c of `columns`, shape (n, p), with R = `factor`."""
     return np.asarray(dtrsm(1.0, factor, columns, side=1))
 
 
@@ -136,9 +137,9 @@ def weighted_gram(columns: Array, weights: Array) -> Array:
 
 
 def weighted_grams(columns: Array, weights: Array) -> Array:
-    """Weighted Gram matrices sum_i w_im x_i x_i', shape (m, p, p), one for each column of the weights (n, m).
+    """Return the weighted Gram matrices sum_i w_im x_i x_i', shape (m, p, p), for the m columns of the weights, (n, m).
 
-    Many weights share products of pairs of columns. Wide matrices would have too many pairs to store.
+    Products of pairs of columns are computed once for many weights, unless there would be too many pairs to store.
     """
     p, turned = columns.shape[1], columns.T
     if p > WIDE and (weights >= 0).all():  # a symmetric product, at half the time
@@ -209,7 +210,7 @@ def is_dask(array: Any) -> bool:
 
 
 def load_all(arrays: Iterable[Any]) -> list[Any]:
-    """Load arrays into memory."""
+    """Return arrays in memory; Dask arrays are computed together."""
     found = list(arrays)
     if any(map(is_dask, found)):
         import dask
@@ -219,7 +220,7 @@ def load_all(arrays: Iterable[Any]) -> list[Any]:
 
 
 def loaded(array: Any) -> Any:
-    """Load an array into memory."""
+    """Return an array in memory; a Dask array is computed."""
     return array.compute() if is_dask(array) else array
 
 
@@ -234,7 +235,7 @@ def chunks_of(rows: Any) -> list[Any]:
 
 
 def in_chunks(function: Callable[..., T], chunks: Sequence[Any], *given: Any) -> list[T]:
-    """Evaluate a function on each delayed object together with the same chunk of each Dask array in `given`."""
+    """Return a list of function(chunk, *given) for delayed chunks; a Dask array in `given` is passed by chunk."""
     import dask
 
     return list(dask.compute(*_delayed(function, chunks, *given)))
@@ -243,7 +244,7 @@ def in_chunks(function: Callable[..., T], chunks: Sequence[Any], *given: Any) ->
 def lazy_rows(
     function: Callable[..., Array], chunks: Sequence[Any], shapes: Sequence[tuple[int, ...]], *given: Any
 ) -> Any:
-    """Evaluate a function by row on each chunk, as in `in_chunks`, and return a Dask array."""
+    """Return a Dask array of a function's values by row, evaluated chunk by chunk as in `in_chunks`."""
     import dask.array as da
 
     parts = _delayed(function, chunks, *given)
@@ -264,9 +265,9 @@ def _quietly(function: Callable[..., T], *given: Any) -> T:
 
 
 def add_up(parts: Iterable[T]) -> T:
-    """Add up the results of one or more blocks of rows: arrays, or tuples, lists or dictionaries of arrays.
+    """Add up the results of blocks of rows: arrays, or tuples, lists or dictionaries of arrays.
 
-    If objects have a method `merged`, it combines each with the object of the later rows.
+    Objects with a method `merged` are combined by this method, in the order of the rows.
     """
     return functools.reduce(_added, parts)
 
@@ -280,7 +281,7 @@ def _added(first: Any, second: Any) -> Any:
 
 
 def taken(record: T, which: Any, *names: str) -> T:
-    """Return a copy of a dataclass with some rows of the named arrays.
+    """Return a copy of a dataclass whose named arrays are indexed by `which`.
 
     None stays None. Fields that share an array still share the new array.
     """

@@ -71,7 +71,7 @@ def _probit_score(eta: Array, d: Array) -> tuple[Array, Array]:
 
 
 def _hazard(eta: Array) -> Array:
-    """exp(eta) under the complementary log-log link; the predictor is cut off where exp reaches 1e-300 or 1e300."""
+    """Return exp(eta), with eta cut off where exp reaches 1e-300 or 1e300."""
     return np.exp(np.clip(eta, -LARGEST, LARGEST))
 
 
@@ -102,7 +102,7 @@ BINARY_LINKS = {
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """A family: its class in statsmodels, its outcomes in words and their limits, and its links, the default first.
+    """A family: its class in statsmodels, its outcomes in words, their limits, and its links, the default first.
 
     `closed` says whether the smallest outcome itself is allowed.
     """
@@ -151,7 +151,7 @@ class OutcomeFamily:
 
     @property
     def linear(self) -> bool:
-        """True if the model is linear least squares."""
+        """Whether the model is linear least squares."""
         return self.name == "gaussian" and self.link == "identity"
 
     @property
@@ -166,7 +166,7 @@ class OutcomeFamily:
         return BINARY_LINKS[self.link] if self.name == "binomial" else None
 
     def mean(self, eta: Array) -> Array:
-        """Mean m at linear predictors of any shape."""
+        """Return the mean m at linear predictors of any shape."""
         if self.binary is not None:
             return self.binary.probability(eta)
         return eta if self.link == "identity" else np.exp(eta)
@@ -180,13 +180,13 @@ class OutcomeFamily:
         return (mean, np.ones_like(eta), np.zeros_like(eta)) if self.link == "identity" else (mean, mean, mean)
 
     def variance(self, mean: Array) -> Array:
-        """Variance function V(m)."""
+        """Return the variance function V(m) at means m."""
         if self.binary is not None:
             return mean * (1 - mean)
         return np.ones_like(mean) if self.linear else np.asarray(self.distribution.variance(mean))
 
     def loss(self, y: Array, eta: Array) -> Array:
-        """Negative log quasi-likelihood at dispersion one, up to terms without the linear predictor."""
+        """Return the negative log quasi-likelihood at dispersion one, up to terms that do not depend on `eta`."""
         if self.binary is not None:  # it is linear in y, and so holds for fractions
             one, zero = (self.binary.log_likelihood(eta, d) for d in (EVENT, NO_EVENT))
             return -(y * one + (1 - y) * zero)
@@ -194,9 +194,10 @@ class OutcomeFamily:
         return 0.5 * np.asarray(self.distribution.resid_dev(np.broadcast_to(y, mean.shape), mean)) ** 2
 
     def score(self, y: Array, eta: Array) -> tuple[Array, Array, Array]:
-        """Return derivatives of the log quasi-likelihood in the linear predictor, of shapes that broadcast.
+        """Return derivatives of the log quasi-likelihood with respect to the linear predictor.
 
-        They are the score (y - m) m' / V(m), minus its derivative, and the expectation of the second, m'^2 / V(m).
+        They are the score (y - m) m' / V(m), minus its derivative, and the expectation of the latter, m'^2 / V(m).
+        Their shapes broadcast.
         """
         if self.linear:
             one = np.ones_like(eta)
@@ -212,7 +213,6 @@ class OutcomeFamily:
         return score, expected - residual * (curvature - slope**2 * by_mean / variance) / variance, expected
 
     def _instead(self, y: Array, name: str) -> str:
-        """Return advice for outcomes outside of the family's range."""
         if self.name == "binomial":
             values = np.unique(y)
             if len(values) == 2:

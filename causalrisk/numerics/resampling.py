@@ -76,7 +76,7 @@ def seed_text(seed: np.random.SeedSequence) -> str:
 
 
 def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Generator:
-    """Return the generator of a part of a random stream; `key` has the stream's number, then the part's numbers."""
+    """Return the generator of a part of a random stream; `key` has the number of the stream, then of the part."""
     return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key)))
 
 
@@ -113,7 +113,7 @@ class Resampler:
     def draw(self, stream: int, block: int, width: int, number: NDArray[np.intp]) -> Array:
         """Draw the multiplicities, shape (m, width), of the units with the given numbers, which may repeat.
 
-        The resamples are the first `width` of a stream from number block times `WIDTH` on.
+        The resamples have the numbers from block * WIDTH to block * WIDTH + width - 1 in the stream.
         """
         if self.kind == JACKKNIFE:
             sizes = np.ones(1) if self.sizes is None else self.sizes[number]
@@ -145,7 +145,6 @@ class Resampler:
         return {k: np.add.reduceat(sizes * (self.strata == k), firsts) for k in np.unique(self.strata).tolist()}
 
     def _drawn(self, split: Split, key: tuple[int, int], width: int, number: NDArray[np.intp]) -> Array:
-        """Split the draws of each stratum among the chunks, and the draws of each chunk among its units."""
         first, last = int(number.min()) // CHUNK, int(number.max()) // CHUNK + 1
         found = np.empty((min(last * CHUNK, self.n) - first * CHUNK, width))
         for stratum, chunks in self.chunks.items():
@@ -162,7 +161,7 @@ class Resampler:
 
 
 def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArray[Any]:
-    """Split totals among units by draws with replacement, shape (width, u)."""
+    """Return how often each unit is drawn with replacement, (width, u), if `totals`, (width,), units are drawn."""
     width, count, times, whole = len(totals), len(sizes), totals.astype(np.int64), int(sizes.sum())
     if not whole:
         return np.zeros((width, count))
@@ -178,7 +177,7 @@ def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArr
 
 
 def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Array) -> Array:
-    """Split totals in proportion to gamma variables with means `sizes`, shape (width, u); size zero gets nothing."""
+    """Return totals split in proportion to gamma variables with means `sizes`, shape (width, u)."""
     shapes = sizes / spread**2
     shape = shapes[0] if len(shapes) and (shapes == shapes[0]).all() else shapes  # numpy draws faster with one for all
     drawn = np.asarray(rng.standard_gamma(shape, (len(totals), len(sizes))))
@@ -212,7 +211,7 @@ def multipliers(
 
 
 def nearly_whole(values: Array) -> NDArray[np.bool_]:
-    """Mark the values that are whole numbers up to rounding error; NaN is not marked."""
+    """Return a mask of the values that are whole numbers up to rounding error; it is False for NaN."""
     return np.isclose(values, np.rint(values), rtol=1e-12, atol=1e-8)
 
 

@@ -40,9 +40,11 @@ STATISTICS = {
 
 @dataclass(frozen=True)
 class Column:
-    """Estimates (one row per parameter, columns `NUMBERS`) and statistics of one model, by the keys of `STATISTICS`.
+    """One column of the table: the estimates and statistics of one model.
 
-    `unit` is the outcome if all estimates are in its units; `groups` are those of the effective n, in its order.
+    `estimates` has one row per parameter and the columns `NUMBERS`. `statistics` has texts by the keys of `STATISTICS`.
+    `unit` is the outcome if all estimates are in its units. `groups` are the treatment groups in the order of the
+    effective n.
     """
 
     name: str
@@ -204,7 +206,7 @@ def etable(
 
 
 def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Mapping[str, str]) -> list[Column]:
-    """Return a column per result, and per fit of a comparison."""
+    """Return one column per result; a comparison has one column per estimator."""
     if hasattr(results, "params") or hasattr(type(results), "bootstrapped"):
         results = [results]
     fits: list[tuple[str, Any]] = []
@@ -222,7 +224,6 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Ma
 
 
 def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
-    """Return the column of a result, by default under the name of its estimator."""
     if hasattr(type(res), "pretrend_test"):
         return _event_study_column(res, name, alpha, rename)
     if not all(hasattr(res, needed) for needed in ("params", "bse", "pvalues", "conf_int")):
@@ -287,7 +288,7 @@ def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None
 def _estimate_lines(
     term: str, columns: Sequence[Column], below: str | None, stars: bool, specs: Mapping[tuple[int, str], str]
 ) -> list[list[str]]:
-    """Return the line of the estimates of a parameter, and the line below."""
+    """Return the line with the estimates of a parameter and, unless `below` is None, the line of numbers below."""
     lines = [[term], *[[""]] * (below is not None)]
     for place, column in enumerate(columns):
         cells, spec = ["", ""], specs[place, term]

@@ -38,7 +38,7 @@ ONE_CLUSTER = 3  # change of the effect without one cluster / average change ove
 
 @dataclass(frozen=True)
 class Reading:
-    """Reading of a diagnostic: a verdict (empty if no verdict is possible), the finding, numbers and advice."""
+    """Reading of a diagnostic: a verdict (empty if none is possible), the finding, numbers and advice."""
 
     verdict: str
     headline: str
@@ -46,7 +46,7 @@ class Reading:
 
 
 def by_contrast(readings: Mapping[str, Reading]) -> Reading:
-    """Merge the readings of one diagnostic for several contrasts: the worst verdict, and each headline named."""
+    """Return one reading of a diagnostic for several contrasts: the worst verdict, and the headlines of all."""
     found = list(readings.values())
     if len(found) == 1:
         return found[0]
@@ -64,10 +64,11 @@ def read_overlap(
     table: pd.DataFrame, warned: bool, everybody: bool, unit_name: str = "row", instead: str = '`target="overlap"`',
     matched: bool = False,
 ) -> Reading:  # fmt: skip
-    """Read the table of `overlap()`.
+    """Return the reading of the table of `overlap()`.
 
-    `warned` says whether the fit warned of poor overlap, `everybody` whether the target is all rows (only
-    then do the limits of Crump et al. apply); `instead` names other populations. If `matched`, many may be no match.
+    `warned` says whether the fit warned of poor overlap, `everybody` whether the target is all rows (only then do the
+    limits of Crump et al. apply); `instead` names other populations. With `matched`, rows that are no match do not
+    count as poor overlap.
     """
     surveyed, rows = "survey n" in table, int(table["n"].sum())
     kept = table["effective n"] / table["survey n" if surveyed else "n"]
@@ -99,9 +100,9 @@ def read_overlap(
 
 
 def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = False) -> Reading:
-    """Read the table of `balance()`, with the p-value of `balance_test()` where there is one.
+    """Return the reading of the table of `balance()`, with the p-value of `balance_test()` if there is one.
 
-    `observed` says that the rows with an outcome are compared with all.
+    `observed` says whether the rows with an outcome are compared with all rows.
     """
     covariates = table[table["kind"] != "distance"]
     before, after = covariates["diff before"].abs(), covariates["diff after"].abs()
@@ -123,9 +124,10 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
 
 
 def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None) -> Reading:
-    """Read the table of `influence(top=)`, most influential first; `clusters` has their variable and number.
+    """Return the reading of the table of `influence(top=)`.
 
-    On average, a cluster changes the effect by (standard error) / (root of the number of clusters).
+    `clusters` has the name of the cluster variable and the number of clusters. On average, a cluster changes the effect
+    by (standard error) / (root of this number).
     """
     label, first = table.index[0], table.iloc[0]
     size = abs(float(first["in std errors"])) if np.isfinite(first["in std errors"]) else 0.0
@@ -141,7 +143,7 @@ def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None)
 
 
 def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
-    """Read a row of the table of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
+    """Return the reading of a row of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
     interval, none = f"{100 * (1 - alpha):.4g}% interval", "1" if first["basis"] == "ratio of the means" else "zero"
     needed = f"a risk ratio of {first['E-value']:.2f} with both treatment and outcome, given the covariates (E-value)"
     headline = (
@@ -164,7 +166,7 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
 
 
 def read_gaps(record: FitRecord, joint: JointRecord) -> Reading:
-    """Read the gap between JRE and the IPWRA fit it started from."""
+    """Return the reading of the differences between JRE and the IPWRA fit that it started from."""
     readings, effects = {}, (record.estimate.params, joint.start.params, record.std_errors)
     for contrast, own, start, se in zip(record.contrasts, *effects, strict=False):
         size = abs(own - start) / se if se > 0 else 0.0
@@ -253,8 +255,8 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
 def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: str) -> Mapping[str, tuple[str, str]]:
     """Return heading and question of each assumption that no data can check; `named` renames the variables.
 
-    If `named` has an instrument, they include the assumptions of a local effect. The assumptions `stated` by the
-    author must be among them.
+    If `named` has an instrument, the assumptions of a local average treatment effect are included. The assumptions
+    `stated` by the author must be among them.
     """
     design, seen, did = record.design, record.design.observation, record.options.did is not None
     variables = words.variables_of(record) + ([] if design.offset_name is None else [design.offset_name])
@@ -287,7 +289,7 @@ def _question(record: FitRecord) -> str:
 
 
 def _observed(record: FitRecord) -> str:
-    """Sentences on the sizes of the groups and, if effects are differences of average outcomes, their raw means."""
+    """Return sentences on the sizes of the groups and, if effects are differences of averages, their raw means."""
     design, groups = record.design, []
     simple = not record.options.quantiles and design.offset is None and design.periods is None
     outcome = words.outcome_words(record).removeprefix("the ")
@@ -305,7 +307,6 @@ def _observed(record: FitRecord) -> str:
 
 
 def _weights(record: FitRecord) -> list[str]:
-    """Sentences on the weights of the rows, and how they are spread."""
     name, design, population = record.spec.name, record.design, record.options.population
     if record.weight_fit is None:
         return [f"{name} uses no propensity score{' and no weights' * (design.weight_type is None)}."]
@@ -330,7 +331,7 @@ def _weights(record: FitRecord) -> list[str]:
 
 
 def _training(record: FitRecord) -> list[str]:
-    """Sentence on the rows and weights of each group's outcome model; empty unless groups are fitted separately."""
+    """Return a sentence on how each group's outcome model is fitted; empty unless groups are fitted separately."""
     spec, joint = record.spec, record.joint
     if spec.constants and not record.options.quantiles:
         outcome = words.outcome_words(record)
@@ -351,7 +352,6 @@ def _effects(record: FitRecord) -> list[str]:
 
 
 def _tests(record: FitRecord, alpha: float) -> list[str]:
-    """Sentences with the standard error, interval and test of each effect."""
     (spec, _), null, found = words.formats(record), record.options.effect_scale.null, parameters(record)
     limits, (z, p), (symbol, _) = found.limits(alpha), found.tests(), statistic_names(record.df)
     texts = [words.choice_words(record).strip()]

@@ -91,7 +91,7 @@ def effect_formula(record: FitRecord) -> str:
 
 
 def factor_text(record: FitRecord) -> str:
-    """Describe the factor of variances for `small_sample`."""
+    """Return a text on the small-sample factor of the variances."""
     if record.design.cluster_name is None:
         return "the small-sample factor n / (n - k) for k outcome coefficients"
     return "the small-sample factor G / (G - 1) (n - 1) / (n - k) for G clusters and k outcome coefficients"
@@ -107,7 +107,7 @@ def effect_words(record: FitRecord, k: int) -> str:
 
 
 def target_text(record: FitRecord) -> str:
-    """Return the target and its estimand."""
+    """Return the name of the target and its estimand, such as "treated (ATT)"."""
     if record.frame is not None:
         return f"data frame, {len(record.frame.index)} rows"
     population, estimand = record.options.population, record.estimand.removesuffix(record.options.effect_scale.label)
@@ -178,7 +178,7 @@ def outcome_model_text(record: FitRecord) -> str:
 
 
 def offset_words(record: FitRecord) -> str:
-    """Sentence on the offset of the outcome models and the exposure of the means; empty without an offset."""
+    """Return a sentence on the offset of the outcome models and the exposure of the means; empty without an offset."""
     design, stated, kind = record.design, record.stated_exposure, record.design.offset_kind
     if kind is None:
         return ""
@@ -188,7 +188,7 @@ def offset_words(record: FitRecord) -> str:
 
 
 def matching_words(record: FitRecord) -> str:
-    """Sentences on how units are matched; empty for other estimators."""
+    """Return sentences on how units are matched; empty for other estimators."""
     options = record.options
     if not record.spec.matched:
         return ""
@@ -212,7 +212,7 @@ def learner_text(record: FitRecord) -> str:
 
 
 def learner_words(record: FitRecord) -> str:
-    """Sentences on the learners or given predictions, and their use; empty without any."""
+    """Return sentences on the learners or given predictions, and their use; empty without any."""
     if record.design.predictions is not None:
         where = joined(record.design.predictions_name or ["arrays"])
         return f"The outcome models are the predictions given in {where}. {TAKEN}"
@@ -234,7 +234,7 @@ def learner_words(record: FitRecord) -> str:
 
 
 def repeats_words(record: FitRecord) -> str:
-    """Sentences on repeats with different folds; empty for a single repeat."""
+    """Return sentences on repeats with different folds; empty for a single repeat."""
     if record.repeats is None:
         return ""
     effects = record.repeats[:, 0]
@@ -280,7 +280,7 @@ def clip_text(record: FitRecord) -> str:
 
 
 def missing_words(record: FitRecord) -> str:
-    """Sentences on missing outcomes, and how they are accounted for; empty if no outcome is missing."""
+    """Return sentences on missing outcomes, and how they are accounted for; empty if no outcome is missing."""
     design, seen = record.design, record.design.observation
     if seen is None:
         return ""
@@ -300,14 +300,14 @@ def missing_words(record: FitRecord) -> str:
 
 
 def filled_counts(record: FitRecord) -> str:
-    """Return the covariates with filled-in values, and their numbers of such rows; empty if there are none."""
+    """Return the covariates with filled-in values, as in "x1 in 3 rows and x2 in 1 row"; empty if there is none."""
     ledger = record.design.sample_ledger
     lines = ledger[ledger["formula"] == INDICATOR]
     return joined([f"{line.variable} in {count(line.missing, 'row')}" for line in lines.itertuples()])
 
 
 def filled_words(record: FitRecord) -> str:
-    """Sentences on covariates with filled-in values; empty if no value was filled in."""
+    """Return sentences on covariates with filled-in values; empty if no value was filled in."""
     found = filled_counts(record)
     if not found:
         return ""
@@ -318,7 +318,7 @@ def filled_words(record: FitRecord) -> str:
 
 
 def trend_words(record: FitRecord, anticipation: int = 0) -> str:
-    """Sentences on the assumptions of difference-in-differences and the source of the estimator; empty for others."""
+    """Return sentences on the assumptions of difference-in-differences; empty for other estimators."""
     periods, did = record.design.periods, record.options.did
     if did is None:
         return ""
@@ -334,7 +334,7 @@ def trend_words(record: FitRecord, anticipation: int = 0) -> str:
 
 
 def santanna_words(record: FitRecord) -> str:
-    """Sentence that names an estimator of Sant'Anna and Zhao, with a blank before it; empty for others."""
+    """Return a sentence that names an estimator of Sant'Anna and Zhao, with a blank before it; empty for others."""
     did = record.options.did
     if did is None:
         return ""
@@ -379,7 +379,7 @@ def covariance_name(record: FitRecord) -> str:
 
 
 def survey_words(survey: SurveyDesign) -> str:
-    """Return the parts of a survey design."""
+    """Return a text on the units, strata and finite population of a survey design, or on its replicate weights."""
     if survey.replication is not None:
         return f"{len(survey.replication.scales)} replicate weights ({survey.replication.kind})"
     text = f"{survey.units.sum():.0f} "
@@ -414,7 +414,7 @@ def choice_words(record: FitRecord) -> str:
 
 
 def ladder_end_words(joint: JointRecord) -> str:
-    """Sentences for a chosen shrinkage at an end of the range that was tried; otherwise empty."""
+    """Return sentences for a chosen shrinkage at an end of the range that was tried; otherwise empty."""
     if joint.path is None or not joint.anchor_at_end:
         return ""
     last, other = joint.path.anchor, LADDER[0] + LADDER[-1] - joint.path.anchor

@@ -179,7 +179,6 @@ def _learner_sentences(record: FitRecord) -> list[str]:
 
 
 def _outcome_sentence(record: FitRecord) -> str:
-    """Sentence on the outcome models; for quantiles, on the levels and the models of P(outcome <= quantile)."""
     design, options, spec = record.design, record.options, record.spec
     formula = design.formula and without_change(design.formula, options.did)
     if options.quantiles:
@@ -201,7 +200,6 @@ def _outcome_sentence(record: FitRecord) -> str:
 
 
 def _sample_sentence(record: FitRecord) -> str:
-    """Sentence on the rows in the sample, their weights, and the number of dropped rows."""
     design = record.design
     text = f"The sample has {words.count(design.nobs, design.unit_name)}"
     if design.weight_type is not None:
@@ -213,7 +211,6 @@ def _sample_sentence(record: FitRecord) -> str:
 
 
 def _score_sentences(record: FitRecord) -> list[str]:
-    """Sentences on the propensity model, and on rows that were trimmed and scores that were clipped."""
     design, options, text = record.design, record.options, words.propensity_text(record)
     if not words.uses_score(record):
         return []
@@ -231,7 +228,6 @@ def _score_sentences(record: FitRecord) -> list[str]:
 
 
 def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
-    """Sentences on the objective of JRE and its shrinkage."""
     kind = "points of the distribution" if joint.replicates.cubature else "random draws"
     kind = kind if joint.drawn is None else "given draws"
     over, path = f"{joint.replicates.count} {kind} of the propensity score", joint.path
@@ -255,7 +251,7 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
 
 
 def _errors_source(record: FitRecord) -> str:
-    """Words on the source of the standard errors, after "Standard errors"."""
+    """Return words on the source of the standard errors, after "Standard errors"."""
     design, survey = record.design, record.design.survey
     if survey is not None and record.cov_type in ("survey", "replicates"):
         linear = survey.replication is None

@@ -65,7 +65,7 @@ def ink(ax: Any) -> Any:
 
 
 def check_drawable(given: Any, name: str, kind: str, typed: str, saved: str) -> None:
-    """Refuse an option `ax` or `figure` of the wrong type, such as the name of a file."""
+    """Raise an error for an option `ax` or `figure` of the wrong type, such as the name of a file."""
     if not isinstance(given, getattr(pyplot(), kind)):
         if isinstance(given, str | os.PathLike):
             typed = f'{saved}.savefig("{os.fspath(given)}")'
@@ -96,7 +96,7 @@ def broken(text: object, points: float) -> str:
 
 
 def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: Sequence[Any] | None = None) -> Any:
-    """Label the axes, put a legend in this many columns above them, and return the axes."""
+    """Label the axes, put a legend with `columns` columns above them, and return the axes."""
     width, height = room(ax)
     ax.set_xlabel(broken(across, width))
     ax.set_ylabel(broken(upright, height))
@@ -109,14 +109,14 @@ def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: S
 
 
 def mark_if_seen(ax: Any, value: float, across: bool = False) -> None:
-    """Draw a line at a value if the horizontal axis shows it, or `across` the axes if the vertical axis does."""
+    """Draw a vertical line (or, with `across`, a horizontal one) at a value if it is within the axes' range."""
     low, high = ax.get_ylim() if across else ax.get_xlim()
     if low < value < high:
         (ax.axhline if across else ax.axvline)(value, **LINE)
 
 
 def label_rows(ax: Any, rows: Any, names: Iterable[object]) -> None:
-    """Name rows on the left."""
+    """Label the rows of a plot on its vertical axis."""
     ax.set_yticks(rows, [broken(name, 0.6 * room(ax)[0]) for name in names])
     ax.set_ylim(min(rows) - 0.6, max(rows) + 0.6)
 
@@ -139,7 +139,7 @@ def panel_by_arm(
     """Draw a plot of one treatment group, or one panel for each group except the reference.
 
     `draw` takes the position of a group, and the axes. Given axes show the first of several groups, and their label
-    says so. The reference has no plot of an `effect`.
+    says so. With `effect`, the reference group cannot be plotted.
     """
     if arm is not None:
         return draw(record.contrast_position(arm) if effect else record.arm_position(arm), axes_or_new(ax))
@@ -456,7 +456,6 @@ def plot_bootstrap(
 
 
 def _annotate(ax: Any, name: object, point: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
-    """Write a name so many points away from a point."""
     ax.annotate(verbatim(name), point, offset, textcoords="offset points", fontsize="small", **look)
 
 

@@ -53,7 +53,7 @@ def summary(
     slim: bool = False,
     digits: int | None = None,
 ) -> ResultSummary:
-    """Regression-style summary.
+    """Return a summary of the estimates in the style of a regression table.
 
     Parameters
     ----------
@@ -286,7 +286,6 @@ def head(title: str, outcome: str, texts: Mapping[str, str], labels: Iterable[st
 
 
 def _groups_table(record: FitRecord) -> ResultTable:
-    """Return the size of each treatment group, and how its weights are spread."""
     overlap = record.overlap
     columns = {"n": [f"{arm.n}" for arm in overlap]}
     if record.weight_fit is not None and record.spec.uses_propensity:
@@ -315,7 +314,7 @@ def _coefficient_tables(record: FitRecord, alpha: float, digits: int | None) -> 
 def numbers_table(
     frame: pd.DataFrame, corner: str, one_unit: bool = True, digits: int | None = None, like: pd.DataFrame | None = None
 ) -> ResultTable:
-    """Lay out a frame of estimates, with the decimals of the frame `like`.
+    """Return the table of a frame of estimates; the numbers of the frame `like` determine the decimals.
 
     All numbers share a format if they have one unit; otherwise each row has its own.
     """
@@ -337,7 +336,7 @@ def numbers_table(
 
 
 def _notes(record: FitRecord) -> list[str]:
-    """Return the notes of a summary: what the reader must know to read the numbers."""
+    """Return the notes of a summary, which explain what its numbers are."""
     design, options, joint = record.design, record.options, record.joint
     over = "Quantiles are" if options.quantiles else "The means (POM) are averages"
     rows, survey = words.rows_words(record), design.survey
@@ -425,7 +424,7 @@ def _formulas(record: FitRecord, scored: bool | None = None) -> list[str]:
 
 
 def _coding_note(design: Design) -> str:
-    """Note on the levels of the treatment, if the labels of the groups differ from them."""
+    """Return a note on the levels of the treatment, if the labels of the groups differ from them."""
     pairs = list(zip(design.labels, design.levels, strict=True))
     if all(str(level) == label for label, level in pairs):
         return ""
@@ -433,14 +432,14 @@ def _coding_note(design: Design) -> str:
 
 
 def _binary_note(records: Sequence[FitRecord]) -> str:
-    """Note on a linear model of a 0/1 outcome in one of the fits."""
+    """Return a note on a linear model of a 0/1 outcome in one of the fits."""
     fitted = [record for record in records if not (record.spec.constants or record.spec.given)]
     linear = any(record.options.outcome_family.linear for record in fitted)
     return NOTE_BINARY if linear and records[0].design.has_binary_outcome else ""
 
 
 def _logged_note(record: FitRecord) -> str:
-    """Note that an effect on the logarithm is not an effect on the outcome itself."""
+    """Return a note that an effect on the logarithm is not an effect on the outcome itself."""
     outcome = record.design.endog_name
     if record.options.effect_scale.additive or not re.match(LOGARITHM, outcome):
         return ""
@@ -448,7 +447,6 @@ def _logged_note(record: FitRecord) -> str:
 
 
 def _interval_text(record: FitRecord) -> str:
-    """Sentences on intervals and tests."""
     scale = record.options.effect_scale
     text = f"Confidence intervals use {words.distribution_words(record)}."
     if record.small_sample:
@@ -461,7 +459,7 @@ def _interval_text(record: FitRecord) -> str:
 
 
 def _overlap_note(record: FitRecord) -> str:
-    """Note on a group whose effective n is less than half of n, so IPWRA's robust standard errors are too small."""
+    """Return a note on a group whose effective n is less than half of n; empty if overlap is good."""
     design, everybody = record.design, record.options.population is EVERYBODY
     arm, label = min(zip(record.overlap, design.labels, strict=True), key=lambda pair: pair[0].kept)
     if record.spec.matched or not (record.spec.uses_propensity and everybody and arm.kept < POOR):
@@ -487,7 +485,7 @@ def _overlap_note(record: FitRecord) -> str:
 
 
 def _score_note(record: FitRecord) -> str:
-    """Note on propensity scores from elsewhere, whose uncertainty standard errors may leave out."""
+    """Return a note on propensity scores from elsewhere, whose uncertainty standard errors may leave out."""
     if record.weight_fit is None or "score" in record.weight_fit.beta:
         return ""
     if record.design.score is not None:
@@ -502,7 +500,6 @@ def _score_note(record: FitRecord) -> str:
 
 
 def _dropped_notes(design: Design) -> list[str]:
-    """Return notes on rows outside of a subpopulation, and on dropped rows and their reasons."""
     notes = []
     if design.n_outside:
         outside = words.count(design.n_outside, "row")

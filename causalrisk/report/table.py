@@ -284,14 +284,13 @@ class ResultTable(SimpleTable):
 
 
 def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as comma-separated values, quoted where needed, without a line break at the end."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([[flat(cell) for cell in row] for row in rows])
     return stream.getvalue().removesuffix("\n")
 
 
 def _indented(text: str, blank: str) -> str:
-    """Return a text with its leading blanks replaced by `blank`, which a format keeps."""
+    """Return a text with its leading blanks replaced by `blank`, for formats that drop plain blanks."""
     return blank * (len(text) - len(text.lstrip(" "))) + text.lstrip(" ")
 
 

@@ -297,7 +297,10 @@ def balance_for_paper(
 def _weighing(
     given: Any, weight_type: WeightType | None, table: pd.DataFrame, told: list[str]
 ) -> tuple[Array, Array, str | None]:
-    """Return the weight of each row, 0 for none, the rows it stands for, and their name; note the weighting."""
+    """Return each row's weight, 0 if missing, the number of rows that it represents, and the name of the weights.
+
+    Sentences on the weighting are added to `told`.
+    """
     column = None if given is None else find_column(given, "weights", "weights", table, {}, told)
     name = None if column is None else str(column.name)
     found = read_weights(None if column is None else Source("weights", str(name), column), weight_type)
@@ -320,7 +323,10 @@ def _weighing(
 def _groups(
     by: Any, table: pd.DataFrame, treated: Any, reference: Any, levels: Mapping[Any, str] | None, told: list[str]
 ) -> tuple[tuple[str, ...], list[np.ndarray], str]:
-    """Return the labels (reference first) and rows of the groups, and their name; note rows in no group."""
+    """Return the labels of the groups (reference first), a mask of the rows of each, and the name of their column.
+
+    A sentence on rows in no group is added to `told`.
+    """
     column = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
     name = str(column.name)
     known = ~missing_mask(column)
@@ -355,7 +361,7 @@ def _indicator(covariate: Covariate) -> Covariate:
 def _rows(
     covariates: Sequence[Covariate], shown: Mapping[str, list[str]], absent: Mapping[str, list[str]] | None = None
 ) -> list[tuple[str, ...]]:
-    """Lay out one row per covariate, the levels of a factor below its name, and rows that count missing values."""
+    """Return one table row per covariate, with the levels of a factor below its name, and rows for missing values."""
     rows: list[tuple[str, ...]] = []
     for term, same in groupby(covariates, key=lambda c: c.term):
         siblings = list(same)
@@ -376,7 +382,7 @@ def _counted(c: Covariate) -> bool:
 
 
 def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> dict[str, Any]:
-    """Describe a covariate in some rows, as numbers and texts; the caller formats mean and standard deviation."""
+    """Return numbers and texts on a covariate in some rows; the caller formats mean and standard deviation."""
     values = c.values[rows]
     known = ~np.isnan(values)
     x, w, u = values[known], weights[rows][known], units[rows][known]

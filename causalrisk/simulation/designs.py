@@ -188,7 +188,7 @@ class Design:
 
     @cached_property
     def _moments(self) -> tuple[float, float]:
-        """Effect, and E[v1 / e + v0 / (1 - e)] + Var(effect given covariates)."""
+        """Return the effect, and the efficiency bound E[v1 / e + v0 / (1 - e)] + Var(effect given covariates)."""
         blocks = []
         for units in self._units():
             effect = units.mean[1] - units.mean[0]
@@ -229,7 +229,7 @@ class Specified(Design):
     propensity = property(attrgetter("propensity_formula"), doc="Propensity formula of the analyst.")
 
     def draw(self, n: int, rng: np.random.Generator) -> Draw:
-        """Draw a sample of the other design."""
+        """Draw a sample of the design `base`."""
         return self.base.draw(n, rng)
 
     @property
@@ -292,18 +292,17 @@ class Linear(Design):
     known_effect: ClassVar[float | None] = 1.0  # the shapes average to zero
 
     def __post_init__(self) -> None:
-        """Refuse noise without a variance."""
         if not self.tails > 2:
             raise OptionError(f"tails={self.tails!r}; expected more than 2 degrees of freedom.\nUse `tails=3`.")
 
     @property
     def formula(self) -> str:
-        """Main effects of all covariates."""
+        """Outcome formula with the main effects of all covariates."""
         return "y ~ " + " + ".join(f"x{j + 1}" for j in range(self.n_covariates))
 
     @property
     def oracle_formula(self) -> str | None:
-        """Main effects and the nonlinear term; None for "wave"."""
+        """Outcome formula with main effects and the nonlinear term; None for "wave"."""
         if not self.curvature:
             return self.formula
         term = SHAPES[self.shape][1]
@@ -311,7 +310,7 @@ class Linear(Design):
 
     @property
     def oracle_propensity(self) -> str:
-        """Main effects, and the square of x1 if the log odds contain it."""
+        """Propensity formula with main effects, and the square of x1 if the log odds contain it."""
         return self.propensity + (" + I(x1**2)" if self.score_curvature else "")
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
@@ -375,7 +374,7 @@ class KangSchafer(Design):
 
     @property
     def formula(self) -> str:
-        """Main effects of the functions or, if not `misspecified`, of the true covariates."""
+        """Outcome formula with main effects of the functions or, if not `misspecified`, of the true covariates."""
         return "y ~ x1 + x2 + x3 + x4" if self.misspecified else self.oracle_formula
 
     def population(self, n: int, rng: np.random.Generator) -> Population:

@@ -69,9 +69,9 @@ class Froelich(Design):
     Parameters
     ----------
     intercept, slope : float
-        The score is intercept + slope q, where q is the logistic function of sqrt(2) x1. With intercept 0.6 and slope
-        0.4, there are few controls where x1 is large. With intercept 0 and slope 1, the groups have equal size, and
-        overlap is weak both where x1 is small and where it is large.
+        The propensity score is intercept + slope q, where q is the logistic function of sqrt(2) x1. With intercept 0.6
+        and slope 0.4, there are few controls where x1 is large. With intercept 0 and slope 1, the groups have equal
+        size, and overlap is weak both where x1 is small and where it is large.
 
     References
     ----------
@@ -164,7 +164,7 @@ class SetoguchiLee(Design):
 
 @dataclass(frozen=True)
 class HahnMurrayCarvalho(Design):
-    """Five covariates, a score that depends on the untreated mean outcome, and effects 1 + 2 x2 x5 [1]_.
+    """Five covariates, a propensity score that depends on the untreated mean outcome, and effects 1 + 2 x2 x5 [1]_.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ class Tan(Design):
 
     @property
     def formula(self) -> str:
-        """Main effects."""
+        """Outcome formula with the main effects of all covariates."""
         return f"y ~ {_main_effects(self.n_covariates)}"
 
     @property
@@ -336,7 +336,7 @@ class LalondeLike(Design):
 
 
 def _trainees(n: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw covariates, earnings in thousands of dollars a year."""
+    """Draw the covariates of n units; earnings are in thousands of dollars a year."""
     race = rng.choice(3, size=n, p=[0.49, 0.4, 0.11])
     age = np.clip(np.round(16 + rng.gamma(1.4, 8, n)), 16, 55)
     educ = np.clip(np.round(rng.normal(10.3, 2.5, n)), 0, 17)
@@ -356,7 +356,7 @@ def _trainees(n: int, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _earnings(frame: pd.DataFrame) -> tuple[Array, Array]:
-    """Probability of any earnings, and their mean where there are any."""
+    """Return each unit's probability of positive earnings, and the mean of positive earnings."""
     f = {name: frame[name].to_numpy(dtype=float) for name in frame}
     works = expit(1.6 - 0.035 * (f["age"] - 16) - 0.5 * f["black"] + 0.05 * f["re74"] + 0.1 * f["re75"])
     log_mean = 1.2 + 0.01 * f["age"] + 0.05 * f["educ"] + 0.02 * (f["re74"] + f["re75"]) - 0.1 * f["black"]

@@ -105,7 +105,7 @@ class StudyResults(Shown):
         return {(of.name, size): errors for of, size, errors, _ in self.cells()}[design, n]
 
     def cells(self) -> Iterator[tuple[Design, int, pd.DataFrame, pd.DataFrame]]:
-        """Yield the design, size, errors and standard errors (one column per estimator) of each cell."""
+        """Yield each design and size, with its errors and standard errors, one column per estimator."""
         by_name = {design.name: design for design in self.designs}
         for (name, n), part in self.raw.groupby(["design", "n"], sort=False):
             wide = part.pivot(index="sample", columns="estimator", values=["estimate", "se"])
@@ -113,7 +113,7 @@ class StudyResults(Shown):
             yield by_name[name], int(n), wide["estimate"][labels] - by_name[name].effect, wide["se"][labels]
 
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-        """Summary of the study, one table per design and size.
+        """Return a summary of the study, with one table per design and size.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class StudyResults(Shown):
 
 
 def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:
-    """Ratio of the mean squared errors of two estimators on the same samples, with its Monte Carlo error.
+    """Return the ratio of the mean squared errors of two estimators on the same samples, and its Monte Carlo error.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:
 
 
 def share(hits: NDArray[np.bool_]) -> tuple[float, float]:
-    """Share of true values, with its binomial standard error; NaN without values."""
+    """Return the share of values that are True, and its binomial standard error; NaN without values."""
     if not len(hits):
         return np.nan, np.nan
     p = float(hits.mean())
@@ -247,10 +247,10 @@ def share(hits: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def describe(error: pd.Series, se: pd.Series, reference: Array, critical: float) -> dict[str, float]:
-    """Measures of one estimator in one cell, from its errors (NaN for failures), standard errors and reference errors.
+    """Return the performance measures of one estimator for one design and size.
 
-    `critical` is the half width of the interval in standard errors. A name that ends in ``_mc`` is the Monte Carlo
-    error of the measure before it.
+    `error` is NaN for failures. `reference` has the errors of the reference estimator. `critical` is the half width of
+    the interval in standard errors. A name that ends in ``_mc`` is the Monte Carlo error of the measure before it.
     """
     kept, own = error.dropna(), se[error.notna()].dropna()
     ratio, ratio_mc = mse_ratio(error.to_numpy(), reference)
@@ -417,7 +417,6 @@ def solve_power(
         raise OptionError(f"the power is unknown at effect={effect:.4g}, n={n:.4g}.\nUse less extreme numbers.")
 
     def solved(unit: float, reached: Callable[[float], float], low: float) -> float:
-        """Return the number of units, at least `low`, that has the wanted power."""
         high = low
         while reached(high) < power:
             high *= 2

@@ -156,7 +156,6 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
 
 
 def _entry(label: str | None, item: Any) -> Entry:
-    """Return the `Entry` of an estimator or function, given alone or with options."""
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
     is_function = callable(what) and not isinstance(what, type)
     found: Any = what if is_function else model_named(what)
@@ -166,7 +165,7 @@ def _entry(label: str | None, item: Any) -> Entry:
 
 @dataclass(frozen=True)
 class Task:
-    """Some samples of a design and size, beginning with number `first`.
+    """A task of a study: `count` samples of one design and size, from sample number `first` on.
 
     `entropy` seeds all random numbers of the study.
     """
@@ -189,12 +188,12 @@ class Task:
         return f"{design.name}, n {self.n}, sample {self.first} ({settings})"
 
     def file_in(self, folder: Path) -> Path:
-        """Return the file of the finished samples."""
+        """Return the path of the file with the finished samples."""
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.key.partition("(")[0]).strip("-")
         return folder / f"{readable[:80]}-{hashlib.sha256(self.key.encode()).hexdigest()[:16]}.csv"
 
     def read(self, folder: Path) -> pd.DataFrame | None:
-        """Return the finished samples; None if there are too few."""
+        """Return the finished samples from a file in the folder; None if it has too few."""
         file = self.file_in(folder)
         if not file.exists():
             return None
@@ -349,7 +348,7 @@ def run_task(task: Task) -> pd.DataFrame:
 
 
 def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.random.SeedSequence]:
-    """Return the seeds of a sample, for its data and for the estimators; the same for designs of one `stream`."""
+    """Return the seeds of a sample's data and of its estimators; designs with the same `stream` share them."""
     code = int.from_bytes(hashlib.sha256(design.stream.encode()).digest()[:8], "big")
     return np.random.SeedSequence(entropy, spawn_key=(code, n, sample)).spawn(2)
 
@@ -414,7 +413,7 @@ class Plasmode(Design):
     wrong : {"none", "outcome", "propensity", "both"}
         Fitted models that were changed, so that the analyst's models are misspecified.
     strength : float
-        Size of the change: in residual standard deviations for outcomes, in log odds for the score.
+        Size of the change: in residual standard deviations for outcomes, in log odds for the propensity score.
     covariates : DataFrame, shape (N, p + q)
         Columns x1 .. xp of the outcome model and z1 .. zq of the propensity model.
     score : ndarray, shape (N,)
@@ -439,18 +438,18 @@ class Plasmode(Design):
 
     @cached_property
     def stream(self) -> str:
-        """A digest of the data and the models."""
+        """Key of the random numbers: a digest of the data and the models."""
         parts = (self.covariates.to_numpy(), self.score, self.mean, *self.residuals)
         return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
 
     @property
     def formula(self) -> str:
-        """All columns of the fitted outcome model."""
+        """Outcome formula with all columns of the fitted outcome model."""
         return f"y ~ {self._all('x')}"
 
     @property
     def propensity(self) -> str:
-        """All columns of the fitted propensity model."""
+        """Propensity formula with all columns of the fitted propensity model."""
         return self._all("z")
 
     def _all(self, letter: str) -> str:
@@ -469,7 +468,7 @@ class Plasmode(Design):
         return self._rows(rng.integers(0, len(self.score), n))
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
-        """Add to the means residuals of the group, drawn with replacement."""
+        """Draw outcomes: the means plus residuals of the same group, drawn with replacement."""
         return population.mean + np.stack([rng.choice(arm, len(population.score)) for arm in self.residuals])
 
 
@@ -539,7 +538,7 @@ def plasmode(
 
 
 def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0.5) -> Plasmode:
-    """Make the design of a fit, with a nonlinear term added to the models to misspecify."""
+    """Return the design made from a fit, with a nonlinear term added to the models to misspecify."""
     _check(res)
     design, source = res.model.design, res.start if isinstance(res.model, JRE) else res
     mean, score = source.potential_outcomes.to_numpy().T, res.propensity_scores.to_numpy()
@@ -561,7 +560,6 @@ def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0
 
 
 def _check(res: CausalResults) -> None:
-    """Raise an error if simulated data would not resemble the data of the fit."""
     design, options = res.model.design, res.model.options
     for what, bad in (
         ("observation weights", design.weight_type is not None),
