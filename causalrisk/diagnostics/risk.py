@@ -34,6 +34,7 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
         - "bias[...]" and "net" are means over the replicates. "bias[...]" is the bias of each treatment group's mean.
           "net" is the net bias, the difference of these biases.
         - "RMS net" is the root mean squared net bias. "sampling SD" is the root of the mean sampling variance.
+          The part of effect heterogeneity that JRE's objective leaves out is taken from IPWRA in every row.
         - "risk" is the expected ATE risk, the sum of the squares of "RMS net" and "sampling SD". "RMS error" is its
           root, but not a standard error: it treats the propensity scores as known and uses the rows that JRE was fitted
           to.
@@ -88,11 +89,13 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per amount, the largest first. "effect" is the (first) effect. "std err" is by cross-validation and
-        treats the outcome models as known. "robust se" accounts for their estimation; it is NaN if it was not needed.
-        "variance ratio" is the square of "std err" relative to its value at 30, and "ratio se" is the standard error of
-        this ratio. Ratios are drawn many times from their normal distribution. "share" is the share of draws in which
-        the amount has the smallest ratio plus half its "ratio se". "converged" says whether the optimiser converged.
+        One row per amount, the largest first. "effect" is the (first) effect. With other links and few rows, it may
+        differ from `fit(shrinkage=)`: the objective then has several minima, and each search here starts from the row
+        above. "std err" is by cross-validation and treats the outcome models as known. "robust se" accounts for their
+        estimation; it is NaN if it was not needed. "variance ratio" is the square of "std err" relative to its value at
+        30, and "ratio se" is the standard error of this ratio. Ratios are drawn many times from their normal
+        distribution. "share" is the share of draws in which the amount has the smallest ratio plus half its "ratio se".
+        "converged" says whether the optimiser converged.
         `res.joint.shrinkage` is the geometric mean of the amounts, weighted by "share". If its robust variance exceeds
         IPWRA's by a fraction of more than 2 / sqrt(n), the shrinkage is raised until it no longer does.
 
