@@ -20,7 +20,7 @@ from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 from causalrisk.design.design import Design, rows_not_kept
 from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
 from causalrisk.estimation.abilities import check_options
-from causalrisk.estimation.fits import BootstrapDistribution, weights_of
+from causalrisk.estimation.fits import BootstrapDistribution, Estimate, weights_of
 from causalrisk.estimation.options import Adjustment
 from causalrisk.estimation.quantiles import distribution_at
 from causalrisk.estimation.record import FitRecord, influence_covariance
@@ -311,15 +311,20 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     values = _grid(record, grid)
     weights, spec, sample = weights_of(record), record.spec, record.sample
     own = [design.y[design.arm == a] for a in range(design.n_arms)]
-    middle = np.array([np.median(y) for y in own])
     heights, known, influence = [], [], []
     for value in values:
+
+        def fitted_at(fits: Any, value: float = value) -> Estimate:
+            """Fit the indicator; arms without a fit get one that alternates, and their estimates are not used."""
+            y = np.where(fits[sample.arm], sample.y, value + np.arange(sample.n) % 2)
+            return distribution_at(weights, spec, dataclasses.replace(sample, y=y), np.full(design.n_arms, value))
+
         shares = np.array([(y <= value).mean() for y in own])
-        open_arms = (shares > 0) & (shares < 1)  # the median replaces values without a fit
-        found = distribution_at(weights, spec, sample, np.where(open_arms, value, middle))
+        open_arms = (shares > 0) & (shares < 1)
+        found = fitted_at(open_arms)
         fitted = open_arms & (np.array(found.failed) == Failure.OK)
         if not np.array_equal(fitted, open_arms):
-            found = distribution_at(weights, spec, sample, np.where(fitted, value, middle))
+            found = fitted_at(fitted)
         means = found.block("means")
         heights.append(np.where(fitted, found.params[means], np.where(open_arms, np.nan, shares)))
         known.append(fitted)

@@ -73,11 +73,11 @@ class Trial:
             The model. Models that differ only in the estimator share the parsed formulas.
         """
         given = {"formula": self.formula, "propensity": self.propensity, "treat": "d"} | options
-        key = repr(sorted(given.items()))
+        key = repr([kind.spec.constants, *sorted(given.items())])  # outcome models of constants need fewer rows
         if key not in self._models:
             self._models[key] = kind.from_formula(data=self.data, **given)
         first = self._models[key]
-        return kind._of(first.design, first.options)
+        return kind._checked(first.design, first.options)
 
 
 @dataclass(frozen=True)

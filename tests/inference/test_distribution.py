@@ -84,6 +84,21 @@ def test_values_beyond_all_outcomes_have_no_errors():
     assert (found["estimate"] == 1).all() and found["std err"].isna().all()
 
 
+@pytest.mark.filterwarnings("ignore:outcome 'y' does not vary")
+@pytest.mark.parametrize("smallest", [0, 1])
+def test_a_group_whose_outcomes_are_at_most_its_median_leaves_the_other_group_alone(smallest):
+    """In group 1 outcomes are 1, with or without some of 0; the reference group is as before."""
+    rng = np.random.default_rng(3)
+    of_treated = rng.choice([smallest, 1], len(DATA), p=[0.3, 0.7])
+    data = DATA.assign(y=np.where(DATA.d == 1, of_treated, DATA.y.round().clip(-1, 3)))
+    other = data.assign(y=np.where(DATA.d == 1, DATA.y, data.y))
+    found, known = (AIPW.from_formula("y ~ x1", own, treat="d").fit().distribution([0, 1, 2]) for own in (data, other))
+    columns = ["estimate", "std err", "[0.025", "0.975]"]
+    np.testing.assert_allclose(found.loc["0", columns], known.loc["0", columns], rtol=1e-10)
+    assert (found.loc["1", "estimate"].to_numpy()[1:] == 1).all()
+    assert found.loc["1", "std err"].isna().tolist() == [bool(smallest), True, True]
+
+
 def test_other_estimators_and_grids_are_refused():
     with pytest.raises(cr.OptionError, match="IPW, AIPW"):
         fitted(cr.IPWRA).distribution()

@@ -51,6 +51,17 @@ def test_a_cell_does_not_depend_on_the_others(small):
     pd.testing.assert_frame_equal(alone, part.reset_index(drop=True), check_exact=True)
 
 
+def test_an_estimator_fails_in_the_same_samples_whatever_others_are_in_the_study():
+    """Sample 5 has a group of 41 rows for 41 coefficients, which estimators without outcome models do not need."""
+    options = {"n": 100, "n_sims": 6, "rng": 3, "reference": "AIPW"}
+    alone, after = (
+        run_study("forty_covariates", estimators=names, **options).raw.set_index(["estimator", "sample"]).loc["AIPW"]
+        for names in (["AIPW"], ["IPW", "AIPW"])
+    )
+    pd.testing.assert_frame_equal(alone, after, check_exact=True)
+    assert "41 rows for 41" in alone["failure"][5]
+
+
 def test_samples_can_be_drawn_again(small):
     seed, _ = module.sample_seeds(small.entropy, STRONG, 150, 5)
     drawn = STRONG.draw(150, np.random.default_rng(seed))
