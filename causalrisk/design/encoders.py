@@ -163,7 +163,29 @@ class FormulaEncoder(Encoder):
         table = as_table(newdata, [])
         n = len(table.index)
         variables = self.variables_like(table)
+        if not self.by_row:
+            found = f"the formula {self.formula.text!r} computes rows from other rows, as `I(x - x.mean())` does"
+            advice = "Write the number instead of the mean, or add the computed column to the data."
+            raise DesignError(f"{found}, so it cannot code new rows.\n{advice}")
         return self._kept(evaluate(self.info, self.formula, variables, n)) if n else np.empty((0, len(self.names)))
+
+    @cached_property
+    def by_row(self) -> bool:
+        """Whether the code of a row does not depend on other rows, as it does with ``x - x.mean()``.
+
+        Some pairs of rows of the sample are coded alone, and compared with the code of the whole sample.
+        """
+        n = min(map(len, self.sample_variables.values()), default=0)
+        whole = evaluate(self.info, self.formula, self.sample_variables, n)
+        for row in np.linspace(0, n - 2, 5).astype(int) if n > 1 else []:
+            pair = {name: values.iloc[row : row + 2] for name, values in self.sample_variables.items()}
+            try:
+                alone = evaluate(self.info, self.formula, pair, 2)
+            except DesignError:  # such as 1 / (x - x.mean()) if both values are the same
+                return False
+            if not np.allclose(alone, whole[row : row + 2], rtol=1e-9):
+                return False
+        return True
 
     def variables_like(self, table: pd.DataFrame) -> dict[str, pd.Series]:
         """Return the variables of new rows with the dtypes of the sample; errors as in `encode`."""

@@ -96,6 +96,17 @@ def test_frames_that_cannot_be_used(data, other):
         target_rows(design, other[["x", "z", "k"]].to_numpy())
 
 
+@pytest.mark.parametrize(
+    "term", ["I(x - x.mean())", "np.log(1 + x - x.min())", "C(pd.qcut(z, 3))", "I(1 / (x - x.max() - 1))"]
+)
+def test_terms_that_depend_on_other_rows_code_no_new_rows(data, other, term):
+    """`x.mean()` would be the mean of the new rows."""
+    for rows in (data, data.sort_values(["x", "z"])):
+        design = make(rows, f"y ~ {term}", "x", frame={"np": np, "pd": pd})
+        with pytest.raises(DesignError, match=r"computes rows from other rows.*\nWrite the number instead"):
+            target_rows(design, other)
+
+
 def test_constant_models_need_no_column(data, other):
     rows = target_rows(make(data, "y ~ 1", propensity="1"), other)
     assert rows.X.tolist() == [[1.0]] * M and rows.Z.tolist() == [[1.0]] * M
