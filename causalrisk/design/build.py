@@ -201,7 +201,9 @@ def design_from_formula(
         formulas = _filled(formulas, table, by, frame)
     sources = formulas.sources(by.treat.name)
     rows, coding = _drawn(sources, by, table.index, notes)
-    models = _formula_models(formulas, by.treat.name, coding, sources, rows)
+    frequency = rows.weights is not None and columns.weight_type == "frequency"
+    counts = np.asarray(rows.of(rows.weights)).astype(int) if frequency else None
+    models = _formula_models(formulas, by.treat.name, coding, sources, rows, counts)
     if models["observation"] is not None:
         missing = ~models["observation"].recorded
         rows.lines.append((drawing.UNRECORDED, models["endog_name"], int(missing.sum()), 0))
@@ -287,9 +289,12 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
 
 
 def _formula_models(
-    formulas: Formulas, treat: str, coding: Arms, sources: Sequence[Source], rows: Rows
+    formulas: Formulas, treat: str, coding: Arms, sources: Sequence[Source], rows: Rows, counts: np.ndarray | None
 ) -> dict[str, Any]:
-    """Return fields of `Design`: the encoders, and the design matrices before any columns are dropped."""
+    """Return fields of `Design`: the encoders, and the design matrices before any columns are dropped.
+
+    `counts` has the frequency weights of the sample.
+    """
     (outcome, assigned, *_), n = formulas.models, rows.n
     codes = set().union(*(formula.coded for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
@@ -302,7 +307,7 @@ def _formula_models(
             continue
         own = {name: columns[name] for name in scope.variables}
         check_levels(n, own, formula.coded, formula.model)
-        encoders.append(FormulaEncoder(formula, Scope(own, scope.constants)))
+        encoders.append(FormulaEncoder(formula, Scope(own, scope.constants), counts))
     left = Scope({name: rows.of(values) for name, values in formulas.left.variables.items()}, formulas.left.constants)
     seen = np.ones(n, dtype=bool) if formulas.recorded is None else rows.of(formulas.recorded)
     X, observation = encoders[0].sample_matrix(n), None

@@ -56,7 +56,8 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
         scope = resolve(formula, data_on_sample(design, data), {}, "right")
         for name, values in scope.variables.items():
             check_complete(values, f"group {name!r}")
-        encoder = FormulaEncoder(formula, scope)
+        frequency = design.weight_type == "frequency"
+        encoder = FormulaEncoder(formula, scope, design.weights.astype(int) if frequency else None)
         matrix = encoder.sample_matrix(design.n)
         keep = ColumnMoments.of(matrix).usable(encoder.names, "effects_by", [])
         kept = encoder.keeping(keep)

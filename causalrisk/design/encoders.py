@@ -17,7 +17,16 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.formulas import Formula, Scope, compile_terms, evaluate, in_formula, parse, uses
+from causalrisk.design.formulas import (
+    Formula,
+    Scope,
+    compile_terms,
+    evaluate,
+    in_formula,
+    parse,
+    stateful_function,
+    uses,
+)
 from causalrisk.design.tables import as_pandas, as_table, column_of, listing, missing_mask, new_column, numbers, plain
 from causalrisk.errors import DesignError
 
@@ -127,8 +136,9 @@ class FormulaEncoder(Encoder):
     functions by pickle), and `info` is rebuilt from them when needed.
     """
 
-    def __init__(self, formula: Formula, scope: Scope) -> None:
+    def __init__(self, formula: Formula, scope: Scope, counts: np.ndarray | None = None) -> None:
         self.formula, self.sample_variables = formula, dict(scope.variables)
+        self._counts = counts if stateful_function(formula, scope.constants) else None
         own = np.ndarray | pd.Series | pd.Index | list | tuple | dict  # the caller may change these
         self._constants = {n: copy.deepcopy(v) if isinstance(v, own) else v for n, v in scope.constants.items()}
         self._packed: dict[str, Any] = {}
@@ -142,7 +152,10 @@ class FormulaEncoder(Encoder):
                 self._constants[name] = import_module(packed) if isinstance(packed, str) else pickle.loads(packed)
             except (ImportError, AttributeError, TypeError, pickle.UnpicklingError) as error:
                 raise DesignError(f"{name!r} could not be pickled.\nDefine it in a module, and fit again.") from error
-        return compile_terms(self.formula.right, self.formula, Scope(self.sample_variables, self._constants))
+        variables = self.sample_variables
+        if self._counts is not None:  # the mean of `center(x)` is the mean of the repeated rows
+            variables = {name: values.repeat(self._counts) for name, values in variables.items()}
+        return compile_terms(self.formula.right, self.formula, Scope(variables, self._constants))
 
     def of_formula(self, formula: Formula) -> FormulaEncoder:
         """Return the encoder of another formula with the same right-hand side."""
