@@ -175,16 +175,23 @@ class Design:
         """True average treatment effect, in units of the outcome."""
         return self._moments[0] if self.known_effect is None else self.known_effect
 
+    @property
+    def has_bound(self) -> bool:
+        """Whether the means of 1 / score and 1 / (1 - score), and so the efficiency bound, are finite."""
+        return True
+
     @cached_property
     def efficiency_bound(self) -> float:
         """Semiparametric efficiency bound: the smallest asymptotic variance of sqrt(n) times the estimation error [1]_.
+
+        It is infinite if the mean of 1 / score or of 1 / (1 - score) is.
 
         References
         ----------
         .. [1] Hahn, J. (1998). On the role of the propensity score in efficient semiparametric estimation of average
            treatment effects. Econometrica 66, 315-331.
         """
-        return self._moments[1]
+        return self._moments[1] if self.has_bound else np.inf
 
     @cached_property
     def _moments(self) -> tuple[float, float]:
@@ -312,6 +319,11 @@ class Linear(Design):
     def oracle_propensity(self) -> str:
         """Propensity formula with main effects, and the square of x1 if the log odds contain it."""
         return self.propensity + (" + I(x1**2)" if self.score_curvature else "")
+
+    @property
+    def has_bound(self) -> bool:
+        """Whether the coefficient of x1^2 in the log odds is below 0.5; see `Design.has_bound`."""
+        return abs(self.score_curvature) < 0.5
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""

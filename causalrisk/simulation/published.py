@@ -143,6 +143,10 @@ class SetoguchiLee(Design):
     known_effect: ClassVar[float | None] = -0.4
     formula = f"y ~ {_main_effects(10)}"
     oracle_formula = formula
+    @property
+    def has_bound(self) -> bool:
+        """False, because the log odds contain 0.7 x7^2; see `Design.has_bound`."""
+        return False
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -271,6 +275,11 @@ class OppositeCurves(Design):
     formula = f"y ~ {_main_effects(4)}"
     oracle_formula = f"{formula} + I(x1**2)"
     oracle_propensity = f"{_main_effects(4)} + I(x1**2)"
+
+    @property
+    def has_bound(self) -> bool:
+        """Whether the coefficient of x1^2 in the log odds is below 0.5; see `Design.has_bound`."""
+        return abs(self.score_curvature) < 0.5
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""

@@ -65,7 +65,8 @@ class StudyResults(Shown):
         Columns: "samples" and "failed"; "bias", "sd" and "rmse" in units of the outcome; "mse_ratio", the mean squared
         error divided by the mean squared error of the reference on the same samples; "mean_se" and "median_se";
         "coverage" of the 95% interval; and "mse_over_bound", n times the mean squared error divided by the efficiency
-        bound of the design. A column that ends in _mc has the Monte Carlo error of the column before it.
+        bound of the design, NaN if that is infinite. A column that ends in _mc has the Monte Carlo error of the column
+        before it.
         """
         return self.table_at(0.05)
 
@@ -77,8 +78,9 @@ class StudyResults(Shown):
             reference = errors.get(self.reference, pd.Series(np.nan, index=errors.index)).to_numpy()
             for label in errors:
                 row = describe(errors[label], se[label], reference, critical)
-                bound = {"mse_over_bound": n * row["rmse"] ** 2 / design.efficiency_bound}
-                rows.append({"design": design.name, "n": n, "estimator": label} | row | bound)
+                bound = design.efficiency_bound if design.has_bound else np.nan
+                row["mse_over_bound"] = n * row["rmse"] ** 2 / bound
+                rows.append({"design": design.name, "n": n, "estimator": label} | row)
         return tidy.Frame(rows).set_index(KEYS)
 
     @property
@@ -312,7 +314,7 @@ def power(
         for label in errors:
             known = ~(errors[label].isna() | se[label].isna())
             error, limit = errors[label][known].to_numpy(), critical * se[label][known].to_numpy()
-            mde = max(float(np.quantile(limit - error, target, method="higher")), 0.0) if len(error) else np.nan
+            mde = max(float(np.quantile(limit - error, target, method="inverted_cdf")), 0.0) if len(error) else np.nan
             size = share(np.abs(error) > limit)[0]
             rows.append((design.name, n, label, *share(np.abs(error + sought) > limit), size, mde))
     return pd.DataFrame(rows, columns=[*KEYS, "power", "power_mc", "size", "mde"]).set_index(KEYS)

@@ -160,6 +160,10 @@ def _entry(label: str | None, item: Any) -> Entry:
     is_function = callable(what) and not isinstance(what, type)
     found: Any = what if is_function else model_named(what)
     usual = getattr(found, "__name__", repr(found)) if is_function else found.spec.name
+    for name, default in (("effect", "difference"), ("use_t", False), ("df", None)):
+        if not is_function and options.get(name, default) != default:
+            what = "A study compares differences of means with the design's effect, and covers it by normal intervals"
+            raise errors.OptionError(f"{name}= is not available in a study. {what}.\nLeave {name}= out.")
     return Entry(str(label or usual), found, dict(options))
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
+from causalrisk import simulation
 from causalrisk.simulation import DESIGNS, Design, Population, Specified, designs, published
 from causalrisk.simulation.designs import find_design
 
@@ -173,3 +174,13 @@ def test_a_design_without_its_parts_says_so():
         _ = Design().formula
     with pytest.raises(TypeError, match="has no population"):
         Design().draw(3, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("kind", [designs.Linear, published.OppositeCurves])
+def test_the_bound_is_infinite_where_the_mean_of_the_odds_is(kind):
+    """exp(c x1^2) has a mean under the normal density exp(-x1^2 / 2) if c is below a half."""
+    assert np.isfinite(kind(score_curvature=0.49).efficiency_bound)
+    for square in (0.5, -0.5):
+        assert np.isinf(kind(score_curvature=square).efficiency_bound)
+    table = simulation.run_study(kind(score_curvature=0.5), n=60, n_sims=2, estimators="Unadjusted").table
+    assert table["mse_over_bound"].isna().all() and np.isinf(published.SetoguchiLee().efficiency_bound)

@@ -241,6 +241,8 @@ def test_options_of_a_function():
         (["IPWRA", cr.IPWRA], "'IPWRA' twice"),
         ([dict], "is not known"),
         ([3], '3 is not known.*Use `"IPWRA"`'),
+        ({"t": ("IPW", {"use_t": True})}, "use_t= is not available in a study"),
+        ({"log": ("IPW", {"effect": "ratio"})}, "effect= is not available in a study"),
         (3, '3 is not known.*Use `"IPWRA"`'),
     ],
 )

@@ -139,6 +139,9 @@ def test_power_at_the_minimum_detectable_effect_is_the_target(trial):
     assert at == pytest.approx(0.9, abs=0.01)
     assert power(trial)["mde"].unstack("n")[240].lt(power(trial)["mde"].unstack("n")[60]).all()
     assert (power(trial, alpha=0.5, target=0.01)["mde"] == 0).all()  # rejects always
+    few = run_study("randomized", n=60, n_sims=20, estimators={"difference": "Unadjusted"}, rng=1)
+    least = power(few, target=0.8)["mde"].iloc[0]
+    assert [power(few, least + step)["power"].iloc[0] for step in (-1e-9, 1e-9)] == [0.75, 0.8]
 
 
 def test_power_refuses_impossible_targets(trial):
