@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 
 @pytest.mark.parametrize("model", [cr.IPWRA, cr.JRE], ids=["IPWRA robust", "JRE bootstrap"])
 def test_coverage_in_simulated_data(model):
-    """Both models right: 95% intervals cover in 0.88 to 0.99 of 60 samples; with errors a fifth too small they do not."""
+    """Both models right: 95% intervals cover in 0.88 to 0.99 of 60 samples, and not with errors a fifth too small."""
     covered = []
     for seed in range(60):
         rng = np.random.default_rng(1000 + seed)
