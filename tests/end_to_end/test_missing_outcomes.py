@@ -209,7 +209,7 @@ def truth(n, seed):
 
 
 def test_it_is_right_if_either_model_is_and_complete_cases_are_not():
-    data = truth(30_000, 1)
+    data = truth(40_000, 1)
 
     def away(estimator, formula, observed):
         res = model(estimator, data, f"y ~ {formula}", observed, propensity="x1").fit()
