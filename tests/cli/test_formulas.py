@@ -192,7 +192,8 @@ def test_no_option_runs_what_it_is_given(command, capsys, monkeypatch):
     monkeypatch.setattr(cr.CausalResults, "report", lambda self, path, **_: path)  # plots, of numbers
     (parsers,) = (action.choices for action in make_parser()._actions if isinstance(action.choices, dict))
     for option in [action for action in parsers[command]._actions if action.nargs != 0]:
-        for payload in (f"I(0*x1 + len(str({CODE[0]})))", CODE[0], f"x1 > {CODE[1]}"):
+        payloads = (f"I(0*x1 + len(str({CODE[0]})))", CODE[0], f"x1 > {CODE[1]}")
+        for payload in payloads[: 3 if command == "fit" else 1]:
             name = option.option_strings[-1:]
             file, formula = ("data.csv", "y ~ x1") if name else (payload, payload)
             typed = [command, file, formula, "--treat", "d", "--n-boot", "2", *(f"{o}={payload}" for o in name)]

@@ -161,7 +161,6 @@ def test_a_risk_table_has_the_estimators_that_can_do_what_the_fit_does(monkeypat
     )
     monkeypatch.setitem(ABILITIES, "AIPW", {})
     pd.testing.assert_frame_equal(res.risk_table(), own.drop("AIPW"))
-    pd.testing.assert_frame_equal(with_learner.risk_table(), predicted.drop("AIPW"))
 
 
 def test_a_kind_of_standard_error_without_a_formula_is_refused(monkeypatch):
