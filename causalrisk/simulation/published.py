@@ -143,6 +143,7 @@ class SetoguchiLee(Design):
     known_effect: ClassVar[float | None] = -0.4
     formula = f"y ~ {_main_effects(10)}"
     oracle_formula = formula
+
     @property
     def has_bound(self) -> bool:
         """False, because the log odds contain 0.7 x7^2; see `Design.has_bound`."""

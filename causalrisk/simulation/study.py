@@ -383,7 +383,7 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     >>> from causalrisk import simulation
     >>> design = replace(simulation.DESIGNS["doubly_wrong"], curvature=0.5)
     >>> names = ["OutcomeRegression", "IPW", "AIPW"]
-    >>> cells = simulation.four_cells(design, n=1000, n_sims=20, estimators=names)
+    >>> cells = simulation.four_cells(design, n=1000, n_sims=8, estimators=names)
     >>> cells.table["bias"].unstack().round(1)[names] + 0.0
     estimator              OutcomeRegression  IPW  AIPW
     design           n

@@ -229,7 +229,7 @@ def test_balance_within_groups_is_that_of_the_groups_alone(grouped):
         res.balance(threshold=0)
 
 
-def test_balance_test_of_a_trial(tmp_path):
+def test_balance_test_of_a_trial(tmp_path, unprinted_plots):
     blocks = pd.DataFrame({"site": np.repeat(list("abcde"), 20), "d": np.tile([0, 1], 50)})
     blocks["y"] = np.random.default_rng(1).normal(size=100) + blocks["d"]
     for propensity in ("site", "1"):  # the scores balance all of these columns

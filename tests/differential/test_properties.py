@@ -20,7 +20,7 @@ from tests.differential.fits import how, model_of
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import strategies as st  # noqa: E402
 
-hypothesis.settings.register_profile("suite", max_examples=12, deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("suite", max_examples=8, deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("thorough", max_examples=200, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 FAMILIES = ("gaussian", "binomial", "poisson", "gamma")

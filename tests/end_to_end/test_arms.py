@@ -243,7 +243,7 @@ def test_standard_errors_under_clipping_are_the_infinitesimal_jackknife(frame, k
     options = {"propensity": "x1 + x2", "target": target, "clip": (0.2, 0.45)}
     res = model(frame, kind, formula, **options).fit()
     influence, step = res._record.sample.restore(res._record.estimate.influence)[:, :5], 1e-4
-    for row in (0, 101, 333):
+    for row in (0, 333):
         estimates = []
         for sign in (1, -1):
             weights = np.ones(len(frame))
@@ -323,12 +323,10 @@ def test_the_trim_curve_has_every_effect():
 
 def test_influence_is_of_the_arm_that_is_named(frame):
     res = model(frame, cr.IPWRA).fit()
-    rows = [3, 77, 200]
-    for arm, effect in (("b", 0), ("c", 1)):
-        changes = res.influence(arm=arm)["change"]
-        for row in rows:
-            left_out = model(frame.drop(index=row)).fit().params.iloc[effect] - res.params.iloc[effect]
-            assert changes[row] == pytest.approx(left_out, rel=1e-6)
+    changes = {arm: res.influence(arm=arm)["change"] for arm in "bc"}
+    for row in (3, 77, 200):
+        left_out = model(frame.drop(index=row)).fit().params - res.params
+        assert [changes[arm][row] for arm in "bc"] == pytest.approx(left_out.iloc[:2].tolist(), rel=1e-6)
     assert res.influence().equals(res.influence(arm="b"))
     with pytest.raises(cr.OptionError, match=r"arm='a' is the reference group[^$]*arm='c'"):
         res.influence(arm="a")

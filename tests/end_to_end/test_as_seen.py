@@ -135,9 +135,10 @@ BINARY = {
 }
 
 
-@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.AIPW, cr.IPWRA, cr.JRE])
-@pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
-@pytest.mark.parametrize("right", ["x", "x + z"])
+@pytest.mark.parametrize(("model", "link", "right"), [
+    (cr.OutcomeRegression, "probit", "x + z"), (cr.AIPW, "cloglog", "x + z"), (cr.IPWRA, "logit", "x"),
+    (cr.IPWRA, "probit", "x"), (cr.IPWRA, "cloglog", "x"), (cr.JRE, "logit", "x + z"),
+])  # fmt: skip
 def test_a_separated_binary_outcome_in_one_arm_said_singular_matrix(model, link, right):
     with pytest.raises(
         cr.SeparationError, match=r"\(.*\) predicts 'y' perfectly in rows of group 'a': 'x'.* no finite fit\.\nSimplify"

@@ -87,8 +87,9 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("given", [LONG, pl.from_pandas(LONG), dict(LONG)], ids=["pandas", "polars", "mapping"])
+@pytest.mark.parametrize("given, options", [
+    *((LONG, options) for options in OPTIONS.values()), (pl.from_pandas(LONG), {}), (dict(LONG), {}),
+], ids=[*OPTIONS, "polars", "mapping"])  # fmt: skip
 def test_long_data_are_the_two_columns(options, given):
     order = LONG[LONG.year == 1999].id
     wide = SIM.set_index("id").loc[order].reset_index()
@@ -140,9 +141,9 @@ def test_resamples_weigh_the_controls_anew():
     boot = model().fit(resamples=counts)
     again = [fit(data=SIM.iloc[np.repeat(np.arange(300), column)]).params for column in counts.T]
     np.testing.assert_allclose(boot.bse["ATT"], np.std(np.array(again)[:, 0], ddof=1), rtol=1e-9)
-    few = SIM.tail(40)
+    few = SIM.tail(24)
     left_out = [fit(data=few.drop(index=row), formula="y1 ~ x1").effect for row in few.index]
-    jackknife = np.sqrt(39 / 40 * np.sum((np.array(left_out) - np.mean(left_out)) ** 2))
+    jackknife = np.sqrt(23 / 24 * np.sum((np.array(left_out) - np.mean(left_out)) ** 2))
     found = model(data=few, formula="y1 ~ x1").fit(cov_type="jackknife")
     assert found.bse["ATT"] == pytest.approx(jackknife, rel=1e-9)
 
@@ -360,7 +361,7 @@ def test_placebos_are_before_the_treatment_and_its_anticipation():
     assert found.pretrend_test().df_num == found.placebos.sum() == 1
     assert "anticipation (1)" in found.methods()
     assert "no effect before it began, except in its anticipation (1)." in found.methods()
-    weighted = study(weights="w", weight_type="probability")
+    weighted = study(SHORT, weights="w", weight_type="probability")
     assert all(
         "probability weights (w)" in " ".join(str(text).split()) for text in (weighted.methods(), weighted.summary())
     )
@@ -382,8 +383,8 @@ def test_each_group_and_period_is_a_fit_of_two_periods(controls):
 
 
 @pytest.mark.parametrize("options", [
-    {}, {"cluster": "c"}, {"weights": "w", "weight_type": "probability"}, {"weights": "w", "weight_type": "frequency"},
-    {"estimator": "OutcomeRegression"}, {"estimator": IPWRA, "propensity_loss": "calibrated", "controls": "not yet"},
+    {"weights": "w", "weight_type": "probability"}, {"estimator": "OutcomeRegression"},
+    {"estimator": IPWRA, "propensity_loss": "calibrated", "controls": "not yet"},
     {"design": Survey(weights="w", strata="h", psu="c")}, {"design": Survey(weights="w", strata="h")},
     {"cluster": "c", "small_sample": True}, {"cov_type": "HC1"},
     {"weights": "w", "weight_type": "frequency", "small_sample": True},
@@ -523,7 +524,7 @@ def test_an_order_in_time_is_that_of_ordered_categories():
 
 @pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning", "ignore::causalrisk.DesignWarning")
 @pytest.mark.parametrize("options", [
-    {"cluster": "c"}, {}, {"cluster": "c", "weights": "w", "weight_type": "probability", "controls": "not yet"},
+    {"cluster": "c", "weights": "w", "weight_type": "probability", "controls": "not yet"},
     {"weights": "w", "weight_type": "probability", "estimator": "OutcomeRegression"},
 ])  # fmt: skip
 def test_the_jackknife_makes_the_study_again_without_each_cluster(options):
@@ -584,21 +585,21 @@ def test_a_note_of_two_lines_has_one_number():
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
-@pytest.mark.parametrize("estimator", [AIPW, IPWRA, OutcomeRegression])
+@pytest.mark.parametrize("estimator", [AIPW, OutcomeRegression])
 def test_the_mean_of_the_treated_is_that_of_their_changes(estimator):
     """Whether their outcome model has a unique fit or not."""
     rng = np.random.default_rng(5)
-    data = pd.DataFrame({"x": rng.normal(size=20), "z": rng.normal(size=20), "d": np.arange(20) < 2, "y0": 0.0})
-    data["y1"] = data.x + rng.normal(size=20)
+    data = pd.DataFrame({"x": rng.normal(size=16), "z": rng.normal(size=16), "d": np.arange(16) < 2, "y0": 0.0})
+    data["y1"] = data.x + rng.normal(size=16)
     with pytest.warns(cr.DesignWarning, match='cov_type="jackknife"'):
         res = fit(estimator, data, "y1 ~ x + z", propensity="x", did=DiD(before="y0"))
     assert res.params.iloc[-1] == pytest.approx(data.y1[:2].mean(), rel=1e-10)
     jackknife = res.model.fit(cov_type="jackknife").bse["ATT"]  # without one of the two, too
     warnings.simplefilter("ignore", cr.DesignWarning)
     again = [
-        fit(estimator, data.drop(index=i), "y1 ~ x + z", propensity="x", did=DiD(before="y0")).effect for i in range(20)
+        fit(estimator, data.drop(index=i), "y1 ~ x + z", propensity="x", did=DiD(before="y0")).effect for i in range(16)
     ]
-    assert jackknife == pytest.approx(np.sqrt(19 / 20 * ((again - np.mean(again)) ** 2).sum()), rel=1e-6)
+    assert jackknife == pytest.approx(np.sqrt(15 / 16 * ((again - np.mean(again)) ** 2).sum()), rel=1e-6)
 
 
 def test_a_summary_has_the_p_values_of_its_intervals():

@@ -24,7 +24,7 @@ def test_fault_52_a_resample_that_is_separated_is_left_out_with_its_reason(model
     built = model.from_formula("y ~ x1", data, treat="d", propensity="x1 + cell")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        res = built.fit(bootstrap="pairs", n_boot=300, max_failed=0.9)
+        res = built.fit(bootstrap="pairs", n_boot=150, max_failed=0.9)
     ledger = res.boot_ledger
     lost = ~ledger["used"]
     drawn_away = (1 - 1 / 120) ** 120
@@ -36,11 +36,11 @@ def test_fault_52_a_resample_that_is_separated_is_left_out_with_its_reason(model
     if model is cr.JRE:
         se = np.sqrt(res._record.choice_variance * ((effects - res.effect) ** 2).mean())
     np.testing.assert_allclose(res.effect_se, se)
-    assert any(f"{lost.sum()} of 300 resamples were left out" in str(w.message) for w in caught)
+    assert any(f"{lost.sum()} of 150 resamples were left out" in str(w.message) for w in caught)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(cr.BootstrapError, match=r"\d+ of \d+ (resamples|propensity replicates) failed") as refused:
-            built.fit(bootstrap="pairs", n_boot=300, max_failed=0.05)
+            built.fit(bootstrap="pairs", n_boot=20, max_failed=0.05)
     if model is not cr.JRE:
         assert refused.value.results.effect == res.effect
 

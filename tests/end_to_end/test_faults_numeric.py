@@ -175,18 +175,17 @@ def test_fault_40_outcome_in_other_units(data, estimator, scale):
 
 
 @functools.cache
-def fit_on_a_grid(estimator, seed):
+def fit_on_a_grid(estimator):
     """Data whose x1 is not rounded where it is shifted, and their fit."""
-    grid = simulate(n=N, seed=seed)
+    grid = simulate(n=N, seed=2)
     grid["x1"] = np.round(grid.x1 * 2**20) / 2**20
     return grid, fit(estimator, grid)
 
 
 @pytest.mark.parametrize("estimator", ALL)
-@pytest.mark.parametrize("seed", [2, 3])
 @pytest.mark.parametrize(("scale", "shift"), [(1e9, 0), (1e-9, 0), (1, 1e8), (1, -1e8), (-1, 0), (2.0**30, 2.0**30)])
-def test_fault_41_covariate_in_other_units(estimator, seed, scale, shift):
-    grid, base = fit_on_a_grid(estimator, seed)
+def test_fault_41_covariate_in_other_units(estimator, scale, shift):
+    grid, base = fit_on_a_grid(estimator)
     moved = grid.assign(x1=scale * grid.x1 + shift)
     assert_same(fit(estimator, moved), base, rtol=1e-8)
 
@@ -195,7 +194,7 @@ def test_fault_41_covariate_in_other_units(estimator, seed, scale, shift):
 
 
 @pytest.mark.parametrize("estimator", ALL)
-@pytest.mark.parametrize("value", [0.0, 5.0, 0.1, 1e6 + 0.1])
+@pytest.mark.parametrize("value", [0.0, 1e6 + 0.1])
 def test_fault_42_constant_outcome(data, estimator, value):
     with pytest.warns(cr.CausalRiskWarning, match=r"'y'.*(constant|vary|variance)"):
         res = fit(estimator, data.assign(y=value), FORMULA)
@@ -266,8 +265,9 @@ TILTS = ["overlap", "matching", "entropy", lambda e: e**2 * (1 - e)]
 
 
 @pytest.mark.parametrize("x1", [-1000.0, 15.0])
-@pytest.mark.parametrize("target", TILTS)
-@pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
+@pytest.mark.parametrize(
+    ("link", "target"), [*(("logit", t) for t in TILTS), ("probit", TILTS[0]), ("cloglog", TILTS[3])]
+)
 def test_a_row_that_is_sure_of_its_arm_counts_as_nobody(data, link, target, x1):
     """A tilt of zero, a score of zero: estimate and standard error are those of the other rows, to every digit."""
     outlier = data.iloc[:1].assign(x1=x1, d=int(x1 > 0))

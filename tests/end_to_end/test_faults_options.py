@@ -13,7 +13,18 @@ import pytest
 
 import causalrisk as cr
 from tests.conftest import simulate
-from tests.end_to_end.test_faults import BOTH, QUICK, assert_same, build, clean, finish, fit, raises_with, with_group
+from tests.end_to_end.test_faults import (
+    BOTH,
+    ONE,
+    QUICK,
+    assert_same,
+    build,
+    clean,
+    finish,
+    fit,
+    raises_with,
+    with_group,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")  # of JRE with few replicates
 
@@ -28,7 +39,7 @@ def data():
 # --- names -------------------------------------------------------------------------------------------------------
 
 
-@BOTH
+@ONE
 @pytest.mark.parametrize(
     ("names", "formula", "terms"),
     [
@@ -107,7 +118,7 @@ def test_fault_30_results_do_not_follow_later_changes(data):
         pd.testing.assert_series_equal(model.fit().params, params)
 
 
-@BOTH
+@ONE
 @pytest.mark.parametrize("storage", [">f4", ">f8", "float32", "Sparse[float]"])
 def test_fault_31_storage_of_columns(data, estimator, storage):
     exact = data.astype("float32").astype(float)
@@ -156,7 +167,7 @@ def test_fault_32_no_intercept_is_allowed_and_said(data, formula):
 
 
 @pytest.mark.parametrize("term", ["center(x1)", "standardize(x1)"])
-@BOTH
+@ONE
 def test_fault_33_stateful_transforms_keep_their_state(data, estimator, term):
     model, plain = build(estimator, data, f"y ~ {term} + x2"), build(estimator, data, "y ~ x1 + x2")
     options = QUICK if estimator is cr.JRE else {"cov_type": "bootstrap", "n_boot": 20}
@@ -222,7 +233,7 @@ def test_fault_62_errors_survive_pickling(data):
     assert str(other) == str(caught.value) and list(other.rows) == list(caught.value.rows)
 
 
-@BOTH
+@ONE
 @pytest.mark.parametrize("alpha", [0, 1, -1, 95, 1.0, np.nan, np.inf, "0.05", None, True])
 def test_fault_65_alpha(data, estimator, alpha):
     res = fit(estimator, data)

@@ -147,8 +147,7 @@ def test_rows_of_a_target_frame_are_a_sample_of_their_own():
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.errors.CausalRiskWarning")
-@pytest.mark.parametrize("kind", [cr.IPWRA, cr.JRE])
-@pytest.mark.parametrize("frame", [None, simulate(30, seed=3)])
+@pytest.mark.parametrize(("kind", "frame"), [(cr.IPWRA, None), (cr.JRE, simulate(30, seed=3))])
 def test_a_scan_leaves_out_clusters(kind, frame):
     data = simulate(120, strength=0.4).assign(g=np.arange(120) // 8)
     of = {"treat": "d", "cluster": "g", "target": "all" if frame is None else frame}

@@ -80,7 +80,7 @@ def test_influence_functions_are_derivatives_of_refits_by_the_weights(options):
     res = model(**options, data=LARGER, weights=weights, weight_type="probability").fit()
     influence = res.estimating_equations().iloc[:, : len(res.params)].to_numpy()
     assert np.isnan(ROWS.y[1]) and not np.isnan(ROWS.y[0])
-    for row in (0, 1, 2):
+    for row in (0, 1):
         step = np.where(np.arange(len(ROWS)) == row, 1e-4, 0.0)
         slope = (params(weights + step) - params(weights - step)) / 2e-4 * len(ROWS)
         np.testing.assert_allclose(influence[row], slope, rtol=1e-6, atol=1e-6 * np.abs(influence).max())
@@ -228,10 +228,10 @@ def test_it_is_right_if_either_model_is_and_complete_cases_are_not():
 
 def test_intervals_cover_the_truth():
     covered = 0
-    for seed in range(60):
+    for seed in range(40):
         low, high = model(AIPW, truth(400, seed), f"y ~ {RIGHT}", LOGIT, propensity="x1").fit().conf_int().iloc[0]
         covered += low <= 1 <= high
-    assert covered >= 52  # of 57, less three standard errors
+    assert covered >= 35  # of 38, less two standard errors; 34 with errors a tenth too small
 
 
 def test_learners_predict_rows_without_an_outcome_and_learn_from_the_others():

@@ -576,10 +576,7 @@ def test_joint_binary_outcomes_reach_a_minimum_by_any_method(options):
     frame = simulate(200).assign(y=lambda f: (f.y > 1).astype(int))
     model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family="binomial")
     quick = {"cov_type": "robust", "n_replicates": 10, **options}
-    runs = [
-        model.fit(**quick, **more)
-        for more in ({}, {"method": "BFGS"}, {"method": "trust-ncg"}, {"method": "Newton-CG"})
-    ]
+    runs = [model.fit(**quick, **more) for more in ({}, {"method": "BFGS"}, {"method": "trust-ncg"})]
     for run in runs:
         assert run.converged
         assert run.effect == pytest.approx(runs[0].effect, rel=1e-6)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 @pytest.mark.parametrize("kind", ["pairs", "bayesian", "stratified"])
 def test_same_seed_same_digits_whatever_the_threads(kind):
     model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(150), treat="d")
-    options = {"n_boot": 100, "n_replicates": 40, "bootstrap": kind}
+    options = {"n_boot": 70, "n_replicates": 5, "bootstrap": kind}
     fits = [model.fit(n_jobs=j, **options) for j in (1, 2, -1, 3)]
     for res in fits[1:]:
         np.testing.assert_array_equal(res.boot_params, fits[0].boot_params)
@@ -33,10 +33,13 @@ def test_bootstrap_standard_error_is_the_standard_deviation():
 
 
 def test_robust_and_bootstrap_standard_errors_agree():
-    frame = simulate(1500, strength=0.4)
+    frame = simulate(1000, strength=0.4)
     for model in (cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW, cr.JRE):
         fitted = model.from_formula(f"y ~ {RHS}", frame, treat="d")
-        robust, boot = fitted.fit(cov_type="robust"), fitted.fit(cov_type="bootstrap", n_boot=800)
+        own = {"n_replicates": 20} if model is cr.JRE else {}
+        robust, boot = (
+            fitted.fit(**how, **own) for how in ({"cov_type": "robust"}, {"bootstrap": "pairs", "n_boot": 800})
+        )
         # 800 resamples know a standard error to 2.5%
         np.testing.assert_allclose(boot.bse, robust.bse, rtol=0.1)
 
@@ -67,11 +70,12 @@ def test_small_sample_multiplies_bootstrap_errors_and_intervals(estimator, kind)
     frame = simulate(n).assign(g=np.arange(n) % G)
     for cluster, factor in ((None, n / (n - k)), ("g", G / (G - 1) * (n - 1) / (n - k))):
         model = estimator.from_formula("y ~ x1", frame, treat="d", cluster=cluster)
-        options = {"bootstrap": "cluster" if cluster and kind == "pairs" else kind, "n_boot": 200}
+        options = {"bootstrap": "cluster" if cluster and kind == "pairs" else kind, "n_boot": 40}
+        options |= {"n_replicates": 5} if estimator is cr.JRE else {}
         plain, wide = model.fit(**options), model.fit(**options, small_sample=True)
         np.testing.assert_allclose(wide.bse / plain.bse, np.sqrt(factor), rtol=1e-12)
         for method in ("percentile", *(["studentized"] if kind == "multiplier" else [])):
-            lengths = [np.ptp(res.conf_int(method=method), axis=1) for res in (plain, wide)]
+            lengths = [np.ptp(res.conf_int(0.5, method=method), axis=1) for res in (plain, wide)]
             np.testing.assert_allclose(lengths[1] / lengths[0], np.sqrt(factor), rtol=1e-9)
         assert "small-sample factor" in str(wide.summary()) and "small-sample factor" in wide.methods()
         assert "small-sample factor" not in str(plain.summary()) + plain.methods()
@@ -87,11 +91,11 @@ def test_small_sample_reaches_groups_and_differences():
             model.fit(small_sample=asked).effects_by("old", data=frame)["std err"] for asked in (False, True)
         )
         np.testing.assert_allclose(wide / plain, np.sqrt(factor), rtol=1e-12)
-    given = {"formula": "y ~ x1", "data": frame, "treat": "d", "estimators": ["IPWRA", "JRE"], "n_boot": 50}
+    given = {"formula": "y ~ x1", "data": frame, "treat": "d", "estimators": ["IPWRA", "JRE"], "n_boot": 9}
     plain, wide = (cr.compare(**given, small_sample=asked).differences["std err"] for asked in (False, True))
     np.testing.assert_allclose(wide / plain, np.sqrt(n / (n - k)), rtol=1e-9)
     model = cr.JRE.from_formula("y ~ x1", frame, treat="d")
-    fits = [model.fit(n_boot=50, small_sample=asked) for asked in (False, True)]
+    fits = [model.fit(n_boot=9, n_replicates=5, small_sample=asked) for asked in (False, True)]
     plain, wide = (res.start_difference()["std err"] for res in fits)
     np.testing.assert_allclose(wide / plain, np.sqrt(n / (n - k)), rtol=1e-9)
     plain, wide = (res.start.bse for res in fits)
@@ -148,11 +152,12 @@ def with_a_rare_level(n=200):
 @pytest.mark.parametrize("estimator", [cr.JRE, cr.IPWRA])
 def test_fractional_weights_separate_only_where_the_sample_does(estimator):
     model = estimator.from_formula(data=with_a_rare_level(), **RARE)
+    draws = {"n_boot": 40} | ({"n_replicates": 10} if estimator is cr.JRE else {})
     with pytest.raises(cr.BootstrapError, match="treatment was predicted perfectly") as caught:
-        model.fit(bootstrap="pairs", n_boot=100)
+        model.fit(bootstrap="pairs", **draws)
     advice = str(caught.value).splitlines()[-1]
     assert 'fit(bootstrap="bayesian")' in advice
-    res = model.fit(bootstrap="bayesian", n_boot=100)
+    res = model.fit(bootstrap="bayesian", **draws)
     assert res.boot_ledger.used.all()
     assert res.effect == caught.value.results.effect
 
@@ -186,22 +191,23 @@ def test_jre_multiplies_influence_functions_where_fractional_weights_fail_too():
     )
     given = {"formula": f"y ~ {' + '.join(frame.columns[:24])}", "data": frame, "treat": "d"}
     model = cr.JRE.from_formula(**given)
+    draws = {"n_boot": 20, "n_replicates": 10}
     with pytest.raises(cr.BootstrapError, match="singular in a group"):
-        model.fit(bootstrap="bayesian", n_boot=40)
+        model.fit(bootstrap="bayesian", **draws)
     with pytest.warns(cr.ResampleWarning, match="random multipliers of the influence of the rows"):
-        res = model.fit(n_boot=40)
-    asked = model.fit(bootstrap="multiplier", n_boot=40, small_sample=True)
+        res = model.fit(**draws)
+    asked = model.fit(bootstrap="multiplier", small_sample=True, **draws)
     pd.testing.assert_frame_equal(res.boot_params, asked.boot_params)
-    plain = model.fit(bootstrap="multiplier", n_boot=40)
+    plain = model.fit(bootstrap="multiplier", **draws)
     np.testing.assert_allclose(res.bse / plain.bse, np.sqrt(120 / (120 - 50)), rtol=1e-12)
     assert res.bse.iloc[0] == asked.bse.iloc[0] > 0 and "bootstrap='multiplier'" in call_of(res._record)
     with pytest.warns(cr.ResampleWarning, match="random multipliers"):
-        both = cr.compare(**given, estimators=["IPWRA", "JRE"], n_boot=40)
+        both = cr.compare(**given, estimators=["IPWRA", "JRE"], n_boot=20)
     assert both.table.loc["JRE", "std err"] > 0
     blocks = cr.JRE.from_formula(**given | {"data": cr.scan([frame[:50], frame[50:]])})  # which has no multipliers
     with pytest.raises(cr.BootstrapError, match=r"singular in a group.*\n.*err\.results") as caught:
-        blocks.fit(n_boot=40)
-    robust = cr.JRE.from_formula(**given).fit(cov_type="robust")
+        blocks.fit(**draws)
+    robust = cr.JRE.from_formula(**given).fit(cov_type="robust", n_replicates=10)
     np.testing.assert_allclose(caught.value.results.bse, robust.bse, rtol=1e-6)
 
 
@@ -232,11 +238,11 @@ def test_frequency_weights_within_clusters_are_carried_along():
 
 def test_fault_66_two_threads_fit_at_once():
     model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(150), treat="d")
-    alone = model.fit(n_boot=64, n_replicates=40)
+    alone = model.fit(n_boot=40, n_replicates=5)
     results = [None] * 4
 
     def work(slot):
-        results[slot] = model.fit(n_boot=64, n_replicates=40)
+        results[slot] = model.fit(n_boot=40, n_replicates=5)
 
     threads = [threading.Thread(target=work, args=(slot,)) for slot in range(4)]
     for thread in threads:

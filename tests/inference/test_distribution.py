@@ -18,8 +18,10 @@ def fitted(estimator=AIPW, **options):
     return estimator.from_formula("y ~ x1 + x2", DATA, treat="d", **options).fit()
 
 
-@pytest.mark.parametrize("estimator", [Hajek, AIPW])
-@pytest.mark.parametrize("options", [{}, {"target": "treated"}, {"cluster": "site"}])
+@pytest.mark.parametrize(
+    ("estimator", "options"),
+    [(Hajek, {"target": "treated"}), (AIPW, {}), (AIPW, {"target": "treated", "cluster": "site"})],
+)
 def test_share_and_error_are_those_of_the_indicator(estimator, options):
     found = fitted(estimator, **options).distribution(GRID)
     for value in GRID:

@@ -13,22 +13,27 @@ from causalrisk.inference.heterogeneity import project_effects
 from tests.conftest import RHS, simulate
 from tests.end_to_end.test_faults import raises_with
 
+OPTIONS = {
+    "gaussian": {},
+    "binomial": {"family": "binomial", "propensity_link": "probit", "target": "treated", "effect": "odds_ratio"},
+    "poisson": {"family": "poisson", "target": "overlap", "effect": "ratio"},
+    "three arms": {"treat": "arm", "reference": "a", "target": "overlap"},
+}
 
-@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPW, cr.IPWRA, cr.AIPW])
+
 @pytest.mark.parametrize(
-    "options",
+    ("model", "options", "groups"),
     [
-        {},
-        {"family": "binomial", "propensity_link": "probit", "target": "treated", "effect": "odds_ratio"},
-        {"family": "poisson", "target": "overlap", "effect": "ratio"},
-        {"treat": "arm", "reference": "a", "target": "overlap"},
+        *((cr.AIPW, name, True) for name in OPTIONS),
+        (cr.OutcomeRegression, "poisson", True),
+        (cr.IPW, "binomial", True),
+        (cr.IPW, "gaussian", False),
+        (cr.IPWRA, "three arms", False),
     ],
-    ids=["gaussian", "binomial", "poisson", "three arms"],
 )
-@pytest.mark.parametrize("groups", [True, False])
 def test_influence_of_projections_is_the_derivative_by_the_weights(model, options, groups):
-    if not groups and "effect" in options:
-        return
+    """In groups also of other cases: tests.differential."""
+    options = OPTIONS[options]
     rng, n = np.random.default_rng(0), 300
     frame = simulate(n).assign(arm=lambda f: np.where(f.x1 + rng.normal(size=n) > 1, "c", np.where(f.d, "b", "a")))
     frame["y"] = {"binomial": (frame.y > 1) * 1, "poisson": rng.poisson(np.exp(frame.y / 4))}.get(

@@ -31,10 +31,11 @@ def drawn(law, units, n_boot):
 
 
 @QUIET
-@pytest.mark.parametrize("law", MULTIPLIERS)
-@pytest.mark.parametrize(
-    "options", [{}, {"cluster": "g"}, {"weights": "k", "weight_type": "probability"}, {"treat": "arm", "reference": 0}]
-)
+@pytest.mark.parametrize(("law", "options"), [
+    *((law, {"cluster": "g"}) for law in MULTIPLIERS), ("rademacher", {}),
+    ("rademacher", {"treat": "arm", "reference": 0}),
+    ("rademacher", {"weights": "k", "weight_type": "probability"}),
+])  # fmt: skip
 @pytest.mark.parametrize("kind", [cr.IPWRA, cr.AIPW, cr.JRE])
 def test_draws_by_hand(kind, options, law):
     """Estimate plus the sum of multipliers times the rows of the estimating equations, in all columns of these."""

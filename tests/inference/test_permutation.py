@@ -340,12 +340,15 @@ def test_the_results_say_what_was_done():
 
 
 @pytest.mark.parametrize(
-    ("estimator", "propensity", "count", "told"),
-    [(cr.OutcomeRegression, None, 9999, False), (cr.IPWRA, None, 199, True), (cr.IPW, "1", 199, False)],
+    ("estimator", "options", "given", "count", "told"),
+    [
+        (cr.OutcomeRegression, {}, (), 9999, False),
+        (cr.IPWRA, {}, (), 199, True),
+        (cr.IPW, {"propensity": "1"}, (9,), 9, False),
+    ],
 )
-def test_the_default_is_quick_and_an_adjusted_treatment_is_told(estimator, propensity, count, told):
-    options = {} if propensity is None else {"propensity": propensity}
-    found = estimator.from_formula("y ~ x1", DATA.head(60), treat="d", **options).fit().permutation_test()
+def test_the_default_is_quick_and_an_adjusted_treatment_is_told(estimator, options, given, count, told):
+    found = estimator.from_formula("y ~ x1", DATA.head(60), treat="d", **options).fit().permutation_test(*given)
     assert found.n_permutations == count
     assert ("for randomized trials" in repr(found)) is told
     assert ("observational" in str(found.summary())) is told

@@ -29,10 +29,10 @@ def data():
 
 
 def both(data, formula=FORMULA, treat="d", options=None, **fit):
-    own = {name: fit.pop(name) for name in ("objective", "n_replicates", "share") if name in fit}
+    own = {"n_replicates": 20} | {name: fit.pop(name) for name in ("objective", "n_replicates", "share") if name in fit}
     options = {"treat": treat, **(options or {})}
-    joint = cr.JRE.from_formula(formula, data, **options).fit(n_boot=40, **own, **fit)
-    return joint, cr.IPWRA.from_formula(formula, data, **options).fit(n_boot=40, cov_type="bootstrap", **fit)
+    joint = cr.JRE.from_formula(formula, data, **options).fit(n_boot=20, **own, **fit)
+    return joint, cr.IPWRA.from_formula(formula, data, **options).fit(n_boot=20, cov_type="bootstrap", **fit)
 
 
 def check(joint, start):
@@ -67,7 +67,7 @@ def test_the_start_has_the_errors_of_its_own_bootstrap(data, case):
     ids=["clusters", "frequencies", "treated", "logit", "ratio", "arms"],
 )
 def test_it_is_so_for_other_models(data, formula, options):
-    check(*both(data, formula, options=options, n_replicates=20))
+    check(*both(data, formula, options=options))
 
 
 def test_the_summary_has_it_and_a_fit_without_bootstrap_does_not(data):

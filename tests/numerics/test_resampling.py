@@ -84,7 +84,7 @@ def test_a_small_stratum_of_very_many_rows_is_drawn():
 
 
 def test_halves_of_many_rows_vary_as_a_binomial_variable():
-    counts = Draws(n=LARGE).many(200)
+    counts = Draws(n=LARGE).many(100)
     np.testing.assert_array_equal(counts.sum(axis=0), LARGE)
     for rows in (slice(0, LARGE // 2), slice(0, LARGE, 2), slice(5 * CHUNK, 7 * CHUNK)):
         size = len(range(LARGE)[rows])

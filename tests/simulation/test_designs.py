@@ -74,7 +74,7 @@ def test_efficiency_bound_of_a_trial_by_hand():
 def test_no_oracle_beats_the_bound():
     design = DESIGNS["doubly_wrong"]
     oracle = Specified(design, "oracle", design.oracle_formula, design.oracle_propensity)
-    study = cr.simulation.run_study(oracle, n=1000, n_sims=60, estimators="AIPW")
+    study = cr.simulation.run_study(oracle, n=500, n_sims=60, estimators="AIPW")
     assert study.table["mse_over_bound"].iloc[0] == pytest.approx(1, abs=0.55)  # three Monte Carlo errors
 
 
@@ -165,7 +165,7 @@ def test_a_design_of_ones_own():
     assert Coin().name == "coin"
     assert Coin().effect == 2
     assert Coin().efficiency_bound == pytest.approx(4)  # 2 + 2
-    study = cr.simulation.run_study(Coin(), n=100, n_sims=20, estimators="IPW")
+    study = cr.simulation.run_study(Coin(), n=100, n_sims=9, estimators="IPW")
     assert abs(study.table["bias"].iloc[0]) < 4 * study.table["bias_mc"].iloc[0]
 
 

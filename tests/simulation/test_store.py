@@ -6,32 +6,18 @@ import functools
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import types
-from pathlib import Path
+from concurrent.futures.process import BrokenProcessPool
 
 import pandas as pd
 import pytest
 
 import causalrisk as cr
 from causalrisk.simulation import DESIGNS, Specified, run_study
+from tests.dask_cluster import preloaded
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = {"n": 100, "n_sims": 5, "estimators": ["Unadjusted", "IPWRA"]}
-SLOW = """
-import os, sys, time
-from causalrisk.simulation import run_study
-
-def slow(trial):
-    open(f"{sys.argv[1]}.{os.getpid()}", "w").close()
-    time.sleep(0.4)
-    return 1.0, 1.0
-
-if __name__ == "__main__":
-    run_study("strong", n=100, n_sims=400, estimators={"fast": "Unadjusted", "slow": slow}, n_jobs=2, path=sys.argv[1])
-"""
 
 
 def three(trial):
@@ -95,21 +81,25 @@ def test_parts_reach_the_disk_whole(finished, folder, monkeypatch):
     pd.testing.assert_frame_equal(run_study("strong", path=folder, **SETTINGS).raw, finished[1], check_exact=True)
 
 
-def test_a_worker_that_dies_is_named(tmp_path):
-    (tmp_path / "script.py").write_text(SLOW)
-    process = subprocess.Popen(
-        [sys.executable, tmp_path / "script.py", tmp_path / "study"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    give_up = time.monotonic() + 60
-    while len(workers := list(tmp_path.glob("study.*"))) < 2 and time.monotonic() < give_up:
-        time.sleep(0.05)
-    os.kill(int(workers[-1].suffix[1:]), signal.SIGKILL)
-    _, text = process.communicate(timeout=20)
-    assert "BrokenProcessPool" in text
+def killed(trial, home):
+    """End the process, unless it is that of the test."""
+    if os.getpid() != home:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 1.0, 1.0
 
 
-def test_a_part_that_fails_is_told_as_it_was(monkeypatch):
+@pytest.fixture
+def quick_processes(monkeypatch):
+    monkeypatch.setattr("causalrisk.runtime.get_context", lambda how: preloaded())
+
+
+def test_a_worker_that_dies_is_named(tmp_path, quick_processes):
+    estimators = {"fast": "Unadjusted", "killed": (killed, {"home": os.getpid()})}
+    with pytest.raises(BrokenProcessPool):
+        run_study("strong", n=100, n_sims=20, estimators=estimators, n_jobs=2, path=tmp_path)
+
+
+def test_a_part_that_fails_is_told_as_it_was(quick_processes):
     """An error of a worker ends the others."""
     begun = time.monotonic()
     with pytest.raises(cr.OptionError, match="shrinkage"):

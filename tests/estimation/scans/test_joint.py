@@ -15,7 +15,7 @@ from tests.conftest import in_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
 F, B = "bweight ~ mage + np.maximum(mage - 25, 0) + C(site)", WIDTH + 3
-LOW, CIGS = "low ~ mage + C(site)", "cigs ~ mage + C(site)"
+CIGS = "cigs ~ mage + C(site)"
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,6 @@ def births(cattaneo):
     n = len(frame)
     return frame.assign(
         site=np.array(["north", "south", "west"])[rng.integers(0, 3, n)],
-        low=(frame.bweight < 3000) * 1,
         w=rng.integers(1, 4, n),
         clinic=rng.integers(0, 40, n),
         dose=np.array(["none", "low", "high"])[rng.integers(0, 3, n)],
@@ -40,25 +39,11 @@ def cut(frame, edges=(0, 150)):
 
 CASES = {
     "all": ({}, {}),
-    "treated, calibrated": ({"target": "treated", "propensity_loss": "calibrated"}, {"cov_type": "HC1"}),
     "arms, probability weights": (
         {"treat": "dose", "reference": "none", "weights": "w", "weight_type": "probability"}, {"anchor": 0.3}
     ),
-    "frequencies, ratio": ({"weights": "w", "weight_type": "frequency", "effect": "ratio", "target": "control"}, {}),
-    "clusters held out": ({"cluster": "clinic"}, {"cov_type": "cluster"}),
-    "clusters of frequencies held out": (
-        {"cluster": "clinic", "weights": "w", "weight_type": "frequency"}, {"cov_type": "cluster", "n_jobs": 2}
-    ),
     "erm, probit, offset": (
         {"target": "matching", "propensity_link": "probit", "offset": "known"}, {"objective": "erm"}
-    ),
-    "logit, treated, on two workers": (
-        {"formula": LOW, "family": "binomial", "target": "treated"},
-        {"n_jobs": 2, "anchor": 3.0},
-    ),
-    "Poisson, tilted arms": (
-        {"formula": CIGS, "family": "poisson", "treat": "dose", "reference": "none", "target": "overlap"},
-        {"anchor": 0.3},
     ),
     "rates, clusters of frequencies": (
         {
@@ -68,9 +53,6 @@ CASES = {
         {"cov_type": "cluster", "anchor": 3.0},
     ),
 }  # fmt: skip
-
-
-BEYOND = ("arms, probability weights",)  # with clusters of frequencies, `test_joint_refit.py`
 
 
 def agree(blocks, whole):
@@ -84,18 +66,11 @@ def agree(blocks, whole):
     assert blocks._record.notes == whole._record.notes
 
 
-@pytest.mark.parametrize("name", BEYOND)
-def test_rows_beyond_memory_agree_with_memory(births, name):
-    compare(births, *CASES[name])
-
-
-@pytest.mark.usefixtures("in_memory")
-@pytest.mark.parametrize("name", sorted(CASES.keys() - BEYOND))
-def test_few_rows_agree_with_memory(births, name):
-    compare(births, *CASES[name])
-
-
-def compare(births, options, fit):
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_agree_with_memory(births, name, request):
+    if name != "arms, probability weights":  # with clusters of frequencies, `test_joint_refit.py`
+        request.getfixturevalue("in_memory")
+    options, fit = CASES[name]
     options, fit = {"formula": F, "treat": "mbsmoke"} | options, {"cov_type": "robust"} | fit
     fit |= {"spread": 0.5, "n_replicates": B}
     blocks, whole = (JRE.from_formula(data=data, **options).fit(**fit) for data in (in_blocks(cut(births)), births))
@@ -105,42 +80,29 @@ def compare(births, options, fit):
 
 
 @pytest.mark.usefixtures("in_memory")
-@pytest.mark.parametrize("clusters", [False, True])
-def test_an_anchor_is_raised_as_in_memory(clusters):
+def test_an_anchor_is_raised_as_in_memory():
     """A sample with a wrong score, in which it is raised by several rungs."""
     design = Linear(confounding=1.0, score_curvature=0.5, heterogeneity=1.5, baseline=-1.0)
-    data = design.draw(300, np.random.default_rng([11, 4 if clusters else 7, 300])).data.assign(g=np.arange(300) % 100)
-    options = {"formula": "y ~ x1 + x2 + x3 + x4", "treat": "d"} | ({"cluster": "g"} if clusters else {})
-    fit = {"cov_type": "cluster" if clusters else "robust", "n_replicates": 20}
+    data = design.draw(300, np.random.default_rng([11, 4, 300])).data.assign(g=np.arange(300) % 100)
     blocks, whole = (
-        JRE.from_formula(data=frames, **options).fit(**fit) for frames in (scan([data[:90], data[90:]]), data)
+        JRE.from_formula("y ~ x1 + x2 + x3 + x4", frames, treat="d", cluster="g").fit(
+            cov_type="cluster", n_replicates=20
+        )
+        for frames in (scan([data[:90], data[90:]]), data)
     )
     assert whole._record.joint.path.raised_from < whole.joint.shrinkage
     pd.testing.assert_frame_equal(blocks.anchor_path(), whole.anchor_path(), rtol=1e-7)
     agree(blocks, whole)
 
 
-FRAMES = {
-    "arms, probability weights": (
-        {"treat": "dose", "reference": "none", "weights": "w", "weight_type": "probability"}, {"anchor": 0.3}
-    ),
-    "clusters": ({"cluster": "clinic"}, {"cov_type": "cluster", "anchor": 1.0}),
-    "erm, probit": ({"propensity_link": "probit"}, {"objective": "erm"}),
-    "Poisson": ({"formula": CIGS, "family": "poisson", "effect": "ratio"}, {"anchor": 3.0}),
-}  # fmt: skip
-
-
 def target_frame(births):
     return births[births.mage > 22][::5].drop(columns=["bweight", "mbsmoke", "dose"])
 
 
-@pytest.mark.parametrize("name", FRAMES)
-def test_blocks_of_a_target_frame_agree_with_memory(births, name, monkeypatch, request):
-    if name != "clusters":
-        request.getfixturevalue("in_memory")
-    options, fit = FRAMES[name]
-    options = {"formula": F, "treat": "mbsmoke", "target": target_frame(births)} | options
-    fit = {"cov_type": "robust", "spread": 0.5, "n_replicates": B} | fit
+def test_blocks_of_a_target_frame_agree_with_memory(births, monkeypatch):
+    """In `test_joint_refit.py` with arms and weights, and of counts."""
+    options = {"formula": F, "treat": "mbsmoke", "target": target_frame(births), "cluster": "clinic"}
+    fit = {"cov_type": "cluster", "anchor": 1.0, "spread": 0.5, "n_replicates": 10}
     monkeypatch.setattr("causalrisk.estimation.sample.CHUNK", 70)  # the frame comes in several blocks
     whole = JRE.from_formula(data=births, **options).fit(**fit)
     blocks = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(**fit)
