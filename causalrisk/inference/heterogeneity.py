@@ -377,6 +377,9 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
         if isinstance(at, numbers.Integral) and not isinstance(at, bool):
             errors.whole_number("at", at, 2)
             observed = encoder.sample_variables[variables[0]]
+            if observed.dtype.kind not in "if":
+                name = variables[0]
+                raise OptionError(f"{name!r} has no numbers to make a grid of values.\nUse `effects_by({name!r})`.")
             at = np.linspace(float(observed.min()), float(observed.max()), int(at))
         at = {variables[0]: np.atleast_1d(np.asarray(at))}
     frame = pd.DataFrame(at)

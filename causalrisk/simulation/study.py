@@ -514,8 +514,8 @@ def plasmode(
     ------
     OptionError
         If the fit has observation weights, clusters, a survey design, an offset or exposure, more than two groups,
-        missing outcomes, given scores or predictions, a target other than "all", a family other than "gaussian", or an
-        effect other than a difference.
+        missing outcomes, trimmed rows, given scores or predictions, a target other than "all", a family other than
+        "gaussian", or an effect other than a difference.
     UnavailableError
         If the fit has no propensity score.
 
@@ -575,6 +575,7 @@ def _check(res: CausalResults) -> None:
         (f"family {options.family!r}", options.family not in (None, "gaussian")),
         (f"effect {options.effect!r}", options.effect != "difference"),
         ("missing outcomes", design.observation is not None),
+        ("trimmed rows", options.trim is not None),
         ("given propensity scores", options.propensity_score is not None),
         ("given outcome predictions", design.predictions is not None),
     ):

@@ -218,6 +218,8 @@ def test_a_projection_at_values_is_its_columns_times_its_coefficients(trial):
     assert list(two.index) == [(0.0, 1.0), (1.0, 0.0)]
     grid = res.effects_by("~ bs(x1, df=4)", at=20)
     assert len(grid) == 20 and grid.index[0] == trial.x1.min() and grid.index[-1] == trial.x1.max()
+    with pytest.raises(cr.OptionError, match="'g' has no numbers to make a grid"):
+        cr.AIPW.from_formula("y ~ x1 + g", trial.assign(g=trial.g.astype(str)), treat="d").fit().effects_by("~ g", at=3)
 
 
 @pytest.mark.usefixtures("few_points")

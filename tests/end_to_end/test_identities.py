@@ -121,6 +121,19 @@ def test_weights_of_replicates_are_totals_of_counted_rows_and_multiply_probabili
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("term", ["bs(x1, df=5)", "center(x1)", "standardize(x1) + x2"])
+def test_transforms_that_learn_from_the_data_count_frequency_weights(term):
+    frame = simulate(150)
+    frame["count"] = np.where(frame.x1 > 0.3, 8, 1)
+    repeated = frame.loc[frame.index.repeat(frame["count"])].reset_index(drop=True)
+    options = {"treat": "d", "propensity": "x1"}
+    one = cr.IPWRA.from_formula(f"y ~ {term}", frame, weights="count", weight_type="frequency", **options).fit()
+    other = cr.IPWRA.from_formula(f"y ~ {term}", repeated, **options).fit()
+    np.testing.assert_allclose(one.params, other.params, rtol=1e-9)
+    np.testing.assert_allclose(one.outcome_params, other.outcome_params, rtol=1e-8)
+    np.testing.assert_allclose(one.effects_by(f"~ {term}"), other.effects_by(f"~ {term}"), rtol=1e-8)
+
+
 def numbers_of(text):
     return re.findall(r"-?\d[\d.,]*%?", text)
 

@@ -92,6 +92,8 @@ def test_plasmode_refuses_what_it_cannot_simulate(res):
         plasmode(weighted)
     with pytest.raises(cr.OptionError, match="clusters"):
         plasmode(clustered)
+    with pytest.raises(cr.OptionError, match="trimmed rows"):
+        plasmode(cr.IPWRA.from_formula(FORMULA, data, treat="d", trim=(0.2, 0.8)).fit())
     with pytest.raises(cr.OptionError, match="misspecification='bot' is not known"):
         plasmode(res, misspecification="bot")
     with pytest.raises(AttributeError):
