@@ -370,7 +370,6 @@ def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
 
 
 def _stated(rows: pd.DataFrame) -> tuple[Array, Array]:
-    """Return confidence and correctness, as shares, of the answers that state a confidence."""
     rows = rows[rows["answered"] & rows["confidence"].notna()]
     return rows["confidence"].to_numpy(dtype=float) / 100, rows["correct"].to_numpy(dtype=float)
 
@@ -385,7 +384,6 @@ def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _by_confidence(stated: Array, values: Array) -> Array:
-    """Sort values by stated confidence; answers with equal confidence get their mean value."""
     _, level, count = np.unique(stated, return_inverse=True, return_counts=True)
     return np.repeat(np.bincount(level, values) / count, count)
 

@@ -175,7 +175,6 @@ def _other_data(found: str) -> DesignError:
 
 
 def _same(values: pd.Series, others: pd.Series) -> bool:
-    """Return True if both columns have the same values in the same order and `others` has no missing values."""
     if missing_mask(others).any():
         return False
     numeric = is_numeric_dtype(values) and is_numeric_dtype(others)

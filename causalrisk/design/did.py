@@ -251,7 +251,6 @@ class Periods:
 
 
 def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series) -> None:
-    """Raise a DesignError if a unit has no row, or several rows, in a period."""
     rows = unit.groupby([unit.to_numpy(), period]).size().unstack(fill_value=0)
     twice, few = rows.index[(rows > 1).any(axis=1)], rows.index[(rows == 0).any(axis=1)]
     if len(twice):

@@ -205,7 +205,6 @@ def coded_names(code: str) -> frozenset[str]:
 
 
 def _function(node: Any) -> str:
-    """Return the name of the function that a node calls; empty if the node is not a call by name."""
     return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
 
 

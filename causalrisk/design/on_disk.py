@@ -271,7 +271,6 @@ def _check_given(columns: ColumnOptions) -> None:
 
 
 def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
-    """Return the encoder of a right-hand side, from rows that have every level of every variable."""
     encoder = FormulaEncoder(formula, scope)
     for factor, known in encoder.info.factor_infos.items():
         if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
@@ -446,7 +445,6 @@ class DesignOnDisk(Design):
         return pd.DataFrame(found, index=range(len(block.y)))
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
-        """Return the design on the rows that the mask `keep` marks, in the order of `position`."""
         marks = [keep[part.position] for part in self.parts]
         sizes = [int(mark.sum()) for mark in marks]
 
@@ -513,7 +511,6 @@ class DesignOnDisk(Design):
 
 
 def _stored(works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
-    """Return the parts that the functions make, each stored in a new temporary folder."""
     folder = Folder()
     parts = computed(partial(_store, work, folder, f"{k}") for k, work in enumerate(works))
     return tuple(dataclasses.replace(part, file=(folder, f"{k}")) for k, part in enumerate(parts))  # not a copy

@@ -118,7 +118,6 @@ def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: st
 
 
 def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -> Iterator[Frame]:
-    """Yield the rows of a part in frames of at most `most` rows."""
     done = 0
     with reading(where):
         for whole in [source] if isinstance(source, pd.DataFrame) else source(columns, most):

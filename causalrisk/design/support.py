@@ -201,7 +201,6 @@ class ColumnMoments:
         return dependences(self.arms()[:n_arms], order, exempt)
 
     def _plain(self, triangle: Array) -> Array:
-        """Return a matrix with the inner products of the columns, with the origin added back."""
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
     def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> Mask:

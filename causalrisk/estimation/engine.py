@@ -210,7 +210,6 @@ def _sums(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> tuple[Array
 
 
 def _pieces(first: int, last: int, width: int) -> list[slice]:
-    """Split the rows from `first` to `last` into slices that fit in the cache if each row has `width` numbers."""
     size = AT_ONCE // min(max(width, 2), 64)
     return [slice(start, min(start + size, last)) for start in range(first, max(last, first + 1), size)]
 

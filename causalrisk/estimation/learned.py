@@ -121,7 +121,6 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
 
 
 def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, float]:
-    """Return R squared, and the intercept and slope of a regression of outcomes on predictions."""
     means = np.average([y, predicted], axis=1, weights=weights)
     dy, df = np.stack([y, predicted]) - means[:, None]
     varies = [weights @ d**2 > ROUNDED * (weights @ of**2) for d, of in ((dy, y), (df, predicted))]

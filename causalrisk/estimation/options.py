@@ -126,7 +126,6 @@ def check_values(options: Any) -> None:
 
 
 def _not_both(first: str, one: object, second: str, other: object, why: str) -> None:
-    """Raise an error if both options are given; `why` says that the first makes the second redundant."""
     if one is not None and other is not None:
         raise OptionError(f"{first}= and {second}= were both given: {why}.\nLeave {second}= out.")
 
@@ -377,7 +376,6 @@ def _target(value: Any) -> Any:
 
 
 def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[str, ...]) -> tuple[float, float]:
-    """Return checked limits of the propensity score, low and high."""
     try:
         low, high = (float(v) for v in value)
     except (TypeError, ValueError):

@@ -193,7 +193,6 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         return np.concatenate([chunked(before) if is_dask(found) else before, found])
 
     def basis(name: str) -> Basis:
-        """Return the orthonormal basis of the design "X", "Z" or "R" in all rows."""
         if isinstance(design, DesignOnDisk):
             of, rows = design.outcome_basis if name == "X" else design.propensity_basis, column(name)
             columns = stored_array(rows.map_blocks(of.of_rows, dtype=float)) if is_dask(rows) else of.of_rows(rows)

@@ -369,7 +369,6 @@ def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes)
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
-    """Return the fit with its notes, after a warning if the Monte Carlo error is noticeable."""
     if record.joint is not None:
         _check_monte_carlo(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))

@@ -274,7 +274,6 @@ def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | Non
 
 
 def _family(record: FitRecord) -> OutcomeFamily:
-    """Return the family of the outcome models. It is Gaussian for constants without an offset."""
     constants = record.spec.constants and record.design.offset_kind is None
     return LINEAR if constants else record.sample.family
 

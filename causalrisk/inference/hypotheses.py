@@ -337,7 +337,6 @@ def equivalence_test(
 
 
 def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
-    """Raise an error for limits that are missing, not numbers, in the wrong order, or impossible for the effect."""
     given = [value for value in (low, high) if value is not None]
     plain = all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in given)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -263,7 +263,6 @@ def acceleration_of(contributions: Array, times: Array) -> Array:
 
 
 def _check_tail(count: int, level: float) -> None:
-    """Warn if a limit rests on fewer than five order statistics."""
     if count * level < TAIL:
         needed = int(np.ceil(TAIL / max(level, 1e-6) / 100) * 100)
         found = f"{count} resamples leave only {count * level:.1f} beyond a limit of the interval; expected {TAIL}"

@@ -241,7 +241,6 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
 
 
 def _settings(record: FitRecord) -> tuple[Any, ...]:
-    """Return the settings that must be equal for fits to have a joint distribution."""
     design, survey = record.design, record.design.survey
     of_survey = (None, None) if survey is None else (survey.stratum, survey.call)
     weights, clusters = (design.weight_type, design.weights), (design.cluster, design.second_cluster)

@@ -340,7 +340,6 @@ def _compared(
     inference: kinds.InferenceOptions,
     joint_options: kinds.JREOptions,
 ) -> ComparisonResults:
-    """Fit estimators to one sample, with robust errors, and refit all of them on the same resamples."""
     if options.n_repeats > 1:
         raise errors.OptionError(f"n_repeats={options.n_repeats} is not available in compare().\nLeave n_repeats= out.")
     check_one_way(design, f'cluster="{design.cluster_name}"')

@@ -107,7 +107,6 @@ class EventStudy(Shown):
         return pd.DataFrame(self._covariance(self.contributions), self.params.index, self.params.index)
 
     def _covariance(self, added: Array) -> Array:
-        """Return the covariance (d, d) of estimates from the contributions of units or clusters to their errors."""
         stratum, factors = self.strata
         return sandwich(added, np.ones(len(added)), 1.0, stratum=stratum, strata=factors)
 
@@ -480,7 +479,6 @@ def _averages(counted: Array, shares: Array, effects: Array) -> Array:
 
 
 def _deviations(left_out: Array, times: Array) -> Array:
-    """Return `jackknife_deviations`, with zero where no unit of a group is left."""
     return jackknife_deviations(np.where(np.isnan(left_out), np.nanmean(left_out, axis=0), left_out), times)
 
 

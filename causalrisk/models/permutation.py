@@ -58,7 +58,6 @@ class Assignment:
 
     @cached_property
     def _strata(self) -> list[NDArray[np.intp]]:
-        """Return the units of each stratum that has more than one arm."""
         parts = pd.Series(self.arm).groupby(self.stratum).indices.values()
         return [units for units in parts if np.ptp(self.arm[units]) > 0]
 
@@ -179,7 +178,6 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str
 
 
 def _varies_within(group: NDArray[np.intp], values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a mask of the groups within which values differ."""
     return pd.Series(values).groupby(group).nunique().to_numpy() > 1
 
 

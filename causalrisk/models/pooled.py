@@ -127,7 +127,6 @@ def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), r
 
 
 def _filled(column: pd.Series, gap: np.ndarray, donors: np.ndarray) -> pd.Series:
-    """Replace the missing values of a column, marked in `gap` (n,), by the values of the rows `donors`."""
     values = column.array.copy()
     values[gap] = column.array[donors]
     return pd.Series(values, column.index)

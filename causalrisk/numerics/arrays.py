@@ -98,7 +98,6 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
 
 
 def _orthonormalised(columns: Array, weights: Array, total: float) -> tuple[Array, Array]:
-    """Return the columns (n, p), made orthonormal under the weights, and the triangular factor R."""
     factor = triangular_factor(columns, np.sqrt(weights))
     # With these signs, the first basis column of a design with a constant is the constant itself.
     factor *= (np.where(np.diag(factor) < 0, -1.0, 1.0) / np.sqrt(total))[:, None]

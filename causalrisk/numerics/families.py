@@ -71,7 +71,6 @@ def _probit_score(eta: Array, d: Array) -> tuple[Array, Array]:
 
 
 def _hazard(eta: Array) -> Array:
-    """Return exp(eta), with eta cut off where exp reaches 1e-300 or 1e300."""
     return np.exp(np.clip(eta, -LARGEST, LARGEST))
 
 

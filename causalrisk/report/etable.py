@@ -206,7 +206,6 @@ def etable(
 
 
 def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Mapping[str, str]) -> list[Column]:
-    """Return one column per result; a comparison has one column per estimator."""
     if hasattr(results, "params") or hasattr(type(results), "bootstrapped"):
         results = [results]
     fits: list[tuple[str, Any]] = []
@@ -257,7 +256,6 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
 
 
 def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
-    """Return the column of an event study: its average effect and its effects by exposure."""
     parts = [study.effects("all", alpha), study.effects("exposure", alpha, adjust=None)]
     labels = ["ATT", *(f"exposure {periods}" for periods in parts[1].index)]
     numbers = [part.drop(columns="adjusted P", errors="ignore").to_numpy() for part in parts]

@@ -432,14 +432,12 @@ def _coding_note(design: Design) -> str:
 
 
 def _binary_note(records: Sequence[FitRecord]) -> str:
-    """Return a note on a linear model of a 0/1 outcome in one of the fits."""
     fitted = [record for record in records if not (record.spec.constants or record.spec.given)]
     linear = any(record.options.outcome_family.linear for record in fitted)
     return NOTE_BINARY if linear and records[0].design.has_binary_outcome else ""
 
 
 def _logged_note(record: FitRecord) -> str:
-    """Return a note that an effect on the logarithm is not an effect on the outcome itself."""
     outcome = record.design.endog_name
     if record.options.effect_scale.additive or not re.match(LOGARITHM, outcome):
         return ""

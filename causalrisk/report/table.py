@@ -493,7 +493,6 @@ class ResultSummary(Summary):
         return [f"[{i}] {flat(note)}" for i, note in enumerate(self.notes, 1)]
 
     def _made(self) -> list[Any]:
-        """Return each table as a maketables table; the last has the notes."""
         try:
             from maketables import MTable
         except ImportError as error:
@@ -557,7 +556,6 @@ class PaperTable(ResultSummary):
         return "\n".join([*blocks, *(line for note in self._note_texts() for line in wrap(note, WIDTH))])
 
     def _part(self, columns: Sequence[int]) -> ResultTable:
-        """Return the table with the first column and some of the others."""
         whole, kept = self.tables[0], [0, *columns]
         rows, heads = ([[row[j] for j in kept] for row in lines] for lines in (whole.body, whole.heads))
         aligns = "".join(whole.aligns[j] for j in kept)

@@ -377,7 +377,6 @@ def _rows(
 
 
 def _counted(c: Covariate) -> bool:
-    """Return True if a covariate is a level of a factor, or an indicator."""
     return c.code is not None or (c.binary and set(c.ends) <= {0.0, 1.0})
 
 

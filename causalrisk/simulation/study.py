@@ -309,7 +309,6 @@ def run_study(
 
 
 def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) -> list[pd.DataFrame]:
-    """Run the tasks that are not in the folder; return frames in the order of the tasks."""
     found = {} if folder is None else {task.key: task.read(folder) for task in tasks}
     left = [task for task in tasks if found.get(task.key) is None]
     with (
