@@ -297,7 +297,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
 
 
 def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Replicates:
-    """Leave out propensity replicates with extreme weights. If none is left, use the fitted score, with a warning."""
+    """Leave out propensity replicates with extreme weights, with a warning. If none is left, use the fitted score."""
     weighed = problem.weighed(replicates)
 
     def of_arms(part: WeightedRows, here: slice) -> Array:

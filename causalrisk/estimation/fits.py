@@ -205,7 +205,7 @@ def stratum_of_groups(cluster: NDArray[np.intp], stratum: NDArray[np.intp], n_cl
 
 
 def small_sample_factor(n: float, n_coefficients: int, n_clusters: int | None) -> float:
-    """Return a covariance's factor: n / (n - k), or [G / (G - 1)] [(n - 1) / (n - k)] with G clusters, or 1 if k = 0."""
+    """Return a covariance's factor: n / (n - k), or [G / (G - 1)] [(n - 1) / (n - k)] with G clusters; 1 if k = 0."""
     if not n_coefficients:
         return 1.0
     of_clusters = n_clusters / (n_clusters - 1) * (n - 1) / n if n_clusters else 1.0

@@ -66,7 +66,7 @@ class Learned:
 
 
 def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
-    """Cross-fit the learners of the options to the rows of each arm. Folds are as for cross-fitted propensity scores."""
+    """Cross-fit the learners of the options to the rows of each arm, in the folds of cross-fitted propensity scores."""
     if design.offset_kind is not None:
         raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= or {design.offset_kind}= out.")
     features, family = design.varying, options.outcome_family
