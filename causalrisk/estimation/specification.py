@@ -224,7 +224,7 @@ AIPW = Specification(
     "AIPW", "Augmented IPW (AIPW) Results",
     "augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
     trained="without propensity weights; its average errors are corrected in the next step",
-    averaged=", and the weighted mean residual of the group's own rows is added",
+    averaged="Then the weighted mean residual of the group's own rows is added",
     aliases=("dr", "doubly_robust", "doublyrobust", "eif"), corrected=True,
 )  # fmt: skip
 TMLE = Specification(
@@ -242,7 +242,7 @@ JRE = Specification(
     "JRE", "Joint Robust Estimator (JRE) Results",
     "the joint robust estimator, which fits the outcome models of all groups together to minimise the error of the "
     "effect (after Zhang 2025)",
-    averaged=", and the bias that all groups share is removed", weighted=True, joint=True,
+    averaged="Then the bias that all groups share is removed", weighted=True, joint=True,
 )  # fmt: skip
 SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # the estimators that JRE is compared with
 

@@ -220,7 +220,7 @@ class LATE:
 
 
 class LATEResults(OneEffect):
-    """The local average treatment effect with its inference, returned by `LATE.fit`.
+    """The local average treatment effect with standard errors and tests, returned by `LATE.fit`.
 
     Attributes
     ----------

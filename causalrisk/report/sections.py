@@ -38,7 +38,7 @@ Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in t
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a page: anchor, heading, HTML below the heading, and its verdict in the overview."""
+    """A part of a page: anchor, heading, HTML below the heading, and the verdict in the overview."""
 
     anchor: str
     heading: str
@@ -127,7 +127,7 @@ def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
 
 
 def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
-    """Return the parts of the report that a fit's estimator has, in the order of the page."""
+    """Return the parts of the report, in the order of the page, that apply to the estimator of a fit."""
     design, joint, scored = record.design, record.joint, record.spec.uses_propensity
     means, units = not record.options.quantiles, "rows" if design.cluster is None else "clusters"
     found = []

@@ -255,7 +255,7 @@ class MissedConfounder(Design):
 
 @dataclass(frozen=True)
 class OppositeCurves(Design):
-    """The outcome curves in opposite directions in the two groups, and both formulas omit the square.
+    """The outcome depends on x1^2 with opposite signs in the two groups, and both formulas of the analyst omit x1^2.
 
     Parameters
     ----------
@@ -336,7 +336,7 @@ class LalondeLike(Design):
 
 
 def _trainees(n: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw the covariates of n units; earnings are in thousands of dollars a year."""
+    """Draw the covariates of n units. Earnings are in thousands of dollars a year."""
     race = rng.choice(3, size=n, p=[0.49, 0.4, 0.11])
     age = np.clip(np.round(16 + rng.gamma(1.4, 8, n)), 16, 55)
     educ = np.clip(np.round(rng.normal(10.3, 2.5, n)), 0, 17)

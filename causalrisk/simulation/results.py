@@ -239,7 +239,7 @@ def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:
 
 
 def share(hits: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the share of values that are True, and its binomial standard error; NaN without values."""
+    """Return the share of values that are True, and its binomial standard error. Both are NaN without values."""
     if not len(hits):
         return np.nan, np.nan
     p = float(hits.mean())
