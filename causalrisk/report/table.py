@@ -274,7 +274,7 @@ class ResultTable(SimpleTable):
         return "\n".join([*title, *(f"| {line} |" for line in lines)])
 
     def grouped(self) -> pd.DataFrame:
-        """Return the cells as a frame for maketables, with one column level per header line and rules between groups."""
+        """Return the cells as a frame for maketables, with a column level per header line and rules between rows."""
         heads = [row[1:] for row in self.heads] or [[" " * j for j in range(1, len(self.aligns))]]
         labels = [_indented(row[0], "\N{NO-BREAK SPACE}") for row in self.body]
         groups = [" " * (1 + sum(rule <= i for rule in self.rules)) for i in range(len(labels))]

@@ -366,12 +366,15 @@ def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, nam
 
 
 def test_methods_of_jre(cattaneo):
-    model = cr.JRE.from_formula("bweight ~ mage", cattaneo.iloc[::8], treat="mbsmoke") res = model.fit(n_boot=29) text =
-    res.methods() assert res.share == 0 and "the share" not in text and "from seed 0." in text robust =
-    model.fit(cov_type="robust", share=0.5).methods() assert "leaves out the share 0.5 of the estimated effect
-    heterogeneity. The standard errors include all of it." in robust assert "implementation of that paper's idea. The
-    default objective, used here, is not in any paper." in robust assert "not in any paper" not in
-    model.fit(cov_type="robust", objective="erm", n_replicates=40).methods()
+    model = cr.JRE.from_formula("bweight ~ mage", cattaneo.iloc[::8], treat="mbsmoke")
+    res = model.fit(n_boot=29)
+    text = res.methods()
+    assert res.share == 0 and "the share" not in text and "from seed 0." in text
+    robust = model.fit(cov_type="robust", share=0.5).methods()
+    left_out = "leaves out the share 0.5 of the estimated effect heterogeneity. The standard errors include all of it."
+    assert left_out in robust
+    assert "implementation of that paper's idea. The default objective, used here, is not in any paper." in robust
+    assert "not in any paper" not in model.fit(cov_type="robust", objective="erm", n_replicates=40).methods()
 
 
 def test_methods_of_learners_have_the_weights_of_a_stack_and_the_median_of_repeats():
