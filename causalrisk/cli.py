@@ -265,7 +265,8 @@ def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
         refuse_foreign(text, model)  # another package's notation is answered with what to type here
         if isinstance(error, cr.DesignError):
             raise
-        raise cr.DesignError(f"the {model} formula {text!r} cannot be read: {getattr(error, 'msg', error)}.") from error
+        why = str(getattr(error, "msg", error)).rstrip(".")
+        raise cr.DesignError(f"the {model} formula {text!r} cannot be read: {why}.") from error
 
 
 def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> int:

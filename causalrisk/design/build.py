@@ -131,7 +131,8 @@ def design_from_arrays(
     for what, design in designs.items():
         for kind, name in (("treatment", by.treat.name), ("outcome", None if y.name is None else endog_name)):
             if name in design:
-                raise DesignError(f"the {kind} {name!r} is a column of {what}; expected only covariates.\nDrop it.")
+                found = f"the {kind} {name!r} is a column of {what}; expected only covariates"
+                raise DesignError(f"{found}.\nDrop this column.")
     right, assign = designs["exog"], list(designs.values())[-1]
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
     rows, coding = _drawn(sources, by, index, notes)

@@ -320,7 +320,7 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
         levels = math.prod(int(known[name].nunique()) for name in leveled)
         if most is not None and levels > most:
             shown = " * ".join(leveled)
-            raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave it out.")
+            raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave the variable out.")
         info = formulas.compile_terms([term], formula, Scope(known, scope.constants))
         found += _products(formulas.factor_values(term, info, formula, known), keep)
     return found

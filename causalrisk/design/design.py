@@ -430,7 +430,7 @@ class Design:
                 observation = replace(observation, columns=columns, encoder=encoder)
             else:
                 nothing = f"no outcome {self.endog_name!r} is missing"
-                notes.append(f"observed={observation.formula!r} has no effect, because {nothing}. Leave it out.")
+                notes.append(f"observed={observation.formula!r} has no effect, because {nothing}. Leave observed= out.")
                 observation = None
         outcome = ModelColumns(X, self.outcome_encoder, cells)
         propensity = ModelColumns(Z, self.propensity_encoder, self.labels)

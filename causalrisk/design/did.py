@@ -87,7 +87,7 @@ class DiD:
             needed = "DiD needs the name of a column as before= or as time=; unit= can be added to time="
             raise OptionError(f'{needed}.\nUse `DiD(before="y0")` or `DiD(time="year", unit="id")`.')
         if self.cross_sections and not self.normalize:
-            raise OptionError("normalize=False is not available for repeated cross sections.\nLeave it out.")
+            raise OptionError("normalize=False is not available for repeated cross sections.\nLeave normalize= out.")
 
     @property
     def cross_sections(self) -> bool:

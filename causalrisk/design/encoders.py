@@ -258,7 +258,9 @@ def fill_covariates(
             codes[~rows] = own.cat.codes
             columns[name] = pd.Series(pd.Categorical.from_codes(codes, categories=levels), values.index)
         elif indicator in table:
-            raise DesignError(f"{indicator!r}, the missing-value indicator of {name!r}, is a column.\nRename it.")
+            raise DesignError(
+                f"{indicator!r}, the missing-value indicator of {name!r}, is a column.\nRename {indicator!r}."
+            )
         else:
             number = np.empty(len(rows))
             number[~rows] = known.to_numpy(dtype=float)

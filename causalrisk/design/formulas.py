@@ -288,14 +288,14 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
         formula.uses()
     except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError) as error:
         why = getattr(error, "message", getattr(error, "msg", error))  # of patsy or Python
-        found = f"the {model} formula {text!r} cannot be read: {why}"
+        found = f"the {model} formula {text!r} cannot be read: {str(why).rstrip('.')}."
         advice = 'Join terms with `+`. Write arithmetic inside `I(...)`, and an odd name as `Q("odd name")`.'
         if text[-1:] in ("+", "-", "*", ":"):
-            advice = f"The formula ends in `{text[-1]}`. Leave it out, or add a term."
+            advice = f"The formula ends in `{text[-1]}`. Leave `{text[-1]}` out, or add a term."
         raise DesignError(f"{found}\n{advice}") from error
     if not formula.right:
         found = f"the {model} formula {text!r} has an empty right-hand side; expected at least one term"
-        raise DesignError(f"{found}.\nUse `{typed.format(1)}` for a constant only.")
+        raise DesignError(f"{found}.\nFor a model with only a constant, use `{typed.format(1)}`.")
     notes += [note for note in dict.fromkeys(_powers(tree, formula)) if note not in notes]
     return formula
 

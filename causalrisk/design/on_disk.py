@@ -92,7 +92,8 @@ class Coding:
             value = None if name in names else frame.get(name)
             if is_column(value) and not isinstance(value, list | tuple):
                 found = f"the formulas use {name!r}, a {type(value).__name__} that is not a column of the files"
-                raise DesignError(f"{found}.\nAdd it to the files. For an option such as `levels=`, use a list.")
+                advice = "Add this column to the files. An option such as `levels=` of `C()` must be a list."
+                raise DesignError(f"{found}.\n{advice}")
         formulas, _ = read_formulas(formula, propensity, columns, empty, frame, self.notes)
         self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas.models
         used = {use.name for each in self.formulas for use in each.uses()}
@@ -399,8 +400,8 @@ class DesignOnDisk(Design):
 
     def __getattr__(self, name: str) -> Any:
         if name == "parts":
-            found = "the model was loaded from a file, which does not contain the rows of its data on disk"
-            raise UnavailableError(f"{found}.\nMake it again with `from_formula`, then fit.")
+            found = "the model was loaded from a file. Its data are on disk, and the file does not contain the rows"
+            raise UnavailableError(f"{found}.\nMake the model again with `from_formula`, then fit.")
         if name in self.__dataclass_fields__ or hasattr(Design, name):  # fields, and properties computed from fields
             raise rows_not_kept()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

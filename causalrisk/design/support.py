@@ -34,7 +34,7 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
         found = f"{what} has values as large as {largest:.3g}"
-        raise DesignError(f"{found}.\nReplace codes of missing values by NaN, or rescale it.")
+        raise DesignError(f"{found}.\nReplace codes of missing values by NaN, or rescale the values.")
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, controls_only: bool = False) -> None:
@@ -230,7 +230,7 @@ class ColumnMoments:
             found = " and ".join(f"{listing(part)} ({why})" for part, why in parts if part)
             if collinear == "raise":
                 found = f'{model} model: {found}, and collinear="raise"'
-                raise DesignError(f'{found}.\nLeave them out of the formula, or use `collinear="drop"`.')
+                raise DesignError(f'{found}.\nLeave these columns out of the formula, or use `collinear="drop"`.')
             notes.append(f"{model} model: dropped {found}. The effect is the same; no action is needed.")
         if not constant:
             left = listing(n for n in names if n not in dropped)

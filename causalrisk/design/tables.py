@@ -54,7 +54,7 @@ def check_complete(column: pd.Series, what: str) -> None:
     absent = missing_mask(column)
     if absent.any():
         found = f"{int(absent.sum())} rows, such as {listing(column.index[absent])}; expected a value in each"
-        raise DesignError(f"{what} is missing in {found}.\nFill them in, or use `data.dropna()` for the model.")
+        raise DesignError(f"{what} is missing in {found}.\nFill in the values, or use `data.dropna()` for the model.")
 
 
 def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:

@@ -409,8 +409,8 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
     design, options = record.design, record.options
     if design.predictions is not None or options.learner is not None or not record.used_weight_fit.estimated:
         raise UnavailableError(
-            "benchmark= is not available with learners, given predictions or given scores, because it refits both "
-            "models without the covariate.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`."
+            "benchmark= is not available with learners, given predictions or given scores. A benchmark needs fits of "
+            "both models without the covariate.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`."
         )
     spec = record.spec if record.joint is None else IPWRA
     names = [name, *(one.indicator for one in design.filled if one.name == name and one.indicator)]

@@ -190,7 +190,7 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
         method = joint_options.method or kinds.DEFAULT_METHOD
         not_converged(notes, f"the joint objective ({method})", str(result.message))
     if joint.score_joined:
-        why = ", because a test found that the formula lacks it. Use `fit(join_score=False)` to leave it out"
+        why = ", because a test found that it was missing there. Use `fit(join_score=False)` to leave it out"
         why *= joint_options.join_score is None
         notes.append(f"The linear predictor of the propensity score was added to the outcome formula{why}.")
     record = dataclasses.replace(start, spec=JRE, estimate=joint.fit.estimate, joint=joint)

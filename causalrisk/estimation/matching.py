@@ -156,7 +156,7 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
     unused = [name for name in design.propensity_names if name not in design.exog_names]
     if unused:
         problem = f"metric={metric!r} ignores {listed(unused)}, which only the propensity formula has"
-        advice = 'Use `metric="propensity"`, or add them to the outcome formula.'
+        advice = 'Use `metric="propensity"`, or add these variables to the outcome formula.'
         notes.warn(f"{problem}.\n{advice}", DesignWarning)
     columns = sample.arrange(design.X)
     columns = columns[:, np.ptp(columns, axis=0) > 0]
@@ -185,7 +185,8 @@ def named_columns(design: Design, names: tuple[str, ...], option: str) -> Array:
     for name in names:
         own = [k for k, column in enumerate(design.exog_names) if name in (column, variable_of(column))]
         if not own:
-            raise OptionError(f"{option}={name!r} is not in the outcome formula.\nAdd {name} to it: `y ~ {name}`.")
+            advice = f"Add {name} to the formula: `y ~ {name}`."
+            raise OptionError(f"{option}={name!r} is not in the outcome formula.\n{advice}")
         found += own
     return design.X[:, found]
 

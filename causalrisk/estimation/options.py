@@ -346,7 +346,7 @@ def named_target(value: Any, design: Design) -> Any:
         return population
     if value not in design.labels:  # a level that has another label does not hide the name
         return value
-    problem = f"target={value!r} is the label of a group and the name of another population ({known})"
+    problem = f"target={value!r} is ambiguous: it is the label of a group, and the name of the population {known!r}"
     raise OptionError(f'{problem}.\nUse another label: `levels={{{design.levels[arm]!r}: "group {value}", ...}}`.')
 
 
@@ -409,12 +409,14 @@ class InferenceOptions:
     def __post_init__(self) -> None:
         if clusters := clusters_in(self.cov_type):
             problem = f"cov_type={self.cov_type!r} names clusters, which are an option of the model"
-            raise OptionError(f"{problem}.\nUse `from_formula(..., {clusters})`, and leave it out of `fit`.")
+            raise OptionError(f"{problem}.\nUse `from_formula(..., {clusters})`, and leave cov_type= out of `fit`.")
         check_values(self)
         if self.multiplier is not None and self.bootstrap != MULTIPLIER:
-            raise OptionError('multiplier= needs bootstrap="multiplier".\nAdd it, or leave multiplier= out.')
+            advice = 'Use `bootstrap="multiplier"`, or leave multiplier= out.'
+            raise OptionError(f'multiplier= needs bootstrap="multiplier".\n{advice}')
         if self.resamples is not None and self.bootstrap == MULTIPLIER:
-            raise OptionError('resamples= has no effect with bootstrap="multiplier".\nLeave bootstrap= out.')
+            problem = 'bootstrap="multiplier" does not use resamples, and resamples= was given'
+            raise OptionError(f"{problem}.\nTo use your resamples, leave bootstrap= out.")
         _not_both("resamples", self.resamples, "n_boot", self.n_boot, "resamples= sets the number")
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
@@ -505,7 +507,7 @@ class JREOptions:
         if self.objective == "erm":
             for name in ("anchor", "shrinkage", "share", "join_score"):
                 if getattr(self, name) is not None:
-                    raise OptionError(f'{name}= needs objective="risk".\nUse it, or leave {name}= out.')
+                    raise OptionError(f'{name}= needs objective="risk".\nUse `objective="risk"`, or leave {name}= out.')
         _not_both("shrinkage", self.shrinkage, "anchor", self.anchor, "they are two names of one option")
         if self.shrinkage is not None:
             object.__setattr__(self, "anchor", float(self.shrinkage))

@@ -411,7 +411,8 @@ def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], note
             if not number:
                 problem = f"with two-way clusters of {' and '.join(design.cluster_names)}, the covariance matrix has a"
                 problem += " negative eigenvalue, which is set to zero"
-                advice = "Use `cluster=` with the variable that has fewer clusters, to see whether it matters."
+                advice = "Compare the standard errors with one-way clusters: use `cluster=` with the variable that has "
+                advice += "fewer clusters."
                 notes.warn(f"{problem}.\n{advice}", DesignWarning)
     return covariance
 

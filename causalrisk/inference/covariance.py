@@ -118,7 +118,8 @@ def refit_under(
         blocks = list(in_blocks(block, n_boot, width, 8.0 * n * width, inference))
     except BrokenExecutor as error:
         why = "a worker process died, so its resamples are lost"
-        raise errors.BootstrapError(f"{why}.\nUse `n_jobs=1`. `err.results` has the fit without it.") from error
+        advice = "Use `n_jobs=1`. `err.results` has the fit without a bootstrap."
+        raise errors.BootstrapError(f"{why}.\n{advice}") from error
     found = [Refits.joined(parts) for parts in zip(*itertools.chain(*blocks), strict=True)]
     return [BootstrapDistribution(of.values.T, of.failures, None if of.start is None else of.start.T) for of in found]
 

@@ -466,7 +466,8 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     record.check_means("effects_on_scales()")
     if record.joint is not None:
-        raise UnavailableError('JRE is fitted for one scale.\nUse `res.model.with_options(effect="ratio").fit()`.')
+        found = "effects_on_scales() is not available for JRE, which is fitted for the effect on one scale"
+        raise UnavailableError(f'{found}.\nUse `res.model.with_options(effect="ratio").fit()` for the ratio.')
     block, frames = record.estimate.block("means"), []
     means, covariance, refits = record.estimate.params[block], record.covariance[block, block], refits_of(record)
     for scale in (DIFFERENCE, RATIO, ODDS_RATIO):

@@ -339,7 +339,7 @@ def model_named(given: Any) -> type[CausalModel]:
     for name, model in BY_NAME.items():
         if word in (name.casefold(), *model.spec.aliases):
             return model
-    why = answer("package", str(given)) or near(str(given), BY_NAME) or 'Use `"IPWRA"` or another of them.'
+    why = answer("package", str(given)) or near(str(given), BY_NAME) or 'Use `"IPWRA"` or another of these names.'
     raise OptionError(f"estimator {given!r} is not known; expected one of {listed(tuple(BY_NAME))}.\n{why}")
 
 

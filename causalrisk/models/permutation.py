@@ -150,7 +150,7 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
         stratum = np.unique(np.stack([made.stratum, np.where(moved, -1, made.arm)]), axis=1, return_inverse=True)[1]
         made = dataclasses.replace(made, stratum=stratum.reshape(-1), words=words)
     if made.count == 1:
-        raise OptionError(f"{made.words} allow only one assignment.\nUse coarser `strata=`, or leave it out.")
+        raise OptionError(f"{made.words} allow only one assignment.\nUse coarser `strata=`, or leave strata= out.")
     scores: Any = () if design.score is None else design.score.T[1:].round(SAME_SCORE)
     if any(_varies_within(made.stratum[made.unit], column).any() for column in scores):
         found = f"the known propensity scores differ among the permuted units ({made.words})"
