@@ -32,7 +32,7 @@ PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of 0/1 
 class Moderators(NamedTuple):
     """Columns (n, k) on which effects are projected: group indicators, or the columns of a formula.
 
-    `groups` says whether the columns are group indicators. `names` has the names of the groups or columns; with several
+    `groups` says whether the columns are group indicators. `names` has the names of the groups or columns. With several
     grouping variables, each name is a tuple of values. `levels`, as in an index of pandas, has the names of the
     grouping variables, or the text of the formula. `encoder` codes new values of the formula's variables.
     """
@@ -141,7 +141,7 @@ def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
 
 
 def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
-    """Return the rows of the data that are in the sample; without data, the variables of both formulas.
+    """Return the rows of the data that are in the sample or, without data, the variables of both formulas.
 
     Rows are matched by label if the labels are the labels of the model's data, else by position. Variables that the
     data and the formulas share must be equal.

@@ -188,17 +188,17 @@ class Design:
         return np.arange(self.n)
 
     def over(self, function: Callable[[Any], T]) -> Iterator[T]:
-        """Return an iterator over the single result `function(self)`; on disk, there is one per block of rows."""
+        """Return an iterator over the single result `function(self)`. On disk, there is one per block of rows."""
         return iter([function(self)])
 
     @property
     def units(self) -> np.ndarray:
-        """Number of observations in each row: its frequency weight, or one; shape (n,)."""
+        """Number of observations that each row represents, shape (n,): its frequency weight, or one."""
         return self.weights if self.weight_type == "frequency" else np.ones(self.n)
 
     @property
     def nobs(self) -> int:
-        """Number of observations: the sum of frequency weights, else the number of rows."""
+        """Number of observations: the sum of frequency weights, or the number of rows."""
         return int(self.units.sum())
 
     @property
@@ -212,7 +212,7 @@ class Design:
         return len(self.labels)
 
     def arm_named(self, name: Any) -> int | None:
-        """Return the position of the arm with this label or level; None if there is none."""
+        """Return the position of the arm with this label or level, or None if there is no such arm."""
         pairs = enumerate(zip(self.labels, self.levels, strict=True))
         return next((k for k, names in pairs if is_scalar(name) and name in names), None)
 
@@ -233,13 +233,13 @@ class Design:
 
     @property
     def sample_ledger(self) -> pd.DataFrame:
-        """Dropped rows by variable: columns formula, variable, missing, dropped."""
+        """Dropped rows by variable: a table with the columns formula, variable, missing and dropped."""
         frame = pd.DataFrame(list(self.ledger), columns=["formula", "variable", "missing", "dropped"])
         return frame.astype({"missing": np.int64, "dropped": np.int64})
 
     @property
     def n_clusters(self) -> int:
-        """Number of clusters, G, by the first cluster variable; 0 without clusters."""
+        """Number G of clusters, by the first cluster variable. 0 without clusters."""
         return 0 if self.cluster is None else int(self.cluster.max()) + 1
 
     @property
@@ -346,7 +346,7 @@ class Design:
         return Factors(np.append(own.squares, 1.0), np.append(own.totals, 0.0))
 
     def _of_rows(self, keep: np.ndarray) -> Design:
-        """Return the design on some of the rows, without checking its columns."""
+        """Return the design on the rows that the mask `keep` (n,) marks, without checking its columns."""
         in_sample = self.in_sample.copy()
         in_sample.iloc[np.flatnonzero(in_sample)] = keep
         numbers, cluster = drawing.renumbered(self.cluster, keep, self.cluster_name)

@@ -1,6 +1,6 @@
 """Designs whose rows are on disk: read a scan once, code its rows, and store them as arrays.
 
-Reading keeps the rows of the estimation sample and collects the levels of factors; then the coding is fixed for all
+Reading keeps the rows of the estimation sample and collects the levels of factors. Then the coding is fixed for all
 rows. The coded rows are stored in a temporary folder, in parts, and can be used as Dask arrays.
 """
 

@@ -166,8 +166,8 @@ Survey.__init__ = with_other_names(Survey.__init__)  # type: ignore[method-assig
 def survey_columns(survey: Survey, columns: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checked columns of a survey design, and the `Survey`.
 
-    The columns are weights, strata, psu, fpc, and a dict of replicates; absent ones are None. If unit numbers restart
-    in each stratum, the psu values include the stratum.
+    The columns are weights, strata, psu, fpc, and a dict of replicates. Absent columns are None. If unit numbers
+    restart in each stratum, the psu values include the stratum.
     """
     replicates, strata, psu = columns["replicates"] or {}, columns["strata"], columns["psu"]
     given = [(role, column) for role, column in columns.items() if role != "replicates" and column is not None]
@@ -236,7 +236,7 @@ class SurveyDesign:
 
     @cached_property
     def factors(self) -> Factors:
-        """Weights of the strata in the variance; see `Factors`."""
+        """Weights of the strata in the variance, as `Factors`."""
         alone = (self.units == 1) & (self.fractions < 1)  # a stratum that was sampled whole has no variance
         first = (1 - self.fractions) * self.units / np.maximum(self.units - 1, 1)
         centred = np.ones(len(alone))

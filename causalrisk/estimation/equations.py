@@ -244,7 +244,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def score(self) -> Score | None:
-        """The propensity scores; None if the estimator needs none."""
+        """The propensity scores. None if the estimator needs no scores."""
         return None if self.model is None else self.model.score(self.sample, self.target.toward)
 
     # --- importance weights ------------------------------------------------------------------------------------------

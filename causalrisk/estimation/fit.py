@@ -135,7 +135,7 @@ def not_converged(notes: Notes, what: str, message: str = "the coefficients stil
 
 
 def estimate_of(weights: WeightFit, task: Task) -> Estimate:
-    """Fit the outcome models and average their predictions. Separation is an error; non-convergence is a warning."""
+    """Fit the outcome models and average their predictions. Separation is an error. Non-convergence warns."""
     design, scale = task.design, task.options.effect_scale
     if scale.quantiles:
         return estimate_quantiles(weights, task.spec, design, scale, task.notes)
@@ -151,8 +151,8 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
 def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:
     """Fit the ensemble, an average of JRE with the formula and two fits per learner.
 
-    The first adds the learner's predictions to the terms of JRE; it is left out if there are too few rows. The second
-    is AIPW with these predictions.
+    The first fit adds the learner's predictions to the terms of JRE, and is left out if there are too few rows. The
+    second is AIPW with these predictions.
     """
     lead, notes = joint_record(task, joint_options), task.notes
     names, records, inference = ["formula"], [lead], dataclasses.replace(task.inference, rng=lead.seed)

@@ -59,7 +59,7 @@ class Estimate:
     theta : ndarray, shape (K, p)
         Outcome coefficients of the basis columns. For quantiles, p is 0.
     gamma : ndarray, shape (Q,)
-        Propensity coefficients of the basis columns; empty without a propensity model.
+        Propensity coefficients of the basis columns. Empty without a propensity model.
     model_means : ndarray, shape (K,)
         Averages of `predicted` over the target.
     rows : object
@@ -68,7 +68,7 @@ class Estimate:
         `refit(s, weighed=None)` estimates again under row weights (n, R); `weighed` is the result of `WeightFit.refit`
         for these weights, if it is known.
     failed : tuple of int
-        For each arm the `Failure` of its outcome model, which may be OK; empty for a joint fit.
+        For each arm, the `Failure` of the arm's outcome model, which may be OK. Empty for a joint fit.
     """
 
     params: Array
@@ -96,7 +96,7 @@ class Estimate:
         name : {"effects", "means", "theta", "gamma"}
             Effects, arm means, outcome or propensity coefficients.
         arm : int, optional
-            The arm whose outcome coefficients to return; by default all arms.
+            The arm whose outcome coefficients to return. By default all arms.
         """
         (n_arms, p), first = self.theta.shape, len(self.params)
         effects, last = first // (2 * n_arms - 1) * (n_arms - 1), first + n_arms * p
@@ -173,7 +173,7 @@ def sandwich(
     """Return the covariance of estimates from their influence function.
 
     The rows of `influence`, (n, d), possibly a Dask array, have weights with sum `total`. A frequency weight multiplies
-    the squared influence of a row; any other weight multiplies the influence itself. Rows of one cluster may depend on
+    the squared influence of a row. Any other weight multiplies the influence itself. Rows of one cluster may depend on
     each other (Liang and Zeger 1986). `strata` has the factors of the strata of a survey design (Binder 1983).
     """
 

@@ -58,7 +58,7 @@ class Learned:
     def __call__(self, columns: Array, position: Numbers | None = None) -> Array:
         """Predict m rows, given their `columns` (m, p) of the outcome design. Return one column per learner and arm.
 
-        `position` has the positions of the rows in the data; each row is then predicted by the fits for its fold.
+        If `position` has the positions of the rows in the data, each row is predicted by the fits for its fold.
         """
         fold = None if position is None else self.folds[position]
         means = [fit(columns[:, self.features], fold) for fit in self.fits]

@@ -2,7 +2,7 @@
 
 Separation is reported with the rows that a model predicts perfectly, and with the terms that cause it. Summaries of an
 arm's weights show whether few rows dominate the arm. Trimming fits the propensity model to all rows, and leaves out
-rows with propensity scores outside of limits; Crump's rule finds the limits.
+rows with propensity scores outside of limits. Crump's rule finds the limits.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
 
 
 def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int, ...], sample: Sample | None) -> str:
-    """Raise an error if an arm's outcome model has no finite fit. Return labels of arms that did not converge."""
+    """Raise an error if an arm's outcome model has no finite fit. Return the labels of arms with other failures."""
     instead = '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
     for a in (a for a, reason in enumerate(failed) if reason != Failure.OK):
         low, high = design.outcome_limits[a]

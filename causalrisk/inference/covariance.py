@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | None], s: Array) -> list[Refits]:
-    """Refit several estimators under row weights `s`, (n, R); the propensity scores are refitted only once."""
+    """Refit several estimators under row weights `s` (n, R). The propensity scores are refitted only once."""
     scored = next((fit for fit in weight_fits if fit is not None), None)
     weighed = None if scored is None else scored.refit(s)
     pairs = zip(refitters, weight_fits, strict=True)

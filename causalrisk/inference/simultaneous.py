@@ -387,7 +387,7 @@ class Comparison:
 
     @property
     def boot(self) -> Array:
-        """Effects in the resamples, estimator by estimator, shape (n_boot, E (K - 1)); NaN for failures."""
+        """Effects in the resamples, estimator by estimator, shape (n_boot, E (K - 1)). NaN for failures."""
         count = len(self.effect_names)
         every = np.concatenate([record.used_boot.values[:, :count] for record in self.drawn], axis=1)
         return np.where(np.repeat(self.failures == Failure.OK, count, axis=1), every, np.nan)

@@ -9,8 +9,8 @@ and biases, are linear in the moments of the row's importance weight (`Moments`)
 moments, gives two more derivatives. At the derivatives of the moments, `RowParts` gives the derivative with respect to
 the score. At `by_divisors`, `RowParts` gives the derivative with respect to the mean tilts that divide the weights.
 
-`joint.objective` has the notation. In shapes, p is the number of coefficients of a model, Q of the propensity score and
-d of all estimates; J is the number of divisors.
+`joint.objective` has the notation. In shapes, p is the number of coefficients of an outcome model, Q of the propensity
+score, and d of all estimates. J is the number of divisors.
 """
 
 from __future__ import annotations
@@ -210,15 +210,15 @@ class JointFit:
     def net_bias(self) -> Array:
         """Net biases of arms 1 .. K-1 against arm 0 under each replicate, shape (K - 1, B).
 
-        On scales other than the difference, biases are first multiplied by `bias_slopes`; the units stay the same. The
-        net bias is then proportional to the bias of the effect.
+        On scales other than the difference, biases are first multiplied by `bias_slopes`, which have no unit. The net
+        bias is then proportional to the bias of the effect.
         """
         scaled = self.problem.bias_slopes[:, None] * self.bias
         return scaled[1:] - scaled[:1]
 
     @cached_property
     def left_out(self) -> float:
-        """Effect heterogeneity that the variance V leaves out: V with c = 0 minus V, both at IPWRA's models."""
+        """Sampling variance that the objective's V leaves out: V with c = 0 minus V, both at IPWRA's models."""
         first = self.objective.first
         terms = dataclasses.replace(self.terms, share=0.0, level=first.average[0][0])
         return 2 * float((Objective(self.rows, self.objective.models, terms).first.risk[0] - first.risk[0])[0])
@@ -372,7 +372,7 @@ class JointFit:
 
     @cached_property
     def influence(self) -> Array:
-        """Influence function of all estimates, shape (n, d); a Dask array if the rows do not fit in memory."""
+        """Influence function (n, d) of all estimates. It is a Dask array if the rows do not fit in memory."""
         return np.hstack([self._by_row(self.maps), self.problem.score_influence])
 
     @cached_property

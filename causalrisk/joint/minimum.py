@@ -2,7 +2,7 @@
 
 The net bias of an effect is the difference of the biases of its two arms.
 
-The fit itself is minimised by scipy, starting at IPWRA; folds and resamples are minimised by Newton steps. The models
+The fit itself is minimised by scipy, starting at IPWRA. Folds and resamples are minimised by Newton steps. The models
 have coefficients theta_a, and the columns of the rows have coefficients beta_a = L theta_a, with L of shape (P, p). L
 is the identity, unless the linear predictor of the score is an outcome column: then L also holds the score's
 coefficients. For linear models the objective is quadratic and the constraint linear, so one Newton step from any point
@@ -125,7 +125,7 @@ class Minimum:
 
 
 def stack(theta: Array) -> Array:
-    """Stack coefficients of shape (K, p, R) arm by arm; the result has shape (R, K p)."""
+    """Stack coefficients of shape (K, p, R) arm by arm. Return an array of shape (R, K p)."""
     return theta.reshape(-1, theta.shape[2]).T
 
 
@@ -226,7 +226,7 @@ def _one_step(objective: Objective, theta: Array, alpha: float, at: Expansion) -
 
 
 def null_space(u_slope: Array) -> Array:
-    """Return orthonormal directions, (R, k, k - C), in which net biases do not change to first order."""
+    """Return orthonormal directions (R, k, k - C) in which net biases do not change to first order."""
     return np.linalg.svd(u_slope.transpose(0, 2, 1), full_matrices=True)[0][:, :, u_slope.shape[1] :]
 
 

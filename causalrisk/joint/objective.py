@@ -48,13 +48,13 @@ class Terms:
     contrasts : ndarray, shape (C, K)
         C, the contrasts of the arms.
     n_units : float
-        n; n^2 for "erm".
+        n for "risk", n^2 for "erm".
     sigma2 : float
         sigma_0^2, the mean variance function at IPWRA's fit.
     share : float
         c, the share of IPWRA's effect heterogeneity that V leaves out.
     risk : bool
-        Whether the objective is "risk"; otherwise it is "erm".
+        Whether the objective is "risk". Otherwise it is "erm".
     level : ndarray, shape (K,)
         Constant near the mean of each d_a, subtracted from d_a for numerical accuracy.
     constant : ndarray, shape (P,)
@@ -126,7 +126,7 @@ class Rows:
         return np.repeat(np.arange(len(self.slices)), [own.stop - own.start for own in self.slices])
 
     def predictors(self, theta: Array) -> Array:
-        """Return linear predictors, shape (K, n, R), at coefficients theta, (K, P, R)."""
+        """Return linear predictors (K, n, R) at coefficients theta (K, P, R)."""
         return self.X @ theta + (0.0 if self.offset is None else self.offset)
 
     def own(self, values: Array) -> Array:
@@ -351,7 +351,7 @@ class Expansion:
     risk, loss : tuple of ndarray, shape (R,), (R, K P) and (R, K P, K P)
         Value, gradient and Hessian. `risk` has the objective without the losses. `loss` has sigma_0^2 times the losses.
     u : tuple of ndarray, shape (R, C) and (R, C, K P)
-        Net bias at the fitted score and its derivative; C = 0 for "erm".
+        Net bias at the fitted score and its derivative. For "erm", C = 0.
     average : tuple of ndarray, shape (R, K) and (R, K, P)
         Averages of the models over the target, and their derivatives.
     biases : tuple of ndarray, shape (R, K, B) and (R, K, P, B)
@@ -479,7 +479,7 @@ def block_diagonal(blocks: Array) -> Array:
 def centred(rows: Rows, d: Array, centres: list[Centre]) -> Array:
     """Return `d`, the result of `Rows.counted`, minus the means that centre psi, shape (K, n, R).
 
-    The tilt t times the result is the first term of psi_a; the second is the weighted residual.
+    The tilt t times the result is the first term of psi_a. The second term is the weighted residual.
     """
     first, last = (centres[k][0][0].T[:, None] for k in (0, -1))
     return d - first if len(centres) == 1 else rows.averaged * (d - first) - rows.measured * last
@@ -526,9 +526,9 @@ def bias_gradient(at: Expansion, terms: Terms) -> Array:
 
 
 def risk_of(rows: Rows, weights: Weights, mean: Array, start: Array, terms: Terms) -> tuple[Array, float]:
-    """Return the biases, shape (K, B), and the variance V of any predictions, under one column of row weights.
+    """Return the biases, shape (K, B), and V, the objective's sampling variance, of any predictions.
 
-    `mean` has the predictions of all rows in every arm, shape (K, n, 1).
+    `mean` has the predictions of all rows in every arm, shape (K, n, 1). There is one column of row weights.
     """
     r, share, (t1, w1, t2, tw, w2) = rows.y[:, None] - rows.own(mean), weights.share, weights.moments
     d, arm = rows.averaged * rows.counted(mean, start, terms), rows.arm

@@ -54,7 +54,7 @@ class Replicates:
     ratio : ndarray, shape (n, K, B), optional
         Factors that multiply the probabilities of a classifier, which has no coefficients.
     cubature : bool
-        Whether the replicates are the points of `of_normal`; otherwise they are random.
+        Whether the replicates are the points of `of_normal`. Otherwise they are random.
     """
 
     shifts: Beta
@@ -142,7 +142,7 @@ class ScoreColumns:
 
 
 class Scores(NamedTuple):
-    """Tilt and importance weight of rows, divided by mean tilts; they may be `Dual` numbers with derivatives.
+    """Tilt and importance weight of rows, divided by mean tilts. They may be `Dual` numbers with derivatives.
 
     `tilt` and `w` are at the fitted propensity score, shape (n, 1). `tilts` and `replicated` are under the replicates,
     shape (n, B). If the tilt is the same under all replicates, `tilts` has shape (n, 1) and `varies` is False.
@@ -162,7 +162,7 @@ class WeightedRows(FieldsAlone):
     Parameters
     ----------
     equations : Equations
-        The sample and its importance weights; a classifier has one set of probabilities per column.
+        The sample and its importance weights. A classifier has one set of probabilities per column.
     s : ndarray, shape (n, R)
         The columns of row weights.
     beta : dict
@@ -194,7 +194,7 @@ class WeightedRows(FieldsAlone):
         here, place : slice
             Position of the piece in `part`, and among all rows.
         *own : ndarray
-            The piece's rows of each of the `arrays`, which have all rows; None for None.
+            The rows of the piece in each of the `arrays`, which have all rows. None stays None.
         """
         fewest = max(FEWEST, 4 * self.equations.sample.X.columns.shape[1])  # each piece adds up Gram matrices
         size, ends = max(AT_ONCE // width, fewest), [0, len(self.s)]
@@ -235,7 +235,7 @@ class WeightedRows(FieldsAlone):
         return np.stack([np.kron(arms, of) for of in self.lift.transpose(2, 0, 1)])
 
     def lifted(self, theta: Array) -> Array:
-        """Return beta = L theta, shape (K, P, R), for the models' coefficients theta, (K, p, R)."""
+        """Return beta = L theta, shape (K, P, R), for the models' coefficients `theta` (K, p, R)."""
         return np.einsum("Ppr,kpr->kPr", self.lift, theta)
 
     @property

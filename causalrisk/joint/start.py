@@ -55,7 +55,7 @@ def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str
 def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, sums: dict[str, Any], C: Array) -> list[Any]:
     """Return two sums over rows, for `real_share`: of squared deviations of effects, and of products of derivatives.
 
-    The derivatives, of the deviations of each arm's predictions, are with respect to theta; the second sum has shape
+    The derivatives are of the deviations of each arm's predictions, with respect to theta. The second sum has shape
     (K P, K P).
     """
     eta = rows.predictors(theta[..., None])[..., 0]
@@ -166,7 +166,7 @@ class JointProblem:
 
 
 def points_about(problem: JointProblem, spread: float) -> Replicates:
-    """Return cubature points for the distribution of the fitted propensity score; for a classifier, a single point."""
+    """Return cubature points for the distribution of the fitted propensity score, or one point for a classifier."""
     model, block = problem.equations.model, problem.start.block("gamma")
     if model is not None and model.classifier is not None:
         return Replicates.of_normal(problem.weights, None)
@@ -235,7 +235,7 @@ def outcome_misses_square(problem: JointProblem) -> bool:
 
 
 def further_columns(problem: JointProblem, count: int, squared: Array | None = None) -> ScoreColumns | None:
-    """Return the propensity columns, residualised on the outcome columns; None if all residuals are zero.
+    """Return the propensity columns, residualised on the outcome columns, or None if all residuals are zero.
 
     `squared` has coefficients of linear predictors, whose squares then replace the propensity columns. `count` is the
     number of predictors.

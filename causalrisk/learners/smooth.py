@@ -277,11 +277,11 @@ class Smooth:
     family : OutcomeFamily
         Family and link of the outcome. The default is least squares.
     basis : SmoothBasis or None
-        The basis of the columns; None before a fit, and after a fit to constant outcomes.
+        The basis of the columns. None before a fit, and after a fit to constant outcomes.
     coefficients : ndarray, shape (q + 1,)
         The constant and the coefficients of the columns.
     choice : Choice or None
-        The shares and the penalty that were chosen; None before a fit.
+        The shares and the penalty that were chosen. None before a fit.
 
     Notes
     -----
@@ -297,7 +297,7 @@ class Smooth:
     choice: Choice | None = None
 
     def predict(self, X: Array) -> Array:
-        """Predict the mean outcome at covariates (m, p), within the range of the family; shape (m,)."""
+        """Predict m mean outcomes, within the range of the family, at covariates `X` (m, p)."""
         if self.basis is None:
             return np.full(len(X), self.coefficients[0])
         eta = self.basis.predictors(X, self.coefficients)

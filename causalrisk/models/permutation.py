@@ -534,7 +534,7 @@ def is_linear(record: FitRecord) -> bool:
 
 
 def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
-    """Return effects of linear outcome models, as `refitted_contrasts` does, under the assignments `arms` (n, m).
+    """Return what `refitted_contrasts` returns, for linear outcome models, under the assignments `arms` (n, m).
 
     Assignments with a singular design matrix are refitted. `is_linear` must be true for the record.
     """

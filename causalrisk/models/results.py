@@ -165,7 +165,7 @@ class OneEffect(Shown):
 def of_record(
     function: Callable[Concatenate[FitRecord, P], R], plain: bool = False
 ) -> Callable[Concatenate[Any, P], R]:
-    """Make a method from a function of a `FitRecord`: same name and docstring, called with the object's own fit.
+    """Make a method from a function of a `FitRecord`. It has the same name and docstring, and uses `self`'s fit.
 
     Returned data frames print all columns, unless `plain`, for programs.
     """

@@ -66,8 +66,8 @@ def read_overlap(
 ) -> Reading:  # fmt: skip
     """Interpret the table of `overlap()`.
 
-    `warned` says whether the fit gave a warning about poor overlap. `everybody` says whether the target is all rows;
-    the limits of Crump et al. apply only then. `instead` has advice on other populations. `matched` says whether the
+    `warned` says whether the fit gave a warning about poor overlap. `everybody` says whether the target is all rows.
+    The limits of Crump et al. apply only then. `instead` has advice on other populations. `matched` says whether the
     estimator is matching, where a small effective n, from rows that are not matched, does not count as poor overlap.
     """
     surveyed, rows = "survey n" in table, int(table["n"].sum())

@@ -328,7 +328,7 @@ class LalondeLike(Design):
         return Population(frame, score, mean, mean**2 * ((1 + CV**2) / works - 1))
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
-        """Draw earnings that are zero or lognormal; treatment multiplies them by a factor."""
+        """Draw earnings that are zero or lognormal. Treatment multiplies earnings by a factor."""
         works, earned = _earnings(population.covariates)
         n, spread = len(works), np.log(1 + CV**2)
         drawn = earned * np.exp(rng.normal(-spread / 2, np.sqrt(spread), n)) * (rng.random(n) < works)

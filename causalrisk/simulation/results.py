@@ -1,4 +1,4 @@
-"""Results of a study: all estimates, with bias, error and coverage and their Monte Carlo errors; and power analysis."""
+"""Results of a study: estimates, and bias, error and coverage with their Monte Carlo errors. Also power analysis."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class StudyResults(Shown):
         return failed.groupby([*KEYS, "failure"], sort=False).size().rename("samples").reset_index()
 
     def errors(self, design: str, n: int) -> pd.DataFrame:
-        """Estimate minus true effect, one row per sample and one column per estimator; NaN for failures.
+        """Estimate minus true effect, one row per sample and one column per estimator. NaN for failures.
 
         Parameters
         ----------
