@@ -230,7 +230,7 @@ def is_unquoted(name: str, text: str) -> bool:
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula of a model, split into terms, with normalised white space. `left` is empty if it is one-sided."""
+    """A formula of a model, split into terms, with normalised white space. `left` is empty for one-sided formulas."""
 
     model: str
     text: str

@@ -113,7 +113,7 @@ def apply(x: Any, function: Callable[..., Any], slope: Callable[..., Any], *othe
 def apply_score(x: Any, function: Callable[..., tuple[Any, Any]], *others: Any) -> Any:
     """Return the score of a log likelihood at x, with derivatives if x is a `Dual`.
 
-    `function(x, *others)` returns the score and minus its derivative with respect to x.
+    `function(x, *others)` returns the score, and the score's derivative with respect to x with the opposite sign.
     """
     score, information = function(value_of(x), *others)
     return x.chain(score, -information) if isinstance(x, Dual) else score

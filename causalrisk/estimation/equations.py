@@ -349,7 +349,7 @@ class Equations(FieldsAlone):
         return tuple(Linear(f"outcome {a}", columns, 0, self.sample.mean_offset) for a in range(self.sample.n_arms))
 
     def outcome(self, a: int) -> Block:
-        """Return an arm's equation: the sum over its rows of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
+        """Return the model's equation: the sum over arm a of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
 
         u is `weight` in IPW and IPWRA: w / (probability that the outcome is observed). Otherwise u is 1. The
         engine multiplies by s_i and by the orthonormal columns X_i.
@@ -401,7 +401,7 @@ class Equations(FieldsAlone):
         return self.spec.corrected and (self.spec.normalized or self.spec.targeted or self.target.frame)
 
     def correction(self, a: int, g: Array) -> Block:
-        """Return the equation of an arm's mean residual delta: the sum of w (y - m_a - delta) over its rows is zero.
+        """Return the equation of an arm's mean residual delta: the sum of w (y - m_a - delta) over arm a is zero.
 
         For TMLE, delta is in the linear predictor of m_a. With a target frame and weights that are not normalised,
         the sum of w (y - m_a) is delta times the sum of `measure`.

@@ -297,7 +297,7 @@ class WeightFit:
 
     @property
     def estimated(self) -> bool:
-        """Whether there are propensity scores and they are estimated."""
+        """Whether there are propensity scores that are estimated."""
         model = self.equations.model
         return model is not None and model.kind != "known"
 
@@ -346,7 +346,7 @@ def gamma_of(beta: Beta, width: int) -> Array:
 
 
 def under_weights(equations: Equations, s: Array) -> tuple[Equations, NDArray[np.int8]]:
-    """Refit a classifier under row weights (n, R). Return equations with its scores, and failure codes (R,)."""
+    """Refit a classifier under row weights (n, R). Return equations with the new scores, and failure codes."""
     model = equations.model
     if model is None or model.classifier is None:
         return equations, np.zeros(s.shape[1], dtype=np.int8)

@@ -43,7 +43,7 @@ FEWEST, PART = 512, 4096  # fewest rows of a piece; the same if the rows do not 
 
 @dataclass(frozen=True)
 class Replicates:
-    """Replicates of the propensity score, given by how far their coefficients are from the fitted ones.
+    """Replicates of the propensity score, given as differences of their coefficients from the fitted coefficients.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class WeightedRows(FieldsAlone):
-    """Rows under R columns of row weights, with the propensity score fitted under each and the replicates around it.
+    """Rows under R columns of row weights, with the propensity score fitted under each column, and its replicates.
 
     Parameters
     ----------
@@ -334,7 +334,7 @@ class WeightedRows(FieldsAlone):
         return None if many else self._scores(slice(0, len(self.s)), frozenset(), 0)
 
     def scores(self, place: slice, by: frozenset[str] = frozenset(), column: int = 0) -> Scores:
-        """Return tilt and weight of some rows at a column's fitted propensity score and under its replicates.
+        """Return tilt and importance weight of rows at the propensity score fitted under a column, and at replicates.
 
         `by` names models of the weights. The results have derivatives with respect to the predictors of these models.
         """

@@ -2,8 +2,8 @@
 
 For each alpha of `LADDER`, the variance of the effect's influence function is estimated in each fold at the fit to the
 other folds. Another sample might favour another alpha. So the variances are drawn many times from the normal
-distribution of their errors. In each draw, the winner minimises the variance plus `CAUTION` standard errors of its
-difference from the first. The chosen alpha is the geometric mean of the winners.
+distribution of their errors. In each draw, the winner minimises the variance plus `CAUTION` standard errors of the
+variance's difference from the first. The chosen alpha is the geometric mean of the winners.
 
 These variances treat the coefficients as known. If the score is wrong, the errors of the coefficients matter, and the
 robust variance includes them. If the robust variance exceeds IPWRA's by more than `EXCESS`, alpha is raised.
@@ -44,10 +44,10 @@ class Path:
     Parameters
     ----------
     table : DataFrame
-        One row per alpha: the (first) effect; its standard error by cross-validation; its robust standard error, NaN if
-        it was not needed; the ratio of the cross-validated variance to the variance at the first alpha, and the
-        standard error of this ratio; the share of draws that this alpha wins; and whether the fits converged. With
-        several effects, the standard errors are of the objective's contrasts.
+        One row per alpha. The columns are the (first) effect, its standard error by cross-validation, its robust
+        standard error (NaN if not needed), the ratio of the cross-validated variance to the variance at the first
+        alpha, the standard error of this ratio, the share of draws that the alpha wins, and whether the fits converged.
+        With several effects, standard errors are of the objective's contrasts.
     held_out, anchor : float
         `held_out` is the alpha chosen by cross-validation. `anchor` is the alpha of the fit, which may be larger.
     choice_variance : float
@@ -61,7 +61,7 @@ class Path:
 
     @property
     def raised_from(self) -> float | None:
-        """The alpha chosen by cross-validation, if it was raised afterwards; otherwise None."""
+        """The alpha chosen by cross-validation, if the alpha of the fit is larger. Otherwise None."""
         return None if self.held_out == self.anchor else self.held_out
 
 

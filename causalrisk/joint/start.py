@@ -32,7 +32,7 @@ LEVEL = 0.01  # level of the test that adds the score's linear predictor to the 
 def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str, Any]:
     """Return the sums over rows that `real_share` and `lacks` need, at the coefficients theta, shape (K, P).
 
-    "bread", (K, P, P), is the information matrix of each arm's weighted fit. "score", (K, P), is its score vector,
+    "bread", (K, P, P), is the information matrix of each arm's weighted fit. "score", (K, P), is the score vector,
     which is zero except in columns that the fit does not have. "mean", (K,), is the average prediction over the target,
     and "slope", (K, P), is the derivative of "mean". "weight" is the sum of the weights. "variance" is the sum of the
     weights times the variance function.

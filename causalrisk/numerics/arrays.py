@@ -162,7 +162,7 @@ def inverse_or_nan(matrix: Array) -> Array:
 
 
 def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Solve a stack of symmetric positive definite systems, in a basis where they are near a multiple of the identity.
+    """Solve symmetric positive definite systems whose matrices are near multiples of the identity.
 
     `matrices` has shape (m, p, p), and `right` has shape (p, m). Returns the solutions, shape (p, m), and a mask (m,)
     of the matrices that are not positive definite to working precision. The solutions for these matrices are NaN.
