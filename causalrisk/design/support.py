@@ -242,7 +242,7 @@ class ColumnMoments:
         return keep
 
     def basis(self, keep: Mask) -> tuple[Basis, Array]:
-        """Return an orthonormal basis of the columns to keep, and a constant's coefficients in this basis (or zeros)."""
+        """Return an orthonormal basis of the columns to keep, and a constant's coefficients in this basis (or 0)."""
         constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
         triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
@@ -369,7 +369,7 @@ def supported_columns(
 
 
 def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple[Mask, list[Dependence]]:
-    """Return a mask without columns that depend on others in an arm and separate the arm, and a `Dependence` of each."""
+    """Return a mask without columns that depend on others in an arm and separate it, and the `Dependence` of each."""
     exempt = np.zeros(len(among), dtype=bool)
     while True:
         keep, found = seen.within_arms(among, exempt)
