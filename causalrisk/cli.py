@@ -265,14 +265,15 @@ def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
         refuse_foreign(text, model)  # another package's notation is answered with what to type here
         if isinstance(error, cr.DesignError):
             raise
-        raise cr.DesignError(f"the {model} formula {text!r} cannot be read: {getattr(error, 'msg', error)}.") from error
+        why = str(getattr(error, "msg", error)).rstrip(".")
+        raise cr.DesignError(f"the {model} formula {text!r} cannot be read: {why}.") from error
 
 
 def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> int:
-    """Return an upper limit on the number of columns of a part of a formula, not counting levels.
+    """Return an upper limit on the number of design columns that an expression of a formula gives.
 
-    A part that is not allowed raises an error. Operators inside a function (`inside`) are arithmetic, which is not
-    possible with text.
+    A categorical variable is counted as one column. `inside` says that the expression is inside a function, where + and
+    * are arithmetic. An expression that is not allowed, such as arithmetic with text, raises an error.
     """
     match node:
         case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(str(name))], []) if name in numeric:

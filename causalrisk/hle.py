@@ -122,7 +122,8 @@ def _judged(judgement: Any, place: str) -> tuple[int, float]:
                 return int(correct == "yes"), float(confidence)
     raise DesignError(
         f"{place}: judge_response is {judgement!r:.200}; expected 'correct', which is 'yes' or 'no', and 'confidence', "
-        "a number from 0 to 100.\nJudge it again, or remove it from the file: it then counts as not answered."
+        "a number from 0 to 100.\nJudge the answer again, or remove it from the file. The question then counts as not "
+        "answered."
     )
 
 
@@ -134,7 +135,7 @@ def _questions(source: Any) -> pd.DataFrame:
     if missing:
         raise DesignError(
             f"{where} has no column {listed(missing)}; expected {listed(REQUIRED)}, found "
-            f"{listed(list(table)) or 'none'}.\nRename the columns, or give the data set itself."
+            f"{listed(list(table)) or 'none'}.\nRename the columns, or use the data set as published."
         )
     table = table[[name for name in (*REQUIRED, "raw_subject", "image") if name in table]].astype(object)
     table = table.where(table.notna(), "").astype(str)
@@ -358,7 +359,7 @@ def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame
             values = {"n": n, "confidence": 100 * _bins(np.sort(stated), size)[1], "accuracy": 100 * accuracy}
             tables[arm] = pd.DataFrame({**values, "half_width": width})
     if not tables:
-        raise DesignError("no answer states a confidence.\nUse `load_judged` with judged files.")
+        raise DesignError("no answer states a confidence.\nUse `load_judged` with files of judged answers.")
     return pd.concat(tables, names=["arm", "bin"])
 
 
@@ -370,7 +371,6 @@ def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
 
 
 def _stated(rows: pd.DataFrame) -> tuple[Array, Array]:
-    """Return confidence and correctness, as shares, of the answers that state a confidence."""
     rows = rows[rows["answered"] & rows["confidence"].notna()]
     return rows["confidence"].to_numpy(dtype=float) / 100, rows["correct"].to_numpy(dtype=float)
 
@@ -385,7 +385,6 @@ def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _by_confidence(stated: Array, values: Array) -> Array:
-    """Sort values by stated confidence; answers with equal confidence get their mean value."""
     _, level, count = np.unique(stated, return_inverse=True, return_counts=True)
     return np.repeat(np.bincount(level, values) / count, count)
 

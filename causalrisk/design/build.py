@@ -38,7 +38,7 @@ from causalrisk.runtime import one_blas_thread
 
 
 def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.Series]) -> list[Source]:
-    """List each variable once, with the models that use it; variables of the outcome model come first."""
+    """List each variable once, with the models that use it. Variables of the outcome model come first."""
     sources = []
     for name, values in outcome.items():
         both = name in propensity and (values is propensity[name] or values.equals(propensity[name]))
@@ -48,7 +48,7 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 
 
 def _drawn(sources: Sequence[Source], by: ByRows, index: pd.Index, notes: list[str]) -> tuple[Rows, Arms]:
-    """Return the rows of the estimation sample and their arms; variables missing in all rows of an arm add notes."""
+    """Return the rows of the estimation sample and their arms. Variables missing in all rows of an arm add notes."""
     rows, treat = drawing.draw_rows(sources, by, index), by.treat
     drawing.check_rows_left(rows.lines, len(rows.keep), rows.n)
     every = treat.values[~missing_mask(treat.values)].unique() if rows.n < len(rows.keep) else []
@@ -113,7 +113,7 @@ def design_from_arrays(
 ) -> Design:
     """Make a design from arrays: outcome (N,), outcome columns (N, p) and propensity columns (N, q).
 
-    No constant is added; a missing constant triggers a warning.
+    No constant is added. A missing constant triggers a warning.
     """
     notes: list[str] = []
     if columns.missing == INDICATOR:
@@ -131,7 +131,8 @@ def design_from_arrays(
     for what, design in designs.items():
         for kind, name in (("treatment", by.treat.name), ("outcome", None if y.name is None else endog_name)):
             if name in design:
-                raise DesignError(f"the {kind} {name!r} is a column of {what}; expected only covariates.\nDrop it.")
+                found = f"the {kind} {name!r} is a column of {what}; expected only covariates"
+                raise DesignError(f"{found}.\nDrop this column.")
     right, assign = designs["exog"], list(designs.values())[-1]
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
     rows, coding = _drawn(sources, by, index, notes)
@@ -153,7 +154,7 @@ def design_from_arrays(
 class Formulas(NamedTuple):
     """The outcome, propensity and (if given) observation formulas, with the scope of each right-hand side.
 
-    `left` is the scope of the outcome's left-hand side. `filled` are covariates whose missing values were replaced.
+    `left` is the scope of the outcome's left-hand side. `filled` has the covariates whose missing values were replaced.
     """
 
     models: list[Formula]
@@ -170,7 +171,7 @@ class Formulas(NamedTuple):
         return cls(models, left, [resolve(model, table, frame, "right") for model in models], filled)
 
     def sources(self, treat: str) -> list[Source]:
-        """List the variables that must not be missing; with an observation model, the outcome may be missing."""
+        """List the variables that must not be missing. With an observation model, the outcome may be missing."""
         right, assign, *observed = (scope.variables for scope in self.scopes)
         sources = merge_sources(right if observed else {**self.left.variables, **right}, assign)
         known = {source.name for source in sources} | {treat}
@@ -179,7 +180,7 @@ class Formulas(NamedTuple):
 
     @property
     def recorded(self) -> np.ndarray | None:
-        """Mask of the rows of the data with an observed outcome, shape (N,); None without an observation model."""
+        """Mask (N,) of the rows of the data with an observed outcome. None without an observation model."""
         if len(self.models) == 2:
             return None
         return ~np.logical_or.reduce([missing_mask(values) for values in self.left.variables.values()])
@@ -191,7 +192,7 @@ def design_from_formula(
     """Make a design from formulas and data.
 
     `frame` has ``np`` and the caller's variables, for names that are not columns of the data. `propensity` is one-sided
-    or has the treatment on the left; by default it is the outcome's right-hand side.
+    or has the treatment on the left. By default, `propensity` is the right-hand side of the outcome formula.
     """
     notes: list[str] = []
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
@@ -234,9 +235,9 @@ def check_scored(design: Design, propensity: str | None, propensity_score: Any) 
 def read_formulas(
     formula: Any, propensity: Any, columns: ColumnOptions, data: Any, frame: Mapping[str, Any], notes: list[str]
 ) -> tuple[Formulas, pd.DataFrame]:
-    """Parse all formulas and look up their names; return the formulas and a table of all columns.
+    """Parse all formulas and look up their names. Return the formulas and a table of all columns.
 
-    If `propensity` is None, it is the outcome's right-hand side. `frame` has the caller's variables.
+    If `propensity` is None, the outcome's right-hand side is used. `frame` has the caller's variables.
     """
     roles = str(formula).partition("~")[0].strip(), columns.treat if isinstance(columns.treat, str) else "d"
     try:
@@ -328,7 +329,7 @@ def _formula_models(
 
 
 def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarray:
-    """Return the values of the left-hand side, shape (n,); NaN where `seen` is False."""
+    """Return the values of the left-hand side, shape (n,). They are NaN where `seen` is False."""
     values = np.full(len(seen), np.nan)
     if not seen.any():
         return values

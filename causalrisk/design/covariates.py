@@ -30,11 +30,11 @@ PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of 0/1 
 
 
 class Moderators(NamedTuple):
-    """Columns on which effects are projected, shape (n, k): group indicators, or the columns of a formula.
+    """Columns (n, k) on which effects are projected: group indicators, or the columns of a formula.
 
-    `groups` says whether the columns are group indicators. `names` are the names of the groups or columns; with several
-    grouping variables, each name is a tuple of values. `levels` are the names of the grouping variables, or the
-    formula. `encoder` codes new values of the formula's variables.
+    `groups` says whether the columns are group indicators. `names` has the names of the groups or columns. With several
+    grouping variables, each name is a tuple of values. `levels`, as in an index of pandas, has the names of the
+    grouping variables, or the text of the formula. `encoder` codes new values of the formula's variables.
     """
 
     columns: np.ndarray
@@ -47,9 +47,9 @@ class Moderators(NamedTuple):
 def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     """Find the moderators `by` on the estimation sample.
 
-    `by` is a variable name or one value per row of the data, for one group per value; several of these, for one group
-    per observed combination; or a one-sided formula beginning with "~", for a linear projection. `data` has the model's
-    data. It is needed only for variables that are in neither formula.
+    `by` is a variable name or one value per row of the data, for one group per value. A list of these gives one group
+    per observed combination. A one-sided formula, which begins with "~", gives a linear projection. `data` has the
+    model's data, which are needed only for variables that are in neither formula.
     """
     if isinstance(by, str) and by.lstrip().startswith("~"):
         formula = parse(by.lstrip().removeprefix("~"), "effects_by", [])
@@ -142,7 +142,7 @@ def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
 
 
 def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
-    """Return the rows of the data that are in the sample; without data, the variables of both formulas.
+    """Return the rows of the data that are in the sample or, without data, the variables of both formulas.
 
     Rows are matched by label if the labels are the labels of the model's data, else by position. Variables that the
     data and the formulas share must be equal.
@@ -176,7 +176,6 @@ def _other_data(found: str) -> DesignError:
 
 
 def _same(values: pd.Series, others: pd.Series) -> bool:
-    """Return True if both columns have the same values in the same order and `others` has no missing values."""
     if missing_mask(others).any():
         return False
     numeric = is_numeric_dtype(values) and is_numeric_dtype(others)
@@ -212,7 +211,7 @@ class Covariate:
 
     @cached_property
     def ends(self) -> tuple[float, float]:
-        """Smallest and largest value that is not missing; (inf, -inf) if there is none."""
+        """Smallest and largest value that is not missing, or (inf, -inf) if there is none."""
         numbers = self.values
         return float(np.fmin.reduce(numbers, initial=np.inf)), float(np.fmax.reduce(numbers, initial=-np.inf))
 
@@ -253,7 +252,7 @@ def display_name(code: str) -> str:
 
 
 def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool = False) -> list[Covariate]:
-    """Return each covariate of the models once, on the rows to keep, bool (n,), without constants."""
+    """Return each covariate of the models once, without constants, on the rows that the mask `keep` (n,) marks."""
     columns = covariates_of_block(design, of_observation=of_observation)
     return [c for c in (columns if keep.all() else on_rows(columns, keep)) if c.varies]
 
@@ -287,7 +286,7 @@ def covariates_of_block(
 
 
 def on_rows(covariates: Sequence[Covariate], rows: np.ndarray | slice) -> list[Covariate]:
-    """Return covariates on some rows, given by position or mask; levels of one factor still share an array of codes."""
+    """Return covariates on some rows, given by position or mask. Levels of one factor still share an array of codes."""
     columns = {id(c.column): c.column for c in covariates}
     some = {name: column[rows] for name, column in columns.items()}
     return [replace(c, column=some[id(c.column)]) for c in covariates]
@@ -322,7 +321,7 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
         levels = math.prod(int(known[name].nunique()) for name in leveled)
         if most is not None and levels > most:
             shown = " * ".join(leveled)
-            raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave it out.")
+            raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave the variable out.")
         info = formulas.compile_terms([term], formula, Scope(known, scope.constants))
         found += _products(formulas.factor_values(term, info, formula, known), keep)
     return found
@@ -363,7 +362,7 @@ def with_products(covariates: Sequence[Covariate]) -> list[Covariate]:
 
 
 def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) -> list[Covariate]:
-    """Rename variables, terms or columns of covariates, also within products; unknown names are ignored."""
+    """Rename variables, terms or columns of covariates, also within products. Unknown names are ignored."""
     new = {old.replace("np.", ""): name for old, name in (names or {}).items()}
 
     def word(part: str) -> str:
@@ -378,7 +377,7 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
 
 
 def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covariate]:
-    """Return the products of a term's columns, one from each factor; rows that are not in `keep` are NaN."""
+    """Return the products of a term's columns, one from each factor. Rows that are not in `keep` are NaN."""
     products = []
     for parts in itertools.product(*(_columns(factor, keep) for factor in factors)):
         if len(parts) == 1:
@@ -390,7 +389,7 @@ def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covaria
 
 
 def _columns(factor: FactorValues, keep: np.ndarray) -> list[Covariate]:
-    """Return the columns of a factor for all rows; its values are known for the rows in `keep`."""
+    """Return the columns of a factor for all rows, given its values for the rows in `keep`."""
     name = display_name(factor.code)
     if factor.levels is None:
         columns = np.full((factor.values.shape[1], len(keep)), np.nan)

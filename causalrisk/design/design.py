@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """The observation model: mask of observed outcomes (n,), design matrix (n, r), and its encoder."""
+    """The observation model: mask (n,) of observed outcomes, design matrix (n, r), and encoder of this matrix."""
 
     recorded: np.ndarray
     columns: np.ndarray
@@ -188,17 +188,17 @@ class Design:
         return np.arange(self.n)
 
     def over(self, function: Callable[[Any], T]) -> Iterator[T]:
-        """Return an iterator over the single result `function(self)`; on disk, there is one per block of rows."""
+        """Return an iterator over the single result `function(self)`. On disk, there is one per block of rows."""
         return iter([function(self)])
 
     @property
     def units(self) -> np.ndarray:
-        """Number of observations in each row: its frequency weight, or one; shape (n,)."""
+        """Number of observations that each row represents, shape (n,): its frequency weight, or one."""
         return self.weights if self.weight_type == "frequency" else np.ones(self.n)
 
     @property
     def nobs(self) -> int:
-        """Number of observations: the sum of frequency weights, else the number of rows."""
+        """Number of observations: the sum of frequency weights, or the number of rows."""
         return int(self.units.sum())
 
     @property
@@ -212,7 +212,7 @@ class Design:
         return len(self.labels)
 
     def arm_named(self, name: Any) -> int | None:
-        """Return the position of the arm with this label or level; None if there is none."""
+        """Return the position of the arm with this label or level, or None if there is no such arm."""
         pairs = enumerate(zip(self.labels, self.levels, strict=True))
         return next((k for k, names in pairs if is_scalar(name) and name in names), None)
 
@@ -233,13 +233,13 @@ class Design:
 
     @property
     def sample_ledger(self) -> pd.DataFrame:
-        """Dropped rows by variable: columns formula, variable, missing, dropped."""
+        """Dropped rows by variable: a table with the columns formula, variable, missing and dropped."""
         frame = pd.DataFrame(list(self.ledger), columns=["formula", "variable", "missing", "dropped"])
         return frame.astype({"missing": np.int64, "dropped": np.int64})
 
     @property
     def n_clusters(self) -> int:
-        """Number of clusters, G, by the first cluster variable; 0 without clusters."""
+        """Number G of clusters, by the first cluster variable. 0 without clusters."""
         return 0 if self.cluster is None else int(self.cluster.max()) + 1
 
     @property
@@ -255,7 +255,7 @@ class Design:
 
     @property
     def arm_clusters(self) -> list[int]:
-        """Number of clusters with rows in each arm, K numbers; the smaller number with two-way clusters."""
+        """Number of clusters with rows in each arm, shape (K,). With two-way clusters, the smaller of both numbers."""
         ways = [cluster for cluster in (self.cluster, self.second_cluster) if cluster is not None]
         return [min((len(np.unique(cluster[rows])) for cluster in ways), default=0) for rows in self.members]
 
@@ -266,7 +266,7 @@ class Design:
 
     @property
     def varying(self) -> np.ndarray:
-        """Mask of the columns of the outcome design that vary over the rows with an outcome, bool, shape (p,)."""
+        """Mask (p,) of the columns of the outcome design that vary over the rows with an outcome."""
         return np.asarray(np.ptp(self.X[self.recorded], axis=0) > 0)
 
     @property
@@ -283,7 +283,7 @@ class Design:
 
     @property
     def recorded(self) -> np.ndarray:
-        """Mask of the rows with an observed outcome, bool, shape (n,)."""
+        """Mask (n,) of the rows with an observed outcome."""
         return np.ones(self.n, dtype=bool) if self.observation is None else self.observation.recorded
 
     @property
@@ -304,11 +304,11 @@ class Design:
 
     @property
     def members(self) -> np.ndarray:
-        """Mask of the rows of each arm, bool, shape (K, n)."""
+        """Mask (K, n) of the rows of each arm."""
         return self.arm == np.arange(self.n_arms)[:, None]
 
     def subset(self, keep: np.ndarray, reason: str) -> Design:
-        """Return the design on the rows to keep, bool of shape (n,), and check its columns again.
+        """Return the design on the rows that the mask `keep` (n,) marks, after checking its columns again.
 
         `reason` tells `sample_ledger` why the other rows are dropped, such as "propensity score outside [0.1, 0.9]".
         """
@@ -336,7 +336,7 @@ class Design:
 
     @property
     def strata(self) -> Factors | None:
-        """Weights of the strata in the variance; None without a survey design or with replicate weights.
+        """Weights of the strata in the variance. None without a survey design or with replicate weights.
 
         The last stratum is for the rows of a target frame.
         """
@@ -346,7 +346,7 @@ class Design:
         return Factors(np.append(own.squares, 1.0), np.append(own.totals, 0.0))
 
     def _of_rows(self, keep: np.ndarray) -> Design:
-        """Return the design on some of the rows, without checking its columns."""
+        """Return the design on the rows that the mask `keep` (n,) marks, without checking its columns."""
         in_sample = self.in_sample.copy()
         in_sample.iloc[np.flatnonzero(in_sample)] = keep
         numbers, cluster = drawing.renumbered(self.cluster, keep, self.cluster_name)
@@ -364,14 +364,14 @@ class Design:
         )
 
     def under(self, arm: np.ndarray) -> Design:
-        """Return the same rows under another assignment of the treatment: arms 0 .. K-1 of shape (n,).
+        """Return the same rows under another assignment of the treatment, given as `arm` (n,) with values 0 .. K-1.
 
         Columns that are linearly dependent within an arm are dropped, or raise an error.
         """
         return replace(self, arm=arm).supported([])
 
     def extended(self, step: Callable[[Any], Any], encoder: Encoder, notes: list[str], *, given: bool) -> Design:
-        """Return the design with outcome columns computed by `step`; arguments as in `DesignOnDisk.extended`."""
+        """Return the design with outcome columns computed by `step`. Arguments are as in `DesignOnDisk.extended`."""
         X = np.ascontiguousarray(step(self).X)
         made = replace(self, X=X, outcome_encoder=encoder)
         return made if given else made.supported(notes)
@@ -414,8 +414,8 @@ class Design:
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         """Return masks of the columns of X and Z to keep, and the fields `observation` and `dropped_terms`.
 
-        `X`, `Z` and `R` are the moments of the columns of the outcome, propensity and observation models. For `X`, they
-        are over the rows with an outcome in each cell. A cell is an arm or, with repeated cross sections, an arm in
+        `X`, `Z` and `R` are the moments of the columns of the outcome, propensity and observation models. Moments of
+        `X` are over the rows with an outcome in each cell. A cell is an arm or, with repeated cross sections, an arm in
         one period. `size` is the number of observations in each cell.
         """
         observation = self.observation
@@ -430,7 +430,7 @@ class Design:
                 observation = replace(observation, columns=columns, encoder=encoder)
             else:
                 nothing = f"no outcome {self.endog_name!r} is missing"
-                notes.append(f"observed={observation.formula!r} has no effect, because {nothing}. Leave it out.")
+                notes.append(f"observed={observation.formula!r} has no effect, because {nothing}. Leave observed= out.")
                 observation = None
         outcome = ModelColumns(X, self.outcome_encoder, cells)
         propensity = ModelColumns(Z, self.propensity_encoder, self.labels)
@@ -439,19 +439,19 @@ class Design:
         return keep, keep_z, {"observation": observation, "dropped_terms": tuple(dict.fromkeys(names))}
 
     def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the smallest and largest value in each arm, (K, m) each, of combinations of the propensity columns."""
+        """Return the minimum (K, m) and maximum (K, m) in each arm of m combinations of the propensity columns."""
         k = self.n_arms
         low, high = zip(*self.over(lambda block: support.arm_spans(block.Z, block.arm, k, directions)), strict=True)
         return np.min(low, axis=0), np.max(high, axis=0)
 
 
 def rows_not_kept(what: str = "this result", instead: str = "") -> UnavailableError:
-    """Return the error for a request that needs rows, which a scan does not keep; `instead` is further advice."""
+    """Return the error for a request that needs rows, which a scan does not keep. `instead` is further advice."""
     return UnavailableError(f"{what} needs the rows in memory; the data are on disk.\n{instead}Use `{IN_MEMORY}`.")
 
 
 def new_offset(design: Design, data: Any) -> np.ndarray:
-    """Return the offset of new rows, shape (m,), from their column with the name of the fitted offset."""
+    """Return the offset (m,) of new rows, from the column with the name of the fitted offset."""
     kind, name = str(design.offset_kind), str(design.offset_name)
     table = as_table(data if hasattr(data, "columns") or hasattr(data, "keys") else {}, [])
     use = f"is the {kind} of the fit" + (" (`at_exposure=1` replaces it)" if kind == "exposure" else "")
@@ -472,7 +472,7 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     """Code the rows of another population as the sample was coded: same levels, same means in ``center()``.
 
     The data need all covariates of both models, but neither outcome nor treatment. Rows with a missing covariate are
-    dropped; with ``missing="raise"`` they raise an error.
+    dropped. With ``missing="raise"``, such rows raise an error.
     """
     if design.filled:
         names = ", ".join(one.name for one in design.filled)

@@ -87,7 +87,7 @@ class DiD:
             needed = "DiD needs the name of a column as before= or as time=; unit= can be added to time="
             raise OptionError(f'{needed}.\nUse `DiD(before="y0")` or `DiD(time="year", unit="id")`.')
         if self.cross_sections and not self.normalize:
-            raise OptionError("normalize=False is not available for repeated cross sections.\nLeave it out.")
+            raise OptionError("normalize=False is not available for repeated cross sections.\nLeave normalize= out.")
 
     @property
     def cross_sections(self) -> bool:
@@ -144,7 +144,7 @@ def without_change(formula: str, did: DiD | None) -> str:
 
 
 def change_words(formula: str, did: DiD) -> str:
-    """Describe the outcome that `with_change` made, in words: "the change of y since 2010"."""
+    """Describe in words the outcome that `with_change` made, such as "the change of y since 2010"."""
     after, before = _change_of(formula)
     if did.before is not None:
         return f"the change from {before} to {after}"
@@ -168,7 +168,7 @@ def _change_of(formula: str) -> tuple[str, str]:
 
 
 def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd.DataFrame, str]:
-    """Reshape long data to one row per unit; also return the term of the earlier outcome."""
+    """Reshape long data to one row per unit. Return the data and the term of the earlier outcome."""
     table = as_table(data, [])
     frame, period, periods, unit = _keys(table, did.time, did.unit, PERIODS)
     _check_rows(did.time, did.unit, period, unit)
@@ -203,7 +203,7 @@ def _keys(
 
 
 def _in_order(name: str, values: pd.Series, count: int | None = None) -> tuple[NDArray[np.intp], pd.Index]:
-    """Return each row's period number and the periods in order; `count` is how many there must be."""
+    """Return each row's period number and the periods in order. `count` is the required number of periods."""
     check_complete(values, f"time {name!r}")
     values = _without_order(values)
     if not isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(values):
@@ -233,14 +233,14 @@ def _shown(periods: pd.Index) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Periods:
-    """The two periods of repeated cross sections: a mask of the later rows, (n,), and the names, the earlier first."""
+    """The two periods of repeated cross sections: a mask (n,) of the later rows, and names, earlier period first."""
 
     late: NDArray[np.bool_]
     names: tuple[str, ...]
 
     @classmethod
     def of(cls, name: str, values: pd.Series) -> Periods:
-        """Read the periods of the rows; raise a DesignError unless there are two in a known order."""
+        """Read the periods of the rows. Raise a DesignError unless there are two in a known order."""
         period, periods = _in_order(name, values, PERIODS)
         return cls(period == 1, _shown(periods))
 
@@ -251,7 +251,6 @@ class Periods:
 
 
 def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series) -> None:
-    """Raise a DesignError if a unit has no row, or several rows, in a period."""
     rows = unit.groupby([unit.to_numpy(), period]).size().unstack(fill_value=0)
     twice, few = rows.index[(rows > 1).any(axis=1)], rows.index[(rows == 0).any(axis=1)]
     if len(twice):
@@ -269,9 +268,9 @@ def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], un
 class Adoption:
     """Long data of units that begin treatment at different times.
 
-    `period` and `unit`, shape (N,), are the period number and unit number of each row; `names` and `units` are the
-    names of the periods and units. `begins`, shape (n,), is the number of the period in which each unit begins, or T
-    for never-treated units. `column` is the name of the column that says when units begin.
+    `period` (N,) has the period number of each row, and `unit` (N,) has the unit number. `names` has the names of the T
+    periods, and `units` has the names of the n units. `begins` (n,) has the number of the period in which each unit
+    begins, or T for never-treated units. `column` is the name of the column that says when units begin.
     """
 
     frame: pd.DataFrame
@@ -283,12 +282,12 @@ class Adoption:
     column: str
 
     def sizes(self, times: NDArray[np.float64]) -> pd.Series:
-        """Return the number of units that begin in each period, never-treated last; unit i counts times[i] units."""
+        """Count the units that begin in each period and, last, never-treated units. Unit i counts `times[i]` times."""
         found = np.bincount(self.begins, times, len(self.names) + 1).astype(int)
         return pd.Series(found, index=[*_shown(self.names), NEVER])[found > 0]
 
     def of_units(self, name: str) -> pd.Series:
-        """Return the first-period value of a column, one value per unit."""
+        """Return the value of a column in the first period for each unit."""
         first = self.period == 0
         return pd.Series(self.frame[name].array[first], index=self.units[self.unit[first]]).loc[self.units]
 
@@ -301,7 +300,7 @@ class Adoption:
     def cells(
         self, base: str, anticipation: int, not_yet: bool, whole: bool
     ) -> Iterator[tuple[int, int, pd.DataFrame | None, str]]:
-        """Yield the two-period data of each group and period: both numbers, the rows, and the treatment's name.
+        """Yield the two-period data of each group and period: group number, period number, rows, and treatment name.
 
         `base` and `anticipation` are options of `event_study`. With `not_yet`, units that begin after both periods are
         also controls. The column `COMPARED` marks the group and its controls. With `whole`, the data keep the rows of
@@ -331,7 +330,7 @@ class Adoption:
 
 
 def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
-    """Read long data of units that begin treatment at different times; arguments as in `event_study`."""
+    """Read long data of units that begin treatment at different times. Arguments are as in `event_study`."""
     table = as_table(data, [])
     frame, period, names, units = _keys(table, time, unit)
     _check_rows(time, unit, period, units)
@@ -362,7 +361,7 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
 
 
 def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDArray[np.intp]:
-    """Return the number of the first period at or after each value; if periods are positive, 0 means never treated."""
+    """Return the number of the first period at or after each value. If periods are positive, 0 means never treated."""
     try:
         start = np.asarray(names.searchsorted(_without_order(first).array))
     except TypeError as error:

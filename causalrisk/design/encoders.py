@@ -32,9 +32,9 @@ from causalrisk.errors import DesignError
 
 
 class Encoder:
-    """Coding of the columns of a model, fixed on the estimation sample; some columns may have been dropped.
+    """Coding of the columns of a model, fixed on the estimation sample. Some columns may have been dropped.
 
-    `names` are the names of all columns, and `variables` the variables of a formula on the sample. Messages name
+    `names` has the names of all columns. `variables` has the variables of a formula on the sample. Messages name
     `model`.
     """
 
@@ -53,7 +53,7 @@ class Encoder:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Names of the variables that new data must have; for a design from arrays, the columns."""
+        """Names of the variables that new data must have. For a design from arrays, they are the columns."""
         return self.names if self.base is None else self.base.variables
 
     def levels(self) -> dict[str, dict[Any, str]]:
@@ -67,7 +67,7 @@ class Encoder:
         return found
 
     def made_of(self, names: Collection[str]) -> np.ndarray:
-        """Return a mask of the columns that use any of these variables, shape (p,)."""
+        """Return a mask (p,) of the columns that use any of these variables."""
         found = set(names)
         if self.info is not None:
             found = {
@@ -79,7 +79,7 @@ class Encoder:
         return np.array([name in found for name in self.names], dtype=bool)
 
     def keeping(self, keep: np.ndarray) -> Self:
-        """Return an encoder of the columns that the mask `keep`, shape (p,), marks."""
+        """Return an encoder of the columns that the mask `keep` (p,) marks."""
         if keep.all():
             return self
         other = self._copied()
@@ -90,7 +90,7 @@ class Encoder:
     def extended(self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray) -> Self:
         """Return an encoder with further columns, named `more`, which `make` computes from the present columns.
 
-        `keep` is a mask of the columns to keep, first of the present and then of the further ones.
+        `keep` is a mask of the columns to keep: first the present columns, then the further columns.
         """
         other = self._copied()
         other.base, other._make, other._keep, other._all = self, make, keep, (*self.names, *more)
@@ -201,7 +201,7 @@ class FormulaEncoder(Encoder):
         return True
 
     def variables_like(self, table: pd.DataFrame) -> dict[str, pd.Series]:
-        """Return the variables of new rows with the dtypes of the sample; errors as in `encode`."""
+        """Return the variables of new rows with the dtypes of the sample. Errors are as in `encode`."""
         use = f"the {self.formula.model} model uses"
         return {
             name: _like(new_column(table, name, use), fitted, name, name in self.formula.coded)
@@ -257,8 +257,8 @@ LEVEL = "(missing)"  # level of missing values of a categorical covariate
 class Filled(NamedTuple):
     """A covariate whose missing values were replaced.
 
-    `rows` marks the rows of the data in which it was missing, bool of shape (N,). `indicator` is the name of the column
-    that is 1 in these rows; None if the covariate has a level for missing values.
+    `rows` is a mask (N,) of the rows of the data in which the covariate was missing. `indicator` is the name of the
+    column that is 1 in these rows. It is None if the covariate has a level for missing values.
     """
 
     name: str
@@ -272,7 +272,7 @@ def fill_covariates(
     """Fill in the covariates, out of `names`, that are missing in rows of the sample.
 
     Numeric covariates get their weighted mean, and a column is added that is 1 where they were missing. Other
-    covariates get a level for missing values. `weights`, shape (N,), are zero outside the sample.
+    covariates get a level for missing values. `weights` (N,) are zero outside the sample.
     """
     coded = set().union(*(formula.coded for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
@@ -293,7 +293,9 @@ def fill_covariates(
             codes[~rows] = own.cat.codes
             columns[name] = pd.Series(pd.Categorical.from_codes(codes, categories=levels), values.index)
         elif indicator in table:
-            raise DesignError(f"{indicator!r}, the missing-value indicator of {name!r}, is a column.\nRename it.")
+            raise DesignError(
+                f"{indicator!r}, the missing-value indicator of {name!r}, is a column.\nRename {indicator!r}."
+            )
         else:
             number = np.empty(len(rows))
             number[~rows] = known.to_numpy(dtype=float)

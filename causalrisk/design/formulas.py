@@ -115,7 +115,7 @@ def refuse_foreign(text: str, model: str, roles: tuple[str, str] = ("y", "d")) -
 
 
 def function_here(name: str, text: str) -> str:
-    """Return what to write for a function of R, Stata, or NumPy without its prefix; empty for other functions."""
+    """Return what to write for a function of R, Stata, or NumPy without its prefix. Empty for other functions."""
     found = re.search(rf"\b{re.escape(name)}\(\s*([\w.]+)(?:\s*,\s*(?:df|degree)?\s*=?\s*(\d+))?", text)
     x, number = (found[1], int(found[2] or 0)) if found else ("x", 0)
     df = (number - 1 if name == "rcs" else number) or 4  # R's rcs counts knots
@@ -164,7 +164,7 @@ def uses(code: str) -> tuple[Use, ...]:
 
 
 def renamed(code: str, names: Mapping[str, str]) -> str:
-    """Rename the variables of a term; `names` maps old names to new ones."""
+    """Rename the variables of a term. `names` maps old names to new names."""
     text = code.encode()  # positions in the tree count bytes
     for node, use in reversed(_named(code)):
         if use.role != "called" and use.name in names:
@@ -205,7 +205,6 @@ def coded_names(code: str) -> frozenset[str]:
 
 
 def _function(node: Any) -> str:
-    """Return the name of the function that a node calls; empty if the node is not a call by name."""
     return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
 
 
@@ -231,7 +230,7 @@ def is_unquoted(name: str, text: str) -> bool:
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula of a model, split into terms; `left` is empty if it is one-sided. White space is normalised."""
+    """A formula of a model, split into terms, with normalised white space. `left` is empty for one-sided formulas."""
 
     model: str
     text: str
@@ -242,7 +241,7 @@ class Formula:
         return parse, (self.text, self.model, [])  # patsy's terms do not pickle
 
     def codes(self, *sides: str) -> list[str]:
-        """List the factors of the terms on the given sides ("left", "right"; both by default), as typed."""
+        """List the factors of the terms on the given sides (by default "left" and "right"), as typed."""
         terms = [term for side in sides or ("left", "right") for term in getattr(self, side)]
         return list(dict.fromkeys(factor.code for term in terms for factor in term.factors))
 
@@ -257,7 +256,7 @@ class Formula:
 
     @property
     def outcome_name(self) -> str:
-        """Name of the left-hand side; for ``Q("a name")``, the quoted name."""
+        """Name of the left-hand side. For ``Q("a name")``, it is the quoted name."""
         name = str(self.left[0].name())
         quoted_name = re.fullmatch(r"""Q\((['"])(.*)\1\)""", name)
         return quoted_name[2] if quoted_name else name
@@ -289,20 +288,20 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
         formula.uses()
     except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError) as error:
         why = getattr(error, "message", getattr(error, "msg", error))  # of patsy or Python
-        found = f"the {model} formula {text!r} cannot be read: {why}"
+        found = f"the {model} formula {text!r} cannot be read: {str(why).rstrip('.')}."
         advice = 'Join terms with `+`. Write arithmetic inside `I(...)`, and an odd name as `Q("odd name")`.'
         if text[-1:] in ("+", "-", "*", ":"):
-            advice = f"The formula ends in `{text[-1]}`. Leave it out, or add a term."
+            advice = f"The formula ends in `{text[-1]}`. Leave `{text[-1]}` out, or add a term."
         raise DesignError(f"{found}\n{advice}") from error
     if not formula.right:
         found = f"the {model} formula {text!r} has an empty right-hand side; expected at least one term"
-        raise DesignError(f"{found}.\nUse `{typed.format(1)}` for a constant only.")
+        raise DesignError(f"{found}.\nFor a model with only a constant, use `{typed.format(1)}`.")
     notes += [note for note in dict.fromkeys(_powers(tree, formula)) if note not in notes]
     return formula
 
 
 def right_side(text: Any, model: str, notes: list[str]) -> Formula:
-    """Parse a one-sided formula; raise a DesignError if it has a left-hand side."""
+    """Parse a one-sided formula. Raise a DesignError if it has a left-hand side."""
     formula = parse(text, model, notes)
     if formula.left:
         raise DesignError(f"the {model} formula {formula.text!r} has a left-hand side.\nUse `{formula.right_text!r}`.")
@@ -336,7 +335,7 @@ RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may b
 
 
 class Scope(NamedTuple):
-    """The names in a formula: variables have one value per row; functions, modules and anything else are constants."""
+    """The names in a formula. Variables have one value per row. Functions, modules and anything else are constants."""
 
     variables: Mapping[str, pd.Series]
     constants: Mapping[str, Any]
@@ -359,7 +358,7 @@ def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], no
 
 
 def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *sides: str) -> Scope:
-    """Look up each name on the given sides: a variable of the table, or the caller's function or constant."""
+    """Look up each name on the given sides, among the table's variables and the caller's functions and constants."""
     variables, constants, others = dict[str, pd.Series](), dict[str, Any](), set[str]()
     for name, role in formula.uses(*sides):
         value, known = frame.get(name), name in PATSY_FUNCTIONS or hasattr(builtins, name)
@@ -386,7 +385,7 @@ def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *si
 
 
 def is_function(value: Any) -> bool:
-    """Return True if a caller's variable replaces the patsy function of its name; classes and modules do not."""
+    """Return True if a caller's variable replaces patsy's function of the same name. Classes and modules do not."""
     return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, STATE)
 
 
@@ -421,7 +420,7 @@ class _Factor(patsy.EvalFactor):
         super().memorize_chunk(state, which_pass, self._numbers(data))
 
     def eval(self, state: Any, data: Any) -> Any:
-        """Evaluate the factor: numbers as they are, other values as a Categorical (patsy would loop over rows)."""
+        """Evaluate the factor. Values other than numbers become Categorical, because patsy would loop over rows."""
         value = super().eval(state, self._numbers(data))
         boxed = hasattr(value, "contrast")  # C(...)
         values = value.data if boxed else value
@@ -466,7 +465,7 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy
 
 
 def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
-    """Make the design matrix, shape (n, p) and C-contiguous, of rows of the estimation sample or of new data."""
+    """Make the C-contiguous design matrix (n, p) of rows of the estimation sample or of new data."""
     data: Any = variables or pd.DataFrame(index=range(n))
     with as_design_error(formula):
         matrix = np.asarray(patsy.build_design_matrices([info], data, AS_THEY_ARE)[0])
@@ -483,7 +482,7 @@ def _check_finite(finite: np.ndarray, term: str, formula: Formula) -> None:
 
 
 class FactorValues(NamedTuple):
-    """A factor as typed: its levels and each row's level code (n,), or None and numeric columns (n, k)."""
+    """A factor as typed, with its levels and each row's level code (n,), or with None and numeric columns (n, k)."""
 
     code: str
     levels: tuple[Any, ...] | None
@@ -524,7 +523,7 @@ def as_design_error(formula: Formula) -> Iterator[None]:
 
 
 def stateful_function(formula: Formula, constants: Mapping[str, Any]) -> str | None:
-    """Return the first stateful transform (such as a spline) in a formula; None if there is none."""
+    """Return the first stateful transform, such as a spline, in a formula, or None if there is none."""
     functions = {**PATSY_FUNCTIONS, **constants}
     called = (use.name for use in formula.uses() if use.role == "called")
     return next((name for name in called if hasattr(functions.get(name), STATE)), None)
@@ -534,9 +533,9 @@ def stateful_function(formula: Formula, constants: Mapping[str, Any]) -> str | N
 
 
 def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read linear constraints on named parameters, such as "POM[1] - POM[0] = 0, POM[1] = 2"; "= 0" may be left out.
+    """Read linear constraints on named parameters, such as "POM[1] - POM[0] = 0, POM[1] = 2".
 
-    Returns the coefficients, shape (j, d), and the right-hand sides, shape (j,).
+    "= 0" may be left out. Returns the coefficients (j, d) and the right-hand sides (j,).
     """
     try:
         read = patsy.DesignInfo(list(names)).linear_constraint(text)

@@ -1,6 +1,6 @@
 """Designs whose rows are on disk: read a scan once, code its rows, and store them as arrays.
 
-Reading keeps the rows of the estimation sample and collects the levels of factors; then the coding is fixed for all
+Reading keeps the rows of the estimation sample and collects the levels of factors. Then the coding is fixed for all
 rows. The coded rows are stored in a temporary folder, in parts, and can be used as Dask arrays.
 """
 
@@ -46,7 +46,7 @@ class KeptRows(NamedTuple):
     """The sample's rows in a frame (consecutive rows of a scan), not yet coded as numbers.
 
     `where` names the frame in messages. `variables` are the variables of the models. `roles` has the treatment and, if
-    given, weights, cluster and offset; its index is the row number in the frame.
+    given, weights, cluster and offset. The index of `roles` is the row number in the frame.
     """
 
     where: str
@@ -55,13 +55,12 @@ class KeptRows(NamedTuple):
 
 
 class FrameSummary(NamedTuple):
-    """Summary of a frame, which has consecutive rows of a scan: numbers of rows, dropped rows, and levels.
+    """Summary of a frame (consecutive rows of a scan): numbers of rows, dropped rows, and levels of variables.
 
-    `size` has the numbers of rows in the data and in the sample.
-
-    `few` has, for each variable, rows with all its levels, or a few numbers. `treat` has rows with all levels of the
-    treatment, and `counts` the rows of each. `weights` is the sum of the weights. `path` is the file that
-    stores the rows; `where` names the frame in messages.
+    `size` has the numbers of rows in the data and in the sample. `few` has, for each variable, rows with all of its
+    levels, or a few numbers. `treat` has rows with all levels of the treatment. `counts` has the number of rows of each
+    level of the treatment. `weights` is the sum of the weights. `path` is the file that stores the rows. `where` names
+    the frame in messages.
     """
 
     where: str
@@ -93,7 +92,8 @@ class Coding:
             value = None if name in names else frame.get(name)
             if is_column(value) and not isinstance(value, list | tuple):
                 found = f"the formulas use {name!r}, a {type(value).__name__} that is not a column of the files"
-                raise DesignError(f"{found}.\nAdd it to the files. For an option such as `levels=`, use a list.")
+                advice = "Add this column to the files. An option such as `levels=` of `C()` must be a list."
+                raise DesignError(f"{found}.\n{advice}")
         formulas, _ = read_formulas(formula, propensity, columns, empty, frame, self.notes)
         self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas.models
         used = {use.name for each in self.formulas for use in each.uses()}
@@ -188,7 +188,7 @@ class Coding:
         return few if isinstance(few.dtype, pd.CategoricalDtype) or few.dtype.kind in "bif" else few.astype("category")
 
     def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
-        """Return the rows of a frame as numbers; `row` and `position` number its first row in data and sample."""
+        """Return a frame's rows as numbers. `row` and `position` are the first row's numbers in data and sample."""
         (outcome, propensity), treat = self.encoders, self.columns.treat
         table, roles, n = rows.variables, rows.roles, len(rows.roles)
         X, kinds = outcome.encode(table), variable_kinds(self.encoders)
@@ -215,7 +215,7 @@ class Coding:
         )
 
     def coded_file(self, path: str, row: int, position: int) -> CodedRows:
-        """Return the rows of a frame that is stored at `path` as numbers, like `coded`."""
+        """Return the rows of a frame that is stored at `path` as numbers, as `coded` does."""
         rows = pd.read_pickle(path)
         with naming(rows.where):
             return self.coded(rows, row, position)
@@ -247,7 +247,7 @@ class Coding:
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
-    """Raise an error if a variable is text in some frames and numbers in others; `values` has its values by frame."""
+    """Raise an error if a variable is text in some frames and numbers in others. `values` has one entry per frame."""
     kinds = {isinstance(value, str): (where, value) for where, own in values.items() for value in own}
     if len(kinds) > 1:
         (of_text, text), (of_numbers, _) = kinds[True], kinds[False]
@@ -271,7 +271,6 @@ def _check_given(columns: ColumnOptions) -> None:
 
 
 def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
-    """Return the encoder of a right-hand side, from rows that have every level of every variable."""
     encoder = FormulaEncoder(formula, scope)
     for factor, known in encoder.info.factor_infos.items():
         if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
@@ -293,11 +292,11 @@ def variable_kinds(encoders: Iterable[Encoder]) -> dict[str, Any]:
 class CodedRows:
     """Some rows of the sample as numbers.
 
-    `position` is the position of each row in the sample, in the order of the data, and `row` its number in the data. y
-    (n,) is the outcome. X (n, p) and Z (n, q) are the design matrices, one object if both are the same. Probability
-    `weights` are divided by their mean over all rows. `cluster` has codes 0 .. G-1; `offset` is the logarithm of an
-    exposure. V (n, v) has the variables of the models, listed by `variable_kinds`: numbers, or level codes. `file` is
-    where the rows are stored.
+    `position` is the position of each row in the sample, in the order of the data. `row` is the number of the row in
+    the data. y (n,) is the outcome. X (n, p) and Z (n, q) are the design matrices, one object if both are the same.
+    Probability `weights` are divided by their mean over all rows. `cluster` has codes 0 .. G-1. `offset` is the
+    logarithm of an exposure. V (n, v) has the variables of the models in the order of `variable_kinds`: numbers, or
+    level codes. `file` is where the rows are stored.
     """
 
     position: np.ndarray
@@ -314,7 +313,7 @@ class CodedRows:
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays by name; without Z if both designs are one object."""
+        """The arrays by name, without Z if both designs are one object."""
         names = (of.name for of in dataclasses.fields(self) if of.name != "Z" or self.Z is not self.X)
         return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), np.ndarray)}
 
@@ -339,7 +338,7 @@ Step = Callable[[CodedRows], CodedRows]
 
 
 def stored_array(rows: Any) -> Any:
-    """Write a Dask array to a temporary folder, and return an array over it; the folder is deleted with it."""
+    """Write a Dask array to a temporary folder, and return an array over the file. It is deleted with the array."""
     import dask
     import dask.array as da
 
@@ -356,10 +355,10 @@ def _write_columns(path: str, values: Array) -> None:
 
 
 def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
-    """Return what is needed to check the columns, for some rows; results for different rows can be added.
+    """Return sums over some rows that are needed to check the columns. Results for different rows can be added.
 
-    X, Z and y are `ColumnMoments` of the designs and the outcome; totals (K,) is the sum of the weights in each arm,
-    and members (G, K) the number of rows of each cluster in each arm.
+    X, Z and y are `ColumnMoments` of the designs and the outcome. totals (K,) has the sum of the weights in each arm.
+    members (G, K) has the number of rows of each cluster in each arm.
     """
 
     def of(columns: Array) -> ColumnMoments:
@@ -380,9 +379,9 @@ def _sums(k: int, n_clusters: int, block: CodedRows) -> dict[str, Any]:
 class DesignOnDisk(Design):
     """A design whose rows are on disk. Fields of `Design` with one value per row raise an UnavailableError.
 
-    `parts` are the stored rows, which are not pickled. What `Design` computes from its rows is stored in fields here.
-    `outcome_basis` and `propensity_basis` hold no rows. `constant` (p,) has the coefficients of the constant in the
-    outcome basis, zeros if there is none.
+    `parts` has the stored rows, in several `CodedRows`, which are not pickled. What `Design` computes from its rows is
+    stored in fields here. `outcome_basis` and `propensity_basis` hold no rows. `constant` (p,) has the coefficients of
+    the constant in the outcome basis, which are zero if there is no constant.
     """
 
     on_disk = True
@@ -401,8 +400,8 @@ class DesignOnDisk(Design):
 
     def __getattr__(self, name: str) -> Any:
         if name == "parts":
-            found = "the model was loaded from a file, which does not contain the rows of its data on disk"
-            raise UnavailableError(f"{found}.\nMake it again with `from_formula`, then fit.")
+            found = "the model was loaded from a file. Its data are on disk, and the file does not contain the rows"
+            raise UnavailableError(f"{found}.\nMake the model again with `from_formula`, then fit.")
         if name in self.__dataclass_fields__ or hasattr(Design, name):  # fields, and properties computed from fields
             raise rows_not_kept()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -415,7 +414,7 @@ class DesignOnDisk(Design):
         return self  # it is never modified
 
     def over(self, function: Callable[[CodedRows], T]) -> Iterator[T]:
-        """Return an iterator over `function(part)` for the parts of the rows, in order, computed with Dask."""
+        """Return an iterator over `function(part)` for each of `parts`, in order, computed with Dask."""
         return iter(computed(partial(function, part) for part in self.parts))
 
     def dask(self, name: str) -> Any:
@@ -446,7 +445,6 @@ class DesignOnDisk(Design):
         return pd.DataFrame(found, index=range(len(block.y)))
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
-        """Return the design on the rows that the mask `keep` marks, in the order of `position`."""
         marks = [keep[part.position] for part in self.parts]
         sizes = [int(mark.sum()) for mark in marks]
 
@@ -460,7 +458,7 @@ class DesignOnDisk(Design):
         return self._with(parts=_stored(some))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
-        """Return the design with further outcome columns, computed by `step`; `encoder` codes them in new data.
+        """Return the design with further outcome columns, computed by `step`. `encoder` codes them in new data.
 
         Dropped columns add lines to `notes`. No column is dropped if the coefficients are `given`.
         """
@@ -513,7 +511,6 @@ class DesignOnDisk(Design):
 
 
 def _stored(works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
-    """Return the parts that the functions make, each stored in a new temporary folder."""
     folder = Folder()
     parts = computed(partial(_store, work, folder, f"{k}") for k, work in enumerate(works))
     return tuple(dataclasses.replace(part, file=(folder, f"{k}")) for k, part in enumerate(parts))  # not a copy
@@ -524,7 +521,7 @@ def _store(work: Callable[[], CodedRows], folder: Folder, name: str) -> CodedRow
 
 
 def _rows_left(mark: NDArray[np.bool_], first: int, scale: float, clusters: Any, block: CodedRows) -> CodedRows:
-    """Return the marked rows, numbered from `first`; `clusters` are the codes of the clusters that are left."""
+    """Return the marked rows, numbered from `first`. `clusters` has the codes of the clusters that are left."""
     arrays: dict[str, Any] = {name: values[mark] for name, values in block.arrays.items()}
     if clusters is not None:
         arrays["cluster"] = np.searchsorted(clusters, arrays["cluster"])
@@ -539,7 +536,7 @@ def _rows_left(mark: NDArray[np.bool_], first: int, scale: float, clusters: Any,
 def design_from_scan(
     formula: str, scan: Scan, columns: ColumnOptions, rules: Rules, *, propensity: str | None, frame: Mapping[str, Any]
 ) -> DesignOnDisk:
-    """Make a design from formulas and a scan, like `design_from_formula`; rows are read, coded and stored."""
+    """Make a design from formulas and a scan, like `design_from_formula`. Rows are read, coded and stored."""
     coding, folder = Coding(scan, formula, propensity, columns, frame), Folder()
     found = scan.read(partial(coding.read, folder.path), coding.used)
     ledger = [

@@ -39,9 +39,9 @@ Line = tuple[str, str, int, int]
 class Rows:
     """The estimation sample: a mask over the caller's N rows, and `lines` on the dropped rows.
 
-    Each line is about one variable: formula, variable, number of rows in which it is missing, and number of rows
-    dropped because of it and no earlier variable. The last numbers add up to all dropped rows. `weights` are the
-    weights of all rows.
+    Each line has the name of a formula, a variable of the formula, the number of rows in which the variable is missing,
+    and the number of rows dropped because of this variable and no earlier one. The last numbers add up to all dropped
+    rows. `weights` has the weights of all rows.
     """
 
     keep: np.ndarray
@@ -65,7 +65,7 @@ def complete_rows(
     weights: np.ndarray | None = None,
     inside: tuple[str, np.ndarray] | None = None,
 ) -> Rows:
-    """Select the rows without missing values and with a nonzero weight; there may be none.
+    """Select the rows without missing values and with a nonzero weight. There may be no such rows.
 
     `sources` has all variables used, with values for all N rows of the caller's data, whose labels are `index`.
     `missing` says whether rows with missing values are dropped or raise an error. `inside` has the name of a
@@ -105,7 +105,7 @@ def lines_of(lines: Iterable[Line]) -> tuple[Line, ...]:
 
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
-    """Check observation weights, one per row, and return them, NaN where missing."""
+    """Check observation weights, and return one per row, which is NaN where missing."""
     one_of("weight_type", weight_type, (None, "frequency", "probability"))
     if given is None:
         if weight_type is not None:
@@ -130,7 +130,7 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
 
 
 def relative_weights(weights: np.ndarray, weight_type: str | None) -> np.ndarray:
-    """Divide probability weights by their mean, since only their ratios matter."""
+    """Divide probability weights by their mean, because only ratios of weights matter."""
     if weight_type != "probability":
         return weights
     scaled = weights / weights.max()  # by the largest first: the sum of huge weights would overflow
@@ -220,7 +220,7 @@ class ColumnOptions:
 
 @dataclass(frozen=True)
 class ByRows:
-    """Per-row inputs other than the covariates, None if they were not given, and the caller's options.
+    """Inputs with one value per row other than covariates (None if they were not given), and the caller's options.
 
     `offset` is used in "offset" or "exposure". `survey` is the result of `survey_columns`. `subpop` has an empty name
     if it was given as values. `period` is the time column of repeated cross sections.
@@ -247,7 +247,7 @@ class ByRows:
 
 
 def by_rows(table: pd.DataFrame, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
-    """Find treatment, weights, clusters, offset, propensity score etc., each given by name or as one value per row."""
+    """Find treatment, weights, clusters, offset, scores etc., each given by name or as one value per row."""
 
     def find(value: Any, role: str, default: str | None = None) -> Any:
         if value is None:
@@ -294,7 +294,7 @@ def replicate_columns(
 
 
 def ways_of(given: Any, n: int) -> tuple[Any, Any]:
-    """Split two-way clusters, two names in a list or two columns; for other clusters the second way is None."""
+    """Split two-way clusters, which are two names in a list or two columns. For other clusters, the second is None."""
     if isinstance(given, list | tuple) and len(given) == 2 != n:
         return given[0], given[1]
     if getattr(given, "shape", ())[1:] == (2,):

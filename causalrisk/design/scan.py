@@ -76,7 +76,7 @@ def reading(where: str) -> Iterator[None]:
 
 
 def needed_dask() -> Any:
-    """Return Dask; raise an UnavailableError if it is not installed."""
+    """Return Dask. Raise an UnavailableError if it is not installed."""
     try:
         import dask.delayed
     except ImportError as error:
@@ -85,7 +85,7 @@ def needed_dask() -> Any:
 
 
 def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
-    """Run functions with Dask, each on its source if `sources` are given, and return the results in order."""
+    """Run functions with Dask, and return the results in order. With `sources`, each function gets its source."""
     dask = needed_dask()
     tasks = [dask.delayed(partial(with_one_thread, work), pure=False, traverse=False) for work in works]
     given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
@@ -118,7 +118,6 @@ def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: st
 
 
 def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -> Iterator[Frame]:
-    """Yield the rows of a part in frames of at most `most` rows."""
     done = 0
     with reading(where):
         for whole in [source] if isinstance(source, pd.DataFrame) else source(columns, most):
@@ -132,7 +131,7 @@ def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -
 
 @dataclass(frozen=True, repr=False)
 class Scan:
-    """Data on disk, or too large to be processed at once; made by `causalrisk.scan`.
+    """Data on disk, or too large to be processed at once. Made by `causalrisk.scan`.
 
     Parameters
     ----------
@@ -183,7 +182,7 @@ class Scan:
 
 
 def scan(source: Any) -> Scan:
-    """Refer to data on disk or too large for memory; Dask reads only the columns that a model uses.
+    """Refer to data on disk or too large for memory. Dask reads only the columns that a model uses.
 
     Parameters
     ----------
@@ -272,14 +271,14 @@ def _matching(pattern: str) -> list[str]:
 def read_csv(
     path: str | os.PathLike[str], *, sep: str, decimal: str, encoding: str, na_values: Sequence[str]
 ) -> pd.DataFrame:
-    """Read a CSV file; empty cells and the words in `MISSING` and `na_values` are missing in every column."""
+    """Read a CSV file. Empty cells and the words in `MISSING` and `na_values` are missing in every column."""
     csv_names(path, sep=sep, encoding=encoding)
     words = [*MISSING, *na_values]
     return pd.read_csv(path, sep=sep, decimal=decimal, encoding=encoding, na_values=words, **OPTIONS)
 
 
 def csv_names(path: str | os.PathLike[str], **options: Any) -> list[str]:
-    """Return the column names; refuse duplicates, and a first data row that is too long, which pandas accepts."""
+    """Return the column names. Refuse duplicates, and a first data row that is too long, which pandas accepts."""
     names = pd.read_csv(path, header=None, nrows=2, dtype=str, na_filter=False, **options).iloc[0]
     twice = names[names.duplicated() & (names != "")]
     if len(twice):
@@ -309,7 +308,7 @@ def _parquet(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
 
 
 def _arrow_parts(dataset: Any) -> list[Part]:
-    """Return the fragments of an Arrow dataset, such as its files; a filtered dataset is a single part."""
+    """Return the fragments of an Arrow dataset, such as its files. A filtered dataset is a single fragment."""
     try:
         fragments = list(dataset.get_fragments())
     except ValueError:  # the dataset is filtered, but its fragments are not
@@ -322,7 +321,7 @@ def _arrow_parts(dataset: Any) -> list[Part]:
 
 
 def _arrow(fragment: Any, schema: Any, columns: Any, most: int) -> Iterator[pd.DataFrame]:
-    """Read a fragment of a dataset; raise an error if its file lacks a column, which Arrow would fill with nulls."""
+    """Read a fragment of a dataset. Raise an error if its file lacks a column, which Arrow would fill with nulls."""
     import pyarrow.dataset
 
     in_folders = pyarrow.dataset.get_partition_keys(fragment.partition_expression)
@@ -346,5 +345,5 @@ def _is_arrow(data: Any) -> bool:
 
 
 def as_scan(data: Any) -> Any:
-    """Turn a Dask data frame or an Arrow dataset into a scan; return anything else unchanged."""
+    """Turn a Dask data frame or an Arrow dataset into a scan. Anything else is returned unchanged."""
     return scan(data) if _is_dask(data) or _is_arrow(data) else data

@@ -30,18 +30,18 @@ SMALLEST, LARGEST = 1e-152, 1e152  # magnitudes whose squares neither underflow 
 
 
 def check_magnitude(values: np.ndarray, what: str) -> None:
-    """Raise a DesignError for values whose squares overflow or underflow; `what` names the values."""
+    """Raise a DesignError for values whose squares overflow or underflow. `what` names the values."""
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
         found = f"{what} has values as large as {largest:.3g}"
-        raise DesignError(f"{found}.\nReplace codes of missing values by NaN, or rescale it.")
+        raise DesignError(f"{found}.\nReplace codes of missing values by NaN, or rescale the values.")
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, controls_only: bool = False) -> None:
     """Raise a DesignError unless each arm has more than p observations, and the sample more than q.
 
-    p and q are the numbers of coefficients of the outcome and the propensity model. `size`, shape (K,), is the number
-    of observations in each arm. With `controls_only`, only the first arm has an outcome model.
+    p and q are the numbers of coefficients of the outcome and the propensity model. `size` (K,) has the number of
+    observations in each arm. With `controls_only`, only the first arm has an outcome model.
     """
     cases = [(f"group {label!r} has {n:.0f}", n, p, "outcome") for label, n in zip(labels, size, strict=True)]
     cases = cases[:1] if controls_only else cases
@@ -56,8 +56,8 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, con
 class Dependence(NamedTuple):
     """A column that is a linear combination of earlier columns on the rows of an arm.
 
-    `column` is its position. `direction`, shape (p,), has the coefficients of a combination of the columns that is zero
-    on these rows, with 1 for the column itself.
+    `column` is the position of the column. `direction` (p,) has the coefficients of a combination of the columns that
+    is zero on these rows. The coefficient of the column itself is 1.
     """
 
     column: int
@@ -66,15 +66,16 @@ class Dependence(NamedTuple):
 
 
 def independent_columns(X: Array) -> Mask:
-    """Return a mask of the columns of X, (n, p), that are not linear combinations of earlier columns."""
+    """Return a mask of the columns of X (n, p) that are not linear combinations of earlier columns."""
     return dependences([X], range(X.shape[1]), np.zeros(X.shape[1], dtype=bool))[0]
 
 
 def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) -> tuple[Mask, list[Dependence]]:
-    """Return a mask of the columns that in no arm depend on earlier kept columns; for each other one, a `Dependence`.
+    """Find columns that depend linearly on earlier columns within an arm. Return a mask of the others, to keep.
 
-    `factors` has one matrix of shape (r, p) per arm, with the inner products of its columns. `order` are the columns to
-    examine, in the order in which they are kept. Columns in `exempt`, a mask of shape (p,), are always kept.
+    Also returns a `Dependence` for each column that is not kept. `factors` has one matrix (r, p) per arm, with the
+    inner products of the arm's columns. `order` has the columns to examine, in this order. The mask `exempt` (p,) marks
+    columns that are always kept.
     """
     keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(each, order) for each in factors]
     for j in order:
@@ -89,7 +90,7 @@ def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) ->
 
 
 class _Span:
-    """Span of ordered columns of a matrix, shape (r, p)."""
+    """Span of some columns, in a given order, of a matrix (r, p)."""
 
     def __init__(self, X: Array, order: Sequence[int]) -> None:
         self.norms = np.linalg.norm(X, axis=0)
@@ -97,12 +98,12 @@ class _Span:
         self.set(list(order))
 
     def set(self, columns: list[int]) -> None:
-        """Set the columns; compute the sine of the angle between each column and the span of the columns before it."""
+        """Set the columns. Compute the sine of the angle between each column and the span of earlier columns."""
         triangle = np.linalg.qr(self.unit[:, columns], mode="r")
         self.columns, self.sines = columns, np.abs(np.diag(triangle))
 
     def direction(self, j: int) -> Array | None:
-        """Return the coefficients, (p,), of a combination of columns up to j that is zero; None if there is none."""
+        """Return the coefficients (p,) of a combination of columns up to j that is zero, or None if there is none."""
         direction, place = np.zeros(len(self.norms)), self.columns.index(j)
         direction[j] = 1.0
         if not self.norms[j]:
@@ -125,7 +126,7 @@ class ColumnMoments:
     """Summary of the columns of a design in each of K arms: number of rows, limits, and a triangular factor.
 
     Each factor is of the columns (1, columns - origin), with rows multiplied by the square root of their weights.
-    Subtracting `origin`, shape (p,), keeps the digits of columns far from zero. `low` and `high` have shape (K, p).
+    Subtracting `origin` (p,) keeps the digits of columns far from zero. `low` and `high` have shape (K, p).
     """
 
     origin: Array
@@ -138,7 +139,7 @@ class ColumnMoments:
     def of(
         cls, columns: Array, arm: Any = None, n_arms: int = 1, *, origin: Any = None, weights: Array | None = None
     ) -> ColumnMoments:
-        """Return the moments of columns of finite numbers, shape (n, p), given each row's arm and weight."""
+        """Return the moments of `columns` (n, p), which are finite numbers, given each row's arm and weight."""
         origin = np.zeros(columns.shape[1]) if origin is None else origin
         low, high, triangles, count = [], [], [], []
         for a in range(n_arms):
@@ -179,11 +180,11 @@ class ColumnMoments:
 
     @property
     def steady(self) -> Mask:
-        """Mask of the constant columns, shape (p,)."""
+        """Mask (p,) of the constant columns."""
         return np.asarray(self.limits[:, 0] == self.limits[:, 1])
 
     def arms(self) -> list[Array]:
-        """Return one matrix per arm, shape (r, p), with the inner products of the columns."""
+        """Return one matrix (r, p) per arm, with the inner products of the columns over the rows of the arm."""
         found = [self._plain(triangle) for triangle in self.triangles]
         for rows, low, high in zip(found, self.low, self.high, strict=True):
             rows[:, (low == 0) & (high == 0)] = 0.0  # exactly zero; adding the origin leaves rounding error
@@ -192,7 +193,7 @@ class ColumnMoments:
     def within_arms(
         self, among: Mask, exempt: Mask | None = None, n_arms: int | None = None
     ) -> tuple[Mask, list[Dependence]]:
-        """Return a mask of columns that are independent within every arm; for each other one, a `Dependence`.
+        """Return a mask of columns that are independent within every arm, and a `Dependence` for each other column.
 
         Constant columns are kept first. With `n_arms`, only the first arms count.
         """
@@ -201,11 +202,10 @@ class ColumnMoments:
         return dependences(self.arms()[:n_arms], order, exempt)
 
     def _plain(self, triangle: Array) -> Array:
-        """Return a matrix with the inner products of the columns, with the origin added back."""
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
     def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> Mask:
-        """Return a mask of the columns that can have a coefficient, (p,): among dependent columns, the earlier ones.
+        """Return a mask (p,) of the columns that can have a coefficient. Of dependent columns, earlier ones are kept.
 
         Dependent columns, a missing constant and near-collinearity add lines to `notes`. If `collinear` is "raise",
         dependent columns raise a DesignError. `model` is for messages.
@@ -230,7 +230,7 @@ class ColumnMoments:
             found = " and ".join(f"{listing(part)} ({why})" for part, why in parts if part)
             if collinear == "raise":
                 found = f'{model} model: {found}, and collinear="raise"'
-                raise DesignError(f'{found}.\nLeave them out of the formula, or use `collinear="drop"`.')
+                raise DesignError(f'{found}.\nLeave these columns out of the formula, or use `collinear="drop"`.')
             notes.append(f"{model} model: dropped {found}. The effect is the same; no action is needed.")
         if not constant:
             left = listing(n for n in names if n not in dropped)
@@ -242,7 +242,7 @@ class ColumnMoments:
         return keep
 
     def basis(self, keep: Mask) -> tuple[Basis, Array]:
-        """Return the basis of the columns to keep, and the constant's coefficients in it, zeros without a constant."""
+        """Return an orthonormal basis of the columns to keep, and a constant's coefficients in this basis (or 0)."""
         constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
         triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
@@ -256,7 +256,7 @@ SIDE = 1e-8  # values of a combination this far beyond zero, relative to the lar
 
 
 def check_size(rows: int, columns: int, what: str, advice: str, arrays: float) -> None:
-    """Raise a DesignError if memory cannot hold `arrays` matrices of this size; `what` names the design."""
+    """Raise a DesignError if memory cannot hold `arrays` matrices of this size. `what` names the design."""
     needed, there = 8.0 * arrays * rows * columns, memory()
     if needed > there:
         found = f"{what}, with {columns:,} columns and {rows:,} rows, needs {needed / 1e9:,.3g} GB"
@@ -268,7 +268,7 @@ def check_levels(
 ) -> None:
     """Raise a DesignError if the variables of a model have too many levels to be fitted.
 
-    `coded` are numeric variables that are categories. Memory must hold `arrays` design matrices, by default the
+    `coded` names numeric variables that are categories. Memory must hold `arrays` design matrices, by default the
     products of all pairs of columns.
     """
     named = [name for name, values in columns.items() if name in coded or values.dtype.kind not in "bif"]
@@ -300,7 +300,7 @@ class Rules:
 
     @classmethod
     def of(cls, columns: Any, constant_outcome: bool, joint_outcome: bool = False) -> Rules:
-        """Return the rules for the options of a call; with `joint_outcome`, the arms are fitted jointly (JRE)."""
+        """Return the rules for the options of a call. With `joint_outcome`, the arms are fitted jointly (JRE)."""
         scores = "balanced" if columns.propensity_loss == "calibrated" else "likely"
         if columns.propensity_score is not None or (isinstance(columns.trim, str) and columns.trim == "separated"):
             scores = "as they are"
@@ -325,15 +325,15 @@ Spans = Callable[[Array], tuple[Array, Array]]
 def supported_columns(
     outcome: ModelColumns, propensity: ModelColumns, size: np.ndarray, rules: Rules, notes: list[str], spans: Spans
 ) -> tuple[Mask, Mask]:
-    """Return masks of the columns of both models that can have coefficients in all arms, shapes (p,) and (q,).
+    """Return masks (p,) and (q,) of the columns of both models that can have coefficients in all arms.
 
     Among dependent columns the earlier ones are kept, as in R's ``lm``. A propensity column that depends on others
     within an arm is dropped if their combination has one sign in each other arm, because the likelihood then has no
     maximum, or if weights have to balance it. Dropped columns add lines to `notes`. A DesignError is raised if an arm
     has no more rows than coefficients, if columns are dependent and `collinear` is "raise", or if no column is left.
 
-    `size`, shape (K,), is the number of observations in each arm of the outcome model. `spans` returns the limits of
-    combinations of the propensity columns, shape (q, m), like `arm_spans`.
+    `size` (K,) has the number of observations in each arm of the outcome model. `spans` returns the limits of m
+    combinations of the propensity columns, given as coefficients (q, m), as `arm_spans` does.
     """
     x, z = outcome.seen, propensity.seen
     own = list[str]()
@@ -369,7 +369,7 @@ def supported_columns(
 
 
 def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple[Mask, list[Dependence]]:
-    """Return a mask without columns that depend on others in an arm and separate it, and a `Dependence` of each."""
+    """Return a mask without columns that depend on others in an arm and separate it, and the `Dependence` of each."""
     exempt = np.zeros(len(among), dtype=bool)
     while True:
         keep, found = seen.within_arms(among, exempt)
@@ -386,7 +386,7 @@ def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple
 
 
 def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -> tuple[Array, Array]:
-    """Return the minimum and maximum in each arm, (K, m) each, of `columns`, (n, p), times `directions`, (p, m)."""
+    """Return the minimum (K, m) and maximum (K, m) in each arm of `columns` (n, p) times `directions` (p, m)."""
     values = columns @ directions
     own = [values[arm == a] for a in range(n_arms)]
     low = np.array([part.min(axis=0, initial=np.inf) for part in own])
@@ -405,7 +405,7 @@ def _lost_notes(what: str, model: ModelColumns, found: Sequence[Dependence]) -> 
 
 
 def _causes(model: ModelColumns, found: Sequence[Dependence]) -> str:
-    """Return a text: which columns are linearly dependent within an arm, and which levels have no rows in it."""
+    """Return a text: which columns are linearly dependent within an arm, and which levels have no rows in the arm."""
     texts = list(dict.fromkeys(_cause(model, one) for one in found))
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more

@@ -164,10 +164,10 @@ Survey.__init__ = with_other_names(Survey.__init__)  # type: ignore[method-assig
 
 
 def survey_columns(survey: Survey, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checked columns of a survey design, None if absent, and the `Survey`.
+    """Return the checked columns of a survey design, and the `Survey`.
 
-    The columns are weights, strata, psu, fpc, and a dict of replicates. If unit numbers restart in each stratum, the
-    psu values include the stratum.
+    The columns are weights, strata, psu, fpc, and a dict of replicates. Absent columns are None. If unit numbers
+    restart in each stratum, the psu values include the stratum.
     """
     replicates, strata, psu = columns["replicates"] or {}, columns["strata"], columns["psu"]
     given = [(role, column) for role, column in columns.items() if role != "replicates" and column is not None]
@@ -181,7 +181,7 @@ def survey_columns(survey: Survey, columns: Mapping[str, Any]) -> dict[str, Any]
 
 
 def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
-    """Format names of strata or units; whole numbers look the same as int and as float."""
+    """Format names of strata or units. Whole numbers look the same as int and as float."""
     return tuple(str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in names)
 
 
@@ -189,9 +189,8 @@ def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
 class Replication:
     """Computes a covariance from estimates under replicate weights.
 
-    `multiplicities`, shape (n, R), are the replicate weights of the rows in the sample divided by their weights.
-    `scales`, shape (R,), multiply the squared deviations. With `mse`, deviations are from the estimate, otherwise from
-    the mean of the replicates.
+    `multiplicities` (n, R) has the R replicate weights of each row, divided by the weight of the row. `scales` (R,) has
+    factors of the squared deviations. Deviations are from the mean of the replicates or, with `mse`, from the estimate.
     """
 
     kind: str
@@ -201,7 +200,7 @@ class Replication:
     df: float
 
     def covariance(self, values: Array, estimates: Array) -> Array:
-        """Return the covariance, shape (d, d), from values of shape (R, d) and the estimates."""
+        """Return the covariance (d, d) from values (R, d) under the replicate weights and the estimates (d,)."""
         center = estimates if self.mse else values[self.scales > 0].mean(axis=0)
         deviations = values - center
         return np.asarray(deviations.T @ (self.scales[:, None] * deviations))
@@ -211,9 +210,9 @@ class Replication:
 class SurveyDesign:
     """The survey design of the rows in the sample.
 
-    `stratum` and `unit`, shape (n,), are each row's stratum, and its first-stage unit numbered within the stratum.
-    `units`, shape (H,), is the number of units of each stratum in the data, including units without rows in the sample.
-    `fractions`, shape (H,), are the sampling fractions of the units, 0 for an infinite population. `call` is the
+    `stratum` (n,) has each row's stratum. `unit` (n,) has each row's first-stage unit, numbered within the stratum.
+    `units` (H,) has the number of units of each of H strata in the data, including units without rows in the sample.
+    `fractions` (H,) has the sampling fractions of the units, which are 0 for an infinite population. `call` is the
     `Survey` as typed.
     """
 
@@ -237,7 +236,7 @@ class SurveyDesign:
 
     @cached_property
     def factors(self) -> Factors:
-        """Weights of the strata in the variance; see `Factors`."""
+        """Weights of the strata in the variance, as `Factors`."""
         alone = (self.units == 1) & (self.fractions < 1)  # a stratum that was sampled whole has no variance
         first = (1 - self.fractions) * self.units / np.maximum(self.units - 1, 1)
         centred = np.ones(len(alone))
@@ -250,7 +249,7 @@ class SurveyDesign:
         return Factors(first, first * centred / self.units)
 
     def resampled(self, generator: Callable[[int], np.random.Generator], width: int) -> Array:
-        """Draw multiplicities of the rows, shape (n, width), by the rescaled bootstrap, with a generator per stratum.
+        """Draw multiplicities (n, width) of the rows by the rescaled bootstrap, with one generator per stratum.
 
         Notes
         -----

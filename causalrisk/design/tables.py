@@ -32,7 +32,7 @@ SHOWN = 8
 
 
 def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
-    """Return the values as text, such as "'a', 'b' and 3 more"; NumPy scalars are shown as Python ones."""
+    """Return the values as text, such as "'a', 'b' and 3 more". NumPy scalars are shown as Python scalars."""
     shown = [repr(v.item() if isinstance(v, np.generic) else v) for v in values]
     rest = len(shown) - limit
     return ", ".join(shown[:limit]) + (f" and {rest} more" if rest > 0 else "")
@@ -42,7 +42,7 @@ def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
 
 
 def missing_mask(column: pd.Series) -> np.ndarray:
-    """Return the mask of NaN, None, ``pd.NA`` and NaT, also of NaN inside nullable and Arrow floats, shape (n,)."""
+    """Return a mask (n,) of NaN, None, ``pd.NA`` and NaT, also of NaN inside nullable and Arrow floats."""
     mask = np.array(pd.isna(column.array), dtype=bool)
     if dtypes.is_extension_array_dtype(column.dtype) and dtypes.is_float_dtype(column.dtype):
         mask |= np.isnan(np.asarray(column.array.to_numpy(dtype=np.float64, na_value=np.nan)))
@@ -50,11 +50,11 @@ def missing_mask(column: pd.Series) -> np.ndarray:
 
 
 def check_complete(column: pd.Series, what: str) -> None:
-    """Raise a DesignError if a column has missing values; `what` names it in the message."""
+    """Raise a DesignError if a column has missing values. `what` names the column in the message."""
     absent = missing_mask(column)
     if absent.any():
         found = f"{int(absent.sum())} rows, such as {listing(column.index[absent])}; expected a value in each"
-        raise DesignError(f"{what} is missing in {found}.\nFill them in, or use `data.dropna()` for the model.")
+        raise DesignError(f"{what} is missing in {found}.\nFill in the values, or use `data.dropna()` for the model.")
 
 
 def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
@@ -118,7 +118,7 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
 
 
 def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray:
-    """Return a column of text; numbers or dates as text raise an error, unless they are allowed as category codes."""
+    """Return a column of text. Numbers or dates as text raise an error, unless they are allowed as category codes."""
     places, distinct = pd.factorize(values)
     texts = [str(text) for text in distinct]
     odd = [text for text in texts if not NUMBER.fullmatch(text.strip())]
@@ -139,14 +139,14 @@ def _texts(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray
 
 
 def _other_dtype(name: str, found: str, expected: str, made: str) -> DesignError:
-    """Return the error for a column of an unsupported dtype; `made` is code that converts the column {0}."""
+    """Return the error for a column of an unsupported dtype. `made` is code that converts the column {0}."""
     column = f'data["{name}"]'
     typed = f"{column} = {made.format(column)}"
     return DesignError(f"column {name!r} has dtype {found}; expected {expected}.\nUse `{typed}`.")
 
 
 def numbers(column: pd.Series, what: str) -> np.ndarray:
-    """Return a column without missing values as float64, shape (n,), always a copy; bool becomes 0 and 1.
+    """Return a copy of a column without missing values as float64, shape (n,). bool becomes 0 and 1.
 
     Values other than finite numbers raise a DesignError, in which `what` names the column.
     """
@@ -160,7 +160,7 @@ def numbers(column: pd.Series, what: str) -> np.ndarray:
 
 
 def as_pandas(value: Any) -> Any:
-    """Convert a frame or a column of another library to pandas; return anything else unchanged.
+    """Convert a frame or a column of another library to pandas. Anything else is returned unchanged.
 
     A column of polars or Arrow becomes an array, which has no row labels. A frame has row labels 0, 1, ... unless it
     brings its own.
@@ -250,7 +250,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
 
 
 def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
-    """Return the positions of the `wanted` row labels in `labels`, (n,); None unless they match one to one."""
+    """Return the positions (n,) of the `wanted` row labels in `labels`, or None unless they match one to one."""
     if labels.equals(wanted):
         return np.arange(len(wanted))
     if len(labels) != len(wanted) or not (labels.is_unique and wanted.is_unique):
@@ -328,12 +328,12 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
 
 
 def in_index(table: pd.DataFrame, name: str) -> str:
-    """Return advice for a name that is a level of the index of the data; empty for other names."""
+    """Return advice for a name that is a level of the index of the data. Empty for other names."""
     return "It is in the index.\nUse `data=data.reset_index()`." if name in table.index.names else ""
 
 
 def column_of(table: pd.DataFrame, name: str) -> pd.Series:
-    """Return the column with this name; raise a DesignError if several have it."""
+    """Return the column with this name. Raise a DesignError if several columns have it."""
     found = table[name]
     if isinstance(found, pd.DataFrame):
         raise _named_twice(f"the data have {found.shape[1]} columns named {name!r}")
@@ -341,14 +341,14 @@ def column_of(table: pd.DataFrame, name: str) -> pd.Series:
 
 
 def needed_column(table: pd.DataFrame, name: str, where: str, use: str) -> pd.Series:
-    """Return a column of new rows. In errors, `where` says which rows lack it, and `use` what uses it."""
+    """Return a column of new rows. In errors, `where` says which rows lack it, and `use` says what uses it."""
     if name not in table:
         raise DesignError(f"{where} no column {name!r}, which {use}.\nAdd it. {nearest(name, table.columns)}")
     return column_of(table, name)
 
 
 def new_column(table: pd.DataFrame, name: str, use: str) -> pd.Series:
-    """Return a column of new rows, which must have no missing values; `use` as in `needed_column`."""
+    """Return a column of new rows, which must have no missing values. `use` is as in `needed_column`."""
     column = needed_column(table, name, "the new data have", use)
     check_complete(column, f"column {name!r} of the new data")
     return column

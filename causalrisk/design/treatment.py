@@ -1,4 +1,4 @@
-"""The treatment: reference level, order and labels of the arms; given propensity scores and predictions per arm."""
+"""The treatment: reference level, order and labels of the arms. Also given propensity scores and predictions."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ MOST_NUMBERS = 20  # a treatment with more distinct numbers is a count or a dose
 
 @dataclass(frozen=True)
 class Arms:
-    """Treatment levels as arms: raw levels and printed labels, reference first, and the arm of each coded row."""
+    """Treatment levels as arms: raw levels and printed labels, both with the reference first, and each row's arm."""
 
     levels: tuple[Any, ...]
     labels: tuple[str, ...]
     arm: Any = None
 
     def arm_of(self, codes: np.ndarray, found: list[Any]) -> np.ndarray:
-        """Return the arm of each row, shape (n,), in the smallest signed type; `codes` index the levels `found`."""
+        """Return the arm of each row, shape (n,), in the smallest signed type. `codes` index the levels `found`."""
         arm = [self.levels.index(level) for level in found]
         return np.array(arm, dtype=np.min_scalar_type(-len(self.levels)))[codes]
 
 
 def code_levels(values: pd.Series, name: str, **asked: Any) -> Arms:
-    """Code the values of a treatment, none missing, as arms; options as in `arms_in_order`."""
+    """Code the values of a treatment, none missing, as arms. Options are as in `arms_in_order`."""
     codes, found = treatment_levels(values, name)
     counts, named = np.bincount(codes, minlength=len(found)), isinstance(values.dtype, pd.CategoricalDtype)
     arms = arms_in_order(found, counts, name, named=named, **asked)
@@ -41,7 +41,7 @@ def code_levels(values: pd.Series, name: str, **asked: Any) -> Arms:
 
 
 def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
-    """Return level codes, and sorted levels as Python values: whole numbers and bool as int, intervals as text."""
+    """Return level codes, and sorted levels as Python values. Whole numbers and bool become int, intervals text."""
     levels = plain(values, name, codes=True).astype("category").cat
     return levels.codes.to_numpy(dtype=np.intp), [_python(level) for level in levels.categories]
 
@@ -59,8 +59,8 @@ def arms_in_order(
 ) -> Arms:
     """Return the levels `found`, sorted or in the order of their categories, as arms, reference first.
 
-    `counts`, shape (K,), is the number of rows of each level. `named` says whether the treatment is categorical; it
-    may then have many numbers as levels. Values 0/1 and bool need neither `treated` nor `reference`. Any other two
+    `counts` (K,) has the number of rows of each level. `named` says whether the treatment is categorical. Then it may
+    have many numbers as levels. Values 0/1 and bool need neither `treated` nor `reference`. Any other two
     levels need one of them, because the sign of the effect depends on it. More levels need `reference`. `levels` maps
     raw levels to printed labels.
     """
@@ -165,7 +165,7 @@ class ByArm:
     keys: list[str] | None = None
 
     def of_arms(self, coding: Arms, what: str) -> list[tuple[pd.Series, str]]:
-        """Return the column and the label of each arm, in order; a single column belongs to the treated arm."""
+        """Return the column and the label of each arm, in order. A single column belongs to the treated arm."""
         levels, labels = [str(level) for level in coding.levels], coding.labels
         if what == "scores" and self.keys is None and len(self.columns) == 1 and len(levels) == 2:
             return [(self.columns[0], labels[1])]
@@ -182,7 +182,7 @@ class ByArm:
 
 
 def is_classifier(value: Any) -> bool:
-    """Return True if a value is a classifier; raise an OptionError for a class or without `predict_proba`."""
+    """Return True if a value is a classifier. A class, or an object without `predict_proba`, raises an OptionError."""
     if hasattr(value, "fit") and (isinstance(value, type) or not hasattr(value, "predict_proba")):
         found = "a class" if isinstance(value, type) else f"a {type(value).__name__} without predict_proba"
         raise OptionError(f"propensity_score is {found}.\nUse a classifier: `propensity_score=LogisticRegression()`.")
@@ -216,7 +216,7 @@ def find_by_arm(
 
 
 def score_matrix(score: ByArm, keep: np.ndarray, coding: Arms) -> np.ndarray:
-    """Return each arm's probability, shape (n, K), on the rows to keep; rows sum to one, up to rounding."""
+    """Return each arm's probability (n, K) on the rows to keep. Rows sum to one, up to rounding."""
     columns = []
     for column, arm in score.of_arms(coding, "scores"):
         values = numbers(column[keep], f"propensity score {column.name!r}")

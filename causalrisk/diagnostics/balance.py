@@ -36,7 +36,7 @@ def chosen_covariates(
     names: Mapping[str, str] | None = None,
     of_observation: bool = False,
 ) -> list[Covariate]:
-    """Return the covariates of both models and of `also`, in memory; the options are the same as in `balance`."""
+    """Return the covariates of both models and of `also`, in memory. The options are the same as in `balance`."""
     full, design = record.full_design, record.design
     found = {c.name: c for c in rows.covariates(of_observation)}
     kept = design.in_sample[full.in_sample].to_numpy()
@@ -178,7 +178,7 @@ def check_threshold(threshold: float | None) -> None:
 
 
 def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]]:
-    """Return masks of the rows in each group; raise a DesignError if a group has no rows of some arm."""
+    """Return a mask of the rows of each group. Raise a DesignError if a group has no rows of some arm."""
     found = covariates.moderators(design, by, data)
     if not found.groups:
         raise OptionError(f"by={by!r} is a formula; expected a grouping variable.\nUse `by=` with its name.")
@@ -196,8 +196,9 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
 class Compared:
     """Sets of rows, each compared with the first set.
 
-    `rows` are the positions of the rows in the fit, and `arm` is the set of each row. `weights` (2, n) are before and
-    after weighting, `counts` are the observations per row, and `scores` (K, n) are the probabilities of the sets.
+    `rows` has the positions of n rows in the fit. `arm` (n,) has the set of each row. `weights` (2, n) has the weights
+    before and after weighting. `counts` (n,) has the number of observations that each row represents. `scores` (K, n)
+    has each row's probability of each set.
     """
 
     rows: slice | NDArray[np.intp]
@@ -211,7 +212,8 @@ class Compared:
 def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.bool_] | None = None) -> Compared:
     """Return the sets of rows to compare, within `members` if given.
 
-    They are the arms or, with missing outcomes and an `arm`, all rows of this arm and its rows with an outcome.
+    The sets are the arms. With missing outcomes and an `arm`, they are all rows of this arm and its rows with an
+    outcome.
     """
     if arm is None or fitted.chances is None:
         rows = slice(None) if members is None else np.flatnonzero(members)
@@ -226,9 +228,9 @@ def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.boo
 
 
 def mean_and_variance(x: Array, weights: Array, counts: Array, binary: bool) -> tuple[float, float]:
-    """Return the weighted mean and variance as cobalt defines them, p (1 - p) for a binary column.
+    """Return the weighted mean and variance as cobalt defines them.
 
-    The variance is sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2), the sample variance for equal weights.
+    The variance is sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2). For a binary column, it is p (1 - p).
     """
     total = weights.sum()
     if not total > 0:
@@ -242,10 +244,10 @@ def mean_and_variance(x: Array, weights: Array, counts: Array, binary: bool) -> 
 
 @dataclass(frozen=True)
 class Moments:
-    """Means and variances (K, 2) of a column in K sets of rows, before and after weighting; binary columns as 0/1.
+    """Means (K, 2) and variances (K, 2) of a column in K sets of rows, before and after weighting.
 
-    `distances` (K - 1, 2) are Kolmogorov-Smirnov distances from the first set. `whole` is the variance of all rows
-    after weighting.
+    Binary columns are coded 0/1. `distances` (K - 1, 2) has Kolmogorov-Smirnov distances from the first set. `whole` is
+    the variance of all rows after weighting.
     """
 
     varies: bool
@@ -256,7 +258,7 @@ class Moments:
     distances: Array
 
     def row(self, arm: int, labels: Sequence[str], denominator: str | int, raw: bool, means: bool) -> dict[str, Any]:
-        """Return the table row that compares a set with the first; `raw` leaves proportions unstandardized."""
+        """Return the table row that compares a set with the first set. `raw` leaves proportions unstandardized."""
         numbers: dict[str, Any] = {}
         for (k, when), (a, label) in product(enumerate(WHEN), enumerate(labels)) if means else ():
             numbers[f"mean {label} {when}"] = self.mean[a, k]
@@ -273,7 +275,7 @@ class Moments:
 
 
 def moments(x: Array, rows: Compared, score: bool = False) -> Moments:
-    """Return the `Moments` of a column, (n,); a `score` is not treated as binary, even if it has two values."""
+    """Return the `Moments` of a column (n,). A `score` is not treated as binary, even if it has two values."""
     n_arms, low, high = len(rows.scores), x.min(initial=np.inf), x.max(initial=-np.inf)
     binary = bool(not score and low < high and ((x == low) | (x == high)).all())
     x = np.where(x == high, 1.0, 0.0) if binary else x
@@ -288,7 +290,7 @@ def moments(x: Array, rows: Compared, score: bool = False) -> Moments:
 
 
 def ks_distances(x: Array, rows: Compared) -> Array:
-    """Return the largest distance of each weighted distribution function from the first set's, shape (K - 1, 2)."""
+    """Return the largest distance (K - 1, 2) between the weighted distribution functions of each set and the first."""
     values, place = np.unique(x, return_inverse=True)
     n_arms, size = len(rows.scores), len(values)
     code = place * n_arms + rows.arm
@@ -309,7 +311,7 @@ def balance_table(
     raw_binary: bool,
     means: bool,
 ) -> pd.DataFrame:
-    """Compare propensity score and covariates in each set of rows with the first; constant covariates are left out."""
+    """Compare propensity score and covariates in each set of rows with the first. Constant covariates are left out."""
     found = [(c.name, moments(np.ascontiguousarray(c.values[rows.rows]), rows)) for c in every]
     tables = {}
     for arm in range(1, len(labels)):
@@ -324,7 +326,7 @@ def balance_table(
 
 
 def covariates_on_disk(record: FitRecord, names: Mapping[str, str] | None) -> Iterator[Covariate]:
-    """Yield the covariates of data on disk; only as many as `ROOM` allows are in memory at a time."""
+    """Yield the covariates of data on disk. Only as many as `ROOM` allows are in memory at a time."""
     design, first, count = cast(DesignOnDisk, record.design), 0, 1
     width, order = max(ROOM // design.n, 1), np.argsort(np.concatenate([part.position for part in design.parts]))
     while first < count:

@@ -17,7 +17,7 @@ from causalrisk.numerics.arrays import loaded
 
 
 def joint_of(record: FitRecord) -> JointRecord:
-    """Return the `JointRecord` of a JRE fit; raise an UnavailableError for other estimators."""
+    """Return the `JointRecord` of a JRE fit. Raise an UnavailableError for other estimators."""
     if record.joint is None:
         raise UnavailableError(f"{record.spec.name} has no propensity replicates.\nUse `JRE.from_formula(...).fit()`.")
     return record.joint

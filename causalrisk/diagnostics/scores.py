@@ -27,7 +27,7 @@ EQUAL = 1e-10  # relative tolerance of limits of the score, as rounding differs 
 
 
 def common_support(scores: Array, arm: Arms) -> NDArray[np.bool_]:
-    """Return a mask of the rows whose propensity scores, (K, n), are within the range of scores in every arm."""
+    """Return a mask of the rows whose propensity scores (K, n) are within the range of scores in every arm."""
     compared = scores[1:] if len(scores) == 2 else scores  # with two arms, only the score of the treated
     members = [compared[:, arm == a] for a in range(len(scores))]
     low = np.max([own.min(axis=1, initial=np.inf) for own in members], axis=0)
@@ -185,7 +185,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
 
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
-    """Return the root mean squared gap of propensity score and share treated, over `calibration`'s bins, by group."""
+    """Return, for each group, the root mean squared gap between propensity score and share treated over bins."""
     tables = _binned(record, bins)
     gaps = {label: (table["predicted"] - table["observed"]) ** 2 for label, table in tables.items()}
     values = [np.sqrt(np.average(gap, weights=tables[label]["weight"])) for label, gap in gaps.items()]
@@ -297,8 +297,8 @@ def balance_test(record: FitRecord) -> BalanceTest:
     def conditions(step: Array) -> tuple[Array, Array, Array, Array]:
         """Return p, the factor of (treated - p) in balance conditions, the factor's derivative, and the variance S.
 
-        J does not change if a multiple of the score equations is subtracted from the balance conditions, or if these
-        are rescaled. The factor is therefore standardised, which loses no precision where p hardly varies.
+        J does not change if a multiple of the score equations is subtracted from the balance conditions, or if the
+        conditions are rescaled. The factor is therefore standardised, which loses no precision where p hardly varies.
         """
         p = expit(columns @ (start + unit * step))
         pq = p * (1 - p)

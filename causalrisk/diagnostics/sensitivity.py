@@ -96,7 +96,7 @@ def influence(
 
 
 def influence_method(record: FitRecord, method: str | None, clusters: bool, quick: bool = False) -> str:
-    """Check the method of `influence`, or choose it by the number of rows; `quick` allows fewer rows for "exact"."""
+    """Check the method of `influence`, or choose it by the number of rows. `quick` allows fewer rows for "exact"."""
     one_of("method", method, (None, "exact", "influence"))
     design = record.design
     if clusters and design.cluster is None:
@@ -142,7 +142,7 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
 
 
 def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
-    """Return the rows that change the effect most; rows that cannot be left out come first."""
+    """Return the rows that change the effect most. Rows that cannot be left out come first."""
     return frame.iloc[np.argsort(-frame["change"].abs().fillna(np.inf).to_numpy(), kind="stable")[:top]]
 
 
@@ -186,7 +186,7 @@ def e_value(ratio: float) -> float:
 
 
 def limit_e_value(low: float, high: float) -> float:
-    """Return the E-value of the limit of an interval that is closer to 1; 1 if the interval contains 1."""
+    """Return the E-value of the limit of an interval that is closer to 1, or 1 if the interval contains 1."""
     return 1.0 if low <= 1 <= high else e_value(low if low > 1 else high)
 
 
@@ -219,10 +219,10 @@ def robustness_value(ratio: float) -> float:
 
 @dataclass(frozen=True)
 class BiasScale:
-    """Scale S of the bias of an omitted confounder, with the influence functions of the effect and of S, (n,) each.
+    """Scale S of the bias of an omitted confounder, with influence functions (n,) of the effect and of S.
 
-    `size` is S: the largest bias at cf_y cf_d / (1 - cf_d) = 1, which is the root of E (Y - g)^2, the mean squared
-    residual of the outcome ("variance"), times E alpha^2, the mean square of the Riesz representer ("nu").
+    `size` is S, the largest bias at cf_y cf_d / (1 - cf_d) = 1. S^2 is the product of E (Y - g)^2, the mean squared
+    residual of the outcome ("variance"), and E alpha^2, the mean square of the Riesz representer ("nu").
     """
 
     effect: float
@@ -290,8 +290,8 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
 def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, float, float, str]:
     """Return the risk ratio behind an arm's E-value, its two limits, and a text that says how it was computed.
 
-    It is the ratio of the means if both are positive and the outcome is 0/1 or the effect is not a difference;
-    otherwise, the approximation exp(0.91 d) with the standardized difference d.
+    The risk ratio is the ratio of the means if both are positive and the outcome is 0/1 or the effect is not a
+    difference. Otherwise it is approximated by exp(0.91 d) with the standardized difference d.
     """
     means = record.estimate.block("means")
     zero, one = record.estimate.params[means][[0, arm]]
@@ -409,8 +409,8 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
     design, options = record.design, record.options
     if design.predictions is not None or options.learner is not None or not record.used_weight_fit.estimated:
         raise UnavailableError(
-            "benchmark= is not available with learners, given predictions or given scores, because it refits both "
-            "models without the covariate.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`."
+            "benchmark= is not available with learners, given predictions or given scores. A benchmark needs fits of "
+            "both models without the covariate.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`."
         )
     spec = record.spec if record.joint is None else IPWRA
     names = [name, *(one.indicator for one in design.filled if one.name == name and one.indicator)]

@@ -335,7 +335,7 @@ def near(word: str, names: Iterable[str]) -> str:
 
 
 def clusters_in(value: Any) -> str:
-    """Return the option for clusters that Stata's "cluster firm" or R's "~firm" name; empty for other values."""
+    """Return the option `cluster=` for a `cov_type` such as Stata's "cluster firm" or R's "~firm". Empty for others."""
     kind, *names = (re.findall(r"~|\w+", value) if isinstance(value, str) else []) or [""]
     if kind not in ("cl", "cluster", "~") or not names:
         return ""

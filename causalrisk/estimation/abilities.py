@@ -67,7 +67,7 @@ PREDICTIONS = EVERY | {  # options for given predictions, which are for the rows
 def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> None:
     """Raise an error for an option value that is not available for the estimator.
 
-    `asked` maps the names of options to their values; None means that the option is not used. The tables for quantiles
+    `asked` maps the names of options to their values. None means that the option is not used. The tables for quantiles
     and for given outcome predictions apply in addition to the estimator's.
     """
     rows = {spec.name: ABILITIES.get(spec.name, {})} | ({"quantiles": QUANTILES} if quantiles else {})
@@ -126,12 +126,12 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
 
 
 def options_used(spec: Specification, options: ModelOptions) -> ModelOptions:
-    """Return the options; the learner is removed if the outcome models are constants."""
+    """Return the options, without a learner if the outcome models are constants."""
     return dataclasses.replace(options, learner=None, learner_use=None, n_repeats=1) if spec.constants else options
 
 
 def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
-    """Return how the learner's predictions are used ("terms", "replace" or "stack"); None without a learner."""
+    """Return how predictions of a learner are used ("terms", "replace" or "stack"), or None without a learner."""
     if options.learner is None or spec.constants:
         return None
     use = options.learner_use or next(iter(ABILITIES.get(spec.name, {}).get("learner_use", ())), None)

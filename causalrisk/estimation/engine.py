@@ -93,7 +93,7 @@ class Dual:
 
 
 def value_of(x: Any) -> Any:
-    """Return the values of a `Dual` without its derivatives; other numbers are returned unchanged."""
+    """Return the values of a `Dual` without its derivatives. Other numbers are returned unchanged."""
     return x.value if isinstance(x, Dual) else x
 
 
@@ -104,7 +104,7 @@ def exp(x: Any) -> Any:
 
 
 def apply(x: Any, function: Callable[..., Any], slope: Callable[..., Any], *others: Any) -> Any:
-    """Return function(x, *others), with derivatives if x is a `Dual`; `slope` is the derivative with respect to x."""
+    """Return function(x, *others), with derivatives if x is a `Dual`. `slope` is the derivative with respect to x."""
     if isinstance(x, Dual):
         return x.chain(function(x.value, *others), slope(x.value, *others))
     return function(x, *others)
@@ -113,7 +113,7 @@ def apply(x: Any, function: Callable[..., Any], slope: Callable[..., Any], *othe
 def apply_score(x: Any, function: Callable[..., tuple[Any, Any]], *others: Any) -> Any:
     """Return the score of a log likelihood at x, with derivatives if x is a `Dual`.
 
-    `function(x, *others)` returns the score and minus its derivative with respect to x.
+    `function(x, *others)` returns the score, and the score's derivative with respect to x with the opposite sign.
     """
     score, information = function(value_of(x), *others)
     return x.chain(score, -information) if isinstance(x, Dual) else score
@@ -151,7 +151,7 @@ class Point:
         return Dual(value, {eta: 1.0}) if eta.block in self.by else value
 
     def of(self, column: NDArray[Any]) -> NDArray[Any]:
-        """Return the entries, shape (m, 1), that an array with one entry per row of the sample has in these rows."""
+        """Return the entries for these rows, shape (m, 1), of an array with one entry per row of the sample."""
         return column[self.rows, None]
 
 
@@ -184,16 +184,16 @@ def over_rows(function: Callable[..., T], block: Block, s: Array, *given: Any) -
 
 
 def _gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
-    """Return X' diag(v_r) Y for each column v_r of `v`, (R, p, q); X and Y are the columns of `one` and `other`."""
+    """Return X' diag(v_r) Y for each column v_r of `v`, shape (R, p, q), where `one` has X and `other` has Y."""
     if one.X is other.X:
         return weighted_grams(one.X[rows], v)
     return np.stack([one.X[rows].T @ (of[:, None] * other.X[rows]) for of in v.T])
 
 
 def _sums(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> tuple[Array, dict[str, Array]]:
-    """Return the block's equations, (m p, R), and their derivatives, (R, m p, k), summed over the rows.
+    """Return the block's equations, shape (m p, R), and derivatives of the equations, all summed over the rows.
 
-    The derivatives are with respect to the coefficients of each block named in `by`.
+    `by` names blocks. For each of them, the derivatives with respect to its coefficients have shape (R, m p, k).
     """
     (m, p), R = (len(block.own), block.own[0].X.shape[1]), s.shape[1]
     equations, slopes = np.zeros((m, p, R)), {block.name: np.zeros((R, m, p, m, p))} if by else {}
@@ -210,7 +210,6 @@ def _sums(block: Block, s: Array, beta: Beta, by: frozenset[str]) -> tuple[Array
 
 
 def _pieces(first: int, last: int, width: int) -> list[slice]:
-    """Split the rows from `first` to `last` into slices that fit in the cache if each row has `width` numbers."""
     size = AT_ONCE // min(max(width, 2), 64)
     return [slice(start, min(start + size, last)) for start in range(first, max(last, first + 1), size)]
 
@@ -218,11 +217,11 @@ def _pieces(first: int, last: int, width: int) -> list[slice]:
 def solve(
     blocks: Sequence[Block], s: Array, start: Beta | None = None, known: Beta | None = None
 ) -> tuple[Beta, dict[str, NDArray[np.int8]]]:
-    """Solve a stack of blocks in order under row weights (n, R); a block may depend on earlier blocks.
+    """Solve a stack of blocks in order under row weights (n, R). A block may depend on earlier blocks.
 
-    `start` has the coefficients of the sample, (m, p, 1), from which resamples start. `known` has the coefficients of
-    earlier blocks that are solved already. Returns the coefficients of each block, (m, p, R), including `known`, and
-    for each solved block a `Failure` of each resample, (R,).
+    `start` has the coefficients (m, p, 1) of the sample, from which resamples start. `known` has the coefficients of
+    earlier blocks that are solved already. Returns the coefficients (m, p, R) of each block, including `known`, and
+    `Failure` codes (R,) for each solved block.
     """
     beta, failures = dict(known or {}), dict[str, NDArray[np.int8]]()
     with np.errstate(all="ignore"):  # fits without a solution have a failure code
@@ -233,9 +232,9 @@ def solve(
 
 
 def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, NDArray[np.int8]]:
-    """Solve one block by Newton's method, and return coefficients, (m, p, R), and failure codes, (R,).
+    """Solve one block by Newton's method. Return coefficients (m, p, R) and failure codes (R,).
 
-    A step is halved if the equations change sign along it, and then exceed `OVERSHOT` times their size at its start.
+    A step is halved if, at its end, the equations have the opposite sign and `OVERSHOT` times their size at the start.
     With more than `WIDE` coefficients, resamples share one derivative, computed at the first coefficients under mean
     weights, as long as each step is at most half of the step before.
     """
@@ -304,12 +303,12 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
 
 
 def some(beta: Array, columns: NDArray[Any]) -> Array:
-    """Select the resamples `columns` from coefficients, (m, p, R); coefficients (m, p, 1) are returned unchanged."""
+    """Select the resamples `columns` from coefficients (m, p, R). Coefficients (m, p, 1) are returned unchanged."""
     return beta if beta.shape[2] == 1 else beta[:, :, columns]
 
 
 def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Return Newton steps, (k, R), and a mask of singular equations, (R,); resamples may share one `slope`."""
+    """Return Newton steps (k, R) and a mask (R,) of singular equations. Resamples may share one `slope`."""
     if not block.least_norm:
         step, singular = solve_definite(slope, np.where(np.isfinite(equations), equations, 0.0))
         return step, np.repeat(singular, step.shape[1] // len(singular))
@@ -335,8 +334,8 @@ class Influence:
     """Influence functions of the coefficients of a stack: -G^-1 g_i, with G the mean derivative of the equations.
 
     The n rows may be a subset of the rows from which the factors were computed. `factors[block][source]` is the part of
-    -G^-1 that maps the equations of `source` to the coefficients of `block`. `known` has influence functions, (n, k),
-    of coefficients that other equations determine.
+    -G^-1 that maps the equations of `source` to the coefficients of `block`. `known` has influence functions (n, k) of
+    coefficients that other equations determine.
     """
 
     n: int

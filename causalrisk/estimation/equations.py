@@ -62,7 +62,7 @@ class ScoreModel:
     classifier: Classifier | None = None  # fits scores that have no coefficients
 
     def score(self, sample: Sample, toward: int | None) -> Score:
-        """Return the propensity scores of a sample; `toward` is the arm that is the target, as in an ATT, or None."""
+        """Return the propensity scores of a sample. `toward` is the arm that is the target, as in an ATT, or None."""
         if self.e is not None:
             found = known_score(self.e)
         elif self.kind == "calibrated":
@@ -85,7 +85,7 @@ def binary_block(eta: Linear, event: NDArray[Any], among: Array, link: str = "lo
 
 
 def logit_score(sample: Sample) -> Score:
-    """Return propensity scores by a multinomial logit, log e_k / e_0 = Z gamma_k; with two arms, this is the logit."""
+    """Return propensity scores by a multinomial logit, log e_k / e_0 = Z gamma_k. With two arms, this is the logit."""
     arm, inside, n_arms = sample.arm, sample.in_sample, sample.n_arms
     predictors = [Linear("score", sample.Z.columns, j) for j in range(n_arms - 1)]
 
@@ -139,7 +139,7 @@ def calibrated_score(sample: Sample, toward: int | None) -> Score:
 
 
 def known_score(e: Array) -> Score:
-    """Return scores without coefficients: given ones, (n, K), or a classifier's under each resample, (n, K, R)."""
+    """Return scores without coefficients: given scores (n, K), or a classifier's scores (n, K, R) in R resamples."""
 
     def of(at: Point, a: int) -> Array:
         own = e[at.rows, a]
@@ -149,7 +149,7 @@ def known_score(e: Array) -> Score:
 
 
 def clipped(score: Score, low: float, high: float) -> Score:
-    """Clip the treated arm's propensity score to limits; with more than two arms, clip the score of each arm."""
+    """Clip the treated arm's propensity score to limits. With more than two arms, clip the score of each arm."""
 
     def inverse(at: Point, a: int) -> Any:
         least, most = (low, high) if a or score.n_arms > 2 else (1 - high, 1 - low)
@@ -166,7 +166,7 @@ def clipped(score: Score, low: float, high: float) -> Score:
 
 @dataclass(frozen=True)
 class Classifier:
-    """Cross-fitted propensity scores of a classifier: each row's score is from the fit to the other folds."""
+    """Cross-fitted propensity scores of a classifier. Each row's score is from the fit to the other folds."""
 
     classifier: Any
     features: Array
@@ -177,7 +177,7 @@ class Classifier:
     repeat: int = 0
 
     def scores(self, s: Array) -> tuple[Array, NDArray[np.int8]]:
-        """Return scores, (n, K, R), under row weights (n, R), and a failure code where an arm is empty, (R,)."""
+        """Return scores (n, K, R) under row weights (n, R), and failure codes (R,), which mark empty arms."""
         found = np.full((len(self.arm), self.n_arms, s.shape[1]), 1 / self.n_arms)
         codes = np.zeros(s.shape[1], dtype=np.int8)
         for r in range(s.shape[1]):
@@ -238,13 +238,13 @@ class Equations(FieldsAlone):
     height: float = 0.0
 
     def of_estimator(self, spec: Specification) -> Equations:
-        """Return the equations of another estimator for the same target; without propensity scores if it needs none."""
+        """Return the equations of another estimator for the same target, without propensity scores if not needed."""
         model = self.model if spec.uses_propensity or self.target.tilt is not None else None
         return self if spec == self.spec and model is self.model else dataclasses.replace(self, spec=spec, model=model)
 
     @cached_property
     def score(self) -> Score | None:
-        """The propensity scores; None if the estimator needs none."""
+        """The propensity scores. None if the estimator needs no scores."""
         return None if self.model is None else self.model.score(self.sample, self.target.toward)
 
     # --- importance weights ------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class Equations(FieldsAlone):
     def tilt(self, at: Point) -> Any:
         """Return each row's weight in the means, t_i.
 
-        It is h(e), or, if the target is one arm or a data frame, 1 in the rows of the target and 0 elsewhere.
+        t_i is h(e). If the target is one arm or a data frame, t_i is 1 in the rows of the target and 0 elsewhere.
         """
         if self.target.frame:
             return 1.0 - at.of(self.sample.in_sample)
@@ -261,7 +261,7 @@ class Equations(FieldsAlone):
         return 1.0 if self.target.tilt is None else self.target.tilt(self.probabilities(at))
 
     def probabilities(self, at: Point) -> list[Any]:
-        """Return the propensity scores e_a of all arms; for two arms that are calibrated separately, e_0 is 1 - e_1."""
+        """Return the propensity scores e_a of all arms. For two arms that are calibrated separately, e_0 is 1 - e_1."""
         score, model = cast(Score, self.score), cast(ScoreModel, self.model)
         found: list[Any] = [1 / score.inverse(at, a) for a in range(self.sample.n_arms)]
         if model.kind == "calibrated" and self.target.toward is None and len(found) == 2:
@@ -269,7 +269,7 @@ class Equations(FieldsAlone):
         return found
 
     def measure(self, at: Point) -> Any:
-        """Return the values whose sum is the total weight of each arm: the tilt or, with a target frame, `density`."""
+        """Return values whose sum over rows is the total weight of each arm: the tilt or, with a frame, `density`."""
         return self.density(at) if self.target.frame else self.tilt(at)
 
     def density(self, at: Point) -> Any:
@@ -277,7 +277,7 @@ class Equations(FieldsAlone):
         return exp(at(self.member)) * at.of(self.sample.in_sample)
 
     def weight(self, at: Point, a: int) -> Any:
-        """Return h / e_a divided by the probability that the outcome is observed; zero where the outcome is missing."""
+        """Return h / e_a divided by the probability that the outcome is observed, and zero for missing outcomes."""
         w = self.importance(at, a)
         if self.observed is None:
             return w
@@ -295,7 +295,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def constant(self) -> Array:
-        """Coefficients of the combination of outcome columns that equals one, shape (p,); zeros if there is none."""
+        """Coefficients (p,) of the combination of outcome columns that equals one. Zeros if there is none."""
         columns = self.columns
         if self.sample.constant is not None:  # the rows are not in memory
             return np.ones(1) if self.spec.constants else self.sample.constant
@@ -312,7 +312,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def observed(self) -> Linear | None:
-        """Linear predictor (log odds) of an observed outcome; None if all are observed or there are no weights."""
+        """Linear predictor (log odds) of an observed outcome. None if all are observed or there are no weights."""
         basis = self.sample.R if self.spec.uses_propensity else None
         return None if basis is None else Linear("observed", basis.columns)
 
@@ -325,12 +325,12 @@ class Equations(FieldsAlone):
 
     @cached_property
     def family(self) -> OutcomeFamily:
-        """Family of the outcome models; Gaussian for constants without offsets, as every family then fits the mean."""
+        """Family of the outcome models. Gaussian for constants without offsets, as every family then fits the mean."""
         return LINEAR if self.spec.constants and self.sample.offset is None else self.sample.family
 
     @cached_property
     def columns(self) -> Array:
-        """Columns of the outcome models, (n, p): the design's or a constant; in repeated cross sections, by period."""
+        """Columns (n, p) of the outcome models: the design's or a constant. One set per period in cross sections."""
         return self.sample.in_periods(self._columns)
 
     @cached_property
@@ -344,12 +344,12 @@ class Equations(FieldsAlone):
 
     @cached_property
     def at_means(self) -> tuple[Linear, ...]:
-        """Linear predictor of each arm whose predictions are averaged; with repeated cross sections, of changes."""
+        """Linear predictor of each arm whose predictions are averaged. With cross sections, it predicts changes."""
         columns = self.columns if self.sample.late is None else self.sample.at_means(self._columns)
         return tuple(Linear(f"outcome {a}", columns, 0, self.sample.mean_offset) for a in range(self.sample.n_arms))
 
     def outcome(self, a: int) -> Block:
-        """Return an arm's equation: the sum over its rows of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
+        """Return the model's equation: the sum over arm a of s_i u_i X_i (y_i - m_a) (dm_a / d eta) / V(m_a) is zero.
 
         u is `weight` in IPW and IPWRA: w / (probability that the outcome is observed). Otherwise u is 1. The
         engine multiplies by s_i and by the orthonormal columns X_i.
@@ -391,7 +391,7 @@ class Equations(FieldsAlone):
     # --- means -------------------------------------------------------------------------------------------------------
 
     def weighted_residuals(self, at: Point, a: int, shift: Any = None, less: Any = None) -> Any:
-        """Return the weighted residuals w (y - m_a - less) of an arm's rows; `shift` as in `predicted`."""
+        """Return the weighted residuals w (y - m_a) of an arm's rows, or w (y - m_a - less) if `less` is given."""
         left = at.of(self.sample.y) - self.predicted(at, a, shift, observed=True)
         return self.weight(at, a) * at.of(self.sample.with_outcome) * (left if less is None else left - less)
 
@@ -401,9 +401,9 @@ class Equations(FieldsAlone):
         return self.spec.corrected and (self.spec.normalized or self.spec.targeted or self.target.frame)
 
     def correction(self, a: int, g: Array) -> Block:
-        """Return the equation of an arm's mean residual delta: the sum of w (y - m_a - delta) over its rows is zero.
+        """Return the equation of an arm's mean residual delta: the sum of w (y - m_a - delta) over arm a is zero.
 
-        TMLE has delta in the linear predictor of m_a instead. With a target frame and weights that are not normalised,
+        For TMLE, delta is in the linear predictor of m_a. With a target frame and weights that are not normalised,
         the sum of w (y - m_a) is delta times the sum of `measure`.
         """
         sample, normalized, targeted = self.sample, self.spec.normalized, self.spec.targeted
@@ -424,9 +424,9 @@ class Equations(FieldsAlone):
     def mean(self, a: int, g: Array) -> Block:
         """Return the equation of an arm's mean mu_a: the sum of t (m_a - mu_a) is zero.
 
-        AIPW adds the sum of w (y - m_a), or adds delta to m_a; TMLE has delta in m_a. So the influence function of
-        AIPW's mu_a is [t (m_a - mu_a) + 1{arm = a} w (y - m_a)] / mean(t). `engine.influence` adds the
-        contributions of the estimated score and outcome models.
+        For AIPW, the sum of w (y - m_a) is added, or delta (see `correction`) is added to m_a. For TMLE, m_a contains
+        delta. So the influence function of AIPW's mu_a is [t (m_a - mu_a) + 1{arm = a} w (y - m_a)] / mean(t).
+        `engine.influence` adds the contributions of the estimated score and outcome models.
         """
         sample, mu, targeted, apart = self.sample, Linear(f"mean {a}", g), self.spec.targeted, self.corrects_apart
         delta = Linear(f"correction {a}", sample.at_means(g) if self.spec.normalized else g)
@@ -445,7 +445,7 @@ class Equations(FieldsAlone):
     # --- the estimators ----------------------------------------------------------------------------------------------
 
     def arm_blocks(self, g: Array | None = None) -> list[Block]:
-        """Return the equations of each arm's mean or, given columns `g`, (n, k), of its projection on these columns."""
+        """Return the equations of each arm's mean or, given columns `g` (n, k), of the mean's projection on `g`."""
         g, blocks = np.ones((self.sample.n, 1)) if g is None else g, list[Block]()
         for a in range(self.sample.n_arms):
             if self.corrects_apart:
@@ -488,7 +488,7 @@ class Equations(FieldsAlone):
 
     @cached_property
     def chunks(self) -> tuple[Any, ...]:
-        """The equations of each chunk of rows, delayed; none if the rows are in memory."""
+        """The equations of each chunk of rows, as delayed objects. The list is empty if the rows are in memory."""
         if not self.sample.chunks:
             return ()
         import dask
@@ -506,5 +506,5 @@ class Equations(FieldsAlone):
         return np.concatenate(found) if len(found) > 1 else found[0]
 
     def totals(self, function: Callable[..., Any], *given: Any) -> Any:
-        """Return `function(equations, *given)`, a sum over rows, added up over the chunks."""
+        """Add up `function(equations, *given)`, a sum over rows, over the chunks."""
         return add_up(self.each(function, *given))

@@ -49,7 +49,7 @@ def fit_estimator(
     design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions,
     joint_options: JREOptions = DEFAULTS,
 ) -> FitRecord:  # fmt: skip
-    """Fit an estimator, without standard errors; `joint_options` are for JRE alone."""
+    """Fit an estimator, without standard errors. `joint_options` are for JRE alone."""
     if options.did is not None:
         spec = with_change(spec, options.did)
     use = use_of_learner(spec, options)
@@ -107,7 +107,7 @@ def separate_record(task: Task) -> FitRecord:
 
 
 def weigh(equations: Equations, task: Task) -> WeightFit:
-    """Fit the models of the weights; separation raises an error, non-convergence warns."""
+    """Fit the models of the weights. Separation raises an error, and non-convergence gives a warning."""
     weights = fit_weights(equations)
     if task.spec.matched and task.options.metric != PROPENSITY:  # scores are for diagnostics only
         return weights
@@ -135,7 +135,7 @@ def not_converged(notes: Notes, what: str, message: str = "the coefficients stil
 
 
 def estimate_of(weights: WeightFit, task: Task) -> Estimate:
-    """Fit the outcome models and average their predictions; separation raises an error, non-convergence warns."""
+    """Fit the outcome models and average their predictions. Separation is an error. Non-convergence warns."""
     design, scale = task.design, task.options.effect_scale
     if scale.quantiles:
         return estimate_quantiles(weights, task.spec, design, scale, task.notes)
@@ -149,9 +149,10 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
 
 
 def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:
-    """Average JRE on the formula, JRE with each learner's predictions as terms, and AIPW given these predictions.
+    """Fit the ensemble, an average of JRE with the formula and two fits per learner.
 
-    JRE with predictions is left out if there are too few rows.
+    The first fit adds the learner's predictions to the terms of JRE, and is left out if there are too few rows. The
+    second is AIPW with these predictions.
     """
     lead, notes = joint_record(task, joint_options), task.notes
     names, records, inference = ["formula"], [lead], dataclasses.replace(task.inference, rng=lead.seed)
@@ -176,7 +177,7 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
 
 
 def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates | None = None) -> FitRecord:
-    """Fit JRE: IPWRA first, and from there the outcome models of all arms jointly."""
+    """Fit JRE: first IPWRA, then, starting from IPWRA, the outcome models of all arms jointly."""
     notes = task.notes
     # The options were checked for JRE; the first fit is IPWRA, where JRE starts.
     start = separate_record(dataclasses.replace(task, spec=IPWRA))
@@ -189,7 +190,7 @@ def joint_record(task: Task, joint_options: JREOptions, replicates: Replicates |
         method = joint_options.method or kinds.DEFAULT_METHOD
         not_converged(notes, f"the joint objective ({method})", str(result.message))
     if joint.score_joined:
-        why = ", because a test found that the formula lacks it. Use `fit(join_score=False)` to leave it out"
+        why = ", because a test found that it was missing there. Use `fit(join_score=False)` to leave it out"
         why *= joint_options.join_score is None
         notes.append(f"The linear predictor of the propensity score was added to the outcome formula{why}.")
     record = dataclasses.replace(start, spec=JRE, estimate=joint.fit.estimate, joint=joint)
@@ -235,7 +236,7 @@ def score_misses_square(record: FitRecord, joint: JointRecord) -> bool:
 def train_from(
     start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
 ) -> JointRecord:
-    """Fit the arms jointly, starting from IPWRA; the propensity replicates are drawn unless `replicates` has them."""
+    """Fit the arms jointly, starting from IPWRA. Propensity replicates are drawn unless `replicates` is given."""
     if options.replicates is not None and start.design.on_disk:
         raise not_on_disk("replicates=", "n_replicates=200")
     drawn = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
@@ -296,7 +297,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
 
 
 def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Replicates:
-    """Leave out propensity replicates with extreme weights, with a warning; if none is left, use the fitted one."""
+    """Leave out propensity replicates with extreme weights, with a warning. If none is left, use the fitted score."""
     weighed = problem.weighed(replicates)
 
     def of_arms(part: WeightedRows, here: slice) -> Array:
@@ -321,7 +322,7 @@ def bounded(problem: JointProblem, replicates: Replicates, notes: Notes) -> Repl
 def train_by(
     record: FitRecord, problem: JointProblem, replicates: Replicates, options: JREOptions, notes: Notes
 ) -> JointRecord:
-    """Fit the arms jointly; the amount of shrinkage is chosen first unless the options give it."""
+    """Fit the arms jointly. The amount of shrinkage is chosen first, unless the options give it."""
     risk = options.objective == "risk"
     points = replicates if options.replicates is not None else points_about(problem, options.replicate_spread)
     objective = objective_of(problem, replicates, risk, options.share, options.join_score)
@@ -388,7 +389,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:
-    """Warn if the outcome is constant, in all rows or within an arm, or if a mean is far outside of all outcomes.
+    """Warn if the outcome is constant in all rows or within an arm, or if a mean is far outside of all outcomes.
 
     A mean is far outside if its distance from the outcomes exceeds their range.
     """

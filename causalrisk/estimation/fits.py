@@ -54,11 +54,12 @@ class Estimate:
     Parameters
     ----------
     params : ndarray, shape (2 K - 1,)
-        Effects of the arms against the reference, then the mean of each arm; ((2 K - 1) J,) for J quantiles per arm.
+        Effects of the arms against the reference, then the mean of each arm. The shape is ((2 K - 1) J,) for J
+        quantiles per arm.
     theta : ndarray, shape (K, p)
-        Outcome coefficients of the basis columns; p = 0 for quantiles.
+        Outcome coefficients of the basis columns. For quantiles, p is 0.
     gamma : ndarray, shape (Q,)
-        Propensity coefficients of the basis columns; empty without a propensity model.
+        Propensity coefficients of the basis columns. Empty without a propensity model.
     model_means : ndarray, shape (K,)
         Averages of `predicted` over the target.
     rows : object
@@ -67,7 +68,7 @@ class Estimate:
         `refit(s, weighed=None)` estimates again under row weights (n, R); `weighed` is the result of `WeightFit.refit`
         for these weights, if it is known.
     failed : tuple of int
-        For each arm the `Failure` of its outcome model, which may be OK; empty for a joint fit.
+        For each arm, the `Failure` of the arm's outcome model, which may be OK. Empty for a joint fit.
     """
 
     params: Array
@@ -95,7 +96,7 @@ class Estimate:
         name : {"effects", "means", "theta", "gamma"}
             Effects, arm means, outcome or propensity coefficients.
         arm : int, optional
-            The arm whose outcome coefficients to return; by default all arms.
+            The arm whose outcome coefficients to return. By default all arms.
         """
         (n_arms, p), first = self.theta.shape, len(self.params)
         effects, last = first // (2 * n_arms - 1) * (n_arms - 1), first + n_arms * p
@@ -116,7 +117,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Refits:
-    """Estimates under m resamples; NaN for resamples that failed."""
+    """Estimates under m resamples. They are NaN for resamples that failed."""
 
     values: Array  # `Estimate.values` for each, (d, m)
     failures: NDArray[np.int8]  # a `Failure` for each
@@ -144,7 +145,7 @@ def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[
 
 @dataclass(frozen=True)
 class BootstrapDistribution:
-    """Estimates under all resamples; NaN for resamples that failed."""
+    """Estimates under all resamples. They are NaN for resamples that failed."""
 
     values: Array  # one row per resample, (n_boot, d)
     failures: NDArray[np.int8]  # a `Failure` for each
@@ -172,7 +173,7 @@ def sandwich(
     """Return the covariance of estimates from their influence function.
 
     The rows of `influence`, (n, d), possibly a Dask array, have weights with sum `total`. A frequency weight multiplies
-    the squared influence of a row; any other weight multiplies the influence itself. Rows of one cluster may depend on
+    the squared influence of a row. Any other weight multiplies the influence itself. Rows of one cluster may depend on
     each other (Liang and Zeger 1986). `strata` has the factors of the strata of a survey design (Binder 1983).
     """
 
@@ -204,7 +205,7 @@ def stratum_of_groups(cluster: NDArray[np.intp], stratum: NDArray[np.intp], n_cl
 
 
 def small_sample_factor(n: float, n_coefficients: int, n_clusters: int | None) -> float:
-    """Return n / (n - k), or with G clusters [G / (G - 1)] [(n - 1) / (n - k)], for a covariance; 1 if k = 0."""
+    """Return a covariance's factor: n / (n - k), or [G / (G - 1)] [(n - 1) / (n - k)] with G clusters; 1 if k = 0."""
     if not n_coefficients:
         return 1.0
     of_clusters = n_clusters / (n_clusters - 1) * (n - 1) / n if n_clusters else 1.0
@@ -212,7 +213,7 @@ def small_sample_factor(n: float, n_coefficients: int, n_clusters: int | None) -
 
 
 def group_sums(values: Array, group: NDArray[np.intp], n_groups: int = 0) -> Array:
-    """Add up values of rows, shape (n, d), within groups, shape (G, d), with at least `n_groups` groups."""
+    """Add up `values` (n, d) of rows within groups. Return an array (G, d) with at least `n_groups` groups."""
     return np.stack([np.bincount(group, column, minlength=n_groups) for column in values.T], axis=1)
 
 
@@ -243,7 +244,7 @@ class WeightFit:
         return gamma_of(self.beta, 1)[:, 0]
 
     def beta_of(self, gamma: Array) -> Beta:
-        """Return the coefficients of each model by name, given stacked coefficients of R resamples, shape (Q, R)."""
+        """Split stacked coefficients (Q, R) of R resamples into the coefficients of each model, by name."""
         found, cut = Beta(), 0
         for name in WEIGHT_NAMES:
             if name in self.beta:
@@ -259,7 +260,7 @@ class WeightFit:
 
     @cached_property
     def raw_weights(self) -> Array:
-        """Importance weight h / e of each row in its own arm, shape (n,); zero where the outcome is missing."""
+        """Importance weight h / e of each row in its own arm, shape (n,). It is zero where the outcome is missing."""
         if self.times is not None:
             return self.times
         return self.equations.by_row(lambda of, at: by_arm(of, at, of.weight), self.at)[:, 0]
@@ -273,7 +274,7 @@ class WeightFit:
         return float(self.s @ values) / self.equations.sample.total
 
     def by_row(self, name: str) -> Array:
-        """Return `Equations.tilt` or `Equations.measure`, whichever is named, of each row, shape (n,)."""
+        """Return each row's `Equations.tilt` or `Equations.measure`, as named, shape (n,)."""
         return self.equations.by_row(_column, self.at, name)
 
     @cached_property
@@ -296,15 +297,15 @@ class WeightFit:
 
     @property
     def estimated(self) -> bool:
-        """Whether there are propensity scores and they are estimated."""
+        """Whether there are propensity scores that are estimated."""
         model = self.equations.model
         return model is not None and model.kind != "known"
 
     def refit(self, s: Array) -> tuple[Equations, Beta, NDArray[np.int8]]:
         """Refit the models of the weights under row weights (n, R).
 
-        Returns the equations, which have a classifier's new scores, the coefficients, and a failure code for each
-        resample.
+        Returns three things: the equations, which include a classifier's new scores; the coefficients; and a failure
+        code for each resample.
         """
         equations, codes = under_weights(self.equations, s)
         beta, failures = solve(equations.weight_blocks, s, self.beta)
@@ -318,7 +319,7 @@ def probabilities_of(equations: Equations, at: Point) -> Array:
 
 
 def by_arm(equations: Equations, at: Point, function: Callable[[Point, int], Any], width: int = 1) -> Any:
-    """Return `function(point, a)` of the rows of each arm a, shape (n, width), with derivatives if `at` has them."""
+    """Return `function(point, a)` for the rows of each arm a, shape (n, width), with derivatives if `at` has them."""
     first, last, _ = at.rows.indices(equations.sample.n)
     found, by = np.zeros((last - first, width)), dict[Linear, Array]()
     for a, own in enumerate(within(equations.sample.slices, slice(first, last))):
@@ -345,7 +346,7 @@ def gamma_of(beta: Beta, width: int) -> Array:
 
 
 def under_weights(equations: Equations, s: Array) -> tuple[Equations, NDArray[np.int8]]:
-    """Return the equations, with a classifier refitted under row weights (n, R), and failure codes, (R,)."""
+    """Refit a classifier under row weights (n, R). Return equations with the new scores, and failure codes."""
     model = equations.model
     if model is None or model.classifier is None:
         return equations, np.zeros(s.shape[1], dtype=np.int8)
@@ -392,7 +393,7 @@ class SeparateRows(FieldsAlone):
         return np.stack([self.beta[f"mean {a}"][0, 0] for a in range(self.equations.sample.n_arms)])
 
     def estimates(self) -> tuple[Array, Array, Array]:
-        """Return effects and arm means, (2 K - 1, R), outcome coefficients, (K, p, R), and weight coefficients, (Q, R).
+        """Return effects and means (2 K - 1, R), outcome coefficients (K, p, R) and weight coefficients (Q, R).
 
         `Equations.height` is added back to the outcome coefficients. If a mean is zero or one up to rounding error, the
         ratio or odds ratio is undefined, rather than a large number.
@@ -423,7 +424,7 @@ class SeparateRows(FieldsAlone):
 
     @cached_property
     def influence(self) -> Array:
-        """Influence function of (params, theta, gamma), shape (n, d); a Dask array if rows do not fit in memory."""
+        """Influence function (n, d) of (params, theta, gamma). A Dask array if the rows do not fit in memory."""
         psi, n_arms = self.of_blocks(), self.equations.sample.n_arms
         own = {name: {name: np.eye(len(factors[name]))} for name, factors in psi.factors.items()}
         theta = [own[f"outcome {a}"] for a in range(n_arms) if not self.equations.spec.given]
@@ -436,7 +437,7 @@ class SeparateRows(FieldsAlone):
         return lazy_rows(_influence, self.equations.chunks, shapes, self.beta, psi.factors, every)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """Return estimates under row weights (n, R), starting from the sample's coefficients; see `Estimate`."""
+        """Refit under row weights (n, R), starting from the sample's coefficients, as `Estimate` describes."""
         sample, equations = self.equations.sample, self.equations
         sums = load_all(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
         empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
@@ -508,12 +509,12 @@ def _predicted_sums(equations: Equations, at: Point) -> tuple[Array, float]:
 
 
 def weights_of(record: Any) -> WeightFit:
-    """Return the importance weights of a fit; for an estimator without them, the weights that define its target."""
+    """Return the importance weights of a fit, or the weights that define its target if there are none."""
     return record.weight_fit or WeightFit(Equations(record.sample, record.spec, record.options.population), {})
 
 
 def projected_means(weights: WeightFit, spec: Specification, found: Estimate, columns: Array) -> tuple[Array, Array]:
-    """Project potential outcomes on columns; return coefficients, (K, k), and influence functions, (n, K, k)."""
+    """Project potential outcomes on `columns` (n, k). Return coefficients (K, k) and influence functions (n, K, k)."""
     equations, beta = at_estimate(weights, spec, found.theta[..., None])
     sample, psi, first = equations.sample, dict[str, Array](), found.block("gamma").start
     arms, blocks, s = range(sample.n_arms), equations.arm_blocks(columns), sample.s[:, None]
@@ -530,9 +531,9 @@ def projected_means(weights: WeightFit, spec: Specification, found: Estimate, co
 
 
 def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta]:
-    """Return the equations, and all their coefficients: those of the weights, and theta for the outcome, (K, p, R).
+    """Return the equations and all of their coefficients: of the weights, and, from `theta`, of the outcome models.
 
-    theta belongs to the outcomes before `Equations.height` is subtracted.
+    `theta` (K, p, R) is for outcomes from which `Equations.height` is not yet subtracted.
     """
     equations = weights.equations.of_estimator(spec)
     beta = {} if equations.model is None else dict(weights.beta)
@@ -542,7 +543,7 @@ def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[
 
 
 def means_under(weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array) -> Array:
-    """Return the coefficients, (K, k, R), of the arm means projected on columns, for R refits with row weights s."""
+    """Return the coefficients (K, k, R) of arm means projected on columns, for R refits with row weights `s`."""
     equations, beta = at_estimate(weights, spec, theta)
     equations, _ = under_weights(equations, s)
     if gamma.size:

@@ -35,9 +35,9 @@ ROUNDED = 1e-26  # variance that a constant has by rounding, relative to its mea
 class Learned:
     """Cross-fitted predictions of a sample, on the scale of linear predictors of a family.
 
-    `features` (p,) marks the columns of the outcome design that the learners use. `folds` has the fold of each row by
-    its position in the data. `quality` (L, K, 3) has, for each learner and arm, three out-of-fold measures: R squared,
-    and the intercept and the slope of a regression of the outcomes on the predictions.
+    `features` (p,) marks the columns of the outcome design that the learners use. `folds` has the fold of each row, in
+    the order of the data. `quality` (L, K, 3) has three out-of-fold measures for each learner (L) and arm (K): R
+    squared, and the intercept and the slope of a regression of the outcomes on the predictions.
     """
 
     fits: tuple[CrossFitted, ...]
@@ -56,9 +56,9 @@ class Learned:
         return dataclasses.replace(self, fits=(self.fits[number],), quality=self.quality[[number]])
 
     def __call__(self, columns: Array, position: Numbers | None = None) -> Array:
-        """Return predictions for columns of the outcome design, (m, p): for each learner one column per arm, (m, L K).
+        """Predict m rows, given their `columns` (m, p) of the outcome design. Return one column per learner and arm.
 
-        If `position` gives the rows' places in the data, each row is predicted by the fits of its fold.
+        If `position` has the positions of the rows in the data, each row is predicted by the fits for its fold.
         """
         fold = None if position is None else self.folds[position]
         means = [fit(columns[:, self.features], fold) for fit in self.fits]
@@ -66,7 +66,7 @@ class Learned:
 
 
 def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
-    """Cross-fit the options' learners to the rows of each arm, with the folds of a cross-fitted propensity score."""
+    """Cross-fit the learners of the options to the rows of each arm, in the folds of cross-fitted propensity scores."""
     if design.offset_kind is not None:
         raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= or {design.offset_kind}= out.")
     features, family = design.varying, options.outcome_family
@@ -121,7 +121,6 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
 
 
 def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, float]:
-    """Return R squared, and the intercept and slope of a regression of outcomes on predictions."""
     means = np.average([y, predicted], axis=1, weights=weights)
     dy, df = np.stack([y, predicted]) - means[:, None]
     varies = [weights @ d**2 > ROUNDED * (weights @ of**2) for d, of in ((dy, y), (df, predicted))]
@@ -133,7 +132,7 @@ def _quality(y: Array, predicted: Array, weights: Array) -> tuple[float, float, 
 def with_predictions(
     design: Design, frame: TargetRows | None, learned: Learned, notes: Notes, *, given: bool
 ) -> tuple[Design, TargetRows | None]:
-    """Add the predictions for all arms to the terms of the outcome models or, if `given`, replace the terms.
+    """Add predictions for all arms to the terms of the outcome models or, if `given`, replace the terms by them.
 
     The same is done in the rows of a target frame. Linearly dependent columns are left out, with a warning.
     """

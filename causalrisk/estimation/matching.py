@@ -44,9 +44,10 @@ class Matches:
     """The matches of n units among m candidates.
 
     Units with the same values in all matching columns form a cell and have the same matches. Candidates form cells in
-    the same way. All arrays are sparse. `of` has a row per unit, with a one in the column of the unit's cell, and
-    `among` the same for the candidates. `near` has a row per cell of units and a column per cell of candidates. It is
-    one where the units of the row are matched with the candidates of the column.
+    the same way. All arrays are sparse. `of` has one row per unit, with a one in the column of the unit's cell. `among`
+    has one row per candidate, with a one in the column of the candidate's cell. `near` has one row per cell of units
+    and one column per cell of candidates. Its entry is one if the units of the row are matched with the candidates of
+    the column.
     """
 
     of: Any
@@ -54,27 +55,27 @@ class Matches:
     near: Any
 
     def sum(self, values: Array) -> Array:
-        """Return the sum of values, shape (m, ...), over the matches of each unit, shape (n, ...)."""
+        """Return the sum of `values` (m, ...) over the matches of each unit, shape (n, ...)."""
         return np.asarray(self.of @ (self.near @ (self.among.T @ values)))
 
     @cached_property
     def count(self) -> Array:
-        """Number of matches of each unit; 0 if no candidate is near enough."""
+        """Number of matches of each unit. It is 0 if no candidate is near enough."""
         return self.sum(np.ones(self.among.shape[0]))
 
     def mean(self, values: Array) -> Array:
-        """Return the mean of values over the matches of each unit; NaN for a unit without matches."""
+        """Return the mean of values over the matches of each unit. It is NaN for a unit without matches."""
         with np.errstate(invalid="ignore"):
             return np.asarray((self.sum(values).T / self.count).T)
 
     def covariance(self, columns: Array, y: Array) -> Array:
-        """Return the covariance of columns, (m, q), and y among the matches of each unit, shape (n, q)."""
+        """Return the covariance of `columns` (m, q) and `y` (m,) among the matches of each unit, shape (n, q)."""
         y = y - y.mean()
         products = self.mean(columns * y[:, None]) - self.mean(columns) * self.mean(y)[:, None]
         return np.asarray(products * (self.count / (self.count - 1))[:, None])
 
     def used(self, power: int, inside: Any = 1.0) -> Array:
-        """Return each candidate's sum of 1 / (number of matches)^power over its matched units that are `inside`."""
+        """Return, for each candidate, the sum of 1 / (number of matches)^power over `inside` units matched with it."""
         share = np.divide(1.0, self.count**power, out=np.zeros(len(self.count)), where=self.count > 0)
         return np.asarray(self.among @ (self.near.T @ (self.of.T @ (share * inside))))
 
@@ -96,7 +97,7 @@ def match(units: Array, others: Array, least: int, tied: float, caliper: float |
 
 
 def _cells(columns: Array) -> tuple[Array, Any]:
-    """Return the distinct rows, (cells, p), and a sparse matrix, (n, cells), with a one in the cell of each unit."""
+    """Return the distinct rows (cells, p), and a sparse matrix (n, cells) with a one for the cell of each unit."""
     points, of_unit = np.unique(columns + 0.0, axis=0, return_inverse=True)  # -0.0 is 0.0
     return points, scipy.sparse.csr_array((np.ones(len(columns)), (np.arange(len(columns)), of_unit.ravel())))
 
@@ -114,9 +115,9 @@ def no_influence() -> UnavailableError:
 class MatchedRows:
     """The results by row of an `Estimate` by matching.
 
-    `predicted` (K, n) is each unit's outcome in its own arm, the mean over its matches in another arm, and NaN without
-    matches. `inside` marks the units of the target that have matches in all arms. `matches` has, for each pair of
-    matched arms, the arm of the units, the arm of the matches, and the `Matches`. Distances are computed from
+    `predicted` (K, n) has each unit's outcome in its own arm, and the mean over the unit's matches in other arms (NaN
+    without matches). `inside` marks the units of the target that have matches in all arms. `matches` has, for each pair
+    of matched arms, the arm of the units, the arm of the matches, and the `Matches`. Distances are computed from
     `columns`.
     """
 
@@ -155,7 +156,7 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions, no
     unused = [name for name in design.propensity_names if name not in design.exog_names]
     if unused:
         problem = f"metric={metric!r} ignores {listed(unused)}, which only the propensity formula has"
-        advice = 'Use `metric="propensity"`, or add them to the outcome formula.'
+        advice = 'Use `metric="propensity"`, or add these variables to the outcome formula.'
         notes.warn(f"{problem}.\n{advice}", DesignWarning)
     columns = sample.arrange(design.X)
     columns = columns[:, np.ptp(columns, axis=0) > 0]
@@ -184,7 +185,8 @@ def named_columns(design: Design, names: tuple[str, ...], option: str) -> Array:
     for name in names:
         own = [k for k, column in enumerate(design.exog_names) if name in (column, variable_of(column))]
         if not own:
-            raise OptionError(f"{option}={name!r} is not in the outcome formula.\nAdd {name} to it: `y ~ {name}`.")
+            advice = f"Add {name} to the formula: `y ~ {name}`."
+            raise OptionError(f"{option}={name!r} is not in the outcome formula.\n{advice}")
         found += own
     return design.X[:, found]
 
@@ -192,7 +194,7 @@ def named_columns(design: Design, names: tuple[str, ...], option: str) -> Array:
 def estimate_matched(
     weights: WeightFit, design: Design, options: ModelOptions, notes: Notes
 ) -> tuple[Estimate, WeightFit, Array]:
-    """Match the arms; return the estimate, the matching weights, and the covariance of the estimate."""
+    """Match the arms. Return the estimate, the matching weights, and the covariance of the estimate."""
     sample, toward, least = weights.equations.sample, weights.equations.target.toward, options.n_neighbors
     scale, terms = options.effect_scale, options.bias_adjust
     fewest = min(own.stop - own.start for own in sample.slices)
@@ -266,7 +268,7 @@ def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: De
 
 
 def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:
-    """Return the slopes of a regression of y on the columns Z, where each unit counts as often as it is a match."""
+    """Return the slopes of a regression of y on the columns Z. Each unit counts as often as it is a match."""
     root = np.sqrt(times)[:, None]
     columns = np.column_stack([np.ones(len(Z)), Z])
     return np.asarray(np.linalg.lstsq(columns * root, y * root[:, 0], rcond=None)[0][1:])

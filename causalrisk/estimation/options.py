@@ -106,7 +106,7 @@ WHOLE = {"n_repeats": (1, None), "n_neighbors": (1, None), "n_boot": (2, N_BOOT)
 
 
 def check_values(options: Any) -> None:
-    """Check the values of an options dataclass; an unknown choice or a number out of range raises an error.
+    """Check the values of an options dataclass. An unknown choice or a number out of range raises an error.
 
     A value that equals a choice is replaced by the choice: 1 becomes True.
     """
@@ -126,7 +126,6 @@ def check_values(options: Any) -> None:
 
 
 def _not_both(first: str, one: object, second: str, other: object, why: str) -> None:
-    """Raise an error if both options are given; `why` says that the first makes the second redundant."""
     if one is not None and other is not None:
         raise OptionError(f"{first}= and {second}= were both given: {why}.\nLeave {second}= out.")
 
@@ -135,7 +134,7 @@ Options = TypeVar("Options")
 
 
 def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
-    """Return an options dataclass of type `kind`, filled from the options of a call; other options are ignored."""
+    """Return an options dataclass of type `kind`, filled from the options of a call. Other options are ignored."""
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: given[name] for name in names if name in given})
 
@@ -172,8 +171,8 @@ class ModelOptions:
     Parameters
     ----------
     family, ..., bias_adjust
-        As in `causalrisk.JRE.from_formula` and `causalrisk.Matching`. `propensity_score` is a classifier or None; it is
-        None if scores were given, since these belong to the data.
+        As in `causalrisk.JRE.from_formula` and `causalrisk.Matching`. `propensity_score` is a classifier or None. It is
+        None if scores were given, because given scores belong to the data.
     repeat : int
         Number of the repeat that determines the folds, from 0 to `n_repeats` - 1.
     read_as : tuple of str
@@ -255,7 +254,7 @@ class ModelOptions:
             raise OptionError("learner= is not available for repeated cross sections.\nLeave learner= out.")
 
     def stated_exposure(self, design: Design) -> float | None:
-        """Return the exposure at which means are computed; None for observed exposures, or without exposures."""
+        """Return the exposure at which means are computed. None for observed exposures, or without exposures."""
         if design.offset_kind != "exposure" or self.at_exposure == OBSERVED:
             return None
         return 1.0 if self.at_exposure is None else float(self.at_exposure)
@@ -284,7 +283,7 @@ class ModelOptions:
 
 
 def _names(option: str, given: Any) -> Any:
-    """Return names of variables from a list, or from a text such as "x1 + x2"; `bias_adjust=True` stays True."""
+    """Return names of variables from a list, or from a text such as "x1 + x2". True is returned unchanged."""
     if given is None or given is False or (given is True and option == "bias_adjust"):
         return given or None
     given = given.split("+") if isinstance(given, str) else given
@@ -295,7 +294,7 @@ def _names(option: str, given: Any) -> Any:
 
 
 def _levels(given: Any, effect: str) -> tuple[float, ...]:
-    """Return the levels of quantiles in ascending order; a level outside of (0, 1) raises an error."""
+    """Return the levels of quantiles in ascending order. A level outside of (0, 1) raises an error."""
     if effect != QUANTILE.name:
         raise OptionError(f'quantiles={given!r} has no effect with effect="{effect}".\nUse `effect="quantile"`.')
     if given is None:
@@ -310,7 +309,7 @@ def _levels(given: Any, effect: str) -> tuple[float, ...]:
 
 
 def is_frame(target: Any) -> bool:
-    """Whether a target is a data frame or another mapping of columns."""
+    """Return whether a target is a data frame or another mapping of columns."""
     return hasattr(target, "columns") or isinstance(target, Mapping)
 
 
@@ -347,7 +346,7 @@ def named_target(value: Any, design: Design) -> Any:
         return population
     if value not in design.labels:  # a level that has another label does not hide the name
         return value
-    problem = f"target={value!r} is the label of a group and the name of another population ({known})"
+    problem = f"target={value!r} is ambiguous: it is the label of a group, and the name of the population {known!r}"
     raise OptionError(f'{problem}.\nUse another label: `levels={{{design.levels[arm]!r}: "group {value}", ...}}`.')
 
 
@@ -377,7 +376,6 @@ def _target(value: Any) -> Any:
 
 
 def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[str, ...]) -> tuple[float, float]:
-    """Return checked limits of the propensity score, low and high."""
     try:
         low, high = (float(v) for v in value)
     except (TypeError, ValueError):
@@ -411,21 +409,23 @@ class InferenceOptions:
     def __post_init__(self) -> None:
         if clusters := clusters_in(self.cov_type):
             problem = f"cov_type={self.cov_type!r} names clusters, which are an option of the model"
-            raise OptionError(f"{problem}.\nUse `from_formula(..., {clusters})`, and leave it out of `fit`.")
+            raise OptionError(f"{problem}.\nUse `from_formula(..., {clusters})`, and leave cov_type= out of `fit`.")
         check_values(self)
         if self.multiplier is not None and self.bootstrap != MULTIPLIER:
-            raise OptionError('multiplier= needs bootstrap="multiplier".\nAdd it, or leave multiplier= out.')
+            advice = 'Use `bootstrap="multiplier"`, or leave multiplier= out.'
+            raise OptionError(f'multiplier= needs bootstrap="multiplier".\n{advice}')
         if self.resamples is not None and self.bootstrap == MULTIPLIER:
-            raise OptionError('resamples= has no effect with bootstrap="multiplier".\nLeave bootstrap= out.')
+            problem = 'bootstrap="multiplier" does not use resamples, and resamples= was given'
+            raise OptionError(f"{problem}.\nTo use your resamples, leave bootstrap= out.")
         _not_both("resamples", self.resamples, "n_boot", self.n_boot, "resamples= sets the number")
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
         check_rng(self.rng)
 
     def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
-        """Return the covariance type, and the kind of bootstrap or the distribution of its multipliers, if it has any.
+        """Return the covariance type, and the kind of bootstrap or the distribution of multipliers, if any.
 
-        `joint` is True for JRE and for estimators that are resampled together with it; their default is the bootstrap.
+        `joint` is True for JRE and for estimators that are resampled with JRE. Their default is the bootstrap.
         For JRE, `bootstrap` also determines the propensity replicates, even if standard errors do not use resamples.
         """
         if design.survey is not None:
@@ -463,7 +463,7 @@ class InferenceOptions:
                 raise OptionError(f"{found} treats rows as independent, but cluster= was given.\n{use}")
 
     def _resolved_survey(self, survey: SurveyDesign) -> tuple[str, str]:
-        """Return covariance type and kind of resampling for a survey; options that ignore the design raise an error."""
+        """Return covariance type and kind of resampling for a survey. Options that ignore the design raise an error."""
         replicates = survey.replication is not None
         refused = {
             "cov_type": self.cov_type not in (None, "bootstrap"),
@@ -507,7 +507,7 @@ class JREOptions:
         if self.objective == "erm":
             for name in ("anchor", "shrinkage", "share", "join_score"):
                 if getattr(self, name) is not None:
-                    raise OptionError(f'{name}= needs objective="risk".\nUse it, or leave {name}= out.')
+                    raise OptionError(f'{name}= needs objective="risk".\nUse `objective="risk"`, or leave {name}= out.')
         _not_both("shrinkage", self.shrinkage, "anchor", self.anchor, "they are two names of one option")
         if self.shrinkage is not None:
             object.__setattr__(self, "anchor", float(self.shrinkage))

@@ -2,7 +2,7 @@
 
 Separation is reported with the rows that a model predicts perfectly, and with the terms that cause it. Summaries of an
 arm's weights show whether few rows dominate the arm. Trimming fits the propensity model to all rows, and leaves out
-rows with propensity scores outside of limits; Crump's rule finds the limits.
+rows with propensity scores outside of limits. Crump's rule finds the limits.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are checked by
 def separated(weights: WeightFit, name: str) -> tuple[NDArray[Any], Array] | None:
     """Find the rows that a model of the weights predicts perfectly.
 
-    Returns a mask of the rows, and the direction in which the coefficients diverge; None if there are no such rows.
-    There is no search if the model converged and no linear predictor is large.
+    Returns a mask of these rows, and the direction in which the coefficients diverge, or None if there are no such
+    rows. There is no search if the model converged and no linear predictor is large.
     """
     if name not in weights.beta:
         return None
@@ -109,7 +109,7 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
 
 
 def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_]) -> str:
-    """Return a text with the levels and indicator values whose rows are all predicted perfectly, and counts by arm."""
+    """Return a text on levels and indicator values whose rows are all predicted perfectly, with counts by arm."""
     names, cells = list(design.propensity_names), list[tuple[str, NDArray[np.bool_]]]()
     for name, column in zip(names, Z.T, strict=True):
         others = column[column != 0]
@@ -133,7 +133,7 @@ def _cells(design: Design, Z: Array, arm: NDArray[Any], told: NDArray[np.bool_])
 
 
 def _direction(design: Design, strength: Array) -> str:
-    """Return a text with the terms that together separate the groups; `strength` is how far each moves the log odds."""
+    """Return a text on the terms that together separate the groups. `strength` is how far each moves the log odds."""
     order = _strongest(np.abs(strength))
     names = ", ".join(repr(design.propensity_names[j]) for j in order[:SHOWN])
     more = " and others" if len(order) > SHOWN else ""
@@ -165,7 +165,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
 
 
 def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int, ...], sample: Sample | None) -> str:
-    """Raise an error if an arm's outcome model has no finite fit; return the labels of arms that failed otherwise."""
+    """Raise an error if an arm's outcome model has no finite fit. Return the labels of arms with other failures."""
     instead = '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
     for a in (a for a, reason in enumerate(failed) if reason != Failure.OK):
         low, high = design.outcome_limits[a]
@@ -224,7 +224,7 @@ class ArmWeights:
 
 
 def arm_weights(inverse: Array, weights: Array, units: Array) -> ArmWeights:
-    """Summarise importance and observation weights of one arm, whose rows stand for `units` observations each."""
+    """Summarise importance and observation weights of one arm, whose rows represent `units` observations each."""
     alone, alone_total = weights / units, float(weights.sum())
     relative = inverse * alone
     n, heaviest = int(units.sum()), float(relative.max())
@@ -260,10 +260,10 @@ def other_populations(design: Design, options: ModelOptions) -> str:
 def poor_overlap(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str = "row") -> list[str]:
     """Return a text for each arm in which few rows hold most of the weight.
 
-    This is so if a weight exceeds a million, if one row holds more than a fifth of the arm's weight (and more than
+    There is a text if a weight exceeds a million, if one row holds more than a fifth of the arm's weight (and more than
     twice the largest share by probability weights alone), or if the effective n is below a share `least` of the arm's
-    rows. With probability weights, the effective n by these alone replaces the rows, because their cost is not a matter
-    of overlap.
+    rows. With probability weights, the effective n by these weights alone replaces the number of rows, because the cost
+    of probability weights is not a matter of overlap.
     """
     found = []
     for arm, label in zip(arms, labels, strict=True):
@@ -281,7 +281,7 @@ def poor_overlap(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
 
 
 def inverse_sum(scores: Array) -> Array:
-    """Return the sum of inverse propensity scores over the arms, which measures each row's cost in variance, (n,)."""
+    """Return each row's sum of inverse propensity scores over the arms, which measures its cost in variance."""
     with np.errstate(divide="ignore"):  # a score that underflows to zero has an infinite cost
         return np.asarray((1 / scores).sum(axis=0))
 
@@ -312,7 +312,7 @@ def limits_at(cut: float) -> tuple[float, float]:
 
 
 def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np.bool_]:
-    """Return a mask, shape (n,), of the rows whose propensity scores, shape (J, n), are all within limits."""
+    """Return a mask (n,) of the rows whose propensity scores (J, n) are all within limits."""
     limits = np.reshape(low, (-1, 1)), np.reshape(high, (-1, 1))
     return np.asarray(((scores >= limits[0]) & (scores <= limits[1])).all(axis=0))
 
@@ -320,7 +320,7 @@ def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np
 def overlap_of(
     sample: Sample, spec: Specification, weights: WeightFit | None, design: Design, options: ModelOptions
 ) -> tuple[tuple[ArmWeights, ...], str]:
-    """Summarise the importance weights of each arm, and return a message if few rows dominate an arm."""
+    """Return a summary of each arm's importance weights, and a message if few rows dominate an arm."""
     s, seen = loaded(sample.s), sample.recorded  # outcomes of data on disk are all recorded
     used = weights if spec.uses_propensity else None
     units = s if design.weight_type == "frequency" else np.ones(sample.n)
@@ -350,7 +350,7 @@ def overlap_of(
 
 
 def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple[Design, str]:
-    """Leave out the rows that trimming excludes, and return a text that says how many and why."""
+    """Leave out the rows that trimming excludes. Return the design, and a text that says how many and why."""
     sample, scores = weights.equations.sample, weights.probabilities
     if trim == "separated":
         found, reason = separated(weights, "score"), trim

@@ -3,7 +3,8 @@
 Let eta be the linear predictor of the covariates, and o the offset, which is log t for an exposure t. The outcome
 models fit g^{-1}(eta + o). The means average g^{-1}(eta + o) at the observed offsets, or g^{-1}(eta + log e) at a
 stated exposure e. At the observed offsets, the residuals y - m belong to the predictions that are averaged. So an
-estimator's bias correction applies to the means. At another exposure it does not, because nothing was observed there.
+estimator's bias correction applies to the means. At another exposure there is no bias correction, because nothing was
+observed there.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def prepare(task: Task) -> Task:
 
 
 def with_learner(task: Task, learned: Learned, use: str) -> Task:
-    """Return a task with predictions of learners as terms of the outcome models, or instead of them."""
+    """Return a task in which predictions of learners are added to the terms of the outcome models, or replace them."""
     spec = dataclasses.replace(task.spec, given=use == REPLACE)
     design, frame = with_predictions(task.design, task.frame, learned, task.notes, given=spec.given)
     return dataclasses.replace(task, design=design, frame=frame, spec=spec)
@@ -134,7 +135,7 @@ def no_predictions(columns: Array) -> Array:
 
 
 def equations_of(task: Task, target: TargetPopulation | None = None) -> Equations:
-    """Return the equations of a task; a given `target` replaces the target of the options."""
+    """Return the equations of a task. A given `target` replaces the target of the options."""
     design, spec, options, frame = task.design, task.spec, task.options, task.frame
     if design.predictions is not None and not spec.targeted:  # its means do not depend on the family
         options = dataclasses.replace(options, family="gaussian", link=None)
@@ -163,7 +164,7 @@ def score_model(design: Design, sample: Sample, options: ModelOptions, frame: Ta
 
 
 def check_offset(design: Design, options: ModelOptions) -> None:
-    """Raise an error for options that conflict with the offset of a design, or with its absence."""
+    """Raise an error for options that conflict with the offset of a design, or that need an offset."""
     kind, family = design.offset_kind, options.outcome_family
     if kind != "exposure":
         if options.at_exposure is not None:

@@ -46,7 +46,7 @@ class ArmSteps:
     values: Array
 
     def cumulated(self, steps: Array) -> Array:
-        """Return cumulative sums of row weights, `steps` of shape (n, ...), up to each distinct outcome, (d, ...)."""
+        """Return cumulative sums of row weights `steps` (n, ...) up to each distinct outcome, shape (d, ...)."""
         return np.asarray(np.cumsum(steps[self.rows], axis=0)[self.ends])
 
 
@@ -63,13 +63,13 @@ def arm_steps(sample: Sample) -> list[ArmSteps]:
 
 
 def reached(heights: Array, level: Array | float) -> NDArray[np.intp]:
-    """Return the first position at which ascending heights, shape (d, ...), reach a level; d if they never do."""
+    """Return the first position at which ascending `heights` (d, ...) reach a level, or d if they never do."""
     at = heights >= np.asarray(level) - ROUNDING
     return np.where(at.any(axis=0), at.argmax(axis=0), len(heights))
 
 
 def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> Array:
-    """Return row weights, (n, ...), scaled to a sum of one in each arm if the outcome models are constants."""
+    """Return row weights (n, ...). If the outcome models are constants, the weights of each arm sum to one."""
     if not spec.constants:
         return steps
     steps = steps.copy()
@@ -79,7 +79,7 @@ def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> A
 
 
 def distribution_at(weights: WeightFit, spec: Specification, sample: Sample, thresholds: Array) -> Estimate:
-    """Estimate the distribution function of each arm at the arm's own threshold; `thresholds` has shape (K,)."""
+    """Estimate the distribution function of each arm at its entry of `thresholds` (K,)."""
     indicated = dataclasses.replace(sample, y=(sample.y <= thresholds[sample.arm]).astype(float), family=INDICATOR)
     equations = dataclasses.replace(weights.equations, sample=indicated)
     return estimate_means(dataclasses.replace(weights, equations=equations), spec)
@@ -115,7 +115,7 @@ def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
 
 
 def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
-    """Return the half width of the kernel for the density at a quantile; each row stands for `units` units.
+    """Return the half width of the kernel for the density at a quantile. Each row represents `units` units.
 
     Notes
     -----
@@ -149,9 +149,9 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
 class LevelFit:
     """The quantiles of all arms at one level.
 
-    `thresholds` are the quantiles, and `places` their positions among the arm's distinct outcomes. `estimate`
-    has the distribution functions at the thresholds. `density` and `drift` are the results of `densities`; the density
-    is NaN at the largest outcome of an arm.
+    `thresholds` has the quantiles. `places` has the positions of the quantiles among the arm's distinct outcomes.
+    `estimate` has the distribution functions at the thresholds. `density` and `drift` are the results of `densities`.
+    The density is NaN at the largest outcome of an arm.
     """
 
     level: float
@@ -172,7 +172,7 @@ class QuantileRows:
 
     @property
     def influence(self) -> Array:
-        """Influence function of (params, gamma), as in `Estimate`; there is no theta."""
+        """Influence function of (params, gamma), as in `Estimate`. There is no theta."""
         means, gamma = (self.fits[0].estimate.block(name) for name in ("means", "gamma"))
         every = [fit.estimate.influence for fit in self.fits]
         of_arms = [-values[:, means] / fit.density for fit, values in zip(self.fits, every, strict=True)]
@@ -235,7 +235,7 @@ def _fit_level(
     weights: WeightFit, spec: Specification, design: Design, arms: Sequence[ArmSteps], steps: Array, units: Array,
     level: float,
 ) -> LevelFit:  # fmt: skip
-    """Return the quantiles of all arms at one level, with the distribution functions and densities there."""
+    """Return the quantiles of all arms at one level, with distribution functions and densities at the quantiles."""
     sample, heights = weights.equations.sample, [arm.cumulated(steps) for arm in arms]
     start = [reached(height / height[-1], level) for height in heights]
     places, met = np.array(start), [{int(place)} for place in start]

@@ -69,7 +69,7 @@ class JointRecord:
 
     @property
     def anchor(self) -> float | None:
-        """The amount of shrinkage toward IPWRA, given or chosen; None for objective="erm", which has none."""
+        """The amount of shrinkage toward IPWRA, given or chosen. None for objective="erm", which has no shrinkage."""
         return self.fit.alpha if self.fit.terms.risk else None
 
     @property
@@ -79,7 +79,7 @@ class JointRecord:
 
     @property
     def anchor_at_end(self) -> bool:
-        """Whether the chosen amount of shrinkage is the first or last of `LADDER`, and no value beyond was tried."""
+        """Whether the chosen shrinkage is the first or last value of `LADDER`, and no value beyond was tried."""
         path = self.path
         return path is not None and path.raised_from is None and path.anchor in (LADDER[0], LADDER[-1])
 
@@ -159,7 +159,7 @@ class FitRecord(Task):
 
     @property
     def stated_exposure(self) -> float | None:
-        """The exposure at which the means are computed; None for observed exposures, or without exposures."""
+        """The exposure at which the means are computed. None for observed exposures, or without exposures."""
         return self.options.stated_exposure(self.design)
 
     @property
@@ -174,7 +174,7 @@ class FitRecord(Task):
 
     @property
     def draws_units(self) -> bool:
-        """Whether resamples leave out rows or clusters, and fractional weights could be drawn instead."""
+        """Whether resamples leave out rows or clusters, so that fractional weights could be drawn instead."""
         return self.bootstrap not in ("bayesian", "rescaled", "replicates") and self.options.propensity_score is None
 
     @property
@@ -186,7 +186,7 @@ class FitRecord(Task):
 
     @property
     def n_coefficients(self) -> int:
-        """Number of coefficients of the outcome models of all arms; for quantiles, at one level."""
+        """Number of coefficients of the outcome models of all arms. For quantiles, the models of one level count."""
         if not self.options.quantiles:
             return self.estimate.theta.size
         return self.design.n_arms * (1 if self.spec.constants else self.sample.X.columns.shape[1])
@@ -195,8 +195,9 @@ class FitRecord(Task):
     def residual_df(self) -> float:
         """Degrees of freedom of the t distribution of estimates.
 
-        They are a survey design's, the clusters less one, or the observations less the outcome coefficients. Two-way
-        clusters use the variable with fewer clusters. The jackknife of rows uses observations less one.
+        For surveys, they come from the design. With clusters, they are the number of clusters minus one; two-way
+        clusters use the variable with fewer clusters. Otherwise they are the number of observations minus the number
+        of outcome coefficients or, for the jackknife of rows, minus one.
         """
         design = self.design
         if design.survey is not None:
@@ -207,7 +208,7 @@ class FitRecord(Task):
 
     @property
     def choice_variance(self) -> float:
-        """Factor of the variance that allows for the choice of JRE's shrinkage; one for other estimators.
+        """Factor of the variance that allows for the choice of JRE's shrinkage. It is one for other estimators.
 
         In an ensemble, the square roots of the factors are averaged with the weights of the fits.
         """
@@ -217,13 +218,13 @@ class FitRecord(Task):
         return 1.0 if self.joint is None or self.joint.path is None else self.joint.path.choice_variance
 
     def factor_with(self, n_clusters: int | None) -> float:
-        """Return the small-sample factor of the variance with `n_clusters` clusters; one without `small_sample`."""
+        """Return the small-sample factor of the variance with `n_clusters` clusters, or one without `small_sample`."""
         count = self.n_coefficients if self.small_sample else 0
         return fits.small_sample_factor(self.design.nobs + self.sample.n_frame, count, n_clusters)
 
     @property
     def small_sample_factor(self) -> float:
-        """Small-sample factor of the variance over resamples; one without `small_sample`."""
+        """Small-sample factor of the variance over resamples. It is one without `small_sample`."""
         n_clusters = self.design.n_clusters
         return self.factor_with(n_clusters + self.sample.n_frame if n_clusters else None)
 
@@ -234,7 +235,7 @@ class FitRecord(Task):
 
     @property
     def used_weight_fit(self) -> WeightFit:
-        """The importance weights that the estimator uses; an UnavailableError if it uses none."""
+        """The importance weights that the estimator uses. Raises an UnavailableError if the estimator uses none."""
         if self.weight_fit is None or not self.spec.uses_propensity:
             raise self.without_scores()
         return self.weight_fit
@@ -260,7 +261,7 @@ class FitRecord(Task):
 
     @property
     def used_boot(self) -> BootstrapDistribution:
-        """The bootstrap distribution; a fit without one raises an UnavailableError."""
+        """The bootstrap distribution. A fit without a bootstrap raises an UnavailableError."""
         if self.boot is None:
             raise UnavailableError('this fit has no bootstrap.\nUse `model.fit(cov_type="bootstrap")`.')
         return self.boot
@@ -271,7 +272,7 @@ class FitRecord(Task):
         return np.sqrt(np.diag(self.covariance)[: len(self.estimate.params)])
 
     def covariance_of(self, block: slice) -> Array:
-        """Return the covariance of the entries `block` of `estimate.values`; it is computed if it is not known yet."""
+        """Return the covariance of the entries `block` of `estimate.values`, after computing it if necessary."""
         known = self.covariance
         if block.stop > len(known):
             known = self.choice_variance * robust_covariance(self)
@@ -284,7 +285,7 @@ class FitRecord(Task):
 
     @property
     def rows(self) -> FittedRows:
-        """The rows of the design in the order of the data; for data on disk, without their covariates."""
+        """The rows of the design in the order of the data. For data on disk, covariates are left out."""
         weights, design, full, chances = self.used_weight_fit, self.design, self.full_design, None
         sample, equations = weights.equations.sample, weights.equations
         if "observed" in weights.beta:
@@ -311,7 +312,7 @@ class FitRecord(Task):
         return np.repeat(rows, self.design.weights.astype(int)) if self.frequency else rows
 
     def arm_position(self, arm: Any) -> int:
-        """Return the position of an arm; by default (None), the first arm that is compared with the reference."""
+        """Return the position of an arm. By default (None), it is the first arm that is compared with the reference."""
         if arm is None:
             return 1
         labels, position = self.design.labels, self.design.arm_named(arm)
@@ -320,7 +321,7 @@ class FitRecord(Task):
         return position
 
     def contrast_position(self, arm: Any) -> int:
-        """Return the position of an arm that has an effect, by default the first; the reference arm has none."""
+        """Return the position of an arm that has an effect, by default the first. The reference arm has no effect."""
         position = self.arm_position(arm)
         if not position:
             raise OptionError(f"arm={arm!r} is the reference group.\nUse `arm={self.design.labels[-1]!r}`.")
@@ -347,9 +348,9 @@ NEGATIVE = 1e-12  # negative eigenvalue, in units of both ways' variances, that 
 
 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
-    """Return the sandwich covariance from an influence function, (n, d), by clusters or a survey design.
+    """Return the sandwich covariance from an influence function (n, d), by clusters or a survey design.
 
-    With replicate weights, it is their linearised covariance.
+    With replicate weights, it is the linearised covariance of these weights.
     """
     replication, sample = record.design.replication, record.sample
     if replication is None:
@@ -382,8 +383,9 @@ def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool
 def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], notes: Notes) -> Array:
     """Return the sandwich covariance, with the small-sample factor if the fit has `small_sample`.
 
-    With two-way clusters it is the sum of the covariances of both ways, minus the covariance of their intersections,
-    each with its own factor. Negative eigenvalues are then set to zero in each block of estimates.
+    With two-way clusters, it is the sum of the covariances for both cluster variables, minus the covariance for their
+    intersections. Each covariance has its own factor. Negative eigenvalues are then set to zero in each block of
+    estimates.
     """
     design, sample = record.design, record.sample
 
@@ -409,20 +411,21 @@ def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], note
             if not number:
                 problem = f"with two-way clusters of {' and '.join(design.cluster_names)}, the covariance matrix has a"
                 problem += " negative eigenvalue, which is set to zero"
-                advice = "Use `cluster=` with the variable that has fewer clusters, to see whether it matters."
+                advice = "Compare the standard errors with one-way clusters: use `cluster=` with the variable that has "
+                advice += "fewer clusters."
                 notes.warn(f"{problem}.\n{advice}", DesignWarning)
     return covariance
 
 
 def equal_units(record: FitRecord) -> Array:
-    """Return the number of equal units that each unit represents, (units,): its frequency weight, otherwise one."""
+    """Return the number of equal units that each row or cluster represents: its frequency weight, otherwise one."""
     sample, repeated = record.sample, record.frequency and not record.design.n_clusters
     own = sample.restore(sample.s) if repeated else np.ones(unit_count(record.design))
     return np.concatenate([own, np.ones(sample.n_frame)])
 
 
 def sum_within_units(record: FitRecord, contributions: Array) -> Array:
-    """Add up contributions of the rows, shape (n, d), within independent units (clusters or rows), shape (units, d)."""
+    """Add up contributions (n, d) of the rows within units, which are clusters or rows. Return shape (units, d)."""
     sample = record.sample
     if sample.cluster is None:
         return np.concatenate([sample.restore(contributions), contributions[: sample.n_frame]])
@@ -430,7 +433,7 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
 
 
 def unit_influence(record: FitRecord, count: int) -> Array:
-    """Return each unit's influence on the first `count` estimates, (units, count).
+    """Return each unit's influence on the first `count` estimates, shape (units, count).
 
     With frequency weights, it is the influence of one of the equal units of a row.
     """
@@ -452,7 +455,7 @@ def least_variance_weights(covariance: Array) -> Array:
     Parameters
     ----------
     covariance : ndarray, shape (M, M)
-        S; fits whose variance is not finite get no weight.
+        S, the covariance of the fits. Fits whose variance is not finite get no weight.
 
     Returns
     -------
@@ -502,13 +505,13 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
 
 
 def params_of(scale: EffectScale, mixed: Array, n_arms: int) -> Array:
-    """Return effects and arm means, (2 K - 1, ...), of averaged fits; ratios are computed from the averaged means."""
+    """Return effects and arm means (2 K - 1, ...) of averaged fits. Ratios are computed from the averaged means."""
     return mixed if scale == DIFFERENCE else scale.params(mixed[-n_arms:])
 
 
 @dataclass(frozen=True)
 class StackedRows:
-    """The results by row of an average of fits; refits keep the weights of the sample."""
+    """The results by row of an average of fits. Refits keep the weights of the sample."""
 
     estimates: tuple[Estimate, ...]  # the first is the lead, which provides the coefficients
     weights: Array
@@ -531,7 +534,7 @@ class StackedRows:
         return np.hstack([moved, lead.influence[:, len(lead.params) :]])
 
     def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """Return the averaged estimates under row weights; fits with weight zero are left out, except the first."""
+        """Return the averaged estimates under row weights. Fits with weight zero are left out, except the first."""
         lead, weighed = self.estimates[0], weighed or self.weight_fit.refit(s)
         used = [k for k, weight in enumerate(self.weights) if weight > 0 or k == 0]
         found, size = [self.estimates[k].rows.refit(s, weighed) for k in used], len(lead.params)

@@ -78,12 +78,12 @@ class Sample:
 
     @cached_property
     def in_sample(self) -> Array:
-        """1.0 for the rows of the sample, 0.0 for the rows of a target frame, shape (n,)."""
+        """Indicator of the rows: 1.0 for the sample and 0.0 for a target frame, shape (n,)."""
         return (np.arange(self.n) >= self.n_frame).astype(float)
 
     @property
     def with_outcome(self) -> Array:
-        """1.0 for the rows of the sample whose outcome was observed, shape (n,)."""
+        """Indicator of the rows of the sample whose outcome was observed, shape (n,)."""
         return self.in_sample if self.recorded is None else self.recorded
 
     @property
@@ -97,24 +97,24 @@ class Sample:
         return np.eye(self.n_arms)[:, self.arm].T  # the values of an arm are then contiguous
 
     def in_periods(self, columns: Array) -> Array:
-        """Return columns (n, k); with repeated cross sections (n, 2 k), a copy per period, zero in the other period."""
+        """Return `columns` (n, k) or, in repeated cross sections, one copy per period that is zero in the other."""
         if self.late is None:
             return columns
         late = self.late[:, None]
         return np.hstack([columns * (1 - late), columns * late])
 
     def at_means(self, columns: Array) -> Array:
-        """Return columns (m, k); with repeated cross sections (m, 2 k), which predict the later minus the earlier."""
+        """Return `columns` (m, k). In repeated cross sections, return (-columns, columns), which predict the change."""
         return columns if self.late is None else np.hstack([-columns, columns])
 
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return values, (n, ...), in the order of the data, without the rows of the target frame."""
+        """Return `values` (n, ...) in the order of the data, without the rows of the target frame."""
         restored = np.empty_like(values[self.n_frame :])
         restored[self.order] = values[self.n_frame :]
         return restored
 
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return values in the order of the sample; they are given for the data's rows, then for the target frame's."""
+        """Sort values in the order of the sample. They are given for rows of the data, then for rows of the frame."""
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
     # --- rows beyond memory ------------------------------------------------------------------------------------------
@@ -133,13 +133,13 @@ class Sample:
 
     @cached_property
     def empty(self) -> Sample:
-        """The same sample without rows, in memory; `slices` and `n_frame` are kept."""
+        """The same sample without rows, in memory. `slices` and `n_frame` are kept."""
         none = {name: np.empty((0, *values.shape[1:]), values.dtype) for name, values in self.columns.items()}
         return dataclasses.replace(self.some(none, (0, 0)), slices=self.slices, n_frame=self.n_frame)
 
     @cached_property
     def chunks(self) -> list[Any]:
-        """The sample of each chunk of rows, delayed; none if the rows are in memory."""
+        """The sample of each chunk of rows, as delayed objects. The list is empty if the rows are in memory."""
         if not is_dask(self.y):
             return []
         import dask
@@ -150,7 +150,7 @@ class Sample:
         return [make(own, edge) for own, edge in zip(columns, itertools.pairwise(edges), strict=True)]
 
     def some(self, columns: dict[str, Any], edge: tuple[int, int]) -> Sample:
-        """Return the sample of the rows from `edge[0]` to `edge[1]`; `columns` has the arrays of these rows by name."""
+        """Return the sample of the rows from `edge[0]` to `edge[1]`. `columns` has arrays of these rows by name."""
         first, last = edge
         names = [name for name in "XZR" if name in columns]
         bases = {name: dataclasses.replace(getattr(self, name), columns=columns[name]) for name in names}
@@ -193,7 +193,6 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
         return np.concatenate([chunked(before) if is_dask(found) else before, found])
 
     def basis(name: str) -> Basis:
-        """Return the orthonormal basis of the design "X", "Z" or "R" in all rows."""
         if isinstance(design, DesignOnDisk):
             of, rows = design.outcome_basis if name == "X" else design.propensity_basis, column(name)
             columns = stored_array(rows.map_blocks(of.of_rows, dtype=float)) if is_dask(rows) else of.of_rows(rows)
@@ -232,7 +231,7 @@ def make_sample(design: Design, options: ModelOptions, frame: TargetRows | None,
 
 
 def arrays_of(design: Design) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a design in memory by their names on disk; without Z if it is X."""
+    """Return the arrays of a design in memory by their names on disk, without Z if Z is X."""
     seen, survey, periods = design.observation, design.survey, design.periods
     found = {name: getattr(design, name) for name in ("y", "X", "Z", "arm", "weights", "offset", "cluster")}
     found |= {
@@ -254,7 +253,7 @@ def within(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:
 
 
 def arm_places(design: DesignOnDisk) -> Places:
-    """Return for each arm the numbers of the parts that have its rows, and the slices of these rows."""
+    """Locate each arm's rows on disk: return a list of pairs, the number of a part of the data and a slice of it."""
     places: Places = [[] for _ in design.labels]
     for k, part in enumerate(design.parts):
         ends = np.searchsorted(part.arm, range(len(places) + 1)).tolist()
@@ -265,7 +264,7 @@ def arm_places(design: DesignOnDisk) -> Places:
 
 
 def rows_by_arm(design: DesignOnDisk, name: str) -> Any:
-    """Return an array of all rows, sorted by arm; if it is large, a Dask array with one chunk per arm and part."""
+    """Return an array of all rows on disk, sorted by arm. If it is large, it is a Dask array."""
     places = [place for own in arm_places(design) for place in own]
     if design.n * (len(design.exog_names) + len(design.propensity_names)) <= FEW:
         return np.concatenate([np.asarray(getattr(design.parts[k], name))[rows] for k, rows in places])
@@ -330,7 +329,7 @@ class SampleResampler:
     replicates: Any = None  # replicate weights over the weights, (n, R), if they are the resamples
 
     def draw(self, stream: int, block: int, width: int) -> Array:
-        """Return the row weights of a block of resamples, (n, width): how often each is drawn, times its weight."""
+        """Return the row weights (n, width) of a block of resamples: how often a row is drawn, times its weight."""
         weights = self.sample.s[self.sample.n_frame :, None]
         if self.replicates is not None:
             drawn: Array = given_block(self.replicates, block, width) * weights
@@ -342,14 +341,14 @@ class SampleResampler:
         return self._after_frame(drawn, Resampler.draw, stream, block, width)
 
     def perturb(self, block: int, width: int, spread: float) -> Array:
-        """Return random fractional row weights, times observation weights, for a block of replicates, (n, width)."""
+        """Return random fractional row weights (n, width), times observation weights, for a block of replicates."""
         return self._drawn(partial(Resampler.perturb, spread=spread), resampling.REPLICATE_STREAM, block, width)
 
     def given(self, option: str, values: Any) -> Array:
-        """Check multiplicities that the caller gave, (n_design, m), and put them in the order of the sample.
+        """Check multiplicities (n_design, m) that the caller gave, and put them in the order of the sample.
 
-        They are multiplied by the observation weights, unless these are frequency weights. The rows of a
-        target frame count once.
+        The multiplicities are multiplied by the observation weights, unless these are frequency weights. The rows of
+        a target frame count once.
         """
         multiplicities = resampling.given_multiplicities(option, values, len(self.sample.order))
         scale = np.ones(self.sample.n) if self.frequency else self.sample.s
@@ -357,7 +356,7 @@ class SampleResampler:
         return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]
 
     def _drawn(self, draw: Callable[..., Array], *which: int) -> Array:
-        """Return how often rows are drawn, times observation weights unless frequency weights were drawn, (n, width).
+        """Return how often rows are drawn, multiplied by observation weights unless these are frequency weights.
 
         `which` has the number of the stream, the number of the block, and the width.
         """

@@ -1,6 +1,6 @@
 """Registries of target populations, of estimators and of effect scales.
 
-A population has a name and the tilt h(e) that turns the sample into it; the population of an ATT has `toward`, its arm.
+A population has a name, and the tilt h(e) that turns the sample into it. The population of an ATT has an arm, `toward`.
 An estimator is a class of outcome models, importance weights, joint or separate arms, and a mean of each arm. A scale
 is how an effect is reported: as a difference, ratio, odds ratio or percentage of the arm means, or by quantiles.
 """
@@ -25,7 +25,7 @@ STEP = 1e-6  # relative step of the numerical derivative of a tilt given as a fu
 
 @dataclass(frozen=True)
 class TargetPopulation:
-    """A target population: its name in `target=` and its tilt."""
+    """A target population, with its name in `target=` and its tilt."""
 
     name: str  # as the option is spelled and the summary prints it
     estimand: str  # name of the effect
@@ -174,7 +174,7 @@ def bad_tilt(name: str, found: str) -> OptionError:
 
 @dataclass(frozen=True)
 class Specification:
-    """Definition of an estimator: its outcome models, weights and means, and its descriptions in reports."""
+    """Definition of an estimator: its outcome models, weights and means, and how reports describe it."""
 
     name: str  # in tables
     title: str  # heading of the summary
@@ -224,7 +224,7 @@ AIPW = Specification(
     "AIPW", "Augmented IPW (AIPW) Results",
     "augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
     trained="without propensity weights; its average errors are corrected in the next step",
-    averaged=", and the weighted mean residual of the group's own rows is added",
+    averaged="Then the weighted mean residual of the group's own rows is added",
     aliases=("dr", "doubly_robust", "doublyrobust", "eif"), corrected=True,
 )  # fmt: skip
 TMLE = Specification(
@@ -242,7 +242,7 @@ JRE = Specification(
     "JRE", "Joint Robust Estimator (JRE) Results",
     "the joint robust estimator, which fits the outcome models of all groups together to minimise the error of the "
     "effect (after Zhang 2025)",
-    averaged=", and the bias that all groups share is removed", weighted=True, joint=True,
+    averaged="Then the bias that all groups share is removed", weighted=True, joint=True,
 )  # fmt: skip
 SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # the estimators that JRE is compared with
 
@@ -252,10 +252,10 @@ SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, IPW, IPWRA, AIPW)  # the estimators 
 
 @dataclass(frozen=True)
 class EffectScale:
-    """A scale g on which effects are differences of the arm means, and how effects are reported.
+    """A function g of the arm means, and how effects are reported: as g(mean of an arm) - g(mean of the reference).
 
-    `report` turns a difference on the scale into the reported effect, and `contrast` is its inverse. With quantiles, J
-    levels replace the mean of each arm; means, effects and names are sorted by arm.
+    `report` turns this difference into the reported effect, such as a ratio, and `contrast` is the inverse of `report`.
+    With quantiles, J levels replace the mean of each arm. Means, effects and names are sorted by arm.
     """
 
     name: str  # as the option is spelled
@@ -284,7 +284,7 @@ class EffectScale:
         return self.g is np.positive
 
     def effects(self, means: Array) -> Array:
-        """Return the effects of arms 1 .. K-1 compared with arm 0, shape ((K - 1) J, ...), from means (K J, ...).
+        """Return the effects of arms 1 .. K-1 compared with arm 0, shape ((K - 1) J, ...), from `means` (K J, ...).
 
         Undefined effects are NaN.
         """
@@ -297,12 +297,12 @@ class EffectScale:
             return self.against_reference(np.where(np.isfinite(values), values, np.nan))
 
     def against_reference(self, values: Array) -> Array:
-        """Subtract the values of arm 0 from the values of the other arms, (K J, ...) -> ((K - 1) J, ...)."""
+        """Subtract the values of arm 0 from the values of the other arms: shape (K J, ...) becomes ((K - 1) J, ...)."""
         of_arms = values.reshape(-1, self.per_arm, *values.shape[1:])
         return (of_arms[1:] - of_arms[:1]).reshape(-1, *values.shape[1:])
 
     def on_bounds(self, means: Array, error: Array) -> Array:
-        """Return the means; a mean within its rounding error of a bound of the scale is set to the bound."""
+        """Return the means. A mean within its rounding error of a bound of the scale is set to the bound."""
         means = np.where(np.abs(means - self.low) <= error, self.low, means)
         return np.where(np.abs(means - self.high) <= error, self.high, means)
 

@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 def refit_together(refitters: Sequence[Any], weight_fits: Sequence[WeightFit | None], s: Array) -> list[Refits]:
-    """Refit several estimators under row weights `s`, (n, R); the propensity scores are refitted only once."""
+    """Refit several estimators under row weights `s` (n, R). The propensity scores are refitted only once."""
     scored = next((fit for fit in weight_fits if fit is not None), None)
     weighed = None if scored is None else scored.refit(s)
     pairs = zip(refitters, weight_fits, strict=True)
@@ -76,11 +76,11 @@ INSTEAD = {  # bootstraps that replace failed draws, in this order: option value
 def bootstrap_with_fallback(
     records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
 ) -> tuple[tuple[FitRecord, ...], list[BootstrapDistribution]]:
-    """Bootstrap several fits to one sample; return the fits, which name the bootstrap that was used, and the resamples.
+    """Bootstrap several fits to one sample. Return the fits, which name the bootstrap that was used, and the resamples.
 
     If JRE is among the fits and the caller chose no bootstrap, there are two fallbacks. If too many draws of units
-    fail, units get random weights instead. If too many of these refits fail too, the multiplier bootstrap is used. It
-    cannot fail, but needs the rows in memory.
+    fail, units get random weights instead. If too many of these refits fail too, the multiplier bootstrap is used. The
+    multiplier bootstrap cannot fail, but needs the rows in memory.
     """
     found, asked = resampled(records, inference), inference.bootstrap is not None or inference.resamples is not None
     if asked or not records[0].draws_units or not any(record.joint is not None for record in records):
@@ -106,7 +106,7 @@ def bootstrap_with_fallback(
 def refit_under(
     records: Sequence[FitRecord], draw: Callable[[int, int], Array], n_boot: int, inference: InferenceOptions
 ) -> list[BootstrapDistribution]:
-    """Refit with the multiplicities, shape (n, width), that `draw` returns for a block number and a width.
+    """Refit with the multiplicities (n, width) that `draw` returns for a block number and a width.
 
     The blocks, and therefore the results, do not depend on the number of workers.
     """
@@ -118,7 +118,8 @@ def refit_under(
         blocks = list(in_blocks(block, n_boot, width, 8.0 * n * width, inference))
     except BrokenExecutor as error:
         why = "a worker process died, so its resamples are lost"
-        raise errors.BootstrapError(f"{why}.\nUse `n_jobs=1`. `err.results` has the fit without it.") from error
+        advice = "Use `n_jobs=1`. `err.results` has the fit without a bootstrap."
+        raise errors.BootstrapError(f"{why}.\n{advice}") from error
     found = [Refits.joined(parts) for parts in zip(*itertools.chain(*blocks), strict=True)]
     return [BootstrapDistribution(of.values.T, of.failures, None if of.start is None else of.start.T) for of in found]
 
@@ -149,7 +150,7 @@ def in_blocks(
 def _refit_block(
     refit: Callable[[Array], list[Refits]], draw: Callable[[int, int], Array], n_boot: int, width: int, number: int
 ) -> list[list[Refits]]:
-    """Refit block `number`, which consists of several draws; the last block may be narrower.
+    """Refit block `number`, which consists of several draws. The last block may be narrower.
 
     The function is at module level, so it can be pickled.
     """
@@ -165,7 +166,7 @@ def _refit_block(
 
 
 def covariance_over(values: Array, centre: Array | None = None) -> Array:
-    """Return the covariance (d, d) of values (m, d) over resamples; `centre` replaces their mean, if given.
+    """Return the covariance (d, d) of values (m, d) over m resamples. `centre`, if given, replaces the mean.
 
     NaN values are ignored. The result is NaN for fewer than two values.
     """
@@ -187,7 +188,7 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
 
 
 def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array:
-    """Return the standard errors (d,) of quantities; arguments as in `resample_covariance`."""
+    """Return the standard errors (d,) of quantities. The arguments are as in `resample_covariance`."""
     return np.sqrt(np.diag(resample_covariance(record, values, estimates)))
 
 
@@ -195,7 +196,7 @@ def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array
 
 
 def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
-    """Draw estimates by the multiplier bootstrap; effects are drawn on the scale where they are differences.
+    """Draw estimates by the multiplier bootstrap. Effects are drawn on the additive scale (the log of a ratio).
 
     For JRE, the initial IPWRA fit is also drawn, under the same multipliers. See Kline, P. and Santos, A. (2012). A
     score based approach to wild bootstrap inference. Journal of Econometric Methods 1, 23-41.
@@ -209,7 +210,7 @@ def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistributio
 
 
 def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
-    """Return draws of all estimates, (n_boot, d), and of standard errors of effects and means, (n_boot, 2 K - 1)."""
+    """Return draws of all estimates (n_boot, d), and of standard errors (n_boot, 2 K - 1) of effects and means."""
     if record.design.on_disk:
         raise rows_not_kept("the multiplier bootstrap")
     total, count, times = record.sample.total, len(record.names), equal_units(record)
@@ -237,7 +238,7 @@ def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
 
 
 def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool = False) -> BootstrapDistribution:
-    """Return the estimates without each unit in turn: rows or clusters of the design, then rows of the target frame.
+    """Return the estimates without each unit in turn. Units are rows or clusters, then rows of a target frame.
 
     With `whole`, a row is left out with its entire frequency weight, instead of one observation at a time.
     """
@@ -250,9 +251,10 @@ def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool
 
 
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:
-    """Return the jackknife covariance (d, d) from the estimates without each unit (units, d), NaN if there is none.
+    """Return the jackknife covariance (d, d) from the estimates without each unit, shape (units, d).
 
-    It is (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)'. A target frame is a separate sample, whose sum is added.
+    The covariance is NaN without units. It is (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)'. A target frame is a
+    separate sample, whose sum is added.
     """
     known, cut = np.asarray(np.isfinite(left_out).all(axis=1)), unit_count(record.design)
     left_out, times = np.where(known[:, None], left_out, 0.0), equal_units(record) * known
@@ -262,13 +264,13 @@ def jackknife_of(record: FitRecord, left_out: Array) -> Array:
 
 
 def jackknife_deviations(left_out: Array, times: Array) -> Array:
-    """Return deviations D, (units, d), with D'D the jackknife covariance; unit k represents times[k] equal units."""
+    """Return D (units, d), where D'D is the jackknife covariance. Each unit counts as often as `times` says."""
     total = times.sum()
     return np.asarray(np.sqrt((total - 1) / total * times)[:, None] * (left_out - times @ left_out / total))
 
 
 def _check_left_out(record: FitRecord, left_out: BootstrapDistribution, max_failed: float, notes: Notes) -> None:
-    """Warn about units that cannot be left out; raise a BootstrapError if their share exceeds `max_failed`."""
+    """Warn about units that cannot be left out. Raise a BootstrapError if the share of them exceeds `max_failed`."""
     failed, total = int((left_out.failures != Failure.OK).sum()), len(left_out.failures)
     if not failed:
         return
@@ -368,7 +370,6 @@ def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes)
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
-    """Return the fit with its notes, after a warning if the Monte Carlo error is noticeable."""
     if record.joint is not None:
         _check_monte_carlo(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))

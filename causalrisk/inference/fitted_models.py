@@ -54,7 +54,7 @@ def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Array, list[
 
 
 def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
-    """Return coefficients ("values") and standard errors ("se") by arm; None has those of the propensity score."""
+    """Return coefficients ("values") and standard errors ("se") by arm. The key None has the propensity score's."""
     found = {}
     for arm, block, matrix, names in _blocks(record):
         variances = np.diag(matrix @ record.covariance_of(block) @ matrix.T)
@@ -64,7 +64,7 @@ def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
 
 
 def estimating_equations(record: FitRecord) -> pd.DataFrame:
-    """Contribution of each row to the estimates: the influence functions, from the estimating equations.
+    """Return each row's contribution to the estimates: the influence functions, from the estimating equations.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
 
 
 def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
-    """Return outcome coefficients ("values") or standard errors ("se"): one row per term, one column per arm."""
+    """Return outcome coefficients ("values") or standard errors ("se"), one row per term and one column per arm."""
     record.check_means(f"outcome_{'params' if field == 'values' else 'bse'}")
     if record.spec.given:
         what = "learners" if record.design.predictions is None else "given predictions"
@@ -250,7 +250,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
 
 
 def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | None]:
-    """Return new rows in the basis of the outcome models, linear predictors (m, K), and the index of the rows.
+    """Return m new rows in the basis of the outcome models, linear predictors (m, K), and the rows' index.
 
     The predictors include the offset at which the means are computed.
     """
@@ -274,7 +274,6 @@ def _at_rows(record: FitRecord, data: Any) -> tuple[Array, Array, pd.Index | Non
 
 
 def _family(record: FitRecord) -> OutcomeFamily:
-    """Return the family of the outcome models; Gaussian for constants without an offset."""
     constants = record.spec.constants and record.design.offset_kind is None
     return LINEAR if constants else record.sample.family
 
@@ -283,7 +282,7 @@ def _family(record: FitRecord) -> OutcomeFamily:
 
 
 def used_learned(record: FitRecord) -> Learned:
-    """Return the learners of a fit; raise an UnavailableError if it has none."""
+    """Return the learners of a fit. Raise an UnavailableError if the fit has none."""
     if record.learned is None:
         raise UnavailableError('this fit has no learner.\nUse `from_formula(..., learner="smooth")`.')
     return record.learned

@@ -47,14 +47,14 @@ def spec_in_groups(record: FitRecord) -> Specification:
 def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
     """Project the bias-corrected contributions of the rows, in the order of the sample, on columns (n, k).
 
-    Returns the coefficients (K - 1, k) and their influence function (n, K - 1, k), on the scale where effects are
-    differences. For indicator columns, the coefficients are the effects in the groups.
+    Returns the coefficients (K - 1, k) and their influence function (n, K - 1, k), on the additive scale (the log of a
+    ratio). For indicator columns, the coefficients are the effects in the groups.
 
     The contribution of a row to the mean of arm a is phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)), with t the tilt of
-    the target and w the importance weight. The coefficients b_a solve mean g (phi_a - t g'b_a) = 0. In a group, b_a is
-    the mean of phi_a over its rows. For an ensemble, the results of its fits are averaged. See Semenova, V. and
-    Chernozhukov, V. (2021). Debiased machine learning of conditional average treatment effects and other causal
-    functions. Econometrics Journal 24, 264-289.
+    the target and w the importance weight. The coefficients b_a solve mean[c (phi_a - t c'b_a)] = 0, where c has the
+    row's values of the columns. In a group, b_a is the mean of phi_a over the rows of the group. For an ensemble, the
+    results of its fits are averaged. See Semenova, V. and Chernozhukov, V. (2021). Debiased machine learning of
+    conditional average treatment effects and other causal functions. Econometrics Journal 24, 264-289.
     """
     if record.stack is not None:
         pairs = list(zip(record.stack.weights, record.stack.records, strict=True))
@@ -204,9 +204,9 @@ def effects_by(
 def _differences(
     scale: EffectScale, values: Array, covariance: Array, one: NDArray[np.intp], other: NDArray[np.intp]
 ) -> tuple[Array, Array, Array]:
-    """Subtract values at `other` from values at `one`, on the scale where effects are differences.
+    """Subtract values at `other` from values at `one`, on the additive scale (the log of a ratio).
 
-    Returns the reported differences, their standard errors, and their covariance on that scale.
+    Returns the reported differences, their standard errors, and their covariance on the additive scale.
     """
     rows = covariance[one] - covariance[other]
     covariance, on_scale = rows[:, one] - rows[:, other], values[one] - values[other]
@@ -351,7 +351,7 @@ def _untested(found: Moderators, why: str, count: int) -> Any:
 
 
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
-    """Return the groups or columns of `by`; the function named `compared_by` needs at least two groups."""
+    """Return the groups or columns of `by`. With `compared_by`, the name of a function, there must be two groups."""
     if record.frame is not None:
         raise UnavailableError(
             "effects in groups are not available if target= is a data frame.\n"
@@ -368,7 +368,7 @@ def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") ->
 
 
 def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str, ...]]:
-    """Return a formula's columns at values of its variables, shape (m, k), the values, and the variables' names."""
+    """Return a formula's columns (m, k) at m values of its variables, the values, and the variables' names."""
     encoder: Any = found.encoder
     variables = encoder.variables
     if not isinstance(at, Mapping | pd.DataFrame):
@@ -394,7 +394,7 @@ def _as_tuple(name: Any) -> tuple[Any, ...]:
 def _index(
     record: FitRecord, names: Sequence[Any], levels: Sequence[str], pairs: Sequence[tuple[int, int]] | None = None
 ) -> pd.Index:
-    """Return an index with a row per name or, if there are several effects or other pairs, per effect and name."""
+    """Return an index with one row per name or, with several effects or given pairs, per effect and name."""
     rows, labels, effects = [_as_tuple(name) for name in names], record.design.labels, record.effect_names
     if pairs is not None:
         effects = [
@@ -411,8 +411,8 @@ def _index(
 def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Array]:
     """Project the effects on the k columns of `found`, with standard errors of the same type as the fit's.
 
-    Returns reported effects, ((K - 1) k,), sorted by arm, standard errors, and the covariance where effects are
-    differences.
+    Returns the reported effects, sorted by arm, shape ((K - 1) k,); their standard errors; and their covariance on the
+    additive scale (the log of a ratio).
     """
     columns, scale = found.columns[record.sample.order], record.options.effect_scale
     if not (record.spec.uses_propensity or record.spec.constants):
@@ -440,7 +440,7 @@ def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
 
 
 def _redone(record: FitRecord, columns: Array) -> Array | None:
-    """Return the projected effects of each refit, (m, (K - 1) k), on the scale of differences; None without refits.
+    """Return the projected effects of m refits on the additive scale, shape (m, (K - 1) k); None without refits.
 
     The refits are the jackknife, replicate weights, or resamples of JRE that can be drawn again. Failed refits are NaN.
     """

@@ -26,7 +26,7 @@ from causalrisk.numerics.arrays import Array
 
 
 def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array]:
-    """Parse hypotheses R params = q, given as text, a matrix R or a pair (R, q), into R (j, d) and q (j,)."""
+    """Parse j hypotheses R params = q, given as text, a matrix R or a pair (R, q). Return R (j, d) and q (j,)."""
     if isinstance(r_matrix, list) and r_matrix and all(isinstance(text, str) for text in r_matrix):
         r_matrix = ", ".join(r_matrix)
     if isinstance(r_matrix, str):
@@ -43,7 +43,7 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
 
 
 def combination_errors(record: FitRecord, left: Array) -> Array:
-    """Return the standard errors, (j,), of linear combinations of `params`; each row of `left` is a combination."""
+    """Return standard errors (j,) of linear combinations of `params`. Each row of `left` (j, d) is a combination."""
     # Rounding may leave the variance of an exact combination just below zero.
     return np.sqrt(np.clip(np.diag(intervals.covariance_of(left, intervals.parameter_covariance(record))), 0, None))
 
@@ -152,9 +152,9 @@ TOLD = 1e-6  # an expression with a larger relative change depends on the level 
 
 
 class Expressions:
-    """Parsed expressions of d named parameters, separated by commas; "= value" states the null value of a test.
+    """Parsed expressions of d named parameters, separated by commas. "= value" states the null value of a test.
 
-    `texts` are the m expressions without their null values. `null` (m,) are the null values.
+    `texts` has the m expressions without their null values. `null` (m,) has the null values.
     """
 
     def __init__(self, text: str, names: Sequence[str]) -> None:
@@ -178,7 +178,7 @@ class Expressions:
             return np.array([self._value(code, params) for code in self.codes])
 
     def _value(self, side: str, params: Array) -> Any:
-        """Evaluate an expression; raise an OptionError for names or characters that are not allowed."""
+        """Evaluate an expression. Names or characters that are not allowed raise an OptionError."""
         values, cause = {f"parameter_{k}_": value for k, value in enumerate(params)}, None
         try:
             code = compile(WHOLE.sub(r"\g<0>.", side.strip()), "expression", "eval")
@@ -236,7 +236,7 @@ def nlcom(record: FitRecord, expression: str) -> Any:
 
 
 def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> None:
-    """Raise an error for an expression that changes if all arm means shift together, as JRE estimates only effects."""
+    """Raise an error for an expression that changes if all arm means shift together. JRE estimates only effects."""
     scale, params, first = record.options.effect_scale, record.estimate.params, len(record.effect_names)
     on_scale = scale.g(params[first:])
     by = 0.1 if np.isfinite(scale.low) else max(float(np.abs(on_scale).max()), 1e-3)
@@ -337,7 +337,6 @@ def equivalence_test(
 
 
 def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
-    """Raise an error for limits that are missing, not numbers, in the wrong order, or impossible for the effect."""
     given = [value for value in (low, high) if value is not None]
     plain = all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in given)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -2,7 +2,9 @@
 
 A test statistic is an estimate divided by its standard error. Its distribution is normal, or Student's t with the
 degrees of freedom of the fit. A ratio is tested on the log scale, and the limits of its interval are the transformed
-limits of the logarithm. Swapping the arms therefore inverts the interval and leaves the test unchanged.
+limits of the logarithm. Swapping the arms therefore inverts the interval and leaves the test unchanged. The scale of
+the tests, on which effects are differences, is called the additive scale: the logarithm of a ratio, and a difference
+itself.
 
 Quantiles are interpolated linearly between order statistics (as in numpy and scipy; Hyndman and Fan's type 7). R's
 `boot.ci` interpolates on the normal scale instead.
@@ -51,7 +53,7 @@ def wald_interval(estimate: Array, se: Array, alpha: float, df: Array | float = 
 
 
 def ratio_and_p(values: Array, se: Array, null: Array | float = 0.0, df: Array | float = np.inf) -> tuple[Array, Array]:
-    """Return z or t statistics and two-sided p-values; NaN for a standard error that is zero up to rounding."""
+    """Return z or t statistics and two-sided p-values. They are NaN if the standard error is zero up to rounding."""
     rounded = rounded_se(values, se)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(rounded > 0, (values - null) / rounded, np.nan)
@@ -77,8 +79,9 @@ def rounded_se(values: Array, se: Array) -> Array:
 class Estimates:
     """Estimates, with the standard errors for their tests and intervals.
 
-    `values` and `se` (d,) are as reported; `errors` are the standard errors on the scale where effects are differences.
-    `effects` marks the estimates that are effects. All others, such as arm means, are not transformed.
+    `values` (d,) and `se` (d,) are reported estimates and standard errors. `errors` (d,) are standard errors on the
+    additive scale (the log of a ratio). `effects` marks the estimates that are effects. Other estimates, such as arm
+    means, are not transformed.
     """
 
     values: Array
@@ -89,12 +92,12 @@ class Estimates:
     df: Array | float = np.inf
 
     def contrast(self, values: Array) -> Array:
-        """Transform reported values to the scale where effects are differences; NaN for values outside its domain."""
+        """Transform reported values to the additive scale (the log of a ratio). Impossible values become NaN."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(self.effects, self.scale.contrast(values), values)
 
     def report(self, values: Array) -> Array:
-        """Transform values on the scale where effects are differences to reported values."""
+        """Transform values from the additive scale (the log of a ratio) to reported values."""
         with np.errstate(over="ignore"):  # of means, which are not transformed
             return np.where(self.effects, self.scale.report(values), values)
 
@@ -104,12 +107,12 @@ class Estimates:
             return np.where(self.effects, self.scale.report_slope(on_scale), 1.0)
 
     def tests(self) -> tuple[Array, Array]:
-        """Return test statistics and two-sided p-values; the hypothesis is no effect or, for other estimates, zero."""
+        """Return statistics and two-sided p-values of the hypothesis of no effect or, for other estimates, of zero."""
         errors = np.where(rounded_se(self.values, self.se) > 0, self.errors, 0.0)
         return ratio_and_p(self.contrast(self.values), errors, df=self.df)
 
     def limits(self, alpha: float) -> Array:
-        """Return intervals, shape (d, 2), computed on the scale where effects are differences and transformed."""
+        """Return intervals, shape (d, 2), computed on the additive scale (the log of a ratio) and transformed back."""
         return self.report(wald_interval(self.contrast(self.values), self.errors, alpha, self.df).T).T
 
     def frame(self, index: Any, alpha: float) -> pd.DataFrame:
@@ -128,7 +131,7 @@ def parameters(record: FitRecord) -> Estimates:
 
 
 def on_scale(record: FitRecord) -> tuple[Array, Array]:
-    """Return the parameters of a fit and their covariance, on the scale where effects are differences."""
+    """Return the parameters of a fit and their covariance, on the additive scale (the log of a ratio)."""
     found = parameters(record)
     values = found.contrast(found.values)
     slopes = found.slopes(values)
@@ -136,9 +139,9 @@ def on_scale(record: FitRecord) -> tuple[Array, Array]:
 
 
 def contrast_errors(record: FitRecord) -> Array:
-    """Return standard errors of a fit's effects on the scale where effects are differences, shape (K - 1,).
+    """Return standard errors of a fit's effects on the additive scale (the log of a ratio), shape (K - 1,).
 
-    After a bootstrap, they come from the transformed effects of the resamples; otherwise, from the delta method.
+    After a bootstrap, they come from the transformed effects of the resamples. Otherwise the delta method is used.
     """
     scale, count = record.options.effect_scale, len(record.effect_names)
     effects = record.estimate.params[:count]
@@ -149,14 +152,14 @@ def contrast_errors(record: FitRecord) -> Array:
 
 
 def refits_of(record: FitRecord) -> Array | None:
-    """Return the estimates in each resample or, for the jackknife, without each unit, (m, d); None without refits."""
+    """Return the estimates (m, d) in each resample or, for the jackknife, without each unit; None without refits."""
     if record.cov_type == JACKKNIFE:
         return leave_one_out(record, InferenceOptions()).values
     return None if record.boot is None else record.boot.used
 
 
 def refitted_means(record: FitRecord, refits: Array, scale: EffectScale) -> Array:
-    """Return the arm means of refits on the scale g, (m, K). The multiplier bootstrap moves the means on that scale."""
+    """Return the arm means (m, K) of refits on the scale g. The multiplier bootstrap draws the means on that scale."""
     block = record.estimate.block("means")
     drawn, means = refits[:, block], record.estimate.params[block]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -164,9 +167,9 @@ def refitted_means(record: FitRecord, refits: Array, scale: EffectScale) -> Arra
 
 
 def refitted_errors(record: FitRecord, contrasts: Array, scale: EffectScale, values: Array) -> tuple[Array, Array]:
-    """Return standard errors (d,) of reported effects, and the covariance where effects are differences.
+    """Return standard errors (d,) of reported effects, and their covariance on the additive scale (the log of a ratio).
 
-    `contrasts`, shape (m, d), are the effects in the refits, where they are differences.
+    `contrasts` (m, d) has the effects of the m refits on the additive scale.
     """
     contrasts, center = np.where(np.isfinite(contrasts), contrasts, np.nan), scale.contrast(values)
     covariance = resample_covariance(record, contrasts, center)
@@ -180,7 +183,7 @@ ROUNDING = 1e-8  # relative rounding error of the parameters
 
 
 def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) -> tuple[float, int, bool]:
-    """Return Wald's statistic of R params = q, its degrees of freedom, and whether the hypotheses are impossible.
+    """Return Wald's statistic of R params = q, the degrees of freedom, and whether the hypotheses are impossible.
 
     Combinations are scaled by the standard errors of their parameters, so units do not matter. A combination without
     sampling error is redundant and left out. If the estimates contradict this combination, the hypotheses are
@@ -201,7 +204,7 @@ def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) 
 
 
 def covariance_of(left: Array, covariance: Array) -> Array:
-    """Return the covariance of the linear combinations in the rows of `left`; NaN where a parameter has no variance."""
+    """Return the covariance of the linear combinations in the rows of `left`. It is NaN where a variance is missing."""
     unknown = ((left != 0) & np.isnan(np.diag(covariance))).any(axis=1)
     found = left @ np.nan_to_num(covariance) @ left.T
     found[unknown] = found[:, unknown] = np.nan
@@ -227,7 +230,7 @@ TAIL = 5  # minimum number of order statistics beyond a limit
 
 
 def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array, alpha: float) -> Array:
-    """Return bias-corrected intervals, shape (d, 2); they are accelerated unless the accelerations, (d,), are zero.
+    """Return bias-corrected intervals, shape (d, 2), accelerated by `acceleration` (d,), which may be zero.
 
     If the estimate lies outside the bootstrap distribution `values` (m, d), the interval is NaN, with a warning. See
     Efron, B. (1987). Better bootstrap confidence intervals. JASA 82, 171-185.
@@ -251,13 +254,15 @@ def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array,
 
 
 def acceleration_of(contributions: Array, times: Array) -> Array:
-    """Return sum L^3 / (6 (sum L^2)^(3/2)) of contributions L (n, d), with `times` equal units per row."""
+    """Return the accelerations of BCa intervals, shape (d,): sum L^3 / (6 (sum L^2)^(3/2)).
+
+    L has the influence of each unit, `contributions` (n, d). Each unit is counted as often as `times` (n,) says.
+    """
     squares = times @ contributions**2
     return np.asarray(times @ contributions**3 / np.where(squares > 0, 6 * squares**1.5, 1.0))
 
 
 def _check_tail(count: int, level: float) -> None:
-    """Warn if a limit rests on fewer than five order statistics."""
     if count * level < TAIL:
         needed = int(np.ceil(TAIL / max(level, 1e-6) / 100) * 100)
         found = f"{count} resamples leave only {count * level:.1f} beyond a limit of the interval; expected {TAIL}"
@@ -265,9 +270,9 @@ def _check_tail(count: int, level: float) -> None:
 
 
 def widened_for_choice(record: FitRecord, values: Array) -> Array:
-    """Multiply deviations of resampled effects and means, (m, d), by the square root of `record.resample_factor`.
+    """Multiply deviations of resampled estimates (m, d) from the estimates by the square root of `resample_factor`.
 
-    Effects are widened on the scale where they are differences.
+    Deviations of effects are multiplied on the additive scale (the log of a ratio).
     """
     factor, count = np.sqrt(record.resample_factor), len(record.effect_names)
     if factor == 1:
@@ -280,7 +285,7 @@ def widened_for_choice(record: FitRecord, values: Array) -> Array:
 
 
 def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
-    """Return deviations of the resamples from the estimates, (m, d), and the unit in which they are measured, (d,).
+    """Return deviations (m, d) of the resamples from the estimates, and the units (d,) in which they are measured.
 
     For "studentized", deviations are divided by each resample's robust standard error, and the unit is the fit's robust
     standard error. Otherwise the unit is one.
@@ -461,7 +466,8 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     record.check_means("effects_on_scales()")
     if record.joint is not None:
-        raise UnavailableError('JRE is fitted for one scale.\nUse `res.model.with_options(effect="ratio").fit()`.')
+        found = "effects_on_scales() is not available for JRE, which is fitted for the effect on one scale"
+        raise UnavailableError(f'{found}.\nUse `res.model.with_options(effect="ratio").fit()` for the ratio.')
     block, frames = record.estimate.block("means"), []
     means, covariance, refits = record.estimate.params[block], record.covariance[block, block], refits_of(record)
     for scale in (DIFFERENCE, RATIO, ODDS_RATIO):

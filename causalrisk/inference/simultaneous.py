@@ -41,16 +41,16 @@ PRECISION = 1e-5  # of the integrals; smaller probabilities are replaced by an u
 
 
 class LargestModulus:
-    """The distribution of max |T| of correlated statistics, normal or of Student's t.
+    """Distribution of the largest |T| of correlated statistics T, which are normal or have Student's t distribution.
 
-    The correlations may be singular, as for the differences of all pairs; `points` is the binary logarithm of N below.
-    With the factor L of the correlations, T = L Z / s. Z has r independent normal variables, and s is the root of a
-    chi-squared variable divided by its degrees of freedom. L is triangular, with rows in the order of its pivots. |T|
-    <= c therefore means that Z_1 is in an interval, Z_2 in an interval that depends on Z_1, and so on (Genz 1992,
-    Journal of Computational and Graphical Statistics 1, 141-149). If several rows end in one column, the intervals are
-    intersected. The probability is a mean over N points of Richtmyer's sequence, folded, for Z_1, ..., Z_(r-1) and s.
-    Pivots that differ only by rounding keep their order, so results are the same on every processor. For up to ten
-    tests, probabilities are within about 1e-5 of R's mvtnorm.
+    The correlation matrix may be singular, as for the differences of all pairs. With its factor L, T = L Z / s. Z has r
+    independent normal variables, and s is the root of a chi-squared variable divided by its degrees of freedom. L is
+    triangular, with rows in the order of its pivots. |T| <= c therefore means that Z_1 is in an interval, Z_2 in an
+    interval that depends on Z_1, and so on (Genz 1992, Journal of Computational and Graphical Statistics 1, 141-149).
+    If the last nonzero entries of several rows of L are in the same column, the intervals are intersected. The
+    probability is a mean over N = 2^points points of Richtmyer's sequence, folded, for Z_1, ..., Z_(r-1) and s. Pivots
+    that differ only by rounding keep their order, so results are the same on every processor. For up to ten tests,
+    probabilities are within about 1e-5 of R's mvtnorm.
     """
 
     def __init__(self, correlation: Array, df: float, points: int = POINTS) -> None:
@@ -68,8 +68,8 @@ class LargestModulus:
     def tail(self, threshold: float) -> float:
         """Return the probability that max |T| is at least the threshold.
 
-        It is at least the probability for a single |T|, and at most the sum of these probabilities. If the computed
-        value is at most `PRECISION`, the smaller of this sum and `PRECISION` is returned.
+        The result is at least the probability for a single |T|, and at most the sum of these probabilities. If the
+        computed value is at most `PRECISION`, the smaller of this sum and `PRECISION` is returned.
         """
         single = float(intervals.two_sided(np.asarray(threshold), self.df))
         if self.factor.shape[1] == 1:
@@ -79,7 +79,7 @@ class LargestModulus:
         return found if found > PRECISION else min(most, PRECISION)
 
     def _inside(self, reach: Array) -> Array:
-        """Return the probability that all |L Z| <= reach at each point, (N,), with the last variable integrated out."""
+        """Return the probability that all |L Z| <= reach at each of N points, with the last variable integrated out."""
         factor, rank = self.factor, self.factor.shape[1]
         drawn, probability = np.empty((rank, len(reach))), np.ones(len(reach))
         for k in range(rank):
@@ -105,9 +105,9 @@ class LargestModulus:
 
 
 def _triangular_factor(correlation: Array) -> Array:
-    """Return L with L L' = R, up to the order of the rows, shape (m, r), by Cholesky's method with pivots.
+    """Return the matrix L (m, r) with L L' = R up to the order of the rows, by Cholesky's method with pivots.
 
-    The pivot is the first of the largest variances; variances that differ only by rounding count as equal.
+    The pivot is the first of the largest variances. Variances that differ only by rounding count as equal.
     """
     left, factor = np.diag(correlation).astype(float), np.empty((len(correlation), 0))
     while left.max() > DEPENDENT:
@@ -118,7 +118,7 @@ def _triangular_factor(correlation: Array) -> Array:
 
 
 def _spread_points(size: int, power: int) -> Array:
-    """Return 2^power points of the unit cube, shape (size, N): multiples of roots of primes, folded at a half."""
+    """Return N = 2^power points of the unit cube, shape (size, N): multiples of roots of primes, folded at a half."""
     if size == 0:
         return np.zeros((0, 1))
     candidates = range(2, 20 + 2 * size * size.bit_length())  # large enough to contain `size` primes
@@ -144,8 +144,8 @@ def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list
 def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df: float) -> tuple[Array, float]:
     """Return two-sided p-values adjusted for the number of tests, and the critical value of intervals.
 
-    NaN statistics are not counted as tests. Intervals are simultaneous: by Bonferroni's inequality for "bonferroni",
-    "holm" and "hochberg". For "fdr_bh" they are not adjusted.
+    NaN statistics are not counted as tests. Intervals are simultaneous: for "bonferroni", "holm" and "hochberg", by
+    Bonferroni's inequality. For "fdr_bh", intervals are not adjusted.
 
     Examples
     --------
@@ -184,9 +184,9 @@ def adjusted_frame(
     df: Array | float,
     scale: EffectScale = DIFFERENCE,
 ) -> pd.DataFrame:
-    """Return the table of `Estimates.frame`; `adjust` adds "adjusted P" and makes the intervals simultaneous.
+    """Return the table of `Estimates.frame`. `adjust` adds "adjusted P" and makes the intervals simultaneous.
 
-    `covariance` is on the scale where effects are differences.
+    `covariance` is on the additive scale (the log of a ratio).
     """
     one_of("adjust", adjust, (None, *get_args(Adjustment)))
     errors = np.sqrt(np.clip(np.diag(covariance), 0, None))
@@ -203,7 +203,7 @@ def adjusted_frame(
 def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjust: str, alpha: float) -> pd.DataFrame:
     """Return the effects of several fits to the same rows, with adjusted p-values and simultaneous intervals.
 
-    Correlations come from the influence functions, standard errors from the fits.
+    Correlations come from the influence functions. Standard errors come from the fits.
     """
     first = records[0]
     influence = np.concatenate([_effects_influence(record, first) for record in records], axis=1)
@@ -241,7 +241,6 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
 
 
 def _settings(record: FitRecord) -> tuple[Any, ...]:
-    """Return the settings that must be equal for fits to have a joint distribution."""
     design, survey = record.design, record.design.survey
     of_survey = (None, None) if survey is None else (survey.stratum, survey.call)
     weights, clusters = (design.weight_type, design.weights), (design.cluster, design.second_cluster)
@@ -344,7 +343,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
 
 
 def _limits(record: FitRecord, shares: Array, se: Array, critical: float, alpha: float) -> Array:
-    """Return the limits of intervals and bands, shape (m, 4), on the log odds scale for shares between 0 and 1."""
+    """Return the limits of m intervals and bands, shape (m, 4). Shares between 0 and 1 use the log odds scale."""
     found = []
     with np.errstate(divide="ignore", invalid="ignore"):
         for values, errors in ((shares, se), (logit(shares), se / (shares * (1 - shares)))):
@@ -368,7 +367,7 @@ def _grid(record: FitRecord, given: Any) -> Array:
 
 
 def _ascending(values: Array) -> Array:
-    """Return values, (K, G, c), clipped to [0, 1] and sorted over the grid, as (K G, c); NaN stays in place."""
+    """Clip `values` (K, G, c) to [0, 1] and sort them over the grid (G). Return shape (K G, c). NaN stays in place."""
     for of_arm in values:
         for column in of_arm.T:
             known = ~np.isnan(column)
@@ -381,9 +380,10 @@ PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estim
 
 @dataclass(frozen=True)
 class Comparison:
-    """Fits of E estimators to one sample: `records` have robust errors, `drawn` have errors from the same resamples.
+    """Fits of E estimators to one sample.
 
-    `notes` has the text of every warning.
+    `records` has the fits with robust errors. `drawn` has the fits with errors from common resamples. `notes` has the
+    text of every warning.
     """
 
     records: tuple[FitRecord, ...]
@@ -392,7 +392,7 @@ class Comparison:
 
     @property
     def boot(self) -> Array:
-        """Effects in the resamples, shape (n_boot, E (K - 1)), estimator by estimator; NaN for failures."""
+        """Effects in the resamples, estimator by estimator, shape (n_boot, E (K - 1)). NaN for failures."""
         count = len(self.effect_names)
         every = np.concatenate([record.used_boot.values[:, :count] for record in self.drawn], axis=1)
         return np.where(np.repeat(self.failures == Failure.OK, count, axis=1), every, np.nan)
@@ -414,7 +414,7 @@ class Comparison:
 
     @property
     def rows(self) -> pd.Index:
-        """Labels of the columns of `boot`: the estimators or, with several arms, the estimators and effects."""
+        """Labels of the columns of `boot`: estimators or, with several arms, pairs of estimator and effect."""
         if len(self.effect_names) == 1:
             return pd.Index(self.names, name="estimator")
         return pd.MultiIndex.from_product([self.names, self.effect_names], names=["estimator", "effect"])

@@ -5,9 +5,12 @@ the minimum are the gradient of the Lagrangian, a function of sums over rows. To
 derivative of the gradient with respect to the row's weight. This derivative has two parts. The first is the derivative
 of the Lagrangian with respect to the row's means m_a, times m_a' X. The second is the row's contribution to the sums,
 times the derivative of the sums with respect to the coefficients. Both parts, and the row's contributions to averages
-and biases, are linear in the moments of its importance weight (`Moments`). So `RowParts`, evaluated at other moments,
-gives two more derivatives. At the derivatives of the moments, it gives the derivative with respect to the score. At
-`by_divisors`, it gives the derivative with respect to the mean tilts that divide the weights.
+and biases, are linear in the moments of the row's importance weight (`Moments`). So `RowParts`, evaluated at other
+moments, gives two more derivatives. At the derivatives of the moments, `RowParts` gives the derivative with respect to
+the score. At `by_divisors`, `RowParts` gives the derivative with respect to the mean tilts that divide the weights.
+
+`joint.objective` has the notation. In shapes, p is the number of coefficients of an outcome model, Q of the propensity
+score, and d of all estimates. J is the number of divisors.
 """
 
 from __future__ import annotations
@@ -31,10 +34,11 @@ from causalrisk.numerics.optimize import OptimizeResult
 
 
 class Moments(NamedTuple):
-    """Moments of each row's tilt t and importance weight w, shape (n, 1) each; `Dual` numbers carry derivatives.
+    """Moments of each row's tilt t and importance weight w, shape (n, 1) each.
 
-    `t` and `w` are at the fitted propensity score. `t1`, `w1`, `t2`, `tw` and `w2` are means of t, w, t^2, t w and w^2
-    over the replicates. `each`, shape (n, B), is w under the replicates in the slice `some`.
+    They may be `Dual` numbers with derivatives. `t` and `w` are at the fitted propensity score. `t1`, `w1`, `t2`, `tw`
+    and `w2` are means of t, w, t^2, t w and w^2 over the replicates. `each`, shape (n, B), is w under the replicates in
+    the slice `some`.
     """
 
     t: Any
@@ -91,7 +95,7 @@ def by_divisors(scores: Scores, rows: Rows) -> list[Moments]:
 
 
 def divisors_of(t: Array, T: Array, rows: Rows, varies: bool) -> Array:
-    """Return each row's contribution to the J divisors, (n, J), from tilts at the fitted score and replicates."""
+    """Return each row's contribution to the J mean tilts that are divisors, shape (n, J); see `by_divisors`."""
     if not varies:
         return t
     h = rows.measured
@@ -144,7 +148,7 @@ class JointFit:
 
     @property
     def lift(self) -> Array:
-        """Matrix L of all arms with beta = L theta, shape (K P, K p); see `joint.minimum`."""
+        """Matrix L that turns theta into beta, for all arms, shape (K P, K p); see `joint.minimum`."""
         return self.rows.lift_of_arms[0]
 
     def by_models(self, slopes: Array) -> Array:
@@ -206,25 +210,28 @@ class JointFit:
     def net_bias(self) -> Array:
         """Net biases of arms 1 .. K-1 against arm 0 under each replicate, shape (K - 1, B).
 
-        On scales other than the difference, biases are first multiplied by `bias_slopes`; the units stay the same. The
-        net bias is then proportional to the bias of the effect.
+        On scales other than the difference, biases are first multiplied by `bias_slopes`, which have no unit. The net
+        bias is then proportional to the bias of the effect.
         """
         scaled = self.problem.bias_slopes[:, None] * self.bias
         return scaled[1:] - scaled[:1]
 
     @cached_property
     def left_out(self) -> float:
-        """V at IPWRA's models with c = 0, which counts all effect heterogeneity, minus V there with the chosen c."""
+        """Sampling variance that the objective's V leaves out: V with c = 0 minus V, both at IPWRA's models."""
         first = self.objective.first
         terms = dataclasses.replace(self.terms, share=0.0, level=first.average[0][0])
         return 2 * float((Objective(self.rows, self.objective.models, terms).first.risk[0] - first.risk[0])[0])
 
     def expected_risk(self) -> float:
-        """Return the mean squared net bias over the replicates plus, if the objective has V, the sampling variance."""
+        """Return squared net bias, averaged over the replicates, plus sampling variance (not included for "erm")."""
         return float(2 * self.at.risk[0][0] + self.left_out) / self.terms.n_units
 
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
-        """Return biases (M, K, B) and V (M,) of M sets of predictions in memory, (M, K, n)."""
+        """Return biases, shape (M, K, B), and variances V, shape (M,), of M sets of predictions.
+
+        `predicted` has shape (M, K, n). The variances count all effect heterogeneity.
+        """
         own, every = self.rows.with_rows, slice(0, self.problem.equations.sample.n)
         rows, weights = own.rows(every), own.weights(every, slice(0, 1))
         found = [risk_of(rows, weights, mean[..., None], self.objective.start, self.terms) for mean in predicted]
@@ -234,12 +241,12 @@ class JointFit:
 
     @cached_property
     def replicate_offset(self) -> Array:
-        """Estimates minus those of a refit to the same sample with `points` as replicates, shape (d,)."""
+        """Estimates minus the estimates of a refit to the same sample with `points` as replicates, shape (d,)."""
         found = self._refit(self.problem.equations.sample.s[:, None]).values[:, 0]
         return np.where(np.isfinite(found), self.estimate.values - found, 0.0)
 
     def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
-        """Refit under row weights (n, R), and add `replicate_offset` to the estimates."""
+        """Refit under each column of row weights `s` (n, R), and add `replicate_offset` to the estimates."""
         found = self._refit(s, weighed)
         return dataclasses.replace(found, values=found.values + self.replicate_offset[:, None])
 
@@ -263,7 +270,7 @@ class JointFit:
     # --- influence function ------------------------------------------------------------------------------------------
 
     def solve(self, right: Array, u: Array) -> Array:
-        """Return changes of theta, (K p, m), that restore the first-order conditions after m changes of the equations.
+        """Return changes of theta, shape (K p, m), that restore the first-order conditions after m changes of these.
 
         `right` has the changes of the gradient, and `u` the changes of the net biases.
         """
@@ -272,11 +279,12 @@ class JointFit:
 
     @cached_property
     def totals(self) -> dict[str, Array]:
-        """Sums over rows of the S equations and quantities of `RowParts`, and derivatives of the sums.
+        """Sums over rows of the S columns of `RowParts`, and derivatives of the sums.
 
-        "value", (1, S), has the sums. "by_divisors", (J, S), has minus their derivatives with respect to the log
-        divisors. "by_score", (Q, S), has their derivatives with respect to the coefficients of the propensity score.
-        "by_start", (K P, K P), has the derivatives of the equations alone with respect to IPWRA's coefficients.
+        "value" (1, S) has the sums. "by_divisors" (J, S) has the sums' derivatives with respect to the logarithms of
+        the divisors, with the opposite sign. "by_score" (Q, S) has the sums' derivatives with respect to the
+        coefficients of the propensity score. "by_start" (K P, K P) has the derivatives of the first K P sums, the
+        equations of beta, with respect to IPWRA's coefficients.
         """
 
         def of_piece(part: WeightedRows, here: slice) -> dict[str, Array]:
@@ -306,10 +314,10 @@ class JointFit:
 
     @cached_property
     def by_score(self) -> tuple[Array, Array]:
-        """Derivatives with respect to the Q coefficients of the propensity score.
+        """Derivatives of the sums of `RowParts` with respect to the Q coefficients of the propensity score.
 
-        The first array, (Q, K p), has derivatives of the equations of theta. The second, (Q, 2 K + C), has derivatives
-        of the quantities of `RowParts`.
+        The first array has derivatives of the equations of theta, shape (Q, K p). The second array has derivatives of
+        the quantities, shape (Q, 2 K + C).
         """
         joined, (n_arms, P, _), at = self.rows.joined, self.beta.shape, self.at
         equations, numbers = np.split(self.totals["by_score"], [n_arms * P], axis=1)
@@ -333,7 +341,11 @@ class JointFit:
         return np.hstack([average, bias, steps.reshape(-1, self.beta.size) @ self.at.u[1][0].T])
 
     def _estimates_after(self, equations: Array, numbers: Array) -> Array:
-        """Return changes of (params, theta), (m, 2 K - 1 + K p), after m changes of the sums of `RowParts`."""
+        """Return how effects, arm means and theta change after m changes of the equations and of the quantities.
+
+        The equations are those of theta, shape (m, K p). The quantities are as in `RowParts`, shape (m, 2 K + C). The
+        result has shape (m, 2 K - 1 + K p).
+        """
         (n_arms, P, _), p, scale, at = self.beta.shape, self.problem.start.theta.shape[1], self.problem.scale, self.at
         theta = self.solve(equations.T, numbers[:, 2 * n_arms :].T).T
         steps = theta if self.rows.joined is None else theta @ self.lift.T
@@ -346,9 +358,10 @@ class JointFit:
 
     @cached_property
     def maps(self) -> list[Array]:
-        """Four matrices whose products with the parts of a row add up to its influence on (params, theta).
+        """Four matrices that turn the four parts of a row into the row's influence on effects, arm means and theta.
 
-        The parts are `RowParts`, the divisors, and the influence functions of the propensity score and of IPWRA.
+        The products of parts and matrices are added up. The parts are `RowParts`, `divisors_of`, and the influence
+        functions of the propensity score and of IPWRA.
         """
         totals, (n_arms, P, _), (_, p) = self.totals, self.beta.shape, self.problem.start.theta.shape
         equations, numbers = np.split(np.eye(totals["value"].shape[1]), [n_arms * P], axis=1)
@@ -359,7 +372,7 @@ class JointFit:
 
     @cached_property
     def influence(self) -> Array:
-        """Influence function of all estimates, shape (n, d); a Dask array if the rows do not fit in memory."""
+        """Influence function (n, d) of all estimates. It is a Dask array if the rows do not fit in memory."""
         return np.hstack([self._by_row(self.maps), self.problem.score_influence])
 
     @cached_property
@@ -380,9 +393,9 @@ class JointFit:
         return found @ of_parts - divisors @ of_divisors + score @ of_score + started @ of_start
 
     def monte_carlo_se(self) -> Array:
-        """Return Monte Carlo standard errors of the effects, (K - 1,): their spread over other draws of replicates.
+        """Return Monte Carlo standard errors of the K - 1 effects: their spread over other draws of replicates.
 
-        They are NaN for one replicate, and zero if replicates are not random. The method is a jackknife: without
+        The results are NaN for one replicate, and zero if replicates are not random. The method is a jackknife: without
         replicate b the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), where c is the gradient of the effect, H
         the Hessian, g_b the replicate's part of the gradient, and h_b its leverage.
         """
@@ -395,7 +408,7 @@ class JointFit:
         if terms.risk:
 
             def of_variance(part: WeightedRows, here: slice) -> Array:
-                """Return the gradient of V / 2 under each replicate, (K P, B); psi is centred by its overall mean."""
+                """Return the gradient of V / 2 under each replicate, shape (K P, B), with psi centred by its mean."""
                 rows, (_, _, T, W, _) = part.rows(here), part.scores(here)
                 (_, slope, d, r), none, found = RowParts(rows, self).means, np.zeros(1), list[Array]()
                 for moment, unit in zip((T * T, T * W, W * W), np.eye(5)[2:], strict=True):
@@ -415,10 +428,10 @@ class JointFit:
 
 @dataclass(frozen=True)
 class RowParts:
-    """Contributions of some rows to the K P equations of beta and to 2 K + C quantities, linear in `Moments`.
+    """Computes what each row adds to the sums that determine JRE's estimates: K P equations and 2 K + C quantities.
 
-    The quantities are the K averages over the target, the K biases averaged over the replicates, and the C net biases
-    at the fitted score.
+    The equations determine the coefficients beta. The quantities are the K averages of predictions over the target, the
+    K biases averaged over the replicates, and the C net biases at the fitted score. All are linear in `Moments`.
     """
 
     rows: Rows
@@ -426,14 +439,14 @@ class RowParts:
 
     @cached_property
     def means(self) -> tuple[Array, Array, Array, Array]:
-        """Means m_a, their slopes and d_a (see `joint.objective`), shape (K, n, 1) each, and residuals, (n, 1)."""
+        """Means m_a, their slopes and d_a, shape (K, n, 1) each, and residuals, shape (n, 1); see `joint.objective`."""
         rows, eta = self.rows, self.rows.predictors(self.fit.beta)
         m, slope, _ = rows.family.mean_and_derivs(eta)
         d = rows.counted(m, self.fit.objective.start, self.fit.terms)
         return m, slope, d, rows.y[:, None] - rows.own(m)
 
     def by_predictors(self, of: Moments) -> Array:
-        """Return derivatives of the Lagrangian with respect to linear predictors, per unit of row weight, (K, n)."""
+        """Return derivatives of the Lagrangian with respect to linear predictors, per unit of row weight (K, n)."""
         rows, fit, (_, slope, d, r), terms = self.rows, self.fit, self.means, self.fit.terms
         pull = bias_gradient(fit.at, terms)[:, 0, of.some]
         risk = np.concatenate([of.each[own] @ pull[a] for a, own in enumerate(rows.slices)])[:, None]

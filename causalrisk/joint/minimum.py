@@ -2,7 +2,7 @@
 
 The net bias of an effect is the difference of the biases of its two arms.
 
-The fit itself is minimised by scipy, starting at IPWRA; folds and resamples are minimised by Newton steps. The models
+The fit itself is minimised by scipy, starting at IPWRA. Folds and resamples are minimised by Newton steps. The models
 have coefficients theta_a, and the columns of the rows have coefficients beta_a = L theta_a, with L of shape (P, p). L
 is the identity, unless the linear predictor of the score is an outcome column: then L also holds the score's
 coefficients. For linear models the objective is quadratic and the constraint linear, so one Newton step from any point
@@ -67,11 +67,11 @@ class Objective:
         return self._expand(self.start)
 
     def at(self, beta: Array) -> Expansion:
-        """Return the expansion of the objective about coefficients beta, (K, P, R), of the columns of `Rows.X`."""
+        """Return the expansion of the objective about `beta` (K, P, R), coefficients of the columns of `Rows.X`."""
         return self._at_start.after_step(beta - self.start) if self.linear else self._expand(beta)
 
     def of_models(self, theta: Array) -> Expansion:
-        """Return the expansion of the objective about the models' coefficients theta, (K, p, R)."""
+        """Return the expansion of the objective about `theta` (K, p, R), the models' coefficients."""
         return self._narrow(self.at(self.rows.lifted(theta)))
 
     @cached_property
@@ -83,7 +83,7 @@ class Objective:
         return at if self.rows.joined is None else at.projected(self.rows.lift_of_arms)
 
     def curvature(self, beta: Array, at: Expansion, nu: Array) -> Array:
-        """Return the part of the Hessian from second derivatives of the means, (R, K P, K P), at multipliers (R, C)."""
+        """Return the part of the Hessian that comes from second derivatives of the means, shape (R, K P, K P)."""
 
         def of_rows(rows: Rows, weights: Weights, own: slice) -> Array:
             return curvature(rows, weights, beta[..., own], self.start[..., own], self.terms, at.some(own), nu[own])
@@ -91,7 +91,7 @@ class Objective:
         return block_diagonal(self.rows.over(of_rows))
 
     def some(self, columns: NDArray[np.intp]) -> Objective:
-        """Return the objective under some of the columns of row weights."""
+        """Return the objective with only the given columns of row weights."""
         if len(columns) == self.models.shape[2]:
             return self
         return Objective(self.rows.under(columns), self.models[..., columns], self.terms)
@@ -125,17 +125,20 @@ class Minimum:
 
 
 def stack(theta: Array) -> Array:
-    """Stack coefficients (K, p, R) arm by arm, shape (R, K p)."""
+    """Stack coefficients of shape (K, p, R) arm by arm. Return an array of shape (R, K p)."""
     return theta.reshape(-1, theta.shape[2]).T
 
 
 def unstack(z: Array, shape: tuple[int, ...]) -> Array:
-    """Turn coefficients stacked arm by arm, (R, K p), into an array (K, p, R)."""
+    """Turn coefficients stacked arm by arm, shape (R, K p), into an array of shape (K, p, R)."""
     return z.T.reshape(*shape[:2], -1)
 
 
 def solve_constrained(hessian: Array, right: Array, u_slope: Array, u: Array) -> tuple[Array, Array]:
-    """Solve H x + A' nu = g, A x = u for x (R, k, ...) and nu (R, C, ...); g of shape (R, k, ...), u (R, C, ...)."""
+    """Solve H x + A' nu = g and A x = u for x and nu, in R systems with H = `hessian`, A = `u_slope` and g = `right`.
+
+    x and g have shape (R, k, ...). nu and u have shape (R, C, ...).
+    """
     count, size = u_slope.shape[1:]
     scale = np.sqrt(np.trace(hessian, axis1=1, axis2=2) / size)[:, None, None]
     norm = np.linalg.norm(u_slope, axis=2, keepdims=True)
@@ -149,7 +152,7 @@ def solve_constrained(hessian: Array, right: Array, u_slope: Array, u: Array) ->
 
 
 def solve_each(matrices: Array, right: Array) -> Array:
-    """Solve linear systems; the solution is NaN if a system is singular or not finite."""
+    """Solve linear systems. The solution is NaN if a system is singular or not finite."""
     try:
         return np.asarray(np.linalg.solve(matrices, right))
     except np.linalg.LinAlgError:
@@ -159,11 +162,11 @@ def solve_each(matrices: Array, right: Array) -> Array:
 def newton(objective: Objective, theta: Array, alpha: float, multipliers: Array | None = None) -> Minimum:
     """Minimise by Newton steps on the first-order conditions of the constrained minimum.
 
-    Linear models take one step; others need a start near the minimum. If the Hessian is not positive definite in the
-    directions that the constraint allows, the second derivatives of the means are left out. A step must reduce the
-    objective plus a penalty on net bias, or the violation of the conditions. A step that does not is corrected for the
-    curvature of the constraint (Nocedal and Wright 2006, section 18.3). It is then halved until it does. If no step
-    does, the search has failed.
+    Linear models take one step. Other models need a start near the minimum. If the Hessian is not positive definite in
+    the directions that the constraint allows, the second derivatives of the means are left out. A step must reduce
+    either the objective plus a penalty on net bias, or the violation of the first-order conditions. A step that reduces
+    neither is corrected for the curvature of the constraint (Nocedal and Wright 2006, section 18.3). The corrected step
+    is halved until it reduces one of them. If no step does, the search has failed.
     """
     at = objective.first if theta is objective.models else objective.of_models(theta)
     if objective.linear:
@@ -223,18 +226,18 @@ def _one_step(objective: Objective, theta: Array, alpha: float, at: Expansion) -
 
 
 def null_space(u_slope: Array) -> Array:
-    """Return orthonormal directions, (R, k, k - C), in which net biases do not change to first order."""
+    """Return orthonormal directions (R, k, k - C) in which net biases do not change to first order."""
     return np.linalg.svd(u_slope.transpose(0, 2, 1), full_matrices=True)[0][:, :, u_slope.shape[1] :]
 
 
 def determined(at: Expansion, alpha: float) -> bool:
-    """Whether the Hessian restricted to the constraint's directions is invertible, under one column of row weights."""
+    """Return whether the Hessian, restricted to the directions that the constraint allows, is invertible."""
     hessian, along = at.at(alpha)[2][0], null_space(at.u[1])[0]
     return bool(np.isfinite(hessian).all() and np.linalg.cond(along.T @ hessian @ along) < UNDETERMINED)
 
 
 def _is_convex(hessian: Array, u_slope: Array) -> Array:
-    """Return whether each Hessian is positive definite in the directions its constraint allows, shape (R,)."""
+    """Return whether each of R Hessians is positive definite in the directions that its constraint allows."""
     found = np.zeros(len(hessian), dtype=bool)
     finite = np.isfinite(hessian).all(axis=(1, 2)) & np.isfinite(u_slope).all(axis=(1, 2))
     if finite.any():
@@ -253,11 +256,12 @@ def _error(at: Expansion, alpha: float, nu: Array) -> Array:
 
 
 def minimize_from_start(objective: Objective, alpha: float, method: str) -> tuple[Array, Array, OptimizeResult]:
-    """Minimise the sample's objective by scipy; return coefficients (K, p, 1), multipliers (1, C) and scipy's result.
+    """Minimise the sample's objective by scipy, starting from IPWRA's coefficients.
 
-    scipy moves the coefficients in the directions that leave the net bias at `start` unchanged to first order. At each
-    point, a step along the gradient of the net bias then makes the net bias zero. For linear models the search is
-    therefore in the null space of the constraint.
+    scipy moves the coefficients only in directions that do not change the net bias, to first order, at IPWRA's
+    coefficients. At each point, a step along the gradient of the net bias then makes the net bias zero. For linear
+    models the search is therefore in the null space of the constraint. Returns the coefficients, shape (K, p, 1), the
+    multipliers of the constraint, shape (1, C), and scipy's result.
     """
     start, linear, first = objective.models, objective.linear, objective.first
     origin, squares = stack(start)[0], 2 * first.loss[0][0]  # squared residuals

@@ -16,6 +16,9 @@ centred by its own mean.
 There may be R columns of row weights, such as resamples. The weight under replicate b is w_b = base + sum_t terms_t
 factor_tb. For a single column, `factor` has the weights themselves. For several columns with a logit, `terms` has the
 odds in each column, and `factor` has what replicate b multiplies the odds by.
+
+Letters in shapes: n rows, K arms (treatment groups), P columns of the outcome models, C contrasts of the arms, B
+replicates of the propensity score, R columns of row weights, T terms of the weights.
 """
 
 from __future__ import annotations
@@ -45,13 +48,13 @@ class Terms:
     contrasts : ndarray, shape (C, K)
         C, the contrasts of the arms.
     n_units : float
-        n; n^2 for "erm".
+        n for "risk", n^2 for "erm".
     sigma2 : float
         sigma_0^2, the mean variance function at IPWRA's fit.
     share : float
         c, the share of IPWRA's effect heterogeneity that V leaves out.
     risk : bool
-        Whether the objective is "risk"; otherwise it is "erm".
+        Whether the objective is "risk". Otherwise it is "erm".
     level : ndarray, shape (K,)
         Constant near the mean of each d_a, subtracted from d_a for numerical accuracy.
     constant : ndarray, shape (P,)
@@ -94,9 +97,9 @@ class Rows:
     offset : ndarray, shape (n, 1), or None
         Known part of the linear predictor.
     averaged, measured : ndarray, shape (n, 1), or 1.0
-        `averaged` is one in the rows over which models are averaged, `measured` in the rows whose tilt divides the
-        weights. Both are one in all rows, unless there is a target frame: then `averaged` marks the rows of the frame,
-        and `measured` the rows of the sample.
+        `averaged` is one in the rows over which predictions are averaged. `measured` is one in the rows whose mean tilt
+        divides the weights. Both are one in all rows unless the target is a data frame. Then `averaged` is one in the
+        rows of the frame only, and `measured` is one in the rows of the sample only.
     """
 
     X: Array
@@ -123,7 +126,7 @@ class Rows:
         return np.repeat(np.arange(len(self.slices)), [own.stop - own.start for own in self.slices])
 
     def predictors(self, theta: Array) -> Array:
-        """Return linear predictors, shape (K, n, R), at coefficients theta, (K, P, R)."""
+        """Return linear predictors (K, n, R) at coefficients theta (K, P, R)."""
         return self.X @ theta + (0.0 if self.offset is None else self.offset)
 
     def own(self, values: Array) -> Array:
@@ -131,7 +134,7 @@ class Rows:
         return np.concatenate([values[a, members] for a, members in enumerate(self.slices)])
 
     def counted(self, mean: Array, start: Array, terms: Terms) -> Array:
-        """Return m_a - c (m_a of IPWRA) - `level`, (K, n, R), for means m_a and IPWRA's coefficients `start`."""
+        """Return the part of the predictions that counts in V: m_a - c (m_a of IPWRA) - `level`, shape (K, n, R)."""
         known = terms.share * self.family.mean(self.predictors(start)) if terms.share else 0.0
         return mean - known - terms.level[:, None, None]
 
@@ -162,7 +165,7 @@ class Weights:
 
     @cached_property
     def moments(self) -> tuple[Array, Array, Array, Array, Array]:
-        """Means over the replicates of t, w, t^2, t w and w^2, shape (n, R) or (n, 1)."""
+        """Means over the replicates of t, w, t^2, t w and w^2, each of shape (n, R) or (n, 1)."""
         count = self.factor.shape[2]
         first = self.factor.mean(axis=2)[..., None]
         second = np.einsum("snb,tnb->stn", self.factor, self.factor) / count
@@ -176,7 +179,10 @@ class Weights:
         return t1, w1, t2, tw, w2
 
     def over_replicates(self, members: slice, E: Array, left: Array) -> Array:
-        """Return sums of w_b times `left`, (n, R), times columns E, (n, W), over an arm's n rows: shape (R, W, B)."""
+        """Return sums over an arm's n rows of w_b times `left` times the columns E, shape (R, W, B).
+
+        `left` has shape (n, R), and E has shape (n, W).
+        """
         (n, W), R, B = E.shape, left.shape[1], self.factor.shape[2]
         total = (E.T @ (left * self.base[members])).T[..., None]
         for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
@@ -189,7 +195,7 @@ class Weights:
         return total
 
     def adjoint(self, slices: tuple[slice, ...], values: Array) -> Array:
-        """Return for each row, (n, R), the sum over b of w_b times its arm's value; values have shape (K, R, B)."""
+        """Return each row's sum over replicates b of w_b times its arm's entry in `values` (K, R, B), shape (n, R)."""
         parts = []
         for i, own in zip(slices, values, strict=True):
             excess = (self.terms[:, i] * (self.factor[:, i] @ own.T)).sum(axis=0)
@@ -201,10 +207,11 @@ class Weights:
 
 
 def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> dict[str, Array]:
-    """Return the sums over rows that determine the objective at theta, (K, P, R); sums over chunks of rows add up.
+    """Return the sums over rows that determine the objective at coefficients theta of shape (K, P, R).
 
-    A sum with one number per arm, (R, K, 1 + P), has its value first and then its derivative. Derivatives of sums of
-    residuals lack their minus sign. "square", "gradient" and "hessian" are of V / 2 before psi is centred.
+    The sums of all chunks of rows add up to the sums of all rows. If there is one number per arm, the shape is
+    (R, K, 1 + P): the number is first, and its derivatives follow. Derivatives of sums of residuals lack their minus
+    sign. "square", "gradient" and "hessian" are V / 2 and its derivatives before psi is centred.
     """
     if rows.family.linear:
         return _linear_sums(rows, weights, theta, start, terms)
@@ -323,32 +330,34 @@ def _linear_sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms
 
 
 def _with_slopes(X: Array, by: Array, values: Array, slope: Array) -> Array:
-    """Return weighted sums of values, (K, n, R), over rows, then their derivatives, shape (R, K, 1 + P)."""
+    """Return weighted sums of `values` (K, n, R) over rows, followed by the sums' derivatives, shape (R, K, 1 + P)."""
     total = np.einsum("nr,knr->rk", np.broadcast_to(by, values.shape[1:]), values)
     return np.concatenate([total[..., None], (X.T @ (by * slope)).transpose(2, 0, 1)], axis=2)
 
 
 def moved(pair: Pair, step: Array) -> Pair:
-    """Return the value and derivative of a linear function of the coefficients after a step, (R, K, P)."""
+    """Return value and derivative of a linear function of the coefficients after a `step` of shape (R, K, P)."""
     return pair[0] + np.einsum("rkp...,rkp->rk...", pair[1], step), pair[1]
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """Second-order expansion of the objective for R columns of row weights; the K P coefficients are stacked by arm.
+    """Second-order expansion of the objective, for each of R columns of row weights.
+
+    The K P coefficients are stacked by arm.
 
     Parameters
     ----------
     risk, loss : tuple of ndarray, shape (R,), (R, K P) and (R, K P, K P)
-        Value, gradient and Hessian: `risk` of all terms but the losses, `loss` of sigma_0^2 times the losses.
+        Value, gradient and Hessian. `risk` has the objective without the losses. `loss` has sigma_0^2 times the losses.
     u : tuple of ndarray, shape (R, C) and (R, C, K P)
-        Net bias at the fitted score and its derivative; C = 0 for "erm".
+        Net bias at the fitted score and its derivative. For "erm", C = 0.
     average : tuple of ndarray, shape (R, K) and (R, K, P)
         Averages of the models over the target, and their derivatives.
     biases : tuple of ndarray, shape (R, K, B) and (R, K, P, B)
         Bias under each replicate, and its derivative.
     centres : list of Centre
-        One for all rows; with a target frame, one for the rows of the frame and one for the rows of the sample.
+        One item for all rows. With a target frame, one item for the frame's rows and one for the sample's rows.
     """
 
     risk: tuple[Array, Array, Array]
@@ -360,11 +369,11 @@ class Expansion:
 
     @property
     def bias(self) -> Pair:
-        """Biases averaged over the replicates, shape (R, K) and (R, K, P)."""
+        """Bias of each arm (K) averaged over the replicates, for each column of row weights (R), and its derivative."""
         return self.biases[0].mean(axis=-1), self.biases[1].mean(axis=-1)
 
     def at(self, alpha: float) -> list[Array]:
-        """Return the objective's value, gradient and Hessian with weight alpha on the losses."""
+        """Return value, gradient and Hessian of the objective with weight alpha on the losses."""
         return [rest + alpha * loss for rest, loss in zip(self.risk, self.loss, strict=True)]
 
     def projected(self, lift: Array) -> Expansion:
@@ -379,7 +388,7 @@ class Expansion:
         return dataclasses.replace(self, risk=risk, loss=loss, u=(self.u[0], self.u[1] @ lift))
 
     def after_step(self, step: Array) -> Expansion:
-        """Return the expansion after a step, (K, P, R); exact for linear models, whose objective is quadratic."""
+        """Return the expansion after a `step` of shape (K, P, R). For linear models, the result is exact."""
         step = step.transpose(2, 0, 1)
         z = step.reshape(len(step), -1)
         risk, loss = (
@@ -397,7 +406,7 @@ class Expansion:
         )
 
     def some(self, columns: Any) -> Expansion:
-        """Return the expansion for some columns of row weights."""
+        """Select the expansions for the given columns of row weights."""
 
         def part(of: Any) -> Any:
             return of[columns] if isinstance(of, np.ndarray) else type(of)(map(part, of))
@@ -456,7 +465,7 @@ def expand(of: dict[str, Array], terms: Terms, *, framed: bool) -> Expansion:
 
 
 def block_diagonal(blocks: Array) -> Array:
-    """Return block-diagonal matrices (R, K P, K P) with one block per arm, (R, K, P, P)."""
+    """Return block-diagonal matrices, shape (R, K P, K P), from `blocks` of shape (R, K, P, P), one per arm."""
     R, n_arms, P, _ = blocks.shape
     found = np.zeros((R, n_arms, P, n_arms, P))
     for a in range(n_arms):
@@ -468,7 +477,10 @@ def block_diagonal(blocks: Array) -> Array:
 
 
 def centred(rows: Rows, d: Array, centres: list[Centre]) -> Array:
-    """Return d_a minus the means that centre psi, shape (K, n, R). Times t, this is psi_a without its residual."""
+    """Return `d`, the result of `Rows.counted`, minus the means that centre psi, shape (K, n, R).
+
+    The tilt t times the result is the first term of psi_a. The second term is the weighted residual.
+    """
     first, last = (centres[k][0][0].T[:, None] for k in (0, -1))
     return d - first if len(centres) == 1 else rows.averaged * (d - first) - rows.measured * last
 
@@ -477,11 +489,11 @@ def by_means(
     rows: Rows, moments: Sequence[Array], w: Array, risk: Array, at: Expansion, terms: Terms, nu: Array, d: Array,
     r: Array,
 ) -> Array:  # fmt: skip
-    """Return derivatives of the Lagrangian with respect to each row's means m_a, divided by its share, (K, n, R).
+    """Return derivatives of the Lagrangian with respect to each row's predicted means m_a, shape (K, n, R).
 
-    The losses are left out, and totals over rows are held fixed. The result is linear in the moments of the weights, in
-    the weight w at the fitted score, and in `risk`, the sum over b of w_b times (n / B) D B_b. `nu`, shape (R, C), are
-    the multipliers of the constraint.
+    The derivatives are divided by the row's share. They leave out the losses, and hold totals over rows fixed. They are
+    linear in the moments of the weights, in the weight w at the fitted score, and in `risk`, the sum over b of w_b
+    times (n / B) D B_b. `nu`, shape (R, C), has the multipliers of the constraint.
     """
     arm, D, (t1, w1, t2, tw, w2) = rows.arm, terms.D, moments
     found = np.zeros(d.shape)
@@ -499,7 +511,7 @@ def by_means(
 def curvature(
     rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms, at: Expansion, nu: Array
 ) -> Array:
-    """Return the part of the Hessian from second derivatives of the means, summed over rows, (R, K, P, P)."""
+    """Sum over rows the part of the Hessian that comes from second derivatives of the means, shape (R, K, P, P)."""
     eta = rows.predictors(theta)
     mean, _, second = rows.family.mean_and_derivs(eta)
     risk = weights.adjoint(rows.slices, bias_gradient(at, terms))
@@ -509,12 +521,15 @@ def curvature(
 
 
 def bias_gradient(at: Expansion, terms: Terms) -> Array:
-    """Return (n / B) D B_b, shape (K, R, B): the derivative of (n / 2) mean_b |C B_b|^2 with respect to B_b."""
+    """Return the derivative of the bias term, (n / 2) mean_b |C B_b|^2, with respect to B_b, shape (K, R, B)."""
     return terms.n_units / at.biases[0].shape[2] * np.tensordot(terms.D, at.biases[0], axes=(1, 1))
 
 
 def risk_of(rows: Rows, weights: Weights, mean: Array, start: Array, terms: Terms) -> tuple[Array, float]:
-    """Return biases (K, B) and V of any predictions of all rows, (K, n, 1), for one column of row weights."""
+    """Return the biases, shape (K, B), and V, the objective's sampling variance, of any predictions.
+
+    `mean` has the predictions of all rows in every arm, shape (K, n, 1). There is one column of row weights.
+    """
     r, share, (t1, w1, t2, tw, w2) = rows.y[:, None] - rows.own(mean), weights.share, weights.moments
     d, arm = rows.averaged * rows.counted(mean, start, terms), rows.arm
     R = np.array([(share * w1 * r)[own].sum() for own in rows.slices])[:, None, None]

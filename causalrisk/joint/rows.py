@@ -1,8 +1,8 @@
 """The rows of a fit as arrays for the objective, under columns of row weights, with scores and replicates.
 
-A column of row weights is the sample's own, the sample's without one fold, or a resample. Each column has its own
-fitted score, and replicates lie at the same distances from it. Rows are processed in pieces, which keeps arrays with
-one number per row and replicate small.
+A column of row weights has the sample's weights, the weights without one fold, or a resample. Each column has its own
+fitted score, and replicates lie at the same distances from this score. Rows are processed in pieces, which keeps arrays
+with one number per row and replicate small.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FEWEST, PART = 512, 4096  # fewest rows of a piece; the same if the rows do not 
 
 @dataclass(frozen=True)
 class Replicates:
-    """Replicates of the propensity score, given by how far their coefficients are from the fitted ones.
+    """Replicates of the propensity score, given as differences of their coefficients from the fitted coefficients.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Replicates:
     ratio : ndarray, shape (n, K, B), optional
         Factors that multiply the probabilities of a classifier, which has no coefficients.
     cubature : bool
-        Whether the replicates are the points of `of_normal`; otherwise they are random.
+        Whether the replicates are the points of `of_normal`. Otherwise they are random.
     """
 
     shifts: Beta
@@ -69,7 +69,7 @@ class Replicates:
 
     @classmethod
     def of_normal(cls, weights: WeightFit, covariance: Array | None) -> Replicates:
-        """Return cubature points for a normal distribution of the coefficients with a given covariance, (Q, Q).
+        """Return cubature points for a normal distribution of the coefficients, given its covariance (Q, Q).
 
         By the spherical-radial rule [1]_, averages over the points equal expectations for polynomials of degree up to
         three. There are 2 Q points. With several arms, coefficients are measured from their mean over the arms, so the
@@ -133,7 +133,7 @@ class ScoreColumns:
         return of @ self.from_Z - X @ self.from_X
 
     def lift(self, score: Array, p: int) -> Array:
-        """Return L with beta = L theta, (P, p + width, R), at the propensity coefficients `score`, (m, q, R)."""
+        """Return L with beta = L theta, shape (P, p + width, R). `score` (m, q, R) has the propensity coefficients."""
         extra = len(self.of_score)
         found = np.zeros((p + extra, p + self.width, score.shape[2]))
         found[range(p), range(p)] = 1.0
@@ -142,9 +142,10 @@ class ScoreColumns:
 
 
 class Scores(NamedTuple):
-    """Tilt and weight of rows, divided by mean tilts, at the fitted score, (n, 1), and under the replicates, (n, B).
+    """Tilt and importance weight of rows, divided by mean tilts. They may be `Dual` numbers with derivatives.
 
-    They may be `Dual` numbers with derivatives. `tilts` has shape (n, 1) if the tilt is the same under all replicates.
+    `tilt` and `w` are at the fitted propensity score, shape (n, 1). `tilts` and `replicated` are under the replicates,
+    shape (n, B). If the tilt is the same under all replicates, `tilts` has shape (n, 1) and `varies` is False.
     """
 
     tilt: Any
@@ -156,12 +157,12 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class WeightedRows(FieldsAlone):
-    """Rows under R columns of row weights, with the propensity score fitted under each and the replicates around it.
+    """Rows under R columns of row weights, with the propensity score fitted under each column, and its replicates.
 
     Parameters
     ----------
     equations : Equations
-        The sample and its importance weights; a classifier has one set of probabilities per column.
+        The sample and its importance weights. A classifier has one set of probabilities per column.
     s : ndarray, shape (n, R)
         The columns of row weights.
     beta : dict
@@ -193,7 +194,7 @@ class WeightedRows(FieldsAlone):
         here, place : slice
             Position of the piece in `part`, and among all rows.
         *own : ndarray
-            The piece's rows of each of the `arrays`, which have all rows; None for None.
+            The rows of the piece in each of the `arrays`, which have all rows. None stays None.
         """
         fewest = max(FEWEST, 4 * self.equations.sample.X.columns.shape[1])  # each piece adds up Gram matrices
         size, ends = max(AT_ONCE // width, fewest), [0, len(self.s)]
@@ -220,7 +221,10 @@ class WeightedRows(FieldsAlone):
 
     @cached_property
     def lift(self) -> Array:
-        """Matrix L with beta = L theta (see `joint.minimum`), (P, p, R); (P, p, 1) if it is the identity."""
+        """Matrix L that turns the coefficients theta of the models into the coefficients of the columns of `Rows.X`.
+
+        The shape is (P, p, R), or (P, p, 1) if L is the identity. See `joint.minimum`.
+        """
         p = self.equations.sample.X.columns.shape[1]
         return np.eye(p)[..., None] if self.joined is None else self.joined.lift(self.beta["score"], p)
 
@@ -231,7 +235,7 @@ class WeightedRows(FieldsAlone):
         return np.stack([np.kron(arms, of) for of in self.lift.transpose(2, 0, 1)])
 
     def lifted(self, theta: Array) -> Array:
-        """Return beta = L theta, shape (K, P, R), for the models' coefficients theta, (K, p, R)."""
+        """Return beta = L theta, shape (K, P, R), for the models' coefficients `theta` (K, p, R)."""
         return np.einsum("Ppr,kpr->kPr", self.lift, theta)
 
     @property
@@ -244,14 +248,14 @@ class WeightedRows(FieldsAlone):
     # --- points ------------------------------------------------------------------------------------------------------
 
     def some(self, columns: Any) -> tuple[Equations, Beta]:
-        """Return the equations and coefficients for some of the columns of row weights."""
+        """Return the equations, and the coefficients for the given columns of row weights."""
         beta, model = {name: each[:, :, columns] for name, each in self.beta.items()}, self.equations.model
         if model is None or model.classifier is None or model.e is None:
             return self.equations, beta
         return self._with_scores(model.e[:, :, columns]), beta
 
     def under(self, columns: NDArray[np.intp]) -> WeightedRows:
-        """Return the rows under some of the columns of row weights."""
+        """Return the same rows with only the given columns of row weights."""
         equations, beta = self.some(columns)
         found = dataclasses.replace(self, equations=equations, s=self.s[:, columns], beta=beta)
         own, replicated, tilts = self.divisors
@@ -260,7 +264,7 @@ class WeightedRows(FieldsAlone):
         return found
 
     def at_replicates(self, r: int) -> tuple[Equations, Beta]:
-        """Return equations and coefficients of the replicates around the fitted score of column r."""
+        """Return the equations, and the coefficients of the replicates around the score fitted under column r."""
         equations, beta = self.some(slice(r, r + 1))
         beta = {name: each + self.replicates.shifts[name] for name, each in beta.items()}
         if equations.model is None or equations.model.e is None or self.replicates.ratio is None:
@@ -274,9 +278,10 @@ class WeightedRows(FieldsAlone):
 
     @cached_property
     def divisors(self) -> tuple[Array, list[Array], list[float]]:
-        """Divisors of the weights of each column, shape (R,), and those under its replicates, R arrays of shape (B,).
+        """Divisors of the importance weights, means of `Equations.measure`, for each column of row weights.
 
-        A divisor is the mean of `Equations.measure`. With a target frame, a third item has each column's mean tilt.
+        The first item has the divisors at the fitted scores, shape (R,). The second has R arrays, the divisors under
+        the replicates. With a target frame, the third has each column's mean tilt.
         """
         target, replicated = self.equations.target, list[Array]()
 
@@ -310,7 +315,7 @@ class WeightedRows(FieldsAlone):
         )
 
     def weights(self, place: slice, columns: slice) -> Weights:
-        """Return the weights of the rows in `place` for some columns: several if `separable`, otherwise one."""
+        """Return weights of the rows in `place` for a slice of the columns, which has one column unless `separable`."""
         share, (equations, beta) = self.s[place, columns] / self.total[columns], self.some(columns)
         width, divisor = share.shape[1], self.divisors[0][columns]
         if self.separable and width > 1:
@@ -324,14 +329,14 @@ class WeightedRows(FieldsAlone):
 
     @cached_property
     def known_scores(self) -> Scores | None:
-        """Scores of all rows for a single column of row weights, cached if they are few; otherwise None."""
+        """Scores of all rows if there is a single column of row weights and few rows; otherwise None."""
         many = is_dask(self.s) or self.s.shape[1] > 1 or len(self.s) * self.replicates.count > KEPT
         return None if many else self._scores(slice(0, len(self.s)), frozenset(), 0)
 
     def scores(self, place: slice, by: frozenset[str] = frozenset(), column: int = 0) -> Scores:
-        """Return tilt and weight of some rows at a column's fitted propensity score and under its replicates.
+        """Return tilt and importance weight of rows at the propensity score fitted under a column, and at replicates.
 
-        `by` names models of the weights. The results have derivatives in their linear predictors.
+        `by` names models of the weights. The results have derivatives with respect to the predictors of these models.
         """
         known = None if by else self.known_scores
         if known is None:
@@ -358,9 +363,9 @@ class WeightedRows(FieldsAlone):
         return Scores(fixed, weight(*at), tilt(*again) if varies else fixed, weight(*again), varies)
 
     def _odds(self, beta: Beta, place: slice, width: int) -> Array:
-        """Return the odds of each other arm, or of the target arm, relative to the row's own arm, (T, n, width).
+        """Return the odds of each other arm, or of the target arm, relative to the row's own arm.
 
-        The T odds of a row add up to its weight minus its tilt.
+        The shape is (T, n, width). The T odds of a row add up to its weight minus its tilt.
         """
         score: Any = self.equations.score
         toward, n_arms = self.equations.target.toward, self.equations.sample.n_arms
@@ -378,7 +383,7 @@ class WeightedRows(FieldsAlone):
     # --- sums over the rows ------------------------------------------------------------------------------------------
 
     def by_row(self, function: Callable[..., Array], *arrays: Any) -> Array:
-        """Concatenate function(part, here, *own) over `pieces`; a Dask array if the rows do not fit in memory."""
+        """Concatenate function(part, here, *own) over `pieces`, as a Dask array if the rows do not fit in memory."""
         found = (function(part, here, *own) for part, here, _, *own in self.pieces(max(AT_ONCE // PART, 1), *arrays))
         return stored(found, chunk_sizes(self.s)) if is_dask(self.s) else np.concatenate(list(found))
 

@@ -2,8 +2,8 @@
 
 For each alpha of `LADDER`, the variance of the effect's influence function is estimated in each fold at the fit to the
 other folds. Another sample might favour another alpha. So the variances are drawn many times from the normal
-distribution of their errors. In each draw, the winner minimises the variance plus `CAUTION` standard errors of its
-difference from the first. The chosen alpha is the geometric mean of the winners.
+distribution of their errors. In each draw, the winner minimises the variance plus `CAUTION` standard errors of the
+variance's difference from the first. The chosen alpha is the geometric mean of the winners.
 
 These variances treat the coefficients as known. If the score is wrong, the errors of the coefficients matter, and the
 robust variance includes them. If the robust variance exceeds IPWRA's by more than `EXCESS`, alpha is raised.
@@ -44,12 +44,12 @@ class Path:
     Parameters
     ----------
     table : DataFrame
-        One row per alpha: the (first) effect; its standard error by cross-validation; its robust standard error, NaN if
-        it was not needed; the ratio of the cross-validated variance to the variance at the first alpha, and the
-        standard error of this ratio; the share of draws that this alpha wins; and whether the fits converged. With
-        several effects, the standard errors are of the objective's contrasts.
+        One row per alpha. The columns are the (first) effect, its standard error by cross-validation, its robust
+        standard error (NaN if not needed), the ratio of the cross-validated variance to the variance at the first
+        alpha, the standard error of this ratio, the share of draws that the alpha wins, and whether the fits converged.
+        With several effects, standard errors are of the objective's contrasts.
     held_out, anchor : float
-        alpha by cross-validation, and the alpha of the fit, which may be larger.
+        `held_out` is the alpha chosen by cross-validation. `anchor` is the alpha of the fit, which may be larger.
     choice_variance : float
         Factor by which variances of estimates are multiplied to allow for the choice of alpha.
     """
@@ -61,7 +61,7 @@ class Path:
 
     @property
     def raised_from(self) -> float | None:
-        """The alpha chosen by cross-validation, if it was raised afterwards; otherwise None."""
+        """The alpha chosen by cross-validation, if the alpha of the fit is larger. Otherwise None."""
         return None if self.held_out == self.anchor else self.held_out
 
 
@@ -75,7 +75,7 @@ def held_out(rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: 
     folds : ndarray, shape (n, G)
         Weight of each row in each fold.
     thetas : ndarray, shape (A, K, P, G)
-        Coefficients of the fits without each fold.
+        Coefficients of the fits without each fold (G), for each alpha (A), arm (K) and outcome column (P).
 
     Returns
     -------
@@ -101,12 +101,12 @@ Variances = tuple[Array, Array, Array, float]
 
 
 def compare(frequency: bool, psi: Array, known: Array, weight: Array, cluster: NDArray[np.intp] | None) -> Variances:
-    """Add up, over rows or clusters, the squared residuals of `psi` regressed on the columns `known`, shape (m, Q).
+    """Regress influence functions `psi` on `known` (m, Q), and add up squared residuals over rows or clusters.
 
     Returns
     -------
     squares, covariance, errors : ndarray, shape (A,), (A, A) and (A,)
-        The sum at each alpha, the covariance of the differences from the first, and the standard errors of the sums.
+        The sum at each alpha, the covariance of the differences from the first sum, and the sums' standard errors.
     unit : float
         Divisor of the influence functions, which keeps fourth powers of large outcomes finite.
     """
@@ -137,9 +137,9 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, t
     ----------
     variances : tuple
         The result of `compare`.
-    converged : ndarray of bool, shape (r,)
+    converged : ndarray of bool, shape (A,)
         Whether the fits converged.
-    effects : ndarray, shape (r,)
+    effects : ndarray, shape (A,)
         Effects of the fits to all rows.
     total : float
         Sum of the weights of all rows.
@@ -191,7 +191,7 @@ def rounded(anchor: float) -> float:
 
 
 def shares_of_winners(squares: Array, covariance: Array, converged: NDArray[np.bool_]) -> Array:
-    """Return the share of draws in which each alpha is best; zero for an alpha that did not converge."""
+    """Return the share of draws in which each alpha wins. It is zero for an alpha whose fit did not converge."""
     usable = np.flatnonzero(converged & np.isfinite(squares))
     if not usable.size:
         return np.eye(len(squares))[0]
@@ -206,7 +206,7 @@ def shares_of_winners(squares: Array, covariance: Array, converged: NDArray[np.b
 
 
 def fold_weights(problem: JointProblem) -> Array:
-    """Return the weight of each row in each fold, (n, G); frequency weights are split evenly among the folds."""
+    """Return the weight of each row in each fold, shape (n, G). Frequency weights are split evenly among the folds."""
     s, folds = problem.equations.sample.s, problem.folds
     count = int(folds.max()) + 1
     if is_dask(s):
@@ -218,7 +218,7 @@ def fold_weights(problem: JointProblem) -> Array:
 
 
 def path_of(objective: Objective) -> list[Minimum]:
-    """Minimise at each alpha of `LADDER`, the largest first; each search starts from the previous minimum."""
+    """Minimise the objective at each alpha of `LADDER`, the largest first. Each search starts from the last minimum."""
     found, theta, nu = list[Minimum](), objective.models, np.zeros(objective.first.u[0].shape)
     for alpha in LADDER:
         found.append(newton(objective, theta, alpha, nu))
@@ -229,7 +229,7 @@ def path_of(objective: Objective) -> list[Minimum]:
 
 
 def choose_shrinkage(problem: JointProblem, objective: Objective, points: Replicates) -> tuple[Path, NDArray[np.int8]]:
-    """Choose alpha by cross-validation, given the sample's objective; also return the `Failure` of each fold."""
+    """Choose alpha by cross-validation. Return the results for each alpha, and the `Failure` of each fold."""
     sample, folds, own = problem.equations.sample, fold_weights(problem), objective.rows
     without, refits = refitted(problem, objective, points, sample.s[:, None] - folds)
     of_folds, of_all = path_of(without), path_of(objective)

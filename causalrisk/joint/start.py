@@ -32,10 +32,10 @@ LEVEL = 0.01  # level of the test that adds the score's linear predictor to the 
 def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str, Any]:
     """Return the sums over rows that `real_share` and `lacks` need, at the coefficients theta, shape (K, P).
 
-    "bread", (K, P, P), is the information matrix of each arm's weighted fit. "score", (K, P), is its score vector,
+    "bread", (K, P, P), is the information matrix of each arm's weighted fit. "score", (K, P), is the score vector,
     which is zero except in columns that the fit does not have. "mean", (K,), is the average prediction over the target,
-    and "slope", (K, P), its derivative. "weight" is the sum of the weights, and "variance" the sum of the weights times
-    the variance function.
+    and "slope", (K, P), is the derivative of "mean". "weight" is the sum of the weights. "variance" is the sum of the
+    weights times the variance function.
     """
     share, tilt, w = weighed.share[:, 0], weighed.tilt[:, 0], weighed.w[:, 0]
     eta = rows.predictors(theta[..., None])
@@ -53,7 +53,11 @@ def start_sums(rows: Rows, weighed: Weights, _: slice, theta: Array) -> dict[str
 
 
 def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, sums: dict[str, Any], C: Array) -> list[Any]:
-    """Return sums over rows of the effects' squared deviations, S, and of products of their derivatives, (K P, K P)."""
+    """Return two sums over rows, for `real_share`: of squared deviations of effects, and of products of derivatives.
+
+    The derivatives are of the deviations of each arm's predictions, with respect to theta. The second sum has shape
+    (K P, K P).
+    """
     eta = rows.predictors(theta[..., None])[..., 0]
     tilted = (weighed.share * rows.averaged * weighed.tilt)[:, 0]
     means, slopes = rows.family.mean_and_derivs(eta)[:2]
@@ -63,7 +67,10 @@ def heterogeneity(rows: Rows, weighed: Weights, _: slice, theta: Array, sums: di
 
 
 def real_share(squares: float, slopes: Array, covariance: Array, C: Array) -> float:
-    """Return c = max(0, 1 - 2 N / S), with S = `squares` and N the sampling variance of the effects in the target."""
+    """Return the share of effect heterogeneity that is real, c = max(0, 1 - 2 N / S), from results of `heterogeneity`.
+
+    S is `squares`, and N is the contribution of sampling errors of the coefficients to S.
+    """
     p = len(slopes) // C.shape[1]
     error = float((np.kron(C.T @ C, np.ones((p, p))) * slopes * covariance).sum())
     share = 1 - 2 * error / squares if squares > 0 else 0.0
@@ -82,7 +89,7 @@ def rejected(estimates: Array, covariance: Array, level: float = LEVEL) -> bool:
 
 
 def bias_contrasts(n_arms: int) -> Array:
-    """Return Helmert contrasts of squared length two, (K - 1, K); the ATE risk is the sum of their squared values."""
+    """Return Helmert contrasts of squared length two, shape (K - 1, K). Their sum of squares is the risk of the ATE."""
     contrasts = np.zeros((n_arms - 1, n_arms))
     for k in range(1, n_arms):
         contrasts[k - 1, :k], contrasts[k - 1, k] = -1.0, k
@@ -140,11 +147,11 @@ class JointProblem:
 
     @property
     def contrasts(self) -> Array:
-        """C: contrasts of the arms, times `bias_slopes`. The slopes are one if the effect is a difference."""
+        """Contrasts C of the arms, multiplied by `bias_slopes`, which are one if the effect is a difference."""
         return bias_contrasts(len(self.slopes)) * self.bias_slopes
 
     def net_means(self, raw: Array, mean_bias: Array) -> Array:
-        """Return arm means minus the mean of the arms' biases, (K, ...), subtracted on the scale of the effect."""
+        """Subtract the mean of the arms' biases from arm means (K, ...), on the scale g of the effect."""
         return self.scale.g_inverse(self.scale.g(raw) - np.tensordot(self.slopes, mean_bias, axes=1) / len(raw))
 
     @property
@@ -159,7 +166,7 @@ class JointProblem:
 
 
 def points_about(problem: JointProblem, spread: float) -> Replicates:
-    """Return cubature points for the distribution of the fitted propensity score; for a classifier, a single point."""
+    """Return cubature points for the distribution of the fitted propensity score, or one point for a classifier."""
     model, block = problem.equations.model, problem.start.block("gamma")
     if model is not None and model.classifier is not None:
         return Replicates.of_normal(problem.weights, None)
@@ -169,7 +176,7 @@ def points_about(problem: JointProblem, spread: float) -> Replicates:
 def objective_of(
     problem: JointProblem, replicates: Replicates, risk: bool, share: float | None, join: bool | None
 ) -> Objective:
-    """Return the objective with its constants; it is "risk" if `risk` is true, and "erm" otherwise."""
+    """Return the objective with its constants: "risk" if `risk` is true, otherwise "erm"."""
     theta, C, c = problem.start.theta, problem.contrasts, share if risk else 0.0
     weighed = problem.weighed()
     sums = weighed.over(partial(start_sums, theta=theta))
@@ -192,7 +199,7 @@ def objective_of(
 
 
 def covariance_of(problem: JointProblem, weighed: WeightedRows, theta: Array, bread: Array) -> Array:
-    """Return the sandwich covariance of the arms' weighted fits, with residuals / (1 - leverage), (K P, K P)."""
+    """Return the sandwich covariance of the arms' weighted fits, shape (K P, K P), from residuals / (1 - leverage)."""
     sample, inverse = problem.equations.sample, [inverse_or_nan(own) for own in bread]
 
     def influence(part: WeightedRows, here: slice) -> Array:
@@ -228,10 +235,10 @@ def outcome_misses_square(problem: JointProblem) -> bool:
 
 
 def further_columns(problem: JointProblem, count: int, squared: Array | None = None) -> ScoreColumns | None:
-    """Return the propensity columns, residualised on the outcome columns; None if all residuals are zero.
+    """Return the propensity columns, residualised on the outcome columns, or None if all residuals are zero.
 
-    With `squared`, squares of the predictors that have these coefficients replace the propensity columns. `count` is
-    the number of predictors.
+    `squared` has coefficients of linear predictors, whose squares then replace the propensity columns. `count` is the
+    number of predictors.
     """
     sample = problem.equations.sample
     X, Z = sample.X.columns, sample.Z.columns
@@ -251,7 +258,7 @@ def further_columns(problem: JointProblem, count: int, squared: Array | None = N
 
 
 def lacks(problem: JointProblem, joined: ScoreColumns) -> bool:
-    """Return whether a test, by one Newton step from IPWRA, finds that the outcome models lack the further columns."""
+    """Return whether a test, by one Newton step from IPWRA, finds that the outcome models lack these columns."""
     n_arms, p = problem.start.theta.shape
     made = joined.lift(problem.weights.beta["score"], p)[p:, p:, 0]  # coefficients of the predictors
     fixed = dataclasses.replace(joined, from_Z=joined.from_Z @ made, from_X=joined.from_X @ made)
@@ -269,9 +276,10 @@ def lacks(problem: JointProblem, joined: ScoreColumns) -> bool:
 def refitted(
     problem: JointProblem, objective: Objective, points: Replicates, s: Array, scores: RefittedScores | None = None
 ) -> tuple[Objective, Refits]:
-    """Refit propensity score and IPWRA under each column of row weights; return the objective and IPWRA's estimates.
+    """Refit propensity score and IPWRA under each column of row weights.
 
-    Where IPWRA failed, the objective has the sample's models. Coefficients of the added `ScoreColumns` start at zero.
+    Returns the objective and IPWRA's estimates. Where IPWRA failed, the objective has the sample's models. Coefficients
+    of the added `ScoreColumns` start at zero.
     """
     start, (scored, beta, codes) = problem.start, scores or problem.weights.refit(s)
     equations = dataclasses.replace(problem.equations, model=scored.model)  # has the scores of a classifier
@@ -285,5 +293,5 @@ def refitted(
 
 
 def padded(theta: Array, joined: ScoreColumns | None) -> Array:
-    """Append zeros to the coefficients of the formula's columns, (K, p, R), for the columns that `joined` adds."""
+    """Append zeros to coefficients `theta` (K, p, R) of the formula's columns, for the columns of `joined`."""
     return theta if joined is None else np.pad(theta, ((0, 0), (0, joined.width), (0, 0)))

@@ -33,7 +33,7 @@ FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeErro
 
 
 class Learner(NamedTuple):
-    """A learner of the outcome: its name, and an unfitted model for each arm."""
+    """A learner of the outcome, with its name and an unfitted model for each arm."""
 
     name: str
     models: tuple[Any, ...]
@@ -115,8 +115,8 @@ def _named_model(given: Any, smooth: Smooth, *, binary: bool) -> tuple[str, Any]
 class CrossFitted:
     """A learner's fits for each fold, to the rows of each arm outside of the fold.
 
-    `fitted` has one model per arm and fold. `predictions` (K, n), for rows in memory, has the mean outcome of each row
-    in each arm by the models of the row's fold.
+    `fitted` has one model per arm and fold. `predictions`, shape (K, n), has the predicted mean outcome of each row in
+    each of the K arms, by the models for the row's fold. It is None if the rows are not in memory.
     """
 
     name: str
@@ -124,7 +124,7 @@ class CrossFitted:
     predictions: Any = None
 
     def __call__(self, features: Array, fold: Numbers | None) -> Array:
-        """Predict rows in every arm, (K, n), by the models of the rows' folds or, without folds, by all models."""
+        """Predict n rows in each of K arms, by the model for each row's fold or, without folds, by all models."""
         if fold is not None and self.predictions is not None:  # `features` are all rows
             return self.predictions
         with learner_errors(f"learner {self.name}", "predictions"):
@@ -132,7 +132,7 @@ class CrossFitted:
 
 
 def predicted(model: Any, features: Array) -> Array:
-    """Return the mean outcome by a fitted model, shape (m,); for a classifier, the probability of 1."""
+    """Return a fitted model's predicted mean outcomes, shape (m,). For a classifier, they are probabilities of 1."""
     if not hasattr(model, "predict_proba"):
         return np.asarray(model.predict(features), dtype=float).reshape(len(features))
     classes = list(model.classes_)
@@ -140,7 +140,7 @@ def predicted(model: Any, features: Array) -> Array:
 
 
 def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | None) -> Array:
-    """Return the mean outcome of rows, (n,), by the model of each row's fold or, without folds, by all models."""
+    """Predict the mean outcome of n rows, by the model for each row's fold or, without folds, by all models."""
     if fold is None:
         return np.asarray(np.mean([predicted(model, features) for model in models], axis=0))
     found = np.empty(len(features))
@@ -192,7 +192,7 @@ def _fitted_outside(learner: Learner, training: Training, rows: LearnerRows, pla
 
 @contextlib.contextmanager
 def learner_errors(what: str, where: str) -> Iterator[None]:
-    """Convert an error of a learner inside the `with` block to a LearnerError whose text has `what` and `where`."""
+    """Convert an error of a learner inside the `with` block to a LearnerError. Its text contains `what` and `where`."""
     try:
         yield
     except CausalRiskError:
@@ -207,9 +207,9 @@ def fitted_copy(
 ) -> Any:
     """Fit a copy of a model under observation weights, if there are any.
 
-    If the model has no sample_weight, or is a pipeline, whose steps all need the weights, rows are repeated as often as
-    weights count them. Each `random_state` that is None is replaced by a number that `entropy` determines. `instead` is
-    the advice of the error for a model without sample_weight, if weights are not counts.
+    Rows are repeated as often as weights count them if the model has no sample_weight. The same holds for a pipeline,
+    because all of its steps need the weights. Each `random_state` that is None is replaced by a number that `entropy`
+    determines. `instead` is the advice of the error for a model without sample_weight, if weights are not counts.
     """
     model = copy.deepcopy(model)
     if hasattr(model, "get_params") and hasattr(model, "set_params"):
@@ -235,7 +235,7 @@ def fitted_copy(
 
 
 def on_predictor_scale(family: OutcomeFamily, means: Array) -> tuple[Array, int]:
-    """Return means as linear predictors, and how many were moved into the range of the family's means."""
+    """Return means as linear predictors, and the number of means that were moved into the range of the family."""
     if family.link == "identity":
         return means, 0
     if family.binary is not None:

@@ -64,14 +64,15 @@ Fit: TypeAlias = tuple[int, int]  # an arm, and the fold that is left out
 
 
 def coefficients_of(solution: Array, unit: Array, origin: float = 0.0) -> Array:
-    """Return the constant and the slopes of the original columns; `origin` was subtracted from the outcomes."""
+    """Return the constant and the slopes of the original columns. `origin` is added back to the constant."""
     return np.concatenate([[solution[0] + origin], solution[1:] * unit])
 
 
 def ridge_problem(products: Array, count: float, kinds: Numbers, unit: Array | None = None) -> RidgeProblem:
-    """Return the ridge problem for columns times `unit`, by default 1 / (their standard deviation), 0 for constants.
+    """Return the ridge problem for columns multiplied by `unit`.
 
-    `products`, (q + 2, q + 2), are weighted sums of products of the constant, the columns and the outcome.
+    By default, `unit` is 1 / (standard deviation of the column), and 0 for a constant column. `products` has the result
+    of `SmoothBasis.products`.
     """
     total = float(products[0, 0])
     mean = products[0, 1:] / total
@@ -87,10 +88,10 @@ def ridge_problem(products: Array, count: float, kinds: Numbers, unit: Array | N
 class RidgeProblem:
     """Ridge regressions on standardised columns, with each row multiplied by the root of its weight.
 
-    `total` is the sum of the weights, and `count` the number of rows that they stand for. `mean` (q + 1,) has the means
-    of columns and outcome, and `unit` (q,) the factors of the columns. `kinds` is as in `SmoothBasis`. `square` is the
-    outcome's sum of squares about its mean. `gram` (q, q) has the products of the columns with each other, and `inner`
-    (q,) their products with the outcome.
+    `total` is the sum of the weights. `count` is the number of observations. `mean` (q + 1,) has the weighted means of
+    the q columns and, last, of the outcome. `unit` (q,) has the factors by which columns are multiplied. `kinds` is as
+    in `SmoothBasis`. `square` is the outcome's sum of squares about its mean. `gram` (q, q) has the products of the
+    columns with each other. `inner` (q,) has the products of the columns with the outcome.
     """
 
     total: float
@@ -103,7 +104,7 @@ class RidgeProblem:
     inner: Array
 
     def spectrum(self, shares: tuple[float, float]) -> tuple[Array, Array, Array]:
-        """Return squared singular values, (r,), right singular vectors, and the outcome's left coordinates."""
+        """Return squared singular values, right singular vectors, and the outcome times the left singular vectors."""
         factors = self.factors(shares)
         used = factors > 0
         values, vectors = np.linalg.eigh((self.gram * np.outer(factors, factors))[np.ix_(used, used)])
@@ -113,11 +114,11 @@ class RidgeProblem:
         return values, vectors, np.divide(along, np.sqrt(values), out=np.zeros_like(along), where=known)
 
     def factors(self, shares: tuple[float, float]) -> Array:
-        """Return factors of the columns, shape (q,), with which all columns have the same penalty."""
+        """Return the factors of the columns, shape (q,), after which all columns have the same penalty."""
         return np.array([1.0, *shares])[self.kinds]
 
     def choose(self, penalties: Array) -> Choice:
-        """Return the most likely shares and penalty; the shares of products are chosen before those of curves."""
+        """Return the most likely penalty and shares. The share of products is chosen before the share of curves."""
 
         def likeliest(pairs: list[tuple[float, float]]) -> Choice:
             deviances = [self.deviance(shares, penalties) for shares in pairs]
@@ -147,7 +148,7 @@ class RidgeProblem:
         return np.where(1 + kept.sum(axis=1) <= self.count / 2, found, np.inf)
 
     def solution(self, choice: Choice) -> Array:
-        """Return the constant, and the slopes of the columns times `unit`, shape (q + 1,)."""
+        """Return the constant, then the slopes of the columns multiplied by `unit`, shape (q + 1,)."""
         slopes, (values, vectors, along) = self.factors(choice.shares), self.spectrum(choice.shares)
         slopes[slopes > 0] *= vectors @ (np.sqrt(values) * (along / (values + choice.penalty)))
         return np.concatenate([[self.mean[-1] - self.mean[:-1] @ (slopes * self.unit)], slopes])
@@ -171,9 +172,10 @@ class Choice(NamedTuple):
 class SmoothBasis:
     """Columns of the smooth regression: covariates, their curves and their products.
 
-    `centre` and `scale` (p,) are mean and standard deviation of each covariate; the scale of a constant is infinite,
-    which makes its column zero. `curved` (c,) are the covariates with a curve, and `knots` (K, c) their knots in
-    standard deviations about the mean. `paired` says whether products of the covariates are among the columns.
+    `centre` (p,) and `scale` (p,) are mean and standard deviation of each covariate. The scale of a constant is
+    infinite, which makes its column zero. `curved` (c,) has the positions of the covariates with a curve. `knots`
+    (K, c) has their K knots, in standard deviations about the mean. `paired` says whether products of the covariates
+    are among the columns.
     """
 
     centre: Array
@@ -189,7 +191,7 @@ class SmoothBasis:
         return np.repeat([0, 1, 2], [p, bends, p * (p - 1) // 2 if self.paired else 0])
 
     def columns(self, X: Array) -> Array:
-        """Return the columns, shape (n, q), of rows of covariates, shape (n, p).
+        """Return the columns (n, q) for rows of covariates (n, p).
 
         Notes
         -----
@@ -219,9 +221,9 @@ class SmoothBasis:
         return found.T
 
     def products(self, X: Array, y: Array, weights: Array) -> Array:
-        """Return weighted sums of products of the constant, the columns and the outcome, shape (q + 2, q + 2).
+        """Return the weighted sum of products of each pair among constant, columns and outcome, (q + 2, q + 2).
 
-        A number near the mean of the outcomes should be subtracted from them, to lose no digits.
+        To lose no digits, subtract a number near their mean from the outcomes.
         """
         total = np.zeros((len(self.kinds) + 2, len(self.kinds) + 2))
         for rows in row_blocks(len(y), ROWS):
@@ -230,7 +232,7 @@ class SmoothBasis:
         return total
 
     def predictors(self, X: Array, coefficients: Array) -> Array:
-        """Return linear predictors, (n,), of rows of covariates, given coefficients, (q + 1,), the constant first."""
+        """Return linear predictors of n rows of covariates, given coefficients (q + 1,) with the constant first."""
         blocks = row_blocks(len(X), ROWS)
         return np.concatenate([coefficients[0] + self.columns(X[rows]) @ coefficients[1:] for rows in blocks])
 
@@ -259,7 +261,7 @@ def _knots(x: Array, weights: Array) -> Array:
 
 
 def _quantiles(values: Array, weights: Array) -> Array:
-    """Return for each share in KNOTS the least of the sorted values at which the cumulated weights reach it."""
+    """Return, for each share in KNOTS, the smallest of the sorted values up to which the weights reach the share."""
     reached = np.cumsum(weights)
     return values[np.searchsorted(reached, np.array(KNOTS) * reached[-1])]
 
@@ -275,11 +277,11 @@ class Smooth:
     family : OutcomeFamily
         Family and link of the outcome. The default is least squares.
     basis : SmoothBasis or None
-        The basis of the columns; None before a fit, and after a fit to constant outcomes.
+        The basis of the columns. None before a fit, and after a fit to constant outcomes.
     coefficients : ndarray, shape (q + 1,)
         The constant and the coefficients of the columns.
     choice : Choice or None
-        The shares and the penalty that were chosen; None before a fit.
+        The shares and the penalty that were chosen. None before a fit.
 
     Notes
     -----
@@ -295,7 +297,7 @@ class Smooth:
     choice: Choice | None = None
 
     def predict(self, X: Array) -> Array:
-        """Predict the mean outcome at covariates (m, p), within the range of the family; shape (m,)."""
+        """Predict m mean outcomes, within the range of the family, at covariates `X` (m, p)."""
         if self.basis is None:
             return np.full(len(X), self.coefficients[0])
         eta = self.basis.predictors(X, self.coefficients)
@@ -406,7 +408,7 @@ def _reweighted(
 
 @dataclass(frozen=True)
 class LearnerRows:
-    """Rows to fit learners to and to predict: `features` (n, k), outcomes `y` (n,), arms and folds.
+    """Rows to which learners are fitted and for which they predict: `features` (n, k), outcomes `y` (n,), arms, folds.
 
     Rows whose outcome is NaN are only predicted. `number` is the position of each row in the data.
     """
@@ -423,7 +425,7 @@ class LearnerRows:
         return np.flatnonzero((self.arm == arm) & ~np.isnan(self.y))
 
     def outside(self, arm: int, fold: int, n_folds: int) -> Numbers:
-        """Return the positions of `trained` rows outside of a fold; with a single fold, all of them."""
+        """Return the positions of the `trained` rows outside of a fold. With a single fold, these are all such rows."""
         own = self.trained(arm)
         return own if n_folds == 1 else own[self.fold[own] != fold]
 
@@ -435,10 +437,10 @@ class LearnerRows:
 
 @dataclass(frozen=True)
 class Training:
-    """Passes over rows that learners are fitted to, with the labels of the arms and the number of folds.
+    """Access to the rows that learners are fitted to, block by block, with labels of the arms and number of folds.
 
-    `over` begins a pass: it takes a function of `LearnerRows`, and yields its result for each block, in order. `counts`
-    says whether weights count equal rows.
+    `over(function)` passes over the rows. It calls the function with the `LearnerRows` of each block, in order, and
+    yields the results. `counts` says whether weights count equal rows.
     """
 
     over: Callable[[Callable[[LearnerRows], Any]], Iterator[Any]]
@@ -449,7 +451,7 @@ class Training:
 
 
 def without_training(training: Training, arm: int, fold: int) -> LearnerError:
-    """Return the error for an arm without rows outside of a fold."""
+    """Return the error for a fold that contains all rows of an arm, which leaves no rows to fit the learner."""
     return LearnerError(
         f"all clusters of group {training.labels[arm]!r} are in fold {fold + 1} of {training.n_folds}, so the learner "
         "has no rows to fit.\nUse another `n_folds=`."

@@ -1,4 +1,4 @@
-"""`compare`: several estimators on the same rows and resamples; its results; and `simultaneous` for several fits."""
+"""`compare`, which fits several estimators to the same rows and resamples, its results, and `simultaneous`."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class ComparisonResults(Shown):
 
     @property
     def boot_effects(self) -> pd.DataFrame:
-        """Effects in every resample, one row per resample; NaN if the estimator failed."""
+        """Effects in every resample, one row per resample. NaN if the estimator failed."""
         index = pd.RangeIndex(len(self._data.boot), name="resample")
         return pd.DataFrame(self._data.boot.copy(), columns=list(self._data.rows), index=index)
 
@@ -340,7 +340,6 @@ def _compared(
     inference: kinds.InferenceOptions,
     joint_options: kinds.JREOptions,
 ) -> ComparisonResults:
-    """Fit estimators to one sample, with robust errors, and refit all of them on the same resamples."""
     if options.n_repeats > 1:
         raise errors.OptionError(f"n_repeats={options.n_repeats} is not available in compare().\nLeave n_repeats= out.")
     check_one_way(design, f'cluster="{design.cluster_name}"')

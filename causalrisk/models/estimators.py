@@ -312,7 +312,7 @@ class JRE(CausalModel):
 
 
 class Unadjusted(CausalModel):
-    """The difference of the treatment groups' raw means; covariates are ignored."""
+    """The difference of the treatment groups' raw means. Covariates are ignored."""
 
     spec = specification.UNADJUSTED
 
@@ -328,7 +328,7 @@ def results_of(record: FitRecord) -> CausalResults:
 
 
 def model_named(given: Any) -> type[CausalModel]:
-    """Return the class of an estimator by its name or an alias; an OptionError suggests the nearest name."""
+    """Return the class of an estimator by its name or an alias. For unknown names, the error suggests the nearest."""
     if isinstance(given, type) and issubclass(given, CausalModel):
         return given
     if isinstance(given, CausalModel | CausalResults):
@@ -339,12 +339,12 @@ def model_named(given: Any) -> type[CausalModel]:
     for name, model in BY_NAME.items():
         if word in (name.casefold(), *model.spec.aliases):
             return model
-    why = answer("package", str(given)) or near(str(given), BY_NAME) or 'Use `"IPWRA"` or another of them.'
+    why = answer("package", str(given)) or near(str(given), BY_NAME) or 'Use `"IPWRA"` or another of these names.'
     raise OptionError(f"estimator {given!r} is not known; expected one of {listed(tuple(BY_NAME))}.\n{why}")
 
 
 def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
-    """Return the named model classes; by default, all that support the effect and the bootstrap."""
+    """Return the named model classes. By default, return all that support the effect and the bootstrap."""
     needed = {("cov_type", "bootstrap")} | ({("effect", effect)} if effect == specification.QUANTILE.name else set())
     rows = {name: ABILITIES.get(name, {}) for name in BY_NAME if name not in WHERE_NAMED}
     having = [name for name, row in rows.items() if all(value in row.get(option, ()) for option, value in needed)]

@@ -99,7 +99,7 @@ class EventStudy(Shown):
 
     @property
     def placebos(self) -> NDArray[np.bool_]:
-        """Whether each effect is a placebo effect, from before treatment and anticipation; shape (m,)."""
+        """Mask (m,) of the placebo effects, which are from before treatment and anticipation."""
         return self.exposure < -self.given["anticipation"]
 
     def cov_params(self) -> pd.DataFrame:
@@ -107,7 +107,6 @@ class EventStudy(Shown):
         return pd.DataFrame(self._covariance(self.contributions), self.params.index, self.params.index)
 
     def _covariance(self, added: Array) -> Array:
-        """Return the covariance (d, d) of estimates from the contributions of units or clusters to their errors."""
         stratum, factors = self.strata
         return sandwich(added, np.ones(len(added)), 1.0, stratum=stratum, strata=factors)
 
@@ -411,7 +410,7 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
 def _fits(
     model: type[CausalModel], units: Adoption, given: Mapping[str, Any], scope: Mapping[str, Any], notes: errors.Notes
 ) -> dict[tuple[int, int], CausalResults]:
-    """Return the fit of each group in each period, by their numbers; shared notes and warnings are given once."""
+    """Return the fit of each group in each period, by their numbers. Shared notes and warnings are given once."""
     formula, survey, cluster = given["formula"], given.get("design"), given.get("cluster")
     usual = None if survey is not None else "cluster" if cluster else "robust"
     inference = {"cov_type": given["cov_type"] or usual, "small_sample": given["small_sample"], "use_t": given["use_t"]}
@@ -460,7 +459,7 @@ def _fits(
 
 
 def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> None:
-    """Warn once if warnings of fits differ only in numbers; `warned` has the fit, text and category of each."""
+    """Warn once if warnings of fits differ only in numbers. `warned` has the fit, text and category of each warning."""
     alike: dict[str, list[tuple[str, str, Any]]] = {}
     for one in warned:
         alike.setdefault(re.sub(r"(?<![\w.])[-\d.]+(e[-+]\d+)?", "", one[1]), []).append(one)
@@ -471,7 +470,7 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
 
 
 def _averages(counted: Array, shares: Array, effects: Array) -> Array:
-    """Return j averages of effects, (..., m): row k of `counted`, (j, m), marks the effects of the k-th average.
+    """Return j averages of `effects` (..., m). Row k of `counted` (j, m) marks the effects in the k-th average.
 
     Effects are weighted by `shares`. The result has shape (..., j), with NaN for a row that marks no effect.
     """
@@ -480,7 +479,6 @@ def _averages(counted: Array, shares: Array, effects: Array) -> Array:
 
 
 def _deviations(left_out: Array, times: Array) -> Array:
-    """Return `jackknife_deviations`, with zero where no unit of a group is left."""
     return jackknife_deviations(np.where(np.isnan(left_out), np.nanmean(left_out, axis=0), left_out), times)
 
 

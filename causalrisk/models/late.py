@@ -166,7 +166,6 @@ class LATE:
         typed = {"formula": repr(formula)} | typed_options(typed, OPTIONS)
 
         def made(formula: str, rows: Any, predictions: Any) -> CausalModel:
-            """Make a model of the instrument, set to missing outside `rows`, so arrays still match the data."""
             table = frame.assign(**{instrument: frame[instrument].where(rows)})
             own = {"treat": instrument, "propensity": propensity, "outcome_predictions": predictions}
             given, read_as = errors.read("model", options | own, OPTIONS)
@@ -221,7 +220,7 @@ class LATE:
 
 
 class LATEResults(OneEffect):
-    """The local average treatment effect with its inference, returned by `LATE.fit`.
+    """The local average treatment effect with standard errors and tests, returned by `LATE.fit`.
 
     Attributes
     ----------

@@ -506,7 +506,7 @@ class CausalModel:
 def design_of(
     formula: str, data: Any, given: Mapping[str, Any], scope: Mapping[str, Any], specs: Sequence[Specification]
 ) -> Design:
-    """Return the design of one model, or of several models to compare; `scope` has the caller's variables."""
+    """Return the design of one model, or of several models to compare. `scope` has the caller's variables."""
     if given.get("treat") is None:
         raise OptionError(
             "`treat` is missing; expected the treatment column, which is not part of the formula.\n"

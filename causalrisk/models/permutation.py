@@ -58,13 +58,12 @@ class Assignment:
 
     @cached_property
     def _strata(self) -> list[NDArray[np.intp]]:
-        """Return the units of each stratum that has more than one arm."""
         parts = pd.Series(self.arm).groupby(self.stratum).indices.values()
         return [units for units in parts if np.ptp(self.arm[units]) > 0]
 
     @cached_property
     def count(self) -> float:
-        """Number of different assignments; infinite if it exceeds `LARGEST_COUNT`."""
+        """Number of different assignments, or infinity if it exceeds `LARGEST_COUNT`."""
         counts = [np.bincount(self.arm[units]) for units in self._strata]
         logarithm = sum(gammaln(sizes.sum() + 1) - gammaln(sizes + 1).sum() for sizes in counts)
         if logarithm > math.log(LARGEST_COUNT):
@@ -77,7 +76,7 @@ class Assignment:
         return [arrangements(self.arm[units]) for units in self._strata]
 
     def listed(self, first: int, width: int) -> Arms:
-        """Return assignments from number `first` on in the list of all: the arms of the design's rows, (n, width)."""
+        """Return the assignments from number `first` on in a list of all, as arms (n, width) of the design's rows."""
         arms = np.repeat(self.arm[:, None], width, axis=1)
         places = np.unravel_index(np.arange(first, first + width), [len(table) for table in self._tables])
         for units, table, place in zip(self._strata, self._tables, places, strict=True):
@@ -85,13 +84,13 @@ class Assignment:
         return arms[self.unit]
 
     def drawn(self, seed: np.random.SeedSequence, first: int, width: int) -> Arms:
-        """Return random assignments, (n, width), as `listed` does; `first` is a multiple of `WIDTH`."""
+        """Return random assignments (n, width) of arms to the design's rows. `first` is a multiple of `WIDTH`."""
         starts = range(0, width, WIDTH)
         blocks = [self._block(seed, (first + start) // WIDTH, min(WIDTH, width - start)) for start in starts]
         return np.hstack(blocks)[self.unit]
 
     def _block(self, seed: np.random.SeedSequence, number: int, width: int) -> Arms:
-        """Return random assignments, (U, width), in which the arms of each stratum are in random order."""
+        """Return random assignments (U, width) of U units, in which the arms of each stratum are in random order."""
         chance = stream_generator(seed, PERMUTATION_STREAM, number).random((WIDTH, len(self.arm)))[:width].T
         order = np.argsort(self.stratum[:, None] + chance, axis=0)
         sorted_arms = self.arm[np.argsort(self.stratum, kind="stable")]
@@ -124,7 +123,7 @@ def arrangements(arm: Arms) -> Arms:
 
 
 def coded_strata(design: Design, strata: Any, data: Any) -> tuple[NDArray[np.intp], str]:
-    """Return the stratum of each row of a design, (n,), and the name of the strata."""
+    """Return the stratum (n,) of each row of a design, and the name of the strata."""
     if strata is None:
         return np.zeros(design.n, dtype=np.intp), ""
     if isinstance(strata, str) and strata == design.cluster_name:
@@ -151,7 +150,7 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
         stratum = np.unique(np.stack([made.stratum, np.where(moved, -1, made.arm)]), axis=1, return_inverse=True)[1]
         made = dataclasses.replace(made, stratum=stratum.reshape(-1), words=words)
     if made.count == 1:
-        raise OptionError(f"{made.words} allow only one assignment.\nUse coarser `strata=`, or leave it out.")
+        raise OptionError(f"{made.words} allow only one assignment.\nUse coarser `strata=`, or leave strata= out.")
     scores: Any = () if design.score is None else design.score.T[1:].round(SAME_SCORE)
     if any(_varies_within(made.stratum[made.unit], column).any() for column in scores):
         found = f"the known propensity scores differ among the permuted units ({made.words})"
@@ -179,7 +178,6 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str
 
 
 def _varies_within(group: NDArray[np.intp], values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a mask of the groups within which values differ."""
     return pd.Series(values).groupby(group).nunique().to_numpy() > 1
 
 
@@ -494,16 +492,16 @@ def of_units(design: Design) -> Design:
 
 
 def contrasts_of(record: FitRecord) -> tuple[Array, Array]:
-    """Return a fit's effects (K - 1,) on the scale where they are differences, and their covariance."""
+    """Return a fit's effects (K - 1,) on the additive scale (the log of a ratio), and their covariance."""
     count = record.design.n_arms - 1
     values, covariance = intervals.on_scale(record)
     return values[:count], covariance[:count, :count]
 
 
 def refitted_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
-    """Repeat all steps of a fit under the assignments `arms` (n, m) of the design's rows; NaN for failures.
+    """Repeat all steps of a fit under m assignments `arms` (n, m) of the design's rows. NaN for failures.
 
-    Effects (m, K - 1) and their covariances (m, K - 1, K - 1) are on the scale where effects are differences.
+    Effects (m, K - 1) and covariances (m, K - 1, K - 1) are on the additive scale (the log of a ratio).
     """
     count = record.design.n_arms - 1
     values = np.full((arms.shape[1], count), np.nan)
@@ -515,7 +513,7 @@ def refitted_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
 
 
 def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
-    """Refit under another assignment, arms (n,) of the design before trimming, with robust errors."""
+    """Refit with robust errors under another assignment `arm` (n,) of the design's rows before trimming."""
     given = record.options
     if record.learned is None:  # such as the IPWRA start of a stack
         given = dataclasses.replace(given, learner=None, learner_use=None, n_repeats=1)
@@ -536,7 +534,7 @@ def is_linear(record: FitRecord) -> bool:
 
 
 def linear_contrasts(record: FitRecord, arms: Arms) -> tuple[Array, Array]:
-    """Return effects of linear outcome models, as `refitted_contrasts` does, under the assignments `arms` (n, m).
+    """Return what `refitted_contrasts` returns, for linear outcome models, under the assignments `arms` (n, m).
 
     Assignments with a singular design matrix are refitted. `is_linear` must be true for the record.
     """

@@ -127,7 +127,6 @@ def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), r
 
 
 def _filled(column: pd.Series, gap: np.ndarray, donors: np.ndarray) -> pd.Series:
-    """Replace the missing values of a column, marked in `gap` (n,), by the values of the rows `donors`."""
     values = column.array.copy()
     values[gap] = column.array[donors]
     return pd.Series(values, column.index)
@@ -143,7 +142,7 @@ TESTED = ["estimate", "std err", "df"]  # columns of `rubin` that tests and inte
 
 
 def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.DataFrame, Array]:
-    """Pool estimates (m, d) with covariances (m, d, d) by Rubin's rules; return a table and the total covariance.
+    """Pool estimates (m, d) with covariances (m, d, d) by Rubin's rules. Return a table and the total covariance.
 
     The formulas follow Rubin (1987), with the degrees of freedom of Barnard and Rubin (1999), as in R's mice. With
     nu = (m - 1) / lambda^2 and nu_obs = (nu_com + 1) / (nu_com + 3) nu_com (1 - lambda), the degrees of freedom are
@@ -449,7 +448,7 @@ def _check_alike(records: list[FitRecord]) -> None:
 
 
 def _model_of(record: FitRecord) -> dict[str, object]:
-    """Return the description of a fit's model: its names, terms, kind of standard errors and resolved options.
+    """Describe the model of a fit: names, terms, kind of standard errors and resolved options.
 
     Resamples may differ. Family and link have many spellings, and are compared by their labels.
     """

@@ -1,4 +1,4 @@
-"""Results of a fit: attributes and methods that read its frozen `FitRecord`; saving and loading.
+"""Results of a fit: attributes and methods that read its frozen `FitRecord`. Also saving and loading.
 
 This module defines only attributes that describe the fit itself. Everything computed afterwards is a function of the
 record, defined in `inference`, `diagnostics`, `report` or another module of `models`, with its docstring and example.
@@ -91,7 +91,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def restore(version: str, kind: type) -> Any:
-    """Return an object without its state; refuse the pickle of a newer version before the state is read."""
+    """Return an object without its state. Refuse the pickle of a newer version before the state is read."""
     written, own = (
         tuple(map(int, re.match(r"[0-9]+(?:\.[0-9]+)*", text)[0].split(".")))  # type: ignore[index]
         for text in (version, __version__)
@@ -152,7 +152,7 @@ class OneEffect(Shown):
         return self._single("effect_se", "bse")
 
     def _single(self, name: str, instead: str) -> float:
-        """Return the value of the only effect; with several, an UnavailableError says how to choose one."""
+        """Return the value of the only effect. With several effects, an UnavailableError says how to choose one."""
         effects = self._record.effect_names
         if len(effects) > 1:
             raise errors.UnavailableError(
@@ -165,7 +165,7 @@ class OneEffect(Shown):
 def of_record(
     function: Callable[Concatenate[FitRecord, P], R], plain: bool = False
 ) -> Callable[Concatenate[Any, P], R]:
-    """Make a method from a function of a `FitRecord`: same name and docstring, called with the object's own fit.
+    """Make a method from a function of a `FitRecord`. It has the same name and docstring, and uses `self`'s fit.
 
     Returned data frames print all columns, unless `plain`, for programs.
     """
@@ -256,7 +256,7 @@ class CausalResults(OneEffect):
     # --- effects and their inference -----------------------------------------------------------------------------
 
     def _by_name(self, values: Any, name: str | None = None) -> pd.Series:
-        """Return a Series by parameter name; for models made from arrays also by position, as in statsmodels."""
+        """Return a Series by parameter name. For models made from arrays, it is also by position, as in statsmodels."""
         kind = frames.Values if self._record.design.formula is None else pd.Series
         return kind(values, index=self._record.names, name=name)
 
@@ -272,12 +272,12 @@ class CausalResults(OneEffect):
 
     @property
     def tvalues(self) -> pd.Series:
-        """Test statistics z (or t) of `params`; ratios use the log scale. NaN if the standard error is zero."""
+        """Test statistics z (or t) of `params`, on the log scale for ratios. NaN if the standard error is zero."""
         return self._by_name(intervals.summary_frame(self._record).iloc[:, 2])
 
     @property
     def pvalues(self) -> pd.Series:
-        """Two-sided p-values of `params`; NaN if the standard error is zero."""
+        """Two-sided p-values of `params`. NaN if the standard error is zero."""
         return self._by_name(intervals.summary_frame(self._record).iloc[:, 3])
 
     @property
@@ -332,7 +332,7 @@ class CausalResults(OneEffect):
 
     @property
     def boot_params(self) -> pd.DataFrame:
-        """`params` in every resample, one row per resample; NaN if the resample failed."""
+        """`params` in every resample, one row per resample. NaN if the resample failed."""
         names = self._record.names
         values = self._record.used_boot.values[:, : len(names)].copy()
         return pd.DataFrame(values, columns=names, index=pd.RangeIndex(len(values), name="resample"))
@@ -372,7 +372,7 @@ class CausalResults(OneEffect):
 
     @property
     def propensity_scores(self) -> pd.Series | pd.DataFrame:
-        """Estimated probability of treatment of each row of the sample; with several groups, one column per group."""
+        """Estimated probability of treatment of each row of the sample. With several groups, one column per group."""
         record = self._record
         if record.weight_fit is None:
             raise record.without_scores()
@@ -382,7 +382,7 @@ class CausalResults(OneEffect):
 
     @property
     def importance_weights(self) -> pd.Series:
-        """Importance weights: target weight / probability of the row's own group; 1 without a propensity score."""
+        """Importance weights: target weight / probability of the row's own group, or 1 without a propensity score."""
         record = self._record
         fit = record.weight_fit if record.spec.uses_propensity else None
         weights = np.ones(record.sample.n) if fit is None else fit.raw_weights
@@ -512,7 +512,7 @@ class CausalResults(OneEffect):
     plot = property(Plots, doc="All plots: `res.plot.balance()` is `res.plot_balance()`.")
 
     def __dir__(self) -> list[str]:
-        """Return the names that are used most; the documentation has the others, and `plot` the plots."""
+        """Return the names that are used most. The documentation has the other names."""
         if isinstance(self, JREResults):
             return sorted({*SHOWN, "joint", "start", "start_difference"} - {"potential_outcomes", "resid"})
         return sorted({*SHOWN, "matches"} - {"resid"} if isinstance(self, MatchingResults) else SHOWN)
@@ -526,7 +526,7 @@ class CausalResults(OneEffect):
 
 
 def given_results(results: Any, typed: str) -> list[CausalResults]:
-    """Return the results of several fits, or of one, as a list; anything else raises an OptionError."""
+    """Return the results of several fits, or of one, as a list. Anything else raises an OptionError."""
     given = list(results) if isinstance(results, Iterable) else [results]
     for res in given:
         if not isinstance(res, CausalResults):
@@ -629,7 +629,7 @@ class JREResults(CausalResults):
 
     @property
     def expected_ate_risk(self) -> float:
-        """Expected ATE risk over the replicates (JRE), in squared units of the outcome; `risk_table` has its parts.
+        """Expected ATE risk over the replicates (JRE), in squared units of the outcome. `risk_table` has its parts.
 
         With objective "risk", the risk is the squared net bias plus the sampling variance. With "erm", it is the
         squared net bias alone.
@@ -643,7 +643,7 @@ class JREResults(CausalResults):
 
     @property
     def mc_se(self) -> float:
-        """Monte Carlo standard error of the (first) effect due to the replicates (JRE); NaN with one replicate."""
+        """Monte Carlo standard error of the (first) effect due to the replicates (JRE). NaN with one replicate."""
         return float(self._joint.mc_se[0])
 
     start_difference = of_record(simultaneous.start_difference)

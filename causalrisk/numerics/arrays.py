@@ -1,4 +1,4 @@
-"""Linear algebra on stacks of small problems, and work on parts of the rows: chunks of Dask arrays, sums over parts.
+"""Linear algebra on stacks of small problems, and work on blocks of rows: chunks of Dask arrays, sums over blocks.
 
 Least-squares problems use the columns of an orthonormal basis of the design. Their Gram matrix is close to a multiple
 of the identity and loses no digits. Coefficients of the original columns are recovered once, at the end.
@@ -30,9 +30,9 @@ STEEP = 100.0  # condition number above which one pass does not make columns ort
 class Basis:
     """Orthonormal columns spanning a design matrix: X - shift = Q R, with sum_i s_i q_i q_i' = N times the identity.
 
-    `columns` (n, p) is Q, `factor` (p, p) is R, upper triangular, and N is the sum of the weights s. `shift` (p,) has
-    the multiples of the constant column, number `constant`, that are subtracted from each column of X; zeros without
-    a constant column.
+    `columns` (n, p) is Q. `factor` (p, p) is R, which is upper triangular. N is the sum of the weights s. `constant` is
+    the position of the constant column. `shift` (p,) has the multiples of this column that are subtracted from each
+    column of X; it is zero without a constant column.
     """
 
     columns: Array
@@ -41,7 +41,7 @@ class Basis:
     constant: int
 
     def coefficients(self, z: Array) -> Array:
-        """Turn coefficients of the basis into coefficients of the original columns, shape (p, ...) each."""
+        """Turn coefficients `z` (p, ...) of the basis into coefficients of the original columns, of the same shape."""
         beta = solve_triangular(self.factor, z, check_finite=False)
         beta[self.constant] -= np.tensordot(self.shift, beta, axes=(0, 0))
         return beta
@@ -64,10 +64,10 @@ def plain_basis(X: Array) -> Basis:
 
 
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:
-    """Return the upper triangular R, (p, p), with R'R = A'A, where A has the rows, (r, p), each times its `root`.
+    """Return the upper triangular matrix R, shape (p, p), with R'R = A'A.
 
-    A has full column rank. R is computed from the stacked factors of blocks of rows, which is as exact as from all rows
-    at once.
+    A has the given rows, shape (r, p), each multiplied by its entry of `root`, if given. A has full column rank. R is
+    computed from the stacked factors of blocks of rows, which is as exact as from all rows at once.
     """
     factors = []
     for block in row_blocks(len(rows)):
@@ -79,7 +79,7 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
 def orthonormal_basis(X: Array, weights: Array) -> Basis:
     """Return an orthonormal basis of the columns of X (n, p), of full rank, under positive weights of its rows.
 
-    If X has a constant column, the others are centred first. So a covariate far from zero loses no digits.
+    If X has a constant column, the other columns are centred first. So a covariate far from zero loses no digits.
     """
     total, columns = float(weights.sum()), np.array(X, order="F")
     steady = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
@@ -98,7 +98,6 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
 
 
 def _orthonormalised(columns: Array, weights: Array, total: float) -> tuple[Array, Array]:
-    """Return orthonormal columns under the weights, shape (n, p), and the triangular factor R."""
     factor = triangular_factor(columns, np.sqrt(weights))
     # With these signs, the first basis column of a design with a constant is the constant itself.
     factor *= (np.where(np.diag(factor) < 0, -1.0, 1.0) / np.sqrt(total))[:, None]
@@ -106,12 +105,12 @@ def _orthonormalised(columns: Array, weights: Array, total: float) -> tuple[Arra
 
 
 def solved_rows(columns: Array, factor: Array) -> Array:
-    """Return the solutions q of q R = c for the rows c of `columns`, shape (n, p), with R = `factor`."""
+    """Return the rows q with q R = c for each row c of `columns` (n, p), where R is `factor`."""
     return np.asarray(dtrsm(1.0, factor, columns, side=1))
 
 
 def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basis:
-    """Return the basis of `orthonormal_basis` without its rows, from sums over blocks of rows.
+    """Return the result of `orthonormal_basis`, without `columns`, for rows that are not in memory at once.
 
     `triangle` (p + 1, p + 1) is the triangular factor of the columns (1, X - origin), each row times the root of its
     weight. `origin` (p,) is near the mean of each column. `constant` is the position of the constant column, if any.
@@ -132,12 +131,12 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
 
 
 def weighted_gram(columns: Array, weights: Array) -> Array:
-    """Return the sum over rows of weight times x_i x_i', (p, p), for columns (n, p)."""
+    """Return the weighted sum over rows of x_i x_i', shape (p, p), for `columns` (n, p) with rows x_i."""
     return (columns * weights[:, None]).T @ columns
 
 
 def weighted_grams(columns: Array, weights: Array) -> Array:
-    """Return the weighted Gram matrices sum_i w_im x_i x_i', shape (m, p, p), for the m columns of the weights, (n, m).
+    """Return the Gram matrices sum_i w_im x_i x_i', shape (m, p, p), one for each column of `weights` (n, m).
 
     Products of pairs of columns are computed once for many weights, unless there would be too many pairs to store.
     """
@@ -155,7 +154,7 @@ def weighted_grams(columns: Array, weights: Array) -> Array:
 
 
 def inverse_or_nan(matrix: Array) -> Array:
-    """Return the inverse of a matrix; NaN if the matrix is singular, for example after a fit that diverged."""
+    """Return the inverse of a matrix, or NaN if the matrix is singular, for example after a fit that diverged."""
     try:
         return np.asarray(np.linalg.inv(matrix))
     except np.linalg.LinAlgError:
@@ -163,10 +162,10 @@ def inverse_or_nan(matrix: Array) -> Array:
 
 
 def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Solve a stack of symmetric positive definite systems, in a basis where they are near a multiple of the identity.
+    """Solve symmetric positive definite systems whose matrices are near multiples of the identity.
 
-    For matrices (m, p, p) and right-hand sides (p, m), returns the solutions (p, m), and which matrices are not
-    positive definite to working precision, (m,). Their solutions are NaN.
+    `matrices` has shape (m, p, p), and `right` has shape (p, m). Returns the solutions, shape (p, m), and a mask (m,)
+    of the matrices that are not positive definite to working precision. The solutions for these matrices are NaN.
     """
     finite = np.isfinite(matrices).all(axis=(1, 2), keepdims=True)
     squares = np.where(finite, matrices, 0.0)
@@ -189,7 +188,7 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
 
 
 def symmetric_root(matrix: Array) -> Array:
-    """Return the symmetric root of a covariance matrix, (d, d), which does not depend on signs of eigenvectors."""
+    """Return the symmetric root of a covariance matrix (d, d). It does not depend on the signs of eigenvectors."""
     values, vectors = np.linalg.eigh(matrix)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
 
@@ -200,17 +199,17 @@ T = TypeVar("T")
 
 
 def row_blocks(n: int, size: int = IN_CACHE) -> list[slice]:
-    """Split n rows into slices of `size` rows, at least one slice; by default, a slice fits in the cache."""
+    """Split n rows into slices of `size` rows, at least one slice. By default, a slice fits in the cache."""
     return [slice(first, min(first + size, n)) for first in range(0, max(n, 1), size)]
 
 
 def is_dask(array: Any) -> bool:
-    """Whether an array is a Dask array, whose rows may not fit in memory."""
+    """Return whether an array is a Dask array, whose rows may not fit in memory."""
     return hasattr(array, "compute")
 
 
 def load_all(arrays: Iterable[Any]) -> list[Any]:
-    """Return arrays in memory; Dask arrays are computed together."""
+    """Return arrays in memory, after computing all Dask arrays together."""
     found = list(arrays)
     if any(map(is_dask, found)):
         import dask
@@ -220,7 +219,7 @@ def load_all(arrays: Iterable[Any]) -> list[Any]:
 
 
 def loaded(array: Any) -> Any:
-    """Return an array in memory; a Dask array is computed."""
+    """Return an array in memory, after computing it if it is a Dask array."""
     return array.compute() if is_dask(array) else array
 
 
@@ -230,12 +229,12 @@ def chunk_sizes(rows: Any) -> tuple[int, ...]:
 
 
 def chunks_of(rows: Any) -> list[Any]:
-    """Return the chunks of rows of a Dask array, delayed."""
+    """Return the chunks of rows of a Dask array as delayed objects."""
     return list(rows.rechunk({axis: -1 for axis in range(1, rows.ndim)}).to_delayed().ravel())
 
 
 def in_chunks(function: Callable[..., T], chunks: Sequence[Any], *given: Any) -> list[T]:
-    """Return a list of function(chunk, *given) for delayed chunks; a Dask array in `given` is passed by chunk."""
+    """Return a list of function(chunk, *given) for delayed chunks. Dask arrays in `given` are passed chunk by chunk."""
     import dask
 
     return list(dask.compute(*_delayed(function, chunks, *given)))
@@ -244,7 +243,7 @@ def in_chunks(function: Callable[..., T], chunks: Sequence[Any], *given: Any) ->
 def lazy_rows(
     function: Callable[..., Array], chunks: Sequence[Any], shapes: Sequence[tuple[int, ...]], *given: Any
 ) -> Any:
-    """Return a Dask array of a function's values by row, evaluated chunk by chunk as in `in_chunks`."""
+    """Return a function's values for all rows as a Dask array, evaluated chunk by chunk as in `in_chunks`."""
     import dask.array as da
 
     parts = _delayed(function, chunks, *given)

@@ -27,7 +27,7 @@ CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Pr
 class Link:
     """Inverse link of a binary model, as functions of the linear predictor eta and possibly the treatment d.
 
-    `score` returns the first derivative of the log likelihood with respect to eta, and minus the second.
+    `score` returns the first derivative of the log likelihood with respect to eta, and minus the second derivative.
     """
 
     probability: Callable[[Array], Array]
@@ -35,7 +35,7 @@ class Link:
     score: Callable[[Array, Array], tuple[Array, Array]]
 
     def own_odds(self, eta: Array, d: Array) -> Array:
-        """Return (1 - e) / e for the probability e of the unit's own arm; adding 1 gives 1 / e."""
+        """Return (1 - e) / e, where e is the probability of the unit's own arm. Adding 1 gives 1 / e."""
         with np.errstate(over="ignore"):
             return np.expm1(-self.log_likelihood(eta, d))
 
@@ -71,7 +71,6 @@ def _probit_score(eta: Array, d: Array) -> tuple[Array, Array]:
 
 
 def _hazard(eta: Array) -> Array:
-    """Return exp(eta), with eta cut off where exp reaches 1e-300 or 1e300."""
     return np.exp(np.clip(eta, -LARGEST, LARGEST))
 
 
@@ -102,7 +101,7 @@ BINARY_LINKS = {
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """A family: its class in statsmodels, its outcomes in words, their limits, and its links, the default first.
+    """A family: its class in statsmodels, a description and limits of its outcomes, and its links, the default first.
 
     `closed` says whether the smallest outcome itself is allowed.
     """
@@ -130,7 +129,7 @@ EVENT, NO_EVENT = np.array(1.0), np.array(0.0)
 
 @dataclass(frozen=True)
 class OutcomeFamily:
-    """An outcome model's family and link; `alpha` is the dispersion of the negative binomial."""
+    """Family and link of an outcome model. `alpha` is the dispersion of the negative binomial."""
 
     name: str
     link: str
@@ -196,8 +195,8 @@ class OutcomeFamily:
     def score(self, y: Array, eta: Array) -> tuple[Array, Array, Array]:
         """Return derivatives of the log quasi-likelihood with respect to the linear predictor.
 
-        They are the score (y - m) m' / V(m), minus its derivative, and the expectation of the latter, m'^2 / V(m).
-        Their shapes broadcast.
+        The first array is the score (y - m) m' / V(m). The second is the score's derivative with the opposite sign. The
+        third is the expectation m'^2 / V(m) of the second. Their shapes broadcast.
         """
         if self.linear:
             one = np.ones_like(eta)

@@ -26,8 +26,8 @@ CUTS = 5000  # constraints that are added to a linear programme at a time
 def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array, method: str) -> OptimizeResult:
     """Minimise a function by a method of `scipy.optimize.minimize`, and return scipy's result.
 
-    `parts` returns value, gradient (p,) and Hessian (p, p) at coefficients (p,), in units in which the value is about
-    one. The value is infinite at coefficients that are too far away.
+    `parts` has one argument, the coefficients (p,). It returns value, gradient (p,) and Hessian (p, p), in units in
+    which the value is about one. The value is infinite at coefficients that are too far away.
     """
 
     @lru_cache(maxsize=1)  # scipy asks for the parts one by one
@@ -55,17 +55,15 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
 
 
 def separating_direction(signed: Array) -> Array | None:
-    """Find a direction b along which the linear predictor never contradicts the observed arms; None if they overlap.
+    """Find a direction b along which the linear predictor never contradicts the observed arms; None if there is none.
 
-    `signed` (n, q) has the rows of the design in an orthonormal basis, negated in the reference arm. signed @ b >= 0
-    for all rows, and it is positive for every row for which any such direction is positive.
+    `signed` (n, q) has the rows of the design in an orthonormal basis, negated in the reference arm. No entry of
+    signed @ b is negative. An entry is zero only if it is zero for every direction without negative entries.
 
-    Notes
-    -----
-    The linear programme of Konis (2007) maximises sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <= 1. It is
-    solved again for the rows that the solution leaves at zero, until no row can be moved. The direction is the sum of
-    the solutions. The programme has only the constraints that solutions violated so far, which are few compared with
-    the rows.
+    Notes ----- The linear programme of Konis (2007) maximises sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <=
+    1. The programme is solved again for the rows that the solution leaves at zero, until no row can be moved. The
+    direction is the sum of the solutions. The programme has only the constraints that solutions violated so far, which
+    are few compared with the rows.
     """
     total, rest, stated = np.zeros(signed.shape[1]), np.ones(len(signed), dtype=bool), np.empty((0, signed.shape[1]))
     while rest.any():
@@ -89,7 +87,7 @@ def separating_direction(signed: Array) -> Array | None:
 
 
 def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) -> tuple[float, bool]:
-    """Return a minimum near a start, for a function with gradient, and whether the gradient is negligible at it."""
+    """Minimise a function from a start. Return the minimum, and whether the gradient there is negligible."""
     result = scipy.optimize.minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-6})
     return float(result.fun), bool(result.success or np.abs(result.jac).max() < SETTLED)
 
@@ -100,5 +98,5 @@ def root_between(function: Callable[[float], float], low: float, high: float) ->
 
 
 def non_negative_least_squares(columns: Array, right: Array) -> Array:
-    """Return the x >= 0 that minimises the sum of squares of columns x - right, shape (p,)."""
+    """Return the vector x >= 0, shape (p,), that minimises the sum of squares of columns @ x - right."""
     return np.asarray(scipy.optimize.nnls(columns, right)[0])

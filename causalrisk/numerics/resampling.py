@@ -49,7 +49,8 @@ def check_rng(rng: Any) -> None:
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
     """Turn what the user gave as `rng` into a seed sequence.
 
-    A Generator or RandomState is advanced once; None draws fresh entropy. `repeating` returns an `rng` that repeats it.
+    A Generator or RandomState is advanced once. None draws fresh entropy. `repeating` returns a value of `rng` that
+    gives the same seed sequence again.
     """
     check_rng(rng)
     if isinstance(rng, np.random.SeedSequence):
@@ -62,7 +63,7 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
 
 
 def repeating(seed: np.random.SeedSequence) -> int | np.random.SeedSequence:
-    """Return a value of `rng=` that repeats a seed sequence: its entropy, or itself if one int is not enough."""
+    """Return a value of `rng=` that repeats a seed sequence: an int if possible, otherwise the sequence itself."""
     alone = isinstance(seed.entropy, numbers.Integral) and not seed.spawn_key
     return int(seed.entropy) if alone else seed  # type: ignore[arg-type]
 
@@ -76,7 +77,7 @@ def seed_text(seed: np.random.SeedSequence) -> str:
 
 
 def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Generator:
-    """Return the generator of a part of a random stream; `key` has the number of the stream, then of the part."""
+    """Return the generator of one part of a random stream. `key` has the number of the stream, then of the part."""
     return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key)))
 
 
@@ -88,13 +89,13 @@ class Resampler:
     """Draws multiplicities of units, which are rows or clusters, for blocks of resamples.
 
     The kind "bayesian" draws fractional weights. The "jackknife" leaves out one unit per column, starting with the
-    first unit in column `first`. Other kinds draw units with replacement within strata. `sizes` has the number of equal
-    units that each of the n units stands for: frequency weights. Equal units are drawn one by one, and multiplicities
-    are their totals.
+    first unit in column `first`. Other kinds draw units with replacement within strata. `sizes` has frequency weights:
+    the number of equal units that each of the n units represents. Equal units are drawn one by one, and a multiplicity
+    is the total over equal units.
 
     Notes
     -----
-    A resample draws as many units as there are, with replacement; a row counts as often as its unit was drawn. "pairs",
+    A resample draws as many units as there are, with replacement. A row counts as often as its unit was drawn. "pairs",
     "cluster" and "stratified" differ only in the units and strata. The number of draws is split among chunks, and the
     draws of a chunk among its units. Each split has a generator keyed by seed, stream, block of `WIDTH` resamples,
     stratum, level and number of the part that is split. So some of the units can be drawn without the others.
@@ -111,7 +112,7 @@ class Resampler:
     first: int = 0
 
     def draw(self, stream: int, block: int, width: int, number: NDArray[np.intp]) -> Array:
-        """Draw the multiplicities, shape (m, width), of the units with the given numbers, which may repeat.
+        """Draw the multiplicities (m, width) of the units with the given numbers, which may repeat.
 
         The resamples have the numbers from block * WIDTH to block * WIDTH + width - 1 in the stream.
         """
@@ -123,11 +124,11 @@ class Resampler:
         return self._drawn(_multinomial, (stream, block), width, number)
 
     def perturb(self, stream: int, block: int, width: int, number: NDArray[np.intp], *, spread: float) -> Array:
-        """Draw fractional weights of units; other parameters as in `draw`.
+        """Draw fractional weights of units. Other parameters are as in `draw`.
 
         The weights are independent gamma variables divided by their mean: the fractional-random-weight bootstrap [1]_.
-        All rows of a unit have the same weight; a frequency weight is the sum of several. No weight is zero. `spread`
-        is the standard deviation of a unit's weight relative to its mean; the bootstrap has 1.
+        All rows of a unit have the same weight. A row with a frequency weight has the sum of several weights. No weight
+        is zero. `spread` is the standard deviation of a unit's weight relative to its mean; the bootstrap has 1.
 
         References
         ----------
@@ -161,7 +162,7 @@ class Resampler:
 
 
 def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArray[Any]:
-    """Return how often each unit is drawn with replacement, (width, u), if `totals`, (width,), units are drawn."""
+    """Return how often each of u units is drawn with replacement, shape (width, u), in `totals` (width,) draws."""
     width, count, times, whole = len(totals), len(sizes), totals.astype(np.int64), int(sizes.sum())
     if not whole:
         return np.zeros((width, count))
@@ -177,7 +178,7 @@ def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArr
 
 
 def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Array) -> Array:
-    """Return totals split in proportion to gamma variables with means `sizes`, shape (width, u)."""
+    """Split `totals` (width,) in proportion to gamma variables with means `sizes` (u,). Return an array (width, u)."""
     shapes = sizes / spread**2
     shape = shapes[0] if len(shapes) and (shapes == shapes[0]).all() else shapes  # numpy draws faster with one for all
     drawn = np.asarray(rng.standard_gamma(shape, (len(totals), len(sizes))))
@@ -192,10 +193,10 @@ def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Ar
 def multipliers(
     law: str, seed: np.random.SeedSequence, block: int, width: int, n: int, sizes: Array | None
 ) -> tuple[Array, Array]:
-    """Return the sums, (n, width), of random multipliers of n units, and the sums of their squares.
+    """Return random multipliers of n units, shape (n, width), and the squares of the multipliers.
 
-    `law` is one of `MULTIPLIERS`, `block` and `width` are as in `Resampler.draw`. A unit may stand for several equal
-    units, `sizes`, each with its own multiplier.
+    `law` is one of `MULTIPLIERS`. `block` and `width` are as in `Resampler.draw`. If a unit represents several equal
+    units (`sizes`), each has its own multiplier, and the sums over equal units are returned.
     """
     (values, shares), drawn = MULTIPLIERS[law], np.empty((2, n, width))
     for chunk, first in enumerate(range(0, n, CHUNK)):
@@ -211,12 +212,12 @@ def multipliers(
 
 
 def nearly_whole(values: Array) -> NDArray[np.bool_]:
-    """Return a mask of the values that are whole numbers up to rounding error; it is False for NaN."""
+    """Return a mask of the values that are whole numbers up to rounding error. The mask is False for NaN."""
     return np.isclose(values, np.rint(values), rtol=1e-12, atol=1e-8)
 
 
 def given_multiplicities(name: str, values: Any, n: int) -> Array:
-    """Return multiplicities that the user gave as `name`, shape (n, m); raise an OptionError if they are invalid."""
+    """Return the multiplicities (n, m) that the user gave as option `name`. Invalid ones raise an OptionError."""
     expected = f"expected an array of shape ({n}, m): how often each row of the estimation sample counts in each column"
     use = f"Use `{name}=rng.multinomial({n}, np.full({n}, 1 / {n}), size=999).T`, for example."
     try:
@@ -236,7 +237,7 @@ def given_multiplicities(name: str, values: Any, n: int) -> Array:
 
 
 def folds_of(arm: Arms, clusters: Numbers | None, n_folds: int, repeat: int = 0) -> Numbers:
-    """Return the fold of each row, shape (n,): balanced within arms; clusters stay whole.
+    """Return the fold of each row, shape (n,). Folds are balanced within arms, and clusters stay whole.
 
     Rows are split into chunks of `CHUNK` consecutive rows. In chunk k = 0, 1, ... of repeat r = 0, 1, ..., the rows of
     each arm are shuffled by `numpy.random.default_rng([r, k])` and dealt to the folds k, k + 1, ..., modulo the number

@@ -206,7 +206,6 @@ def etable(
 
 
 def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Mapping[str, str]) -> list[Column]:
-    """Return one column per result; a comparison has one column per estimator."""
     if hasattr(results, "params") or hasattr(type(results), "bootstrapped"):
         results = [results]
     fits: list[tuple[str, Any]] = []
@@ -257,7 +256,6 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
 
 
 def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
-    """Return the column of an event study: its average effect and its effects by exposure."""
     parts = [study.effects("all", alpha), study.effects("exposure", alpha, adjust=None)]
     labels = ["ATT", *(f"exposure {periods}" for periods in parts[1].index)]
     numbers = [part.drop(columns="adjusted P", errors="ignore").to_numpy() for part in parts]
@@ -271,8 +269,8 @@ def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapp
 def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None) -> dict[tuple[int, str], str]:
     """Return the number format of each column and row.
 
-    If all columns are in one unit, the whole table has one format. Otherwise each row has a format if all columns are
-    about one outcome, and each column has a format if not.
+    If all columns are in one unit, the whole table has one format. Otherwise, each row has a format if all columns are
+    about one outcome. If there are several outcomes, each column has a format.
     """
     parts = [column.estimates.loc[column.estimates.index.isin(terms), ["estimate", "std err"]] for column in columns]
     every, specs = pd.concat(parts), {}
@@ -288,7 +286,7 @@ def _formats(terms: Sequence[str], columns: Sequence[Column], digits: int | None
 def _estimate_lines(
     term: str, columns: Sequence[Column], below: str | None, stars: bool, specs: Mapping[tuple[int, str], str]
 ) -> list[list[str]]:
-    """Return the line with the estimates of a parameter and, unless `below` is None, the line of numbers below."""
+    """Return the line of a parameter's estimates and, unless `below` is None, the line of numbers below it."""
     lines = [[term], *[[""]] * (below is not None)]
     for place, column in enumerate(columns):
         cells, spec = ["", ""], specs[place, term]

@@ -1,6 +1,6 @@
-"""Readings of the diagnostics of a fit: a verdict, the finding with its numbers, and advice; and a fit in plain words.
+"""Interpretations of the diagnostics of a fit, each with a verdict, a finding and advice, and a fit in plain words.
 
-The limits of the verdicts are rules of thumb; the page on the report lists them.
+The limits of the verdicts are rules of thumb. The page on the report lists them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from causalrisk.report import methods
 from causalrisk.report.labels import count
 from causalrisk.report.table import escape_html, format_number, signed_p, wrap
 
-# --- readings of the diagnostics -------------------------------------------------------------------------------------
+# --- interpretations of the diagnostics ------------------------------------------------------------------------------
 
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
 SOME_LEFT = 2 / 3  # effective n / n
@@ -38,7 +38,7 @@ ONE_CLUSTER = 3  # change of the effect without one cluster / average change ove
 
 @dataclass(frozen=True)
 class Reading:
-    """Reading of a diagnostic: a verdict (empty if none is possible), the finding, numbers and advice."""
+    """Interpretation of a diagnostic: a verdict (empty if none is possible), the finding, numbers and advice."""
 
     verdict: str
     headline: str
@@ -46,7 +46,7 @@ class Reading:
 
 
 def by_contrast(readings: Mapping[str, Reading]) -> Reading:
-    """Return one reading of a diagnostic for several contrasts: the worst verdict, and the headlines of all."""
+    """Combine the interpretations of a diagnostic for several contrasts: the worst verdict, and all headlines."""
     found = list(readings.values())
     if len(found) == 1:
         return found[0]
@@ -64,11 +64,11 @@ def read_overlap(
     table: pd.DataFrame, warned: bool, everybody: bool, unit_name: str = "row", instead: str = '`target="overlap"`',
     matched: bool = False,
 ) -> Reading:  # fmt: skip
-    """Return the reading of the table of `overlap()`.
+    """Interpret the table of `overlap()`.
 
-    `warned` says whether the fit warned of poor overlap, `everybody` whether the target is all rows (only then do the
-    limits of Crump et al. apply); `instead` names other populations. With `matched`, rows that are no match do not
-    count as poor overlap.
+    `warned` says whether the fit gave a warning about poor overlap. `everybody` says whether the target is all rows.
+    The limits of Crump et al. apply only then. `instead` has advice on other populations. `matched` says whether the
+    estimator is matching, where a small effective n, from rows that are not matched, does not count as poor overlap.
     """
     surveyed, rows = "survey n" in table, int(table["n"].sum())
     kept = table["effective n"] / table["survey n" if surveyed else "n"]
@@ -100,7 +100,7 @@ def read_overlap(
 
 
 def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = False) -> Reading:
-    """Return the reading of the table of `balance()`, with the p-value of `balance_test()` if there is one.
+    """Interpret the table of `balance()`, with the p-value of `balance_test()` if there is one.
 
     `observed` says whether the rows with an outcome are compared with all rows.
     """
@@ -124,7 +124,7 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
 
 
 def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None) -> Reading:
-    """Return the reading of the table of `influence(top=)`.
+    """Interpret the table of `influence(top=)`.
 
     `clusters` has the name of the cluster variable and the number of clusters. On average, a cluster changes the effect
     by (standard error) / (root of this number).
@@ -135,15 +135,15 @@ def read_influence(table: pd.DataFrame, clusters: tuple[str, int] | None = None)
     if clusters is not None:
         what, limit = f"the cluster {clusters[0]} = {label}", max(ONE_ROW, ONE_CLUSTER / clusters[1] ** 0.5)
     if not np.isfinite(first["change"]):
-        return Reading(CAUTION, f"The models cannot be fitted without {what}.", ("Its influence is unknown.",))
+        return Reading(CAUTION, f"The models cannot be fitted without {what}. Its influence is unknown.")
     verdict = _judged(size, limit, 2 * limit)
     headline = f"Without {what}, the effect changes by {format_number(first['change'])} ({size:.2f} standard errors)."
-    advice = "Check whether it is an error or an unusual case."
+    advice = f"Check whether {what} is an error or an unusual case."
     return Reading(verdict, headline, () if verdict == GOOD else (advice,))
 
 
 def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
-    """Return the reading of a row of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
+    """Interpret a row of `sensitivity()`. There is no verdict, because the confounder is unknown."""
     interval, none = f"{100 * (1 - alpha):.4g}% interval", "1" if first["basis"] == "ratio of the means" else "zero"
     needed = f"a risk ratio of {first['E-value']:.2f} with both treatment and outcome, given the covariates (E-value)"
     headline = (
@@ -156,7 +156,7 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
             f"The {interval}{of} already includes {none}. To explain the estimate away, a confounder would need "
             f"{needed}."
         )
-    texts = ["Compare it with the risk ratios of your strongest covariate (VanderWeele and Ding 2017)."]
+    texts = ["Compare the E-value with the risk ratios of your strongest covariate (VanderWeele and Ding 2017)."]
     if "robustness value" in first:
         texts.append(
             f"To explain the effect away, a confounder would have to explain {first['robustness value']:.1%} of the "
@@ -166,11 +166,11 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
 
 
 def read_gaps(record: FitRecord, joint: JointRecord) -> Reading:
-    """Return the reading of the differences between JRE and the IPWRA fit that it started from."""
+    """Interpret the differences between JRE's effects and the effects of the IPWRA fit that JRE started from."""
     readings, effects = {}, (record.estimate.params, joint.start.params, record.std_errors)
     for contrast, own, start, se in zip(record.contrasts, *effects, strict=False):
         size = abs(own - start) / se if se > 0 else 0.0
-        apart = f"They differ by {size:.2f} of JRE's standard errors."
+        apart = f"The difference is {size:.2f} times JRE's standard error."
         gap = f"JRE gives {format_number(own)} and IPWRA {format_number(start)}. {apart}"
         readings[contrast] = Reading(_judged(size, MOVES, MOVES_MUCH), gap)
     return by_contrast(readings)
@@ -226,8 +226,8 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     Returns
     -------
     Prose
-        Prints as text; `as_html()` gives HTML. The steps from the question to the standard error, for JRE what to do
-        if it disagrees with IPWRA, and the questions that no test answers.
+        The steps from the question to the standard error, and the questions that no test answers. For JRE, also what
+        to do if JRE disagrees with IPWRA. Prints as text; `as_html()` gives HTML.
     """
     check_alpha(alpha)
     if record.design.on_disk:
@@ -253,7 +253,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
 
 
 def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: str) -> Mapping[str, tuple[str, str]]:
-    """Return heading and question of each assumption that no data can check; `named` renames the variables.
+    """Return heading and question of each assumption that no data can check. `named` renames the variables.
 
     If `named` has an instrument, the assumptions of a local average treatment effect are included. The assumptions
     `stated` by the author must be among them.
@@ -331,7 +331,7 @@ def _weights(record: FitRecord) -> list[str]:
 
 
 def _training(record: FitRecord) -> list[str]:
-    """Return a sentence on how each group's outcome model is fitted; empty unless groups are fitted separately."""
+    """Return a sentence on how each group's outcome model is fitted. Empty unless groups are fitted separately."""
     spec, joint = record.spec, record.joint
     if spec.constants and not record.options.quantiles:
         outcome = words.outcome_words(record)
@@ -344,11 +344,13 @@ def _effects(record: FitRecord) -> list[str]:
     names = record.names[len(record.effect_names) :]
     means, (_, spec) = record.estimate.params[record.estimate.block("means")], words.formats(record)
     found = words.joined([f"{name} = {mean:{spec}}" for name, mean in zip(names, means, strict=True)])
-    what = "quantiles" if record.options.quantiles else "mean" if record.spec.constants else "predictions are averaged"
-    what = "outcomes and the means of the matches are averaged" if record.spec.matched else what
+    what = "Each group's mean" if record.spec.constants else "For each group, the predicted outcomes are averaged"
+    what = "Each group's quantiles" if record.options.quantiles else what
+    what = "Each group's outcomes and the means of the matches are averaged" if record.spec.matched else what
     how = "" if record.stack is not None or record.options.quantiles else record.spec.averaged
     effects = "; ".join(words.effect_words(record, k) for k in range(len(record.effect_names)))
-    return [f"Each group's {what} over {words.rows_words(record)}{how}: {found}.", f"{effects}."]
+    given = f". {how}. This gives {found}." if how else f": {found}."
+    return [f"{what} over {words.rows_words(record)}{given}", f"{effects}."]
 
 
 def _tests(record: FitRecord, alpha: float) -> list[str]:

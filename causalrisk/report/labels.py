@@ -54,7 +54,7 @@ def count(number: int, noun: str) -> str:
 
 
 def formats(record: FitRecord) -> tuple[str, str]:
-    """Return the number formats of effects and group means; the same one if both have the same unit."""
+    """Return the number formats of effects and group means, which are equal if both have the same unit."""
     params, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
     rounded, first = rounded_se(params, se), len(params) - record.design.n_arms
     if record.options.effect_scale.additive:
@@ -157,7 +157,7 @@ def outcome_text(record: FitRecord) -> str:
 
 
 def variables_of(record: FitRecord) -> list[str]:
-    """Return the covariates of both models, each once; an empty list if the estimator uses no covariates."""
+    """Return the covariates of both models, each once. The list is empty if the estimator uses no covariates."""
     design = record.design
     names = [] if record.spec.constants else list(design.outcome_encoder.variables)
     if record.weight_fit is not None and design.score is None:
@@ -166,7 +166,7 @@ def variables_of(record: FitRecord) -> list[str]:
 
 
 def outcome_model_text(record: FitRecord) -> str:
-    """Return the name of the outcome models; empty for an estimator without outcome models."""
+    """Return the name of the outcome models. Empty for an estimator without outcome models."""
     label, exposed = record.sample.family.label, record.design.offset_kind is not None
     if record.spec.matched:
         return ""
@@ -178,7 +178,7 @@ def outcome_model_text(record: FitRecord) -> str:
 
 
 def offset_words(record: FitRecord) -> str:
-    """Return a sentence on the offset of the outcome models and the exposure of the means; empty without an offset."""
+    """Return a sentence on the offset of the outcome models and the exposure of the means. Empty without an offset."""
     design, stated, kind = record.design, record.stated_exposure, record.design.offset_kind
     if kind is None:
         return ""
@@ -188,7 +188,7 @@ def offset_words(record: FitRecord) -> str:
 
 
 def matching_words(record: FitRecord) -> str:
-    """Return sentences on how units are matched; empty for other estimators."""
+    """Return sentences on how units are matched. Empty for other estimators."""
     options = record.options
     if not record.spec.matched:
         return ""
@@ -212,7 +212,7 @@ def learner_text(record: FitRecord) -> str:
 
 
 def learner_words(record: FitRecord) -> str:
-    """Return sentences on the learners or given predictions, and their use; empty without any."""
+    """Return sentences on learners or given predictions, and how the fit uses them. Empty without any."""
     if record.design.predictions is not None:
         where = joined(record.design.predictions_name or ["arrays"])
         return f"The outcome models are the predictions given in {where}. {TAKEN}"
@@ -234,7 +234,7 @@ def learner_words(record: FitRecord) -> str:
 
 
 def repeats_words(record: FitRecord) -> str:
-    """Return sentences on repeats with different folds; empty for a single repeat."""
+    """Return sentences on repeats with different folds. Empty for a single repeat."""
     if record.repeats is None:
         return ""
     effects = record.repeats[:, 0]
@@ -249,7 +249,7 @@ def repeats_words(record: FitRecord) -> str:
 
 
 def uses_score(record: FitRecord) -> bool:
-    """Whether the estimate depends on a propensity score."""
+    """Return whether the estimate depends on a propensity score."""
     return record.weight_fit is not None and (not record.spec.matched or record.options.metric == "propensity")
 
 
@@ -267,7 +267,7 @@ def propensity_text(record: FitRecord) -> str:
 
 
 def clip_text(record: FitRecord) -> str:
-    """Return the limits of clipped scores and how many observations they touch."""
+    """Return the limits of clipped scores, and the number of observations that were clipped."""
     low, high = record.options.clip
     if record.weight_fit is None:
         return ""
@@ -280,7 +280,7 @@ def clip_text(record: FitRecord) -> str:
 
 
 def missing_words(record: FitRecord) -> str:
-    """Return sentences on missing outcomes, and how they are accounted for; empty if no outcome is missing."""
+    """Return sentences on missing outcomes, and how they are accounted for. Empty if no outcome is missing."""
     design, seen = record.design, record.design.observation
     if seen is None:
         return ""
@@ -300,14 +300,14 @@ def missing_words(record: FitRecord) -> str:
 
 
 def filled_counts(record: FitRecord) -> str:
-    """Return the covariates with filled-in values, as in "x1 in 3 rows and x2 in 1 row"; empty if there is none."""
+    """Return the covariates with filled-in values, as in "x1 in 3 rows and x2 in 1 row". Empty if there is none."""
     ledger = record.design.sample_ledger
     lines = ledger[ledger["formula"] == INDICATOR]
     return joined([f"{line.variable} in {count(line.missing, 'row')}" for line in lines.itertuples()])
 
 
 def filled_words(record: FitRecord) -> str:
-    """Return sentences on covariates with filled-in values; empty if no value was filled in."""
+    """Return sentences on covariates with filled-in values. Empty if no value was filled in."""
     found = filled_counts(record)
     if not found:
         return ""
@@ -318,7 +318,7 @@ def filled_words(record: FitRecord) -> str:
 
 
 def trend_words(record: FitRecord, anticipation: int = 0) -> str:
-    """Return sentences on the assumptions of difference-in-differences; empty for other estimators."""
+    """Return sentences on the assumptions of difference-in-differences. Empty for other estimators."""
     periods, did = record.design.periods, record.options.did
     if did is None:
         return ""
@@ -334,7 +334,7 @@ def trend_words(record: FitRecord, anticipation: int = 0) -> str:
 
 
 def santanna_words(record: FitRecord) -> str:
-    """Return a sentence that names an estimator of Sant'Anna and Zhao, with a blank before it; empty for others."""
+    """Return a sentence, after a blank, that names an estimator of Sant'Anna and Zhao. Empty for other estimators."""
     did = record.options.did
     if did is None:
         return ""
@@ -361,7 +361,7 @@ def has_converged(record: FitRecord) -> bool:
 
 
 def clusters_text(design: Design) -> str:
-    """Return the names of the clusters and how many there are; empty without clusters."""
+    """Return the names and the number of the clusters. Empty without clusters."""
     pairs = zip(design.cluster_names, design.cluster_counts, strict=True)
     return ", ".join(f"{name} ({count})" for name, count in pairs)
 
@@ -407,14 +407,14 @@ def distribution_words(record: FitRecord) -> str:
 
 
 def choice_words(record: FitRecord) -> str:
-    """Return the sentence on the factor of JRE's standard errors for the choice of shrinkage; empty at 1.000."""
+    """Return the sentence on the factor of JRE's standard errors for the choice of shrinkage. Empty at 1.000."""
     factor = f"{np.sqrt(record.choice_variance):.3f}"
     text = f" Standard errors are multiplied by {factor} to allow for choosing the shrinkage from the data."
     return text if factor != "1.000" else ""
 
 
 def ladder_end_words(joint: JointRecord) -> str:
-    """Return sentences for a chosen shrinkage at an end of the range that was tried; otherwise empty."""
+    """Return sentences if the chosen shrinkage is at an end of the range that was tried. Otherwise empty."""
     if joint.path is None or not joint.anchor_at_end:
         return ""
     last, other = joint.path.anchor, LADDER[0] + LADDER[-1] - joint.path.anchor
@@ -436,7 +436,7 @@ def study_groups(study: Any) -> str:
 
 
 def weights_words(record: FitRecord) -> str:
-    """Return a sentence on the observation weights of an event study; empty without."""
+    """Return a sentence on the observation weights of an event study. Empty without weights."""
     design = record.design
     return "" if design.weight_type is None else f"Units have {design.weight_type} weights ({design.weights_name})."
 
@@ -450,7 +450,7 @@ def study_base(study: Any) -> str:
 
 
 def study_clusters(study: Any) -> str:
-    """Return the variable of the clusters of an event study, with their number; empty without."""
+    """Return the cluster variable of an event study, with the number of clusters. Empty without clusters."""
     cluster = study.given.get("cluster")
     return f"{cluster} ({len(study.contributions)})" if cluster else ""
 

@@ -75,7 +75,7 @@ def methods(record: FitRecord) -> str:
 
 
 def pooled_methods(records: Sequence[FitRecord]) -> str:
-    """Return the methods paragraph of pooled fits to imputed data sets; see `PooledResults.methods`."""
+    """Return the methods paragraph of pooled fits to imputed data sets, as `PooledResults.methods` describes."""
     first = records[0]
     differ = first.joint is not None or first.learned is not None or first.trimmed or first.options.clip is not None
     said = facts(first)
@@ -145,7 +145,7 @@ def study_methods(study: Any) -> str:
 
 
 def seeds_text(*records: FitRecord) -> str:
-    """Return "seed 0", or the seeds of several fits; empty where no random number was drawn."""
+    """Return "seed 0", or the seeds of several fits. Empty if no random number was drawn."""
     first = records[0]
     learned = first.learned is not None or first.options.propensity_score is not None
     if first.joint is None and not learned and (first.boot is None or first.cov_type == "replicates"):
@@ -240,8 +240,8 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     if path is not None and path.raised_from is not None:
         why = "because JRE's robust variance was above IPWRA's"
         chosen = f"raised from {path.raised_from:.3g} ({chosen}), {why}"
-    left = f"the share {joint.share:.3g} of the effect heterogeneity"
-    share = f" The sampling variance in the objective leaves out {left}; standard errors do not." * bool(joint.share)
+    share = f" JRE's objective leaves out the share {joint.share:.3g} of the estimated effect heterogeneity. "
+    share = (share + "The standard errors include all of it.") * bool(joint.share)
     return (
         "The outcome models of all groups were fitted together to minimise the expected risk of the "
         f"{record.options.population.estimand} (squared net bias plus sampling variance) over {over}. {NET_BIAS}. "
@@ -251,7 +251,7 @@ def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:
 
 
 def _errors_source(record: FitRecord) -> str:
-    """Return words on the source of the standard errors, after "Standard errors"."""
+    """Describe the source of the standard errors, in words that follow "Standard errors"."""
     design, survey = record.design, record.design.survey
     if survey is not None and record.cov_type in ("survey", "replicates"):
         linear = survey.replication is None
@@ -273,7 +273,8 @@ def _errors_source(record: FitRecord) -> str:
         units = "rows" if design.cluster_name is None else "clusters"
         kind = "given resamples" if record.given_resamples else words.RESAMPLES[record.bootstrap].format(units=units)
         source = "Rubin 1981" if weighted else "Efron and Tibshirani 1993"
-        return f"{used} resamples that repeat {again} ({kind}; {source}){factor}"
+        factor = factor and f". Variances are multiplied by {words.factor_text(record)}"
+        return f"{used} resamples ({source}): {kind}. The resamples repeat {again}{factor}"
     if record.cov_type == JACKKNIFE:
         left_out = f"leave out each {words.left_out_words(record)} in turn and repeat {again}"
         return f"are from the jackknife: its refits {left_out} (Efron and Stein 1981)"

@@ -1,8 +1,8 @@
 """Plots of a fit: balance, overlap, calibration, effects, and the shrinkage of JRE.
 
-Functions take and return matplotlib Axes. The colours of Okabe and Ito can be distinguished by colour-blind readers;
-markers and lines differ too, for print. Texts have the colour that fits the Axes, which may be dark. Labels are
-wrapped, and ticks thinned, to fit the Axes.
+Functions take and return matplotlib Axes. Colour-blind readers can distinguish the colours of Okabe and Ito. Markers
+and lines differ too, for print. Texts have the colour that fits the Axes, which may be dark. Labels are wrapped, and
+ticks thinned, to fit the Axes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def pyplot() -> Any:
 
 
 def verbatim(text: object) -> str:
-    """Return a name escaped so matplotlib shows it unchanged: a dollar sign would begin a formula."""
+    """Escape a name, so matplotlib shows it unchanged. A dollar sign would begin a formula."""
     return str(text).replace("$", r"\$")
 
 
@@ -109,7 +109,7 @@ def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: S
 
 
 def mark_if_seen(ax: Any, value: float, across: bool = False) -> None:
-    """Draw a vertical line (or, with `across`, a horizontal one) at a value if it is within the axes' range."""
+    """Draw a vertical or, with `across`, horizontal line at a value, if the value is within the axes' range."""
     low, high = ax.get_ylim() if across else ax.get_xlim()
     if low < value < high:
         (ax.axhline if across else ax.axvline)(value, **LINE)
@@ -122,7 +122,7 @@ def label_rows(ax: Any, rows: Any, names: Iterable[object]) -> None:
 
 
 def log_scale(ax: Any) -> None:
-    """Make the horizontal axis logarithmic, with ticks that are numbers and do not touch."""
+    """Make the horizontal axis logarithmic, with numbers as tick labels that do not touch."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     ax.set_xscale("log")
@@ -303,7 +303,7 @@ def draw_forest(frame: pd.DataFrame, label: str, ax: Any) -> Any:
 
 
 def draw_intervals(draw: Any, places: Any, each: Any, joint: Any, level: str = "", filled: bool = False) -> None:
-    """Draw simultaneous intervals, and over them pointwise ones, as lines or filled."""
+    """Draw simultaneous intervals, and pointwise intervals over them, as lines or filled."""
     for frame, colour, width, alpha, label in (
         (joint, ORANGE, 1.2, 0.25, "simultaneous"),
         (each, BLUE, 4, 0.35, "pointwise"),

@@ -38,7 +38,7 @@ Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in t
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a page: anchor, heading, HTML below the heading, and its verdict in the overview."""
+    """A part of a page: anchor, heading, HTML below the heading, and the verdict in the overview."""
 
     anchor: str
     heading: str
@@ -127,7 +127,7 @@ def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
 
 
 def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
-    """Return the parts of the report that a fit's estimator has, in the order of the page."""
+    """Return the parts of the report, in the order of the page, that apply to the estimator of a fit."""
     design, joint, scored = record.design, record.joint, record.spec.uses_propensity
     means, units = not record.options.quantiles, "rows" if design.cluster is None else "clusters"
     found = []
@@ -421,7 +421,7 @@ def late_report(
 def write_page(
     path: str | os.PathLike[str], title: str, top: Sequence[str], parts: Sequence[Part], contents: bool = True
 ) -> Path:
-    """Write the top of a page, links to its parts, and the parts; return the path of the file."""
+    """Write the top of a page, links to its parts, and the parts. Return the path of the file."""
     links = "".join(f'<li><a href="#{part.anchor}">{html.escape(part.heading)}</a></li>' for part in parts)
     nav = f'<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>' * contents
     body = "\n".join([*top, nav, *(part.html() for part in parts)])
@@ -431,7 +431,7 @@ def write_page(
 
 
 def badge(reading: Reading) -> str:
-    """Return a verdict as a word on a coloured background; empty without a verdict."""
+    """Return a verdict as a word on a coloured background. Empty without a verdict."""
     verdict = reading.verdict
     return f'<span class="badge {verdict}">{BADGES[verdict]}</span>' if verdict else ""
 
@@ -442,7 +442,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def table_html(frame: pd.DataFrame, caption: str, turned: bool = False) -> str:
-    """Return a frame as a table with a caption; empty cells have no value."""
+    """Return a frame as a table with a caption. Empty cells have no value."""
 
     def cell(value: Any) -> str:
         return "" if pd.isna(value) else format_number(value) if isinstance(value, float) else str(value)
@@ -455,7 +455,7 @@ def table_html(frame: pd.DataFrame, caption: str, turned: bool = False) -> str:
 
 
 def figure_html(caption: str, plot: Callable[..., Any], *given: Any, **options: Any) -> str:
-    """Return a plot as an image within the page; the caption is also its text for the blind."""
+    """Return a plot as an image within the page. The caption is also the alternative text of the image."""
     figure = plots.pyplot().Figure(figsize=FIGURE_SIZE, layout="constrained")
     stream, label = io.BytesIO(), html.escape(caption)
     plot(*given, ax=figure.subplots(), **options)

@@ -314,9 +314,9 @@ def _coefficient_tables(record: FitRecord, alpha: float, digits: int | None) -> 
 def numbers_table(
     frame: pd.DataFrame, corner: str, one_unit: bool = True, digits: int | None = None, like: pd.DataFrame | None = None
 ) -> ResultTable:
-    """Return the table of a frame of estimates; the numbers of the frame `like` determine the decimals.
+    """Return the table of a frame of estimates. The numbers of the frame `like` determine the decimals.
 
-    All numbers share a format if they have one unit; otherwise each row has its own.
+    If all numbers have one unit, they share a format. Otherwise each row has its own format.
     """
     like, rows = frame if like is None else like, []
     values, names = like.iloc[:, 0].to_numpy(), [name for name in ("std err", "robust se") if name in like]
@@ -410,7 +410,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
 
 
 def _formulas(record: FitRecord, scored: bool | None = None) -> list[str]:
-    """Return the formulas of a fit, one note each; `scored` says whether any of several fits has a propensity model."""
+    """Return one note for each formula of a fit. `scored` says whether any of several fits has a propensity model."""
     design = record.design
     if design.formula is None:
         return []
@@ -432,14 +432,12 @@ def _coding_note(design: Design) -> str:
 
 
 def _binary_note(records: Sequence[FitRecord]) -> str:
-    """Return a note on a linear model of a 0/1 outcome in one of the fits."""
     fitted = [record for record in records if not (record.spec.constants or record.spec.given)]
     linear = any(record.options.outcome_family.linear for record in fitted)
     return NOTE_BINARY if linear and records[0].design.has_binary_outcome else ""
 
 
 def _logged_note(record: FitRecord) -> str:
-    """Return a note that an effect on the logarithm is not an effect on the outcome itself."""
     outcome = record.design.endog_name
     if record.options.effect_scale.additive or not re.match(LOGARITHM, outcome):
         return ""
@@ -459,7 +457,7 @@ def _interval_text(record: FitRecord) -> str:
 
 
 def _overlap_note(record: FitRecord) -> str:
-    """Return a note on a group whose effective n is less than half of n; empty if overlap is good."""
+    """Return a note on a group whose effective n is less than half of n. Empty if overlap is good."""
     design, everybody = record.design, record.options.population is EVERYBODY
     arm, label = min(zip(record.overlap, design.labels, strict=True), key=lambda pair: pair[0].kept)
     if record.spec.matched or not (record.spec.uses_propensity and everybody and arm.kept < POOR):
@@ -485,7 +483,7 @@ def _overlap_note(record: FitRecord) -> str:
 
 
 def _score_note(record: FitRecord) -> str:
-    """Return a note on propensity scores from elsewhere, whose uncertainty standard errors may leave out."""
+    """Return a note on propensity scores that were given. Standard errors may ignore the uncertainty of such scores."""
     if record.weight_fit is None or "score" in record.weight_fit.beta:
         return ""
     if record.design.score is not None:

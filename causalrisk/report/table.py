@@ -37,7 +37,7 @@ SIGNIFICANT = 4
 
 
 def format_number(x: float, digits: int = 7) -> str:
-    """Return one number as text: at least two decimals and four significant digits, at most `digits` of them."""
+    """Return one number as text, with at least two decimals and four to `digits` significant digits."""
     value = float(x)
     if not isfinite(value):
         return str(value)
@@ -87,25 +87,25 @@ def format_share(x: float) -> str:
 
 
 def display_width(text: str) -> int:
-    """Return the number of terminal columns of a text: two for wide characters, none for combining ones."""
+    """Return the number of terminal columns of a text: two for wide characters, none for combining characters."""
     shown = [c for c in text if not unicodedata.combining(c) and unicodedata.category(c) not in ("Mn", "Me", "Cf")]
     return len(shown) + sum(unicodedata.east_asian_width(char) in ("W", "F") for char in shown)
 
 
 def pad(text: str, width: int, align: str) -> str:
-    """Return the text filled with blanks to a display width; a longer text is returned as it is."""
+    """Return the text filled with blanks to a display width. A longer text is returned unchanged."""
     free = max(width - display_width(text), 0)
     left = {"l": 0, "r": free, "c": free // 2}[align]
     return " " * left + text + " " * (free - left)
 
 
 def flat(text: str) -> str:
-    """Return the text on one line: line breaks and other control characters become blanks."""
+    """Return the text on one line. Line breaks and other control characters become blanks."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text)
 
 
 def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
-    """Break a text into lines at blanks; its own line breaks stay, and a longer word is not broken."""
+    """Break a text into lines at blanks. Line breaks of the text stay, and a longer word is not broken."""
     wrapper = textwrap.TextWrapper(
         width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
@@ -216,7 +216,7 @@ class ResultTable(SimpleTable):
         return lines
 
     def _fields(self, width: int) -> list[int]:
-        """Return the width of each column with the blanks before it; the first column gets the remaining width."""
+        """Return the width of each column with the blanks before it. The first column gets the remaining width."""
         content = [max(map(display_width, map(str, column)), default=0) for column in zip(*self, strict=True)]
         if not content:
             return []
@@ -274,7 +274,7 @@ class ResultTable(SimpleTable):
         return "\n".join([*title, *(f"| {line} |" for line in lines)])
 
     def grouped(self) -> pd.DataFrame:
-        """Return the cells as a frame for maketables: one column level per header line, rules between row groups."""
+        """Return the cells as a frame for maketables, with a column level per header line and rules between rows."""
         heads = [row[1:] for row in self.heads] or [[" " * j for j in range(1, len(self.aligns))]]
         labels = [_indented(row[0], "\N{NO-BREAK SPACE}") for row in self.body]
         groups = [" " * (1 + sum(rule <= i for rule in self.rules)) for i in range(len(labels))]
@@ -493,7 +493,6 @@ class ResultSummary(Summary):
         return [f"[{i}] {flat(note)}" for i, note in enumerate(self.notes, 1)]
 
     def _made(self) -> list[Any]:
-        """Return each table as a maketables table; the last has the notes."""
         try:
             from maketables import MTable
         except ImportError as error:
@@ -557,7 +556,6 @@ class PaperTable(ResultSummary):
         return "\n".join([*blocks, *(line for note in self._note_texts() for line in wrap(note, WIDTH))])
 
     def _part(self, columns: Sequence[int]) -> ResultTable:
-        """Return the table with the first column and some of the others."""
         whole, kept = self.tables[0], [0, *columns]
         rows, heads = ([[row[j] for j in kept] for row in lines] for lines in (whole.body, whole.heads))
         aligns = "".join(whole.aligns[j] for j in kept)

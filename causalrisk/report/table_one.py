@@ -297,7 +297,7 @@ def balance_for_paper(
 def _weighing(
     given: Any, weight_type: WeightType | None, table: pd.DataFrame, told: list[str]
 ) -> tuple[Array, Array, str | None]:
-    """Return each row's weight, 0 if missing, the number of rows that it represents, and the name of the weights.
+    """Return each row's weight (0 if missing), the number of rows that it represents, and the name of the weights.
 
     Sentences on the weighting are added to `told`.
     """
@@ -323,7 +323,7 @@ def _weighing(
 def _groups(
     by: Any, table: pd.DataFrame, treated: Any, reference: Any, levels: Mapping[Any, str] | None, told: list[str]
 ) -> tuple[tuple[str, ...], list[np.ndarray], str]:
-    """Return the labels of the groups (reference first), a mask of the rows of each, and the name of their column.
+    """Return labels of the groups (reference first), a mask of the rows of each group, and the name of `by`.
 
     A sentence on rows in no group is added to `told`.
     """
@@ -349,7 +349,7 @@ def _groups(
 def _indicator(covariate: Covariate) -> Covariate:
     """Return a two-valued covariate as an indicator of its larger value.
 
-    The name includes that value, unless the values are 0 and 1.
+    The name includes the larger value, unless the values are 0 and 1.
     """
     low, high = covariate.ends if covariate.code is None else (0.0, 1.0)
     if (low, high) == (0.0, 1.0) or not (covariate.varies and covariate.binary):
@@ -377,12 +377,11 @@ def _rows(
 
 
 def _counted(c: Covariate) -> bool:
-    """Return True if a covariate is a level of a factor, or an indicator."""
     return c.code is not None or (c.binary and set(c.ends) <= {0.0, 1.0})
 
 
 def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> dict[str, Any]:
-    """Return numbers and texts on a covariate in some rows; the caller formats mean and standard deviation."""
+    """Return numbers and texts on a covariate in some rows. The caller formats mean and standard deviation."""
     values = c.values[rows]
     known = ~np.isnan(values)
     x, w, u = values[known], weights[rows][known], units[rows][known]
@@ -404,7 +403,7 @@ def _describe_by_quartiles(
     weight_type: WeightType | None,
     digits: int | None,
 ) -> None:
-    """Set the text of each group in `parts` to its weighted median and quartiles; empty if no value is known.
+    """Set the text of each group in `parts` to its weighted median and quartiles. Empty if no value is known.
 
     `given` has the values and the weights of each group.
     """

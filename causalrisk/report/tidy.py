@@ -1,4 +1,4 @@
-"""Results as plain data, with the column names of broom and marginaleffects; and data for table packages."""
+"""Results as plain data, with the column names of broom and marginaleffects, and data for table packages."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Frame(pd.DataFrame):
             return super().__repr__()
 
     def to_latex(self, *args: Any, **keywords: Any) -> Any:
-        """Return the frame as LaTeX, with names such as ``x_1`` escaped; arguments as in pandas."""
+        """Return the frame as LaTeX, with names such as ``x_1`` escaped. Arguments are as in pandas."""
         return super().to_latex(*args, **{"escape": True, **keywords})
 
     def __reduce__(self) -> Any:
@@ -53,7 +53,7 @@ class Frame(pd.DataFrame):
 
 
 def printed_whole(value: R) -> R:
-    """Return a data frame as one that prints all its columns; anything else unchanged."""
+    """Return a data frame as a `Frame`, which prints all columns. Anything else is returned unchanged."""
     return Frame(value).__finalize__(value) if type(value) is pd.DataFrame else value  # with its attrs
 
 
@@ -111,7 +111,7 @@ def table_maker_coefficients(record: FitRecord) -> pd.DataFrame:
 
 
 def table_maker_statistic(record: FitRecord, key: str) -> Any:
-    """Return a statistic for the foot of a table by its key in `STATISTICS`; None for other keys (there is no R2)."""
+    """Return a statistic for the foot of a table by its key in `STATISTICS`. None for other keys (there is no R2)."""
     known = {"N": "nobs", "estimator": "estimator", "estimand": "estimand", "se_type": "std_errors"}
     return glance(record)[known[key]].item() if key in known else None
 

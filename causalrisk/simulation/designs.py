@@ -94,7 +94,7 @@ class Design:
 
     @property
     def stream(self) -> str:
-        """Key of the random numbers: the name of the design, so each design has its own random numbers."""
+        """Name of the design, which is a key of the random numbers: each design has its own random numbers."""
         return self.name
 
     @property
@@ -104,7 +104,7 @@ class Design:
 
     @property
     def propensity(self) -> str:
-        """Propensity formula of the analyst; by default the covariates of the outcome formula."""
+        """Propensity formula of the analyst. By default, it has the covariates of the outcome formula."""
         return self.formula.partition("~")[2].strip()
 
     @property
@@ -309,7 +309,7 @@ class Linear(Design):
 
     @property
     def oracle_formula(self) -> str | None:
-        """Outcome formula with main effects and the nonlinear term; None for "wave"."""
+        """Outcome formula with main effects and the nonlinear term. None for "wave"."""
         if not self.curvature:
             return self.formula
         term = SHAPES[self.shape][1]
@@ -352,7 +352,7 @@ class BinaryOutcome(Linear):
     known_effect: ClassVar[float | None] = None
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
-        """Draw units; the linear predictor of the outcome is half the mean outcome of `Linear`."""
+        """Draw units. The linear predictor of the outcome is half the mean outcome of `Linear`."""
         units = super().population(n, rng)
         chance = expit(units.mean / 2)
         return Population(units.covariates, units.score, chance, chance * (1 - chance))
@@ -426,7 +426,7 @@ DESIGNS |= {"binary_outcome": BinaryOutcome(), "kang_schafer": KangSchafer()}
 
 
 def find_design(design: Any) -> Design:
-    """Return a design by its name, or the design itself; an OptionError suggests the nearest known name."""
+    """Return a design by its name, or the design itself. For an unknown name, the error suggests the nearest one."""
     if isinstance(design, Design):
         return design
     if isinstance(design, str) and design in DESIGNS:

@@ -260,7 +260,7 @@ class MissedConfounder(Design):
 
 @dataclass(frozen=True)
 class OppositeCurves(Design):
-    """The outcome curves in opposite directions in the two groups, and both formulas omit the square.
+    """The outcome depends on x1^2 with opposite signs in the two groups, and both formulas of the analyst omit x1^2.
 
     Parameters
     ----------
@@ -338,7 +338,7 @@ class LalondeLike(Design):
         return Population(frame, score, mean, mean**2 * ((1 + CV**2) / works - 1))
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
-        """Draw earnings that are zero or lognormal; treatment multiplies them by a factor."""
+        """Draw earnings that are zero or lognormal. Treatment multiplies earnings by a factor."""
         works, earned = _earnings(population.covariates)
         n, spread = len(works), np.log(1 + CV**2)
         drawn = earned * np.exp(rng.normal(-spread / 2, np.sqrt(spread), n)) * (rng.random(n) < works)
@@ -346,7 +346,7 @@ class LalondeLike(Design):
 
 
 def _trainees(n: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw the covariates of n units; earnings are in thousands of dollars a year."""
+    """Draw the covariates of n units. Earnings are in thousands of dollars a year."""
     race = rng.choice(3, size=n, p=[0.49, 0.4, 0.11])
     age = np.clip(np.round(16 + rng.gamma(1.4, 8, n)), 16, 55)
     educ = np.clip(np.round(rng.normal(10.3, 2.5, n)), 0, 17)

@@ -1,4 +1,4 @@
-"""Results of a study: all estimates, with bias, error and coverage and their Monte Carlo errors; and power analysis."""
+"""Results of a study: estimates, and bias, error and coverage with their Monte Carlo errors. Also power analysis."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class StudyResults(Shown):
         return failed.groupby([*KEYS, "failure"], sort=False).size().rename("samples").reset_index()
 
     def errors(self, design: str, n: int) -> pd.DataFrame:
-        """Estimate minus true effect, one row per sample and one column per estimator; NaN for failures.
+        """Estimate minus true effect, one row per sample and one column per estimator. NaN for failures.
 
         Parameters
         ----------
@@ -241,7 +241,7 @@ def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:
 
 
 def share(hits: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the share of values that are True, and its binomial standard error; NaN without values."""
+    """Return the share of values that are True, and its binomial standard error. Both are NaN without values."""
     if not len(hits):
         return np.nan, np.nan
     p = float(hits.mean())

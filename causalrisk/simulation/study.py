@@ -197,7 +197,7 @@ class Task:
         return folder / f"{readable[:80]}-{hashlib.sha256(self.key.encode()).hexdigest()[:16]}.csv"
 
     def read(self, folder: Path) -> pd.DataFrame | None:
-        """Return the finished samples from a file in the folder; None if it has too few."""
+        """Return the finished samples from a file in the folder, or None if the file has too few."""
         file = self.file_in(folder)
         if not file.exists():
             return None
@@ -313,7 +313,6 @@ def run_study(
 
 
 def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) -> list[pd.DataFrame]:
-    """Run the tasks that are not in the folder; return frames in the order of the tasks."""
     found = {} if folder is None else {task.key: task.read(folder) for task in tasks}
     left = [task for task in tasks if found.get(task.key) is None]
     with (
@@ -330,7 +329,7 @@ def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) ->
 
 
 def run_task(task: Task) -> pd.DataFrame:
-    """Draw the samples of a task and fit the estimators to each: one row per sample and estimator."""
+    """Draw the samples of a task and fit the estimators to each. Return one row per sample and estimator."""
     rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.CausalRiskWarning)  # overlap and Monte Carlo error, sample after sample
@@ -352,7 +351,7 @@ def run_task(task: Task) -> pd.DataFrame:
 
 
 def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.random.SeedSequence]:
-    """Return the seeds of a sample's data and of its estimators; designs with the same `stream` share them."""
+    """Return the seeds of a sample's data and of its estimators. Designs with the same `stream` share them."""
     code = int.from_bytes(hashlib.sha256(design.stream.encode()).digest()[:8], "big")
     return np.random.SeedSequence(entropy, spawn_key=(code, n, sample)).spawn(2)
 

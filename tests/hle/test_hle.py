@@ -126,7 +126,7 @@ MALFORMED = {
     "unknown id": ({"x9": judged(), "q0": judged()}, r"1 of 2 entries are not among the 5 questions, the first 'x9'"),
     "no object": (
         {"q1": {"judge_response": "yes"}},
-        r"entry 'q1': judge_response is 'yes'; expected 'correct', .*\nJudge it again",
+        r"entry 'q1': judge_response is 'yes'; expected 'correct', .*\nJudge the answer again",
     ),
     "no verdict": ({"q1": {"judge_response": {"confidence": 5}}}, r"entry 'q1': judge_response is {'confidence': 5}"),
     "odd verdict": ({"q1": judged("Yes!")}, r"entry 'q1': judge_response is .*'Yes!'.*; expected .*'yes' or 'no'"),

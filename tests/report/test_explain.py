@@ -109,7 +109,7 @@ def test_the_numbers_are_those_of_the_fit(cattaneo):
     assert f"90% interval {low:.2f} to {high:.2f}" in text
     gap = abs(res.effect - res.start.effect) / res.effect_se
     ours, theirs = map(format_number, (res.effect, res.start.effect))
-    assert f"JRE gives {ours} and IPWRA {theirs}. They differ by {gap:.2f} of JRE's standard errors." in text
+    assert f"JRE gives {ours} and IPWRA {theirs}. The difference is {gap:.2f} times JRE's standard error." in text
     assert "prenatal1, mmarried, mage, fbaby and medu" in text
 
 
