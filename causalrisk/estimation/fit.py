@@ -362,17 +362,26 @@ def train_by(
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:
-    """Warn if an arm has too few clusters for reliable tests and intervals."""
+    """Warn if an arm has too few clusters for reliable tests and intervals, or only one, so there are none."""
     design = record.design
     if not design.n_clusters or design.survey is not None:  # its t distribution accounts for few units
         return
     counts, t = design.arm_clusters, bool(np.isfinite(record.df))
     whole = sum(counts) == design.n_clusters  # each cluster has one treatment
     fewest, jackknife = int(np.argmin(counts)), t and record.cov_type == JACKKNIFE
+    label, names = design.labels[fewest], " and ".join(map(repr, design.cluster_names))
+    if record.one_cluster:
+        of, advice = design.cluster_name, "Use a finer `cluster=`"
+        if design.second_cluster is not None and np.ptp(np.asarray(design.cluster)[design.members[fewest]]):
+            of = design.second_cluster_name
+        if whole and design.n_clusters > 2:
+            advice += ', or `res.permutation_test(statistic="difference")` if clusters were assigned at random'
+        found = f"only one cluster of {of!r} is in group {label!r}, so clustered standard errors cannot be estimated"
+        notes.warn(f"{found}. They are NaN.\n{advice}.", errors.DesignWarning)
+        return
     enough = (FEW_WHOLE[jackknife] if whole else VERY_FEW) if t else FEW_CLUSTERS
     if counts[fewest] >= enough:
         return
-    label, names = design.labels[fewest], " and ".join(map(repr, design.cluster_names))
     few, have = ("cluster", "has") if counts[fewest] == 1 else ("clusters", "have")
     own = "are in the data" if counts[fewest] == design.n_clusters else f"{have} rows of group {label!r}"
     told = f"With fewer than {enough}, {'these' if jackknife else 't' if t else 'normal'} intervals are too short"

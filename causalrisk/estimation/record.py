@@ -270,11 +270,14 @@ class FitRecord(Task):
         """Standard errors of the effects and arm means, shape (2 K - 1,)."""
         return np.sqrt(np.diag(self.covariance)[: len(self.estimate.params)])
 
+    @property
+    def one_cluster(self) -> bool:
+        """Whether a group has rows in only one cluster, whose contributions sum to zero, so there is no variance."""
+        return bool(self.design.n_clusters) and self.design.survey is None and min(self.design.arm_clusters) == 1
+
     def covariance_of(self, block: slice) -> Array:
         """Return the covariance of the entries `block` of `estimate.values`; it is computed if it is not known yet."""
-        known = self.covariance
-        if block.stop > len(known):
-            known = self.choice_variance * robust_covariance(self)
+        known = self.covariance if block.stop <= len(self.covariance) else reported_covariance(self)
         return known[block, block]
 
     @property
@@ -349,9 +352,11 @@ NEGATIVE = 1e-12  # negative eigenvalue, in units of both ways' variances, that 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
     """Return the sandwich covariance from an influence function, (n, d), by clusters or a survey design.
 
-    With replicate weights, it is their linearised covariance.
+    With replicate weights, it is their linearised covariance. It is NaN if a group has only one cluster.
     """
     replication, sample = record.design.replication, record.sample
+    if record.one_cluster:
+        return np.full((influence.shape[1], influence.shape[1]), np.nan)
     if replication is None:
         return _sandwich(record, influence, [slice(0, influence.shape[1])], Notes())
     # change of the estimates under each of the replicate weights, to first order
@@ -377,6 +382,13 @@ def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool
         arms = [estimate.block("theta", arm) for arm in range(record.design.n_arms)]
         blocks += [*arms, estimate.block("gamma")]
     return _sandwich(record, influence, blocks, Notes() if notes is None else notes)
+
+
+def reported_covariance(record: FitRecord, notes: Notes | None = None, whole: bool = True) -> Array:
+    """Return `robust_covariance` with the factor for the choice of shrinkage; NaN if a group has only one cluster."""
+    if record.one_cluster:
+        return np.full((len(record.estimate.values), len(record.estimate.values)), np.nan)
+    return record.choice_variance * robust_covariance(record, notes, whole)
 
 
 def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], notes: Notes) -> Array:

@@ -34,7 +34,8 @@ from causalrisk.report import labels, methods, plots, sections, summary, tidy
 from causalrisk.report.table import format_number
 
 BY = ("exposure", "group", "time", "all", "simple", "over exposure")
-OF_ONE = "does not vary within a group|has 1 observations|cannot be left out"  # warnings of fits to a single unit
+# warnings of fits to a single unit
+OF_ONE = "does not vary within a group|has 1 observations|cannot be left out|only one cluster"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,8 @@ class EventStudy(Shown):
         The fit for each group and period. Its outcome is the change from the earlier to the later of this period and
         its base period. If the base period is the later one, the effect is minus the effect of the fit.
     contributions : ndarray, shape (n, m)
-        Contribution of each unit or cluster to the error of each of the m effects.
+        Contribution of each unit or cluster to the error of each of the m effects; NaN if the controls of the effect
+        are one cluster.
     shares : ndarray, shape (m,)
         For each fit, the share of all units that belong to its group.
     of_shares : ndarray, shape (n, m)
@@ -161,14 +163,16 @@ class EventStudy(Shown):
         names = keys[used].unique().sort_values().rename(by)
         per = 1 / pd.Series(after).groupby(np.asarray(group)).transform("sum").to_numpy() if by == "all" else 1.0
         counted = (np.asarray(keys)[None, :] == np.asarray(names)[:, None]) * used * per
-        values = _averages(counted, self.shares, effects)
+        values, unknown = _averages(counted, self.shares, effects), np.isnan(self.contributions).any(axis=0)
         if self.left_out is not None:
             without, shares, times = self.left_out
-            return names, values, _deviations(_averages(counted, shares, without), times)
-        weights = counted * self.shares
-        total = weights.sum(axis=1, keepdims=True)
-        of_sizes = counted * (effects - values[:, None]) / total
-        return names, values, self.contributions @ (weights / total).T + self.of_shares @ of_sizes.T
+            added = _deviations(_averages(counted, shares, without), times)
+        else:
+            weights = counted * self.shares
+            total = weights.sum(axis=1, keepdims=True)
+            of_sizes = counted * (effects - values[:, None]) / total
+            added = np.nan_to_num(self.contributions) @ (weights / total).T + self.of_shares @ of_sizes.T
+        return names, values, np.where((counted[:, unknown] > 0).any(axis=1), np.nan, added)
 
     def pretrend_test(self) -> Any:
         """Test that all placebo effects are zero.
@@ -513,13 +517,15 @@ def _errors(
         found[code[units.units.get_indexer(record.design.index)]] = values if own is None else values[own]
         return found
 
-    if first.cov_type == JACKKNIFE:
+    unknown = [record.one_cluster and record.design.arm_clusters[0] == 1 for record in records]
+    if options["cov_type"] == JACKKNIFE:
         left_out = [leave_one_out(record, InferenceOptions()).values[:, 0] for record in records]
         pairs = zip(records, left_out, strict=True)
         effects = [of_all(record, values, record.estimate.params[0]) for record, values in pairs]
         without, gone = sign * np.column_stack(effects), (np.ones(n) if alike else of)[:, None]
         left = (of @ member - group_sums(gone * member, code, count)) / (of.sum() - group_sums(gone, code, count))
-        found = {"left_out": (without, left, times), "contributions": _deviations(without, times)}
+        contributions = np.where(unknown, np.nan, _deviations(without, times))
+        found = {"left_out": (without, left, times), "contributions": contributions}
         return found | sizes | {"shares": shares, "of_shares": jackknife_deviations(left, times)}
     added = []
     for record in records:
@@ -528,8 +534,9 @@ def _errors(
         added.append(of_all(record, np.sqrt(factor) * unit_influence(record, 1)[:, 0] / record.sample.total, 0.0))
     factor = small_sample_factor(of.sum() if alike else n, int(first.small_sample), count * (cluster is not None))
     of_shares = np.sqrt(factor) * (member - shares) * (np.sqrt(of) if alike else of)[:, None] / of.sum()
+    own = sign * np.column_stack(added) * (np.sqrt(of)[:, None] if alike else 1.0)
     return sizes | {
-        "contributions": sign * np.column_stack(added) * (np.sqrt(of)[:, None] if alike else 1.0),
+        "contributions": np.where(unknown, np.nan, own),
         "shares": shares,
         "of_shares": group_sums(of_shares, code, count),
         "strata": (None, None) if drawn is None else (stratum_of_groups(code, stratum, count), drawn.factors),
