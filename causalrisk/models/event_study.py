@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -253,7 +254,7 @@ NOT_STUDIED = (
     "outcome_predictions",
 )  # fmt: skip
 OWN: dict[str, Any] = {"begins": "", "time": "", "unit": "", "estimator": "AIPW", "controls": "never"}
-OWN |= {"base": "universal", "anticipation": 0, "cov_type": None, "small_sample": False, "use_t": None}
+OWN |= {"base": "universal", "anticipation": 0, "cov_type": None, "small_sample": False, "use_t": None, "df": None}
 STUDIED = {name: value for name, value in OPTIONS.items() if name not in NOT_STUDIED}
 
 
@@ -271,6 +272,7 @@ def event_study(
     cov_type: str | None = None,
     small_sample: bool = False,
     use_t: bool | None = None,
+    df: float | None = None,
     **options: Any,
 ) -> EventStudy:
     """Difference-in-differences for treatments that start at different times and continue.
@@ -305,6 +307,9 @@ def event_study(
     use_t : bool, optional
         Whether to use the t distribution. Its degrees of freedom are the number of clusters (or units) minus one. By
         default it is used only with a survey design, with the degrees of freedom of the design.
+    df : float, optional
+        Degrees of freedom, instead of the default of `use_t`. If given, the t distribution is used. With few treated
+        clusters, use their number minus one.
     **options
         Options of `IPWRA.from_formula` for all fits. Give weights, clusters, offsets, propensity scores and the
         variables of a survey design as column names.
@@ -364,7 +369,7 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    typed = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t)
+    typed = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t, df)
     given, read_as = errors.read("event_study", dict(zip(OWN, typed, strict=True)) | options, OWN | STUDIED)
     model, scope, notes = model_named(given["estimator"]), callers_variables(1), errors.Notes(read_as)
     given |= {"formula": formula, "estimator": model.spec.name}
@@ -374,7 +379,7 @@ def event_study(
     exposure = np.array([period - group for group, period in fits])
     sign = np.where((given["base"] == "universal") & (exposure < -given["anticipation"]), -1.0, 1.0)
     made = _errors(fits, units, sign, given) | {"exposure": exposure, "sign": sign}
-    df = made["n_units"] - 1.0 if given["use_t"] else np.inf
+    df = given["df"] or (made["n_units"] - 1.0 if given["use_t"] else np.inf)
     if given.get("design") is not None:
         df = next(iter(fits.values()))._record.df
     names = units.names.tolist()
@@ -418,7 +423,9 @@ def _fits(
     """Return the fit of each group in each period, by their numbers; shared notes and warnings are given once."""
     formula, survey, cluster = given["formula"], given.get("design"), given.get("cluster")
     usual = None if survey is not None else "cluster" if cluster else "robust"
-    inference = {"cov_type": given["cov_type"] or usual, "small_sample": given["small_sample"], "use_t": given["use_t"]}
+    inference = {name: given[name] for name in ("small_sample", "use_t", "df")} | {
+        "cov_type": given["cov_type"] or usual
+    }
     options = {name: value for name, value in given.items() if name in STUDIED}
     typed = {"formula": repr(formula), "data": "data"} | typed_options(given, OWN | STUDIED | {"formula": formula})
     options |= {"did": DiD(time=given["time"], unit=given["unit"]), "read_as": tuple(notes), "typed": typed}
@@ -468,7 +475,7 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
     alike: dict[str, list[tuple[str, str, Any]]] = {}
     for one in warned:
         alike.setdefault(re.sub(r"(?<![\w.])[-\d.]+(e[-+]\d+)?", "", one[1]), []).append(one)
-    for (fit, text, category), *others in alike.values():
+    for (fit, text, category), *others in (sorted(each, key=itemgetter(1)) for each in alike.values()):
         said, *advice = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", text).split("\n")
         where = f" (Group {fit}{f', and {len(others)} more' if others else ''}.)"
         notes.warn("\n".join([said + where, *advice]), category)

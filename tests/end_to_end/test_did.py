@@ -593,6 +593,21 @@ def test_a_group_in_one_cluster_adds_only_the_error_of_the_controls(cov_type):
     assert found.effects("all")["std err"].notna().all()
 
 
+def test_few_treated_clusters_of_a_study_use_their_number_minus_one():
+    data = SHORT.assign(site=np.where(SHORT["first"] == np.inf, 10 + SHORT.id % 20, SHORT.id % 3))
+    data = data[data["first"] != 2004]
+    options = {"estimator": "OutcomeRegression", "cluster": "site", "cov_type": "jackknife"}
+    with pytest.warns(cr.DesignWarning, match=r'Use `event_study\(..., cov_type="jackknife", df=2\)`'):
+        usual = study(data, "y ~ 1", use_t=True, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = study(data, "y ~ 1", df=2, **options)
+    assert found.df == 2 and usual.df == 22 and "2 degrees of freedom" in found.methods()
+    critical = scipy.stats.t.ppf(0.975, 2)
+    row = found.effects("all").iloc[0]
+    assert row["0.975]"] - row["estimate"] == pytest.approx(critical * row["std err"])
+
+
 def test_a_note_of_two_lines_has_one_number():
     few = SHORT.assign(site=SHORT.id % 9)
     with pytest.warns(cr.DesignWarning, match="fewer than 50") as given:
