@@ -29,6 +29,7 @@ from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableErro
 from causalrisk.estimation import fits
 from causalrisk.estimation.fits import BootstrapDistribution, Estimate, FittedRows, Refits, WeightFit, collect_refits
 from causalrisk.estimation.learned import Learned
+from causalrisk.estimation.matching import MatchedRows
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import ArmWeights
 from causalrisk.estimation.sample import Sample, SampleResampler, sample_resampler, unit_count
@@ -122,9 +123,17 @@ class FitRecord(Task):
 
     @property
     def estimand(self) -> str:
-        """Name of the effect, such as "ATE", with the prefix "trimmed" if rows were trimmed."""
+        """Name of the effect, such as "ATE", with the prefix "trimmed" or "matched" if that left out rows."""
         trimmed = any(line[0] == "trim" for line in self.design.ledger)
-        return f"trimmed {self.options.estimand}" if trimmed else self.options.estimand
+        return "trimmed " * trimmed + "matched " * (self.n_unmatched > 0) + self.options.estimand
+
+    @property
+    def n_unmatched(self) -> int:
+        """Number of rows of the target that matching left out, because they have no match."""
+        rows, toward = self.estimate.rows, self.options.population.toward
+        if not isinstance(rows, MatchedRows):
+            return 0
+        return (self.design.nobs if toward is None else int(self.design.counts[toward])) - int(rows.inside.sum())
 
     @property
     def effect_names(self) -> list[str]:
