@@ -257,10 +257,11 @@ def acceleration_of(contributions: Array, times: Array) -> Array:
 
 
 def _check_tail(count: int, level: float) -> None:
-    """Warn if a limit rests on fewer than five order statistics."""
-    if count * level < TAIL:
+    """Warn if a limit rests on fewer than five order statistics; n resamples divide the line into n + 1 parts."""
+    beyond = round((count + 1) * level, 9)
+    if beyond < TAIL:
         needed = int(np.ceil(TAIL / max(level, 1e-6) / 100) * 100)
-        found = f"{count} resamples leave only {count * level:.1f} beyond a limit of the interval; expected {TAIL}"
+        found = f"{count} resamples leave only {beyond:.3g} beyond a limit of the interval; expected {TAIL}"
         warn_user(f"{found}.\nUse `fit(n_boot={needed})`.", ResampleWarning)
 
 
