@@ -315,8 +315,8 @@ def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
         bound, error = scale.bound(record, -sign * r / np.sqrt(1 - r))  # both strengths are r
         return sign * bound - z * error
 
-    if margin(0.0) <= 0:
-        return 0.0
+    if not margin(0.0) > 0:
+        return 0.0 * margin(0.0)  # NaN without a standard error
     return root_between(margin, 0.0, robustness_value(scale.effect / scale.size))
 
 

@@ -43,6 +43,7 @@ FEW_CLUSTERS, VERY_FEW = 50, 5  # clusters of an arm below which normal interval
 HEAVIEST = 1e3  # sum of the weights of an arm / sum of the sample; its expectation is one
 DEFAULTS = JREOptions()
 FEW_WHOLE = 15, 3  # the same if each cluster has one treatment: for t intervals, and for the jackknife with t
+UNBALANCED = 10, 2  # the same for the jackknife with t, if another arm has more than twice as many
 
 
 def fit_estimator(
@@ -363,21 +364,35 @@ def train_by(
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:
-    """Warn if an arm has too few clusters for reliable tests and intervals."""
+    """Warn if an arm has too few clusters for reliable tests and intervals, or only one, so there are none."""
     design = record.design
     if not design.n_clusters or design.survey is not None:  # its t distribution accounts for few units
         return
     counts, t = design.arm_clusters, bool(np.isfinite(record.df))
     whole = sum(counts) == design.n_clusters  # each cluster has one treatment
     fewest, jackknife = int(np.argmin(counts)), t and record.cov_type == JACKKNIFE
-    enough = (FEW_WHOLE[jackknife] if whole else VERY_FEW) if t else FEW_CLUSTERS
-    if counts[fewest] >= enough:
-        return
     label, names = design.labels[fewest], " and ".join(map(repr, design.cluster_names))
-    few, have = ("cluster", "has") if counts[fewest] == 1 else ("clusters", "have")
-    own = "are in the data" if counts[fewest] == design.n_clusters else f"{have} rows of group {label!r}"
+    if record.one_cluster:
+        of, advice = design.cluster_name, "Use a finer `cluster=`"
+        if design.second_cluster is not None and np.ptp(np.asarray(design.cluster)[design.members[fewest]]):
+            of = design.second_cluster_name
+        if whole and design.n_clusters > 2:
+            advice += ', or `res.permutation_test(statistic="difference")` if clusters were assigned at random'
+        found = f"only one cluster of {of!r} is in group {label!r}, so clustered standard errors cannot be estimated"
+        notes.warn(f"{found}. They are NaN.\n{advice}.", errors.DesignWarning)
+        return
+    enough = (FEW_WHOLE[jackknife] if whole else VERY_FEW) if t else FEW_CLUSTERS
+    unbalanced = whole and counts[fewest] < UNBALANCED[0] and max(counts) > UNBALANCED[1] * counts[fewest]
+    if jackknife and unbalanced:
+        enough = UNBALANCED[0]
+    if counts[fewest] >= enough or (jackknife and whole and record.df < counts[fewest]):
+        return
+    own = "are in the data" if counts[fewest] == design.n_clusters else f"have rows of group {label!r}"
+    own += f", and {max(counts)} of group {design.labels[int(np.argmax(counts))]!r}" * unbalanced
     told = f"With fewer than {enough}, {'these' if jackknife else 't' if t else 'normal'} intervals are too short"
     advice = "" if jackknife else 'Use `fit(cov_type="jackknife", use_t=True)`. '
+    if unbalanced:
+        advice = f'Use `fit(cov_type="jackknife", df={counts[fewest] - 1})`. '
     variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
     if design.second_cluster is not None or design.cluster_name in variables or record.options.quantiles:
         advice = "Use `fit(use_t=True, small_sample=True)`. "
@@ -385,7 +400,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."
     elif counts[fewest] < VERY_FEW:
         told, advice = f"With fewer than {VERY_FEW}, intervals are too short", "No other standard error fixes this."
-    notes.warn(f"only {counts[fewest]} {few} of {names} {own}. {told}.\n{advice.strip()}", errors.DesignWarning)
+    notes.warn(f"only {counts[fewest]} clusters of {names} {own}. {told}.\n{advice.strip()}", errors.DesignWarning)
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:

@@ -29,6 +29,7 @@ from causalrisk.errors import DesignWarning, Notes, OptionError, UnavailableErro
 from causalrisk.estimation import fits
 from causalrisk.estimation.fits import BootstrapDistribution, Estimate, FittedRows, Refits, WeightFit, collect_refits
 from causalrisk.estimation.learned import Learned
+from causalrisk.estimation.matching import MatchedRows
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import ArmWeights
 from causalrisk.estimation.sample import Sample, SampleResampler, sample_resampler, unit_count
@@ -122,9 +123,17 @@ class FitRecord(Task):
 
     @property
     def estimand(self) -> str:
-        """Name of the effect, such as "ATE", with the prefix "trimmed" if rows were trimmed."""
+        """Name of the effect, such as "ATE", with the prefix "trimmed" or "matched" if that left out rows."""
         trimmed = any(line[0] == "trim" for line in self.design.ledger)
-        return f"trimmed {self.options.estimand}" if trimmed else self.options.estimand
+        return "trimmed " * trimmed + "matched " * (self.n_unmatched > 0) + self.options.estimand
+
+    @property
+    def n_unmatched(self) -> int:
+        """Number of rows of the target that matching left out, because they have no match."""
+        rows, toward = self.estimate.rows, self.options.population.toward
+        if not isinstance(rows, MatchedRows):
+            return 0
+        return (self.design.nobs if toward is None else int(self.design.counts[toward])) - int(rows.inside.sum())
 
     @property
     def effect_names(self) -> list[str]:
@@ -271,11 +280,14 @@ class FitRecord(Task):
         """Standard errors of the effects and arm means, shape (2 K - 1,)."""
         return np.sqrt(np.diag(self.covariance)[: len(self.estimate.params)])
 
+    @property
+    def one_cluster(self) -> bool:
+        """Whether a group has rows in only one cluster, whose contributions sum to zero, so there is no variance."""
+        return bool(self.design.n_clusters) and self.design.survey is None and min(self.design.arm_clusters) == 1
+
     def covariance_of(self, block: slice) -> Array:
         """Return the covariance of the entries `block` of `estimate.values`, after computing it if necessary."""
-        known = self.covariance
-        if block.stop > len(known):
-            known = self.choice_variance * robust_covariance(self)
+        known = self.covariance if block.stop <= len(self.covariance) else reported_covariance(self)
         return known[block, block]
 
     @property
@@ -350,9 +362,11 @@ NEGATIVE = 1e-12  # negative eigenvalue, in units of both ways' variances, that 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
     """Return the sandwich covariance from an influence function (n, d), by clusters or a survey design.
 
-    With replicate weights, it is the linearised covariance of these weights.
+    With replicate weights, it is the linearised covariance of these weights. It is NaN if a group has only one cluster.
     """
     replication, sample = record.design.replication, record.sample
+    if record.one_cluster:
+        return np.full((influence.shape[1], influence.shape[1]), np.nan)
     if replication is None:
         return _sandwich(record, influence, [slice(0, influence.shape[1])], Notes())
     # change of the estimates under each of the replicate weights, to first order
@@ -378,6 +392,13 @@ def robust_covariance(record: FitRecord, notes: Notes | None = None, whole: bool
         arms = [estimate.block("theta", arm) for arm in range(record.design.n_arms)]
         blocks += [*arms, estimate.block("gamma")]
     return _sandwich(record, influence, blocks, Notes() if notes is None else notes)
+
+
+def reported_covariance(record: FitRecord, notes: Notes | None = None, whole: bool = True) -> Array:
+    """Return `robust_covariance` with the factor for the choice of shrinkage; NaN if a group has only one cluster."""
+    if record.one_cluster:
+        return np.full((len(record.estimate.values), len(record.estimate.values)), np.nan)
+    return record.choice_variance * robust_covariance(record, notes, whole)
 
 
 def _sandwich(record: FitRecord, influence: Array, blocks: Sequence[slice], notes: Notes) -> Array:

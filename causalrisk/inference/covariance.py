@@ -28,7 +28,7 @@ from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.fit import DEFAULTS, fit_estimator
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, BootstrapDistribution, Refits, WeightFit
 from causalrisk.estimation.options import N_BOOT, InferenceOptions, ModelOptions
-from causalrisk.estimation.record import FitRecord, equal_units, robust_covariance, unit_influence
+from causalrisk.estimation.record import FitRecord, equal_units, reported_covariance, unit_influence
 from causalrisk.estimation.sample import given_block, sample_resampler, unit_count
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.numerics.arrays import Array, is_dask
@@ -180,6 +180,8 @@ def covariance_over(values: Array, centre: Array | None = None) -> Array:
 
 def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> Array:
     """Return the covariance (d, d) of quantities with values (m, d) in the refits and `estimates` (d,)."""
+    if record.one_cluster:
+        return np.full((values.shape[1], values.shape[1]), np.nan)
     if record.cov_type == JACKKNIFE:
         return jackknife_of(record, values)
     if record.design.replication is not None:
@@ -302,8 +304,10 @@ def fit_again(record: FitRecord, design: Design, options: ModelOptions, inferenc
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:
     """Add to a fit the standard errors for its `cov_type`, and give their warnings."""
     notes = Notes(record.notes)
+    if record.one_cluster:  # no resampling gives a variance
+        return _completed(robust_record(record), notes)
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
-        covariance = record.choice_variance * robust_covariance(record, notes, whole=False)
+        covariance = reported_covariance(record, notes, whole=False)
         if not record.small_sample:
             _check_coefficients(record, notes)
         return _completed(dataclasses.replace(record, covariance=covariance), notes)
@@ -384,8 +388,7 @@ def robust_record(record: FitRecord) -> FitRecord:
     """Return the fit with robust instead of bootstrap standard errors."""
     kind, factor = record.robust_type, asks_for_factor(record)
     plain = dataclasses.replace(record, cov_type=kind, boot=None, given_resamples=False, small_sample=factor)
-    covariance = robust_covariance(plain, whole=False) * plain.choice_variance
-    return dataclasses.replace(plain, covariance=covariance)
+    return dataclasses.replace(plain, covariance=reported_covariance(plain, whole=False))
 
 
 def start_record(record: FitRecord) -> FitRecord:

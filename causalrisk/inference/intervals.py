@@ -24,7 +24,7 @@ from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 from causalrisk.errors import ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
 from causalrisk.estimation.fits import RELATIVE_ROUNDING
 from causalrisk.estimation.options import INTERVALS, InferenceOptions, Interval
-from causalrisk.estimation.record import FitRecord, equal_units, robust_covariance, unit_influence
+from causalrisk.estimation.record import FitRecord, equal_units, reported_covariance, unit_influence
 from causalrisk.estimation.specification import DIFFERENCE, ODDS_RATIO, RATIO, EffectScale
 from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors
 from causalrisk.numerics.arrays import Array
@@ -263,9 +263,10 @@ def acceleration_of(contributions: Array, times: Array) -> Array:
 
 
 def _check_tail(count: int, level: float) -> None:
-    if count * level < TAIL:
+    beyond = round((count + 1) * level, 9)
+    if beyond < TAIL:
         needed = int(np.ceil(TAIL / max(level, 1e-6) / 100) * 100)
-        found = f"{count} resamples leave only {count * level:.1f} beyond a limit of the interval; expected {TAIL}"
+        found = f"{count} resamples leave only {beyond:.3g} beyond a limit of the interval; expected {TAIL}"
         warn_user(f"{found}.\nUse `fit(n_boot={needed})`.", ResampleWarning)
 
 
@@ -301,12 +302,14 @@ def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
     if boot.errors is None:
         instead = 'Use `method="percentile"`, or `fit(bootstrap="multiplier")`.'
         raise UnavailableError(f"studentized intervals need the multiplier bootstrap.\n{instead}")
-    variances = record.choice_variance * np.diag(robust_covariance(record))[:count]
+    variances = np.diag(reported_covariance(record))[:count]
     return (drawn - estimate) / boot.errors[:, :count], np.sqrt(variances)
 
 
 def bootstrap_interval(record: FitRecord, method: str, alpha: float) -> Array:
     """Return an interval for each parameter from the bootstrap distribution, shape (d, 2)."""
+    if record.one_cluster:
+        return np.full((len(record.estimate.params), 2), np.nan)
     estimate, (pivots, unit) = record.estimate.params, _pivots(record, method)
     if method in ("bc", "bca"):
         accelerations = np.zeros(len(estimate))

@@ -503,6 +503,8 @@ def differences_frame(
         covariance_over(values) if replication is None else replication.covariance(values, of)
         for values, of in ((comparison.boot, comparison.effects), (resampled, differences))
     )
+    if comparison.records[0].one_cluster:
+        covariance = np.full_like(covariance, np.nan)
     sd, paired = np.sqrt(np.diag(own)), np.sqrt(np.diag(covariance))
     constant = np.repeat([record.constant_means for record in comparison.records], count)
     rounding = np.where(constant[left] & constant[right], np.inf, PAIRED_ROUNDING * np.maximum(sd[left], sd[right]))

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,7 +35,8 @@ from causalrisk.report import labels, methods, plots, sections, summary, tidy
 from causalrisk.report.table import format_number
 
 BY = ("exposure", "group", "time", "all", "simple", "over exposure")
-OF_ONE = "does not vary within a group|has 1 observations|cannot be left out"  # warnings of fits to a single unit
+# warnings of fits to a single unit
+OF_ONE = "does not vary within a group|has 1 observations|cannot be left out|only one cluster"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,8 @@ class EventStudy(Shown):
         The fit for each group and period. Its outcome is the change from the earlier to the later of this period and
         its base period. If the base period is the later one, the effect is minus the effect of the fit.
     contributions : ndarray, shape (n, m)
-        Contribution of each unit or cluster to the error of each of the m effects.
+        Contribution of each unit or cluster to the error of each of the m effects; NaN if the controls of the effect
+        are one cluster.
     shares : ndarray, shape (m,)
         For each fit, the share of all units that belong to its group.
     of_shares : ndarray, shape (n, m)
@@ -160,14 +163,16 @@ class EventStudy(Shown):
         names = keys[used].unique().sort_values().rename(by)
         per = 1 / pd.Series(after).groupby(np.asarray(group)).transform("sum").to_numpy() if by == "all" else 1.0
         counted = (np.asarray(keys)[None, :] == np.asarray(names)[:, None]) * used * per
-        values = _averages(counted, self.shares, effects)
+        values, unknown = _averages(counted, self.shares, effects), np.isnan(self.contributions).any(axis=0)
         if self.left_out is not None:
             without, shares, times = self.left_out
-            return names, values, _deviations(_averages(counted, shares, without), times)
-        weights = counted * self.shares
-        total = weights.sum(axis=1, keepdims=True)
-        of_sizes = counted * (effects - values[:, None]) / total
-        return names, values, self.contributions @ (weights / total).T + self.of_shares @ of_sizes.T
+            added = _deviations(_averages(counted, shares, without), times)
+        else:
+            weights = counted * self.shares
+            total = weights.sum(axis=1, keepdims=True)
+            of_sizes = counted * (effects - values[:, None]) / total
+            added = np.nan_to_num(self.contributions) @ (weights / total).T + self.of_shares @ of_sizes.T
+        return names, values, np.where((counted[:, unknown] > 0).any(axis=1), np.nan, added)
 
     def pretrend_test(self) -> Any:
         """Test that all placebo effects are zero.
@@ -248,7 +253,7 @@ NOT_STUDIED = (
     "outcome_predictions",
 )  # fmt: skip
 OWN: dict[str, Any] = {"begins": "", "time": "", "unit": "", "estimator": "AIPW", "controls": "never"}
-OWN |= {"base": "universal", "anticipation": 0, "cov_type": None, "small_sample": False, "use_t": None}
+OWN |= {"base": "universal", "anticipation": 0, "cov_type": None, "small_sample": False, "use_t": None, "df": None}
 STUDIED = {name: value for name, value in OPTIONS.items() if name not in NOT_STUDIED}
 
 
@@ -266,6 +271,7 @@ def event_study(
     cov_type: str | None = None,
     small_sample: bool = False,
     use_t: bool | None = None,
+    df: float | None = None,
     **options: Any,
 ) -> EventStudy:
     """Difference-in-differences for treatments that start at different times and continue.
@@ -300,6 +306,9 @@ def event_study(
     use_t : bool, optional
         Whether to use the t distribution. Its degrees of freedom are the number of clusters (or units) minus one. By
         default it is used only with a survey design, with the degrees of freedom of the design.
+    df : float, optional
+        Degrees of freedom, instead of the default of `use_t`. If given, the t distribution is used. With few treated
+        clusters, use their number minus one.
     **options
         Options of `IPWRA.from_formula` for all fits. Give weights, clusters, offsets, propensity scores and the
         variables of a survey design as column names.
@@ -359,7 +368,7 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    typed = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t)
+    typed = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t, df)
     given, read_as = errors.read("event_study", dict(zip(OWN, typed, strict=True)) | options, OWN | STUDIED)
     model, scope, notes = model_named(given["estimator"]), callers_variables(1), errors.Notes(read_as)
     given |= {"formula": formula, "estimator": model.spec.name}
@@ -369,7 +378,7 @@ def event_study(
     exposure = np.array([period - group for group, period in fits])
     sign = np.where((given["base"] == "universal") & (exposure < -given["anticipation"]), -1.0, 1.0)
     made = _errors(fits, units, sign, given) | {"exposure": exposure, "sign": sign}
-    df = made["n_units"] - 1.0 if given["use_t"] else np.inf
+    df = given["df"] or (made["n_units"] - 1.0 if given["use_t"] else np.inf)
     if given.get("design") is not None:
         df = next(iter(fits.values()))._record.df
     names = units.names.tolist()
@@ -413,7 +422,9 @@ def _fits(
     """Return the fit of each group in each period, by their numbers. Shared notes and warnings are given once."""
     formula, survey, cluster = given["formula"], given.get("design"), given.get("cluster")
     usual = None if survey is not None else "cluster" if cluster else "robust"
-    inference = {"cov_type": given["cov_type"] or usual, "small_sample": given["small_sample"], "use_t": given["use_t"]}
+    inference = {name: given[name] for name in ("small_sample", "use_t", "df")} | {
+        "cov_type": given["cov_type"] or usual
+    }
     options = {name: value for name, value in given.items() if name in STUDIED}
     typed = {"formula": repr(formula), "data": "data"} | typed_options(given, OWN | STUDIED | {"formula": formula})
     options |= {"did": DiD(time=given["time"], unit=given["unit"]), "read_as": tuple(notes), "typed": typed}
@@ -463,7 +474,7 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
     alike: dict[str, list[tuple[str, str, Any]]] = {}
     for one in warned:
         alike.setdefault(re.sub(r"(?<![\w.])[-\d.]+(e[-+]\d+)?", "", one[1]), []).append(one)
-    for (fit, text, category), *others in alike.values():
+    for (fit, text, category), *others in (sorted(each, key=itemgetter(1)) for each in alike.values()):
         said, *advice = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", text).split("\n")
         where = f" (Group {fit}{f', and {len(others)} more' if others else ''}.)"
         notes.warn("\n".join([said + where, *advice]), category)
@@ -511,13 +522,15 @@ def _errors(
         found[code[units.units.get_indexer(record.design.index)]] = values if own is None else values[own]
         return found
 
-    if first.cov_type == JACKKNIFE:
+    unknown = [record.one_cluster and record.design.arm_clusters[0] == 1 for record in records]
+    if options["cov_type"] == JACKKNIFE:
         left_out = [leave_one_out(record, InferenceOptions()).values[:, 0] for record in records]
         pairs = zip(records, left_out, strict=True)
         effects = [of_all(record, values, record.estimate.params[0]) for record, values in pairs]
         without, gone = sign * np.column_stack(effects), (np.ones(n) if alike else of)[:, None]
         left = (of @ member - group_sums(gone * member, code, count)) / (of.sum() - group_sums(gone, code, count))
-        found = {"left_out": (without, left, times), "contributions": _deviations(without, times)}
+        contributions = np.where(unknown, np.nan, _deviations(without, times))
+        found = {"left_out": (without, left, times), "contributions": contributions}
         return found | sizes | {"shares": shares, "of_shares": jackknife_deviations(left, times)}
     added = []
     for record in records:
@@ -526,8 +539,9 @@ def _errors(
         added.append(of_all(record, np.sqrt(factor) * unit_influence(record, 1)[:, 0] / record.sample.total, 0.0))
     factor = small_sample_factor(of.sum() if alike else n, int(first.small_sample), count * (cluster is not None))
     of_shares = np.sqrt(factor) * (member - shares) * (np.sqrt(of) if alike else of)[:, None] / of.sum()
+    own = sign * np.column_stack(added) * (np.sqrt(of)[:, None] if alike else 1.0)
     return sizes | {
-        "contributions": sign * np.column_stack(added) * (np.sqrt(of)[:, None] if alike else 1.0),
+        "contributions": np.where(unknown, np.nan, own),
         "shares": shares,
         "of_shares": group_sums(of_shares, code, count),
         "strata": (None, None) if drawn is None else (stratum_of_groups(code, stratum, count), drawn.factors),

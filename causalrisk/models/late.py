@@ -277,7 +277,7 @@ class LATEResults(OneEffect):
 
     @property
     def _shown_f(self) -> str:
-        return f"{self.first_stage_f:.1f}" if self.first_stage_f < LARGE else f"above {LARGE:.0f}"
+        return f"above {LARGE:.0f}" if self.first_stage_f >= LARGE else f"{self.first_stage_f:.1f}"
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effect, the first stage, and the effect of the instrument on the outcome, as a table.
@@ -329,7 +329,7 @@ class LATEResults(OneEffect):
             limits = np.array([[-np.inf, np.inf]])
         else:
             low, high = sorted((b + sign * np.sqrt(b * b - a * c)) / a for sign in (-1, 1))
-            limits = np.array([[low, high]] if a > 0 else [[-np.inf, low], [high, np.inf]])
+            limits = np.array([[-np.inf, low], [high, np.inf]] if a <= 0 else [[low, high]])
         return pd.DataFrame(limits, index=["LATE"] * len(limits))
 
     def _ends(self, alpha: float = 0.05) -> str:

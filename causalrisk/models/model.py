@@ -395,9 +395,9 @@ class CausalModel:
             or `resamples` is given. With scanned data, the jackknife needs clusters.
         cov_kwds : mapping, optional
             Clusters under the key "groups", as in statsmodels, for a model without clusters. Give one value per row of
-            the data or of the sample, or the name of a variable of the formulas. For two-way clusters, give a list of
-            two. Rows with a missing cluster are dropped. `res.model` has the clusters. The key "use_correction" is
-            another name of `small_sample`.
+            the data, an array with one value per row of the sample, or the name of a variable of the formulas. For
+            two-way clusters, give a list of two. Missing clusters raise an error. `res.model` has the clusters. The key
+            "use_correction" is another name of `small_sample`.
         n_boot : int, optional
             Number of resamples, by default 999. If given, standard errors are from the bootstrap.
         bootstrap : {"pairs", "bayesian", "cluster", "stratified", "rescaled", "multiplier"}, optional

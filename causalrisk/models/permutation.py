@@ -466,7 +466,8 @@ def permutation_test(
         block, needed = partial(_block, under, draw, measure), 8.0 * ARRAYS * len(actual) * width
         null = np.concatenate(list(in_blocks(block, count, width, needed, inference, PROGRESS)))
     if not np.isfinite(observed):
-        raise UnavailableError('a standard error is 0, so there is no studentized test.\nUse `statistic="difference"`.')
+        found = "a standard error is 0 or NaN, so there is no studentized test"
+        raise UnavailableError(f'{found}.\nUse `statistic="difference"`.')
     test = PermutationTest(record, position, kind, alternative, assignment, exact, observed, null)
     if test.failed:
         lost = f"{test.failed} of {len(null)} permutations have no estimate and count as extreme"

@@ -146,10 +146,9 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
     """Interpret a row of `sensitivity()`. There is no verdict, because the confounder is unknown."""
     interval, none = f"{100 * (1 - alpha):.4g}% interval", "1" if first["basis"] == "ratio of the means" else "zero"
     needed = f"a risk ratio of {first['E-value']:.2f} with both treatment and outcome, given the covariates (E-value)"
-    headline = (
-        f"To explain the effect away, a confounder would need {needed}. With {first['E-value of limit']:.2f}, the "
-        f"{interval} would include {none}."
-    )
+    headline = f"To explain the effect away, a confounder would need {needed}."
+    if np.isfinite(first["E-value of limit"]):
+        headline += f" With {first['E-value of limit']:.2f}, the {interval} would include {none}."
     if first["E-value of limit"] == 1:
         of = f" of the {first['basis']}" * (none == "1")
         headline = (
@@ -170,8 +169,8 @@ def read_gaps(record: FitRecord, joint: JointRecord) -> Reading:
     readings, effects = {}, (record.estimate.params, joint.start.params, record.std_errors)
     for contrast, own, start, se in zip(record.contrasts, *effects, strict=False):
         size = abs(own - start) / se if se > 0 else 0.0
-        apart = f"The difference is {size:.2f} times JRE's standard error."
-        gap = f"JRE gives {format_number(own)} and IPWRA {format_number(start)}. {apart}"
+        apart = "" if np.isnan(se) else f"The difference is {size:.2f} times JRE's standard error."
+        gap = f"JRE gives {format_number(own)} and IPWRA {format_number(start)}. {apart}".rstrip()
         readings[contrast] = Reading(_judged(size, MOVES, MOVES_MUCH), gap)
     return by_contrast(readings)
 

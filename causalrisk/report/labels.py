@@ -12,7 +12,6 @@ from causalrisk.design.did import NEVER, change_words
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
-from causalrisk.estimation.matching import MatchedRows
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.specification import POPULATIONS
 from causalrisk.inference.intervals import rounded_se
@@ -120,9 +119,9 @@ def rows_words(record: FitRecord) -> str:
     """Describe the rows over which the means are averages."""
     design, toward = record.design, record.options.population.toward
     counted = design.nobs if toward is None else int(design.counts[toward])
-    rows, group = record.estimate.rows, "" if toward is None else f"{design.treat_name} = {design.levels[toward]}"
-    if isinstance(rows, MatchedRows) and rows.inside.sum() < counted:
-        return f"the {rows.inside.sum()} of {counted} rows{group and f' with {group}'} that have matches"
+    group, unmatched = "" if toward is None else f"{design.treat_name} = {design.levels[toward]}", record.n_unmatched
+    if unmatched:
+        return f"the {counted - unmatched} of {counted} rows{group and f' with {group}'} that have matches"
     text = record.options.population.rows.format(
         nobs=design.nobs,
         units=design.unit_name if counted == 1 else f"{design.unit_name}s",

@@ -575,6 +575,40 @@ def test_a_group_of_one_unit_is_compared_with_the_controls():
         study(data, estimator="JRE", cov_type="robust")
 
 
+@pytest.mark.parametrize("cov_type", ["cluster", "jackknife"])
+def test_controls_in_one_cluster_have_no_standard_errors(cov_type):
+    data = SHORT.assign(site=np.where(SHORT["first"] == np.inf, -1, SHORT.id % 9))
+    with pytest.warns(cr.DesignWarning, match="only one cluster of 'site' is in group '0'"):
+        found = study(data, "y ~ 1", cluster="site", cov_type=cov_type)
+    for by in (None, "group", "all"):
+        table = found.effects(by)
+        assert table["std err"].isna().all() and table["estimate"].notna().all()
+
+
+@pytest.mark.parametrize("cov_type", ["cluster", "jackknife"])
+def test_a_group_in_one_cluster_adds_only_the_error_of_the_controls(cov_type):
+    data = SHORT.assign(site=np.where(SHORT["first"] == 2003, -1, SHORT.id % 9))
+    with pytest.warns(cr.DesignWarning, match="Only one cluster begins in 2003") as caught:
+        found = study(data, "y ~ 1", cluster="site", cov_type=cov_type)
+    assert not any("They are NaN" in str(one.message) for one in caught)
+    assert found.effects("all")["std err"].notna().all()
+
+
+def test_few_treated_clusters_of_a_study_use_their_number_minus_one():
+    data = SHORT.assign(site=np.where(SHORT["first"] == np.inf, 10 + SHORT.id % 20, SHORT.id % 3))
+    data = data[data["first"] != 2004]
+    options = {"estimator": "OutcomeRegression", "cluster": "site", "cov_type": "jackknife"}
+    with pytest.warns(cr.DesignWarning, match=r'Use `event_study\(..., cov_type="jackknife", df=2\)`'):
+        usual = study(data, "y ~ 1", use_t=True, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = study(data, "y ~ 1", df=2, **options)
+    assert found.df == 2 and usual.df == 22 and "2 degrees of freedom" in found.methods()
+    critical = scipy.stats.t.ppf(0.975, 2)
+    row = found.effects("all").iloc[0]
+    assert row["0.975]"] - row["estimate"] == pytest.approx(critical * row["std err"])
+
+
 def test_a_note_of_two_lines_has_one_number():
     few = SHORT.assign(site=SHORT.id % 9)
     with pytest.warns(cr.DesignWarning, match="fewer than 50") as given:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, DesignWarning, Matching, OptionError, OverlapWarning, UnavailableError
+from causalrisk import AIPW, DesignWarning, Matching, OptionError, OverlapWarning, UnavailableError, etable
 from tests.conftest import REFERENCE, simulate
 
 KNOWN = json.loads((REFERENCE / "matching.json").read_text())
@@ -108,6 +108,10 @@ def test_units_without_a_match_are_left_out(n_neighbors):
         res = model.fit()
     assert 0 < kept.sum() < len(data)
     np.testing.assert_allclose(res.params.iloc[1:], means[kept].mean(axis=0), rtol=1e-12)
+    assert res.estimand == res.params.index[0] == res.glance()["estimand"].item() == "matched ATE"
+    assert repr(res).startswith("Matching: matched ATE") and "all (matched ATE)" in str(res.summary())
+    assert "matched ATE" in str(etable([res]))
+    assert Matching.from_formula("y ~ x1 + x2", data, treat="d", caliper=1e6).fit().estimand == "ATE"
     pairs = res.matches
     assert set(pairs["unit"]) == set(data.index[kept])
     assert f"averages over the {kept.sum()} of 80 rows that have matches" in " ".join(str(res.summary()).split())

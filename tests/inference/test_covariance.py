@@ -116,19 +116,60 @@ def test_fault_50_more_clusters_than_rows_cannot_be():
     assert "g (50)" in str(used.summary())
 
 
-def test_fault_61_an_arm_with_a_single_cluster():
-    """The sandwich sees no variance in it, and resamples of clusters lose it."""
-    frame = simulate(200)
-    frame["g"] = np.where(frame.d == 1, 0, 1 + np.arange(200) % 15)
-    model = built(cr.IPWRA, frame, cluster="g")
-    with pytest.warns(cr.DesignWarning, match="only 1 cluster of 'g' has rows of group '1'"):
-        res = model.fit()
-    assert "only 1 cluster of 'g' has rows" in " ".join(str(res.summary()).split())
-    with (
-        pytest.warns(cr.DesignWarning, match="1 cluster of"),
-        pytest.raises(cr.BootstrapError, match=r"because a group had no rows"),
-    ):
-        model.fit(cov_type="bootstrap", n_boot=100)
+def alone(n=200, clusters=20):
+    """A treatment group in a single cluster; its scores sum to zero there."""
+    frame = simulate(n)
+    return frame.assign(g=np.where(frame.d == 1, 0, 1 + np.arange(n) % (clusters - 1)))
+
+
+ONE_CLUSTER = "(?s)only one cluster of 'g' is in group '1', so clustered .* cannot be estimated. They are NaN.*"
+
+
+@pytest.mark.parametrize("options", [{}, {"cov_type": "jackknife", "use_t": True}, {"n_boot": 50}], ids=str)
+@pytest.mark.parametrize("model", [*MODELS, cr.TMLE])
+def test_fault_61_an_arm_with_a_single_cluster(model, options):
+    with pytest.warns(cr.DesignWarning, match=ONE_CLUSTER + "finer `cluster=`.*permutation_test"):
+        res = built(model, alone(), cluster="g").fit(**options, **(QUICK if model is cr.JRE else {}))
+    plain = built(model, alone()).fit(cov_type="robust", **(QUICK if model is cr.JRE else {}))
+    if model is not cr.JRE:  # clusters are kept together in its cross-validation
+        np.testing.assert_array_equal(res.params, plain.params)
+    assert res.params.notna().all()
+    frame = res.summary_frame()
+    assert frame.drop(columns="estimate").isna().all(axis=None)
+    assert res.cov_params().isna().all(axis=None) and res.conf_int(method="percentile").isna().all(axis=None)
+    assert "They are NaN" in " ".join(str(res.summary()).split())
+    if model is not cr.OutcomeRegression:
+        assert np.isnan(res.propensity_bse).all()
+
+
+def test_results_after_an_arm_with_a_single_cluster(tmp_path):
+    with pytest.warns(cr.DesignWarning, match=ONE_CLUSTER):
+        res = built(cr.JRE, alone(), cluster="g").fit(**QUICK)
+    assert res.start.bse.isna().all() and np.isnan(res.pairwise()["std err"]).all()
+    assert res.effects_by(pd.Series(alone().x1 > 0, name="high"))["std err"].isna().all()
+    assert np.isnan(res.sensitivity().iloc[0]["robustness value of limit"])
+    res.report(tmp_path / "a.html")
+    report = (tmp_path / "a.html").read_text()
+    assert "explain the effect away" in report and "With nan" not in report
+    with pytest.raises(cr.UnavailableError, match='statistic="difference"'):
+        res.permutation_test(n_permutations=3)
+    assert res.permutation_test(n_permutations=3, statistic="difference").pvalue > 0
+    with pytest.warns(cr.DesignWarning, match=ONE_CLUSTER):
+        both = cr.compare(f"y ~ {RHS}", alone(), treat="d", cluster="g", estimators=["IPW", "AIPW"], n_boot=50,
+                          bootstrap="bayesian")  # fmt: skip
+    assert both.table["std err"].isna().all() and both.differences["std err"].isna().all()
+
+
+def test_the_only_cluster_of_a_group_with_two_ways_or_two_clusters():
+    frame = alone(clusters=2)
+    with pytest.warns(cr.DesignWarning, match=r"(?s)Use a finer `cluster=`\.$"):  # two clusters have no permutations
+        assert built(cr.IPWRA, frame, cluster="g").fit().bse.isna().all()
+    with pytest.warns(cr.DesignWarning, match=ONE_CLUSTER) as caught:
+        res = built(cr.IPWRA, alone().assign(h=np.arange(200) % 8), cluster=["h", "g"]).fit()
+    assert res.bse.isna().all() and len(caught) == 1
+    design = cr.Survey(psu="g", weights="w")  # has its own rules
+    survey = built(cr.IPWRA, alone().assign(w=1.0), design=design).fit()
+    assert survey.bse.notna().all()
 
 
 def test_numbers_of_clusters_that_lost_digits_are_refused():
