@@ -17,9 +17,8 @@ import pandas as pd
 from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics import balance, scores, sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
-from causalrisk.estimation.overlap import other_populations
+from causalrisk.estimation.overlap import advice_for_matching, other_populations
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.specification import EVERYBODY
 from causalrisk.inference.intervals import parameters
 from causalrisk.report import explain, methods, plots, summary
 from causalrisk.report import labels as words
@@ -214,10 +213,13 @@ def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part],
 def _overlap(record: FitRecord, alpha: float) -> Body:
     table, labels = scores.overlap(record), record.design.labels
     warned = any(note.startswith("poor overlap") for note in record.notes)
-    instead = other_populations(record.design, record.options)
-    everybody = record.options.population is EVERYBODY
-    unit_name, matched = record.design.unit_name, record.spec.matched
-    reading = explain.read_overlap(table, warned, everybody, unit_name, instead, matched)
+    options, unit_name, matched = record.options, record.design.unit_name, record.spec.matched
+    instead = other_populations(record.design, options)
+    advice = f"Without comparable rows, estimates extrapolate. Consider another population: {instead}."
+    advice = advice_for_matching(options) if matched else advice
+    if record.trimmed:  # its rows are an answer to the limits of Crump et al.
+        table = table.drop(columns="outside crump")
+    reading = explain.read_overlap(table, warned, options.population, advice, unit_name, matched)
     caption = f"Propensity scores of groups {{}} and {labels[0]}. Bars show the rows, lines the weighted rows."
     figures = [figure_html(caption.format(label), plots.plot_overlap, record, arm=label) for label in labels[1:]]
     return "\n".join(figures), reading
@@ -226,7 +228,7 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
 def _balance(record: FitRecord, alpha: float) -> Body:
     table = balance.balance(record, "std")
     try:
-        pvalue = float(scores.balance_test(record).pvalue)
+        pvalue = float(scores.balance_test(record).pvalue) if words.uses_score(record) else None
     except CausalRiskError:  # only some propensity models have the test
         pvalue = None
     parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}
