@@ -321,6 +321,8 @@ def _weights(record: FitRecord) -> list[str]:
         weight = "A row's weight is 1 if it is in the target, plus its shares in the matches of other rows."
     elif population is EVERYBODY:
         weight = "Each row's weight is 1 / (probability of its own group)."
+    elif record.frame is not None:
+        weight = "Each row's weight is the density ratio divided by the probability of the row's own group."
     elif population.toward is not None:
         label = design.labels[population.toward]
         weight = f"Rows of group {label} have weight 1. Other rows have weight P(group {label}) / P(own group)."
@@ -358,7 +360,7 @@ def _effects(record: FitRecord) -> list[str]:
 def _tests(record: FitRecord, alpha: float) -> list[str]:
     (spec, _), null, found = words.formats(record), record.options.effect_scale.null, parameters(record)
     limits, (z, p), (symbol, _) = found.limits(alpha), found.tests(), statistic_names(record.df)
-    texts = [words.choice_words(record).strip()]
+    texts = []
     for k, name in enumerate(record.effect_names):
         se, low, high = (format(value, spec) for value in (record.std_errors[k], *limits[k]))
         test = f" Test of {name} = {null:g}: {symbol} = {z[k]:.2f}, p {signed_p(p[k])}." if z[k] == z[k] else ""

@@ -23,7 +23,7 @@ from causalrisk.inference.intervals import parameters
 from causalrisk.report import explain, methods, plots, summary
 from causalrisk.report import labels as words
 from causalrisk.report.explain import Reading, by_contrast
-from causalrisk.report.table import escape_html, format_number, format_p
+from causalrisk.report.table import escape_html, format_number, signed_p
 from causalrisk.report.table_one import balance_for_paper
 from causalrisk.runtime import write_whole
 
@@ -354,10 +354,11 @@ def study_report(
     asked = explain.questions(record, assumptions, treat=f"treatment ({begins})", outcome=f"change of {study.outcome}")
     text = study.methods()
     try:
+        test = study.pretrend_test()
         placebos = (
-            f"Before treatment there should be no effect. Wald test that all {study.placebos.sum()} placebos are zero: "
-            f"p {format_p(float(study.pretrend_test().pvalue))}. A large p-value does not show that trends are "
-            "parallel."
+            f"Before treatment there should be no effect. Hotelling's F test that all {study.placebos.sum()} placebos "
+            f"are zero: F({test.df_num:g}, {test.df_denom:g}) = {test.statistic.item():.2f}, p "
+            f"{signed_p(float(test.pvalue))}. A large p-value does not show that trends are parallel."
         )
     except OptionError as error:
         placebos = str(error)
