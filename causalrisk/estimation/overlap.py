@@ -288,7 +288,8 @@ def poor_overlap(
     twice the largest share by probability weights alone), or if the share by which overlap is judged is small.
     """
     found, toward = [], target.toward
-    shares = judged_shares(*np.array([(arm.effective_n, arm.alone_n) for arm in arms]).T, toward)
+    effective, alone_n = np.array([(arm.effective_n, arm.alone_n) for arm in arms]).T
+    shares = judged_shares(effective, alone_n, toward)
     for arm, label, share in zip(arms, labels, shares, strict=True):
         if arm.extreme:
             some = f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of group {label!r} with a weight above 1e6"
