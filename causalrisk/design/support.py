@@ -397,9 +397,9 @@ def _lost_notes(what: str, model: ModelColumns, found: Sequence[Dependence]) -> 
     """Return a note, in a list, on the columns dropped because an arm does not identify them, if there are any."""
     dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
     text = (
-        f"{what} model: dropped {dropped}, because {_causes(model, found)}. The rows of a dropped level "
-        "are kept. They have no overlap, so their outcome is extrapolated.\nMerge the level with another, or drop its "
-        "rows from the data."
+        f"{what} model: dropped {dropped}, because {_causes(model, found)}. The rows of a level that a group lacks "
+        "are kept. They have no overlap, so their outcome in that group is extrapolated.\nMerge this level with "
+        "another, or drop its rows from the data."
     )
     return [text] if found else []
 
@@ -422,7 +422,8 @@ def _cause(model: ModelColumns, found: Dependence) -> str:
         if own in coded and constant and not value:
             return f"{plain} = {listing([coded[own]])} has no rows in {arm}"
         if own in coded and len(reference) == 1 and len(coded.keys() - others) == 1 == len(others - coded.keys()):
-            return f"{plain} = {listing(reference)}, the reference level, has no rows in {arm}"
+            why = "so the columns of the other levels add up to one there"
+            return f"{plain} = {listing(reference)}, the reference level, has no rows in {arm}, {why}"
     if constant:
         return f"{own} is {value:g} in all rows of {arm}"
     return f"{own} is a linear combination of {listing(name for name in names if name in others)} in {arm}"

@@ -19,10 +19,13 @@ from scipy.special import ndtr, ndtri
 from causalrisk.errors import (
     CausalRiskWarning,
     DesignError,
+    DesignWarning,
     OptionError,
     UnavailableError,
     check_alpha,
+    listed,
     one_of,
+    warn_user,
     whole_number,
 )
 from causalrisk.estimation import engine
@@ -465,6 +468,12 @@ def sensitivity_bounds(
         `benchmark`, there is one row per covariate, with its strengths "cf_y" and "cf_d", the correlation "rho" of its
         errors, and the "change" of the effect in a fit without the covariate.
 
+    Warns
+    -----
+    DesignWarning
+        If a covariate has no strength, because the fit without it has no larger error of the outcome model, or no less
+        variance of the weights. Both bounds then equal the estimate, and the covariate is no benchmark.
+
     Notes
     -----
     The bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)). See theorem 2 of the second reference of
@@ -517,9 +526,20 @@ def sensitivity_bounds(
             for name in given
             for label, scale, found in zip(labels, scales, covariate_strengths(record, scales, name), strict=True)
         }
+        _warn_of_no_strength(rows)
     index = pd.MultiIndex.from_tuples(rows, names=names)
     table = pd.DataFrame(rows.values(), index=index)
     return table.droplevel("arm") if len(scales) == 1 else table
+
+
+def _warn_of_no_strength(rows: dict[tuple[Any, ...], dict[str, float]]) -> None:
+    """Warn of benchmarks whose strength is zero, so the bounds say nothing."""
+    reasons = {"cf_y": "raise the error of the outcome model", "cf_d": "lower the variance of the weights"}
+    for column, why in reasons.items():
+        none = dict.fromkeys(name for (_, name), found in rows.items() if found[column] == 0)
+        if none:
+            lost = f"leaving out {listed(tuple(none))} does not {why}, so {column} is 0 and the bounds equal the effect"
+            warn_user(f"{lost}.\nUse another covariate in `benchmark=`.", DesignWarning)
 
 
 GAMMAS = (1.0, 1.25, 1.5, 2.0, 3.0)

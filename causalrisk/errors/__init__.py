@@ -114,8 +114,8 @@ class OverlapWarning(CausalRiskWarning):
     It is given if
 
     - the effective n of a group, (sum w)^2 / sum w^2, is below a third of its rows, or below a fifth if the target is
-      not everybody (such weights leave rows out on purpose); with probability weights, the share is relative to the
-      effective n of these weights alone;
+      not everybody (such weights leave rows out on purpose); if the target is a group with fewer rows, the share is
+      relative to its rows; with probability weights, it is relative to the effective n of these weights alone;
     - one row has more than a fifth of its group's weight, and twice the largest share by probability weights alone;
     - a weight exceeds a million;
     - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (if everybody is the target);

@@ -21,7 +21,7 @@ from causalrisk.estimation.engine import farthest, over_rows
 from causalrisk.estimation.fits import WeightFit, probabilities_of
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
-from causalrisk.estimation.specification import Specification
+from causalrisk.estimation.specification import Specification, TargetPopulation
 from causalrisk.numerics.arrays import Array, Basis, load_all, loaded
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.optimize import MARGIN, separating_direction
@@ -190,7 +190,7 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
 TOP_SHARE = 0.01
 LARGE_WEIGHT = 1e6
 LARGE_SHARE = 0.2
-SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # least effective n / n; the second if everybody is the target
+SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # least judged share; the second if everybody is the target
 ALMOST = 1 - 1e-9  # an effective n above this share of n differs from n by rounding
 REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 
@@ -257,26 +257,52 @@ def other_populations(design: Design, options: ModelOptions) -> str:
     return " or ".join([*(f'`target="{name}"`' for name in targets), '`trim="crump"`'])
 
 
-def poor_overlap(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str = "row") -> list[str]:
+def advice_for_matching(options: ModelOptions) -> str:
+    """Return what to type if overlap is poor after matching."""
+    if options.caliper is None and not options.exact:
+        return "Use `caliper=` to leave out units without near matches."
+    return 'Match on fewer covariates, or use IPWRA with `target="overlap"`.'
+
+
+def judged_shares(effective: Array, alone: Array, toward: int | None) -> Array:
+    """Return the shares of rows by which overlap is judged, (K,): effective n / n.
+
+    `alone` is n, or the effective n under the probability weights alone, because their cost is not a matter of overlap.
+    If arm `toward` is the target, n is at most the target's: rows far from the target are no loss to a large arm.
+    """
+    return effective / np.minimum(alone, np.inf if toward is None else alone[toward])
+
+
+def least_share(target: TargetPopulation) -> float:
+    """Return the judged share below which a fit warns."""
+    return SMALL_FOR_ALL if target.everybody else SMALL_EFFECTIVE  # other targets leave rows out on purpose
+
+
+def poor_overlap(
+    arms: Sequence[ArmWeights], labels: Sequence[str], target: TargetPopulation, unit_name: str = "row",
+    method: str = "weighting",
+) -> list[str]:  # fmt: skip
     """Return a text for each arm in which few rows hold most of the weight.
 
     There is a text if a weight exceeds a million, if one row holds more than a fifth of the arm's weight (and more than
-    twice the largest share by probability weights alone), or if the effective n is below a share `least` of the arm's
-    rows. With probability weights, the effective n by these weights alone replaces the number of rows, because the cost
-    of probability weights is not a matter of overlap.
+    twice the largest share by probability weights alone), or if the share by which overlap is judged is small.
     """
-    found = []
-    for arm, label in zip(arms, labels, strict=True):
+    found, toward = [], target.toward
+    effective, alone_n = np.array([(arm.effective_n, arm.alone_n) for arm in arms]).T
+    shares = judged_shares(effective, alone_n, toward)
+    for arm, label, share in zip(arms, labels, shares, strict=True):
         if arm.extreme:
             some = f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of group {label!r} with a weight above 1e6"
             found.append(f"{some} (largest {arm.largest:.3g})")
         elif arm.largest_share > max(LARGE_SHARE, 2 * arm.alone_share) and arm.n > 1 / LARGE_SHARE:
             numbers = f"largest weight {arm.heaviest:.3g}, effective n {arm.effective_n:.1f} of {arm.n}"
             found.append(f"one {unit_name} holds {arm.largest_share:.0%} of the weight of group {label!r} ({numbers})")
-        elif arm.kept < least and arm.n > 1 / SMALL_EFFECTIVE:
+        elif share < least_share(target) and arm.n > 1 / SMALL_EFFECTIVE:
             alone = f" ({arm.alone_n:.1f} by the probability weights alone)" if arm.alone_n < arm.n * ALMOST else ""
             size = f"{arm.effective_n:.1f}{alone}, of {arm.n} {unit_name}s"
-            found.append(f"after weighting, the effective n of group {label!r} is only {size}")
+            if toward is not None and arms[toward].alone_n < arm.alone_n:
+                size = f"{arm.effective_n:.1f}{alone}, for {arms[toward].n} {unit_name}s of group {labels[toward]!r}"
+            found.append(f"after {method}, the effective n of group {label!r} is only {size}")
     return found
 
 
@@ -329,12 +355,11 @@ def overlap_of(
     if seen is not None:  # rows without an outcome have no weight, which is not a matter of overlap
         rows = [r.start + np.flatnonzero(seen[r]) for r in rows]
     arms = tuple(arm_weights(inverse[r], relative[r], units[r]) for r in rows)
-    if spec.matched:  # that most units are not matches is not a matter of overlap
-        found = "; ".join(poor_overlap(arms, design.labels, 0.0, design.unit_name))
-        return arms, found and f"poor overlap: {found}.\nUse `caliper=` to leave out units without near matches."
-    everybody = used is not None and used.equations.target.everybody  # other targets leave rows out on purpose
-    texts = poor_overlap(arms, design.labels, SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE, design.unit_name)
-    if used is not None and everybody:
+    if spec.matched:
+        found = "; ".join(poor_overlap(arms, design.labels, options.population, design.unit_name, "matching"))
+        return arms, found and f"poor overlap: {found}.\n{advice_for_matching(options)}"
+    texts = poor_overlap(arms, design.labels, options.population, design.unit_name)
+    if used is not None and used.equations.target.everybody:
         without = used.equations.by_row(lambda e, at: probabilities_of(e, at).min(axis=1) < REMOTE_SCORE, used.at)
         remote, every = int(units[without].sum()), int(units.sum())
         if remote > REMOTE_SHARE * every:

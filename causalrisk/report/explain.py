@@ -16,9 +16,9 @@ import pandas as pd
 
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import OptionError, check_alpha, listed
-from causalrisk.estimation.overlap import SMALL_EFFECTIVE, SMALL_FOR_ALL
+from causalrisk.estimation.overlap import SMALL_FOR_ALL, judged_shares, least_share
 from causalrisk.estimation.record import FitRecord, JointRecord
-from causalrisk.estimation.specification import EVERYBODY
+from causalrisk.estimation.specification import EVERYBODY, TargetPopulation
 from causalrisk.inference.intervals import parameters, statistic_names
 from causalrisk.report import labels as words
 from causalrisk.report import methods
@@ -28,7 +28,7 @@ from causalrisk.report.table import escape_html, format_number, signed_p, wrap
 # --- interpretations of the diagnostics ------------------------------------------------------------------------------
 
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
-SOME_LEFT = 2 / 3  # effective n / n
+SOME_LEFT, SOME_MATCHED = 2 / 3, SMALL_FOR_ALL  # judged share; with full overlap, matching leaves 0.4 or more
 MANY_OUTSIDE, SOME_OUTSIDE = 0.2, 0.05  # share of the rows outside Crump's limits
 BALANCED = 0.1
 MOVES, MOVES_MUCH = 0.25, 1.0  # moves of the effect in standard errors
@@ -61,41 +61,45 @@ def _judged(size: float, some: float, much: float) -> str:
 
 
 def read_overlap(
-    table: pd.DataFrame, warned: bool, everybody: bool, unit_name: str = "row", instead: str = '`target="overlap"`',
+    table: pd.DataFrame, warned: bool, target: TargetPopulation, advice: str, unit_name: str = "row",
     matched: bool = False,
 ) -> Reading:  # fmt: skip
     """Interpret the table of `overlap()`.
 
-    `warned` says whether the fit gave a warning about poor overlap. `everybody` says whether the target is all rows.
-    The limits of Crump et al. apply only then. `instead` has advice on other populations. `matched` says whether the
-    estimator is matching, where a small effective n, from rows that are not matched, does not count as poor overlap.
+    `warned` says whether the fit gave a warning about poor overlap. The limits of Crump et al. apply only if the target
+    is all rows. If the target is an arm, only rows of this arm need comparable rows. `advice` is for poor overlap.
     """
-    surveyed, rows = "survey n" in table, int(table["n"].sum())
-    kept = table["effective n"] / table["survey n" if surveyed else "n"]
-    outside = int(table["outside crump"].sum()) if everybody and "outside crump" in table else 0
-    lonely = int(table["outside support"].sum())
-    few = kept.min() < (SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE) and not matched  # where the fit warns
-    some = kept.min() < SOME_LEFT and not matched
+    surveyed, toward = "survey n" in table, target.toward
+    alone = table["survey n" if surveyed else "n"].to_numpy(dtype=float)
+    shares = judged_shares(table["effective n"].to_numpy(), alone, toward)
+    worst = min(range(len(table)), key=lambda a: (min(shares[a].round(9), 1), a == toward, shares[a]))
+    inside = table if toward is None else table.iloc[[toward]]
+    rows, lonely = int(inside["n"].sum()), int(inside["outside support"].sum())
+    outside = int(table["outside crump"].sum()) if target.everybody and "outside crump" in table else 0
+    some = shares[worst] < (SOME_MATCHED if matched else SOME_LEFT)
     verdict, word = GOOD, "good"
-    if warned or few or outside > MANY_OUTSIDE * rows:
+    if warned or shares[worst] < least_share(target) or outside > MANY_OUTSIDE * rows:
         verdict, word = BAD, "poor"
     elif some or max(outside, lonely) > SOME_OUTSIDE * rows:
         verdict, word = CAUTION, "limited"
     have, others = "has" if lonely == 1 else "have", "the other group" if len(table) == 2 else "another group"
-    texts = [f"{count(lonely, unit_name)} of {rows} {have} a propensity score outside the range of scores in {others}."]
-    if outside:
+    of = f"{rows}" if toward is None else f"the {rows} in group {table.index[toward]}"
+    texts = [f"{count(lonely, unit_name)} of {of} {have} a propensity score outside the range of scores in {others}."]
+    if outside > SOME_OUTSIDE * rows:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
-        share = f"{outside} {unit_name}s ({outside / rows:.0%})"
-        texts.append(f"{share} have scores outside the limits of {source}. An average over all rows is imprecise.")
-    if verdict != GOOD and matched:
-        texts.append("Use `caliper=` to leave out units without near matches.")
-    elif verdict != GOOD:
-        texts.append(f"Without comparable rows, estimates extrapolate. Consider another population: {instead}.")
-    of, weighted = f"{kept.min():.0%} of its", "matching" if matched else "weighting"
-    left = f"{of} effective n under the probability weights alone" if surveyed else f"{of} {unit_name}s"
-    group = f"after {weighted}, the effective n of group {kept.idxmin()} is {left}"
-    if verdict == CAUTION and not (some or matched):
-        group = f"{max(outside, lonely)} of {rows} {unit_name}s have few comparable {unit_name}s in {others}"
+        share = f"{count(outside, unit_name)} ({outside / rows:.0%}) {'has a score' if outside == 1 else 'have scores'}"
+        texts.append(f"{share} outside the limits of {source}. An average over all rows is imprecise.")
+    if verdict != GOOD:
+        texts.append(advice)
+    by_weights = "effective n under the probability weights alone"
+    left = f"{shares[worst]:.0%} of its {by_weights if surveyed else f'{unit_name}s'}"
+    if toward is not None and alone[toward] < alone[worst]:
+        most = f"the {count(round(alone[toward]), unit_name)} of group {table.index[toward]}"
+        share = "at least" if shares[worst] >= 1 else f"{shares[worst]:.0%} of"
+        left = f"{table['effective n'].iloc[worst]:.0f}, {share} {most}{f' ({by_weights})' * surveyed}"
+    group = f"after {'matching' if matched else 'weighting'}, the effective n of group {table.index[worst]} is {left}"
+    if verdict == CAUTION and not some:
+        group = f"{count(max(outside, lonely), unit_name)} of {of} have few comparable {unit_name}s in {others}"
     return Reading(verdict, f"Overlap is {word}: {group}.", tuple(texts))
 
 
@@ -316,6 +320,8 @@ def _weights(record: FitRecord) -> list[str]:
         weight = "A row's weight is 1 if it is in the target, plus its shares in the matches of other rows."
     elif population is EVERYBODY:
         weight = "Each row's weight is 1 / (probability of its own group)."
+    elif record.frame is not None:
+        weight = "Each row's weight is the density ratio divided by the probability of the row's own group."
     elif population.toward is not None:
         label = design.labels[population.toward]
         weight = f"Rows of group {label} have weight 1. Other rows have weight P(group {label}) / P(own group)."
@@ -355,7 +361,7 @@ def _effects(record: FitRecord) -> list[str]:
 def _tests(record: FitRecord, alpha: float) -> list[str]:
     (spec, _), null, found = words.formats(record), record.options.effect_scale.null, parameters(record)
     limits, (z, p), (symbol, _) = found.limits(alpha), found.tests(), statistic_names(record.df)
-    texts = [words.choice_words(record).strip()]
+    texts = []
     for k, name in enumerate(record.effect_names):
         se, low, high = (format(value, spec) for value in (record.std_errors[k], *limits[k]))
         test = f" Test of {name} = {null:g}: {symbol} = {z[k]:.2f}, p {signed_p(p[k])}." if z[k] == z[k] else ""

@@ -224,7 +224,11 @@ def _score_sentences(record: FitRecord) -> list[str]:
         first = f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {model}{what}."
     trimmed = f"Rows were trimmed by their propensity score: {record.trimmed}." * bool(record.trimmed)
     clipped = "" if options.clip is None else f"Propensity scores were clipped: {words.clip_text(record)}."
-    return [first, *filter(None, (trimmed, clipped))]
+    transported = (
+        "The weights include the density ratio of the covariates, target frame over sample, from a logit model of "
+        "membership in the target frame on the covariates of the propensity formula."
+    ) * (record.frame is not None)
+    return [first, *filter(None, (trimmed, clipped, transported))]
 
 
 def _objective_sentence(record: FitRecord, joint: JointRecord) -> str:

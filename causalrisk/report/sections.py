@@ -17,14 +17,13 @@ import pandas as pd
 from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics import balance, scores, sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
-from causalrisk.estimation.overlap import other_populations
+from causalrisk.estimation.overlap import advice_for_matching, other_populations
 from causalrisk.estimation.record import FitRecord
-from causalrisk.estimation.specification import EVERYBODY
 from causalrisk.inference.intervals import parameters
 from causalrisk.report import explain, methods, plots, summary
 from causalrisk.report import labels as words
 from causalrisk.report.explain import Reading, by_contrast
-from causalrisk.report.table import escape_html, format_number, format_p
+from causalrisk.report.table import escape_html, format_number, signed_p
 from causalrisk.report.table_one import balance_for_paper
 from causalrisk.runtime import write_whole
 
@@ -214,10 +213,13 @@ def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part],
 def _overlap(record: FitRecord, alpha: float) -> Body:
     table, labels = scores.overlap(record), record.design.labels
     warned = any(note.startswith("poor overlap") for note in record.notes)
-    instead = other_populations(record.design, record.options)
-    everybody = record.options.population is EVERYBODY
-    unit_name, matched = record.design.unit_name, record.spec.matched
-    reading = explain.read_overlap(table, warned, everybody, unit_name, instead, matched)
+    options, unit_name, matched = record.options, record.design.unit_name, record.spec.matched
+    instead = other_populations(record.design, options)
+    advice = f"Without comparable rows, estimates extrapolate. Consider another population: {instead}."
+    advice = advice_for_matching(options) if matched else advice
+    if record.trimmed:  # its rows are an answer to the limits of Crump et al.
+        table = table.drop(columns="outside crump")
+    reading = explain.read_overlap(table, warned, options.population, advice, unit_name, matched)
     caption = f"Propensity scores of groups {{}} and {labels[0]}. Bars show the rows, lines the weighted rows."
     figures = [figure_html(caption.format(label), plots.plot_overlap, record, arm=label) for label in labels[1:]]
     return "\n".join(figures), reading
@@ -226,7 +228,7 @@ def _overlap(record: FitRecord, alpha: float) -> Body:
 def _balance(record: FitRecord, alpha: float) -> Body:
     table = balance.balance(record, "std")
     try:
-        pvalue = float(scores.balance_test(record).pvalue)
+        pvalue = float(scores.balance_test(record).pvalue) if words.uses_score(record) else None
     except CausalRiskError:  # only some propensity models have the test
         pvalue = None
     parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}
@@ -352,10 +354,11 @@ def study_report(
     asked = explain.questions(record, assumptions, treat=f"treatment ({begins})", outcome=f"change of {study.outcome}")
     text = study.methods()
     try:
+        test = study.pretrend_test()
         placebos = (
-            f"Before treatment there should be no effect. Wald test that all {study.placebos.sum()} placebos are zero: "
-            f"p {format_p(float(study.pretrend_test().pvalue))}. A large p-value does not show that trends are "
-            "parallel."
+            f"Before treatment there should be no effect. Hotelling's F test that all {study.placebos.sum()} placebos "
+            f"are zero: F({test.df_num:g}, {test.df_denom:g}) = {test.statistic.item():.2f}, p "
+            f"{signed_p(float(test.pvalue))}. A large p-value does not show that trends are parallel."
         )
     except OptionError as error:
         placebos = str(error)

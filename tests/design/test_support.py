@@ -45,7 +45,7 @@ CASES = {
     "a level": (LAST, "y ~ x + g + h", {}, ["g[T.z]"], [], ["g = 'z' has no rows in group '0'"]),
     "the reference": (
         REFERENCE, "y ~ x + g + h", {}, ["g[T.e]"], [],
-        ["g = 'a', the reference level, has no rows in group '1'"],
+        ["g = 'a', the reference level, has no rows in group '1', so the columns of the other levels add up to one"],
     ),
     "another reference": (
         LAST, "y ~ x + C(g, Treatment('z')) + h", {}, ["C(g, Treatment('z'))[T.e]"], [],
@@ -107,6 +107,7 @@ def test_every_arm_loses_the_same_terms_and_the_warning_names_the_cause(case):
     assert not set(design.exog_names) & {*both, *outcome}
     assert set(design.propensity_names) - set(design.exog_names) == set(outcome)
     assert design.notes == tuple(told) and all(any(word in text for text in told) for word in words)
+    assert any("The rows of a level that a group lacks are kept." in text for text in told)
     for term in design.dropped_terms:
         found = [text for text in told if repr(term) in text.split(" from")[0]]
         assert [term in both, True] == [

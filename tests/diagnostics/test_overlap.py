@@ -9,14 +9,8 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimation.overlap import (
-    SMALL_EFFECTIVE,
-    SMALL_FOR_ALL,
-    ArmWeights,
-    crump_cut,
-    limits_at,
-    poor_overlap,
-)
+from causalrisk.estimation.overlap import ArmWeights, crump_cut, limits_at, poor_overlap
+from causalrisk.estimation.specification import EVERYBODY, OVERLAP
 from causalrisk.report.explain import read_overlap
 from tests.conftest import RHS, simulate
 
@@ -85,7 +79,78 @@ LALONDE = "re78 ~ age + educ + black + hispan + married + nodegree + re74 + re75
 ])  # fmt: skip
 def test_the_least_effective_n_is_a_third_for_everybody_and_a_fifth_else(everybody, share, warned):
     arm = ArmWeights(100, 100 * share, 9.0, 0.1, 0.1, 0, 9.0, 100.0, 0.01)
-    assert bool(poor_overlap([arm], ["a"], SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE)) == warned
+    assert bool(poor_overlap([arm], ["a"], EVERYBODY if everybody else OVERLAP)) == warned
+
+
+def far_controls(n=6000, level=5.0, slope=1.5, seed=0):
+    """Few treated, a correct logit with scores below a half, and many controls far from the treated."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n)
+    d = (rng.random(n) < 1 / (1 + np.exp(level - slope * x))).astype(int)
+    return pd.DataFrame({"y": x + d + rng.normal(size=n), "x": x, "d": d})
+
+
+@pytest.mark.parametrize(("target", "given"), [("treated", {}), ("control", {"reference": 1}),
+                                              ("b", {"reference": "a"})])  # fmt: skip
+def test_controls_far_from_a_target_group_are_no_poor_overlap(target, given, tmp_path, unprinted_plots):
+    frame, third = far_controls(), target == "b"
+    frame = frame.assign(d=frame.d.map({0: "a", 1: "b"}).mask(frame.index % 3 == 0, "c")) if third else frame
+    res = cr.AIPW.from_formula("y ~ x", frame, treat="d", target=target, **given).fit()  # warnings are errors
+    table = res.overlap()
+    name = "b" if third else "1"
+    few, others = table.loc[name, "n"], table["effective n"].drop(name)
+    worst, many = others.idxmin(), others.min()
+    assert many > few and (table["effective n"] / table["n"]).min() < 0.2
+    page = " ".join(res.report(tmp_path / "report.html").read_text("utf-8").split())
+    size = f"the effective n of group {worst} is {many:.0f}, at least the {few} rows of group {name}."
+    assert f"Overlap is good: after weighting, {size}" in page
+    assert f"of the {few} in group {name} ha" in page
+
+
+def test_poor_overlap_with_a_target_group_names_its_rows(tmp_path, unprinted_plots):
+    frame = far_controls(2000, 2.0, 3.0, seed=2)
+    model = cr.IPW.from_formula("y ~ 1", frame, treat="d", propensity="x", target="treated")
+    with pytest.warns(cr.OverlapWarning) as caught:
+        res = model.fit()
+    row, n = res.overlap().loc["0"], int(res.overlap().loc["1", "n"])
+    size = f"the effective n of group '0' is only {row['effective n']:.1f}, for {n} rows of group '1'."
+    assert row["n"] > n and size in str(caught[0].message)
+    page = res.report(tmp_path / "report.html").read_text("utf-8")
+    assert f"Overlap is poor: after weighting, the effective n of group 0 is {row['effective n']:.0f}, " in page
+
+
+@pytest.mark.parametrize(("slope", "word"), [(0.3, "good"), (1.0, "limited"), (2.5, "poor")])
+def test_one_rule_for_weighting_and_matching(slope, word, tmp_path, unprinted_plots):
+    frame = far_controls(600, 0.0, slope, seed=1)
+    model = cr.Matching.from_formula("y ~ x", frame, treat="d", target="treated")
+    if word == "poor":
+        with pytest.warns(cr.OverlapWarning, match="after matching, the effective n of group '0' is only"):
+            res = model.fit()
+    else:
+        res = model.fit()
+    table = res.overlap()
+    size = table.loc["0", "effective n"] / table["n"].min()
+    assert {"good": size > 1 / 3, "limited": 0.2 < size < 1 / 3, "poor": size < 0.2}[word]
+    page = res.report(tmp_path / "report.html").read_text("utf-8")
+    assert f"Overlap is {word}: after matching" in page
+    assert "Test of the propensity model" not in page  # matching on the covariates uses none
+
+
+@pytest.mark.parametrize(("trim", "said"), [(None, True), ("crump", False)])
+def test_rows_outside_the_limits_are_told_only_before_trimming(trim, said, tmp_path, unprinted_plots):
+    frame = far_controls(2000, 0.0, 1.4)
+    res = cr.IPW.from_formula("y ~ 1", frame, treat="d", propensity="x", trim=trim).fit()
+    share = res.overlap()["outside crump"].sum() / res.nobs
+    assert share > 0.05 if trim is None else share > 0
+    page = res.report(tmp_path / "report.html").read_text("utf-8")
+    assert ("outside the limits of Crump" in page) == said
+
+
+def test_a_few_rows_outside_the_limits_are_not_told():
+    frame = pd.DataFrame({"n": [10, 10], "effective n": [10.0, 10.0], "outside support": 0, "outside crump": [1, 0]})
+    assert "1 row " not in " ".join(read_overlap(frame, False, EVERYBODY, "").texts)
+    texts = " ".join(read_overlap(frame.head(1), False, EVERYBODY, "").texts)
+    assert "1 row (10%) have" not in texts and "1 row (10%) has" in texts
 
 
 def coin_flip(n=1000, sd=1.3):
@@ -111,7 +176,7 @@ def test_survey_weights_are_no_matter_of_overlap(sd):
         assert row["largest weight"] == pytest.approx(total[rows].max())
         assert row["largest share"] == pytest.approx(total[rows].max() / total[rows].sum())
     assert (table["effective n"] / table["n"] < [0.75, 0.75]).all()  # which were called thin or bad
-    assert read_overlap(table, False, True).verdict == "good"
+    assert read_overlap(table, False, EVERYBODY, "").verdict == "good"
     blocks = cr.IPWRA.from_formula("y ~ x", cr.scan([frame[:700], frame[700:]]), **options).fit()
     np.testing.assert_allclose(blocks.overlap(), table, rtol=1e-7)
 
@@ -123,7 +188,7 @@ def test_overlap_is_bad_under_survey_weights_where_it_is_without():
         model = cr.IPWRA.from_formula("y ~ x", frame, treat="d", **own)
         with pytest.warns(cr.OverlapWarning):
             res = model.fit()
-        assert read_overlap(res.overlap(), True, True).verdict == "bad"
+        assert read_overlap(res.overlap(), True, EVERYBODY, "").verdict == "bad"
 
 
 def arms(n=3000):

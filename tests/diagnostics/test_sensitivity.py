@@ -188,7 +188,8 @@ def test_benchmarks_leave_out_every_column_of_a_covariate(frame):
     of_arrays = cr.AIPW(frame["y"], X, frame["d"], exog_propensity=Z).fit()
     without = cr.AIPW(frame["y"], X[:, :2], frame["d"], exog_propensity=Z).fit()
     name = of_arrays.model.design.exog_names[2]
-    change = of_arrays.sensitivity_bounds(benchmark=name)["change"].iloc[0]
+    with pytest.warns(cr.DesignWarning, match="so cf_d is 0"):  # it is in the outcome model only
+        change = of_arrays.sensitivity_bounds(benchmark=name)["change"].iloc[0]
     np.testing.assert_allclose(change, without.effect - of_arrays.effect, rtol=1e-8)
 
 
@@ -209,6 +210,18 @@ def test_a_benchmark_that_explains_all_of_the_treatment_has_no_bounds():
     table = res.sensitivity_bounds(benchmark=["x", "z"])
     assert table.loc["x", "cf_d"] == 1 and table.loc["x", ["lower", "upper"]].tolist() == [-np.inf, np.inf]
     assert np.isfinite(table.loc["z"]).all()
+
+
+@pytest.mark.parametrize(("formula", "own", "message"), [
+    ("y ~ x2", "x1 + x2", r"leaving out 'x1' does not raise the error of the outcome model, so cf_y is 0"),
+    ("y ~ x1 + x2", "x2", r"leaving out 'x1' does not lower the variance of the weights, so cf_d is 0 and the bounds"),
+])  # fmt: skip
+def test_a_benchmark_without_strength_warns(frame, formula, own, message):
+    res = cr.AIPW.from_formula(formula, frame, treat="d", propensity=own).fit()
+    with pytest.warns(cr.DesignWarning, match=message) as caught:
+        table = res.sensitivity_bounds(benchmark=["x1", "x2"])
+    assert len(caught) == 1 and "benchmark=" in str(caught[0].message).splitlines()[-1]
+    assert (table.loc["x1", ["lower", "upper"]] == res.effect).all() and table.loc["x2", "lower"] < res.effect
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")

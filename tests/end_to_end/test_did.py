@@ -11,6 +11,7 @@ import json
 import pickle
 import re
 import warnings
+from html import unescape
 
 import numpy as np
 import pandas as pd
@@ -765,6 +766,9 @@ def test_the_outcome_before_is_on_the_scale_of_that_after(formula, before, typed
 
 def test_the_report_of_a_study(tmp_path, unprinted_plots):
     page = STUDY.report(tmp_path / "study.html").read_text("utf-8")
+    test = STUDY.pretrend_test()
+    said = f"Hotelling's F test that all {test.df_num:g} placebos are zero: F({test.df_num:g}, {test.df_denom:g}) = "
+    assert said in unescape(page) and "Wald test" not in page
     for text in ("Placebos", "parallel trends", "study = causalrisk.event_study(", "Report: EventStudy: ATT"):
         assert text in page
     assert page.count("<img") == 3

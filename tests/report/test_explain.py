@@ -91,6 +91,21 @@ def test_every_kind_of_fit(kind):
     assert max(map(len, str(explained).splitlines())) <= 78
 
 
+def test_the_factor_for_choosing_the_shrinkage_is_told_once():
+    res = cr.JRE.from_formula("y ~ x1", FRAME, treat="d", propensity="x1 + x2").fit(cov_type="robust", n_replicates=20)
+    assert str(res.explain()).replace("\n", " ").count("to allow for choosing the shrinkage") == 1
+
+
+def test_a_transported_effect_names_the_model_of_membership():
+    res = cr.IPWRA.from_formula(FORMULA, FRAME, treat="d", target=FRAME[FRAME.x2 > -1]).fit()
+    said = "density ratio of the covariates, target frame over sample, from a logit model of membership"
+    assert said in res.methods()
+    text = " ".join(str(res.explain()).split())
+    assert "Each row's weight is the density ratio divided by the probability of the row's own group." in text
+    plain = cr.OutcomeRegression.from_formula(FORMULA, FRAME, treat="d", target=FRAME[FRAME.x2 > -1]).fit()
+    assert "density ratio" not in plain.methods()  # it uses no weights
+
+
 def test_the_numbers_are_those_of_the_fit(cattaneo):
     model = cr.JRE.from_formula(
         f"bweight ~ {CATTANEO_RHS}", cattaneo, treat="mbsmoke", propensity=CATTANEO_PROPENSITY,

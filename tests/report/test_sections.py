@@ -14,6 +14,7 @@ import pytest
 import statsmodels.api as sm
 
 import causalrisk as cr
+from causalrisk.estimation.specification import EVERYBODY
 from causalrisk.report.explain import (
     BAD,
     CAUTION,
@@ -295,7 +296,7 @@ def overlap_frame(effective, outside):
      (90, 41, False, BAD), (90, 0, True, BAD)],
 )  # fmt: skip
 def test_verdict_of_overlap(effective, outside, warned, verdict):
-    reading = read_overlap(overlap_frame(effective, outside), warned, True)
+    reading = read_overlap(overlap_frame(effective, outside), warned, EVERYBODY, "")
     assert reading.verdict == verdict
     assert {GOOD: "good", CAUTION: "limited", BAD: "poor"}[verdict] in reading.headline
 
