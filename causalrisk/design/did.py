@@ -123,6 +123,8 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         return formula, data
     else:
         data, before = _one_row_each(did, outcome, data, treat)
+    single = ast.Name | ast.Call | ast.Attribute | ast.Subscript  # others, such as `y > 3`, bind less than the minus
+    after, before = (code if isinstance(parsed(code).body, single) else f"I({code})" for code in (after, before))
     return f"I({after} - {before}) ~ {outcome.right_text}", data
 
 

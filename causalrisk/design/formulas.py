@@ -417,6 +417,15 @@ class _Factor(patsy.EvalFactor):
     def name(self) -> str:
         return "Q('Intercept')" if self.code == "Intercept" else str(self.code)  # patsy has its own Intercept
 
+    def memorize_passes_needed(self, state: Any, eval_env: Any) -> Any:
+        """As in patsy, but an outcome that is a change, ``I(a - b)``, may subtract True and False as 1 and 0."""
+        body: Any = parsed(self.code).body
+        change = _function(body) == "I" and any(isinstance(getattr(one, "op", None), ast.Sub) for one in body.args)
+        needed = super().memorize_passes_needed(state, eval_env)
+        if change and self.code in self.formula.codes("left"):
+            state["eval_code"] = re.sub(r"^I\s*\(", "I(1 * ", state["eval_code"])
+        return needed
+
     def memorize_chunk(self, state: Any, which_pass: int, data: Any) -> None:
         super().memorize_chunk(state, which_pass, self._numbers(data))
 
