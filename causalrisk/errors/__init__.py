@@ -10,6 +10,7 @@ import functools
 import inspect
 import numbers
 import os
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -156,6 +157,11 @@ def warn_user(message: str, category: type[Warning]) -> None:
     """Give a warning that points at the line of the caller outside the package."""
     ours = [frame.filename.startswith(OUR_FILES) for frame in reversed(traceback.extract_stack())]
     warnings.warn(message, category, stacklevel=1 + ours.index(False))
+
+
+def without_numbers(note: str) -> str:
+    """Return the text of a note without its numbers, to find alike notes; numbers in names are left."""
+    return re.sub(r"(?<![\w.])(?<!group ')[-\d.]+(e[-+]\d+)?", "", note)
 
 
 class Notes(list[str]):
