@@ -367,6 +367,8 @@ def event_study(
     _check(given, data)
     units = adoption(data, time=given["time"], unit=given["unit"], begins=given["begins"])
     fits = _fits(model, units, given, scope, notes)
+    if unequal := units.unequal(given["time"]):
+        notes.warn(unequal, errors.DesignWarning)
     exposure = np.array([period - group for group, period in fits])
     sign = np.where((given["base"] == "universal") & (exposure < -given["anticipation"]), -1.0, 1.0)
     made = _errors(fits, units, sign, given) | {"exposure": exposure, "sign": sign}

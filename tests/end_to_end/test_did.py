@@ -540,6 +540,24 @@ def test_periods_are_read_from_any_column(plain, data):
     np.testing.assert_array_equal(study(data, "y ~ 1", estimator="OutcomeRegression").params, plain.params)
 
 
+@pytest.mark.parametrize("dtype", ["int64", "float64", "uint16", "Int64", "category"])
+def test_periods_that_are_not_equally_spaced_give_a_warning(dtype):
+    gap = PANEL[PANEL.year != 2004]
+    with pytest.warns(cr.DesignWarning, match="not equally spaced") as told:
+        found = study(gap.assign(year=gap.year.astype(dtype)), "y ~ 1", estimator="OutcomeRegression")
+    said = str(told[0].message)
+    assert "'year'" in said and "between 2003 and 2005 none is observed" in said and "`study.effects(None)`" in said
+    assert "begin in 2004 are treated as beginning in the next observed period" in said and len(told) == 1
+    assert "between 2003 and 2005" in str(found.summary()) and said.splitlines()[0] in found.methods()
+    assert found.sizes["2005"] == (PANEL["first"] == 2004).sum() / 5
+
+
+@pytest.mark.filterwarnings("error")
+def test_periods_with_equal_steps_give_no_warning():
+    doubled = SHORT.assign(year=2 * SHORT.year, first=2 * SHORT["first"])
+    np.testing.assert_array_equal(study(doubled).params, OF_SHORT)
+
+
 def test_an_order_in_time_is_that_of_ordered_categories():
     words = {2002: "spring", 2003: "rain", 2004: "autumn"}
     seasons = pd.Categorical(SHORT.year.map(words), list(words.values()), ordered=True)
