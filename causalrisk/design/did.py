@@ -291,20 +291,16 @@ class Adoption:
 
     def unequal(self, time: str) -> str:
         """Return the text of a warning on whole-number periods that are not equally spaced; empty for others."""
-        numeric = pd.api.types.is_numeric_dtype(self.names)
-        values, shown = np.asarray(self.names if numeric else [], dtype=float), _shown(self.names)
-        gaps = np.flatnonzero(np.diff(values) > np.diff(values).min(initial=np.inf))
-        if not gaps.size or (values % 1).any():
-            return ""
-        first = np.unique(self.of_units(self.column).dropna().to_numpy(dtype=float))
-        late = labels_of(first[(first > values[0]) & (first < values[-1]) & ~np.isin(first, values)].tolist())
-        next_one = f" Units that begin in {', '.join(late)} are treated as beginning in the next observed period."
-        return (
-            f"The periods of {time!r} are not equally spaced: "
-            f"{' and '.join(f'between {shown[k]} and {shown[k + 1]}' for k in gaps)} none is observed. Exposure counts "
-            f"observed periods, so an average by exposure can mix effects after different times.{next_one * bool(late)}\n"
-            "Use `study.effects(None)`, with one row per group and period, or data with equally spaced periods."
+        values = np.asarray(self.names if pd.api.types.is_numeric_dtype(self.names) else [], dtype=float)
+        gaps, shown = np.flatnonzero(np.diff(values) > np.diff(values).min(initial=np.inf)), _shown(self.names)
+        between = " and ".join(f"between {shown[k]} and {shown[k + 1]}" for k in gaps)
+        text = (
+            f"The periods of {time!r} are not equally spaced: {between} none is observed. Exposure counts observed "
+            "periods, so an average by exposure can mix effects after different times. A unit that begins in an unobserved "
+            "period is treated as beginning in the next observed one.\nUse `study.effects(None)`, with one row per group "
+            "and period, or data with equally spaced periods."
         )
+        return "" if not between or (values % 1).any() else text
 
     def of_units(self, name: str) -> pd.Series:
         """Return the first-period value of a column, one value per unit."""

@@ -10,7 +10,6 @@ import functools
 import inspect
 import numbers
 import os
-import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -159,9 +158,7 @@ def warn_user(message: str, category: type[Warning]) -> None:
     warnings.warn(message, category, stacklevel=1 + ours.index(False))
 
 
-def without_numbers(note: str) -> str:
-    """Return the text of a note without its numbers, to find alike notes; numbers in names are left."""
-    return re.sub(r"(?<![\w.])(?<!group ')[-\d.]+(e[-+]\d+)?", "", note)
+NUMBERS = r"(?<![\w.])(?<!group ')[-\d.]+(e[-+]\d+)?"  # in which alike notes may differ; not numbers in names
 
 
 class Notes(list[str]):

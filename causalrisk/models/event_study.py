@@ -465,7 +465,7 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
     """Warn once if warnings of fits differ only in numbers; `warned` has the fit, text and category of each."""
     alike: dict[str, list[tuple[str, str, Any]]] = {}
     for one in warned:
-        alike.setdefault(errors.without_numbers(one[1]), []).append(one)
+        alike.setdefault(re.sub(errors.NUMBERS, "", one[1]), []).append(one)
     for (fit, text, category), *others in alike.values():
         said, *advice = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", text).split("\n")
         where = f" (Group {fit}{f', and {len(others)} more' if others else ''}.)"
