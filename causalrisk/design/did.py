@@ -296,9 +296,9 @@ class Adoption:
         between = " and ".join(f"between {shown[k]} and {shown[k + 1]}" for k in gaps)
         text = (
             f"The periods of {time!r} are not equally spaced: {between} none is observed. Exposure counts observed "
-            "periods, so an average by exposure can mix effects after different times. A unit that begins in an unobserved "
-            "period is treated as beginning in the next observed one.\nUse `study.effects(None)`, with one row per group "
-            "and period, or data with equally spaced periods."
+            "periods, so an average by exposure can mix effects after different times. A unit that begins in an "
+            "unobserved period is treated as beginning in the next observed one.\nUse `study.effects(None)`, with one "
+            "row per group and period, or data with equally spaced periods."
         )
         return "" if not between or (values % 1).any() else text
 

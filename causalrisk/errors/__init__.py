@@ -158,9 +158,6 @@ def warn_user(message: str, category: type[Warning]) -> None:
     warnings.warn(message, category, stacklevel=1 + ours.index(False))
 
 
-NUMBERS = r"(?<![\w.])(?<!group ')[-\d.]+(e[-+]\d+)?"  # in which alike notes may differ; not numbers in names
-
-
 class Notes(list[str]):
     """Texts of the warnings of a fit, for the summary."""
 
@@ -184,6 +181,7 @@ def listed(values: Sequence[object]) -> str:
 
 
 IN_MEMORY = "data=causalrisk.scan(data).collect()"  # what to type where data on disk are refused
+NUMBERS = r"(?<![\w.])(?<!group ')[-\d.]+(e[-+]\d+)?"  # in which alike notes may differ; not numbers in names
 NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a suggestion might change the question
 
 

@@ -37,7 +37,8 @@ NOT_HERE = (
 def _check_column(frame: Any, role: str, name: Any) -> None:
     if not isinstance(name, str) or name not in frame:
         known = errors.listed(list(frame))
-        raise errors.DesignError(f"{role}={name!r} is not a column of the data.\nUse `{role}=` with one of {known}.")
+        problem = f"LATE needs {role}=" if name == "" else f"{role}={name!r} is not a column of the data"
+        raise errors.DesignError(f"{problem}.\nUse `{role}=` with one of {known}.")
     found = sorted(pd.unique(frame[name].dropna()).tolist(), key=str)
     if not set(found) <= {0, 1}:
         text = f"{role}={name!r} has the values {found[:5]}; expected 0 and 1."
@@ -97,8 +98,8 @@ class LATE:
         cls,
         formula: str,
         data: Any,
-        treat: str,
-        instrument: str,
+        treat: str = "",
+        instrument: str = "",
         *,
         propensity: str | None = None,
         method: str = "AIPW",
@@ -139,7 +140,7 @@ class LATE:
         OptionError
             If an option is not available for LATE.
         """
-        if instrument == treat:
+        if instrument and instrument == treat:
             raise errors.DesignError(f"{treat!r} is the treatment and the instrument.\nUse another `instrument=`.")
         for name in NOT_HERE:
             if name in options:
@@ -173,7 +174,10 @@ class LATE:
             design = design_of(formula, table, given, scope, [model.spec])
             return model._checked(design, model_options(design, given | {"read_as": read_as, "typed": typed}))
 
-        outcome = made(formula, ~without, outcome_predictions)
+        try:
+            outcome = made(formula, ~without, outcome_predictions)
+        except errors.DesignError as error:
+            raise type(error)(str(error).replace(f"treatment {instrument!r}", f"instrument {instrument!r}")) from None
         if treat in outcome.design.outcome_encoder.variables:
             raise errors.DesignError(f"the treatment {treat!r} is in the formula.\nUse `treat={treat!r}` alone.")
         left = treat if treat.isidentifier() else f"Q({treat!r})"

@@ -207,6 +207,9 @@ def test_one_sided_compliance_gives_no_warning():
         ({}, {"method": "2sls"}, OptionError, "estimator '2sls' is not known"),
         ({}, {"treated": 1}, OptionError, "treated= is not available for LATE"),
         ({}, {"formula": "y ~ x1 + d"}, DesignError, "'d' is in the formula"),
+        ({}, {"formula": "y ~ x1 + z"}, DesignError, "^instrument 'z' is in .*\nTake z out"),
+        ({}, {"formula": "y ~ d + x1 | z + x1"}, DesignError, r'LATE.from_formula\("y ~ x"'),
+        ({}, {"instrument": ""}, DesignError, "LATE needs instrument=.\nUse `instrument=` with one of 'y'"),
         ({"d": 1}, {}, CausalRiskError, "no effect on 'd'"),
     ],
 )

@@ -412,6 +412,7 @@ def test_refusals(frames):
         pool(good[:1])
     with pytest.raises(OptionError, match=r"df_complete=0; expected a positive number"):
         pool(good, df_complete=0)
+    pd.testing.assert_frame_equal(pool(*good).summary_frame(), pool(good).summary_frame())
     for bad in ([good[0], good[0].model], ["a"], good[0].params):
         with pytest.raises(TypeError, match="expected results of an estimator"):
             pool(bad)
