@@ -24,6 +24,7 @@ from causalrisk.design.support import ColumnMoments
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import align, as_pandas, as_table, check_complete, listing, missing_mask, plain
 from causalrisk.errors import DesignError, OptionError
+from causalrisk.errors.aliases import near
 
 MANY_LEVELS = 20
 PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of 0/1 indicators, printed by name only
@@ -101,7 +102,8 @@ def _values_on_sample(
         if only_formulas and given not in table:
             typed = f'`from_formula(..., cluster="{given}")`' if role == "groups" else "`data=data`, the model's data"
             known = f"the columns are {listing(table.columns)}" if len(table.columns) else "arrays have no names"
-            raise DesignError(f"{role} {given!r} is in neither formula; {known}.\nUse {typed}.")
+            advice = f"{near(given, table.columns)} Use {typed}.".strip()
+            raise DesignError(f"{role} {given!r} is in neither formula; {known}.\n{advice}")
         found = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])
     else:
         values, name = as_pandas(given), str(default if getattr(given, "name", None) is None else given.name)

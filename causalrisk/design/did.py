@@ -123,6 +123,8 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         return formula, data
     else:
         data, before = _one_row_each(did, outcome, data, treat)
+    single = ast.Name | ast.Call | ast.Attribute | ast.Subscript  # others, such as `y > 3`, bind less than the minus
+    after, before = (code if isinstance(parsed(code).body, single) else f"I({code})" for code in (after, before))
     return f"I({after} - {before}) ~ {outcome.right_text}", data
 
 
@@ -285,6 +287,19 @@ class Adoption:
         """Count the units that begin in each period and, last, never-treated units. Unit i counts `times[i]` times."""
         found = np.bincount(self.begins, times, len(self.names) + 1).astype(int)
         return pd.Series(found, index=[*_shown(self.names), NEVER])[found > 0]
+
+    def unequal(self, time: str) -> str:
+        """Return the text of a warning on whole-number periods that are not equally spaced; empty for others."""
+        values = np.asarray(self.names if pd.api.types.is_numeric_dtype(self.names) else [], dtype=float)
+        gaps, shown = np.flatnonzero(np.diff(values) > np.diff(values).min(initial=np.inf)), _shown(self.names)
+        between = " and ".join(f"between {shown[k]} and {shown[k + 1]}" for k in gaps)
+        text = (
+            f"The periods of {time!r} are not equally spaced: {between} none is observed. Exposure counts observed "
+            "periods, so an average by exposure can mix effects after different times. A unit that begins in an "
+            "unobserved period is treated as beginning in the next observed one.\nUse `study.effects(None)`, with one "
+            "row per group and period, or data with equally spaced periods."
+        )
+        return "" if not between or (values % 1).any() else text
 
     def of_units(self, name: str) -> pd.Series:
         """Return the value of a column in the first period for each unit."""

@@ -25,7 +25,7 @@ from patsy.parse_formula import parse_formula
 from causalrisk.design.tables import align, as_table, column_of, gather, in_index, is_column, listing, nearest
 from causalrisk.design.treatment import show
 from causalrisk.errors import CausalRiskError, DesignError, OptionError
-from causalrisk.errors.aliases import SURVIVAL, near
+from causalrisk.errors.aliases import LATE, SURVIVAL, near
 
 # --- formulas as R and Stata write them ------------------------------------------------------------------------------
 
@@ -68,6 +68,7 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with
     (r"\w\s*:\s*[01](?![\w.])", "A product with a number is not a term. Leave it out."),
     (rf"(?:^|[~+])\s*{NAME}\s*([*/])\s*(\d[\d.]*)\s*(?:$|[~+])", r"Arithmetic is `I(\1 \2 \3)`."),
     (r"\)\s*\^\s*(\d)", r"R's `^\1` is `**\1`."),
+    (rf"\bI\(\s*{NAME}\s*=(?!=)", r"Equality is `==`: `I(\1 == ...)`."),
     (rf"\b{NAME}\s*\^\s*(\d+)", r"Powers are `I(\1**\2)`."),
     (r"(?:^|[~+])\s*\.\s*($|[-+])", 'Name the columns: `" + ".join(data.columns.drop(["<y>", "<d>"]))`.'),
     (r"(\w+)\s*%in%", r"R's `%in%` is `I(\1.isin([...]))`."),
@@ -78,7 +79,10 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with
         r"\(\s*[01]\s*\|\s*(\w+)\s*\)",
         r'There are no random effects. Use `C(\1)`, or `cluster="\1"` for standard errors.',
     ),
-    (r"\w\s*\|\s*(\w+)\s*$", r'Fixed effects are `+ C(\1)`; clusters are `cluster="\1"`.'),
+    (
+        r"\w\s*\|\s*(\w+)[\s\w+]*$",
+        rf'Fixed effects are `+ C(\1)`, clusters `cluster="\1"`, and instruments `{LATE}`.',
+    ),
     (r"\w\$(\w+)", r"Name the column alone: `\1`."),
     ("[\u223c\u02dc\uff5e]", "Use the `~` of the keyboard; this is another character."),
     (r"^\s*\w+\s*=(?!=)[^~]*$", "Use `~` between the outcome and the covariates, not `=`."),
@@ -399,7 +403,8 @@ def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame:
     there = f"Define {name!r} in your code, or use `data=` with a data frame that has it."
     if not all(column in frame for column in table.columns):
         word = re.search(rf"\b{re.escape(name)}[\w.]*", formula.text) if role == "base" else None  # R has x.1 for "x 1"
-        there = in_index(table, name) or nearest(word.group() if word else name, table.columns, typed_name)
+        quotes = f"Text is in quotes: `{name!r}`." * bool(re.search(rf"[=!]= *{re.escape(name)}\b", formula.text))
+        there = in_index(table, name) or quotes or nearest(word.group() if word else name, table.columns, typed_name)
     return DesignError(f"{start} {name!r}, which is neither a column of the data nor an array in your code.\n{there}")
 
 
@@ -415,6 +420,15 @@ class _Factor(patsy.EvalFactor):
 
     def name(self) -> str:
         return "Q('Intercept')" if self.code == "Intercept" else str(self.code)  # patsy has its own Intercept
+
+    def memorize_passes_needed(self, state: Any, eval_env: Any) -> Any:
+        """As in patsy, but an outcome that is a change, ``I(a - b)``, may subtract True and False as 1 and 0."""
+        body: Any = parsed(self.code).body
+        change = _function(body) == "I" and any(isinstance(getattr(one, "op", None), ast.Sub) for one in body.args)
+        needed = super().memorize_passes_needed(state, eval_env)
+        if change and self.code in self.formula.codes("left"):
+            state["eval_code"] = re.sub(r"^I\s*\(", "I(1 * ", state["eval_code"])
+        return needed
 
     def memorize_chunk(self, state: Any, which_pass: int, data: Any) -> None:
         super().memorize_chunk(state, which_pass, self._numbers(data))

@@ -297,15 +297,16 @@ class Rules:
     constant_outcome: bool
     scores: str
     controls_only: bool = False
+    scored: bool = True  # whether any estimator has a propensity model, for messages
 
     @classmethod
-    def of(cls, columns: Any, constant_outcome: bool, joint_outcome: bool = False) -> Rules:
+    def of(cls, columns: Any, constant_outcome: bool, joint_outcome: bool = False, scored: bool = True) -> Rules:
         """Return the rules for the options of a call. With `joint_outcome`, the arms are fitted jointly (JRE)."""
         scores = "balanced" if columns.propensity_loss == "calibrated" else "likely"
         if columns.propensity_score is not None or (isinstance(columns.trim, str) and columns.trim == "separated"):
             scores = "as they are"
         controls_only = columns.did is not None and not columns.did.cross_sections and not joint_outcome
-        return cls(columns.collinear, constant_outcome, scores, controls_only)
+        return cls(columns.collinear, constant_outcome, scores, controls_only, scored)
 
 
 class ModelColumns(NamedTuple):
@@ -362,7 +363,8 @@ def supported_columns(
     own += _lost_notes("outcome", outcome, of_x)
     own_z += _lost_notes("propensity", propensity, of_z)
     both = [note for note in own if note.replace("outcome", "propensity", 1) in own_z]
-    notes += [note.replace("outcome model", "outcome and propensity models", 1) for note in both]
+    models = "outcome and propensity models" if rules.scored else "outcome model"
+    notes += [note.replace("outcome model", models, 1) for note in both]
     notes += [note for note in own if note not in both]
     notes += [note for note in own_z if note.replace("propensity", "outcome", 1) not in both]
     return keep, keep_z

@@ -546,7 +546,7 @@ GAMMAS = (1.0, 1.25, 1.5, 2.0, 3.0)
 
 
 def rosenbaum_bounds(
-    treated: Any, control: Any, gamma: float | Sequence[float] = GAMMAS, alternative: str = "larger"
+    treated: Any, control: Any = None, gamma: float | Sequence[float] = GAMMAS, alternative: str = "larger"
 ) -> pd.DataFrame:
     """Rosenbaum's bounds on the p-value of matched pairs if a confounder was omitted.
 
@@ -586,6 +586,9 @@ def rosenbaum_bounds(
     3.0     0.0000   0.0666
     """
     one_of("alternative", alternative, ("larger", "smaller"))
+    if control is None or hasattr(treated, "matches"):
+        typed = 'rosenbaum_bounds(data.loc[res.matches.unit, "y"], data.loc[res.matches.match, "y"])'
+        raise OptionError(f"rosenbaum_bounds() takes the outcomes of the two units of each pair.\nUse `{typed}`.")
     limits = np.atleast_1d(np.asarray(gamma, dtype=float))
     pairs = [np.asarray(outcomes, dtype=float) for outcomes in (treated, control)]
     if not (limits >= 1).all():

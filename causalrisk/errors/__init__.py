@@ -181,6 +181,7 @@ def listed(values: Sequence[object]) -> str:
 
 
 IN_MEMORY = "data=causalrisk.scan(data).collect()"  # what to type where data on disk are refused
+NUMBERS = r"(?<![\w.])(?<!group ')[-\d.]+(e[-+]\d+)?"  # in which alike notes may differ; not numbers in names
 NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a suggestion might change the question
 
 

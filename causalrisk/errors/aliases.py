@@ -13,7 +13,8 @@ from typing import Any
 
 COMING_FROM = "docs/reference/api/words.md"
 MATCHING = "Use `Matching.from_formula(..., n_neighbors=1, exact=, caliper=, bias_adjust=)`."
-INSTRUMENT = 'Use `causalrisk.LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.'
+LATE = 'LATE.from_formula("y ~ x", data, treat="d", instrument="z")'
+INSTRUMENT = f"Use `causalrisk.{LATE}`."
 SURVIVAL = "Survival outcomes are not in this package; R's riskRegression and adjustedCurves have them."
 MEANS = "Every fit estimates the potential-outcome means: `res.params`. Leave it out."
 UNITS = "Effects of single units are not available (EconML and grf have them); see `res.effects_by`."
@@ -66,6 +67,7 @@ NAMES: dict[str, dict[str, str]] = {
         "psu": "id ids cluster clusters", "strata": "stratum", "weights": "weight pweight pweights pw",
         "lonely": "lonely_psu singleunit", "replicate_weights": "repweights rep_weights", "replicate_type": "type",
     },
+    "impute": {"n_imputations": "m"},
     "DiD": {"before": "pre", "unit": "id idname ivar entity", "time": "tname timevar period year t"},
     "table_one": {
         "by": "strata groupby group treat treatment", "covariates": "vars columns variables", "median": "nonnormal",

@@ -77,7 +77,8 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> No
         if value is None or value in (PLAIN.get(option), *own):
             continue
         shown = f'"{value}"' if isinstance(value, str) else value
-        others = [] if name != spec.name else [one for one, its in ABILITIES.items() if value in its.get(option, ())]
+        public = [one for one in ABILITIES if one != "Unadjusted"] if name == spec.name else []
+        others = [one for one in public if value in ABILITIES[one].get(option, ())]
         only = f", only for {', '.join(others)}" if others else ""
         other = own[0] if own and option in ("learner_use", "at_exposure") else PLAIN.get(option)
         instead = f"leave `{IMPLIED_BY.get(value, option.removeprefix('at_'))}=` out"

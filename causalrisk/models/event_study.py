@@ -375,6 +375,8 @@ def event_study(
     _check(given, data)
     units = adoption(data, time=given["time"], unit=given["unit"], begins=given["begins"])
     fits = _fits(model, units, given, scope, notes)
+    if unequal := units.unequal(given["time"]):
+        notes.warn(unequal, errors.DesignWarning)
     exposure = np.array([period - group for group, period in fits])
     sign = np.where((given["base"] == "universal") & (exposure < -given["anticipation"]), -1.0, 1.0)
     made = _errors(fits, units, sign, given) | {"exposure": exposure, "sign": sign}
@@ -473,7 +475,7 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
     """Warn once if warnings of fits differ only in numbers. `warned` has the fit, text and category of each warning."""
     alike: dict[str, list[tuple[str, str, Any]]] = {}
     for one in warned:
-        alike.setdefault(re.sub(r"(?<![\w.])[-\d.]+(e[-+]\d+)?", "", one[1]), []).append(one)
+        alike.setdefault(re.sub(errors.NUMBERS, "", one[1]), []).append(one)
     for (fit, text, category), *others in (sorted(each, key=itemgetter(1)) for each in alike.values()):
         said, *advice = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", text).split("\n")
         where = f" (Group {fit}{f', and {len(others)} more' if others else ''}.)"

@@ -37,7 +37,8 @@ NOT_HERE = (
 def _check_column(frame: Any, role: str, name: Any) -> None:
     if not isinstance(name, str) or name not in frame:
         known = errors.listed(list(frame))
-        raise errors.DesignError(f"{role}={name!r} is not a column of the data.\nUse `{role}=` with one of {known}.")
+        problem = f"LATE needs {role}=" if name == "" else f"{role}={name!r} is not a column of the data"
+        raise errors.DesignError(f"{problem}.\nUse `{role}=` with one of {known}.")
     found = sorted(pd.unique(frame[name].dropna()).tolist(), key=str)
     if not set(found) <= {0, 1}:
         text = f"{role}={name!r} has the values {found[:5]}; expected 0 and 1."
@@ -97,8 +98,8 @@ class LATE:
         cls,
         formula: str,
         data: Any,
-        treat: str,
-        instrument: str,
+        treat: str = "",
+        instrument: str = "",
         *,
         propensity: str | None = None,
         method: str = "AIPW",
@@ -139,7 +140,7 @@ class LATE:
         OptionError
             If an option is not available for LATE.
         """
-        if instrument == treat:
+        if instrument and instrument == treat:
             raise errors.DesignError(f"{treat!r} is the treatment and the instrument.\nUse another `instrument=`.")
         for name in NOT_HERE:
             if name in options:
@@ -172,7 +173,10 @@ class LATE:
             design = design_of(formula, table, given, scope, [model.spec])
             return model._checked(design, model_options(design, given | {"read_as": read_as, "typed": typed}))
 
-        outcome = made(formula, ~without, outcome_predictions)
+        try:
+            outcome = made(formula, ~without, outcome_predictions)
+        except errors.DesignError as error:
+            raise type(error)(str(error).replace(f"treatment {instrument!r}", f"instrument {instrument!r}")) from None
         if treat in outcome.design.outcome_encoder.variables:
             raise errors.DesignError(f"the treatment {treat!r} is in the formula.\nUse `treat={treat!r}` alone.")
         left = treat if treat.isidentifier() else f"Q({treat!r})"
@@ -207,7 +211,7 @@ class LATE:
             warnings.simplefilter("ignore", errors.CausalRiskWarning)
             found = LATEResults(self, outcome, self.first_stage.fit(**options))
         if found.first_stage_f < WEAK:
-            errors.warn_user(
+            found._notes.warn(
                 f"the instrument is weak: its first-stage F is {found.first_stage_f:.1f}, less than {WEAK:g}. Normal "
                 'intervals can be far too short.\nUse `res.conf_int(method="anderson-rubin")`.',
                 errors.DesignWarning,
@@ -231,7 +235,7 @@ class LATEResults(OneEffect):
     first_stage_f : float
         First-stage F statistic: the squared ratio of the first-stage effect to its standard error.
     complier_share : float
-        Share of compliers: the absolute value of the instrument's effect on the treatment.
+        Estimated share of compliers: the absolute value of the instrument's effect on the treatment.
     nobs : int
         Observations.
     estimand : str
@@ -263,6 +267,8 @@ class LATEResults(OneEffect):
             psi = np.stack([res._record.estimate.influence[:, 0] for res in (outcome, first_stage)], axis=1)
             every = np.column_stack([psi, (psi[:, 0] - late * psi[:, 1]) / self._effects[1]])
             self._covariance = influence_covariance(record, every)
+        known = {*record.notes, *first_stage.model.design.notes}  # the data are the same
+        self._notes = errors.Notes([*record.notes, *(note for note in first_stage._record.notes if note not in known)])
         self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
         self.complier_share = float(abs(self._effects[1]))
         values = np.array([late, *self._effects[::-1]])
@@ -378,15 +384,17 @@ class LATEResults(OneEffect):
             With `as_text`, `as_html`, `as_latex`, `as_csv`.
         """
         record, model = self._record, self.model
-        design, own = record.design, ("No. Observations:", "Rows dropped:", "Std. errors:", "First-stage F:")
+        design, own = record.design, ("No. Observations:", "Rows dropped:", "Std. errors:", "Df Residuals:")
         texts = summary.head_texts(record) | {"Treatment:": model.treat, "Instrument:": model.instrument}
         texts |= {"Model:": f"LATE by {record.spec.name}", "First-stage F:": self._shown_f}
-        shown = ("Treatment:", "Instrument:", "Model:", "Weights:", *summary.DESIGN, *own)
+        shown = ("Treatment:", "Instrument:", "Model:", "Weights:", *summary.DESIGN, *own, "First-stage F:")
         heading = title or "Local Average Treatment Effect (LATE) Results"
         moves = "rises" if self._effects[1] > 0 else "falls"
         notes = [
             "LATE = effect on the outcome / effect on the treatment. It is the average effect on compliers, whose "
-            f"{model.treat} {moves} with {model.instrument}: {self.complier_share:.1%} of the sample.",
+            f"{model.treat} {moves} with {model.instrument}: an estimated {self.complier_share:.1%} of the sample."
+            + " The first stage is weak, so this share and its direction are uncertain."
+            * (self.first_stage_f < WEAK),
             f"Anderson and Rubin's {1 - alpha:.0%} interval, valid with a weak instrument: {self._ends(alpha)}.",
             f"Outcome: {design.formula}",
             f"Propensity: {design.propensity_formula}",
@@ -397,7 +405,7 @@ class LATEResults(OneEffect):
             summary.head(heading, design.endog_name, texts, shown),
             summary.numbers_table(self.summary_frame(alpha), "", one_unit=False),
         ]
-        return ResultSummary(tables, notes)
+        return ResultSummary(tables, [*notes, *(note.replace("\n", " ") for note in self._notes)])
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effect as plain data, under the column names of broom and marginaleffects.
@@ -425,9 +433,9 @@ class LATEResults(OneEffect):
 
     def methods(self) -> str:
         """Return a methods paragraph: estimand, instrument, models, sample, first stage and standard errors."""
-        first, first_se = self.summary_frame().iloc[1, :2]
+        (first, first_se), weak = self.summary_frame().iloc[1, :2], ", which is weak" * (self.first_stage_f < WEAK)
         found = (
-            f"The first stage is {first:.4g} (standard error {first_se:.4g}, F {self._shown_f}), so "
+            f"The first stage is {first:.4g} (standard error {first_se:.4g}, F {self._shown_f}){weak}. An estimated "
             f"{self.complier_share:.1%} of the sample are compliers. The LATE is {self.effect:.4g} (standard error "
             f"{self.effect_se:.4g}). The 95% interval of Anderson and Rubin (1949), which is valid with a weak "
             f"instrument, is {self._ends()}."

@@ -284,7 +284,7 @@ class CausalModel:
         known = {name: value for name, value in OPTIONS.items() if name not in OF_FORMULAS}
         options, read_as = read("model", options, known)
         columns = kinds.options_of(ColumnOptions, {**options, "treat": treat})
-        rules = Rules.of(columns, self.spec.constants)
+        rules = Rules.of(columns, self.spec.constants, scored=self.spec.uses_propensity)
         self.design = design_from_arrays(endog, exog, columns, rules, exog_propensity=exog_propensity)
         typed = kinds.typed_options(options | {"exog_propensity": exog_propensity}, OPTIONS)
         self.options = kinds.model_options(self.design, options | {"read_as": read_as, "typed": typed})
@@ -517,8 +517,9 @@ def design_of(
         formula, data = with_change(columns.did, formula, data, columns.treat)
     make = design_from_scan if isinstance(data, Scan) else design_from_formula
     constant = all(spec.constants for spec in specs) or columns.outcome_predictions is not None
-    rules = Rules.of(columns, constant, any(spec.joint for spec in specs))
+    scored = any(spec.uses_propensity for spec in specs)
+    rules = Rules.of(columns, constant, any(spec.joint for spec in specs), scored)
     made = make(formula, data, columns, rules, propensity=propensity, frame=scope)
-    if any(spec.uses_propensity for spec in specs) and columns.did is None:  # did= may have no covariates
+    if scored and columns.did is None:  # did= may have no covariates
         check_scored(made, propensity, given.get("propensity_score"))
     return made

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from causalrisk.design.tables import as_table
+from causalrisk.design.tables import as_table, nearest
 from causalrisk.errors import (
     DesignError,
     DesignWarning,
@@ -37,7 +37,10 @@ LEAF = 10  # minimum number of known values in a leaf
 SWEEPS = 5  # times that each column is imputed from the others
 
 
-def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), rng: Any = 0) -> list[pd.DataFrame]:
+@with_other_names
+def impute(
+    data: Any = None, n_imputations: int = 10, *, exclude: Sequence[str] = (), rng: Any = 0
+) -> list[pd.DataFrame]:
     """Impute missing values several times (multiple imputation).
 
     Parameters
@@ -98,13 +101,21 @@ def impute(data: Any, n_imputations: int = 10, *, exclude: Sequence[str] = (), r
         ) from error
     whole_number("n_imputations", n_imputations, 1, 10)
     seeds = seed_sequence(rng).spawn(n_imputations)
+    if data is None:
+        raise OptionError("impute() needs data.\nUse `impute(data, 10)`.")
     table = as_table(data, [])
     left_out = [exclude] if isinstance(exclude, str) else list(exclude)
+    for name in left_out:
+        if name not in table:
+            raise DesignError(f"exclude={name!r} is not a column of the data.\n{nearest(name, table.columns)}")
     used = table.drop(columns=left_out)
+    if used.shape[1] == 1 and used.isna().any(axis=None):
+        raise DesignError(f"impute(): no other column predicts {used.columns[0]!r}.\nUse data with more columns.")
     for name in used:
         known, number = used[name].dropna(), is_numeric_dtype(used[name])
         if known.empty or not (number or known.nunique() <= MOST_LEVELS):
-            found = "no known value" if known.empty else f"more than {MOST_LEVELS} levels of text"
+            many = "dates" if known.dtype.kind in "mM" else f"more than {MOST_LEVELS} levels of text"
+            found = "no known value" if known.empty else many
             raise DesignError(f"impute(): column {name!r} has {found}.\nUse `exclude={[*left_out, name]}`.")
         used[name] = used[name] if number else used[name].astype("category")
     gaps = {name: used[name].isna().to_numpy() for name in used if used[name].isna().any()}
@@ -355,13 +366,15 @@ class PooledResults(OneEffect):
 
 
 @with_other_names
-def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) -> PooledResults:
+def pool(results: Iterable[CausalResults], *more: Any, df_complete: float | None = None) -> PooledResults:
     """Pool the fits to several imputed data sets by Rubin's rules.
 
     Parameters
     ----------
     results : iterable of CausalResults
         Fits of one model to data sets that differ only in the imputed values.
+    *more : CausalResults
+        Further fits: ``pool(first, second)`` is the same as ``pool([first, second])``.
     df_complete : float, optional
         Degrees of freedom of the complete data (mice's ``dfcom``). By default `df_resid` of the first fit: the number
         of clusters minus one, or the number of observations minus the number of outcome coefficients. ``numpy.inf``
@@ -415,7 +428,7 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     >>> bool(0 < pooled.fmi["ATE"] < 0.1)
     True
     """
-    given = given_results(results, "pool([model.fit() for model in models])")
+    given = given_results([results, *more] if more else results, "pool([model.fit() for model in models])")
     if len(given) < 2:
         raise OptionError(f"pool() got {len(given)} results; expected one for each of at least two imputed data sets.\n"
                           "Use `pool([model.fit() for model in models])`.")  # fmt: skip

@@ -258,9 +258,8 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
         link = next((known for known in links if CLASSES[known] == given), links[0])
     typed = link if isinstance(link, str) else ""
     if typed not in links:
-        raise OptionError(
-            f"link={link!r} is not available for family={name!r}; expected {' or '.join(map(repr, links))}.\n"
-            f"Use `link={(nearest_name(link, links) or links[0])!r}`"
-            + (f", or `propensity_link={link!r}` for the propensity score." if typed in BINARY_LINKS else ".")
-        )
+        binary = f'family="binomial"` for a 0/1 outcome, or `propensity_link={link!r}` for the propensity score.'
+        instead = binary if typed in BINARY_LINKS else f"link={(nearest_name(link, links) or links[0])!r}`."
+        expected = f"expected {' or '.join(map(repr, links))}"
+        raise OptionError(f"link={link!r} is not available for family={name!r}; {expected}.\nUse `{instead}")
     return OutcomeFamily(name, link, alpha)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.design import Design
-from causalrisk.errors import Failure, check_alpha
+from causalrisk.errors import NUMBERS, Failure, check_alpha
 from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import EVERYBODY, IPW, IPWRA
@@ -172,6 +172,7 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
         ResultTable(rows, MISSING_HEADS),
     ]
     logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."
+    warned = {re.sub(NUMBERS, "", note): note for each in pooled._records[::-1] for note in each.notes}
     notes = [
         "Estimates are means over the imputations. Their variance is within + (1 + 1/m) between (Rubin's rules). "
         f"Confidence intervals use the t distribution with the degrees of freedom of Barnard and Rubin (1999).{logs}",
@@ -179,6 +180,8 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
         words.missing_words(record),
         words.filled_words(record),
         *_dropped_notes(record.design),
+        "Each warning below is shown for the first imputation that has it." * bool(warned),
+        *(note.replace("\n", " ") for note in warned.values()),
     ]
     return ResultSummary(tables, [*filter(None, notes)])
 

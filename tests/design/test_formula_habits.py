@@ -21,6 +21,9 @@ def fitted(formula: str) -> None:
     ("formula", "here"),
     [
         ("y ~ i.g", "C(g)"),
+        ("I(g = 'yes') ~ x", "I(g == ...)"),
+        ("I(g == yes) ~ x", "Text is in quotes: `'yes'`."),
+        ("y ~ d + x | z + x", 'LATE.from_formula("y ~ x", data, treat="d", instrument="z")'),
         ("y ~ i.g + x + i.age", "`C(g)`. Stata's `i.age` is `C(age)`."),
         ("y ~ ib2.g + x", "C(g, Treatment(2))"),
         ("y ~ c.age##c.age", "age + I(age**2)"),

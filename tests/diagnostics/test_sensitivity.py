@@ -283,6 +283,9 @@ def test_rosenbaum_bounds_at_one_are_wilcoxons_test():
     np.testing.assert_allclose(found, test.pvalue, rtol=1e-3)
 
 
+MATCHED = cr.Matching.from_formula("y ~ x1", simulate(300), treat="d", target="treated").fit()
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -290,6 +293,8 @@ def test_rosenbaum_bounds_at_one_are_wilcoxons_test():
         ({"control": CONTROL[:9]}, r"shapes \(40,\) and \(9,\)"),
         ({"control": [np.nan, *CONTROL[1:]]}, "without missing values"),
         ({"alternative": "two-sided"}, "alternative"),
+        ({"control": None}, r"Use `rosenbaum_bounds\(data.loc\[res.matches.unit"),
+        ({"treated": MATCHED, "control": MATCHED}, "the outcomes of the two units of each pair"),
     ],
 )
 def test_rosenbaum_bounds_refuse(options, match):

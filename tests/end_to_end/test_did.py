@@ -112,6 +112,36 @@ def test_transformed_outcomes_change_by_their_transforms():
     assert own.model.design.endog_name == 'I(np.log(Q("the y")) - np.log(Q("the y_1")))'
 
 
+def with_words(data, *names):
+    """The data with columns `big` and `word` that say whether each outcome is above 0, and the outcome as 1 and 0."""
+    for name in names:
+        big, k = data[name] > 0, name[1:]
+        data = data.assign(**{f"big{k}": big, f"word{k}": np.where(big, "big", "small"), f"number{k}": big * 1})
+    return data
+
+
+@pytest.mark.parametrize(("after", "before"), [
+    ("big1", "big0"), ("I(word1 == 'big')", "I(word0 == 'big')"), ("number1 > 0", "I(y0 > 0)"),
+    ("big1", "0 * np.abs(y0) + big0"),
+])  # fmt: skip
+def test_outcomes_of_true_and_false_are_one_and_zero(after, before):
+    """NumPy does not subtract them."""
+    data = with_words(SIM, "y0", "y1")
+    numbers = fit(data=data, formula="number1 ~ x1 + x2 + x3", did=DiD(before="number0"))
+    for table in (data, in_blocks([data])):
+        found = fit(data=table, formula=f"{after} ~ x1 + x2 + x3", did=DiD(before=before))
+        np.testing.assert_allclose([found.effect, found.bse["ATT"]], [numbers.effect, numbers.bse["ATT"]], rtol=1e-9)
+
+
+@pytest.mark.parametrize("outcome", ["big", "I(word == 'big')", "y > 0"])
+def test_outcomes_of_long_data_may_be_true_and_false(outcome):
+    long, panel = with_words(LONG, "y"), with_words(SHORT, "y")
+    fits = [fit(data=long, formula=f"{left} ~ x2", did=OF_LONG) for left in (outcome, "number")]
+    assert fits[0].effect == pytest.approx(fits[1].effect, rel=1e-12)
+    studies = [study(panel, f"{left} ~ x") for left in (outcome, "number")]
+    pd.testing.assert_frame_equal(studies[0].effects(), studies[1].effects())
+
+
 def test_the_outcome_before_may_be_a_covariate():
     """With it the change is the outcome after, but for its coefficient."""
     found = fit(OutcomeRegression, formula="y1 ~ x1 + y0")
@@ -510,6 +540,24 @@ def plain():
         "periods", "dates of Arrow"])  # fmt: skip
 def test_periods_are_read_from_any_column(plain, data):
     np.testing.assert_array_equal(study(data, "y ~ 1", estimator="OutcomeRegression").params, plain.params)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64", "uint16", "Int64", "category"])
+def test_periods_that_are_not_equally_spaced_give_a_warning(dtype):
+    gap = PANEL[PANEL.year != 2004]
+    with pytest.warns(cr.DesignWarning, match="not equally spaced") as told:
+        found = study(gap.assign(year=gap.year.astype(dtype)), "y ~ 1", estimator="OutcomeRegression")
+    said = str(told[0].message)
+    assert "'year'" in said and "between 2003 and 2005 none is observed" in said and "`study.effects(None)`" in said
+    assert "is treated as beginning in the next observed one" in said and len(told) == 1
+    assert "between 2003 and 2005" in str(found.summary()) and said.splitlines()[0] in found.methods()
+    assert found.sizes["2005"] == (PANEL["first"] == 2004).sum() / 5
+
+
+@pytest.mark.filterwarnings("error")
+def test_periods_with_equal_steps_give_no_warning():
+    doubled = SHORT.assign(year=2 * SHORT.year, first=2 * SHORT["first"])
+    np.testing.assert_array_equal(study(doubled).params, OF_SHORT)
 
 
 def test_an_order_in_time_is_that_of_ordered_categories():

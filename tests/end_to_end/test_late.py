@@ -89,6 +89,24 @@ def test_an_instrument_without_effect_gives_the_whole_line_and_a_warning():
     assert (abs(at_effect(data, 100.0)) < 1.96) == bool(((limits[:, 0] < 100) & (limits[:, 1] > 100)).any())
 
 
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
+def test_the_summary_repeats_the_warnings(tmp_path):
+    data = drawn(strength=0.0).assign(group=lambda frame: frame.index % 12)
+    model = LATE.from_formula("y ~ x1 + I(2 * x1)", data, treat="d", instrument="z", cluster="group")
+    with pytest.warns(DesignWarning) as warned:
+        res = model.fit()
+    said = [str(one.message).replace("\n", " ") for one in warned]
+    assert [text.split()[0] for text in said] == ["only", "the"]
+    text = " ".join(str(res.summary()).split())
+    for part in (*said, "dropped 'I(2 * x1)'", "The first stage is weak, so this share"):
+        assert text.count(part) == 1
+    assert "Df Residuals: 7" in " ".join(str(model.fit(use_t=True, df=7).summary()).split())
+    assert "which is weak" in res.methods()
+    assert said[1].split(".")[0] in res.report(tmp_path / "page.html").read_text("utf-8")
+    strong = LATE.from_formula("y ~ x1", drawn(), treat="d", instrument="z").fit()
+    assert "weak." not in strong.methods() and "uncertain" not in str(strong.summary())
+
+
 def test_clusters_and_resamples():
     data = drawn()
     make = LATE.from_formula
@@ -100,7 +118,7 @@ def test_clusters_and_resamples():
     assert abs(clustered.bse.iloc[0] / by_hand - 1) < 0.02  # which takes the score as known
     text = " ".join(str(clustered.summary()).split())
     assert f"Clusters: group ({data['group'].nunique()})" in text and "robust (cluster)" in text
-    assert f"whose d rises with z: {clustered.complier_share:.1%} of the sample" in text
+    assert f"whose d rises with z: an estimated {clustered.complier_share:.1%} of the sample" in text
     np.testing.assert_allclose(plain.fit(n_boot=400).bse, plain.fit().bse, rtol=0.1)
 
 
@@ -189,6 +207,9 @@ def test_one_sided_compliance_gives_no_warning():
         ({}, {"method": "2sls"}, OptionError, "estimator '2sls' is not known"),
         ({}, {"treated": 1}, OptionError, "treated= is not available for LATE"),
         ({}, {"formula": "y ~ x1 + d"}, DesignError, "'d' is in the formula"),
+        ({}, {"formula": "y ~ x1 + z"}, DesignError, "^instrument 'z' is in .*\nTake z out"),
+        ({}, {"formula": "y ~ d + x1 | z + x1"}, DesignError, r'LATE.from_formula\("y ~ x"'),
+        ({}, {"instrument": ""}, DesignError, "LATE needs instrument=.\nUse `instrument=` with one of 'y'"),
         ({"d": 1}, {}, CausalRiskError, "no effect on 'd'"),
     ],
 )

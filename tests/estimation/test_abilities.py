@@ -208,7 +208,7 @@ def test_the_advice_on_a_link_is_to_leave_it_out(monkeypatch):
         (cr.Matching, {"cluster": "k"}, "leave `cluster=` out"),
         (cr.Matching, {"design": cr.Survey(weights="w", psu="k")}, "leave `design=` out"),
         (cr.IPW, {"learner": "smooth", "learner_use": "replace"}, "leave `learner=` and `learner_use=` out"),
-        (cr.IPWRA, {"effect": "quantile", "quantiles": 0.5}, "only for Unadjusted, IPW, AIPW.\nUse one of these"),
+        (cr.IPWRA, {"effect": "quantile", "quantiles": 0.5}, "only for IPW, AIPW.\nUse one of these"),
     ],
 )
 def test_advice_names_what_was_typed_and_who_can(kind, options, advice):

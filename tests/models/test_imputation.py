@@ -66,8 +66,18 @@ def test_the_effect_that_complete_rows_miss():
         ({"empty": np.nan}, {}, "column 'empty' has no known value"),
         ({}, {"n_imputations": 0}, "a whole number of at least 1"),
         ({}, {"rng": -1}, "rng=-1"),
+        ({}, {"exclude": ["Y"]}, r"exclude='Y' is not a column of the data.\nDid you mean 'y'\?"),
+        ({}, {"exclude": list(incomplete())[1:]}, "no other column predicts"),
+        ({}, {"k": 3}, "unknown option `k`"),
+        ({"when": pd.date_range("2020-01-01", periods=400)}, {}, r"column 'when' has dates.\nUse `exclude="),
     ],
 )
 def test_what_cannot_be_imputed_is_refused(change, options, told):
     with pytest.raises((DesignError, OptionError), match=told):
         impute(incomplete().assign(**change), **options)
+
+
+def test_the_number_has_the_name_of_mice_and_data_are_needed():
+    assert len(impute(incomplete(), m=2)) == 2
+    with pytest.raises(OptionError, match=r"Use `impute\(data, 10\)`"):
+        impute(m=5)

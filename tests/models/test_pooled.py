@@ -412,6 +412,7 @@ def test_refusals(frames):
         pool(good[:1])
     with pytest.raises(OptionError, match=r"df_complete=0; expected a positive number"):
         pool(good, df_complete=0)
+    pd.testing.assert_frame_equal(pool(*good).summary_frame(), pool(good).summary_frame())
     for bad in ([good[0], good[0].model], ["a"], good[0].params):
         with pytest.raises(TypeError, match="expected results of an estimator"):
             pool(bad)
@@ -437,3 +438,21 @@ def test_jre_may_weigh_rows_in_one_data_set_alone():
         fits.append(JRE.from_formula("y ~ x1 + rare", data, treat="d").fit(n_boot=60))
     assert {res.glance().std_errors.iloc[0] for res in fits} == {"bootstrap (bayesian)", "bootstrap (pairs)"}
     assert pool(fits).params["ATE"] == pytest.approx(np.mean([res.effect for res in fits]))
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning", "ignore::causalrisk.DesignWarning")
+def test_the_summary_repeats_the_warnings_of_the_fits():
+    """Once if they differ only in numbers."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=600)
+    data = pd.DataFrame({"x": x, "d": rng.uniform(size=600) < 1 / (1 + np.exp(-4 * x)), "g": np.arange(600) % 12})
+    data["y"] = data.x + data.d + rng.normal(size=600)
+    fits = [
+        AIPW.from_formula("y ~ x", data.assign(x=x + noise), treat="d", cluster="g").fit()
+        for noise in (0.01 * rng.normal(size=600) for _ in range(3))
+    ]
+    text = " ".join(str(pool(fits).summary()).split())
+    assert text.count("only 12 clusters of 'g' are in the data.") == 1
+    assert text.count("poor overlap: after weighting") == 1
+    assert "Each warning below is shown for the first imputation that has it." in text
+    assert f"effective n of group '1' is only {fits[0].overlap().loc['1', 'effective n']:.1f}" in text

@@ -26,6 +26,10 @@ CALLS = {
     r"get_prediction\(\) is not available for Matching": lambda f: f["matched"].get_prediction(DATA),
     "outcome_params is not available for Matching": lambda f: f["matched"].outcome_params,
     "group 'group' is of type builtins.NoneType": lambda f: f["res"].effects_by(None),
+    r"the columns are 'x1', 'x2'.\nDid you mean `x1`\?": lambda f: f["res"].effects_by("X1"),
+    r'Use `family="binomial"` for a 0/1 outcome': lambda f: cr.AIPW.from_formula(
+        "y ~ x1", DATA, treat="d", link="logit"
+    ),
     "cannot read the hypothesis '': it is empty": lambda f: f["res"].t_test(""),
     "estimator IPWRA and estimator AIPW": lambda f: cr.pool([f["res"], f["other"]]),
 }
