@@ -59,6 +59,7 @@ def fit_estimator(
     task = task_of(design, spec, options, inference)
     if options.normalize:
         task.notes.append("The weights of the residuals add up to one in each group.")
+    note_ignored(design, spec, task.notes)
     task = prepare(task)
     learned = None if use is None else learn(task.design, options, inference, task.notes)
     if learned is not None and use == kinds.STACK:
@@ -74,6 +75,18 @@ def fit_estimator(
     check_outcome(record, task.notes)
     check_clusters(record, task.notes)
     return dataclasses.replace(record, learned=learned, notes=tuple(task.notes))
+
+
+def note_ignored(design: Design, spec: Specification, notes: Notes) -> None:
+    """Note the variables of the outcome formula that IPW ignores, because the propensity formula lacks them."""
+    known = design.propensity_encoder.variables
+    ignored = [name for name in design.outcome_encoder.variables if name not in known]
+    if not (ignored and spec.constants and spec.uses_propensity and design.formula) or design.score is not None:
+        return
+    right = str(design.propensity_formula).partition("~")[2].strip()
+    whole = " + ".join([right] * (right != "1") + ignored)
+    found = f"{spec.name} uses the propensity formula alone, so it does not adjust for {', '.join(ignored)}"
+    notes.append(f'{found}. Use `propensity="{whole}"`, or IPWRA or AIPW.')
 
 
 def separate_record(task: Task) -> FitRecord:

@@ -117,9 +117,10 @@ def effects_by(
     DataFrame
         One row per group, column of the formula or value of `at` (and per effect, with several arms). Columns are
         estimate, std err, z, P>|z| (or t, P>|t|), "adjusted P" if `adjust` is given, and the limits of the interval.
-        Groups also have n, the number of rows or the sum of frequency weights. Standard errors are robust, or clustered
-        if the fit's are. With ``cov_type="jackknife"``, replicate weights or JRE's bootstrap, they come from the refits
-        behind the fit's own standard errors.
+        Groups also have n, the number of rows (or the sum of frequency weights) over which the effect is averaged, such
+        as the treated rows of the group for the ATT. Standard errors are robust, or clustered if the fit's are. With
+        ``cov_type="jackknife"``, replicate weights or JRE's bootstrap, they come from the refits behind the fit's own
+        standard errors.
 
     Warns
     -----
@@ -192,7 +193,9 @@ def effects_by(
     index = _index(record, names, levels, pairs)
     frame = adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
     if found.groups:
-        counts = (design.units @ found.columns).astype(int)
+        toward = record.options.population.toward  # the rows over which effects are averaged
+        units = design.units if toward is None else design.units * (design.arm == toward)
+        counts = (units @ found.columns).astype(int)
         frame.insert(0, "n", np.tile(counts, len(pairs)))
         least = np.min([design.units[rows] @ found.columns[rows] for rows in design.members], axis=0)
         if few := [name for name, rows in zip(names, least, strict=True) if rows < FEW_ROWS]:

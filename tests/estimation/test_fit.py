@@ -59,3 +59,19 @@ def test_means_within_reach_are_not_warned_of(data):
             fit(estimator, data)
             fit(estimator, data, target=data[["x1", "x2"]] + 0.5)
         fit(cr.OutcomeRegression, data.assign(e=2.0, y=data.y**2), family="poisson", exposure="e")
+
+
+def test_ipw_notes_covariates_that_only_its_outcome_formula_has(data):
+    def notes(estimator, formula, **options):
+        return " ".join(fit(estimator, data, formula, **options).summary().notes)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = notes(cr.IPW, "y ~ x1 + np.log(x2**2)", propensity="x3 + x1")
+        assert 'it does not adjust for x2. Use `propensity="x3 + x1 + x2"`, or IPWRA or AIPW.' in text
+        assert '`propensity="x1"`' in notes(cr.IPW, "y ~ x1", propensity="1")
+        assert "does not adjust for x1" in " ".join(
+            fit(cr.IPW, blocks(data), "y ~ x1", propensity="x2").summary().notes
+        )
+        for estimator, propensity in ((cr.IPW, None), (cr.IPW, "x1 + x2 + x3"), (cr.IPWRA, "x3"), (cr.AIPW, "x3")):
+            assert "does not adjust" not in notes(estimator, F, propensity=propensity)

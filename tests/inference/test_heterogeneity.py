@@ -71,6 +71,18 @@ def test_group_effects_average_to_the_effect_by_their_part_in_the_target(model, 
     assert np.average(by.estimate, weights=sizes) == pytest.approx(res.effect, rel=1e-10)
 
 
+@pytest.mark.parametrize("target", ["treated", "control"])
+def test_groups_count_the_rows_of_the_target(target):
+    """Weighted by n, effects of groups in the outcome formula average to the effect of OutcomeRegression."""
+    frame = simulate(300).assign(side=lambda f: np.where(f.x1 > 0, "right", "left"), w=1 + np.arange(300) % 3)
+    options = {"treat": "d", "target": target, "weights": "w", "weight_type": "frequency"}
+    res = cr.OutcomeRegression.from_formula("y ~ x2 + side", frame, **options).fit()
+    found = res.effects_by("side")
+    inside = frame[frame.d == (target == "treated")]
+    pd.testing.assert_series_equal(found["n"], inside.groupby("side")["w"].sum(), check_names=False)
+    assert np.average(found["estimate"], weights=found["n"]) == pytest.approx(res.effect, rel=1e-10)
+
+
 @pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPWRA, cr.AIPW])
 def test_group_effects_average_to_the_effect(model):
     frame = grouped()
