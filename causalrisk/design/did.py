@@ -292,14 +292,13 @@ class Adoption:
         """Return the text of a warning on whole-number periods that are not equally spaced; empty for others."""
         values = np.asarray(self.names if pd.api.types.is_numeric_dtype(self.names) else [], dtype=float)
         gaps, shown = np.flatnonzero(np.diff(values) > np.diff(values).min(initial=np.inf)), _shown(self.names)
-        between = " and ".join(f"between {shown[k]} and {shown[k + 1]}" for k in gaps)
-        text = (
+        between = " and ".join(f"between {shown[k]} and {shown[k + 1]}" for k in gaps if not (values % 1).any())
+        return between and (
             f"The periods of {time!r} are not equally spaced: {between} none is observed. Exposure counts observed "
             "periods, so an average by exposure can mix effects after different times. A unit that begins in an "
             "unobserved period is treated as beginning in the next observed one.\nUse `study.effects(None)`, with one "
             "row per group and period, or data with equally spaced periods."
         )
-        return "" if not between or (values % 1).any() else text
 
     def of_units(self, name: str) -> pd.Series:
         """Return the value of a column in the first period for each unit."""

@@ -79,10 +79,7 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with
         r"\(\s*[01]\s*\|\s*(\w+)\s*\)",
         r'There are no random effects. Use `C(\1)`, or `cluster="\1"` for standard errors.',
     ),
-    (
-        r"\w\s*\|\s*(\w+)[\s\w+]*$",
-        rf'Fixed effects are `+ C(\1)`, clusters `cluster="\1"`, and instruments `{LATE}`.',
-    ),
+    (r"\w\s*\|\s*(\w+)[\s\w+]*$", rf'Fixed effects are `C(\1)`, clusters `cluster="\1"`, instruments `{LATE}`.'),
     (r"\w\$(\w+)", r"Name the column alone: `\1`."),
     ("[\u223c\u02dc\uff5e]", "Use the `~` of the keyboard; this is another character."),
     (r"^\s*\w+\s*=(?!=)[^~]*$", "Use `~` between the outcome and the covariates, not `=`."),
