@@ -275,8 +275,8 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
         typed = f'propensity="{assigned.right_text}"'
         raise DesignError(f"the left side of {assigned.text!r} must be the treatment {treat!r}.\nUse `{typed}`.")
     if treat in left:
-        typed = f'"<outcome> ~ {outcome.right_text}"'
-        raise DesignError(f"treatment {treat!r} is the outcome of {outcome.text!r}.\nUse `{typed}`.")
+        found = f"the treatment {treat!r} is on the left side of the outcome formula {outcome.text!r}"
+        raise DesignError(f'{found}.\nUse `"<outcome> ~ {outcome.right_text}"`.')
     earlier = set() if did is None else names_before(outcome.text, did) & set(left)
     outcomes = [("outcome", name) for name in left if name not in earlier]
     refused = [("treatment", treat), *outcomes]

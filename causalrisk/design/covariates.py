@@ -122,7 +122,7 @@ def clustered(design: Design, groups: Any) -> Design:
     """
     if design.cluster is not None or design.survey is not None:
         own = "the survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
-        raise OptionError(f"cov_kwds= has groups, but the model has {own}.\nLeave cov_kwds= out.")
+        raise OptionError(f"cov_kwds= gives clusters, but the model has {own}.\nLeave cov_kwds= out.")
     (first, second), table = ways_of(groups, design.n), data_on_sample(design)
     cluster, names = cluster_codes(_values_on_sample(design, first, "groups", "cluster", table))
     design = replace(design, cluster=cluster, cluster_name=str(names.name), clusters=names)

@@ -104,7 +104,7 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
         formula = None if design.observation is None else design.observation.formula
         raise SeparationError(
             f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed, so no weight "
-            f"exists.\nSimplify `observed={formula!r}`. A group or level may have all outcomes, or none."
+            f"exists.\nSimplify `observed={formula!r}`. Perhaps a group or level has all outcomes, or none."
         )
 
 

@@ -324,7 +324,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     (record,), (boot,) = bootstrap_with_fallback((record,), inference, notes)
     failed = np.flatnonzero(boot.failures != Failure.OK)
     if failed.size and record.cov_type == "replicates":  # the variance needs every replicate
-        why = f"replicate weights number {failed[0] + 1} give no estimate: {failure_text(boot.failures)}"
+        why = f"there is no estimate under set {failed[0] + 1} of the replicate weights: {failure_text(boot.failures)}"
         raise errors.BootstrapError(f"{why}.\nSimplify the formulas. `err.results` has the estimate.")
     if boot.failed_share > inference.max_failed:
         share, drawn, weights = boot.failed_share, len(boot.failures), ""

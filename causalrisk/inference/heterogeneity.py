@@ -177,7 +177,7 @@ def effects_by(
         text = f'projections need effect="difference"; the model has effect="{scale.name}"'
         raise OptionError(f'{text}.\nUse `model.with_options(effect="difference").fit()`.')
     if found.groups and at is not None:
-        raise OptionError(f"`at=` needs a formula, but {by!r} has groups.\nUse `at=None`, or a formula with ~.")
+        raise OptionError(f'`at=` is for a formula; {by!r} gives groups.\nUse `at=None`, or a formula such as `"~ x"`.')
     values, se, covariance = _projected(record, found)
     names, levels, count = list(found.names), found.levels if found.groups else ("term",), design.n_arms - 1
     if at is not None:

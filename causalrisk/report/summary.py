@@ -453,7 +453,8 @@ def _interval_text(record: FitRecord) -> str:
     if record.small_sample:
         text += f" Variances are multiplied by {words.factor_text(record)}."
     if scale.null:
-        text += f" {intervals.statistic_names(record.df)[0]} and P test {record.estimand} = {scale.null:g}."
+        statistic = intervals.statistic_names(record.df)[0]
+        text += f" {statistic} and its P value are for the hypothesis {record.estimand} = {scale.null:g}."
     if not scale.additive:
         text += f" {NOTE_LOG_SCALE}"
     return f"{text}{words.choice_words(record)}"

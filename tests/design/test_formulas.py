@@ -91,7 +91,7 @@ def test_transformed_and_bool_outcomes(data):
         ("y ~ I(g + x)", "cannot be evaluated"),
         ("y ~ x[:5]", "length 5; expected one value per row"),
         ("y ~ d + x", "treatment 'd' is in the outcome formula"),
-        ("d ~ x", "treatment 'd' is the outcome of 'd ~ x'"),
+        ("d ~ x", "treatment 'd' is on the left side of the outcome formula 'd ~ x'"),
         ("y ~ I(d * x)", "treatment 'd' is in the outcome formula"),
         ("np.exp(y) ~ x + y", "outcome 'y' is in the outcome formula"),
     ],

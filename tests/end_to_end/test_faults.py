@@ -209,7 +209,9 @@ def test_fault_09_treatment_among_the_covariates(data, formula, propensity, mode
 
 
 def test_fault_09_treatment_in_the_place_of_the_outcome(data):
-    with raises_with(cr.DesignError, "treatment 'd' is the outcome of 'd ~ x1'", '"<outcome> ~ x1"'):
+    with raises_with(
+        cr.DesignError, "treatment 'd' is on the left side of the outcome formula 'd ~ x1'", '"<outcome> ~ x1"'
+    ):
         build(cr.JRE, data, "d ~ x1", propensity="x1")
 
 
