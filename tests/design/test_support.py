@@ -101,7 +101,7 @@ def by_hand(estimator, design):
 @pytest.mark.parametrize("case", CASES)
 def test_every_arm_loses_the_same_terms_and_the_warning_names_the_cause(case):
     frame, formula, options, both, outcome, words = CASES[case]
-    made, told = model(cr.OutcomeRegression, frame, formula, **options)
+    made, told = model(cr.IPWRA, frame, formula, **options)
     design = made.design
     assert set(design.dropped_terms) == {*both, *outcome}
     assert not set(design.exog_names) & {*both, *outcome}
