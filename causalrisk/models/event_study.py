@@ -65,8 +65,8 @@ class EventStudy(Shown):
         Number of units in each group.
     n_units : float
         Number of units or clusters. A unit with a frequency weight counts as often as its weight.
-    n_periods : int
-        Number of periods in the data.
+    periods : list
+        Periods in the data, in order.
     df : float
         Degrees of freedom of tests and intervals; infinite for the normal distribution.
     notes : tuple of str
@@ -88,7 +88,7 @@ class EventStudy(Shown):
     given: Mapping[str, Any]
     sizes: pd.Series
     n_units: float
-    n_periods: int
+    periods: list[Any]
     df: float
     notes: tuple[str, ...]
     strata: tuple[NDArray[np.intp] | None, Factors | None] = (None, None)
@@ -160,7 +160,8 @@ class EventStudy(Shown):
         everything = pd.Index([by] * len(group))
         keys = {"exposure": pd.Index(self.exposure), "group": group, "time": time}.get(by, everything)
         used = np.ones(len(group), dtype=bool) if by == "exposure" else after
-        names = keys[used].unique().sort_values().rename(by)
+        names = keys[used].unique().rename(by)
+        names = names[np.argsort([self.periods.index(name) for name in names] if by in ("group", "time") else names)]
         per = 1 / pd.Series(after).groupby(np.asarray(group)).transform("sum").to_numpy() if by == "all" else 1.0
         counted = (np.asarray(keys)[None, :] == np.asarray(names)[:, None]) * used * per
         values, unknown = _averages(counted, self.shares, effects), np.isnan(self.contributions).any(axis=0)
@@ -385,7 +386,7 @@ def event_study(
         df = next(iter(fits.values()))._record.df
     names = units.names.tolist()
     named = {(names[group], names[period]): res for (group, period), res in fits.items()}
-    return EventStudy(fits=named, given=given, n_periods=len(units.names), df=df, notes=tuple(notes), **made)
+    return EventStudy(fits=named, given=given, periods=names, df=df, notes=tuple(notes), **made)
 
 
 def _check(given: Mapping[str, Any], data: Any) -> None:

@@ -395,7 +395,7 @@ class LATEResults(OneEffect):
             f"{model.treat} {moves} with {model.instrument}: an estimated {self.complier_share:.1%} of the sample."
             + " The first stage is weak, so this share and its direction are uncertain."
             * (self.first_stage_f < WEAK),
-            f"Anderson and Rubin's {1 - alpha:.0%} interval, valid with a weak instrument: {self._ends(alpha)}.",
+            f"Anderson and Rubin's {100 * (1 - alpha):.4g}% interval, valid with a weak instrument: {self._ends(alpha)}.",
             f"Outcome: {design.formula}",
             f"Propensity: {design.propensity_formula}",
             f"It is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "

@@ -130,7 +130,7 @@ def study_methods(study: Any) -> str:
     return _paragraph(
         f"We estimated effects on {study.outcome} of a treatment that units begin at different times, by "
         "difference-in-differences for each group and period (Callaway and Sant'Anna 2021). A group is all units that "
-        f"begin in the same period. There are {study.n_periods} periods ({given['time']}).",
+        f"begin in the same period. There are {len(study.periods)} periods ({given['time']}).",
         f"Effects are on the change since {words.study_base(study)}. Controls are {words.CONTROLS[given['controls']]}.",
         words.study_groups(study),
         f"Each effect was estimated by {record.spec.how}{models}.",

@@ -205,7 +205,7 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
     texts = head_texts(record) | {
         "Clusters:": words.study_clusters(study),
         "Units:": f"{given['unit']} ({study.sizes.sum()})",
-        "Periods:": f"{given['time']} ({study.n_periods})",
+        "Periods:": f"{given['time']} ({len(study.periods)})",
     }
     shown = ("Model:", "Outcome model:", "Propensity:", "Target:", "Units:", "Periods:", "Std. errors:", *DESIGN)
     right = str(record.design.propensity_formula).partition("~")[2].strip()

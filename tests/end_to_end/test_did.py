@@ -564,7 +564,12 @@ def test_an_order_in_time_is_that_of_ordered_categories():
     words = {2002: "spring", 2003: "rain", 2004: "autumn"}
     seasons = pd.Categorical(SHORT.year.map(words), list(words.values()), ordered=True)
     first = SHORT["first"].map(words)
-    np.testing.assert_array_equal(study(SHORT.assign(year=seasons, first=first)).params, OF_SHORT)
+    named = study(SHORT.assign(year=seasons, first=first))
+    np.testing.assert_array_equal(named.params, OF_SHORT)
+    for by in ("group", "time"):
+        expected = study(SHORT).effects(by, adjust=None)
+        assert named.effects(by, adjust=None).index.tolist() == [words[one] for one in expected.index]
+        np.testing.assert_array_equal(named.effects(by, adjust=None), expected)
     with pytest.raises(DesignError, match="ordered=True"):
         study(SHORT.assign(year=SHORT.year.map(words).astype("category"), first=first))
     with pytest.raises(DesignError, match="time='year' has 'spring'"):

@@ -239,8 +239,10 @@ def test_options_may_have_their_names_in_other_packages():
 
 
 def test_the_summary_says_what_is_assumed():
-    text = " ".join(str(LATE.from_formula("y ~ x1", drawn(), treat="d", instrument="z").fit().summary()).split())
+    res = LATE.from_formula("y ~ x1", drawn(), treat="d", instrument="z").fit()
+    text = " ".join(str(res.summary()).split())
     assert "First-stage F:" in text and "Anderson and Rubin's 95% interval" in text and "only through d" in text
+    assert "Anderson and Rubin's 97.5% interval" in " ".join(res.summary(alpha=0.025).as_text().split())
 
 
 GIVEN = {"outcome_predictions": ["g0", "g1"], "treatment_predictions": ["r0", "r1"]}
