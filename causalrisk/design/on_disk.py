@@ -277,6 +277,7 @@ def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
             found = f"the {formula.model} formula {formula.text!r} computes categories ({factor.code})"
             advice = "Add this column to the files, or use 0/1 terms such as `I(x > 1)`."
             raise DesignError(f"{found}. Data on disk need categories as columns.\n{advice}")
+    encoder.by_row = True  # as `Coding.check_by_rows` checks; `scope` has values of other rows in one row
     return encoder
 
 

@@ -389,13 +389,13 @@ class LATEResults(OneEffect):
         texts |= {"Model:": f"LATE by {record.spec.name}", "First-stage F:": self._shown_f}
         shown = ("Treatment:", "Instrument:", "Model:", "Weights:", *summary.DESIGN, *own, "First-stage F:")
         heading = title or "Local Average Treatment Effect (LATE) Results"
-        moves = "rises" if self._effects[1] > 0 else "falls"
+        moves, level = "rises" if self._effects[1] > 0 else "falls", f"{100 * (1 - alpha):.4g}%"
         notes = [
             "LATE = effect on the outcome / effect on the treatment. It is the average effect on compliers, whose "
             f"{model.treat} {moves} with {model.instrument}: an estimated {self.complier_share:.1%} of the sample."
             + " The first stage is weak, so this share and its direction are uncertain."
             * (self.first_stage_f < WEAK),
-            f"Anderson and Rubin's {100 * (1 - alpha):.4g}% interval, valid with a weak instrument: {self._ends(alpha)}.",
+            f"Anderson and Rubin's {level} interval, valid with a weak instrument: {self._ends(alpha)}.",
             f"Outcome: {design.formula}",
             f"Propensity: {design.propensity_formula}",
             f"It is causal only if {model.instrument} is as good as random given the covariates, affects the outcome "

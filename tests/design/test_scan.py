@@ -324,3 +324,10 @@ def test_what_goes_by_rows_is_not_there(data):
     assert again.exog_names == design.exog_names
     with pytest.raises(UnavailableError, match="does not contain the rows"):
         again.over(len)
+
+
+def test_terms_of_two_variables_that_hold_in_each_row_are_coded(data):
+    """x1 - x2 is positive in each row, and not for x1 and x2 of different rows."""
+    rows = data.assign(x2=5.0 * (np.arange(N) < 300)).assign(x1=lambda own: own.x2 + 1 + np.arange(N) / N)
+    found = scanned(parts(rows, 300), "y ~ np.log(x1 - x2)")
+    np.testing.assert_allclose(np.sort(stored(found, "X")[:, 1]), np.sort(np.log(rows.x1 - rows.x2)))

@@ -101,7 +101,7 @@ def test_frames_that_cannot_be_used(data, other):
 )
 def test_terms_that_depend_on_other_rows_code_no_new_rows(data, other, term):
     """`x.mean()` would be the mean of the new rows."""
-    for rows in (data, data.sort_values(["x", "z"])):
+    for rows in (data, data.sort_values(["x", "z"]), data.sort_values("d").assign(x=np.arange(N) % 2.0)):
         design = make(rows, f"y ~ {term}", "x", frame={"np": np, "pd": pd})
         with pytest.raises(DesignError, match=r"computes rows from other rows.*\nWrite the number instead"):
             target_rows(design, other)
