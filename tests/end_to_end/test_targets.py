@@ -510,7 +510,7 @@ def test_effects_are_functions_of_the_means_by_the_delta_method(model, effect, f
     covariance = res.cov_params().iloc[1:, 1:].to_numpy()
     assert res.effect_se == pytest.approx(np.sqrt(slope @ covariance @ slope), rel=1e-6)
     text = " ".join(str(res.summary()).split())
-    assert ("" if effect == "percent" else f"test {label} = 1") in text
+    assert ("" if effect == "percent" else f"for the hypothesis {label} = 1") in text
     assert "interval and test are computed on the logarithmic scale and transformed back." in text
     # The formula printed below the table, worked out with the printed means, is the effect.
     printed = text.partition(f"{label} = ")[2].partition(". The means")[0].replace("100 (", "100 * (")
