@@ -318,8 +318,9 @@ def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
         bound, error = scale.bound(record, -sign * r / np.sqrt(1 - r))  # both strengths are r
         return sign * bound - z * error
 
-    if not margin(0.0) > 0:
-        return 0.0 * margin(0.0)  # NaN without a standard error
+    distance = margin(0.0)
+    if not distance > 0:
+        return np.nan if np.isnan(distance) else 0.0  # NaN without a standard error
     return root_between(margin, 0.0, robustness_value(scale.effect / scale.size))
 
 

@@ -177,8 +177,8 @@ class Design:
 
     @property
     def has_bound(self) -> bool:
-        """Whether the means of 1 / score and 1 / (1 - score), and so the efficiency bound, are finite."""
-        return True
+        """Whether the efficiency bound is finite: the log odds contain less than half of a squared normal covariate."""
+        return abs(getattr(self, "score_curvature", 0.0)) < 0.5
 
     @cached_property
     def efficiency_bound(self) -> float:
@@ -319,11 +319,6 @@ class Linear(Design):
     def oracle_propensity(self) -> str:
         """Propensity formula with main effects, and the square of x1 if the log odds contain it."""
         return self.propensity + (" + I(x1**2)" if self.score_curvature else "")
-
-    @property
-    def has_bound(self) -> bool:
-        """Whether the coefficient of x1^2 in the log odds is below 0.5; see `Design.has_bound`."""
-        return abs(self.score_curvature) < 0.5
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""

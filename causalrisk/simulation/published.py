@@ -277,11 +277,6 @@ class OppositeCurves(Design):
     oracle_formula = f"{formula} + I(x1**2)"
     oracle_propensity = f"{_main_effects(4)} + I(x1**2)"
 
-    @property
-    def has_bound(self) -> bool:
-        """Whether the coefficient of x1^2 in the log odds is below 0.5; see `Design.has_bound`."""
-        return abs(self.score_curvature) < 0.5
-
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
         x = rng.normal(size=(n, 4))

@@ -414,3 +414,20 @@ def test_many_coefficients_for_the_rows_of_an_arm_are_told_with_the_remedy(estim
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.fit(cov_type="robust", small_sample=True, use_t=True, **options)
+
+
+@pytest.mark.filterwarnings("ignore:only 3 clusters")
+def test_few_treated_clusters_among_many_need_their_own_degrees_of_freedom():
+    """3 of 50: the variance is of the three treated, so the statistic has a t distribution with two degrees."""
+    covered = np.zeros((80, 2), dtype=bool)
+    for seed in range(len(covered)):
+        rng = np.random.default_rng(seed)
+        cluster = np.repeat(np.arange(50), 4)
+        frame = pd.DataFrame({"y": rng.normal(size=50)[cluster] + rng.normal(size=200), "d": cluster < 3, "g": cluster})
+        res = cr.OutcomeRegression.from_formula("y ~ 1", frame, treat="d", cluster="g").fit(
+            cov_type="jackknife", use_t=True
+        )
+        z = abs(res.effect / res.effect_se)
+        covered[seed] = z <= stats.t.ppf(0.975, 49), z <= stats.t.ppf(0.975, 2)
+    assert res.df_resid == 49
+    assert covered.mean(axis=0)[0] < 0.92 and covered.mean(axis=0)[1] > 0.93
