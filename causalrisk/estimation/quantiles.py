@@ -30,7 +30,6 @@ from causalrisk.numerics.families import outcome_family
 
 INDICATOR = outcome_family("binomial", None)
 ROUNDING = 1e-10  # rounding error by which a distribution function may stay below the level that it reaches
-TURNS = 50  # iterations of the search for a quantile; each fits the model of an indicator
 
 
 @dataclass(frozen=True)
@@ -237,34 +236,37 @@ def _fit_level(
 ) -> LevelFit:  # fmt: skip
     """Return the quantiles of all arms at one level, with distribution functions and densities at the quantiles."""
     sample, heights = weights.equations.sample, [arm.cumulated(steps) for arm in arms]
-    start = [reached(height / height[-1], level) for height in heights]
-    places, met = np.array(start), [{int(place)} for place in start]
-    ends = np.array([len(arm.values) - 1 for arm in arms])
-    for _ in range(TURNS):
+    curves, ends = [height / height[-1] for height in heights], np.array([len(arm.values) - 1 for arm in arms])
+    low, high = np.full(len(arms), -1), ends + 1  # places known to be below the level, and known to reach it
+    places = np.array([reached(curve, level) for curve in curves])
+    while True:
         thresholds = np.array([arm.values[place] for arm, place in zip(arms, places, strict=True)])
         found = distribution_at(weights, spec, sample, thresholds)
-        for label, reason, threshold, last in zip(design.labels, found.failed, thresholds, places == ends, strict=True):
-            if reason != Failure.OK:
-                advice = "Simplify the outcome formula" if not last else f"Use levels below {level:g} in `quantiles=`"
-                raise SeparationError(
-                    f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of group "
-                    f"{label!r}, has no finite fit.\n{advice}, or use `IPW`, which has no logit."
-                )
-        means = found.params[found.block("means")]
-        moved = places.copy()
-        for a, height in enumerate(heights):
-            place = int(reached(height - height[places[a]] + means[a], level))
-            if place == len(height):
+        means, last = found.params[found.block("means")], places.copy()
+        for a, place in enumerate(last):
+            if found.failed[a] == Failure.OK:  # the distribution function elsewhere is predicted by the row weights
+                curves[a] = heights[a] - heights[a][place] + means[a]
+            if curves[a][place] >= level - ROUNDING:
+                high[a] = place
+            else:
+                low[a] = place
+            if high[a] - low[a] > 1:
+                places[a] = np.clip(reached(curves[a], level), low[a] + 1, high[a] - 1)
+            elif high[a] <= ends[a]:
+                places[a] = high[a]
+            else:
                 problem = f"the estimated distribution function of {design.endog_name!r} in group {design.labels[a]!r}"
                 advice = f"Use levels below {level:g} in `quantiles=`, or simplify propensity=."
                 raise CausalRiskError(f"{problem} does not reach {level:g} below the largest outcome.\n{advice}")
-            if place == places[a] or place in met[a]:  # the search of an arm ends at a place that it has visited
-                continue
-            met[a].add(place)
-            moved[a] = place
-        if (moved == places).all():
+        if (places == last).all():
             break
-        places = moved
+    for label, reason, threshold, end in zip(design.labels, found.failed, thresholds, places == ends, strict=True):
+        if reason != Failure.OK:
+            advice = "Simplify the outcome formula" if not end else f"Use levels below {level:g} in `quantiles=`"
+            raise SeparationError(
+                f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of group "
+                f"{label!r}, has no finite fit.\n{advice}, or use `IPW`, which has no logit."
+            )
     widths = np.array([bandwidth(sample.y[a.rows], steps[a.rows], units[a.rows], level) for a in arms])
     u = (sample.y - thresholds[sample.arm]) / widths[sample.arm]
     kernel = np.where(np.abs(u) <= 1, 0.75 * (1 - u**2), 0.0) / widths[sample.arm]  # Epanechnikov's

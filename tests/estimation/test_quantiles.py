@@ -86,6 +86,24 @@ def test_aipw_is_where_its_mean_of_the_indicator_reaches_the_level(level, target
         assert share - last < level <= share + 1e-9
 
 
+@pytest.mark.filterwarnings("ignore::causalrisk.errors.DesignWarning")
+@pytest.mark.parametrize(("seed", "level", "arm"), [(3, 0.5, 1), (5, 0.25, 1), (7, 0.5, 0)])
+def test_few_rounded_outcomes_reach_the_level_first_at_the_quantile(seed, level, arm):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=60)
+    d = (rng.random(60) < 1 / (1 + np.exp(-x))) * 1
+    y = np.round(x + d + rng.normal(size=60), seed % 2)
+    data = pd.DataFrame({"x": x, "d": d, "y": y})
+    found = AIPW.from_formula("y ~ x", data, treat="d", effect="quantile", quantiles=level).fit()
+    quantile = found.params[f"POQ[{arm}] q{level:g}"]
+    before = y[(d == arm) & (y < quantile)].max()
+    reached = [
+        AIPW.from_formula(f"I((y <= {at}) * 1.0) ~ x", data, treat="d", family="binomial").fit().params[f"POM[{arm}]"]
+        for at in (before, quantile)
+    ]
+    assert reached[0] < level <= reached[1]
+
+
 @pytest.mark.parametrize("target", ["all", "treated"])
 def test_standard_error_is_that_of_the_indicator_over_the_density(target):
     level = 0.5
