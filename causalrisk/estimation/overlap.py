@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from causalrisk.design.design import Design
 from causalrisk.design.on_disk import DesignOnDisk
 from causalrisk.errors import Failure, SeparationError
 from causalrisk.estimation.engine import farthest, over_rows
-from causalrisk.estimation.fits import WeightFit, probabilities_of
+from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import Specification, TargetPopulation
@@ -360,7 +361,8 @@ def overlap_of(
         return arms, found and f"poor overlap: {found}.\n{advice_for_matching(options)}"
     texts = poor_overlap(arms, design.labels, options.population, design.unit_name)
     if used is not None and used.equations.target.everybody:
-        without = used.equations.by_row(lambda e, at: probabilities_of(e, at).min(axis=1) < REMOTE_SCORE, used.at)
+        least = used.equations.by_row(lambda of, at: reduce(np.minimum, of.probabilities(at))[:, 0], used.at)
+        without = least < REMOTE_SCORE
         remote, every = int(units[without].sum()), int(units.sum())
         if remote > REMOTE_SHARE * every:
             alone = f"{remote} of {every} {design.unit_name}s have almost no comparable {design.unit_name}s in a group"
