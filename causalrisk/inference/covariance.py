@@ -35,9 +35,7 @@ from causalrisk.numerics.arrays import Array, is_dask
 from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
 from causalrisk.runtime import ordered_map, progress_bar, worker_count
 
-TOGETHER = 4096  # up to this number of rows, several blocks of resamples are processed together
 NUMBERS, FEWEST = 2**22, 4  # maximum of rows times resamples per refit, and minimum number of resamples
-LEAST_TASKS = 4  # blocks are joined only as long as this many remain to run in parallel
 T = TypeVar("T")
 
 
@@ -111,11 +109,9 @@ def refit_under(
     The blocks, and therefore the results, do not depend on the number of workers.
     """
     refitters, weight_fits = zip(*((record.estimate.rows, record.weight_fit) for record in records), strict=True)
-    n = records[0].sample.n
-    width = WIDTH * int(np.clip(TOGETHER // n, 1, max(n_boot // (WIDTH * LEAST_TASKS), 1)))
     block = functools.partial(_refit_block, functools.partial(refit_together, refitters, weight_fits), draw)
     try:
-        blocks = list(in_blocks(block, n_boot, width, 8.0 * n * width, inference))
+        blocks = list(in_blocks(block, n_boot, WIDTH, 8.0 * records[0].sample.n * WIDTH, inference))
     except BrokenExecutor as error:
         why = "a worker process died, so its resamples are lost"
         advice = "Use `n_jobs=1`. `err.results` has the fit without a bootstrap."
@@ -150,12 +146,11 @@ def in_blocks(
 def _refit_block(
     refit: Callable[[Array], list[Refits]], draw: Callable[[int, int], Array], n_boot: int, width: int, number: int
 ) -> list[list[Refits]]:
-    """Refit block `number`, which consists of several draws. The last block may be narrower.
+    """Refit block `number`. The last block may be narrower.
 
     The function is at module level, so it can be pickled.
     """
-    first, last = number * width, min((number + 1) * width, n_boot)
-    drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
+    drawn = draw(number, min(width, n_boot - number * width))
     if is_dask(drawn):
         return [refit(stored_array(drawn))]
     few = max(NUMBERS // len(drawn), FEWEST)
@@ -187,11 +182,6 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
     if record.design.replication is not None:
         return record.choice_variance * record.design.replication.covariance(values, estimates)
     return record.resample_factor * covariance_over(values, None if record.joint is None else estimates)
-
-
-def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array:
-    """Return the standard errors (d,) of quantities. The arguments are as in `resample_covariance`."""
-    return np.sqrt(np.diag(resample_covariance(record, values, estimates)))
 
 
 # --- the multiplier bootstrap ----------------------------------------------------------------------------------------
@@ -311,9 +301,6 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         if not record.small_sample:
             _check_coefficients(record, notes)
         return _completed(dataclasses.replace(record, covariance=covariance), notes)
-    if record.cov_type not in ("bootstrap", "replicates", JACKKNIFE):
-        known = 'Use `cov_type="robust"`.'
-        raise errors.OptionError(f'standard errors are not available for cov_type="{record.cov_type}".\n{known}')
     if record.cov_type == JACKKNIFE:
         left_out = leave_one_out(record, inference)
         _check_left_out(record, left_out, inference.max_failed, notes)
@@ -374,8 +361,18 @@ def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes)
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
+    """Return the fit with its notes. Warn if the Monte Carlo error of JRE's propensity replicates is large."""
     if record.joint is not None:
-        _check_monte_carlo(record, notes)
+        mc_ses, count = record.joint.mc_se, record.joint.replicates.count
+        ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
+        # A standard error far below the Monte Carlo error is rounding error.
+        real = ses > np.maximum(RELATIVE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)
+        shares = np.divide(mc_ses, ses, out=np.zeros(len(ses)), where=real)
+        mc_se, share = mc_ses[shares.argmax()], shares.max()
+        if share > NOTICEABLE_MONTE_CARLO:
+            needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
+            found = f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error"
+            notes.warn(f"{found}.\nUse `fit(n_replicates={needed})` to reduce it to 5%.", MonteCarloWarning)
     return dataclasses.replace(record, notes=tuple(notes))
 
 
@@ -399,17 +396,3 @@ def start_record(record: FitRecord) -> FitRecord:
     start = dataclasses.replace(record, spec=IPWRA, estimate=joint.problem.start, robust=robust)
     return robust_record(dataclasses.replace(start, joint=None, stack=None, learned=learned, notes=record.design.notes))
 
-
-def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
-    """Warn if the Monte Carlo error from a finite number of propensity replicates is large for JRE's standard error."""
-    joint: Any = record.joint
-    mc_ses, count = joint.mc_se, joint.replicates.count
-    ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
-    # A standard error far below the Monte Carlo error is rounding error.
-    real = ses > np.maximum(RELATIVE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)
-    shares = np.divide(mc_ses, ses, out=np.zeros(len(ses)), where=real)
-    mc_se, share = mc_ses[shares.argmax()], shares.max()
-    if share > NOTICEABLE_MONTE_CARLO:
-        needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
-        found = f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error"
-        notes.warn(f"{found}.\nUse `fit(n_replicates={needed})` to reduce it to 5%.", MonteCarloWarning)

@@ -26,7 +26,7 @@ from causalrisk.estimation.fits import RELATIVE_ROUNDING
 from causalrisk.estimation.options import INTERVALS, InferenceOptions, Interval
 from causalrisk.estimation.record import FitRecord, equal_units, reported_covariance, unit_influence
 from causalrisk.estimation.specification import DIFFERENCE, ODDS_RATIO, RATIO, EffectScale
-from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors
+from causalrisk.inference.covariance import leave_one_out, resample_covariance
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import JACKKNIFE
 
@@ -146,7 +146,8 @@ def contrast_errors(record: FitRecord) -> Array:
     scale, count = record.options.effect_scale, len(record.effect_names)
     effects = record.estimate.params[:count]
     if record.boot is not None and scale is not DIFFERENCE:
-        return resample_errors(record, scale.contrast(record.boot.used[:, :count]), scale.contrast(effects))
+        contrasts = scale.contrast(record.boot.used[:, :count])
+        return np.sqrt(np.diag(resample_covariance(record, contrasts, scale.contrast(effects))))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(record.std_errors[:count] / scale.report_slope(scale.contrast(effects)))
 
@@ -175,7 +176,7 @@ def refitted_errors(record: FitRecord, contrasts: Array, scale: EffectScale, val
     covariance = resample_covariance(record, contrasts, center)
     if record.cov_type == JACKKNIFE:
         return scale.report_slope(center) * np.sqrt(np.diag(covariance)), covariance
-    return resample_errors(record, scale.report(contrasts), values), covariance
+    return np.sqrt(np.diag(resample_covariance(record, scale.report(contrasts), values))), covariance
 
 
 NEGLIGIBLE = 1e-12  # smaller variances of a combination, relative to its parameters' variances, count as zero
