@@ -182,8 +182,7 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
     found = covariates.moderators(design, by, data)
     if not found.groups:
         raise OptionError(f"by={by!r} is a formula; expected a grouping variable.\nUse `by=` with its name.")
-    names = [name if isinstance(name, str) else ", ".join(name) for name in found.names]
-    members = {name: column > 0 for name, column in zip(names, found.columns.T, strict=True)}
+    members = {name: column > 0 for name, column in zip(found.texts, found.columns.T, strict=True)}
     for name, rows in members.items():
         absent = [label for label, arm in zip(design.labels, design.members, strict=True) if not (rows & arm).any()]
         if absent:

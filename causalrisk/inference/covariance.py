@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from causalrisk import errors
-from causalrisk.design.design import Design, rows_not_kept
+from causalrisk.design.design import Design
 from causalrisk.design.on_disk import stored_array
 from causalrisk.errors import DesignWarning, Failure, MonteCarloWarning, Notes, ResampleWarning, failure_text
 from causalrisk.estimation.abilities import check_options, options_used
@@ -203,8 +203,6 @@ def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistributio
 
 def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     """Return draws of all estimates (n_boot, d), and of standard errors (n_boot, 2 K - 1) of effects and means."""
-    if record.design.on_disk:
-        raise rows_not_kept("the multiplier bootstrap")
     total, count, times = record.sample.total, len(record.names), equal_units(record)
     own = unit_influence(record, len(record.estimate.values))
     sizes = times if (times != 1).any() else None
@@ -395,4 +393,3 @@ def start_record(record: FitRecord) -> FitRecord:
     robust = None if factor else joint.problem.covariance  # computed without the factor
     start = dataclasses.replace(record, spec=IPWRA, estimate=joint.problem.start, robust=robust)
     return robust_record(dataclasses.replace(start, joint=None, stack=None, learned=learned, notes=record.design.notes))
-

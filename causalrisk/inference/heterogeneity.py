@@ -179,7 +179,7 @@ def effects_by(
     if found.groups and at is not None:
         raise OptionError(f'`at=` is for a formula; {by!r} gives groups.\nUse `at=None`, or a formula such as `"~ x"`.')
     values, se, covariance = _projected(record, found)
-    names, levels, count = list(found.names), found.levels if found.groups else ("term",), design.n_arms - 1
+    names, levels, count = found.names, found.levels if found.groups else ("term",), design.n_arms - 1
     if at is not None:
         columns, names, levels = _values_at(found, at)
         left = np.kron(np.eye(count), columns)
@@ -195,10 +195,9 @@ def effects_by(
     if found.groups:
         toward = record.options.population.toward  # the rows over which effects are averaged
         units = design.units if toward is None else design.units * (design.arm == toward)
-        counts = (units @ found.columns).astype(int)
-        frame.insert(0, "n", np.tile(counts, len(pairs)))
+        frame.insert(0, "n", np.tile(units @ found.columns, len(pairs)).astype(int))
         least = np.min([design.units[rows] @ found.columns[rows] for rows in design.members], axis=0)
-        if few := [name for name, rows in zip(names, least, strict=True) if rows < FEW_ROWS]:
+        if few := [name for name, rows in zip(found.texts, least, strict=True) if rows < FEW_ROWS]:
             where = f"a treatment group has fewer than {FEW_ROWS} rows in {', '.join(found.levels)} = {listing(few)}"
             warn_user(f"{where}. Standard errors there are unreliable.\nMerge these groups.", DesignWarning)
     return frame
@@ -274,19 +273,14 @@ def differences_by(
     """
     record.check_means("differences_by()")
     found, scale = _moderators(record, by, data, "differences_by"), record.options.effect_scale
-    wanted = tuple(map(str, _as_tuple(against)))
-    position = next((g for g, name in enumerate(found.names) if tuple(map(str, _as_tuple(name))) == wanted), None)
-    every = list(combinations(range(len(found.names)), 2))
-    pairs = every if against is None else pairs_against(against, found.names, position)
+    texts, wanted = found.texts, ", ".join(map(str, against)) if isinstance(against, tuple) else str(against)
+    every, position = list(combinations(range(len(texts)), 2)), texts.index(wanted) if wanted in texts else None
+    pairs = every if against is None else pairs_against(against, texts, position)
     values, _, covariance = _projected(record, found)
-    of_arms = np.arange(len(values)).reshape(-1, len(found.names))
+    of_arms = np.arange(len(values)).reshape(-1, len(texts))
     one, other = (of_arms[:, list(groups)].ravel() for groups in zip(*pairs, strict=True))
     values, se, covariance = _differences(scale, scale.contrast(values), covariance, one, other)
-    names = [
-        (*_as_tuple(found.names[a]), found.names[b] if len(found.levels) == 1 else ", ".join(found.names[b]))
-        for a, b in pairs
-    ]
-    index = _index(record, names, (*found.levels, "minus"))
+    index = _index(record, [(*found.names[a], texts[b]) for a, b in pairs], (*found.levels, "minus"))
     return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
 
 
@@ -338,7 +332,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     left = np.kron(np.eye(count), np.eye(size)[1:] - np.eye(size)[0])
     none = np.flatnonzero(~np.isfinite(values.reshape(count, size)).all(axis=0))
     if none.size:
-        names = "; ".join(", ".join(_as_tuple(found.names[g])) for g in none)
+        names = "; ".join(found.texts[g] for g in none)
         return _untested(found, f"the effects of the groups {names} are undefined on this scale", len(left))
     statistic, rank, contradicted = wald_statistic(left, np.zeros(len(left)), values, covariance)
     # If differences depend on each other nonlinearly, as for ratios, they contradict each other slightly.
@@ -390,15 +384,9 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
     return encoder.encode(frame), names, tuple(variables)
 
 
-def _as_tuple(name: Any) -> tuple[Any, ...]:
-    return name if isinstance(name, tuple) else (name,)
-
-
-def _index(
-    record: FitRecord, names: Sequence[Any], levels: Sequence[str], pairs: Sequence[tuple[int, int]] | None = None
-) -> pd.Index:
-    """Return an index with one row per name or, with several effects or given pairs, per effect and name."""
-    rows, labels, effects = [_as_tuple(name) for name in names], record.design.labels, record.effect_names
+def _index(record: FitRecord, rows: Sequence[Any], levels: Sequence[str], pairs: Any = None) -> pd.Index:
+    """Return an index with the given rows or, with several effects or given pairs of arms, with rows per effect."""
+    labels, effects = record.design.labels, record.effect_names
     if pairs is not None:
         effects = [
             f"{record.estimand}[{labels[one]} vs {labels[other]}]" if other else effects[one - 1]
