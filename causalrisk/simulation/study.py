@@ -423,7 +423,7 @@ class Plasmode(Design):
         Probability of treatment.
     mean : ndarray, shape (2, N)
         Mean outcome without and with treatment.
-    residuals : tuple of two ndarray
+    residuals : list of two ndarray
         Residuals of each treatment group, centred.
     """
 
@@ -432,7 +432,7 @@ class Plasmode(Design):
     covariates: pd.DataFrame = field(repr=False)
     score: Array = field(repr=False)
     mean: Array = field(repr=False)
-    residuals: tuple[Array, Array] = field(repr=False)
+    residuals: list[Array] = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -553,13 +553,12 @@ def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0
         mean = mean + strength * residual.std() * bend * np.array([[1.0], [2.0]])
     if wrong in ("propensity", "both"):
         score = expit(odds + strength * bend)
-    arms = [residual[design.arm == arm] for arm in (0, 1)]
+    residuals = [own - own.mean() for own in (residual[design.arm == arm] for arm in (0, 1))]
     columns: dict[str, Array] = {}
     for letter, of_model in (("x", design.X), ("z", design.Z)):
         varying = of_model[:, np.ptp(of_model, axis=0) > 0]
         columns |= {f"{letter}{j + 1}": column for j, column in enumerate(varying.T)}
-    centred = (arms[0] - arms[0].mean(), arms[1] - arms[1].mean())
-    return Plasmode(wrong, strength, pd.DataFrame(columns), score, mean, centred)
+    return Plasmode(wrong, strength, pd.DataFrame(columns), score, mean, residuals)
 
 
 def _check(res: CausalResults) -> None:
