@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from causalrisk import errors
 from causalrisk.design.covariates import Moderators, moderators
@@ -21,9 +20,9 @@ from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected
 from causalrisk.estimation.options import Adjustment, InferenceOptions
 from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.sample import sample_resampler
-from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
+from causalrisk.estimation.specification import DIFFERENCE, Specification
+from causalrisk.inference import intervals
 from causalrisk.inference.covariance import leave_one_out, resampled
-from causalrisk.inference.intervals import joint_test, refits_of, refitted_errors, refitted_means, wald_statistic
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_against
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import JACKKNIFE, RESAMPLE_STREAM, WIDTH
@@ -189,7 +188,7 @@ def effects_by(
         of_arms = np.arange((count + 1) * len(names)).reshape(count + 1, -1)  # positions, reference first
         one, other = (of_arms[list(arms)].ravel() for arms in zip(*pairs, strict=True))
         on_scale = np.r_[np.zeros(len(names)), scale.contrast(values)]
-        values, se, covariance = _differences(scale, on_scale, np.pad(covariance, (len(names), 0)), one, other)
+        values, se, covariance = intervals.differences(scale, on_scale, np.pad(covariance, (len(names), 0)), one, other)
     index = _index(record, names, levels, pairs)
     frame = adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
     if found.groups:
@@ -201,19 +200,6 @@ def effects_by(
             where = f"a treatment group has fewer than {FEW_ROWS} rows in {', '.join(found.levels)} = {listing(few)}"
             warn_user(f"{where}. Standard errors there are unreliable.\nMerge these groups.", DesignWarning)
     return frame
-
-
-def _differences(
-    scale: EffectScale, values: Array, covariance: Array, one: NDArray[np.intp], other: NDArray[np.intp]
-) -> tuple[Array, Array, Array]:
-    """Subtract values at `other` from values at `one`, on the additive scale (the log of a ratio).
-
-    Returns the reported differences, their standard errors, and their covariance on the additive scale.
-    """
-    rows = covariance[one] - covariance[other]
-    covariance, on_scale = rows[:, one] - rows[:, other], values[one] - values[other]
-    se = np.sqrt(np.clip(np.diag(covariance), 0, None)) * scale.report_slope(on_scale)
-    return scale.report(on_scale), se, covariance
 
 
 def differences_by(
@@ -279,7 +265,7 @@ def differences_by(
     values, _, covariance = _projected(record, found)
     of_arms = np.arange(len(values)).reshape(-1, len(texts))
     one, other = (of_arms[:, list(groups)].ravel() for groups in zip(*pairs, strict=True))
-    values, se, covariance = _differences(scale, scale.contrast(values), covariance, one, other)
+    values, se, covariance = intervals.differences(scale, scale.contrast(values), covariance, one, other)
     index = _index(record, [(*found.names[a], texts[b]) for a, b in pairs], (*found.levels, "minus"))
     return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
 
@@ -334,17 +320,17 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     if none.size:
         names = "; ".join(found.texts[g] for g in none)
         return _untested(found, f"the effects of the groups {names} are undefined on this scale", len(left))
-    statistic, rank, contradicted = wald_statistic(left, np.zeros(len(left)), values, covariance)
+    statistic, rank, contradicted = intervals.wald_statistic(left, np.zeros(len(left)), values, covariance)
     # If differences depend on each other nonlinearly, as for ratios, they contradict each other slightly.
     exact = np.sqrt(np.diag(covariance)) <= RELATIVE_ROUNDING * np.abs(values).max()
     if contradicted and exact.sum() > 1:
         return _untested(found, "some effects differ but have no sampling error", len(left))
-    return joint_test(statistic, rank, record.df)
+    return intervals.joint_test(statistic, rank, record.df)
 
 
 def _untested(found: Moderators, why: str, count: int) -> Any:
     warn_user(f"equality_test by {', '.join(found.levels)} is NaN: {why}.\nMerge groups.", CausalRiskWarning)
-    return joint_test(np.nan, count)
+    return intervals.joint_test(np.nan, count)
 
 
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
@@ -412,7 +398,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
     on_scale, redone = on_scale.ravel(), _redone(record, columns)
     values = scale.report(on_scale)
     if redone is not None:
-        return values, *refitted_errors(record, redone, scale, values)
+        return values, *intervals.refitted_errors(record, redone, scale, values)
     with np.errstate(invalid="ignore"):  # a group without an effect
         covariance = record.choice_variance * influence_covariance(record, influence.reshape(record.sample.n, -1))
     return values, np.sqrt(np.diag(covariance)) * scale.report_slope(on_scale), covariance
@@ -510,14 +496,9 @@ def pairwise(
     6-10 daily 0 daily   -242.57         0.0 -331.05 -154.09
     """
     record.check_means("pairwise()")
-    block, scale, labels = record.estimate.block("means"), record.options.effect_scale, record.design.labels
+    scale, labels = record.options.effect_scale, record.design.labels
     pairs = pairs_against(against, labels, record.design.arm_named(against))
-    one, other = np.array(pairs).T
-    means, covariance = record.estimate.params[block], record.covariance[block, block]
-    slope = scale.g_slope(means)
-    values, se, covariance = _differences(scale, scale.g(means), covariance * np.outer(slope, slope), one, other)
-    if scale is not DIFFERENCE and (refits := refits_of(record)) is not None:
-        moved = refitted_means(record, refits, scale)
-        se, covariance = refitted_errors(record, moved[:, one] - moved[:, other], scale, values)
+    refits = None if scale is DIFFERENCE else intervals.refits_of(record)
+    values, se, covariance = intervals.differences_of_arms(record, scale, *np.array(pairs).T, refits)
     index = pd.MultiIndex.from_tuples([(labels[a], labels[b]) for a, b in pairs], names=["arm", "against"])
     return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
