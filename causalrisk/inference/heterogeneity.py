@@ -343,10 +343,9 @@ def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") ->
     if record.design.on_disk:
         raise rows_not_kept("effects_by", "For the effect in one group, use `scan` with its rows. ")
     found = moderators(record.design, by, data)
-    if compared_by and not found.groups:
-        raise OptionError(f"{compared_by} needs groups, but {by!r} is a formula.\nUse `effects_by`.")
-    if compared_by and len(found.names) < 2:
-        raise OptionError(f"{compared_by} needs two groups, but {', '.join(found.levels)} has one.\nUse `effects_by`.")
+    if compared_by and not (found.groups and len(found.names) > 1):
+        what = "has one" if found.groups else "is a formula"
+        raise OptionError(f"{compared_by} needs two groups, but {', '.join(found.levels)} {what}.\nUse `effects_by`.")
     return found
 
 
