@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -213,7 +212,7 @@ def _binned(record: FitRecord, bins: int) -> dict[str, pd.DataFrame]:
 # --- a test of the propensity model ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class BalanceTest:
     """Overidentification test of balance.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -209,7 +208,7 @@ def robustness_value(ratio: float) -> float:
     return float(2 * square / (square + np.sqrt(square * (square + 4)))) if square else 0.0
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class BiasScale:
     """Scale S of the bias of an omitted confounder, with influence functions (n,) of the effect and of S.
 
@@ -218,15 +217,11 @@ class BiasScale:
     """
 
     effect: float
+    size: float
     variance: float
     nu: float
     effect_influence: Array
     scale_influence: Array
-
-    @property
-    def size(self) -> float:
-        """Scale S of the bias."""
-        return float(np.sqrt(self.variance * self.nu))
 
     def bound(self, record: FitRecord, strength: float) -> tuple[float, float]:
         """Return the effect plus `strength` times S, and its robust standard error."""
@@ -275,7 +270,7 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
         size = float(np.sqrt(variance * nu))
         of_scale = (nu * moved["sigma"] + variance * moved[f"nu {arm}"])[:, 0] / (2 * size) if size else 0 * sample.s
         effect = means[arm] - means[0]
-        scales.append(BiasScale(effect, variance, nu, mean_influence[:, arm] - mean_influence[:, 0], of_scale))
+        scales.append(BiasScale(effect, size, variance, nu, mean_influence[:, arm] - mean_influence[:, 0], of_scale))
     return scales
 
 

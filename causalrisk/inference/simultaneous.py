@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, get_args
 
@@ -163,8 +162,7 @@ def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df:
     if adjust == "single-step":
         errors = np.sqrt(np.diag(covariance)[tests])
         largest = LargestModulus(covariance[np.ix_(tests, tests)] / np.outer(errors, errors), df)
-        different, place = np.unique(sizes, return_inverse=True)
-        p[tests] = np.array([largest.tail(size) for size in different])[place]
+        p[tests] = [largest.tail(size) for size in sizes]
         return p, largest.quantile(alpha)
     method = "simes-hochberg" if adjust == "hochberg" else adjust
     p[tests] = multipletests(intervals.two_sided(sizes, df), method=method)[1]
@@ -374,7 +372,7 @@ def _ascending(values: Array) -> Array:
 PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' errors is rounding error
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Comparison:
     """Fits of E estimators to one sample.
 

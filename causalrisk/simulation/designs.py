@@ -437,6 +437,4 @@ def find_design(design: Any) -> Design:
     if isinstance(design, str) and design in DESIGNS:
         return DESIGNS[design]
     advice = near(str(design), DESIGNS) or 'Use `design="strong"`, another name, or an instance of your own class.'
-    if isinstance(design, type) and issubclass(design, Design):
-        advice = f"It is a class. Use `design={design.__name__}()`."
     raise OptionError(f"design={design!r:.60} is not known; expected one of {listed(tuple(DESIGNS))}.\n{advice}")
