@@ -396,10 +396,9 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
     """
     design, options = record.design, record.options
     if design.predictions is not None or options.learner is not None or not record.used_weight_fit.estimated:
-        raise errors.UnavailableError(
-            "benchmark= is not available with learners, given predictions or given scores. A benchmark needs fits of "
-            "both models without the covariate.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`."
-        )
+        problem = "benchmark= is not available with learners, given predictions or given scores"
+        why = "A benchmark needs fits of both models without the covariate"
+        raise errors.UnavailableError(f"{problem}. {why}.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`.")
     spec = record.spec if record.joint is None else IPWRA
     names = [name, *(one.indicator for one in design.filled if one.name == name and one.indicator)]
     with warnings.catch_warnings():
@@ -572,19 +571,16 @@ def rosenbaum_bounds(
     """
     errors.one_of("alternative", alternative, ("larger", "smaller"))
     if control is None or hasattr(treated, "matches"):
+        expected = "rosenbaum_bounds() takes the outcomes of the two units of each pair"
         typed = 'rosenbaum_bounds(data.loc[res.matches.unit, "y"], data.loc[res.matches.match, "y"])'
-        raise errors.OptionError(
-            f"rosenbaum_bounds() takes the outcomes of the two units of each pair.\nUse `{typed}`."
-        )
+        raise errors.OptionError(f"{expected}.\nUse `{typed}`.")
     limits = np.atleast_1d(np.asarray(gamma, dtype=float))
     pairs = [np.asarray(outcomes, dtype=float) for outcomes in (treated, control)]
     if not (limits >= 1).all():
         raise errors.OptionError(f"gamma={gamma!r}; expected odds ratios of at least 1.\nUse `gamma=[1, 1.5, 2]`.")
     if pairs[0].ndim != 1 or pairs[0].shape != pairs[1].shape or not all(np.isfinite(one).all() for one in pairs):
-        shapes = " and ".join(str(y.shape) for y in pairs)
-        raise errors.DesignError(
-            f"treated and control have shapes {shapes}; expected two vectors of equal length without missing values."
-        )
+        found = f"treated and control have shapes {pairs[0].shape} and {pairs[1].shape}"
+        raise errors.DesignError(f"{found}; expected two vectors of equal length without missing values.")
     differences = (pairs[0] - pairs[1]) * (1 if alternative == "larger" else -1)
     differences = differences[differences != 0]
     ranks = pd.Series(np.abs(differences)).rank().to_numpy()

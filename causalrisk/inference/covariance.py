@@ -89,13 +89,10 @@ def bootstrap_with_fallback(
         failed, drawn = int((failures != Failure.OK).sum()), len(failures)
         if failed <= inference.max_failed * drawn or (kind in MULTIPLIERS and records[0].design.on_disk):
             break
-        notes.warn(
-            f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows: "
-            f"{failure_text(failures)}. Standard errors are from {words.format(units)} instead "
-            f'(`bootstrap="{typed}", small_sample=True`). They are imprecise if a group has few rows per covariate.\n'
-            "Use a simpler `propensity=`.",
-            ResampleWarning,
-        )
+        lost = f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows"
+        instead = f'{words.format(units)} instead (`bootstrap="{typed}", small_sample=True`)'
+        used = f"Standard errors are from {instead}. They are imprecise if a group has few rows per covariate"
+        notes.warn(f"{lost}: {failure_text(failures)}. {used}.\nUse a simpler `propensity=`.", ResampleWarning)
         records = tuple(dataclasses.replace(record, bootstrap=kind, small_sample=True) for record in records)
         found = resampled(records, inference)
     return records, found

@@ -336,10 +336,8 @@ def _untested(found: Moderators, why: str, count: int) -> Any:
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
     """Return the groups or columns of `by`. With `compared_by`, the name of a function, there must be two groups."""
     if record.frame is not None:
-        raise UnavailableError(
-            "effects in groups are not available if target= is a data frame.\n"
-            "Use a data frame with the rows of one group as `target=`."
-        )
+        problem = "effects in groups are not available if target= is a data frame"
+        raise UnavailableError(f"{problem}.\nUse a data frame with the rows of one group as `target=`.")
     if record.design.on_disk:
         raise rows_not_kept("effects_by", "For the effect in one group, use `scan` with its rows. ")
     found = moderators(record.design, by, data)
