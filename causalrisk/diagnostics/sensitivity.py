@@ -371,9 +371,9 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     record.check_observed(CONFOUNDER)
     bounded = record.spec.uses_propensity and not (record.spec.matched or record.design.on_disk)
     scales = bias_scales(record, record.used_weight_fit) if bounded else None
-    z, rows, labels = float(critical_value(alpha, record.df)), [], record.design.labels
+    z, rows = float(critical_value(alpha, record.df)), []
     means = record.estimate.params[record.estimate.block("means")]
-    for arm in range(1, len(labels)):
+    for arm in range(1, record.design.n_arms):
         ratio, low, high, basis = _ratio_with_limits(record, arm, z)
         row = {"effect": means[arm] - means[0], "ratio": ratio, "basis": basis}
         row |= {"E-value": e_value(ratio), "E-value of limit": limit_e_value(low, high)}
@@ -382,8 +382,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
             row |= {"scale": scale.size, "robustness value": robustness_value(scale.effect / scale.size)}
             row["robustness value of limit"] = _limit_robustness(record, scale, z)
         rows.append(row)
-    index = pd.Index([f"{label} vs {labels[0]}" for label in labels[1:]], name="contrast")
-    return pd.DataFrame(rows, index=index)
+    return pd.DataFrame(rows, index=pd.Index(record.contrasts, name="contrast"))
 
 
 def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -> list[dict[str, float]]:

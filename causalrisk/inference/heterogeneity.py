@@ -495,7 +495,7 @@ def pairwise(
     record.check_means("pairwise()")
     scale, labels = record.options.effect_scale, record.design.labels
     pairs = pairs_against(against, labels, record.design.arm_named(against))
-    refits = None if scale is DIFFERENCE else intervals.refits_of(record)
-    values, se, covariance = intervals.differences_of_arms(record, scale, *np.array(pairs).T, refits)
+    refits, (one, other) = None if scale is DIFFERENCE else intervals.refits_of(record), np.array(pairs).T
+    values, se, covariance = intervals.differences_of_arms(record, scale, one, other, refits)
     index = pd.MultiIndex.from_tuples([(labels[a], labels[b]) for a, b in pairs], names=["arm", "against"])
     return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
