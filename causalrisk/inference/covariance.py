@@ -108,7 +108,8 @@ def refit_under(
     refitters, weight_fits = zip(*((record.estimate.rows, record.weight_fit) for record in records), strict=True)
     block = functools.partial(_refit_block, functools.partial(refit_together, refitters, weight_fits), draw)
     try:
-        blocks = list(in_blocks(block, n_boot, WIDTH, 8.0 * records[0].sample.n * WIDTH, inference))
+        needed = 8.0 * records[0].sample.n * WIDTH
+        blocks = list(in_blocks(block, n_boot, needed, inference, ("bootstrap", "resample")))
     except BrokenExecutor as error:
         why = "a worker process died, so its resamples are lost"
         advice = "Use `n_jobs=1`. `err.results` has the fit without a bootstrap."
@@ -118,25 +119,20 @@ def refit_under(
 
 
 def in_blocks(
-    function: Callable[[int, int, int], T],
-    count: int,
-    width: int,
-    needed: float,
-    inference: InferenceOptions,
-    words: tuple[str, str] = ("bootstrap", "resample"),
+    function: Callable[[int, int, int], T], count: int, needed: float, inference: InferenceOptions, words: Sequence[str]
 ) -> Iterator[T]:
-    """Yield the result of `function` for each block of resamples, in order.
+    """Yield the result of `function` for each block of `WIDTH` resamples, in order.
 
-    `function` is called with `count`, `width` and the number of the block. `needed` is the memory of a block in bytes.
+    `function` is called with `count`, `WIDTH` and the number of the block. `needed` is the memory of a block in bytes.
     `words` are the label and the unit of `progress_bar`.
     """
-    block, workers = functools.partial(function, count, width), worker_count(inference.n_jobs, needed)
+    block, workers = functools.partial(function, count, WIDTH), worker_count(inference.n_jobs, needed)
     with (
-        ordered_map(block, range(-(-count // width)), workers) as results,
+        ordered_map(block, range(-(-count // WIDTH)), workers) as results,
         progress_bar(count, inference.progress, *words) as advance,
     ):
         for number, part in enumerate(results):
-            advance(min(width, count - number * width))
+            advance(min(WIDTH, count - number * WIDTH))
             yield part
 
 

@@ -463,7 +463,7 @@ def permutation_test(
         values, covariance = contrasts_of(again)
         observed = float(measure((values[None], covariance[None]))[0])
         block, needed = partial(_block, under, draw, measure), 8.0 * ARRAYS * len(actual) * WIDTH
-        null = np.concatenate(list(in_blocks(block, count, WIDTH, needed, inference, PROGRESS)))
+        null = np.concatenate(list(in_blocks(block, count, needed, inference, PROGRESS)))
     if not np.isfinite(observed):
         found = "a standard error is 0 or NaN, so there is no studentized test"
         raise UnavailableError(f'{found}.\nUse `statistic="difference"`.')
