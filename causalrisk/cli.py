@@ -105,8 +105,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
 
 def _fit(options: argparse.Namespace) -> str:
     _check_output(options, FORMATS)
-    res = _fitted(options)
-    return _shown(options, res, res.summary(options.alpha))
+    return _shown(options, _fitted(options))
 
 
 def _compare(options: argparse.Namespace) -> str:
@@ -115,8 +114,7 @@ def _compare(options: argparse.Namespace) -> str:
 
     data, names = read_file(options), options.estimator and options.estimator.replace(",", " ")
     arguments = {"estimators": names, "n_boot": options.n_boot, "rng": options.seed} | _arguments(options, data)
-    res = cr.compare(options.formula, data, **arguments)
-    return _shown(options, res, res.summary(options.alpha))
+    return _shown(options, cr.compare(options.formula, data, **arguments))
 
 
 def _report(options: argparse.Namespace) -> str:
@@ -173,8 +171,9 @@ def _check_output(options: argparse.Namespace, endings: Sequence[str]) -> None:
         raise cr.OptionError(f"--output {path} is the data file. Use another name.")
 
 
-def _shown(options: argparse.Namespace, res: Any, summary: Any) -> str:
+def _shown(options: argparse.Namespace, res: Any) -> str:
     """Return the text to print: the summary, or the path that it was written to."""
+    summary = res.summary(options.alpha)
     if options.output is None:
         return str(summary)
     if options.output.suffix.lower() == ".json":

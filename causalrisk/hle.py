@@ -84,29 +84,23 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
         raise DesignError(f"{where} holds {entries!r:.40}; expected a JSON object of question id -> entry.")
     unknown = [key for key in entries if key not in questions.index]
     if unknown:
-        raise DesignError(
-            f"{where}: {len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions, the "
-            f"first {unknown[0]!r}.\nUse `questions=` with all questions asked, and select rows afterwards."
-        )
+        problem = f"{len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions"
+        advice = "Use `questions=` with all questions asked, and select rows afterwards."
+        raise DesignError(f"{where}: {problem}, the first {unknown[0]!r}.\n{advice}")
     judged = {key: entry.get("judge_response") if isinstance(entry, dict) else entry for key, entry in entries.items()}
     missing = [key for key, judgement in judged.items() if judgement is None]
     if entries and len(missing) == len(entries):
         raise DesignError(f"{where} has no 'judge_response'; expected a judged file.\nRun the judge first.")
     if missing:
-        warn_user(
-            f"{where}: {len(missing)} of {len(entries)} entries have no judge_response, the first {missing[0]!r}; they "
-            "count as not answered.\nRun the judge again to complete the file.",
-            DesignWarning,
-        )
+        problem = f"{len(missing)} of {len(entries)} entries have no judge_response, the first {missing[0]!r}"
+        advice = "Run the judge again to complete the file."
+        warn_user(f"{where}: {problem}; they count as not answered.\n{advice}", DesignWarning)
     found = {key: _judged(given, f"{where}: entry {key!r}") for key, given in judged.items() if given is not None}
     frame = pd.DataFrame.from_dict(found, orient="index", columns=["correct", "confidence"])
     stated = frame["confidence"]
     if stated.max() <= 1 and (stated % 1 > 0).any():  # they would pass as percentages
-        warn_user(
-            f"{where}: every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%.\n"
-            "If they are shares, multiply them by 100 in the file.",
-            DesignWarning,
-        )
+        problem = "every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%"
+        warn_user(f"{where}: {problem}.\nIf they are shares, multiply them by 100 in the file.", DesignWarning)
     frame = frame.reindex([*found, *questions.index.difference(found, sort=False)]).rename_axis("id").reset_index()
     frame["answered"] = frame["correct"].notna()
     frame = frame.fillna({"correct": 0}).astype({"correct": "int64", "confidence": float})
@@ -120,11 +114,9 @@ def _judged(judgement: Any, place: str) -> tuple[int, float]:
         case {"correct": "yes" | "no" as correct, "confidence": int() | float() as confidence}:
             if not isinstance(confidence, bool) and 0 <= confidence <= 100:
                 return int(correct == "yes"), float(confidence)
-    raise DesignError(
-        f"{place}: judge_response is {judgement!r:.200}; expected 'correct', which is 'yes' or 'no', and 'confidence', "
-        "a number from 0 to 100.\nJudge the answer again, or remove it from the file. The question then counts as not "
-        "answered."
-    )
+    expected = "expected 'correct', which is 'yes' or 'no', and 'confidence', a number from 0 to 100"
+    advice = "Judge the answer again, or remove it from the file. The question then counts as not answered."
+    raise DesignError(f"{place}: judge_response is {judgement!r:.200}; {expected}.\n{advice}")
 
 
 def _questions(source: Any) -> pd.DataFrame:
@@ -133,10 +125,9 @@ def _questions(source: Any) -> pd.DataFrame:
     table = source if isinstance(source, pd.DataFrame) else _table(Path(source), where)
     missing = [name for name in REQUIRED if name not in table]
     if missing:
-        raise DesignError(
-            f"{where} has no column {listed(missing)}; expected {listed(REQUIRED)}, found "
-            f"{listed(list(table)) or 'none'}.\nRename the columns, or use the data set as published."
-        )
+        expected = f"expected {listed(REQUIRED)}, found {listed(list(table)) or 'none'}"
+        advice = "Rename the columns, or use the data set as published."
+        raise DesignError(f"{where} has no column {listed(missing)}; {expected}.\n{advice}")
     table = table[[name for name in (*REQUIRED, "raw_subject", "image") if name in table]].astype(object)
     table = table.where(table.notna(), "").astype(str)
     for what, rows in (
@@ -147,10 +138,8 @@ def _questions(source: Any) -> pd.DataFrame:
     ):
         if rows.any():
             place = int(rows.to_numpy().argmax())
-            raise DesignError(
-                f"{where}: row {place + 1} of {len(table)}, id {table['id'].iloc[place]!r}, has {what}.\n"
-                "Correct the row, or leave it out."
-            )
+            row = f"row {place + 1} of {len(table)}, id {table['id'].iloc[place]!r}"
+            raise DesignError(f"{where}: {row}, has {what}.\nCorrect the row, or leave it out.")
     if "image" in table:
         table["has_image"] = table.pop("image") != ""
     return table.set_index("id")

@@ -23,6 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
+import scipy.linalg  # noqa: F401 - which has a BLAS of its own, for `ThreadpoolController` to find
 from threadpoolctl import ThreadpoolController
 
 from causalrisk._version import __version__
@@ -97,6 +98,7 @@ def show_versions() -> None:
 _running = 0  # blocks of `one_blas_thread` that have begun and not ended
 _limiter: Any = None
 _lock = threading.Lock()
+_libraries = functools.cache(ThreadpoolController)  # finding the libraries is slow
 
 
 def with_one_thread(function: Callable[..., T], *items: Any) -> T:
@@ -138,14 +140,6 @@ def one_blas_thread() -> Iterator[None]:
                 _limiter = None
 
 
-@functools.cache
-def _libraries() -> ThreadpoolController:
-    """Return the controller of the thread pools of loaded libraries; it is cached, because finding them is slow."""
-    import scipy.linalg  # noqa: F401 - which has a BLAS of its own
-
-    return ThreadpoolController()
-
-
 # --- maps in order ---------------------------------------------------------------------------------------------------
 
 S = TypeVar("S")
@@ -175,9 +169,8 @@ def ordered_map(
             with warnings.catch_warnings(action="ignore"):  # joblib warns of the blocks that closing cancels
                 results.close()
         return
-    pool: Executor = ThreadPoolExecutor(workers)
-    if processes:
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    spawn = get_context("spawn")
+    pool: Executor = ProcessPoolExecutor(workers, spawn) if processes else ThreadPoolExecutor(workers)
     try:
         yield pool.map(work, items)
     finally:

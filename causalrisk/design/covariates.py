@@ -33,16 +33,21 @@ PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of 0/1 
 class Moderators(NamedTuple):
     """Columns (n, k) on which effects are projected: group indicators, or the columns of a formula.
 
-    `groups` says whether the columns are group indicators. `names` has the names of the groups or columns. With several
-    grouping variables, each name is a tuple of values. `levels`, as in an index of pandas, has the names of the
+    `groups` says whether the columns are group indicators. `names` has, for each group, its values of the grouping
+    variables or, for a column of a formula, its name alone. `levels`, as in an index of pandas, has the names of the
     grouping variables, or the text of the formula. `encoder` codes new values of the formula's variables.
     """
 
     columns: np.ndarray
-    names: tuple[str, ...] | tuple[tuple[str, ...], ...]
+    names: Sequence[tuple[str, ...]]
     levels: tuple[str, ...]
     groups: bool
     encoder: FormulaEncoder | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """The names as text."""
+        return [", ".join(name) for name in self.names]
 
 
 def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
@@ -62,14 +67,14 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
         matrix = encoder.sample_matrix(design.n)
         keep = ColumnMoments.of(matrix).usable(encoder.names, "effects_by", [])
         kept = encoder.keeping(keep)
-        return Moderators(matrix[:, keep], kept.names, (f"~ {formula.right_text}",), False, kept)
-    groups, found, names = groups_of(design, by, data)
-    for name, values in zip(names, zip(*found, strict=True), strict=True):
+        names = [(name,) for name in kept.names]
+        return Moderators(matrix[:, keep], names, (f"~ {formula.right_text}",), False, kept)
+    groups, found, levels = groups_of(design, by, data)
+    for name, values in zip(levels, zip(*found, strict=True), strict=True):
         if len(set(values)) > MANY_LEVELS:
             raise DesignError(f'{name!r} has more than {MANY_LEVELS} groups.\nUse `by="~ {name}"` or `pandas.cut`.')
     indicators = (groups[:, None] == np.arange(len(found))).astype(float)
-    groups_named: Any = tuple(found if len(names) > 1 else [row[0] for row in found])
-    return Moderators(indicators, groups_named, tuple(names), True)
+    return Moderators(indicators, found, tuple(levels), True)
 
 
 def groups_of(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, list[tuple[str, ...]], list[str]]:

@@ -182,8 +182,7 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
     found = covariates.moderators(design, by, data)
     if not found.groups:
         raise OptionError(f"by={by!r} is a formula; expected a grouping variable.\nUse `by=` with its name.")
-    names = [name if isinstance(name, str) else ", ".join(name) for name in found.names]
-    members = {name: column > 0 for name, column in zip(names, found.columns.T, strict=True)}
+    members = {name: column > 0 for name, column in zip(found.texts, found.columns.T, strict=True)}
     for name, rows in members.items():
         absent = [label for label, arm in zip(design.labels, design.members, strict=True) if not (rows & arm).any()]
         if absent:
@@ -242,51 +241,43 @@ def mean_and_variance(x: Array, weights: Array, counts: Array, binary: bool) -> 
     return mean, float(weights @ (x - mean) ** 2 * total / freedom) if freedom > 0 else np.nan
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Means (K, 2) and variances (K, 2) of a column in K sets of rows, before and after weighting.
+def comparisons(
+    x: Array, rows: Compared, labels: Sequence[str], denominator: str | int, raw_binary: bool, means: bool, score: bool
+) -> list[dict[str, Any]]:
+    """Compare a column (n,) in each set of rows but the first with the first set. Return rows of the table.
 
-    Binary columns are coded 0/1. `distances` (K - 1, 2) has Kolmogorov-Smirnov distances from the first set. `whole` is
-    the variance of all rows after weighting.
+    Binary columns are coded 0/1. `raw_binary` leaves differences of their proportions unstandardized. A `score` is not
+    treated as binary, even if it has two values. `means` adds the moments of each set.
     """
-
-    varies: bool
-    binary: bool
-    mean: Array
-    variance: Array
-    whole: float
-    distances: Array
-
-    def row(self, arm: int, labels: Sequence[str], denominator: str | int, raw: bool, means: bool) -> dict[str, Any]:
-        """Return the table row that compares a set with the first set. `raw` leaves proportions unstandardized."""
-        numbers: dict[str, Any] = {}
-        for (k, when), (a, label) in product(enumerate(WHEN), enumerate(labels)) if means else ():
-            numbers[f"mean {label} {when}"] = self.mean[a, k]
-            numbers[f"sd {label} {when}"] = np.nan if self.binary else np.sqrt(self.variance[a, k])
-        square = self.variance[denominator, 0] if isinstance(denominator, int) else self.variance[:, 0].mean()
-        scale = np.sqrt(self.whole if denominator == "weighted" else square) if self.varies else np.nan
-        with np.errstate(divide="ignore", invalid="ignore"):
-            differences = (self.mean[arm] - self.mean[0]) / (1.0 if self.binary and raw else scale)
-            ratios = self.variance[arm] / self.variance[0]
-        ratios = ratios if self.varies and not self.binary else np.full(2, np.nan)
-        for name, values in (("diff", differences), ("var ratio", ratios), ("KS", self.distances[arm - 1])):
-            numbers |= {f"{name} {when}": value for when, value in zip(WHEN, values, strict=True)}
-        return numbers
-
-
-def moments(x: Array, rows: Compared, score: bool = False) -> Moments:
-    """Return the `Moments` of a column (n,). A `score` is not treated as binary, even if it has two values."""
-    n_arms, low, high = len(rows.scores), x.min(initial=np.inf), x.max(initial=-np.inf)
+    low, high = x.min(initial=np.inf), x.max(initial=-np.inf)
     binary = bool(not score and low < high and ((x == low) | (x == high)).all())
     x = np.where(x == high, 1.0, 0.0) if binary else x
-    members = [np.flatnonzero(rows.arm == a) for a in range(n_arms)]
+    members = [np.flatnonzero(rows.arm == a) for a in range(len(labels))]
     found = np.array([
         [mean_and_variance(x[own], weights[own], rows.counts[own], binary) for weights in rows.weights]
         for own in members
     ])  # fmt: skip
-    distances = np.abs(found[1:, :, 0] - found[0, :, 0]) if binary else ks_distances(x, rows)
-    whole = mean_and_variance(x, rows.weights[1], rows.counts, binary)[1]
-    return Moments(bool(low < high), binary, found[:, :, 0], found[:, :, 1], whole, distances)
+    mean, variance = found[:, :, 0], found[:, :, 1]
+    distances = np.abs(mean[1:] - mean[0]) if binary else ks_distances(x, rows)
+    square = variance[denominator, 0] if isinstance(denominator, int) else variance[:, 0].mean()
+    if denominator == "weighted":
+        square = mean_and_variance(x, rows.weights[1], rows.counts, binary)[1]
+    unit = 1.0 if binary and raw_binary else np.sqrt(square) if low < high else np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        differences = (mean - mean[0]) / unit
+        ratios = variance / (np.nan if binary or low == high else variance[0])
+    common: dict[str, Any] = {}
+    for (k, when), (a, label) in product(enumerate(WHEN), enumerate(labels)) if means else ():
+        common[f"mean {label} {when}"] = mean[a, k]
+        common[f"sd {label} {when}"] = np.nan if binary else np.sqrt(variance[a, k])
+    kind = {"kind": "distance" if score else "binary" if binary else "continuous"}
+    kind["unit"] = "raw" if binary and raw_binary else "std"
+    table = []
+    for arm in range(1, len(labels)):
+        named = {"diff": differences[arm], "var ratio": ratios[arm], "KS": distances[arm - 1]}
+        numbers = {f"{name} {when}": values[k] for name, values in named.items() for k, when in enumerate(WHEN)}
+        table.append(common | numbers | kind)
+    return table
 
 
 def ks_distances(x: Array, rows: Compared) -> Array:
@@ -312,16 +303,16 @@ def balance_table(
     means: bool,
 ) -> pd.DataFrame:
     """Compare propensity score and covariates in each set of rows with the first. Constant covariates are left out."""
-    found = [(c.name, moments(np.ascontiguousarray(c.values[rows.rows]), rows)) for c in every]
-    tables = {}
+    how, names, found, tables = (rows, labels, denominator, raw_binary, means), [rows.distance], [], {}
+    for covariate in every:
+        x = np.ascontiguousarray(covariate.values[rows.rows])
+        if (x != x[:1]).any():
+            names.append(covariate.name)
+            found.append(comparisons(x, *how, score=False))
     for arm in range(1, len(labels)):
-        score = moments(np.round(rows.scores[arm], SCORE_DECIMALS), rows, score=True)
-        columns = [(rows.distance, score), *((name, column) for name, column in found if column.varies)]
-        names = pd.Index([name for name, _ in columns], name="covariate")
-        table = pd.DataFrame([one.row(arm, labels, denominator, raw_binary, means) for _, one in columns], names)
-        table["kind"] = ["distance", *("binary" if one.binary else "continuous" for _, one in columns[1:])]
-        table["unit"] = ["raw" if one.binary and raw_binary else "std" for _, one in columns]
-        tables[f"{labels[arm]} vs {labels[0]}"] = table
+        score = comparisons(np.round(rows.scores[arm], SCORE_DECIMALS), *how, score=True)
+        table = [of_arms[arm - 1] for of_arms in (score, *found)]
+        tables[f"{labels[arm]} vs {labels[0]}"] = pd.DataFrame(table, pd.Index(names, name="covariate"))
     return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["contrast", "covariate"])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -186,10 +185,10 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
     """Return, for each group, the root mean squared gap between propensity score and share treated over bins."""
-    tables = _binned(record, bins)
-    gaps = {label: (table["predicted"] - table["observed"]) ** 2 for label, table in tables.items()}
-    values = [np.sqrt(np.average(gap, weights=tables[label]["weight"])) for label, gap in gaps.items()]
-    return pd.Series(values, index=pd.Index(list(tables), name="arm"), name="calibration error")
+    errors = {}
+    for label, table in _binned(record, bins).items():
+        errors[label] = np.sqrt(np.average((table["predicted"] - table["observed"]) ** 2, weights=table["weight"]))
+    return pd.Series(errors, name="calibration error").rename_axis("arm")
 
 
 def _binned(record: FitRecord, bins: int) -> dict[str, pd.DataFrame]:
@@ -205,15 +204,15 @@ def _binned(record: FitRecord, bins: int) -> dict[str, pd.DataFrame]:
         share = sums["own"] / sums["weight"]
         se = np.sqrt(share * (1 - share) * sums["square"]) / sums["weight"]
         means = {"n": sums["n"], "predicted": sums["score"] / sums["weight"], "observed": share, "std err": se}
-        found = pd.DataFrame({**means, "weight": sums["weight"]})
-        tables[label] = found.set_axis(pd.RangeIndex(1, len(found) + 1, name="bin"))
+        index = pd.RangeIndex(1, len(sums) + 1, name="bin")
+        tables[label] = pd.DataFrame({**means, "weight": sums["weight"]}).set_axis(index)
     return tables
 
 
 # --- a test of the propensity model ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class BalanceTest:
     """Overidentification test of balance.
 

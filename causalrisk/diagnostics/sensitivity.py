@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -16,18 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from causalrisk.errors import (
-    CausalRiskWarning,
-    DesignError,
-    DesignWarning,
-    OptionError,
-    UnavailableError,
-    check_alpha,
-    listed,
-    one_of,
-    warn_user,
-    whole_number,
-)
+from causalrisk import errors
 from causalrisk.estimation import engine
 from causalrisk.estimation.engine import ALL, Block, Linear, Point, solve
 from causalrisk.estimation.fit import fit_estimator
@@ -92,7 +80,7 @@ def influence(
     """
     record.check_means("influence()")
     if top is not None:
-        whole_number("top", top, 1)
+        errors.whole_number("top", top, 1)
     position = record.contrast_position(arm)
     frame = influence_tables(record, influence_method(record, method, clusters), clusters)[position - 1]
     return frame if top is None else most_influential(frame, top)
@@ -100,10 +88,10 @@ def influence(
 
 def influence_method(record: FitRecord, method: str | None, clusters: bool, quick: bool = False) -> str:
     """Check the method of `influence`, or choose it by the number of rows. `quick` allows fewer rows for "exact"."""
-    one_of("method", method, (None, "exact", "influence"))
+    errors.one_of("method", method, (None, "exact", "influence"))
     design = record.design
     if clusters and design.cluster is None:
-        raise OptionError("clusters=True, but the fit has no clusters.\nUse `cluster=` in the model.")
+        raise errors.OptionError("clusters=True, but the fit has no clusters.\nUse `cluster=` in the model.")
     rows = np.sqrt(design.n * design.n_clusters) if clusters else design.n  # rows that take as much time
     slow = quick and record.options.propensity_score is not None
     exact = rows <= (QUICK_ROWS if quick else EXACT_ROWS) and not slow
@@ -220,7 +208,7 @@ def robustness_value(ratio: float) -> float:
     return float(2 * square / (square + np.sqrt(square * (square + 4)))) if square else 0.0
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class BiasScale:
     """Scale S of the bias of an omitted confounder, with influence functions (n,) of the effect and of S.
 
@@ -229,15 +217,11 @@ class BiasScale:
     """
 
     effect: float
+    size: float
     variance: float
     nu: float
     effect_influence: Array
     scale_influence: Array
-
-    @property
-    def size(self) -> float:
-        """Scale S of the bias."""
-        return float(np.sqrt(self.variance * self.nu))
 
     def bound(self, record: FitRecord, strength: float) -> tuple[float, float]:
         """Return the effect plus `strength` times S, and its robust standard error."""
@@ -286,7 +270,7 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
         size = float(np.sqrt(variance * nu))
         of_scale = (nu * moved["sigma"] + variance * moved[f"nu {arm}"])[:, 0] / (2 * size) if size else 0 * sample.s
         effect = means[arm] - means[0]
-        scales.append(BiasScale(effect, variance, nu, mean_influence[:, arm] - mean_influence[:, 0], of_scale))
+        scales.append(BiasScale(effect, size, variance, nu, mean_influence[:, arm] - mean_influence[:, 0], of_scale))
     return scales
 
 
@@ -383,13 +367,13 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     1 vs 0       2.36              2.13              0.16
     """
     record.check_means("sensitivity()")
-    check_alpha(alpha)
+    errors.check_alpha(alpha)
     record.check_observed(CONFOUNDER)
     bounded = record.spec.uses_propensity and not (record.spec.matched or record.design.on_disk)
     scales = bias_scales(record, record.used_weight_fit) if bounded else None
-    z, rows, labels = float(critical_value(alpha, record.df)), [], record.design.labels
+    z, rows = float(critical_value(alpha, record.df)), []
     means = record.estimate.params[record.estimate.block("means")]
-    for arm in range(1, len(labels)):
+    for arm in range(1, record.design.n_arms):
         ratio, low, high, basis = _ratio_with_limits(record, arm, z)
         row = {"effect": means[arm] - means[0], "ratio": ratio, "basis": basis}
         row |= {"E-value": e_value(ratio), "E-value of limit": limit_e_value(low, high)}
@@ -398,8 +382,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
             row |= {"scale": scale.size, "robustness value": robustness_value(scale.effect / scale.size)}
             row["robustness value of limit"] = _limit_robustness(record, scale, z)
         rows.append(row)
-    index = pd.Index([f"{label} vs {labels[0]}" for label in labels[1:]], name="contrast")
-    return pd.DataFrame(rows, index=index)
+    return pd.DataFrame(rows, index=pd.Index(record.contrasts, name="contrast"))
 
 
 def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -> list[dict[str, float]]:
@@ -412,14 +395,13 @@ def covariate_strengths(record: FitRecord, scales: list[BiasScale], name: str) -
     """
     design, options = record.design, record.options
     if design.predictions is not None or options.learner is not None or not record.used_weight_fit.estimated:
-        raise UnavailableError(
-            "benchmark= is not available with learners, given predictions or given scores. A benchmark needs fits of "
-            "both models without the covariate.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`."
-        )
+        problem = "benchmark= is not available with learners, given predictions or given scores"
+        why = "A benchmark needs fits of both models without the covariate"
+        raise errors.UnavailableError(f"{problem}. {why}.\nUse `res.sensitivity_bounds(cf_y=0.03, cf_d=0.03)`.")
     spec = record.spec if record.joint is None else IPWRA
     names = [name, *(one.indicator for one in design.filled if one.name == name and one.indicator)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CausalRiskWarning)
+        warnings.simplefilter("ignore", errors.CausalRiskWarning)
         once = dataclasses.replace(options, trim=None)  # the rows are trimmed already
         short = fit_estimator(design.without(names), spec, once, InferenceOptions())
     long, means = record.estimate if record.joint is None else record.joint.start, record.estimate.block("means")
@@ -497,13 +479,13 @@ def sensitivity_bounds(
     mmarried   0.01  0.11 -0.47   -25.2 -293.26 -175.37
     """
     record.check_means("sensitivity_bounds()")
-    check_alpha(alpha)
+    errors.check_alpha(alpha)
     shares = [np.atleast_1d(np.asarray(values, dtype=float)) for values in (cf_y, cf_d)]
     for name, values, closed in (("cf_y", shares[0], True), ("cf_d", shares[1], False)):
         if not ((values >= 0) & (values <= 1 if closed else values < 1)).all():
-            raise OptionError(f"{name}={values.tolist()}; expected numbers from 0 to 1.\nUse `{name}=0.03`.")
+            raise errors.OptionError(f"{name}={values.tolist()}; expected numbers from 0 to 1.\nUse `{name}=0.03`.")
     if not -1 <= rho <= 1:
-        raise OptionError(f"rho={rho!r}; expected a correlation, from -1 to 1.\nUse `rho=1`.")
+        raise errors.OptionError(f"rho={rho!r}; expected a correlation, from -1 to 1.\nUse `rho=1`.")
     record.check_observed(CONFOUNDER)
     scales = bias_scales(record, record.used_weight_fit)
     labels, z = record.design.labels[1:], float(critical_value(alpha, record.df))
@@ -538,9 +520,9 @@ def _warn_of_no_strength(rows: dict[tuple[Any, ...], dict[str, float]]) -> None:
     reasons = {"cf_y": "raise the error of the outcome model", "cf_d": "lower the variance of the weights"}
     for column, why in reasons.items():
         none = dict.fromkeys(name for (_, name), found in rows.items() if found[column] == 0)
-        if none:
-            lost = f"leaving out {listed(tuple(none))} does not {why}, so {column} is 0 and the bounds equal the effect"
-            warn_user(f"{lost}.\nUse another covariate in `benchmark=`.", DesignWarning)
+        if names := errors.listed(tuple(none)):
+            lost = f"leaving out {names} does not {why}, so {column} is 0 and the bounds equal the effect"
+            errors.warn_user(f"{lost}.\nUse another covariate in `benchmark=`.", errors.DesignWarning)
 
 
 GAMMAS = (1.0, 1.25, 1.5, 2.0, 3.0)
@@ -586,19 +568,18 @@ def rosenbaum_bounds(
     2.0     0.0001   0.0304
     3.0     0.0000   0.0666
     """
-    one_of("alternative", alternative, ("larger", "smaller"))
+    errors.one_of("alternative", alternative, ("larger", "smaller"))
     if control is None or hasattr(treated, "matches"):
+        expected = "rosenbaum_bounds() takes the outcomes of the two units of each pair"
         typed = 'rosenbaum_bounds(data.loc[res.matches.unit, "y"], data.loc[res.matches.match, "y"])'
-        raise OptionError(f"rosenbaum_bounds() takes the outcomes of the two units of each pair.\nUse `{typed}`.")
+        raise errors.OptionError(f"{expected}.\nUse `{typed}`.")
     limits = np.atleast_1d(np.asarray(gamma, dtype=float))
     pairs = [np.asarray(outcomes, dtype=float) for outcomes in (treated, control)]
     if not (limits >= 1).all():
-        raise OptionError(f"gamma={gamma!r}; expected odds ratios of at least 1.\nUse `gamma=[1, 1.5, 2]`.")
+        raise errors.OptionError(f"gamma={gamma!r}; expected odds ratios of at least 1.\nUse `gamma=[1, 1.5, 2]`.")
     if pairs[0].ndim != 1 or pairs[0].shape != pairs[1].shape or not all(np.isfinite(one).all() for one in pairs):
-        shapes = " and ".join(str(y.shape) for y in pairs)
-        raise DesignError(
-            f"treated and control have shapes {shapes}; expected two vectors of equal length without missing values."
-        )
+        found = f"treated and control have shapes {pairs[0].shape} and {pairs[1].shape}"
+        raise errors.DesignError(f"{found}; expected two vectors of equal length without missing values.")
     differences = (pairs[0] - pairs[1]) * (1 if alternative == "larger" else -1)
     differences = differences[differences != 0]
     ranks = pd.Series(np.abs(differences)).rank().to_numpy()

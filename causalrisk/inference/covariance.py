@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from causalrisk import errors
-from causalrisk.design.design import Design, rows_not_kept
+from causalrisk.design.design import Design
 from causalrisk.design.on_disk import stored_array
 from causalrisk.errors import DesignWarning, Failure, MonteCarloWarning, Notes, ResampleWarning, failure_text
 from causalrisk.estimation.abilities import check_options, options_used
@@ -35,9 +35,7 @@ from causalrisk.numerics.arrays import Array, is_dask
 from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
 from causalrisk.runtime import ordered_map, progress_bar, worker_count
 
-TOGETHER = 4096  # up to this number of rows, several blocks of resamples are processed together
 NUMBERS, FEWEST = 2**22, 4  # maximum of rows times resamples per refit, and minimum number of resamples
-LEAST_TASKS = 4  # blocks are joined only as long as this many remain to run in parallel
 T = TypeVar("T")
 
 
@@ -91,13 +89,10 @@ def bootstrap_with_fallback(
         failed, drawn = int((failures != Failure.OK).sum()), len(failures)
         if failed <= inference.max_failed * drawn or (kind in MULTIPLIERS and records[0].design.on_disk):
             break
-        notes.warn(
-            f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows: "
-            f"{failure_text(failures)}. Standard errors are from {words.format(units)} instead "
-            f'(`bootstrap="{typed}", small_sample=True`). They are imprecise if a group has few rows per covariate.\n'
-            "Use a simpler `propensity=`.",
-            ResampleWarning,
-        )
+        lost = f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows"
+        instead = f'{words.format(units)} instead (`bootstrap="{typed}", small_sample=True`)'
+        used = f"Standard errors are from {instead}. They are imprecise if a group has few rows per covariate"
+        notes.warn(f"{lost}: {failure_text(failures)}. {used}.\nUse a simpler `propensity=`.", ResampleWarning)
         records = tuple(dataclasses.replace(record, bootstrap=kind, small_sample=True) for record in records)
         found = resampled(records, inference)
     return records, found
@@ -111,11 +106,10 @@ def refit_under(
     The blocks, and therefore the results, do not depend on the number of workers.
     """
     refitters, weight_fits = zip(*((record.estimate.rows, record.weight_fit) for record in records), strict=True)
-    n = records[0].sample.n
-    width = WIDTH * int(np.clip(TOGETHER // n, 1, max(n_boot // (WIDTH * LEAST_TASKS), 1)))
     block = functools.partial(_refit_block, functools.partial(refit_together, refitters, weight_fits), draw)
     try:
-        blocks = list(in_blocks(block, n_boot, width, 8.0 * n * width, inference))
+        needed = 8.0 * records[0].sample.n * WIDTH
+        blocks = list(in_blocks(block, n_boot, needed, inference, ("bootstrap", "resample")))
     except BrokenExecutor as error:
         why = "a worker process died, so its resamples are lost"
         advice = "Use `n_jobs=1`. `err.results` has the fit without a bootstrap."
@@ -125,37 +119,31 @@ def refit_under(
 
 
 def in_blocks(
-    function: Callable[[int, int, int], T],
-    count: int,
-    width: int,
-    needed: float,
-    inference: InferenceOptions,
-    words: tuple[str, str] = ("bootstrap", "resample"),
+    function: Callable[[int, int, int], T], count: int, needed: float, inference: InferenceOptions, words: Sequence[str]
 ) -> Iterator[T]:
-    """Yield the result of `function` for each block of resamples, in order.
+    """Yield the result of `function` for each block of `WIDTH` resamples, in order.
 
-    `function` is called with `count`, `width` and the number of the block. `needed` is the memory of a block in bytes.
+    `function` is called with `count`, `WIDTH` and the number of the block. `needed` is the memory of a block in bytes.
     `words` are the label and the unit of `progress_bar`.
     """
-    block, workers = functools.partial(function, count, width), worker_count(inference.n_jobs, needed)
+    block, workers = functools.partial(function, count, WIDTH), worker_count(inference.n_jobs, needed)
     with (
-        ordered_map(block, range(-(-count // width)), workers) as results,
+        ordered_map(block, range(-(-count // WIDTH)), workers) as results,
         progress_bar(count, inference.progress, *words) as advance,
     ):
         for number, part in enumerate(results):
-            advance(min(width, count - number * width))
+            advance(min(WIDTH, count - number * WIDTH))
             yield part
 
 
 def _refit_block(
     refit: Callable[[Array], list[Refits]], draw: Callable[[int, int], Array], n_boot: int, width: int, number: int
 ) -> list[list[Refits]]:
-    """Refit block `number`, which consists of several draws. The last block may be narrower.
+    """Refit block `number`. The last block may be narrower.
 
     The function is at module level, so it can be pickled.
     """
-    first, last = number * width, min((number + 1) * width, n_boot)
-    drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
+    drawn = draw(number, min(width, n_boot - number * width))
     if is_dask(drawn):
         return [refit(stored_array(drawn))]
     few = max(NUMBERS // len(drawn), FEWEST)
@@ -189,11 +177,6 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
     return record.resample_factor * covariance_over(values, None if record.joint is None else estimates)
 
 
-def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array:
-    """Return the standard errors (d,) of quantities. The arguments are as in `resample_covariance`."""
-    return np.sqrt(np.diag(resample_covariance(record, values, estimates)))
-
-
 # --- the multiplier bootstrap ----------------------------------------------------------------------------------------
 
 
@@ -213,8 +196,6 @@ def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistributio
 
 def _multiplied(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     """Return draws of all estimates (n_boot, d), and of standard errors (n_boot, 2 K - 1) of effects and means."""
-    if record.design.on_disk:
-        raise rows_not_kept("the multiplier bootstrap")
     total, count, times = record.sample.total, len(record.names), equal_units(record)
     own = unit_influence(record, len(record.estimate.values))
     sizes = times if (times != 1).any() else None
@@ -311,9 +292,6 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         if not record.small_sample:
             _check_coefficients(record, notes)
         return _completed(dataclasses.replace(record, covariance=covariance), notes)
-    if record.cov_type not in ("bootstrap", "replicates", JACKKNIFE):
-        known = 'Use `cov_type="robust"`.'
-        raise errors.OptionError(f'standard errors are not available for cov_type="{record.cov_type}".\n{known}')
     if record.cov_type == JACKKNIFE:
         left_out = leave_one_out(record, inference)
         _check_left_out(record, left_out, inference.max_failed, notes)
@@ -374,8 +352,18 @@ def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes)
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
+    """Return the fit with its notes. Warn if the Monte Carlo error of JRE's propensity replicates is large."""
     if record.joint is not None:
-        _check_monte_carlo(record, notes)
+        mc_ses, count = record.joint.mc_se, record.joint.replicates.count
+        ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
+        # A standard error far below the Monte Carlo error is rounding error.
+        real = ses > np.maximum(RELATIVE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)
+        shares = np.divide(mc_ses, ses, out=np.zeros(len(ses)), where=real)
+        mc_se, share = mc_ses[shares.argmax()], shares.max()
+        if share > NOTICEABLE_MONTE_CARLO:
+            needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
+            found = f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error"
+            notes.warn(f"{found}.\nUse `fit(n_replicates={needed})` to reduce it to 5%.", MonteCarloWarning)
     return dataclasses.replace(record, notes=tuple(notes))
 
 
@@ -398,18 +386,3 @@ def start_record(record: FitRecord) -> FitRecord:
     robust = None if factor else joint.problem.covariance  # computed without the factor
     start = dataclasses.replace(record, spec=IPWRA, estimate=joint.problem.start, robust=robust)
     return robust_record(dataclasses.replace(start, joint=None, stack=None, learned=learned, notes=record.design.notes))
-
-
-def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
-    """Warn if the Monte Carlo error from a finite number of propensity replicates is large for JRE's standard error."""
-    joint: Any = record.joint
-    mc_ses, count = joint.mc_se, joint.replicates.count
-    ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
-    # A standard error far below the Monte Carlo error is rounding error.
-    real = ses > np.maximum(RELATIVE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)
-    shares = np.divide(mc_ses, ses, out=np.zeros(len(ses)), where=real)
-    mc_se, share = mc_ses[shares.argmax()], shares.max()
-    if share > NOTICEABLE_MONTE_CARLO:
-        needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
-        found = f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error"
-        notes.warn(f"{found}.\nUse `fit(n_replicates={needed})` to reduce it to 5%.", MonteCarloWarning)

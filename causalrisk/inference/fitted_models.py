@@ -109,9 +109,8 @@ def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
 
 def _check_coefficients(record: FitRecord, what: str) -> None:
     if record.spec.matched:
-        raise UnavailableError(
-            f"{what} is not available for Matching, which has no outcome models.\nUse a fit by `OutcomeRegression`."
-        )
+        problem = f"{what} is not available for Matching, which has no outcome models"
+        raise UnavailableError(f"{problem}.\nUse a fit by `OutcomeRegression`.")
 
 
 def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from causalrisk import errors
 from causalrisk.design.covariates import Moderators, moderators
@@ -21,9 +20,9 @@ from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected
 from causalrisk.estimation.options import Adjustment, InferenceOptions
 from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.sample import sample_resampler
-from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
+from causalrisk.estimation.specification import DIFFERENCE, Specification
+from causalrisk.inference import intervals
 from causalrisk.inference.covariance import leave_one_out, resampled
-from causalrisk.inference.intervals import joint_test, refits_of, refitted_errors, refitted_means, wald_statistic
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, pairs_against
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import JACKKNIFE, RESAMPLE_STREAM, WIDTH
@@ -179,7 +178,7 @@ def effects_by(
     if found.groups and at is not None:
         raise OptionError(f'`at=` is for a formula; {by!r} gives groups.\nUse `at=None`, or a formula such as `"~ x"`.')
     values, se, covariance = _projected(record, found)
-    names, levels, count = list(found.names), found.levels if found.groups else ("term",), design.n_arms - 1
+    names, levels, count = found.names, found.levels if found.groups else ("term",), design.n_arms - 1
     if at is not None:
         columns, names, levels = _values_at(found, at)
         left = np.kron(np.eye(count), columns)
@@ -189,32 +188,18 @@ def effects_by(
         of_arms = np.arange((count + 1) * len(names)).reshape(count + 1, -1)  # positions, reference first
         one, other = (of_arms[list(arms)].ravel() for arms in zip(*pairs, strict=True))
         on_scale = np.r_[np.zeros(len(names)), scale.contrast(values)]
-        values, se, covariance = _differences(scale, on_scale, np.pad(covariance, (len(names), 0)), one, other)
+        values, se, covariance = intervals.differences(scale, on_scale, np.pad(covariance, (len(names), 0)), one, other)
     index = _index(record, names, levels, pairs)
     frame = adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
     if found.groups:
         toward = record.options.population.toward  # the rows over which effects are averaged
         units = design.units if toward is None else design.units * (design.arm == toward)
-        counts = (units @ found.columns).astype(int)
-        frame.insert(0, "n", np.tile(counts, len(pairs)))
+        frame.insert(0, "n", np.tile(units @ found.columns, len(pairs)).astype(int))
         least = np.min([design.units[rows] @ found.columns[rows] for rows in design.members], axis=0)
-        if few := [name for name, rows in zip(names, least, strict=True) if rows < FEW_ROWS]:
+        if few := [name for name, rows in zip(found.texts, least, strict=True) if rows < FEW_ROWS]:
             where = f"a treatment group has fewer than {FEW_ROWS} rows in {', '.join(found.levels)} = {listing(few)}"
             warn_user(f"{where}. Standard errors there are unreliable.\nMerge these groups.", DesignWarning)
     return frame
-
-
-def _differences(
-    scale: EffectScale, values: Array, covariance: Array, one: NDArray[np.intp], other: NDArray[np.intp]
-) -> tuple[Array, Array, Array]:
-    """Subtract values at `other` from values at `one`, on the additive scale (the log of a ratio).
-
-    Returns the reported differences, their standard errors, and their covariance on the additive scale.
-    """
-    rows = covariance[one] - covariance[other]
-    covariance, on_scale = rows[:, one] - rows[:, other], values[one] - values[other]
-    se = np.sqrt(np.clip(np.diag(covariance), 0, None)) * scale.report_slope(on_scale)
-    return scale.report(on_scale), se, covariance
 
 
 def differences_by(
@@ -274,19 +259,14 @@ def differences_by(
     """
     record.check_means("differences_by()")
     found, scale = _moderators(record, by, data, "differences_by"), record.options.effect_scale
-    wanted = tuple(map(str, _as_tuple(against)))
-    position = next((g for g, name in enumerate(found.names) if tuple(map(str, _as_tuple(name))) == wanted), None)
-    every = list(combinations(range(len(found.names)), 2))
-    pairs = every if against is None else pairs_against(against, found.names, position)
+    texts, wanted = found.texts, ", ".join(map(str, against)) if isinstance(against, tuple) else str(against)
+    every, position = list(combinations(range(len(texts)), 2)), texts.index(wanted) if wanted in texts else None
+    pairs = every if against is None else pairs_against(against, texts, position)
     values, _, covariance = _projected(record, found)
-    of_arms = np.arange(len(values)).reshape(-1, len(found.names))
+    of_arms = np.arange(len(values)).reshape(-1, len(texts))
     one, other = (of_arms[:, list(groups)].ravel() for groups in zip(*pairs, strict=True))
-    values, se, covariance = _differences(scale, scale.contrast(values), covariance, one, other)
-    names = [
-        (*_as_tuple(found.names[a]), found.names[b] if len(found.levels) == 1 else ", ".join(found.names[b]))
-        for a, b in pairs
-    ]
-    index = _index(record, names, (*found.levels, "minus"))
+    values, se, covariance = intervals.differences(scale, scale.contrast(values), covariance, one, other)
+    index = _index(record, [(*found.names[a], texts[b]) for a, b in pairs], (*found.levels, "minus"))
     return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
 
 
@@ -338,35 +318,32 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     left = np.kron(np.eye(count), np.eye(size)[1:] - np.eye(size)[0])
     none = np.flatnonzero(~np.isfinite(values.reshape(count, size)).all(axis=0))
     if none.size:
-        names = "; ".join(", ".join(_as_tuple(found.names[g])) for g in none)
+        names = "; ".join(found.texts[g] for g in none)
         return _untested(found, f"the effects of the groups {names} are undefined on this scale", len(left))
-    statistic, rank, contradicted = wald_statistic(left, np.zeros(len(left)), values, covariance)
+    statistic, rank, contradicted = intervals.wald_statistic(left, np.zeros(len(left)), values, covariance)
     # If differences depend on each other nonlinearly, as for ratios, they contradict each other slightly.
     exact = np.sqrt(np.diag(covariance)) <= RELATIVE_ROUNDING * np.abs(values).max()
     if contradicted and exact.sum() > 1:
         return _untested(found, "some effects differ but have no sampling error", len(left))
-    return joint_test(statistic, rank, record.df)
+    return intervals.joint_test(statistic, rank, record.df)
 
 
 def _untested(found: Moderators, why: str, count: int) -> Any:
     warn_user(f"equality_test by {', '.join(found.levels)} is NaN: {why}.\nMerge groups.", CausalRiskWarning)
-    return joint_test(np.nan, count)
+    return intervals.joint_test(np.nan, count)
 
 
 def _moderators(record: FitRecord, by: Any, data: Any, compared_by: str = "") -> Moderators:
     """Return the groups or columns of `by`. With `compared_by`, the name of a function, there must be two groups."""
     if record.frame is not None:
-        raise UnavailableError(
-            "effects in groups are not available if target= is a data frame.\n"
-            "Use a data frame with the rows of one group as `target=`."
-        )
+        problem = "effects in groups are not available if target= is a data frame"
+        raise UnavailableError(f"{problem}.\nUse a data frame with the rows of one group as `target=`.")
     if record.design.on_disk:
         raise rows_not_kept("effects_by", "For the effect in one group, use `scan` with its rows. ")
     found = moderators(record.design, by, data)
-    if compared_by and not found.groups:
-        raise OptionError(f"{compared_by} needs groups, but {by!r} is a formula.\nUse `effects_by`.")
-    if compared_by and len(found.names) < 2:
-        raise OptionError(f"{compared_by} needs two groups, but {', '.join(found.levels)} has one.\nUse `effects_by`.")
+    if compared_by and not (found.groups and len(found.names) > 1):
+        what = "has one" if found.groups else "is a formula"
+        raise OptionError(f"{compared_by} needs two groups, but {', '.join(found.levels)} {what}.\nUse `effects_by`.")
     return found
 
 
@@ -390,15 +367,9 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
     return encoder.encode(frame), names, tuple(variables)
 
 
-def _as_tuple(name: Any) -> tuple[Any, ...]:
-    return name if isinstance(name, tuple) else (name,)
-
-
-def _index(
-    record: FitRecord, names: Sequence[Any], levels: Sequence[str], pairs: Sequence[tuple[int, int]] | None = None
-) -> pd.Index:
-    """Return an index with one row per name or, with several effects or given pairs, per effect and name."""
-    rows, labels, effects = [_as_tuple(name) for name in names], record.design.labels, record.effect_names
+def _index(record: FitRecord, rows: Sequence[Any], levels: Sequence[str], pairs: Any = None) -> pd.Index:
+    """Return an index with the given rows or, with several effects or given pairs of arms, with rows per effect."""
+    labels, effects = record.design.labels, record.effect_names
     if pairs is not None:
         effects = [
             f"{record.estimand}[{labels[one]} vs {labels[other]}]" if other else effects[one - 1]
@@ -424,7 +395,7 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
     on_scale, redone = on_scale.ravel(), _redone(record, columns)
     values = scale.report(on_scale)
     if redone is not None:
-        return values, *refitted_errors(record, redone, scale, values)
+        return values, *intervals.refitted_errors(record, redone, scale, values)
     with np.errstate(invalid="ignore"):  # a group without an effect
         covariance = record.choice_variance * influence_covariance(record, influence.reshape(record.sample.n, -1))
     return values, np.sqrt(np.diag(covariance)) * scale.report_slope(on_scale), covariance
@@ -522,14 +493,9 @@ def pairwise(
     6-10 daily 0 daily   -242.57         0.0 -331.05 -154.09
     """
     record.check_means("pairwise()")
-    block, scale, labels = record.estimate.block("means"), record.options.effect_scale, record.design.labels
+    scale, labels = record.options.effect_scale, record.design.labels
     pairs = pairs_against(against, labels, record.design.arm_named(against))
-    one, other = np.array(pairs).T
-    means, covariance = record.estimate.params[block], record.covariance[block, block]
-    slope = scale.g_slope(means)
-    values, se, covariance = _differences(scale, scale.g(means), covariance * np.outer(slope, slope), one, other)
-    if scale is not DIFFERENCE and (refits := refits_of(record)) is not None:
-        moved = refitted_means(record, refits, scale)
-        se, covariance = refitted_errors(record, moved[:, one] - moved[:, other], scale, values)
+    refits, (one, other) = None if scale is DIFFERENCE else intervals.refits_of(record), np.array(pairs).T
+    values, se, covariance = intervals.differences_of_arms(record, scale, one, other, refits)
     index = pd.MultiIndex.from_tuples([(labels[a], labels[b]) for a, b in pairs], names=["arm", "against"])
     return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)

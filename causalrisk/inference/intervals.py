@@ -26,7 +26,7 @@ from causalrisk.estimation.fits import RELATIVE_ROUNDING
 from causalrisk.estimation.options import INTERVALS, InferenceOptions, Interval
 from causalrisk.estimation.record import FitRecord, equal_units, reported_covariance, unit_influence
 from causalrisk.estimation.specification import DIFFERENCE, ODDS_RATIO, RATIO, EffectScale
-from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors
+from causalrisk.inference.covariance import leave_one_out, resample_covariance
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import JACKKNIFE
 
@@ -146,7 +146,8 @@ def contrast_errors(record: FitRecord) -> Array:
     scale, count = record.options.effect_scale, len(record.effect_names)
     effects = record.estimate.params[:count]
     if record.boot is not None and scale is not DIFFERENCE:
-        return resample_errors(record, scale.contrast(record.boot.used[:, :count]), scale.contrast(effects))
+        contrasts = scale.contrast(record.boot.used[:, :count])
+        return np.sqrt(np.diag(resample_covariance(record, contrasts, scale.contrast(effects))))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(record.std_errors[:count] / scale.report_slope(scale.contrast(effects)))
 
@@ -158,12 +159,34 @@ def refits_of(record: FitRecord) -> Array | None:
     return None if record.boot is None else record.boot.used
 
 
-def refitted_means(record: FitRecord, refits: Array, scale: EffectScale) -> Array:
-    """Return the arm means (m, K) of refits on the scale g. The multiplier bootstrap draws the means on that scale."""
+def differences(
+    scale: EffectScale, values: Array, covariance: Array, one: NDArray[np.intp], other: NDArray[np.intp]
+) -> tuple[Array, Array, Array]:
+    """Subtract values at `other` from values at `one`, on the additive scale (the log of a ratio).
+
+    Returns the reported differences, their standard errors, and their covariance on the additive scale.
+    """
+    rows = covariance[one] - covariance[other]
+    covariance, on_scale = rows[:, one] - rows[:, other], values[one] - values[other]
+    se = np.sqrt(np.clip(np.diag(covariance), 0, None)) * scale.report_slope(on_scale)
+    return scale.report(on_scale), se, covariance
+
+
+def differences_of_arms(
+    record: FitRecord, scale: EffectScale, one: NDArray[np.intp], other: NDArray[np.intp], refits: Array | None
+) -> tuple[Array, Array, Array]:
+    """Return the effects of the arms `one` against `other`, as in `differences`, given the result of `refits_of`."""
     block = record.estimate.block("means")
-    drawn, means = refits[:, block], record.estimate.params[block]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return scale.g(means) + (drawn - means) * scale.g_slope(means) if record.multiplied else scale.g(drawn)
+    means = record.estimate.params[block]
+    slope = scale.g_slope(means)
+    covariance = record.covariance[block, block] * np.outer(slope, slope)
+    values, se, covariance = differences(scale, scale.g(means), covariance, one, other)
+    if scale is not DIFFERENCE and refits is not None:
+        drawn = refits[:, block]
+        with np.errstate(invalid="ignore", divide="ignore"):  # the multiplier bootstrap draws the means on the scale g
+            moved = scale.g(means) + (drawn - means) * slope if record.multiplied else scale.g(drawn)
+        se, covariance = refitted_errors(record, moved[:, one] - moved[:, other], scale, values)
+    return values, se, covariance
 
 
 def refitted_errors(record: FitRecord, contrasts: Array, scale: EffectScale, values: Array) -> tuple[Array, Array]:
@@ -175,7 +198,7 @@ def refitted_errors(record: FitRecord, contrasts: Array, scale: EffectScale, val
     covariance = resample_covariance(record, contrasts, center)
     if record.cov_type == JACKKNIFE:
         return scale.report_slope(center) * np.sqrt(np.diag(covariance)), covariance
-    return resample_errors(record, scale.report(contrasts), values), covariance
+    return np.sqrt(np.diag(resample_covariance(record, scale.report(contrasts), values))), covariance
 
 
 NEGLIGIBLE = 1e-12  # smaller variances of a combination, relative to its parameters' variances, count as zero
@@ -471,21 +494,15 @@ def effects_on_scales(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     if record.joint is not None:
         found = "effects_on_scales() is not available for JRE, which is fitted for the effect on one scale"
         raise UnavailableError(f'{found}.\nUse `res.model.with_options(effect="ratio").fit()` for the ratio.')
-    block, frames = record.estimate.block("means"), []
-    means, covariance, refits = record.estimate.params[block], record.covariance[block, block], refits_of(record)
+    means, refits, frames = record.estimate.params[record.estimate.block("means")], refits_of(record), []
     for scale in (DIFFERENCE, RATIO, ODDS_RATIO):
         if not ((means > scale.low) & (means < scale.high)).all() or record.design.outcome_limits.max() > scale.high:
             continue
-        effects = scale.effects(means)
-        jacobian = scale.jacobian(means)[: len(effects)]
-        se = np.sqrt(np.diag(jacobian @ covariance @ jacobian.T))
-        errors = se / scale.report_slope(scale.contrast(effects))
-        if refits is not None:
-            moved = refitted_means(record, refits, scale)
-            se, of_contrasts = refitted_errors(record, moved[:, 1:] - moved[:, :1], scale, effects)
-            errors = np.sqrt(np.diag(of_contrasts))
+        arms = np.arange(1, len(means))
+        effects, se, covariance = differences_of_arms(record, scale, arms, np.zeros_like(arms), refits)
         names = replace(record, options=replace(record.options, effect=scale.name)).effect_names
-        frames.append(Estimates(effects, se, errors, scale, df=record.df).frame(names, alpha))
+        estimates = Estimates(effects, se, np.sqrt(np.diag(covariance)), scale, df=record.df)
+        frames.append(estimates.frame(names, alpha))
     return pd.concat(frames)
 
 

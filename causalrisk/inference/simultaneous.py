@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, get_args
 
@@ -20,7 +19,7 @@ from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 from causalrisk.design.design import Design, rows_not_kept
 from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
 from causalrisk.estimation.abilities import check_options
-from causalrisk.estimation.fits import BootstrapDistribution, Estimate, weights_of
+from causalrisk.estimation.fits import BootstrapDistribution, weights_of
 from causalrisk.estimation.options import Adjustment
 from causalrisk.estimation.quantiles import distribution_at
 from causalrisk.estimation.record import FitRecord, influence_covariance
@@ -119,8 +118,6 @@ def _triangular_factor(correlation: Array) -> Array:
 
 def _spread_points(size: int, power: int) -> Array:
     """Return N = 2^power points of the unit cube, shape (size, N): multiples of roots of primes, folded at a half."""
-    if size == 0:
-        return np.zeros((0, 1))
     candidates = range(2, 20 + 2 * size * size.bit_length())  # large enough to contain `size` primes
     primes = [k for k in candidates if all(k % other for other in range(2, int(k**0.5) + 1))][:size]
     multiples = np.sqrt(primes)[:, None] * np.arange(1, 2**power + 1)
@@ -165,8 +162,7 @@ def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df:
     if adjust == "single-step":
         errors = np.sqrt(np.diag(covariance)[tests])
         largest = LargestModulus(covariance[np.ix_(tests, tests)] / np.outer(errors, errors), df)
-        different, place = np.unique(sizes, return_inverse=True)
-        p[tests] = np.array([largest.tail(size) for size in different])[place]
+        p[tests] = [largest.tail(size) for size in sizes]
         return p, largest.quantile(alpha)
     method = "simes-hochberg" if adjust == "hochberg" else adjust
     p[tests] = multipletests(intervals.two_sided(sizes, df), method=method)[1]
@@ -312,18 +308,16 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     own = [design.y[design.arm == a] for a in range(design.n_arms)]
     heights, known, influence = [], [], []
     for value in values:
-
-        def fitted_at(fits: Any, value: float = value) -> Estimate:
-            """Fit the indicator; arms without a fit get one that alternates, and their estimates are not used."""
-            y = np.where(fits[sample.arm], sample.y, value + np.arange(sample.n) % 2)
-            return distribution_at(weights, spec, dataclasses.replace(sample, y=y), np.full(design.n_arms, value))
-
         shares = np.array([(y <= value).mean() for y in own])
-        open_arms = (shares > 0) & (shares < 1)
-        found = fitted_at(open_arms)
-        fitted = open_arms & (np.array(found.failed) == Failure.OK)
-        if not np.array_equal(fitted, open_arms):
-            found = fitted_at(fitted)
+        fitted = open_arms = (shares > 0) & (shares < 1)
+        while True:
+            # The outcome alternates in arms without a fit, and their estimates are not used.
+            y = np.where(fitted[sample.arm], sample.y, value + np.arange(sample.n) % 2)
+            found = distribution_at(weights, spec, dataclasses.replace(sample, y=y), np.full(design.n_arms, value))
+            working = fitted & (np.array(found.failed) == Failure.OK)
+            if np.array_equal(working, fitted):
+                break
+            fitted = working
         means = found.block("means")
         heights.append(np.where(fitted, found.params[means], np.where(open_arms, np.nan, shares)))
         known.append(fitted)
@@ -378,7 +372,7 @@ def _ascending(values: Array) -> Array:
 PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' errors is rounding error
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Comparison:
     """Fits of E estimators to one sample.
 

@@ -33,7 +33,7 @@ from causalrisk.estimation.options import Alternative, InferenceOptions
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference import fitted_models, intervals
-from causalrisk.inference.covariance import TOGETHER, fit_again, in_blocks, robust_record
+from causalrisk.inference.covariance import fit_again, in_blocks, robust_record
 from causalrisk.numerics.arrays import Arms, Array, solve_definite, taken, weighted_grams
 from causalrisk.numerics.resampling import PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
 from causalrisk.report.table import ResultSummary, ResultTable, format_number, format_p
@@ -462,9 +462,8 @@ def permutation_test(
         under = partial(linear_contrasts, again) if linear else partial(refitted_contrasts, record)
         values, covariance = contrasts_of(again)
         observed = float(measure((values[None], covariance[None]))[0])
-        width = WIDTH * max((TOGETHER if linear else 1) // len(actual), 1)
-        block, needed = partial(_block, under, draw, measure), 8.0 * ARRAYS * len(actual) * width
-        null = np.concatenate(list(in_blocks(block, count, width, needed, inference, PROGRESS)))
+        block, needed = partial(_block, under, draw, measure), 8.0 * ARRAYS * len(actual) * WIDTH
+        null = np.concatenate(list(in_blocks(block, count, needed, inference, PROGRESS)))
     if not np.isfinite(observed):
         found = "a standard error is 0 or NaN, so there is no studentized test"
         raise UnavailableError(f'{found}.\nUse `statistic="difference"`.')

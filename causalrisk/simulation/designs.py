@@ -244,6 +244,18 @@ class Specified(Design):
         return self.base.effect, self.base.efficiency_bound
 
 
+def main_effects(count: int) -> str:
+    """Return the formula x1 + x2 + ... of `count` covariates."""
+    return " + ".join(f"x{j + 1}" for j in range(count))
+
+
+def make_units(columns: Any, score: Array, untreated: Array, effect: Array | float, variance: float) -> Population:
+    """Return units from their covariates x1, x2, ..., means without treatment, effects, and the variance."""
+    frame = pd.DataFrame({f"x{j + 1}": column for j, column in enumerate(columns)})
+    mean = np.stack([untreated, untreated + effect])
+    return Population(frame, score, mean, np.full(mean.shape, variance))
+
+
 SHAPES: dict[str, tuple[Callable[[Array], Array], str | None]] = {  # functions of the covariates, and their terms
     "square": (lambda x: x[:, 0] ** 2 - 1, "I(x1**2)"),
     "wave": (lambda x: np.sin(3 * x[:, 0]), None),
@@ -305,7 +317,7 @@ class Linear(Design):
     @property
     def formula(self) -> str:
         """Outcome formula with the main effects of all covariates."""
-        return "y ~ " + " + ".join(f"x{j + 1}" for j in range(self.n_covariates))
+        return f"y ~ {main_effects(self.n_covariates)}"
 
     @property
     def oracle_formula(self) -> str | None:
@@ -327,9 +339,7 @@ class Linear(Design):
         score = expit(self.baseline + index + self.score_curvature * (x[:, 0] ** 2 - 1))
         bend = self.curvature * SHAPES[self.shape][0](x)
         untreated = x[:, 0] + x[:, 1] + 0.5 * x[:, 2] + bend
-        mean = np.stack([untreated, untreated + (1 + self.heterogeneity * x[:, 0] + bend)])
-        frame = pd.DataFrame(x, columns=[f"x{j + 1}" for j in range(self.n_covariates)])
-        return Population(frame, score, mean, np.ones((2, n)))
+        return make_units(list(x.T), score, untreated, 1 + self.heterogeneity * x[:, 0] + bend, 1.0)
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
         """Draw outcomes with normal or t noise; see `Design.outcomes`."""
@@ -427,6 +437,4 @@ def find_design(design: Any) -> Design:
     if isinstance(design, str) and design in DESIGNS:
         return DESIGNS[design]
     advice = near(str(design), DESIGNS) or 'Use `design="strong"`, another name, or an instance of your own class.'
-    if isinstance(design, type) and issubclass(design, Design):
-        advice = f"It is a class. Use `design={design.__name__}()`."
     raise OptionError(f"design={design!r:.60} is not known; expected one of {listed(tuple(DESIGNS))}.\n{advice}")

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtr
 
 from causalrisk.numerics.arrays import Array
-from causalrisk.simulation.designs import DESIGNS, Design, KangSchafer, Population
+from causalrisk.simulation.designs import DESIGNS, Design, KangSchafer, Population, main_effects, make_units
 
 CV = 0.8  # coefficient of variation of positive earnings given covariates
-
-
-def _main_effects(count: int) -> str:
-    return " + ".join(f"x{j + 1}" for j in range(count))
-
-
-def _units(columns: list[Any], score: Array, untreated: Array, effect: Array | float, variance: float) -> Population:
-    frame = pd.DataFrame({f"x{j + 1}": column for j, column in enumerate(columns)})
-    mean = np.stack([untreated, untreated + effect])
-    return Population(frame, score, mean, np.full(mean.shape, variance))
 
 
 @dataclass(frozen=True)
@@ -45,7 +35,7 @@ class Hainmueller(Design):
     outcome: int = 3
     noise: float = 30.0
     known_effect: ClassVar[float | None] = 0.0
-    formula = f"y ~ {_main_effects(6)}"
+    formula = f"y ~ {main_effects(6)}"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -59,7 +49,7 @@ class Hainmueller(Design):
             mean = x1 + x2 + 0.2 * x3 * x4 - np.sqrt(x5)
         else:
             mean = (x1 + x2 + x5) ** 2
-        return _units([x1, x2, x3, x4, x5, x6], score, mean, 0.0, 1.0)
+        return make_units([x1, x2, x3, x4, x5, x6], score, mean, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,7 @@ class Froelich(Design):
         x = rng.normal(size=n)
         q = expit(np.sqrt(2) * x)
         mean = 0.4 + 0.25 * np.sin(8 * q - 5) + 0.4 * np.exp(-16 * (4 * q - 2.5) ** 2)
-        return _units([x], self.intercept + self.slope * q, mean, 0.0, 0.01)
+        return make_units([x], self.intercept + self.slope * q, mean, 0.0, 0.01)
 
 
 @dataclass(frozen=True)
@@ -111,7 +101,7 @@ class LuncefordDavidian(Design):
 
     confounding: float = 0.6
     known_effect: ClassVar[float | None] = 2.0
-    formula = f"y ~ {_main_effects(6)}"
+    formula = f"y ~ {main_effects(6)}"
     oracle_formula = formula
     oracle_propensity = "x1 + x2 + x3"
 
@@ -123,7 +113,7 @@ class LuncefordDavidian(Design):
         centre = np.where(x3[:, None] == 1, [1.0, 1.0, -1.0, -1.0], [-1.0, -1.0, 1.0, 1.0])
         x1, v1, x2, v2 = (centre + rng.multivariate_normal(np.zeros(4), covariance, size=n)).T
         score = expit(self.confounding * (x1 - x2 + x3))
-        return _units([x1, x2, x3, v1, v2, v3], score, -x1 + x2 - x3 - v1 + v2 + v3, 2.0, 1.0)
+        return make_units([x1, x2, x3, v1, v2, v3], score, -x1 + x2 - x3 - v1 + v2 + v3, 2.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -141,13 +131,9 @@ class SetoguchiLee(Design):
     """
 
     known_effect: ClassVar[float | None] = -0.4
-    formula = f"y ~ {_main_effects(10)}"
+    formula = f"y ~ {main_effects(10)}"
     oracle_formula = formula
-
-    @property
-    def has_bound(self) -> bool:
-        """False, because the log odds contain 0.7 x7^2; see `Design.has_bound`."""
-        return False
+    has_bound = False  # because the log odds contain 0.7 x7^2; see `Design.has_bound`
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -164,7 +150,7 @@ class SetoguchiLee(Design):
         for first, second, factor in products + more:
             index += factor * b[first] * x[:, first] * x[:, second]
         mean = -3.85 + x[:, [0, 1, 2, 3, 7, 8, 9]] @ [0.3, -0.36, -0.73, -0.2, 0.71, -0.19, 0.26]
-        return _units(list(x.T), expit(index), mean, -0.4, 1.0)
+        return make_units(list(x.T), expit(index), mean, -0.4, 1.0)
 
 
 @dataclass(frozen=True)
@@ -193,7 +179,7 @@ class HahnMurrayCarvalho(Design):
         level = np.array([2.0, -1.0, -4.0])[x4 - 1]
         mean = 1 + level + x1 * x3 if self.linear else -6 + level + 6 * np.abs(x3 - 1)
         score = 0.8 * ndtr(3 * mean / mean.std() - 0.5 * x1) + 0.05 + rng.random(n) / 10
-        return _units([x1, x2, x3, x4, x5], score, mean, 1 + 2 * x2 * x5, 1.0)
+        return make_units([x1, x2, x3, x4, x5], score, mean, 1 + 2 * x2 * x5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -216,7 +202,7 @@ class Tan(Design):
     @property
     def formula(self) -> str:
         """Outcome formula with the main effects of all covariates."""
-        return f"y ~ {_main_effects(self.n_covariates)}"
+        return f"y ~ {main_effects(self.n_covariates)}"
 
     @property
     def oracle_propensity(self) -> str:
@@ -231,7 +217,7 @@ class Tan(Design):
         slopes = np.array([1.0, 0.5, 0.25, 0.125])
         mean = x[:, :4] @ slopes
         bent = (x[:, :4] + np.maximum(x[:, :4] + 1, 0) ** 2) @ slopes
-        return _units(list(x.T), expit(-1 + mean), mean, (bent - mean) / 2, 1.0)
+        return make_units(list(x.T), expit(-1 + mean), mean, (bent - mean) / 2, 1.0)
 
 
 @dataclass(frozen=True)
@@ -247,15 +233,15 @@ class MissedConfounder(Design):
     strength: float = 1.6
     known_effect: ClassVar[float | None] = 1.0
     formula = "y ~ x2 + x3 + x4 + x5"
-    propensity = _main_effects(5)
-    oracle_formula = f"y ~ {_main_effects(5)}"
+    propensity = main_effects(5)
+    oracle_formula = f"y ~ {main_effects(5)}"
     oracle_propensity = propensity
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
         x = rng.normal(size=(n, 5))
         score = expit(self.strength * (x[:, 0] + 0.5 * x[:, 1]))
-        return _units(list(x.T), score, x[:, 0] + x[:, 1], 1.0, 1.0)
+        return make_units(list(x.T), score, x[:, 0] + x[:, 1], 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -273,9 +259,9 @@ class OppositeCurves(Design):
     curvature: float = 0.7
     score_curvature: float = 0.5
     known_effect: ClassVar[float | None] = 0.0
-    formula = f"y ~ {_main_effects(4)}"
+    formula = f"y ~ {main_effects(4)}"
     oracle_formula = f"{formula} + I(x1**2)"
-    oracle_propensity = f"{_main_effects(4)} + I(x1**2)"
+    oracle_propensity = f"{main_effects(4)} + I(x1**2)"
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -283,7 +269,7 @@ class OppositeCurves(Design):
         bend = x[:, 0] ** 2 - 1
         score = expit(0.7 * x[:, 0] + 0.35 * x[:, 1] + self.score_curvature * bend)
         untreated = x[:, 0] + x[:, 1] - self.curvature * bend
-        return _units(list(x.T), score, untreated, 2 * self.curvature * bend, 1.0)
+        return make_units(list(x.T), score, untreated, 2 * self.curvature * bend, 1.0)
 
 
 @dataclass(frozen=True)
@@ -298,8 +284,8 @@ class KangSchaferMean(KangSchafer):
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
-        units, seen = super().population(n, rng), np.array([[0.0], [1.0]])
-        return Population(units.covariates, units.score, seen * units.mean, seen * units.variance)
+        drawn, seen = super().population(n, rng), np.array([[0.0], [1.0]])
+        return Population(drawn.covariates, drawn.score, seen * drawn.mean, seen * drawn.variance)
 
 
 @dataclass(frozen=True)

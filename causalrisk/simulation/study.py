@@ -299,10 +299,9 @@ def run_study(
             raise errors.OptionError("path= continues a study, but rng=None starts a new one.\nUse `rng=0`.")
         for run, label in [(entry.run, entry.label) for entry in entries]:
             if not isinstance(run, type) and (not isfunction(run) or "<" in run.__qualname__):
-                raise errors.OptionError(
-                    f"with path=, estimator {label!r} must be a named function of a module; found {run!r:.80}.\n"
-                    "Use a function that is defined at the top level of a module, or leave path= out."
-                )
+                problem = f"with path=, estimator {label!r} must be a named function of a module; found {run!r:.80}"
+                advice = "Use a function that is defined at the top level of a module, or leave path= out."
+                raise errors.OptionError(f"{problem}.\n{advice}")
         folder.mkdir(parents=True, exist_ok=True)
     tasks = [
         Task(what, int(size), first, min(CHUNK, n_sims - first), entries, n_boot=int(n_boot), entropy=entropy)
@@ -394,10 +393,8 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     base = find_design(design)
     right, right_propensity = base.oracle_formula, base.oracle_propensity
     if right is None or right_propensity is None or right == base.formula or right_propensity == base.propensity:
-        raise errors.OptionError(
-            f"design={base.name!r} lacks misspecified formulas or correct ones; expected both.\n"
-            'Use `design="doubly_wrong"` or `design="kang_schafer"`.'
-        )
+        problem = f"design={base.name!r} lacks misspecified formulas or correct ones; expected both"
+        raise errors.OptionError(f'{problem}.\nUse `design="doubly_wrong"` or `design="kang_schafer"`.')
     cells = [
         Specified(base, "both right", right, right_propensity),
         Specified(base, "outcome wrong", base.formula, right_propensity),
@@ -423,7 +420,7 @@ class Plasmode(Design):
         Probability of treatment.
     mean : ndarray, shape (2, N)
         Mean outcome without and with treatment.
-    residuals : tuple of two ndarray
+    residuals : list of two ndarray
         Residuals of each treatment group, centred.
     """
 
@@ -432,7 +429,7 @@ class Plasmode(Design):
     covariates: pd.DataFrame = field(repr=False)
     score: Array = field(repr=False)
     mean: Array = field(repr=False)
-    residuals: tuple[Array, Array] = field(repr=False)
+    residuals: list[Array] = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -553,13 +550,12 @@ def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0
         mean = mean + strength * residual.std() * bend * np.array([[1.0], [2.0]])
     if wrong in ("propensity", "both"):
         score = expit(odds + strength * bend)
-    arms = [residual[design.arm == arm] for arm in (0, 1)]
+    residuals = [own - own.mean() for own in (residual[design.arm == arm] for arm in (0, 1))]
     columns: dict[str, Array] = {}
     for letter, of_model in (("x", design.X), ("z", design.Z)):
         varying = of_model[:, np.ptp(of_model, axis=0) > 0]
         columns |= {f"{letter}{j + 1}": column for j, column in enumerate(varying.T)}
-    centred = (arms[0] - arms[0].mean(), arms[1] - arms[1].mean())
-    return Plasmode(wrong, strength, pd.DataFrame(columns), score, mean, centred)
+    return Plasmode(wrong, strength, pd.DataFrame(columns), score, mean, residuals)
 
 
 def _check(res: CausalResults) -> None:
