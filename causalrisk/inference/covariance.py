@@ -292,6 +292,9 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         if not record.small_sample:
             _check_coefficients(record, notes)
         return _completed(dataclasses.replace(record, covariance=covariance), notes)
+    if record.cov_type not in ("bootstrap", "replicates", JACKKNIFE):
+        known = 'Use `cov_type="robust"`.'
+        raise errors.OptionError(f'standard errors are not available for cov_type="{record.cov_type}".\n{known}')
     if record.cov_type == JACKKNIFE:
         left_out = leave_one_out(record, inference)
         _check_left_out(record, left_out, inference.max_failed, notes)

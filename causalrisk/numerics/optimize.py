@@ -60,10 +60,12 @@ def separating_direction(signed: Array) -> Array | None:
     `signed` (n, q) has the rows of the design in an orthonormal basis, negated in the reference arm. No entry of
     signed @ b is negative. An entry is zero only if it is zero for every direction without negative entries.
 
-    Notes ----- The linear programme of Konis (2007) maximises sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <=
-    1. The programme is solved again for the rows that the solution leaves at zero, until no row can be moved. The
-    direction is the sum of the solutions. The programme has only the constraints that solutions violated so far, which
-    are few compared with the rows.
+    Notes
+    -----
+    The linear programme of Konis (2007) maximises sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <= 1. The
+    programme is solved again for the rows that the solution leaves at zero, until no row can be moved. The direction is
+    the sum of the solutions. The programme has only the constraints that solutions violated so far, which are few
+    compared with the rows.
     """
     total, rest, stated = np.zeros(signed.shape[1]), np.ones(len(signed), dtype=bool), np.empty((0, signed.shape[1]))
     while rest.any():

@@ -165,9 +165,11 @@ def test_a_risk_table_has_the_estimators_that_can_do_what_the_fit_does(monkeypat
     pd.testing.assert_frame_equal(res.risk_table(), own.drop("AIPW"))
 
 
-def test_a_new_kind_of_standard_error_is_refused_with_clusters(monkeypatch):
+def test_a_kind_of_standard_error_without_a_formula_is_refused(monkeypatch):
     monkeypatch.setitem(options.CHOICES, "cov_type", (*options.CHOICES["cov_type"], "HC4"))
     monkeypatch.setitem(ABILITIES, "New", {"cov_type": ("HC4", "cluster")})
+    with pytest.raises(cr.OptionError, match='standard errors are not available for cov_type="HC4"'):
+        fitted(New, fit={"cov_type": "HC4"})
     with pytest.raises(cr.OptionError, match='cov_type="HC4" treats rows as independent'):
         fitted(New, fit={"cov_type": "HC4"}, cluster="k")
 
