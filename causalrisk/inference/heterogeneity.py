@@ -195,10 +195,6 @@ def effects_by(
         toward = record.options.population.toward  # the rows over which effects are averaged
         units = design.units if toward is None else design.units * (design.arm == toward)
         frame.insert(0, "n", np.tile(units @ found.columns, len(pairs)).astype(int))
-        least = np.min([design.units[rows] @ found.columns[rows] for rows in design.members], axis=0)
-        if few := [name for name, rows in zip(found.texts, least, strict=True) if rows < FEW_ROWS]:
-            where = f"a treatment group has fewer than {FEW_ROWS} rows in {', '.join(found.levels)} = {listing(few)}"
-            warn_user(f"{where}. Standard errors there are unreliable.\nMerge these groups.", DesignWarning)
     return frame
 
 
@@ -389,6 +385,8 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
     additive scale (the log of a ratio).
     """
     columns, scale = found.columns[record.sample.order], record.options.effect_scale
+    if found.groups:
+        _check_sizes(record, found)
     if not (record.spec.uses_propensity or record.spec.constants):
         _check_seen(record, found, columns)
     on_scale, influence = project_effects(record, columns)
@@ -399,6 +397,22 @@ def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Arra
     with np.errstate(invalid="ignore"):  # a group without an effect
         covariance = record.choice_variance * influence_covariance(record, influence.reshape(record.sample.n, -1))
     return values, np.sqrt(np.diag(covariance)) * scale.report_slope(on_scale), covariance
+
+
+def _check_sizes(record: FitRecord, found: Moderators) -> None:
+    """Warn if a treatment group has few rows in a group, or only one cluster, whose contributions add up to zero."""
+    design, of_groups = record.design, (found.columns > 0).T
+    rows = np.min([found.columns[own].T @ design.units[own] for own in design.members], axis=0)
+    small = {f"fewer than {FEW_ROWS} rows": rows < FEW_ROWS}
+    if design.n_clusters and design.survey is None and not record.one_cluster:
+        cluster = np.asarray(design.cluster)
+        count = [[len(np.unique(cluster[own][group[own]])) for own in design.members] for group in of_groups]
+        small[f"rows of only one cluster of {design.cluster_name!r}"] = np.min(count, axis=1) == 1
+    for size, which in small.items():
+        if which.any():
+            groups = listing([text for text, own in zip(found.texts, which, strict=True) if own])
+            where = f"a treatment group has {size} in {', '.join(found.levels)} = {groups}"
+            warn_user(f"{where}. Standard errors there are unreliable.\nMerge these groups.", DesignWarning)
 
 
 def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:

@@ -438,3 +438,12 @@ def test_effects_in_small_groups_have_a_warning():
     res = cr.AIPW.from_formula("y ~ x1", data, treat="d").fit()
     with pytest.warns(cr.DesignWarning, match="fewer than 5 rows in g = 'rare'. Standard"):
         res.effects_by("g", data)
+
+
+@pytest.mark.parametrize("method", ["effects_by", "differences_by", "equality_test"])
+def test_one_cluster_of_a_treatment_group_in_a_group_has_a_warning(method):
+    k = np.arange(2400) // 20  # clusters, each with one treatment
+    data = simulate(2400).assign(d=k % 2, k=k, g=np.where((k < 90) | ((k % 2 == 1) & (k != 91)), "often", "rare"))
+    res = cr.AIPW.from_formula("y ~ x1", data, treat="d", cluster="k").fit()
+    with pytest.warns(cr.DesignWarning, match="rows of only one cluster of 'k' in g = 'rare'. Standard"):
+        getattr(res, method)("g", data)
