@@ -30,6 +30,9 @@ from causalrisk.design.formulas import (
 from causalrisk.design.tables import as_pandas, as_table, column_of, listing, missing_mask, new_column, numbers, plain
 from causalrisk.errors import DesignError
 
+OF_OTHER_ROWS = "the formula {!r} computes rows from other rows, as `I(x - x.mean())` does"
+TRIED = 9  # rows that are coded alone
+
 
 class Encoder:
     """Coding of the columns of a model, fixed on the estimation sample. Some columns may have been dropped.
@@ -177,30 +180,15 @@ class FormulaEncoder(Encoder):
         n = len(table.index)
         variables = self.variables_like(table)
         if not self.by_row:
-            found = f"the formula {self.formula.text!r} computes rows from other rows, as `I(x - x.mean())` does"
             advice = "Write the number instead of the mean, or add the computed column to the data."
-            raise DesignError(f"{found}, so it cannot code new rows.\n{advice}")
+            raise DesignError(f"{OF_OTHER_ROWS.format(self.formula.text)}, so it cannot code new rows.\n{advice}")
         return self._kept(evaluate(self.info, self.formula, variables, n)) if n else np.empty((0, len(self.names)))
 
     @cached_property
     def by_row(self) -> bool:
-        """Whether the code of a row does not depend on other rows, as it does with ``x - x.mean()``.
-
-        Some rows of the sample are coded alone, and compared with the code of the whole sample.
-        """
-        n = min(map(len, self.sample_variables.values()), default=0)
-        if not n:
-            return True
-        whole = evaluate(self.info, self.formula, self.sample_variables, n)
-        for row in np.linspace(0, n - 1, 9).astype(int):
-            own = {name: values.iloc[[row]] for name, values in self.sample_variables.items()}
-            try:
-                alone = evaluate(self.info, self.formula, own, 1)
-            except DesignError:  # such as 1 / (x - x.mean())
-                return False
-            if not np.allclose(alone, whole[[row]], rtol=1e-9):
-                return False
-        return True
+        """Whether the code of a row does not depend on other rows."""
+        sample = pd.DataFrame(self.sample_variables, copy=False)
+        return is_by_row(lambda rows: evaluate(self.info, self.formula, dict(rows), len(rows)), sample)
 
     def variables_like(self, table: pd.DataFrame) -> dict[str, pd.Series]:
         """Return the variables of new rows with the dtypes of the sample. Errors are as in `encode`."""
@@ -217,6 +205,22 @@ class FormulaEncoder(Encoder):
 
     def __deepcopy__(self, memo: Any) -> FormulaEncoder:
         return self  # it is never modified, and its functions need not be picklable
+
+
+def is_by_row(code: Callable[[pd.DataFrame], np.ndarray], table: pd.DataFrame) -> bool:
+    """Return whether `code(table)` does not depend on other rows, as it does with ``x - x.mean()``.
+
+    Some rows are coded alone, and compared with the code of the whole table.
+    """
+    rows = np.linspace(0, len(table) - 1, TRIED).astype(int) if len(table) else []
+    try:
+        whole = code(table)
+        alone = [code(table.iloc[[row]]) for row in rows]
+    except DesignError:  # such as 1 / (x - x.mean())
+        return False
+    size = np.abs(whole).max(axis=0, initial=0.0)
+    close = (np.allclose(one, whole[[row]], rtol=1e-9, atol=1e-13 * size) for row, one in zip(rows, alone, strict=True))
+    return all(close)
 
 
 def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Series:
