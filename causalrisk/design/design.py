@@ -15,7 +15,7 @@ from causalrisk.design import rows as drawing
 from causalrisk.design import support
 from causalrisk.design.did import Periods
 from causalrisk.design.encoders import Encoder, Filled, FormulaEncoder
-from causalrisk.design.support import ColumnMoments, ModelColumns, Rules, left_out
+from causalrisk.design.support import ColumnMoments, ModelColumns, Rules
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
 from causalrisk.errors import IN_MEMORY, DesignError, DesignWarning, OptionError, UnavailableError, warn_user
@@ -323,7 +323,8 @@ class Design:
         new = [f"after trimming: {note}" for note in notes if note not in self.notes]
         for note in new:
             warn_user(note, DesignWarning)
-        ledger = (*self.ledger, *drawing.lines_of([("trim", reason, self.n - left, self.n - left)]))
+        lost = self.n - left
+        ledger = (*self.ledger, ("trim", reason, lost, lost)) if lost else self.ledger
         return smaller._with(ledger=ledger, notes=(*self.notes, *new))
 
     def _with(self, **other: Any) -> Design:
@@ -425,7 +426,9 @@ class Design:
                     found = f"{self.endog_name!r} is missing in all {rows} rows of group {label!r}"
                     raise DesignError(f"{found}.\nDrop that group from the data.")
             if X.rows.sum() < Z.rows.sum():
-                keep = R.usable(observation.encoder.names, "observation", notes, self.rules.collinear)
+                own = list[str]()
+                keep = R.usable(observation.encoder.names, "observation", own, self.rules.collinear)
+                notes += [f"observation model: {note}" for note in own]
                 columns, encoder = np.ascontiguousarray(observation.columns[:, keep]), observation.encoder.keeping(keep)
                 observation = replace(observation, columns=columns, encoder=encoder)
             else:
@@ -435,14 +438,21 @@ class Design:
         outcome = ModelColumns(X, self.outcome_encoder, cells)
         propensity = ModelColumns(Z, self.propensity_encoder, self.labels)
         keep, keep_z = support.supported_columns(outcome, propensity, size, self.rules, notes, self.spans)
-        names = [*self.dropped_terms, *left_out(self.outcome_encoder, keep), *left_out(self.propensity_encoder, keep_z)]
-        return keep, keep_z, {"observation": observation, "dropped_terms": tuple(dict.fromkeys(names))}
+        lost = itertools.compress([*self.exog_names, *self.propensity_names], [*~keep, *~keep_z])
+        dropped = tuple(dict.fromkeys([*self.dropped_terms, *lost]))
+        return keep, keep_z, {"observation": observation, "dropped_terms": dropped}
 
     def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the minimum (K, m) and maximum (K, m) in each arm of m combinations of the propensity columns."""
-        k = self.n_arms
-        low, high = zip(*self.over(lambda block: support.arm_spans(block.Z, block.arm, k, directions)), strict=True)
-        return np.min(low, axis=0), np.max(high, axis=0)
+        arms = range(self.n_arms)
+
+        def of_block(block: Any) -> list[Any]:
+            values = block.Z @ directions
+            own = [values[block.arm == a] for a in arms]
+            return [(part.min(axis=0, initial=np.inf), part.max(axis=0, initial=-np.inf)) for part in own]
+
+        limits = np.array(list(self.over(of_block)))
+        return limits[:, :, 0].min(axis=0), limits[:, :, 1].max(axis=0)
 
 
 def rows_not_kept(what: str = "this result", instead: str = "") -> UnavailableError:

@@ -17,21 +17,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.formulas import (
-    Formula,
-    Scope,
-    compile_terms,
-    evaluate,
-    in_formula,
-    parse,
-    stateful_function,
-    uses,
-)
+from causalrisk.design import formulas as language
+from causalrisk.design.formulas import Formula, Scope, parse, uses
 from causalrisk.design.tables import as_pandas, as_table, column_of, listing, missing_mask, new_column, numbers, plain
 from causalrisk.errors import DesignError
 
 OF_OTHER_ROWS = "the formula {!r} computes rows from other rows, as `I(x - x.mean())` does"
-TRIED = 9  # rows that are coded alone
 
 
 class Encoder:
@@ -141,7 +132,7 @@ class FormulaEncoder(Encoder):
 
     def __init__(self, formula: Formula, scope: Scope, counts: np.ndarray | None = None) -> None:
         self.formula, self.sample_variables = formula, dict(scope.variables)
-        self._counts = counts if stateful_function(formula, scope.constants) else None
+        self._counts = counts if language.stateful_function(formula, scope.constants) else None
         own = np.ndarray | pd.Series | pd.Index | list | tuple | dict  # the caller may change these
         self._constants = {n: copy.deepcopy(v) if isinstance(v, own) else v for n, v in scope.constants.items()}
         self._packed: dict[str, Any] = {}
@@ -158,7 +149,7 @@ class FormulaEncoder(Encoder):
         variables = self.sample_variables
         if self._counts is not None:  # the mean of `center(x)` is the mean of the repeated rows
             variables = {name: values.repeat(self._counts) for name, values in variables.items()}
-        return compile_terms(self.formula.right, self.formula, Scope(variables, self._constants))
+        return language.compile_terms(self.formula.right, self.formula, Scope(variables, self._constants))
 
     def of_formula(self, formula: Formula) -> FormulaEncoder:
         """Return the encoder of another formula with the same right-hand side."""
@@ -173,7 +164,7 @@ class FormulaEncoder(Encoder):
 
     def sample_matrix(self, n: int) -> np.ndarray:
         """Return the design matrix of the estimation sample of n rows, shape (n, p)."""
-        return self._kept(evaluate(self.info, self.formula, self.sample_variables, n))
+        return self._kept(language.evaluate(self.info, self.formula, self.sample_variables, n))
 
     def _coded(self, newdata: Any) -> np.ndarray:
         table = as_table(newdata, [])
@@ -182,13 +173,15 @@ class FormulaEncoder(Encoder):
         if not self.by_row:
             advice = "Write the number instead of the mean, or add the computed column to the data."
             raise DesignError(f"{OF_OTHER_ROWS.format(self.formula.text)}, so it cannot code new rows.\n{advice}")
-        return self._kept(evaluate(self.info, self.formula, variables, n)) if n else np.empty((0, len(self.names)))
+        if not n:
+            return np.empty((0, len(self.names)))
+        return self._kept(language.evaluate(self.info, self.formula, variables, n))
 
     @cached_property
     def by_row(self) -> bool:
         """Whether the code of a row does not depend on other rows."""
         sample = pd.DataFrame(self.sample_variables, copy=False)
-        return is_by_row(lambda rows: evaluate(self.info, self.formula, dict(rows), len(rows)), sample)
+        return is_by_row(lambda rows: language.evaluate(self.info, self.formula, dict(rows), len(rows)), sample)
 
     def variables_like(self, table: pd.DataFrame) -> dict[str, pd.Series]:
         """Return the variables of new rows with the dtypes of the sample. Errors are as in `encode`."""
@@ -212,7 +205,7 @@ def is_by_row(code: Callable[[pd.DataFrame], np.ndarray], table: pd.DataFrame) -
 
     Some rows are coded alone, and compared with the code of the whole table.
     """
-    rows = np.linspace(0, len(table) - 1, TRIED).astype(int) if len(table) else []
+    rows = np.linspace(0, len(table) - 1, 9).astype(int) if len(table) else []
     try:
         whole = code(table)
         alone = [code(table.iloc[[row]]) for row in rows]
@@ -256,6 +249,26 @@ def _packed(value: Any) -> Any:
         return None
 
 
+def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarray:
+    """Return the values of the left-hand side, shape (n,). They are NaN where `seen` is False."""
+    values = np.full(len(seen), np.nan)
+    if not seen.any():
+        return values
+    codes, term = set().union(*map(language.coded_names, outcome.codes("left"))), outcome.left[0].name()
+    own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
+    info = language.compile_terms(outcome.left, outcome, Scope(own, left.constants))
+    factors = language.factor_values(outcome.left[0], info, outcome, own)
+    for factor in factors:
+        if factor.levels not in (None, (False, True)):
+            found, event = f"has the levels {listing(factor.levels)}", factor.levels[-1]
+            typed = f"Use `I({next(iter(codes), term)} == {event!r}) ~ {outcome.right_text}` if {event!r} is the event."
+            raise DesignError(f"the outcome {term!r} {found}; expected numbers or bool.\n{typed}")
+        if factor.levels is None and factor.values.shape[1] != 1:
+            raise DesignError(f"outcome {term!r} has {factor.values.shape[1]} columns; expected one.\nUse one of them.")
+    values[seen] = np.prod([factor.values.ravel() for factor in factors], axis=0)
+    return values
+
+
 INDICATOR = "indicator"  # value of the option `missing`
 LEVEL = "(missing)"  # level of missing values of a categorical covariate
 
@@ -274,11 +287,12 @@ class Filled(NamedTuple):
 
 def fill_covariates(
     table: pd.DataFrame, formulas: Sequence[Formula], names: Sequence[str], weights: np.ndarray
-) -> tuple[pd.DataFrame, tuple[Filled, ...]]:
+) -> tuple[pd.DataFrame, list[Formula], tuple[Filled, ...]]:
     """Fill in the covariates, out of `names`, that are missing in rows of the sample.
 
-    Numeric covariates get their weighted mean, and a column is added that is 1 where they were missing. Other
-    covariates get a level for missing values. `weights` (N,) are zero outside the sample.
+    Numeric covariates get their weighted mean, and a column is added that is 1 where they were missing. It is a further
+    term of the formulas that use the covariate. Other covariates get a level for missing values. `weights` (N,) are
+    zero outside the sample. Returns the table, the formulas, and the covariates that were filled in.
     """
     coded = set().union(*(formula.coded for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
@@ -299,20 +313,17 @@ def fill_covariates(
             codes[~rows] = own.cat.codes
             columns[name] = pd.Series(pd.Categorical.from_codes(codes, categories=levels), values.index)
         elif indicator in table:
-            raise DesignError(
-                f"{indicator!r}, the missing-value indicator of {name!r}, is a column.\nRename {indicator!r}."
-            )
+            what = f"{indicator!r}, the missing-value indicator of {name!r}"
+            raise DesignError(f"{what}, is a column.\nRename {indicator!r}.")
         else:
             number = np.empty(len(rows))
             number[~rows] = known.to_numpy(dtype=float)
             number[rows] = np.average(number[~rows], weights=weights[~rows])
             columns |= {name: pd.Series(number, values.index), indicator: pd.Series(rows.astype(int), values.index)}
         found.append(Filled(name, None if leveled else indicator, rows))
-    return table.assign(**columns), tuple(found)
-
-
-def with_indicators(formula: Formula, filled: Sequence[Filled]) -> Formula:
-    """Return the formula with the indicators of its filled covariates as further terms."""
-    used = {use.name for use in formula.uses("right")}
-    more = [in_formula(one.indicator) for one in filled if one.indicator is not None and one.name in used]
-    return parse(" + ".join([formula.text, *more]), formula.model, []) if more else formula
+    models = []
+    for formula in formulas:
+        used = {use.name for use in formula.uses("right")}
+        more = [language.in_formula(one.indicator) for one in found if one.indicator is not None and one.name in used]
+        models.append(parse(" + ".join([formula.text, *more]), formula.model, []) if more else formula)
+    return table.assign(**columns), models, tuple(found)

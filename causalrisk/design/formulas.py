@@ -219,11 +219,14 @@ def typed_name(name: str) -> str:
     return repr(name) if in_formula(name) == name else f"Q({name!r})"
 
 
-def is_unquoted(name: str, text: str) -> bool:
-    """Return True if a name that is not an identifier is in the text of a formula without Q(...)."""
+def quotes_needed(names: Iterable[str], text: str) -> str:
+    """Return advice if names of columns that are not identifiers are in the text of formulas without Q(...)."""
     bare = re.sub(QUOTED, "", text)
-    word = re.search(r"[^\W\d_]", name) and re.search(rf"(?<!\w){re.escape(name.strip())}(?!\w)", bare)
-    return in_formula(name) != name and bool(word)
+    words = (name for name in names if in_formula(name) != name and re.search(r"[^\W\d_]", name))
+    odd = [typed_name(name) for name in words if re.search(rf"(?<!\w){re.escape(name.strip())}(?!\w)", bare)]
+    if not odd or "`" in text:
+        return ""
+    return f"Names with spaces or symbols, and Python keywords, need Q(...). Use `{'`, `'.join(odd)}`."
 
 
 # --- formulas --------------------------------------------------------------------------------------------------------

@@ -20,9 +20,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import rows as drawing
-from causalrisk.design.build import Formulas, check_roles, outcome_values, read_formulas
+from causalrisk.design.build import Formulas, check_roles, read_formulas
 from causalrisk.design.design import Design, rows_not_kept
-from causalrisk.design.encoders import INDICATOR, OF_OTHER_ROWS, TRIED, Encoder, FormulaEncoder, is_by_row
+from causalrisk.design.encoders import INDICATOR, OF_OTHER_ROWS, Encoder, FormulaEncoder, is_by_row, outcome_values
 from causalrisk.design.formulas import QUOTED, Scope, in_formula, stateful_function
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.scan import Folder, Frame, Scan, computed, lazily_mapped, mapped, naming
@@ -221,7 +221,7 @@ class Coding:
     def check_by_row(self, found: Sequence[FrameSummary]) -> None:
         """Raise a DesignError if the code of a row depends on other rows. Rows of several frames are tried."""
         some = list[pd.DataFrame]()
-        for share in np.linspace(0, 1, TRIED):  # a variable may be constant within each frame
+        for share in np.linspace(0, 1, 9):  # a variable may be constant within each frame
             table, _ = pd.read_pickle(found[round(share * (len(found) - 1))].path)
             some.append(table.iloc[[int(share * (len(table) - 1))]])
         rows, codes = pd.concat(some, ignore_index=True), [self.outcome, *(each.encode for each in self.encoders)]
@@ -527,7 +527,7 @@ def design_from_scan(
         endog_name=coding.formulas[0].outcome_name,
         formula=coding.formulas[0].text,
         propensity_formula=f"{in_formula(columns.treat)} ~ {coding.formulas[1].right_text}",
-        ledger=drawing.lines_of(ledger),
+        ledger=tuple(line for line in ledger if line[2]),
         rules=rules,
         outcome_encoder=coding.encoders[0],
         propensity_encoder=coding.encoders[1],

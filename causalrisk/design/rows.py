@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -97,11 +97,6 @@ def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
         why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
         found = f"all {n} rows were dropped, because of:{why}" if n else "the data have 0 rows."
         raise DesignError(f"no observations left: {found}\nFill in missing values, or check `subpop=`.")
-
-
-def lines_of(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """Return the lines on variables that are missing in some rows."""
-    return tuple(line for line in lines if line[2])
 
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
