@@ -386,9 +386,7 @@ class Design:
         return self._with_columns(keep, keep_z)
 
     def _with_columns(self, keep: np.ndarray, keep_z: np.ndarray) -> Design:
-        X = np.ascontiguousarray(self.X[:, keep])
-        one = self.Z is self.X and np.array_equal(keep, keep_z)
-        Z = X if one else np.ascontiguousarray(self.Z[:, keep_z])
+        X, Z = np.ascontiguousarray(self.X[:, keep]), np.ascontiguousarray(self.Z[:, keep_z])
         return replace(
             self,
             X=X,
@@ -406,41 +404,39 @@ class Design:
         X = ColumnMoments.of(self.X[rows], cell[rows], len(cells))
         same = self.Z is self.X and rows.all() and cell is arm
         Z = X if same else ColumnMoments.of(self.Z, arm, k)
-        R = None if self.observation is None else ColumnMoments.of(self.observation.columns)
-        keep, keep_z, known = self.kept(X, Z, R, size, cells, notes)
-        return replace(self._with_columns(keep, keep_z), **known)
+        observation = None if self.observation is None else self._supported_observation(self.observation, notes)
+        keep, keep_z, dropped = self.kept(X, Z, size, cells, notes)
+        return replace(self._with_columns(keep, keep_z), observation=observation, dropped_terms=dropped)
+
+    def _supported_observation(self, model: Observation, notes: list[str]) -> Observation | None:
+        """Return the observation model without dependent columns, or None if no outcome is missing."""
+        empty = [k for k, rows in enumerate(self.members) if not model.recorded[rows].any()]
+        if empty:
+            where = f"all {self.members[empty[0]].sum()} rows of group {self.labels[empty[0]]!r}"
+            raise DesignError(f"{self.endog_name!r} is missing in {where}.\nDrop that group from the data.")
+        if model.recorded.all():
+            nothing = f"no outcome {self.endog_name!r} is missing"
+            notes.append(f"observed={model.formula!r} has no effect, because {nothing}. Leave observed= out.")
+            return None
+        columns, own = ColumnMoments.of(model.columns), list[str]()
+        keep = columns.usable(model.encoder.names, "observation", own, self.rules.collinear)
+        notes += [f"observation model: {note}" for note in own]
+        return replace(model, columns=np.ascontiguousarray(model.columns[:, keep]), encoder=model.encoder.keeping(keep))
 
     def kept(
-        self, X: ColumnMoments, Z: ColumnMoments, R: Any, size: np.ndarray, cells: tuple[str, ...], notes: list[str]
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Return masks of the columns of X and Z to keep, and the fields `observation` and `dropped_terms`.
+        self, X: ColumnMoments, Z: ColumnMoments, size: np.ndarray, cells: tuple[str, ...], notes: list[str]
+    ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        """Return masks of the columns of X and Z to keep, and the names of all columns that were dropped.
 
-        `X`, `Z` and `R` are the moments of the columns of the outcome, propensity and observation models. Moments of
-        `X` are over the rows with an outcome in each cell. A cell is an arm or, with repeated cross sections, an arm in
-        one period. `size` is the number of observations in each cell.
+        `X` and `Z` are the moments of the columns. Moments of `X` are over the rows with an outcome in each cell. A
+        cell is an arm or, with repeated cross sections, an arm in one period. `size` is the number of observations in
+        each cell.
         """
-        observation = self.observation
-        if observation is not None and R is not None:
-            for rows, own, label in zip(Z.rows, X.rows, self.labels, strict=True):
-                if not own:
-                    found = f"{self.endog_name!r} is missing in all {rows} rows of group {label!r}"
-                    raise DesignError(f"{found}.\nDrop that group from the data.")
-            if X.rows.sum() < Z.rows.sum():
-                own = list[str]()
-                keep = R.usable(observation.encoder.names, "observation", own, self.rules.collinear)
-                notes += [f"observation model: {note}" for note in own]
-                columns, encoder = np.ascontiguousarray(observation.columns[:, keep]), observation.encoder.keeping(keep)
-                observation = replace(observation, columns=columns, encoder=encoder)
-            else:
-                nothing = f"no outcome {self.endog_name!r} is missing"
-                notes.append(f"observed={observation.formula!r} has no effect, because {nothing}. Leave observed= out.")
-                observation = None
         outcome = ModelColumns(X, self.outcome_encoder, cells)
         propensity = ModelColumns(Z, self.propensity_encoder, self.labels)
         keep, keep_z = support.supported_columns(outcome, propensity, size, self.rules, notes, self.spans)
         lost = itertools.compress([*self.exog_names, *self.propensity_names], [*~keep, *~keep_z])
-        dropped = tuple(dict.fromkeys([*self.dropped_terms, *lost]))
-        return keep, keep_z, {"observation": observation, "dropped_terms": dropped}
+        return keep, keep_z, tuple(dict.fromkeys([*self.dropped_terms, *lost]))
 
     def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the minimum (K, m) and maximum (K, m) in each arm of m combinations of the propensity columns."""

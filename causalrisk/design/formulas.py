@@ -366,8 +366,10 @@ def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *si
     variables, constants, others = dict[str, pd.Series](), dict[str, Any](), set[str]()
     for name, role in formula.uses(*sides):
         value, known = frame.get(name), name in PATSY_FUNCTIONS or hasattr(builtins, name)
+        # a function of the caller replaces patsy's of the same name; a class or a module does not
+        replaces = isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, STATE)
         if role == "called":
-            own = callable(value) and name not in RESERVED and (name not in PATSY_FUNCTIONS or is_function(value))
+            own = callable(value) and name not in RESERVED and (name not in PATSY_FUNCTIONS or replaces)
         elif role == "option" and name in PATSY_FUNCTIONS:
             own = False
         elif name in table and not (role == "base" and isinstance(value, ModuleType)):
@@ -386,11 +388,6 @@ def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *si
         typed = f"`data.rename(columns={{{name!r}: {name + '_1'!r}}})`, and the new name in the formula"
         raise DesignError(f"{found}.\nUse {typed}.")
     return Scope(variables, constants)
-
-
-def is_function(value: Any) -> bool:
-    """Return True if a caller's variable replaces patsy's function of the same name. Classes and modules do not."""
-    return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, STATE)
 
 
 def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any]) -> DesignError:

@@ -373,9 +373,8 @@ class DesignOnDisk(Design):
             raise rows_not_kept()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        known = {name: value for name, value in self.__dict__.items() if name != "parts"}
-        return object.__new__, (DesignOnDisk,), known
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "parts"}
 
     def __deepcopy__(self, memo: Any) -> DesignOnDisk:
         return self  # it is never modified
@@ -444,7 +443,7 @@ class DesignOnDisk(Design):
         limits, triangle = np.hstack([of_y.low, of_y.high]), of_y.triangle
         check_magnitude(limits, f"outcome {self.endog_name!r}")
         size = totals if self.weight_type == "frequency" else of_X.rows
-        keep, keep_z, known = self.kept(of_X, of_Z, None, size, self.labels, notes)
+        keep, keep_z, dropped = self.kept(of_X, of_Z, size, self.labels, notes)
 
         def of_columns(block: CodedRows) -> CodedRows:
             X, one = block.X[:, keep], block.Z is block.X and np.array_equal(keep, keep_z)
@@ -455,8 +454,8 @@ class DesignOnDisk(Design):
             parts = _stored([partial(of_columns, part) for part in parts])
         basis, constant = of_X.basis(keep)
         return self._with(
-            **known,
             parts=parts,
+            dropped_terms=dropped,
             outcome_encoder=self.outcome_encoder.keeping(keep),
             propensity_encoder=self.propensity_encoder.keeping(keep_z),
             n=int(of_X.rows.sum()),
