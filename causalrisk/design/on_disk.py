@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -45,9 +44,10 @@ HEAD = 2  # numbers per frame on which formulas are tried
 class FrameSummary(NamedTuple):
     """Summary of a frame (consecutive rows of a scan): numbers of rows, dropped rows, and levels of variables.
 
-    `size` has the numbers of rows in the data and in the sample. `few` has, for each variable, rows with all of its
-    levels, or a few numbers. `treat` has rows with all levels of the treatment. `counts` has the number of rows of each
-    level of the treatment. `weights` is the sum of the weights. `where` names the frame in messages.
+    `size` has the numbers of rows in the data and in the sample. `few` has distinct values of each factor, of treatment
+    and cluster, and a few values of other variables. Its keys are the role ("column", "treatment" or "cluster") and the
+    name. `counts` has the number of rows of each level of the treatment. `weights` is the sum of the weights. `where`
+    names the frame in messages.
 
     `path` is the file with two tables of the sample rows, not yet coded as numbers. The first has the variables of the
     models. The second has the treatment and, if given, weights, cluster and offset. Its index is the row number in the
@@ -58,10 +58,8 @@ class FrameSummary(NamedTuple):
     size: tuple[int, int]
     lines: list[drawing.Line]
     path: str = ""
-    few: Mapping[str, pd.Series] = MappingProxyType({})
-    treat: Any = None
-    counts: Mapping[Any, int] = MappingProxyType({})
-    clusters: Sequence[Any] = ()
+    few: Any = None
+    counts: Any = None
     weights: float = 0.0
 
 
@@ -123,15 +121,16 @@ class Coding:
         roles: dict[str, Any] = {"treat": treat}
         if rows.weights is not None:
             roles["weights"] = rows.weights[keep]
+        few = {("treatment", columns.treat): treat.drop_duplicates()}
         if by.cluster is not None:
             roles["cluster"] = by.cluster.values[keep]
+            few["cluster", columns.cluster] = roles["cluster"].astype(object).drop_duplicates()
         if by.offset is not None:
             roles["offset"] = drawing.read_offset(by.offset, keep, by.treat.name, self.formulas[0].outcome_name)
         pd.to_pickle((pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep])), path)
-        few = dict[str, pd.Series]()
         for name, values in raw.items():
             numeric = variables[name].dtype.kind in "if" and name not in self.codes
-            few[name] = values.iloc[:HEAD].copy() if numeric else values.drop_duplicates()  # a view holds all rows
+            few["column", name] = values[:HEAD].copy() if numeric else values.drop_duplicates()  # a view holds all rows
         codes, levels = treatment_levels(treat, columns.treat)
         return FrameSummary(
             where=where,
@@ -139,9 +138,7 @@ class Coding:
             lines=rows.lines,
             path=path,
             few=few,
-            treat=treat.drop_duplicates(),
             counts=dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)),
-            clusters=pd.unique(np.asarray(roles["cluster"], dtype=object)) if "cluster" in roles else (),
             weights=float(np.sum(roles.get("weights", 0.0))),
         )
 
@@ -149,27 +146,27 @@ class Coding:
         """Fix the coding from the summaries of the frames that have sample rows."""
         columns, probability = self.columns, self.columns.weight_type == "probability"
         self.unit = sum(one.weights for one in found) / sum(one.size[1] for one in found) if probability else 1.0
-        few = dict[str, pd.Series]()
-        for name in found[0].few:
-            of_frames = {one.where: one.few[name] for one in found}
-            _check_alike(of_frames, f"column {name!r}")
-            few[name] = plain(pd.concat(of_frames.values()).drop_duplicates(), name, name in self.codes)
-            if few[name].dtype == object:
-                few[name] = few[name].astype("category")
+        few, joined = dict[str, pd.Series](), dict[str, pd.Series]()
+        for role, name in found[0].few:
+            of_frames = {one.where: one.few[role, name] for one in found}
+            _check_alike(of_frames, f"{role} {name!r}")
+            values = pd.concat(of_frames.values(), ignore_index=True).drop_duplicates()
+            if role != "column":
+                joined[role] = values
+                continue
+            values = plain(values, name, name in self.codes)
+            few[name] = values.astype("category") if values.dtype == object else values
         counts = sum((Counter(one.counts) for one in found), Counter())
         self.notes += notes_of_spelling({**few, columns.treat: counts})
-        self.clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
+        self.clusters = pd.Index(joined.get("cluster", ()), dtype=object)
         if columns.cluster is not None:
-            _check_alike({one.where: one.clusters for one in found}, f"cluster {columns.cluster!r}")
             drawing.check_groups(list(self.clusters), columns.cluster)
-        treat = [one.treat for one in found]
-        _check_alike({one.where: one.counts for one in found}, f"treatment {columns.treat!r}")
-        levels = treatment_levels(pd.concat(treat, ignore_index=True), columns.treat)[1]
+        levels = treatment_levels(joined["treatment"], columns.treat)[1]
         self.arms = arms_in_order(
             levels,
             np.array([counts[level] for level in levels]),
             columns.treat,
-            named=any(isinstance(one.dtype, pd.CategoricalDtype) for one in treat),
+            named=any(isinstance(one.few["treatment", columns.treat].dtype, pd.CategoricalDtype) for one in found),
             **{option: getattr(columns, option) for option in ("treated", "reference", "levels")},
         )
         check_levels(self.part_rows, few, self.codes, "scanned", 6)  # 6 arrays the size of a frame's design
@@ -180,9 +177,9 @@ class Coding:
             encoder = FormulaEncoder(formula, Scope({name: few[name] for name in scope.variables}, scope.constants))
             for factor, known in encoder.info.factor_infos.items():
                 if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
-                    found = f"the {formula.model} formula {formula.text!r} computes categories ({factor.code})"
+                    why = f"the {formula.model} formula {formula.text!r} computes categories ({factor.code})"
                     advice = "Add this column to the files, or use 0/1 terms such as `I(x > 1)`."
-                    raise DesignError(f"{found}. Data on disk need categories as columns.\n{advice}")
+                    raise DesignError(f"{why}. Data on disk need categories as columns.\n{advice}")
             encoder.by_row = True  # as `check_by_row` checks; the scope has values of other rows in one row
             self.encoders.append(encoder)
 
