@@ -288,9 +288,6 @@ def _formula_models(
         columns[treat] = pd.Series(pd.Categorical.from_codes(coding.arm, categories=list(coding.levels)))
     encoders = list[FormulaEncoder]()
     for formula, scope in zip(formulas.models, formulas.scopes, strict=True):
-        if encoders and formula.right == outcome.right:
-            encoders.append(encoders[0].of_formula(formula))
-            continue
         own = {name: columns[name] for name in scope.variables}
         check_levels(n, own, formula.coded, formula.model)
         encoders.append(FormulaEncoder(formula, Scope(own, scope.constants), counts))

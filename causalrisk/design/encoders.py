@@ -74,25 +74,20 @@ class Encoder:
 
     def keeping(self, keep: np.ndarray) -> Self:
         """Return an encoder of the columns that the mask `keep` (p,) marks."""
-        if keep.all():
-            return self
-        other = self._copied()
-        other._keep = self._keep.copy()
-        other._keep[self._keep] = keep
-        return other
+        inside = self._keep.copy()
+        inside[self._keep] = keep
+        return self._with(_keep=inside)
 
     def extended(self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray) -> Self:
         """Return an encoder with further columns, named `more`, which `make` computes from the present columns.
 
         `keep` is a mask of the columns to keep: first the present columns, then the further columns.
         """
-        other = self._copied()
-        other.base, other._make, other._keep, other._all = self, make, keep, (*self.names, *more)
-        return other
+        return self._with(base=self, _make=make, _keep=keep, _all=(*self.names, *more))
 
-    def _copied(self) -> Self:
+    def _with(self, **changed: Any) -> Self:
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)  # including what is not pickled
+        other.__dict__.update(self.__dict__ | changed)  # including what is not pickled
         return other
 
     def encode(self, newdata: Any) -> np.ndarray:
@@ -151,12 +146,6 @@ class FormulaEncoder(Encoder):
             variables = {name: values.repeat(self._counts) for name, values in variables.items()}
         return language.compile_terms(self.formula.right, self.formula, Scope(variables, self._constants))
 
-    def of_formula(self, formula: Formula) -> FormulaEncoder:
-        """Return the encoder of another formula with the same right-hand side."""
-        other = self._copied()
-        other.formula, other._model = formula, formula.model
-        return other
-
     @property
     def variables(self) -> tuple[str, ...]:
         """Names of the variables that new data must have."""
@@ -205,7 +194,7 @@ def is_by_row(code: Callable[[pd.DataFrame], np.ndarray], table: pd.DataFrame) -
 
     Some rows are coded alone, and compared with the code of the whole table.
     """
-    rows = np.linspace(0, len(table) - 1, 9).astype(int) if len(table) else []
+    rows = [*np.linspace(0, len(table) - 1, 9).astype(int)] if len(table) else []
     try:
         whole = code(table)
         alone = [code(table.iloc[[row]]) for row in rows]
