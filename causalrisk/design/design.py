@@ -155,10 +155,9 @@ class Design:
     predictions_name: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        by_row = (self.y, self.X, self.Z, self.arm, self.weights, self.offset, self.score, self.predictions)
-        seen = () if self.observation is None else (self.observation.recorded, self.observation.columns)
-        for array in (*by_row, self.cluster, self.second_cluster, *seen):
-            if array is not None:
+        of_observation = () if self.observation is None else vars(self.observation).values()
+        for array in (*vars(self).values(), *of_observation):
+            if isinstance(array, np.ndarray):
                 array.flags.writeable = False
 
     def __repr__(self) -> str:

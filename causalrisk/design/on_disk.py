@@ -284,8 +284,8 @@ class CodedRows:
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name, without Z if both designs are one object."""
-        names = (of.name for of in dataclasses.fields(self) if of.name != "Z" or self.Z is not self.X)
-        return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), np.ndarray)}
+        own = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
+        return {name: array for name, array in own.items() if name != "Z" or array is not self.X}
 
     @property
     def kinds(self) -> Kinds:
@@ -406,17 +406,16 @@ class DesignOnDisk(Design):
         return pd.DataFrame(found, index=range(len(block.y)))
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
-        marks = [keep[part.position] for part in self.parts]
-        sizes = [int(mark.sum()) for mark in marks]
+        marks, place = [keep[part.position] for part in self.parts], np.cumsum(keep) - 1
 
         def left(name: str) -> NDArray[Any]:
             return np.concatenate([getattr(part, name)[mark] for part, mark in zip(self.parts, marks, strict=True)])
 
         clusters = np.unique(left("cluster")) if self.n_clusters else None
-        scale = sum(sizes) / float(left("weights").sum()) if self.weight_type == "probability" else 1.0
-        each = zip(marks, np.cumsum([0, *sizes]).tolist(), self.parts, strict=False)
-        some = [partial(_rows_left, mark, first, scale, clusters, part) for mark, first, part in each if mark.any()]
-        return self._with(parts=_stored(some))
+        scale = int(keep.sum()) / float(left("weights").sum()) if self.weight_type == "probability" else 1.0
+        each = [(mark, part) for mark, part in zip(marks, self.parts, strict=True) if mark.any()]
+        steps = (partial(_rows_left, mark, place[part.position[mark]], scale, clusters, part) for mark, part in each)
+        return self._with(parts=_stored(steps))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
         """Return the design with further outcome columns, computed by `step`. `encoder` codes them in new data.
@@ -486,12 +485,11 @@ def _store(work: Callable[[], CodedRows], folder: Folder, name: str) -> CodedRow
     return _mapped_rows(folder, name, rows.kinds)
 
 
-def _rows_left(mark: NDArray[np.bool_], first: int, scale: float, clusters: Any, block: CodedRows) -> CodedRows:
-    """Return the marked rows, numbered from `first`. `clusters` has the codes of the clusters that are left."""
-    arrays: dict[str, Any] = {name: values[mark] for name, values in block.arrays.items()}
+def _rows_left(mark: NDArray[np.bool_], position: Any, scale: float, clusters: Any, block: CodedRows) -> CodedRows:
+    """Return the marked rows, with their new positions. `clusters` has the codes of the clusters that are left."""
+    arrays: dict[str, Any] = {name: values[mark] for name, values in block.arrays.items()} | {"position": position}
     if clusters is not None:
         arrays["cluster"] = np.searchsorted(clusters, arrays["cluster"])
-    arrays["position"] = first + np.argsort(np.argsort(arrays["position"]))
     return dataclasses.replace(block, **{"Z": arrays["X"]} | arrays | {"weights": arrays["weights"] * scale})
 
 
