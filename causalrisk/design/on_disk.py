@@ -186,12 +186,7 @@ class Coding:
     def coded(self, one: FrameSummary, row: int, position: int) -> CodedRows:
         """Return a frame's rows as numbers. `row` and `position` are the first row's numbers in data and sample."""
         table, roles = pd.read_pickle(one.path)
-        (outcome, propensity), kinds = self.encoders, variable_kinds(self.encoders)
-        V = np.empty((len(roles), len(kinds)))
-        for j, (name, dtype) in enumerate(kinds.items()):
-            levels = isinstance(dtype, pd.CategoricalDtype)
-            V[:, j] = pd.Categorical(table[name], dtype=dtype).codes if levels else table[name]
-        cluster = None
+        (outcome, propensity), cluster = self.encoders, None
         if "cluster" in roles:
             cluster = self.clusters.get_indexer(pd.Index(np.asarray(roles["cluster"], dtype=object), dtype=object))
         with naming(one.where):
@@ -207,7 +202,8 @@ class Coding:
                 cluster=cluster,
                 offset=roles["offset"].to_numpy() if "offset" in roles else None,
                 row=row + roles.index.to_numpy(),
-                V=V,
+                place=np.arange(len(roles)),
+                table=one.path,
             )
 
     def outcome(self, table: pd.DataFrame) -> Array:
@@ -250,11 +246,6 @@ def _check_given(columns: ColumnOptions) -> None:
             raise DesignError(f'{found}.\nAdd it to the files, and use `{option}="name"`.')
 
 
-def variable_kinds(encoders: Iterable[Encoder]) -> dict[str, Any]:
-    """Return the dtypes of the variables of some models."""
-    return {name: few.dtype for encoder in encoders for name, few in encoder.sample_variables.items()}
-
-
 # --- rows on disk ----------------------------------------------------------------------------------------------------
 
 
@@ -265,8 +256,8 @@ class CodedRows:
     `position` is the position of each row in the sample, in the order of the data. `row` is the number of the row in
     the data. y (n,) is the outcome. X (n, p) and Z (n, q) are the design matrices, one object if both are the same.
     Probability `weights` are divided by their mean over all rows. `cluster` has codes 0 .. G-1. `offset` is the
-    logarithm of an exposure. V (n, v) has the variables of the models in the order of `variable_kinds`: numbers, or
-    level codes. `file` is where the rows are stored.
+    logarithm of an exposure. The file `table` is the `path` of a `FrameSummary`, and `place` has the position of each
+    row in its tables. `file` is where the rows are stored.
     """
 
     position: np.ndarray
@@ -276,9 +267,10 @@ class CodedRows:
     arm: np.ndarray
     weights: np.ndarray
     row: np.ndarray
+    place: np.ndarray
+    table: str
     cluster: np.ndarray | None = None
     offset: np.ndarray | None = None
-    V: np.ndarray | None = None
     file: Any = None  # folder and name
 
     @property
@@ -293,12 +285,12 @@ class CodedRows:
         return {name: (array.dtype, array.shape) for name, array in self.arrays.items()}
 
     def __reduce__(self) -> Any:
-        return _mapped_rows, (*self.file, self.kinds)
+        return _mapped_rows, (*self.file, self.kinds, self.table)
 
 
-def _mapped_rows(folder: Folder, name: str, kinds: Kinds) -> CodedRows:
+def _mapped_rows(folder: Folder, name: str, kinds: Kinds, table: str) -> CodedRows:
     arrays = {array: mapped(folder, f"{name}-{array}", *kind) for array, kind in kinds.items()}
-    return CodedRows(file=(folder, name), **({"Z": arrays["X"]} | arrays))
+    return CodedRows(table=table, file=(folder, name), **({"Z": arrays["X"]} | arrays))
 
 
 Step = Callable[[CodedRows], CodedRows]
@@ -355,6 +347,7 @@ class DesignOnDisk(Design):
     arm_clusters: list[int] = []  # noqa: RUF012
     outcome_limits = varying = counts = np.empty(0)
     parts: tuple[CodedRows, ...]
+    folder: Folder  # with the tables of the parts
     outcome_basis: Basis
     propensity_basis: Basis
     constant: Array
@@ -399,11 +392,8 @@ class DesignOnDisk(Design):
 
     def variables(self, block: CodedRows) -> pd.DataFrame:
         """Return the variables on the right-hand sides of both formulas, for some rows."""
-        kinds, found = variable_kinds([self.outcome_encoder, self.propensity_encoder]), dict[str, Any]()
-        for values, (name, dtype) in zip(np.asarray(block.V).T, kinds.items(), strict=True):
-            levels = isinstance(dtype, pd.CategoricalDtype)
-            found[name] = pd.Categorical.from_codes(values.astype(int), dtype=dtype) if levels else values.astype(dtype)
-        return pd.DataFrame(found, index=range(len(block.y)))
+        table, _ = pd.read_pickle(block.table)
+        return table.iloc[block.place]
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
         marks, place = [keep[part.position] for part in self.parts], np.cumsum(keep) - 1
@@ -470,8 +460,8 @@ class DesignOnDisk(Design):
         )
 
 
-def _stored(works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
-    folder = Folder()
+def _stored(works: Iterable[Callable[[], CodedRows]], folder: Folder | None = None) -> tuple[CodedRows, ...]:
+    folder = folder or Folder()
     parts = computed(partial(_store, work, folder, f"{k}") for k, work in enumerate(works))
     return tuple(dataclasses.replace(part, file=(folder, f"{k}")) for k, part in enumerate(parts))  # not a copy
 
@@ -482,7 +472,7 @@ def _store(work: Callable[[], CodedRows], folder: Folder, name: str) -> CodedRow
     order = np.argsort(rows.arm, kind="stable")
     for array, values in rows.arrays.items():
         values[order].tofile(f"{folder.path}/{name}-{array}")
-    return _mapped_rows(folder, name, rows.kinds)
+    return _mapped_rows(folder, name, rows.kinds, rows.table)
 
 
 def _rows_left(mark: NDArray[np.bool_], position: Any, scale: float, clusters: Any, block: CodedRows) -> CodedRows:
@@ -511,10 +501,11 @@ def design_from_scan(
     drawing.check_rows_left(ledger, *ends[-1])
     kept = [(one, *first) for one, first in zip(found, ends, strict=False) if one.path]
     coding.fix([one for one, *_ in kept])
-    parts = _stored(partial(coding.coded, one, *first) for one, *first in kept)
+    parts = _stored((partial(coding.coded, one, *first) for one, *first in kept), folder)
     coding.check_by_row([one for one, *_ in kept])
     made = DesignOnDisk(
         parts=parts,
+        folder=folder,
         n_clusters=len(coding.clusters),
         labels=coding.arms.labels,
         levels=coding.arms.levels,
