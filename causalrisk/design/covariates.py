@@ -155,8 +155,10 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     if data is None:
         return pd.DataFrame({name: values.array for name, values in known.items()}, index=design.index, copy=False)
     table = as_table(data, [])
+    advice = "Use `data=` with the same rows as in `from_formula`; with did=, the rows of one period."
     if len(table.index) != len(design.in_sample):
-        raise _other_data(f"data has {len(table.index)} rows, but the model was made from {len(design.in_sample)}")
+        text = f"data has {len(table.index)} rows, but the model was made from {len(design.in_sample)}"
+        raise DesignError(f"{text}.\n{advice}")
     rows = np.flatnonzero(design.in_sample)
     position = tables.matched_rows(table.index, design.in_sample.index)
     rows = rows if position is None else position[rows]
@@ -166,15 +168,11 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     shared = [name for name in known if name in found]
     changed = [name for name in shared if not _same(known[name], pd.Series(found[name]))]
     if changed:
-        raise _other_data(f"{listing(changed)} in data differ from the model's data")
+        raise DesignError(f"{listing(changed)} in data differ from the model's data.\n{advice}")
     if position is None and not shared and not isinstance(table.index, pd.RangeIndex):
-        raise _other_data("data has neither the row labels of the model's data nor a variable of its formulas")
+        text = "data has neither the row labels of the model's data nor a variable of its formulas"
+        raise DesignError(f"{text}.\n{advice}")
     return pd.DataFrame(found, index=design.index, copy=False)
-
-
-def _other_data(found: str) -> DesignError:
-    advice = "Use `data=` with the same rows as in `from_formula`; with did=, the rows of one period."
-    return DesignError(f"{found}.\n{advice}")
 
 
 def _same(values: pd.Series, others: pd.Series) -> bool:

@@ -84,13 +84,13 @@ def needed_dask() -> Any:
     return dask
 
 
-def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
+def computed(works: Iterable[Callable[..., T]], *sources: Iterable[Any]) -> list[T]:
     """Run functions with Dask, and return the results in order. With `sources`, each function gets its source."""
     dask = needed_dask()
-    tasks = [dask.delayed(partial(with_one_thread, work), pure=False, traverse=False) for work in works]
-    given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
+    delayed = partial(dask.delayed, pure=False, traverse=False)
+    tasks = [delayed(partial(with_one_thread, work))(*own) for work, *own in zip(works, *sources, strict=True)]
     with warnings.catch_warnings():  # pandas sets filters in its threads, and may not restore them
-        return list(dask.compute(*(task(*source) for task, source in zip(tasks, given, strict=True))))
+        return list(dask.compute(*tasks))
 
 
 class Folder:
