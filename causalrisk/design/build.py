@@ -13,25 +13,12 @@ from causalrisk.design import rows as drawing
 from causalrisk.design import treatment
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
-from causalrisk.design.encoders import INDICATOR, Encoder, Filled, FormulaEncoder, fill_covariates, with_indicators
-from causalrisk.design.formulas import (
-    Formula,
-    Scope,
-    coded_names,
-    collect,
-    compile_terms,
-    factor_values,
-    in_formula,
-    is_unquoted,
-    parse,
-    resolve,
-    right_side,
-    typed_name,
-)
+from causalrisk.design.encoders import INDICATOR, Encoder, Filled, FormulaEncoder, fill_covariates, outcome_values
+from causalrisk.design.formulas import Formula, Scope, collect, in_formula, parse, quotes_needed, resolve, right_side
 from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels
 from causalrisk.design.survey import survey_design
-from causalrisk.design.tables import align, listing, missing_mask, named_columns, numbers, plain
+from causalrisk.design.tables import align, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.runtime import one_blas_thread
@@ -94,7 +81,7 @@ def freeze(models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, rules: 
         levels=coding.levels,
         index=rows.of(treat.values.index),
         in_sample=pd.Series(rows.keep, index=treat.values.index, name="in_sample"),
-        ledger=drawing.lines_of(rows.lines),
+        ledger=tuple(line for line in rows.lines if line[2]),
         rules=rules,
         clusters=clusters,
         survey=survey,
@@ -221,8 +208,8 @@ def _filled(formulas: Formulas, table: pd.DataFrame, by: ByRows, frame: Mapping[
     needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]
     rows = drawing.draw_rows(needed, by, table.index)
     weights = rows.keep.astype(float) if rows.weights is None else np.where(rows.keep, rows.weights, 0.0)
-    whole, filled = fill_covariates(table, formulas.models, names, weights)
-    return Formulas.of([with_indicators(model, filled) for model in formulas.models], whole, frame, filled)
+    whole, models, filled = fill_covariates(table, formulas.models, names, weights)
+    return Formulas.of(models, whole, frame, filled)
 
 
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
@@ -256,12 +243,10 @@ def read_formulas(
     except DesignError as error:
         texts = [text for text in (formula, propensity, columns.observed) if isinstance(text, str)]
         known = data if isinstance(data, Mapping) else getattr(data, "columns", ())
-        odd = [name for name in map(str, known) if is_unquoted(name, " ".join(texts))]
-        if not odd or any("`" in text for text in texts):
+        advice = quotes_needed(map(str, known), " ".join(texts))
+        if not advice:
             raise
-        needed = "Names with spaces or symbols, and Python keywords, need Q(...). "
-        needed += f"Use `{'`, `'.join(map(typed_name, odd))}`."
-        raise DesignError(f"{str(error).splitlines()[0]}\n{needed}") from None
+        raise DesignError(f"{str(error).splitlines()[0]}\n{advice}") from None
     return formulas, table
 
 
@@ -303,9 +288,6 @@ def _formula_models(
         columns[treat] = pd.Series(pd.Categorical.from_codes(coding.arm, categories=list(coding.levels)))
     encoders = list[FormulaEncoder]()
     for formula, scope in zip(formulas.models, formulas.scopes, strict=True):
-        if encoders and formula.right == outcome.right:
-            encoders.append(encoders[0].of_formula(formula))
-            continue
         own = {name: columns[name] for name in scope.variables}
         check_levels(n, own, formula.coded, formula.model)
         encoders.append(FormulaEncoder(formula, Scope(own, scope.constants), counts))
@@ -326,23 +308,3 @@ def _formula_models(
         "observation": observation,
         "filled": formulas.filled,
     }
-
-
-def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarray:
-    """Return the values of the left-hand side, shape (n,). They are NaN where `seen` is False."""
-    values = np.full(len(seen), np.nan)
-    if not seen.any():
-        return values
-    codes, term = set().union(*map(coded_names, outcome.codes("left"))), outcome.left[0].name()
-    own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
-    info = compile_terms(outcome.left, outcome, Scope(own, left.constants))
-    factors = factor_values(outcome.left[0], info, outcome, own)
-    for factor in factors:
-        if factor.levels not in (None, (False, True)):
-            found, event = f"has the levels {listing(factor.levels)}", factor.levels[-1]
-            typed = f"Use `I({next(iter(codes), term)} == {event!r}) ~ {outcome.right_text}` if {event!r} is the event."
-            raise DesignError(f"the outcome {term!r} {found}; expected numbers or bool.\n{typed}")
-        if factor.levels is None and factor.values.shape[1] != 1:
-            raise DesignError(f"outcome {term!r} has {factor.values.shape[1]} columns; expected one.\nUse one of them.")
-    values[seen] = np.prod([factor.values.ravel() for factor in factors], axis=0)
-    return values

@@ -6,7 +6,7 @@ import ast
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -160,8 +160,10 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     if data is None:
         return pd.DataFrame({name: values.array for name, values in known.items()}, index=design.index, copy=False)
     table = as_table(data, [])
+    advice = "Use `data=` with the same rows as in `from_formula`; with did=, the rows of one period."
     if len(table.index) != len(design.in_sample):
-        raise _other_data(f"data has {len(table.index)} rows, but the model was made from {len(design.in_sample)}")
+        text = f"data has {len(table.index)} rows, but the model was made from {len(design.in_sample)}"
+        raise DesignError(f"{text}.\n{advice}")
     rows = np.flatnonzero(design.in_sample)
     position = tables.matched_rows(table.index, design.in_sample.index)
     rows = rows if position is None else position[rows]
@@ -171,15 +173,11 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     shared = [name for name in known if name in found]
     changed = [name for name in shared if not _same(known[name], pd.Series(found[name]))]
     if changed:
-        raise _other_data(f"{listing(changed)} in data differ from the model's data")
+        raise DesignError(f"{listing(changed)} in data differ from the model's data.\n{advice}")
     if position is None and not shared and not isinstance(table.index, pd.RangeIndex):
-        raise _other_data("data has neither the row labels of the model's data nor a variable of its formulas")
+        text = "data has neither the row labels of the model's data nor a variable of its formulas"
+        raise DesignError(f"{text}.\n{advice}")
     return pd.DataFrame(found, index=design.index, copy=False)
-
-
-def _other_data(found: str) -> DesignError:
-    advice = "Use `data=` with the same rows as in `from_formula`; with did=, the rows of one period."
-    return DesignError(f"{found}.\n{advice}")
 
 
 def _same(values: pd.Series, others: pd.Series) -> bool:
@@ -194,22 +192,22 @@ def _same(values: pd.Series, others: pd.Series) -> bool:
 class Covariate:
     """One column of a table of covariates: the indicator of a factor level, or numbers.
 
-    `term` is a variable or a product. `level` is empty for numbers and for a 0/1 factor. For numbers, `column` has the
-    values, NaN where missing. For a level, `column` has the level code of each row, -1 where missing, shared by all
-    columns of the factor, and `code` is the code of this level.
+    `term` is a variable or a product. `level` is empty for numbers and for a 0/1 factor. `column` (n,) has numbers, NaN
+    where a variable is missing. Without missing values, an indicator is bool, which saves memory.
     """
 
     term: str
     level: str
     column: np.ndarray
-    code: int | None = None
 
     @property
     def values(self) -> np.ndarray:
         """The column as numbers, NaN where a variable is missing, shape (n,)."""
-        if self.code is None:
-            return self.column
-        return np.where(self.column < 0, np.nan, self.column == self.code)
+        return np.asarray(self.column, dtype=np.float64)
+
+    def on_rows(self, rows: np.ndarray) -> Covariate:
+        """Return the covariate on some rows, given by position or mask."""
+        return replace(self, column=self.column[rows])
 
     @property
     def name(self) -> str:
@@ -261,7 +259,7 @@ def display_name(code: str) -> str:
 def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool = False) -> list[Covariate]:
     """Return each covariate of the models once, without constants, on the rows that the mask `keep` (n,) marks."""
     columns = covariates_of_block(design, of_observation=of_observation)
-    return [c for c in (columns if keep.all() else on_rows(columns, keep)) if c.varies]
+    return [c for c in (columns if keep.all() else [c.on_rows(keep) for c in columns]) if c.varies]
 
 
 def covariates_of_block(
@@ -284,19 +282,11 @@ def covariates_of_block(
         for term in encoder.formula.right:
             names = {use.name for factor in term.factors for use in uses(factor.code)}
             if term.factors and design.treat_name not in names:
-                factors = formulas.factor_values(term, encoder.info, encoder.formula, rows)
-                columns += _products(factors, np.ones(len(factors[0].values), dtype=bool))
+                columns += _products(formulas.factor_values(term, encoder.info, encoder.formula, rows))
     found = dict[str, Covariate]()
     for column in columns:
         found.setdefault(column.name, column)
     return list(found.values())
-
-
-def on_rows(covariates: Sequence[Covariate], rows: np.ndarray | slice) -> list[Covariate]:
-    """Return covariates on some rows, given by position or mask. Levels of one factor still share an array of codes."""
-    columns = {id(c.column): c.column for c in covariates}
-    some = {name: column[rows] for name, column in columns.items()}
-    return [replace(c, column=some[id(c.column)]) for c in covariates]
 
 
 def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None) -> list[Covariate]:
@@ -330,7 +320,10 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
             shown = " * ".join(leveled)
             raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave the variable out.")
         info = formulas.compile_terms([term], formula, Scope(known, scope.constants))
-        found += _products(formulas.factor_values(term, info, formula, known), keep)
+        for covariate in _products(formulas.factor_values(term, info, formula, known)):
+            column = np.full(len(keep), np.nan)
+            column[keep] = covariate.column
+            found.append(covariate if keep.all() else replace(covariate, column=column))
     return found
 
 
@@ -383,29 +376,22 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
     return found
 
 
-def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covariate]:
-    """Return the products of a term's columns, one from each factor. Rows that are not in `keep` are NaN."""
-    products = []
-    for parts in itertools.product(*(_columns(factor, keep) for factor in factors)):
+def _products(factors: Sequence[FactorValues]) -> Iterator[Covariate]:
+    """Yield the products of a term's columns, one from each factor."""
+    for parts in itertools.product(*map(_columns, factors)):
         if len(parts) == 1:
-            products.append(parts[0])
+            yield parts[0]
         else:
             values = np.prod([part.values for part in parts], axis=0)
-            products.append(Covariate(" * ".join(part.name for part in parts), "", values))
-    return products
+            yield Covariate(" * ".join(part.name for part in parts), "", values)
 
 
-def _columns(factor: FactorValues, keep: np.ndarray) -> list[Covariate]:
-    """Return the columns of a factor for all rows, given its values for the rows in `keep`."""
+def _columns(factor: FactorValues) -> list[Covariate]:
     name = display_name(factor.code)
     if factor.levels is None:
-        columns = np.full((factor.values.shape[1], len(keep)), np.nan)
-        columns[:, keep] = factor.values.T
+        columns = factor.values.T
         return [Covariate(f"{name}[{j}]" if len(columns) > 1 else name, "", own) for j, own in enumerate(columns)]
-    codes = np.full(len(keep), -1, dtype=factor.values.dtype)
-    codes[keep] = factor.values
-    indicators = [Covariate(name, shown, codes, k) for k, shown in enumerate(shown_levels(factor.levels))]
-    if len(indicators) == 2:
-        plain_name = {indicator.level for indicator in indicators} in PLAIN_LEVELS
-        return [replace(indicators[1], level="")] if plain_name else [indicators[1]]
-    return indicators
+    found = [Covariate(name, shown, factor.values == code) for code, shown in enumerate(shown_levels(factor.levels))]
+    if len(found) == 2:
+        return [replace(found[1], level="")] if {one.level for one in found} in PLAIN_LEVELS else found[1:]
+    return found

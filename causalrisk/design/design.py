@@ -15,7 +15,7 @@ from causalrisk.design import rows as drawing
 from causalrisk.design import support
 from causalrisk.design.did import Periods
 from causalrisk.design.encoders import Encoder, Filled, FormulaEncoder
-from causalrisk.design.support import ColumnMoments, ModelColumns, Rules, left_out
+from causalrisk.design.support import ColumnMoments, ModelColumns, Rules
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, listing, needed_column, new_column
 from causalrisk.errors import IN_MEMORY, DesignError, DesignWarning, OptionError, UnavailableError, warn_user
@@ -155,10 +155,9 @@ class Design:
     predictions_name: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        by_row = (self.y, self.X, self.Z, self.arm, self.weights, self.offset, self.score, self.predictions)
-        seen = () if self.observation is None else (self.observation.recorded, self.observation.columns)
-        for array in (*by_row, self.cluster, self.second_cluster, *seen):
-            if array is not None:
+        of_observation = () if self.observation is None else vars(self.observation).values()
+        for array in (*vars(self).values(), *of_observation):
+            if isinstance(array, np.ndarray):
                 array.flags.writeable = False
 
     def __repr__(self) -> str:
@@ -323,7 +322,8 @@ class Design:
         new = [f"after trimming: {note}" for note in notes if note not in self.notes]
         for note in new:
             warn_user(note, DesignWarning)
-        ledger = (*self.ledger, *drawing.lines_of([("trim", reason, self.n - left, self.n - left)]))
+        lost = self.n - left
+        ledger = (*self.ledger, ("trim", reason, lost, lost)) if lost else self.ledger
         return smaller._with(ledger=ledger, notes=(*self.notes, *new))
 
     def _with(self, **other: Any) -> Design:
@@ -385,9 +385,7 @@ class Design:
         return self._with_columns(keep, keep_z)
 
     def _with_columns(self, keep: np.ndarray, keep_z: np.ndarray) -> Design:
-        X = np.ascontiguousarray(self.X[:, keep])
-        one = self.Z is self.X and np.array_equal(keep, keep_z)
-        Z = X if one else np.ascontiguousarray(self.Z[:, keep_z])
+        X, Z = np.ascontiguousarray(self.X[:, keep]), np.ascontiguousarray(self.Z[:, keep_z])
         return replace(
             self,
             X=X,
@@ -405,44 +403,51 @@ class Design:
         X = ColumnMoments.of(self.X[rows], cell[rows], len(cells))
         same = self.Z is self.X and rows.all() and cell is arm
         Z = X if same else ColumnMoments.of(self.Z, arm, k)
-        R = None if self.observation is None else ColumnMoments.of(self.observation.columns)
-        keep, keep_z, known = self.kept(X, Z, R, size, cells, notes)
-        return replace(self._with_columns(keep, keep_z), **known)
+        observation = None if self.observation is None else self._supported_observation(self.observation, notes)
+        keep, keep_z, dropped = self.kept(X, Z, size, cells, notes)
+        return replace(self._with_columns(keep, keep_z), observation=observation, dropped_terms=dropped)
+
+    def _supported_observation(self, model: Observation, notes: list[str]) -> Observation | None:
+        """Return the observation model without dependent columns, or None if no outcome is missing."""
+        empty = [k for k, rows in enumerate(self.members) if not model.recorded[rows].any()]
+        if empty:
+            where = f"all {self.members[empty[0]].sum()} rows of group {self.labels[empty[0]]!r}"
+            raise DesignError(f"{self.endog_name!r} is missing in {where}.\nDrop that group from the data.")
+        if model.recorded.all():
+            nothing = f"no outcome {self.endog_name!r} is missing"
+            notes.append(f"observed={model.formula!r} has no effect, because {nothing}. Leave observed= out.")
+            return None
+        columns, own = ColumnMoments.of(model.columns), list[str]()
+        keep = columns.usable(model.encoder.names, "observation", own, self.rules.collinear)
+        notes += [f"observation model: {note}" for note in own]
+        return replace(model, columns=np.ascontiguousarray(model.columns[:, keep]), encoder=model.encoder.keeping(keep))
 
     def kept(
-        self, X: ColumnMoments, Z: ColumnMoments, R: Any, size: np.ndarray, cells: tuple[str, ...], notes: list[str]
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Return masks of the columns of X and Z to keep, and the fields `observation` and `dropped_terms`.
+        self, X: ColumnMoments, Z: ColumnMoments, size: np.ndarray, cells: tuple[str, ...], notes: list[str]
+    ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        """Return masks of the columns of X and Z to keep, and the names of all columns that were dropped.
 
-        `X`, `Z` and `R` are the moments of the columns of the outcome, propensity and observation models. Moments of
-        `X` are over the rows with an outcome in each cell. A cell is an arm or, with repeated cross sections, an arm in
-        one period. `size` is the number of observations in each cell.
+        `X` and `Z` are the moments of the columns. Moments of `X` are over the rows with an outcome in each cell. A
+        cell is an arm or, with repeated cross sections, an arm in one period. `size` is the number of observations in
+        each cell.
         """
-        observation = self.observation
-        if observation is not None and R is not None:
-            for rows, own, label in zip(Z.rows, X.rows, self.labels, strict=True):
-                if not own:
-                    found = f"{self.endog_name!r} is missing in all {rows} rows of group {label!r}"
-                    raise DesignError(f"{found}.\nDrop that group from the data.")
-            if X.rows.sum() < Z.rows.sum():
-                keep = R.usable(observation.encoder.names, "observation", notes, self.rules.collinear)
-                columns, encoder = np.ascontiguousarray(observation.columns[:, keep]), observation.encoder.keeping(keep)
-                observation = replace(observation, columns=columns, encoder=encoder)
-            else:
-                nothing = f"no outcome {self.endog_name!r} is missing"
-                notes.append(f"observed={observation.formula!r} has no effect, because {nothing}. Leave observed= out.")
-                observation = None
         outcome = ModelColumns(X, self.outcome_encoder, cells)
         propensity = ModelColumns(Z, self.propensity_encoder, self.labels)
         keep, keep_z = support.supported_columns(outcome, propensity, size, self.rules, notes, self.spans)
-        names = [*self.dropped_terms, *left_out(self.outcome_encoder, keep), *left_out(self.propensity_encoder, keep_z)]
-        return keep, keep_z, {"observation": observation, "dropped_terms": tuple(dict.fromkeys(names))}
+        lost = itertools.compress([*self.exog_names, *self.propensity_names], [*~keep, *~keep_z])
+        return keep, keep_z, tuple(dict.fromkeys([*self.dropped_terms, *lost]))
 
     def spans(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the minimum (K, m) and maximum (K, m) in each arm of m combinations of the propensity columns."""
-        k = self.n_arms
-        low, high = zip(*self.over(lambda block: support.arm_spans(block.Z, block.arm, k, directions)), strict=True)
-        return np.min(low, axis=0), np.max(high, axis=0)
+        arms = range(self.n_arms)
+
+        def of_block(block: Any) -> list[Any]:
+            values = block.Z @ directions
+            own = [values[block.arm == a] for a in arms]
+            return [(part.min(axis=0, initial=np.inf), part.max(axis=0, initial=-np.inf)) for part in own]
+
+        limits = np.array(list(self.over(of_block)))
+        return limits[:, :, 0].min(axis=0), limits[:, :, 1].max(axis=0)
 
 
 def rows_not_kept(what: str = "this result", instead: str = "") -> UnavailableError:

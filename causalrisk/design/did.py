@@ -172,8 +172,7 @@ def _change_of(formula: str) -> tuple[str, str]:
 def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd.DataFrame, str]:
     """Reshape long data to one row per unit. Return the data and the term of the earlier outcome."""
     table = as_table(data, [])
-    frame, period, periods, unit = _keys(table, did.time, did.unit, PERIODS)
-    _check_rows(did.time, did.unit, period, unit)
+    frame, period, periods, unit = _keys(table, str(did.time), str(did.unit), PERIODS)
     halves = [frame[period == k].set_axis(pd.Index(unit[period == k], name=did.unit)) for k in range(PERIODS)]
     early, late = halves[0], halves[1].loc[halves[0].index]
     if not isinstance(treat, str):
@@ -195,13 +194,28 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
 
 
 def _keys(
-    table: pd.DataFrame, time: str | None, unit: str | None, count: int | None = None
+    table: pd.DataFrame, time: str, unit: str, count: int | None = None
 ) -> tuple[pd.DataFrame, NDArray[np.intp], pd.Index, pd.Series]:
-    """Return the columns of long data, each row's period number, the periods in order, and each row's unit."""
+    """Return the columns of long data, each row's period number, the periods in order, and each row's unit.
+
+    Raise a DesignError unless each unit has one row in each period.
+    """
     times, units = (find_column(name, role, role, table, {}, []) for role, name in (("time", time), ("unit", unit)))
     check_complete(units, f"unit {unit!r}")
     frame = pd.DataFrame({name: column_of(table, name) for name in table.columns if isinstance(name, str)})
-    return frame, *_in_order(str(time), times, count), units
+    period, periods = _in_order(time, times, count)
+    rows = units.groupby([units.to_numpy(), period]).size().unstack(fill_value=0)
+    twice, few = rows.index[(rows > 1).any(axis=1)], rows.index[(rows == 0).any(axis=1)]
+    if len(twice):
+        found = f"{len(twice)} of {len(rows)} units by {unit!r} have several rows in one period ({listing(twice)})"
+        typed = f'data=data.drop_duplicates(["{unit}", "{time}"])'
+        raise DesignError(f"{found}; expected one.\nUse `{typed}` if they are copies.")
+    if len(few):
+        found = f"{len(few)} of {len(rows)} units by {unit!r} have no row in some period ({listing(few)})"
+        typed = f'data=data[data.groupby("{unit}")["{time}"].transform("nunique") == {rows.shape[1]}]'
+        other = "For repeated cross sections (other units in each period), use `AIPW` with `did=DiD(time=)`."
+        raise DesignError(f"{found}; expected one.\nUse `{typed}`. {other}")
+    return frame, period, periods, units
 
 
 def _in_order(name: str, values: pd.Series, count: int | None = None) -> tuple[NDArray[np.intp], pd.Index]:
@@ -250,20 +264,6 @@ class Periods:
         """Return the cell (arm in a period) of each row, shape (n,), and the cells' names, earlier period first."""
         names = tuple(f"{label} in {period}" for period in self.names for label in labels)
         return arm + len(labels) * self.late, names
-
-
-def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series) -> None:
-    rows = unit.groupby([unit.to_numpy(), period]).size().unstack(fill_value=0)
-    twice, few = rows.index[(rows > 1).any(axis=1)], rows.index[(rows == 0).any(axis=1)]
-    if len(twice):
-        found = f"{len(twice)} of {len(rows)} units by {name!r} have several rows in one period ({listing(twice)})"
-        typed = f'data=data.drop_duplicates(["{name}", "{time}"])'
-        raise DesignError(f"{found}; expected one.\nUse `{typed}` if they are copies.")
-    if len(few):
-        found = f"{len(few)} of {len(rows)} units by {name!r} have no row in some period ({listing(few)})"
-        typed = f'data=data[data.groupby("{name}")["{time}"].transform("nunique") == {rows.shape[1]}]'
-        other = "For repeated cross sections (other units in each period), use `AIPW` with `did=DiD(time=)`."
-        raise DesignError(f"{found}; expected one.\nUse `{typed}`. {other}")
 
 
 @dataclass(frozen=True)
@@ -347,7 +347,6 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     """Read long data of units that begin treatment at different times. Arguments are as in `event_study`."""
     table = as_table(data, [])
     frame, period, names, units = _keys(table, time, unit)
-    _check_rows(time, unit, period, units)
     first, never = find_column(begins, "begins", begins, table, {}, []), len(names)
     known = ~missing_mask(first)
     start = np.full(len(frame), never)

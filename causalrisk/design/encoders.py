@@ -17,18 +17,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.formulas import (
-    Formula,
-    Scope,
-    compile_terms,
-    evaluate,
-    in_formula,
-    parse,
-    stateful_function,
-    uses,
-)
+from causalrisk.design import formulas as language
+from causalrisk.design.formulas import Formula, Scope, parse, uses
 from causalrisk.design.tables import as_pandas, as_table, column_of, listing, missing_mask, new_column, numbers, plain
 from causalrisk.errors import DesignError
+
+OF_OTHER_ROWS = "the formula {!r} computes rows from other rows, as `I(x - x.mean())` does"
 
 
 class Encoder:
@@ -80,25 +74,20 @@ class Encoder:
 
     def keeping(self, keep: np.ndarray) -> Self:
         """Return an encoder of the columns that the mask `keep` (p,) marks."""
-        if keep.all():
-            return self
-        other = self._copied()
-        other._keep = self._keep.copy()
-        other._keep[self._keep] = keep
-        return other
+        inside = self._keep.copy()
+        inside[self._keep] = keep
+        return self._with(_keep=inside)
 
     def extended(self, more: Sequence[str], make: Callable[[np.ndarray], np.ndarray], keep: np.ndarray) -> Self:
         """Return an encoder with further columns, named `more`, which `make` computes from the present columns.
 
         `keep` is a mask of the columns to keep: first the present columns, then the further columns.
         """
-        other = self._copied()
-        other.base, other._make, other._keep, other._all = self, make, keep, (*self.names, *more)
-        return other
+        return self._with(base=self, _make=make, _keep=keep, _all=(*self.names, *more))
 
-    def _copied(self) -> Self:
+    def _with(self, **changed: Any) -> Self:
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)  # including what is not pickled
+        other.__dict__.update(self.__dict__ | changed)  # including what is not pickled
         return other
 
     def encode(self, newdata: Any) -> np.ndarray:
@@ -138,7 +127,7 @@ class FormulaEncoder(Encoder):
 
     def __init__(self, formula: Formula, scope: Scope, counts: np.ndarray | None = None) -> None:
         self.formula, self.sample_variables = formula, dict(scope.variables)
-        self._counts = counts if stateful_function(formula, scope.constants) else None
+        self._counts = counts if language.stateful_function(formula, scope.constants) else None
         own = np.ndarray | pd.Series | pd.Index | list | tuple | dict  # the caller may change these
         self._constants = {n: copy.deepcopy(v) if isinstance(v, own) else v for n, v in scope.constants.items()}
         self._packed: dict[str, Any] = {}
@@ -155,13 +144,7 @@ class FormulaEncoder(Encoder):
         variables = self.sample_variables
         if self._counts is not None:  # the mean of `center(x)` is the mean of the repeated rows
             variables = {name: values.repeat(self._counts) for name, values in variables.items()}
-        return compile_terms(self.formula.right, self.formula, Scope(variables, self._constants))
-
-    def of_formula(self, formula: Formula) -> FormulaEncoder:
-        """Return the encoder of another formula with the same right-hand side."""
-        other = self._copied()
-        other.formula, other._model = formula, formula.model
-        return other
+        return language.compile_terms(self.formula.right, self.formula, Scope(variables, self._constants))
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -170,37 +153,24 @@ class FormulaEncoder(Encoder):
 
     def sample_matrix(self, n: int) -> np.ndarray:
         """Return the design matrix of the estimation sample of n rows, shape (n, p)."""
-        return self._kept(evaluate(self.info, self.formula, self.sample_variables, n))
+        return self._kept(language.evaluate(self.info, self.formula, self.sample_variables, n))
 
     def _coded(self, newdata: Any) -> np.ndarray:
         table = as_table(newdata, [])
         n = len(table.index)
         variables = self.variables_like(table)
         if not self.by_row:
-            found = f"the formula {self.formula.text!r} computes rows from other rows, as `I(x - x.mean())` does"
             advice = "Write the number instead of the mean, or add the computed column to the data."
-            raise DesignError(f"{found}, so it cannot code new rows.\n{advice}")
-        return self._kept(evaluate(self.info, self.formula, variables, n)) if n else np.empty((0, len(self.names)))
+            raise DesignError(f"{OF_OTHER_ROWS.format(self.formula.text)}, so it cannot code new rows.\n{advice}")
+        if not n:
+            return np.empty((0, len(self.names)))
+        return self._kept(language.evaluate(self.info, self.formula, variables, n))
 
     @cached_property
     def by_row(self) -> bool:
-        """Whether the code of a row does not depend on other rows, as it does with ``x - x.mean()``.
-
-        Some rows of the sample are coded alone, and compared with the code of the whole sample.
-        """
-        n = min(map(len, self.sample_variables.values()), default=0)
-        if not n:
-            return True
-        whole = evaluate(self.info, self.formula, self.sample_variables, n)
-        for row in np.linspace(0, n - 1, 9).astype(int):
-            own = {name: values.iloc[[row]] for name, values in self.sample_variables.items()}
-            try:
-                alone = evaluate(self.info, self.formula, own, 1)
-            except DesignError:  # such as 1 / (x - x.mean())
-                return False
-            if not np.allclose(alone, whole[[row]], rtol=1e-9):
-                return False
-        return True
+        """Whether the code of a row does not depend on other rows."""
+        sample = pd.DataFrame(self.sample_variables, copy=False)
+        return is_by_row(lambda rows: language.evaluate(self.info, self.formula, dict(rows), len(rows)), sample)
 
     def variables_like(self, table: pd.DataFrame) -> dict[str, pd.Series]:
         """Return the variables of new rows with the dtypes of the sample. Errors are as in `encode`."""
@@ -217,6 +187,22 @@ class FormulaEncoder(Encoder):
 
     def __deepcopy__(self, memo: Any) -> FormulaEncoder:
         return self  # it is never modified, and its functions need not be picklable
+
+
+def is_by_row(code: Callable[[pd.DataFrame], np.ndarray], table: pd.DataFrame) -> bool:
+    """Return whether `code(table)` does not depend on other rows, as it does with ``x - x.mean()``.
+
+    Some rows are coded alone, and compared with the code of the whole table.
+    """
+    rows = [*np.linspace(0, len(table) - 1, 9).astype(int)] if len(table) else []
+    try:
+        whole = code(table)
+        alone = [code(table.iloc[[row]]) for row in rows]
+    except DesignError:  # such as 1 / (x - x.mean())
+        return False
+    size = np.abs(whole).max(axis=0, initial=0.0)
+    close = (np.allclose(one, whole[[row]], rtol=1e-9, atol=1e-13 * size) for row, one in zip(rows, alone, strict=True))
+    return all(close)
 
 
 def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Series:
@@ -252,6 +238,26 @@ def _packed(value: Any) -> Any:
         return None
 
 
+def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarray:
+    """Return the values of the left-hand side, shape (n,). They are NaN where `seen` is False."""
+    values = np.full(len(seen), np.nan)
+    if not seen.any():
+        return values
+    codes, term = set().union(*map(language.coded_names, outcome.codes("left"))), outcome.left[0].name()
+    own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
+    info = language.compile_terms(outcome.left, outcome, Scope(own, left.constants))
+    factors = language.factor_values(outcome.left[0], info, outcome, own)
+    for factor in factors:
+        if factor.levels not in (None, (False, True)):
+            found, event = f"has the levels {listing(factor.levels)}", factor.levels[-1]
+            typed = f"Use `I({next(iter(codes), term)} == {event!r}) ~ {outcome.right_text}` if {event!r} is the event."
+            raise DesignError(f"the outcome {term!r} {found}; expected numbers or bool.\n{typed}")
+        if factor.levels is None and factor.values.shape[1] != 1:
+            raise DesignError(f"outcome {term!r} has {factor.values.shape[1]} columns; expected one.\nUse one of them.")
+    values[seen] = np.prod([factor.values.ravel() for factor in factors], axis=0)
+    return values
+
+
 INDICATOR = "indicator"  # value of the option `missing`
 LEVEL = "(missing)"  # level of missing values of a categorical covariate
 
@@ -270,11 +276,12 @@ class Filled(NamedTuple):
 
 def fill_covariates(
     table: pd.DataFrame, formulas: Sequence[Formula], names: Sequence[str], weights: np.ndarray
-) -> tuple[pd.DataFrame, tuple[Filled, ...]]:
+) -> tuple[pd.DataFrame, list[Formula], tuple[Filled, ...]]:
     """Fill in the covariates, out of `names`, that are missing in rows of the sample.
 
-    Numeric covariates get their weighted mean, and a column is added that is 1 where they were missing. Other
-    covariates get a level for missing values. `weights` (N,) are zero outside the sample.
+    Numeric covariates get their weighted mean, and a column is added that is 1 where they were missing. It is a further
+    term of the formulas that use the covariate. Other covariates get a level for missing values. `weights` (N,) are
+    zero outside the sample. Returns the table, the formulas, and the covariates that were filled in.
     """
     coded = set().union(*(formula.coded for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
@@ -295,20 +302,17 @@ def fill_covariates(
             codes[~rows] = own.cat.codes
             columns[name] = pd.Series(pd.Categorical.from_codes(codes, categories=levels), values.index)
         elif indicator in table:
-            raise DesignError(
-                f"{indicator!r}, the missing-value indicator of {name!r}, is a column.\nRename {indicator!r}."
-            )
+            what = f"{indicator!r}, the missing-value indicator of {name!r}"
+            raise DesignError(f"{what}, is a column.\nRename {indicator!r}.")
         else:
             number = np.empty(len(rows))
             number[~rows] = known.to_numpy(dtype=float)
             number[rows] = np.average(number[~rows], weights=weights[~rows])
             columns |= {name: pd.Series(number, values.index), indicator: pd.Series(rows.astype(int), values.index)}
         found.append(Filled(name, None if leveled else indicator, rows))
-    return table.assign(**columns), tuple(found)
-
-
-def with_indicators(formula: Formula, filled: Sequence[Filled]) -> Formula:
-    """Return the formula with the indicators of its filled covariates as further terms."""
-    used = {use.name for use in formula.uses("right")}
-    more = [in_formula(one.indicator) for one in filled if one.indicator is not None and one.name in used]
-    return parse(" + ".join([formula.text, *more]), formula.model, []) if more else formula
+    models = []
+    for formula in formulas:
+        used = {use.name for use in formula.uses("right")}
+        more = [language.in_formula(one.indicator) for one in found if one.indicator is not None and one.name in used]
+        models.append(parse(" + ".join([formula.text, *more]), formula.model, []) if more else formula)
+    return table.assign(**columns), models, tuple(found)

@@ -219,11 +219,14 @@ def typed_name(name: str) -> str:
     return repr(name) if in_formula(name) == name else f"Q({name!r})"
 
 
-def is_unquoted(name: str, text: str) -> bool:
-    """Return True if a name that is not an identifier is in the text of a formula without Q(...)."""
+def quotes_needed(names: Iterable[str], text: str) -> str:
+    """Return advice if names of columns that are not identifiers are in the text of formulas without Q(...)."""
     bare = re.sub(QUOTED, "", text)
-    word = re.search(r"[^\W\d_]", name) and re.search(rf"(?<!\w){re.escape(name.strip())}(?!\w)", bare)
-    return in_formula(name) != name and bool(word)
+    words = (name for name in names if in_formula(name) != name and re.search(r"[^\W\d_]", name))
+    odd = [typed_name(name) for name in words if re.search(rf"(?<!\w){re.escape(name.strip())}(?!\w)", bare)]
+    if not odd or "`" in text:
+        return ""
+    return f"Names with spaces or symbols, and Python keywords, need Q(...). Use `{'`, `'.join(odd)}`."
 
 
 # --- formulas --------------------------------------------------------------------------------------------------------
@@ -363,8 +366,10 @@ def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *si
     variables, constants, others = dict[str, pd.Series](), dict[str, Any](), set[str]()
     for name, role in formula.uses(*sides):
         value, known = frame.get(name), name in PATSY_FUNCTIONS or hasattr(builtins, name)
+        # a function of the caller replaces patsy's of the same name; a class or a module does not
+        replaces = isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, STATE)
         if role == "called":
-            own = callable(value) and name not in RESERVED and (name not in PATSY_FUNCTIONS or is_function(value))
+            own = callable(value) and name not in RESERVED and (name not in PATSY_FUNCTIONS or replaces)
         elif role == "option" and name in PATSY_FUNCTIONS:
             own = False
         elif name in table and not (role == "base" and isinstance(value, ModuleType)):
@@ -383,11 +388,6 @@ def resolve(formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any], *si
         typed = f"`data.rename(columns={{{name!r}: {name + '_1'!r}}})`, and the new name in the formula"
         raise DesignError(f"{found}.\nUse {typed}.")
     return Scope(variables, constants)
-
-
-def is_function(value: Any) -> bool:
-    """Return True if a caller's variable replaces patsy's function of the same name. Classes and modules do not."""
-    return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, STATE)
 
 
 def _unknown(name: str, role: str, formula: Formula, table: pd.DataFrame, frame: Mapping[str, Any]) -> DesignError:

@@ -10,10 +10,8 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -21,12 +19,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import rows as drawing
-from causalrisk.design.build import Formulas, check_roles, outcome_values, read_formulas
+from causalrisk.design.build import Formulas, check_roles, read_formulas
 from causalrisk.design.design import Design, rows_not_kept
-from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
-from causalrisk.design.formulas import QUOTED, Formula, Scope, in_formula, stateful_function
+from causalrisk.design.encoders import INDICATOR, OF_OTHER_ROWS, Encoder, FormulaEncoder, is_by_row, outcome_values
+from causalrisk.design.formulas import QUOTED, Scope, in_formula, stateful_function
 from causalrisk.design.rows import ColumnOptions
-from causalrisk.design.scan import Folder, Frame, Scan, computed, mapped, naming, needed_dask
+from causalrisk.design.scan import Folder, Frame, Scan, computed, lazily_mapped, mapped, naming
 from causalrisk.design.support import ColumnMoments, Rules, check_levels, check_magnitude
 from causalrisk.design.tables import is_column, plain
 from causalrisk.design.treatment import arms_in_order, notes_of_spelling, treatment_levels
@@ -36,41 +34,32 @@ from causalrisk.runtime import one_blas_thread
 
 T = TypeVar("T")
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
+Kinds = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]  # dtypes and shapes of arrays by name
 HEAD = 2  # numbers per frame on which formulas are tried
 
 
 # --- from rows to numbers ---------------------------------------------------------------------------------------------
 
 
-class KeptRows(NamedTuple):
-    """The sample's rows in a frame (consecutive rows of a scan), not yet coded as numbers.
-
-    `where` names the frame in messages. `variables` are the variables of the models. `roles` has the treatment and, if
-    given, weights, cluster and offset. The index of `roles` is the row number in the frame.
-    """
-
-    where: str
-    variables: pd.DataFrame
-    roles: pd.DataFrame
-
-
 class FrameSummary(NamedTuple):
     """Summary of a frame (consecutive rows of a scan): numbers of rows, dropped rows, and levels of variables.
 
-    `size` has the numbers of rows in the data and in the sample. `few` has, for each variable, rows with all of its
-    levels, or a few numbers. `treat` has rows with all levels of the treatment. `counts` has the number of rows of each
-    level of the treatment. `weights` is the sum of the weights. `path` is the file that stores the rows. `where` names
-    the frame in messages.
+    `size` has the numbers of rows in the data and in the sample. `few` has distinct values of each factor, of treatment
+    and cluster, and a few values of other variables. Its keys are the role ("column", "treatment" or "cluster") and the
+    name. `counts` has the number of rows of each level of the treatment. `weights` is the sum of the weights. `where`
+    names the frame in messages.
+
+    `path` is the file with two tables of the sample rows, not yet coded as numbers. The first has the variables of the
+    models. The second has the treatment and, if given, weights, cluster and offset. Its index is the row number in the
+    frame.
     """
 
     where: str
     size: tuple[int, int]
     lines: list[drawing.Line]
     path: str = ""
-    few: Mapping[str, pd.Series] = MappingProxyType({})
-    treat: Any = None
-    counts: Mapping[Any, int] = MappingProxyType({})
-    clusters: Sequence[Any] = ()
+    few: Any = None
+    counts: Any = None
     weights: float = 0.0
 
 
@@ -132,15 +121,16 @@ class Coding:
         roles: dict[str, Any] = {"treat": treat}
         if rows.weights is not None:
             roles["weights"] = rows.weights[keep]
+        few = {("treatment", columns.treat): treat.drop_duplicates()}
         if by.cluster is not None:
             roles["cluster"] = by.cluster.values[keep]
+            few["cluster", columns.cluster] = roles["cluster"].astype(object).drop_duplicates()
         if by.offset is not None:
             roles["offset"] = drawing.read_offset(by.offset, keep, by.treat.name, self.formulas[0].outcome_name)
-        pd.to_pickle(KeptRows(where, pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep])), path)
-        few = dict[str, pd.Series]()
+        pd.to_pickle((pd.DataFrame(variables), pd.DataFrame(roles, index=table.index[keep])), path)
         for name, values in raw.items():
             numeric = variables[name].dtype.kind in "if" and name not in self.codes
-            few[name] = values.iloc[:HEAD].copy() if numeric else values.drop_duplicates()  # a view holds all rows
+            few["column", name] = values[:HEAD].copy() if numeric else values.drop_duplicates()  # a view holds all rows
         codes, levels = treatment_levels(treat, columns.treat)
         return FrameSummary(
             where=where,
@@ -148,9 +138,7 @@ class Coding:
             lines=rows.lines,
             path=path,
             few=few,
-            treat=treat.drop_duplicates(),
             counts=dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)),
-            clusters=pd.unique(np.asarray(roles["cluster"], dtype=object)) if "cluster" in roles else (),
             weights=float(np.sum(roles.get("weights", 0.0))),
         )
 
@@ -158,92 +146,82 @@ class Coding:
         """Fix the coding from the summaries of the frames that have sample rows."""
         columns, probability = self.columns, self.columns.weight_type == "probability"
         self.unit = sum(one.weights for one in found) / sum(one.size[1] for one in found) if probability else 1.0
-        few = {name: self.levels_of({one.where: one.few[name] for one in found}, name) for name in found[0].few}
+        few, joined = dict[str, pd.Series](), dict[str, pd.Series]()
+        for role, name in found[0].few:
+            of_frames = {one.where: one.few[role, name] for one in found}
+            _check_alike(of_frames, f"{role} {name!r}")
+            values = pd.concat(of_frames.values(), ignore_index=True).drop_duplicates()
+            if role != "column":
+                joined[role] = values
+                continue
+            values = plain(values, name, name in self.codes)
+            few[name] = values.astype("category") if values.dtype == object else values
         counts = sum((Counter(one.counts) for one in found), Counter())
         self.notes += notes_of_spelling({**few, columns.treat: counts})
-        self.clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
+        self.clusters = pd.Index(joined.get("cluster", ()), dtype=object)
         if columns.cluster is not None:
-            _check_alike({one.where: one.clusters for one in found}, f"cluster {columns.cluster!r}")
             drawing.check_groups(list(self.clusters), columns.cluster)
-        treat = [one.treat for one in found]
-        _check_alike({one.where: one.counts for one in found}, f"treatment {columns.treat!r}")
-        levels = treatment_levels(pd.concat(treat, ignore_index=True), columns.treat)[1]
+        levels = treatment_levels(joined["treatment"], columns.treat)[1]
         self.arms = arms_in_order(
             levels,
             np.array([counts[level] for level in levels]),
             columns.treat,
-            named=any(isinstance(one.dtype, pd.CategoricalDtype) for one in treat),
+            named=any(isinstance(one.few["treatment", columns.treat].dtype, pd.CategoricalDtype) for one in found),
             **{option: getattr(columns, option) for option in ("treated", "reference", "levels")},
         )
         check_levels(self.part_rows, few, self.codes, "scanned", 6)  # 6 arrays the size of a frame's design
         size = max([HEAD, *map(len, few.values())])
         few = {name: values.iloc[np.arange(size) % len(values)].reset_index(drop=True) for name, values in few.items()}
-        scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in self.scopes[1:]]
-        self.encoders = [_encoder(formula, scope) for formula, scope in zip(self.formulas, scopes, strict=True)]
+        self.encoders = list[FormulaEncoder]()
+        for formula, scope in zip(self.formulas, self.scopes[1:], strict=True):
+            encoder = FormulaEncoder(formula, Scope({name: few[name] for name in scope.variables}, scope.constants))
+            for factor, known in encoder.info.factor_infos.items():
+                if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
+                    why = f"the {formula.model} formula {formula.text!r} computes categories ({factor.code})"
+                    advice = "Add this column to the files, or use 0/1 terms such as `I(x > 1)`."
+                    raise DesignError(f"{why}. Data on disk need categories as columns.\n{advice}")
+            encoder.by_row = True  # as `check_by_row` checks; the scope has values of other rows in one row
+            self.encoders.append(encoder)
 
-    def levels_of(self, values: Mapping[str, pd.Series], name: str) -> pd.Series:
-        """Return rows of a variable that have all its levels, from the `few` rows of each frame."""
-        _check_alike(values, f"column {name!r}")
-        few = plain(pd.concat(values.values(), ignore_index=True).drop_duplicates(), name, name in self.codes)
-        return few if isinstance(few.dtype, pd.CategoricalDtype) or few.dtype.kind in "bif" else few.astype("category")
-
-    def coded(self, rows: KeptRows, row: int = 0, position: int = 0) -> CodedRows:
+    def coded(self, one: FrameSummary, row: int, position: int) -> CodedRows:
         """Return a frame's rows as numbers. `row` and `position` are the first row's numbers in data and sample."""
-        (outcome, propensity), treat = self.encoders, self.columns.treat
-        table, roles, n = rows.variables, rows.roles, len(rows.roles)
-        X, kinds = outcome.encode(table), variable_kinds(self.encoders)
-        V = np.empty((n, len(kinds)))
-        same = self.formulas[0].right_text == self.formulas[1].right_text and outcome.names == propensity.names
-        for j, (name, dtype) in enumerate(kinds.items()):
-            levels = isinstance(dtype, pd.CategoricalDtype)
-            V[:, j] = pd.Categorical(table[name], dtype=dtype).codes if levels else table[name]
-        left = Scope({name: table[name] for name in self.scopes[0].variables}, self.scopes[0].constants)
-        cluster = None
+        table, roles = pd.read_pickle(one.path)
+        (outcome, propensity), cluster = self.encoders, None
         if "cluster" in roles:
             cluster = self.clusters.get_indexer(pd.Index(np.asarray(roles["cluster"], dtype=object), dtype=object))
-        return CodedRows(
-            position=np.arange(position, position + n),
-            y=outcome_values(self.formulas[0], left, np.ones(n, dtype=bool)),
-            X=X,
-            Z=X if same else propensity.encode(table),
-            arm=self.arms.arm_of(*treatment_levels(roles["treat"], treat)),
-            weights=roles["weights"].to_numpy() / self.unit if "weights" in roles else np.ones(n),
-            cluster=cluster,
-            offset=roles["offset"].to_numpy() if "offset" in roles else None,
-            row=row + roles.index.to_numpy(),
-            V=V,
-        )
+        with naming(one.where):
+            X = outcome.encode(table)
+            same = self.formulas[0].right_text == self.formulas[1].right_text and outcome.names == propensity.names
+            return CodedRows(
+                position=np.arange(position, position + len(roles)),
+                y=self.outcome(table),
+                X=X,
+                Z=X if same else propensity.encode(table),
+                arm=self.arms.arm_of(*treatment_levels(roles["treat"], self.columns.treat)),
+                weights=roles["weights"].to_numpy() / self.unit if "weights" in roles else np.ones(len(roles)),
+                cluster=cluster,
+                offset=roles["offset"].to_numpy() if "offset" in roles else None,
+                row=row + roles.index.to_numpy(),
+                place=np.arange(len(roles)),
+                table=one.path,
+            )
 
-    def coded_file(self, path: str, row: int, position: int) -> CodedRows:
-        """Return the rows of a frame that is stored at `path` as numbers, as `coded` does."""
-        rows = pd.read_pickle(path)
-        with naming(rows.where):
-            return self.coded(rows, row, position)
+    def outcome(self, table: pd.DataFrame) -> Array:
+        """Return the outcome of the rows of a table of variables."""
+        left = Scope({name: table[name] for name in self.scopes[0].variables}, self.scopes[0].constants)
+        return outcome_values(self.formulas[0], left, np.ones(len(table), dtype=bool))
 
-    def check_by_rows(self, paths: Sequence[str]) -> None:
-        """Raise a DesignError if the code of a row depends on other rows, as with ``x - x.mean()``.
-
-        Some rows of the frames stored at `paths` are coded together and one by one, and compared.
-        """
-        some = list[KeptRows]()
+    def check_by_row(self, found: Sequence[FrameSummary]) -> None:
+        """Raise a DesignError if the code of a row depends on other rows. Rows of several frames are tried."""
+        some = list[pd.DataFrame]()
         for share in np.linspace(0, 1, 9):  # a variable may be constant within each frame
-            rows = pd.read_pickle(paths[round(share * (len(paths) - 1))])
-            k = int(share * (len(rows.roles) - 1))
-            some.append(KeptRows(rows.where, rows.variables.iloc[[k]], rows.roles.iloc[[k]]))
-        joined = (pd.concat(parts, ignore_index=True) for parts in zip(*(rows[1:] for rows in some), strict=True))
-        odd = self.formulas[:1]
-        with suppress(DesignError):  # 1 / (x - x.mean()) cannot be coded with a single row
-            together, alone = self.coded(KeptRows("", *joined)), [self.coded(rows) for rows in some]
-            parts = {name: np.concatenate([getattr(rows, name) for rows in alone]) for name in "yXZ"}
-            odd = list[Formula]()
-            for (name, rows), formula in zip(parts.items(), [self.formulas[0], *self.formulas], strict=True):
-                size = np.abs(getattr(together, name)).max(axis=0)
-                if not np.allclose(rows, getattr(together, name), rtol=1e-9, atol=1e-13 * size):
-                    odd.append(formula)
-        if odd:
-            found = f"the formula {odd[0].text!r} computes rows from other rows, as `I(x - x.mean())` does"
-            advice = "Write the number instead of the mean, or add the computed column to the files."
-            raise DesignError(f"{found}. Data on disk are read a few rows at a time.\n{advice}")
+            table, _ = pd.read_pickle(found[round(share * (len(found) - 1))].path)
+            some.append(table.iloc[[int(share * (len(table) - 1))]])
+        rows, codes = pd.concat(some, ignore_index=True), [self.outcome, *(each.encode for each in self.encoders)]
+        for formula, code in zip([self.formulas[0], *self.formulas], codes, strict=True):
+            if not is_by_row(code, rows):
+                advice = "Data on disk are read a few rows at a time.\nWrite the number instead of the mean, or add"
+                raise DesignError(f"{OF_OTHER_ROWS.format(formula.text)}. {advice} the computed column to the files.")
 
 
 def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
@@ -257,33 +235,15 @@ def _check_alike(values: Mapping[str, Iterable[Any]], what: str) -> None:
 
 def _check_given(columns: ColumnOptions) -> None:
     """Raise an error for options that scans do not have, and for values where the name of a column is needed."""
-    if columns.missing == INDICATOR:
-        raise UnavailableError(f'missing="indicator" is not available for data on disk.\nUse `{IN_MEMORY}`.')
-    for option in (*drawing.GIVEN, "design", "observed"):
-        if getattr(columns, option) is not None:
-            advice = f"Leave it out, or use `{IN_MEMORY}` if the rows fit into memory."
-            raise UnavailableError(f"{option}= is not available for data on disk.\n{advice}")
+    given = [f"{option}=" for option in (*drawing.GIVEN, "design", "observed") if getattr(columns, option) is not None]
+    for option in [*given, *(['missing="indicator"'] if columns.missing == INDICATOR else [])]:
+        advice = f"Leave it out, or use `{IN_MEMORY}` if the rows fit into memory."
+        raise UnavailableError(f"{option} is not available for data on disk.\n{advice}")
     for option in drawing.BY_ROW:
         value = getattr(columns, option)
         if value is not None and not isinstance(value, str):
             found = f"{option}= is a {type(value).__name__}; expected the name of a column, as the data are on disk"
             raise DesignError(f'{found}.\nAdd it to the files, and use `{option}="name"`.')
-
-
-def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
-    encoder = FormulaEncoder(formula, scope)
-    for factor, known in encoder.info.factor_infos.items():
-        if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, factor.code):
-            found = f"the {formula.model} formula {formula.text!r} computes categories ({factor.code})"
-            advice = "Add this column to the files, or use 0/1 terms such as `I(x > 1)`."
-            raise DesignError(f"{found}. Data on disk need categories as columns.\n{advice}")
-    encoder.by_row = True  # as `Coding.check_by_rows` checks; `scope` has values of other rows in one row
-    return encoder
-
-
-def variable_kinds(encoders: Iterable[Encoder]) -> dict[str, Any]:
-    """Return the dtypes of the variables of some models."""
-    return {name: few.dtype for encoder in encoders for name, few in encoder.sample_variables.items()}
 
 
 # --- rows on disk ----------------------------------------------------------------------------------------------------
@@ -296,8 +256,8 @@ class CodedRows:
     `position` is the position of each row in the sample, in the order of the data. `row` is the number of the row in
     the data. y (n,) is the outcome. X (n, p) and Z (n, q) are the design matrices, one object if both are the same.
     Probability `weights` are divided by their mean over all rows. `cluster` has codes 0 .. G-1. `offset` is the
-    logarithm of an exposure. V (n, v) has the variables of the models in the order of `variable_kinds`: numbers, or
-    level codes. `file` is where the rows are stored.
+    logarithm of an exposure. The file `table` is the `path` of a `FrameSummary`, and `place` has the position of each
+    row in its tables. `file` is where the rows are stored.
     """
 
     position: np.ndarray
@@ -307,32 +267,30 @@ class CodedRows:
     arm: np.ndarray
     weights: np.ndarray
     row: np.ndarray
+    place: np.ndarray
+    table: str
     cluster: np.ndarray | None = None
     offset: np.ndarray | None = None
-    V: np.ndarray | None = None
     file: Any = None  # folder and name
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name, without Z if both designs are one object."""
-        names = (of.name for of in dataclasses.fields(self) if of.name != "Z" or self.Z is not self.X)
-        return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), np.ndarray)}
+        own = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
+        return {name: array for name, array in own.items() if name != "Z" or array is not self.X}
 
-    def stored(self, folder: Folder, name: str) -> CodedRows:
-        """Write the rows to files, sorted by arm, and return them memory-mapped."""
-        order, kinds = np.argsort(self.arm, kind="stable"), dict[str, tuple[Any, tuple[int, ...]]]()
-        for array, values in self.arrays.items():
-            values[order].tofile(f"{folder.path}/{name}-{array}")
-            kinds[array] = values.dtype, values.shape
-        return _mapped_rows(folder, name, kinds)
+    @property
+    def kinds(self) -> Kinds:
+        """The dtype and the shape of each of the arrays."""
+        return {name: (array.dtype, array.shape) for name, array in self.arrays.items()}
 
     def __reduce__(self) -> Any:
-        return _mapped_rows, (*self.file, {k: (v.dtype, v.shape) for k, v in self.arrays.items()})
+        return _mapped_rows, (*self.file, self.kinds, self.table)
 
 
-def _mapped_rows(folder: Folder, name: str, kinds: Mapping[str, tuple[Any, tuple[int, ...]]]) -> CodedRows:
+def _mapped_rows(folder: Folder, name: str, kinds: Kinds, table: str) -> CodedRows:
     arrays = {array: mapped(folder, f"{name}-{array}", *kind) for array, kind in kinds.items()}
-    return CodedRows(file=(folder, name), **({"Z": arrays["X"]} | arrays))
+    return CodedRows(table=table, file=(folder, name), **({"Z": arrays["X"]} | arrays))
 
 
 Step = Callable[[CodedRows], CodedRows]
@@ -340,15 +298,12 @@ Step = Callable[[CodedRows], CodedRows]
 
 def stored_array(rows: Any) -> Any:
     """Write a Dask array to a temporary folder, and return an array over the file. It is deleted with the array."""
-    import dask
     import dask.array as da
 
-    folder, found = Folder(), []
-    computed((partial(_write_columns, f"{folder.path}/{k}") for k in range(len(chunk_sizes(rows)))), chunks_of(rows))
-    for k, size in enumerate(chunk_sizes(rows)):
-        load = dask.delayed(partial(mapped, folder, f"{k}", float, (rows.shape[1], size)), traverse=False)
-        found.append(da.from_delayed(load(), (rows.shape[1], size), float).T)
-    return da.concatenate(found)
+    folder, sizes = Folder(), chunk_sizes(rows)
+    computed((partial(_write_columns, f"{folder.path}/{k}") for k in range(len(sizes))), chunks_of(rows))
+    shapes = enumerate((rows.shape[1], size) for size in sizes)
+    return da.concatenate([lazily_mapped(folder, f"{k}", np.dtype(float), shape).T for k, shape in shapes])
 
 
 def _write_columns(path: str, values: Array) -> None:
@@ -392,6 +347,7 @@ class DesignOnDisk(Design):
     arm_clusters: list[int] = []  # noqa: RUF012
     outcome_limits = varying = counts = np.empty(0)
     parts: tuple[CodedRows, ...]
+    folder: Folder  # with the tables of the parts
     outcome_basis: Basis
     propensity_basis: Basis
     constant: Array
@@ -407,9 +363,8 @@ class DesignOnDisk(Design):
             raise rows_not_kept()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        known = {name: value for name, value in self.__dict__.items() if name != "parts"}
-        return object.__new__, (DesignOnDisk,), known
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "parts"}
 
     def __deepcopy__(self, memo: Any) -> DesignOnDisk:
         return self  # it is never modified
@@ -426,37 +381,31 @@ class DesignOnDisk(Design):
         """
         import dask.array as da
 
-        dask, found = needed_dask(), []
+        found = []
         for part in self.parts:
-            array = "X" if name == "Z" and part.Z is part.X else name
-            known, file = getattr(part, array), part.file
-            if known is None or file is None:
+            array, (folder, file) = "X" if name == "Z" and part.Z is part.X else name, part.file
+            if array not in part.kinds:
                 raise rows_not_kept(repr(name))
             # the file, not the part: a part maps all its files wherever it is unpickled
-            load = partial(mapped, file[0], f"{file[1]}-{array}", known.dtype, known.shape)
-            found.append(da.from_delayed(dask.delayed(load, traverse=False)(), known.shape, known.dtype))
+            found.append(lazily_mapped(folder, f"{file}-{array}", *part.kinds[array]))
         return da.concatenate(found)
 
     def variables(self, block: CodedRows) -> pd.DataFrame:
         """Return the variables on the right-hand sides of both formulas, for some rows."""
-        kinds, found = variable_kinds([self.outcome_encoder, self.propensity_encoder]), dict[str, Any]()
-        for values, (name, dtype) in zip(np.asarray(block.V).T, kinds.items(), strict=True):
-            levels = isinstance(dtype, pd.CategoricalDtype)
-            found[name] = pd.Categorical.from_codes(values.astype(int), dtype=dtype) if levels else values.astype(dtype)
-        return pd.DataFrame(found, index=range(len(block.y)))
+        table, _ = pd.read_pickle(block.table)
+        return table.iloc[block.place]
 
     def _of_rows(self, keep: np.ndarray) -> DesignOnDisk:
-        marks = [keep[part.position] for part in self.parts]
-        sizes = [int(mark.sum()) for mark in marks]
+        marks, place = [keep[part.position] for part in self.parts], np.cumsum(keep) - 1
 
         def left(name: str) -> NDArray[Any]:
             return np.concatenate([getattr(part, name)[mark] for part, mark in zip(self.parts, marks, strict=True)])
 
         clusters = np.unique(left("cluster")) if self.n_clusters else None
-        scale = sum(sizes) / float(left("weights").sum()) if self.weight_type == "probability" else 1.0
-        each = zip(marks, np.cumsum([0, *sizes]).tolist(), self.parts, strict=False)
-        some = [partial(_rows_left, mark, first, scale, clusters, part) for mark, first, part in each if mark.any()]
-        return self._with(parts=_stored(some))
+        scale = int(keep.sum()) / float(left("weights").sum()) if self.weight_type == "probability" else 1.0
+        each = [(mark, part) for mark, part in zip(marks, self.parts, strict=True) if mark.any()]
+        steps = (partial(_rows_left, mark, place[part.position[mark]], scale, clusters, part) for mark, part in each)
+        return self._with(parts=_stored(steps))
 
     def extended(self, step: Step, encoder: Encoder, notes: list[str], *, given: bool) -> DesignOnDisk:
         """Return the design with further outcome columns, computed by `step`. `encoder` codes them in new data.
@@ -480,7 +429,7 @@ class DesignOnDisk(Design):
         limits, triangle = np.hstack([of_y.low, of_y.high]), of_y.triangle
         check_magnitude(limits, f"outcome {self.endog_name!r}")
         size = totals if self.weight_type == "frequency" else of_X.rows
-        keep, keep_z, known = self.kept(of_X, of_Z, None, size, self.labels, notes)
+        keep, keep_z, dropped = self.kept(of_X, of_Z, size, self.labels, notes)
 
         def of_columns(block: CodedRows) -> CodedRows:
             X, one = block.X[:, keep], block.Z is block.X and np.array_equal(keep, keep_z)
@@ -491,8 +440,8 @@ class DesignOnDisk(Design):
             parts = _stored([partial(of_columns, part) for part in parts])
         basis, constant = of_X.basis(keep)
         return self._with(
-            **known,
             parts=parts,
+            dropped_terms=dropped,
             outcome_encoder=self.outcome_encoder.keeping(keep),
             propensity_encoder=self.propensity_encoder.keeping(keep_z),
             n=int(of_X.rows.sum()),
@@ -511,22 +460,26 @@ class DesignOnDisk(Design):
         )
 
 
-def _stored(works: Iterable[Callable[[], CodedRows]]) -> tuple[CodedRows, ...]:
-    folder = Folder()
+def _stored(works: Iterable[Callable[[], CodedRows]], folder: Folder | None = None) -> tuple[CodedRows, ...]:
+    folder = folder or Folder()
     parts = computed(partial(_store, work, folder, f"{k}") for k, work in enumerate(works))
     return tuple(dataclasses.replace(part, file=(folder, f"{k}")) for k, part in enumerate(parts))  # not a copy
 
 
 def _store(work: Callable[[], CodedRows], folder: Folder, name: str) -> CodedRows:
-    return work().stored(folder, name)
+    """Write the rows to files, sorted by arm, and return them memory-mapped."""
+    rows = work()
+    order = np.argsort(rows.arm, kind="stable")
+    for array, values in rows.arrays.items():
+        values[order].tofile(f"{folder.path}/{name}-{array}")
+    return _mapped_rows(folder, name, rows.kinds, rows.table)
 
 
-def _rows_left(mark: NDArray[np.bool_], first: int, scale: float, clusters: Any, block: CodedRows) -> CodedRows:
-    """Return the marked rows, numbered from `first`. `clusters` has the codes of the clusters that are left."""
-    arrays: dict[str, Any] = {name: values[mark] for name, values in block.arrays.items()}
+def _rows_left(mark: NDArray[np.bool_], position: Any, scale: float, clusters: Any, block: CodedRows) -> CodedRows:
+    """Return the marked rows, with their new positions. `clusters` has the codes of the clusters that are left."""
+    arrays: dict[str, Any] = {name: values[mark] for name, values in block.arrays.items()} | {"position": position}
     if clusters is not None:
         arrays["cluster"] = np.searchsorted(clusters, arrays["cluster"])
-    arrays["position"] = first + np.argsort(np.argsort(arrays["position"]))
     return dataclasses.replace(block, **{"Z": arrays["X"]} | arrays | {"weights": arrays["weights"] * scale})
 
 
@@ -548,17 +501,18 @@ def design_from_scan(
     drawing.check_rows_left(ledger, *ends[-1])
     kept = [(one, *first) for one, first in zip(found, ends, strict=False) if one.path]
     coding.fix([one for one, *_ in kept])
-    parts = _stored(partial(coding.coded_file, one.path, *first) for one, *first in kept)
-    coding.check_by_rows([one.path for one, *_ in kept])
+    parts = _stored((partial(coding.coded, one, *first) for one, *first in kept), folder)
+    coding.check_by_row([one for one, *_ in kept])
     made = DesignOnDisk(
         parts=parts,
+        folder=folder,
         n_clusters=len(coding.clusters),
         labels=coding.arms.labels,
         levels=coding.arms.levels,
         endog_name=coding.formulas[0].outcome_name,
         formula=coding.formulas[0].text,
         propensity_formula=f"{in_formula(columns.treat)} ~ {coding.formulas[1].right_text}",
-        ledger=drawing.lines_of(ledger),
+        ledger=tuple(line for line in ledger if line[2]),
         rules=rules,
         outcome_encoder=coding.encoders[0],
         propensity_encoder=coding.encoders[1],

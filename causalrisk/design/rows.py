@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,11 +25,11 @@ UNRECORDED = "observed"  # `formula` in `sample_ledger` of rows that are kept wi
 
 
 class Source(NamedTuple):
-    """A variable, its values, and where it is used ("outcome", "outcome, propensity", "treatment", ...)."""
+    """A variable, its values (a Series), and where it is used ("outcome", "outcome, propensity", "treatment", ...)."""
 
     used_in: str
     name: str
-    values: pd.Series
+    values: Any
 
 
 Line = tuple[str, str, int, int]
@@ -59,20 +59,16 @@ class Rows:
 
 
 def complete_rows(
-    sources: Sequence[Source],
-    index: pd.Index,
-    missing: str,
-    weights: np.ndarray | None = None,
-    inside: tuple[str, np.ndarray] | None = None,
+    sources: Sequence[Source], index: pd.Index, missing: str, weights: Any = None, subpop: Source | None = None
 ) -> Rows:
     """Select the rows without missing values and with a nonzero weight. There may be no such rows.
 
     `sources` has all variables used, with values for all N rows of the caller's data, whose labels are `index`.
-    `missing` says whether rows with missing values are dropped or raise an error. `inside` has the name of a
-    subpopulation and the mask of its rows.
+    `missing` says whether rows with missing values are dropped or raise an error. The values of `subpop` are the mask
+    of the rows in a subpopulation.
     """
     missing = one_of("missing", missing, ("drop", "raise", "indicator"))
-    within = True if inside is None else inside[1]  # missing values outside the subpopulation do not matter
+    within = True if subpop is None else subpop.values  # missing values outside the subpopulation do not matter
     reasons = [(s.used_in, s.name, missing_mask(s.values) & within) for s in sources]
     found = [reason for reason in reasons if reason[2].any()]
     if missing == "raise" and found:
@@ -80,8 +76,8 @@ def complete_rows(
         some = index[np.logical_or.reduce([mask for _, _, mask in found])]
         text = f'missing values in {len(some)} of {len(index)} rows, and missing="raise":{counts}'
         raise DesignError(f'{text}\nFirst row labels: {listing(some)}.\nUse `missing="drop"`.')
-    if inside is not None:
-        reasons.insert(0, ("subpop", f"outside {inside[0] or 'the subpopulation'}", ~inside[1]))
+    if subpop is not None:
+        reasons.insert(0, ("subpop", f"outside {subpop.name or 'the subpopulation'}", ~subpop.values))
     if weights is not None:
         reasons.append(("weights", "weights = 0", weights == 0))
     keep, lines = np.ones(len(index), dtype=bool), []
@@ -97,11 +93,6 @@ def check_rows_left(lines: Sequence[Line], n: int, left: int) -> None:
         why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
         found = f"all {n} rows were dropped, because of:{why}" if n else "the data have 0 rows."
         raise DesignError(f"no observations left: {found}\nFill in missing values, or check `subpop=`.")
-
-
-def lines_of(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """Return the lines on variables that are missing in some rows."""
-    return tuple(line for line in lines if line[2])
 
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
@@ -222,8 +213,8 @@ class ColumnOptions:
 class ByRows:
     """Inputs with one value per row other than covariates (None if they were not given), and the caller's options.
 
-    `offset` is used in "offset" or "exposure". `survey` is the result of `survey_columns`. `subpop` has an empty name
-    if it was given as values. `period` is the time column of repeated cross sections.
+    `offset` is used in "offset" or "exposure". `survey` is the result of `survey_columns`. The values of `subpop` are a
+    mask (N,). Its name is empty if it was given as values. `period` is the time column of repeated cross sections.
     """
 
     treat: Source
@@ -265,7 +256,7 @@ def by_rows(table: pd.DataFrame, given: ColumnOptions, frame: Mapping[str, Any],
         survey = survey_columns(own, {**columns, "replicates": replicates})
         cluster = None if survey["psu"] is None else Source("cluster", str(survey["psu"].name), survey["psu"])
     if given.subpop is not None:
-        inside = find_condition(given.subpop, "subpop", table, frame, notes)
+        inside = subpopulation(find_condition(given.subpop, "subpop", table, frame, notes))
         subpop = Source("subpop", given.subpop if isinstance(given.subpop, str) else "", inside)
     offset = find(given.offset, "offset") or find(given.exposure, "exposure")
     score = find_by_arm(given.propensity_score, "propensity_score", table, frame, notes)
@@ -305,16 +296,13 @@ def ways_of(given: Any, n: int) -> tuple[Any, Any]:
 
 def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index) -> Rows:
     """Select the complete rows with a nonzero weight, from the data or from a frame of a scan."""
-    weights, inside = read_weights(by.weights, by.options.weight_type), None
-    if by.subpop is not None:
-        name = by.subpop.name or by.subpop.values.name
-        inside = by.subpop.name, subpopulation(by.subpop.values, "subpop" if name is None else str(name))
+    weights = read_weights(by.weights, by.options.weight_type)
     others = (by.treat, by.weights, by.cluster, by.second_cluster, by.offset)
     used = [*sources, *(other for other in others if other is not None)]
     for what, found in (("propensity score", by.score), ("outcome predictions", by.predictions)):
         if found is not None:
             used += [Source(what, str(column.name), column) for column in found.columns]
-    return complete_rows(used, index, by.options.missing, weights, inside)
+    return complete_rows(used, index, by.options.missing, weights, by.subpop)
 
 
 def read_offset(given: Source, keep: Any = slice(None), treat: str = "", outcome: str = "") -> np.ndarray:

@@ -84,13 +84,13 @@ def needed_dask() -> Any:
     return dask
 
 
-def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
+def computed(works: Iterable[Callable[..., T]], *sources: Iterable[Any]) -> list[T]:
     """Run functions with Dask, and return the results in order. With `sources`, each function gets its source."""
     dask = needed_dask()
-    tasks = [dask.delayed(partial(with_one_thread, work), pure=False, traverse=False) for work in works]
-    given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
+    delayed = partial(dask.delayed, pure=False, traverse=False)
+    tasks = [delayed(partial(with_one_thread, work))(*own) for work, *own in zip(works, *sources, strict=True)]
     with warnings.catch_warnings():  # pandas sets filters in its threads, and may not restore them
-        return list(dask.compute(*(task(*source) for task, source in zip(tasks, given, strict=True))))
+        return list(dask.compute(*tasks))
 
 
 class Folder:
@@ -104,6 +104,14 @@ class Folder:
 def mapped(folder: Folder, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return an array that is memory-mapped from a file without a header."""
     return np.empty(shape, dtype) if 0 in shape else np.memmap(f"{folder.path}/{name}", dtype, "r", shape=shape)
+
+
+def lazily_mapped(folder: Folder, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+    """Return a Dask array with one chunk that is memory-mapped where it is used."""
+    import dask.array as da
+
+    load = needed_dask().delayed(partial(mapped, folder, name, dtype, shape), traverse=False)
+    return da.from_delayed(load(), shape, dtype)
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -223,38 +231,27 @@ def scan(source: Any) -> Scan:
     needed_dask()
     if isinstance(source, Scan):
         return source
+    frame, items = None, [as_pandas(item) for item in (source if isinstance(source, list | tuple) else [source])]
     if _is_dask(source):
-        wheres = [f"partition {k + 1} of the Dask data frame" for k in range(source.npartitions)]
-        return _scan_of([Part(where) for where in wheres], source.columns, source)
-    if _is_arrow(source):
-        parts = _arrow_parts(source)
-        if not parts:
-            raise DesignError("the Arrow dataset has no files; expected at least one.\nCheck its folder.")
-        return _scan_of(parts, source.schema.names)
-    items = source if isinstance(source, list | tuple) else [source]
-    if items:
-        if all(isinstance(item, str | os.PathLike) for item in items):
-            paths = {os.path.realpath(path): path for item in items for path in _matching(os.fspath(item))}  # each once
-            parts = [Part(path, partial(_csv if _is_csv(path) else _parquet, path)) for path in paths.values()]
-            first = parts[0].where
-            with reading(first):
-                return _scan_of(parts, csv_names(first) if _is_csv(first) else _dataset(first).schema.names)
-        frames = [as_pandas(item) for item in items]
-        if all(isinstance(frame, pd.DataFrame) for frame in frames):
-            return _scan_of([Part(f"block {k + 1}", each) for k, each in enumerate(frames)], frames[0].columns)
-    expected = "names of files, data frames, a Dask data frame or an Arrow dataset"
-    raise OptionError(f'scan got a {type(source).__name__}; expected {expected}.\nUse `scan("folder/*.parquet")`.')
-
-
-def _scan_of(parts: Sequence[Part], names: Iterable[Any], frame: Any = None) -> Scan:
+        frame, names = source, source.columns
+        parts = [Part(f"partition {k + 1} of the Dask data frame") for k in range(source.npartitions)]
+    elif _is_arrow(source):
+        parts, names = _arrow_parts(source), source.schema.names
+    elif items and all(isinstance(item, str | os.PathLike) for item in items):
+        paths = {os.path.realpath(path): path for item in items for path in _matching(os.fspath(item))}  # each once
+        parts = [Part(path, partial(_csv if path.lower().endswith(CSV) else _parquet, path)) for path in paths.values()]
+        first = parts[0].where
+        with reading(first):
+            names = csv_names(first) if first.lower().endswith(CSV) else _dataset(first).schema.names
+    elif items and all(isinstance(item, pd.DataFrame) for item in items):
+        parts, names = [Part(f"block {k + 1}", each) for k, each in enumerate(items)], items[0].columns
+    else:
+        expected = "names of files, data frames, a Dask data frame or an Arrow dataset"
+        raise OptionError(f'scan got a {type(source).__name__}; expected {expected}.\nUse `scan("folder/*.parquet")`.')
     return Scan(tuple(parts), list(dict.fromkeys(map(str, names))), frame)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
-
-
-def _is_csv(path: str) -> bool:
-    return path.lower().endswith(CSV)
 
 
 def _matching(pattern: str) -> list[str]:
@@ -268,13 +265,13 @@ def _matching(pattern: str) -> list[str]:
     return found
 
 
-def read_csv(
-    path: str | os.PathLike[str], *, sep: str, decimal: str, encoding: str, na_values: Sequence[str]
-) -> pd.DataFrame:
-    """Read a CSV file. Empty cells and the words in `MISSING` and `na_values` are missing in every column."""
-    csv_names(path, sep=sep, encoding=encoding)
-    words = [*MISSING, *na_values]
-    return pd.read_csv(path, sep=sep, decimal=decimal, encoding=encoding, na_values=words, **OPTIONS)
+def read_csv(path: str | os.PathLike[str], *, na_values: Sequence[str] = (), most: Any = None, **options: Any) -> Any:
+    """Read a CSV file. Empty cells and the words in `MISSING` and `na_values` are missing in every column.
+
+    `most` is the maximum number of rows per frame. `options` (sep, decimal, encoding) are those of pandas.
+    """
+    csv_names(path, **options)
+    return pd.read_csv(path, na_values=[*MISSING, *na_values], chunksize=most, **OPTIONS, **options)
 
 
 def csv_names(path: str | os.PathLike[str], **options: Any) -> list[str]:
@@ -288,8 +285,7 @@ def csv_names(path: str | os.PathLike[str], **options: Any) -> list[str]:
 
 
 def _csv(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
-    csv_names(path)
-    with pd.read_csv(path, chunksize=most, na_values=list(MISSING), **OPTIONS) as frames:
+    with read_csv(path, most=most) as frames:
         yield from frames  # all columns, because pandas then checks their number
 
 
@@ -308,16 +304,17 @@ def _parquet(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
 
 
 def _arrow_parts(dataset: Any) -> list[Part]:
-    """Return the fragments of an Arrow dataset, such as its files. A filtered dataset is a single fragment."""
+    """Return the fragments of an Arrow dataset, such as its files. A filtered dataset is a single part."""
     try:
         fragments = list(dataset.get_fragments())
     except ValueError:  # the dataset is filtered, but its fragments are not
         return [Part("the Arrow dataset", partial(_batches, dataset.scanner))]
-    wheres = [getattr(each, "path", "") or f"fragment {k} of the Arrow dataset" for k, each in enumerate(fragments, 1)]
-    return [
-        Part(where, partial(_arrow, fragment, dataset.schema))
-        for where, fragment in zip(wheres, fragments, strict=True)
-    ]
+    if not fragments:
+        raise DesignError("the Arrow dataset has no files; expected at least one.\nCheck its folder.")
+    parts = (
+        (each, getattr(each, "path", "") or f"fragment {k} of the Arrow dataset") for k, each in enumerate(fragments, 1)
+    )
+    return [Part(where, partial(_arrow, each, dataset.schema)) for each, where in parts]
 
 
 def _arrow(fragment: Any, schema: Any, columns: Any, most: int) -> Iterator[pd.DataFrame]:

@@ -207,8 +207,8 @@ class ColumnMoments:
     def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> Mask:
         """Return a mask (p,) of the columns that can have a coefficient. Of dependent columns, earlier ones are kept.
 
-        Dependent columns, a missing constant and near-collinearity add lines to `notes`. If `collinear` is "raise",
-        dependent columns raise a DesignError. `model` is for messages.
+        Dependent columns, a missing constant and near-collinearity add lines to `notes`, which do not name the model.
+        If `collinear` is "raise", dependent columns raise a DesignError. `model` is for messages.
         """
         for name, limits in zip(names, self.limits, strict=True):
             check_magnitude(limits, f"column {name!r} of the {model} model")
@@ -231,14 +231,14 @@ class ColumnMoments:
             if collinear == "raise":
                 found = f'{model} model: {found}, and collinear="raise"'
                 raise DesignError(f'{found}.\nLeave these columns out of the formula, or use `collinear="drop"`.')
-            notes.append(f"{model} model: dropped {found}. The effect is the same; no action is needed.")
+            notes.append(f"dropped {found}. The effect is the same; no action is needed.")
         if not constant:
             left = listing(n for n in names if n not in dropped)
             meant = "Add a constant, unless a model through the origin is intended"
-            notes.append(f"{model} model: no constant among the columns ({left}). {meant}.")
+            notes.append(f"no constant among the columns ({left}). {meant}.")
         if condition > LARGE_CONDITION:
             why = f"the columns are nearly dependent (condition number {condition:.2g} after centring and scaling)"
-            notes.append(f"{model} model: {why}, so coefficients are imprecise. Leave out one of the near-duplicates.")
+            notes.append(f"{why}, so coefficients are imprecise. Leave out one of the near-duplicates.")
         return keep
 
     def basis(self, keep: Mask) -> tuple[Basis, Array]:
@@ -334,19 +334,15 @@ def supported_columns(
     has no more rows than coefficients, if columns are dependent and `collinear` is "raise", or if no column is left.
 
     `size` (K,) has the number of observations in each arm of the outcome model. `spans` returns the limits of m
-    combinations of the propensity columns, given as coefficients (q, m), as `arm_spans` does.
+    combinations of the propensity columns, given as coefficients (q, m), in each arm.
     """
     x, z = outcome.seen, propensity.seen
-    own = list[str]()
+    own, own_z = list[str](), list[str]()
     keep = x.usable(outcome.encoder.names, "outcome", own, rules.collinear)
-    keep_z, own_z = keep, [note.replace("outcome", "propensity", 1) for note in own]
-    if z is not x:
-        own_z = []
-        keep_z = z.usable(propensity.encoder.names, "propensity", own_z, rules.collinear)
+    keep_z = z.usable(propensity.encoder.names, "propensity", own_z, rules.collinear)
     p = 1 if rules.constant_outcome else int(keep.sum())
     check_arm_sizes(size, outcome.labels, p, int(keep_z.sum()), rules.controls_only)
-    of_x: list[Dependence] = []
-    of_z: list[Dependence] = []
+    of_x, of_z = list[Dependence](), list[Dependence]()
     if not rules.constant_outcome:
         keep, of_x = x.within_arms(keep, n_arms=1 if rules.controls_only else None)
     if of_x and rules.collinear == "raise":
@@ -356,17 +352,24 @@ def supported_columns(
         keep_z, of_z = z.within_arms(keep_z)
     elif rules.collinear == "drop" and rules.scores == "likely":
         keep_z, of_z = _without_separating(z, keep_z, spans)
-    for what, model, found, kept in (("outcome", outcome, of_x, keep), ("propensity", propensity, of_z, keep_z)):
+    for what, model, found, kept, told in (
+        ("outcome", outcome, of_x, keep, own),
+        ("propensity", propensity, of_z, keep_z, own_z),
+    ):
         if found and not kept.any():
             left = f"the {what} model has no column left that varies within every group"
             raise DesignError(f"{left}: {_causes(model, found)}.\nAdd a constant, or merge levels.")
-    own += _lost_notes("outcome", outcome, of_x)
-    own_z += _lost_notes("propensity", propensity, of_z)
-    both = [note for note in own if note.replace("outcome", "propensity", 1) in own_z]
-    models = "outcome and propensity models" if rules.scored else "outcome model"
-    notes += [note.replace("outcome model", models, 1) for note in both]
-    notes += [note for note in own if note not in both]
-    notes += [note for note in own_z if note.replace("propensity", "outcome", 1) not in both]
+        if found:
+            dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
+            told.append(
+                f"dropped {dropped}, because {_causes(model, found)}. The rows of a level that a group lacks are kept. "
+                "They have no overlap, so their outcome in that group is extrapolated.\nMerge this level with another, "
+                "or drop its rows from the data."
+            )
+    both = "outcome and propensity models" if rules.scored else "outcome model"
+    notes += [f"{both}: {note}" for note in own if note in own_z]
+    notes += [f"outcome model: {note}" for note in own if note not in own_z]
+    notes += [f"propensity model: {note}" for note in own_z if note not in own]
     return keep, keep_z
 
 
@@ -385,25 +388,6 @@ def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple
         if not harmless:
             return keep, separating
         exempt[list(harmless)] = True
-
-
-def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -> tuple[Array, Array]:
-    """Return the minimum (K, m) and maximum (K, m) in each arm of `columns` (n, p) times `directions` (p, m)."""
-    values = columns @ directions
-    own = [values[arm == a] for a in range(n_arms)]
-    low = np.array([part.min(axis=0, initial=np.inf) for part in own])
-    return low, np.array([part.max(axis=0, initial=-np.inf) for part in own])
-
-
-def _lost_notes(what: str, model: ModelColumns, found: Sequence[Dependence]) -> list[str]:
-    """Return a note, in a list, on the columns dropped because an arm does not identify them, if there are any."""
-    dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
-    text = (
-        f"{what} model: dropped {dropped}, because {_causes(model, found)}. The rows of a level that a group lacks "
-        "are kept. They have no overlap, so their outcome in that group is extrapolated.\nMerge this level with "
-        "another, or drop its rows from the data."
-    )
-    return [text] if found else []
 
 
 def _causes(model: ModelColumns, found: Sequence[Dependence]) -> str:
@@ -429,8 +413,3 @@ def _cause(model: ModelColumns, found: Dependence) -> str:
     if constant:
         return f"{own} is {value:g} in all rows of {arm}"
     return f"{own} is a linear combination of {listing(name for name in names if name in others)} in {arm}"
-
-
-def left_out(encoder: Encoder, keep: Mask) -> list[str]:
-    """Return the names of the columns that are not kept."""
-    return [name for name, kept in zip(encoder.names, keep, strict=True) if not kept]

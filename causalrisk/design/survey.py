@@ -396,8 +396,9 @@ def _check_type(survey: Survey, ratios: Array, level: float) -> None:
         raise DesignError(f"{found}.\nUse `{meant}`, or `scale=`.")
 
 
-def subpopulation(values: pd.Series, name: str) -> Mask:
+def subpopulation(values: pd.Series) -> Mask:
     """Return the mask of the rows in a subpopulation, from a column of True and False or of 1 and 0."""
+    name = str(values.name)
     check_complete(values, f"subpop {name!r}")
     plain = values.to_numpy()
     if plain.dtype.kind not in "bif" or not np.isin(plain, (0, 1)).all():

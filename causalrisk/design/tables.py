@@ -28,6 +28,7 @@ NUMBER = re.compile(r"(?=.*\d)[+-]?(\d{1,3}([.,]\d{3})+|\d*)([.,]\d*)?([eE][+-]?
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}")
 DAYS = "(pd.to_datetime({0}) - pd.to_datetime({0}).min()).dt.days"
 NUMBERS_OF = {"m": '{0} / pd.Timedelta("1D")', "c": "{0}.to_numpy().real"}  # by the kind of the dtype
+DISTINCT = "expected distinct names.\nUse `data.loc[:, ~data.columns.duplicated()]`."
 SHOWN = 8
 
 
@@ -288,7 +289,8 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
     elif isinstance(values, pd.DataFrame):
         names = pd.Index([str(name) for name in values.columns])
         if names.has_duplicates:
-            raise _named_twice(f"{what} has several columns named {listing(sorted(set(names[names.duplicated()])))}")
+            twice = listing(sorted(set(names[names.duplicated()])))
+            raise DesignError(f"{what} has several columns named {twice}; {DISTINCT}")
         labelled = given is values or not isinstance(values.index, pd.RangeIndex)
         parts = (values.iloc[:, j] for j in range(len(names)))
         columns = {name: part if labelled else part.array for name, part in zip(names, parts, strict=True)}
@@ -308,10 +310,6 @@ def _columns_of_matrix(values: Any, what: str) -> dict[str, Any]:
     constant = next((j for j, column in enumerate(array.T) if len(column) and (column == 1).all()), array.shape[1])
     names = ["const" if j == constant else f"x{j + (j < constant)}" for j in range(array.shape[1])]
     return dict(zip(names, array.T, strict=True))
-
-
-def _named_twice(found: str) -> DesignError:
-    return DesignError(f"{found}; expected distinct names.\nUse `data.loc[:, ~data.columns.duplicated()]`.")
 
 
 # --- columns by name -------------------------------------------------------------------------------------------------
@@ -336,7 +334,7 @@ def column_of(table: pd.DataFrame, name: str) -> pd.Series:
     """Return the column with this name. Raise a DesignError if several columns have it."""
     found = table[name]
     if isinstance(found, pd.DataFrame):
-        raise _named_twice(f"the data have {found.shape[1]} columns named {name!r}")
+        raise DesignError(f"the data have {found.shape[1]} columns named {name!r}; {DISTINCT}")
     return found
 
 
@@ -373,10 +371,6 @@ def find_column(
         return column_of(table, value)
     if is_column(frame.get(value)):
         return align(frame[value], table.index, f"{role} {value!r}", notes).rename(value)
-    names = [word for word in re.findall(r"\w+", value) if word in table]
-    if role == "treatment" and len(names) > 1:  # Stata's syntax for the propensity model
-        typed = f'treat="{names[0]}", propensity="{" + ".join(names[1:])}"'
-        raise DesignError(f"treat={value!r} has several columns; expected only the treatment.\nUse `{typed}`.")
     found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope"
     raise DesignError(f"{found}.\n{in_index(table, value) or nearest(value, table.columns)}")
 
@@ -397,9 +391,8 @@ def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[st
         found = f"the condition {role}={value!r} cannot be evaluated: {error}"
         raise DesignError(f"{found}\nThe columns are {listing(table.columns)}.") from error
     if not isinstance(found, pd.Series):
-        raise DesignError(
-            f"the condition {role}={value!r} does not give True or False for each row.\nUse `==` for equality."
-        )
+        found = f"the condition {role}={value!r} does not give True or False for each row"
+        raise DesignError(f"{found}.\nUse `==` for equality.")
     unknown = np.logical_or.reduce([np.zeros(len(table), dtype=bool), *(missing_mask(table[name]) for name in used)])
     found = found.mask(unknown, False)
     return (found.astype(bool) if dtypes.is_bool_dtype(found.dtype) else found).rename(value)

@@ -40,8 +40,8 @@ def chosen_covariates(
     full, design = record.full_design, record.design
     found = {c.name: c for c in rows.covariates(of_observation)}
     kept = design.in_sample[full.in_sample].to_numpy()
-    for covariate in [] if also is None else covariates.on_rows(covariates.further_covariates(full, also, data), kept):
-        found.setdefault(covariate.name, covariate)
+    for covariate in [] if also is None else covariates.further_covariates(full, also, data):
+        found.setdefault(covariate.name, covariate.on_rows(kept))
     columns = list(found.values())
     return covariates.renamed(covariates.with_products(columns) if interactions else columns, names)
 

@@ -351,7 +351,7 @@ def _indicator(covariate: Covariate) -> Covariate:
 
     The name includes the larger value, unless the values are 0 and 1.
     """
-    low, high = covariate.ends if covariate.code is None else (0.0, 1.0)
+    low, high = covariate.ends
     if (low, high) == (0.0, 1.0) or not (covariate.varies and covariate.binary):
         return covariate
     indicator = np.where(np.isnan(covariate.column), np.nan, (covariate.column == high).astype(float))
@@ -377,7 +377,7 @@ def _rows(
 
 
 def _counted(c: Covariate) -> bool:
-    return c.code is not None or (c.binary and set(c.ends) <= {0.0, 1.0})
+    return bool(c.level) or (c.binary and set(c.ends) <= {0.0, 1.0})
 
 
 def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array) -> dict[str, Any]:
