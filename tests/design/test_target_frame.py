@@ -97,7 +97,14 @@ def test_frames_that_cannot_be_used(data, other):
 
 
 @pytest.mark.parametrize(
-    "term", ["I(x - x.mean())", "np.log(1 + x - x.min())", "C(pd.qcut(z, 3))", "I(1 / (x - x.max() - 1))"]
+    "term",
+    [
+        "I(x - x.mean())",
+        "I(1e-9 * (x - x.mean()))",
+        "np.log(1 + x - x.min())",
+        "C(pd.qcut(z, 3))",
+        "I(1 / (x - x.max() - 1))",
+    ],
 )
 def test_terms_that_depend_on_other_rows_code_no_new_rows(data, other, term):
     """`x.mean()` would be the mean of the new rows."""
