@@ -156,7 +156,9 @@ def data_on_sample(design: Design, data: Any = None) -> pd.DataFrame:
     """
     filled = {name for one in design.filled for name in (one.name, one.indicator)}
     variables = design.propensity_encoder.sample_variables | design.outcome_encoder.sample_variables
-    known = {k: v for k, v in variables.items() if len(v) == design.n and k not in filled}  # trimming changes the rows
+    left = slice(None) if design.left is None else design.left
+    known = {name: values.iloc[left] for name, values in variables.items() if name not in filled}
+    known = {name: values for name, values in known.items() if len(values) == design.n}
     if data is None:
         return pd.DataFrame({name: values.array for name, values in known.items()}, index=design.index, copy=False)
     table = as_table(data, [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -109,6 +109,8 @@ class Design:
         Given predictions of the outcome in each arm, used instead of outcome models.
     predictions_name : tuple of str or None
         Names of the columns of `predictions`.
+    left : ndarray of int, shape (n,), or None
+        Positions of the rows among the rows before trimming, which the encoders have. None without trimming.
 
     Notes
     -----
@@ -153,6 +155,7 @@ class Design:
     filled: tuple[Filled, ...] = ()
     predictions: np.ndarray | None = None
     predictions_name: tuple[str, ...] | None = None
+    left: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         of_observation = () if self.observation is None else vars(self.observation).values()
@@ -319,12 +322,32 @@ class Design:
         except DesignError as error:
             found = f"trimming ({reason}) leaves {left} of {self.n} rows: {error}"
             raise DesignError(f"{found}\nUse a wider `trim=(low, high)`.") from error
-        new = [f"after trimming: {note}" for note in notes if note not in self.notes]
-        for note in new:
-            warn_user(note, DesignWarning)
         lost = self.n - left
         ledger = (*self.ledger, ("trim", reason, lost, lost)) if lost else self.ledger
-        return smaller._with(ledger=ledger, notes=(*self.notes, *new))
+        return smaller._with(
+            ledger=ledger,
+            notes=self._notes_with([f"after trimming: {note}" for note in notes if note not in self.notes]),
+            left=np.flatnonzero(keep),
+        )
+
+    def for_scores(self, rule: str) -> Design:
+        """Return the design for another rule of the propensity columns, `Rules.scores`.
+
+        A rule that keeps all columns raises an OptionError if columns were dropped.
+        """
+        if rule == self.rules.scores:
+            return self
+        if rule == support.AS_THEY_ARE and self.dropped_terms:
+            found = f"with these options, the propensity model would keep {listing(self.dropped_terms)}"
+            raise OptionError(f"{found}, dropped when the model was made.\nUse `from_formula` with all options.")
+        notes = list[str]()
+        made = self._with(rules=replace(self.rules, scores=rule)).supported(notes)
+        return made._with(notes=self._notes_with([note for note in notes if note not in self.notes]))
+
+    def _notes_with(self, new: Sequence[str]) -> tuple[str, ...]:
+        for note in new:
+            warn_user(note, DesignWarning)
+        return (*self.notes, *new)
 
     def _with(self, **other: Any) -> Design:
         return replace(self, **other)

@@ -251,6 +251,7 @@ class ColumnMoments:
         return basis, nearest if abs(nearest @ nearest - 1) < 1e-9 else np.zeros_like(nearest)
 
 
+AS_THEY_ARE = "as they are"  # value of `Rules.scores`
 SHOWN = 5  # causes named in a message
 SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
 
@@ -302,11 +303,16 @@ class Rules:
     @classmethod
     def of(cls, columns: Any, constant_outcome: bool, joint_outcome: bool = False, scored: bool = True) -> Rules:
         """Return the rules for the options of a call. With `joint_outcome`, the arms are fitted jointly (JRE)."""
-        scores = "balanced" if columns.propensity_loss == "calibrated" else "likely"
-        if columns.propensity_score is not None or (isinstance(columns.trim, str) and columns.trim == "separated"):
-            scores = "as they are"
+        scores = scores_rule(columns.propensity_loss, columns.propensity_score, columns.trim)
         controls_only = columns.did is not None and not columns.did.cross_sections and not joint_outcome
         return cls(columns.collinear, constant_outcome, scores, controls_only, scored)
+
+
+def scores_rule(loss: str, score: Any, trim: Any) -> str:
+    """Return the rule `Rules.scores` for the options `propensity_loss`, `propensity_score` and `trim`."""
+    if score is not None or (isinstance(trim, str) and trim == "separated"):
+        return AS_THEY_ARE
+    return "balanced" if loss == "calibrated" else "likely"
 
 
 class ModelColumns(NamedTuple):
@@ -362,9 +368,9 @@ def supported_columns(
         if found:
             dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
             told.append(
-                f"dropped {dropped}, because {_causes(model, found)}. The rows of a level that a group lacks are kept. "
-                "They have no overlap, so their outcome in that group is extrapolated.\nMerge this level with another, "
-                "or drop its rows from the data."
+                f"dropped {dropped}, because {_causes(model, found)}. The rows of a level that a group lacks are kept, "
+                "unless `trim=` drops them. They have no overlap, so their outcome in that group is extrapolated.\n"
+                "Merge this level with another, or drop its rows from the data."
             )
     both = "outcome and propensity models" if rules.scored else "outcome model"
     notes += [f"{both}: {note}" for note in own if note in own_z]

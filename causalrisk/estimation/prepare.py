@@ -15,7 +15,7 @@ import numpy as np
 
 from causalrisk.design.design import Design, TargetRows, target_rows
 from causalrisk.design.on_disk import DesignOnDisk
-from causalrisk.design.support import check_size
+from causalrisk.design.support import check_size, scores_rule
 from causalrisk.errors import IN_MEMORY, DesignWarning, Notes, OptionError, UnavailableError, listed
 from causalrisk.estimation.abilities import check_able, not_on_disk
 from causalrisk.estimation.equations import Classifier, Equations, ScoreModel
@@ -33,6 +33,8 @@ from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS, folds_of
 
 def task_of(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> Task:
     """Check the options against the data, and return the task with the notes of the data."""
+    score = design.score if options.propensity_score is None else options.propensity_score
+    design = design.for_scores(scores_rule(options.propensity_loss, score, options.trim))
     cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
     kind = bootstrap if cov_type == "bootstrap" else None
     if spec.matched and kind:

@@ -65,3 +65,37 @@ def test_crumps_rule_for_calibrated_weights_is_about_the_score_of_the_treated():
     kept = np.flatnonzero(cost <= 2 * means)[-1] + 1
     assert kept < len(cost)
     assert model(data, propensity_loss="calibrated", trim="crump").fit().nobs == kept
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
+@pytest.mark.parametrize("other", [{"trim": "separated"}, {"propensity_loss": "calibrated"}])
+def test_options_that_keep_other_terms_are_those_of_a_new_model_or_refused(frame, other):
+    """A level without treated rows: trim="separated" keeps its term, to find the rows; a logit drops it."""
+    data = frame.assign(site=np.where((frame.d == 0) & (frame.x1 > 0.8), "z", np.where(frame.x2 > 0, "a", "b")))
+
+    def made(**options):
+        return cr.IPWRA.from_formula("y ~ x1 + site", data, treat="d", **options)
+
+    default = {"trim": None, "propensity_loss": "ml"}
+    again, new = made(**other).with_options(**{name: default[name] for name in other}).fit(), made().fit()
+    assert (again.effect, again.effect_se) == (new.effect, new.effect_se)
+    if "trim" in other:
+        with pytest.raises(cr.OptionError, match="would keep"):
+            made().with_options(**other).fit()
+        curve = new.trim_curve([0, "separated"])
+        assert curve["n"].iloc[0] == 300 and "would keep" in curve["note"].iloc[1]
+        assert made(**other).fit().trim_curve([0])["effect"].iloc[0] == new.effect
+    else:
+        assert made().with_options(**other).fit().effect == made(**other).fit().effect
+
+
+def test_variables_of_the_formulas_are_known_after_trimming(frame):
+    data = frame.assign(g=np.where(frame.x1 > 0, "high", "low"))
+    res = cr.AIPW.from_formula(f"y ~ {RHS} + g", data, treat="d", trim=(0.2, 0.8)).fit()
+    assert res.nobs < 300
+    for by in ("g", "~ x2"):
+        assert res.effects_by(by).equals(res.effects_by(by, data=data))
+    assert res.differences_by("g").equals(res.differences_by("g", data=data))
+    assert res.balance(by="g").equals(res.balance(by="g", data=data))
+    with pytest.raises(cr.DesignError, match="differ from the model's data"):
+        res.effects_by("g", data=data.assign(x1=data.x1 + 1))
