@@ -313,8 +313,10 @@ def covariates_in(covariates: Any, table: pd.DataFrame, most: int | None = None)
         keep = ~np.logical_or.reduce([np.zeros(len(table), dtype=bool), *map(missing_mask, used.values())])
         codes = set().union(*(formulas.coded_names(factor.code) for factor in term.factors))
         known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
-        if not term.factors or not keep.any():
+        if not term.factors or (covariates is None and not keep.any()):
             continue
+        if not keep.any():
+            raise DesignError(f"{listing(names)} is missing in all rows.\nLeave the variable out.")
         named = [name for name in dict.fromkeys(display_name(factor.code) for factor in term.factors) if name in known]
         leveled = [name for name in named if name in codes or known[name].dtype.kind not in "bif"]
         levels = math.prod(int(known[name].nunique()) for name in leveled)

@@ -118,7 +118,7 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
 
     Parameters
     ----------
-    grid : sequence, optional
+    grid : sequence or one limit, optional
         Limits. A number a keeps rows with a probability of at least a for every arm; with two arms, these are scores in
         [a, 1 - a]. 0 keeps all rows. A pair (low, high) keeps scores between low and high. "crump" is the pair that
         minimises the variance. The default has seven numbers from 0 to 0.2; with K arms, they are multiplied by 2 / K.
@@ -137,7 +137,7 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
         grid = [round(2 * limit / record.design.n_arms, 4) for limit in TRIMS]
     cov_type = None if record.design.survey is not None else record.robust_type  # needs no resampling
     inference = InferenceOptions(cov_type=cov_type, rng=record.seed)
-    for limit in grid:
+    for limit in [grid] if np.isscalar(grid) else grid:
         trim = limit
         if isinstance(limit, int | float | np.number):  # with several arms, a lower limit is also an upper one
             trim = (float(limit), 1 - float(limit)) if limit else None

@@ -358,7 +358,7 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
                 raise OptionError(f"{name!r} has no numbers to make a grid of values.\nUse `effects_by({name!r})`.")
             at = np.linspace(float(observed.min()), float(observed.max()), int(at))
         at = {variables[0]: np.atleast_1d(np.asarray(at))}
-    frame = pd.DataFrame(at)
+    frame = pd.DataFrame(at, index=None if any(map(np.ndim, dict(at).values())) else [0])  # numbers give one row
     names = list(frame[list(variables)].itertuples(index=False, name=None)) if set(variables) <= set(frame) else []
     return encoder.encode(frame), names, tuple(variables)
 

@@ -79,6 +79,8 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
 
     Notes
     -----
+    Ratios are tested as they are, as in `t_test`.
+
     With robust errors, the joint test of several effects rejects too often in small samples. In a simulation with three
     arms and a misspecified outcome model, a test at 5% rejected in 18 to 25% of samples of 100 rows, and in 14 to 19%
     of samples of 300 rows. With ``fit(cov_type="jackknife", use_t=True)`` the test rejected in 6 to 7% of samples of
@@ -115,6 +117,11 @@ def t_test(record: FitRecord, r_matrix: Any) -> Any:
     See Also
     --------
     equivalence_test : One-sided tests, and tests that an estimate lies between two limits.
+
+    Notes
+    -----
+    Ratios are tested as they are, by the delta method: use "ATE ratio = 1", because a matrix alone tests against 0. The
+    summary tests the logarithm of a ratio, which is closer to normal, and so has another p-value.
 
     Examples
     --------

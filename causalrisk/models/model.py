@@ -414,7 +414,8 @@ class CausalModel:
             clusters or fewer; or Mammen's two values, which are skewed.
         small_sample : bool, default False
             Whether to apply the factor of "HC1" to bootstrap and clustered variances too, and to variances in groups
-            and of differences. With G clusters, the factor is G / (G - 1) (n - 1) / (n - k).
+            and of differences. With G clusters, the factor is G / (G - 1) (n - 1) / (n - k). With two-way clusters,
+            each of the three variances has its own G, as in R's sandwich; fixest uses the smallest.
         use_t : bool, optional
             Whether to use the t distribution instead of the normal, and F instead of chi-squared. The degrees of
             freedom are G - 1 with G clusters, n - 1 for the jackknife, else n - k, with k coefficients of the outcome

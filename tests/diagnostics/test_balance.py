@@ -207,6 +207,12 @@ def test_further_covariates_are_as_those_of_the_model(grouped):
     pd.testing.assert_frame_equal(inside.loc[rows, before], outside.loc[rows, before])
     named = built(grouped).balance(also=grouped[["z"]], names={"z": "Zeal"})
     assert "Zeal" in named.index
+    for missing, message in (
+        (np.nan, "'na' is missing in all rows"),
+        (grouped.x1.where(grouped.x2 > 0), "'na' is missing"),
+    ):
+        with pytest.raises(cr.DesignError, match=message):
+            built(grouped).balance(also="na", data=grouped.assign(na=missing))
     products = built(grouped, propensity="x1 + b").balance(interactions=True)
     assert {"x1^2", "x1 * b", "x2^2"} <= set(products.index) and "b^2" not in products.index
 

@@ -99,3 +99,9 @@ def test_variables_of_the_formulas_are_known_after_trimming(frame):
     assert res.balance(by="g").equals(res.balance(by="g", data=data))
     with pytest.raises(cr.DesignError, match="differ from the model's data"):
         res.effects_by("g", data=data.assign(x1=data.x1 + 1))
+
+
+def test_one_limit_is_a_curve_of_one_row(frame):
+    res = model(frame).fit()
+    for limit in (0.1, "crump"):
+        assert res.trim_curve(limit).equals(res.trim_curve([limit]))

@@ -447,3 +447,11 @@ def test_one_cluster_of_a_treatment_group_in_a_group_has_a_warning(method):
     res = cr.AIPW.from_formula("y ~ x1", data, treat="d", cluster="k").fit()
     with pytest.warns(cr.DesignWarning, match="rows of only one cluster of 'k' in g = 'rare'. Standard"):
         getattr(res, method)("g", data)
+
+
+def test_one_value_of_each_variable_is_one_row():
+    data = simulate(300)
+    res = cr.AIPW.from_formula("y ~ x1 + x2", data, treat="d").fit()
+    assert res.effects_by("~ x1 + x2", at={"x1": 1, "x2": 0}).equals(
+        res.effects_by("~ x1 + x2", at=pd.DataFrame({"x1": [1], "x2": [0]}))
+    )
