@@ -109,19 +109,12 @@ def stamped(thing: Any) -> tuple[Any, ...]:
     return restore, (__version__, type(thing)), thing.__dict__
 
 
-class Shown:
+class Shown(table.HasSummary):
     """Results that a notebook shows by their summary, and whose pickles begin with the version."""
 
-    summary: Callable[..., Any]
     __reduce__ = stamped
     _place: ClassVar = ("results", "res")  # the table of answers, and the name in messages
     _fits: ClassVar[tuple[str, ...]] = ()  # where to find fits, which have more attributes
-
-    def _repr_html_(self) -> str:
-        return str(self.summary().as_html())
-
-    def _repr_markdown_(self) -> str:
-        return str(self.summary().as_markdown())
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or hasattr(type(self), name):

@@ -13,7 +13,7 @@ import io
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from math import floor, isfinite, log10
 from os import PathLike
@@ -505,6 +505,18 @@ class ResultSummary(Summary):
             caption = ": ".join(filter(None, [flat(table.title), *(head[0] for head in table.heads)])) or None
             made.append(MTable(table.grouped(), notes=notes, caption=caption, rgroup_sep="t", rgroup_display=False))
         return made
+
+
+class HasSummary:
+    """Results that a notebook shows by their summary."""
+
+    summary: Callable[..., Any]
+
+    def _repr_html_(self) -> str:
+        return str(self.summary().as_html())
+
+    def _repr_markdown_(self) -> str:
+        return str(self.summary().as_markdown())
 
 
 class PaperTable(ResultSummary):
