@@ -405,7 +405,7 @@ class LATEResults(OneEffect):
             summary.head(heading, design.endog_name, texts, shown),
             summary.numbers_table(self.summary_frame(alpha), "", one_unit=False),
         ]
-        return ResultSummary(tables, [*notes, *(note.replace("\n", " ") for note in self._notes)])
+        return ResultSummary(tables, [*notes, *self._notes])
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effect as plain data, under the column names of broom and marginaleffects.

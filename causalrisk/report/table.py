@@ -338,7 +338,7 @@ class ResultSummary(Summary):
     tables : sequence of ResultTable
         The tables, from top to bottom.
     notes : sequence of str
-        The notes, without their numbers.
+        The notes, without their numbers. Empty ones are left out, and each is put on one line.
 
     Attributes
     ----------
@@ -353,7 +353,7 @@ class ResultSummary(Summary):
     def __init__(self, tables: Sequence[ResultTable] = (), notes: Sequence[str] = ()) -> None:
         super().__init__()
         self.tables = list(tables)
-        self.notes = list(notes)
+        self.notes = [flat(note) for note in notes if note]
 
     def __getattr__(self, name: str) -> Any:
         form = name.removeprefix("to_")
@@ -375,9 +375,7 @@ class ResultSummary(Summary):
         """
         lines = [stack_text(self.tables, max([WIDTH, *(table.natural_width for table in self.tables)]))]
         lines += ["", "Notes:"] if self.notes else []
-        for i, note in enumerate(self.notes, 1):
-            lines += wrap(note, WIDTH, first=f"[{i}] ", rest="    ")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(line for note in self._note_texts() for line in wrap(note, WIDTH, rest="    "))])
 
     def as_html(self) -> str:
         """Return the summary as HTML, with all text escaped.
@@ -490,7 +488,7 @@ class ResultSummary(Summary):
         return write_whole(file, stream.getvalue())
 
     def _note_texts(self) -> list[str]:
-        return [f"[{i}] {flat(note)}" for i, note in enumerate(self.notes, 1)]
+        return [f"[{i}] {note}" for i, note in enumerate(self.notes, 1)]
 
     def _made(self) -> list[Any]:
         try:
@@ -589,4 +587,4 @@ class PaperTable(ResultSummary):
         return self._made()[0].make("gt")
 
     def _note_texts(self) -> list[str]:
-        return [f"Notes: {flat(' '.join(self.notes))}"] if self.notes else []
+        return [f"Notes: {' '.join(self.notes)}"] if self.notes else []
