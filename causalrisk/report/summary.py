@@ -132,11 +132,9 @@ def summarize_comparison(compared: Any, alpha: float = 0.05, title: str | None =
     shown = (*MODELS, "Weights:", *DESIGN, *own)
     tables = [head(title or "Comparison of Estimators", design.endog_name, texts, shown)]
     effects, differences = effects_frame(comparison, alpha), differences_frame(comparison, alpha)
+    several = len(comparison.effect_names) > 1
     for effect in comparison.effect_names:
-        if len(comparison.effect_names) > 1:
-            own_effects, apart = (frame.xs(effect, level="effect") for frame in (effects, differences))
-        else:
-            own_effects, apart = effects, differences
+        own_effects, apart = (each.xs(effect, level="effect") if several else each for each in (effects, differences))
         tables.append(numbers_table(own_effects, effect))
         for name in names[:0:-1] if len(names) <= FEW_ESTIMATORS else names[-1:]:
             tables.append(numbers_table(apart.xs(name, level="minus"), f"Difference to {name}", like=own_effects))
@@ -241,9 +239,8 @@ def head_texts(record: FitRecord) -> dict[str, str]:
     design, options, stated, survey = record.design, record.options, record.stated_exposure, record.design.survey
     boot, joint = None if record.cov_type == "replicates" else record.boot, record.joint
     at = "as observed" if stated is None else f"at {stated:g}"
-    if joint is None or joint.anchor is None:
-        shrinkage = ""
-    else:
+    shrinkage = ""
+    if joint is not None and joint.anchor is not None:
         how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
         shrinkage = f"{joint.anchor:g} ({how})"
     texts: dict[str, Any] = {

@@ -310,12 +310,8 @@ def _latex_spans(row: Sequence[str]) -> str:
 
 def _latex_row(row: Sequence[str]) -> str:
     cells = [re.sub(r"(?<![^\s(}])-(?=\d)", "$-$", _indented(escape_latex(cell), "~")) for cell in row]
-    cells = [re.sub(r"(?<=\d)(?:\{\*\})+$", _latex_stars, cell) for cell in cells]
-    return " & ".join(cells) + r" \\"
-
-
-def _latex_stars(found: re.Match[str]) -> str:
-    return f"$^{{{found[0].replace('{*}', '*')}}}$"
+    stars = re.compile(r"(?<=\d)(?:\{\*\})+$")
+    return " & ".join(stars.sub(lambda m: f"$^{{{m[0].replace('{*}', '*')}}}$", cell) for cell in cells) + r" \\"
 
 
 def stack_text(tables: Sequence[ResultTable], width: int) -> str:
