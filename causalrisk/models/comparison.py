@@ -353,8 +353,8 @@ def _compared(
     )
     of_replicates = kind if kind in kinds.BOOTSTRAPS and design.survey is None else None
     of_joint = dataclasses.replace(robust, bootstrap=of_replicates)
-    with warnings.catch_warnings(record=True) as given:  # several fits give the same warning
-        warnings.simplefilter("always", errors.CausalRiskWarning)
+    # several fits give the same warning
+    with warnings.catch_warnings(record=True, action="always", category=errors.CausalRiskWarning) as given:
         fits = [
             fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint_options) for spec in specs
         ]

@@ -19,7 +19,7 @@ from causalrisk.design.scan import Scan, as_scan
 from causalrisk.design.support import Rules
 from causalrisk.design.survey import Survey
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import BootstrapError, OptionError, UnavailableError, read
+from causalrisk.errors import IN_MEMORY, BootstrapError, OptionError, UnavailableError, read
 from causalrisk.errors.aliases import attribute
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options
@@ -493,6 +493,12 @@ class CausalModel:
 
     def _results(self, record: FitRecord) -> CausalResults:
         return CausalResults(self, record)
+
+
+def check_in_memory(what: str, data: Any) -> None:
+    """Raise an error for data on disk, which `what` does not support."""
+    if isinstance(as_scan(data), Scan):
+        raise UnavailableError(f"{what} is not available for data on disk.\nUse `{IN_MEMORY}`.")
 
 
 def design_of(

@@ -442,8 +442,7 @@ def permutation_test(
     level = record.design.outcome_deviation if record.options.effect_scale is DIFFERENCE else 1.0
     measure = partial(statistics_of, position=position, kind=kind, level=level)
     actual = record.full_design.arm
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # the fit has given these warnings
+    with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):  # given by the fit
         again = fitted_under(record, actual)  # raises the fit's error if every assignment fails
         under = partial(linear_contrasts, again) if linear else partial(refitted_contrasts, record)
         values, covariance = contrasts_of(again)
@@ -463,8 +462,7 @@ def permutation_test(
 
 def _block(under: Any, draw: Any, measure: Any, count: int, width: int, number: int) -> Array:
     """Draw and fit the assignments of block `number` of width `width`, out of `count`, and return their statistics."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # also in worker processes
+    with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):  # also in worker processes
         return measure(under(draw(number * width, min(width, count - number * width))))
 
 

@@ -17,6 +17,7 @@ from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions, defaults_of, typed_options
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import hypotheses, intervals
+from causalrisk.inference.covariance import asks_for_factor
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import seed_sequence
@@ -469,8 +470,8 @@ def _model_of(record: FitRecord) -> dict[str, object]:
     resolved |= {design.offset_kind or "offset": design.offset_name, "outcome_predictions": design.predictions_name}
     resolved |= {"observed": design.observation and design.observation.formula}
     resolved |= {"cov_type": "robust" if record.cov_type == "HC1" else record.cov_type}
-    factor = record.inference.small_sample or record.cov_type == "HC1"  # JRE may have chosen it for some data sets
-    resolved |= {"small_sample": factor, "use_t": bool(np.isfinite(record.df)), "df": record.inference.df}
+    resolved |= {"use_t": bool(np.isfinite(record.df)), "df": record.inference.df}
+    resolved |= {"small_sample": asks_for_factor(record)}  # JRE may have chosen it for some data sets
     defaults = defaults_of(ModelOptions, InferenceOptions) | {"cov_type": "robust", "use_t": False}
     if joint is not None:
         usual = JREOptions(joint.options.objective)

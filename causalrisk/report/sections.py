@@ -19,7 +19,6 @@ from causalrisk.diagnostics import balance, scores, sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
 from causalrisk.estimation.overlap import advice_for_matching, other_populations
 from causalrisk.estimation.record import FitRecord
-from causalrisk.inference.intervals import parameters
 from causalrisk.report import explain, methods, plots, summary
 from causalrisk.report import labels as words
 from causalrisk.report.explain import Reading, by_contrast
@@ -186,12 +185,8 @@ def _row_flow(record: FitRecord) -> pd.DataFrame:
 
 def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], short: bool) -> list[str]:
     """Return the top of the page: heading, answer in a sentence, and headlines of all diagnostics."""
-    se, limits, (spec, _) = record.std_errors, parameters(record).limits(alpha), words.formats(record)
-    answers = [
-        f"{words.effect_words(record, k)} (standard error {se[k]:{spec}}, {100 * (1 - alpha):.4g}% interval "
-        f"{limits[k, 0]:{spec}} to {limits[k, 1]:{spec}})."
-        for k in range(len(record.effect_names))
-    ]
+    uncertain = enumerate(words.uncertainty_words(record, alpha))
+    answers = [f"{words.effect_words(record, k)} ({text})." for k, text in uncertain]
     what = f"The {words.estimand_words(record)} of {record.design.treat_name} on {words.outcome_words(record)}, over "
     lines = []
     for part in parts:
