@@ -392,14 +392,11 @@ class CausalResults(OneEffect):
     @property
     def resid(self) -> pd.Series:
         """Outcome minus prediction in the row's own group, for each row of the sample (not for JRE and Matching)."""
-        if self._record.spec.matched:
-            raise errors.UnavailableError(
-                "resid is not available for Matching, which has no outcome models.\n"
-                "Use `resid` of an `OutcomeRegression` fit."
-            )
-        predicted, design = self.potential_outcomes.to_numpy(), self._record.design
-        if design.offset_name is not None:
-            raise errors.UnavailableError("resid is not available with exposure= or offset=.\nUse `res.predict()`.")
+        design = self._record.design
+        if self._record.spec.matched or design.offset_name is not None:
+            found = "resid is not available for Matching, which has no outcome models, or with exposure= or offset="
+            raise errors.UnavailableError(f"{found}.\nUse `resid` of an `OutcomeRegression` fit, or `res.predict()`.")
+        predicted = self.potential_outcomes.to_numpy()
         own = predicted[np.arange(len(predicted)), design.arm]
         return pd.Series(design.y - own, index=design.index, name="resid")
 
