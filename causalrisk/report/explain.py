@@ -209,13 +209,8 @@ class Prose:
             parts += ["<ul>", *(f"<li>{escape_html(item)}</li>" for item in items), "</ul>"] if items else []
         return "\n".join(parts)
 
-    def __str__(self) -> str:
-        return self.as_text()
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.as_html()
+    __str__ = __repr__ = as_text
+    _repr_html_ = as_html
 
 
 def explain(record: FitRecord, alpha: float = 0.05) -> Prose:

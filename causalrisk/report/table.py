@@ -384,9 +384,6 @@ class ResultSummary(Summary):
         notes = [f"<p>{escape_html(note)}</p>" for note in self._note_texts()]
         return "\n".join([*(table.as_html() for table in self.tables), *notes])
 
-    def _repr_markdown_(self) -> str:
-        return self.as_markdown()
-
     def as_latex(self, *, label: str | None = None, caption: str | None = None) -> str:
         r"""Return the summary as LaTeX for the booktabs package, with all text escaped.
 
@@ -437,6 +434,8 @@ class ResultSummary(Summary):
             One pipe table per table, and one paragraph per note.
         """
         return "\n\n".join([*(table.as_markdown() for table in self.tables), *map(escape_markdown, self._note_texts())])
+
+    _repr_markdown_ = as_markdown
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the summary to a file, in the format that the ending of the file name sets.
@@ -539,9 +538,6 @@ class PaperTable(ResultSummary):
         super().__init__([table], notes)
         self.frame, self._together = frame, together
 
-    def __repr__(self) -> str:
-        return self.as_text()
-
     def as_text(self) -> str:
         """Return the table as text. If it is too wide, blocks of columns are printed one below the other.
 
@@ -560,6 +556,8 @@ class PaperTable(ResultSummary):
             blocks.append(self._part(left[:count]).as_text())
             left = left[count:]
         return "\n".join([*blocks, *(line for note in self._note_texts() for line in wrap(note, WIDTH))])
+
+    __repr__ = as_text
 
     def _part(self, columns: Sequence[int]) -> ResultTable:
         whole, kept = self.tables[0], [0, *columns]
