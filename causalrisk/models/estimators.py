@@ -326,7 +326,10 @@ def model_named(given: Any) -> type[CausalModel]:
     """Return the class of an estimator by its name or an alias. For unknown names, the error suggests the nearest."""
     if isinstance(given, type) and issubclass(given, CausalModel):
         return given
-
+    if isinstance(given, CausalModel | CausalResults):
+        name = type(getattr(given, "model", given)).__name__
+        found = f"estimators= has an object of type {type(given).__name__}; expected names of estimators"
+        raise OptionError(f'{found}.\nUse `estimators=["{name}"]`, or `etable([res1, res2])` for fits.')
     word = str(given).casefold()
     for name, model in BY_NAME.items():
         if word in (name.casefold(), *model.spec.aliases):
