@@ -22,7 +22,7 @@ from causalrisk.estimation.specification import Specification
 from causalrisk.inference.covariance import bootstrap_with_fallback, with_bootstrap, with_covariance
 from causalrisk.inference.simultaneous import Comparison, differences_frame, effects_frame, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
-from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
+from causalrisk.models.model import FIT_OPTIONS, JRE_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown, given_results
 from causalrisk.numerics.resampling import seed_sequence
 from causalrisk.report import plots, summary, tidy
@@ -238,7 +238,7 @@ def simultaneous(
     return tidy.Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
 
-COMPARED = {"estimators": None} | OPTIONS | FIT_OPTIONS | kinds.defaults_of(kinds.JREOptions)
+COMPARED = {"estimators": None} | OPTIONS | FIT_OPTIONS | JRE_OPTIONS
 del COMPARED["cov_type"], COMPARED["cov_kwds"], COMPARED["replicates"], COMPARED["method"], COMPARED["treat"]
 
 
@@ -315,7 +315,7 @@ def compare(
     inference = kinds.options_of(kinds.InferenceOptions, {**options, "cov_type": "bootstrap"})
     inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
     joint = kinds.options_of(kinds.JREOptions, options)
-    of_joint = [name for name in kinds.defaults_of(kinds.JREOptions) if name in options]
+    of_joint = [name for name in JRE_OPTIONS if name in options]
     if of_joint and JRE not in models:
         raise errors.OptionError(
             f"{of_joint[0]}= is an option of JRE, which is not in estimators=.\n"
@@ -353,8 +353,8 @@ def _compared(
     )
     of_replicates = kind if kind in kinds.BOOTSTRAPS and design.survey is None else None
     of_joint = dataclasses.replace(robust, bootstrap=of_replicates)
-    with warnings.catch_warnings(record=True) as given:  # several fits give the same warning
-        warnings.simplefilter("always", errors.CausalRiskWarning)
+    # several fits give the same warning
+    with warnings.catch_warnings(record=True, action="always", category=errors.CausalRiskWarning) as given:
         fits = [
             fit_estimator(design, spec, options, of_joint if spec.joint else robust, joint_options) for spec in specs
         ]

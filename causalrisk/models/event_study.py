@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from causalrisk import errors
 from causalrisk.design.did import COMPARED, Adoption, DiD, adoption, with_change
 from causalrisk.design.formulas import callers_variables
-from causalrisk.design.scan import Scan, as_scan
 from causalrisk.design.survey import Factors, Survey, labels_of
 from causalrisk.design.tables import listing, numbers
 from causalrisk.estimation.fits import group_sums, sandwich, small_sample_factor, stratum_of_groups
@@ -27,7 +26,7 @@ from causalrisk.inference import intervals
 from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
 from causalrisk.inference.simultaneous import adjusted_frame
 from causalrisk.models.estimators import model_named
-from causalrisk.models.model import OPTIONS, CausalModel, design_of
+from causalrisk.models.model import OPTIONS, CausalModel, check_in_memory, design_of
 from causalrisk.models.results import CausalResults, Shown
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import JACKKNIFE
@@ -413,10 +412,7 @@ def _check(given: Mapping[str, Any], data: Any) -> None:
             "support repeated cross sections.\n"
             'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
         )
-    if isinstance(as_scan(data), Scan):
-        raise errors.UnavailableError(
-            f"event_study is not available for data on disk.\nUse `{errors.IN_MEMORY}` if the rows fit into memory."
-        )
+    check_in_memory("event_study", data)
 
 
 def _fits(
@@ -442,8 +438,7 @@ def _fits(
             without.append(cell)
             continue
         failing = {"max_failed": 0.9} if group in alone else {}  # without its only cluster, the group is empty
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with warnings.catch_warnings(record=True, action="always") as caught:
             try:
                 design = design_of(formula, part, options | {"treat": treat}, scope, [model.spec])
                 fits[group, period] = model._checked(design, model_options(design, options)).fit(**inference | failing)

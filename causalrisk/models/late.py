@@ -13,13 +13,12 @@ import pandas as pd
 from causalrisk import errors
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.design.formulas import callers_variables
-from causalrisk.design.scan import Scan, as_scan
 from causalrisk.design.tables import as_pandas
 from causalrisk.estimation.options import InferenceOptions, model_options, typed_options
 from causalrisk.estimation.record import influence_covariance
 from causalrisk.inference import covariance, intervals
 from causalrisk.models.estimators import model_named
-from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
+from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, check_in_memory, design_of
 from causalrisk.models.results import CausalResults, OneEffect
 from causalrisk.numerics.resampling import JACKKNIFE, seed_sequence
 from causalrisk.report import methods, sections, summary, tidy
@@ -145,8 +144,7 @@ class LATE:
         for name in NOT_HERE:
             if name in options:
                 raise errors.OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
-        if isinstance(as_scan(data), Scan):
-            raise errors.UnavailableError(f"LATE is not available for data on disk.\nUse `{errors.IN_MEMORY}`.")
+        check_in_memory("LATE", data)
         model = model_named(method)
         if model.spec.name not in METHODS:
             raise errors.OptionError(f"method={method!r} is not available for LATE.\nUse {errors.listed(METHODS)}.")
@@ -180,8 +178,7 @@ class LATE:
         if treat in outcome.design.outcome_encoder.variables:
             raise errors.DesignError(f"the treatment {treat!r} is in the formula.\nUse `treat={treat!r}` alone.")
         left = treat if treat.isidentifier() else f"Q({treat!r})"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", errors.CausalRiskWarning)  # already given for the outcome
+        with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):  # given for the outcome
             rows = outcome.design.in_sample.to_numpy()
             first_stage = made(f"{left} ~ {formula.partition('~')[2]}", rows, treatment_predictions)
         return cls(outcome, first_stage, treat, instrument)
@@ -207,8 +204,7 @@ class LATE:
         options = errors.read("fit", options, FIT_OPTIONS)[0]
         options |= {"rng": seed_sequence(options.get("rng", 0))}  # the same resamples for both
         outcome = self.outcome.fit(**options)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", errors.CausalRiskWarning)
+        with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):
             found = LATEResults(self, outcome, self.first_stage.fit(**options))
         if found.first_stage_f < WEAK:
             found._notes.warn(
@@ -357,8 +353,7 @@ class LATEResults(OneEffect):
         weights = design.weights / design.weights.sum()
         for covariate in covariates_of_design(design, np.ones(design.n, dtype=bool)):
             x = np.asarray(covariate.values, dtype=float)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", errors.CausalRiskWarning)
+            with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):
                 predicted = None if design.predictions is None else design.predictions * x[:, None]
                 times_x = replace(design, y=design.y * x, predictions=predicted)
                 moved = type(first)._of(times_x, options).fit(cov_type=None)
@@ -405,7 +400,7 @@ class LATEResults(OneEffect):
             summary.head(heading, design.endog_name, texts, shown),
             summary.numbers_table(self.summary_frame(alpha), "", one_unit=False),
         ]
-        return ResultSummary(tables, [*notes, *(note.replace("\n", " ") for note in self._notes)])
+        return ResultSummary(tables, [*notes, *self._notes])
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effect as plain data, under the column names of broom and marginaleffects.

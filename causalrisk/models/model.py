@@ -19,7 +19,7 @@ from causalrisk.design.scan import Scan, as_scan
 from causalrisk.design.support import Rules
 from causalrisk.design.survey import Survey
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import BootstrapError, OptionError, UnavailableError, read
+from causalrisk.errors import IN_MEMORY, BootstrapError, OptionError, UnavailableError, read
 from causalrisk.errors.aliases import attribute
 from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options
@@ -35,6 +35,7 @@ OPTIONS = {"treat": None, "propensity": None, "smooth": False} | kinds.defaults_
 del OPTIONS["repeat"], OPTIONS["read_as"], OPTIONS["typed"]  # not options of the caller
 OF_FORMULAS = ("treat", "propensity", "observed", "did")  # options that arrays do not have
 FIT_OPTIONS = {"cov_kwds": None} | kinds.defaults_of(kinds.InferenceOptions)
+JRE_OPTIONS = kinds.defaults_of(kinds.JREOptions)
 
 
 class CausalModel:
@@ -242,16 +243,8 @@ class CausalModel:
         OptionError
             If an option is unknown, or has a value that is not allowed.
         """
-        given = {
-            "treat": treat, "propensity": propensity, "family": family, "link": link,
-            "propensity_link": propensity_link, "propensity_loss": propensity_loss,
-            "propensity_score": propensity_score, "learner": learner, "smooth": smooth, "learner_use": learner_use,
-            "n_folds": n_folds, "n_repeats": n_repeats, "target": target, "treated": treated,
-            "reference": reference, "levels": levels, "weights": weights, "weight_type": weight_type,
-            "cluster": cluster, "offset": offset, "exposure": exposure, "at_exposure": at_exposure, "trim": trim,
-            "clip": clip, "effect": effect, "quantiles": quantiles, "design": design, "subpop": subpop, "did": did,
-            "observed": observed, "missing": missing, "collinear": collinear,
-        }  # fmt: skip
+        arguments = dict(locals())
+        given = {name: value for name, value in arguments.items() if name in OPTIONS}
         given, read_as = read("model", given | others, OPTIONS)
         made = design_of(formula, as_scan(data), given, callers_variables(1), [cls.spec])
         typed = {"formula": repr(formula)} | kinds.typed_options(given, OPTIONS)
@@ -456,18 +449,17 @@ class CausalModel:
         OptionError
             If an option has a value that is not allowed, or two options contradict each other.
         """
-        given = {
-            "cov_type": cov_type, "cov_kwds": cov_kwds, "n_boot": n_boot, "bootstrap": bootstrap,
-            "multiplier": multiplier, "small_sample": small_sample, "use_t": use_t, "df": df,
-            "max_failed": max_failed, "rng": rng, "n_jobs": n_jobs, "progress": progress, "resamples": resamples,
-        }  # fmt: skip
-        return self._fit(given | others)
+        return self._fit(dict(locals()))
 
     @one_blas_thread()
-    def _fit(self, options: Mapping[str, Any]) -> CausalResults:
-        """Fit once per repeat, each with other folds, and return the results with the median effect."""
-        known = FIT_OPTIONS | (kinds.defaults_of(kinds.JREOptions) if self.spec.joint else {})
-        given, read_as = read("fit", options, known)
+    def _fit(self, arguments: Mapping[str, Any]) -> CausalResults:
+        """Fit once per repeat, each with other folds, and return the results with the median effect.
+
+        `arguments` has the arguments of `fit` by name.
+        """
+        known = FIT_OPTIONS | (JRE_OPTIONS if self.spec.joint else {})
+        named = {name: value for name, value in arguments.items() if name in known}
+        given, read_as = read("fit", named | arguments["others"], known)
         model = self._clustered(given, read_as)
         inference, records = kinds.options_of(kinds.InferenceOptions, given), []
         for repeat in range(self.options.n_repeats):
@@ -502,6 +494,12 @@ class CausalModel:
 
     def _results(self, record: FitRecord) -> CausalResults:
         return CausalResults(self, record)
+
+
+def check_in_memory(what: str, data: Any) -> None:
+    """Raise an error for data on disk, which `what` does not support."""
+    if isinstance(as_scan(data), Scan):
+        raise UnavailableError(f"{what} is not available for data on disk.\nUse `{IN_MEMORY}`.")
 
 
 def design_of(

@@ -36,11 +36,9 @@ from causalrisk.inference import fitted_models, intervals
 from causalrisk.inference.covariance import fit_again, in_blocks, robust_record
 from causalrisk.numerics.arrays import Arms, Array, solve_definite, taken, weighted_grams
 from causalrisk.numerics.resampling import PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
-from causalrisk.report.table import ResultSummary, ResultTable, format_number, format_p
+from causalrisk.report.table import HasSummary, ResultSummary, ResultTable, format_number, format_p
 
 # --- assignments -----------------------------------------------------------------------------------------------------
-
-LARGEST_COUNT = 1e15  # larger numbers of assignments count as infinite
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,10 @@ class Assignment:
 
     @cached_property
     def count(self) -> float:
-        """Number of different assignments, or infinity if it exceeds `LARGEST_COUNT`."""
+        """Number of different assignments: exact if it is small enough to list them, else up to rounding."""
         counts = [np.bincount(self.arm[units]) for units in self._strata]
         logarithm = sum(gammaln(sizes.sum() + 1) - gammaln(sizes + 1).sum() for sizes in counts)
-        if logarithm > math.log(LARGEST_COUNT):
-            return math.inf
-        partial = (zip(np.cumsum(sizes).tolist(), sizes.tolist(), strict=True) for sizes in counts)
-        return math.prod(math.comb(total, size) for pairs in partial for total, size in pairs)
+        return float(np.rint(np.exp(min(logarithm, 700.0))))  # larger numbers have no float
 
     @cached_property
     def _tables(self) -> list[Arms]:
@@ -84,19 +79,18 @@ class Assignment:
         return arms[self.unit]
 
     def drawn(self, seed: np.random.SeedSequence, first: int, width: int) -> Arms:
-        """Return random assignments (n, width) of arms to the design's rows. `first` is a multiple of `WIDTH`."""
-        starts = range(0, width, WIDTH)
-        blocks = [self._block(seed, (first + start) // WIDTH, min(WIDTH, width - start)) for start in starts]
-        return np.hstack(blocks)[self.unit]
+        """Return assignments (n, width) of the design's rows, in which the arms of each stratum are in random order.
 
-    def _block(self, seed: np.random.SeedSequence, number: int, width: int) -> Arms:
-        """Return random assignments (U, width) of U units, in which the arms of each stratum are in random order."""
-        chance = stream_generator(seed, PERMUTATION_STREAM, number).random((WIDTH, len(self.arm)))[:width].T
-        order = np.argsort(self.stratum[:, None] + chance, axis=0)
+        `first`, the number of the first assignment, is a multiple of `WIDTH`.
+        """
+        starts = range(first, first + width, WIDTH)
+        generators = (stream_generator(seed, PERMUTATION_STREAM, start // WIDTH) for start in starts)
+        chance = np.concatenate([generator.random((WIDTH, len(self.arm))) for generator in generators])
+        order = np.argsort(self.stratum + chance[:width], axis=1).T
         sorted_arms = self.arm[np.argsort(self.stratum, kind="stable")]
         arms = np.empty(order.shape, dtype=self.arm.dtype)
         np.put_along_axis(arms, order, np.repeat(sorted_arms[:, None], width, axis=1), axis=0)
-        return arms
+        return arms[self.unit]
 
 
 def arrangements(arm: Arms) -> Arms:
@@ -197,7 +191,7 @@ SIZES: dict[str, Callable[[Any], Any]] = {"two-sided": np.abs, "larger": np.posi
 
 
 @dataclass(eq=False, repr=False)
-class PermutationTest:
+class PermutationTest(HasSummary):
     """A permutation test of no treatment effect, returned by `permutation_test`.
 
     Attributes
@@ -296,9 +290,9 @@ class PermutationTest:
                 f"errors. The large-sample p-value is {format_p(self.asymptotic_pvalue)}."
             )
         least = 1 / self.assignment.count
-        if least > 0.025 and math.isfinite(self.assignment.count):
-            count = int(self.assignment.count)
-            notes.append(f"There are only {count} assignments, so the p-value cannot be below {least:.2g}.")
+        if least > 0.025:
+            few = f"There are only {self.assignment.count:.0f} assignments"
+            notes.append(f"{few}, so the p-value cannot be below {least:.2g}.")
         if self.failed:
             notes.append(f"{self.failed} permutations have no estimate and count as extreme.")
         if self._adjusts:
@@ -313,12 +307,6 @@ class PermutationTest:
             f"Permutation test, {self.record.spec.name}: {self.term}, {value}, p {format_p(self.pvalue)}, "
             f"{self.alternative}, {how}{'; for randomized trials only' if self._adjusts else ''}"
         )
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
-
-    def _repr_markdown_(self) -> str:
-        return self.summary().as_markdown()
 
 
 def permutation_test(
@@ -426,10 +414,8 @@ def permutation_test(
     inference = InferenceOptions(rng=rng, n_jobs=n_jobs, progress=progress)
     if record.design.on_disk:
         raise rows_not_kept("permutation_test")
-    if record.design.survey is not None:
-        raise UnavailableError("permutation_test does not support survey designs.\nUse `res.pvalues`.")
-    if record.design.observation is not None:
-        raise UnavailableError("permutation_test does not support missing outcomes.\nUse `res.pvalues`.")
+    if record.design.survey is not None or record.design.observation is not None:
+        raise UnavailableError("permutation_test does not support survey designs or `observed=`.\nUse `res.pvalues`.")
     if record.joint is not None and record.joint.drawn is not None:
         raise UnavailableError("given replicates cannot be permuted.\nUse `res.model.fit().permutation_test()`.")
     linear = is_linear(record)
@@ -456,8 +442,7 @@ def permutation_test(
     level = record.design.outcome_deviation if record.options.effect_scale is DIFFERENCE else 1.0
     measure = partial(statistics_of, position=position, kind=kind, level=level)
     actual = record.full_design.arm
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # the fit has given these warnings
+    with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):  # given by the fit
         again = fitted_under(record, actual)  # raises the fit's error if every assignment fails
         under = partial(linear_contrasts, again) if linear else partial(refitted_contrasts, record)
         values, covariance = contrasts_of(again)
@@ -476,8 +461,7 @@ def permutation_test(
 
 def _block(under: Any, draw: Any, measure: Any, count: int, width: int, number: int) -> Array:
     """Draw and fit the assignments of block `number` of width `width`, out of `count`, and return their statistics."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.CausalRiskWarning)  # also in worker processes
+    with warnings.catch_warnings(action="ignore", category=errors.CausalRiskWarning):  # also in worker processes
         return measure(under(draw(number * width, min(width, count - number * width))))
 
 

@@ -11,19 +11,13 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from causalrisk import errors
 from causalrisk.design.tables import as_table, nearest
-from causalrisk.errors import (
-    DesignError,
-    DesignWarning,
-    OptionError,
-    UnavailableError,
-    warn_user,
-    whole_number,
-    with_other_names,
-)
+from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions, defaults_of, typed_options
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import hypotheses, intervals
+from causalrisk.inference.covariance import asks_for_factor
 from causalrisk.models.results import CausalResults, OneEffect, given_results
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import seed_sequence
@@ -37,7 +31,7 @@ LEAF = 10  # minimum number of known values in a leaf
 SWEEPS = 5  # times that each column is imputed from the others
 
 
-@with_other_names
+@errors.with_other_names
 def impute(
     data: Any = None, n_imputations: int = 10, *, exclude: Sequence[str] = (), rng: Any = 0
 ) -> list[pd.DataFrame]:
@@ -96,10 +90,10 @@ def impute(
     try:
         from sklearn.tree import DecisionTreeRegressor
     except ImportError as error:
-        raise UnavailableError(
+        raise errors.UnavailableError(
             'impute() needs scikit-learn, which is not installed.\nUse `pip install "causalrisk[learners]"`.'
         ) from error
-    whole_number("n_imputations", n_imputations, 1, 10)
+    errors.whole_number("n_imputations", n_imputations, 1, 10)
     seeds = seed_sequence(rng).spawn(n_imputations)
     if data is None:
         raise OptionError("impute() needs data.\nUse `impute(data, 10)`.")
@@ -225,11 +219,11 @@ class PooledResults(OneEffect):
         scaled, covariances = zip(*map(intervals.on_scale, self._records), strict=True)
         pooled, total = rubin(np.array(scaled), np.array(covariances), df_complete)
         self._pooled = pooled.set_axis(self._record.names)
-        first, (values, errors, df) = intervals.parameters(self._record), self._pooled[TESTED].to_numpy().T
+        first, (values, of_tests, df) = intervals.parameters(self._record), self._pooled[TESTED].to_numpy().T
         slopes = first.slopes(values)
         self._covariance = total * np.outer(slopes, slopes)
-        se = errors * np.abs(slopes)
-        self._estimates = dataclasses.replace(first, values=first.report(values), se=se, errors=errors, df=df)
+        se = of_tests * np.abs(slopes)
+        self._estimates = dataclasses.replace(first, values=first.report(values), se=se, errors=of_tests, df=df)
 
     params = _column("estimate", "The effects, then the potential-outcome mean of each arm.")
     bse = _column("std err", "Standard errors of `params`.")
@@ -242,7 +236,7 @@ class PooledResults(OneEffect):
         """Return the covariance matrix of `params`."""
         return pd.DataFrame(self._covariance, index=self._record.names, columns=self._record.names)
 
-    @with_other_names
+    @errors.with_other_names
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return confidence intervals from the t distribution.
 
@@ -286,7 +280,7 @@ class PooledResults(OneEffect):
         """
         return self._pooled.drop(columns=["estimate", "std err"])
 
-    summary = with_other_names(summary.summarize_pooled)
+    summary = errors.with_other_names(summary.summarize_pooled)
 
     def methods(self) -> str:
         """Return a methods paragraph that describes the fits and how they were pooled.
@@ -315,8 +309,8 @@ class PooledResults(OneEffect):
         wanted = hypotheses.Expressions(expression, self._record.names)
         variances = np.array([np.diag(test.sd**2) for test in found])
         pooled, _ = rubin(np.array([test.effect for test in found]), variances, self.df_complete)
-        values, errors, df = pooled[TESTED].to_numpy().T
-        return hypotheses.single_tests(values, wanted.null, errors, df, wanted.texts)
+        values, se, df = pooled[TESTED].to_numpy().T
+        return hypotheses.single_tests(values, wanted.null, se, df, wanted.texts)
 
     def equivalence_test(
         self, low: float | None = None, high: float | None = None, alpha: float = 0.05
@@ -365,7 +359,7 @@ class PooledResults(OneEffect):
         return summary.one_line(self._record, (self.params, self.bse), self.n_imputations)
 
 
-@with_other_names
+@errors.with_other_names
 def pool(results: Iterable[CausalResults], *more: Any, df_complete: float | None = None) -> PooledResults:
     """Pool the fits to several imputed data sets by Rubin's rules.
 
@@ -438,10 +432,10 @@ def pool(results: Iterable[CausalResults], *more: Any, df_complete: float | None
     if isinstance(df_complete, bool) or not df_complete > 0:
         raise OptionError(f"df_complete={df_complete!r}; expected a positive number.\nUse `df_complete=numpy.inf`.")
     if all(np.array_equal(res.params, given[0].params) for res in given):
-        warn_user(
+        errors.warn_user(
             "all fits have the same estimates, so the variance between the imputed data sets is zero.\n"
             "Use fits to data sets that were imputed independently.",
-            DesignWarning,
+            errors.DesignWarning,
         )
     return PooledResults(given, float(df_complete))
 
@@ -476,8 +470,8 @@ def _model_of(record: FitRecord) -> dict[str, object]:
     resolved |= {design.offset_kind or "offset": design.offset_name, "outcome_predictions": design.predictions_name}
     resolved |= {"observed": design.observation and design.observation.formula}
     resolved |= {"cov_type": "robust" if record.cov_type == "HC1" else record.cov_type}
-    factor = record.inference.small_sample or record.cov_type == "HC1"  # JRE may have chosen it for some data sets
-    resolved |= {"small_sample": factor, "use_t": bool(np.isfinite(record.df)), "df": record.inference.df}
+    resolved |= {"use_t": bool(np.isfinite(record.df)), "df": record.inference.df}
+    resolved |= {"small_sample": asks_for_factor(record)}  # JRE may have chosen it for some data sets
     defaults = defaults_of(ModelOptions, InferenceOptions) | {"cov_type": "robust", "use_t": False}
     if joint is not None:
         usual = JREOptions(joint.options.objective)

@@ -109,19 +109,12 @@ def stamped(thing: Any) -> tuple[Any, ...]:
     return restore, (__version__, type(thing)), thing.__dict__
 
 
-class Shown:
+class Shown(table.HasSummary):
     """Results that a notebook shows by their summary, and whose pickles begin with the version."""
 
-    summary: Callable[..., Any]
     __reduce__ = stamped
     _place: ClassVar = ("results", "res")  # the table of answers, and the name in messages
     _fits: ClassVar[tuple[str, ...]] = ()  # where to find fits, which have more attributes
-
-    def _repr_html_(self) -> str:
-        return str(self.summary().as_html())
-
-    def _repr_markdown_(self) -> str:
-        return str(self.summary().as_markdown())
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or hasattr(type(self), name):
@@ -399,14 +392,11 @@ class CausalResults(OneEffect):
     @property
     def resid(self) -> pd.Series:
         """Outcome minus prediction in the row's own group, for each row of the sample (not for JRE and Matching)."""
-        if self._record.spec.matched:
-            raise errors.UnavailableError(
-                "resid is not available for Matching, which has no outcome models.\n"
-                "Use `resid` of an `OutcomeRegression` fit."
-            )
-        predicted, design = self.potential_outcomes.to_numpy(), self._record.design
-        if design.offset_name is not None:
-            raise errors.UnavailableError("resid is not available with exposure= or offset=.\nUse `res.predict()`.")
+        design = self._record.design
+        if self._record.spec.matched or design.offset_name is not None:
+            found = "resid is not available for Matching, which has no outcome models, or with exposure= or offset="
+            raise errors.UnavailableError(f"{found}.\nUse `resid` of an `OutcomeRegression` fit, or `res.predict()`.")
+        predicted = self.potential_outcomes.to_numpy()
         own = predicted[np.arange(len(predicted)), design.arm]
         return pd.Series(design.y - own, index=design.index, name="resid")
 

@@ -209,13 +209,8 @@ class Prose:
             parts += ["<ul>", *(f"<li>{escape_html(item)}</li>" for item in items), "</ul>"] if items else []
         return "\n".join(parts)
 
-    def __str__(self) -> str:
-        return self.as_text()
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.as_html()
+    __str__ = __repr__ = as_text
+    _repr_html_ = as_html
 
 
 def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
@@ -359,11 +354,9 @@ def _effects(record: FitRecord) -> list[str]:
 
 
 def _tests(record: FitRecord, alpha: float) -> list[str]:
-    (spec, _), null, found = words.formats(record), record.options.effect_scale.null, parameters(record)
-    limits, (z, p), (symbol, _) = found.limits(alpha), found.tests(), statistic_names(record.df)
+    null, (z, p), symbol = record.options.effect_scale.null, parameters(record).tests(), statistic_names(record.df)[0]
     texts = []
-    for k, name in enumerate(record.effect_names):
-        se, low, high = (format(value, spec) for value in (record.std_errors[k], *limits[k]))
+    for k, (name, text) in enumerate(zip(record.effect_names, words.uncertainty_words(record, alpha), strict=True)):
         test = f" Test of {name} = {null:g}: {symbol} = {z[k]:.2f}, p {signed_p(p[k])}." if z[k] == z[k] else ""
-        texts.append(f"{name}: standard error {se}, {100 * (1 - alpha):.4g}% interval {low} to {high}.{test}")
+        texts.append(f"{name}: {text}.{test}")
     return [*texts, "The interval accounts for sampling error. It does not account for a violated assumption."]

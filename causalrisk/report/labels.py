@@ -14,7 +14,7 @@ from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.specification import POPULATIONS
-from causalrisk.inference.intervals import rounded_se
+from causalrisk.inference.intervals import parameters, rounded_se
 from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.arrays import loaded
 from causalrisk.numerics.resampling import JACKKNIFE, MULTIPLIERS
@@ -103,6 +103,13 @@ def effect_words(record: FitRecord, k: int) -> str:
     scale = record.options.effect_scale
     form = scale.form.format(treated=means[k + scale.per_arm], reference=means[k % scale.per_arm])
     return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
+
+
+def uncertainty_words(record: FitRecord, alpha: float) -> list[str]:
+    """Return the standard error and the interval of each effect, "standard error 2.1, 95% interval 1.0 to 9.2"."""
+    (spec, _), limits, level = formats(record), parameters(record).limits(alpha), f"{100 * (1 - alpha):.4g}%"
+    numbers = zip(record.effect_names, record.std_errors, limits, strict=False)
+    return [f"standard error {se:{spec}}, {level} interval {a:{spec}} to {b:{spec}}" for _, se, (a, b) in numbers]
 
 
 def target_text(record: FitRecord) -> str:

@@ -29,7 +29,6 @@ from causalrisk.report.summary import one_line
 
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "0.5"
 SERIES = (("o", ORANGE, "-"), ("^", BLUE, "--"), ("s", GREEN, "-."), ("D", PINK, ":"), ("v", SKY, "-"))  # by group
-ROWS: dict[str, Any] = {"color": GREY, "alpha": 0.3, "zorder": 0}
 LINE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": "--", "zorder": 0}
 PANEL = (5.2, 4.2)  # inches
 CHARACTER = 7  # points that a character of a label needs
@@ -205,7 +204,7 @@ def plot_balance(
     order = np.argsort(sizes["diff before"].to_numpy(), kind="stable")
     sizes, raw, rows = sizes.iloc[order], raw.iloc[order], np.arange(len(sizes))
     ax = axes_or_new(ax, len(sizes))
-    ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), **ROWS)
+    ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), color=GREY, alpha=0.3, zorder=0)
     paper = ax.get_facecolor()
     weighted = record.design.weight_type is not None
     before = f"before (weighted by {record.design.weights_name} only)" if weighted else "before weighting"

@@ -19,7 +19,6 @@ from causalrisk.diagnostics import balance, scores, sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame
 from causalrisk.estimation.overlap import advice_for_matching, other_populations
 from causalrisk.estimation.record import FitRecord
-from causalrisk.inference.intervals import parameters
 from causalrisk.report import explain, methods, plots, summary
 from causalrisk.report import labels as words
 from causalrisk.report.explain import Reading, by_contrast
@@ -186,12 +185,8 @@ def _row_flow(record: FitRecord) -> pd.DataFrame:
 
 def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], short: bool) -> list[str]:
     """Return the top of the page: heading, answer in a sentence, and headlines of all diagnostics."""
-    se, limits, (spec, _) = record.std_errors, parameters(record).limits(alpha), words.formats(record)
-    answers = [
-        f"{words.effect_words(record, k)} (standard error {se[k]:{spec}}, {100 * (1 - alpha):.4g}% interval "
-        f"{limits[k, 0]:{spec}} to {limits[k, 1]:{spec}})."
-        for k in range(len(record.effect_names))
-    ]
+    uncertain = enumerate(words.uncertainty_words(record, alpha))
+    answers = [f"{words.effect_words(record, k)} ({text})." for k, text in uncertain]
     what = f"The {words.estimand_words(record)} of {record.design.treat_name} on {words.outcome_words(record)}, over "
     lines = []
     for part in parts:
@@ -350,9 +345,8 @@ def study_report(
         If an assumption is unknown, or the file name does not have the ending of a web page.
     """
     check_page(path, "study")
-    record, begins, title = study._record, study.given["begins"], title or f"Report: {study!r}"
-    asked = explain.questions(record, assumptions, treat=f"treatment ({begins})", outcome=f"change of {study.outcome}")
-    text = study.methods()
+    named = {"treat": f"treatment ({study.given['begins']})", "outcome": f"change of {study.outcome}"}
+    asked = explain.questions(study._record, assumptions, **named)
     try:
         test = study.pretrend_test()
         placebos = (
@@ -368,14 +362,18 @@ def study_report(
         )
         for by in ("exposure", "group", "time")
     ]
-    parts = [
-        Part("summary", "Summary", SUMMARY.format(study.summary(alpha).as_html())),
-        assumptions_part(asked, assumptions),
-        Part("effects", "Effects", "\n".join(figures)),
-        Part("placebos", "Placebos", paragraph(placebos)),
-        *written_parts(text, methods.references(text), "", methods.call_of(record)),
-    ]
-    return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
+    own = [Part("effects", "Effects", "\n".join(figures)), Part("placebos", "Placebos", paragraph(placebos))]
+    return _short_report(study, path, title, alpha, [assumptions_part(asked, assumptions), *own], seed="")
+
+
+def _short_report(
+    res: Any, path: str | os.PathLike[str], title: str | None, alpha: float, own: Sequence[Part], seed: str
+) -> Path:
+    """Write a page of the summary, parts of its own, the methods paragraph and the call that repeats the results."""
+    text, heading = res.methods(), title or f"Report: {res!r}"
+    first = Part("summary", "Summary", SUMMARY.format(res.summary(alpha).as_html()))
+    last = written_parts(text, methods.references(text), seed, methods.call_of(res._record))
+    return write_page(path, heading, [f"<h1>{html.escape(heading)}</h1>"], [first, *own, *last])
 
 
 def late_report(
@@ -405,20 +403,16 @@ def late_report(
         The file.
     """
     check_page(path)
-    record, text, title = res._record, res.methods(), title or f"Report: {res!r}"
+    record = res._record
     asked = explain.questions(record, assumptions, treat=res.model.treat, instrument=record.design.treat_name)
-    parts = [
-        Part("summary", "Summary", SUMMARY.format(res.summary(alpha).as_html())),
+    own = [
         assumptions_part(asked, assumptions),
         Part("compliers", "Compliers", table_html(res.compliers(), "Means of all units and of compliers")),
     ]
     if record.spec.uses_propensity:
-        parts += [
-            Part("overlap", "Overlap of the instrument", *_overlap(record, alpha)),
-            Part("balance", "Balance of the covariates", *_balance(record, alpha)),
-        ]
-    parts += written_parts(text, methods.references(text), methods.seeds_text(record), methods.call_of(record))
-    return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
+        own.append(Part("overlap", "Overlap of the instrument", *_overlap(record, alpha)))
+        own.append(Part("balance", "Balance of the covariates", *_balance(record, alpha)))
+    return _short_report(res, path, title, alpha, own, methods.seeds_text(record))
 
 
 def write_page(

@@ -132,11 +132,9 @@ def summarize_comparison(compared: Any, alpha: float = 0.05, title: str | None =
     shown = (*MODELS, "Weights:", *DESIGN, *own)
     tables = [head(title or "Comparison of Estimators", design.endog_name, texts, shown)]
     effects, differences = effects_frame(comparison, alpha), differences_frame(comparison, alpha)
+    several = len(comparison.effect_names) > 1
     for effect in comparison.effect_names:
-        if len(comparison.effect_names) > 1:
-            own_effects, apart = (frame.xs(effect, level="effect") for frame in (effects, differences))
-        else:
-            own_effects, apart = effects, differences
+        own_effects, apart = (each.xs(effect, level="effect") if several else each for each in (effects, differences))
         tables.append(numbers_table(own_effects, effect))
         for name in names[:0:-1] if len(names) <= FEW_ESTIMATORS else names[-1:]:
             tables.append(numbers_table(apart.xs(name, level="minus"), f"Difference to {name}", like=own_effects))
@@ -181,9 +179,9 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
         words.filled_words(record),
         *_dropped_notes(record.design),
         "Each warning below is shown for the first imputation that has it." * bool(warned),
-        *(note.replace("\n", " ") for note in warned.values()),
+        *warned.values(),
     ]
-    return ResultSummary(tables, [*filter(None, notes)])
+    return ResultSummary(tables, notes)
 
 
 def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
@@ -218,13 +216,13 @@ def summarize_event_study(study: Any, alpha: float = 0.05, title: str | None = N
         f"Propensity: {right}" * (record.weight_fit is not None),
         f"{words.study_groups(study)} Controls: {words.CONTROLS[given['controls']]}. Confidence intervals use "
         f"{words.distribution_of(study.df)}.",
-        *(note.replace("\n", " ") for note in study.notes),
+        *study.notes,
         words.weights_words(record),
         words.trend_words(record, given["anticipation"]),
     ]
     tables = [head(title or "Event Study: Difference-in-Differences by Group and Period", study.outcome, texts, shown)]
     tables += [numbers_table(study.effects(name, alpha), name) for name in ("exposure", "group", "all")]
-    return ResultSummary(tables, [*filter(None, notes)])
+    return ResultSummary(tables, notes)
 
 
 def one_line(record: FitRecord, pooled: tuple[Any, Any] | None = None, imputations: int = 0) -> str:
@@ -241,9 +239,8 @@ def head_texts(record: FitRecord) -> dict[str, str]:
     design, options, stated, survey = record.design, record.options, record.stated_exposure, record.design.survey
     boot, joint = None if record.cov_type == "replicates" else record.boot, record.joint
     at = "as observed" if stated is None else f"at {stated:g}"
-    if joint is None or joint.anchor is None:
-        shrinkage = ""
-    else:
+    shrinkage = ""
+    if joint is not None and joint.anchor is not None:
         how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
         shrinkage = f"{joint.anchor:g} ({how})"
     texts: dict[str, Any] = {
@@ -373,7 +370,7 @@ def _notes(record: FitRecord) -> list[str]:
         if record.boot is None or record.boot.start is None:  # else in a table
             pairs, (spec, _) = zip(record.effect_names, joint.start.params, strict=False), words.formats(record)
             notes.append(f"IPWRA's {words.joined([f'{name} is {value:{spec}}' for name, value in pairs])}.")
-    return [*filter(None, notes), *(note.replace("\n", " ") for note in record.notes)]
+    return [*notes, *record.notes]
 
 
 def _comparison_notes(comparison: Comparison) -> list[str]:
@@ -409,7 +406,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         f"{design.n_dropped} rows dropped for all estimators. See {ledger}." * bool(design.n_dropped),
         _binary_note(records),
     ]
-    return [*filter(None, notes), *(note.replace("\n", " ") for note in comparison.notes)]
+    return [*notes, *comparison.notes]
 
 
 def _formulas(record: FitRecord, scored: bool | None = None) -> list[str]:
@@ -422,8 +419,8 @@ def _formulas(record: FitRecord, scored: bool | None = None) -> list[str]:
         seen = design.observation if record.spec.uses_propensity else None
         outcome = design.endog_name if record.spec.constants else design.formula
         scored = words.uses_score(record) and design.score is None
-    texts = [f"Outcome: {outcome}", f"Propensity: {design.propensity_formula}" * scored]
-    return [*filter(None, [*texts, "" if seen is None else f"Observed: {seen.formula}"])]
+    observed = "" if seen is None else f"Observed: {seen.formula}"
+    return [f"Outcome: {outcome}", f"Propensity: {design.propensity_formula}" * scored, observed]
 
 
 def _coding_note(design: Design) -> str:

@@ -13,7 +13,7 @@ import io
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from math import floor, isfinite, log10
 from os import PathLike
@@ -310,12 +310,8 @@ def _latex_spans(row: Sequence[str]) -> str:
 
 def _latex_row(row: Sequence[str]) -> str:
     cells = [re.sub(r"(?<![^\s(}])-(?=\d)", "$-$", _indented(escape_latex(cell), "~")) for cell in row]
-    cells = [re.sub(r"(?<=\d)(?:\{\*\})+$", _latex_stars, cell) for cell in cells]
-    return " & ".join(cells) + r" \\"
-
-
-def _latex_stars(found: re.Match[str]) -> str:
-    return f"$^{{{found[0].replace('{*}', '*')}}}$"
+    stars = re.compile(r"(?<=\d)(?:\{\*\})+$")
+    return " & ".join(stars.sub(lambda m: f"$^{{{m[0].replace('{*}', '*')}}}$", cell) for cell in cells) + r" \\"
 
 
 def stack_text(tables: Sequence[ResultTable], width: int) -> str:
@@ -338,7 +334,7 @@ class ResultSummary(Summary):
     tables : sequence of ResultTable
         The tables, from top to bottom.
     notes : sequence of str
-        The notes, without their numbers.
+        The notes, without their numbers. Empty ones are left out, and each is put on one line.
 
     Attributes
     ----------
@@ -353,7 +349,7 @@ class ResultSummary(Summary):
     def __init__(self, tables: Sequence[ResultTable] = (), notes: Sequence[str] = ()) -> None:
         super().__init__()
         self.tables = list(tables)
-        self.notes = list(notes)
+        self.notes = [flat(note) for note in notes if note]
 
     def __getattr__(self, name: str) -> Any:
         form = name.removeprefix("to_")
@@ -375,9 +371,7 @@ class ResultSummary(Summary):
         """
         lines = [stack_text(self.tables, max([WIDTH, *(table.natural_width for table in self.tables)]))]
         lines += ["", "Notes:"] if self.notes else []
-        for i, note in enumerate(self.notes, 1):
-            lines += wrap(note, WIDTH, first=f"[{i}] ", rest="    ")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(line for note in self._note_texts() for line in wrap(note, WIDTH, rest="    "))])
 
     def as_html(self) -> str:
         """Return the summary as HTML, with all text escaped.
@@ -389,9 +383,6 @@ class ResultSummary(Summary):
         """
         notes = [f"<p>{escape_html(note)}</p>" for note in self._note_texts()]
         return "\n".join([*(table.as_html() for table in self.tables), *notes])
-
-    def _repr_markdown_(self) -> str:
-        return self.as_markdown()
 
     def as_latex(self, *, label: str | None = None, caption: str | None = None) -> str:
         r"""Return the summary as LaTeX for the booktabs package, with all text escaped.
@@ -444,6 +435,8 @@ class ResultSummary(Summary):
         """
         return "\n\n".join([*(table.as_markdown() for table in self.tables), *map(escape_markdown, self._note_texts())])
 
+    _repr_markdown_ = as_markdown
+
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the summary to a file, in the format that the ending of the file name sets.
 
@@ -490,7 +483,7 @@ class ResultSummary(Summary):
         return write_whole(file, stream.getvalue())
 
     def _note_texts(self) -> list[str]:
-        return [f"[{i}] {flat(note)}" for i, note in enumerate(self.notes, 1)]
+        return [f"[{i}] {note}" for i, note in enumerate(self.notes, 1)]
 
     def _made(self) -> list[Any]:
         try:
@@ -505,6 +498,18 @@ class ResultSummary(Summary):
             caption = ": ".join(filter(None, [flat(table.title), *(head[0] for head in table.heads)])) or None
             made.append(MTable(table.grouped(), notes=notes, caption=caption, rgroup_sep="t", rgroup_display=False))
         return made
+
+
+class HasSummary:
+    """Results that a notebook shows by their summary."""
+
+    summary: Callable[..., Any]
+
+    def _repr_html_(self) -> str:
+        return str(self.summary().as_html())
+
+    def _repr_markdown_(self) -> str:
+        return str(self.summary().as_markdown())
 
 
 class PaperTable(ResultSummary):
@@ -533,9 +538,6 @@ class PaperTable(ResultSummary):
         super().__init__([table], notes)
         self.frame, self._together = frame, together
 
-    def __repr__(self) -> str:
-        return self.as_text()
-
     def as_text(self) -> str:
         """Return the table as text. If it is too wide, blocks of columns are printed one below the other.
 
@@ -554,6 +556,8 @@ class PaperTable(ResultSummary):
             blocks.append(self._part(left[:count]).as_text())
             left = left[count:]
         return "\n".join([*blocks, *(line for note in self._note_texts() for line in wrap(note, WIDTH))])
+
+    __repr__ = as_text
 
     def _part(self, columns: Sequence[int]) -> ResultTable:
         whole, kept = self.tables[0], [0, *columns]
@@ -577,4 +581,4 @@ class PaperTable(ResultSummary):
         return self._made()[0].make("gt")
 
     def _note_texts(self) -> list[str]:
-        return [f"Notes: {flat(' '.join(self.notes))}"] if self.notes else []
+        return [f"Notes: {' '.join(self.notes)}"] if self.notes else []

@@ -143,14 +143,7 @@ def table_one(
     told: list[str] = []
     table = as_table(data, [])
     weight, units, weights_name = _weighing(weights, weight_type, table, told)
-    labels: tuple[str, ...] = ()
-    groups: list[np.ndarray] = []
-    grouping = None
-    if by is not None:
-        labels, groups, grouping = _groups(by, table, treated, reference, levels, told)
-    elif treated is not None or reference is not None:
-        option = "reference" if treated is None else "treated"
-        raise OptionError(f'{option}= needs groups.\nUse `by="..."` with the name of their column.')
+    labels, groups, grouping = _groups(by, table, treated, reference, levels, told)
     if covariates is None:
         covariates = [str(name) for name in table.columns if name not in (grouping, weights_name)]
     found = renamed(map(_indicator, covariates_in(covariates, table, MOST_LEVELS)), names)
@@ -322,11 +315,16 @@ def _weighing(
 
 def _groups(
     by: Any, table: pd.DataFrame, treated: Any, reference: Any, levels: Mapping[Any, str] | None, told: list[str]
-) -> tuple[tuple[str, ...], list[np.ndarray], str]:
+) -> tuple[tuple[str, ...], list[np.ndarray], str | None]:
     """Return labels of the groups (reference first), a mask of the rows of each group, and the name of `by`.
 
     A sentence on rows in no group is added to `told`.
     """
+    if by is None and (treated is not None or reference is not None):
+        option = "reference" if treated is None else "treated"
+        raise OptionError(f'{option}= needs groups.\nUse `by="..."` with the name of their column.')
+    if by is None:
+        return (), [], None
     column = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
     name = str(column.name)
     known = ~missing_mask(column)
