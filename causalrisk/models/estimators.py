@@ -299,7 +299,12 @@ class JRE(CausalModel):
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
         """
-        return self._fit(dict(locals()))
+        given = {
+            "objective": objective, "anchor": anchor, "share": share,
+            "n_replicates": n_replicates, "spread": spread, "replicates": replicates, "method": method,
+            "shrinkage": shrinkage, "join_score": join_score,
+        }  # fmt: skip
+        return self._fit(given | others)
 
     def _results(self, record: FitRecord) -> CausalResults:
         start = CausalResults(IPWRA._of(self.design, self.options), start_record(record))
