@@ -363,16 +363,15 @@ def study_report(
         for by in ("exposure", "group", "time")
     ]
     own = [Part("effects", "Effects", "\n".join(figures)), Part("placebos", "Placebos", paragraph(placebos))]
-    return _short_report(study, path, title, alpha, [assumptions_part(asked, assumptions), *own], seed="")
+    return _short_report(study, path, title, alpha, [assumptions_part(asked, assumptions), *own])
 
 
-def _short_report(
-    res: Any, path: str | os.PathLike[str], title: str | None, alpha: float, own: Sequence[Part], seed: str
-) -> Path:
+def _short_report(res: Any, path: str | os.PathLike[str], title: str | None, alpha: float, own: Sequence[Part]) -> Path:
     """Write a page of the summary, parts of its own, the methods paragraph and the call that repeats the results."""
     text, heading = res.methods(), title or f"Report: {res!r}"
     first = Part("summary", "Summary", SUMMARY.format(res.summary(alpha).as_html()))
-    last = written_parts(text, methods.references(text), seed, methods.call_of(res._record))
+    record = res._record
+    last = written_parts(text, methods.references(text), methods.seeds_text(record), methods.call_of(record))
     return write_page(path, heading, [f"<h1>{html.escape(heading)}</h1>"], [first, *own, *last])
 
 
@@ -412,7 +411,7 @@ def late_report(
     if record.spec.uses_propensity:
         own.append(Part("overlap", "Overlap of the instrument", *_overlap(record, alpha)))
         own.append(Part("balance", "Balance of the covariates", *_balance(record, alpha)))
-    return _short_report(res, path, title, alpha, own, methods.seeds_text(record))
+    return _short_report(res, path, title, alpha, own)
 
 
 def write_page(

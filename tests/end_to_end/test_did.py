@@ -824,4 +824,6 @@ def test_the_report_of_a_study(tmp_path, unprinted_plots):
     assert said in unescape(page) and "Wald test" not in page
     for text in ("Placebos", "parallel trends", "study = causalrisk.event_study(", "Report: EventStudy: ATT"):
         assert text in page
-    assert page.count("<img") == 3
+    assert page.count("<img") == 3 and "seed" not in unescape(page).lower()
+    learned = study(SHORT, learner="smooth").report(tmp_path / "learned.html").read_text("utf-8")
+    assert "Seed 0. causalrisk" in unescape(learned)
