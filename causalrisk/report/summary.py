@@ -466,7 +466,7 @@ def _overlap_note(record: FitRecord) -> str:
     warned = any(note.startswith("poor overlap") for note in record.notes)
     alone = f" ({arm.alone_n:.0f} by the probability weights alone)" * (design.weight_type == "probability")
     left = (
-        f"Overlap is poor. After weighting, the effective n of group {label} is only {arm.effective_n:.0f}{alone}, of "
+        f"Overlap is limited. After weighting, the effective n of group {label} is {arm.effective_n:.0f}{alone}, of "
         f"{words.count(arm.n, design.unit_name)}. See `res.overlap()`. "
     ) * (not warned)
     sandwich = record.spec == IPWRA and record.cov_type in ("robust", "HC1", "cluster")

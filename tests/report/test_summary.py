@@ -59,7 +59,7 @@ def short(slope, n=300, square=1.0):
     return pd.DataFrame({"y": x + square * x**2 + d + rng.normal(size=n), "x": x, "d": d, "g": np.arange(n)})
 
 
-POOR, SHORT = "Overlap is poor. After weighting, the effective n of group", "IPWRA's 95% intervals were too short"
+POOR, SHORT = "Overlap is limited. After weighting, the effective n of group", "IPWRA's 95% intervals were too short"
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
@@ -70,7 +70,7 @@ def test_a_note_says_where_the_interval_of_ipwra_is_too_short():
     worst = (arms["effective n"] / arms["n"]).idxmin()
     assert arms["effective n"][worst] < arms["n"][worst] / 2
     text = " ".join(str(res.summary()).split())
-    left = f"{worst} is only {arms['effective n'][worst]:.0f}, of {arms['n'][worst]} rows."
+    left = f"{worst} is {arms['effective n'][worst]:.0f}, of {arms['n'][worst]} rows."
     assert f"{POOR} {left}" in text and SHORT in text
     assert 'fit(cov_type="jackknife", use_t=True)' in text and "AIPW" in text
     for options in ({"cov_type": "HC1"}, {"use_t": True}):
