@@ -250,7 +250,8 @@ ANSWERS: dict[str, dict[str, str]] = {
         "ate ate_ att atc ato": "Use `res.effect`, or `res.model.with_options(target=)` for another population.",
         "to_latex as_latex to_html as_html": "Use `res.summary().as_latex()` or `res.summary().as_html()`.",
         "to_word to_docx": 'Use `res.summary().save("table.docx")`, or `causalrisk.etable(res).save("table.docx")`.',
-        "to_csv to_excel to_dict to_markdown": "Use `res.tidy()`, a data frame.",
+        "to_csv to_excel to_dict to_json to_markdown": "Use `res.tidy()`, a data frame.",
+        "remove_data without_rows": "Results compute from their data. `res.tidy()` has the numbers alone.",
         "outreg2 esttab etable modelsummary stargazer estimates_table to_gt gt": "Use `causalrisk.etable([res])`.",
         "fit refit bootstrap get_robustcov_results HC0_se HC1_se HC2_se HC3_se cov_HC0 cov_HC1 cov_HC2 cov_HC3": (
             'Use `res.model.fit(cov_type="HC1")`, for example.'
