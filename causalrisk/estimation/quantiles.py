@@ -150,7 +150,7 @@ class LevelFit:
 
     `thresholds` has the quantiles. `places` has the positions of the quantiles among the arm's distinct outcomes.
     `estimate` has the distribution functions at the thresholds. `density` and `drift` are the results of `densities`.
-    The density is NaN at the largest outcome of an arm.
+    The density is NaN at the largest outcome of an arm, or if its estimate is not positive.
     """
 
     level: float
@@ -271,13 +271,8 @@ def _fit_level(
     u = (sample.y - thresholds[sample.arm]) / widths[sample.arm]
     kernel = np.where(np.abs(u) <= 1, 0.75 * (1 - u**2), 0.0) / widths[sample.arm]  # Epanechnikov's
     density, drift = densities(found.rows, kernel)
-    if (density <= 0).any():
-        a = int(np.argmin(density))
-        raise CausalRiskError(
-            f"the estimated density of {design.endog_name!r} at quantile {level:g} in group {design.labels[a]!r} is "
-            "zero or negative.\nUse `IPW`, which has no outcome model, or simplify the outcome formula."
-        )
-    density[places == ends] = np.nan  # the distribution function is one at the largest outcome, whatever the data are
+    # The distribution function is one at the largest outcome, whatever the data are; a negative density is no estimate.
+    density[(places == ends) | (density <= 0)] = np.nan
     return LevelFit(level, places, thresholds, found, density, drift)
 
 
@@ -289,8 +284,9 @@ def _warn_of_ends(design: Design, fits: Sequence[LevelFit], notes: Notes) -> Non
         if np.isnan(density)
     ]
     if ends:
-        problem = "the robust standard error is NaN for a quantile that is the largest outcome of its group"
-        notes.warn(f"{problem}: {', '.join(ends)}.\nUse lower levels in `quantiles=`.", DesignWarning)
+        problem = "the robust standard error is NaN for a quantile at the largest outcome of its group, or where the"
+        advice = "Use other levels in `quantiles=`, or `IPW`, which has no outcome model."
+        notes.warn(f"{problem} estimated density is not positive: {', '.join(ends)}.\n{advice}", DesignWarning)
 
 
 def _warn_of_masses(

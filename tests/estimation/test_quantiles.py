@@ -104,6 +104,17 @@ def test_few_rounded_outcomes_reach_the_level_first_at_the_quantile(seed, level,
     assert reached[0] < level <= reached[1]
 
 
+def test_a_density_that_is_not_positive_leaves_the_quantile():
+    rng = np.random.default_rng(15)
+    x = rng.normal(size=60)
+    d = (rng.random(60) < 1 / (1 + np.exp(-x))) * 1
+    data = pd.DataFrame({"x": x, "d": d, "y": np.round(x + d + rng.normal(size=60), 1)})
+    model = AIPW.from_formula("y ~ x", data, treat="d", effect="quantile", quantiles=0.75)
+    with pytest.warns(cr.DesignWarning, match=r"density is not positive: quantile 0.75 of group '0' \(1.1\)"):
+        res = model.fit()
+    assert np.isfinite(res.params).all() and list(np.isnan(res.bse)) == [True, True, False]
+
+
 @pytest.mark.parametrize("target", ["all", "treated"])
 def test_standard_error_is_that_of_the_indicator_over_the_density(target):
     level = 0.5
@@ -278,7 +289,7 @@ def test_levels_beyond_all_outcomes_are_the_first_or_the_last():
     few = pd.DataFrame({"y": np.arange(40.0), "d": np.repeat([0, 1], 20)})
     levels = [0.04, 0.05, 0.95, 0.96]
     model = Hajek.from_formula("y ~ 1", few, treat="d", propensity="1", effect="quantile", quantiles=levels)
-    with pytest.warns(cr.DesignWarning, match=r"of its group: quantile 0.96 of group '0' \(19\), quantile 0.96 of"):
+    with pytest.warns(cr.DesignWarning, match=r"not positive: quantile 0.96 of group '0' \(19\), quantile 0.96 of"):
         res = model.fit(cov_type="robust")
     assert [res.params[f"POQ[0] q{level:g}"] for level in levels] == [0, 0, 18, 19]
     known = ~res.bse.index.str.endswith("q0.96")
