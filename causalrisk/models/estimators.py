@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from causalrisk.errors import OptionError, check_distinct, listed
@@ -348,8 +349,7 @@ def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]
     needed = {("cov_type", "bootstrap")} | ({("effect", effect)} if effect == specification.QUANTILE.name else set())
     rows = {name: ABILITIES.get(name, {}) for name in BY_NAME if name not in WHERE_NAMED}
     having = [name for name, row in rows.items() if all(value in row.get(option, ()) for option, value in needed)]
-    alone = isinstance(estimators, type | CausalModel | CausalResults)
-    given = [estimators] if alone else having if estimators is None else estimators
-    models = [model_named(item) for item in (given.split() if isinstance(given, str) else given)]
+    given = having if estimators is None else estimators.split() if isinstance(estimators, str) else estimators
+    models = [model_named(item) for item in (given if isinstance(given, Iterable) else [given])]
     check_distinct("estimators", [model.spec.name for model in models])
     return models

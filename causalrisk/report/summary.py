@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.design import Design
-from causalrisk.errors import NUMBERS, Failure, check_alpha
+from causalrisk.errors import NUMBERS, Failure, OptionError, check_alpha
 from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import EVERYBODY, IPW, IPWRA
@@ -82,6 +82,9 @@ def summary(
     check_alpha(alpha)
     outcome, title = yname or words.outcome_name(record), title or record.spec.title
     names = record.names if xname is None else list(map(str, xname))
+    if len(names) != len(record.names):
+        found = f"xname= has {len(names)} names; expected {len(record.names)}, for {', '.join(record.names)}"
+        raise OptionError(f"{found}.\nLeave xname= out.")
     estimates = intervals.summary_frame(record, alpha).set_axis(names)
     additive = record.options.effect_scale.additive
     numbers = numbers_table(estimates, outcome, one_unit=additive, digits=digits)

@@ -276,7 +276,7 @@ def test_summary_options(ipwra):
     assert "[0.05" in text
     assert re.search(r"^income +estimate", text, re.M)
     assert re.search(r"^effect ", text, re.M)
-    with pytest.raises(ValueError, match="3 elements"):
+    with pytest.raises(ValueError, match="expected 3"):
         ipwra.summary(xname=["a"])
 
 

@@ -31,6 +31,8 @@ CALLS = {
         "y ~ x1", DATA, treat="d", link="logit"
     ),
     "cannot read the hypothesis '': it is empty": lambda f: f["res"].t_test(""),
+    r"xname= has 1 names; expected 3, for ATE, POM\[0\], POM\[1\]": lambda f: f["res"].summary(xname=["a"]),
+    "estimator 3 is not known": lambda f: cr.compare("y ~ x1", DATA, treat="d", estimators=3),
     "estimator IPWRA and estimator AIPW": lambda f: cr.pool([f["res"], f["other"]]),
 }
 
