@@ -257,7 +257,8 @@ def scan(source: Any) -> Scan:
 def _matching(pattern: str) -> list[str]:
     found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
     if not found or not os.path.exists(found[0]):
-        raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder: {os.getcwd()!r}.")
+        folder = os.path.dirname(os.path.abspath(pattern))
+        raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder {folder!r}.")
     odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV)) or os.path.isdir(path)), None)
     if odd is not None:
         advice = 'Use `scan("folder/*.parquet")`; write other files with `DataFrame.to_parquet`.'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,7 +175,7 @@ class ComparisonResults(Shown):
 
 
 def simultaneous(
-    results: Iterable[CausalResults],
+    results: Iterable[CausalResults] | Mapping[str, CausalResults],
     *,
     adjust: kinds.Adjustment = "single-step",
     alpha: float = 0.05,
@@ -185,15 +185,15 @@ def simultaneous(
 
     Parameters
     ----------
-    results : iterable of CausalResults
+    results : iterable of CausalResults, or mapping of names to them
         Fits to the same rows with the same weights and clusters, for example to several outcomes.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, default "single-step"
         As in `CausalResults.pairwise`. "single-step" uses the correlations of the fits' influence functions.
     alpha : float, default 0.05
         Significance level of the intervals.
     names : sequence of str, optional
-        Names of the fits. By default the names of the outcomes if they all differ, else the names of the estimators if
-        they all differ, else numbers.
+        Names of the fits. By default the names of a mapping, else the names of the outcomes if they all differ, else
+        the names of the estimators if they all differ, else numbers.
 
     Returns
     -------
@@ -226,6 +226,7 @@ def simultaneous(
     bweight  ATE      -256.86         0.0 -310.28 -203.45
     lbweight ATE         0.06         0.0    0.03    0.09
     """
+    names = list(results) if names is None and isinstance(results, Mapping) else names
     records = [res._record for res in given_results(results, "simultaneous([res1, res2])")]
     outcomes, estimators = [record.design.endog_name for record in records], [record.spec.name for record in records]
     numbered = [str(k + 1) for k in range(len(records))]

@@ -14,7 +14,7 @@ import inspect
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
@@ -516,8 +516,9 @@ class CausalResults(OneEffect):
 
 
 def given_results(results: Any, typed: str) -> list[CausalResults]:
-    """Return the results of several fits, or of one, as a list. Anything else raises an OptionError."""
-    given = list(results) if isinstance(results, Iterable) else [results]
+    """Return the results of several fits, of a mapping, or of one, as a list. Others raise an OptionError."""
+    several = results.values() if isinstance(results, Mapping) else results
+    given = list(several) if isinstance(several, Iterable) else [several]
     for res in given:
         if not isinstance(res, CausalResults):
             raise errors.OptionError(

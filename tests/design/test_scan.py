@@ -315,6 +315,12 @@ def test_an_arm_that_cannot_support_its_model(data):
     refused("group '1' has 1 row for 2 outcome coefficients", [data.assign(d=(data.index == 3) * 1)], "y ~ x1")
 
 
+def test_a_pattern_without_files_names_its_folder(tmp_path):
+    with pytest.raises(DesignError, match="no file matches") as told:
+        scan(f"{tmp_path}/none/*.parquet")
+    assert str(told.value).endswith(f"Check the folder {str(tmp_path / 'none')!r}.")
+
+
 def test_what_goes_by_rows_is_not_there(data):
     design = scanned(parts(data, 300))
     for name in ("y", "X", "index", "in_sample", "members"):

@@ -254,6 +254,9 @@ def test_several_outcomes_by_their_influence_functions(trial):
     fits = [cr.OutcomeRegression.from_formula(f"{y} ~ 1", trial, treat="d").fit() for y in ("y", "z", "ill")]
     frame = cr.simultaneous(fits)
     assert list(frame.index) == [("y", "ATE"), ("z", "ATE"), ("ill", "ATE")]
+    named = cr.simultaneous(dict(zip(("rev", "conv", "ill"), fits, strict=True)))
+    assert list(named.index.get_level_values("fit")) == ["rev", "conv", "ill"]
+    assert np.array_equal(named.to_numpy(), frame.to_numpy())
     d, share = trial.d.to_numpy(), trial.d.mean()
     parts = []
     for y in ("y", "z", "ill"):
