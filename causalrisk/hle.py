@@ -369,7 +369,7 @@ def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
     n = len(rows)
     if not n:
         return np.nan, np.nan
-    accuracy = round(100 * int(rows["correct"].sum()) / n, 2)
+    accuracy = round(100 * float(rows["correct"].sum()) / n, 2)
     return accuracy, round(1.96 * (accuracy * (100 - accuracy) / n) ** 0.5, 2)
 
 

@@ -57,6 +57,10 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     per observed combination. A one-sided formula, which begins with "~", gives a linear projection. `data` has the
     model's data, which are needed only for variables that are in neither formula.
     """
+    for one in design.filled if data is None and isinstance(by, str) else ():
+        if re.search(rf"\b{re.escape(one.name)}\b", by):
+            what = f"{one.name!r} has missing values, which missing='indicator' filled in for the models only"
+            raise DesignError(f'{what}.\nUse `data=data.fillna({{"{one.name}": value}})` with a value of your choice.')
     if isinstance(by, str) and by.lstrip().startswith("~"):
         formula = parse(by.lstrip().removeprefix("~"), "effects_by", [])
         scope = resolve(formula, data_on_sample(design, data), {}, "right")

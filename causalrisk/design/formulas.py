@@ -37,8 +37,14 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with
     (rf"\b(?:ibn?|i|c)\.\(\s*{NAME}", r"Give each variable by itself: `C(\1)`, or `\1` for numbers."),
     (rf"\bc\.{NAME}##c\.\1\b", r"Stata's `c.\1##c.\1` is `\1 + I(\1**2)`."),
     (rf"\bc\.{NAME}#c\.\1\b", r"Stata's `c.\1#c.\1` is `I(\1**2)`."),
-    (r"\b(?:i\d*\.)?(\w+)##(?:(?:i|c)\.)?(\w+)", r"Stata's `##` is `*`: `C(\1)*\2`, or `\1*\2` for numbers."),
-    (r"\b(?:i\d*\.)?(\w+)#(?:(?:i|c)\.)?(\w+)", r"Stata's `#` is `:`: `C(\1):\2`, or `\1:\2` for numbers."),
+    (r"\bc\.(\w+)##c\.(\w+)", r"Stata's `c.\1##c.\2` is `\1*\2`."),
+    (r"\bc\.(\w+)#c\.(\w+)", r"Stata's `c.\1#c.\2` is `\1:\2`."),
+    (r"\bc\.(\w+)##(?:i\d*\.)?(\w+)", r"Stata's `c.\1##i.\2` is `\1*C(\2)`."),
+    (r"\bc\.(\w+)#(?:i\d*\.)?(\w+)", r"Stata's `c.\1#i.\2` is `\1:C(\2)`."),
+    (r"\b(?:i\d*\.)?(\w+)##c\.(\w+)", r"Stata's `i.\1##c.\2` is `C(\1)*\2`."),
+    (r"\b(?:i\d*\.)?(\w+)#c\.(\w+)", r"Stata's `i.\1#c.\2` is `C(\1):\2`."),
+    (r"\b(?:i\d*\.)?(\w+)##(?:i\.)?(\w+)", r"Stata's `##` is `*`: `C(\1)*C(\2)`."),
+    (r"\b(?:i\d*\.)?(\w+)#(?:i\.)?(\w+)", r"Stata's `#` is `:`: `C(\1):C(\2)`."),
     (r"#", "Stata's `#` and `##` are `:` and `*`. Formulas have no comments."),
     (rf"\bi?b(\d+)\.{NAME}", r"Stata's `ib\1.\2` is `C(\2, Treatment(\1))`."),
     (rf"\b(?:i|ibn|io)\.{NAME}\b(?!\()", r"Stata's `i.\1` is `C(\1)`."),
@@ -271,6 +277,9 @@ class Formula:
         return self.text.split("~", 1)[-1].strip()
 
 
+ARITHMETIC = ("+", "-", "*", "/", ":", "**")  # what patsy reads as operations on terms
+
+
 def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y", "d")) -> Formula:
     """Split a one- or two-sided formula into terms, without looking up its variables.
 
@@ -297,6 +306,11 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
         if text[-1:] in ("+", "-", "*", ":"):
             advice = f"The formula ends in `{text[-1]}`. Leave `{text[-1]}` out, or add a term."
         raise DesignError(f"{found}\n{advice}") from error
+    left = tree.args[0] if len(tree.args) == 2 else None
+    if left is not None and left.type in ARITHMETIC:
+        what, right = text.split("~", 1)
+        found = f"the {model} formula {text!r} has arithmetic on its left-hand side, which only I() computes"
+        raise DesignError(f"{found}.\nUse `I({what.strip()}) ~ {right.strip()}`.")
     if not formula.right:
         found = f"the {model} formula {text!r} has an empty right-hand side; expected at least one term"
         raise DesignError(f"{found}.\nFor a model with only a constant, use `{typed.format(1)}`.")

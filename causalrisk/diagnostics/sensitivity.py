@@ -571,8 +571,8 @@ def rosenbaum_bounds(
     errors.one_of("alternative", alternative, ("larger", "smaller"))
     if control is None or hasattr(treated, "matches"):
         expected = "rosenbaum_bounds() takes the outcomes of the two units of each pair"
-        typed = 'rosenbaum_bounds(data.loc[res.matches.unit, "y"], data.loc[res.matches.match, "y"])'
-        raise errors.OptionError(f"{expected}.\nUse `{typed}`.")
+        why = "`Matching` uses units more than once, so its matches are no such pairs"
+        raise errors.OptionError(f"{expected}, each unit in one pair; {why}.\nUse `res.sensitivity_bounds()` of AIPW.")
     limits = np.atleast_1d(np.asarray(gamma, dtype=float))
     pairs = [np.asarray(outcomes, dtype=float) for outcomes in (treated, control)]
     if not (limits >= 1).all():

@@ -384,12 +384,13 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     counts, t = design.arm_clusters, bool(np.isfinite(record.df))
     whole = sum(counts) == design.n_clusters  # each cluster has one treatment
     fewest, jackknife = int(np.argmin(counts)), t and record.cov_type == JACKKNIFE
-    label, names = design.labels[fewest], " and ".join(map(repr, design.cluster_names))
+    label, of = design.labels[fewest], design.cluster_name
+    if design.second_cluster is not None:
+        ways, rows = (np.asarray(design.cluster), design.second_cluster), design.members[fewest]
+        of = design.cluster_names[np.argmin([len(np.unique(codes[rows])) for codes in ways])]
     if record.one_cluster:
-        of, advice = design.cluster_name, "Use a finer `cluster=`"
-        if design.second_cluster is not None and np.ptp(np.asarray(design.cluster)[design.members[fewest]]):
-            of = design.second_cluster_name
-        if whole and design.n_clusters > 2:
+        advice = "Use a finer `cluster=`"
+        if whole and design.n_clusters > 2 and design.observation is None:
             advice += ', or `res.permutation_test(statistic="difference")` if clusters were assigned at random'
         found = f"only one cluster of {of!r} is in group {label!r}, so clustered standard errors cannot be estimated"
         notes.warn(f"{found}. They are NaN.\n{advice}.", errors.DesignWarning)
@@ -409,11 +410,13 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     variables = (*design.outcome_encoder.variables, *design.propensity_encoder.variables)
     if design.second_cluster is not None or design.cluster_name in variables or record.options.quantiles:
         advice = "Use `fit(use_t=True, small_sample=True)`. "
-    if whole:
+    if whole and design.observation is None:
         advice += "If the clusters were assigned at random, `res.permutation_test()` is exact."
-    elif counts[fewest] < VERY_FEW:
+    elif not whole and counts[fewest] < VERY_FEW:
         told, advice = f"With fewer than {VERY_FEW}, intervals are too short", "No other standard error fixes this."
-    notes.warn(f"only {counts[fewest]} clusters of {names} {own}. {told}.\n{advice.strip()}", errors.DesignWarning)
+        if design.second_cluster is not None:
+            advice = "Use `cluster=` with the variable that has more clusters."
+    notes.warn(f"only {counts[fewest]} clusters of {of!r} {own}. {told}.\n{advice.strip()}", errors.DesignWarning)
 
 
 def check_outcome(record: FitRecord, notes: Notes) -> None:

@@ -286,7 +286,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     """Add to a fit the standard errors for its `cov_type`, and give their warnings."""
     notes = Notes(record.notes)
     if record.one_cluster:  # no resampling gives a variance
-        return _completed(robust_record(record), notes)
+        kind = JACKKNIFE if record.cov_type == JACKKNIFE else record.robust_type
+        return _completed(dataclasses.replace(robust_record(record), cov_type=kind), notes)
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
         covariance = reported_covariance(record, notes, whole=False)
         if not record.small_sample:

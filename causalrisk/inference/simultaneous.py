@@ -189,7 +189,8 @@ def adjusted_frame(
     frame = Estimates(values, se, errors, scale, df=df).frame(index, alpha)
     if adjust is None:
         return frame
-    p, critical = adjusted(frame.iloc[:, 2].to_numpy(), covariance, adjust, alpha, float(np.min(df, initial=np.inf)))
+    least = float(np.min(np.asarray(df, dtype=float), initial=np.inf))
+    p, critical = adjusted(frame.iloc[:, 2].to_numpy(), covariance, adjust, alpha, least)
     reach, centre = critical * errors, scale.contrast(frame["estimate"].to_numpy())
     frame.iloc[:, -2], frame.iloc[:, -1] = scale.report(np.stack([centre - reach, centre + reach]))
     frame.insert(4, "adjusted P", p)

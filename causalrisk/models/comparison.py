@@ -162,7 +162,7 @@ class ComparisonResults(Shown):
         estimand, ax = self._data.records[0].estimand, plots.axes_or_new(ax, len(frame))
         labels = [row if isinstance(row, str) else ": ".join(row) for row in frame.index]
         what = f"{estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval"
-        return plots.draw_forest(frame.set_axis(labels), what, ax)
+        return plots.draw_forest(frame.set_axis(labels), what, ax, self._data.records[0].options.effect_scale.null)
 
     def __repr__(self) -> str:
         design, count = self._data.design, len(self._data.names)

@@ -35,6 +35,7 @@ from causalrisk.report.table import format_number
 
 BY = ("exposure", "group", "time", "all", "simple", "over exposure")
 # warnings of fits to a single unit
+NOT_OF_STUDIES = "If the clusters were assigned.*exact[.]"  # advice for a single fit
 OF_ONE = "does not vary within a group|has 1 observations|cannot be left out|only one cluster"
 
 
@@ -473,7 +474,10 @@ def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: errors.Notes) -> N
     for one in warned:
         alike.setdefault(re.sub(errors.NUMBERS, "", one[1]), []).append(one)
     for (fit, text, category), *others in (sorted(each, key=itemgetter(1)) for each in alike.values()):
-        said, *advice = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", text).split("\n")
+        text = re.sub(NOT_OF_STUDIES, "", text)
+        said, *advice = (
+            re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", text).rstrip().split("\n")
+        )
         where = f" (Group {fit}{f', and {len(others)} more' if others else ''}.)"
         notes.warn("\n".join([said + where, *advice]), category)
 

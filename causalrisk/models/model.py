@@ -151,8 +151,9 @@ class CausalModel:
             "replace" (default of AIPW and TMLE): the predictions replace the outcome models. AIPW is then the
             interactive regression model of double machine learning.
             "stack" (default of JRE): a weighted average of three fits: JRE on the formula, JRE with the predictions as
-            terms, and the predictions alone. The weights minimise the variance of the effect. The second fit is left
-            out if the smallest arm has fewer than six observations per column of the outcome formula.
+            terms, and AIPW with the predictions. The weights minimise the variance of the effect plus a penalty on
+            unequal weights. The second fit is left out if the smallest arm has fewer than six observations per column
+            of the outcome formula.
         n_folds : int, default 5
             Number of folds for learners and classifiers. With 1, learners predict the rows that they are fitted to.
         n_repeats : int, default 1

@@ -77,7 +77,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     IPWRA: ATE -256.86 (24.38), 1 vs 0, n 4642
     """
     content, shown = Path(path).read_bytes(), repr(str(path))
-    typed = f"Use `res.save({shown})` to write the file."
+    typed = "Use a file that `res.save()` wrote."
     try:
         results = pickle.loads(content)
     except errors.CausalRiskError:  # the pickle of a newer version was refused

@@ -320,6 +320,8 @@ def _weights(record: FitRecord) -> list[str]:
     elif population.toward is not None:
         label = design.labels[population.toward]
         weight = f"Rows of group {label} have weight 1. Other rows have weight P(group {label}) / P(own group)."
+    seen = record.design.observation is not None
+    weight += " It is also divided by the probability that the outcome is observed." * seen
     weight += " Observation weights multiply these weights." * (design.weight_type == "probability")
     spread = [
         f"{label}: {words.count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "

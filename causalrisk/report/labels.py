@@ -232,7 +232,8 @@ def learner_words(record: FitRecord) -> str:
             fits += f", JRE with the predictions of {names} as terms,"
         how = (
             f"The estimates are weighted averages of fits: {fits} and AIPW with the predictions of {names} as outcome "
-            "models and normalised weights. The weights of the fits minimise the variance (see `res.stack`)."
+            "models and normalised weights. The weights of the fits minimise the variance plus a penalty on unequal "
+            "weights (see `res.stack`)."
         )
     elif record.spec.given:
         how = f"The outcome models are predictions by {names}."

@@ -33,6 +33,7 @@ LINE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": "--", "zorde
 PANEL = (5.2, 4.2)  # inches
 CHARACTER = 7  # points that a character of a label needs
 BINS = 30  # bars of the histograms of scores
+CONSTANT = 1e-6  # range of propensity scores below which they are one number
 GRID = 101  # values at which a curve is drawn
 LABEL_GAP = 0.06  # of the height of the axes, between the labels of points
 BAR: dict[str, Any] = {"ecolor": GREY, "markersize": 5}
@@ -242,7 +243,9 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
         labels = [f"{design.treat_name} = {design.labels[a]}" for a in (position, 0)]
         used = score[members[0] | members[1]]
         low, high = used.min(), used.max()
-        edges = np.linspace(low, high if high > low else low + 1e-9, BINS + 1)
+        if high - low < CONSTANT:  # such as a known share
+            low, high = max(low - 0.05, 0.0), min(high + 0.05, 1.0)
+        edges = np.linspace(low, high, BINS + 1)
         handles = []
         for sign, inside, label, colour in zip((1, -1), members, labels, (BLUE, ORANGE), strict=True):
             shares = [np.histogram(score[inside], edges, weights=w)[0] for w in (None, weight[inside])]
@@ -291,13 +294,13 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
     return panel_by_arm(record, draw, ax=ax, arm=arm)
 
 
-def draw_forest(frame: pd.DataFrame, label: str, ax: Any) -> Any:
+def draw_forest(frame: pd.DataFrame, label: str, ax: Any, null: float = 0.0) -> Any:
     """Draw effects and intervals (the last two columns) from the top down, and a line at no effect."""
     rows = np.arange(len(frame))[::-1]
     ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color=GREY)
     ax.plot(frame.iloc[:, 0], rows, "o", color=ink(ax))
     label_rows(ax, rows, frame.index)
-    mark_if_seen(ax, 0)
+    mark_if_seen(ax, null)
     return finish(ax, label)
 
 
@@ -447,7 +450,7 @@ def plot_bootstrap(
         ax.set_ylim(-(len(limits) + 0.8) * step, 1.12 * top)
         ticks = [tick for tick in ax.get_yticks() if 0 <= tick <= 1.1 * top]
         ax.set_yticks([*places, *ticks], [*limits, *(f"{tick:g}" for tick in ticks)])
-        mark_if_seen(ax, 0)
+        mark_if_seen(ax, record.options.effect_scale.null)
         _annotate(ax, "estimate", (estimate, top), (4, 2), va="bottom")
         return finish(ax, effect_label(record, position), "resamples")
 

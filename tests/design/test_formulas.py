@@ -66,7 +66,9 @@ def test_transformed_and_bool_outcomes(data):
     [
         ("x", "has no left-hand side"),
         ("~ x", "has no left-hand side"),
-        ("y + x ~ k", "a left-hand side that is not one variable"),
+        ("y + x ~ k", r"arithmetic on its left-hand side.*\nUse `I\(y \+ x\) ~ k`"),
+        ("y - x ~ k", r"Use `I\(y - x\) ~ k`"),
+        ("y:x ~ k", "arithmetic on its left-hand side"),
         ("1 ~ k", "a left-hand side that is not one variable"),
         ("g ~ x", "the outcome 'g' has the levels 'a', 'b'"),
         ("C(k) ~ x", "the outcome .* has the levels"),

@@ -293,7 +293,7 @@ MATCHED = cr.Matching.from_formula("y ~ x1", simulate(300), treat="d", target="t
         ({"control": CONTROL[:9]}, r"shapes \(40,\) and \(9,\)"),
         ({"control": [np.nan, *CONTROL[1:]]}, "without missing values"),
         ({"alternative": "two-sided"}, "alternative"),
-        ({"control": None}, r"Use `rosenbaum_bounds\(data.loc\[res.matches.unit"),
+        ({"control": None}, "each unit in one pair"),
         ({"treated": MATCHED, "control": MATCHED}, "the outcomes of the two units of each pair"),
     ],
 )

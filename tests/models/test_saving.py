@@ -83,5 +83,5 @@ OTHERS = [
 def test_files_that_hold_no_results(tmp_path, content):
     path = tmp_path / "other.pickle"
     path.write_bytes(content)
-    with pytest.raises(DesignError, match=r"\nUse `res\.save\("):
+    with pytest.raises(DesignError, match=r"\nUse a file that `res\.save\(\)` wrote"):
         causalrisk.load(path)
