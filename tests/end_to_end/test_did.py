@@ -833,9 +833,8 @@ def test_the_report_of_a_study(tmp_path, unprinted_plots):
 def test_whole_numbers_of_degrees_of_freedom_and_the_name_of_the_jackknife():
     found, same = (study(cov_type="jackknife", df=df).effects() for df in (4, 4.0))
     assert found.equals(same)
-    alone = PANEL[
-        ~PANEL.first.eq(PANEL.first.dropna().min())
-        | PANEL.id.eq(PANEL.id[PANEL.first.eq(PANEL.first.dropna().min())].iloc[0])
-    ]
+    begins, unit = PANEL["first"], PANEL["id"]
+    earliest = begins == begins.min()
+    alone = PANEL[~earliest | (unit == unit[earliest].iloc[0])]
     res = study(alone, cluster="id", cov_type="jackknife", use_t=True)
     assert "jackknife" in str(res.summary()) and "jackknife" in res.methods()
