@@ -339,7 +339,7 @@ class Design:
             return self
         if rule == support.AS_THEY_ARE and self.dropped_terms:
             found = f"with these options, the propensity model would keep {listing(self.dropped_terms)}"
-            raise OptionError(f"{found}, dropped when the model was made.\nUse `from_formula` with all options.")
+            raise OptionError(f"{found}. The model was made without.\nUse `from_formula` with all options.")
         notes = list[str]()
         made = self._with(rules=replace(self.rules, scores=rule)).supported(notes)
         return made._with(notes=self._notes_with([note for note in notes if note not in self.notes]))

@@ -364,7 +364,7 @@ class DesignOnDisk(Design):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "parts"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("parts", "folder")}
 
     def __deepcopy__(self, memo: Any) -> DesignOnDisk:
         return self  # it is never modified

@@ -571,8 +571,8 @@ def rosenbaum_bounds(
     errors.one_of("alternative", alternative, ("larger", "smaller"))
     if control is None or hasattr(treated, "matches"):
         expected = "rosenbaum_bounds() takes the outcomes of the two units of each pair"
-        why = "`Matching` uses units more than once, so its matches are no such pairs"
-        raise errors.OptionError(f"{expected}, each unit in one pair; {why}.\nUse `res.sensitivity_bounds()` of AIPW.")
+        found = f"{expected}, with each unit in one pair. `Matching` uses units more than once"
+        raise errors.OptionError(f"{found}.\nUse `res.sensitivity_bounds()` of AIPW.")
     limits = np.atleast_1d(np.asarray(gamma, dtype=float))
     pairs = [np.asarray(outcomes, dtype=float) for outcomes in (treated, control)]
     if not (limits >= 1).all():
