@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
+from numpy import exp, log, sqrt  # noqa: F401 functions that formulas may name
+
 import causalrisk as cr
 
 if TYPE_CHECKING:
@@ -110,11 +112,12 @@ def _fit(options: argparse.Namespace) -> str:
 
 def _compare(options: argparse.Namespace) -> str:
     _check_output(options, FORMATS)
-    from numpy import exp, log, sqrt  # noqa: F401 functions that formulas may name
+    from causalrisk.models.estimators import chosen_models
 
     data, names = read_file(options), options.estimator and options.estimator.replace(",", " ")
-    arguments = {"estimators": names, "n_boot": options.n_boot, "rng": options.seed} | _arguments(options, data)
-    return _shown(options, cr.compare(options.formula, data, **arguments))
+    given = _arguments(options, data, chosen_models(names))
+    res = cr.compare(options.formula, data, estimators=names, n_boot=options.n_boot, rng=options.seed, **given)
+    return _shown(options, res)
 
 
 def _report(options: argparse.Namespace) -> str:
@@ -124,17 +127,17 @@ def _report(options: argparse.Namespace) -> str:
 
 
 def _fitted(options: argparse.Namespace) -> cr.CausalResults:
-    from numpy import exp, log, sqrt  # noqa: F401 functions that formulas may name
-
     from causalrisk.models.estimators import model_named
 
     chosen, data = model_named(options.estimator), read_file(options)
-    model = chosen.from_formula(options.formula, data, **_arguments(options, data))
+    model = chosen.from_formula(options.formula, data, **_arguments(options, data, [chosen]))
     return model.fit(cov_type=options.cov_type, n_boot=options.n_boot, rng=options.seed)
 
 
-def _arguments(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any]:
-    """Return the options of a model after checking its formulas."""
+def _arguments(options: argparse.Namespace, data: pd.DataFrame, models: Sequence[Any]) -> dict[str, Any]:
+    """Return the options of the models after checking their formulas."""
+    from causalrisk.models.estimators import Unadjusted
+
     check_formula(options.formula, data, "outcome")
     check_formula(options.propensity or "", data, "propensity")
     same = ("treat", "propensity", "effect", "weights", "weight_type", "cluster", "family")
@@ -143,12 +146,13 @@ def _arguments(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any
     given |= {name: _level(getattr(options, name), treatment) for name in ("treated", "reference", "target")}
     if options.cluster not in data and "," in (options.cluster or ""):
         given["cluster"] = options.cluster.split(",")
-    if options.family is None:
-        outcome = data.get(options.formula.partition("~")[0].strip())
-        if outcome is not None and set(outcome.dropna().unique()) == {0, 1}:
+    given = {name: value for name, value in given.items() if value is not None}
+    specs = [model.spec for model in models if not model.spec.constants]
+    if specs and "family" not in given and not (options.effect == "quantile" or any(spec.matched for spec in specs)):
+        if set(Unadjusted.from_formula(options.formula, data, **given).endog) == {0, 1}:
             print("causalrisk: note: the outcome is 0/1, so its model is a logit (--family binomial).", file=sys.stderr)
             given["family"] = "binomial"
-    return {name: value for name, value in given.items() if value is not None}
+    return given
 
 
 def _level(text: str | None, column: pd.Series | None) -> Any:

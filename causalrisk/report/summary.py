@@ -435,7 +435,7 @@ def _coding_note(design: Design) -> str:
 
 
 def _binary_note(records: Sequence[FitRecord]) -> str:
-    fitted = [record for record in records if not (record.spec.constants or record.spec.given)]
+    fitted = [record for record in records if not (record.spec.constants or record.spec.given or record.spec.matched)]
     linear = any(record.options.outcome_family.linear for record in fitted)
     return NOTE_BINARY if linear and records[0].design.has_binary_outcome else ""
 

@@ -83,13 +83,28 @@ def test_levels_are_read_as_the_file_has_them(tmp_path, capsys, kind):
     assert capsys.readouterr().out == f"{cr.AIPW.from_formula('y ~ x1', data, treat='d', treated=2).fit().summary()}\n"
 
 
-@pytest.mark.parametrize("typed", [[], ["--estimator", "IPWRA"], ["--family", "gaussian"]])
-def test_a_binary_outcome_has_a_logit_unless_a_family_is_named(csv, frame, capsys, typed):
-    assert main(["fit", csv, "ill ~ x1 + x2", *FIT[1:], *typed]) == 0
+@pytest.mark.parametrize("outcome", ["ill", 'I(group == "yes")', 'Q("ill")'])
+@pytest.mark.parametrize(
+    ("typed", "family"),
+    [("AIPW", "binomial"), ("IPWRA", "binomial"), ("AIPW --family gaussian", "gaussian"), ("Matching", "gaussian")],
+)
+def test_a_binary_outcome_has_a_logit_where_the_estimator_has_one_and_no_family_is_named(
+    csv, frame, capsys, outcome, typed, family
+):
+    frame["d"] = (frame.x1 + frame.index % 3 > 1).astype(int)
+    frame.to_csv(csv, index=False)
+    assert main(["fit", csv, f"{outcome} ~ x1 + x2", *FIT[1:], "--estimator", *typed.split()]) == 0
     out, err = capsys.readouterr()
-    model, family = (cr.IPWRA if "IPWRA" in typed else cr.AIPW), ("gaussian" if "gaussian" in typed else "binomial")
-    assert out == f"{model.from_formula('ill ~ x1 + x2', frame, treat='d', family=family).fit().summary()}\n"
+    model = getattr(cr, typed.split()[0]).from_formula(f"{outcome} ~ x1 + x2", frame, treat="d", family=family)
+    assert out == f"{model.fit().summary()}\n"
     assert ("--family binomial" in err) == (family == "binomial")
+
+
+def test_quantiles_of_a_binary_outcome_are_refused_as_in_the_library(csv, capsys):
+    for command in ("fit", "compare"):
+        assert main([command, csv, "ill ~ x1", *FIT[1:], "--effect", "quantile"]) == 2
+        err = capsys.readouterr().err
+        assert 'Use `effect="difference"`' in err and "family" not in err
 
 
 def test_jre_is_fitted_where_it_is_named(csv, frame, capsys):
