@@ -73,7 +73,9 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     on      0.712    0.248
     """
     table = _questions(questions)
-    return pd.concat([_arm(str(arm), path, table) for arm, path in files.items()], ignore_index=True)
+    frame = pd.concat([_arm(str(arm), path, table) for arm, path in files.items()], ignore_index=True)
+    _arms(frame)  # checks confidences
+    return frame
 
 
 def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
@@ -97,16 +99,21 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
         warn_user(f"{where}: {problem}; they count as not answered.\n{advice}", DesignWarning)
     found = {key: _judged(given, f"{where}: entry {key!r}") for key, given in judged.items() if given is not None}
     frame = pd.DataFrame.from_dict(found, orient="index", columns=["correct", "confidence"])
-    stated = frame["confidence"]
-    if stated.max() <= 1 and (stated % 1 > 0).any():  # they would pass as percentages
-        problem = "every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%"
-        warn_user(f"{where}: {problem}.\nIf they are shares, multiply them by 100 in the file.", DesignWarning)
     frame = frame.reindex([*found, *questions.index.difference(found, sort=False)]).rename_axis("id").reset_index()
     frame["answered"] = frame["correct"].notna()
     frame = frame.fillna({"correct": 0}).astype({"correct": "int64", "confidence": float})
     frame.insert(1, "arm", arm)
     about = [name for name in ("category", "answer_type", "raw_subject", "has_image") if name in questions]
     return frame.join(questions[about], on="id")
+
+
+def _check_rows(table: pd.DataFrame, where: str, faults: Mapping[str, pd.Series]) -> None:
+    """Raise an error for the first row with a fault, given what is wrong and in which rows."""
+    for what, rows in faults.items():
+        if rows.any():
+            place = int(rows.to_numpy().argmax())
+            row = f"row {place + 1} of {len(table)}" + (f", id {table['id'].iloc[place]!r}" if "id" in table else "")
+            raise DesignError(f"{where}: {row}, has {what}.\nCorrect the row, or leave it out.")
 
 
 def _judged(judgement: Any, place: str) -> tuple[int, float]:
@@ -130,16 +137,13 @@ def _questions(source: Any) -> pd.DataFrame:
         raise DesignError(f"{where} has no column {listed(missing)}; {expected}.\n{advice}")
     table = table[[name for name in (*REQUIRED, "raw_subject", "image") if name in table]].astype(object)
     table = table.where(table.notna(), "").astype(str)
-    for what, rows in (
-        ("no id", table["id"] == ""),
-        ("a duplicate id", table["id"].duplicated()),
-        ("no category", table["category"] == ""),
-        (f"an answer_type other than {listed(ANSWER_TYPES)}", ~table["answer_type"].isin(ANSWER_TYPES)),
-    ):
-        if rows.any():
-            place = int(rows.to_numpy().argmax())
-            row = f"row {place + 1} of {len(table)}, id {table['id'].iloc[place]!r}"
-            raise DesignError(f"{where}: {row}, has {what}.\nCorrect the row, or leave it out.")
+    faults = {
+        "no id": table["id"] == "",
+        "a duplicate id": table["id"].duplicated(),
+        "no category": table["category"] == "",
+        f"an answer_type other than {listed(ANSWER_TYPES)}": ~table["answer_type"].isin(ANSWER_TYPES),
+    }
+    _check_rows(table, where, faults)
     if "image" in table:
         table["has_image"] = table.pop("image") != ""
     return table.set_index("id")
@@ -281,12 +285,14 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     Raises
     ------
     DesignError
-        If columns are missing, or binning is "published" and there are fewer than 100 answers.
+        If columns are missing or have values that `load_judged` does not give, or binning is "published" and there are
+        fewer than 100 answers.
 
     Warns
     -----
     DesignWarning
         If binning is "published" and an arm has fewer than 200 answers. Its only bin is left out, and the error is 0.
+        Also if the confidences of an arm are between 0 and 1, as in `load_judged`.
 
     Notes
     -----
@@ -356,12 +362,26 @@ def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
     missing = [name for name in ("arm", "answered", "correct", "confidence") if name not in frame]
     if missing:
         raise DesignError(f"the frame has no column {listed(missing)}.\nUse `frame = load_judged(...)`.")
-    return {arm: rows for arm, rows in frame.groupby("arm", sort=False, observed=True)}
+    stated = pd.to_numeric(frame["confidence"], errors="coerce").astype(float)
+    faults = {
+        "no arm": frame["arm"].isna(),
+        "a value of 'answered' other than True and False": ~frame["answered"].isin([0, 1]),
+        "a value of 'correct' other than 1 and 0": ~frame["correct"].isin([0, 1]),
+        "a confidence that is not a number from 0 to 100": frame["confidence"].notna() & ~stated.between(0, 100),
+    }
+    _check_rows(frame, "the frame", faults)
+    frame = frame.assign(confidence=stated).astype({"answered": bool, "correct": int})
+    arms = {arm: rows for arm, rows in frame.groupby("arm", sort=False, observed=True)}
+    for arm, stated in ((arm, rows["confidence"]) for arm, rows in arms.items()):
+        if stated.max() <= 1 and (stated % 1 > 0).any():  # they would pass as percentages
+            problem = "every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%"
+            warn_user(f"arm {arm!r}: {problem}.\nIf they are shares, multiply them by 100.", DesignWarning)
+    return arms
 
 
 def _stated(rows: pd.DataFrame) -> tuple[Array, Array]:
     rows = rows[rows["answered"] & rows["confidence"].notna()]
-    return rows["confidence"].to_numpy(dtype=float) / 100, rows["correct"].to_numpy(dtype=float)
+    return rows["confidence"].to_numpy() / 100, rows["correct"].to_numpy(dtype=float)
 
 
 def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:

@@ -281,6 +281,27 @@ def test_frames_that_cannot_be_scored(write):
         hle.score(frame, binning="publish")
 
 
+@pytest.mark.parametrize("score", [hle.score, hle.calibration_table])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("correct", None), ("correct", "yes"), ("correct", 2), ("answered", None), ("answered", "no"), ("arm", None)]
+    + [("confidence", 101), ("confidence", -1), ("confidence", "high")],
+)
+def test_values_that_cannot_be_scored_are_refused_by_row(write, score, column, value):
+    frame = load(write, {f"q{k}": judged() for k in range(3)}, 3).astype(object)
+    frame.loc[1, column] = value
+    with pytest.raises(DesignError, match=f"row 2 of 3, id 'q1', has .*{column}"):
+        score(frame)
+
+
+def test_numbers_for_true_and_false_and_shares_for_percent(write):
+    frame = load(write, {"q0": judged("yes", 80), "q1": judged("no", 60)})
+    scores = hle.score(frame)
+    pd.testing.assert_frame_equal(hle.score(frame.astype({"answered": float, "correct": bool})), scores)
+    with pytest.warns(DesignWarning, match=r"arm 'arm': every confidence is between 0 and 1"):
+        hle.score(frame.assign(confidence=frame.confidence / 100))
+
+
 def test_bootstrap_error_is_reproducible_and_arms_have_their_own_draws(write):
     path = write({f"q{k}": judged("yes" if k % 3 == 0 else "no", k % 100) for k in range(500)})
     frame = hle.load_judged({"a": path, "b": path}, questions(500))
