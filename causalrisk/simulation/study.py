@@ -160,10 +160,11 @@ def _entry(label: str | None, item: Any) -> Entry:
     is_function = callable(what) and not isinstance(what, type)
     found: Any = what if is_function else model_named(what)
     usual = getattr(found, "__name__", repr(found)) if is_function else found.spec.name
-    for name, default in (("effect", "difference"), ("use_t", False), ("df", None)):
-        if not is_function and options.get(name, default) != default:
-            what = "A study compares differences of means with the design's effect, and covers it by normal intervals"
-            raise errors.OptionError(f"{name}= is not available in a study. {what}.\nLeave {name}= out.")
+    for name, default in (("effect", "difference"), ("target", "all"), ("trim", None), ("use_t", False), ("df", None)):
+        if not is_function and str(options.get(name)) not in ("None", str(default)):
+            what = "A study compares differences of means over all units with the design's effect, by normal intervals"
+            advice = f"Leave {name}= out, or use a function as the estimator."
+            raise errors.OptionError(f"{name}= is not available in a study. {what}.\n{advice}")
     return Entry(str(label or usual), found, dict(options))
 
 
@@ -251,7 +252,7 @@ def run_study(
         `n_sims` to add samples. Files of studies with other settings are kept. Functions and designs are recognized by
         module and name, so use another folder after changing their code.
     reference : str, default "IPWRA"
-        Label of the estimator that mean squared errors are compared with.
+        Label of the estimator that mean squared errors are compared with. Ratios are NaN if there is no "IPWRA".
 
     Returns
     -------
@@ -291,6 +292,8 @@ def run_study(
     errors.whole_number("n_sims", n_sims, 2)
     errors.whole_number("n_boot", n_boot, 0)
     entries = choose_estimators(estimators)
+    if reference != "IPWRA":
+        errors.one_of("reference", reference, [entry.label for entry in entries])
     seed = seed_sequence(rng)
     entropy = [int(word) for word in seed.generate_state(4)] if seed.spawn_key else seed.entropy
     folder = None if path is None else Path(path)

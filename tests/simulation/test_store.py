@@ -54,7 +54,7 @@ def test_the_same_study_is_not_done_again_and_another_begins_anew(folder):
     before = {p: p.stat().st_mtime_ns for p in folder.glob("*.csv")}
     run_study("strong", path=folder, **SETTINGS)
     assert {p: p.stat().st_mtime_ns for p in folder.glob("*.csv")} == before
-    for other in ({"rng": 1}, {"n_boot": 9}, {"estimators": {"Unadjusted": ("IPWRA", {"target": "overlap"})}}):
+    for other in ({"rng": 1}, {"n_boot": 9}, {"estimators": {"Unadjusted": ("IPWRA", {"clip": (0.1, 0.9)})}}):
         found = run_study("strong", path=folder, **(SETTINGS | other))
         pd.testing.assert_frame_equal(found.raw, run_study("strong", **(SETTINGS | other)).raw, check_exact=True)
     assert len(list(folder.glob("*.csv"))) == 4 * len(before)

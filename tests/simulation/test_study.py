@@ -244,6 +244,8 @@ def test_options_of_a_function():
         ([3], '3 is not known.*Use `"IPWRA"`'),
         ({"t": ("IPW", {"use_t": True})}, "use_t= is not available in a study"),
         ({"log": ("IPW", {"effect": "ratio"})}, "effect= is not available in a study"),
+        ({"t": ("IPW", {"target": "treated"})}, "target= is not available in a study.*over all units.*a function"),
+        ({"t": ("IPW", {"trim": "crump"})}, "trim= is not available in a study"),
         (3, '3 is not known.*Use `"IPWRA"`'),
     ],
 )
@@ -373,7 +375,10 @@ def test_ratios_of_nothing_are_nan():
 def test_reference_can_be_another_or_none():
     study = run_study("linear", n=100, n_sims=5, estimators=FAST, reference="AIPW")
     assert study.table.loc[("linear", 100, "AIPW"), "mse_ratio"] == 1
-    assert run_study("linear", n=100, n_sims=5, estimators="AIPW").table["mse_ratio"].isna().all()
+    alone = run_study("linear", n=100, n_sims=5, estimators="AIPW")
+    assert alone.table["mse_ratio"].isna().all() and "relative to" not in str(alone.summary())
+    with pytest.raises(cr.OptionError, match=r"(?s)reference='AIWP'.*expected one of.*'AIPW'"):
+        run_study("linear", n=100, n_sims=5, estimators=FAST, reference="AIWP")
 
 
 def test_errors_of_a_cell(small):
