@@ -22,7 +22,7 @@ from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOpt
 from causalrisk.estimation.prepare import equations_of, prepare, task_of, with_learner
 from causalrisk.estimation.quantiles import estimate_quantiles
 from causalrisk.estimation.record import FitRecord, JointRecord, Task, influence_covariance, robust_covariance, stacked
-from causalrisk.estimation.sample import folds_by_position, unit_count
+from causalrisk.estimation.sample import folds_by_position
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, FunctionTilt, Specification, bad_tilt
 from causalrisk.joint.fit import JointFit
 from causalrisk.joint.minimum import determined, minimize_from_start
@@ -268,7 +268,8 @@ def train_from(
         folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
     )
     points, few = points_about(problem, options.replicate_spread), 2 * len(problem.weights.gamma) < options.n_drawn
-    if drawn is None and options.n_replicates is None and points.cubature and few and unit_count(design) >= LARGE:
+    large = (design.n_clusters or design.nobs) >= LARGE
+    if drawn is None and options.n_replicates is None and points.cubature and few and large:
         replicates = replicates or points
     replicates = replicates or drawn_replicates(start, drawn, options, notes)
     return dataclasses.replace(train_by(start, problem, replicates, options, notes), drawn=drawn)

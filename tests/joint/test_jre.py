@@ -192,6 +192,15 @@ def test_frequency_weights_are_repeated_rows(data):
 
 
 @QUIET
+def test_many_observations_in_few_rows_have_no_random_replicates(data):
+    """From 5,000 observations on, the replicates are the fixed points of a normal distribution."""
+    options = {"weights": "w", "weight_type": "frequency"}
+    weighted = fit(data.assign(w=20), options=options, n_replicates=None, shrinkage=0.5)
+    repeated = fit(data.loc[data.index.repeat(20)].reset_index(drop=True), n_replicates=None, shrinkage=0.5)
+    np.testing.assert_allclose(weighted.params, repeated.params, rtol=1e-9)
+
+
+@QUIET
 def without_shifts(model, rows, **given):
     """A fit whose replicates are the score itself, so that the number of units has no part in the objective."""
     return model.fit(replicates=np.ones((rows, 2)), **{"n_boot": 30} | given)
