@@ -246,7 +246,7 @@ class EventStudy(Shown):
         overall = self.effects("all").iloc[0]
         groups = self.params.index.get_level_values("group").nunique()
         text = f"ATT {format_number(overall['estimate'])} ({format_number(overall['std err'])})"
-        return f"EventStudy: {text}, {groups} groups, {len(self.fits)} fits"
+        return f"EventStudy: {text}, {labels.count(groups, 'group')}, {labels.count(len(self.fits), 'fit')}"
 
 
 NOT_STUDIED = (
@@ -452,7 +452,7 @@ def _fits(
     if alone:
         notes.warn(
             f"Only one {'cluster' if cluster else 'unit'} begins in {listing(units.names[alone])}, so its variation is "
-            "unknown. The standard errors of these groups reflect only the controls and are too small.",
+            "unknown. The standard errors of such groups reflect only the controls and are too small.",
             errors.DesignWarning,
         )
     if not fits and (units.begins == len(units.names)).all():

@@ -31,6 +31,7 @@ STATISTICS = {
     "clusters": "Clusters",
     "df": "Degrees of freedom",
     "nobs": "Observations",
+    "units": "Units",
     "effective_n": "Effective n by group",
     "first_stage_f": "First-stage F",
     "imputations": "Imputations",
@@ -96,8 +97,8 @@ def etable(
         Significance level of intervals.
     statistics : sequence of str, optional
         Rows below the estimates: "estimator", "estimand", "learner", "weights", "std_errors", "clusters", "df" (of t
-        tests and intervals), "nobs", "effective_n", "first_stage_f", "imputations", "r_squared". By default, all rows
-        with a value in at least one column. The default omits "estimator" if the column heads are the names of the
+        tests and intervals), "nobs", "units" (of event studies), "effective_n", "first_stage_f", "imputations",
+        "r_squared". By default, all rows with a value in at least one column. The default omits "estimator" if the column heads are the names of the
         estimators.
     extra : mapping of str to sequence, optional
         Further rows below the estimates: for each label, one value per column.
@@ -195,6 +196,7 @@ def etable(
     rules = (len(lines),) if lines and found else ()
     table = ResultTable((*lines, *found), header, aligns="l" + "c" * len(columns), title=title, rules=rules)
     said = [] if below is None else [BELOW[below].format(level=f"{100 * (1 - alpha):.4g}")]
+    said += ["Intervals by exposure are pointwise."] * (below == "ci" and any(c.statistics.get("units") for c in columns))
     said += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] * stars
     orders = {
         column.groups for column in columns if column.groups not in ((), ("0", "1")) and "effective_n" in statistics
@@ -262,7 +264,7 @@ def _event_study_column(study: Any, name: str | None, alpha: float, rename: Mapp
     index = [rename.get(label, label) for label in labels]
     estimates = pd.DataFrame(np.concatenate(numbers), index=index, columns=list(NUMBERS))
     errors = covariance_name(next(iter(study.fits.values()))._record)
-    statistics = {"estimand": "ATT", "std_errors": errors, "nobs": f"{study.sizes.sum()}"}
+    statistics = {"estimand": "ATT", "std_errors": errors, "units": f"{study.sizes.sum()}"}
     return Column("Event study" if name is None else name, study.outcome, estimates, statistics)
 
 

@@ -438,7 +438,10 @@ def ladder_end_words(joint: JointRecord) -> str:
 def study_groups(study: Any) -> str:
     """Return the sizes of the groups of an event study in a sentence."""
     sizes = study.sizes.items()
-    parts = [f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in sizes]
+    parts = [
+        f"{size}{' never' * (name == NEVER)} begin{'s' * (size == 1)}{f' in {name}' * (name != NEVER)}"
+        for name, size in sizes
+    ]
     return f"There are {study.sizes.sum()} units ({study.given['unit']}): {joined(parts)} ({study.given['begins']})."
 
 

@@ -742,6 +742,12 @@ def test_a_study_stands_beside_other_results_in_a_table():
     np.testing.assert_array_equal(estimates.iloc[: len(numbers), 0], numbers)
     assert estimates.loc["ATT"].notna().all()
     assert "exposure -2" in str(table)
+    lines = {line.split("  ")[0]: line.split()[-2:] for line in str(table).splitlines()}
+    assert lines["Units"][-1] == "240" and lines["Observations"][-1] == str(len(PANEL))
+    limits = cr.etable(STUDY, below="ci")
+    pointwise = STUDY.effects("exposure", adjust=None)
+    np.testing.assert_array_equal(limits.frame.xs("lower", level="number").iloc[1:, 0], pointwise["[0.025"])
+    assert "Intervals by exposure are pointwise." in " ".join(str(limits).split())
 
 
 def test_errors_of_a_study_are_in_its_own_words():
