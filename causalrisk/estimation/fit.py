@@ -163,7 +163,7 @@ def estimate_of(weights: WeightFit, task: Task) -> Estimate:
 
 
 def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRecord:
-    """Fit the ensemble, an average of JRE with the formula and two fits per learner.
+    """Fit the stack, an average of JRE with the formula and two fits per learner.
 
     The first fit adds the learner's predictions to the terms of JRE, and is left out if there are too few rows. The
     second is AIPW with these predictions.
@@ -177,7 +177,7 @@ def fit_stack(task: Task, learned: Learned, joint_options: JREOptions) -> FitRec
     alone = dataclasses.replace(AIPW, normalized=True)
     if not enough:
         few = f"the smallest group has {rows / columns:.1f} observations for each of {columns} outcome columns"
-        notes.append(f"The ensemble has no fits with predictions as terms: {few}, fewer than {MIN_ROWS_PER_COLUMN}.")
+        notes.append(f"The stack has no fits with predictions as terms: {few}, fewer than {MIN_ROWS_PER_COLUMN}.")
     for number, name in enumerate(learned.names):
         said, own = errors.Told(notes), learned.of(number)
         again = dataclasses.replace(task, inference=inference, notes=said)

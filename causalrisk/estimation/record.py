@@ -219,7 +219,7 @@ class FitRecord(Task):
     def choice_variance(self) -> float:
         """Factor of the variance that allows for the choice of JRE's shrinkage. It is one for other estimators.
 
-        In an ensemble, the square roots of the factors are averaged with the weights of the fits.
+        In a stack, the square roots of the factors are averaged with the weights of the fits.
         """
         if self.stack is not None:
             factors = [np.sqrt(of.choice_variance) for of in self.stack.records]

@@ -1,4 +1,4 @@
-"""The fitted models of a `FitRecord`: coefficients, influence functions, predictions, learners, ensembles, repeats.
+"""The fitted models of a `FitRecord`: coefficients, influence functions, predictions, learners, stacks, repeats.
 
 Coefficients are transformed from the orthonormal bases to the columns of the design matrices.
 """
@@ -348,8 +348,7 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
     """
     stack, names = record.stack, record.effect_names
     if stack is None:
-        instead = 'Use `JRE` with `learner="smooth", learner_use="ensemble"`.'
-        raise UnavailableError(f"this fit is not an ensemble.\n{instead}")
+        raise UnavailableError('this fit is not a stack of fits.\nUse `JRE` with `learner="smooth"`.')
     effects = np.stack([of.estimate.params[: len(names)] for of in stack.records])
     frame = pd.DataFrame(effects, index=pd.Index(stack.names, name="fit"), columns=names)
     if len(names) == 1:

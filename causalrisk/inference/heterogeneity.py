@@ -51,7 +51,7 @@ def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
 
     The contribution of a row to the mean of arm a is phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)), with t the tilt of
     the target and w the importance weight. The coefficients b_a solve mean[c (phi_a - t c'b_a)] = 0, where c has the
-    row's values of the columns. In a group, b_a is the mean of phi_a over the rows of the group. For an ensemble, the
+    row's values of the columns. In a group, b_a is the mean of phi_a over the rows of the group. For a stack, the
     results of its fits are averaged. See Semenova, V. and Chernozhukov, V. (2021). Debiased machine learning of
     conditional average treatment effects and other causal functions. Econometrics Journal 24, 264-289.
     """

@@ -390,7 +390,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     for record in records:
         if record.learned is not None:
             use = "as the outcome models" if record.spec.given else "as terms of the outcome models"
-            uses.setdefault("in an ensemble" if record.stack else use, []).append(record.spec.name)
+            uses.setdefault("in a stack" if record.stack else use, []).append(record.spec.name)
     used = words.joined([f"{use} ({', '.join(names)})" for use, names in uses.items()])
     ledger = f'res.results["{comparison.names[0]}"].sample_ledger'
     notes = [

@@ -17,7 +17,7 @@ from causalrisk.design.tables import as_table, find_column, listing, missing_mas
 from causalrisk.design.treatment import arms_in_order, treatment_levels
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates, mean_and_variance
 from causalrisk.errors import DesignError, OptionError, with_other_names
-from causalrisk.estimation.options import WeightType
+from causalrisk.estimation.options import WeightType, is_frame
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.arrays import Array
 from causalrisk.report.labels import filled_counts, joined
@@ -132,8 +132,8 @@ def table_one(
     of group nonsmoker, divided by the root of the mean variance of the groups; *
     above 0.1.
     """
-    if hasattr(covariates, "columns") and (data is None or isinstance(data, str | list | tuple)):
-        raise OptionError('covariates is a frame and data is not.\nUse `table_one(["x1", "x2"], data, by="d")`.')
+    if is_frame(covariates) and not is_frame(data):  # the data came first
+        covariates, data = data, covariates
     given = covariates.strip() if isinstance(covariates, str) else ""
     grouped = re.fullmatch(r"(?:(\w+) *~|~?)([^|~]+)(?:\| *(\w+))?", given)
     if grouped and (group := grouped[1] or grouped[3]):

@@ -250,9 +250,13 @@ FRAME = simulate(60)
 @pytest.mark.parametrize(("given", "typed"), [
     (("~ x1 + x2 | d", FRAME), 'table_one("x1 + x2", data, by="d")'),
     (("d ~ C(x1)", FRAME), 'table_one("C(x1)", data, by="d")'),
-    ((FRAME, ["x1"], "d"), 'table_one(["x1", "x2"], data, by="d")'),
 ])  # fmt: skip
 def test_other_ways_to_name_the_groups(given, typed):
     with pytest.raises(CausalRiskError) as caught:
         table_one(*given)
     assert str(caught.value).endswith(f"Use `{typed}`.")
+
+
+def test_the_data_may_come_first():
+    for given in ((FRAME, ["x1"], "d"), (FRAME[["x1", "d"]], None, "d"), (FRAME[["x1", "d"]].to_dict("list"), None, "d")):
+        assert str(table_one(*given)) == str(table_one(["x1"], FRAME, by="d"))
