@@ -97,7 +97,7 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
         values = _from_objects(column.to_numpy(dtype=object), name, dtype, codes)
     if values.dtype.kind == "f" and np.isinf(values).any():
         count = int(np.isinf(values).sum())
-        raise DesignError(f"column {name!r} has {count} infinite values.\nReplace them by NaN to leave these rows out.")
+        raise DesignError(f"column {name!r} has {count} infinite values.\nReplace them by NaN for missing values.")
     return pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
 
 

@@ -144,8 +144,8 @@ def _predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers | N
     if fold is None:
         return np.asarray(np.mean([predicted(model, features) for model in models], axis=0))
     found = np.empty(len(features))
-    for f, model in enumerate(models):
-        found[fold == f] = predicted(model, features[fold == f])
+    for f in np.unique(fold):
+        found[fold == f] = predicted(models[f], features[fold == f])
     return found
 
 

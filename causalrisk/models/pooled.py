@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_list_like, is_numeric_dtype
 
 from causalrisk import errors
-from causalrisk.design.tables import as_table, nearest
+from causalrisk.design.tables import as_table, column_of, nearest, plain
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions, defaults_of, typed_options
 from causalrisk.estimation.record import FitRecord
@@ -56,7 +56,7 @@ def impute(
     Raises
     ------
     DesignError
-        If a column has no known value, or has text with more than 50 levels.
+        If a column has no known value, infinite values, or text with more than 50 levels, or two columns have one name.
     UnavailableError
         If scikit-learn is not installed.
 
@@ -98,7 +98,7 @@ def impute(
     if data is None:
         raise OptionError("impute() needs data.\nUse `impute(data, 10)`.")
     table = as_table(data, [])
-    left_out = [exclude] if isinstance(exclude, str) else list(exclude)
+    left_out = list(exclude) if is_list_like(exclude) else [exclude]
     for name in left_out:
         if name not in table:
             raise DesignError(f"exclude={name!r} is not a column of the data.\n{nearest(name, table.columns)}")
@@ -106,7 +106,9 @@ def impute(
     if used.shape[1] == 1 and used.isna().any(axis=None):
         raise DesignError(f"impute(): no other column predicts {used.columns[0]!r}.\nUse data with more columns.")
     for name in used:
-        known, number = used[name].dropna(), is_numeric_dtype(used[name])
+        known, number = column_of(used, name).dropna(), is_numeric_dtype(used[name])
+        if number:
+            plain(known, str(name))  # refuses infinite values
         if known.empty or not (number or known.nunique() <= MOST_LEVELS):
             many = "dates" if known.dtype.kind in "mM" else f"more than {MOST_LEVELS} levels of text"
             found = "no known value" if known.empty else many

@@ -405,7 +405,7 @@ def plot_bootstrap(
     record: FitRecord,
     ax: Any = None,
     alpha: float = 0.05,
-    intervals: Sequence[Interval] = ("normal", "percentile"),
+    intervals: Interval | Sequence[Interval] = ("normal", "percentile"),
     arm: Any = None,
 ) -> Any:
     """Bootstrap distribution of the effect, with confidence intervals.
@@ -416,7 +416,7 @@ def plot_bootstrap(
         Axes to draw on; by default a new figure.
     alpha : float, default 0.05
         Significance level of the intervals.
-    intervals : sequence of str
+    intervals : str or sequence of str
         Intervals to draw: methods of `conf_int`.
     arm : level or label, optional
         The treatment group whose effect to plot; by default one panel per group except the reference.
@@ -433,10 +433,9 @@ def plot_bootstrap(
     """
     record.check_means("plot_bootstrap()")
     boot = record.used_boot
-    shown = {"normal": "t"} if np.isfinite(record.df) else {}
-    limits = {
-        f"{100 * (1 - alpha):.4g}% {shown.get(method, method)}": conf_int(record, alpha, method) for method in intervals
-    }
+    shown, level = {"normal": "t"} if np.isfinite(record.df) else {}, f"{100 * (1 - alpha):.4g}%"
+    methods = [intervals] if isinstance(intervals, str) else intervals
+    limits = {f"{level} {shown.get(method, method)}": conf_int(record, alpha, method) for method in methods}
 
     def draw(position: int, ax: Any) -> Any:
         k = position - 1

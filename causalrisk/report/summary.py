@@ -37,6 +37,7 @@ NOTE_SURVEY_N = (
     "survey n is the effective n of the survey weights alone. The columns after it use these weights times the "
     "propensity-score weights."
 )
+NOTE_JRE = "Do not interpret JRE's coefficients or predictions."
 NOTE_BINARY = (
     "The outcome is 0 or 1 and its models are linear, so predictions may lie outside 0 to 1. Use "
     '`from_formula(family="binomial")` to keep them inside.'
@@ -175,12 +176,13 @@ def summarize_pooled(pooled: Any, alpha: float = 0.05, title: str | None = None)
     logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."
     warned = {re.sub(NUMBERS, "", note): note for each in pooled._records[::-1] for note in each.notes}
     notes = [
-        "Estimates are means over the imputations. Their variance is within + (1 + 1/m) between (Rubin's rules). "
-        f"Confidence intervals use the t distribution with the degrees of freedom of Barnard and Rubin (1999).{logs}",
-        *_formulas(record),
-        words.missing_words(record),
-        words.filled_words(record),
-        *_dropped_notes(record.design),
+        f"{words.effect_formula(record)}. Estimates are means over the imputations. Their variance is within + (1 + "
+        "1/m) between (Rubin's rules). Confidence intervals use the t distribution with the degrees of freedom of "
+        f"Barnard and Rubin (1999).{logs}",
+        *_model_notes(record),
+        words.learner_words(record),
+        _binary_note([record]),
+        NOTE_JRE * (record.joint is not None),
         "Each warning below is shown for the first imputation that has it." * bool(warned),
         *warned.values(),
     ]
@@ -349,15 +351,7 @@ def _notes(record: FitRecord) -> list[str]:
         rows += ", weighted by the observation weights"
     notes = [
         f"{words.effect_formula(record)}. {over} over {rows}. {_interval_text(record)}",
-        _logged_note(record),
-        *_formulas(record),
-        "The weights of each group are normalised to sum to one (Hajek)." * (record.spec == IPW),
-        words.trend_words(record),
-        *options.read_as,
-        _coding_note(design),
-        *_dropped_notes(design),
-        words.missing_words(record),
-        words.filled_words(record),
+        *_model_notes(record),
         _overlap_note(record),
         NOTE_SURVEY_N * (design.weight_type == "probability" and record.spec.uses_propensity),
         words.matching_words(record),
@@ -368,12 +362,27 @@ def _notes(record: FitRecord) -> list[str]:
     ]
     if joint is not None:
         stacked = "The shrinkage and `res.start` are those of the fit without learners."
-        notes.append("Do not interpret JRE's coefficients or predictions. Use those of `res.start`, the IPWRA fit.")
+        notes.append(f"{NOTE_JRE} Use those of `res.start`, the IPWRA fit.")
         notes += [stacked * (record.stack is not None), words.ladder_end_words(joint)]
         if record.boot is None or record.boot.start is None:  # else in a table
             pairs, (spec, _) = zip(record.effect_names, joint.start.params, strict=False), words.formats(record)
             notes.append(f"IPWRA's {words.joined([f'{name} is {value:{spec}}' for name, value in pairs])}.")
     return [*notes, *record.notes]
+
+
+def _model_notes(record: FitRecord) -> list[str]:
+    """Return the notes on formulas, options and data, which pooled fits share."""
+    return [
+        _logged_note(record),
+        *_formulas(record),
+        "The weights of each group are normalised to sum to one (Hajek)." * (record.spec == IPW),
+        words.trend_words(record),
+        *record.options.read_as,
+        _coding_note(record.design),
+        *_dropped_notes(record.design),
+        words.missing_words(record),
+        words.filled_words(record),
+    ]
 
 
 def _comparison_notes(comparison: Comparison) -> list[str]:

@@ -142,6 +142,15 @@ def test_predictions_that_are_no_numbers_are_refused():
         fitted(AIPW, sample(), Constant(np.nan))
 
 
+def test_folds_may_have_no_rows():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    frame = sample()
+    count = int(frame.d.value_counts().max())
+    each = fitted(AIPW, frame, linear_model.LinearRegression(), n_folds=count)
+    more = fitted(AIPW, frame, linear_model.LinearRegression(), n_folds=count + 5)
+    assert more.effect == pytest.approx(each.effect, rel=1e-9)
+
+
 def test_predictions_that_are_constant_are_left_out_of_the_terms():
     frame = sample()
     plain = IPWRA.from_formula(FORMULA, frame, treat="d").fit()

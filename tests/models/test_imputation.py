@@ -68,6 +68,8 @@ def test_the_effect_that_complete_rows_miss():
         ({}, {"rng": -1}, "rng=-1"),
         ({}, {"exclude": ["Y"]}, r"exclude='Y' is not a column of the data.\nDid you mean 'y'\?"),
         ({}, {"exclude": ["y", "d", "z"]}, "no other column predicts"),
+        ({}, {"exclude": 5}, r"exclude=5 is not a column of the data"),
+        ({"z": np.inf}, {}, "column 'z' has 400 infinite values"),
         ({}, {"k": 3}, "unknown option `k`"),
         ({"when": pd.date_range("2020-01-01", periods=400)}, {}, r"column 'when' has dates.\nUse `exclude="),
     ],
@@ -75,6 +77,11 @@ def test_the_effect_that_complete_rows_miss():
 def test_what_cannot_be_imputed_is_refused(change, options, told):
     with pytest.raises((DesignError, OptionError), match=told):
         impute(incomplete().assign(**change), **options)
+
+
+def test_columns_of_one_name_are_refused():
+    with pytest.raises(DesignError, match="2 columns named 'z'"):
+        impute(incomplete().rename(columns={"d": "z"}))
 
 
 def test_the_number_has_the_name_of_mice_and_data_are_needed():

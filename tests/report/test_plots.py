@@ -180,6 +180,9 @@ def test_bootstrap_draws_the_intervals_of_conf_int(res, ax):
         np.testing.assert_allclose(limits, res.conf_int(0.1, method).loc["ATE"])
     assert sum(bar.get_height() for bar in ax.patches) == 299
     assert [text.get_text() for text in ax.get_yticklabels()][:3] == ["90% normal", "90% percentile", "90% bca"]
+    ax.clear()
+    res.plot_bootstrap(ax, intervals="bca")
+    assert [text.get_text() for text in ax.get_yticklabels()][0] == "95% bca"
     with pytest.raises(cr.CausalRiskError, match="bootstrap"):
         res.start.plot_bootstrap(ax)
 
