@@ -2,12 +2,12 @@
 
 from causalrisk.simulation import designs
 from causalrisk.simulation.designs import DESIGNS, Design, Draw, Population, Specified
-from causalrisk.simulation.results import StudyResults, power, solve_power
+from causalrisk.simulation.results import StudyResults, power
 from causalrisk.simulation.study import Trial, four_cells, plasmode, run_study
 
 __all__ = [
     "DESIGNS", "Design", "Draw", "Population", "Specified", "StudyResults", "Trial", "designs", "four_cells",
-    "plasmode", "power", "run_study", "solve_power",
+    "plasmode", "power", "run_study",
 ]  # fmt: skip
 
 
