@@ -3,11 +3,11 @@
 from causalrisk.simulation import designs
 from causalrisk.simulation.designs import DESIGNS, Design, Draw, Population, Specified
 from causalrisk.simulation.results import StudyResults, power
-from causalrisk.simulation.study import Trial, four_cells, plasmode, run_study
+from causalrisk.simulation.study import Trial, four_cells, run_study
 
 __all__ = [
     "DESIGNS", "Design", "Draw", "Population", "Specified", "StudyResults", "Trial", "designs", "four_cells",
-    "plasmode", "power", "run_study",
+    "power", "run_study",
 ]  # fmt: skip
 
 

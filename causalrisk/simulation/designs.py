@@ -6,7 +6,7 @@ confounding=2)`` is a design with less overlap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from operator import attrgetter
@@ -198,16 +198,13 @@ class Design:
     def _moments(self) -> tuple[float, float]:
         """Return the effect, and the efficiency bound E[v1 / e + v0 / (1 - e)] + Var(effect given covariates)."""
         blocks = []
-        for units in self._units():
+        rng = np.random.default_rng(SEED)
+        for units in (self.population(BLOCK, rng) for _ in range(BLOCKS)):
             effect = units.mean[1] - units.mean[0]
             noise = units.variance[1] / units.score + units.variance[0] / (1 - units.score)
             blocks.append((effect.mean(), (effect**2).mean(), noise.mean()))
         mean, square, noise_mean = np.mean(blocks, axis=0)
         return float(mean), float(noise_mean + square - mean**2)
-
-    def _units(self) -> Iterator[Population]:
-        rng = np.random.default_rng(SEED)
-        return (self.population(BLOCK, rng) for _ in range(BLOCKS))
 
 
 @dataclass(frozen=True)
