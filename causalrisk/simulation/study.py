@@ -311,7 +311,7 @@ def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) ->
     left = [task for task in tasks if found.get(task.key) is None]
     with (
         progress_bar(sum(task.count for task in tasks), progress, "study", "sample") as advance,
-        ordered_map(run_task, left, worker_count(n_jobs), processes=True) as results,
+        ordered_map(run_task, left, worker_count(n_jobs), prefer="processes") as results,
     ):
         advance(sum(task.count for task in tasks) - sum(task.count for task in left))
         for task, frame in zip(left, results, strict=True):
