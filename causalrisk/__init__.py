@@ -24,7 +24,6 @@ _NAMES = {
     "models.results": "CausalResults JREResults load",
     "report.etable": "etable",
     "report.table_one": "table_one",
-    "runtime": "show_versions",
 }
 _HOMES = {name: f"causalrisk.{module}" for module, names in _NAMES.items() for name in names.split()}
 _SUBPACKAGES = ("datasets", "simulation")

@@ -45,4 +45,3 @@ from causalrisk.models.results import JREResults as JREResults
 from causalrisk.models.results import load as load
 from causalrisk.report.etable import etable as etable
 from causalrisk.report.table_one import table_one as table_one
-from causalrisk.runtime import show_versions as show_versions

@@ -10,23 +10,17 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 import secrets
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 import scipy.linalg  # noqa: F401 - which has a BLAS of its own, for `ThreadpoolController` to find
 from threadpoolctl import ThreadpoolController
 
-from causalrisk._version import __version__
 from causalrisk.errors import UnavailableError
 
 USUAL_MEMORY = 16e9  # bytes, where the system does not say
@@ -69,30 +63,6 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return given
-
-
-SHOWN = ("numpy", "scipy", "pandas", "patsy", "statsmodels", "matplotlib", "scikit-learn", "pyarrow", "polars")
-
-
-def show_versions() -> None:
-    """Print the versions of Python, the system, this package and what it uses, for a bug report.
-
-    Examples
-    --------
-    >>> from causalrisk import show_versions
-    >>> show_versions()
-    causalrisk    ...
-    Python        ...
-    """
-    found = {"causalrisk": __version__, "Python": sys.version.split()[0], "system": platform.platform()}
-    for name in SHOWN:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    found["threads"] = f"OPENBLAS_NUM_THREADS={os.environ.get('OPENBLAS_NUM_THREADS')}, {os.cpu_count()} processors"
-    for name, text in found.items():
-        print(f"{name:<13} {text}")
 
 
 _running = 0  # blocks of `one_blas_thread` that have begun and not ended
@@ -148,45 +118,25 @@ T = TypeVar("T")
 
 @contextmanager
 def ordered_map(
-    function: Callable[[S], T], items: Sequence[S], workers: int, *, processes: bool = False
+    function: Callable[[S], T], items: Sequence[S], workers: int, prefer: str = "threads"
 ) -> Iterator[Iterator[T]]:
     """Map a function over items, with results in order; unfinished work is cancelled at the end of the `with` block.
 
-    `workers` is the number of threads, of `processes`, or of the workers of the joblib backend whose context the caller
-    is in; 1 works in the calling thread.
+    `workers` is the number of threads, of "processes" if preferred, or of workers of the joblib backend whose context
+    the caller is in; 1 works in the calling thread.
     """
     if min(workers, len(items)) <= 1:
         yield map(function, items)
         return
-    work = functools.partial(with_one_thread, function)
-    if chosen_backend() is not None:
-        import joblib
+    import joblib
 
-        results = joblib.Parallel(n_jobs=workers, return_as="generator")(joblib.delayed(work)(item) for item in items)
-        try:
-            yield results
-        finally:
-            with warnings.catch_warnings(action="ignore"):  # joblib warns of the blocks that closing cancels
-                results.close()
-        return
-    spawn = get_context("spawn")
-    pool: Executor = ProcessPoolExecutor(workers, spawn) if processes else ThreadPoolExecutor(workers)
+    work = joblib.delayed(functools.partial(with_one_thread, function))
+    results = joblib.Parallel(n_jobs=workers, prefer=prefer, return_as="generator")(work(item) for item in items)
     try:
-        yield pool.map(work, items)
+        yield results
     finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def chosen_backend() -> Any:
-    """Return the joblib backend that the caller has chosen; None if there is none, or if it uses threads.
-
-    joblib is not imported here, because a caller inside `joblib.parallel_config` has imported it.
-    """
-    parallel = sys.modules.get("joblib.parallel")
-    if parallel is None:
-        return None
-    backend, _ = parallel.get_active_backend(prefer="threads")
-    return None if isinstance(backend, parallel.ThreadingBackend) else backend
+        with warnings.catch_warnings(action="ignore"):  # joblib warns of the blocks that closing cancels
+            results.close()
 
 
 def worker_count(n_jobs: int, block_bytes: float = 1.0) -> int:

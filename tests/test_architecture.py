@@ -35,9 +35,9 @@ LAYERS = (
     ("cli", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-REQUIRED = {"numpy", "scipy", "pandas", "patsy", "statsmodels", "threadpoolctl"}
+REQUIRED = {"numpy", "scipy", "pandas", "patsy", "statsmodels", "threadpoolctl", "joblib"}
 OPTIONAL = {
-    "matplotlib", "tqdm", "joblib", "pyarrow", "dask", "distributed", "python-docx", "doubleml", "sklearn",
+    "matplotlib", "tqdm", "pyarrow", "dask", "distributed", "python-docx", "doubleml", "sklearn",
     "scikit-learn", "zepid", "maketables",
 }  # fmt: skip
 TEST_COMMAND = 'python -m venv .venv && .venv/bin/pip install -q ".[test]" && .venv/bin/python -m pytest -n 2'

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-import causalrisk as cr
 from causalrisk import (
     AIPW,
     IPWRA,
@@ -97,4 +96,3 @@ def wrong() -> None:
     res.balance(binary="logit")  # type: ignore[arg-type]
     etable([res], below="sd")  # type: ignore[arg-type]
     table_one(["x"], DATA, by="d", weight_type="pweights")  # type: ignore[arg-type]
-    cr.show_versions("all")  # type: ignore[call-arg]

@@ -1,13 +1,13 @@
 """Monte Carlo studies: designs with a known effect, and estimates from simulated samples."""
 
-from causalrisk.simulation import designs, published
+from causalrisk.simulation import designs
 from causalrisk.simulation.designs import DESIGNS, Design, Draw, Population, Specified
-from causalrisk.simulation.results import StudyResults, power, solve_power
-from causalrisk.simulation.study import Trial, four_cells, plasmode, run_study
+from causalrisk.simulation.results import StudyResults, power
+from causalrisk.simulation.study import Trial, four_cells, run_study
 
 __all__ = [
     "DESIGNS", "Design", "Draw", "Population", "Specified", "StudyResults", "Trial", "designs", "four_cells",
-    "plasmode", "power", "published", "run_study", "solve_power",
+    "power", "run_study",
 ]  # fmt: skip
 
 

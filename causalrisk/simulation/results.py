@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import nctdtr, ndtri
+from scipy.special import ndtri
 
-from causalrisk.errors import OptionError, check_alpha
-from causalrisk.inference.intervals import critical_value
+from causalrisk.errors import check_alpha
 from causalrisk.models.results import Shown
 from causalrisk.numerics.arrays import Array
-from causalrisk.numerics.optimize import root_between
 from causalrisk.report import plots, tidy
 from causalrisk.report.table import ResultSummary, ResultTable, column_format, format_number
 from causalrisk.simulation.designs import Design
 
 KEYS = ["design", "n", "estimator"]
-LEAST_ALPHA = 1e-15  # smallest level for which SciPy computes the power quickly
 
 
 class StudyResults(Shown):
@@ -319,115 +316,3 @@ def power(
             size = share(np.abs(error) > limit)[0]
             rows.append((design.name, n, label, *share(np.abs(error + sought) > limit), size, mde))
     return pd.DataFrame(rows, columns=[*KEYS, "power", "power_mc", "size", "mde"]).set_index(KEYS)
-
-
-def solve_power(
-    effect: Any = None,
-    n: Any = None,
-    power: Any = None,
-    *,
-    sd: float = 1.0,
-    share: float = 0.5,
-    r_squared: float = 0.0,
-    cluster_size: float | None = None,
-    icc: float | None = None,
-    alpha: float = 0.05,
-) -> float:
-    """Return the minimum detectable effect, the number of units, or the power of an experiment.
-
-    Give two of `effect`, `n` and `power` to compute the third.
-
-    Parameters
-    ----------
-    effect : float, optional
-        Difference of the means, in units of the outcome.
-    n : float, optional
-        Number of units in all groups together.
-    power : float, optional
-        Probability that the two-sided t test rejects.
-    sd : float, default 1.0
-        Standard deviation of the outcome in a group; sqrt(p (1 - p)) for a 0/1 outcome.
-    share : float, default 0.5
-        Share of the units, or clusters, that are treated.
-    r_squared : float, default 0.0
-        Share of the outcome variance that covariates explain, among units and among clusters.
-    cluster_size : float, optional
-        Number of units per cluster, if whole clusters are treated.
-    icc : float, optional
-        Intraclass correlation, between the outcomes of two units of a cluster; required with `cluster_size`.
-    alpha : float, default 0.05
-        Significance level.
-
-    Returns
-    -------
-    float
-        The one of `effect`, `n` and `power` that was not given. `n` is not rounded, and is at least three units or
-        clusters.
-
-    Raises
-    ------
-    OptionError
-        If not exactly two of `effect`, `n` and `power` are given, a value is out of range, or the power cannot be
-        computed.
-
-    Notes
-    -----
-    The variance of the difference is sd^2 (1 - r_squared) (1 + (cluster_size - 1) icc) / (n share (1 - share)). The
-    degrees of freedom of the t test are the number of clusters (or units) minus two. Without clusters and covariates
-    this is `statsmodels.stats.power.TTestIndPower`. For observational data, use `causalrisk.simulation.power`, which
-    needs a simulation.
-
-    Examples
-    --------
-    The effect that 40 schools of 25 pupils find with a power of 80%, in standard deviations:
-
-    >>> from causalrisk import simulation
-    >>> effect = simulation.solve_power(
-    ...     n=1000, power=0.8, cluster_size=25, icc=0.1, r_squared=0.3
-    ... )
-    >>> round(effect, 3)
-    0.281
-    """
-    check_alpha(alpha)
-    if sum(value is None for value in (effect, n, power)) != 1:
-        raise OptionError("solve_power needs exactly two of effect, n and power.\nUse `solve_power(n=500, power=0.8)`.")
-    if (cluster_size is None) != (icc is None):
-        raise OptionError("cluster_size= and icc= need each other.\nUse `solve_power(..., cluster_size=25, icc=0.1)`.")
-    cluster_size, icc = (1.0, 0.0) if cluster_size is None or icc is None else (cluster_size, icc)
-    for name, value, holds, expected in (
-        ("effect", effect, effect is None or effect != 0, "a number other than 0"),
-        ("n", n, n is None or n >= 3 * cluster_size, "at least three units or clusters"),
-        ("power", power, power is None or alpha < power < 1, "a share above alpha and below 1"),
-        ("alpha", alpha, alpha >= LEAST_ALPHA, f"{LEAST_ALPHA:g} or more"),
-        ("sd", sd, sd > 0, "a positive number"),
-        ("share", share, 0 < share < 1, "a share between 0 and 1"),
-        ("r_squared", r_squared, 0 <= r_squared < 1, "a share below 1"),
-        ("cluster_size", cluster_size, cluster_size >= 1, "1 or more"),
-        ("icc", icc, 0 <= icc <= 1, "a correlation from 0 to 1"),
-    ):
-        if not holds:
-            raise OptionError(f"{name}={value!r}; expected {expected}.")
-    variance = sd**2 * (1 - r_squared) * (1 + (cluster_size - 1) * icc) / (share * (1 - share))
-
-    def power_of(effect: float, n: float) -> float:
-        df, shift = n / cluster_size - 2, abs(effect) * np.sqrt(n / variance)
-        with np.errstate(all="ignore"):  # what is not finite is refused below
-            critical = critical_value(alpha, df)
-            # SciPy gives NaN for the probability on the other side where it is too small to count.
-            found = float(1 - nctdtr(df, shift, critical) + np.nan_to_num(nctdtr(df, shift, -critical)))
-        if np.isfinite(found):
-            return found
-        raise OptionError(f"the power is unknown at effect={effect:.4g}, n={n:.4g}.\nUse less extreme numbers.")
-
-    def solved(unit: float, reached: Callable[[float], float], low: float) -> float:
-        high = low
-        while reached(high) < power:
-            high *= 2
-        return unit * (low if high == low else root_between(lambda x: reached(x) - power, low, high))
-
-    if power is None:
-        return power_of(effect, n)
-    if effect is None:
-        unit = float(np.sqrt(variance / n))
-        return solved(unit, lambda multiple: power_of(multiple * unit, n), 1e-9)
-    return solved(1.0, lambda n: power_of(effect, n), 3 * cluster_size)

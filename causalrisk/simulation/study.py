@@ -9,27 +9,22 @@ import hashlib
 import itertools
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.special import expit, logit
 
 from causalrisk import errors
 from causalrisk._version import __version__
-from causalrisk.models.estimators import JRE, OutcomeRegression, model_named
+from causalrisk.models.estimators import OutcomeRegression, model_named
 from causalrisk.models.model import OPTIONS, CausalModel
-from causalrisk.models.results import CausalResults
-from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.resampling import seed_sequence
 from causalrisk.runtime import ordered_map, progress_bar, worker_count, write_whole
-from causalrisk.simulation.designs import Design, Population, Specified, find_design
+from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.results import StudyResults
 
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
@@ -319,7 +314,7 @@ def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) ->
     left = [task for task in tasks if found.get(task.key) is None]
     with (
         progress_bar(sum(task.count for task in tasks), progress, "study", "sample") as advance,
-        ordered_map(run_task, left, worker_count(n_jobs), processes=True) as results,
+        ordered_map(run_task, left, worker_count(n_jobs), prefer="processes") as results,
     ):
         advance(sum(task.count for task in tasks) - sum(task.count for task in left))
         for task, frame in zip(left, results, strict=True):
@@ -405,177 +400,3 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
         Specified(base, "both wrong", base.formula, base.propensity),
     ]
     return run_study(cells, **options)
-
-
-@dataclass(frozen=True, eq=False)
-class Plasmode(Design):
-    """Rows of a data set, with treatment and outcomes simulated from models fitted to the data.
-
-    Parameters
-    ----------
-    wrong : {"none", "outcome", "propensity", "both"}
-        Fitted models that were changed, so that the analyst's models are misspecified.
-    strength : float
-        Size of the change: in residual standard deviations for outcomes, in log odds for the propensity score.
-    covariates : DataFrame, shape (N, p + q)
-        Columns x1 .. xp of the outcome model and z1 .. zq of the propensity model.
-    score : ndarray, shape (N,)
-        Probability of treatment.
-    mean : ndarray, shape (2, N)
-        Mean outcome without and with treatment.
-    residuals : list of two ndarray
-        Residuals of each treatment group, centred.
-    """
-
-    wrong: str
-    strength: float
-    covariates: pd.DataFrame = field(repr=False)
-    score: Array = field(repr=False)
-    mean: Array = field(repr=False)
-    residuals: list[Array] = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """Name in tables."""
-        return {"none": "both right", "both": "both wrong"}.get(self.wrong, f"{self.wrong} wrong")
-
-    @cached_property
-    def stream(self) -> str:
-        """Key of the random numbers: a digest of the data and the models."""
-        parts = (self.covariates.to_numpy(), self.score, self.mean, *self.residuals)
-        return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
-
-    @property
-    def formula(self) -> str:
-        """Outcome formula with all columns of the fitted outcome model."""
-        return f"y ~ {self._all('x')}"
-
-    @property
-    def propensity(self) -> str:
-        """Propensity formula with all columns of the fitted propensity model."""
-        return self._all("z")
-
-    def _all(self, letter: str) -> str:
-        return " + ".join(name for name in self.covariates if name.startswith(letter)) or "1"
-
-    def _units(self) -> Iterator[Population]:
-        yield self._rows(np.arange(len(self.score)))
-
-    def _rows(self, rows: NDArray[np.intp]) -> Population:
-        variance = np.repeat([[arm.var()] for arm in self.residuals], len(rows), axis=1)
-        covariates = self.covariates.iloc[rows].reset_index(drop=True)
-        return Population(covariates, self.score[rows], self.mean[:, rows], variance)
-
-    def population(self, n: int, rng: np.random.Generator) -> Population:
-        """Draw rows with replacement; see `Design.population`."""
-        return self._rows(rng.integers(0, len(self.score), n))
-
-    def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
-        """Draw outcomes: the means plus residuals of the same group, drawn with replacement."""
-        return population.mean + np.stack([rng.choice(arm, len(population.score)) for arm in self.residuals])
-
-
-def plasmode(
-    res: CausalResults,
-    *,
-    misspecification: str | Sequence[str] = "none",
-    strength: float = 0.5,
-    estimators: Any = None,
-    **options: Any,
-) -> StudyResults:
-    """Simulate samples like your data, and compare the estimators on them.
-
-    Covariates are rows of the data, drawn with replacement. Treatment follows the fitted propensity score. Outcomes are
-    the predictions of the fitted outcome models plus residuals of the same group, drawn with replacement. The true
-    effect is therefore known: it is the average of the predicted effects over the data.
-
-    Parameters
-    ----------
-    res : CausalResults
-        A fit with a propensity score. For JRE, the outcome models are from `res.start`.
-    misspecification : {"none", "outcome", "propensity", "both"} or sequence of them, default "none"
-        Models that the analyst misspecifies. The true model has a term that the analyst omits: the absolute deviation
-        of the log odds of treatment from their mean. In the outcome models, this term is twice as large for the
-        treated.
-    strength : float, default 0.5
-        Standard deviation of this term, in residual standard deviations for outcomes and in log odds for the score.
-    estimators
-        As in `run_study`. Models are fitted with the propensity link and loss of `res`.
-    **options
-        Options of `run_study`. By default samples have as many rows as the fit.
-
-    Returns
-    -------
-    StudyResults
-        Estimates and tables, with one design per misspecification.
-
-    Raises
-    ------
-    OptionError
-        If the fit has observation weights, clusters, a survey design, an offset or exposure, more than two groups,
-        missing outcomes, trimmed rows, given scores or predictions, a target other than "all", a family other than
-        "gaussian", or an effect other than a difference.
-    UnavailableError
-        If the fit has no propensity score.
-
-    Examples
-    --------
-    >>> from causalrisk import IPWRA, datasets, simulation
-    >>> births = datasets.load_cattaneo2()
-    >>> res = IPWRA.from_formula(
-    ...     "bweight ~ mage + medu", births.iloc[::10], treat="mbsmoke"
-    ... ).fit()
-    >>> simulation.plasmode(res, n_sims=5, estimators=["IPWRA", "AIPW"])
-    Study of 2 estimators: both right, n 465, 5 samples
-    """
-    kinds = [misspecification] if isinstance(misspecification, str) else list(misspecification)
-    for kind in kinds:
-        errors.one_of("misspecification", kind, ("none", "outcome", "propensity", "both"))
-    designs = [plasmode_design(res, kind, strength) for kind in kinds]
-    links = {name: getattr(res.model.options, name) for name in ("propensity_link", "propensity_loss")}
-    named = {  # functions have no links
-        entry.label: (entry.run, (links if isinstance(entry.run, type) else {}) | dict(entry.options))
-        for entry in choose_estimators(estimators)
-    }
-    return run_study(designs, estimators=named, **({"n": res.nobs} | options))
-
-
-def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0.5) -> Plasmode:
-    """Return the design made from a fit, with a nonlinear term added to the models to misspecify."""
-    _check(res)
-    design, source = res.model.design, res.start if isinstance(res.model, JRE) else res
-    mean, score = source.potential_outcomes.to_numpy().T, res.propensity_scores.to_numpy()
-    residual = design.y - mean[design.arm, np.arange(design.n)]
-    odds = logit(score)
-    bend = np.abs(odds - odds.mean())  # then of mean 0 and standard deviation 1, or zero
-    bend = (bend - bend.mean()) / (bend.std() or 1.0)
-    if wrong in ("outcome", "both"):
-        mean = mean + strength * residual.std() * bend * np.array([[1.0], [2.0]])
-    if wrong in ("propensity", "both"):
-        score = expit(odds + strength * bend)
-    residuals = [own - own.mean() for own in (residual[design.arm == arm] for arm in (0, 1))]
-    columns: dict[str, Array] = {}
-    for letter, of_model in (("x", design.X), ("z", design.Z)):
-        varying = of_model[:, np.ptp(of_model, axis=0) > 0]
-        columns |= {f"{letter}{j + 1}": column for j, column in enumerate(varying.T)}
-    return Plasmode(wrong, strength, pd.DataFrame(columns), score, mean, residuals)
-
-
-def _check(res: CausalResults) -> None:
-    design, options = res.model.design, res.model.options
-    for what, bad in (
-        ("observation weights", design.weight_type is not None),
-        ("clusters", design.cluster is not None),
-        ("a survey design", design.survey is not None),
-        (f"an {design.offset_kind}", design.offset is not None),
-        ("more than two groups", design.n_arms > 2),
-        (f"target {options.target!r}", options.target != "all"),
-        (f"family {options.family!r}", options.family not in (None, "gaussian")),
-        (f"effect {options.effect!r}", options.effect != "difference"),
-        ("missing outcomes", design.observation is not None),
-        ("trimmed rows", options.trim is not None),
-        ("given propensity scores", options.propensity_score is not None),
-        ("given outcome predictions", design.predictions is not None),
-    ):
-        if bad:
-            raise errors.OptionError(f"plasmode cannot simulate a fit with {what}.\nUse a fit without it.")

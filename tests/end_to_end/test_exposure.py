@@ -356,8 +356,6 @@ def test_diagnostics_of_residuals_are_at_the_observed_exposures():
     for name in ("sensitivity", "sensitivity_bounds"):
         with pytest.raises(cr.UnavailableError, match="at_exposure"):
             getattr(fit(), name)()
-    with pytest.raises(cr.OptionError, match="an exposure"):
-        cr.simulation.plasmode(fit(), n_sims=2)
 
 
 def test_weighted_rates_are_standardised_by_time():

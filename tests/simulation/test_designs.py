@@ -11,13 +11,19 @@ import pytest
 
 import causalrisk as cr
 from causalrisk import simulation
-from causalrisk.simulation import DESIGNS, Design, Population, Specified, designs, published
+from causalrisk.simulation import DESIGNS, Design, Population, Specified, designs
 from causalrisk.simulation.designs import find_design
+from tests.studies import published
+
+PAPERS = [getattr(published, name)() for name in (
+    "Hainmueller", "Froelich", "LuncefordDavidian", "SetoguchiLee", "HahnMurrayCarvalho", "Tan",
+)]  # fmt: skip
+ALL = {design.name: design for design in (*DESIGNS.values(), *PAPERS)}
 
 LARGE = 100_000
 
 
-@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+@pytest.mark.parametrize("design", ALL.values(), ids=ALL)
 def test_true_effect_is_the_mean_over_a_large_draw(design):
     drawn = design.draw(LARGE, np.random.default_rng(1))
     effects = drawn.y1 - drawn.y0
@@ -26,7 +32,7 @@ def test_true_effect_is_the_mean_over_a_large_draw(design):
     np.testing.assert_array_equal(drawn.data["y"], np.where(drawn.data["d"] == 1, drawn.y1, drawn.y0))
 
 
-@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+@pytest.mark.parametrize("design", ALL.values(), ids=ALL)
 def test_noise_has_the_variance_and_the_mean_it_should(design):
     units = design.population(LARGE, np.random.default_rng(2))
     noise = design.outcomes(units, np.random.default_rng(3)) - units.mean
@@ -38,7 +44,7 @@ def test_noise_has_the_variance_and_the_mean_it_should(design):
         assert mixed == pytest.approx(units.variance[arm].mean(), rel=0.05, abs=1e-12)
 
 
-@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+@pytest.mark.parametrize("design", ALL.values(), ids=ALL)
 def test_samples_can_be_fitted_and_sent_to_another_process(design):
     drawn = design.draw(300, np.random.default_rng(0))
     again = pickle.loads(pickle.dumps(design)).draw(300, np.random.default_rng(0))
@@ -86,7 +92,7 @@ RIGHT = (
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_oracle_formulas_are_right(name):
-    design = DESIGNS[name]
+    design = ALL[name]
     drawn = design.draw(20_000, np.random.default_rng(4))
     model = cr.AIPW.from_formula(design.oracle_formula, drawn.data, treat="d", propensity=design.oracle_propensity)
     res = model.fit()
@@ -107,15 +113,15 @@ def test_wrong_formulas_are_wrong_on_purpose():
 
 def test_binary_outcomes_and_zero_earnings():
     assert set(designs.BinaryOutcome().draw(100, np.random.default_rng(0)).data["y"]) == {0, 1}
-    earnings = published.LalondeLike().draw(5000, np.random.default_rng(0)).data["y"]
+    earnings = designs.LalondeLike().draw(5000, np.random.default_rng(0)).data["y"]
     assert 0.1 < (earnings == 0).mean() < 0.3
     assert earnings.max() > 10 * earnings.mean()
 
 
 def test_kang_schafer_mean_has_nothing_where_nothing_is_seen():
-    drawn = published.KangSchaferMean().draw(500, np.random.default_rng(0))
+    drawn = designs.KangSchaferMean().draw(500, np.random.default_rng(0))
     assert (drawn.data["y"][drawn.data["d"] == 0] == 0).all()
-    right = published.KangSchaferMean(misspecified=False)
+    right = designs.KangSchaferMean(misspecified=False)
     assert right.formula == "y ~ z1 + z2 + z3 + z4"
 
 
@@ -176,7 +182,7 @@ def test_a_design_without_its_parts_says_so():
         Design().draw(3, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("kind", [designs.Linear, published.OppositeCurves])
+@pytest.mark.parametrize("kind", [designs.Linear, designs.OppositeCurves])
 def test_the_bound_is_infinite_where_the_mean_of_the_odds_is(kind):
     """exp(c x1^2) has a mean under the normal density exp(-x1^2 / 2) if c is below a half."""
     assert np.isfinite(kind(score_curvature=0.49).efficiency_bound)

@@ -1,8 +1,7 @@
-"""What studies are used for: plasmode simulation, power, and the four cells of double robustness."""
+"""What studies are used for: power, and the four cells of double robustness."""
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -11,97 +10,7 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.simulation import DESIGNS, four_cells, plasmode, power, run_study
-from causalrisk.simulation.study import plasmode_design
-from tests.conftest import RHS, simulate
-
-FORMULA = f"y ~ {RHS}"
-
-
-@pytest.fixture(scope="module")
-def res():
-    return cr.IPWRA.from_formula(FORMULA, simulate(300, seed=1, strength=0.5), treat="d", propensity="x1 + x2").fit()
-
-
-# --- plasmode ------------------------------------------------------------------------------------------------------
-
-
-def test_plasmode_is_the_fit(res):
-    design = plasmode_design(res)
-    assert design.effect == pytest.approx(res.effect, rel=1e-9)
-    np.testing.assert_allclose(design.mean.T, res.potential_outcomes)
-    np.testing.assert_allclose(design.score, res.propensity_scores)
-    assert design.formula == "y ~ x1 + x2 + x3"
-    assert design.propensity == "z1 + z2"
-    residual = res.model.design.y - design.mean[res.model.design.arm, np.arange(300)]
-    assert design.residuals[1].std() == pytest.approx(residual[res.model.design.arm == 1].std())
-    variance = [arm.var() for arm in design.residuals]
-    effects = design.mean[1] - design.mean[0]
-    by_hand = np.mean(variance[1] / design.score + variance[0] / (1 - design.score)) + effects.var()
-    assert design.efficiency_bound == pytest.approx(by_hand, rel=1e-9)
-
-
-@pytest.mark.parametrize("wrong", ["none", "outcome", "propensity", "both"])
-def test_effect_of_a_plasmode_is_the_mean_of_a_large_draw(res, wrong):
-    design = plasmode_design(res, wrong)
-    drawn = design.draw(100_000, np.random.default_rng(0))
-    effects = drawn.y1 - drawn.y0
-    assert abs(effects.mean() - design.effect) < 4 * effects.std() / np.sqrt(100_000)
-    assert abs(drawn.data["d"].mean() - design.score.mean()) < 0.01
-
-
-def test_bent_models_are_what_the_analysts_miss(res):
-    frame = plasmode_design(res, "both").draw(30_000, np.random.default_rng(0)).data
-    bend = plasmode_design(res).draw(30_000, np.random.default_rng(0)).data
-    for data, found in ((frame, True), (bend, False)):
-        fit = cr.IPWRA.from_formula("y ~ x1 + x2 + x3", data, treat="d", propensity="z1 + z2").fit()
-        design = plasmode_design(res, "both" if found else "none")
-        assert (abs(fit.effect - design.effect) > 4 * fit.effect_se) == found
-
-
-def test_plasmode_of_a_joint_fit_takes_the_models_of_its_start(res):
-    joint = cr.JRE._of(res.model.design, res.model.options).fit(cov_type="robust", n_replicates=40)
-    assert plasmode_design(joint).effect == pytest.approx(plasmode_design(res).effect)
-
-
-def test_plasmode_study(res):
-    study = plasmode(res, misspecification=["none", "both"], n_sims=15, estimators=["Unadjusted", "IPWRA"])
-    assert [design.name for design in study.designs] == ["both right", "both wrong"]
-    right = study.table.loc[("both right", 300, "IPWRA")]
-    assert abs(right["bias"]) < 4 * right["bias_mc"]
-    assert study.table.loc[("both right", 300, "Unadjusted"), "mse_ratio"] > 2
-    sent = pickle.loads(pickle.dumps(study.designs[1]))  # to another process
-    one, other = (design.draw(300, np.random.default_rng(0)).data for design in (study.designs[1], sent))
-    pd.testing.assert_frame_equal(one, other)
-
-
-def test_plasmode_keeps_the_link():
-    data = simulate(200, seed=1, strength=0.3)
-    probit = cr.IPWRA.from_formula(FORMULA, data, treat="d", propensity_link="probit").fit()
-    study = plasmode(probit, n_sims=2, estimators={"IPWRA": "IPWRA", "logit": ("IPWRA", {"propensity_link": "logit"})})
-    wide = study.raw.pivot(index="sample", columns="estimator", values="estimate")
-    assert (wide["IPWRA"] != wide["logit"]).all()
-    assert np.allclose(wide["IPWRA"], wide["logit"], atol=0.1)
-
-
-def test_plasmode_refuses_what_it_cannot_simulate(res):
-    data = simulate(200, seed=1, strength=0.3).assign(s=2, g=np.arange(200) // 4)
-    weighted = cr.IPWRA.from_formula(FORMULA, data, treat="d", weights="s", weight_type="frequency").fit()
-    clustered = cr.IPWRA.from_formula(FORMULA, data, treat="d", cluster="g").fit()
-    with pytest.raises(cr.OptionError, match="observation weights"):
-        plasmode(weighted)
-    with pytest.raises(cr.OptionError, match="clusters"):
-        plasmode(clustered)
-    with pytest.raises(cr.OptionError, match="trimmed rows"):
-        plasmode(cr.IPWRA.from_formula(FORMULA, data, treat="d", trim=(0.2, 0.8)).fit())
-    with pytest.raises(cr.OptionError, match="misspecification='bot' is not known"):
-        plasmode(res, misspecification="bot")
-    with pytest.raises(AttributeError):
-        plasmode(weighted.model)
-    without = cr.OutcomeRegression.from_formula(FORMULA, data, treat="d").fit()
-    with pytest.raises(cr.UnavailableError, match="no propensity score"):
-        plasmode(without)
-
+from causalrisk.simulation import DESIGNS, four_cells, power, run_study
 
 # --- power ---------------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 import causalrisk as cr
-from causalrisk.simulation import published, run_study
-from causalrisk.simulation.designs import SEED
+from causalrisk.simulation import designs, run_study
+from tests.studies import published
 from tests.studies.competitors import doubleml_irm
 from tests.studies.evidence_pages import TABLES, counted, filled, markdown, number
 from tests.studies.study_coverage import resampled_error
@@ -32,7 +32,7 @@ OWN = [
 OTHERS = [
     published.Hainmueller(outcome=2), published.Hainmueller(), published.Froelich(), published.Froelich(0.0, 1.0),
     published.LuncefordDavidian(), published.SetoguchiLee(), published.HahnMurrayCarvalho(), published.Tan(),
-    published.MissedConfounder(), published.OppositeCurves(),
+    designs.MissedConfounder(), designs.OppositeCurves(),
 ]  # fmt: skip
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "everybody.md"
 LARGE = 200_000  # units from which the share of effective observations and the effect under overlap weights come
@@ -79,7 +79,7 @@ def estimators(n_boot):
 
 def truths(design):
     """Return the share of effective observations in the worse arm, and the effect under overlap weights."""
-    units = design.population(LARGE, np.random.default_rng(SEED))
+    units = design.population(LARGE, np.random.default_rng(designs.SEED))
     e, effect = units.score, units.mean[1] - units.mean[0]
     # of an arm with chance p weighted by 1 / p: (E 1)^2 / (E 1/p), over the arm's share E p
     shares = [1 / (np.mean(1 / p) * np.mean(p)) for p in (e, 1 - e)]
@@ -156,7 +156,7 @@ The [evidence](evidence.md) compares JRE with IPWRA. Here are more estimators.
 - "JRE smooth", the stack of the formula and a learner: `JRE(learner="smooth")`.
 
 There are {n_designs} populations of n = 500, {samples} samples each: the package's own, and
-[populations](../reference/api/simulation.md) of other papers. Two of them, `opposite_curves` and `missed_confounder`,
+those of other papers (`tests/studies/published.py`). Two of them, `opposite_curves` and `missed_confounder`,
 were made because JRE loses there.
 
 **RMSE is over IPWRA's: below 1 is better.** The table has the geometric mean over the populations, the worst, and the

@@ -14,11 +14,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread a process; must
 import numpy as np
 import pandas as pd
 
-from causalrisk.simulation import published, run_study
+from causalrisk.simulation import designs, run_study
 from tests.studies.study_everybody import OTHERS
 from tests.studies.study_outside import EFFECTS, InteractiveModel, NieWager, Stored, parser_of, run_stored
 
-LOSSES = (published.MissedConfounder, published.OppositeCurves)  # of this package
+LOSSES = (designs.MissedConfounder, designs.OppositeCurves)  # of this package
 SETUPS = map(NieWager, EFFECTS)
 DRAWN = [
     "kang_schafer", "lalonde_like", *(own for own in OTHERS if not isinstance(own, LOSSES)), *SETUPS, InteractiveModel()
