@@ -112,10 +112,8 @@ def _fit(options: argparse.Namespace) -> str:
 
 def _compare(options: argparse.Namespace) -> str:
     _check_output(options, FORMATS)
-    from causalrisk.models.estimators import chosen_models
-
     data, names = read_file(options), options.estimator and options.estimator.replace(",", " ")
-    given = _arguments(options, data, chosen_models(names))
+    _, given = _arguments(options, data, names)
     res = cr.compare(options.formula, data, estimators=names, n_boot=options.n_boot, rng=options.seed, **given)
     return _shown(options, res)
 
@@ -127,17 +125,18 @@ def _report(options: argparse.Namespace) -> str:
 
 
 def _fitted(options: argparse.Namespace) -> cr.CausalResults:
-    from causalrisk.models.estimators import model_named
+    data = read_file(options)
+    (model,), given = _arguments(options, data, [options.estimator])
+    return model.from_formula(options.formula, data, **given).fit(
+        cov_type=options.cov_type, n_boot=options.n_boot, rng=options.seed
+    )
 
-    chosen, data = model_named(options.estimator), read_file(options)
-    model = chosen.from_formula(options.formula, data, **_arguments(options, data, [chosen]))
-    return model.fit(cov_type=options.cov_type, n_boot=options.n_boot, rng=options.seed)
 
+def _arguments(options: argparse.Namespace, data: pd.DataFrame, names: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return the named model classes and their options, after checking their formulas."""
+    from causalrisk.models.estimators import Unadjusted, chosen_models
 
-def _arguments(options: argparse.Namespace, data: pd.DataFrame, models: Sequence[Any]) -> dict[str, Any]:
-    """Return the options of the models after checking their formulas."""
-    from causalrisk.models.estimators import Unadjusted
-
+    models = chosen_models(names)
     check_formula(options.formula, data, "outcome")
     check_formula(options.propensity or "", data, "propensity")
     same = ("treat", "propensity", "effect", "weights", "weight_type", "cluster", "family")
@@ -147,12 +146,12 @@ def _arguments(options: argparse.Namespace, data: pd.DataFrame, models: Sequence
     if options.cluster not in data and "," in (options.cluster or ""):
         given["cluster"] = options.cluster.split(",")
     given = {name: value for name, value in given.items() if value is not None}
-    specs = [model.spec for model in models if not model.spec.constants]
-    if specs and "family" not in given and not (options.effect == "quantile" or any(spec.matched for spec in specs)):
-        if set(Unadjusted.from_formula(options.formula, data, **given).endog) == {0, 1}:
-            print("causalrisk: note: the outcome is 0/1, so its model is a logit (--family binomial).", file=sys.stderr)
-            given["family"] = "binomial"
-    return given
+    specs, choose = [model.spec for model in models], "family" not in given and options.effect != "quantile"
+    choose = choose and not (all(spec.constants for spec in specs) or any(spec.matched for spec in specs))
+    if choose and set(Unadjusted.from_formula(options.formula, data, **given).endog) == {0, 1}:
+        print("causalrisk: note: the outcome is 0/1, so its model is a logit (--family binomial).", file=sys.stderr)
+        given["family"] = "binomial"
+    return models, given
 
 
 def _level(text: str | None, column: pd.Series | None) -> Any:

@@ -371,12 +371,12 @@ def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
     }
     _check_rows(frame, "the frame", faults)
     frame = frame.assign(confidence=stated).astype({"answered": bool, "correct": int})
-    arms = {arm: rows for arm, rows in frame.groupby("arm", sort=False, observed=True)}
-    for arm, stated in ((arm, rows["confidence"]) for arm, rows in arms.items()):
+    arms = frame.groupby("arm", sort=False, observed=True)
+    for arm, stated in arms["confidence"]:
         if stated.max() <= 1 and (stated % 1 > 0).any():  # they would pass as percentages
             problem = "every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%"
             warn_user(f"arm {arm!r}: {problem}.\nIf they are shares, multiply them by 100.", DesignWarning)
-    return arms
+    return dict(iter(arms))
 
 
 def _stated(rows: pd.DataFrame) -> tuple[Array, Array]:

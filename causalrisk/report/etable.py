@@ -98,8 +98,8 @@ def etable(
     statistics : sequence of str, optional
         Rows below the estimates: "estimator", "estimand", "learner", "weights", "std_errors", "clusters", "df" (of t
         tests and intervals), "nobs", "units" (of event studies), "effective_n", "first_stage_f", "imputations",
-        "r_squared". By default, all rows with a value in at least one column. The default omits "estimator" if the column heads are the names of the
-        estimators.
+        "r_squared". By default, all rows with a value in at least one column. The default omits "estimator" if the
+        column heads are the names of the estimators.
     extra : mapping of str to sequence, optional
         Further rows below the estimates: for each label, one value per column.
     digits : int, optional
@@ -196,7 +196,8 @@ def etable(
     rules = (len(lines),) if lines and found else ()
     table = ResultTable((*lines, *found), header, aligns="l" + "c" * len(columns), title=title, rules=rules)
     said = [] if below is None else [BELOW[below].format(level=f"{100 * (1 - alpha):.4g}")]
-    said += ["Intervals by exposure are pointwise."] * (below == "ci" and any(c.statistics.get("units") for c in columns))
+    studies = any("units" in column.statistics for column in columns)
+    said += ["Intervals by exposure are pointwise."] * (below == "ci" and studies)
     said += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] * stars
     orders = {
         column.groups for column in columns if column.groups not in ((), ("0", "1")) and "effective_n" in statistics

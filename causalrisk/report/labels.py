@@ -438,10 +438,7 @@ def ladder_end_words(joint: JointRecord) -> str:
 def study_groups(study: Any) -> str:
     """Return the sizes of the groups of an event study in a sentence."""
     sizes = study.sizes.items()
-    parts = [
-        f"{size}{' never' * (name == NEVER)} begin{'s' * (size == 1)}{f' in {name}' * (name != NEVER)}"
-        for name, size in sizes
-    ]
+    parts = [f"{n} {'never ' * (at == NEVER)}begin{'s' * (n == 1)}{f' in {at}' * (at != NEVER)}" for at, n in sizes]
     return f"There are {study.sizes.sum()} units ({study.given['unit']}): {joined(parts)} ({study.given['begins']})."
 
 

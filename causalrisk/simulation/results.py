@@ -145,8 +145,7 @@ class StudyResults(Shown):
     def _notes(self, alpha: float) -> list[str]:
         counts = self.raw.groupby(["design", "n"])["sample"].nunique()
         effects = ", ".join(f"{design.name} {format_number(design.effect)}" for design in self.designs)
-        of_boot = f"the bootstrap's ({self.n_boot} resamples)"
-        errors = of_boot if self.n_boot else "robust (JRE's are slightly too small)"
+        errors = f"the bootstrap's ({self.n_boot} resamples)" if self.n_boot else "robust (slightly too small for JRE)"
         ratio = f"mean squared error relative to {self.reference} on the same samples, with its Monte Carlo error"
         notes = [
             f"{counts.min()} samples of each. True effects: {effects}.",

@@ -284,9 +284,11 @@ def test_frames_that_cannot_be_scored(write):
 @pytest.mark.parametrize("score", [hle.score, hle.calibration_table])
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("correct", None), ("correct", "yes"), ("correct", 2), ("answered", None), ("answered", "no"), ("arm", None)]
-    + [("confidence", 101), ("confidence", -1), ("confidence", "high")],
-)
+    [
+        ("correct", None), ("correct", "yes"), ("correct", 2), ("answered", None), ("answered", "no"), ("arm", None),
+        ("confidence", 101), ("confidence", -1), ("confidence", "high"),
+    ],
+)  # fmt: skip
 def test_values_that_cannot_be_scored_are_refused_by_row(write, score, column, value):
     frame = load(write, {f"q{k}": judged() for k in range(3)}, 3).astype(object)
     frame.loc[1, column] = value

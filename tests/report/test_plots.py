@@ -182,7 +182,7 @@ def test_bootstrap_draws_the_intervals_of_conf_int(res, ax):
     assert [text.get_text() for text in ax.get_yticklabels()][:3] == ["90% normal", "90% percentile", "90% bca"]
     ax.clear()
     res.plot_bootstrap(ax, intervals="bca")
-    assert [text.get_text() for text in ax.get_yticklabels()][0] == "95% bca"
+    assert ax.get_yticklabels()[0].get_text() == "95% bca"
     with pytest.raises(cr.CausalRiskError, match="bootstrap"):
         res.start.plot_bootstrap(ax)
 

@@ -258,5 +258,6 @@ def test_other_ways_to_name_the_groups(given, typed):
 
 
 def test_the_data_may_come_first():
-    for given in ((FRAME, ["x1"], "d"), (FRAME[["x1", "d"]], None, "d"), (FRAME[["x1", "d"]].to_dict("list"), None, "d")):
+    two = FRAME[["x1", "d"]]
+    for given in ((FRAME, ["x1"], "d"), (two, None, "d"), (two.to_dict("list"), None, "d")):
         assert str(table_one(*given)) == str(table_one(["x1"], FRAME, by="d"))
