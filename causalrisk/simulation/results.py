@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import nctdtr, ndtri
 
-from causalrisk.errors import OptionError, check_alpha
+from causalrisk.errors import OptionError, check_alpha, is_number, with_other_names
 from causalrisk.inference.intervals import critical_value
 from causalrisk.models.results import Shown
 from causalrisk.numerics.arrays import Array
@@ -273,6 +273,7 @@ def describe(error: pd.Series, se: pd.Series, reference: Array, critical: float)
     }
 
 
+@with_other_names
 def power(
     study: StudyResults, effect: float | None = None, *, alpha: float = 0.05, target: float = 0.8
 ) -> pd.DataFrame:
@@ -308,6 +309,9 @@ def power(
     linear 200 IPWRA       0.94      0.03  0.06  0.38
     """
     check_alpha(alpha)
+    if not isinstance(study, StudyResults):
+        needed = f"power() got a {type(study).__name__}; expected a study"
+        raise OptionError(f"{needed}.\nUse `power(run_study(...))`, or `solve_power(n=500, power=0.8)` without one.")
     critical, rows = float(ndtri(1 - alpha / 2)), []
     for design, n, errors, se in study.cells():
         sought = design.effect if effect is None else float(effect)
@@ -320,6 +324,7 @@ def power(
     return pd.DataFrame(rows, columns=[*KEYS, "power", "power_mc", "size", "mde"]).set_index(KEYS)
 
 
+@with_other_names
 def solve_power(
     effect: Any = None,
     n: Any = None,
@@ -387,6 +392,9 @@ def solve_power(
     >>> round(effect, 3)
     0.281
     """
+    for name, value in list(locals().items()):
+        if value is not None and not is_number(value):
+            raise OptionError(f"{name}={value!r}; expected a number.")
     check_alpha(alpha)
     if sum(value is None for value in (effect, n, power)) != 1:
         raise OptionError("solve_power needs exactly two of effect, n and power.\nUse `solve_power(n=500, power=0.8)`.")
