@@ -79,7 +79,10 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the advice for it with
     (r"(?:^|[~+])\s*\.\s*($|[-+])", 'Name the columns: `" + ".join(data.columns.drop(["<y>", "<d>"]))`.'),
     (r"(\w+)\s*%in%", r"R's `%in%` is `I(\1.isin([...]))`."),
     (r"(?<![\w.])c\([-\d.,\s]*\)", "R's `c(1, 2)` is the list `[1, 2]`."),
-    (r"\bC\(\s*(\w+)\s*,\s*(?:ref|reference|base|baseline)\s*=\s*(\w*)", r"The base level is `C(\1, Treatment(\2))`."),
+    (
+        rf"\b(?:C|relevel)\(\s*(\w+)\s*,\s*(?:ref|reference|base|baseline)\s*=\s*({QUOTED}|\w*)",
+        r"The base level is `C(\1, Treatment(\2))`.",
+    ),
     (r"[<>]\s*[\w.]+\s*[&|]\s*\w+\s*[<>]|==\s*[\w.]+\s*[&|]", "Use parentheses: `I((x > 1) & (z < 2))`."),
     (
         r"\(\s*[01]\s*\|\s*(\w+)\s*\)",
@@ -102,7 +105,9 @@ FUNCTIONS = {  # functions of R and Stata by their names; x is the first argumen
     "poly": "{powers}",
     "ifelse": "np.where(condition, 1, 0)",
     "interaction": "C(a):C(b)",
-    "cut": "C(pd.cut({x}, bins))",
+    "cut": "C(pd.cut({x}, {number}))",
+    "lag": 'data["new"] = data.groupby("unit")["{x}"].shift(1)',
+    "diff": 'data["new"] = data.groupby("unit")["{x}"].diff()',
     "relevel": "C({x}, Treatment(level))",
     "cbind": 'I(successes / trials)` with `weights=` the trials and `weight_type="frequency"',
 }
@@ -115,7 +120,8 @@ def refuse_foreign(text: str, model: str, roles: tuple[str, str] = ("y", "d")) -
     """
     bare = re.sub(QUOTED, "", text)
     for pattern, sentence in HABITS:
-        found = list(dict.fromkeys(match.expand(sentence) for match in re.finditer(pattern, bare)))
+        where = text if QUOTED in pattern else bare
+        found = list(dict.fromkeys(match.expand(sentence) for match in re.finditer(pattern, where)))
         if found:
             advice = " ".join(found[:5]).replace("<y>", roles[0]).replace("<d>", roles[1])
             raise DesignError(f"the {model} formula {text!r} cannot be read.\n{advice}")
@@ -128,7 +134,7 @@ def function_here(name: str, text: str) -> str:
     df = (number - 1 if name == "rcs" else number) or 4  # R's rcs counts knots
     powers = " + ".join([x, *(f"I({x}**{k})" for k in range(2, (number or 2) + 1))])
     typed = next((typed for names, typed in FUNCTIONS.items() if name in names.split()), "")
-    return typed.format(x=x, df=df, powers=powers, name={"ln": "log"}.get(name, name))
+    return typed.format(x=x, df=df, powers=powers, number=number or "bins", name={"ln": "log"}.get(name, name))
 
 
 # --- names in a term -------------------------------------------------------------------------------------------------
@@ -299,9 +305,10 @@ def parse(text: str, model: str, notes: list[str], roles: tuple[str, str] = ("y"
         terms = patsy.ModelDesc.from_formula(tree)
         formula = Formula(model, text, tuple(terms.lhs_termlist), tuple(terms.rhs_termlist))
         formula.uses()
-    except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError) as error:
+    except (patsy.PatsyError, SyntaxError, RecursionError, MemoryError, AssertionError) as error:
         why = getattr(error, "message", getattr(error, "msg", error))  # of patsy or Python
-        found = f"the {model} formula {text!r} cannot be read: {str(why).rstrip('.')}."
+        why = str(why).rstrip(".") or "a term begins with an operator"
+        found = f"the {model} formula {text!r} cannot be read: {why}."
         advice = 'Join terms with `+`. Write arithmetic inside `I(...)`, and an odd name as `Q("odd name")`.'
         if text[-1:] in ("+", "-", "*", ":"):
             advice = f"The formula ends in `{text[-1]}`. Leave `{text[-1]}` out, or add a term."

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.tables import check_complete, listing, numbers
-from causalrisk.errors import DesignError, OptionError, one_of, with_other_names
+from causalrisk.errors import DesignError, OptionError, is_number, one_of, with_other_names
 from causalrisk.errors.aliases import value_meant
 from causalrisk.numerics.arrays import Array, taken
 
@@ -153,7 +152,7 @@ class Survey:
             found = f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; expected 0 <= rho < 1"
         elif self.replicate_type == "JKn" and self.rscales is None:
             found = "rscales= is missing; expected (n_h - 1) / n_h for each replicate, with h its stratum"
-        elif scale is not None and not (isinstance(scale, Real) and scale > 0):
+        elif scale is not None and not (is_number(scale) and scale > 0):
             found = f"scale={scale!r}; expected a positive number"
         if found:
             typed = 'Survey(weights=..., replicate_weights="repw*", replicate_type="BRR")'

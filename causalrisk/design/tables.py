@@ -376,7 +376,8 @@ def find_column(
         typed = f'treat="{names[0]}", propensity="{" + ".join(names[1:])}"'
         raise DesignError(f"treat={value!r} has several columns; expected only the treatment.\nUse `{typed}`.")
     found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope"
-    raise DesignError(f"{found}.\n{in_index(table, value) or nearest(value, table.columns)}")
+    advice = aliases.answer(default, value) or in_index(table, value) or nearest(value, table.columns)
+    raise DesignError(f"{found}.\n{advice}")
 
 
 def find_condition(value: Any, role: str, table: pd.DataFrame, frame: Mapping[str, Any], notes: list[str]) -> pd.Series:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalrisk.design.tables import as_pandas, find_column, listing, named_columns, numbers, plain
-from causalrisk.errors import DesignError, OptionError
+from causalrisk.errors import DesignError, OptionError, is_number
 
 SHOWN = 12
 CONTROLS = ("none", "no", "control", "placebo", "untreated", "never", "usual care")  # likely reference levels
@@ -196,7 +195,7 @@ def find_by_arm(
     if value is None:
         return None
     shares = value if isinstance(value, Mapping) else {option: value}
-    plain_numbers = shares and all(isinstance(each, Real) and not isinstance(each, bool) for each in shares.values())
+    plain_numbers = shares and all(map(is_number, shares.values()))
     if option == "propensity_score" and plain_numbers:  # the same in all rows
         columns = [pd.Series(float(each), table.index, name=str(key)) for key, each in shares.items()]
         return ByArm(None, columns, [str(key) for key in shares]) if shares is value else ByArm(option, columns)

@@ -480,10 +480,11 @@ def sensitivity_bounds(
     """
     record.check_means("sensitivity_bounds()")
     errors.check_alpha(alpha)
-    shares = [np.atleast_1d(np.asarray(values, dtype=float)) for values in (cf_y, cf_d)]
-    for name, values, closed in (("cf_y", shares[0], True), ("cf_d", shares[1], False)):
-        if not ((values >= 0) & (values <= 1 if closed else values < 1)).all():
-            raise errors.OptionError(f"{name}={values.tolist()}; expected numbers from 0 to 1.\nUse `{name}=0.03`.")
+    shares = [np.atleast_1d(pd.to_numeric(values, errors="coerce")).astype(float) for values in (cf_y, cf_d)]
+    for name, typed, values in (("cf_y", cf_y, shares[0]), ("cf_d", cf_d, shares[1])):
+        if not ((values >= 0) & (values <= 1 if name == "cf_y" else values < 1)).all():
+            instead = f'Use `{name}=0.03`, or `benchmark="x"` for the strength of a covariate.'
+            raise errors.OptionError(f"{name}={typed!r}; expected numbers from 0 to 1.\n{instead}")
     if not -1 <= rho <= 1:
         raise errors.OptionError(f"rho={rho!r}; expected a correlation, from -1 to 1.\nUse `rho=1`.")
     record.check_observed(CONFOUNDER)

@@ -201,6 +201,11 @@ def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
     raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.\n{why or 'Use one of them.'}")
 
 
+def is_number(value: object) -> bool:
+    """Return True for a real number, which a bool is not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def whole_number(name: str, value: object, least: int, usual: int | None = None) -> None:
     """Raise an OptionError unless the value is an integer of at least `least`; the message suggests `usual`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
@@ -223,8 +228,8 @@ HALF = 0.5  # largest significance level: beyond it, an interval would cover les
 
 def check_alpha(alpha: float) -> None:
     """Raise an OptionError unless alpha is a significance level: above 0 and no more than a half."""
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.number)) or not 0 < alpha < 1:
-        percent = isinstance(alpha, (int, float)) and 1 < alpha < 100
+    if not is_number(alpha) or not 0 < alpha < 1:
+        percent = is_number(alpha) and 1 < alpha < 100
         hint = min(alpha, 100 - alpha) / 100 if percent else 0.05  # 95 and 5 both mean 95% intervals
         raise OptionError(f"alpha={alpha!r}; expected a level between 0 and 1.\nUse `alpha={hint:.3g}`.")
     if alpha > HALF:
@@ -246,16 +251,23 @@ def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> t
 
 
 def with_other_names(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function or method that also accepts its options' names in other packages, such as ``level=0.9``."""
-    parameters = inspect.signature(function).parameters
+    """Return a function or method that also accepts its options' names in other packages, such as ``level=0.9``.
+
+    Arguments that do not fit its signature raise an OptionError.
+    """
+    signature = inspect.signature(function)
+    defaults = {name: one.default for name, one in signature.parameters.items() if name != "more"}
 
     @functools.wraps(function)
     def called(*args: P.args, **options: P.kwargs) -> R:
         named: Any = options
-        if not options.keys() <= parameters.keys():
-            defaults = {name: one.default for name, one in parameters.items() if name != "more"}
+        if not options.keys() <= defaults.keys():
             place = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
             named = {name: value for name, value in named_here(place, options, defaults)[0].items() if name in defaults}
+        try:
+            signature.bind(*args, **named)
+        except TypeError as error:
+            raise OptionError(f"{error}.\n{aliases.options_text(defaults)}") from None
         return function(*args, **named)
 
     return called

@@ -7,11 +7,11 @@ maps words without a counterpart of the same meaning to a sentence that says wha
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-COMING_FROM = "docs/reference/api/words.md"
 MATCHING = "Use `Matching.from_formula(..., n_neighbors=1, exact=, caliper=, bias_adjust=)`."
 LATE = 'LATE.from_formula("y ~ x", data, treat="d", instrument="z")'
 INSTRUMENT = f"Use `causalrisk.{LATE}`."
@@ -43,6 +43,7 @@ NAMES: dict[str, dict[str, str]] = {
         "clip": "ps_bounds bounds",
         "missing": "na_action dropna na_rm",
         "n_neighbors": "nneighbor M",
+        "metric": "distance",
         "exact": "ematch",
         "bias_adjust": "biasadj BiasAdjust",
         "outcome_predictions": "predictions predicted_outcomes yhat Q",
@@ -61,7 +62,7 @@ NAMES: dict[str, dict[str, str]] = {
         "time": "tname timevar time_name period year t",
         "unit": "idname id ivar unit_name panel_id entity i",
         "controls": "control_group comparison control",
-        "base": "base_period",
+        "base": "base_period", "estimator": "est_method",
     },
     "Survey": {
         "psu": "id ids cluster clusters", "strata": "stratum", "weights": "weight pweight pweights pw",
@@ -103,6 +104,8 @@ VALUES: dict[str, dict[str, str]] = {
         "random-forest": "random_forest randomforest forest rf ranger",
         "hist-gradient-boosting": "hist_gradient_boosting histgradientboosting boosting gradient_boosting",
     },
+    "metric": {"propensity": "glm logit logistic ps"},
+    "adjust": {"fdr_bh": "bh fdr benjamini-hochberg"},
     "missing": {"drop": "omit na.omit na.exclude listwise"},
     "learner_use": {"terms": "features", "replace": "outcome_model", "stack": "ensemble"},
     "at_exposure": {"observed": "asobserved"},
@@ -133,33 +136,21 @@ ALSO: dict[str, tuple[str, str]] = {  # a word that says a second option too
 ANSWERS: dict[str, dict[str, str]] = {
     "model": {
         "pomeans pomean": MEANS,
-        "atet att effect_group weight=att score=atte": 'Use `target="treated"`.',
-        "subset iff if_": 'Choose the rows in the data: `data.query("...")`; `subpop=` is for surveys.',
-        "strata stratum fpc psu ids svydesign svy survey survey_design rep_weights repweights replicate_weights": (
-            "Use `design=Survey(strata=)`; strata of a trial are `C(s)` in the formulas."
-        ),
-        "before pre pre_outcome lagged_outcome": 'Use `did=DiD(before="y0")`.',
-        "time tname timevar unit id idname ivar entity panel post": (
-            'Use `did=DiD(time="year", unit="id")`, or `cluster=`.'
-        ),
+        "atet att weight=att score=atte": 'Use `target="treated"`.',
+        "subset if_": 'Choose the rows in the data: `data.query("...")`; `subpop=` is for surveys.',
+        "strata fpc psu ids svydesign survey": "Use `design=Survey(strata=)`; strata of trials are `C(s)` in formulas.",
+        "time tname unit id idname panel post": 'Use `did=DiD(time="year", unit="id")`, or `cluster=`.',
         "instrument instruments iv z": INSTRUMENT,
-        "time_effects entity_effects fixed_effects absorb fe": "Fixed effects are `C(group)` in the formulas.",
-        "ps_trim discard common gbound g_bound min_propensity trimming_threshold clipping_threshold": (
-            "Use `trim=(0.1, 0.9)` to leave rows out, or `clip=(0.01, 0.99)`."
-        ),
+        "time_effects entity_effects absorb fe": "Fixed effects are `C(group)` in the formulas.",
+        "discard trimming_threshold clipping_threshold": "Use `trim=(0.1, 0.9)` to leave rows out, or `clip=`.",
         "stabilize stabilized": "Stabilised weights give the same effect. Leave it out.",
-        "moments int poly": 'Powers and products are terms of the formula: `propensity="x1 + I(x1**2) + x1:x2"`.',
-        "g_SL_library": "Use `propensity_score=` with a classifier such as `LogisticRegression()`.",
         "score": 'Use `target=` for the population (ATTE: `target="treated"`), `propensity_score=` for known scores.',
-        "covariates controls confounders common_causes drop_cols x X W": 'Covariates are in the formula, `"y ~ x1"`.',
-        "outcome outcome_col y Y yname xformla": 'Outcome and covariates are in the formula, `"y ~ x1 + x2"`.',
-        "by subgroup subgroups": 'Use `res.effects_by("group")` after the fit.',
-        "censoring ipcw delta Delta attrition": 'Use `observed=` with a formula such as `"x1 + x2"`.',
-        "ratio nearest neighbor replace distance method=nearest": MATCHING,
+        "covariates controls confounders x X W": 'Covariates are in the formula, `"y ~ x1"`.',
+        "outcome y Y yname xformla": 'Outcome and covariates are in the formula, `"y ~ x1 + x2"`.',
+        "by subgroup": 'Use `res.effects_by("group")` after the fit.',
+        "ratio nearest replace method=nearest": MATCHING,
         "method=glm": "The score is a logit by default; see `propensity_link=`. Leave it out.",
-        "distance=glm distance=logit distance=probit": 'Use `propensity_link=`, or `Matching`, `metric="propensity"`.',
         "method=cbps method=ebal method=ipt": 'Use `propensity_loss="calibrated"`, whose weights balance.',
-        "external_predictions": 'Use `outcome_predictions=["m0", "m1"]` and `propensity_score="e"`.',
         "estimator estimators model method": "The estimator is the class: `AIPW.from_formula(...)`, for example.",
         "aequations alpha level conf_level": "Use `res.summary(alpha=, coefficients=)` or `res.conf_int(alpha=)`.",
     },
@@ -167,42 +158,24 @@ ANSWERS: dict[str, dict[str, str]] = {
         "groups": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
         "maxiter tol start_params optimizer solver disp": "Fits run to convergence. Leave it out.",
         "robust se": 'Use `cov_type="robust"`.',
-        "boot bootstrapped": 'Use `cov_type="bootstrap"` or `n_boot=999`.',
-        "shrinkage anchor join_score share objective spread": "It is an option of `JRE` alone.",
-        "method=aipw method=ipw method=ipwra method=dr": "The estimator is the class: `AIPW.from_formula(...)`.",
-        "replicates n_replicates method": "It is an option of `JRE` alone. Leave it out.",
+        "shrinkage anchor join_score share objective spread replicates n_replicates method": (
+            "It is an option of `JRE` alone. Leave it out."
+        ),
     },
     "event_study": {
-        "est_method method estMethod": 'Use `estimator="AIPW"`, `"IPW"` or `"OutcomeRegression"`.',
-        "long2 reference": 'Use `base="universal"`, the default.',
-        "treat treated d treatment dname": "Use `begins=` with the first period of treatment of each unit.",
+        "treat d treatment dname": "Use `begins=` with the first period of treatment of each unit.",
         "outcome_predictions": 'It is not available for an event study: use `learner="smooth"`.',
-        "n_boot bootstrap multiplier resamples bstrap boot biters cband rng seed n_jobs max_failed": (
-            "Intervals are simultaneous without resamples. Leave it out."
-        ),
+        "n_boot bootstrap bstrap biters cband rng": "Intervals are simultaneous without resamples. Leave it out.",
         "alp alpha level": "Use `study.effects(alpha=)`.",
     },
     "compare": {"cov_type cov_kwds": "Standard errors are from the bootstrap. For clusters, use `cluster=`."},
-    "Survey": {
-        "probs": "Use `weights=` with 1 / probability.",
-        "data": "Use `data=` of the model. Leave it out.",
-    },
+    "Survey": {"data": "Use `data=` of the model. Leave it out."},
     "DiD": {"post": "Use `time=`, a column of two periods.", "gname gvar": "Use `event_study(..., begins=)`."},
     "method": {  # of results, studies and tables
         "exponentiate transform": 'Use `res.model.with_options(effect="ratio").fit()`.',
-        "un abs stats disp smd test pval pvalue": "Tables have all differences but no p-values. Leave it out.",
-        "nonnormal": 'Use `causalrisk.table_one(["x"], data, by="d", median=["x"])`.',
+        "un stats smd test pval": "Tables have all differences but no p-values. Leave it out.",
         "output file filename": 'Use `table.save("table.docx")` or `table.as_latex()`.',
         "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
-    },
-    "t_test": {"alternative": "Use `res.equivalence_test(low=0)` or `high=0` for a one-sided test."},
-    "effects_by": {
-        "test": 'Use `res.equality_test("column")`.',
-        "n_boot rng n_jobs progress": "Effects in groups use the bootstrap of the fit, `fit(n_boot=)`. Leave it out.",
-    },
-    "table_one": {
-        "design": 'Use `weights="w"` with `weight_type="probability"`.',
-        "subpop": "Use `data=data[...]` with the rows of the subpopulation.",
     },
     "cov_type": {
         "nonrobust oim opg hac newey-west": 'All are robust; HAC is not supported. Use `cov_type="robust"`.',
@@ -210,17 +183,12 @@ ANSWERS: dict[str, dict[str, str]] = {
         "cr1 crv1": "Use `small_sample=True` with clusters.",
         "*": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
     },
-    "target": {
-        "tot tott": 'Use `target="ATT"`.',
-        "late": INSTRUMENT,
-        "cate": UNITS,
-        "pomeans": MEANS,
-        "rd rr or": 'Use `effect="difference"`.',
-    },
-    "effect": {"pomeans": MEANS},
+    "target": {"late": INSTRUMENT, "cate": UNITS, "pomeans": MEANS},
     "propensity_loss": {"cbps ebal entropy": 'Use `propensity_loss="calibrated"`; for the ATT and ATC it is the same.'},
-    "missing": {"*": 'Use `missing="drop"`, `"raise"` or `"indicator"`.'},
-    "below": {"*": 'Use `below="ci"` for confidence intervals; `alpha=0.05` is their level.'},
+    "propensity_score": {
+        "random-forest hist-gradient-boosting lasso": "Use a classifier such as `RandomForestClassifier()`.",
+        "logit probit": 'Use `propensity_link="probit"`; the score is a logit by default.',
+    },
     "bootstrap": {"*": 'Use `n_boot=999`, or `cov_type="bootstrap"`.'},
     "weight_type": {"aweight aweights analytic": 'Use `weight_type="probability"`.'},
     "learner": {
@@ -230,58 +198,40 @@ ANSWERS: dict[str, dict[str, str]] = {
     "family": {
         "cox survival weibull hazard": SURVIVAL,
         "nbinomial nbreg negbin nb": "Use `family=sm.families.NegativeBinomial(alpha=1.0)`.",
-        "cloglog": 'Use `family="binomial"` with `link="cloglog"`.',
     },
-    "adjust": {
-        "scheffe sidak tukey tukeyhsd dunnett maxt mvt single_step": 'Use `adjust="single-step"`.',
-        "bh fdr benjamini-hochberg": 'Use `adjust="fdr_bh"`.',
-    },
+    "adjust": {"sidak scheffe tukey dunnett": 'Use `adjust="single-step"`.'},
     "results": {
-        "get_weights match_data": "Use `res.importance_weights`, without ().",
-        "predict_proba": "Use `res.propensity_scores`, without ().",
-        "llf aic bic rsquared rsquared_adj prsquared deviance scale ssr fvalue df_model": (
+        "llf aic bic rsquared rsquared_adj prsquared ssr fvalue df_model": (
             "Several models are estimated together, so there is no single likelihood. See `res.outcome_params`."
         ),
-        "compare_lr_test compare_f_test lr_test anova f_test joint_test": 'Use `res.wald_test("ATE = 0")`.',
-        "margins get_margeff marginal_effects avg_comparisons comparisons avg_predictions pomeans means slopes": (
+        "compare_lr_test compare_f_test lr_test anova f_test": 'Use `res.wald_test("ATE = 0")`.',
+        "margins get_margeff avg_comparisons comparisons avg_predictions pomeans slopes": (
             '`res.params` has effects and potential-outcome means; `res.effects_by("x")` has effects by group.'
         ),
         "lincom hypotheses": "Use `res.t_test(...)` or `res.nlcom(...)`.",
         "ate ate_ att atc ato": "Use `res.effect`, or `res.model.with_options(target=)` for another population.",
-        "to_latex as_latex to_html as_html": "Use `res.summary().as_latex()` or `res.summary().as_html()`.",
-        "to_word to_docx": 'Use `res.summary().save("table.docx")`, or `causalrisk.etable(res).save("table.docx")`.',
+        "to_latex as_latex to_html to_word to_docx": 'Use `res.summary().as_latex()` or `.save("table.docx")`.',
         "to_csv to_excel to_dict to_json to_markdown": "Use `res.tidy()`, a data frame.",
-        "remove_data without_rows": "Results compute from their data. `res.tidy()` has the numbers alone.",
-        "outreg2 esttab etable modelsummary stargazer estimates_table to_gt gt": "Use `causalrisk.etable([res])`.",
-        "fit refit bootstrap get_robustcov_results HC0_se HC1_se HC2_se HC3_se cov_HC0 cov_HC1 cov_HC2 cov_HC3": (
-            'Use `res.model.fit(cov_type="HC1")`, for example.'
-        ),
-    },
-    "model attribute": {
-        "ra ipw aipw aipw_wls ipwra ipw_ra": "An estimator is a class: `AIPW.from_formula(...).fit()`.",
+        "outreg2 esttab etable modelsummary stargazer": "Use `causalrisk.etable([res])`.",
+        "fit bootstrap get_robustcov_results HC0_se HC1_se HC3_se": 'Use `res.model.fit(cov_type="HC1")`, for example.',
     },
     "study": {
         "aggte aggregate dynamic event simple overall": 'Use `study.effects("exposure")`, `"group"` or `"simple"`.',
-        "att att_gt estimates coef bse tvalues pvalues conf_int tidy table": (
-            "Use `study.params`, or `study.effects(None)` for a table of every group and period."
-        ),
+        "att att_gt coef bse pvalues conf_int tidy": "Use `study.params`, or `study.effects(None)` for a table.",
         "vcov cov": "Use `study.cov_params()`.",
-        "to_latex as_latex to_html as_html": "Use `study.summary().as_latex()` or `study.summary().as_html()`.",
-        "to_word to_docx": 'Use `study.summary().save("table.docx")`.',
+        "to_latex as_latex to_html to_word to_docx": 'Use `study.summary().as_latex()` or `.save("table.docx")`.',
     },
     "package": {
-        "modelsummary esttab estout outreg2 stargazer summary_col texreg": "Use `causalrisk.etable([res1, res2])`.",
+        "modelsummary esttab outreg2 stargazer summary_col": "Use `causalrisk.etable([res1, res2])`.",
         "bal_tab cobalt love_plot": "Use `res.balance()` and `res.plot_balance()`.",
         "svydesign svyset": "Use `causalrisk.Survey(...)`.",
         "teffects TreatmentEffect": "Use `OutcomeRegression`, `IPW`, `IPWRA` or `AIPW`: `.from_formula(...).fit()`.",
-        "weightit WeightIt twang PSweight CBPS ebal": 'Use `causalrisk.IPW.from_formula(..., propensity="x1 + x2")`.',
-        "DoubleML doubleml DoubleMLIRM IRM DoubleMLData DRLearner LinearDML telasso SuperLearner sl3": (
-            "Use `AIPW` with `learner=`, or `JRE` with a list of learners."
-        ),
-        "att_gt csdid hdidregress staggered CallawaySantAnna": "Use `causalrisk.event_study(begins=, time=, unit=)`.",
-        "did drdid DRDID Did DiffInDiff DifferenceInDifferences": 'Use `AIPW` with `did=causalrisk.DiD(before="y0")`.',
-        "IV2SLS IVGMM ivreg ivreg2 ivregress": INSTRUMENT,
-        "CausalForestDML causal_forest SLearner TLearner XLearner": UNITS,
+        "weightit WeightIt PSweight CBPS ebal": 'Use `causalrisk.IPW.from_formula(..., propensity="x1 + x2")`.',
+        "DoubleML DoubleMLIRM DoubleMLData DRLearner LinearDML": "Use `AIPW` with `learner=`, or `JRE`.",
+        "att_gt csdid hdidregress CallawaySantAnna": "Use `causalrisk.event_study(begins=, time=, unit=)`.",
+        "did drdid DRDID": 'Use `AIPW` with `did=causalrisk.DiD(before="y0")`.',
+        "IV2SLS ivreg ivregress": INSTRUMENT,
+        "CausalForestDML causal_forest": UNITS,
         "OLS GLM ols ra RA GFormula": "Use `causalrisk.OutcomeRegression`, a regression in each treatment group.",
     },
 }
@@ -370,7 +320,15 @@ def tables_of(place: str) -> list[str]:
     return [place, *FURTHER.get(place, ["method"])]
 
 
-def unknown_option(place: str, word: str, names: Iterable[str], value: Any = None) -> str:
+def options_text(defaults: Mapping[str, Any]) -> str:
+    """Return a sentence with the names of a call's options, without its main argument."""
+    names = [f"`{name}=`" for name in defaults]
+    if next(iter(defaults.values())) is inspect.Parameter.empty:
+        del names[0]
+    return f"The options are {', '.join(names) or 'none'}."
+
+
+def unknown_option(place: str, word: str, names: Mapping[str, Any], value: Any = None) -> str:
     """Return the message for an option that a call does not have."""
     tables, elsewhere = tables_of(place), {"model": "from_formula(...).fit", "fit": "from_formula"}.get(place)
     words = [f"{word}={value.casefold()}", word] if isinstance(value, str) else [word]
@@ -379,6 +337,4 @@ def unknown_option(place: str, word: str, names: Iterable[str], value: Any = Non
     if elsewhere and (option := next(named, None)):
         clusters = clusters_in(value) if option == "cov_type" else ""
         advice = f"Use `{clusters or f'{elsewhere}({option}=...)'}`."
-    advice = advice or near(word, names)
-    advice = advice or f"The options are {', '.join(f'`{name}`' for name in names if name not in ('self', 'record'))}."
-    return f"unknown option `{word}`.\n{advice} Options of other packages: {COMING_FROM}."
+    return f"unknown option `{word}`.\n{advice or near(word, names) or options_text(names)}"

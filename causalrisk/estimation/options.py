@@ -16,7 +16,7 @@ from causalrisk.design.did import DiD
 from causalrisk.design.survey import Survey, SurveyDesign
 from causalrisk.design.tables import is_column
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
+from causalrisk.errors import HALF, OptionError, is_number, listed, nearest_name, one_of, whole_number
 from causalrisk.errors.aliases import answer, clusters_in
 from causalrisk.estimation.specification import (
     POPULATIONS,
@@ -120,8 +120,7 @@ def check_values(options: Any) -> None:
             whole_number(name, value, *WHOLE[name])
         elif name in NUMBERS:
             holds, expected, use = NUMBERS[name]
-            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not (number and (np.isfinite(float(value)) or name == "df") and holds(float(value))):
+            if not (is_number(value) and (np.isfinite(float(value)) or name == "df") and holds(float(value))):
                 raise OptionError(f"{name}={value!r}; expected {expected}.\nUse `{use}`.")
 
 

@@ -207,7 +207,7 @@ UNADJUSTED = Specification(
 OUTCOME_REGRESSION = Specification(
     "OutcomeRegression", "Outcome Regression Results",
     "outcome regression: a regression in each group, averaged over the target",
-    aliases=("ra", "regression", "gformula", "standardization"),
+    aliases=("ra", "reg", "regression", "gformula", "standardization"),
 )  # fmt: skip
 IPW = Specification(
     "IPW", "Inverse Probability Weighting (IPW) Results",

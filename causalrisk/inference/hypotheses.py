@@ -6,7 +6,6 @@ one-sided tests.
 
 from __future__ import annotations
 
-import numbers
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ import pandas as pd
 from scipy.special import stdtr
 
 from causalrisk.design.formulas import linear_constraint
-from causalrisk.errors import OptionError, check_alpha
+from causalrisk.errors import OptionError, check_alpha, is_number
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale
 from causalrisk.inference import intervals
@@ -164,7 +163,11 @@ class Expressions:
     `texts` has the m expressions without their null values. `null` (m,) has the null values.
     """
 
-    def __init__(self, text: str, names: Sequence[str]) -> None:
+    def __init__(self, text: Any, names: Sequence[str]) -> None:
+        if isinstance(text, list | tuple):
+            text = ", ".join(map(str, text))
+        if not isinstance(text, str):
+            raise OptionError(f'{text!r} is not text.\nUse `res.nlcom("{names[-1]} / {names[-2]}")`, for example.')
         self.text, self.names = text, names
         found = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
         coded = re.sub(rf"(?<!\w)(?:{found})(?!\w)", lambda name: f"parameter_{names.index(name[0])}_", text)
@@ -345,7 +348,7 @@ def equivalence_test(
 
 def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
     given = [value for value in (low, high) if value is not None]
-    plain = all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in given)
+    plain = all(map(is_number, given))
     with np.errstate(invalid="ignore", divide="ignore"):
         allowed = plain and np.isfinite(scale.contrast(np.array(given, dtype=float))).all()
     if not given or not allowed or (len(given) == 2 and not low < high):

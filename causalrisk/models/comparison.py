@@ -103,7 +103,7 @@ class ComparisonResults(Shown):
         text = np.array(list(errors.TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
-    summary = errors.with_other_names(summary.summarize_comparison)
+    summary = summary.summarize_comparison
 
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effects as plain data, under the column names of broom and marginaleffects.
@@ -246,8 +246,8 @@ del COMPARED["cov_type"], COMPARED["cov_kwds"], COMPARED["replicates"], COMPARED
 def compare(
     formula: str,
     data: Any = None,
-    *,
     treat: Any = None,
+    *,
     estimators: str | type[CausalModel] | Sequence[str | type[CausalModel]] | None = None,
     **options: Any,
 ) -> ComparisonResults:

@@ -113,7 +113,6 @@ class EventStudy(Shown):
         stratum, factors = self.strata
         return sandwich(added, np.ones(len(added)), 1.0, stratum=stratum, strata=factors)
 
-    @errors.with_other_names
     def effects(
         self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step"
     ) -> pd.DataFrame:
@@ -229,7 +228,7 @@ class EventStudy(Shown):
         reference = -1 - self.given["anticipation"] if self.given["base"] == "universal" else None
         return plots.draw_event_study(each, joint, reference, f"ATT on {self.outcome}", plots.axes_or_new(ax))
 
-    summary = errors.with_other_names(summary.summarize_event_study)
+    summary = summary.summarize_event_study
     methods = methods.study_methods
     report = sections.study_report
 
@@ -261,10 +260,10 @@ STUDIED = {name: value for name, value in OPTIONS.items() if name not in NOT_STU
 def event_study(
     formula: str,
     data: Any = None,
-    *,
     begins: str = "",
     time: str = "",
     unit: str = "",
+    *,
     estimator: str | type[CausalModel] = "AIPW",
     controls: str = "never",
     base: str = "universal",

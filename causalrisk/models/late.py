@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any
@@ -47,6 +48,12 @@ def _check_column(frame: Any, role: str, name: Any) -> None:
         raise errors.DesignError(
             f'{text}\nUse `data["{name}"] = data["{name}"].map({{{low!r}: 0, {high!r}: 1}})` if {high!r} counts as 1.'
         )
+
+
+def _check_options(options: Iterable[str]) -> None:
+    for name in options:
+        if name in NOT_HERE:
+            raise errors.OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
 
 
 class LATE:
@@ -141,9 +148,7 @@ class LATE:
         """
         if instrument and instrument == treat:
             raise errors.DesignError(f"{treat!r} is the treatment and the instrument.\nUse another `instrument=`.")
-        for name in NOT_HERE:
-            if name in options:
-                raise errors.OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
+        _check_options(options)
         check_in_memory("LATE", data)
         model = model_named(method)
         if model.spec.name not in METHODS:
@@ -182,6 +187,12 @@ class LATE:
             rows = outcome.design.in_sample.to_numpy()
             first_stage = made(f"{left} ~ {formula.partition('~')[2]}", rows, treatment_predictions)
         return cls(outcome, first_stage, treat, instrument)
+
+    def with_options(self, **changes: Any) -> LATE:
+        """Return a model of the same data in which both effects have other options, as `CausalModel.with_options`."""
+        _check_options(changes)
+        outcome, first_stage = self.outcome.with_options(**changes), self.first_stage.with_options(**changes)
+        return LATE(outcome, first_stage, self.treat, self.instrument)
 
     def fit(self, **options: Any) -> LATEResults:
         """Estimate the effect.
@@ -362,7 +373,6 @@ class LATEResults(OneEffect):
             rows[covariate.name] = {"all": mean, "compliers": among, "std difference": apart}
         return pd.DataFrame.from_dict(rows, orient="index", columns=["all", "compliers", "std difference"])
 
-    @errors.with_other_names
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Return a regression-style summary.
 

@@ -13,7 +13,7 @@ from pandas.api.types import is_list_like, is_numeric_dtype
 
 from causalrisk import errors
 from causalrisk.design.tables import as_table, column_of, nearest, plain
-from causalrisk.errors import DesignError, OptionError
+from causalrisk.errors import DesignError, OptionError, is_number
 from causalrisk.estimation.options import InferenceOptions, JREOptions, ModelOptions, defaults_of, typed_options
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference import hypotheses, intervals
@@ -238,7 +238,6 @@ class PooledResults(OneEffect):
         """Return the covariance matrix of `params`."""
         return pd.DataFrame(self._covariance, index=self._record.names, columns=self._record.names)
 
-    @errors.with_other_names
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return confidence intervals from the t distribution.
 
@@ -282,7 +281,7 @@ class PooledResults(OneEffect):
         """
         return self._pooled.drop(columns=["estimate", "std err"])
 
-    summary = errors.with_other_names(summary.summarize_pooled)
+    summary = summary.summarize_pooled
 
     def methods(self) -> str:
         """Return a methods paragraph that describes the fits and how they were pooled.
@@ -431,7 +430,7 @@ def pool(results: Iterable[CausalResults], *more: Any, df_complete: float | None
     _check_alike([res._record for res in given])
     if df_complete is None:
         df_complete = given[0].df_resid
-    if isinstance(df_complete, bool) or not df_complete > 0:
+    if not is_number(df_complete) or not df_complete > 0:
         raise OptionError(f"df_complete={df_complete!r}; expected a positive number.\nUse `df_complete=numpy.inf`.")
     if all(np.array_equal(res.params, given[0].params) for res in given):
         errors.warn_user(

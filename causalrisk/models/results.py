@@ -85,7 +85,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     except NO_PICKLE as error:
         found = f"{shown} does not contain results that causalrisk {__version__} can read ({error})"
         raise errors.DesignError(f"{found}.\n{typed}") from error
-    if not (type(results).__module__.startswith("causalrisk.models.") and hasattr(results, "params")):
+    if not isinstance(results, Shown):
         raise errors.DesignError(f"{shown} contains a {type(results).__name__}; expected results.\n{typed}")
     return results
 
@@ -116,6 +116,11 @@ class Shown(table.HasSummary):
     _place: ClassVar = ("results", "res")  # the table of answers, and the name in messages
     _fits: ClassVar[tuple[str, ...]] = ()  # where to find fits, which have more attributes
 
+    def __init_subclass__(cls) -> None:
+        for name, method in list(vars(cls).items()):
+            if inspect.isfunction(method) and not name.startswith("_"):
+                setattr(cls, name, errors.with_other_names(method))
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or hasattr(type(self), name):
             return object.__getattribute__(self, name)  # raises as usual, or repeats a property's error
@@ -124,6 +129,40 @@ class Shown(table.HasSummary):
             typed = " or ".join(f"`{fit}.{name}{call}`" for fit in self._fits)
             raise errors.UnavailableError(f"{type(self).__name__} has no {name!r}, but its fits have.\nUse {typed}.")
         raise errors.UnavailableError(attribute(*self._place, name, dir(type(self))))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the results to a file that `causalrisk.load` reads.
+
+        Parameters
+        ----------
+        path : str or path
+            File to write. The results are pickled: only read files that you trust.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        UnavailableError
+            If the results contain an object that cannot be pickled, such as a lambda given as `target`.
+        OptionError
+            If the path has the ending of a table or a data file, such as .docx or .parquet.
+        """
+        name = os.fspath(path)
+        if name.lower().endswith((*DATA_ENDINGS, *table.ENDINGS)):
+            of_table = "res.tidy()" if name.lower().endswith(DATA_ENDINGS) else f'res.summary().save("{name}")'
+            found = f"path={name!r} has the ending of a table, but results are saved as a pickle"
+            raise errors.OptionError(f'{found}.\nUse `{of_table}`, or `res.save("fit.pickle")`.')
+        try:
+            content = pickle.dumps(self)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise errors.UnavailableError(
+                f"the results contain an object that cannot be pickled: {error}.\n"
+                "Define it at the top level of a module (def, not lambda), then fit again."
+            ) from error
+        return write_whole(path, content)
 
 
 class OneEffect(Shown):
@@ -162,13 +201,13 @@ def of_record(
 
     Returned data frames print all columns, unless `plain`, for programs.
     """
-    signature, named = inspect.signature(function), errors.with_other_names(function)
+    signature = inspect.signature(function)
     self, *others = signature.parameters.values()
 
     @functools.wraps(function)
     def method(self: Any, *args: P.args, **keywords: P.kwargs) -> R:
         with one_blas_thread():
-            made = named(self._record, *args, **keywords)
+            made = function(self._record, *args, **keywords)
             return made if plain else frames.printed_whole(made)
 
     method.__qualname__ = f"CausalResults.{function.__name__}"
@@ -464,40 +503,6 @@ class CausalResults(OneEffect):
 
     __maketables_stat_labels__: ClassVar = frames.STATISTICS
     __maketables_default_stat_keys__: ClassVar = list(frames.STATISTICS)
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the results to a file that `causalrisk.load` reads.
-
-        Parameters
-        ----------
-        path : str or path
-            File to write. The results are pickled: only read files that you trust.
-
-        Returns
-        -------
-        Path
-            The file.
-
-        Raises
-        ------
-        UnavailableError
-            If the results contain an object that cannot be pickled, such as a lambda given as `target`.
-        OptionError
-            If the path has the ending of a table or a data file, such as .docx or .parquet.
-        """
-        name = os.fspath(path)
-        if name.lower().endswith((*DATA_ENDINGS, *table.ENDINGS)):
-            of_table = "res.tidy()" if name.lower().endswith(DATA_ENDINGS) else f'res.summary().save("{name}")'
-            found = f"path={name!r} has the ending of a table, but results are saved as a pickle"
-            raise errors.OptionError(f'{found}.\nUse `{of_table}`, or `res.save("fit.pickle")`.')
-        try:
-            content = pickle.dumps(self)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise errors.UnavailableError(
-                f"the results contain an object that cannot be pickled: {error}.\n"
-                "Define it at the top level of a module (def, not lambda), then fit again."
-            ) from error
-        return write_whole(path, content)
 
     plot = property(Plots, doc="All plots: `res.plot.balance()` is `res.plot_balance()`.")
 

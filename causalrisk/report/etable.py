@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -157,8 +157,8 @@ def etable(
     one_of("stars", stars, (True, False))
     lists = {"names": names, "keep": keep, "drop": drop, "statistics": statistics, "notes": notes}
     for option, given in lists.items():
-        if isinstance(given, str):
-            raise OptionError(f"{option}={given!r} is text; expected a list.\nUse `{option}=[{given!r}]`.")
+        if isinstance(given, str) or not isinstance(() if given is None else given, Iterable):
+            raise OptionError(f"{option}={given!r}; expected a list.\nUse `{option}=[{given!r}]`.")
     rename = rename or {}
     columns = _columns(results, names, alpha, rename)
     terms = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))

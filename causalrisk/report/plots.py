@@ -96,15 +96,18 @@ def broken(text: object, points: float) -> str:
 
 
 def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: Sequence[Any] | None = None) -> Any:
-    """Label the axes, put a legend with `columns` columns above them, and return the axes."""
+    """Label the axes, put a legend with up to `columns` columns above them, and return the axes."""
     width, height = room(ax)
     ax.set_xlabel(broken(across, width))
     ax.set_ylabel(broken(upright, height))
-    if columns:  # above the axes, where the legend hides nothing and may be as wide as the figure
-        ax.legend(
-            handles=handles, ncols=columns, frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1),
-            columnspacing=1, borderaxespad=0.2,
-        )  # fmt: skip
+    if columns:  # above the axes, where the legend hides nothing
+        for count in range(columns, 0, -1):
+            legend = ax.legend(
+                handles=handles, ncols=count, frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1),
+                columnspacing=1, borderaxespad=0.2,
+            )  # fmt: skip
+            if legend.get_window_extent().width <= ax.get_window_extent().width:
+                break
     return ax
 
 
@@ -118,7 +121,7 @@ def mark_if_seen(ax: Any, value: float, across: bool = False) -> None:
 def label_rows(ax: Any, rows: Any, names: Iterable[object]) -> None:
     """Label the rows of a plot on its vertical axis."""
     ax.set_yticks(rows, [broken(name, 0.6 * room(ax)[0]) for name in names])
-    ax.set_ylim(min(rows) - 0.6, max(rows) + 0.6)
+    ax.set_ylim(-0.6, len(rows) - 0.4)
 
 
 def log_scale(ax: Any) -> None:
@@ -197,7 +200,7 @@ def plot_balance(
     """
     balance.check_threshold(threshold)
     asked: dict[str, Any] = {"between": between, "also": also, "data": data, "by": by, "interactions": interactions}
-    table = balance.balance(record, binary, **asked, names=names)
+    table = balance.balance(record, binary, **asked, names=names).dropna(subset="diff before")
     several = isinstance(table.index, pd.MultiIndex)
     sizes, raw = table[["diff before", "diff after"]].abs(), table["unit"] == "raw"
     if several:
@@ -532,7 +535,7 @@ def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, posi
     left_out = "cluster" if clusters else "row"
     across = f"{'largest ' * clusters}share of the total weight of {'a' if clusters else 'its'} group (%)"
     upright = f"change in {record.effect_names[position - 1]} if the {left_out} is left out"
-    return finish(ax, across, upright, columns=3)
+    return finish(ax, across, upright, columns=record.design.n_arms)
 
 
 def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> Any:

@@ -34,6 +34,7 @@ from causalrisk.runtime import write_whole
 LARGEST = 1e9
 SMALLEST = 1e-6
 SIGNIFICANT = 4
+WIDE = 7  # columns beyond which a Word file is in landscape format
 
 
 def format_number(x: float, digits: int = 7) -> str:
@@ -353,9 +354,12 @@ class ResultSummary(Summary):
 
     def __getattr__(self, name: str) -> Any:
         form = name.removeprefix("to_")
-        if form in ("word", "docx"):
+        if form == name:
+            return object.__getattribute__(self, name)
+        if not hasattr(type(self), f"as_{form}"):
             raise UnavailableError(f'a table has no attribute {name!r}.\nUse `table.save("table.docx")`.')
-        return object.__getattribute__(self, f"as_{form}" if form != name else name)
+        made = getattr(self, f"as_{form}")
+        return lambda path=None, **options: write_whole(path, f"{made(**options)}\n") if path else made(**options)
 
     def add_extra_txt(self, etext: Sequence[str]) -> None:
         """Add notes."""
@@ -476,8 +480,14 @@ class ResultSummary(Summary):
             whole.add_paragraph()  # Word would merge tables that touch
             for element in list(other.element.body)[:-1]:  # the last has the size of the page
                 whole.element.body.insert(len(whole.element.body) - 1, element)
-        for field in whole.element.body.iter(f"{{{whole.element.nsmap['w']}}}fldChar"):  # the number in the caption
-            field.set(f"{{{whole.element.nsmap['w']}}}dirty", "true")  # which Word computes when it opens the file
+        body, word = whole.element.body, f"{{{whole.element.nsmap['w']}}}"
+        for field in body.iter(f"{word}fldChar"):  # the number in the caption
+            field.set(f"{word}dirty", "true")  # which Word computes when it opens the file
+        if max(len(table.aligns) for table in self.tables) > WIDE:
+            page, landscape = whole.sections[0], type(whole.sections[0].orientation)(1)
+            page.orientation, page.page_width, page.page_height = landscape, page.page_height, page.page_width
+            for width in body.iter(f"{word}gridCol", f"{word}tcW"):
+                width.set(f"{word}w", f"{int(width.get(f'{word}w')) * 1.4:.0f}")
         stream = io.BytesIO()
         whole.save(stream)
         return write_whole(file, stream.getvalue())

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from causalrisk.errors import check_alpha
+from causalrisk.errors import OptionError, check_alpha, with_other_names
 from causalrisk.models.results import Shown
 from causalrisk.numerics.arrays import Array
 from causalrisk.report import plots, tidy
@@ -270,6 +270,7 @@ def describe(error: pd.Series, se: pd.Series, reference: Array, critical: float)
     }
 
 
+@with_other_names
 def power(
     study: StudyResults, effect: float | None = None, *, alpha: float = 0.05, target: float = 0.8
 ) -> pd.DataFrame:
@@ -305,6 +306,9 @@ def power(
     linear 200 IPWRA       0.94      0.03  0.06  0.38
     """
     check_alpha(alpha)
+    if not isinstance(study, StudyResults):
+        needed = f"power() got a {type(study).__name__}; expected a study"
+        raise OptionError(f"{needed}.\nUse `power(run_study(...))`.")
     critical, rows = float(ndtri(1 - alpha / 2)), []
     for design, n, errors, se in study.cells():
         sought = design.effect if effect is None else float(effect)

@@ -234,9 +234,8 @@ def run_study(
     rng : int, Generator, SeedSequence or None, default 0
         Source of randomness. A sample depends only on this seed, the design, n and the number of the sample.
     n_jobs : int, default 1
-        Number of processes; -1 means one per processor. The number does not change the results. In a script, put the
-        call under ``if __name__ == "__main__":``. Inside ``joblib.parallel_config("dask")``, a number other than 1 uses
-        all workers of the cluster.
+        Number of processes; -1 means one per processor. The number does not change the results. Inside
+        ``joblib.parallel_config("dask")``, a number other than 1 uses all workers of the cluster.
     progress : bool, default False
         Whether to show a progress bar of the samples on standard error, which needs tqdm.
     n_boot : int, default 0

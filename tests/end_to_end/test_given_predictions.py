@@ -197,7 +197,7 @@ def test_other_calls_refuse_them_or_take_them():
         model.with_options(outcome_predictions=["m1", "m0"])
     with pytest.raises(cr.OptionError, match="not available for an event study"):
         cr.event_study("y ~ 1", DATA, begins="w", time="group", unit="d", outcome_predictions=["m0", "m1"])
-    with pytest.raises(TypeError, match="outcome_predictions="):
+    with pytest.raises(TypeError, match="outcome_predictions"):
         AIPW.from_formula("y ~ 1", DATA, treat="d", external_predictions={})
     options = {"treat": "d", "propensity_score": "e", "outcome_predictions": ["m0", "m1"], "n_boot": 19}
     both = cr.compare("y ~ 1", DATA, estimators=[AIPW, TMLE], **options)

@@ -74,8 +74,6 @@ IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(n_boot=1e2)
     ! n_boot=100
 IPWRA.from_formula("bweight ~ mage", b[b.mage > 20], treat=b.mbsmoke)
     ! values.loc[data.index]
-fit.model.aipw()
-    ! AIPW.from_formula(...).fit()
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", family=sm.families.Tweedie(var_power=1.5))
     ! Use one of them
 fit.model.fit(vcov={"CRV1": "mage"})
@@ -105,7 +103,7 @@ fit.plot("page.png")
 etable(fit).to_word("t.docx")
     ! table.save("table.docx")
 fit.to_docx("t.docx")
-    ! causalrisk.etable(res).save("table.docx")
+    ! res.summary().as_latex()` or `.save("table.docx")
 fit.save("table.tex")
     ! res.summary().save("table.tex")
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", target="nonsense")

@@ -233,6 +233,15 @@ def test_the_jackknife_leaves_out_each_row():
     assert model.fit(cov_type="HC1").effect_se == pytest.approx(np.sqrt(60 / 56) * model.fit().effect_se, rel=1e-10)
 
 
+def test_both_effects_have_changed_options():
+    options = {"formula": "y ~ x1", "data": drawn(200), "treat": "d", "instrument": "z"}
+    changed = LATE.from_formula(**options).with_options(propensity_link="probit").fit()
+    wanted = LATE.from_formula(**options, propensity_link="probit").fit()
+    assert (changed.effect, changed.first_stage_f) == (wanted.effect, wanted.first_stage_f)
+    with pytest.raises(OptionError, match="target= is not available for LATE"):
+        changed.model.with_options(target="treated")
+
+
 def test_options_may_have_their_names_in_other_packages():
     model = LATE.from_formula("y ~ x1", drawn(200), treat="d", instrument="z")
     assert model.fit(seed=3, reps=9).effect_se == model.fit(rng=3, n_boot=9).effect_se != model.fit(n_boot=9).effect_se

@@ -27,6 +27,14 @@ def test_results_come_back_whole(model, tmp_path):
         assert again.predict(simulate(5, seed=1)).equals(res.predict(simulate(5, seed=1)))
 
 
+def test_comparisons_and_tables_are_saved_too(model, tmp_path):
+    both = causalrisk.compare("y ~ x1", simulate(200), treat="d", estimators=["IPW", "AIPW"], n_boot=9)
+    again = causalrisk.load(both.save(tmp_path / "both.pickle"))
+    assert str(again.summary()) == str(both.summary())
+    table = causalrisk.etable(both)
+    assert table.to_csv(tmp_path / "table.csv").read_text("utf-8") == f"{table.to_csv()}\n"
+
+
 def test_saving_over_a_file_on_a_full_disk_ruined_the_one_before(model, tmp_path, monkeypatch):
     res = model.fit()
     kept = {name: tmp_path / name for name in ("res.pickle", "table.docx")}

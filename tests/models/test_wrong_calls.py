@@ -14,7 +14,9 @@ DATA = simulate(120)
 @pytest.fixture(scope="module")
 def fits():
     fit = {"formula": "y ~ x1 + x2", "data": DATA, "treat": "d"}
+    panel = pd.concat([DATA.assign(unit=range(120), year=t, first=2 * DATA.d, y=DATA.y + t * DATA.x2) for t in (1, 2)])
     return {
+        "study": cr.event_study("y ~ x1", panel, "first", "year", "unit", est_method="reg"),
         "res": cr.IPWRA.from_formula(**fit).fit(),
         "other": cr.AIPW.from_formula(**fit).fit(),
         "matched": cr.Matching.from_formula(**fit).fit(),
@@ -33,6 +35,16 @@ CALLS = {
     "cannot read the hypothesis '': it is empty": lambda f: f["res"].t_test(""),
     r"xname= has 1 names; expected 3, for ATE, POM\[0\], POM\[1\]": lambda f: f["res"].summary(xname=["a"]),
     "estimator 3 is not known": lambda f: cr.compare("y ~ x1", DATA, treat="d", estimators=3),
+    "too many positional arguments.\nThe options are `before=`": lambda f: cr.DiD("re75"),
+    "missing a required argument: 'expression'": lambda f: f["res"].nlcom(),
+    "3 is not text": lambda f: f["res"].nlcom(3),
+    "(?s)cf_y='x1'; .*or `benchmark=": lambda f: f["res"].sensitivity_bounds("x1"),
+    "names=3; expected a list": lambda f: cr.etable([f["res"]], names=3),
+    "a table has no attribute 'to_excel'": lambda f: cr.etable([f["res"]]).to_excel("t.xlsx"),
+    "df_complete='10'; expected": lambda f: cr.pool([f["res"], f["res"]], df_complete="10"),
+    r"power\(\) got a int": lambda f: cr.simulation.power(3),
+    "unknown option `short`.*\n.*`path=`": lambda f: f["study"].report(short=True),
+    "unknown option `colour`": lambda f: f["study"].plot(colour="red"),
     "estimator IPWRA and estimator AIPW": lambda f: cr.pool([f["res"], f["other"]]),
 }
 
@@ -41,6 +53,14 @@ CALLS = {
 def test_a_wrong_call_says_what_was_expected(fits, words):
     with pytest.raises(cr.CausalRiskError, match=words):
         CALLS[words](fits)
+
+
+def test_options_that_may_be_given_by_position_or_under_other_names(fits):
+    assert fits["study"].given["estimator"] == "OutcomeRegression"
+    by_position = cr.compare("y ~ x1", DATA, "d", estimators=["reg"], n_boot=9)
+    pd.testing.assert_frame_equal(by_position.tidy(level=0.9), by_position.tidy(alpha=0.1))
+    text = "POM[1] / POM[0]"
+    assert fits["res"].nlcom([text, "ATE"]).effect[0] == fits["res"].nlcom(text).effect[0]
 
 
 def test_no_limits_have_an_empty_curve(fits):

@@ -38,6 +38,12 @@ def test_a_table_in_word(res, tmp_path):
     assert 'w:fldCharType="begin" w:dirty="true"' in document.paragraphs[0]._p.xml  # Word numbers it when it opens
 
 
+def test_wide_tables_in_word_are_in_landscape_format(res, tmp_path):
+    for count in (2, 7):
+        page = word(etable([res] * count), tmp_path).sections[0]
+        assert (page.page_width > page.page_height) == (page.orientation == 1) == (count == 7)
+
+
 def test_before_and_after_are_heads_over_their_columns(res, tmp_path):
     table = res.table_one()
     head = word(table, tmp_path).tables[0].rows[0]

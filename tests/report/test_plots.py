@@ -86,6 +86,20 @@ def test_balance_marks_binary_columns_and_takes_the_largest_contrast(arms, ax, c
     np.testing.assert_allclose(lines(arms.plot_balance(Figure().subplots()))["before weighting"][0], largest)
 
 
+def test_a_constant_score_is_no_row_of_the_balance(ax):
+    fits = [cr.IPW.from_formula(f"y ~ {x}", simulate(120), treat="d", propensity_score=0.5).fit() for x in ("x1", "1")]
+    assert [text.get_text() for text in fits[0].plot_balance(ax).get_yticklabels()] == ["x1"]
+    assert fits[1].plot_balance(Figure().subplots()).get_yticklabels() == []
+
+
+def test_legends_are_no_wider_than_their_panels():
+    groups = np.array([f"a group with a long name {k}" for k in range(4)])[np.arange(200) % 4]
+    fit = cr.IPWRA.from_formula("y ~ x1", simulate(200).assign(d=groups), treat="d", reference=groups[0]).fit()
+    for panel in fit.plot_influence():
+        panel.figure.canvas.draw()
+        assert panel.get_legend().get_window_extent().width <= panel.get_window_extent().width
+
+
 def test_overlap(res, arms, ax):
     res.plot_overlap(ax)
     heights = np.array([[bar.get_height() for bar in container] for container in ax.containers])

@@ -15,7 +15,6 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.simulation import DESIGNS, Specified, run_study
-from tests.dask_cluster import preloaded
 
 SETTINGS = {"n": 100, "n_sims": 5, "estimators": ["Unadjusted", "IPWRA"]}
 
@@ -88,18 +87,13 @@ def killed(trial, home):
     return 1.0, 1.0
 
 
-@pytest.fixture
-def quick_processes(monkeypatch):
-    monkeypatch.setattr("causalrisk.runtime.get_context", lambda how: preloaded())
-
-
-def test_a_worker_that_dies_is_named(tmp_path, quick_processes):
+def test_a_worker_that_dies_is_named(tmp_path):
     estimators = {"fast": "Unadjusted", "killed": (killed, {"home": os.getpid()})}
     with pytest.raises(BrokenProcessPool):
         run_study("strong", n=100, n_sims=20, estimators=estimators, n_jobs=2, path=tmp_path)
 
 
-def test_a_part_that_fails_is_told_as_it_was(quick_processes):
+def test_a_part_that_fails_is_told_as_it_was():
     """An error of a worker ends the others."""
     begun = time.monotonic()
     with pytest.raises(cr.OptionError, match="shrinkage"):
