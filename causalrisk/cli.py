@@ -106,49 +106,43 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
 
 
 def _fit(options: argparse.Namespace) -> str:
-    _check_output(options, FORMATS)
     return _shown(options, _fitted(options))
 
 
 def _compare(options: argparse.Namespace) -> str:
-    _check_output(options, FORMATS)
-    data, names = read_file(options), options.estimator and options.estimator.replace(",", " ")
-    _, given = _arguments(options, data, names)
-    res = cr.compare(options.formula, data, estimators=names, n_boot=options.n_boot, rng=options.seed, **given)
-    return _shown(options, res)
+    names = options.estimator and options.estimator.replace(",", " ")
+    _, given = _arguments(options, names)
+    return _shown(options, cr.compare(**given, estimators=names, n_boot=options.n_boot, rng=options.seed))
 
 
 def _report(options: argparse.Namespace) -> str:
-    _check_output(options, (".html", ".htm"))
     res = _fitted(options)
     return f"{res!r}\nWritten: {res.report(options.output, alpha=options.alpha)}"
 
 
 def _fitted(options: argparse.Namespace) -> cr.CausalResults:
-    data = read_file(options)
-    (model,), given = _arguments(options, data, [options.estimator])
-    return model.from_formula(options.formula, data, **given).fit(
-        cov_type=options.cov_type, n_boot=options.n_boot, rng=options.seed
-    )
+    (model,), given = _arguments(options, [options.estimator])
+    return model.from_formula(**given).fit(cov_type=options.cov_type, n_boot=options.n_boot, rng=options.seed)
 
 
-def _arguments(options: argparse.Namespace, data: pd.DataFrame, names: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return the named model classes and their options, after checking their formulas."""
+def _arguments(options: argparse.Namespace, names: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return the named model classes and the arguments of a model, after checking the output and the formulas."""
     from causalrisk.models.estimators import Unadjusted, chosen_models
 
-    models = chosen_models(names)
+    _check_output(options, (".html", ".htm") if options.run is _report else FORMATS)
+    models, data = chosen_models(names), read_file(options)
     check_formula(options.formula, data, "outcome")
     check_formula(options.propensity or "", data, "propensity")
-    same = ("treat", "propensity", "effect", "weights", "weight_type", "cluster", "family")
+    same = ("formula", "treat", "propensity", "effect", "weights", "weight_type", "cluster", "family")
     treatment = data.get(options.treat)
-    given = {name: getattr(options, name) for name in same}
+    given = {"data": data} | {name: getattr(options, name) for name in same}
     given |= {name: _level(getattr(options, name), treatment) for name in ("treated", "reference", "target")}
     if options.cluster not in data and "," in (options.cluster or ""):
         given["cluster"] = options.cluster.split(",")
     given = {name: value for name, value in given.items() if value is not None}
     specs, choose = [model.spec for model in models], "family" not in given and options.effect != "quantile"
     choose = choose and not (all(spec.constants for spec in specs) or any(spec.matched for spec in specs))
-    if choose and set(Unadjusted.from_formula(options.formula, data, **given).endog) == {0, 1}:
+    if choose and set(Unadjusted.from_formula(**given).endog) == {0, 1}:
         print("causalrisk: note: the outcome is 0/1, so its model is a logit (--family binomial).", file=sys.stderr)
         given["family"] = "binomial"
     return models, given

@@ -18,6 +18,7 @@ __all__ = ["calibration_table", "load_judged", "score", "write_example"]
 REQUIRED = ("id", "category", "answer_type")
 ANSWER_TYPES = ("exactMatch", "multipleChoice")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+SCORED = ["arm", "answered", "correct", "confidence"]
 BIN_SIZE = 100  # answers per bin of the published calibration error
 
 
@@ -107,15 +108,6 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
     return frame.join(questions[about], on="id")
 
 
-def _check_rows(table: pd.DataFrame, where: str, faults: Mapping[str, pd.Series]) -> None:
-    """Raise an error for the first row with a fault, given what is wrong and in which rows."""
-    for what, rows in faults.items():
-        if rows.any():
-            place = int(rows.to_numpy().argmax())
-            row = f"row {place + 1} of {len(table)}" + (f", id {table['id'].iloc[place]!r}" if "id" in table else "")
-            raise DesignError(f"{where}: {row}, has {what}.\nCorrect the row, or leave it out.")
-
-
 def _judged(judgement: Any, place: str) -> tuple[int, float]:
     match judgement:
         case {"correct": "yes" | "no" as correct, "confidence": int() | float() as confidence}:
@@ -137,13 +129,16 @@ def _questions(source: Any) -> pd.DataFrame:
         raise DesignError(f"{where} has no column {listed(missing)}; {expected}.\n{advice}")
     table = table[[name for name in (*REQUIRED, "raw_subject", "image") if name in table]].astype(object)
     table = table.where(table.notna(), "").astype(str)
-    faults = {
-        "no id": table["id"] == "",
-        "a duplicate id": table["id"].duplicated(),
-        "no category": table["category"] == "",
-        f"an answer_type other than {listed(ANSWER_TYPES)}": ~table["answer_type"].isin(ANSWER_TYPES),
-    }
-    _check_rows(table, where, faults)
+    for what, rows in (
+        ("no id", table["id"] == ""),
+        ("a duplicate id", table["id"].duplicated()),
+        ("no category", table["category"] == ""),
+        (f"an answer_type other than {listed(ANSWER_TYPES)}", ~table["answer_type"].isin(ANSWER_TYPES)),
+    ):
+        if rows.any():
+            place = int(rows.to_numpy().argmax())
+            row = f"row {place + 1} of {len(table)}, id {table['id'].iloc[place]!r}"
+            raise DesignError(f"{where}: {row}, has {what}.\nCorrect the row, or leave it out.")
     if "image" in table:
         table["has_image"] = table.pop("image") != ""
     return table.set_index("id")
@@ -321,10 +316,8 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     for (arm, rows), seed in zip(arms.items(), seed_sequence(rng).spawn(len(arms)), strict=True):
         answered, calibration = rows[rows["answered"]], _calibration(arm, rows, binning, n_boot, seed)
         table.append((*_accuracy(rows), *calibration, len(rows), len(answered), *_accuracy(answered)))
-    columns = [
-        "accuracy", "half_width", "calibration_error", "calibration_error_se", "n_questions", "answered",
-        "accuracy_answered", "half_width_answered",
-    ]  # fmt: skip
+    measures, gaps = ["accuracy", "half_width"], ["calibration_error", "calibration_error_se"]
+    columns = [*measures, *gaps, "n_questions", "answered", *(f"{name}_answered" for name in measures)]
     return pd.DataFrame(table, columns=columns, index=pd.Index(list(arms), name="arm"))
 
 
@@ -359,17 +352,16 @@ def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame
 
 
 def _arms(frame: pd.DataFrame) -> dict[Any, pd.DataFrame]:
-    missing = [name for name in ("arm", "answered", "correct", "confidence") if name not in frame]
+    missing = [name for name in SCORED if name not in frame]
     if missing:
         raise DesignError(f"the frame has no column {listed(missing)}.\nUse `frame = load_judged(...)`.")
     stated = pd.to_numeric(frame["confidence"], errors="coerce").astype(float)
-    faults = {
-        "no arm": frame["arm"].isna(),
-        "a value of 'answered' other than True and False": ~frame["answered"].isin([0, 1]),
-        "a value of 'correct' other than 1 and 0": ~frame["correct"].isin([0, 1]),
-        "a confidence that is not a number from 0 to 100": frame["confidence"].notna() & ~stated.between(0, 100),
-    }
-    _check_rows(frame, "the frame", faults)
+    known = frame["arm"].notna() & (frame["confidence"].isna() | stated.between(0, 100))
+    wrong = frame.loc[~(known & frame[["answered", "correct"]].isin([0, 1]).all(axis=1)), SCORED]
+    if len(wrong):
+        found = f"{len(wrong)} of {len(frame)} rows cannot be scored, such as {wrong.astype(object).iloc[0].to_dict()}"
+        expected = "expected an arm, 'answered' True or False, 'correct' 1 or 0, and 'confidence' from 0 to 100 or NaN"
+        raise DesignError(f"{found}; {expected}.\nCorrect these rows, or leave them out.")
     frame = frame.assign(confidence=stated).astype({"answered": bool, "correct": int})
     arms = frame.groupby("arm", sort=False, observed=True)
     for arm, stated in arms["confidence"]:

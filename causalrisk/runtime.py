@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import scipy.linalg  # noqa: F401 - which has a BLAS of its own, for `ThreadpoolController` to find
 from threadpoolctl import ThreadpoolController
 
-from causalrisk.errors import UnavailableError
+from causalrisk.errors import needed
 
 USUAL_MEMORY = 16e9  # bytes, where the system does not say
 
@@ -154,9 +154,7 @@ def progress_bar(total: int, wanted: bool, label: str, unit: str) -> Iterator[Ca
     if not wanted:
         yield lambda done: None
         return
-    try:
+    with needed("progress=True needs tqdm", '"causalrisk[progress]"'):
         from tqdm.auto import tqdm
-    except ImportError as error:
-        raise UnavailableError('progress=True needs tqdm.\nUse `pip install "causalrisk[progress]"`.') from error
     with tqdm(total=total, desc=label, unit=unit) as bar:
         yield bar.update

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.tables import as_pandas, listing, nearest
-from causalrisk.errors import CausalRiskError, DesignError, OptionError, UnavailableError
+from causalrisk.errors import CausalRiskError, DesignError, OptionError, needed
 from causalrisk.runtime import with_one_thread
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ MISSING = (
     "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
 )  # fmt: skip
 OPTIONS: dict[str, Any] = {"keep_default_na": False, "index_col": False, "low_memory": False}
-INSTALL = 'which is not installed.\nUse `pip install "causalrisk[scale]"`.'
+SCALE = '"causalrisk[scale]"'
 
 
 class Part(NamedTuple):
@@ -77,10 +77,8 @@ def reading(where: str) -> Iterator[None]:
 
 def needed_dask() -> Any:
     """Return Dask. Raise an UnavailableError if it is not installed."""
-    try:
+    with needed("data on disk need Dask", SCALE):
         import dask.delayed
-    except ImportError as error:
-        raise UnavailableError(f"data on disk need Dask, {INSTALL}") from error
     return dask
 
 
@@ -291,10 +289,8 @@ def _csv(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
 
 
 def _dataset(path: str) -> Any:
-    try:
+    with needed(f"{path!r} is a Parquet file, and needs pyarrow", SCALE):
         import pyarrow.dataset
-    except ImportError as error:
-        raise UnavailableError(f"{path!r} is a Parquet file, which needs pyarrow, {INSTALL}") from error
     return pyarrow.dataset.dataset(path, format="parquet")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as dtypes
 
-from causalrisk.errors import DesignError, OptionError, UnavailableError, aliases
+from causalrisk.errors import DesignError, OptionError, aliases, needed
 
 MANY_DATES = 10  # a text column with more distinct dates than this is not categorical
 MANY_NUMBERS, MOST = 10, 0.8  # with this many distinct numbers, and this share, other text is a missing value
@@ -173,10 +173,8 @@ def as_pandas(value: Any) -> Any:
         return value.to_pandas()
     if not hasattr(value, "to_pandas") and not hasattr(value, "__arrow_c_stream__"):
         return value
-    try:
+    with needed("reading these data needs pyarrow", "pyarrow"):
         import pyarrow as pa
-    except ImportError as error:
-        raise UnavailableError("reading these data needs pyarrow.\nUse `pip install pyarrow`.") from error
     if library == "polars" and not hasattr(value, "columns"):
         return as_pandas(value.to_frame()).iloc[:, 0].array
     if library == "polars":

@@ -12,7 +12,7 @@ import numbers
 import os
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -146,6 +146,15 @@ class MonteCarloWarning(CausalRiskWarning):
 
 class UnavailableError(CausalRiskError, AttributeError):
     """The results do not have what was asked for; the message says which results do."""
+
+
+@contextlib.contextmanager
+def needed(what: str, install: str) -> Iterator[None]:
+    """Convert an ImportError inside the `with` block to an UnavailableError that says what to install."""
+    try:
+        yield
+    except ImportError as error:
+        raise UnavailableError(f"{what}, which is not installed.\nUse `pip install {install}`.") from error
 
 
 # Files that a warning does not point at: a file's whole name would not count as its prefix.

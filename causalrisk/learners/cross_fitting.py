@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from causalrisk.errors import CausalRiskError, LearnerError, OptionError, UnavailableError, listed, one_of
+from causalrisk.errors import CausalRiskError, LearnerError, OptionError, listed, needed, one_of
 from causalrisk.learners.smooth import LearnerRows, Smooth, Training, smooth_fits, without_training
 from causalrisk.numerics.arrays import Array, Numbers
 from causalrisk.numerics.families import OutcomeFamily
@@ -81,13 +81,8 @@ def learners_of(
 
 def of_scikit_learn(name: str, *, binary: bool) -> Any:
     """Return the unfitted model for a name in `NAMED`: a classifier of 0 and 1, or a regressor."""
-    try:
+    with needed("this learner needs scikit-learn", '"causalrisk[learners]"`, or `learner="smooth"'):
         from sklearn import ensemble, linear_model, pipeline, preprocessing
-    except ImportError as error:
-        raise UnavailableError(
-            "this learner needs scikit-learn, which is not installed.\n"
-            'Use `pip install "causalrisk[learners]"`, or `learner="smooth"`.'
-        ) from error
     if name == "lasso":
         return pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LassoCV())
     if name == "random-forest":

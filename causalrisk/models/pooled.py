@@ -87,12 +87,8 @@ def impute(
     >>> pool(fits).n_imputations
     3
     """
-    try:
+    with errors.needed("impute() needs scikit-learn", '"causalrisk[learners]"'):
         from sklearn.tree import DecisionTreeRegressor
-    except ImportError as error:
-        raise errors.UnavailableError(
-            'impute() needs scikit-learn, which is not installed.\nUse `pip install "causalrisk[learners]"`.'
-        ) from error
     errors.whole_number("n_imputations", n_imputations, 1, 10)
     seeds = seed_sequence(rng).spawn(n_imputations)
     if data is None:
@@ -107,8 +103,7 @@ def impute(
         raise DesignError(f"impute(): no other column predicts {used.columns[0]!r}.\nUse data with more columns.")
     for name in used:
         known, number = column_of(used, name).dropna(), is_numeric_dtype(used[name])
-        if number:
-            plain(known, str(name))  # refuses infinite values
+        known = plain(known, str(name)) if number else known  # refuses infinite values
         if known.empty or not (number or known.nunique() <= MOST_LEVELS):
             many = "dates" if known.dtype.kind in "mM" else f"more than {MOST_LEVELS} levels of text"
             found = "no known value" if known.empty else many
@@ -127,8 +122,7 @@ def impute(
             known = known[np.argsort(leaf[known], kind="stable")]
             first, last = (np.searchsorted(leaf[known], leaf[gap], side) for side in ("left", "right"))
             filled[name] = _filled(used[name], gap, known[draw.integers(first, last)])
-        donors = {name: filled[name].astype(table[name].dtype) for name in gaps}
-        return table.assign(**donors)
+        return table.assign(**{name: filled[name].astype(table[name].dtype) for name in gaps})
 
     return [completed(seed) for seed in seeds]
 

@@ -196,8 +196,7 @@ def etable(
     rules = (len(lines),) if lines and found else ()
     table = ResultTable((*lines, *found), header, aligns="l" + "c" * len(columns), title=title, rules=rules)
     said = [] if below is None else [BELOW[below].format(level=f"{100 * (1 - alpha):.4g}")]
-    studies = any("units" in column.statistics for column in columns)
-    said += ["Intervals by exposure are pointwise."] * (below == "ci" and studies)
+    said += ["Intervals by exposure are pointwise."] * (below == "ci" and any("units" in c.statistics for c in columns))
     said += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] * stars
     orders = {
         column.groups for column in columns if column.groups not in ((), ("0", "1")) and "effective_n" in statistics

@@ -18,7 +18,7 @@ import pandas as pd
 
 from causalrisk.design.covariates import moderators
 from causalrisk.diagnostics import balance, risk, scores, sensitivity
-from causalrisk.errors import OptionError, UnavailableError, check_alpha, whole_number
+from causalrisk.errors import OptionError, check_alpha, needed, whole_number
 from causalrisk.estimation.options import Adjustment, Interval
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.heterogeneity import effects_by
@@ -42,10 +42,8 @@ DOTS: dict[str, Any] = {"markersize": 4, "alpha": 0.6, "linestyle": "none", "mar
 
 def pyplot() -> Any:
     """Return matplotlib.pyplot, or an error that says how to install it."""
-    try:
+    with needed("plots need matplotlib", "matplotlib"):
         import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise UnavailableError("plots need matplotlib.\nUse `pip install matplotlib`.") from error
     return plt
 
 

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
-from causalrisk.errors import OptionError, UnavailableError, whole_number
+from causalrisk.errors import OptionError, UnavailableError, needed, whole_number
 from causalrisk.runtime import write_whole
 
 # --- text of cells ---------------------------------------------------------------------------------------------------
@@ -496,12 +496,8 @@ class ResultSummary(Summary):
         return [f"[{i}] {note}" for i, note in enumerate(self.notes, 1)]
 
     def _made(self) -> list[Any]:
-        try:
+        with needed("Word and HTML tables need maketables", '"causalrisk[tables]"'):
             from maketables import MTable
-        except ImportError as error:
-            raise UnavailableError(
-                'Word and HTML tables need maketables, which is not installed.\nUse `pip install "causalrisk[tables]"`.'
-            ) from error
         made = []
         for table in self.tables:
             notes = "\n".join(self._note_texts()) if table is self.tables[-1] else ""

@@ -158,8 +158,7 @@ def _entry(label: str | None, item: Any) -> Entry:
     for name, default in (("effect", "difference"), ("target", "all"), ("trim", None), ("use_t", False), ("df", None)):
         if not is_function and str(options.get(name)) not in ("None", str(default)):
             what = "A study compares differences of means over all units with the design's effect, by normal intervals"
-            advice = f"Leave {name}= out, or use a function as the estimator."
-            raise errors.OptionError(f"{name}= is not available in a study. {what}.\n{advice}")
+            raise errors.OptionError(f"{name}= is not available in a study. {what}.\nLeave it out, or use a function.")
     return Entry(str(label or usual), found, dict(options))
 
 
