@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from numpy import exp, log, sqrt  # noqa: F401 functions that formulas may name
-
 import causalrisk as cr
 
 if TYPE_CHECKING:
@@ -127,6 +125,9 @@ def _fitted(options: argparse.Namespace) -> cr.CausalResults:
 
 def _arguments(options: argparse.Namespace, names: Any) -> tuple[list[Any], dict[str, Any]]:
     """Return the named model classes and the arguments of a model, after checking the output and the formulas."""
+    global exp, log, sqrt  # functions that formulas may name
+    from numpy import exp, log, sqrt
+
     from causalrisk.models.estimators import Unadjusted, chosen_models
 
     _check_output(options, (".html", ".htm") if options.run is _report else FORMATS)

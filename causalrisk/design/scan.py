@@ -31,7 +31,6 @@ MISSING = (
     "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
 )  # fmt: skip
 OPTIONS: dict[str, Any] = {"keep_default_na": False, "index_col": False, "low_memory": False}
-SCALE = '"causalrisk[scale]"'
 
 
 class Part(NamedTuple):
@@ -77,7 +76,7 @@ def reading(where: str) -> Iterator[None]:
 
 def needed_dask() -> Any:
     """Return Dask. Raise an UnavailableError if it is not installed."""
-    with needed("data on disk need Dask", SCALE):
+    with needed("data on disk need Dask", '"causalrisk[scale]"'):
         import dask.delayed
     return dask
 
@@ -289,7 +288,7 @@ def _csv(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
 
 
 def _dataset(path: str) -> Any:
-    with needed(f"{path!r} is a Parquet file, and needs pyarrow", SCALE):
+    with needed(f"{path!r} is a Parquet file, and needs pyarrow", '"causalrisk[scale]"'):
         import pyarrow.dataset
     return pyarrow.dataset.dataset(path, format="parquet")
 
