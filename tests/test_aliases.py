@@ -379,8 +379,7 @@ def test_other_options_name_the_nearest_or_all(res, call):
 def test_a_table_of_results_that_are_not_in_a_list(res):
     assert str(etable(res, res)) == str(etable([res, res]))
     assert str(etable(res, res, model_names=["a", "b"])) == str(etable([res, res], names=["a", "b"]))
-    with pytest.raises(TypeError, match="table_one"):
-        table_one(DATA, by="d")
+    assert str(table_one(DATA, by="d")) == str(table_one(data=DATA, by="d"))
 
 
 def test_the_group_of_the_effect_may_be_named_twice():
