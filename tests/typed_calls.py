@@ -96,3 +96,4 @@ def wrong() -> None:
     res.balance(binary="logit")  # type: ignore[arg-type]
     etable([res], below="sd")  # type: ignore[arg-type]
     table_one(["x"], DATA, by="d", weight_type="pweights")  # type: ignore[arg-type]
+    res.nlcom(alpha=0.1)  # type: ignore[call-arg]

@@ -197,7 +197,7 @@ class FitRecord(Task):
     def n_coefficients(self) -> int:
         """Number of coefficients of the outcome models of all arms. For quantiles, the models of one level count."""
         if not self.options.quantiles:
-            return self.estimate.theta.size
+            return max(self.estimate.theta.size, self.design.n_arms)  # Matching has means alone
         return self.design.n_arms * (1 if self.spec.constants else self.sample.X.columns.shape[1])
 
     @property

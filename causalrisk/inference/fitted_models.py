@@ -361,22 +361,18 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
 def median_fit(records: Sequence[FitRecord]) -> FitRecord:
     """Return the fit whose effects are nearest to the medians over an odd number of repeats.
 
-    In each repeat, the squared distance of the estimate from the chosen estimate is added to the variance. The variance
-    is the median of these sums. Correlations are from the chosen fit. See Chernozhukov, V. et al. (2018).
+    In each repeat, the squared distances of the estimates from the chosen estimates are added to the covariance. The
+    covariance is that of the repeat with the median variance of the effects. See Chernozhukov, V. et al. (2018).
     Double/debiased machine learning for treatment and structural parameters. Econometrics Journal 21, C1-C68,
     definition 3.3.
     """
     params = np.stack([record.estimate.params for record in records])
-    errors = np.stack([record.std_errors for record in records])
-    count = records[0].design.n_arms - 1
+    count, size = records[0].design.n_arms - 1, params.shape[1]
     away = params[:, :count] - np.median(params[:, :count], axis=0)
     chosen = int(np.argmin((away**2).sum(axis=1)))
-    best = records[chosen]
-    variances = np.diag(best.covariance).copy()  # not of coefficients, whose columns differ between repeats
-    variances[: params.shape[1]] = np.median(errors**2 + (params - params[chosen]) ** 2, axis=0)
-    own = np.diag(best.covariance)
-    factor = np.sqrt(np.divide(variances, own, out=np.ones_like(own), where=own > 0))
+    moved = params - params[chosen]
+    found = np.stack([record.covariance[:size, :size] for record in records]) + moved[:, :, None] * moved[:, None]
+    variances = np.trace(found[:, :count, :count], axis1=1, axis2=2)
+    middle = int(np.argsort(variances)[len(records) // 2])
     notes = dict.fromkeys(note for record in records for note in record.notes)
-    return dataclasses.replace(
-        best, covariance=best.covariance * np.outer(factor, factor), repeats=params, notes=tuple(notes)
-    )
+    return dataclasses.replace(records[chosen], covariance=found[middle], repeats=params, notes=tuple(notes))

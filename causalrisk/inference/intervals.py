@@ -544,8 +544,9 @@ def nnt(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     record.check_means("nnt()")
     design = record.design
-    if record.options.did is not None or not design.has_binary_outcome:
-        raise UnavailableError(f"nnt() needs an outcome of 0 and 1; {design.endog_name} is not.\nUse `res.effect`.")
+    if record.options.did is not None or record.stated_exposure is not None or not design.has_binary_outcome:
+        found = f"nnt() needs the mean of a 0/1 outcome; {design.endog_name} is not one, or its mean is a rate"
+        raise UnavailableError(f"{found}.\nUse `res.effect`.")
     table = (summary_frame if record.options.effect == "difference" else effects_on_scales)(record, alpha)
     rows, index = [], []
     for contrast, (value, low, high) in zip(record.contrasts, table.iloc[:, [0, -2, -1]].to_numpy(), strict=False):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 
 from causalrisk.design.design import Design, rows_not_kept
-from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
+from causalrisk.errors import DesignError, Failure, OptionError, UnavailableError, check_alpha, one_of
 from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fits import BootstrapDistribution, weights_of
 from causalrisk.estimation.options import Adjustment
@@ -269,7 +269,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     Raises
     ------
     UnavailableError
-        If the data are scanned.
+        If the data are scanned, or the fit is difference-in-differences.
     OptionError
         If the estimator has no distribution functions, or the grid has values that are not finite.
 
@@ -301,12 +301,14 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     """
     check_alpha(alpha)
     design = record.design
-    # A logit of the indicator replaces the outcome model. Changes (DiD) are treated as outcomes.
-    indicated = dataclasses.replace(record.options, family="gaussian", link=None, did=None)
+    if record.options.did is not None:
+        raise UnavailableError("distribution() is not available with did=.\nUse a fit without did=.")
+    # A logit of the indicator replaces the outcome model.
+    indicated = dataclasses.replace(record.options, family="gaussian", link=None)
     check_options(record.spec, design, dataclasses.replace(indicated, effect=QUANTILE.name, quantiles=None))
     values = _grid(record, grid)
     weights, spec, sample = weights_of(record), record.spec, record.sample
-    own = [design.y[design.arm == a] for a in range(design.n_arms)]
+    own = [design.y[design.recorded & (design.arm == a)] for a in range(design.n_arms)]
     heights, known, influence = [], [], []
     for value in values:
         shares = np.array([(y <= value).mean() for y in own])
@@ -349,15 +351,15 @@ def _limits(record: FitRecord, shares: Array, se: Array, critical: float, alpha:
 
 
 def _grid(record: FitRecord, given: Any) -> Array:
-    design = record.design
+    y, weights = (of[record.design.recorded] for of in (record.design.y, record.design.weights))
     if given is None:
-        order = np.argsort(design.y, kind="stable")
-        share = np.cumsum(design.weights[order]) / design.weights.sum()
+        order = np.argsort(y, kind="stable")
+        share = np.cumsum(weights[order]) / weights.sum()
         places = np.searchsorted(share, np.linspace(LEAST, 1 - LEAST, GRID_POINTS))
-        return np.unique(design.y[order][places])
+        return np.unique(y[order][places])
     values = np.unique(np.asarray(given, dtype=float))
     if not values.size or not np.isfinite(values).all():
-        raise OptionError(f"grid={given!r:.80}; expected numbers.\nUse `grid=[{float(np.median(design.y)):.4g}]`.")
+        raise OptionError(f"grid={given!r:.80}; expected numbers.\nUse `grid=[{float(np.median(y)):.4g}]`.")
     return values
 
 

@@ -330,9 +330,9 @@ def event_study(
     -----
     The effect on group g in period t is the change in the group since the base period, minus the change in the controls
     [1]_. Covariates are from the earlier of the two periods. In periods before treatment and anticipation, the effect
-    is a placebo effect. Averages weight groups by size. Standard errors account for the estimation of the sizes. These
-    averages never use treated groups as controls. A two-way fixed effects regression does, which biases it if effects
-    grow with exposure.
+    is a placebo effect. Averages weight groups by size; with weights, by their sum in the first period. Standard errors
+    account for the estimation of the sizes. These averages never use treated groups as controls. A two-way fixed
+    effects regression does, which biases it if effects grow with exposure.
 
     References
     ----------
@@ -510,8 +510,8 @@ def _errors(
     if cluster is not None:
         code = pd.factorize(pd.MultiIndex.from_arrays([stratum, units.of_units(cluster)]))[0]
     count = int(code.max()) + 1
-    of = np.ones(n) if weights is None else numbers(units.of_units(weights), f"weights {weights!r}")
     counted = options.get("weight_type") == "frequency"  # each row represents several equal units
+    of = np.ones(n) if weights is None else numbers(units.of_units(weights, counted), f"weights {weights!r}")
     alike = counted and cluster is None
     times = of if alike else np.ones(count)
     sizes = {"n_units": float(times.sum()), "sizes": units.sizes(of if counted else np.ones(n))}

@@ -30,7 +30,7 @@ LARGE = 1e6  # larger F are not printed as a number
 METHODS = ("AIPW", "IPWRA", "IPW", "OutcomeRegression")
 NOT_HERE = (
     "effect", "quantiles", "did", "observed", "target", "trim", "family", "link", "exposure", "offset", "treated",
-    "reference", "levels",
+    "reference", "levels", "n_repeats",
 )  # fmt: skip
 
 

@@ -468,7 +468,7 @@ def _block(under: Any, draw: Any, measure: Any, count: int, width: int, number: 
 def of_units(design: Design) -> Design:
     """Replace the frequency weights of a design by one row per observation."""
     rows = np.repeat(np.arange(design.n), design.weights.astype(int))
-    every = taken(design, rows, "y", "X", "Z", "arm", "cluster", "offset", "score", "index")
+    every = taken(design, rows, "y", "X", "Z", "arm", "cluster", "second_cluster", "offset", "score", "index")
     return dataclasses.replace(every, weights=np.ones(len(rows)), weight_type=None, weights_name=None)
 
 
@@ -514,6 +514,7 @@ def is_linear(record: FitRecord) -> bool:
     design, options = record.design, record.options
     weighted = record.weight_fit is not None or record.joint is not None or record.learned is not None
     other_rows = design.periods is not None or design.offset_kind is not None or options.trim is not None
+    other_rows |= design.second_cluster is not None
     return not (weighted or other_rows or record.frame is not None) and weights_of(record).equations.family.linear
 
 

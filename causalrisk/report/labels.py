@@ -71,7 +71,8 @@ def estimand_words(record: FitRecord) -> str:
     if options.quantiles:
         name = name.replace("average", "quantile").replace("AT", "QT")
     if not scale.additive:
-        ratio = "risk ratio" if record.design.has_binary_outcome else "ratio of means"
+        binary, exposure = record.design.has_binary_outcome, record.stated_exposure is not None
+        ratio = "rate ratio" if exposure else "risk ratio" if binary else "ratio of means"
         names = {"ratio": ratio, "odds_ratio": "odds ratio", "percent": "percentage change in the mean"}
         name = f"{name.removesuffix(')').replace('average treatment effect', names[options.effect])}{scale.label})"
     if survey is not None and survey.subpop_name is not None:
@@ -202,8 +203,11 @@ def matching_words(record: FitRecord) -> str:
     exact = f", among units with equal {joined(options.exact)}" if options.exact else ""
     caliper = "" if options.caliper is None else f", within a distance of {options.caliper:g}"
     adjusted = " A regression corrects the remaining differences (Abadie and Imbens 2011)."
+    toward, several = record.options.population.toward, record.design.n_arms > 2
+    whom = "unit" if toward is None else f"unit of group {record.design.labels[toward]}"
     return (
-        f"Each unit is matched to the {nearest} of the other group by {DISTANCES[options.metric]}{exact}{caliper}. "
+        f"Each {whom} is matched to the {nearest} of {'each' if several else 'the'} other group by "
+        f"{DISTANCES[options.metric]}{exact}{caliper}. "
         f"Ties are all used.{adjusted * bool(options.bias_adjust)}"
     )
 
@@ -247,7 +251,7 @@ def repeats_words(record: FitRecord) -> str:
     effects = record.repeats[:, 0]
     return (
         f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown. "
-        f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. Each "
+        f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. The "
         "variance is the median, over the repeats, of the variance plus the squared distance from the estimate."
     )
 

@@ -415,7 +415,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         words.filled_words(last),
         *last.options.read_as,
         _coding_note(design),
-        f"{design.n_dropped} rows dropped for all estimators. See {ledger}." * bool(design.n_dropped),
+        f"{words.count(design.n_dropped, 'row')} dropped for all estimators. See {ledger}." * bool(design.n_dropped),
         _binary_note(records),
     ]
     return [*notes, *comparison.notes]
@@ -525,5 +525,7 @@ def _dropped_notes(design: Design) -> list[str]:
         covariates = {*design.outcome_encoder.variables, *design.propensity_encoder.variables}
         missing = any(name in covariates for used_in, name, *_ in lines if used_in not in ("trim", "weights"))
         fill = " `causalrisk.impute` fills in missing covariates (multiple imputation)." * missing
-        notes.append(f"{design.n_dropped} rows dropped: {reasons}{several}. See res.sample_ledger.{fill}")
+        notes.append(
+            f"{words.count(design.n_dropped, 'row')} dropped: {reasons}{several}. See res.sample_ledger.{fill}"
+        )
     return notes

@@ -844,3 +844,11 @@ def test_whole_numbers_of_degrees_of_freedom_and_the_name_of_the_jackknife():
     alone = PANEL[~earliest | (unit == unit[earliest].iloc[0])]
     res = study(alone, cluster="id", cov_type="jackknife", use_t=True)
     assert "jackknife" in str(res.summary()) and "jackknife" in res.methods()
+
+
+@pytest.mark.parametrize("options", [{"cluster": "c"}, {"weights": "w", "weight_type": "frequency"}])
+def test_clusters_and_frequency_weights_that_change_within_units_are_refused(options):
+    moved = SHORT.assign(w=2, c=SHORT.c.where(SHORT.year < SHORT.year.max(), SHORT.c.iloc[0]))
+    moved["w"] += (moved.year == moved.year.min()) * (moved.x > 0)
+    with pytest.raises(DesignError, match=r"(?s)changes within .*one value per unit"):
+        study(moved, "y ~ 1", **options)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, compare
+from causalrisk import AIPW, IPWRA, JRE, DesignWarning, OutcomeRegression, compare
 from causalrisk.estimation.fit import fit_estimator
 from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.record import least_variance_weights
@@ -254,6 +254,9 @@ def test_the_median_of_repeats_by_hand():
     assert res.effect == np.median(effects)
     assert res.effect_se == pytest.approx(np.sqrt(np.median(errors**2 + (effects - np.median(effects)) ** 2)))
     assert "3 times" in res.summary().as_text().replace("\n    ", " ")
+    assert res.t_test("POM[1] - POM[0]").sd.item() == pytest.approx(res.effect_se, rel=1e-9)
+    with pytest.warns(DesignWarning, match="do not account for the choice of folds"):
+        res.effects_by(frame.x1 > 0)
 
 
 def test_compare_fits_each_estimator_with_its_use_of_the_learner():

@@ -52,6 +52,27 @@ def test_missing_outcomes_are_weighed_as_those_of_the_indicator(estimator):
     assert res.model.fit(n_boot=20).boot_params.iloc[:, 1:].isin(data.y.dropna().to_list()).all(axis=None)
 
 
+@pytest.mark.parametrize("estimator", [Hajek, AIPW])
+def test_missing_outcomes_are_no_values_of_the_grid(estimator):
+    seen = np.random.default_rng(0).random(len(DATA)) < 1 / (1 + np.exp(-1 - DATA.x1))
+    data = DATA.assign(y=DATA.y.where(seen))
+    res = estimator.from_formula("y ~ x1 + x2", data, treat="d", observed="x1 + d", propensity="x1 + x2").fit()
+    found = res.distribution()
+    grid = found.loc["0"].index
+    assert grid[-1] == pytest.approx(data.y.dropna().sort_values().iloc[int(0.98 * seen.sum())], abs=0.3)
+    np.testing.assert_allclose(found["estimate"], res.distribution(grid)["estimate"])
+    known = found.dropna()
+    assert (known["[0.025"] < known["estimate"]).all() and (known["estimate"] < known["0.975]"]).all()
+    assert (res.distribution([data.y.max()])["estimate"] == 1).all()
+
+
+def test_parallel_trends_identify_no_distribution():
+    data = DATA.assign(before=DATA.y - DATA.x2)
+    res = AIPW.from_formula("y ~ x1", data, treat="d", did=cr.DiD(before="before")).fit()
+    with pytest.raises(cr.UnavailableError, match="not available with did="):
+        res.distribution()
+
+
 def test_bands_are_as_wide_as_the_largest_of_the_correlated_statistics():
     res, grid = fitted(Hajek), np.linspace(-1.0, 2.0, 4)
     found = res.distribution(grid)

@@ -352,3 +352,15 @@ def test_the_default_is_quick_and_an_adjusted_treatment_is_told(estimator, optio
     assert found.n_permutations == count
     assert ("for randomized trials" in repr(found)) is told
     assert ("observational" in str(found.summary())) is told
+
+
+def test_two_way_clusters_count_in_every_permutation():
+    """With a constant score, IPWRA, which refits every permutation, is the outcome regression."""
+    data = simulate(n=120, seed=3).assign(a=lambda rows: np.arange(len(rows)) // 12, b=lambda rows: np.arange(120) % 6)
+    options = {"treat": "d", "cluster": ["a", "b"]}
+    tests = [
+        model.from_formula("y ~ x1", data, **options, **more).fit().permutation_test(19, strata="a", data=data)
+        for model, more in ((cr.OutcomeRegression, {}), (cr.IPWRA, {"propensity": "1"}))
+    ]
+    assert tests[0].statistic == pytest.approx(tests[1].statistic, rel=1e-9)
+    np.testing.assert_allclose(tests[0].null_distribution, tests[1].null_distribution, rtol=1e-7)

@@ -91,7 +91,7 @@ def test_what_has_no_table_or_number():
     with pytest.raises(cr.UnavailableError, match="one scale"):
         joint.effects_on_scales()
     np.testing.assert_allclose(joint.nnt()["nnt"], 1 / joint.effect)
-    with pytest.raises(cr.UnavailableError, match="outcome of 0 and 1"):
+    with pytest.raises(cr.UnavailableError, match="0/1 outcome"):
         made(data.assign(y=data["x"]), family="gaussian").fit().nnt()
     with pytest.raises(cr.UnavailableError, match="not available for quantiles"):
         made(data.assign(y=data["x"]), cr.IPW, family="gaussian", effect="quantile").fit().effects_on_scales()
