@@ -25,12 +25,13 @@ from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.record import FitRecord, influence_covariance, sum_within_units
 from causalrisk.estimation.sample import unit_count
 from causalrisk.estimation.specification import IPWRA
-from causalrisk.inference.covariance import leave_one_out
+from causalrisk.inference.covariance import leave_one_out, refit_together
 from causalrisk.inference.intervals import critical_value
 from causalrisk.numerics.arrays import Array
 from causalrisk.numerics.optimize import root_between
 
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to this number of rows, `influence` leaves out each row in turn
+LARGEST, MOST = "largest", 10  # beyond, only this number of rows, those with the largest influence function
 
 
 # --- rows and clusters -----------------------------------------------------------------------------------------------
@@ -45,10 +46,10 @@ def influence(
     ----------
     top : int, optional
         Number of rows to show, the most influential first. By default all rows, in the order of the data.
-    method : {"exact", "influence"}, optional
-        "exact" repeats every step without the row; JRE keeps its shrinkage. "influence" uses the influence function,
-        which is faster but understates the change from the most influential rows. The default is "exact" up to 5000
-        rows.
+    method : {"exact", "influence", "largest"}, optional
+        "exact" (default up to 5000 rows): repeats every step without the row. JRE keeps its shrinkage.
+        "influence": the influence function, which is faster but understates the change from the most influential rows.
+        "largest" (default for more rows): "influence", but "exact" for the ten most influential rows.
     arm : level or label, optional
         The treatment group whose effect is studied. By default, the first group after the reference.
     clusters : bool, default False
@@ -88,14 +89,14 @@ def influence(
 
 def influence_method(record: FitRecord, method: str | None, clusters: bool, quick: bool = False) -> str:
     """Check the method of `influence`, or choose it by the number of rows. `quick` allows fewer rows for "exact"."""
-    errors.one_of("method", method, (None, "exact", "influence"))
+    errors.one_of("method", method, (None, "exact", "influence", LARGEST))
     design = record.design
     if clusters and design.cluster is None:
         raise errors.OptionError("clusters=True, but the fit has no clusters.\nUse `cluster=` in the model.")
     rows = np.sqrt(design.n * design.n_clusters) if clusters else design.n  # rows that take as much time
     slow = quick and record.options.propensity_score is not None
     exact = rows <= (QUICK_ROWS if quick else EXACT_ROWS) and not slow
-    return method or ("exact" if exact else "influence")
+    return method or ("exact" if exact else "influence" if record.options.propensity_score is not None else LARGEST)
 
 
 def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> list[pd.DataFrame]:
@@ -112,12 +113,17 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
         index = pd.RangeIndex(design.n_clusters) if design.clusters is None else design.clusters
         common["n"] = np.bincount(design.cluster, design.units).astype(int)
     common["arm"] = np.array(design.labels)[arm]
-    if method == "influence":
+    if method != "exact":
         sums, weights = sample.s[:, None] * record.estimate.influence[:, :count], sample.s[:, None]
         if clusters:
             sums, weights = (sum_within_units(record, part)[: design.n_clusters] for part in (sums, weights))
         changes = -sums / (sample.total - weights)
         changes = changes if clusters else sample.restore(changes)
+        unit_of = design.cluster if clusters else np.arange(design.n)
+        for unit in np.unique(np.argsort(-np.abs(changes), axis=0)[:MOST]) if method == LARGEST else ():
+            s = sample.s * sample.arrange(np.concatenate([unit_of != unit, np.ones(sample.n_frame)]))
+            (refits,) = refit_together([record.estimate.rows], [record.weight_fit], s[:, None])
+            changes[unit] = refits.values[:count, 0] - record.estimate.params[:count]
     else:  # rows in the order of the design
         at = record
         if not clusters:

@@ -528,8 +528,11 @@ def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, posi
     heights = np.maximum.accumulate(named["change"].to_numpy() - steps) + steps
     for (name, row), height in zip(named.iterrows(), heights, strict=True):
         right = row["weight share"] > table["weight share"].max() / 2
-        place, side = (100 * row["weight share"], height), "right" if right else "left"
-        _annotate(ax, name, place, (-5 if right else 5, 0), va="center", ha=side)
+        point, moved = (100 * row["weight share"], row["change"]), height > row["change"]
+        line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6} if moved else None
+        look: dict[str, Any] = {"fontsize": "small", "va": "center", "ha": "right" if right else "left"}
+        ax.annotate(f"  {verbatim(name)}  ", point, (point[0], height), arrowprops=line, **look)
+    ax.set_ylim(low, max(high, heights.max(initial=high) + LABEL_GAP * (high - low)))
     left_out = "cluster" if clusters else "row"
     across = f"{'largest ' * clusters}share of the total weight of {'a' if clusters else 'its'} group (%)"
     upright = f"change in {record.effect_names[position - 1]} if the {left_out} is left out"

@@ -62,6 +62,9 @@ def test_influence_function_for_large_samples(cattaneo):
     assert np.corrcoef(exact["change"], approximate["change"])[0, 1] > 0.999
     psi = res.estimating_equations()["ATE"]
     np.testing.assert_allclose(approximate["change"], -psi / (len(psi) - 1))
+    largest, top = res.influence(method="largest")["change"], psi.abs().sort_values().index[-10:]
+    np.testing.assert_allclose(largest[top], exact["change"][top], rtol=1e-9)
+    np.testing.assert_array_equal(largest.drop(top), approximate["change"].drop(top))
     with pytest.raises(cr.CausalRiskError, match="method"):
         res.influence(method="jackknife")
 

@@ -165,7 +165,7 @@ def test_clusters_are_drawn(ax):
     fit.plot_influence(ax, top=3, clusters=True)
     table = fit.influence(clusters=True)
     assert sum(len(line.get_xdata()) for line in ax.get_lines() if line.get_linestyle() == "None") == 20
-    assert {text.get_text() for text in ax.texts} == {str(k) for k in fit.influence(top=3, clusters=True).index}
+    assert {text.get_text().strip() for text in ax.texts} == {str(k) for k in fit.influence(top=3, clusters=True).index}
     assert "cluster" in ax.get_ylabel() and table["weight share"].max() < 1
 
 
@@ -206,7 +206,11 @@ def test_influence_names_the_rows_that_matter(res, ax):
     table = res.influence()
     new = table[table["arm"] == "new"]
     np.testing.assert_allclose(lines(ax)["d = new"], [100 * new["weight share"], new["change"]])
-    assert {text.get_text() for text in ax.texts} == set(res.influence(top=4).index)
+    assert {text.get_text().strip() for text in ax.texts} == set(res.influence(top=4).index)
+    for text in ax.texts:
+        row = table.loc[text.get_text().strip()]
+        assert text.xy == pytest.approx((100 * row["weight share"], row["change"]))
+        assert text.xyann[1] <= ax.get_ylim()[1]
 
 
 def test_calibration(res, arms, ax):
