@@ -228,7 +228,13 @@ def test_estimators_by_other_names():
     both = compare("y ~ x1", DATA, treat="d", models=["iptw", "dr"], reps=19)
     assert list(both.table.index) == ["IPW", "AIPW"]
     with pytest.raises(causalrisk.OptionError, match="bootstrap is not valid for matching"):
+        compare("y ~ x1", DATA, treat="d", estimators=["nnmatch"])
+    with pytest.raises(causalrisk.OptionError, match='`Matching`, with `metric="propensity"`'):
         compare("y ~ x1", DATA, treat="d", estimators=["psmatch"])
+
+
+def test_a_link_in_capitals_says_nothing_of_the_outcome():
+    assert model(propensity_link="Probit").fit().effect == model(propensity_link="probit").fit().effect
 
 
 def test_a_classifier_for_the_score_is_read():

@@ -254,7 +254,7 @@ def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> t
             found[name] = meant
             if str(meant).casefold() != str(value).casefold():
                 notes.append(f"`{name}={value!r}` was read as `{name}={meant!r}`.")
-            if isinstance(value, str) and value.casefold() in ALSO:
+            if name == "family" and isinstance(value, str) and value.casefold() in ALSO:
                 _say_also(f"`{name}={value!r}`", *ALSO[value.casefold()], found, defaults)
     return found, tuple(notes)
 

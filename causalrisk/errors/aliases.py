@@ -232,7 +232,9 @@ ANSWERS: dict[str, dict[str, str]] = {
         "did drdid DRDID": 'Use `AIPW` with `did=causalrisk.DiD(before="y0")`.',
         "IV2SLS ivreg ivregress": INSTRUMENT,
         "CausalForestDML causal_forest": UNITS,
-        "OLS GLM ols ra RA GFormula": "Use `causalrisk.OutcomeRegression`, a regression in each treatment group.",
+        "OLS GLM ols ra RA GFormula RegressionAdjustment": "Use `OutcomeRegression`, a regression in each group.",
+        "psmatch PSM MatchIt matchit": 'Use `Matching`, with `metric="propensity"` for the propensity score.',
+        "DoublyRobust DR": "Use `AIPW` or `IPWRA`.",
     },
 }
 

@@ -224,7 +224,7 @@ AIPW = Specification(
     "AIPW", "Augmented IPW (AIPW) Results",
     "augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
     trained="without propensity weights; its average errors are corrected in the next step",
-    averaged="Then the weighted mean residual of the group's own rows is added",
+    averaged="Then the average of weight times residual, which is 0 in other groups, is added",
     aliases=("dr", "doubly_robust", "doublyrobust", "eif"), corrected=True,
 )  # fmt: skip
 TMLE = Specification(
@@ -236,7 +236,7 @@ TMLE = Specification(
 MATCHING = Specification(
     "Matching", "Nearest-Neighbour Matching Results",
     "nearest-neighbour matching with replacement (Abadie and Imbens 2006)",
-    aliases=("nnmatch", "psmatch", "match"), matched=True,
+    aliases=("nnmatch", "match"), matched=True,
 )  # fmt: skip
 JRE = Specification(
     "JRE", "Joint Robust Estimator (JRE) Results",

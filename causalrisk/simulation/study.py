@@ -96,8 +96,11 @@ class Entry:
     def estimate(self, trial: Trial, n_boot: int) -> tuple[float, float]:
         """Return the estimated effect and its standard error, which is robust if n_boot is 0."""
         if not isinstance(self.run, type):
-            estimate, se = self.run(trial, **self.options)
-            return float(estimate), float(se)
+            found = self.run(trial, **self.options)
+            if np.shape(found) != (2,):
+                problem = f"estimator {self.label!r} returned {found!r:.80}; expected estimate and standard error"
+                raise errors.OptionError(f"{problem}.\nUse `return estimate, se`.")
+            return float(found[0]), float(found[1])
         model = {name: value for name, value in self.options.items() if name in ("formula", *OPTIONS)}
         fit = {name: value for name, value in self.options.items() if name not in model}
         how = {"cov_type": "bootstrap", "n_boot": n_boot} if n_boot else {"cov_type": "robust"}
@@ -304,6 +307,10 @@ def run_study(
         for what, size, first in itertools.product(designs, sizes, range(0, n_sims, CHUNK))
     ]
     raw = pd.concat(_run(tasks, folder, n_jobs, progress), ignore_index=True)
+    for (name, label), part in raw.groupby(["design", "estimator"], sort=False):
+        if part["estimate"].isna().all():
+            text = f"{label} failed on every sample of {name}: {part['failure'].iloc[0]}"
+            errors.warn_user(f"{text}\nSee `study.failures`.", errors.ResampleWarning)
     return StudyResults(raw=raw, designs=tuple(designs), reference=reference, entropy=entropy, n_boot=int(n_boot))
 
 

@@ -42,7 +42,7 @@ KINDS = {
     ),
     "hajek": (cr.IPW, FORMULA, {}, ["the weighted mean of y"]),
     "ipwra": (cr.IPWRA, FORMULA, {}, ["with these weights", "logit", "1 / (probability of its own group)"]),
-    "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "weighted mean residual of the group's"]),
+    "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "the average of weight times residual"]),
     "jre": (cr.JRE, FORMULA, {}, ["fitted together", "40 random draws of the", "bias that all groups share is"]),
     "treated": (cr.IPWRA, FORMULA, {"target": "treated"}, ["on the treated (ATT)"]),
     "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "Rows of group 0 have weight 1."]),

@@ -257,6 +257,8 @@ def test_estimators_that_are_refused(estimators, message):
 def test_wrong_options_are_the_callers_mistake_and_no_failure():
     with pytest.raises(cr.OptionError, match="anchor=-1"):
         run_study("linear", n=100, n_sims=2, estimators={"JRE": ("JRE", {"anchor": -1})})
+    with pytest.raises(cr.OptionError, match=r"'mine' returned 1.0; expected estimate"):
+        run_study("linear", n=100, n_sims=2, estimators={"mine": lambda trial: 1.0})
     with pytest.raises(TypeError, match="anker"):
         run_study("linear", n=100, n_sims=2, estimators={"JRE": ("JRE", {"anker": 1})})
 
@@ -317,7 +319,8 @@ def never(trial):
 
 
 def test_an_estimator_that_always_fails():
-    study = run_study("linear", n=100, n_sims=3, estimators=[never, "IPWRA"])
+    with pytest.warns(cr.ResampleWarning, match="never failed on every sample of linear: ValueError: never"):
+        study = run_study("linear", n=100, n_sims=3, estimators=[never, "IPWRA"])
     row = study.table.loc[("linear", 100, "never")]
     assert row["failed"] == 3
     assert row.drop(["samples", "failed"]).isna().all()
