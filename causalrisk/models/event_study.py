@@ -461,7 +461,8 @@ def _fits(
         raise errors.DesignError(f"no group has controls in any period, because every unit begins treatment.{other}")
     left_out = max(res.model.design.n_dropped for res in fits.values())
     if left_out:
-        notes.append(f"Up to {left_out} units are left out of a fit, because they lack a variable.")
+        lost = "1 unit is" if left_out == 1 else f"{left_out} units are"
+        notes.append(f"Up to {lost} left out of a fit, because of missing values.")
     if without:
         notes.warn(f"These groups and periods have no controls: {', '.join(without)}.", errors.DesignWarning)
     return fits

@@ -51,7 +51,9 @@ def by_contrast(readings: Mapping[str, Reading]) -> Reading:
     if len(found) == 1:
         return found[0]
     headline = " ".join(f"{contrast}: {reading.headline}" for contrast, reading in readings.items())
-    texts = tuple(dict.fromkeys(text for reading in found for text in reading.texts))
+    shared = set.intersection(*(set(reading.texts) for reading in found))
+    named = ((contrast, text) for contrast, reading in readings.items() for text in reading.texts)
+    texts = tuple(dict.fromkeys(text if text in shared else f"{contrast}: {text}" for contrast, text in named))
     worst = min((reading.verdict for reading in found), key=[BAD, CAUTION, GOOD, UNJUDGED].index)
     return Reading(worst, headline, texts)
 
