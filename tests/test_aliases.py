@@ -8,8 +8,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, DiD, Matching, Survey, compare, etable, pool, simulation, table_one
-from causalrisk.errors.aliases import ANSWERS, ATTRIBUTES, NAMES, OF_VALUES, VALUES
+from causalrisk import AIPW, IPWRA, DiD, Matching, Survey, compare, etable, pool, simulation, table_one
+from causalrisk.errors.aliases import ANSWERS, ATTRIBUTES, NAMES, VALUES
 from tests.conftest import simulate
 
 ROWS = np.arange(120)
@@ -22,12 +22,12 @@ GIVEN = {  # a value of each option, and the other options that it needs
     "treat": ("d", {}),
     "propensity": ("x1", {}),
     "propensity_score": ("score", {}),
+    "propensity_link": ("probit", {}),
     "target": ("treated", {}),
     "family": ("gaussian", {}),
     "cluster": ("site", {}),
     "weights": ("w", {}),
     "offset": ("x2", {}),
-    "exposure": ("w", {"formula": "site ~ x1", "family": "poisson", "at_exposure": "observed"}),
     "observed": ("x1", {"formula": "gap ~ x1"}),
     "learner": ("smooth", {}),
     "n_folds": (3, {"learner": "smooth"}),
@@ -41,9 +41,7 @@ GIVEN = {  # a value of each option, and the other options that it needs
     "missing": ("drop", {}),
     "n_neighbors": (2, {"model_class": Matching}),
     "metric": ("propensity", {"model_class": Matching}),
-    "exact": ("w", {"model_class": Matching, "formula": "y ~ x1 + w"}),
     "bias_adjust": (True, {"model_class": Matching}),
-    "outcome_predictions": (["x1", "x2"], {}),
 }
 OF_FIT = {"rng": 1, "n_boot": 19, "cov_type": "robust", "n_jobs": 1, "progress": False}
 
@@ -93,7 +91,7 @@ def test_a_word_for_weights_says_their_type(word):
     assert model(**{word: "w"}).fit().effect_se == model(weights="w", weight_type=kind).fit().effect_se
 
 
-VALUED = ["effect", "propensity_loss", "propensity_link", "family", "cov_type", "bootstrap", "learner_use", "metric"]
+VALUED = ["effect", "propensity_loss", "propensity_link", "family", "cov_type", "bootstrap"]
 
 
 @functools.cache
@@ -109,12 +107,8 @@ def test_values(word, option, value):
     options = {"formula": "ill ~ x1", "family": "binomial"} if option in ("effect", "family") else {}
     options = {} if value == "quantile" else options
     options |= {"cluster": "site"} if value in ("cluster", "CR3") else {}
-    if option == "metric":
-        options |= {"model_class": Matching}
-    if option == "learner_use":
-        options |= {"learner": "smooth", "model_class": JRE if value == "stack" else AIPW}
     fit = {"n_boot": 19} if "boot" in (option, value) or value in ("bootstrap", "pairs", "bayesian") else {}
-    fit |= {"n_boot": 19} if option == "bootstrap" else {"cov_type": "robust"} if value == "stack" else {}
+    fit |= {"n_boot": 19} if option == "bootstrap" else {}
     said, meant = ({option: one} for one in (word, value))
     link = {"link": "probit"} if word == "probit" and option == "family" else {}
     got = model(**options | ({} if of_fit else said)).fit(**fit | (said if of_fit else {}))
@@ -238,18 +232,6 @@ def test_a_classifier_for_the_score_is_read():
         model(propensity_score="random-forest")
 
 
-@pytest.mark.parametrize(
-    ("word", "text"), [(word, text) for word, (_, texts) in OF_VALUES.items() for text in texts.split()]
-)
-def test_a_word_whose_value_names_another_option(word, text):
-    options = {"formula": "ill ~ x1"} if text in ("logit", "probit", "poisson") else {}
-    option = {OF_VALUES[word][0]: text}
-    got = model(**options, **{word: text}).fit()
-    wanted = fitted_with(tuple((options | option).items()), ())
-    assert np.array_equal(got.bse, wanted.bse)
-    assert f"`{word}` was read as `{OF_VALUES[word][0]}`." in " ".join(str(got.summary()).split())
-
-
 @pytest.mark.parametrize("option", ["weights", "cluster"])
 def test_a_column_after_a_tilde(option):
     more = {"weight_type": "probability"} if option == "weights" else {}
@@ -351,7 +333,6 @@ def test_words_of_studies(word, option):
 
 
 REFUSED = {  # the calls whose words are in a table of answers
-    "Survey": lambda _, **options: Survey(psu="u", **options),
     "DiD": lambda _, **options: DiD(time="t", **options),
     "method": lambda res, **options: res.balance(**options),
 }

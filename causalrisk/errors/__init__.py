@@ -237,12 +237,10 @@ HALF = 0.5  # largest significance level: beyond it, an interval would cover les
 
 def check_alpha(alpha: float) -> None:
     """Raise an OptionError unless alpha is a significance level: above 0 and no more than a half."""
-    if not is_number(alpha) or not 0 < alpha < 1:
-        percent = is_number(alpha) and 1 < alpha < 100
-        hint = min(alpha, 100 - alpha) / 100 if percent else 0.05  # 95 and 5 both mean 95% intervals
-        raise OptionError(f"alpha={alpha!r}; expected a level between 0 and 1.\nUse `alpha={hint:.3g}`.")
-    if alpha > HALF:
-        raise OptionError(f"alpha={alpha!r} is above 0.5; expected a significance level.\nUse `alpha={1 - alpha:.3g}`.")
+    if not is_number(alpha) or not 0 < alpha <= HALF:
+        level = alpha / (100 if alpha > 1 else 1) if is_number(alpha) else 0.0
+        hint = min(level, 1 - level) if 0 < level < 1 else 0.05  # 0.95, 95 and 5 all mean 95% intervals
+        raise OptionError(f"alpha={alpha!r}; expected a level above 0, up to 0.5.\nUse `alpha={hint:.3g}`.")
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -293,9 +291,7 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
         value = given[word]
         if word not in words:
             raise OptionError(aliases.unknown_option(place, word, defaults, value))
-        name, (other, values) = words[word], aliases.OF_VALUES.get(word, ("", ""))
-        if isinstance(value, str) and value.casefold() in values.split():
-            name = other
+        name = words[word]
         now = found.get(name)
         if now is not None and now is not defaults[name] and not (isinstance(now, str | int) and now == defaults[name]):
             use = f"Use `{name}={value!r}` alone." if isinstance(value, str | int | float) else "Leave one of them out."
