@@ -196,7 +196,6 @@ ANSWERS: dict[str, dict[str, str]] = {
         "ate ate_ att atc ato": "Use `res.effect`, or `res.model.with_options(target=)` for another population.",
         "to_latex as_latex to_html to_word to_docx": 'Use `res.summary().as_latex()` or `.save("table.docx")`.',
         "to_csv to_excel to_dict to_json to_markdown": "Use `res.tidy()`, a data frame.",
-        "outreg2 esttab etable modelsummary stargazer": "Use `causalrisk.etable([res])`.",
         "fit bootstrap get_robustcov_results HC0_se HC1_se HC3_se": 'Use `res.model.fit(cov_type="HC1")`, for example.',
     },
     "study": {
